@@ -1,0 +1,72 @@
+"""Maps to colours: pure functions from one prediction or target to `(H, W, 3)` uint8."""
+
+import colorsys
+
+import numpy as np
+
+from triptych.types import IGNORE
+
+INVALID = (0, 0, 0)
+
+
+def label_palette(count: int) -> np.ndarray:
+    """`(count, 3)` uint8 colours, distinct for neighbouring ids: hues step by the golden ratio, value and saturation alternate.
+
+    >>> label_palette(2).shape
+    (2, 3)
+    """
+    rows = []
+    for i in range(count):
+        hue = (0.61 + i * 0.61803398875) % 1.0
+        saturation, value = ((0.55, 0.90), (0.80, 0.70), (0.40, 0.75))[i % 3]
+        rows.append([round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value)])
+    return np.array(rows, np.uint8).reshape(count, 3)
+
+
+def color_labels(labels: np.ndarray) -> np.ndarray:
+    """Label map `(H, W)` to colours; `IGNORE` is black."""
+    palette = label_palette(256)
+    palette[IGNORE] = INVALID
+    return palette[np.clip(labels, 0, 255).astype(np.intp)]
+
+
+# Turbo-like anchors, near (warm) to far (cool), interpolated linearly: readable in print and monotone in hue.
+_DEPTH = np.array(
+    [[122, 4, 3], [203, 42, 4], [245, 105, 24], [251, 185, 56], [182, 247, 53], [70, 248, 132], [27, 207, 212], [70, 134, 251], [48, 18, 59]],
+    np.float64,
+)
+
+
+def color_depth(depth: np.ndarray, near: float | None = None, far: float | None = None) -> np.ndarray:
+    """Depth `(1, H, W)` or `(H, W)` in metres to colours by inverse depth, near is warm; invalid is black.
+
+    The range defaults to the 2nd and 98th percentile of the map.
+    """
+    depth = np.asarray(depth, np.float64).reshape(depth.shape[-2:])
+    valid = np.isfinite(depth) & (depth > 0)
+    if not valid.any():
+        return np.zeros((*depth.shape, 3), np.uint8)
+    low = near if near is not None else np.percentile(depth[valid], 2)
+    high = far if far is not None else np.percentile(depth[valid], 98)
+    inverse = 1 / np.where(valid, depth, 1.0)
+    span = max(1 / low - 1 / high, 1e-9)
+    position = np.clip((1 / low - inverse) / span, 0, 1) * (len(_DEPTH) - 1)
+    index = np.minimum(position.astype(int), len(_DEPTH) - 2)
+    fraction = (position - index)[..., None]
+    image = _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
+    return np.where(valid[..., None], image, 0).astype(np.uint8)
+
+
+def color_normals(normals: np.ndarray) -> np.ndarray:
+    """Normals `(3, H, W)`, x right, y down, z forward, in the usual colours: right is red, up is green, towards the camera is blue."""
+    shown = np.stack([normals[0], -normals[1], -normals[2]], axis=-1)
+    image = np.clip((shown + 1) * 127.5, 0, 255)
+    return np.where(np.isfinite(image).all(-1, keepdims=True), np.nan_to_num(image), 0).astype(np.uint8)
+
+
+def color_probability(probability: np.ndarray) -> np.ndarray:
+    """Probability `(1, H, W)`, or a 0/1 label map `(H, W)`, as grey; invalid is dark blue."""
+    probability = probability.reshape(probability.shape[-2:])
+    valid = np.isfinite(probability) & (probability <= 1)
+    grey = (np.where(valid, np.nan_to_num(probability), 0) * 255).astype(np.uint8)
+    return np.where(valid[..., None], grey[..., None].repeat(3, -1), np.array([20, 20, 60], np.uint8))

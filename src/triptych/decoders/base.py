@@ -1,0 +1,36 @@
+"""What every decoder is: feature maps in, one dict of task maps per supervised stage out."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from triptych.tasks import Task
+
+
+class Decoder(nn.Module):
+    """Feature maps to task maps.
+
+    Built as `MyDecoder(channels, strides=..., tasks=..., **options)`: `channels` and `strides` as the backbone states them (finest first), `tasks`
+    in declaration order. `forward(features)` returns a list of dicts from task name to raw map `(B, task.channels, h, w)` at whatever resolution
+    the decoder works; the last dict is final and has every task, earlier ones are intermediate predictions and may have fewer tasks, or
+    auxiliary ones that are supervised during training only (`auxiliary_tasks`). The model brings all of them to the image's size.
+    """
+
+    align_corners = False
+    """How the model resizes this decoder's maps to the image size."""
+
+    def __init__(self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task]) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.strides = tuple(strides)
+        self.tasks = dict(tasks)
+        if not tasks:
+            raise ValueError("tasks is empty; a decoder needs at least one task.")
+
+    @property
+    def auxiliary_tasks(self) -> dict[str, Task]:
+        """Tasks that only intermediate predictions have; none unless a decoder says otherwise."""
+        return {}
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")

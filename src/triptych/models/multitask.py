@@ -1,0 +1,64 @@
+"""A multi-task model: one backbone, one decoder, maps brought to the image's size."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.backbones.base import Backbone
+from triptych.decoders.base import Decoder
+from triptych.tasks import Task
+from triptych.types import Output
+
+
+class MultiTaskModel(nn.Module):
+    """Compose a backbone and a decoder (hard parameter sharing).
+
+    `forward(image)` takes `(B, 3, H, W)` RGB in [0, 1] and returns an `Output` whose maps have the image's size. Encoder-sharing
+    architectures (Cross-Stitch, MTAN, ...) subclass it and return the same `Output`. In eval mode `auxiliary` holds the
+    intermediate predictions too; exporting and predicting read `predictions` alone.
+    """
+
+    def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decoder = decoder
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """The tasks of the final prediction, in declaration order."""
+        return self.decoder.tasks
+
+    @property
+    def auxiliary_tasks(self) -> dict[str, Task]:
+        """Tasks that only intermediate predictions have: training needs their targets, inference does not."""
+        return self.decoder.auxiliary_tasks
+
+    @property
+    def shared_modules(self) -> list[nn.Module]:
+        """The modules whose parameters every task shares: gradient balancing works on these."""
+        return [self.backbone]
+
+    @property
+    def feature_channels(self) -> tuple[int, ...]:
+        """Channels of `Output.features`, finest first."""
+        return self.backbone.channels
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        """Strides of `Output.features`, finest first."""
+        return self.backbone.strides
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.backbone(image)
+        *auxiliary, final = self.decoder(features)
+        size = image.shape[-2:]
+        return Output(
+            predictions={name: self.resize(final[name], size) for name in self.tasks},
+            auxiliary=[{name: self.resize(raw, size) for name, raw in stage.items()} for stage in auxiliary],
+            features=features,
+        )
+
+    def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+        """Bilinear resize of raw maps to the image size, skipped where they have it already."""
+        if raw.shape[-2:] == size:
+            return raw
+        return F.interpolate(raw, size=size, mode="bilinear", align_corners=self.decoder.align_corners)

@@ -1,0 +1,266 @@
+"""Tasks: everything that differs between tasks, in one frozen value each.
+
+A `Task` knows its channels, loss, decoding to physical units, metric, and what flips, zooms and rotations do to its targets. Nothing else
+in the library compares task names.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych import colors, losses
+from triptych.metrics.base import Metric
+from triptych.metrics.depth import DepthMetric
+from triptych.metrics.normals import NormalsMetric
+from triptych.metrics.saliency import SaliencyMetric
+from triptych.metrics.segmentation import SegmentationMetric
+from triptych.types import IGNORE, named_choice
+
+
+def keep(target: Tensor) -> Tensor:
+    """Values that a mirrored image leaves alone: only the pixels move."""
+    return target
+
+
+def keep_zoom(target: Tensor, zoom: float) -> Tensor:
+    """Values that zooming leaves alone."""
+    return target
+
+
+def keep_rotation(target: Tensor, angle: float) -> Tensor:
+    """Values that an in-plane rotation leaves alone."""
+    return target
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dense task.
+
+    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H, W)` has the target's size.
+    `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B, C, H, W)` float (metres, unit normals, probabilities).
+    `metric()` makes a fresh `Metric` over decoded predictions. `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels
+    of a float map `(B, C, H, W)` with NaN. `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's work:
+    mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians, from x towards y, that is clockwise as seen) turns normals.
+    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the array that an 8- or 16-bit PNG stores.
+    """
+
+    name: str
+    channels: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    metric: Callable[[], Metric]
+    colorize: Callable[[np.ndarray], np.ndarray]
+    to_png: Callable[[np.ndarray], np.ndarray]
+    target_channels: int | None = None
+    weight: float = 1.0
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """How predictions are resized; targets are always resized by nearest neighbour: averaging labels would invent values."""
+    mirror: Callable[[Tensor], Tensor] = keep
+    zoom: Callable[[Tensor, float], Tensor] = keep_zoom
+    rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+
+    def invalid_target(self, size: tuple[int, int]) -> Tensor:
+        """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
+        if self.target_channels is None:
+            return torch.full(size, IGNORE, dtype=torch.int64)
+        return torch.full((self.target_channels, *size), torch.nan)
+
+
+def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+
+
+def _argmax(raw: Tensor) -> Tensor:
+    return raw.argmax(dim=1)
+
+
+def _labels_png(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def _probability_png(probability: np.ndarray) -> np.ndarray:
+    """8 bit, truncated as published code saves sigmoid outputs; invalid (NaN) is 0."""
+    return (np.nan_to_num(probability[0]) * 255).astype(np.uint8)
+
+
+def semseg(classes: int | Sequence[str], *, loss: str = "cross-entropy", weight: float = 1.0, name: str = "semseg") -> Task:
+    """Semantic segmentation over `classes` (a count or the names).
+
+    >>> semseg(["wall", "floor"]).channels
+    2
+    """
+    names = _classes(classes)
+    return Task(
+        name=name,
+        channels=len(names),
+        loss=named_choice("segmentation loss", loss, losses.SEGMENTATION),
+        decode=_argmax,
+        metric=partial(SegmentationMetric, names),
+        colorize=colors.color_labels,
+        to_png=_labels_png,
+        weight=weight,
+        classes=names,
+    )
+
+
+HUMAN_PARTS = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
+
+
+def human_parts(classes: int | Sequence[str] = HUMAN_PARTS, *, loss: str = "cross-entropy", weight: float = 2.0) -> Task:
+    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT)."""
+    return semseg(classes, loss=loss, weight=weight, name="human_parts")
+
+
+def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
+    """Saliency: two channels with balanced cross-entropy (ATRC, InvPT), or one with balanced binary cross-entropy (survey)."""
+    head = named_choice("number of saliency channels", str(channels), _SALIENCY_HEADS)
+    return Task(
+        name="saliency",
+        channels=channels,
+        loss=named_choice("saliency loss", loss, head[0]),
+        decode=head[1],
+        metric=SaliencyMetric,
+        colorize=colors.color_probability,
+        to_png=_probability_png,
+        weight=weight,
+        classes=("background", "salient"),
+        interpolation="bilinear",
+    )
+
+
+def _foreground(raw: Tensor) -> Tensor:
+    return raw.softmax(dim=1)[:, 1:]
+
+
+_SALIENCY_HEADS = {"1": (losses.SALIENCY_1, torch.sigmoid), "2": (losses.SALIENCY_2, _foreground)}
+
+
+def _mirror_normals(target: Tensor) -> Tensor:
+    return torch.cat([-target[..., :1, :, :], target[..., 1:, :, :]], dim=-3)
+
+
+def _rotate_normals(target: Tensor, angle: float) -> Tensor:
+    x, y, z = target.unbind(dim=-3)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y, z], dim=-3)
+
+
+def _normals_png(normals: np.ndarray) -> np.ndarray:
+    """8 bit, v = (n + 1) / 2 * 255, rounded; invalid is (0, 0, 0) in the file."""
+    return np.nan_to_num(np.rint((normals + 1) * 127.5), nan=0.0).astype(np.uint8).transpose(1, 2, 0)
+
+
+def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
+    """Surface normals in the camera frame (x right, y down, z forward)."""
+    return Task(
+        name="normals",
+        channels=3,
+        loss=named_choice("normals loss", loss, losses.NORMALS),
+        decode=partial(F.normalize, dim=1),
+        metric=NormalsMetric,
+        colorize=colors.color_normals,
+        to_png=_normals_png,
+        target_channels=3,
+        weight=weight,
+        interpolation="bilinear",
+        mirror=_mirror_normals,
+        rotate=_rotate_normals,
+    )
+
+
+def _divide_by_zoom(target: Tensor, zoom: float) -> Tensor:
+    return target / zoom
+
+
+def _millimetres_png(depth: np.ndarray) -> np.ndarray:
+    """16 bit millimetres; invalid is 0, farther than 65.535 m saturates."""
+    return np.clip(np.nan_to_num(np.rint(depth[0] * 1000), nan=0.0), 0, 65535).astype(np.uint16)
+
+
+def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
+    """Depth z in metres. `loss="berhu-inverse"` trains DenseMTL's inverse normalised depth; decoding follows the representation."""
+    function, decode = named_choice("depth loss", loss, losses.DEPTH)
+    return Task(
+        name="depth",
+        channels=1,
+        loss=function,
+        decode=decode,
+        metric=DepthMetric,
+        colorize=colors.color_depth,
+        to_png=_millimetres_png,
+        target_channels=1,
+        weight=weight,
+        unit="m",
+        interpolation="bilinear",
+        zoom=_divide_by_zoom,
+    )
+
+
+def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "balanced", weight: float = 50.0) -> Task:
+    """Boundaries: one logit with fixed positive weight, or two channels with class weights (DenseMTL).
+
+    `positive_weight` is the factor of boundary pixels, 1 minus it that of the others: 0.95 (survey, InvPT), 0.8 (ATRC on NYUv2), 0.88 (MLoRE).
+    """
+    from triptych.metrics.boundary import BoundaryMetric
+
+    loss_table, decode = named_choice("number of boundary channels", str(channels), _BOUNDARY_HEADS)
+    return Task(
+        name="boundary",
+        channels=channels,
+        loss=partial(named_choice("boundary loss", loss, loss_table), positive_weight=positive_weight),
+        decode=decode,
+        metric=BoundaryMetric,
+        colorize=colors.color_probability,
+        to_png=_probability_png,
+        target_channels=1,
+        weight=weight,
+        classes=("none", "boundary"),
+        interpolation="bilinear",
+    )
+
+
+_BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, torch.sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "semseg": semseg,
+    "human_parts": human_parts,
+    "saliency": saliency,
+    "normals": normals,
+    "depth": depth,
+    "boundary": boundary,
+}
+"""Task constructors by name, as recipes and dataset descriptors name them."""
+
+
+def with_weight(task: Task, weight: float) -> Task:
+    """The same task with another default weight."""
+    return replace(task, weight=weight)
+
+
+def nyuv2_tasks(classes: int | Sequence[str] = 40) -> dict[str, Task]:
+    """NYUv2's four tasks in the order of the InvPT line.
+
+    >>> list(nyuv2_tasks())
+    ['semseg', 'depth', 'normals', 'boundary']
+    """
+    tasks = (semseg(classes), depth(), normals(), boundary())
+    return {task.name: task for task in tasks}
+
+
+def pascal_context_tasks(classes: int | Sequence[str] = 21) -> dict[str, Task]:
+    """PASCAL-Context's five tasks in the order of the InvPT line.
+
+    >>> list(pascal_context_tasks())
+    ['semseg', 'human_parts', 'saliency', 'normals', 'boundary']
+    """
+    tasks = (semseg(classes), human_parts(), saliency(), normals(), boundary())
+    return {task.name: task for task in tasks}

@@ -1,0 +1,141 @@
+"""The words everybody shares: samples, outputs, cameras, and the one reader of invalid labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+"""The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera, of one image or of a batch.
+
+    `intrinsics` is `(*batch, 3, 3)` in pixels of the sample's image, with pixel centres at integer + 0.5: the ray of pixel
+    column `u` and row `v` is `K^-1 (u + 0.5, v + 0.5, 1)`. `pose` is `(*batch, 4, 4)`, camera to world, in metres, axes x right,
+    y down, z forward; `None` where unknown.
+    """
+
+    intrinsics: Tensor
+    pose: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same camera on another device."""
+        return replace(
+            self,
+            intrinsics=self.intrinsics.to(device),
+            pose=None if self.pose is None else self.pose.to(device),
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its targets, or a batch of them.
+
+    `image` is `(3, H, W)` or `(B, 3, H, W)` float32 RGB in [0, 1]. `targets` maps task names to targets in the layout of their
+    task (design section 7), all at the image's size; a label that is missing is an all-invalid map. `key` names the image (a tuple of names for a batch).
+    `extras` holds further tensors that are no task's target (instance ids, neighbouring frames).
+    """
+
+    image: Tensor
+    targets: dict[str, Tensor]
+    key: str | tuple[str, ...] = ""
+    camera: Camera | None = None
+    extras: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same sample on another device."""
+        return replace(
+            self,
+            image=self.image.to(device, non_blocking=True),
+            targets={name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
+            camera=None if self.camera is None else self.camera.to(device),
+            extras={name: value.to(device, non_blocking=True) for name, value in self.extras.items()},
+        )
+
+
+class Output(NamedTuple):
+    """What a multi-task model returns.
+
+    `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate predictions, one dict
+    per supervised stage, at the image's size too. `features`: the shared feature maps, finest first, that every task reads.
+    """
+
+    predictions: dict[str, Tensor]
+    auxiliary: list[dict[str, Tensor]]
+    features: list[Tensor]
+
+
+def valid_pixels(target: Tensor) -> Tensor:
+    """Where a target says something: the one reader of `IGNORE` and NaN.
+
+    Integer label maps `(*batch, H, W)` give a boolean map of the same shape; float maps `(*batch, C, H, W)` give
+    `(*batch, 1, H, W)`, true where every channel is finite.
+
+    >>> valid_pixels(torch.tensor([[0, 255]])).tolist()
+    [[True, False]]
+    >>> valid_pixels(torch.tensor([[[1.0, float("nan")]]])).tolist()
+    [[[True, False]]]
+    """
+    if target.is_floating_point():
+        return target.isfinite().all(dim=-3, keepdim=True)
+    return target != IGNORE
+
+
+def collate(samples: Sequence[Sample]) -> Sample:
+    """Stack samples of one size into a batch.
+
+    Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share them.
+    """
+    if not samples:
+        raise ValueError("collate: no samples; pass at least one.")
+    sizes = {tuple(sample.image.shape[-2:]) for sample in samples}
+    if len(sizes) > 1:
+        named = ", ".join(f"{sample.key} {tuple(sample.image.shape[-2:])}" for sample in samples)
+        raise ValueError(f"collate: images differ in size ({named}); crop or pad them to one size, or use batch size 1.")
+    names = list(samples[0].targets)
+    for sample in samples:
+        if set(sample.targets) != set(names):
+            raise ValueError(
+                f"collate: sample {sample.key!r} has targets {sorted(sample.targets)}, the first of the batch has "
+                f"{sorted(names)}; give a missing label as an all-invalid map."
+            )
+    cameras = [sample.camera for sample in samples]
+    extras = set.intersection(*(set(sample.extras) for sample in samples))
+    return Sample(
+        image=torch.stack([sample.image for sample in samples]),
+        targets={name: torch.stack([sample.targets[name] for sample in samples]) for name in names},
+        key=tuple(str(sample.key) for sample in samples),
+        camera=_stack_cameras(cameras),
+        extras={name: torch.stack([sample.extras[name] for sample in samples]) for name in sorted(extras)},
+    )
+
+
+def _stack_cameras(cameras: Sequence[Camera | None]) -> Camera | None:
+    known = [camera for camera in cameras if camera is not None]
+    if len(known) < len(cameras):
+        return None
+    poses = [camera.pose for camera in known if camera.pose is not None]
+    pose = torch.stack(poses) if len(poses) == len(known) else None
+    return Camera(torch.stack([camera.intrinsics for camera in known]), pose)
+
+
+def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
+    """Look `name` up in `choices`; a `ValueError` names the nearest match and lists the options.
+
+    >>> named_choice("decoder", "mtinet", {"mti-net": 1, "invpt": 2})
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown decoder 'mtinet'; did you mean 'mti-net'? Choose from invpt, mti-net.
+    """
+    if name in choices:
+        return choices[name]
+    import difflib
+
+    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
+    hint = f" did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"unknown {kind} '{name}';{hint} Choose from {', '.join(sorted(choices))}.")
