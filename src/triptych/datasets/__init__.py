@@ -1,0 +1,1 @@
+"""Datasets by name. `"folder.module:Class"` strings keep heavy imports out of `triptych list`."""

@@ -1,0 +1,225 @@
+"""Recipes: frozen dataclasses of names, numbers and tuples that become JSON without help.
+
+No module of torch is imported here: the command line reads recipes before anything heavy.
+"""
+
+import dataclasses
+import json
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Options = dict[str, Value]
+"""Keyword arguments of a named component, checked by the component itself."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is read, and how it is cropped and augmented."""
+
+    dataset: str = "rooms"
+    """Name of the dataset (`triptych list datasets`)."""
+    root: str = ""
+    """Folder of the dataset; empty: the dataset's own cache, where it has one."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to train, in order; empty: every task the dataset can supervise."""
+    auxiliary_tasks: tuple[str, ...] = ()
+    """Tasks that only intermediate predictions have, where the decoder offers them."""
+    train_split: str = "train"
+    val_split: str = "val"
+    """Held-out split for model selection; never the test split."""
+    test_split: str = "test"
+    size: tuple[int, int] = (96, 128)
+    """Training size (height, width): crops are this large."""
+    transform: str = "default"
+    """Augmentation preset (`triptych list transforms`)."""
+    batch_size: int = 8
+    num_workers: int = 0
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    """What a damaged file does in the middle of an epoch; skipped samples are named in the log."""
+    options: Options = field(default_factory=dict)
+    """Keyword arguments of the dataset."""
+    task_options: dict[str, Options] = field(default_factory=dict)
+    """Keyword arguments of task constructors by task name, such as `{"depth": {"loss": "berhu"}}`."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network: a backbone, and a decoder or an architecture that shares inside the encoder."""
+
+    backbone: str = "resnet18"
+    decoder: str = "fcn"
+    """A decoder or an architecture (`triptych list decoders`)."""
+    weights: str = ""
+    """Backbone weights: empty (random), `timm` (pretrained by name) or the path of a safetensors file."""
+    initialize_from: tuple[str, ...] = ()
+    """Run folders to start from: one to fine-tune, or one per task for Cross-Stitch and NDDR-CNN."""
+    backbone_options: Options = field(default_factory=dict)
+    decoder_options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """The optimiser and its learning rates."""
+
+    name: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    backbone_lr_factor: float = 1.0
+    """The backbone's learning rate relative to `lr`."""
+    layer_decay: float = 1.0
+    """Factor per backbone block from the last to the first; 1 switches it off."""
+    fusion_lr_factor: float = 1.0
+    """Learning rate of cross-stitch and NDDR fusion parameters relative to `lr` (100 as published)."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 switches clipping off."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How long, and how the learning rate falls."""
+
+    steps: int = 1000
+    """Optimizer steps."""
+    name: Literal["constant", "poly", "cosine", "step"] = "poly"
+    power: float = 0.9
+    """Exponent of `poly`."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which `step` multiplies the rate by `gamma`."""
+    gamma: float = 0.1
+    warmup_steps: int = 0
+    warmup_factor: float = 0.1
+
+
+@dataclass(frozen=True)
+class RegularizerConfig:
+    """Training-only supervision from the shared features."""
+
+    name: str = "none"
+    weight: float = 1.0
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WeightingConfig:
+    """How task losses are combined."""
+
+    name: str = "fixed"
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weights by task; a task that is not named keeps its default."""
+    auxiliary_factor: float = 1.0
+    """Factor of the losses on intermediate predictions."""
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AdaptationConfig:
+    """Unsupervised domain adaptation: a second, unlabelled dataset."""
+
+    name: str = "none"
+    dataset: str = ""
+    root: str = ""
+    split: str = "train"
+    options: Options = field(default_factory=dict)
+    dataset_options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the loop runs."""
+
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    accumulate: int = 1
+    """Batches per optimizer step."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights; 0 switches it off. Where on, the average is what is evaluated and deployed."""
+    compile: bool = False
+    channels_last: bool = False
+    checkpoint_gradients: bool = False
+    """Recompute backbone activations in the backward pass: less memory, more time."""
+    evaluate_every: int = 200
+    checkpoint_every: int = 200
+    log_every: int = 10
+    keep_checkpoints: int = 2
+    evaluate_limit: int = 0
+    """Images of the validation split scored during training; 0: all."""
+    trackers: tuple[str, ...] = ()
+    """`tensorboard` and `wandb`, where installed; JSON lines are always written."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One experiment, whole: every number that a run depends on."""
+
+    description: str = ""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
+    weighting: WeightingConfig = field(default_factory=WeightingConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    seed: int = 0
+
+
+def to_json(recipe: Recipe) -> str:
+    """The recipe as JSON.
+
+    >>> from_json(to_json(Recipe(seed=3))).seed
+    3
+    """
+    return json.dumps(dataclasses.asdict(recipe), indent=2)
+
+
+def from_json(text: str) -> Recipe:
+    """Read what `to_json` wrote; lists become tuples. Unknown keys raise `ValueError`, missing ones keep their defaults."""
+    return _build(Recipe, json.loads(text), "recipe")
+
+
+def flatten(recipe: Recipe) -> dict[str, Any]:
+    """Dotted field names to values: what two recipes are compared by.
+
+    >>> flatten(Recipe())["optimizer.lr"]
+    0.001
+    """
+    flat: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict) and value:
+            for key, item in value.items():
+                visit(f"{prefix}.{key}" if prefix else key, item)
+        else:
+            flat[prefix] = value
+
+    visit("", dataclasses.asdict(recipe))
+    return flat
+
+
+def _build(cls: Any, data: dict[str, Any], where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    unknown = set(data) - set(hints)
+    if unknown:
+        raise ValueError(f"{where} has no field {sorted(unknown)[0]!r}; its fields are {', '.join(hints)}.")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r}; expected an object with fields.")
+        return _build(hint, value, where)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return _tuples(value)
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return value
