@@ -1,1 +1,7 @@
-"""Datasets by name. `"folder.module:Class"` strings keep heavy imports out of `triptych list`."""
+"""Datasets by name."""
+
+from collections.abc import Callable
+
+from triptych.datasets.base import DenseDataset
+
+DATASETS: dict[str, Callable[..., DenseDataset]] = {}

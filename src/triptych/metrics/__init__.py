@@ -1,0 +1,1 @@
+"""Metrics, usable without the rest of the library."""

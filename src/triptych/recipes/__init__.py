@@ -1,0 +1,5 @@
+"""Recipes by name. Importing them imports no torch."""
+
+from triptych.recipes.config import Recipe
+
+RECIPES: dict[str, Recipe] = {}

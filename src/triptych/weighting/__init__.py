@@ -1,0 +1,5 @@
+"""Weightings by name."""
+
+from triptych.weighting.base import Weighting
+
+WEIGHTINGS: dict[str, type[Weighting]] = {}
