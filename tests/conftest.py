@@ -13,7 +13,7 @@ if os.environ.get("TRIPTYCH_CHECK_SHAPES", "1") == "1":
 
     install_import_hook("triptych", "beartype.beartype")
 
-import torch  # noqa: E402
+import torch
 
 
 @pytest.fixture(scope="session")

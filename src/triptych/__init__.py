@@ -1,4 +1,5 @@
-"""Triptych: dense multi-task learning. One image in; segmentation, depth, normals, boundaries, saliency and human parts out.
+"""Triptych: dense multi-task learning. One image in; segmentation, depth, normals, boundaries, saliency and human
+parts out.
 
 Names are imported when they are first used, so that `import triptych` costs nothing.
 
@@ -26,7 +27,7 @@ _HOMES = {
     "Predictor": "prediction",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
 """Let timm and torchmetrics import beside a torchvision whose compiled part cannot load.
 
 PyPI's torchvision is built for CUDA. Beside a CPU build of torch its compiled library fails to load, `torchvision::nms`
-and `torchvision::roi_align` are then never declared, and `import torchvision` raises "operator torchvision::nms does not
-exist", which takes timm and torchmetrics along. Declaring the two schemas is enough: nothing here calls them.
+and `torchvision::roi_align` are then never declared, and `import torchvision` raises "operator torchvision::nms does
+not exist", which takes timm and torchmetrics along. Declaring the schemas is enough: nothing here calls them.
 """
 
 import importlib.util
@@ -10,6 +10,7 @@ from pathlib import Path
 
 SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
     "int sampling_ratio, bool aligned) -> Tensor",
 )
@@ -18,7 +19,7 @@ _library = None  # the schemas live as long as this object
 
 
 def declare_missing_operators() -> bool:
-    """Declare torchvision's two import-time operators if its compiled library cannot load.
+    """Declare torchvision's import-time operators if its compiled library cannot load.
 
     Returns whether anything was declared: `False` where torchvision is absent or works.
 

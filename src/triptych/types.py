@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from triptych.choices import named_choice as named_choice  # shared by every layer above
 
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
@@ -15,9 +17,9 @@ IGNORE = 255
 class Camera:
     """A pinhole camera, of one image or of a batch.
 
-    `intrinsics` is `(*batch, 3, 3)` in pixels of the sample's image, with pixel centres at integer + 0.5: the ray of pixel
-    column `u` and row `v` is `K^-1 (u + 0.5, v + 0.5, 1)`. `pose` is `(*batch, 4, 4)`, camera to world, in metres, axes x right,
-    y down, z forward; `None` where unknown.
+    `intrinsics` is `(*batch, 3, 3)` in pixels of the sample's image, with pixel centres at integer + 0.5: the ray of
+    pixel column `u` and row `v` is `K^-1 (u + 0.5, v + 0.5, 1)`. `pose` is `(*batch, 4, 4)`, camera to world, in
+    metres, axes x right, y down, z forward; `None` where unknown.
     """
 
     intrinsics: Tensor
@@ -36,9 +38,10 @@ class Camera:
 class Sample:
     """One image with its targets, or a batch of them.
 
-    `image` is `(3, H, W)` or `(B, 3, H, W)` float32 RGB in [0, 1]. `targets` maps task names to targets in the layout of their
-    task (design section 7), all at the image's size; a label that is missing is an all-invalid map. `key` names the image (a tuple of names for a batch).
-    `extras` holds further tensors that are no task's target (instance ids, neighbouring frames).
+    `image` is `(3, H, W)` or `(B, 3, H, W)` float32 RGB in [0, 1]. `targets` maps task names to targets in the layout
+    of their task (design section 7), all at the image's size; a label that is missing is an all-invalid map. `key`
+    names the image (a tuple of names for a batch). `extras` holds further tensors that are no task's target (instance
+    ids, neighbouring frames).
     """
 
     image: Tensor
@@ -61,8 +64,9 @@ class Sample:
 class Output(NamedTuple):
     """What a multi-task model returns.
 
-    `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate predictions, one dict
-    per supervised stage, at the image's size too. `features`: the shared feature maps, finest first, that every task reads.
+    `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate
+    predictions, one dict per supervised stage, at the image's size too. `features`: the shared feature maps, finest
+    first, that every task reads.
     """
 
     predictions: dict[str, Tensor]
@@ -89,14 +93,17 @@ def valid_pixels(target: Tensor) -> Tensor:
 def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples of one size into a batch.
 
-    Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share them.
+    Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share
+    them.
     """
     if not samples:
         raise ValueError("collate: no samples; pass at least one.")
     sizes = {tuple(sample.image.shape[-2:]) for sample in samples}
     if len(sizes) > 1:
         named = ", ".join(f"{sample.key} {tuple(sample.image.shape[-2:])}" for sample in samples)
-        raise ValueError(f"collate: images differ in size ({named}); crop or pad them to one size, or use batch size 1.")
+        raise ValueError(
+            f"collate: images differ in size ({named}); crop or pad them to one size, or use batch size 1."
+        )
     names = list(samples[0].targets)
     for sample in samples:
         if set(sample.targets) != set(names):
@@ -122,20 +129,3 @@ def _stack_cameras(cameras: Sequence[Camera | None]) -> Camera | None:
     poses = [camera.pose for camera in known if camera.pose is not None]
     pose = torch.stack(poses) if len(poses) == len(known) else None
     return Camera(torch.stack([camera.intrinsics for camera in known]), pose)
-
-
-def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
-    """Look `name` up in `choices`; a `ValueError` names the nearest match and lists the options.
-
-    >>> named_choice("decoder", "mtinet", {"mti-net": 1, "invpt": 2})
-    Traceback (most recent call last):
-    ...
-    ValueError: unknown decoder 'mtinet'; did you mean 'mti-net'? Choose from invpt, mti-net.
-    """
-    if name in choices:
-        return choices[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f" did you mean '{near[0]}'?" if near else ""
-    raise ValueError(f"unknown {kind} '{name}';{hint} Choose from {', '.join(sorted(choices))}.")

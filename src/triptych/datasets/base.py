@@ -7,8 +7,9 @@ from triptych.types import Sample
 class DenseDataset:
     """One split of one dataset.
 
-    `tasks` holds the tasks this dataset can supervise, with their class counts, in declaration order; every sample has a target for each of them, an all-invalid
-    map where the label is missing. Reading happens in `__getitem__` only; the constructor lists the files once and names a missing one.
+    `tasks` holds the tasks this dataset can supervise, with their class counts, in declaration order; every sample
+    has a target for each of them, an all-invalid map where the label is missing. Reading happens in `__getitem__`
+    only; the constructor lists the files once and names a missing one.
     """
 
     name: str

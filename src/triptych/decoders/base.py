@@ -10,10 +10,11 @@ from triptych.tasks import Task
 class Decoder(nn.Module):
     """Feature maps to task maps.
 
-    Built as `MyDecoder(channels, strides=..., tasks=..., **options)`: `channels` and `strides` as the backbone states them (finest first), `tasks`
-    in declaration order. `forward(features)` returns a list of dicts from task name to raw map `(B, task.channels, h, w)` at whatever resolution
-    the decoder works; the last dict is final and has every task, earlier ones are intermediate predictions and may have fewer tasks, or
-    auxiliary ones that are supervised during training only (`auxiliary_tasks`). The model brings all of them to the image's size.
+    Built as `MyDecoder(channels, strides=..., tasks=..., **options)`: `channels` and `strides` as the backbone states
+    them (finest first), `tasks` in declaration order. `forward(features)` returns a list of dicts from task name to
+    raw map `(B, task.channels, h, w)` at whatever resolution the decoder works; the last dict is final and has every
+    task, earlier ones are intermediate predictions and may have fewer tasks, or auxiliary ones that are supervised
+    during training only (`auxiliary_tasks`). The model brings all of them to the image's size.
     """
 
     align_corners = False

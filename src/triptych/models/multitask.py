@@ -12,9 +12,9 @@ from triptych.types import Output
 class MultiTaskModel(nn.Module):
     """Compose a backbone and a decoder (hard parameter sharing).
 
-    `forward(image)` takes `(B, 3, H, W)` RGB in [0, 1] and returns an `Output` whose maps have the image's size. Encoder-sharing
-    architectures (Cross-Stitch, MTAN, ...) subclass it and return the same `Output`. In eval mode `auxiliary` holds the
-    intermediate predictions too; exporting and predicting read `predictions` alone.
+    `forward(image)` takes `(B, 3, H, W)` RGB in [0, 1] and returns an `Output` whose maps have the image's size.
+    Encoder-sharing architectures (Cross-Stitch, MTAN, ...) subclass it and return the same `Output`. In eval mode
+    `auxiliary` holds the intermediate predictions too; exporting and predicting read `predictions` alone.
     """
 
     def __init__(self, backbone: Backbone, decoder: Decoder) -> None:

@@ -135,7 +135,9 @@ class TrainingConfig:
     accumulate: int = 1
     """Batches per optimizer step."""
     ema: float = 0.0
-    """Decay of an exponential moving average of the weights; 0 switches it off. Where on, the average is what is evaluated and deployed."""
+    """Decay of an exponential moving average of the weights; 0 switches it off. Where on, the average is what is
+    evaluated and deployed.
+    """
     compile: bool = False
     channels_last: bool = False
     checkpoint_gradients: bool = False
@@ -176,7 +178,9 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """Read what `to_json` wrote; lists become tuples. Unknown keys raise `ValueError`, missing ones keep their defaults."""
+    """Read what `to_json` wrote; lists become tuples. Unknown keys raise `ValueError`, missing ones keep their
+    defaults.
+    """
     return _build(Recipe, json.loads(text), "recipe")
 
 

@@ -6,10 +6,12 @@ from triptych.types import Output, Sample
 
 
 class Regularizer(nn.Module):
-    """Training-only terms, built as `MyRegularizer(channels, strides=..., tasks=..., **options)` from the model's shared features.
+    """Training-only terms, built as `MyRegularizer(channels, strides=..., tasks=..., **options)` from the model's
+    shared features.
 
-    `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by the task's: the loop adds
-    them to the task losses of the same name before weighting. `step` counts optimizer steps, for schedules of the weight.
+    `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
+    the task's: the loop adds them to the task losses of the same name before weighting. `step` counts optimizer
+    steps, for schedules of the weight.
     """
 
     step: int = 0
