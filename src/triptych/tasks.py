@@ -209,15 +209,13 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
 
     `positive_weight` is the factor of boundary pixels, 1 minus it that of the others: 0.95 (survey, InvPT), 0.8 (ATRC on NYUv2), 0.88 (MLoRE).
     """
-    from triptych.metrics.boundary import BoundaryMetric
-
     loss_table, decode = named_choice("number of boundary channels", str(channels), _BOUNDARY_HEADS)
     return Task(
         name="boundary",
         channels=channels,
         loss=partial(named_choice("boundary loss", loss, loss_table), positive_weight=positive_weight),
         decode=decode,
-        metric=BoundaryMetric,
+        metric=_boundary_metric,
         colorize=colors.color_probability,
         to_png=_probability_png,
         target_channels=1,
@@ -225,6 +223,13 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
         classes=("none", "boundary"),
         interpolation="bilinear",
     )
+
+
+def _boundary_metric() -> Metric:
+    # Imported where it is used: it compiles with numba.
+    from triptych.metrics.boundary import BoundaryMetric
+
+    return BoundaryMetric()
 
 
 _BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, torch.sigmoid), "2": (losses.BOUNDARY_2, _foreground)}

@@ -14,9 +14,10 @@ import torchmetrics  # noqa: E402
 class Metric(torchmetrics.Metric):
     """A metric whose states are sums, so that the result does not depend on the order, the batch size or the process.
 
-    Subclasses declare states with `add_sum`, accumulate in `update(prediction, target)` (a batch, prediction decoded to physical units,
-    target in the layout of its task), and return named numbers from `compute()`. `primary` names the number that model selection and
-    delta_mtl use; `higher_is_better` says which way every returned number is better.
+    Subclasses declare states with `add_sum`, accumulate in `update(prediction, target)` (a batch, prediction decoded
+    to physical units, target in the layout of its task), and return named numbers from `compute()`. `primary` names
+    the number that model selection and delta_mtl use; `higher_is_better` says which way every returned number is
+    better.
     """
 
     full_state_update = False
