@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ class Camera:
     intrinsics: Tensor
     pose: Tensor | None = None
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Camera":
         """The same camera on another device."""
         return replace(
             self,
@@ -50,7 +50,7 @@ class Sample:
     camera: Camera | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Sample":
         """The same sample on another device."""
         return replace(
             self,

@@ -1,6 +1,6 @@
 """The base of every metric: sums in float64, mergeable across batches and processes."""
 
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -40,12 +40,12 @@ class Metric(torchmetrics.Metric):
         self._update_count += 1
         self._computed = None
 
-    def set_dtype(self, dst_type: torch.dtype) -> Self:
+    def set_dtype(self, dst_type: torch.dtype) -> "Metric":
         """States stay in double precision whatever the model's precision."""
         return self
 
-    def half(self) -> Self:
+    def half(self) -> "Metric":
         return self
 
-    def float(self) -> Self:
+    def float(self) -> "Metric":
         return self

@@ -1,0 +1,50 @@
+"""The stand-in for torchvision's operators appears exactly where the compiled part cannot load."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code: str) -> str:
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return result.stdout.strip()
+
+
+def torchvision_loads() -> bool:
+    return subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0
+
+
+def test_timm_and_torchmetrics_import_after_the_declaration() -> None:
+    assert run(
+        "from triptych._torchvision import declare_missing_operators as d\n"
+        "first = d(); again = d()\n"
+        "import timm, torchmetrics\n"
+        "print(first, again)"
+    ).endswith("False")
+
+
+def test_something_is_declared_only_where_torchvision_does_not_load() -> None:
+    declared = run("from triptych._torchvision import declare_missing_operators as d; print(d())")
+    assert declared == str(not torchvision_loads())
+
+
+def test_nothing_is_declared_without_torchvision() -> None:
+    assert (
+        run(
+            "import importlib.util as u\n"
+            "real = u.find_spec\n"
+            "u.find_spec = lambda name, *a: None if name == 'torchvision' else real(name, *a)\n"
+            "from triptych._torchvision import declare_missing_operators as d\n"
+            "print(d())"
+        )
+        == "False"
+    )
+
+
+def test_the_failure_this_mends_is_the_known_one() -> None:
+    if torchvision_loads():
+        pytest.skip("torchvision's compiled part loads here")
+    result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, check=False)
+    assert "operator torchvision::nms does not exist" in result.stderr
