@@ -1,0 +1,110 @@
+"""Changing the colours of an image: pure functions on RGB in [0, 1], and the two published ways to draw them."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from triptych.types import Sample
+
+Image = Float[Tensor, "3 height width"]
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey (ITU-R BT.601)."""
+
+
+def scale_saturation(image: Image, factor: float) -> Image:
+    """Multiply the saturation of HSV by `factor`, at most to 1; hue and value stay.
+
+    With V the largest channel, saturation is (V - min) / V, so channels move along the line to V:
+    c' = V - k (V - c), with k = min(factor, 1 / saturation).
+    """
+    value, low = image.amax(0), image.amin(0)
+    largest = value / (value - low).clamp(min=1e-6)
+    return value - (value - image) * largest.clamp(max=factor)
+
+
+def shift_hue(image: Image, degrees: float) -> Image:
+    """Turn the hue of HSV by `degrees`; saturation and value stay."""
+    red, green, blue = image
+    value = image.amax(0)
+    chroma = value - image.amin(0)
+    divisor = chroma.clamp(min=1e-6)
+    hue = torch.where(
+        value == red,
+        (green - blue) / divisor,
+        torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
+    )
+    # HSV to RGB: channel n is V - C max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6, n = 5, 3, 1.
+    k = (hue + degrees / 60 + torch.tensor([5.0, 3.0, 1.0], dtype=image.dtype).view(3, 1, 1)).remainder(6)
+    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+
+
+def blend(image: Image, other: Tensor | float, factor: float) -> Image:
+    """`factor` of the image and `1 - factor` of another, kept in [0, 1]."""
+    return (factor * image + (1 - factor) * other).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class PhotometricDistortion:
+    """SSD's distortion as the segmentation toolboxes draw it (Liu et al., 2016).
+
+    Brightness moves by up to `brightness`, contrast is multiplied before or after saturation and hue; each of the four
+    happens with probability 0.5. Published pipelines round to 8 bits after each step; this one keeps floats.
+    """
+
+    brightness: float = 32 / 255
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: float = 36.0
+    """Degrees: 18 of OpenCV's half degrees."""
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        image = sample.image
+        if generator.random() < 0.5:
+            image = (image + generator.uniform(-self.brightness, self.brightness)).clamp(0, 1)
+        contrast = generator.uniform(*self.contrast) if generator.random() < 0.5 else 1.0
+        contrast_first = generator.random() < 0.5
+        if contrast_first and contrast != 1:
+            image = (image * contrast).clamp(0, 1)
+        if generator.random() < 0.5:
+            image = scale_saturation(image, generator.uniform(*self.saturation))
+        if generator.random() < 0.5:
+            image = shift_hue(image, generator.uniform(-self.hue, self.hue))
+        if not contrast_first and contrast != 1:
+            image = (image * contrast).clamp(0, 1)
+        return replace(sample, image=image)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """DenseMTL's gentle jitter: brightness, contrast, saturation and hue in random order, with probability 0.5."""
+
+    brightness: tuple[float, float] = (0.8, 1.2)
+    contrast: tuple[float, float] = (0.8, 1.2)
+    saturation: tuple[float, float] = (0.8, 1.2)
+    hue: float = 36.0
+    """Degrees: 0.1 of a full turn."""
+    probability: float = 0.5
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        if generator.random() >= self.probability:
+            return sample
+        brightness, contrast = generator.uniform(*self.brightness), generator.uniform(*self.contrast)
+        saturation, hue = generator.uniform(*self.saturation), generator.uniform(-self.hue, self.hue)
+        steps = (
+            lambda image: blend(image, 0.0, brightness),
+            lambda image: blend(image, _grey(image).mean(), contrast),
+            lambda image: blend(image, _grey(image), saturation),
+            lambda image: shift_hue(image, hue),
+        )
+        image = sample.image
+        for i in generator.permutation(len(steps)):
+            image = steps[i](image)
+        return replace(sample, image=image)
+
+
+def _grey(image: Image) -> Float[Tensor, "height width"]:
+    return torch.einsum("chw,c->hw", image, torch.tensor(LUMA, dtype=image.dtype))
