@@ -3,12 +3,24 @@
 from collections.abc import Mapping
 from typing import Any
 
-from triptych.backbones import create_backbone
+from triptych.adaptation import ADAPTERS
+from triptych.adaptation.base import Adapter
+from triptych.backbones import BACKBONES, create_backbone
+from triptych.datasets import DATASETS
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.transforms import TRANSFORMS
 from triptych.decoders import DECODERS
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
-from triptych.tasks import Task
+from triptych.recipes import RECIPES
+from triptych.recipes.config import Recipe
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.base import Regularizer
+from triptych.task_files import tasks_from_json, tasks_to_json
+from triptych.tasks import TASKS, Task
 from triptych.types import named_choice
+from triptych.weighting import WEIGHTINGS
+from triptych.weighting.base import Weighting
 
 
 def create_model(
@@ -35,3 +47,104 @@ def create_model(
     if decoder in ARCHITECTURES:
         return builder(trunk, tasks=tasks, **(decoder_options or {}))
     return MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **(decoder_options or {})))
+
+
+def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
+    """The recipe's dataset, one split of it."""
+    data = recipe.data
+    return named_choice("dataset", data.dataset, DATASETS)(data.root, split=split, **data.options)
+
+
+def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task], dict[str, Task]]:
+    """The tasks of the final prediction and the auxiliary ones, in the recipe's order, with its task options applied.
+
+    Raises `ValueError` for a task that the dataset cannot supervise.
+    """
+    data = recipe.data
+    names = data.tasks or tuple(name for name in dataset.tasks if name not in data.auxiliary_tasks)
+
+    def build(name: str) -> Task:
+        task = named_choice(f"task of dataset '{data.dataset}'", name, dataset.tasks)
+        if name not in data.task_options:
+            return task
+        return tasks_from_json(tasks_to_json({name: task}, data.task_options))[name]
+
+    return {name: build(name) for name in names}, {name: build(name) for name in data.auxiliary_tasks}
+
+
+def build_model(
+    recipe: Recipe, tasks: Mapping[str, Task], auxiliary_tasks: Mapping[str, Task] | None = None
+) -> MultiTaskModel:
+    """The recipe's network; `auxiliary_tasks` are handed to decoders that offer intermediate predictions of their
+    own.
+    """
+    model = recipe.model
+    options: dict[str, Any] = dict(model.decoder_options)
+    if auxiliary_tasks:
+        options["auxiliary_tasks"] = dict(auxiliary_tasks)
+    return create_model(
+        model.decoder,
+        backbone=model.backbone,
+        tasks=tasks,
+        backbone_options=model.backbone_options,
+        decoder_options=options,
+        weights=model.weights,
+    )
+
+
+def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
+    """The recipe's weighting over `tasks` (auxiliary ones included, where they are trained)."""
+    config = recipe.weighting
+    for name in config.weights:
+        named_choice("task in weighting.weights", name, dict(tasks))
+    weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
+    return named_choice("weighting", config.name, WEIGHTINGS)(tuple(tasks), weights=weights, **config.options)
+
+
+def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
+    """The recipe's regularizer over the model's shared features, or `None`."""
+    config = recipe.regularizer
+    if config.name == "none":
+        return None
+    build = named_choice("regularizer", config.name, REGULARIZERS)
+    return build(
+        model.feature_channels,
+        strides=model.feature_strides,
+        tasks=model.tasks,
+        weight=config.weight,
+        **config.options,
+    )
+
+
+def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
+    """The recipe's adaptation method, or `None`."""
+    config = recipe.adaptation
+    if config.name == "none":
+        return None
+    return named_choice("adapter", config.name, ADAPTERS)(tasks=model.tasks, **config.options)
+
+
+REGISTRIES: dict[str, Mapping[str, Any]] = {
+    "recipes": RECIPES,
+    "datasets": DATASETS,
+    "transforms": TRANSFORMS,
+    "tasks": TASKS,
+    "backbones": BACKBONES,
+    "decoders": DECODERS,
+    "architectures": ARCHITECTURES,
+    "regularizers": REGULARIZERS,
+    "weightings": WEIGHTINGS,
+    "adapters": ADAPTERS,
+}
+"""Everything that a recipe can name, by kind."""
+
+
+def list_registries(kind: str = "") -> None:
+    """Print the names of one kind, or of every kind.
+
+    >>> list_registries("tasks")
+    tasks: boundary, depth, human_parts, normals, saliency, semseg
+    """
+    kinds = {kind: named_choice("kind", kind, REGISTRIES)} if kind else REGISTRIES
+    for title, registry in kinds.items():
+        print(f"{title}: {', '.join(sorted(registry))}")

@@ -1,0 +1,74 @@
+"""Every Python snippet and every `triptych` command of the README and the docs runs."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from triptych.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The `triptych` commands of a page, in order; `a && triptych b` counts as b."""
+    found = []
+    for text in blocks(page, "sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            for part in line.split("#")[0].split("&&"):
+                words = shlex.split(part)
+                if words[:1] == ["triptych"]:
+                    found.append(words[1:])
+    return found
+
+
+def write_own_data(folder: Path) -> None:
+    """The folder that docs and README call `my_data`: photographs with some labels, some missing."""
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for index in range(count):
+            labels = np.zeros((48, 64), np.uint8)
+            labels[generator.integers(8, 24) :, generator.integers(8, 40) :] = generator.integers(1, 4)
+            depth = (1000 + 500 * labels.astype(np.uint16) + generator.integers(0, 50)).astype(np.uint16)
+            color = generator.integers(0, 80, (48, 64, 3)) + 40 * labels[..., None]
+            for task, array in (("images", color.astype(np.uint8)), ("semseg", labels), ("depth", depth)):
+                if task == "depth" and index % 3 == 2:
+                    continue  # partly labelled is a normal state
+                path = folder / task / split / f"{index:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_snippets_run(page: Path) -> None:
+    for text in blocks(page, "python"):
+        exec(compile(text, str(page), "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_own_data(tmp_path / "my_data")
+    for name in ("room.jpg", "photo.jpg"):
+        Image.fromarray(np.random.default_rng(1).integers(0, 255, (75, 101, 3), np.uint8)).save(tmp_path / name)
+    for words in commands(page):
+        needs = [word for word in words if word.startswith("../shared")]
+        if needs and not all((ROOT.parent / word[3:]).exists() for word in needs):
+            pytest.skip(f"{page.name} needs the shared folder: {' '.join(needs)}")
+        assert main(words) == 0, f"triptych {' '.join(words)}"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
