@@ -49,7 +49,11 @@ class Window:
         return self.matrix[0, 1] == 0 and self.matrix[1, 0] == 0
 
 
-def affine(*, scale: tuple[float, float] = (1.0, 1.0), offset: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+Pair = tuple[float | int, float | int]
+"""Something along x and along y."""
+
+
+def affine(*, scale: Pair = (1.0, 1.0), offset: Pair = (0.0, 0.0)) -> Float[np.ndarray, "3 3"]:
     """The matrix of `(x, y) -> (scale_x x + offset_x, scale_y y + offset_y)`.
 
     >>> affine(scale=(2.0, 2.0), offset=(-3.0, 0.0))[0].tolist()
@@ -58,7 +62,7 @@ def affine(*, scale: tuple[float, float] = (1.0, 1.0), offset: tuple[float, floa
     return np.array([[scale[0], 0.0, offset[0]], [0.0, scale[1], offset[1]], [0.0, 0.0, 1.0]])
 
 
-def turn(angle: float, zoom: float, center: tuple[float, float]) -> Float[np.ndarray, "3 3"]:
+def turn(angle: float, zoom: float, center: Pair) -> Float[np.ndarray, "3 3"]:
     """The matrix that turns by `angle` from x towards y and magnifies by `zoom` about `center` (x, y)."""
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x, y = center
@@ -79,7 +83,7 @@ def look_through(
     averaging labels would invent values. Outside the source a target is invalid, or `outside[task name]` where given.
     A target that the sample lacks is invalid everywhere.
     """
-    source = _Source(window, tuple(sample.image.shape[-2:]))
+    source = _Source(window, (sample.image.shape[-2], sample.image.shape[-1]))
     targets = {}
     for name, task in tasks.items():
         target = sample.targets.get(name)
@@ -123,15 +127,14 @@ def move_camera(camera: Camera, window: Window) -> Camera:
     p' = R M p / zoom, so K' = A K (R M)^-1 up to a factor; the world is mirrored and shrunk along, so that poses stay
     rigid and views of one scene that are moved alike keep their relative pose.
     """
-    mirror = np.diag([-1.0 if window.mirrored else 1.0, 1.0, 1.0])
+    mirror = torch.diag(torch.tensor([-1.0 if window.mirrored else 1.0, 1.0, 1.0], dtype=torch.float64))
     cos, sin = np.cos(window.angle), np.sin(window.angle)
-    rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    back = torch.from_numpy(mirror @ rotation.T)
+    rotation = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    back = mirror @ rotation.T
     intrinsics = torch.from_numpy(window.matrix) @ camera.intrinsics.double() @ back
     intrinsics = (intrinsics / intrinsics[..., 2:, 2:]).to(camera.intrinsics.dtype)
     if camera.pose is None:
         return Camera(intrinsics)
-    mirror = torch.from_numpy(mirror)
     pose = camera.pose.double().clone()
     pose[..., :3, :3] = mirror @ pose[..., :3, :3] @ back
     pose[..., :3, 3] = (pose[..., :3, 3] @ mirror) / window.zoom

@@ -44,6 +44,7 @@ def choose(generator: np.random.Generator, choices: tuple[float, ...]) -> float:
 class Chain:
     """Steps one after the other.
 
+    >>> import torch
     >>> from triptych.tasks import semseg
     >>> tasks = {"semseg": semseg(3)}
     >>> sample = Sample(torch.rand(3, 20, 30), {"semseg": torch.zeros(20, 30, dtype=torch.int64)})
@@ -112,7 +113,8 @@ class ScaleCrop:
         crop = min(height, self.size[0]), min(width, self.size[1])
         labels = sample.targets.get(self.balance)
         for _ in range(1 + self.redraws):
-            top, left = generator.integers(height - crop[0] + 1), generator.integers(width - crop[1] + 1)
+            top = int(generator.integers(height - crop[0] + 1))
+            left = int(generator.integers(width - crop[1] + 1))
             window = Window(affine(scale=(scale, scale), offset=(-left, -top)), crop, zoom=scale)
             if labels is None or self._is_balanced(labels, window):
                 break
@@ -330,6 +332,7 @@ def build_transform(name: str, *, size: Size, tasks: Tasks, train: bool, **optio
     `size` is (height, width) of what training sees. The result has the targets of `tasks` alone, in their order.
     Raises `ValueError` for an unknown preset or a size that is not positive.
 
+    >>> import torch
     >>> from triptych.tasks import depth
     >>> transform = build_transform("default", size=(16, 16), tasks={"depth": depth()}, train=True)
     >>> sample = Sample(torch.rand(3, 20, 30), {"depth": torch.ones(1, 20, 30)})
