@@ -1,0 +1,81 @@
+"""Tasks as JSON: what a run folder stores so that a network can be rebuilt without its dataset.
+
+Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments.
+"""
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych.tasks import TASKS, Task
+from triptych.types import named_choice
+
+_READABLE = ("classes", "channels", "weight")
+"""Constructor arguments that can be read back from a finished task; others, such as the loss, come from the recipe."""
+
+
+def tasks_to_json(tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Describe `tasks` by constructor name and keyword arguments.
+
+    `options` are keyword arguments by task name (a recipe's `data.task_options`), which override what is read from
+    the task. Raises `ValueError` where the description would not give the same task back: an unknown name, or other
+    channels or classes.
+
+    >>> from triptych.tasks import depth, semseg
+    >>> tasks = tasks_from_json(tasks_to_json({"semseg": semseg(["wall", "floor"]), "depth": depth()}))
+    >>> tasks["semseg"].classes, tasks["depth"].unit
+    (('wall', 'floor'), 'm')
+    """
+    entries = [_describe(name, task, dict((options or {}).get(name, {}))) for name, task in tasks.items()]
+    return json.dumps({"format": 1, "tasks": entries}, indent=2)
+
+
+def tasks_from_json(text: str) -> dict[str, Task]:
+    """Build the tasks that `tasks_to_json` described, in the same order; `ValueError` for anything else."""
+    try:
+        entries = json.loads(text)["tasks"]
+        pairs = [(entry["name"], entry["options"]) for entry in entries]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a description of tasks ({error}); expected what tasks_to_json writes.") from error
+    return {name: _build(name, options) for name, options in pairs}
+
+
+def write_tasks(path: Path, tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Write `tasks_to_json` to a file."""
+    path.write_text(tasks_to_json(tasks, options) + "\n", encoding="utf-8")
+
+
+def read_tasks(path: Path) -> dict[str, Task]:
+    """Read the file that `write_tasks` wrote; the error names the file."""
+    try:
+        return tasks_from_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
+    parameters = inspect.signature(named_choice("task", name, TASKS)).parameters
+    described = {key: getattr(task, key) for key in _READABLE if key in parameters} | options
+    entry = {"name": name, "options": described}
+    # Through JSON and back: what the reader will build is what must be equal.
+    built = _build(name, json.loads(json.dumps(described)))
+    if (built.channels, built.classes) != (task.channels, task.classes):
+        raise ValueError(
+            f"task {name!r} with {task.channels} channels cannot be rebuilt from {described} (that gives "
+            f"{built.channels}); "
+            "pass the keyword arguments of its constructor as options."
+        )
+    return entry
+
+
+def _build(name: str, options: Mapping[str, Any]) -> Task:
+    constructor = named_choice("task", name, TASKS)
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return constructor(**values)
+    except TypeError as error:
+        raise ValueError(
+            f"task {name!r}: {error}; its arguments are {', '.join(inspect.signature(constructor).parameters)}."
+        ) from error
