@@ -1,16 +1,20 @@
 """What every weighting is: task losses in, one total and its gradients out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 class Weighting(nn.Module):
     """Combine task losses.
 
-    Built as `MyWeighting(names, weights=..., **options)`: `names` in declaration order, `weights` the tasks' default weights. `forward(losses)`
-    returns the total; `backward(losses, shared_parameters)` writes gradients and by default calls the first. Gradient-balancing methods replace `backward`.
-    A learned weighting has parameters, which the optimizer gets; a stateful one has buffers, which checkpoints keep.
+    Built as `MyWeighting(names, weights=..., **options)`: `names` in declaration order, `weights` the tasks' default
+    weights. `forward(losses)` returns the total; `backward(losses, shared_parameters)` writes gradients and by
+    default calls the first. Gradient-balancing methods replace `backward`. A learned weighting has parameters, which
+    the optimizer gets; a stateful one has buffers, which checkpoints keep.
+
+    A task without a label in the batch has a loss of exactly 0 (or is left out of `losses`) and changes nothing. Under
+    several processes a weighting is not wrapped: it averages what it must over the processes itself.
     """
 
     def __init__(self, names: Sequence[str], *, weights: Mapping[str, float]) -> None:
@@ -27,14 +31,37 @@ class Weighting(nn.Module):
         shared_parameters: Sequence[nn.Parameter],
         *,
         run_backward: Callable[[Tensor], None] = Tensor.backward,
+        last: bool = True,
     ) -> Tensor:
         """Accumulate gradients of the combined losses into `.grad` and return the total, detached.
 
-        `run_backward` is the precision- and process-aware backward pass of the loop (accelerate's).
+        `run_backward` is the precision- and process-aware backward pass of the loop (accelerate's). `last` says that
+        the optimizer steps after this batch (`accelerator.sync_gradients`): what belongs to the whole step, such as
+        balancing its gradients, happens then.
         """
         total = self(losses)
         run_backward(total)
+        if last:
+            average_over_processes(p.grad for p in self.parameters() if p.grad is not None)
         return total.detach()
 
     def end_epoch(self, losses: Mapping[str, float]) -> None:
         """Told the mean raw loss of each task after every epoch; schedules such as DWA use it."""
+
+    def present(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses in declaration order; `ValueError` for a loss of no known task."""
+        for name in losses:
+            if name not in self.weights:
+                raise ValueError(f"losses has {name!r}; this weighting was built for {', '.join(self.names)}.")
+        if not losses:
+            raise ValueError(f"losses is empty; pass at least one of {', '.join(self.names)}.")
+        return {name: losses[name] for name in self.names if name in losses}
+
+
+def average_over_processes(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by its mean over the processes of the default group; nothing in a single process."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return
+    for tensor in tensors:
+        distributed.all_reduce(tensor)
+        tensor /= distributed.get_world_size()
