@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych import colors, losses
+from triptych import colors, error_maps, losses
 from triptych.metrics.base import Metric
 from triptych.metrics.depth import DepthMetric
 from triptych.metrics.normals import NormalsMetric
@@ -66,6 +66,8 @@ class Task:
     mirror: Callable[[Tensor], Tensor] = keep
     zoom: Callable[[Tensor, float], Tensor] = keep_zoom
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+    error: error_maps.ErrorMap = error_maps.PROBABILITY
+    """The error map of one prediction and its target, and its unit: what panels draw."""
 
     def invalid_target(self, size: tuple[int, int]) -> Tensor:
         """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
@@ -108,6 +110,7 @@ def semseg(classes: int | Sequence[str], *, loss: str = "cross-entropy", weight:
         to_png=_labels_png,
         weight=weight,
         classes=names,
+        error=error_maps.WRONG_CLASS,
     )
 
 
@@ -173,6 +176,7 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         interpolation="bilinear",
         mirror=_mirror_normals,
         rotate=_rotate_normals,
+        error=error_maps.ANGLE,
     )
 
 
@@ -201,6 +205,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
         unit="m",
         interpolation="bilinear",
         zoom=_divide_by_zoom,
+        error=error_maps.DISTANCE,
     )
 
 
