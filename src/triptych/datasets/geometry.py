@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.tasks import Task
-from triptych.types import Camera, Sample
+from triptych.types import IGNORE, Camera, Sample
 
 PAD_COLOR = (0.485, 0.456, 0.406)
 """ImageNet's mean colour, which is 0 once a backbone has normalised the image: what published pipelines pad with."""
@@ -44,7 +44,7 @@ class Window:
         return np.linalg.inv(self.matrix)
 
     @property
-    def separable(self) -> bool:
+    def is_straight(self) -> bool:
         """Whether rows stay rows and columns stay columns."""
         return self.matrix[0, 1] == 0 and self.matrix[1, 0] == 0
 
@@ -75,39 +75,42 @@ def look_through(
     tasks: Mapping[str, Task],
     *,
     fill: tuple[float, float, float] = PAD_COLOR,
-    outside: Mapping[str, float] | None = None,
+    outside: Mapping[str, float | int] | None = None,
 ) -> Sample:
     """The sample as seen through `window`, with the targets of `tasks`.
 
-    The image is interpolated linearly and is `fill` outside the source; targets and extras move by nearest neighbour:
-    averaging labels would invent values. Outside the source a target is invalid, or `outside[task name]` where given.
-    A target that the sample lacks is invalid everywhere.
+    The image is interpolated linearly and is `fill` outside the source; targets, and extras of the image's size, move
+    by nearest neighbour: averaging labels would invent values. Outside the source a target is invalid, or
+    `outside[task name]` where given; extras are NaN, or 0 where they are whole numbers (no instance, no mask). A target
+    that the sample lacks is invalid everywhere.
     """
-    source = _Source(window, (sample.image.shape[-2], sample.image.shape[-1]))
+    size = tuple(sample.image.shape[-2:])
+    source = (_Straight if window.is_straight else _Turned)(window, (size[0], size[1]))
     targets = {}
     for name, task in tasks.items():
         target = sample.targets.get(name)
         if target is None:
             targets[name] = task.invalid_target(window.size)
             continue
-        beyond = (outside or {}).get(name, _invalid(target))
-        targets[name] = _change_values(source.nearest(target, beyond), task, window)
+        invalid = float("nan") if target.is_floating_point() else IGNORE
+        moved = source.nearest(target, _fill_like(target, (outside or {}).get(name, invalid)))
+        targets[name] = _change_values(moved, task, window)
+    extras = {}
+    for name, extra in sample.extras.items():
+        invalid = float("nan") if extra.is_floating_point() else 0
+        is_map = tuple(extra.shape[-2:]) == size
+        extras[name] = source.nearest(extra, _fill_like(extra, invalid)) if is_map else extra
     return replace(
         sample,
-        image=source.linear(sample.image, fill),
+        image=source.linear(sample.image, _fill_like(sample.image, fill).view(-1, 1, 1)),
         targets=targets,
         camera=None if sample.camera is None else move_camera(sample.camera, window),
-        extras={
-            name: source.nearest(extra, _invalid(extra)) if source.covers(extra) else extra
-            for name, extra in sample.extras.items()
-        },
+        extras=extras,
     )
 
 
-def _invalid(values: Tensor) -> float:
-    if values.is_floating_point():
-        return float("nan")
-    return 255 if values.dtype != torch.bool else 0
+def _fill_like(values: Tensor, fill: float | int | tuple[float, ...]) -> Tensor:
+    return torch.tensor(fill, dtype=values.dtype)
 
 
 def _change_values(target: Tensor, task: Task, window: Window) -> Tensor:
@@ -141,62 +144,85 @@ def move_camera(camera: Camera, window: Window) -> Camera:
     return Camera(intrinsics, pose.to(camera.pose.dtype))
 
 
-class _Source:
-    """Where each output pixel of a window lies in a source image of `size`."""
+class _Axis:
+    """Rows or columns of a window: where each one lies along an axis of the source that is `length` pixels long."""
+
+    def __init__(self, scale: float, offset: float, count: int, length: int, dim: int) -> None:
+        self.position = scale * (np.arange(count) + 0.5) + offset
+        self.inside = torch.from_numpy((self.position >= 0) & (self.position < length))
+        self.length, self.dim = length, dim
+        self.is_whole = bool(self.inside.all())
+
+    def nearest(self, values: Tensor) -> Tensor:
+        return self._take(values, np.floor(self.position))
+
+    def linear(self, image: Tensor) -> Tensor:
+        """Interpolate between the two nearest pixel centres; the border pixel is repeated beyond its centre."""
+        position = (self.position - 0.5).clip(0, self.length - 1)
+        before = np.floor(position)
+        fraction = torch.from_numpy(position - before).to(image.dtype)
+        first = self._take(image, before)
+        if not fraction.any():
+            return first
+        second = self._take(image, before + 1)
+        return torch.lerp(first, second, fraction if self.dim == -1 else fraction[:, None])
+
+    def _take(self, values: Tensor, index: np.ndarray) -> Tensor:
+        index = index.clip(0, self.length - 1).astype(np.int64)
+        step = np.diff(index)
+        if (step == 1).all():
+            return values.narrow(self.dim, int(index[0]), len(index))
+        if (step == -1).all():
+            return values.narrow(self.dim, int(index[-1]), len(index)).flip(self.dim)
+        # NumPy's take is twice as fast as torch's along the last axis.
+        return torch.from_numpy(values.numpy().take(index, axis=self.dim, mode="clip"))
+
+
+class _Straight:
+    """The pixels of a window whose rows stay rows: each axis is resampled on its own."""
 
     def __init__(self, window: Window, size: tuple[int, int]) -> None:
-        self.window, self.size = window, size
-        height, width = window.size
-        x, y = torch.arange(width, dtype=torch.float64) + 0.5, torch.arange(height, dtype=torch.float64) + 0.5
-        inverse = window.inverse
-        if window.separable:
-            self.x, self.y = inverse[0, 0] * x + inverse[0, 2], inverse[1, 1] * y + inverse[1, 2]
-        else:
-            self.x = inverse[0, 0] * x + inverse[0, 1] * y[:, None] + inverse[0, 2]
-            self.y = inverse[1, 0] * x + inverse[1, 1] * y[:, None] + inverse[1, 2]
-        self.x_inside = (self.x >= 0) & (self.x < size[1])
-        self.y_inside = (self.y >= 0) & (self.y < size[0])
-        self.column = self.x.floor().long().clamp(0, size[1] - 1)
-        self.row = self.y.floor().long().clamp(0, size[0] - 1)
+        inverse, (height, width) = window.inverse, window.size
+        self.rows = _Axis(inverse[1, 1], inverse[1, 2], height, size[0], -2)
+        self.columns = _Axis(inverse[0, 0], inverse[0, 2], width, size[1], -1)
 
-    def covers(self, values: Tensor) -> bool:
-        return values.ndim >= 2 and tuple(values.shape[-2:]) == self.size
+    def nearest(self, values: Tensor, beyond: Tensor) -> Tensor:
+        return self._fill(self.columns.nearest(self.rows.nearest(values)), beyond)
 
-    def nearest(self, values: Tensor, beyond: float) -> Tensor:
-        if self.window.separable:
-            moved = values.index_select(-2, self.row).index_select(-1, self.column)
-        else:
-            moved = values.flatten(-2)[..., self.row * self.size[1] + self.column]
-        return self._fill(moved, beyond)
+    def linear(self, image: Tensor, beyond: Tensor) -> Tensor:
+        return self._fill(self.columns.linear(self.rows.linear(image)), beyond)
 
-    def linear(self, image: Float[Tensor, "channels height width"], fill: tuple[float, ...]) -> Tensor:
-        if not self.window.separable:
-            grid = torch.stack([self.x / self.size[1], self.y / self.size[0]], dim=-1) * 2 - 1
-            moved = F.grid_sample(
-                image[None], grid[None].to(image.dtype), mode="bilinear", padding_mode="border", align_corners=False
-            )[0]
-        else:
-            moved = _interpolate(_interpolate(image, self.y, -2), self.x, -1)
-        return self._fill(moved, torch.tensor(fill, dtype=image.dtype).view(-1, 1, 1))
-
-    def _fill(self, moved: Tensor, beyond: float | Tensor) -> Tensor:
-        if self.x_inside.all() and self.y_inside.all():
+    def _fill(self, moved: Tensor, beyond: Tensor) -> Tensor:
+        if self.rows.is_whole and self.columns.is_whole:
             return moved
-        inside: Bool[Tensor, "height width"] = (
-            self.x_inside & self.y_inside[:, None] if self.window.separable else self.x_inside & self.y_inside
+        return torch.where(self.rows.inside[:, None] & self.columns.inside, moved, beyond)
+
+
+class _Turned:
+    """The pixels of any other window, one by one."""
+
+    def __init__(self, window: Window, size: tuple[int, int]) -> None:
+        self.size = size
+        height, width = window.size
+        x, y = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
+        self.x, self.y = (row[0] * x + row[1] * y + row[2] for row in window.inverse[:2])
+        self.inside = torch.from_numpy((self.x >= 0) & (self.x < size[1]) & (self.y >= 0) & (self.y < size[0]))
+
+    def nearest(self, values: Tensor, beyond: Tensor) -> Tensor:
+        row, column = (
+            np.floor(position).clip(0, length - 1) for position, length in zip((self.y, self.x), self.size, strict=True)
         )
-        beyond = beyond if isinstance(beyond, Tensor) else torch.tensor(beyond, dtype=moved.dtype)
-        return torch.where(inside, moved, beyond)
+        index = (row * self.size[1] + column).astype(np.int64)
+        moved = values.reshape(*values.shape[:-2], -1).numpy().take(index, axis=-1, mode="clip")
+        return torch.where(self.inside, torch.from_numpy(moved), beyond)
 
-
-def _interpolate(image: Tensor, position: Float[Tensor, " count"], dim: int) -> Tensor:
-    """Linear interpolation at continuous `position` along `dim`, with the border repeated."""
-    last = image.shape[dim] - 1
-    position = (position - 0.5).clamp(0, last)
-    before: Int64[Tensor, " count"] = position.floor().long()
-    fraction = (position - before).to(image.dtype)
-    first = image.index_select(dim, before)
-    if not fraction.any():
-        return first
-    second = image.index_select(dim, (before + 1).clamp(max=last))
-    return torch.lerp(first, second, fraction if dim == -1 else fraction[:, None])
+    def linear(self, image: Tensor, beyond: Tensor) -> Tensor:
+        grid = np.stack([self.x / self.size[1], self.y / self.size[0]], axis=-1) * 2 - 1
+        moved = F.grid_sample(
+            image[None],
+            torch.from_numpy(grid)[None].to(image.dtype),
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=False,
+        )
+        return torch.where(self.inside, moved[0], beyond)

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from triptych.datasets.base import DenseDataset
-from triptych.datasets.transforms import Transform
+from triptych.datasets.steps import Transform
 from triptych.types import Sample, collate
 
 OnBadSample = Literal["raise", "skip"]
