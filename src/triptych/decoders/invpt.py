@@ -1,0 +1,173 @@
+"""InvPT: inverted pyramid multi-task transformer (Ye and Xu, ECCV 2022, arXiv 2203.07997).
+
+Every task gets a preliminary decoder at 1/32 of the image; three transformer stages then attend jointly over the tokens
+of all tasks while doubling the resolution, each passing its attention logits on to the next.
+
+Paper and published code. The code computes a skip for the first stage, a projection of its output, a last norm and a
+fusion of messages that do not exist yet, and uses none of them; it scales attention by the full width and not by the
+width of a head; its stochastic depth comes out as 0. `reference_quirks=True` computes what the code computes;
+`reference_quirks=False` applies the first stage's skip and scales by the head. The dead layers are built only with
+`dead_layers=True`, where parameters must be counted as published.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, log2
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from triptych.decoders.base import Decoder
+from triptych.decoders.invpt_stages import InvPTStage
+from triptych.decoders.layers import ConvNormReLU, resize
+from triptych.decoders.resampled_conv import compose, conv_of_bilinear
+from triptych.tasks import Task
+
+Maps = Float[Tensor, "batch channels height width"]
+STAGES = 3
+PUBLISHED_STRIDE = 32
+"""Stride of the first stage's grid."""
+
+
+class InvPT(Decoder):
+    """The InvPT decoder on any backbone.
+
+    The first stage's grid is that of the last feature map, brought to stride 32 where it is finer, with sides rounded
+    up to even numbers. Features are resized to what a stage needs, so any image size is legal (as published: multiples
+    of 64). Stage i adds a skip from the feature whose stride is nearest to its own, 32 / 2^i. Where several are equally
+    near, as the levels of a plain ViT are, the last stage takes the first of them, the one before it the second: the
+    published wiring. The last feature is a skip only where it is the sole one.
+
+    `width` is that of the first stage, halved at each of the next two; `preliminary_width` that of the preliminary
+    decoders. Returns the initial predictions at stride 32, then the final ones at stride 4.
+
+    >>> from triptych.tasks import nyuv2_tasks
+    >>> decoder = InvPT((8,) * 4, strides=(16,) * 4, tasks=nyuv2_tasks(), width=16, preliminary_width=8)
+    >>> initial, final = decoder([torch.randn(1, 8, 7, 9) for _ in range(4)])
+    >>> initial["depth"].shape, final["depth"].shape
+    (torch.Size([1, 1, 4, 6]), torch.Size([1, 1, 32, 48]))
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[int],
+        tasks: Mapping[str, Task],
+        width: int = 576,
+        preliminary_width: int = 512,
+        heads: int = 2,
+        reference_quirks: bool = True,
+        dead_layers: bool = False,
+    ) -> None:
+        super().__init__(channels, strides=strides, tasks=tasks)
+        if width % (4 * heads):
+            raise ValueError(
+                f"width of InvPT is {width}; three stages of {heads} heads need a multiple of {4 * heads}."
+            )
+        widths = [width >> stage for stage in range(STAGES)]
+        self.pooling = max(1, round(PUBLISHED_STRIDE / self.strides[-1]))
+        self.preliminary = nn.ModuleDict(
+            {name: _preliminary(self.channels[-1], preliminary_width) for name in self.tasks}
+        )
+        self.initial = nn.ModuleDict({name: nn.Conv2d(preliminary_width, t.channels, 1) for name, t in tasks.items()})
+        self.mix = nn.ModuleDict(
+            {name: nn.Conv2d(preliminary_width + t.channels, width, 1) for name, t in tasks.items()}
+        )
+        first = 1 if reference_quirks else 0
+        self.skip_sources = [self._skip_source(stage) for stage in range(STAGES)]
+        self.skips = nn.ModuleDict({str(i): self._skip(i, widths[i]) for i in range(first, STAGES)})
+        self.stages = nn.ModuleList(
+            InvPTStage(list(tasks), i, widths, heads=heads, scale_by_width=reference_quirks) for i in range(STAGES)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(len(tasks) * w, eps=1e-5) for w in widths)
+        self.reductions = nn.ModuleList(
+            nn.ModuleDict({name: nn.Conv2d(w, width, 1) for name in tasks}) for w in widths[1:]
+        )
+        self.projections = nn.ModuleDict({name: ConvNormReLU(width, width, bias=True) for name in tasks})
+        self.heads = nn.ModuleDict({name: nn.Conv2d(width, t.channels, 1) for name, t in tasks.items()})
+        self.apply(_initialize)
+        for projection in self.projections.values():
+            nn.init.trunc_normal_(projection[0].weight, std=0.02)
+        if dead_layers:
+            self.dead = self._dead_layers(width, heads)
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        size = self.grid(features)
+        deepest = resize(features[-1], size)
+        prepared = {name: layers(deepest) for name, layers in self.preliminary.items()}
+        initial = {name: head(prepared[name]) for name, head in self.initial.items()}
+        x = torch.stack([mix(torch.cat([prepared[k], initial[k]], dim=1)) for k, mix in self.mix.items()], dim=1)
+        tokens, messages, outputs = x.permute(0, 1, 3, 4, 2), None, []
+        for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            skip = self._read_skip(i, features, (size[0] << i, size[1] << i)) if str(i) in self.skips else None
+            tokens, messages = stage(tokens, skip, messages)
+            # Only this copy is normalised: the next stage reads the block's own output.
+            normalized = norm(tokens.permute(0, 2, 3, 1, 4).flatten(3))
+            outputs.append(normalized.unflatten(3, (len(self.tasks), -1)))
+        quarter = (size[0] * 8, size[1] * 8)
+        final = {
+            name: self._project(name, [o[..., k, :] for o in outputs], quarter) for k, name in enumerate(self.tasks)
+        }
+        return [initial, final]
+
+    def grid(self, features: list[Tensor]) -> tuple[int, int]:
+        """Height and width of the first stage, even because its queries are strided by two."""
+        height, width = (2 * ceil(side / (2 * self.pooling)) for side in features[-1].shape[-2:])
+        return height, width
+
+    def _skip_source(self, stage: int) -> int:
+        """Index of the feature that is added at a stage."""
+        target = self.pooling * self.strides[-1] / 2**stage
+        candidates = self.strides[:-1] or self.strides
+        distances = [abs(log2(stride / target)) for stride in candidates]
+        nearest = [i for i, distance in enumerate(distances) if distance == min(distances)]
+        return nearest[min(STAGES - 1 - stage, len(nearest) - 1)]
+
+    def _skip(self, stage: int, width: int) -> nn.Module:
+        source = self.skip_sources[stage]
+        if round(log2(self.strides[source] * 2**stage / (self.pooling * self.strides[-1]))) > 0:
+            return nn.ConvTranspose2d(self.channels[source], width, 3, stride=2, padding=1, output_padding=1)
+        return nn.Conv2d(self.channels[source], width, 3, padding=1)
+
+    def _read_skip(self, stage: int, features: list[Tensor], size: tuple[int, int]) -> Maps:
+        feature, layer = features[self.skip_sources[stage]], self.skips[str(stage)]
+        if feature.shape[-1] > size[1]:
+            feature = resize(feature, size)
+        return resize(layer(feature), size)
+
+    def _project(self, name: str, outputs: list[Tensor], size: tuple[int, int]) -> Maps:
+        """Reduce the stages' outputs to one width, resize, add, 3x3, norm, ReLU and the task's head.
+
+        As published the 3x3 runs on the sum at stride 4, 43 % of a forward pass with ViT-B. Reduction, resize and 3x3
+        are linear: composed, they run on each stage's own grid.
+        """
+        conv, norm, relu = self.projections[name]
+        reductions = [reduction[name] for reduction in self.reductions]
+        # Bilinear weights sum to one, so a bias may be added before the resize.
+        outputs[0] = outputs[0] + sum(reduction.bias for reduction in reductions)
+        weights = [conv.weight] + [compose(conv.weight, reduction.weight) for reduction in reductions]
+        maps = [output.permute(0, 3, 1, 2) for output in outputs]
+        projected = conv_of_bilinear(maps, weights, size) + conv.bias[:, None, None]
+        return self.heads[name](relu(norm(projected)))
+
+    def _dead_layers(self, width: int, heads: int) -> nn.Module:
+        """What published checkpoints hold besides, and no output depends on."""
+        return nn.ModuleDict(
+            {
+                "skip": nn.Conv2d(self.channels[self.skip_sources[0]], width, 3, padding=1),
+                "norm": nn.LayerNorm(width),
+                "fuse": nn.Conv2d(2 * heads, heads, 1),
+                "reductions": nn.ModuleDict({name: nn.Conv2d(width, width, 1) for name in self.tasks}),
+            }
+        )
+
+
+def _preliminary(channels: int, width: int) -> nn.Module:
+    return nn.Sequential(ConvNormReLU(channels, channels), ConvNormReLU(channels, width))
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,84 @@
+"""3x3 convolutions of upsampled maps, computed at the maps' own resolution: the same numbers for fewer operations.
+
+Upsampling and convolution are both linear. A convolution of an upsampled map is therefore one matrix product per kernel
+tap on the small map, followed by the upsampling of the products, shifted by the tap's offset; nothing of the upsampled
+input is computed or kept for the backward pass.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def conv_of_bilinear(
+    maps: Sequence[Float[Tensor, "batch _ _ _"]],
+    weights: Sequence[Float[Tensor, "out _ 3 3"]],
+    size: tuple[int, int],
+    *,
+    dilation: int = 1,
+) -> Float[Tensor, "batch out height width"]:
+    """Sum over i of conv3x3(resize(maps[i], size), weights[i]), resized bilinearly (`align_corners=False`).
+
+    Zero padding as wide as `dilation` keeps the size, as in `F.conv2d(..., padding=dilation, dilation=dilation)`.
+    Summed maps may differ in size and channels. Worth its while where `size` is twice a map's or more.
+
+    >>> x, weight = torch.randn(1, 4, 6, 5), torch.randn(3, 4, 3, 3)
+    >>> plain = F.conv2d(F.interpolate(x, size=(12, 10), mode="bilinear"), weight, padding=1)
+    >>> torch.allclose(conv_of_bilinear([x], [weight], (12, 10)), plain, atol=1e-5)
+    True
+    """
+    height, width = size
+    rows, products = [], []
+    for x, weight in zip(maps, weights, strict=True):
+        batch, channels, h, w = x.shape
+        out = weight.shape[0]
+        # Axes in the order (row, row tap, out, column tap, column): every product below then reads its input in place.
+        taps = weight.permute(2, 0, 3, 1).reshape(1, 9 * out, channels).expand(batch * h, -1, -1)
+        product = taps @ x.transpose(1, 2).reshape(batch * h, channels, w)
+        columns = _shifted_resize(w, width, dilation, x).flatten(0, 1)
+        product = product.view(-1, 3 * w) @ columns
+        products.append(product.view(batch, h * 3, out * width))
+        rows.append(_shifted_resize(h, height, dilation, x).transpose(0, 1).flatten(0, 1))
+    total = torch.cat(rows).t() @ torch.cat(products, dim=1)
+    return total.view(batch, height, out, width).transpose(1, 2)
+
+
+def _shifted_resize(low: int, high: int, dilation: int, like: Tensor) -> Float[Tensor, "3 low high"]:
+    """The matrices that resize `low` samples to `high` and shift them by -dilation, 0 and dilation, zeros moving in."""
+    identity = torch.eye(low, device=like.device, dtype=like.dtype)
+    resized = F.interpolate(identity[None], size=high, mode="linear", align_corners=False)[0]
+    padded = F.pad(resized, (dilation, dilation))
+    return torch.stack([padded[:, tap * dilation : tap * dilation + high] for tap in range(3)])
+
+
+def compose(
+    weight: Float[Tensor, "out middle 3 3"], first: Float[Tensor, "middle channels 1 1"]
+) -> Float[Tensor, "out channels 3 3"]:
+    """The 3x3 convolution that equals the 1x1 `first` followed by the 3x3 `weight`, biases apart."""
+    return (weight.permute(2, 3, 0, 1) @ first[:, :, 0, 0]).permute(2, 3, 0, 1)
+
+
+def conv_of_nearest(
+    x: Float[Tensor, "batch channels height width"], weight: Float[Tensor, "out channels 3 3"]
+) -> Float[Tensor, "batch out two_height two_width"]:
+    """conv3x3(nearest x2 of x) with reflection padding, as one transposed 4x4 convolution: 4 products per output for 9.
+
+    Twice-repeated pixels meet the 3x3 kernel in sums of neighbouring taps, and the row that reflection puts outside
+    repeats the border pixel.
+
+    >>> x, weight = torch.randn(1, 4, 6, 5), torch.randn(3, 4, 3, 3)
+    >>> upsampled = F.pad(F.interpolate(x, scale_factor=2.0), (1, 1, 1, 1), mode="reflect")
+    >>> torch.allclose(conv_of_nearest(x, weight), F.conv2d(upsampled, weight), atol=1e-5)
+    True
+    """
+    kernel = _merge_taps(_merge_taps(weight, 2), 3).transpose(0, 1)
+    return F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, padding=3)
+
+
+def _merge_taps(weight: Tensor, axis: int) -> Tensor:
+    """(w0, w1, w2) to (w2, w1 + w2, w0 + w1, w0): over repeated pixels, in the order of a transposed convolution."""
+    first, middle, last = weight.split(1, dim=axis)
+    return torch.cat([last, middle + last, first + middle, first], dim=axis)
