@@ -5,7 +5,14 @@ from functools import partial
 from typing import Any
 
 from triptych.backbones.base import Backbone
+from triptych.backbones.hierarchical import Pyramid
+from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
+from triptych.backbones.timm_models import family_module
+from triptych.backbones.vit import RotaryViT, ViT
+
+_SWIN = {"stage_norms": True, "strict_img_size": False, "always_partition": True}
+"""Windows keep their size and shift at every image size, so that weights fit whatever the crop."""
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": partial(ResNet, "resnet18.tv_in1k"),
@@ -13,18 +20,56 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet50": partial(ResNet, "resnet50.tv_in1k"),
     "resnet101": partial(ResNet, "resnet101.tv_in1k"),
     "resnet152": partial(ResNet, "resnet152.tv_in1k"),
+    "hrnet_w18_small_v2": partial(HRNet, "hrnet_w18_small_v2.ms_in1k"),
+    "hrnet_w48": partial(HRNet, "hrnet_w48.ms_in1k"),
+    "vit_tiny_patch16_384": partial(ViT, "vit_tiny_patch16_384.augreg_in21k_ft_in1k"),
+    "vit_small_patch16_384": partial(ViT, "vit_small_patch16_384.augreg_in21k_ft_in1k"),
+    "vit_base_patch16_384": partial(ViT, "vit_base_patch16_384.augreg_in21k_ft_in1k"),
+    "vit_large_patch16_384": partial(ViT, "vit_large_patch16_384.augreg_in21k_ft_in1k"),
+    "swin_tiny": partial(Pyramid, "swin_tiny_patch4_window7_224.ms_in1k", **_SWIN),
+    "swin_small": partial(Pyramid, "swin_small_patch4_window7_224.ms_in22k_ft_in1k", **_SWIN),
+    "swin_base": partial(Pyramid, "swin_base_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
+    "swin_large": partial(Pyramid, "swin_large_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
+    "convnext_atto": partial(Pyramid, "convnext_atto.d2_in1k", stage_norms=True),
+    "convnext_tiny": partial(Pyramid, "convnext_tiny.fb_in22k_ft_in1k", stage_norms=True),
+    "convnext_small": partial(Pyramid, "convnext_small.fb_in22k_ft_in1k", stage_norms=True),
+    "convnext_base": partial(Pyramid, "convnext_base.fb_in22k_ft_in1k", stage_norms=True),
+    "dinov2_small": partial(ViT, "vit_small_patch14_dinov2.lvd142m"),
+    "dinov2_base": partial(ViT, "vit_base_patch14_dinov2.lvd142m"),
+    "dinov2_large": partial(ViT, "vit_large_patch14_dinov2.lvd142m"),
+    "dinov3_small": partial(RotaryViT, "vit_small_patch16_dinov3.lvd1689m"),
+    "dinov3_base": partial(RotaryViT, "vit_base_patch16_dinov3.lvd1689m"),
+    "dinov3_large": partial(RotaryViT, "vit_large_patch16_dinov3.lvd1689m"),
 }
+
+_FAMILIES: dict[str, Callable[..., Backbone]] = {
+    "resnet": ResNet,
+    "hrnet": HRNet,
+    "vision_transformer": ViT,
+    "eva": RotaryViT,
+    "swin_transformer": partial(Pyramid, **_SWIN),
+    "swin_transformer_v2": partial(Pyramid, stage_norms=True, strict_img_size=False),
+}
+"""Which class takes a model of timm that `BACKBONES` does not name, by timm's module."""
 
 
 def create_backbone(
     name: str, *, image_size: tuple[int, int] | None = None, weights: str = "", **options: Any
 ) -> Backbone:
-    """Build a backbone by name: one of `BACKBONES`, or any feature model of timm.
+    """Build a backbone by name: one of `BACKBONES`, or any feature model of timm, also with its tag
+    (`resnet50.a1_in1k`).
 
     `image_size` is the (height, width) of the training images, which only position embeddings depend on; other sizes
-    work afterwards.
+    work afterwards. `weights` is empty for random ones, `"timm"` for the pretrained ones of the name, or the path of a
+    local file; what matched is in the backbone's `load_report`. `options` are those of the family's class.
 
-    >>> create_backbone("resnet18").channels
-    (64, 128, 256, 512)
+    >>> create_backbone("resnet18", output_stride=8).strides
+    (4, 8, 8, 8)
     """
-    return BACKBONES[name](image_size=image_size, **options)
+    constructor = BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
+    backbone = constructor(image_size=image_size, **options)
+    if weights:
+        from triptych.backbones.weights import load_weights
+
+        backbone.load_report = load_weights(backbone, weights)
+    return backbone

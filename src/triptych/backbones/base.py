@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +48,8 @@ class Backbone(nn.Module):
 
     def layers(self) -> list[nn.Module]:
         """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""
-        raise NotImplementedError(f"{type(self).__name__} does not list its layers")
+        own = [child for name, child in self.named_children() if name != "body" and _has_parameters(child)]
+        return [*_blocks(self.body, 0), *own]
 
     def set_checkpointing(self, enabled: bool = True) -> None:
         """Recompute the activations of each block in the backward pass: less memory, more time, the same gradients."""
@@ -61,26 +61,43 @@ class Backbone(nn.Module):
             return block(*inputs)
         if torch.compiler.is_compiling():
             return checkpoint(block, *inputs, use_reentrant=False)
-        contexts = partial(_contexts, block) if isinstance(block, nn.Module) else _no_contexts
-        return checkpoint(block, *inputs, use_reentrant=False, context_fn=contexts)
+        return checkpoint(block, *inputs, use_reentrant=False, context_fn=self._contexts)
 
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Bring loaded tensors under the names and shapes of `body`, where a family needs it (position embeddings)."""
+        return state
 
-def _no_contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), nullcontext()
-
-
-def _contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
-    return nullcontext(), _statistics_kept(block)
+    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
+        return nullcontext(), _statistics_kept(self)
 
 
 @contextmanager
-def _statistics_kept(block: nn.Module) -> Iterator[None]:
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Recomputing must not update running statistics a second time with the same batch."""
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [part for part in module.modules() if isinstance(part, _BatchNorm) and part.num_batches_tracked is not None]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _blocks(module: nn.Module, depth: int) -> Iterator[nn.Module]:
+    """Children in order, opening what is a sequence of blocks."""
+    for child in module.children():
+        if (
+            hasattr(child, "blocks")
+            or child is getattr(module, "blocks", None)
+            or (isinstance(child, nn.Sequential) and depth == 0)
+        ):
+            yield from _blocks(child, depth + 1)
+        elif _has_parameters(child):
+            yield child

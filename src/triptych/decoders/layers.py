@@ -76,7 +76,7 @@ class ConvNormReLU(nn.Sequential):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm and an identity skip (He et al., 2016); projected where the width changes."""
+    """Two 3x3 convolutions with batch norm and an identity skip (He et al., 2016), projected where widths differ."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

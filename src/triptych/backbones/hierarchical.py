@@ -1,0 +1,75 @@
+"""Networks with a pyramid of maps: Swin (Liu et al., ICCV 2021), ConvNeXt (Liu et al., CVPR 2022), others of timm."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.backbones.timm_models import build_timm
+
+
+class Pyramid(Backbone):
+    """One map for every stride from 4 on (from the finest one with `include_stem`), channels first.
+
+    Images are padded at the bottom and on the right to a multiple of the largest stride, and maps cropped back.
+    `stage_norms` adds a LayerNorm over channels to each map, as dense prediction on Swin and ConvNeXt does. Further
+    options are those of the timm model. A few of timm's networks take only the image size that they were built for.
+
+    >>> Pyramid("convnext_atto").channels
+    (40, 80, 160, 320)
+    """
+
+    def __init__(
+        self,
+        timm_name: str,
+        *,
+        image_size: tuple[int, int] | None = None,
+        include_stem: bool = False,
+        stage_norms: bool = False,
+        drop_path_rate: float = 0.0,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        **timm_options: Any,
+    ) -> None:
+        super().__init__(mean, std)
+        self.timm_name = timm_name
+        if drop_path_rate:
+            timm_options["drop_path_rate"] = drop_path_rate
+        body = build_timm(timm_name, num_classes=0, **timm_options)
+        if not hasattr(body, "forward_intermediates") or not hasattr(body, "feature_info"):
+            raise ValueError(
+                f"{timm_name} has no feature maps in timm; choose another backbone (`triptych list backbones`)."
+            )
+        finest = 1 if include_stem else 4
+        last_of_stride = {
+            info["reduction"]: i for i, info in enumerate(body.feature_info) if info["reduction"] >= finest
+        }
+        self.indices = body.prune_intermediate_layers(sorted(last_of_stride.values()), prune_norm=True, prune_head=True)
+        self.channels = tuple(body.feature_info[i]["num_chs"] for i in self.indices)
+        self.strides = tuple(body.feature_info[i]["reduction"] for i in self.indices)
+        self.body = body
+        self.norms = nn.ModuleList(ChannelNorm(width) if stage_norms else nn.Identity() for width in self.channels)
+
+    def set_checkpointing(self, enabled: bool = True) -> None:
+        """timm's own switch: stages of these networks recompute themselves."""
+        self.body.set_grad_checkpointing(enabled)
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        height, width = image.shape[-2:]
+        largest = max(self.strides)
+        padded = F.pad(self.normalize(image), (0, -width % largest, 0, -height % largest))
+        maps = self.body.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
+        return [
+            norm(x[..., : -(-height // stride), : -(-width // stride)])
+            for x, stride, norm in zip(maps, self.strides, self.norms, strict=True)
+        ]
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over the channels of `(B, C, H, W)` maps."""
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels height width"]:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)

@@ -1,0 +1,144 @@
+"""Plain vision transformers: ViT (Dosovitskiy et al., ICLR 2021), DINOv2 and DINOv3, with chosen blocks as features."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.backbones.timm_models import build_timm
+from triptych.choices import named_choice
+
+
+class ViT(Backbone):
+    """Token maps after chosen blocks, all at the stride of the patches.
+
+    `taps` counts blocks from 1; the default is after each quarter of the depth, as InvPT and its successors take them.
+    `norm` applies the final LayerNorm to the `"last"` tap only (as they do), to `"all"`, or to `"none"`. Images are
+    padded at the bottom and on the right to whole patches (with the mean colour), and position embeddings are
+    interpolated to the image (bicubic, no antialiasing). `image_size` is the size whose grid is stored; without it that
+    of pre-training. The class token takes part in attention and is dropped from the maps.
+
+    >>> backbone = ViT("vit_tiny_patch16_224", image_size=(64, 96))
+    >>> [tuple(x.shape) for x in backbone(torch.zeros(1, 3, 60, 90))][0], backbone.strides
+    ((1, 192, 4, 6), (16, 16, 16, 16))
+    """
+
+    timm_options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(
+        self,
+        timm_name: str,
+        *,
+        image_size: tuple[int, int] | None = None,
+        taps: Sequence[int] = (),
+        norm: str = "last",
+        drop_path_rate: float = 0.0,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+    ) -> None:
+        super().__init__(mean, std)
+        self.timm_name = timm_name
+        body = build_timm(timm_name, num_classes=0, global_pool="", drop_path_rate=drop_path_rate, **self.timm_options)
+        depth = len(body.blocks)
+        self.taps = tuple(taps) or tuple(depth * quarter // 4 for quarter in (1, 2, 3, 4))
+        if list(self.taps) != sorted(set(self.taps)) or not 1 <= self.taps[0] <= self.taps[-1] <= depth:
+            raise ValueError(f"taps of {timm_name} are {self.taps}; choose rising block numbers from 1 to {depth}.")
+        body.blocks = body.blocks[: self.taps[-1]]  # what no tap reads would get no gradient
+        normed = {"last": self.taps[-1:], "all": self.taps, "none": ()}
+        self.normed = named_choice("norm of the taps", norm, normed)
+        if not self.normed:
+            body.norm = nn.Identity()
+        self.body = body
+        self.patch_size = tuple(body.patch_embed.patch_size)
+        if self.patch_size[0] != self.patch_size[1]:
+            raise ValueError(f"{timm_name} has patches of {self.patch_size}; only square ones make a feature map.")
+        if image_size is not None:
+            self.store_grid(image_size)
+        self.channels = (body.embed_dim,) * len(self.taps)
+        self.strides = (self.patch_size[0],) * len(self.taps)
+
+    def store_grid(self, image_size: tuple[int, int]) -> None:
+        """Let the position embeddings have the grid of `image_size`, rounded up to whole patches, with fresh values."""
+        self.body.set_input_size(
+            img_size=tuple(-(-side // self.patch_size[0]) * self.patch_size[0] for side in image_size)
+        )
+        if self.body.pos_embed is not None:
+            nn.init.trunc_normal_(self.body.pos_embed, std=0.02)
+
+    def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        patches = self.body.patch_embed.proj(self.pad(self.normalize(image)))
+        grid = (patches.shape[-2], patches.shape[-1])
+        tokens, rotation = self.embed(patches.flatten(2).transpose(1, 2), grid)
+        tokens = self.body.norm_pre(tokens)
+        features = []
+        for number, block in enumerate(self.body.blocks, start=1):
+            tokens = self.run(block, tokens, *rotation)
+            if number in self.taps:
+                features.append(self.to_map(self.body.norm(tokens) if number in self.normed else tokens, grid))
+        return features
+
+    def pad(self, image: Tensor) -> Tensor:
+        """Zeros, the mean colour after normalisation, up to whole patches."""
+        height, width = image.shape[-2:]
+        return F.pad(image, (0, -width % self.patch_size[1], 0, -height % self.patch_size[0]))
+
+    def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Add positions and prefix tokens; also what every block gets beside the tokens."""
+        body = self.body
+        prefix = [token.expand(len(tokens), -1, -1) for token in (body.cls_token, body.reg_token) if token is not None]
+        if body.pos_embed is None:
+            return torch.cat([*prefix, tokens], dim=1), ()
+        position = resize_positions(body.pos_embed, tuple(body.patch_embed.grid_size), grid)
+        if position.shape[1] == tokens.shape[1]:  # prefix tokens have no position of their own
+            return torch.cat([*prefix, tokens + position], dim=1), ()
+        return torch.cat([*prefix, tokens], dim=1) + position, ()
+
+    def to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Drop prefix tokens and lay the others out as `(B, C, h, w)`."""
+        return tokens[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid).contiguous()
+
+    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Interpolate position embeddings of another (square) grid to this one's."""
+        loaded, ours = state.get("pos_embed"), self.body.pos_embed
+        if loaded is None or ours is None or loaded.shape == ours.shape or loaded.ndim != 3:
+            return state
+        grid = tuple(self.body.patch_embed.grid_size)
+        prefix = ours.shape[1] - grid[0] * grid[1]
+        side = round((loaded.shape[1] - prefix) ** 0.5)
+        if side * side != loaded.shape[1] - prefix:
+            return state  # not square: reported as a tensor of another shape
+        return {**state, "pos_embed": resize_positions(loaded, (side, side), grid)}
+
+
+class RotaryViT(ViT):
+    """Transformers with rotary positions: DINOv3 (Siméoni et al., 2025) and others of timm's Eva family.
+
+    Rotary positions are computed for each image's grid, so these networks take any size as they are.
+    """
+
+    timm_options: ClassVar[dict[str, Any]] = {"dynamic_img_size": True}
+
+    def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        tokens, _ = super().embed(tokens, grid)
+        return tokens, () if self.body.rope is None else (self.body.rope.get_embed(shape=list(grid)),)
+
+
+def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
+    """Interpolate `(1, prefix + h * w, C)` position embeddings to another grid, bicubic without antialiasing.
+
+    The embeddings of prefix tokens stay as they are. (timm antialiases, with another bicubic coefficient: not the same
+    numbers.)
+
+    >>> resize_positions(torch.zeros(1, 1 + 6, 8), (2, 3), (4, 4)).shape
+    torch.Size([1, 17, 8])
+    """
+    if old == new:
+        return positions
+    prefix = positions.shape[1] - old[0] * old[1]
+    grid = positions[:, prefix:].transpose(1, 2).unflatten(2, old)
+    resized = F.interpolate(grid, size=new, mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
+    return torch.cat([positions[:, :prefix], resized], dim=1)

@@ -1,0 +1,156 @@
+"""Weights for backbones: pretrained ones of timm, or a local file, with a report of what matched."""
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triptych.backbones.base import Backbone
+from triptych.backbones.timm_models import build_timm
+
+ENOUGH = 0.9
+"""Loading a smaller share of a backbone's parameters than this is an error."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What loading found: names of the backbone's tensors, and of the source's that nothing used."""
+
+    source: str
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    """Tensors that the source has with another shape, with both shapes."""
+    share: float
+    """Matched share of the backbone's parameters, 0 to 1."""
+
+    @property
+    def summary(self) -> str:
+        """One line.
+
+        >>> LoadReport("a.pth", ("conv1.weight",), (), ("fc.weight", "fc.bias"), (), 1.0).summary
+        'a.pth: 1 tensors matched (100.0 % of parameters), 0 missing, 2 unexpected (fc.weight, fc.bias), 0 of other
+        shape'
+        """
+        return (
+            f"{self.source}: {len(self.matched)} tensors matched ({100 * self.share:.1f} % of parameters), "
+            f"{_count(self.missing, 'missing')}, {_count(self.unexpected, 'unexpected')}, "
+            f"{_count(self.mismatched, 'of other shape')}"
+        )
+
+
+def load_weights(backbone: Backbone, weights: str) -> LoadReport:
+    """Load `weights` into a backbone: `"timm"` for the pretrained ones of its timm name, or the path of a local file.
+
+    Files are `.safetensors`, or `.pth` and the like, read without running code from them. Prefixes such as `module.` or
+    `backbone.` are found; key styles of other code bases that timm knows are translated.
+    Raises `FileNotFoundError`, or `ValueError` where less than 90 % of the parameters match, saying what the keys look
+    like.
+    """
+    state = _pretrained(backbone.timm_name) if weights == "timm" else read_state_dict(weights)
+    source = f"timm {backbone.timm_name}" if weights == "timm" else str(weights)
+    report = match_weights(backbone, state, source=source)
+    translated = _translate(state, backbone.body) if report.share < ENOUGH else None
+    if translated is not None:
+        report = max(report, match_weights(backbone, translated, source=source), key=lambda found: found.share)
+    if report.share < ENOUGH:
+        raise ValueError(
+            f"weights {source} match only {100 * report.share:.1f} % of the parameters of {backbone.timm_name} "
+            f"({report.summary}); its keys look like {_examples(state)}, expected are "
+            f"{_examples(backbone.body.state_dict())}."
+        )
+    return report
+
+
+def match_weights(backbone: Backbone, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
+    """Copy every tensor of `state` whose name (after its prefix) and shape fit the backbone's body."""
+    ours = backbone.body.state_dict()
+    prefix = _best_prefix(state, ours)
+    inner = backbone.adapt_weights(
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    )
+    fitting = {key: inner[key] for key in ours if key in inner and inner[key].shape == ours[key].shape}
+    parameters = {name: parameter.numel() for name, parameter in backbone.body.named_parameters()}
+    backbone.body.load_state_dict(fitting, strict=False)
+    return LoadReport(
+        source=source,
+        matched=tuple(fitting),
+        missing=tuple(key for key in ours if key not in inner),
+        unexpected=tuple(key for key in state if key.removeprefix(prefix) not in ours or not key.startswith(prefix)),
+        mismatched=tuple(
+            f"{key} {tuple(inner[key].shape)} instead of {tuple(ours[key].shape)}"
+            for key in ours
+            if key in inner and key not in fitting
+        ),
+        share=sum(parameters[key] for key in fitting if key in parameters) / sum(parameters.values()),
+    )
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a file, `.safetensors` or PyTorch's own format; of nested dicts, the one with most tensors."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} does not exist; give a .safetensors or .pth file, or 'timm'.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged or foreign file fails in any way
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"weights file {path} cannot be read ({reason}); give a file that holds tensors only."
+        ) from error
+    state = _most_tensors(content)
+    if not state:
+        raise ValueError(f"weights file {path} holds no tensors; give a state dict.")
+    return state
+
+
+def _most_tensors(content: Any) -> dict[str, Tensor]:
+    if not isinstance(content, Mapping):
+        return {}
+    here = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    return max([here, *(_most_tensors(value) for value in content.values())], key=len)
+
+
+def _pretrained(timm_name: str) -> dict[str, Tensor]:
+    return build_timm(timm_name, pretrained=True).state_dict()
+
+
+def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:
+    """The prefix under which most of our names are found."""
+    candidates = {""}
+    for ending in (next(iter(ours)), list(ours)[len(ours) // 2], list(ours)[-1]):
+        candidates |= {key.removesuffix(ending) for key in state if key.endswith("." + ending)}
+    # Ties go to the shortest: with two copies (a teacher and a student) the outer one.
+    return max(sorted(candidates, key=len), key=lambda prefix: sum(prefix + key in state for key in ours))
+
+
+def _translate(state: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor] | None:
+    """timm's translation of the key styles that a family was published in; `None` where it has none or fails."""
+    translate = getattr(importlib.import_module(type(body).__module__), "checkpoint_filter_fn", None)
+    if translate is None:
+        return None
+    plain = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        return {key: value for key, value in translate(plain, body).items() if isinstance(value, Tensor)}
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return None  # not that family's file
+
+
+def _count(names: tuple[str, ...], word: str) -> str:
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {word}" + (f" ({shown})" if names else "")
+
+
+def _examples(state: Mapping[str, Tensor]) -> str:
+    keys = list(state)
+    return ", ".join(repr(key) for key in (keys[:: math.ceil(len(keys) / 3)] if keys else []))
