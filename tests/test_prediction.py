@@ -1,5 +1,7 @@
 """Predictor: any size in, the same size out; tiles, flips, scales, files."""
 
+import json
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +10,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from triptych.assemble import create_model
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.image_files import find_images, read_image, to_image_tensor
 from triptych.models.multitask import MultiTaskModel
+from triptych.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction import Predictor, _windows
+from triptych.prediction_files import predict_images
+from triptych.recipes.config import ModelConfig, Recipe
+from triptych.task_files import tasks_from_json, tasks_to_json, write_tasks
 from triptych.tasks import boundary, depth, normals, semseg
 
 TASKS = {task.name: task for task in (semseg(["a", "b", "c"]), depth(), normals(), boundary())}
@@ -232,3 +239,212 @@ def test_files_are_found_in_order_and_problems_are_one_line(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match=r"b\.png cannot be read"):
         read_image(tmp_path / "b.png")
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def write_images(folder, sizes=((9, 13), (20, 11))):
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for i, size in enumerate(sizes):
+        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_files_hold_what_the_predictor_returned(tmp_path):
+    folder, lines = write_images(tmp_path / "images"), []
+    predictor = Predictor(local_model())
+    result = predict_images(predictor, [folder], tmp_path / "out", fov=60.0, log=lines.append)
+    assert list(result.written) == ["0", "1"]
+    for name in ("0", "1"):
+        maps = predictor(folder / f"{name}.png")
+        for task, values in maps.items():
+            np.testing.assert_array_equal(np.load(tmp_path / f"out/arrays/{task}/{name}.npy"), values)
+            assert pixels(tmp_path / f"out/pictures/{task}/{name}.png").shape == (*values.shape[-2:], 3)
+        labels = pixels(tmp_path / f"out/maps/semseg/{name}.png")
+        np.testing.assert_array_equal(labels, maps["semseg"])
+        millimetres = pixels(tmp_path / f"out/maps/depth/{name}.png")
+        assert millimetres.dtype == np.uint16
+        np.testing.assert_allclose(millimetres / 1000, maps["depth"][0].clip(0), atol=5.1e-4)
+        assert pixels(tmp_path / f"out/panels/{name}.png").shape[1] > 640
+        assert (tmp_path / f"out/points/{name}.ply").is_file()
+    assert set(result.written["0"]) == {path for path in (tmp_path / "out").rglob("0.*") if path.is_file()}
+    assert json.loads((tmp_path / "out/predictions.json").read_text())["tasks"]["semseg"]["classes"] == ["a", "b", "c"]
+    assert lines == [f"predicted 2 of 2 images into {tmp_path / 'out'}"]
+
+
+def test_only_chosen_products_are_written(tmp_path):
+    folder = write_images(tmp_path / "images")
+    predict_images(
+        Predictor(local_model()), [folder / "0.png"], tmp_path / "out", products=("maps",), log=lambda line: None
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["maps", "predictions.json"]
+
+
+def test_nothing_is_overwritten_or_half_done(tmp_path):
+    folder, predictor = write_images(tmp_path / "images"), Predictor(local_model())
+    out = tmp_path / "out"
+    predict_images(predictor, [folder / "1.png"], out, log=lambda line: None)
+    before = (out / "arrays/depth/1.npy").stat().st_mtime_ns
+    with pytest.raises(FileExistsError, match=r"exists and \d+ more; .*overwrite"):
+        predict_images(predictor, [folder], out, log=lambda line: None)
+    assert not (out / "arrays/depth/0.npy").exists()  # checked before the first image
+    assert (out / "arrays/depth/1.npy").stat().st_mtime_ns == before
+    predict_images(predictor, [folder], out, overwrite=True, log=lambda line: None)
+    assert (out / "arrays/depth/0.npy").exists()
+
+
+def test_a_damaged_image_stops_or_is_named(tmp_path):
+    folder, predictor, lines = write_images(tmp_path / "images"), Predictor(local_model()), []
+    whole = (folder / "0.png").read_bytes()
+    (folder / "0.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"0\.png cannot be read as an image"):
+        predict_images(predictor, [folder], tmp_path / "strict", log=lines.append)
+    result = predict_images(predictor, [folder], tmp_path / "out", on_bad_sample="skip", log=lines.append)
+    assert list(result.written) == ["1"]
+    assert "0.png cannot be read" in result.skipped["0"]
+    assert lines[0].startswith("skipped: ")
+    assert "1 of 2" in lines[1]
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write to .*choose another output folder") as caught:
+        predict_images(Predictor(local_model()), [write_images(tmp_path / "images")], tmp_path / "file/out")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fov": 180.0}, "field of view"),
+        ({"fov": 60.0, "intrinsics": (1, 1, 1, 1)}, "one of them"),
+        ({"intrinsics": (500, 500, 320)}, "fx, fy, cx, cy"),
+        ({"intrinsics": (0, 500, 320, 240)}, "above 0"),
+        ({"products": ("array",)}, "did you mean 'arrays'"),
+        ({"color_by": "semsge"}, "did you mean 'semseg'"),
+        ({"on_bad_sample": "ignore"}, "skip"),
+    ],
+)
+def test_wrong_options_are_named_before_any_work(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        predict_images(Predictor(local_model()), [write_images(tmp_path / "images")], tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_points_need_depth(tmp_path):
+    predictor = Predictor(local_model({"semseg": TASKS["semseg"]}))
+    with pytest.raises(ValueError, match="point clouds need depth"):
+        predict_images(predictor, [write_images(tmp_path / "images")], tmp_path / "out", fov=60.0)
+
+
+def read_ply(path):
+    """An independent reader: header lines, then one packed record per vertex."""
+    header, body = path.read_bytes().split(b"end_header\n", 1)
+    lines = header.decode("ascii").splitlines()
+    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
+    count = int(next(line for line in lines if line.startswith("element vertex")).split()[-1])
+    kinds = {"float": "f", "uchar": "B"}
+    properties = [line.split()[1:] for line in lines if line.startswith("property")]
+    record = struct.Struct("<" + "".join(kinds[kind] for kind, _ in properties))
+    assert len(body) == count * record.size
+    return [dict(zip([name for _, name in properties], row, strict=True)) for row in record.iter_unpack(body)]
+
+
+def test_points_lie_on_the_plane_that_was_seen(tmp_path):
+    """A tilted plane n . X = d, seen through a known camera: every point written must satisfy its equation, and
+    project to its pixel.
+    """
+    height, width = 12, 17
+    focal_x, focal_y, centre_x, centre_y = 20.0, 24.0, 7.25, 6.5
+    normal, distance = np.array([0.2, -0.4, 0.8]), 3.0
+    depth_map = np.array(
+        [
+            [
+                distance / (normal @ [(u + 0.5 - centre_x) / focal_x, (v + 0.5 - centre_y) / focal_y, 1])
+                for u in range(width)
+            ]
+            for v in range(height)
+        ]
+    )
+    depth_map[3, 5] = np.nan
+    depth_map[4, 6] = -1.0
+    colors = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    points = backproject(depth_map, intrinsics_matrix((focal_x, focal_y, centre_x, centre_y)))
+    normals = np.broadcast_to(-normal / np.linalg.norm(normal), points.shape)
+    assert write_ply(tmp_path / "plane.ply", points, colors, normals) == height * width - 2
+    rows = read_ply(tmp_path / "plane.ply")
+    pixels = [(v, u) for v in range(height) for u in range(width) if (v, u) not in {(3, 5), (4, 6)}]
+    for row, (v, u) in zip(rows, pixels, strict=True):
+        point = np.array([row["x"], row["y"], row["z"]])
+        assert normal @ point == pytest.approx(distance, rel=1e-5)
+        assert focal_x * row["x"] / row["z"] + centre_x == pytest.approx(u + 0.5, abs=1e-4)
+        assert focal_y * row["y"] / row["z"] + centre_y == pytest.approx(v + 0.5, abs=1e-4)
+        assert [row["red"], row["green"], row["blue"]] == colors[v, u].tolist()
+        assert row["nz"] < 0  # towards the camera
+
+
+def test_field_of_view_reaches_the_edges_of_the_image():
+    """At 90 degrees, the ray through the left edge of the left column has x = -z."""
+    points = backproject(np.ones((4, 8)), intrinsics_from_field_of_view((4, 8), 90.0))
+    np.testing.assert_allclose(points[0, [0, -1], 0], [-7 / 8, 7 / 8])
+    np.testing.assert_allclose(points[[0, -1], 0, 1], [-3 / 8, 3 / 8])
+
+
+def run_folder(tmp_path):
+    tasks = {task.name: task for task in (semseg(["wall", "floor"]), depth())}
+    recipe = Recipe(model=ModelConfig(backbone="resnet18", decoder="fcn", decoder_options={"width": 8}))
+    model = create_model("fcn", backbone="resnet18", tasks=tasks, decoder_options={"width": 8})
+    return Predictor(model, recipe=recipe).save_pretrained(tmp_path / "network"), model
+
+
+def test_saved_equals_loaded(tmp_path):
+    folder, model = run_folder(tmp_path)
+    image = torch.rand(1, 3, 45, 70)
+    loaded = Predictor.from_pretrained(folder, flip=True)
+    torch.testing.assert_close(loaded.predict(image), Predictor(model, flip=True).predict(image), rtol=0, atol=0)
+    assert loaded.tasks["semseg"].classes == ("wall", "floor")
+    assert "wall, floor" in (folder / "README.md").read_text()
+    again = loaded.save_pretrained(tmp_path / "again")
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="not empty"):
+        loaded.save_pretrained(tmp_path / "again")
+
+
+def test_a_folder_that_does_not_fit_is_one_line(tmp_path):
+    folder, _ = run_folder(tmp_path)
+    write_tasks(folder / "tasks.json", {"semseg": semseg(3), "depth": depth()})
+    with pytest.raises(ValueError, match=r"does not fit this model: .* of another shape, such as .*semseg") as caught:
+        Predictor.load(folder)
+    assert "\n" not in str(caught.value)
+    write_tasks(folder / "tasks.json", {"depth": depth()})
+    with pytest.raises(ValueError, match="unknown to the model"):
+        Predictor.load(folder)
+    (folder / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        Predictor.load(folder)
+    (folder / "tasks.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no tasks\.json"):
+        Predictor.load(folder)
+
+
+def test_tasks_come_back_from_json():
+    tasks = {task.name: task for task in (semseg(["a", "b"], weight=2.0), boundary(channels=2), depth(), normals())}
+    back = tasks_from_json(tasks_to_json(tasks, {"boundary": {"positive_weight": 0.8}}))
+    assert list(back) == list(tasks)
+    for name, task in tasks.items():
+        assert (back[name].channels, back[name].classes, back[name].weight) == (
+            task.channels,
+            task.classes,
+            task.weight,
+        )
+    assert back["boundary"].loss.keywords == {"positive_weight": 0.8}
+    with pytest.raises(ValueError, match="cannot be rebuilt"):
+        tasks_to_json({"depth": replace(depth(), channels=2)})
+    with pytest.raises(ValueError, match="unknown task 'heat'"):
+        tasks_from_json('{"tasks": [{"name": "heat", "options": {}}]}')
+    with pytest.raises(ValueError, match="its arguments are"):
+        tasks_from_json('{"tasks": [{"name": "depth", "options": {"bins": 3}}]}')

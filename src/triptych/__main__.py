@@ -103,7 +103,8 @@ def predict(
         on_bad_sample: What an unreadable image does.
         device: Where to run.
     """
-    from triptych.prediction import Predictor, predict_images
+    from triptych.prediction import Predictor
+    from triptych.prediction_files import predict_images
 
     predictor = Predictor.load(run, tile=tile or None, flip=flip, scales=scales, device=device)
     predict_images(
