@@ -113,7 +113,8 @@ def draw_panel(
         return contact_sheet(cells, columns=min(len(cells), 4), width=width)
     cells = []
     for name, prediction in predictions.items():
-        task, target = tasks[name], targets[name]
+        task = tasks[name]
+        target = targets[name] if name in targets else task.invalid_target(image.shape[:2]).numpy()
         shown_target, shown_prediction = color_maps(task, [target, prediction])
         error = task.error.measure(prediction, target)
         limit = error_limit(task.error, [error])
