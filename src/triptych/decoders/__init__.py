@@ -2,12 +2,18 @@
 
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
+from triptych.decoders.densemtl import DenseMTL
 from triptych.decoders.invpt import InvPT
+from triptych.decoders.padnet_densemtl import PADNetDenseMTL
+from triptych.decoders.padnet_plus import PADNetPlus
 
 DECODERS: dict[str, type[Decoder]] = {
     "deeplab": DeepLab,
     "fcn": FCN,
     "hrnet": HRNetDecoder,
     "vit": FourLevel,
+    "densemtl": DenseMTL,
     "invpt": InvPT,
+    "pad-net-densemtl": PADNetDenseMTL,
+    "pad-net-plus": PADNetPlus,
 }

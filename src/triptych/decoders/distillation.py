@@ -1,0 +1,45 @@
+"""The multi-modal distillation of PAD-Net (Xu et al., CVPR 2018), shared by its successors."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class MultiModalDistillation(nn.Module):
+    """Each target task's map plus gated maps of all other tasks. A dict of maps to a dict of maps of the targets.
+
+    O_t = F_t + sum over a != t of sigmoid(W_gate^{t,a} * F_a) (W_feature^{t,a} * F_a), 3x3 convolutions without bias.
+    The convolutions that read one source are one convolution: its outputs are, for each target other than the source,
+    in order, the feature and then the gate. `targets` are all of the tasks unless given.
+
+    >>> maps = {name: torch.randn(1, 8, 6, 9) for name in ("semseg", "depth", "normals")}
+    >>> list(MultiModalDistillation(8, list(maps), targets=["depth"])(maps))
+    ['depth']
+    """
+
+    def __init__(self, channels: int, tasks: Sequence[str], *, targets: Sequence[str] | None = None) -> None:
+        super().__init__()
+        self.targets = list(tasks if targets is None else targets)
+        self.readers = {source: [t for t in self.targets if t != source] for source in tasks}
+        self.convs = nn.ModuleDict(
+            {
+                source: nn.Conv2d(channels, 2 * channels * len(readers), 3, padding=1, bias=False)
+                for source, readers in self.readers.items()
+                if readers
+            }
+        )
+
+    def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        distilled = {target: maps[target] for target in self.targets}
+        for source, conv in self.convs.items():
+            readers = self.readers[source]
+            for target, part in zip(readers, conv(maps[source]).chunk(len(readers), dim=1), strict=True):
+                distilled[target] = distilled[target] + F.glu(part, dim=1)
+        return distilled
+
+
+def pack_pairs(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The weight of one source's convolution from the (feature, gate) weights of its readers, in order."""
+    return torch.cat([weight for pair in pairs for weight in pair])
