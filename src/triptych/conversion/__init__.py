@@ -1,0 +1,72 @@
+"""Published checkpoints become our models.
+
+>>> model = from_published("survey", read_state_dict("best_model.pth.tar"), tasks=nyuv2_tasks())  # doctest: +SKIP
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from triptych.backbones.weights import read_state_dict
+from triptych.choices import named_choice, require_options
+from triptych.conversion import atrc, densemtl, survey
+from triptych.conversion.base import Checkpoint, ConversionReport, Family, Style, apply_rules
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import Task
+
+__all__ = ["FAMILIES", "convert_checkpoint", "from_published", "read_state_dict"]
+
+FAMILIES: dict[str, Family] = {
+    "atrc": atrc.FAMILY,
+    "densemtl": densemtl.FAMILY,
+    "survey": survey.FAMILY,
+}
+
+
+def from_published(
+    family: str, state_dict: Mapping[str, Tensor], *, tasks: Mapping[str, Task], **options: Any
+) -> MultiTaskModel:
+    """Our model, in eval mode, with the tensors of a published checkpoint.
+
+    `tasks` are those it was trained for, in its order, with its channels. `options` depend on the network: `mean` and
+    `std` replace the image normalisation of its code base, `names` maps our task names to published ones where they are
+    unusual. Raises `ValueError` for a checkpoint of another family, other tasks or shapes, and for any tensor that is
+    not accounted for.
+    """
+    model, _ = convert_checkpoint(family, state_dict, tasks=tasks, **options)
+    return model
+
+
+def convert_checkpoint(
+    family: str,
+    state_dict: Mapping[str, Tensor],
+    *,
+    tasks: Mapping[str, Task],
+    names: Mapping[str, str] | None = None,
+    **options: Any,
+) -> tuple[MultiTaskModel, ConversionReport]:
+    """`from_published`, with the report of every tensor."""
+    found = named_choice("family", family, FAMILIES)
+    state = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    style = _find_style(family, found, list(state))
+    published = {name: found.task_names.get(name, name) for name in tasks} | dict(names or {})
+    require_options(f"{family} {style.name}", style.convert, options)
+    conversion = style.convert(Checkpoint(state, tasks, published), **options)
+    report = apply_rules(conversion, state, family=family, style=style.name)
+    return conversion.model.eval(), report
+
+
+def _find_style(family: str, found: Family, keys: list[str]) -> Style:
+    for style in found.styles:
+        if style.fits(keys):
+            return style
+    for other, candidate in FAMILIES.items():
+        for style in candidate.styles:
+            if style.fits(keys):
+                raise ValueError(
+                    f"the checkpoint is not of family '{family}': its keys look like {style.name} of '{other}'."
+                )
+    shown = ", ".join(keys[:: max(len(keys) // 3, 1)][:4])
+    networks = ", ".join(style.name for style in found.styles)
+    raise ValueError(f"the checkpoint is none of the networks of '{family}' ({networks}): its keys look like {shown}.")

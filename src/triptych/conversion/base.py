@@ -1,0 +1,183 @@
+"""From tensors of a published checkpoint to those of our model: rules, and a report of every tensor."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import Task
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What becomes of the published tensors whose whole name matches `pattern`.
+
+    `target` is our name, with `\\1` or `\\g<name>` for groups of the pattern; empty for a tensor that is known and not
+    used, for the `reason` given. `transform` changes the values on the way.
+    """
+
+    pattern: re.Pattern[str]
+    target: str = ""
+    reason: str = ""
+    transform: Callable[[Tensor], Tensor] | None = None
+
+
+def rename(pattern: str, target: str, transform: Callable[[Tensor], Tensor] | None = None) -> Rule:
+    """Tensors whose name matches the regular expression become `target`.
+
+    >>> rename(r"decoders\\.(\\w+)\\.last_layer\\.(.+)", r"decoder.heads.\\1.\\2").target
+    'decoder.heads.\\\\1.\\\\2'
+    """
+    return Rule(re.compile(pattern), target, transform=transform)
+
+
+def move(old: str, new: str) -> Rule:
+    """Everything under the module `old` goes under the module `new`, by the same names."""
+    return Rule(re.compile(re.escape(old) + r"\.(.+)"), new + r".\1")
+
+
+def unused(pattern: str, reason: str) -> Rule:
+    """Tensors that the published code stores and our model has no use for."""
+    return Rule(re.compile(pattern), reason=reason)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published state dict with the tasks it is read for; `names` gives the published name of each of our tasks."""
+
+    state: Mapping[str, Tensor]
+    tasks: Mapping[str, Task]
+    names: Mapping[str, str]
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(our name, published name) of every task, in declared order."""
+        return [(name, self.names[name]) for name in self.tasks]
+
+    def find(self, pattern: str) -> list[str]:
+        """What the pattern's first group matches among the tensor names, in order of appearance.
+
+        >>> Checkpoint({"blocks.0.w": 0, "blocks.1.w": 0}, {}, {}).find(r"blocks\\.(\\d+)\\..+")
+        ['0', '1']
+        """
+        compiled = re.compile(pattern)
+        matches = (compiled.fullmatch(key) for key in self.state)
+        return list(dict.fromkeys(match.group(1) for match in matches if match))
+
+    def require_tasks(self, pattern: str) -> None:
+        """Fail unless the tasks that the names hold (the pattern's first group) are the declared ones."""
+        held, declared = self.find(pattern), [published for _, published in self.pairs()]
+        if set(held) != set(declared):
+            raise ValueError(
+                f"the checkpoint has the tasks {', '.join(held) or 'none'}, tasks says {', '.join(declared)} "
+                "(published names); give the tasks it was trained for, in its order."
+            )
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Our model, and the rules that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split)."""
+
+    model: MultiTaskModel
+    rules: Sequence[Rule]
+    finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda state: state)
+
+
+@dataclass(frozen=True)
+class Style:
+    """One published network: every marker (a regular expression) matches some tensor name of its checkpoints."""
+
+    name: str
+    markers: tuple[str, ...]
+    convert: Callable[..., Conversion]
+
+    def fits(self, keys: Sequence[str]) -> bool:
+        """Whether tensor names look like this network's."""
+        return all(any(re.fullmatch(marker, key) for key in keys) for marker in self.markers)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One code base: its names of tasks where they differ from ours, and its networks, the most specific first."""
+
+    task_names: Mapping[str, str]
+    styles: tuple[Style, ...]
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """What became of every published tensor: `used` under our name, or `unused` for a reason."""
+
+    family: str
+    style: str
+    used: dict[str, str]
+    unused: dict[str, str]
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        counts = f"{len(self.used)} tensors used, {len(self.unused)} known and unused, 0 unknown, 0 missing"
+        return f"{self.family} {self.style}: {counts}"
+
+    def table(self) -> str:
+        """One line for every tensor: published name, and our name or the reason."""
+        width = max(map(len, [*self.used, *self.unused]), default=0)
+        lines = [f"{old:<{width}}  used    {new}" for old, new in self.used.items()]
+        lines += [f"{old:<{width}}  unused  {reason}" for old, reason in self.unused.items()]
+        return "\n".join(lines)
+
+
+def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: str, style: str) -> ConversionReport:
+    """Fill the model from published tensors; every tensor of either side must be accounted for.
+
+    Raises `ValueError` naming tensors that no rule knows, tensors of ours that stay empty, and shapes that differ.
+    """
+    used: dict[str, str] = {}
+    dropped: dict[str, str] = {}
+    filled: dict[str, Tensor] = {}
+    for key, value in state.items():
+        rule, target = _place(key, conversion.rules)
+        if rule is None:
+            continue
+        if not rule.target:
+            dropped[key] = rule.reason
+            continue
+        if target in filled:
+            raise ValueError(
+                f"{family} {style}: {key} and another tensor both become {target}; the rules are ambiguous."
+            )
+        used[key] = target
+        filled[target] = value if rule.transform is None else rule.transform(value)
+    ours = conversion.model.state_dict()
+    filled = conversion.finish(filled)
+    unknown = [key for key in state if key not in used and key not in dropped] + [
+        key for key in filled if key not in ours
+    ]
+    # Counters that old checkpoints lack; nothing of ours reads them.
+    missing = [key for key in ours if key not in filled and not key.endswith("num_batches_tracked")]
+    _require_none(f"{family} {style}: unknown tensors", unknown)
+    _require_none(f"{family} {style}: nothing in the checkpoint for", missing)
+    shapes = [
+        f"{key} {tuple(value.shape)} in the checkpoint, {tuple(ours[key].shape)} in the model"
+        for key, value in filled.items()
+        if value.shape != ours[key].shape
+    ]
+    _require_none(f"{family} {style}: shapes differ (class counts, image size?)", shapes)
+    conversion.model.load_state_dict(ours | filled)
+    return ConversionReport(family, style, used, dropped)
+
+
+def _place(key: str, rules: Sequence[Rule]) -> tuple[Rule | None, str]:
+    for rule in rules:
+        match = rule.pattern.fullmatch(key)
+        if match:
+            return rule, match.expand(rule.target)
+    return None, ""
+
+
+def _require_none(what: str, names: Sequence[Any]) -> None:
+    if names:
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        raise ValueError(f"{what}: {', '.join(names[:4])}{more}.")

@@ -1,0 +1,70 @@
+"""Parts that several code bases share: which trunk a checkpoint holds, and the names of trunks and DeepLab heads."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from triptych.backbones import create_backbone
+from triptych.backbones.base import Backbone
+from triptych.conversion.base import Rule, move, rename
+
+_RESNETS = {
+    (2, "conv2"): "resnet18",
+    (6, "conv2"): "resnet34",
+    (6, "conv3"): "resnet50",
+    (23, "conv3"): "resnet101",
+    (36, "conv3"): "resnet152",
+}
+_HRNETS = {(18, 2): "hrnet_w18_small_v2", (48, 4): "hrnet_w48"}
+
+
+def trunk_name(state: Mapping[str, Tensor], prefix: str) -> str:
+    """Our name of the ResNet or HRNet whose tensors start with `prefix`, from its shapes."""
+    inner = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    transition = inner.get("transition1.0.0.weight")
+    if transition is not None:
+        found: Any = (transition.shape[0], _count_blocks(inner, "layer1"))
+        names: Mapping[Any, str] = _HRNETS
+    else:
+        found = (_count_blocks(inner, "layer3"), "conv3" if "layer3.0.conv3.weight" in inner else "conv2")
+        names = _RESNETS
+    if found not in names:
+        raise ValueError(f"the trunk under {prefix!r} is none of {', '.join([*_RESNETS.values(), *_HRNETS.values()])}.")
+    return names[found]
+
+
+def create_trunk(state: Mapping[str, Tensor], prefix: str, **options: Any) -> Backbone:
+    """A backbone with random weights like the one whose tensors start with `prefix`."""
+    return create_backbone(trunk_name(state, prefix), **options)
+
+
+def _count_blocks(state: Mapping[str, Tensor], layer: str) -> int:
+    return len({key.split(".")[1] for key in state if key.startswith(f"{layer}.")})
+
+
+def trunk_rules(old: str, new: str = "backbone") -> list[Rule]:
+    """ResNet and HRNet have the same tensor names as their timm models; a classifier, where stored, is not ours."""
+    return [Rule(re.compile(re.escape(old) + r"\.fc\.(weight|bias)"), reason="classifier"), move(old, f"{new}.body")]
+
+
+def aspp_rules(old: str, new: str) -> list[Rule]:
+    """ASPP: `convs.{0-3}` are the branches, `convs.4` the image pooling (its entry 0 pools), `project` joins."""
+    old = re.escape(old)
+    return [
+        rename(old + r"\.convs\.([0-3])\.([01])\.(\w+)", new + r".branches.\1.\2.\3"),
+        rename(old + r"\.convs\.4\.1\.(\w+)", new + r".pooling.0.\1"),
+        rename(old + r"\.convs\.4\.2\.(\w+)", new + r".pooling.1.\1"),
+        rename(old + r"\.project\.([01])\.(\w+)", new + r".project.\1.\2"),
+    ]
+
+
+def deeplab_rules(old: str, new: str) -> list[Rule]:
+    """DeepLabV3's head: 0 ASPP, 1 and 2 convolution and norm, 4 logits."""
+    return [
+        *aspp_rules(f"{old}.0", f"{new}.0"),
+        move(f"{old}.1", f"{new}.1.0"),
+        move(f"{old}.2", f"{new}.1.1"),
+        move(f"{old}.4", f"{new}.2"),
+    ]
