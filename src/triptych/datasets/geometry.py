@@ -46,7 +46,7 @@ class Window:
     @property
     def is_straight(self) -> bool:
         """Whether rows stay rows and columns stay columns."""
-        return self.matrix[0, 1] == 0 and self.matrix[1, 0] == 0
+        return bool(self.matrix[0, 1] == 0 and self.matrix[1, 0] == 0)
 
 
 Pair = tuple[float | int, float | int]

@@ -23,7 +23,7 @@ def scale_saturation(image: Image, factor: float) -> Image:
     """
     value, low = image.amax(0), image.amin(0)
     largest = value / (value - low).clamp(min=1e-6)
-    return value - (value - image) * largest.clamp(max=factor)
+    return (value - (value - image) * largest.clamp(max=factor)).clamp_(min=0)
 
 
 def shift_hue(image: Image, degrees: float) -> Image:
@@ -39,7 +39,7 @@ def shift_hue(image: Image, degrees: float) -> Image:
     )
     # HSV to RGB: channel n is V - C max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6, n = 5, 3, 1.
     k = (hue + degrees / 60 + torch.tensor([5.0, 3.0, 1.0], dtype=image.dtype).view(3, 1, 1)).remainder(6)
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
+    return (value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)).clamp_(min=0)
 
 
 def blend(image: Image, other: Tensor | float, factor: float) -> Image:
