@@ -1,0 +1,175 @@
+"""What a run writes while it goes: `metrics.jsonl` and `log.txt` always, a bar or plain lines, trackers if asked.
+
+A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
+`weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, `gradient_norm`) or
+`evaluation` (`split`, `metrics` by `task/metric`, `labelled`, `score`, `best`). `seconds` and `images_per_second` are
+the only fields that depend on the machine.
+"""
+
+import importlib.util
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from triptych.evaluation import Evaluation
+
+
+class RunLog:
+    """The log of one run; on processes other than the main one it does nothing."""
+
+    def __init__(
+        self, run: Path, *, steps: int, first_step: int, enabled: bool, progress: bool, tracker: Any = None
+    ) -> None:
+        self.run, self.steps, self.enabled, self.tracker = run, steps, enabled, tracker
+        self._named: set[str] = set()
+        self.console = Console(quiet=not (enabled and progress))
+        self.bar: Progress | None = None
+        if enabled:
+            self._metrics = (run / "metrics.jsonl").open("a", encoding="utf-8")
+            self._text = (run / "log.txt").open("a", encoding="utf-8")
+        if enabled and progress and self.console.is_terminal:
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=self.console,
+            )
+            self._steps = self.bar.add_task("training", total=steps, completed=first_step, text="")
+            self.bar.start()
+
+    def message(self, text: str) -> None:
+        """One line for people, on the screen and in `log.txt`."""
+        if self.enabled:
+            self._write(text)
+            self.console.print(text, markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """One line in `log.txt` alone."""
+        if self.enabled:
+            self._write(text)
+
+    def skipped(self, samples: Mapping[str, str]) -> None:
+        """Name damaged samples that were skipped, each once."""
+        for key, reason in samples.items():
+            if key not in self._named:
+                self._named.add(key)
+                self.message(f"skipped sample {key!r}: {reason}")
+
+    def training(self, record: Mapping[str, Any]) -> None:
+        """A `train` line: the JSON, the bar's text or a plain line, the trackers."""
+        if not self.enabled:
+            return
+        self._record({"kind": "train", **record})
+        losses = "  ".join(
+            f"{name} {raw:.4g} ({record['weighted'][name]:.4g})" if raw is not None else f"{name} -"
+            for name, raw in record["losses"].items()
+        )
+        text = f"loss {record['loss']:.4g}  {losses}  {record['images_per_second']:.3g} images/s"
+        line = f"step {record['step']}/{self.steps}  {text}"
+        self._write(line)
+        if self.bar is not None:
+            self.bar.update(self._steps, completed=record["step"], text=text)
+        else:
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._track(record, "train", ("losses", "weighted", "parts"), ("loss", "learning_rate", "gradient_norm"))
+
+    def evaluation(self, record: Mapping[str, Any], evaluation: Evaluation) -> None:
+        """An `evaluation` line, and the table."""
+        if not self.enabled:
+            return
+        self._record({"kind": "evaluation", **record})
+        mark = " (best so far)" if record["best"] else ""
+        title = f"step {record['step']}: {record['split']}, {len(evaluation.keys)} images{mark}"
+        table = metric_table(title, evaluation)
+        self.console.print(table)
+        plain = Console(file=self._text, width=100, no_color=True)
+        plain.print(table)
+        self._text.flush()
+        self._track(record, record["split"], ("metrics",), ("score",))
+
+    def close(self) -> None:
+        """Stop the bar and close the files."""
+        if self.bar is not None:
+            self.bar.stop()
+        if self.enabled:
+            self._metrics.close()
+            self._text.close()
+
+    def _record(self, record: Mapping[str, Any]) -> None:
+        self._metrics.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+        self._metrics.flush()
+
+    def _write(self, text: str) -> None:
+        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._text.flush()
+
+    def _track(self, record: Mapping[str, Any], prefix: str, groups: tuple[str, ...], single: tuple[str, ...]) -> None:
+        if self.tracker is None:
+            return
+        values = {f"{prefix}/{name}": record[name] for name in single}
+        for group in groups:
+            values |= {f"{prefix}/{group}/{name}": value for name, value in record[group].items()}
+        self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])
+
+
+def metric_table(title: str, evaluation: Evaluation) -> Table:
+    """An evaluation as a table: one row per task, each number with the direction that is better."""
+    table = Table("task", "metrics", "images", title=title, title_justify="left")
+    for name, task in evaluation.tasks.items():
+        better = task.metric().better
+        numbers = [
+            f"{metric} {value:.4g}{_ARROWS.get(better.get(metric), '')}"
+            for metric, value in evaluation.metrics[name].items()
+        ]
+        table.add_row(name, "  ".join(numbers) or "no labels", str(evaluation.labelled[name]))
+    return table
+
+
+_ARROWS = {True: "↑", False: "↓"}
+
+
+def cut_metrics(run: Path, step: int) -> None:
+    """Drop the lines of `metrics.jsonl` after `step`: a resumed run writes them again."""
+    path = run / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the process ended
+        if record["step"] <= step:
+            kept.append(line + "\n")
+    partial = path.with_name(".metrics.jsonl.partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def tracker_names(names: tuple[str, ...]) -> list[str]:
+    """Check that the packages of trackers are installed; `ImportError` says how to get them."""
+    packages = {"tensorboard": "tensorboard", "wandb": "wandb"}
+    for name in names:
+        if name not in packages:
+            raise ValueError(f"unknown tracker '{name}'; choose from {', '.join(packages)}.")
+        if importlib.util.find_spec(packages[name]) is None:
+            raise ImportError(f"tracking with {name} needs the 'track' extra: pip install triptych[track]")
+    return list(names)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: not finite numbers become null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,107 @@
+"""What one training step computes: the model's losses, the regularizer's terms and the adapter's, in one module.
+
+One module, so that the wrappers of several processes (DDP, FSDP) see every parameter that takes part in one forward
+pass.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from triptych.adaptation.base import Adapter
+from triptych.models.multitask import MultiTaskModel
+from triptych.regularizers.base import Regularizer
+from triptych.tasks import Task
+from triptych.types import Output, Sample, valid_pixels
+
+PARTS = ("final", "auxiliary", "regularizer")
+"""What the loss of a task can consist of."""
+
+
+class Losses(NamedTuple):
+    """`tasks`: one scalar per task, what the weighting combines. `parts`: what they are made of, detached, for the log
+    (`semseg/final`, `semseg/auxiliary`, `semseg/regularizer`). `adaptation`: scalars that are added to the total as
+    they are. `labelled`: images of the batch with a label, by task.
+    """
+
+    tasks: dict[str, Tensor]
+    parts: dict[str, Tensor]
+    adaptation: dict[str, Tensor]
+    labelled: dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A model and what supervises it.
+
+    The loss of a task is its final loss, plus `auxiliary_factor` times the sum over its intermediate predictions,
+    plus the regularizer's term of the same name. A task that only intermediate predictions have consists of the
+    latter two.
+    """
+
+    def __init__(
+        self,
+        model: MultiTaskModel,
+        *,
+        regularizer: Regularizer | None = None,
+        adapter: Adapter | None = None,
+        auxiliary_factor: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.regularizer = regularizer
+        self.adapter = adapter
+        self.auxiliary_factor = auxiliary_factor
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Every task with a loss: those of the final prediction, then those that only intermediate ones have."""
+        return {**self.model.tasks, **self.model.auxiliary_tasks}
+
+    def forward(self, sample: Sample, target: Sample | None = None) -> Losses:
+        """Losses of a labelled batch and, with an adapter, of an unlabelled `target` batch."""
+        output = self.model(sample.image)
+        parts = self.supervise(output, sample)
+        if self.regularizer is not None:
+            parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
+        tasks = {name: _total(parts, name) for name in self.tasks}
+        if unknown := {name for name, _ in parts} - set(tasks):
+            raise ValueError(
+                f"the regularizer returned a term for {sorted(unknown)}, which is no task of the model; "
+                f"its tasks are {', '.join(tasks)}."
+            )
+        adaptation = {}
+        if self.adapter is not None and target is not None:
+            adaptation = self.adapter(self.model, sample, target)
+        return Losses(
+            tasks,
+            {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},
+            adaptation,
+            {name: count_labelled(sample.targets[name]) for name in tasks},
+        )
+
+    def supervise(self, output: Output, sample: Sample) -> dict[tuple[str, str], Tensor]:
+        """Final and summed auxiliary losses by (task, part)."""
+        parts = {
+            (name, "final"): task.loss(output.predictions[name], sample.targets[name])
+            for name, task in self.model.tasks.items()
+        }
+        for stage in output.auxiliary:
+            for name, raw in stage.items():
+                loss = self.auxiliary_factor * self.tasks[name].loss(raw, sample.targets[name])
+                parts[name, "auxiliary"] = parts.get((name, "auxiliary"), 0) + loss
+        return parts
+
+
+def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:
+    terms = [term for (task, _), term in parts.items() if task == name]
+    return torch.stack(terms).sum()
+
+
+def count_labelled(target: Tensor) -> Tensor:
+    """How many images of a batch have at least one valid pixel.
+
+    >>> count_labelled(torch.tensor([[[1, 255]], [[255, 255]]])).item()
+    1
+    """
+    return valid_pixels(target).flatten(1).any(dim=1).sum()

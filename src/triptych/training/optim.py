@@ -1,0 +1,141 @@
+"""The optimizer, its learning rates over layers and over time, and the average of the weights."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triptych.backbones.base import Backbone
+from triptych.choices import named_choice
+from triptych.recipes.config import OptimizerConfig, ScheduleConfig
+
+
+def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str, float]:
+    """Learning rate of every trainable parameter relative to `config.lr`, by name.
+
+    Backbones get `backbone_lr_factor`, and `layer_decay ** (n - i)` for layer i of n (from 0 at the image), so that
+    the last layer has one factor of decay and everything after the backbone none. Parameters of
+    `model.fusion_modules` get `fusion_lr_factor`.
+    """
+    factors = {name: 1.0 for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+    def scale(module: nn.Module, factor: float) -> None:
+        for parameter in module.parameters():
+            if parameter in names:
+                factors[names[parameter]] = factor
+
+    for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
+        layers = backbone.layers() if config.layer_decay != 1 else []
+        # What belongs to no layer (position embeddings, tokens) sits at the image.
+        scale(backbone, config.backbone_lr_factor * config.layer_decay ** len(layers))
+        for i, layer in enumerate(layers):
+            scale(layer, config.backbone_lr_factor * config.layer_decay ** (len(layers) - i))
+    for fusion in getattr(model, "fusion_modules", []):
+        scale(fusion, config.fusion_lr_factor)
+    return factors
+
+
+def parameter_groups(
+    modules: Mapping[str, nn.Module | None], config: OptimizerConfig, *, undecayed: tuple[str, ...] = ("weighting",)
+) -> list[dict[str, Any]]:
+    """One group per learning rate, in order of first appearance; modules named in `undecayed` get no weight decay.
+
+    Each group carries `base_lr`, which the schedule multiplies.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for label, module in modules.items():
+        if module is None:
+            continue
+        decay = 0.0 if label in undecayed else config.weight_decay
+        parameters = dict(module.named_parameters())
+        for name, factor in learning_rate_factors(module, config).items():
+            groups.setdefault((factor * config.lr, decay), []).append(parameters[name])
+    return [
+        {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
+        for (lr, decay), parameters in groups.items()
+    ]
+
+
+def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
+    """SGD with momentum, Adam (L2 decay, as the published recipes) or AdamW (decoupled decay)."""
+    builders: dict[str, Callable[..., torch.optim.Optimizer]] = {
+        "sgd": partial(torch.optim.SGD, momentum=config.momentum),
+        "adam": partial(torch.optim.Adam, betas=config.betas),
+        "adamw": partial(torch.optim.AdamW, betas=config.betas),
+    }
+    return named_choice("optimizer", config.name, builders)(groups, lr=config.lr, weight_decay=config.weight_decay)
+
+
+def schedule_factor(config: ScheduleConfig, step: int) -> float:
+    """Learning rate of optimizer step `step` (the first is 0) relative to the start: a function, so nothing is saved.
+
+    Warm-up rises linearly from `warmup_factor` to 1 over `warmup_steps`; `poly` and `cosine` then fall to 0 over the
+    rest: `(1 - t) ** power` and `(1 + cos(pi t)) / 2`. `step` multiplies by `gamma` at each milestone, counted from
+    the first step.
+
+    >>> schedule_factor(ScheduleConfig(name="poly", power=1.0, steps=10), 5)
+    0.5
+    """
+    if step < config.warmup_steps:
+        return config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_steps
+    time = min(1.0, (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps))
+    factors: dict[str, Callable[[], float]] = {
+        "constant": lambda: 1.0,
+        "poly": lambda: (1 - time) ** config.power,
+        "cosine": lambda: (1 + math.cos(math.pi * time)) / 2,
+        "step": lambda: config.gamma ** sum(step >= milestone for milestone in config.milestones),
+    }
+    return named_choice("schedule", config.name, factors)()
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Scale every group's base rate; returns the highest rate that is in use."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return max(group["lr"] for group in optimizer.param_groups)
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters and buffers: what is evaluated and deployed where it is on.
+
+    After step n (from 1) the average moves by `1 - min(decay, (1 + n) / (10 + n))`: the ramp forgets the random
+    start, which a constant decay would keep for `1 / (1 - decay)` steps. Integer buffers are copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"training.ema is {decay}; a decay between 0 and 1 is accepted, such as 0.999.")
+        self.decay = decay
+        self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards the model after its step number `step`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                self.tensors[name].lerp_(tensor, 1 - decay)
+            else:
+                self.tensors[name].copy_(tensor)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Within this context the model has the averaged weights."""
+        current = model.state_dict()
+        saved: dict[str, Tensor] = {name: tensor.clone() for name, tensor in current.items()}
+        _copy(self.tensors, current)
+        try:
+            yield
+        finally:
+            _copy(saved, model.state_dict())
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], destination: Mapping[str, Tensor]) -> None:
+    for name, tensor in destination.items():
+        tensor.copy_(source[name])

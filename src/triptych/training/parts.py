@@ -1,0 +1,205 @@
+"""What a training run is made of, built from its recipe."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from torch import nn
+
+from triptych import assemble
+from triptych.backbones.base import Backbone
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.loading import Loader, make_loader
+from triptych.datasets.transforms import build_transform
+from triptych.recipes.config import Recipe
+from triptych.tasks import Task
+from triptych.training.log import tracker_names
+from triptych.training.objective import Objective
+from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
+from triptych.types import Sample
+from triptych.weighting.base import Weighting
+
+
+@dataclass
+class Parts:
+    """The objects of one run. `wrapped` is the objective as several processes and mixed precision call it."""
+
+    recipe: Recipe
+    accelerator: Accelerator
+    objective: Objective
+    wrapped: nn.Module
+    weighting: Weighting
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None
+    training_set: DenseDataset
+    validation_set: DenseDataset | None
+    target_set: DenseDataset | None
+
+    @property
+    def tasks(self) -> dict[str, Task]:
+        """Every task with a loss."""
+        return self.objective.tasks
+
+    @property
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """What every task shares: gradient balancing works on these."""
+        return [parameter for module in self.objective.model.shared_modules for parameter in module.parameters()]
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one optimizer step, over processes and accumulated batches."""
+        recipe = self.recipe
+        return recipe.data.batch_size * recipe.training.accumulate * self.accelerator.num_processes
+
+    def loaders(self, first_step: int) -> list[Loader]:
+        """Labelled batches of this process from step `first_step` on; then those of a target domain, if any."""
+        source = self._loader(self.training_set, self.tasks, first_step)
+        return [source] if self.target_set is None else [source, self._loader(self.target_set, {}, first_step)]
+
+    def _loader(self, dataset: DenseDataset, tasks: dict[str, Task], first_step: int) -> Loader:
+        data, training = self.recipe.data, self.recipe.training
+        return make_loader(
+            dataset,
+            transform=build_transform(data.transform, size=data.size, tasks=tasks, train=True),
+            batch_size=data.batch_size,
+            seed=self.recipe.seed,
+            steps=self.recipe.schedule.steps * training.accumulate,
+            first_step=first_step * training.accumulate,
+            num_workers=data.num_workers,
+            rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes,
+            on_bad_sample=data.on_bad_sample,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def batches(self, loaders: list[Loader]) -> Iterator[tuple[Sample, Sample | None]]:
+        """Labelled batches on the device, each with an unlabelled one where a second domain is adapted to."""
+        device = self.accelerator.device
+        source, *rest = loaders
+        targets = iter(rest[0]) if rest else None
+        for sample in source:
+            target = next(targets).to(device) if targets is not None else None
+            yield self._laid_out(sample.to(device)), target
+
+    def _laid_out(self, sample: Sample) -> Sample:
+        if not self.recipe.training.channels_last:
+            return sample
+        return replace(sample, image=sample.image.contiguous(memory_format=torch.channels_last))
+
+
+def make_accelerator(recipe: Recipe, run: Path, device: str) -> Accelerator:
+    """Device, precision and processes: chosen here and nowhere else."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'.")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("device is 'mps', but torch sees none; use 'auto' or 'cpu'.")
+    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    if recipe.training.precision == "fp16" and on_cpu:
+        raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
+    return Accelerator(
+        mixed_precision=recipe.training.precision,
+        cpu=device == "cpu",
+        log_with=tracker_names(recipe.training.trackers) or None,
+        project_dir=run / "trackers",
+        # A parameter that no loss of a batch reaches (a dead layer of a published network) must not stall the others.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
+    """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
+    check_numbers(recipe)
+    torch.manual_seed(recipe.seed)
+    training_set = assemble.build_dataset(recipe, recipe.data.train_split)
+    tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
+    model = assemble.build_model(recipe, tasks, auxiliary_tasks)
+    objective = Objective(
+        model,
+        regularizer=assemble.build_regularizer(recipe, model),
+        adapter=assemble.build_adapter(recipe, model),
+        auxiliary_factor=recipe.weighting.auxiliary_factor,
+    ).to(accelerator.device)
+    weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
+    training = recipe.training
+    if training.channels_last:
+        objective.to(memory_format=torch.channels_last)
+    for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
+        backbone.set_checkpointing(training.checkpoint_gradients)
+    if training.compile:
+        model.compile()  # in place: names of parameters stay
+    optimizer = build_optimizer(
+        parameter_groups({"objective": objective, "weighting": weighting}, recipe.optimizer), recipe.optimizer
+    )
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    return Parts(
+        recipe=recipe,
+        accelerator=accelerator,
+        objective=objective,
+        wrapped=wrapped,
+        weighting=weighting,
+        optimizer=optimizer,
+        average=WeightAverage(model, training.ema) if training.ema else None,
+        training_set=training_set,
+        validation_set=_validation_set(recipe),
+        target_set=_target_set(recipe),
+    )
+
+
+def check_numbers(recipe: Recipe) -> None:
+    """Raise `ValueError` for a count that cannot be."""
+    counts = {
+        "schedule.steps": recipe.schedule.steps,
+        "data.batch_size": recipe.data.batch_size,
+        "training.accumulate": recipe.training.accumulate,
+        "training.log_every": recipe.training.log_every,
+    }
+    for name, value in counts.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; give at least 1.")
+
+
+def _validation_set(recipe: Recipe) -> DenseDataset | None:
+    data = recipe.data
+    if not data.val_split or recipe.training.evaluate_every < 1:
+        return None
+    if data.val_split == data.test_split:
+        raise ValueError(
+            f"data.val_split is {data.val_split!r}, the test split: the best weights would be chosen on the test set. "
+            "Name a held-out split, or leave val_split empty to keep the last weights."
+        )
+    return assemble.build_dataset(recipe, data.val_split)
+
+
+def _target_set(recipe: Recipe) -> DenseDataset | None:
+    adaptation = recipe.adaptation
+    if adaptation.name == "none":
+        return None
+    data = replace(
+        recipe.data, dataset=adaptation.dataset, root=adaptation.root, options=dict(adaptation.dataset_options)
+    )
+    return assemble.build_dataset(replace(recipe, data=data), adaptation.split)
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Whether parameters are to be sharded over the processes (FSDP), as `accelerate launch --use_fsdp` asks."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    return accelerator.distributed_type is DistributedType.FSDP or (asked and accelerator.num_processes > 1)
+
+
+def count_parameters(module: nn.Module | None) -> int:
+    """Trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
+
+
+def backbone_reports(model: nn.Module) -> dict[str, Any]:
+    """What loading weights found, by the name of each backbone that loaded any."""
+    return {
+        name: module.load_report
+        for name, module in model.named_modules()
+        if isinstance(module, Backbone) and module.load_report is not None
+    }

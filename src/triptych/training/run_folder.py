@@ -1,0 +1,130 @@
+"""The run folder: never overwritten unless told to, never resumed with another recipe; it says where it comes from."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from triptych.recipes.config import Recipe, flatten, from_json, to_json
+
+FREE_ON_RESUME = (
+    "description",
+    "data.root",
+    "data.num_workers",
+    "model.initialize_from",
+    "training.keep_checkpoints",
+    "training.trackers",
+    "adaptation.root",
+)
+"""Fields that may differ when a run is resumed: they do not change what is computed."""
+
+OURS = (
+    "recipe.json",
+    "tasks.json",
+    "model.safetensors",
+    "environment.json",
+    "metrics.jsonl",
+    "log.txt",
+    "report.html",
+    "checkpoints",
+    "trackers",
+)
+
+PACKAGES = ("triptych", "torch", "timm", "accelerate", "torchjd", "torchmetrics", "numpy", "safetensors")
+
+
+def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """Raise, before anything is written, where `run` cannot be used as asked.
+
+    An existing run needs `resume` (with the recipe it was started with) or `overwrite`; a folder that holds something
+    else is refused either way.
+    """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite exclude each other: go on with the run, or replace it.")
+    if run.exists() and not run.is_dir():
+        raise NotADirectoryError(f"run folder {run} is a file; choose another --out.")
+    parent = next(path for path in (run, *run.absolute().parents) if path.exists())
+    if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
+        raise PermissionError(f"cannot write to {parent}: the folder is read-only; choose another --out.")
+    if not run.exists() or not any(run.iterdir()):
+        return
+    if not (run / "recipe.json").is_file():
+        raise FileExistsError(f"{run} is not empty and is no run folder (it has no recipe.json); choose another --out.")
+    if not (resume or overwrite):
+        raise FileExistsError(
+            f"run folder {run} exists; go on with --resume, replace it with --overwrite, or choose another --out."
+        )
+    if resume:
+        check_same_recipe(from_json((run / "recipe.json").read_text(encoding="utf-8")), recipe, run)
+
+
+def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
+    """Raise `ValueError` naming every field in which two recipes would compute something else."""
+    before, after = (flatten(from_json(to_json(recipe))) for recipe in (stored, asked))
+    changed = [
+        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name) and not name.startswith(FREE_ON_RESUME)
+    ]
+    if changed:
+        raise ValueError(
+            f"cannot resume {run} with another recipe: {'; '.join(changed)}. Resume with the run's recipe, or start "
+            "another run from its weights (model.initialize_from)."
+        )
+
+
+def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
+    """Create the folder and its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
+    if overwrite and run.exists():
+        for path in (*(run / name for name in OURS), *run.glob("evaluation-*")):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "recipe.json").write_text(to_json(recipe) + "\n", encoding="utf-8")
+
+
+def record_start(run: Path, facts: dict[str, Any]) -> None:
+    """Append to `environment.json` what this start of the run depends on: versions, command, commit and `facts`."""
+    path = run / "environment.json"
+    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
+    starts.append(
+        {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": sys.argv,
+            "commit": _commit(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "packages": {name: _version(name) for name in PACKAGES},
+            **facts,
+        }
+    )
+    path.write_text(json.dumps({"starts": starts}, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package is imported from, `+` where files differ; `None` outside one."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", str(here)) else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

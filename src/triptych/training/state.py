@@ -1,0 +1,211 @@
+"""Where a run stands, and the way to and from a checkpoint."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from triptych.training.checkpoint import read_checkpoint, write_checkpoint
+from triptych.training.parts import Parts
+from triptych.training.step import StepNumbers
+
+
+@dataclass
+class Means:
+    """Weighted means by name, added up in double precision."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+
+    def add(self, names: Iterable[str], values: Iterable[float], weights: Iterable[float]) -> None:
+        """Add `values`, sums over `weights` observations each."""
+        for name, value, weight in zip(names, values, weights, strict=True):
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0.0) + weight
+
+    def mean(self, name: str) -> float | None:
+        """The mean, `None` where nothing was observed."""
+        return self.sums[name] / self.counts[name] if self.counts.get(name) else None
+
+    def under(self, prefix: str) -> dict[str, float | None]:
+        """The means of the names that start with `prefix/`, without it."""
+        return {name.removeprefix(prefix + "/"): self.mean(name) for name in self.sums if name.startswith(prefix + "/")}
+
+
+@dataclass
+class TrainingState:
+    """Numbers that a run carries from step to step; JSON in a checkpoint.
+
+    `window` collects losses since the last log line, `epoch` since the epoch began. `best` is the evaluation whose
+    weights are deployed. `seconds` counts time spent training, in all starts of the run.
+    """
+
+    step: int = 0
+    evaluated: int = 0
+    window: Means = field(default_factory=Means)
+    window_seconds: float = 0.0
+    epoch: Means = field(default_factory=Means)
+    best: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+    def count(self, numbers: StepNumbers, seconds: float) -> None:
+        """One more step."""
+        self.step += 1
+        self.seconds += seconds
+        self.window_seconds += seconds
+        for means in (self.window, self.epoch):
+            means.add(numbers.names, numbers.values, numbers.weights)
+
+    def start_window(self) -> None:
+        """Forget what was logged."""
+        self.window, self.window_seconds = Means(), 0.0
+
+
+def save(run: Path, parts: Parts, state: TrainingState) -> Path:
+    """Write a checkpoint of everything that the next step depends on; every process must call it."""
+    optimizer, numbers = _optimizer_state(parts)
+    files = {
+        "model": whole(parts.objective.model.state_dict()),
+        "optimizer": optimizer,
+        "weighting": parts.weighting.state_dict(),
+        "generators": _generators(parts),
+    }
+    for name, module in {"regularizer": parts.objective.regularizer, "adapter": parts.objective.adapter}.items():
+        if module is not None:
+            files[name] = whole(module.state_dict())
+    if parts.average is not None:
+        files["average"] = whole(parts.average.tensors)
+    scaler = parts.accelerator.scaler
+    content = dataclasses.asdict(state) | {
+        "optimizer": numbers,
+        "scaler": scaler.state_dict() if scaler is not None else {},
+        "processes": parts.accelerator.num_processes,
+    }
+    folder = run / "checkpoints" / f"{state.step:08d}"
+    if parts.accelerator.is_main_process:
+        write_checkpoint(run, state.step, files, content)
+    parts.accelerator.wait_for_everyone()
+    return folder
+
+
+def restore(folder: Path, parts: Parts) -> TrainingState:
+    """Put a checkpoint back into `parts`, and return where the run stood."""
+    files, content = read_checkpoint(folder)
+    modules: dict[str, nn.Module | None] = {
+        "model": parts.objective.model,
+        "weighting": parts.weighting,
+        "regularizer": parts.objective.regularizer,
+        "adapter": parts.objective.adapter,
+    }
+    for name, module in modules.items():
+        if module is not None:
+            load_tensors(module.state_dict(), files.get(name, {}), f"{folder}/{name}.safetensors")
+    if parts.average is not None:
+        load_tensors(parts.average.tensors, files.get("average", {}), f"{folder}/average.safetensors")
+    _restore_optimizer(parts, files["optimizer"], content.pop("optimizer"))
+    scaler = content.pop("scaler")
+    if parts.accelerator.scaler is not None and scaler:
+        parts.accelerator.scaler.load_state_dict(scaler)
+    if content.pop("processes") == parts.accelerator.num_processes:
+        _restore_generators(parts, files["generators"])
+    means = {name: Means(**content.pop(name)) for name in ("window", "epoch")}
+    return TrainingState(**content, **means)
+
+
+def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as one process would hold them: shards are gathered, by all processes together."""
+    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
+
+
+@torch.no_grad()
+def load_tensors(into: Mapping[str, Tensor], stored: Mapping[str, Tensor], source: str) -> None:
+    """Copy `stored` into tensors of the same names and shapes; first, `ValueError` names what differs."""
+    shapes = {name: tuple(value.shape) for name, value in stored.items()}
+    problems = [f"{name} is missing" for name in into if name not in shapes]
+    problems += [f"{name} is unknown" for name in shapes if name not in into]
+    problems += [
+        f"{name} is {shapes[name]} in the file and {tuple(value.shape)} here"
+        for name, value in into.items()
+        if name in shapes and shapes[name] != tuple(value.shape)
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ValueError(
+            f"{source} belongs to another model: {'; '.join(problems[:5])}{more}. It was written with other tasks, "
+            "classes or model options; to start from its weights use model.initialize_from."
+        )
+    for name, value in into.items():
+        value.copy_(_like(stored[name], value))
+
+
+def _like(tensor: Tensor, other: Tensor) -> Tensor:
+    """`tensor`, sharded as `other` is."""
+    if isinstance(other, DTensor):
+        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
+    return tensor
+
+
+def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:
+    modules = {"objective": parts.objective, "weighting": parts.weighting}
+    return {f"{label}.{name}": p for label, module in modules.items() for name, p in module.named_parameters()}
+
+
+def _optimizer_state(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer's memory by parameter name: tensors, and what is no tensor."""
+    tensors, numbers = {}, {}
+    for name, parameter in _named_parameters(parts).items():
+        for key, value in parts.optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}.{key}"] = value
+            else:
+                numbers[f"{name}.{key}"] = value
+    return whole(tensors), numbers
+
+
+def _restore_optimizer(parts: Parts, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+    named = _named_parameters(parts)
+    for full, value in (*tensors.items(), *numbers.items()):
+        name, key = full.rsplit(".", 1)
+        parameter = named[name]
+        if isinstance(value, Tensor) and value.dim():
+            value = _like(value.to(parameter.device), parameter).clone(memory_format=torch.preserve_format)
+        parts.optimizer.state[parameter][key] = value
+
+
+def _own_generators(parts: Parts) -> dict[str, torch.Generator]:
+    """Generators that modules keep under the name `generator`."""
+    modules = {"objective": parts.objective, "weighting": parts.weighting}
+    return {
+        f"{label}.{name}": module.generator
+        for label, root in modules.items()
+        for name, module in root.named_modules()
+        if isinstance(getattr(module, "generator", None), torch.Generator)
+    }
+
+
+def _generators(parts: Parts) -> dict[str, Tensor]:
+    """States of all random generators of all processes, as tensors `<process>/<name>`."""
+    states = {"cpu": torch.get_rng_state()}
+    if parts.accelerator.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(parts.accelerator.device)
+    states |= {name: generator.get_state() for name, generator in _own_generators(parts).items()}
+    gathered: list[dict[str, Tensor]] = [states]
+    if parts.accelerator.num_processes > 1:
+        gathered = [{} for _ in range(parts.accelerator.num_processes)]
+        torch.distributed.all_gather_object(gathered, states)
+    return {f"{rank}/{name}": value for rank, each in enumerate(gathered) for name, value in each.items()}
+
+
+def _restore_generators(parts: Parts, stored: Mapping[str, Tensor]) -> None:
+    prefix = f"{parts.accelerator.process_index}/"
+    torch.set_rng_state(stored[prefix + "cpu"])
+    if parts.accelerator.device.type == "cuda" and prefix + "cuda" in stored:
+        torch.cuda.set_rng_state(stored[prefix + "cuda"], parts.accelerator.device)
+    for name, generator in _own_generators(parts).items():
+        if prefix + name in stored:
+            generator.set_state(stored[prefix + name])

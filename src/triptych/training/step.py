@@ -1,0 +1,135 @@
+"""One optimizer step: forward and backward over the accumulated batches, checks, clipping, update."""
+
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from triptych.training.objective import PARTS, Losses
+from triptych.training.parts import Parts
+from triptych.types import Sample
+
+
+@dataclass(frozen=True)
+class StepNumbers:
+    """What a step measured, summed over batches and processes: `values[i]` is a sum of `weights[i]` observations of
+    `names[i]`.
+    """
+
+    names: list[str]
+    values: list[float]
+    weights: list[float]
+    stop: bool
+
+
+def take_step(parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, step: int, stop: bool) -> StepNumbers:
+    """Train on the next `accumulate` batches; `stop` is this process's wish to end, which any process may have.
+
+    Raises `FloatingPointError` before the weights change where a loss or, without loss scaling, the gradient is not
+    finite.
+    """
+    accelerator, accumulate = parts.accelerator, parts.recipe.training.accumulate
+    if parts.objective.regularizer is not None:
+        parts.objective.regularizer.step = step
+    observed: list[Tensor] = []
+    keys: list[str] = []
+    for i in range(accumulate):
+        last = i == accumulate - 1
+        sample, target = next(batches)
+        keys += sample.key
+        # Gradients are exchanged once per step, with the last batch.
+        with nullcontext() if last else accelerator.no_sync(parts.wrapped):
+            losses: Losses = parts.wrapped(sample, target)
+            observed.append(_backward(parts, losses, accumulate, last))
+    numbers = torch.stack(observed).sum(dim=0)
+    numbers = torch.cat([numbers, numbers.new_tensor([[float(stop)], [0.0]])], dim=1)
+    total = accelerator.reduce(numbers, "sum") if accelerator.num_processes > 1 else numbers
+    names = observation_names(parts)
+    values, weights = (row.tolist() for row in total)
+    if not all(map(math.isfinite, values)):
+        own = dict(zip(names, numbers[0].tolist(), strict=False))
+        raise FloatingPointError(_not_finite(own, step, keys))
+    norm = float(
+        accelerator.clip_grad_norm_(parts.objective.parameters(), parts.recipe.optimizer.clip_norm or math.inf)
+    )
+    if not math.isfinite(norm) and accelerator.scaler is None:
+        raise FloatingPointError(
+            f"the gradient is not finite at step {step} though every loss is (samples {', '.join(keys)}). {_ADVICE}"
+        )
+    parts.optimizer.step()
+    parts.optimizer.zero_grad()
+    if parts.average is not None:
+        parts.average.update(parts.objective.model, step + 1)
+    finite = math.isfinite(norm)
+    return StepNumbers(
+        [*names, "gradient_norm"],
+        [*values[:-1], norm if finite else 0.0],
+        [*weights[:-1], float(finite)],
+        stop=values[-1] > 0,
+    )
+
+
+def observation_names(parts: Parts) -> list[str]:
+    """What `_backward` observes, in order; the same in every process and every step."""
+    tasks = list(parts.tasks)
+    return [
+        "loss",
+        "adaptation",
+        *(f"losses/{name}" for name in tasks),
+        *(f"weighted/{name}" for name in tasks),
+        *(f"labelled/{name}" for name in tasks),
+        *(f"parts/{name}/{part}" for name in tasks for part in PARTS),
+    ]
+
+
+def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tensor:
+    """Add the gradients of one batch, and return its observations: values and weights `(2, names)`."""
+    accelerator = parts.accelerator
+    adaptation = sum(losses.adaptation.values())
+    slopes: dict[str, Tensor] = {}
+    for name, loss in losses.tasks.items():
+        if loss.requires_grad:
+            # The slope of the total along this loss: its weight, whatever the weighting does.
+            loss.register_hook(partial(slopes.__setitem__, name))
+
+    def run_backward(total: Tensor) -> None:
+        accelerator.backward((total + adaptation) / accumulate)
+
+    total = parts.weighting.backward(losses.tasks, parts.shared_parameters, run_backward=run_backward, last=last)
+    scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
+    one, zero = torch.ones_like(total), torch.zeros_like(total)
+    present = {name: (losses.labelled[name] > 0).to(total) for name in losses.tasks}
+    rows = [(total + adaptation, one), (zero + adaptation, one)]
+    rows += [(loss.detach() * present[name], present[name]) for name, loss in losses.tasks.items()]
+    rows += [
+        (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])
+        for name, loss in losses.tasks.items()
+    ]
+    rows += [(losses.labelled[name].to(total), one) for name in losses.tasks]
+    for name in losses.tasks:
+        for part in PARTS:
+            term = losses.parts.get(f"{name}/{part}")
+            rows.append((zero, zero) if term is None else (term * present[name], present[name]))
+    return torch.stack([torch.stack([value.detach().float() for value in pair]) for pair in rows], dim=1)
+
+
+_ADVICE = (
+    "Nothing was updated with it. Lower optimizer.lr, set optimizer.clip_norm, or check these samples "
+    "(`triptych data doctor`)."
+)
+
+
+def _not_finite(numbers: dict[str, float], step: int, keys: list[str]) -> str:
+    tasks = [
+        f"'{name.removeprefix('losses/')}' ({value})"
+        for name, value in numbers.items()
+        if name.startswith("losses/") and not math.isfinite(value)
+    ]
+    if not tasks and all(map(math.isfinite, numbers.values())):
+        return f"the loss of another process is not finite at step {step}; its message names task and samples."
+    what = f"the loss of task {', '.join(tasks)}" if tasks else "the total loss (its weighting or adaptation)"
+    return f"{what} is not finite at step {step}; samples {', '.join(keys)}. {_ADVICE}"
