@@ -105,6 +105,33 @@ def test_depth_normals_and_intrinsics_describe_one_scene(name: str, seed: int) -
     torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
+@pytest.mark.parametrize("name", GEOMETRY)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_camera_with_square_pixels_stays_upright(name: str, seed: int) -> None:
+    """Focal lengths stay positive, and no skew appears: what turns is the scene, not the pixel grid."""
+    camera = Camera(torch.tensor([[40.0, 0.0, 21.0], [0.0, 40.0, 17.5], [0.0, 0.0, 1.0]]))
+    intrinsics = GEOMETRY[name](replace(scene(), camera=camera), draw(seed)).camera.intrinsics
+    assert intrinsics[0, 0] > 0
+    assert intrinsics[1, 1] > 0
+    below = torch.stack([intrinsics[0, 1], *intrinsics[1:, 0], intrinsics[2, 1]])
+    torch.testing.assert_close(below, torch.zeros(4), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1.5])
+def test_magnifying_divides_depth_and_multiplies_the_focal_length(zoom: float) -> None:
+    """A wall at 3 m seen by 40 pixels of focal length."""
+    wall = replace(scene(), targets={"depth": torch.full((1, HEIGHT, WIDTH), 3.0)})
+    scale, straight = partial(choose, choices=(zoom,)), partial(choose, choices=(0.0,))
+    tasks = {"depth": depth()}
+    for step in (ScaleCrop(tasks, (12, 12), scale), ScaleRotate(tasks, scale, straight), ZoomCrop(tasks, scale)):
+        if zoom < 1 and isinstance(step, ZoomCrop):
+            continue  # it only magnifies
+        after = step(wall, draw())
+        valid = valid_pixels(after.targets["depth"])
+        assert after.targets["depth"][valid].unique().tolist() == pytest.approx([3 / zoom])
+        assert after.camera.intrinsics[0, 0] == pytest.approx(40 * zoom)
+
+
 def _scales(before: Sample, after: Sample) -> tuple[float, float]:
     ratio = after.camera.intrinsics.double()[:2, :2] @ torch.linalg.inv(before.camera.intrinsics.double()[:2, :2])
     return tuple(torch.linalg.svdvals(ratio).tolist())
@@ -330,10 +357,10 @@ def test_the_survey_quirk_fills_label_maps_with_class_0_and_measures_with_invali
 
 
 def test_stretching_filters_the_image() -> None:
-    """Shrinking a fine checkerboard gives grey, not one of its colours."""
-    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
-    after = Stretch({}, (16, 16))(Sample(board.float().expand(3, 64, 64), {}), draw())
-    torch.testing.assert_close(after.image, torch.full((3, 16, 16), 0.5), atol=0.02, rtol=0)
+    """Shrunk to a quarter, a line in every fourth column gives a quarter of its brightness, not nothing."""
+    lines = (torch.arange(64) % 4 == 3).float()
+    after = Stretch({}, (16, 16))(Sample(lines.expand(3, 64, 64), {}), draw())
+    torch.testing.assert_close(after.image[..., 1:-1], torch.full((3, 16, 14), 0.25), atol=0.1, rtol=0)
 
 
 def test_saturation_and_hue_equal_colorsys() -> None:
