@@ -3,5 +3,8 @@
 from collections.abc import Callable
 
 from triptych.datasets.base import DenseDataset
+from triptych.datasets.rooms import Rooms
 
-DATASETS: dict[str, Callable[..., DenseDataset]] = {}
+DATASETS: dict[str, Callable[..., DenseDataset]] = {
+    "rooms": Rooms,
+}

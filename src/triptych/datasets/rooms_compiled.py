@@ -1,0 +1,43 @@
+"""The one way in which the kernels of generated rooms are compiled and kept."""
+
+import hashlib
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+from triptych.datasets.rooms_folders import cache_folder
+
+
+def _sources() -> str:
+    """A digest of the kernels' source files: numba notices a change in a kernel's own file, not one in the file of a kernel that it calls."""
+    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("rooms_*.py")))
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _kept(function: Callable[..., Any]) -> Any:
+    """Compile on first use, and keep the machine code in the user's cache."""
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+    }  # no fast math: labels are the same bits everywhere
+    chosen = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _DIGEST)
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except (RuntimeError, OSError):  # no folder to write to: compile in every process
+        return numba.njit(**options)(function)
+    finally:
+        numba.config.CACHE_DIR = chosen
+
+
+_DIGEST = _sources()
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a kernel without fast math and without the global interpreter lock."""
+    # Shape checking in tests wraps every function; numba needs the function itself.
+    return _kept(inspect.unwrap(function))

@@ -1,0 +1,142 @@
+"""Rendering the scenes that a folder lacks, in parallel."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from triptych.datasets.rooms_records import MANIFEST, frame_type, read_manifest, sound_scene, write_scene, write_whole
+
+GENERATOR = 1
+"""Version of the generator: part of every folder's name, raised whenever any pixel changes."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the frames of a scene depend on, beside its number."""
+
+    split: str
+    size: tuple[int, int]
+    look: str
+    views: int
+    path_length: int
+    seed: int
+    paired: bool
+    generator: int = GENERATOR
+
+    def folder(self) -> str:
+        """A readable folder name with a hash of all settings."""
+        digest = hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:10]
+        return f"{self.look}-{self.split}-{self.size[0]}x{self.size[1]}-{digest}"
+
+    def frames(self) -> int:
+        """Frames per scene."""
+        return self.views * self.path_length
+
+    def words(self, scene: int) -> tuple[object, ...]:
+        """The name of a scene: what all its randomness is drawn from. Looks have scenes of their own, unless they are paired."""
+        world = "a" if self.paired else self.look
+        return ("rooms", self.generator, self.seed, world, self.split, scene)
+
+
+def scene_file(number: int) -> str:
+    return f"scene-{number:05d}.npy"
+
+
+def complete(folder: Path, settings: Settings, scenes: int, *, workers: int, progress: bool) -> dict[str, str]:
+    """Make the first `scenes` scenes present in `folder`; returns their files with SHA-256.
+
+    Scenes of the manifest are taken as they are; files that a killed run left are checked, and kept if sound.
+    """
+    kind, known = frame_type(settings.size), read_manifest(folder)
+    wanted = [scene_file(number) for number in range(scenes)]
+    missing = [number for number, name in enumerate(wanted) if name not in known or not (folder / name).exists()]
+    if not missing:
+        return {name: known[name] for name in wanted}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        made = _generate(folder, settings, missing, kind, workers, progress)
+        known = {**read_manifest(folder), **made}
+        content = {
+            "settings": asdict(settings),
+            "frames_per_scene": settings.frames(),
+            "scenes": dict(sorted(known.items())),
+        }
+        write_whole(folder / MANIFEST, json.dumps(content, indent=1).encode())
+    except OSError as error:
+        raise OSError(
+            f"rooms: cannot write generated scenes to {folder} ({error.strerror or error}); set TRIPTYCH_CACHE, or root=, to a folder with space that can be written."
+        ) from error
+    return {name: known[name] for name in wanted}
+
+
+def _generate(
+    folder: Path, settings: Settings, missing: list[int], kind: object, workers: int, progress: bool
+) -> dict[str, str]:
+    def make(number: int) -> tuple[str, str]:
+        path = folder / scene_file(number)
+        if sound_scene(path, frame_type(settings.size), settings.frames()):
+            return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+        return path.name, write_scene(path, render_scene(settings, number))
+
+    made: dict[str, str] = {}
+    with _reporting(folder, len(missing), settings.frames(), progress) as advance:
+        # The first scene alone: it compiles the kernels, which threads would do several times over.
+        made.update([make(missing[0])])
+        advance()
+        # Threads: kernels run without the global interpreter lock.
+        pool = ThreadPoolExecutor(max_workers=workers or available_cores())
+        try:
+            for done in as_completed([pool.submit(make, number) for number in missing[1:]]):
+                made.update([done.result()])
+                advance()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return made
+
+
+def render_scene(settings: Settings, number: int):
+    """The frames of one scene: `(views * path_length,)` records of `frame_type`."""
+    from triptych.datasets.rooms_frames import build_room, render_room  # numba is needed for generation alone
+
+    camera = "a" if settings.paired else settings.look
+    words = settings.words(number)
+    room = build_room(words, look=settings.look, camera=camera, views=settings.views, path_length=settings.path_length)
+    return render_room(room, settings.size, words)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _reporting(folder: Path, scenes: int, frames: int, progress: bool) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, one line elsewhere, nothing if not wanted."""
+    if not progress:
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console, start = Console(stderr=True), time.perf_counter()
+    columns = (
+        TextColumn("generating rooms"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("scenes"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=scenes)
+        yield lambda: bar.advance(task)
+    console.print(
+        f"rooms: {scenes * frames} frames in {time.perf_counter() - start:.1f} s, kept in {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )

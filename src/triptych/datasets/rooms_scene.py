@@ -1,0 +1,231 @@
+"""Words for generated rooms: dice, rotations, parts of furniture, and a scene as arrays.
+
+Everything is computed from raw PCG64 bits with additions, multiplications, divisions and square roots, so that a scene has the same bits
+on every machine; library sines differ between processors in the last place.
+"""
+
+import hashlib
+import math
+from collections.abc import MutableSequence, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+CLASSES = (
+    "wall", "floor", "ceiling", "window", "door", "curtain", "picture", "rug", "table", "chair", "sofa", "bed", "cabinet", "shelf",
+    "books", "lamp", "plant", "box", "object", "person",
+)  # fmt: skip
+"""Semantic classes; `object` is the small things: balls, vases, bowls, screens."""
+
+Item = TypeVar("Item")
+Vector = tuple[float, float, float]
+Rotation = tuple[Vector, Vector, Vector]
+"""Rows of a rotation matrix, local to parent."""
+
+IDENTITY: Rotation = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+
+
+class Dice:
+    """Random choices named by words: the same words, the same choices, on every machine and NumPy version.
+
+    >>> Dice("room", 3).integer(0, 100) == Dice("room", 3).integer(0, 100)
+    True
+    """
+
+    def __init__(self, *words: object) -> None:
+        digest = hashlib.sha256("/".join(str(word) for word in words).encode()).digest()
+        # Raw bits: NumPy promises the stream of its bit generators, not that of the distributions drawn from them.
+        self._bits = np.random.PCG64(int.from_bytes(digest[:16], "big"))
+
+    def number(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Uniform in [low, high)."""
+        return low + (high - low) * ((self._bits.random_raw() >> 11) * 2.0**-53)
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform in low, ..., high - 1."""
+        return low + int(self.number() * (high - low))
+
+    def chance(self, probability: float) -> bool:
+        return self.number() < probability
+
+    def choice(self, items: Sequence[Item]) -> Item:
+        return items[self.integer(0, len(items))]
+
+    def shuffle(self, items: MutableSequence[Item]) -> None:
+        for i in range(len(items) - 1, 0, -1):
+            j = self.integer(0, i + 1)
+            items[i], items[j] = items[j], items[i]
+
+
+def cos_sin(angle: float) -> tuple[float, float]:
+    """Cosine and sine by their power series, normalised to unit length; `angle` in radians.
+
+    >>> cosine, sine = cos_sin(math.pi / 6)
+    >>> round(cosine, 12), round(sine, 12)
+    (0.866025403784, 0.5)
+    """
+    angle -= 2 * math.pi * math.floor(angle / (2 * math.pi) + 0.5)
+    cosine, sine, term = 1.0, 0.0, 1.0
+    for n in range(1, 24):
+        term *= angle / n
+        if n % 2:
+            sine += term if n % 4 == 1 else -term
+        else:
+            cosine += term if n % 4 == 0 else -term
+    length = math.sqrt(cosine * cosine + sine * sine)
+    return cosine / length, sine / length
+
+
+def turn(axis: int, angle: float) -> Rotation:
+    """Right-handed rotation by `angle` about the x (0), y (1) or z (2) axis."""
+    c, s = cos_sin(angle)
+    return (
+        ((1.0, 0.0, 0.0), (0.0, c, -s), (0.0, s, c)),
+        ((c, 0.0, s), (0.0, 1.0, 0.0), (-s, 0.0, c)),
+        ((c, -s, 0.0), (s, c, 0.0), (0.0, 0.0, 1.0)),
+    )[axis]
+
+
+def apply(rotation: Rotation, v: Vector) -> Vector:
+    a, b, c = rotation
+    return (
+        a[0] * v[0] + a[1] * v[1] + a[2] * v[2],
+        b[0] * v[0] + b[1] * v[1] + b[2] * v[2],
+        c[0] * v[0] + c[1] * v[1] + c[2] * v[2],
+    )
+
+
+def transpose(m: Rotation) -> Rotation:
+    return ((m[0][0], m[1][0], m[2][0]), (m[0][1], m[1][1], m[2][1]), (m[0][2], m[1][2], m[2][2]))
+
+
+def compose(first: Rotation, second: Rotation) -> Rotation:
+    """`second`, then `first`."""
+    columns = transpose(second)
+    return transpose((apply(first, columns[0]), apply(first, columns[1]), apply(first, columns[2])))
+
+
+def unit(v: Vector) -> Vector:
+    length = math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+    return (v[0] / length, v[1] / length, v[2] / length)
+
+
+def cross(a: Vector, b: Vector) -> Vector:
+    return (a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0])
+
+
+def difference(a: Vector, b: Vector) -> Vector:
+    return (a[0] - b[0], a[1] - b[1], a[2] - b[2])
+
+
+def along(direction: Vector) -> Rotation:
+    """A rotation whose z axis points along `direction`, x axis level."""
+    z = unit(direction)
+    x = (1.0, 0.0, 0.0) if abs(z[2]) > 0.999 else unit((-z[1], z[0], 0.0))
+    return transpose((x, cross(z, x), z))
+
+
+class Part(NamedTuple):
+    """One solid of a piece, in the piece's frame: x to its right, y to its front, z up, origin on the floor below its middle."""
+
+    kind: int
+    centre: Vector
+    half: Vector
+    """Half extents along the part's own axes, metres."""
+    slot: str
+    """The name of its material, `family:variant`; what it looks like is the look's affair."""
+    rotation: Rotation = IDENTITY
+    param: float = 1.0
+    casts: bool = True
+    label: int = 0
+    """Human part, 1 to 6; 0 for everything else."""
+
+
+class Piece(NamedTuple):
+    """One object: its class and its solids."""
+
+    name: str
+    parts: list[Part]
+
+
+class Group(NamedTuple):
+    """What is placed as one: pieces in a common frame, the box on the floor that they need, and where its lamps shine from."""
+
+    width: float
+    depth: float
+    height: float
+    pieces: list[Piece]
+    lamps: tuple[Vector, ...] = ()
+
+
+class Frame(NamedTuple):
+    """Where a piece stands: its origin in the world and its turn about the vertical."""
+
+    x: float
+    y: float
+    z: float
+    cosine: float
+    sine: float
+
+    def point(self, x: float, y: float, z: float = 0.0) -> Vector:
+        return (self.x + self.cosine * x - self.sine * y, self.y + self.sine * x + self.cosine * y, self.z + z)
+
+    def inner(self, x: float, y: float, z: float, angle: float = 0.0) -> "Frame":
+        """A frame given within this one."""
+        c, s = cos_sin(angle)
+        px, py, pz = self.point(x, y, z)
+        return Frame(px, py, pz, self.cosine * c - self.sine * s, self.sine * c + self.cosine * s)
+
+
+class Light(NamedTuple):
+    """What may shine: a lamp (a sphere at `centre`), or a window pane (a rectangle with half axes `u`, `v` facing `normal`)."""
+
+    kind: str
+    centre: Vector
+    u: Vector = (0.0, 0.0, 0.0)
+    v: Vector = (0.0, 0.0, 0.0)
+    normal: Vector = (0.0, 0.0, 0.0)
+
+
+@dataclass
+class Scene:
+    """A room under construction: solids in world coordinates with class, instance and material."""
+
+    size: Vector
+    style: str
+    solids: list[tuple[Part, Rotation, Vector]] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    instances: list[int] = field(default_factory=list)
+    names: list[str] = field(default_factory=lambda: ["floor", "ceiling", "wall", "wall", "wall", "wall"])
+    """Class name of every instance; instance `i + 1` is `names[i]`."""
+    lights: list[Light] = field(default_factory=list)
+
+    def place(self, piece: Piece, frame: Frame) -> int:
+        """Add a piece; returns its instance id."""
+        self.names.append(piece.name)
+        upright: Rotation = ((frame.cosine, -frame.sine, 0.0), (frame.sine, frame.cosine, 0.0), (0.0, 0.0, 1.0))
+        for part in piece.parts:
+            self.solids.append((part, compose(upright, part.rotation), frame.point(*part.centre)))
+            self.classes.append(CLASSES.index(piece.name))
+            self.instances.append(len(self.names))
+        return len(self.names)
+
+    def place_group(self, group: Group, frame: Frame) -> None:
+        """Add every piece of a group, and its lamps."""
+        for piece in group.pieces:
+            self.place(piece, frame)
+        self.lights += [Light("lamp", frame.point(*lamp)) for lamp in group.lamps]
+
+
+def solid_arrays(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """World-to-canonical maps `(P, 3, 4)` and world bounds `(P, 6)` of the solids of a scene."""
+    affine, bounds = np.empty((len(scene.solids), 3, 4)), np.empty((len(scene.solids), 6))
+    for i, (part, rotation, centre) in enumerate(scene.solids):
+        extent = part.half if part.kind != 3 else (part.half[0], part.half[1], part.half[2] * (1.0 + part.param))
+        for k in range(3):
+            axis = (rotation[0][k] / part.half[k], rotation[1][k] / part.half[k], rotation[2][k] / part.half[k])
+            affine[i, k] = (*axis, -(axis[0] * centre[0] + axis[1] * centre[1] + axis[2] * centre[2]))
+            reach = sum(abs(rotation[k][j]) * extent[j] for j in range(3)) + 1e-6
+            bounds[i, k], bounds[i, 3 + k] = centre[k] - reach, centre[k] + reach
+    return affine, bounds
