@@ -16,14 +16,22 @@ class Metric(torchmetrics.Metric):
 
     Subclasses declare states with `add_sum`, accumulate in `update(prediction, target)` (a batch, prediction decoded
     to physical units, target in the layout of its task), and return named numbers from `compute()`. `primary` names
-    the number that model selection and delta_mtl use; `higher_is_better` says which way every returned number is
-    better.
+    the number that model selection and delta_mtl use; `better` says which way every returned number is better. A
+    metric without a valid pixel computes NaN.
+
+    Counts are int64; real values are added up with `exact_sum`, so that the same pixels give the same bits however
+    they were split into batches and processes.
     """
 
     full_state_update = False
     primary: ClassVar[str]
     better: ClassVar[dict[str, bool]]
     """For every number of `compute()`: is higher better?"""
+
+    @property
+    def update_called(self) -> bool:
+        """Always true: an empty metric computes NaN and that is no reason to warn."""
+        return True
 
     def add_sum(self, name: str, shape: tuple[int, ...] = (), dtype: torch.dtype = torch.float64) -> None:
         """Declare a state that starts at zero and is added up over batches and processes."""
@@ -40,7 +48,7 @@ class Metric(torchmetrics.Metric):
         self._update_count += 1
         self._computed = None
 
-    def set_dtype(self, dst_type: torch.dtype) -> "Metric":
+    def set_dtype(self, dst_type: str | torch.dtype) -> "Metric":
         """States stay in double precision whatever the model's precision."""
         return self
 
@@ -49,3 +57,21 @@ class Metric(torchmetrics.Metric):
 
     def float(self) -> "Metric":
         return self
+
+
+FRACTION_STEPS = 2.0**24
+
+
+def exact_sum(values: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Sum in two float64 parts, whole numbers and fractions, along a new last axis of size 2; their sum is the total.
+
+    Fractions are rounded to 2^-24 first. Both parts are then exact, whatever the order, up to 2^53 and 2^29: sums that
+    are added up in any order, and in any grouping, have the same bits. NaN and infinity stay.
+
+    >>> exact_sum(torch.tensor([1.25, 2.5, -0.5])).tolist()
+    [2.0, 1.25]
+    """
+    values = values.double()
+    whole = values.floor()
+    fraction = ((values - whole) * FRACTION_STEPS).round() / FRACTION_STEPS
+    return torch.stack([whole.sum(dim=dim), fraction.sum(dim=dim)], dim=-1)

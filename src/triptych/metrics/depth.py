@@ -1,33 +1,112 @@
-"""Depth errors pooled over all valid pixels."""
+"""Depth errors: pooled over all pixels, and averaged over images."""
 
+import math
 from typing import ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from triptych.metrics.base import Metric
+from triptych.metrics.base import Metric, exact_sum
 from triptych.types import valid_pixels
+
+Depth = Float[Tensor, "batch 1 height width"]
+Pixels = Float[Tensor, "batch pixels"]
+
+ERRORS = ("squared", "absrel", "sqrel", "squared_log", "delta1", "delta2", "delta3")
+"""What is averaged, over pixels and over images; the names of the results are `RESULTS`."""
+RESULTS = ("rmse", "absrel", "sqrel", "log_rmse", "delta1", "delta2", "delta3")
+ROOTS = ("rmse", "log_rmse")
 
 
 class DepthMetric(Metric):
-    """rmse and absrel."""
+    """Errors of depth in metres.
+
+    Pooled over all valid pixels of the set: `rmse` (m), `absrel` |d^ - d| / d, `sqrel` (d^ - d)^2 / d (m), `log_rmse`
+    of ln d, and the shares `delta1..3` of pixels with max(d^ / d, d / d^) below 1.25, 1.25^2, 1.25^3. The same with the
+    suffix `_image`: the mean over images of each image's mean (`rmse_image` and `log_rmse_image`: the root of it), as
+    DenseMTL reports; the survey, ATRC and InvPT pool.
+
+    A pixel counts where `near < target < far`; predictions are clamped to `lowest .. highest`. The defaults are those
+    of InvPT; TaskPrompter has far=80, DenseMTL near=lowest=1e-3, far=highest=80. `median_scaling` multiplies each
+    image's prediction by median(target) / median(prediction) before clamping (lower medians).
+
+    >>> metric = DepthMetric()
+    >>> metric.update(torch.tensor([[[[1.0, 5.0]]]]), torch.tensor([[[[2.0, torch.nan]]]]))
+    >>> metric.compute()["rmse"], metric.compute()["absrel"]
+    (1.0, 0.5)
+    """
 
     primary: ClassVar[str] = "rmse"
-    better: ClassVar[dict[str, bool]] = {"rmse": False, "absrel": False}
+    better: ClassVar[dict[str, bool]] = {
+        name + suffix: name.startswith("delta") for suffix in ("", "_image") for name in RESULTS
+    }
+    pixels: Tensor
+    pixel_sums: Tensor
+    """Sums of `ERRORS` over pixels, `(errors, 2)` exact parts."""
+    images: Tensor
+    image_sums: Tensor
+    """Sums over images of each image's mean."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("count", "squared", "relative"):
-            self.add_sum(name)
-
-    def update(
-        self, prediction: Float[Tensor, "batch 1 height width"], target: Float[Tensor, "batch 1 height width"]
+    def __init__(
+        self,
+        *,
+        near: float = 0.0,
+        far: float = math.inf,
+        lowest: float = 1e-9,
+        highest: float = math.inf,
+        median_scaling: bool = False,
     ) -> None:
-        valid = valid_pixels(target) & (target > 0)
-        predicted, truth = prediction[valid].double(), target[valid].double()
-        self.count += valid.sum()
-        self.squared += (predicted - truth).square().sum()
-        self.relative += ((predicted - truth).abs() / truth).sum()
+        super().__init__()
+        if lowest <= 0:
+            raise ValueError(f"lowest is {lowest}; it must be positive, as logarithms and ratios are taken.")
+        self.near, self.far = near, far
+        self.lowest, self.highest = lowest, highest
+        self.median_scaling = median_scaling
+        self.add_sum("pixels", (), torch.int64)
+        self.add_sum("pixel_sums", (len(ERRORS), 2))
+        self.add_sum("images", (), torch.int64)
+        self.add_sum("image_sums", (len(ERRORS), 2))
+
+    def update(self, prediction: Depth, target: Depth) -> None:
+        valid = (valid_pixels(target) & (target > self.near) & (target < self.far)).flatten(1)
+        truth, predicted = target.flatten(1).double(), prediction.flatten(1).double()
+        if self.median_scaling:
+            predicted = predicted * _median(truth, valid) / _median(predicted, valid)
+        truth = torch.where(valid, truth, 1.0)
+        predicted = torch.where(valid, predicted.clamp(self.lowest, self.highest), 1.0)
+        sums = exact_sum(_errors(predicted, truth) * valid, dim=-1)
+        counts = valid.sum(dim=1)
+        means = sums.sum(dim=-1)[:, counts > 0] / counts[counts > 0]
+        self.pixels += counts.sum()
+        self.pixel_sums += sums.sum(dim=1)
+        self.images += (counts > 0).sum()
+        self.image_sums += exact_sum(means, dim=-1)
 
     def compute(self) -> dict[str, float]:
-        return {"rmse": (self.squared / self.count).sqrt().item(), "absrel": (self.relative / self.count).item()}
+        numbers: dict[str, float] = {}
+        for suffix, sums, count in (("", self.pixel_sums, self.pixels), ("_image", self.image_sums, self.images)):
+            means = (sums.sum(dim=-1) / count).tolist()
+            for name, value in zip(RESULTS, means, strict=True):
+                numbers[name + suffix] = math.sqrt(value) if name in ROOTS else value
+        return numbers
+
+
+def _errors(predicted: Pixels, truth: Pixels) -> Float[Tensor, "errors batch pixels"]:
+    difference = predicted - truth
+    ratio = torch.maximum(predicted / truth, truth / predicted)
+    return torch.stack(
+        [
+            difference.square(),
+            difference.abs() / truth,
+            difference.square() / truth,
+            (predicted.log() - truth.log()).square(),
+            *((ratio < 1.25**power).double() for power in (1, 2, 3)),
+        ]
+    )
+
+
+def _median(values: Pixels, valid: Bool[Tensor, "batch pixels"]) -> Float[Tensor, "batch 1"]:
+    """Lower median of each image's valid pixels; 1 where there is none."""
+    median = torch.where(valid, values, torch.nan).nanmedian(dim=1, keepdim=True).values
+    return torch.where(valid.any(dim=1, keepdim=True), median, 1.0)

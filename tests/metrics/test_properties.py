@@ -1,0 +1,82 @@
+"""What every metric has in common: sums that can be split, shuffled, merged and shared between processes."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from metric_cases import CASES, IMAGES, SIZE, hide, images_of, score, score_share
+from two_processes import run_in_two_processes
+
+WHOLE = [range(IMAGES)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_batches_and_order_leave_the_bits_alone(name: str) -> None:
+    whole = score(name, WHOLE)
+    assert all(math.isfinite(value) for value in whole.values())
+    assert score(name, [[image] for image in range(IMAGES)]) == whole
+    assert score(name, [[6, 2, 0], [3, 5], [4, 1]]) == whole
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_sums_of_parts_make_the_whole(name: str) -> None:
+    prediction, target = images_of(name)
+    merged = CASES[name].metric()
+    for image in range(IMAGES):
+        part = CASES[name].metric()
+        part.update(prediction[image : image + 1], target[image : image + 1])
+        merged.add_sums(part.sums())
+    assert merged.compute() == score(name, WHOLE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reset_forgets(name: str) -> None:
+    metric = CASES[name].metric()
+    prediction, target = images_of(name)
+    metric.update(prediction.flip(0), target)
+    metric.reset()
+    metric.update(prediction, target)
+    assert metric.compute() == score(name, WHOLE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_empty_is_nan_without_a_warning(name: str) -> None:
+    """Warnings are errors in this suite."""
+    metric = CASES[name].metric()
+    assert all(math.isnan(value) for value in metric.compute().values())
+    if name == "normals-densemtl":
+        return  # counts invalid pixels, as published
+    prediction, target = CASES[name].make(2, *SIZE)
+    metric.update(prediction, hide(target, torch.ones(2, *SIZE, dtype=torch.bool)))
+    assert all(math.isnan(value) for value in metric.compute().values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numbers_are_named_and_directed(name: str) -> None:
+    metric = CASES[name].metric()
+    assert set(metric.compute()) == set(metric.better)
+    assert metric.primary in metric.better
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "normals-densemtl"])
+def test_invalid_pixels_do_not_count(name: str) -> None:
+    metric = CASES[name].metric()
+    prediction, target = images_of(name)
+    valid = ~hide(torch.zeros(target.shape[0], *SIZE), target[:, 0].isnan() if target.ndim == 4 else target == 255)[
+        :, 0
+    ].isnan()
+    noise = CASES[name].make(IMAGES, *SIZE)[0]
+    metric.update(torch.where(valid[:, None] if prediction.ndim == 4 else valid, prediction, noise), target)
+    assert metric.compute() == score(name, WHOLE)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_model_precision_leaves_the_sums_alone(name: str) -> None:
+    metric = CASES[name].metric().half().bfloat16().set_dtype(torch.float16)
+    assert {value.dtype for value in metric.sums().values()} <= {torch.float64, torch.int64}
+
+
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
+    whole = {name: score(name, WHOLE) for name in CASES}
+    assert run_in_two_processes(score_share, tmp_path) == [whole, whole]

@@ -1,0 +1,26 @@
+"""Run a function in two processes that share a gloo group."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.multiprocessing import spawn
+
+Worker = Callable[[int, int], Any]
+"""`(rank, world)` to a value that `torch.save` can write. It must live in a module of the tests folder itself."""
+
+
+def run_in_two_processes(worker: Worker, folder: Path) -> list[Any]:
+    """What `worker` returned in process 0 and in process 1."""
+    spawn(_run, (worker, folder), nprocs=2)
+    return [torch.load(folder / f"result_{rank}.pt") for rank in range(2)]
+
+
+def _run(rank: int, worker: Worker, folder: Path) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
+    torch.save(worker(rank, 2), folder / f"result_{rank}.pt")
+    distributed.barrier()
+    distributed.destroy_process_group()
