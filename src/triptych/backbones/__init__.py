@@ -10,8 +10,9 @@ from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
 from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
+from triptych.choices import require_options
 
-_SWIN = {"stage_norms": True, "strict_img_size": False, "always_partition": True}
+_SWIN = {"stage_norms": True, "drop_path_rate": 0.0, "strict_img_size": False, "always_partition": True}
 """Windows keep their size and shift at every image size, so that weights fit whatever the crop."""
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -67,6 +68,7 @@ def create_backbone(
     (4, 8, 8, 8)
     """
     constructor = BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
+    require_options(f"backbone '{name}'", constructor, options)
     backbone = constructor(image_size=image_size, **options)
     if weights:
         from triptych.backbones.weights import load_weights

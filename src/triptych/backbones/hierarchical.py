@@ -29,14 +29,14 @@ class Pyramid(Backbone):
         image_size: tuple[int, int] | None = None,
         include_stem: bool = False,
         stage_norms: bool = False,
-        drop_path_rate: float = 0.0,
+        drop_path_rate: float | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
         **timm_options: Any,
     ) -> None:
         super().__init__(mean, std)
         self.timm_name = timm_name
-        if drop_path_rate:
+        if drop_path_rate is not None:
             timm_options["drop_path_rate"] = drop_path_rate
         body = build_timm(timm_name, num_classes=0, **timm_options)
         if not hasattr(body, "forward_intermediates") or not hasattr(body, "feature_info"):

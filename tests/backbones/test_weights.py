@@ -1,0 +1,139 @@
+"""Weights are matched by name and shape, reported, and refused when few match."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from triptych.backbones import create_backbone, timm_models
+from triptych.backbones import weights as weights_module
+from triptych.backbones.vit import resize_positions
+from triptych.backbones.weights import load_weights, read_state_dict
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(7)
+    return create_backbone("resnet18", widths=(16, 32, 64, 128))
+
+
+def fresh():
+    return create_backbone("resnet18", widths=(16, 32, 64, 128))
+
+
+def same(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.body.", "model.backbone."])
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_local_file_is_loaded_under_any_prefix(tmp_path, trained, prefix, suffix):
+    state = {prefix + key: value.clone() for key, value in trained.body.state_dict().items()}
+    state["fc.weight"] = torch.zeros(10, 128)
+    path = tmp_path / f"trunk.{suffix}"
+    save_file(state, path) if suffix == "safetensors" else torch.save({"state_dict": state, "epoch": 3}, path)
+    backbone = create_backbone("resnet18", widths=(16, 32, 64, 128), weights=str(path))
+    assert same(backbone, trained)
+    report = backbone.load_report
+    assert report.share == 1
+    assert set(report.matched) == set(trained.body.state_dict())
+    assert report.missing == report.mismatched == ()
+    assert report.unexpected == ("fc.weight",)
+    assert "100.0 % of parameters" in report.summary
+    assert "1 unexpected (fc.weight)" in report.summary
+
+
+def test_missing_and_mismatched_tensors_are_reported(tmp_path, trained):
+    state = {key: value.clone() for key, value in trained.body.state_dict().items()}
+    del state["bn1.weight"]
+    state["conv1.weight"] = torch.zeros(64, 1, 7, 7)
+    torch.save(state, tmp_path / "trunk.pth")
+    report = load_weights(fresh(), str(tmp_path / "trunk.pth"))
+    assert report.missing == ("bn1.weight",)
+    assert report.mismatched == ("conv1.weight (64, 1, 7, 7) instead of (64, 3, 7, 7)",)
+    total = sum(parameter.numel() for parameter in trained.parameters())
+    assert report.share == pytest.approx(1 - (64 * 3 * 49 + 64) / total)
+
+
+def test_few_matches_are_an_error_that_shows_the_keys(tmp_path, trained):
+    state = {f"encoder.{i}.w": value for i, value in enumerate(trained.body.state_dict().values())}
+    torch.save(state, tmp_path / "other.pth")
+    with pytest.raises(
+        ValueError, match=r"match only 0\.0 % .* look like 'encoder\.0\.w'.*expected are 'conv1\.weight'"
+    ):
+        load_weights(fresh(), str(tmp_path / "other.pth"))
+
+
+def test_half_of_the_network_is_not_enough(tmp_path, trained):
+    state = {key: value for key, value in trained.body.state_dict().items() if not key.startswith("layer4")}
+    torch.save(state, tmp_path / "half.pth")
+    with pytest.raises(ValueError, match="of the parameters of resnet18"):
+        load_weights(fresh(), str(tmp_path / "half.pth"))
+
+
+def test_unreadable_files_are_one_line(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"no\.pth does not exist; give a \.safetensors or \.pth file, or 'timm'"
+    ):
+        load_weights(fresh(), str(tmp_path / "no.pth"))
+    (tmp_path / "bad.safetensors").write_bytes(b"not a file of tensors")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_state_dict(tmp_path / "bad.safetensors")
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+    with pytest.raises(ValueError, match="holds no tensors"):
+        read_state_dict(tmp_path / "empty.pth")
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("code from a checkpoint ran",))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys):
+    torch.save({"w": torch.zeros(1), "x": Harmful()}, tmp_path / "harmful.pth")
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_state_dict(tmp_path / "harmful.pth")
+    assert "ran" not in capsys.readouterr().out
+
+
+def test_position_embeddings_of_another_grid_are_resized(tmp_path):
+    torch.manual_seed(3)
+    source = create_backbone("vit_tiny_patch16_224", image_size=(64, 64))
+    torch.save(source.body.state_dict(), tmp_path / "vit.pth")
+    backbone = create_backbone("vit_tiny_patch16_224", image_size=(48, 96), weights=str(tmp_path / "vit.pth"))
+    assert backbone.load_report.missing == backbone.load_report.mismatched == ()
+    expected = resize_positions(source.body.pos_embed, (4, 4), (3, 6))
+    assert torch.equal(backbone.body.pos_embed, expected)
+
+
+def test_key_styles_of_the_original_code_are_translated(tmp_path):
+    """ConvNeXt's own repository names its layers otherwise; timm knows how."""
+    backbone = create_backbone("convnext_atto")
+    state = {}
+    for key, value in backbone.body.state_dict().items():
+        key = key.replace("stem.0", "downsample_layers.0.0").replace("stem.1", "downsample_layers.0.1")
+        for i in range(4):
+            for j in (0, 1):
+                key = key.replace(f"stages.{i}.downsample.{j}", f"downsample_layers.{i}.{j}")
+        key = key.replace(".blocks.", ".").replace("conv_dw", "dwconv")
+        state[key.replace("mlp.fc1", "pwconv1").replace("mlp.fc2", "pwconv2")] = torch.randn_like(value)
+    torch.save({"model": state}, tmp_path / "original.pth")
+    report = load_weights(backbone, str(tmp_path / "original.pth"))
+    assert report.share > 0.99
+    assert torch.equal(backbone.body.stem[0].weight, state["downsample_layers.0.0.weight"])
+
+
+def test_timm_weights_are_explicit(monkeypatch):
+    """No network here: what timm would give for its pretrained model is made up, with a classifier."""
+    asked = []
+
+    def build(name, *, pretrained=False, **options):
+        asked.append((name, pretrained))
+        return timm_models.build_timm(name, **options)
+
+    monkeypatch.setattr(weights_module, "build_timm", build)
+    create_backbone("resnet18")
+    assert asked == []
+    backbone = create_backbone("resnet18", weights="timm", output_stride=8)
+    assert asked == [("resnet18.tv_in1k", True)]
+    assert backbone.load_report.unexpected == ("fc.weight", "fc.bias")
+    assert backbone.load_report.source == "timm resnet18.tv_in1k"
