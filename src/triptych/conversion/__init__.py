@@ -10,7 +10,7 @@ from torch import Tensor
 
 from triptych.backbones.weights import read_state_dict
 from triptych.choices import named_choice, require_options
-from triptych.conversion import atrc, densemtl, survey
+from triptych.conversion import atrc, densemtl, invpt, survey
 from triptych.conversion.base import Checkpoint, ConversionReport, Family, Style, apply_rules
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task
@@ -20,6 +20,7 @@ __all__ = ["FAMILIES", "convert_checkpoint", "from_published", "read_state_dict"
 FAMILIES: dict[str, Family] = {
     "atrc": atrc.FAMILY,
     "densemtl": densemtl.FAMILY,
+    "invpt": invpt.FAMILY,
     "survey": survey.FAMILY,
 }
 

@@ -1,11 +1,20 @@
 """Checkpoints of DenseMTL's repository (Lopes et al., WACV 2023), `astra-vision/DenseMTL`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import permutations, product
+
+from torch import Tensor
 
 from triptych.backbones.base import Backbone
-from triptych.conversion.base import Checkpoint, Conversion, Family, Style
-from triptych.conversion.trunks import create_trunk, deeplab_rules, trunk_rules
+from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.parts import join_parts, part
+from triptych.conversion.trunks import aspp_rules, create_trunk, deeplab_rules, trunk_rules
+from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import DeepLab
+from triptych.decoders.densemtl import DenseMTL
+from triptych.decoders.padnet_densemtl import PADNetDenseMTL
+from triptych.decoders.padnet_plus import PADNetPlus
 from triptych.models.multitask import MultiTaskModel
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -31,7 +40,142 @@ def convert_deeplab(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std
     return Conversion(model, rules)
 
 
+def convert_densemtl(
+    checkpoint: Checkpoint,
+    *,
+    orders: Mapping[str, Sequence[str]] | None = None,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> Conversion:
+    """DenseMTL, or with one task its decoder alone.
+
+    The published code joins the other tasks' messages in an order that differs between processes and is not stored.
+    `orders` gives it for target tasks: our names of the sources, as they were joined; the default is the order of
+    `tasks`. With three tasks or more try those of `message_orders` and keep the one that validates.
+    """
+    model = _pyramid_model(checkpoint, DenseMTL, mean=mean, std=std)
+    rules = _pyramid_rules(checkpoint, (0, 1))
+    for target, theirs in checkpoint.pairs():
+        sources = [name for name in checkpoint.tasks if name != target]
+        order = list((orders or {}).get(target, sources))
+        if sorted(order) != sorted(sources):
+            raise ValueError(
+                f"orders[{target!r}] is {', '.join(order)}; it must name each of {', '.join(sources)} once."
+            )
+        positions = [order.index(source) for source in sources]
+        post, join = re.escape(f"m.{theirs}.1.post"), f"decoder.exchange.join.{target}"
+        rules += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
+        rules += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
+        for source in sources:
+            rules += _message_rules(theirs, checkpoint.names[source], f"decoder.exchange.messages.{target}.{source}")
+    return Conversion(model, rules, finish=join_parts)
+
+
+def message_orders(tasks: Sequence[str]) -> Iterator[dict[str, tuple[str, ...]]]:
+    """Every order in which a published process may have joined messages, declaration order first: `orders` to try.
+
+    >>> orders = list(message_orders(["semseg", "depth", "normals"]))
+    >>> len(orders), orders[1]["normals"]
+    (8, ('depth', 'semseg'))
+    """
+    choices = [permutations([source for source in tasks if source != target]) for target in tasks]
+    for chosen in product(*choices):
+        yield dict(zip(tasks, chosen, strict=True))
+
+
+def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Conversion:
+    """Its version of PAD-Net."""
+    checkpoint.require_tasks(r"first_block\.conv_out\.(\w+)\..+")
+    trunk = create_encoder(checkpoint, mean=mean, std=std, include_stem=False)
+    decoder = PADNetDenseMTL(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks)
+    rules = [*trunk_rules("backbone.encoder"), ALIASES, *_distillation_rules(checkpoint, "decoder.distillation")]
+    for name, published in checkpoint.pairs():
+        rules += [
+            move(f"first_block.layers.{published}", f"decoder.first.{name}"),
+            move(f"first_block.conv_out.{published}", f"decoder.initial.{name}"),
+            move(f"second_block.{published}.0", f"decoder.second.{name}.0"),
+            move(f"second_block.{published}.1", f"decoder.second.{name}.1"),
+            move(f"second_block.{published}.2", f"decoder.heads.{name}"),
+        ]
+    return Conversion(MultiTaskModel(trunk, decoder), rules, finish=join_parts)
+
+
+def convert_padnet_plus(
+    checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+) -> Conversion:
+    """PAD-Net+, "3-ways"."""
+    model = _pyramid_model(checkpoint, PADNetPlus, mean=mean, std=std)
+    rules = [*_pyramid_rules(checkpoint, (0, 2)), *_distillation_rules(checkpoint, "decoder.exchange")]
+    return Conversion(model, rules, finish=join_parts)
+
+
+ALIASES = unused(r"params\..+", "second name of a task's tensor")
+
+
+def _pyramid_model(
+    checkpoint: Checkpoint, decoder: Callable[..., Decoder], *, mean: Sequence[float], std: Sequence[float]
+) -> MultiTaskModel:
+    checkpoint.require_tasks(r"heads\.(\w+)\.decoder\..+")
+    trunk = create_encoder(checkpoint, mean=mean, std=std, include_stem=True)
+    return MultiTaskModel(trunk, decoder(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
+
+
+def _pyramid_rules(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Rule]:
+    """The encoder and the per-task decoders, whose layers are numbered as they were built."""
+    rules = [*trunk_rules("backbone.encoder"), ALIASES]
+    for name, published in checkpoint.pairs():
+        old, new = f"heads.{published}.decoder", f"decoder.decoders.{name}"
+        rules += aspp_rules(f"{old}.0", f"{new}.4.into")
+        into = {3: 3, 2: 6, 1: 9, 0: 12}
+        conv = {4: 2, 3: 5, 2: 8, 1: 11, 0: 13}
+        rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()]
+        rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()]
+        # Side outputs come in the order of the run's scales: (0, 1), or (1, 0) in the domain adaptation runs.
+        width = len(checkpoint.state[f"{old}.12.block.0.conv.bias"])
+        stored = scales if checkpoint.state[f"{old}.14.weight"].shape[1] == width else scales[::-1]
+        rules += [move(f"{old}.{number}", f"decoder.outputs.{scale}.{name}") for number, scale in enumerate(stored, 14)]
+    return rules
+
+
+def _message_rules(target: str, source: str, new: str) -> list[Rule]:
+    """One directed attention block; the feature and the gate are one convolution of ours."""
+    old = f"m.{target}.1"
+    gated = f"{new}.gated.weight"
+    return [
+        move(f"{old}.extract_{source}.0", f"{new}.extract"),
+        rename(re.escape(f"{old}.SA_{source}.conv.weight"), part(gated, 0)),
+        rename(re.escape(f"{old}.SA_{source}.attention.0.weight"), part(gated, 1)),
+        rename(re.escape(f"{old}.SxTAM_{source}.alpha"), f"{new}.alpha"),
+        move(f"{old}.SxTAM_{source}.conv_b", f"{new}.query"),
+        move(f"{old}.SxTAM_{source}.conv_c", f"{new}.key"),
+        move(f"{old}.SxTAM_{source}.conv_d", f"{new}.value"),
+        move(f"{old}.proj_{source}", f"{new}.project"),
+    ]
+
+
+def _reorder_inputs(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """Blocks of input channels, one per source, from the published order to ours."""
+    return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
+
+
+def _distillation_rules(checkpoint: Checkpoint, new: str) -> list[Rule]:
+    """All convolutions that read one source are one of ours: for each reader the feature, then the gate."""
+    rules = []
+    for source, theirs in checkpoint.pairs():
+        readers = [published for name, published in checkpoint.pairs() if name != source]
+        for i, reader in enumerate(readers):
+            old, weight = re.escape(f"dist_module.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
+            rules += [rename(rf"{old}\.conv\.weight", part(weight, 2 * i))]
+            rules += [rename(rf"{old}\.attention\.0\.weight", part(weight, 2 * i + 1))]
+    return rules
+
+
 FAMILY = Family(
     task_names={"boundary": "edges"},
-    styles=(Style("deeplab", (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"), convert_deeplab),),
+    styles=(
+        Style("deeplab", (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"), convert_deeplab),
+        Style("pad-net", (r"backbone\.encoder\..+", r"first_block\.layers\..+"), convert_padnet),
+        Style("pad-net-plus", (r"dist_module\..+", r"heads\.\w+\.decoder\..+"), convert_padnet_plus),
+        Style("densemtl", (r"backbone\.encoder\..+", r"heads\.\w+\.decoder\..+"), convert_densemtl),
+    ),
 )

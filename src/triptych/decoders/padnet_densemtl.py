@@ -21,6 +21,7 @@ class PADNetDenseMTL(Decoder):
     bottlenecks and the final prediction, upsampled by the stride. `auxiliary_tasks` take part in the distillation and
     have initial predictions only.
 
+    >>> import torch
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = PADNetDenseMTL((8, 16), strides=(8, 16), tasks=nyuv2_tasks(), width=8)
     >>> initial, final = decoder([torch.randn(1, 8, 8, 12), torch.randn(1, 16, 4, 6)])

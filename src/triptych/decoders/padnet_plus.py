@@ -17,6 +17,7 @@ class PADNetPlus(PyramidDecoder):
     Published on ResNet-101 with `output_stride=16, include_stem=True`. The prediction at level 2 is supervised besides
     the final one and precedes the distillation. With one task nothing is distilled.
 
+    >>> import torch
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = PADNetPlus((4, 4, 8, 8), strides=(4, 8, 16, 32), tasks=nyuv2_tasks(), widths=(4, 8))
     >>> features = [torch.randn(1, c, 64 // s, 96 // s) for c, s in zip((4, 4, 8, 8), (4, 8, 16, 32))]

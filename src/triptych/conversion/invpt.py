@@ -1,0 +1,151 @@
+"""Checkpoints of InvPT's repository (Ye and Xu, ECCV 2022), `prismformore/Multi-Task-Transformer`."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from triptych.backbones import create_backbone
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.parts import join_parts, part
+from triptych.decoders.invpt import STAGES, InvPT
+from triptych.models.multitask import MultiTaskModel
+
+PARSER_ORDER = ("semseg", "depth", "human_parts", "sal", "normals", "edge")
+"""The order in which the published code sorts the tasks of every run (published names)."""
+
+DECODER, INVPT = "multi_task_decoder", "multi_task_decoder.invpt"
+_VITS = {
+    (192, 12): "vit_tiny_patch16_384",
+    (384, 12): "vit_small_patch16_384",
+    (768, 12): "vit_base_patch16_384",
+    (1024, 24): "vit_large_patch16_384",
+}
+
+
+def convert_invpt(
+    checkpoint: Checkpoint,
+    *,
+    image_size: tuple[int, int] | None = None,
+    order: Sequence[str] = (),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Conversion:
+    """InvPT with a ViT.
+
+    `image_size` is the (height, width) of the training images, on which the position embeddings depend. A checkpoint
+    holds only their number; the default is the grid nearest to a square, wider than high, which is right for NYUD
+    (448 x 576) and PASCAL (512 x 512). Other sizes work afterwards, by interpolation.
+    `order` are our task names in the order of training, which numbers some tensors and is not stored either: by default
+    the order in which the tensors name the tasks, or the published parser's where they are sorted by name. `tasks` may
+    have another order.
+    """
+    checkpoint.require_tasks(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
+    trunk = _create_vit(checkpoint, image_size, mean, std)
+    first = checkpoint.pairs()[0][1]
+    decoder = InvPT(
+        trunk.channels,
+        strides=trunk.strides,
+        tasks=checkpoint.tasks,
+        width=len(checkpoint.state[f"{INVPT}.mix_proj.{first}.0.bias"]),
+        preliminary_width=len(checkpoint.state[f"{DECODER}.preliminary_decoder.{first}.1.bn1.bias"]),
+        heads=len(checkpoint.state[f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias"]),
+    )
+    trained = _training_order(checkpoint, order)
+    positions = [trained.index(name) for name in checkpoint.tasks]
+    rules = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
+    rules += _shared_rules(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
+    for ours, ((name, published), position) in enumerate(zip(checkpoint.pairs(), positions, strict=True)):
+        rules += _task_rules(name, published)
+        rules += _numbered_rules(name, position, ours)
+    return Conversion(MultiTaskModel(trunk, decoder), rules, finish=join_parts)
+
+
+def _create_vit(
+    checkpoint: Checkpoint, image_size: tuple[int, int] | None, mean: Sequence[float], std: Sequence[float]
+) -> Backbone:
+    positions = checkpoint.state["backbone.pos_embed"].shape
+    found = (positions[2], len(checkpoint.find(r"backbone\.blocks\.(\d+)\..+")))
+    if found not in _VITS:
+        raise ValueError(
+            f"the trunk is a ViT of width {found[0]} with {found[1]} blocks; known are {', '.join(_VITS.values())}."
+        )
+    count, patch = positions[1] - 1, checkpoint.state["backbone.patch_embed.proj.weight"].shape[-1]
+    height = max(side for side in range(1, int(count**0.5) + 1) if count % side == 0)
+    size = image_size or (height * patch, count // height * patch)
+    if (size[0] // patch) * (size[1] // patch) != count:
+        raise ValueError(
+            f"image_size {size[0]} x {size[1]} makes {size[0] // patch} x {size[1] // patch} positions, the checkpoint "
+            f"has {count}; give the size it was trained at."
+        )
+    return create_backbone(_VITS[found], image_size=size, mean=mean, std=std)
+
+
+def _training_order(checkpoint: Checkpoint, order: Sequence[str]) -> list[str]:
+    """Our task names as the published lists number them."""
+    if order:
+        if sorted(order) != sorted(checkpoint.tasks):
+            raise ValueError(f"order is {', '.join(order)}; it must name each of {', '.join(checkpoint.tasks)} once.")
+        return list(order)
+    ours = {published: name for name, published in checkpoint.pairs()}
+    named = checkpoint.find(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
+    if named == sorted(named) and set(named) <= set(PARSER_ORDER):
+        named.sort(key=PARSER_ORDER.index)
+    return [ours[published] for published in named]
+
+
+def _shared_rules(reorder: Callable[[Tensor], Tensor]) -> list[Rule]:
+    """What all tasks share, and what no output depends on."""
+    dead = ((f"{DECODER}.scale_embed.2", "skip of the first stage"), (f"{INVPT}.norm_mt", "last norm"))
+    dead += ((f"{INVPT}.redu_chan.0", "projection of the first stage"),)
+    dead += ((f"{INVPT}.invpt_stages.0.blocks.0.attn.fuse_attn", "messages to the first stage"),)
+    rules = [unused(re.escape(old) + r"\..+", f"{what}: computed or built, never used") for old, what in dead]
+    rules += [move(f"{DECODER}.scale_embed.{i}", f"decoder.skips.{STAGES - 1 - i}") for i in (0, 1)]
+    rules += [rename(re.escape(f"{INVPT}.norm_mts.") + r"(.+)", r"decoder.norms.\1", reorder)]
+    for i in range(STAGES):
+        old, new = f"{INVPT}.invpt_stages.{i}.blocks.0", f"decoder.stages.{i}"
+        names = {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
+        names |= {"attn.proj_q": "attention.query", "attn.proj_k": "attention.key", "attn.proj_v": "attention.value"}
+        names |= {"attn.proj": "attention.output", "attn.fuse_attn": "attention.fuse"}
+        rules += [move(f"{old}.{theirs}", f"{new}.{ours}") for theirs, ours in names.items()]
+    return rules
+
+
+def _task_rules(name: str, published: str) -> list[Rule]:
+    """What the published code keeps by the names of tasks."""
+    rules = []
+    for i in (0, 1):
+        old, new = f"{DECODER}.preliminary_decoder.{published}.{i}", f"decoder.preliminary.{name}.{i}"
+        rules += [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn1", f"{new}.1")]
+        rules += [move(f"{INVPT}.mt_proj.{published}.{i}", f"decoder.projections.{name}.{i}")]
+    return [
+        *rules,
+        move(f"{DECODER}.intermediate_head.{published}", f"decoder.initial.{name}"),
+        move(f"{INVPT}.mix_proj.{published}.0", f"decoder.mix.{name}"),
+        move(f"heads.{published}.linear_pred", f"decoder.heads.{name}"),
+    ]
+
+
+def _numbered_rules(name: str, theirs: int, ours: int) -> list[Rule]:
+    """What the published code keeps by the numbers of tasks."""
+    rules = []
+    for i in range(STAGES):
+        stage, new = re.escape(f"{INVPT}.invpt_stages.{i}."), f"decoder.stages.{i}"
+        query = stage + re.escape(f"blocks.0.attn.conv_proj_q.{theirs}.")
+        rules += [
+            rename(query + r"conv\.(\w+)", part(rf"{new}.attention.query_conv.\1", ours)),
+            rename(query + r"bn\.(\w+)", part(rf"{new}.attention.query_norm.\1", ours)),
+        ]
+        for layer, (conv, norm) in enumerate(((1, 2), (4, 5))):
+            old = f"{INVPT}.invpt_stages.{i}.patch_embed.{theirs}.proj"
+            rules += [move(f"{old}.{conv}", f"{new}.up.{name}.{layer}.0")]
+            rules += [move(f"{old}.{norm}", f"{new}.up.{name}.{layer}.1")]
+    reductions = [move(f"{INVPT}.redu_chan.{i}.{theirs}", f"decoder.reductions.{i - 1}.{name}") for i in (1, 2)]
+    return rules + reductions
+
+
+FAMILY = Family(
+    task_names={"saliency": "sal", "boundary": "edge"},
+    styles=(Style("invpt", (r"backbone\.pos_embed", r"multi_task_decoder\.invpt\..+"), convert_invpt),),
+)
