@@ -4,20 +4,26 @@ Training and the verb `evaluate` both come through `evaluate`, so that their num
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from rich.console import Console
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from triptych import assemble
+from triptych.constant import ConstantPredictor
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import OnBadSample, evaluation_loader
-from triptych.datasets.transforms import Transform
+from triptych.datasets.transforms import Transform, build_transform
+from triptych.devices import choose_device
 from triptych.metrics.base import Metric
 from triptych.prediction import Predictor
+from triptych.score_tables import score_table, shown_progress
+from triptych.scores import Evaluation, as_json, compute, write_json
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -27,50 +33,6 @@ class Predicts(Protocol):
     """What can be scored: decoded predictions of a batch `(B, 3, H, W)`, by task."""
 
     def predict(self, image: Tensor) -> dict[str, Tensor]: ...
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of one predictor on one dataset.
-
-    `metrics`: named numbers by task; a task without a labelled image has none. `labelled`: images with a label, by
-    task. `keys`: the images in the order of the dataset. `sums`: for every task the states of its metric per image,
-    `(images, *state)`, from which any subset can be scored again (paired statistics). `skipped`: damaged samples and
-    why.
-    """
-
-    metrics: dict[str, dict[str, float]]
-    labelled: dict[str, int]
-    keys: tuple[str, ...]
-    sums: dict[str, dict[str, Tensor]]
-    tasks: Mapping[str, Task] = field(repr=False)
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def flat(self) -> dict[str, float]:
-        """All numbers under `task/metric`."""
-        return {f"{task}/{name}": value for task, numbers in self.metrics.items() for name, value in numbers.items()}
-
-    def primary(self) -> dict[str, float]:
-        """The number of each task that selection and delta_mtl use, under `task/metric`."""
-        named = {name: task.metric() for name, task in self.tasks.items() if self.metrics[name]}
-        return {f"{name}/{metric.primary}": self.metrics[name][metric.primary] for name, metric in named.items()}
-
-    def score(self) -> float:
-        """Mean over tasks of the logarithm of the primary number, negative where lower is better: what selection
-        maximises.
-
-        The difference of two scores is, to first order, delta_mtl of the one against the other; it needs no
-        reference, and adding a third evaluation cannot change which of two is better. Nothing labelled: minus
-        infinity.
-        """
-        logarithms = []
-        for name, task in self.tasks.items():
-            metric = task.metric()
-            if self.metrics[name]:
-                value = self.metrics[name][metric.primary]
-                sign = 1 if metric.better[metric.primary] else -1
-                logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
-        return sum(logarithms) / len(logarithms) if logarithms else -math.inf
 
 
 def evaluate(
@@ -121,13 +83,6 @@ def evaluate(
     )
 
 
-def compute(metric: Metric, sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """The numbers of a metric over some images, from their sums `(images, *state)`."""
-    metric.add_sums({name: value.sum(dim=0) for name, value in sums.items()})
-    # The class's own method: the instance's would add up over processes once more.
-    return {name: float(value) for name, value in type(metric).compute(metric).items()}
-
-
 def _sums(metric: Metric, prediction: Tensor, sample: Sample, name: str) -> dict[str, Tensor] | None:
     """The metric's states for one image, on the CPU; `None` where it has no label."""
     target = sample.targets[name]
@@ -165,20 +120,81 @@ def _merge(rows: list, skipped: dict[str, str], world: int) -> tuple[list, dict[
     return merged, {key: reason for _, part in parts for key, reason in part.items()}
 
 
-def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The numbers of an evaluation for a JSON file; not finite becomes null."""
-    finite = {
-        task: {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        for task, numbers in evaluation.metrics.items()
-    }
-    return {
-        "metrics": finite,
-        "labelled": evaluation.labelled,
-        "images": len(evaluation.keys),
-        "skipped": evaluation.skipped,
-    }
+def evaluate_run(
+    run: Path,
+    *,
+    split: str = "",
+    single_task: Sequence[Path] = (),
+    limit: int = 0,
+    device: str = "auto",
+    constant: bool = True,
+    progress: bool = True,
+) -> Evaluation:
+    """Score a run folder on a split (the recipe's test split by default): a table, and `evaluation-<split>.json`.
+
+    The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
+    against single-task runs, which must have been evaluated on the same split. Beside it,
+    `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
+    Processes started by `torchrun` or `accelerate launch` share the work.
+    """
+    from accelerate import Accelerator
+
+    run, place = Path(run), choose_device(device)
+    accelerator = Accelerator(cpu=place.type == "cpu")
+    predictor = Predictor.load(run, device=accelerator.device)
+    recipe, tasks = predictor.recipe, predictor.tasks
+    split = split or recipe.data.test_split
+    references = read_references(single_task, split, tasks)
+    dataset = assemble.build_dataset(recipe, split)
+    score = partial(
+        evaluate,
+        dataset=dataset,
+        tasks=tasks,
+        transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False),
+        limit=limit,
+        num_workers=recipe.data.num_workers,
+        on_bad_sample=recipe.data.on_bad_sample,
+    )
+    with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
+        evaluation = score(predictor, progress=advance)
+    reference = None
+    if constant:
+        training_set = assemble.build_dataset(recipe, recipe.data.train_split)
+        reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
+    gain = evaluation.gain_over(references) if references else None
+    if accelerator.is_main_process:
+        content = {
+            "split": split,
+            "recipe": recipe.description,
+            "data": dataset.fingerprint(),
+            **as_json(evaluation),
+            "primary": evaluation.primary(),
+            "constant": as_json(reference)["metrics"] if reference is not None else None,
+            "delta_mtl": gain,
+            "single_task": [str(path) for path in single_task],
+            "keys": list(evaluation.keys),
+        }
+        write_json(run / f"evaluation-{split}.json", content)
+        flat = {f"{task}/{state}": value for task, sums in evaluation.sums.items() for state, value in sums.items()}
+        save_file(flat, run / f"evaluation-{split}.safetensors")
+        console = Console()
+        console.print(score_table(f"{run}: {split}, {len(evaluation.keys)} images", evaluation, reference))
+        if gain is not None:
+            console.print(f"delta_mtl {gain:+.2f} % against {', '.join(map(str, single_task))}", highlight=False)
+    return evaluation
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
+    """The numbers of single-task runs on a split, by task; every task of `tasks` needs one if there are any runs."""
+    found: dict[str, dict[str, float]] = {}
+    for run in runs:
+        path = Path(run) / f"evaluation-{split}.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
+            )
+        found |= json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    missing = [name for name in tasks if name not in found]
+    if runs and missing:
+        raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")
+    return found

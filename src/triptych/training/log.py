@@ -16,9 +16,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
-from triptych.evaluation import Evaluation
+from triptych.score_tables import summary_table
+from triptych.scores import Evaluation
 
 
 class RunLog:
@@ -89,7 +89,7 @@ class RunLog:
         self._record({"kind": "evaluation", **record})
         mark = " (best so far)" if record["best"] else ""
         title = f"step {record['step']}: {record['split']}, {len(evaluation.keys)} images{mark}"
-        table = metric_table(title, evaluation)
+        table = summary_table(title, evaluation)
         self.console.print(table)
         plain = Console(file=self._text, width=100, no_color=True)
         plain.print(table)
@@ -119,22 +119,6 @@ class RunLog:
         for group in groups:
             values |= {f"{prefix}/{group}/{name}": value for name, value in record[group].items()}
         self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])
-
-
-def metric_table(title: str, evaluation: Evaluation) -> Table:
-    """An evaluation as a table: one row per task, each number with the direction that is better."""
-    table = Table("task", "metrics", "images", title=title, title_justify="left")
-    for name, task in evaluation.tasks.items():
-        better = task.metric().better
-        numbers = [
-            f"{metric} {value:.4g}{_ARROWS.get(better.get(metric), '')}"
-            for metric, value in evaluation.metrics[name].items()
-        ]
-        table.add_row(name, "  ".join(numbers) or "no labels", str(evaluation.labelled[name]))
-    return table
-
-
-_ARROWS = {True: "↑", False: "↓"}
 
 
 def cut_metrics(run: Path, step: int) -> None:

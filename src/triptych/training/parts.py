@@ -16,6 +16,7 @@ from triptych.backbones.base import Backbone
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import Loader, make_loader
 from triptych.datasets.transforms import build_transform
+from triptych.devices import choose_device
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 from triptych.training.log import tracker_names
@@ -94,16 +95,12 @@ class Parts:
 
 def make_accelerator(recipe: Recipe, run: Path, device: str) -> Accelerator:
     """Device, precision and processes: chosen here and nowhere else."""
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device is 'cuda', but torch sees no CUDA device; use 'auto' or 'cpu'.")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("device is 'mps', but torch sees none; use 'auto' or 'cpu'.")
-    on_cpu = device == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    on_cpu = choose_device(device).type == "cpu"
     if recipe.training.precision == "fp16" and on_cpu:
         raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
     return Accelerator(
         mixed_precision=recipe.training.precision,
-        cpu=device == "cpu",
+        cpu=on_cpu,
         log_with=tracker_names(recipe.training.trackers) or None,
         project_dir=run / "trackers",
         # A parameter that no loss of a batch reaches (a dead layer of a published network) must not stall the others.
