@@ -1,7 +1,9 @@
 """What every weighting is: task losses in, one total and its gradients out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import ClassVar
 
+import torch
 from torch import Tensor, distributed, nn
 
 
@@ -16,6 +18,10 @@ class Weighting(nn.Module):
     A task without a label in the batch has a loss of exactly 0 (or is left out of `losses`) and changes nothing. Under
     several processes a weighting is not wrapped: it averages what it must over the processes itself.
     """
+
+    retains_graph: ClassVar[bool] = False
+    """Whether `backward` runs through the graph more than once; a compiled model must then not reuse its buffers
+    (`torch._functorch.config.donated_buffer = False`)."""
 
     def __init__(self, names: Sequence[str], *, weights: Mapping[str, float]) -> None:
         super().__init__()
@@ -47,6 +53,11 @@ class Weighting(nn.Module):
 
     def end_epoch(self, losses: Mapping[str, float]) -> None:
         """Told the mean raw loss of each task after every epoch; schedules such as DWA use it."""
+
+    def weighted_sum(self, losses: Mapping[str, Tensor], factors: Mapping[str, Tensor | float]) -> Tensor:
+        """sum_t factor_t w_t L_t over the tasks in `losses`."""
+        present = self.present(losses)
+        return torch.stack([factors[name] * self.weights[name] * loss for name, loss in present.items()]).sum()
 
     def present(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The losses in declaration order; `ValueError` for a loss of no known task."""

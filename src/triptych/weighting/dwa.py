@@ -41,8 +41,7 @@ class DWA(Weighting):
         return len(self.names) * (ratio / self.temperature).softmax(dim=0)
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        factors = dict(zip(self.names, self.factors().unbind(), strict=True))
-        return sum(factors[name] * self.weights[name] * loss for name, loss in self.present(losses).items())
+        return self.weighted_sum(losses, dict(zip(self.names, self.factors().unbind(), strict=True)))
 
     def end_epoch(self, losses: Mapping[str, float]) -> None:
         mean = self.history.new_tensor([losses.get(name, math.nan) for name in self.names])

@@ -50,4 +50,4 @@ class Fixed(Weighting):
             self.weights.update({name: row[name] for name in self.names if name in row})
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.weights[name] * loss for name, loss in self.present(losses).items())
+        return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))

@@ -1,20 +1,14 @@
 """Gradient balancing: combine the gradients of the tasks on shared parameters instead of their losses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from triptych.choices import named_choice
+from triptych.weighting.aggregators import Direction, Rows, aggregators
 from triptych.weighting.base import Weighting, average_over_processes
-
-Rows = Float[Tensor, "tasks parameters"]
-Direction = Float[Tensor, " parameters"]
 
 
 class GradientBalancing(Weighting):
@@ -35,8 +29,10 @@ class GradientBalancing(Weighting):
     [0.5, 0.5]
     """
 
+    retains_graph = True
     aggregator_name: ClassVar[str] = "pcgrad"
     steps: Tensor
+    """Aggregations so far; random aggregators draw by it."""
 
     def __init__(
         self,
@@ -52,9 +48,10 @@ class GradientBalancing(Weighting):
         self.seed = seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._rows: Tensor | None = None
+        self._scale: Tensor | float = 1.0
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.weights[name] * loss for name, loss in self.present(losses).items())
+        return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))
 
     def backward(
         self,
@@ -66,22 +63,27 @@ class GradientBalancing(Weighting):
     ) -> Tensor:
         shared = _checked(shared_parameters)
         total = self(losses)
-        scale = _backward_scale(run_backward, total)
-        rows = self._task_gradients(losses, shared, scale)
-        run_backward(total)
+        rows = self._task_gradients(losses, shared)
+        # `run_backward` multiplies by the loss scale and divides by the micro-batches: the slope of a leaf says so.
+        leaf = torch.zeros((), device=total.device, requires_grad=True)
+        run_backward(total + leaf)
+        assert leaf.grad is not None
+        rows *= leaf.grad / self._scale
+        self._scale = leaf.grad
         self._rows = rows if self._rows is None else self._rows + rows
         if last:
-            self._replace_sum(self._rows, shared, scale)
+            self._replace_sum(self._rows, shared, leaf.grad)
             self._rows = None
         return total.detach()
 
-    def _task_gradients(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter], scale: Tensor) -> Rows:
+    def _task_gradients(self, losses: Mapping[str, Tensor], shared: Sequence[nn.Parameter]) -> Rows:
+        """Gradient of every task times the latest scale, without which half precision may underflow."""
         size = sum(parameter.numel() for parameter in shared)
         rows = torch.zeros(len(self.names), size, device=shared[0].device)
         for row, name in zip(rows, self.names, strict=True):
             if name not in losses or not losses[name].requires_grad:
                 continue
-            loss = scale * self.weights[name] * losses[name]
+            loss = self._scale * self.weights[name] * losses[name]
             gradients = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
             for part, gradient in zip(_split(row, shared), gradients, strict=True):
                 if gradient is not None:
@@ -115,75 +117,14 @@ def _checked(shared_parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     shared = [parameter for parameter in shared_parameters if parameter.requires_grad]
     if not shared:
         raise ValueError("shared_parameters has no trainable parameter to balance; use weighting 'fixed'.")
-    if any(isinstance(parameter, DTensor) for parameter in shared):
+    if any(hasattr(parameter, "to_local") for parameter in shared):  # a DTensor
         raise ValueError("gradient balancing needs whole parameters, these are sharded (FSDP); use DDP or 'fixed'.")
     return shared
-
-
-def _backward_scale(run_backward: Callable[[Tensor], None], total: Tensor) -> Tensor:
-    """The factor by which `run_backward` multiplies a loss (loss scaling, accumulation), read off a leaf."""
-    leaf = torch.ones((), device=total.device, requires_grad=True)
-    run_backward(leaf * 1.0)
-    assert leaf.grad is not None
-    return leaf.grad
 
 
 def _split(vector: Tensor, shared: Sequence[nn.Parameter]) -> list[Tensor]:
     parts = vector.split([parameter.numel() for parameter in shared])
     return [part.view_as(parameter) for part, parameter in zip(parts, shared, strict=True)]
-
-
-class _CAGradAggregator(nn.Module):
-    """g_0 + c |g_0| / |g_w| g_w, g_0 the mean gradient and g_w = sum_t w_t g_t, w in the simplex minimising
-    g_w . g_0 + c |g_0| |g_w| (Liu et al. 2021, Algorithm 1). torchjd's needs cvxpy; scipy solves it as well.
-    """
-
-    def __init__(self, c: float = 0.4) -> None:
-        super().__init__()
-        if c < 0:
-            raise ValueError(f"c is {c}; it must not be negative (the paper uses 0.4).")
-        self.c = c
-
-    def forward(self, rows: Rows) -> Direction:
-        from scipy.optimize import minimize
-
-        gramian = (rows @ rows.T).double().cpu().numpy()
-        gramian /= np.trace(gramian) / len(gramian)
-        uniform = np.full(len(gramian), 1 / len(gramian))
-        radius = self.c * np.sqrt(uniform @ gramian @ uniform)
-
-        def norm(weights: np.ndarray) -> float:
-            return float(np.sqrt(max(weights @ gramian @ weights, 0.0) + 1e-12))
-
-        solution = minimize(
-            lambda weights: weights @ gramian @ uniform + radius * norm(weights),
-            uniform,
-            jac=lambda weights: gramian @ uniform + radius * (gramian @ weights) / norm(weights),
-            bounds=[(0, 1)] * len(gramian),
-            constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like},
-            options={"ftol": 1e-12, "maxiter": 200},
-        ).x
-        combined = uniform + radius / norm(solution) * solution
-        return torch.as_tensor(combined, dtype=rows.dtype, device=rows.device) @ rows
-
-
-def aggregators() -> dict[str, Callable[..., nn.Module]]:
-    """Aggregators by name: modules from `(tasks, parameters)` to `(parameters,)`."""
-    from torchjd import aggregation
-
-    return {
-        "pcgrad": aggregation.PCGrad,
-        "mgda": aggregation.MGDA,
-        "upgrad": aggregation.UPGrad,
-        "cagrad": _CAGradAggregator,
-        "imtl-g": aggregation.IMTLG,
-        "aligned-mtl": partial(aggregation.AlignedMTL, scale_mode="min"),
-        "dual-projection": aggregation.DualProj,
-        "config": aggregation.ConFIG,
-        "graddrop": aggregation.GradDrop,
-        "mean": aggregation.Mean,
-        "sum": aggregation.Sum,
-    }
 
 
 class PCGrad(GradientBalancing):

@@ -20,7 +20,8 @@ class Logarithm(Weighting):
     """
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.weights[name] * _safe_log(loss) for name, loss in self.present(losses).items())
+        logarithms = {name: _safe_log(loss) for name, loss in self.present(losses).items()}
+        return self.weighted_sum(logarithms, dict.fromkeys(self.names, 1.0))
 
 
 def _safe_log(loss: Tensor) -> Tensor:

@@ -34,5 +34,4 @@ class RandomWeighting(Weighting):
         return torch.randn(len(self.names), generator=generator).softmax(dim=0)
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        drawn = dict(zip(self.names, self.draw().tolist(), strict=True))
-        return sum(drawn[name] * self.weights[name] * loss for name, loss in self.present(losses).items())
+        return self.weighted_sum(losses, dict(zip(self.names, self.draw().tolist(), strict=True)))

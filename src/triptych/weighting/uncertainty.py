@@ -25,10 +25,9 @@ class Uncertainty(Weighting):
         self.log_variances = nn.Parameter(torch.full((len(self.names),), float(initial)))
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        present = self.present(losses)
-        total = 0.0
-        for name, log_variance in zip(self.names, self.log_variances.unbind(), strict=True):
-            if name in present:
-                loss = self.weights[name] * present[name]
-                total = total + torch.where(loss != 0, log_variance.neg().exp() * loss + log_variance / 2, loss)
-        return total
+        log_variances = dict(zip(self.names, self.log_variances.unbind(), strict=True))
+        terms = []
+        for name, loss in self.present(losses).items():
+            s, loss = log_variances[name], self.weights[name] * loss
+            terms.append(torch.where(loss != 0, (-s).exp() * loss + s / 2, loss))
+        return torch.stack(terms).sum()

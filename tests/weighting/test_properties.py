@@ -1,0 +1,150 @@
+"""What every weighting has in common."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from two_processes import run_in_two_processes
+from weighting_cases import TASKS, WEIGHTS, Network, gradients, gradients_of_share, make
+
+from triptych.weighting import WEIGHTINGS
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert set(first) == set(second)
+    for name, gradient in first.items():
+        torch.testing.assert_close(
+            gradient, second[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_gradients_are_finite_and_reach_everything(name: str) -> None:
+    for key, gradient in gradients(make(name)).items():
+        assert gradient.isfinite().all()
+        assert gradient.abs().sum() > 0, key
+
+
+LINEAR = [name for name in WEIGHTINGS if name not in ("log", "random")]
+"""The logarithm of a mean is not the mean of logarithms; random weights are drawn per micro-batch."""
+
+
+@pytest.mark.parametrize("name", [name for name in LINEAR if name != "uncertainty"])
+def test_two_micro_batches_equal_one_batch(name: str) -> None:
+    assert_same(gradients(make(name), parts=2), gradients(make(name)))
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_an_absent_task_changes_nothing(name: str) -> None:
+    """Exactly zero with a graph, a constant zero and no entry at all give what the other two tasks give."""
+    results = []
+    for absent in ("graph", "constant", "missing", "never"):
+        torch.manual_seed(0)
+        network = Network()
+        outputs = network(torch.ones(2, 4))
+        losses = {task: (outputs[task] - 1).square().mean() for task in TASKS}
+        losses |= {"b": {"graph": 0 * losses["b"], "constant": torch.zeros(())}.get(absent, losses["b"])}
+        if absent in ("missing", "never"):
+            del losses["b"]
+        weighting = make(name)
+        weighting.backward(losses, list(network.shared.parameters()))
+        results.append([parameter.grad for parameter in network.shared.parameters()])
+    for other in results[:-1]:
+        for gradient, wanted in zip(other, results[-1], strict=True):
+            assert gradient.isfinite().all()
+            torch.testing.assert_close(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_nothing_labelled_gives_zero_gradients(name: str) -> None:
+    network, weighting = Network(), make(name)
+    total = weighting.backward(
+        {task: 0 * output.sum() for task, output in network(torch.ones(2, 4)).items()},
+        list(network.shared.parameters()),
+    )
+    assert total.item() == 0
+    assert not total.requires_grad
+    for parameter in [*network.parameters(), *weighting.parameters()]:
+        assert parameter.grad is None or parameter.grad.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_loss_scaling_scales_gradients(name: str) -> None:
+    """fp16 multiplies the loss, and the optimizer divides again: the second step uses the scale of the first."""
+    weighting = make(name, **({"seed": 3} if name == "graddrop" else {}))
+    for factor in (2.0**16, 2.0**14):
+        scaled = gradients(weighting, run_backward=lambda total, f=factor: (f * total).backward())
+        plain = gradients(_like(weighting, name))
+        assert_same({key: gradient / factor for key, gradient in scaled.items()}, plain)
+        weighting.zero_grad()
+
+
+def _like(weighting: nn.Module, name: str) -> nn.Module:
+    """A fresh weighting that draws what the given one drew last."""
+    fresh = make(name, **({"seed": 3} if name == "graddrop" else {}))
+    state = weighting.state_dict()
+    counters = {key: value - 1 for key, value in state.items() if key in ("steps", "batches")}
+    fresh.load_state_dict(state | counters)
+    return fresh
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_gradients_from_elsewhere_stay(name: str) -> None:
+    """An adaptation loss that the loop adds inside its backward pass is left as it is."""
+
+    def with_more(total: torch.Tensor) -> None:
+        (total + extra()).backward()
+
+    network = Network()
+    parameters = list(network.shared.parameters())
+
+    def extra() -> torch.Tensor:
+        return sum(parameter.sum() for parameter in parameters)
+
+    for run_backward, shift in ((torch.Tensor.backward, 0.0), (with_more, 1.0)):
+        network.zero_grad()
+        outputs = network(torch.ones(2, 4))
+        losses = {task: (output - 1).square().mean() for task, output in outputs.items()}
+        make(name).backward(losses, parameters, run_backward=run_backward)
+        if shift == 0.0:
+            plain = [parameter.grad.clone() for parameter in parameters]
+    for parameter, gradient in zip(parameters, plain, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient + 1)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_wrong_losses_are_named(name: str) -> None:
+    with pytest.raises(ValueError, match="losses has 'd'; this weighting was built for a, b, c"):
+        make(name)({"d": torch.ones(())})
+    with pytest.raises(ValueError, match="losses is empty"):
+        make(name)({})
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_resumed_weighting_goes_on(name: str) -> None:
+    weighting = make(name)
+    gradients(weighting)
+    weighting.end_epoch({"a": 1.0, "b": 2.0})
+    resumed = make(name)
+    resumed.load_state_dict(weighting.state_dict())
+    for each in (weighting, resumed):
+        each.zero_grad()
+    first, second = gradients(weighting), gradients(resumed)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
+    """Half of the batch in each of two processes, in two micro-batches: the same direction in both, that of one
+    process with the whole batch."""
+    halves = run_in_two_processes(gradients_of_share, tmp_path)
+    for name, first in halves[0].items():
+        assert all(gradient.isfinite().all() for gradient in first.values())
+        assert_same(first, halves[1][name])
+    for name in WEIGHTINGS:
+        if name in LINEAR and name != "uncertainty":
+            assert_same(halves[0][name], gradients(make(name)))
+
+
+def test_default_weights_are_kept() -> None:
+    assert make("fixed").weights == WEIGHTS
