@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.metrics.base import Metric
+from triptych.metrics.boundary import BoundaryMetric
 from triptych.metrics.depth import DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
@@ -47,6 +48,11 @@ def make_saliency(batch: int, height: int, width: int) -> Images:
     return (torch.randn(batch, 1, height, width) + 2 * target[:, None] - 1).sigmoid(), target
 
 
+def make_boundary(batch: int, height: int, width: int) -> Images:
+    target = (torch.rand(batch, 1, height, width) < 0.3).float()
+    return (torch.randn_like(target) + 2 * target - 1).sigmoid(), target
+
+
 CASES = {
     "segmentation": Case(lambda: SegmentationMetric(["a", "b", "c", "d", "absent"]), make_labels),
     "depth": Case(DepthMetric, make_depth),
@@ -56,6 +62,9 @@ CASES = {
     "normals": Case(NormalsMetric, make_normals),
     "normals-densemtl": Case(PublishedDenseMTLNormalsMetric, make_normals),
     "saliency": Case(SaliencyMetric, make_saliency),
+    "boundary": Case(lambda: BoundaryMetric("seism", max_dist=0.1), make_boundary),
+    "boundary-share": Case(lambda: BoundaryMetric("bsds", max_dist=0.1, share=0.6), make_boundary),
+    "boundary-pixels": Case(lambda: BoundaryMetric("pixel-f1"), make_boundary),
 }
 
 

@@ -7,16 +7,16 @@ one within a radius, at every threshold.
 
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from math import sqrt
+from math import nan, sqrt
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from triptych.metrics.base import Metric
-from triptych.metrics.matching import disc_offsets, match_nested
+from triptych.metrics.matching import match_nested
 from triptych.metrics.protocols import (
     BestPoint,
     BoundaryCounts,
@@ -50,21 +50,27 @@ def count_boundaries(
     >>> counts.matched_prediction[0] == counts.prediction[0] == 30
     np.True_
     """
-    rank = protocol.rank(prediction)
     if valid is not None:
-        rank = rank * valid
-        targets = targets & valid
+        prediction, targets = prediction * valid, targets & valid
+    rank = protocol.rank(prediction)
     height, width = rank.shape
     radius = max_dist * sqrt(height * height + width * width)
     border = max(int(radius), 1)
     rank = np.pad(rank, border)
     kept, counts = thin_nested(rank, len(protocol.thresholds)) if protocol.thin else _nested(rank)
-    disc = disc_offsets(radius, rank.shape[1])
-    positions = [np.flatnonzero(np.pad(target, border)).astype(np.int32) for target in targets]
-    matched = [match_nested(kept, counts, where, disc, rank.size) for where in positions]
-    explained = matched[0]
-    total = np.full(len(counts), sum(len(where) for where in positions))
-    return BoundaryCounts(*(np.asarray(count, np.float64) for count in (sum(matched), total, explained, counts)))
+    explained = np.zeros(len(kept) if len(targets) > 1 else 0, np.uint8)
+    matched = sum(match_nested(kept, counts, np.pad(target, border), radius, explained) for target in targets)
+    matched_prediction = _sums(explained, counts) if len(targets) > 1 else matched
+    total = np.full(len(counts), targets.sum())
+    return BoundaryCounts(*(np.asarray(count, np.float64) for count in (matched, total, matched_prediction, counts)))
+
+
+def _sums(
+    explained: UInt8[np.ndarray, " kept"], counts: Int[np.ndarray, " thresholds"]
+) -> Int[np.ndarray, " thresholds"]:
+    """Sum the runs of `explained`, which lie from the last threshold down."""
+    sums = np.concatenate([[0], np.cumsum(explained, dtype=np.int64)])
+    return np.diff(sums[np.concatenate([[0], np.cumsum(counts[::-1])])])[::-1]
 
 
 def _nested(rank: Shaped[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray]:
@@ -99,8 +105,13 @@ class BoundaryMetric(Metric):
         "odsF_seism_0.0075": True,
         "oisF_seism_0.0075": True,
         "AP_seism_0.0075": True,
-        "images": True,
     }
+    counts: Tensor
+    """`BoundaryCounts` by threshold."""
+    best_counts: Tensor
+    """The same four at each image's own best threshold, for OIS."""
+    pixels: Tensor
+    images: Tensor
 
     def __init__(
         self, protocol: str = "seism", *, max_dist: float | None = None, dataset: str = "", share: float = 1.0
@@ -118,7 +129,7 @@ class BoundaryMetric(Metric):
         self.suffix = f"_{protocol}_{self.max_dist:g}" + (f"_share{share:g}" if share < 1 else "")
         names = ("F1",) if self.protocol.headline == "F1" else ("odsF", "oisF", "AP")
         self.primary = names[0] + self.suffix
-        self.better = {name + self.suffix: True for name in names} | {"images": True}
+        self.better = {name + self.suffix: True for name in names} | ({"images": True} if share < 1 else {})
         self.add_sum("counts", (4, len(self.protocol.thresholds)))
         self.add_sum("best_counts", (4,))
         self.add_sum("pixels")
@@ -177,20 +188,25 @@ class BoundaryMetric(Metric):
         return best_point(*self.curve(), self.protocol)
 
     def compute(self) -> dict[str, float]:
+        if self.images == 0:
+            return dict.fromkeys(self.better, nan)
         values = (self._macro_f1(),) if self.protocol.headline == "F1" else self._f_scores()
-        return dict(zip(self.better, (*values, float(self.images)), strict=True))
+        return dict(zip(self.better, (*values, float(self.images)), strict=False))
 
     def _f_scores(self) -> tuple[float, float, float]:
         best = BoundaryCounts(*self.best_counts.cpu().numpy()[:, None])
         return self.best().f, float(f_measure(*self._curve(best))[0]), average_precision(*self.curve())
 
     def _macro_f1(self) -> float:
-        """Mean over boundary and background of 2 TP / (2 TP + FP + FN); a class that nowhere occurs counts 1."""
+        """Mean over boundary and background of 2 TP / (2 TP + FP + FN), over the classes that occur."""
         matched, target, _, predicted = self.counts[:, 0].tolist()
-        negatives = (float(self.pixels) - target) + (float(self.pixels) - predicted)
-        both_negative = float(self.pixels) - target - predicted + matched
-        ratios = ((2 * matched, target + predicted), (2 * both_negative, negatives))
-        return sum(above / below if below else 1.0 for above, below in ratios) / 2
+        pixels = float(self.pixels)
+        classes = (
+            (matched, target + predicted),
+            (pixels - target - predicted + matched, 2 * pixels - target - predicted),
+        )
+        scores = [2 * hits / marked for hits, marked in classes if marked]
+        return sum(scores) / len(scores)
 
 
 def check_probabilities(prediction: Float[np.ndarray, "height width"], name: str) -> None:

@@ -59,16 +59,24 @@ def _triangle_filter(map, radius, scale):
     return out
 
 
-def _orientation(prediction: Float32[np.ndarray, "height width"]) -> Float32[np.ndarray, "height width"]:
-    """Direction across the line at every pixel, in [0, pi), from second derivatives of the map smoothed by a triangle
-    of radius 4."""
+def _direction(
+    prediction: Float32[np.ndarray, "height width"],
+) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "height width"]]:
+    """Cosine and sine of the direction across the line, in [0, pi), from second derivatives of the map smoothed by a
+    triangle of radius 4.
+
+    Angles are computed in double precision and rounded: single precision functions differ between processors.
+    """
     scale = np.float32(1) / np.float32(5**4)
     smooth = _triangle_filter(np.ascontiguousarray(prediction.T), 4, scale).T
     smooth = _triangle_filter(np.ascontiguousarray(smooth), 4, np.float32(1))
     along_y, along_x = np.gradient(smooth)
     xx = np.gradient(along_x, axis=1)
     yy, yx = np.gradient(along_y)
-    return np.mod(np.arctan(yy * np.sign(-yx) / (xx + np.float32(1e-5))), np.float32(np.pi))
+    slope = yy * np.sign(-yx) / (xx + np.float32(1e-5))
+    angle = np.arctan(slope.astype(np.float64)).astype(np.float32)
+    angle = np.where(angle < 0, angle + np.float32(np.pi), angle).astype(np.float64)
+    return np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -121,5 +129,4 @@ def oriented_suppression(prediction: Float32[np.ndarray, "height width"]) -> Flo
     """
     if min(prediction.shape) < 2:
         return _fade_border(prediction, 5)
-    direction = _orientation(prediction)
-    return _fade_border(_suppress(prediction, np.cos(direction), np.sin(direction), np.float32(1.01)), 5)
+    return _fade_border(_suppress(prediction, *_direction(prediction), np.float32(1.01)), 5)

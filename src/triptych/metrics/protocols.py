@@ -56,9 +56,10 @@ class BoundaryProtocol:
 
     def rank(self, prediction: Shaped[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
         """The number of thresholds that every pixel passes. `prediction`: 8-bit levels or probabilities in [0, 1]."""
-        precision = np.float32 if self.single else np.float64
+        precision = np.dtype(np.float32 if self.single else np.float64)
         values = to_levels(prediction) if self.quantize else prediction
-        values = values.astype(precision) / precision(255) if values.dtype == np.uint8 else values.astype(precision)
+        peak = 255 if values.dtype == np.uint8 else 1
+        values = values.astype(precision) / np.array(peak, precision)
         if self.suppress:
             values = oriented_suppression(values)
         thresholds = np.array(self.thresholds, precision)

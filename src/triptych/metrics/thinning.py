@@ -12,20 +12,19 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 
-def _deletion_table() -> Bool[np.ndarray, "2 256"]:
-    """Whether a pixel with neighbourhood code `c` goes in either subiteration. Bit i of `c`: neighbour x(i+1),
-    counter-clockwise from east."""
-    table = np.zeros((2, 256), np.bool_)
+def _deletion_table() -> UInt8[np.ndarray, " 256"]:
+    """In which subiterations (bit 0: first, bit 1: second) a pixel with neighbourhood code c goes. Bit i of c is the
+    neighbour x(i+1), counter-clockwise from east."""
+    table = np.zeros(256, np.uint8)
     for code in range(256):
         x = [bool(code >> i & 1) for i in range(8)]
         x.append(x[0])
         crossings = sum(not x[2 * i] and (x[2 * i + 1] or x[2 * i + 2]) for i in range(4))
-        fewest = min(
-            sum(x[2 * i] or x[2 * i + 1] for i in range(4)), sum(x[2 * i + 1] or x[2 * i + 2] for i in range(4))
-        )
-        if crossings == 1 and 2 <= fewest <= 3:
-            table[0, code] = not ((x[1] or x[2] or not x[7]) and x[0])
-            table[1, code] = not ((x[5] or x[6] or not x[3]) and x[4])
+        pairs = [sum(x[2 * i + j] or x[2 * i + j + 1] for i in range(4)) for j in range(2)]
+        if crossings == 1 and 2 <= min(pairs) <= 3:
+            first = not ((x[1] or x[2] or not x[7]) and x[0])
+            second = not ((x[5] or x[6] or not x[3]) and x[4])
+            table[code] = first + 2 * second
     return table
 
 
@@ -41,63 +40,54 @@ def _neighbours(stride):
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _thin(pixels, alive, code, stride, table, queue, other, deleted, waiting):
-    """Thin the set `pixels`, given by `alive` and the neighbourhood `code`, in place.
+def _enlist(p, code, table, waiting, queues, lengths):
+    """List a pixel for the subiterations that would delete it now, unless it waits there already."""
+    turns = table[code[p]] & ~waiting[p]
+    waiting[p] |= turns
+    for turn in range(2):
+        if turns >> turn & 1:
+            queues[turn, lengths[turn]] = p
+            lengths[turn] += 1
 
-    `queue` lists what this subiteration looks at, `other` what the next one does; a bit per subiteration in `waiting`
-    says who is listed.
-    """
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
+    """Thin the set `pixels`, given by `alive` and the neighbourhood `code`, in place."""
     neighbours = _neighbours(stride)
-    num_queue = num_other = 0
+    lengths = np.zeros(2, np.int64)
     for p in pixels:
-        if table[0, code[p]]:
-            queue[num_queue] = p
-            num_queue += 1
-            waiting[p] |= 1
-        if table[1, code[p]]:
-            other[num_other] = p
-            num_other += 1
-            waiting[p] |= 2
+        _enlist(p, code, table, waiting, queues, lengths)
     turn = 0
-    while num_queue + num_other > 0:
+    while lengths[0] + lengths[1] > 0:
+        mine = np.uint8(1 << turn)
         num_deleted = 0
-        mine, next_one = np.uint8(1 << turn), np.uint8(2 >> turn)
-        for i in range(num_queue):
-            p = queue[i]
+        for p in queues[turn, : lengths[turn]]:
             waiting[p] &= ~mine
-            if alive[p] and table[turn, code[p]]:
+            if alive[p] and table[code[p]] & mine:
                 deleted[num_deleted] = p
                 num_deleted += 1
-        num_queue = 0
-        for i in range(num_deleted):
-            alive[deleted[i]] = 0
-        for i in range(num_deleted):
+        lengths[turn] = 0
+        for p in deleted[:num_deleted]:
+            alive[p] = 0
+        for p in deleted[:num_deleted]:
             for j in range(8):
-                q = deleted[i] + neighbours[j]
+                q = p + neighbours[j]
                 code[q] &= ~np.uint8(1 << ((j + 4) & 7))
                 if alive[q]:
-                    if not waiting[q] & mine:
-                        waiting[q] |= mine
-                        queue[num_queue] = q
-                        num_queue += 1
-                    if not waiting[q] & next_one:
-                        waiting[q] |= next_one
-                        other[num_other] = q
-                        num_other += 1
-        queue, other = other, queue
-        num_queue, num_other = num_other, num_queue
+                    _enlist(q, code, table, waiting, queues, lengths)
         turn = 1 - turn
 
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _thin_nested(order, ends, size, stride, table):
-    """Thin the nested sets `order[:ends[k]]`, smallest (last k) first: their codes grow by appending, the thinned sets
-    are found anew."""
+    """Thin the nested sets `order[:ends[k]]`, smallest (last k) first. Their codes grow by appending; every set is
+    thinned on a copy."""
     neighbours = _neighbours(stride)
     set_alive, set_code = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     alive, code, waiting = np.zeros(size, np.uint8), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
-    queue, other, deleted = np.empty(size, np.int32), np.empty(size, np.int32), np.empty(size, np.int32)
+    queues, deleted = np.empty((2, size), np.int32), np.empty(size, np.int32)
     num_thresholds = len(ends)
     counts = np.zeros(num_thresholds, np.int64)
     kept = np.empty(max(4 * len(order), 1024), np.int32)
@@ -108,9 +98,10 @@ def _thin_nested(order, ends, size, stride, table):
             for j in range(8):
                 set_code[p + neighbours[j]] |= np.uint8(1 << ((j + 4) & 7))
         begin = ends[k]
-        alive[:] = set_alive
-        code[:] = set_code
-        _thin(order[:begin], alive, code, stride, table, queue, other, deleted, waiting)
+        for p in range(size):  # a loop compiles to a far quicker copy than a slice does
+            alive[p] = set_alive[p]
+            code[p] = set_code[p]
+        _thin(order[:begin], alive, code, stride, table, queues, deleted, waiting)
         if num_kept + begin > len(kept):
             larger = np.empty(2 * len(kept) + begin, np.int32)
             larger[:num_kept] = kept[:num_kept]
