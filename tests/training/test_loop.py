@@ -1,34 +1,85 @@
-"""The training loop on tiny data: what it writes, and that interruptions do not change it."""
+"""The training loop on tiny data: what it writes, what ends it, and that interruptions do not change it."""
 
+import errno
 import json
+import math
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.tiny import OPENED, RECIPE, change
+from torch import Tensor, nn
+from training.tiny import OPENED, RECIPE, Rectangles, change
 
+from triptych import assemble
+from triptych.prediction import Predictor
+from triptych.recipes.config import Recipe, to_json
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.base import Regularizer
+from triptych.training import loop
 from triptych.training.checkpoint import list_checkpoints
+from triptych.training.interruption import Interrupted
 from triptych.training.loop import train
+from triptych.types import Output, Sample
 
 MACHINE = ("seconds", "images_per_second")
 
 
-def lines(run: Path) -> list[dict]:
+def run_recipe(recipe: Recipe, out: Path, **options: bool) -> Path:
+    return train(recipe, out, device="cpu", progress=False, **options)
+
+
+def lines(run: Path, kind: str = "") -> list[dict]:
     """`metrics.jsonl` without what depends on the machine."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    records = [record for record in records if kind in ("", record["kind"])]
     return [{key: value for key, value in record.items() if key not in MACHINE} for record in records]
+
+
+def assert_same_files(ours: Path, theirs: Path) -> None:
+    assert lines(ours) == lines(theirs)
+    names = sorted(path.relative_to(theirs) for path in theirs.rglob("*.safetensors"))
+    assert len(names) > 4
+    for name in names:
+        first, second = load_file(ours / name), load_file(theirs / name)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
+    """Call `action` before step `step` of the next run."""
+    original = loop.take_step
+
+    def acting(*args, **kwargs):
+        if kwargs["step"] == step:
+            action()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "take_step", acting)
+
+
+class Killed(Exception):
+    """The process ended here: nothing is saved on the way out."""
+
+
+def kill() -> None:
+    raise Killed
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run."""
-    return train(RECIPE, tmp_path_factory.mktemp("runs") / "whole", device="cpu", progress=False)
+    return run_recipe(RECIPE, tmp_path_factory.mktemp("runs") / "whole")
+
+
+# What a run writes
 
 
 def test_run_folder_holds_what_the_design_says(finished: Path) -> None:
-    names = {path.name for path in finished.iterdir()}
-    assert names == {
+    assert {path.name for path in finished.iterdir()} == {
         "recipe.json",
         "tasks.json",
         "model.safetensors",
@@ -38,48 +89,481 @@ def test_run_folder_holds_what_the_design_says(finished: Path) -> None:
         "checkpoints",
     }
     assert [path.name for path in list_checkpoints(finished)] == ["00000004", "00000006"]
+    start = json.loads((finished / "environment.json").read_text())["starts"][0]
+    assert start["packages"]["torch"] == torch.__version__.split("+")[0] or start["packages"]["torch"]
+    assert start["data"]["train"] == {"name": "rectangles", "split": "train", "images": 12}
+    assert start["images_per_step"] == 4
+    assert "training" in (finished / "log.txt").read_text()
+
+
+def test_metrics_lines_say_what_was_measured(finished: Path) -> None:
+    train_lines, evaluations = lines(finished, "train"), lines(finished, "evaluation")
+    assert [record["step"] for record in train_lines] == [4, 6]
+    assert [record["step"] for record in evaluations] == [3, 6]
+    first = train_lines[0]
+    assert first["labelled"] == {"semseg": 16, "depth": 16}
+    assert first["loss"] == pytest.approx(sum(first["weighted"].values()), rel=1e-5)
+    assert first["weighted"] == pytest.approx(first["losses"], rel=1e-5)  # both weights are 1
+    assert first["parts"] == pytest.approx({f"{name}/final": value for name, value in first["losses"].items()})
+    assert evaluations[-1]["split"] == "val"
+    assert evaluations[-1]["images"] == 5
+    assert "semseg/mIoU" in evaluations[-1]["metrics"]
+
+
+def test_weighted_losses_are_weights_times_losses(tmp_path: Path) -> None:
+    recipe = change(RECIPE, schedule__steps=1, weighting__weights={"semseg": 3.0, "depth": 0.5}, training__accumulate=2)
+    record = lines(run_recipe(recipe, tmp_path / "run"), "train")[0]
+    raw = record["losses"]
+    assert record["weighted"] == pytest.approx({"semseg": 3 * raw["semseg"], "depth": 0.5 * raw["depth"]}, rel=1e-5)
+    assert record["loss"] == pytest.approx(3 * raw["semseg"] + 0.5 * raw["depth"], rel=1e-5)
+
+
+def test_the_deployed_weights_are_loaded_by_predictor(finished: Path) -> None:
+    predictor = Predictor.load(finished)
+    stored = load_file(finished / "model.safetensors")
+    assert all(torch.equal(value, stored[name]) for name, value in predictor.model.state_dict().items())
+
+
+def test_the_best_weights_are_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of four evaluations scores best: its weights are in model.safetensors, and its checkpoint is kept."""
+    scores = iter([0.1, 0.9, 0.5, float("-inf")])
+    monkeypatch.setattr("triptych.scores.Evaluation.score", lambda self: next(scores))
+    recipe = change(RECIPE, schedule__steps=8, training__evaluate_every=2, training__keep_checkpoints=1)
+    run = run_recipe(recipe, tmp_path / "run")
+    assert [record["best"] for record in lines(run, "evaluation")] == [True, True, False, False]
+    assert [path.name for path in list_checkpoints(run)] == ["00000004", "00000008"]
+    deployed, best = load_file(run / "model.safetensors"), load_file(run / "checkpoints/00000004/model.safetensors")
+    assert all(torch.equal(deployed[name], best[name]) for name in best)
 
 
 def test_selection_never_opens_the_test_split(tmp_path: Path) -> None:
     OPENED.clear()
-    train(change(RECIPE, schedule__steps=2), tmp_path / "run", device="cpu", progress=False)
+    run_recipe(change(RECIPE, schedule__steps=2), tmp_path / "run")
     assert sorted(set(OPENED)) == ["train", "val"]
+    with pytest.raises(ValueError, match="chosen on the test set"):
+        run_recipe(change(RECIPE, data__val_split="test"), tmp_path / "other")
 
 
-def test_losses_fall(finished: Path) -> None:
-    losses = [record["loss"] for record in lines(finished) if record["kind"] == "train"]
-    assert len(losses) == 2
+def test_without_a_validation_split_the_last_weights_are_deployed(tmp_path: Path) -> None:
+    run = run_recipe(change(RECIPE, schedule__steps=3, data__val_split=""), tmp_path / "run")
+    deployed, last = load_file(run / "model.safetensors"), load_file(run / "checkpoints/00000003/model.safetensors")
+    assert all(torch.equal(deployed[name], last[name]) for name in last)
+    assert not lines(run, "evaluation")
 
 
-@pytest.mark.parametrize("stop", [2, 3])
-def test_resumed_run_equals_the_uninterrupted_one(finished: Path, tmp_path: Path, stop: int) -> None:
-    """Killed after step `stop`: nothing was saved on the way out, the last checkpoint is of step 2."""
+def test_it_learns(tmp_path: Path) -> None:
+    recipe = change(RECIPE, schedule__steps=60, optimizer__lr=0.02, training__evaluate_every=30, training__log_every=5)
+    run = run_recipe(recipe, tmp_path / "run")
+    losses = [record["loss"] for record in lines(run, "train")]
+    assert losses[-1] < 0.5 * losses[0]
+    assert lines(run, "evaluation")[-1]["metrics"]["semseg/mIoU"] > 0.5
 
-    class Killed(Exception):
-        pass
 
-    import triptych.training.loop as loop
+# Resuming
 
-    original = loop.take_step
 
-    def dying(*args, **kwargs):
-        if kwargs["step"] == stop:
-            raise Killed
-        return original(*args, **kwargs)
+class Jitter(Regularizer):
+    """A regularizer with a parameter, a buffer and random numbers of its own."""
 
-    run = tmp_path / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "take_step", dying)
+    def __init__(self, channels, *, strides, tasks, weight) -> None:
+        super().__init__()
+        self.weight = weight
+        self.scale = nn.Parameter(torch.ones(channels[0]))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
+        self.generator = torch.Generator().manual_seed(3)
+
+    def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        self.seen += len(sample.image)
+        noise = torch.rand((), generator=self.generator) + self.step
+        mean = output.features[0].mean(dim=(0, 2, 3)) * self.scale
+        return {"depth": self.weight * noise * mean.square().sum()}
+
+
+VARIANTS = {
+    "plain": {},
+    "average": {"training__ema": 0.9, "optimizer__name": "sgd", "data__num_workers": 2},
+    "weighting": {"weighting__name": "uncertainty", "training__accumulate": 2, "training__channels_last": True},
+    "epochs": {"weighting__name": "dwa", "data__batch_size": 5, "schedule__steps": 8},
+    "random": {"weighting__name": "random", "training__checkpoint_gradients": True, "training__precision": "bf16"},
+    "regularizer": {
+        "regularizer__name": "jitter",
+        "weighting__name": "pcgrad",
+        "model__decoder_options": {"dropout": 0.2, "intermediate": True},
+        "data__auxiliary_tasks": ("normals",),
+    },
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_resumed_run_equals_the_uninterrupted_one(
+    variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before step 5, one step after the checkpoint, with an evaluation and half a log window behind it."""
+    monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
+    recipe = change(RECIPE, **VARIANTS[variant])
+    whole = run_recipe(recipe, tmp_path / "whole")
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        before_step(patch, 5, kill)
         with pytest.raises(Killed):
-            train(RECIPE, run, device="cpu", progress=False)
+            run_recipe(recipe, broken)
     torch.manual_seed(1234)
-    train(RECIPE, run, resume=True, device="cpu", progress=False)
+    run_recipe(recipe, broken, resume=True)
+    assert_same_files(broken, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_leaves_and_the_resumed_run_is_the_same(
+    number: int, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    with monkeypatch.context() as patch:
+        before_step(patch, 4, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(Interrupted) as stop:
+            run_recipe(RECIPE, run)
+    assert stop.value.code == 128 + number
+    assert stop.value.checkpoint == run / "checkpoints" / "00000005"
+    assert "go on with --resume" in (run / "log.txt").read_text()
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    run_recipe(RECIPE, run, resume=True)
     assert lines(run) == lines(finished)
-    for name in (
-        "model.safetensors",
-        "checkpoints/00000006/model.safetensors",
-        "checkpoints/00000006/optimizer.safetensors",
-    ):
-        ours, theirs = (load_file(each / name) for each in (run, finished))
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours), name
+
+
+def test_a_signal_during_an_evaluation_does_not_wait_for_its_end(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, seen = tmp_path / "run", []
+    original = Rectangles.__getitem__
+
+    def read(self: Rectangles, index: int) -> Sample:
+        if self.split == "val":
+            seen.append(index)
+            if len(seen) == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rectangles, "__getitem__", read)
+        with pytest.raises(Interrupted):
+            run_recipe(RECIPE, run)
+    assert len(seen) == 2
+    assert list_checkpoints(run)[-1].name == "00000003"
+    run_recipe(RECIPE, run, resume=True)
+    assert lines(run) == lines(finished)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        before_step(patch, 1, kill)
+        with pytest.raises(Killed):
+            run_recipe(RECIPE, run)
+    run_recipe(RECIPE, run, resume=True)
+    assert lines(run) == lines(finished)
+
+
+def test_a_finished_run_resumes_to_nothing(finished: Path) -> None:
+    before = lines(finished)
+    run_recipe(RECIPE, finished, resume=True)
+    assert lines(finished) == before
+
+
+def test_resuming_with_another_recipe_names_every_field(finished: Path) -> None:
+    other = change(RECIPE, optimizer__lr=0.5, data__tasks=("depth",), data__num_workers=3)
+    with pytest.raises(
+        ValueError, match=r"data.tasks was .*, now \('depth',\); optimizer.lr was 0.001, now 0.5"
+    ) as stop:
+        run_recipe(other, finished, resume=True)
+    assert "num_workers" not in str(stop.value)
+
+
+def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> None:
+    recipe = change(RECIPE, schedule__steps=2, data__tasks=("semseg",))
+    run = run_recipe(recipe, tmp_path / "run")
+    other = change(recipe, data__tasks=("semseg", "depth"), schedule__steps=4)
+    (run / "recipe.json").write_text(to_json(other))
+    with pytest.raises(ValueError, match=r"another model: decoder.heads.depth.weight is missing"):
+        run_recipe(other, run, resume=True)
+
+
+# Run folders
+
+
+def test_an_existing_run_is_never_overwritten_unless_told_to(finished: Path, tmp_path: Path) -> None:
+    before = (finished / "metrics.jsonl").read_text()
+    with pytest.raises(FileExistsError, match="--resume, replace it with --overwrite"):
+        run_recipe(RECIPE, finished)
+    assert (finished / "metrics.jsonl").read_text() == before
+    run = run_recipe(change(RECIPE, schedule__steps=3), tmp_path / "run")
+    (run / "notes.txt").write_text("mine")
+    run_recipe(change(RECIPE, schedule__steps=2), run, overwrite=True)
+    assert [path.name for path in list_checkpoints(run)] == ["00000002"]
+    assert (run / "notes.txt").read_text() == "mine"
+    assert [record["step"] for record in lines(run, "train")] == [2]
+
+
+def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(FileExistsError, match="no run folder"):
+        run_recipe(RECIPE, tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="file"):
+        run_recipe(RECIPE, tmp_path / "file")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a superuser may write anywhere
+    with pytest.raises(PermissionError, match=f"cannot write to {tmp_path}: the folder is read-only"):
+        run_recipe(RECIPE, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_gives_one_line_and_leaves_older_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = loop.save
+
+    def filling(*args):
+        if args[2].step == 4:
+            monkeypatch.setattr("triptych.training.checkpoint.save_file", no_space)
+        return original(*args)
+
+    def no_space(tensors, path, metadata=None):
+        Path(path).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save", filling)
+        with pytest.raises(
+            OSError, match=r"checkpoint of step 4 .*No space left on device; 00000002 and older"
+        ) as stop:
+            run_recipe(RECIPE, run)
+    assert "\n" not in str(stop.value)
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["00000002"]
+    monkeypatch.undo()
+    run_recipe(RECIPE, run, resume=True)
+    assert lines(run)[-1]["step"] == 6
+
+
+# Data
+
+
+def test_a_loss_that_is_not_finite_names_task_step_and_samples(tmp_path: Path) -> None:
+    recipe = change(RECIPE, data__options={"nan": (3,)}, training__checkpoint_every=1, data__transform="none")
+    run = tmp_path / "run"
+    with pytest.raises(FloatingPointError) as stop:
+        run_recipe(recipe, run)
+    step = int(list_checkpoints(run)[-1].name)
+    message = str(stop.value)
+    assert f"task 'semseg' (nan), 'depth' (nan) is not finite at step {step}" in message
+    assert "train-3" in message
+    assert f"The last checkpoint is {run}/checkpoints/{step:08d}" in message
+    assert message in (run / "log.txt").read_text()
+    assert all(value.isfinite().all() for value in load_file(list_checkpoints(run)[-1] / "model.safetensors").values())
+
+
+def test_a_task_without_labels_contributes_exactly_nothing(tmp_path: Path) -> None:
+    """Two tasks, one of them never labelled: its head stays as it was, and everything else as without it."""
+    options = {"unlabelled": ("depth",)}
+    recipe = change(RECIPE, schedule__steps=3, data__options=options, optimizer__weight_decay=0.0)
+    run = run_recipe(recipe, tmp_path / "run")
+    record = lines(run, "train")[-1]
+    assert record["losses"]["depth"] is None
+    assert record["labelled"] == {"semseg": 12, "depth": 0}
+    assert record["loss"] == pytest.approx(record["losses"]["semseg"])
+    torch.manual_seed(recipe.seed)
+    dataset = assemble.build_dataset(recipe, "train")
+    fresh = assemble.build_model(recipe, *assemble.build_tasks(recipe, dataset)).state_dict()
+    trained = load_file(list_checkpoints(run)[-1] / "model.safetensors")
+    assert torch.equal(trained["decoder.heads.depth.weight"], fresh["decoder.heads.depth.weight"])
+    assert not torch.equal(trained["decoder.heads.semseg.weight"], fresh["decoder.heads.semseg.weight"])
+
+
+def test_means_count_labelled_batches_only(tmp_path: Path) -> None:
+    """Every other sample has depth; batches of one: the mean of depth is over half of the batches."""
+    recipe = change(
+        RECIPE,
+        schedule__steps=12,
+        data__batch_size=1,
+        data__transform="none",
+        data__options={"unlabelled": ("depth",), "every": 2},
+        optimizer__lr=1e-12,
+        optimizer__name="sgd",
+        model__decoder_options={},
+        model__backbone_options={"norm": False},
+        training__log_every=12,
+    )
+    record = lines(run_recipe(recipe, tmp_path / "run"), "train")[-1]
+    assert record["labelled"] == {"semseg": 12, "depth": 6}
+    whole = change(recipe, data__options={}, data__batch_size=12, schedule__steps=1, training__log_every=1)
+    labelled = [index for index in range(12) if index % 2]
+    dataset = Rectangles()
+    torch.manual_seed(recipe.seed)
+    model = assemble.build_model(whole, *assemble.build_tasks(whole, dataset))
+    expected = 0.0
+    for index in labelled:
+        sample = dataset[index]
+        with torch.no_grad():
+            raw = model(sample.image[None]).predictions["depth"]
+        expected += float(model.tasks["depth"].loss(raw, sample.targets["depth"][None])) / len(labelled)
+    assert record["losses"]["depth"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_damaged_sample_is_skipped_and_named(tmp_path: Path) -> None:
+    recipe = change(RECIPE, data__options={"bad": (7,)}, schedule__steps=3)
+    with pytest.raises(ValueError, match=r"sample 'train-7' .* truncated"):
+        run_recipe(recipe, tmp_path / "strict")
+    run = run_recipe(change(recipe, data__on_bad_sample="skip"), tmp_path / "lenient")
+    named = [line for line in (run / "log.txt").read_text().splitlines() if "skipped sample 'train-7'" in line]
+    assert len(named) == 1
+
+
+# Arithmetic
+
+
+def weights_after(recipe: Recipe, run: Path) -> dict[str, Tensor]:
+    run_recipe(recipe, run)
+    return load_file(list_checkpoints(run)[-1] / "model.safetensors")
+
+
+NO_NORM = {
+    "model__backbone_options": {"norm": False},
+    "model__decoder_options": {},
+    "optimizer__name": "sgd",
+    "optimizer__lr": 0.01,
+    "schedule__steps": 3,
+    "data__val_split": "",
+    "data__transform": "none",
+}
+
+
+def test_two_batches_of_four_equal_one_of_eight(tmp_path: Path) -> None:
+    recipe = change(RECIPE, **NO_NORM)
+    once = weights_after(change(recipe, data__batch_size=8), tmp_path / "once")
+    twice = weights_after(change(recipe, data__batch_size=4, training__accumulate=2), tmp_path / "twice")
+    for name, value in once.items():
+        torch.testing.assert_close(twice[name], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "pcgrad"])
+def test_accumulation_keeps_weightings_whole(weighting: str, tmp_path: Path) -> None:
+    recipe = change(RECIPE, **NO_NORM, weighting__name=weighting)
+    once = weights_after(change(recipe, data__batch_size=8, schedule__steps=1), tmp_path / "once")
+    twice = weights_after(change(recipe, training__accumulate=2, schedule__steps=1), tmp_path / "twice")
+    for name, value in once.items():
+        torch.testing.assert_close(twice[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_auxiliary_losses_and_regularizer_terms_join_their_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
+    recipe = change(
+        RECIPE,
+        schedule__steps=1,
+        data__auxiliary_tasks=("normals",),
+        model__decoder_options={"intermediate": True},
+        weighting__auxiliary_factor=0.5,
+        regularizer__name="jitter",
+        regularizer__weight=2.0,
+    )
+    record = lines(run_recipe(recipe, tmp_path / "run"), "train")[0]
+    parts, losses = record["parts"], record["losses"]
+    assert list(losses) == ["semseg", "depth", "normals"]
+    assert set(parts) == {
+        *("semseg/final", "semseg/auxiliary", "depth/final", "depth/auxiliary", "depth/regularizer"),
+        "normals/auxiliary",
+    }
+    for name in losses:
+        assert losses[name] == pytest.approx(sum(v for k, v in parts.items() if k.startswith(name)), rel=1e-5)
+    full = change(recipe, weighting__auxiliary_factor=1.0)
+    again = lines(run_recipe(full, tmp_path / "full"), "train")[0]["parts"]
+    assert parts["semseg/auxiliary"] == pytest.approx(0.5 * again["semseg/auxiliary"], rel=1e-5)
+
+
+def test_a_regularizer_term_of_no_task_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
+    recipe = change(RECIPE, regularizer__name="jitter", data__tasks=("semseg",))
+    with pytest.raises(ValueError, match=r"term for \['depth'\], which is no task of the model; its tasks are semseg"):
+        run_recipe(recipe, tmp_path / "run")
+
+
+def test_clipping_bounds_the_gradient_and_the_log_has_its_norm_before(tmp_path: Path) -> None:
+    recipe = change(RECIPE, **NO_NORM)
+    free = lines(run_recipe(change(recipe, schedule__steps=1), tmp_path / "free"), "train")[0]
+    clipped = change(recipe, schedule__steps=1, optimizer__clip_norm=1e-3)
+    record = lines(run_recipe(clipped, tmp_path / "run"), "train")[0]
+    assert record["gradient_norm"] == free["gradient_norm"] > 1e-3
+    torch.manual_seed(recipe.seed)
+    start = assemble.build_model(recipe, *assemble.build_tasks(recipe, Rectangles())).state_dict()
+    end = load_file(list_checkpoints(tmp_path / "run")[-1] / "model.safetensors")
+    moved = math.sqrt(sum(float((end[name] - start[name]).square().sum()) for name in start))
+    decay = recipe.optimizer.weight_decay * math.sqrt(sum(float(value.square().sum()) for value in start.values()))
+    assert moved <= recipe.optimizer.lr * 0.1 * 1.01 * (1e-3 + decay)  # the warm-up's first factor is 0.1
+
+
+def test_bf16_trains_close_to_float32(tmp_path: Path) -> None:
+    recipe = change(RECIPE, **NO_NORM)
+    full = lines(run_recipe(recipe, tmp_path / "full"), "train")[-1]
+    half = lines(run_recipe(change(recipe, training__precision="bf16"), tmp_path / "half"), "train")[-1]
+    assert half["loss"] != full["loss"]
+    assert half["loss"] == pytest.approx(full["loss"], rel=0.02)
+
+
+def test_fp16_on_a_cpu_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'fp16', which needs a GPU; use 'bf16' or 'no'"):
+        run_recipe(change(RECIPE, training__precision="fp16"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["schedule__steps", "data__batch_size", "training__accumulate", "training__log_every"])
+def test_counts_below_one_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{name.replace('__', '.')} is 0; give at least 1"):
+        run_recipe(change(RECIPE, **{name: 0}), tmp_path / "run")
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = run_recipe(change(RECIPE, schedule__steps=4, training__trackers=("tensorboard",)), tmp_path / "run")
+    events = accumulator.EventAccumulator(str(run / "trackers" / "triptych"))
+    events.Reload()
+    logged = {event.step: event.value for event in events.Scalars("train/losses/semseg")}
+    expected = {record["step"]: record["losses"]["semseg"] for record in lines(run, "train")}
+    assert logged == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_unknown_tracker_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown tracker 'mlflow'; choose from tensorboard, wandb"):
+        run_recipe(change(RECIPE, training__trackers=("mlflow",)), tmp_path / "run")
+
+
+# Starting from another run
+
+
+def test_fine_tuning_takes_what_fits_and_reports_the_rest(finished: Path, tmp_path: Path) -> None:
+    recipe = change(
+        RECIPE,
+        schedule__steps=1,
+        optimizer__lr=0.0,
+        optimizer__weight_decay=0.0,
+        data__tasks=("semseg", "normals"),
+        model__initialize_from=(str(finished),),
+    )
+    run = run_recipe(recipe, tmp_path / "run")
+    start, tuned = load_file(finished / "model.safetensors"), load_file(run / "model.safetensors")
+    assert torch.equal(tuned["backbone.body.0.0.weight"], start["backbone.body.0.0.weight"])
+    assert torch.equal(tuned["decoder.heads.semseg.weight"], start["decoder.heads.semseg.weight"])
+    report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
+    assert report["missing"] == ["decoder.heads.normals.weight", "decoder.heads.normals.bias"]
+    assert report["unexpected"] == ["decoder.heads.depth.bias", "decoder.heads.depth.weight"]
+
+
+def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path) -> None:
+    recipe = change(RECIPE, model__backbone="resnet18", model__initialize_from=(str(finished),))
+    with pytest.raises(ValueError, match=r"only 0 of \d+ backbone tensors"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -39,6 +39,10 @@ class Interruption:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.number > 0
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.number = number
         for each in self._previous:

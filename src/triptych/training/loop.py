@@ -27,8 +27,9 @@ from triptych.training.log import RunLog, cut_metrics
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.parts import Parts, backbone_reports, build_parts, count_parameters, make_accelerator
 from triptych.training.run_folder import check_run_folder, prepare_run_folder, record_start
-from triptych.training.state import Means, TrainingState, restore, save, whole
+from triptych.training.state import Means, TrainingState, restore, save
 from triptych.training.step import take_step
+from triptych.training.tensors import load_tensors, whole
 
 
 def train(
@@ -138,7 +139,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
             break
         rate = set_learning_rate(parts.optimizer, schedule_factor(recipe.schedule, state.step))
         started = time.perf_counter()
-        numbers = take_step(parts, batches, step=state.step, stop=interruption.number > 0)
+        numbers = take_step(parts, batches, step=state.step, stop=interruption.asked)
         state.count(numbers, time.perf_counter() - started)
         stop = numbers.stop
         if _due(state.step, training.log_every, last=steps):
@@ -214,11 +215,16 @@ class _LeaveEvaluation(Exception):
 @contextmanager
 def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
     """The model with the weights that would be deployed now."""
-    model = parts.objective.model
+    parts.share_buffers()
+    model = parts.whole_model()
+    context = nullcontext()
+    if model is not parts.objective.model:
+        load_tensors(model.state_dict(), _deployed_tensors(parts), "the sharded model")
+    elif parts.average is not None:
+        context = parts.average.applied_to(model)
     # Images have their own sizes here: compiled code would be compiled again for each.
     eager = torch.compiler.set_stance("force_eager") if parts.recipe.training.compile else nullcontext()
-    average = parts.average.applied_to(model) if parts.average is not None else nullcontext()
-    with eager, average:
+    with context, eager:
         yield model
 
 

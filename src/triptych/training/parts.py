@@ -2,14 +2,18 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
 from triptych.backbones.base import Backbone
@@ -78,6 +82,33 @@ class Parts:
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
+    @contextmanager
+    def gradient_exchange(self, enabled: bool) -> Iterator[None]:
+        """Whether the backward passes in this context exchange gradients between processes."""
+        if isinstance(self.wrapped, DistributedDataParallel) and not enabled:
+            with self.wrapped.no_sync():
+                yield
+            return
+        if isinstance(self.wrapped, FSDPModule):
+            self.wrapped.set_requires_gradient_sync(enabled)
+        yield
+
+    @torch.no_grad()
+    def share_buffers(self) -> None:
+        """Give every process the running statistics of the first one: each saw other images."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.objective.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def whole_model(self) -> nn.Module:
+        """The model, unsharded: itself, or a copy of it without weights where parameters are sharded."""
+        model = self.objective.model
+        if not isinstance(self.wrapped, FSDPModule):
+            return model
+        bare = replace(self.recipe, model=replace(self.recipe.model, weights=""))
+        with torch.random.fork_rng():
+            return assemble.build_model(bare, model.tasks, model.auxiliary_tasks).to(self.accelerator.device)
+
     def batches(self, loaders: list[Loader]) -> Iterator[tuple[Sample, Sample | None]]:
         """Labelled batches on the device, each with an unlabelled one where a second domain is adapted to."""
         device = self.accelerator.device
@@ -129,10 +160,15 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         backbone.set_checkpointing(training.checkpoint_gradients)
     if training.compile:
         model.compile()  # in place: names of parameters stay
+    sharded = is_sharded(accelerator)
+    if sharded:
+        shard(objective, accelerator)
     optimizer = build_optimizer(
         parameter_groups({"objective": objective, "weighting": weighting}, recipe.optimizer), recipe.optimizer
     )
-    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    # Sharding is done, so that the wrapper adds nothing but precision.
+    wrapped = accelerator.prepare_model(objective, evaluation_mode=sharded)
+    optimizer = accelerator.prepare_optimizer(optimizer)
     return Parts(
         recipe=recipe,
         accelerator=accelerator,
@@ -183,9 +219,22 @@ def _target_set(recipe: Recipe) -> DenseDataset | None:
 
 
 def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether parameters are to be sharded over the processes (FSDP), as `accelerate launch --use_fsdp` asks."""
+    """Whether parameters are sharded over the processes (FSDP), as `accelerate launch --use_fsdp` asks."""
     asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return accelerator.distributed_type is DistributedType.FSDP or (asked and accelerator.num_processes > 1)
+    return asked and accelerator.num_processes > 1
+
+
+def shard(objective: Objective, accelerator: Accelerator) -> None:
+    """Shard parameters, gradients and optimizer memory over all processes: FSDP2, a unit per backbone layer.
+
+    Done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one that
+    runs.
+    """
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for backbone in (module for module in objective.modules() if isinstance(module, Backbone)):
+        for layer in backbone.layers():
+            fully_shard(layer, mesh=mesh)
+    fully_shard(objective, mesh=mesh)
 
 
 def count_parameters(module: nn.Module | None) -> int:
@@ -195,8 +244,5 @@ def count_parameters(module: nn.Module | None) -> int:
 
 def backbone_reports(model: nn.Module) -> dict[str, Any]:
     """What loading weights found, by the name of each backbone that loaded any."""
-    return {
-        name: module.load_report
-        for name, module in model.named_modules()
-        if isinstance(module, Backbone) and module.load_report is not None
-    }
+    reports = {name: module.load_report for name, module in model.named_modules() if isinstance(module, Backbone)}
+    return {name: asdict(report) for name, report in reports.items() if report is not None}

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from triptych.training.checkpoint import read_checkpoint, write_checkpoint
 from triptych.training.parts import Parts
 from triptych.training.step import StepNumbers
+from triptych.training.tensors import like, load_tensors, whole
 
 
 @dataclass
@@ -68,6 +68,7 @@ class TrainingState:
 
 def save(run: Path, parts: Parts, state: TrainingState) -> Path:
     """Write a checkpoint of everything that the next step depends on; every process must call it."""
+    parts.share_buffers()
     optimizer, numbers = _optimizer_state(parts)
     files = {
         "model": whole(parts.objective.model.state_dict()),
@@ -117,39 +118,6 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     return TrainingState(**content, **means)
 
 
-def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as one process would hold them: shards are gathered, by all processes together."""
-    return {name: value.full_tensor() if isinstance(value, DTensor) else value for name, value in tensors.items()}
-
-
-@torch.no_grad()
-def load_tensors(into: Mapping[str, Tensor], stored: Mapping[str, Tensor], source: str) -> None:
-    """Copy `stored` into tensors of the same names and shapes; first, `ValueError` names what differs."""
-    shapes = {name: tuple(value.shape) for name, value in stored.items()}
-    problems = [f"{name} is missing" for name in into if name not in shapes]
-    problems += [f"{name} is unknown" for name in shapes if name not in into]
-    problems += [
-        f"{name} is {shapes[name]} in the file and {tuple(value.shape)} here"
-        for name, value in into.items()
-        if name in shapes and shapes[name] != tuple(value.shape)
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise ValueError(
-            f"{source} belongs to another model: {'; '.join(problems[:5])}{more}. It was written with other tasks, "
-            "classes or model options; to start from its weights use model.initialize_from."
-        )
-    for name, value in into.items():
-        value.copy_(_like(stored[name], value))
-
-
-def _like(tensor: Tensor, other: Tensor) -> Tensor:
-    """`tensor`, sharded as `other` is."""
-    if isinstance(other, DTensor):
-        return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements)
-    return tensor
-
-
 def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:
     modules = {"objective": parts.objective, "weighting": parts.weighting}
     return {f"{label}.{name}": p for label, module in modules.items() for name, p in module.named_parameters()}
@@ -173,7 +141,7 @@ def _restore_optimizer(parts: Parts, tensors: Mapping[str, Tensor], numbers: Map
         name, key = full.rsplit(".", 1)
         parameter = named[name]
         if isinstance(value, Tensor) and value.dim():
-            value = _like(value.to(parameter.device), parameter).clone(memory_format=torch.preserve_format)
+            value = like(value.to(parameter.device), parameter).clone(memory_format=torch.preserve_format)
         parts.optimizer.state[parameter][key] = value
 
 

@@ -1,8 +1,7 @@
 """One optimizer step: forward and backward over the accumulated batches, checks, clipping, update."""
 
 import math
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from triptych.training.objective import PARTS, Losses
 from triptych.training.parts import Parts
+from triptych.training.tensors import whole
 from triptych.types import Sample
 
 
@@ -26,8 +26,10 @@ class StepNumbers:
     stop: bool
 
 
-def take_step(parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, step: int, stop: bool) -> StepNumbers:
-    """Train on the next `accumulate` batches; `stop` is this process's wish to end, which any process may have.
+def take_step(
+    parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, step: int, stop: Callable[[], bool]
+) -> StepNumbers:
+    """Train on the next `accumulate` batches; `stop()` is this process's wish to end, which any process may have.
 
     Raises `FloatingPointError` before the weights change where a loss or, without loss scaling, the gradient is not
     finite.
@@ -42,20 +44,18 @@ def take_step(parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, 
         sample, target = next(batches)
         keys += sample.key
         # Gradients are exchanged once per step, with the last batch.
-        with nullcontext() if last else accelerator.no_sync(parts.wrapped):
+        with parts.gradient_exchange(last):
             losses: Losses = parts.wrapped(sample, target)
             observed.append(_backward(parts, losses, accumulate, last))
     numbers = torch.stack(observed).sum(dim=0)
-    numbers = torch.cat([numbers, numbers.new_tensor([[float(stop)], [0.0]])], dim=1)
+    numbers = torch.cat([numbers, numbers.new_tensor([[float(stop())], [0.0]])], dim=1)
     total = accelerator.reduce(numbers, "sum") if accelerator.num_processes > 1 else numbers
     names = observation_names(parts)
     values, weights = (row.tolist() for row in total)
     if not all(map(math.isfinite, values)):
         own = dict(zip(names, numbers[0].tolist(), strict=False))
         raise FloatingPointError(_not_finite(own, step, keys))
-    norm = float(
-        accelerator.clip_grad_norm_(parts.objective.parameters(), parts.recipe.optimizer.clip_norm or math.inf)
-    )
+    norm = _clip(parts)
     if not math.isfinite(norm) and accelerator.scaler is None:
         raise FloatingPointError(
             f"the gradient is not finite at step {step} though every loss is (samples {', '.join(keys)}). {_ADVICE}"
@@ -71,6 +71,14 @@ def take_step(parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, 
         [*weights[:-1], float(finite)],
         stop=values[-1] > 0,
     )
+
+
+def _clip(parts: Parts) -> float:
+    """Clip the gradient of the network to the recipe's norm, if any, and return its norm before."""
+    parts.accelerator.unscale_gradients()
+    largest = parts.recipe.optimizer.clip_norm or math.inf
+    norm = torch.nn.utils.clip_grad_norm_(parts.objective.parameters(), largest)
+    return float(whole({"norm": norm})["norm"])
 
 
 def observation_names(parts: Parts) -> list[str]:
