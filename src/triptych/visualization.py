@@ -88,8 +88,7 @@ def describe_colors(task: Task, maps: Sequence[np.ndarray]) -> Legend:
 
 def describe_error(kind: ErrorMap, limit: float) -> Legend:
     """The legend of an error map."""
-    unit = f" {kind.unit}" if kind.unit.isalpha() else kind.unit
-    return Legend(bar=color_error(_ramp(0.0, limit)[0], limit), low="0", high=f"{limit:.3g}{unit}")
+    return Legend(bar=color_error(_ramp(0.0, limit)[0], limit), low="0", high=f"{limit:.3g}{with_space(kind.unit)}")
 
 
 def draw_panel(
@@ -125,6 +124,11 @@ def draw_panel(
             Cell(task.error.label, color_error(error, limit), describe_error(task.error, limit)),
         ]
     return contact_sheet(cells, columns=4, width=width)
+
+
+def with_space(unit: str) -> str:
+    """A unit as it follows a number: 3 m, but 3°."""
+    return f" {unit}" if unit.isalpha() else unit
 
 
 @dataclass(frozen=True)
