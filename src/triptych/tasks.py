@@ -1,7 +1,7 @@
 """Tasks: everything that differs between tasks, in one frozen value each.
 
-A `Task` knows its channels, loss, decoding to physical units, metric, and what flips, zooms and rotations do to its targets. Nothing else
-in the library compares task names.
+A `Task` knows its channels, loss, decoding to physical units, metric, and what flips, zooms and rotations do to its
+targets. Nothing else in the library compares task names.
 """
 
 from collections.abc import Callable, Sequence
@@ -42,12 +42,18 @@ def keep_rotation(target: Tensor, angle: float) -> Tensor:
 class Task:
     """One dense task.
 
-    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H, W)` has the target's size.
-    `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B, C, H, W)` float (metres, unit normals, probabilities).
-    `metric()` makes a fresh `Metric` over decoded predictions. `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels
-    of a float map `(B, C, H, W)` with NaN. `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's work:
-    mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians, from x towards y, that is clockwise as seen) turns normals.
-    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the array that an 8- or 16-bit PNG stores.
+    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H,
+    W)` has the target's size. `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B,
+    C, H, W)` float (metres, unit normals, probabilities). `metric()` makes a fresh `Metric` over decoded predictions.
+    `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels of a float map `(B,
+    C, H, W)` with NaN.
+
+    `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
+    work: mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians,
+    from x towards y, that is clockwise as seen) turns normals.
+
+    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
+    array that an 8- or 16-bit PNG stores.
     """
 
     name: str
@@ -62,7 +68,7 @@ class Task:
     classes: tuple[str, ...] = ()
     unit: str = ""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How predictions are resized; targets are always resized by nearest neighbour: averaging labels would invent values."""
+    """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
     mirror: Callable[[Tensor], Tensor] = keep
     zoom: Callable[[Tensor, float], Tensor] = keep_zoom
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
@@ -89,11 +95,22 @@ def _labels_png(labels: np.ndarray) -> np.ndarray:
 
 
 def _probability_png(probability: np.ndarray) -> np.ndarray:
-    """8 bit, truncated as published code saves sigmoid outputs; invalid (NaN) is 0."""
-    return (np.nan_to_num(probability[0]) * 255).astype(np.uint8)
+    """8 bit, truncated as published code saves sigmoid outputs; invalid (NaN, or a label of `IGNORE`) is 0."""
+    probability = np.nan_to_num(probability.reshape(probability.shape[-2:]))
+    return np.where(probability <= 1, probability * 255.0, 0).astype(np.uint8)
 
 
-def semseg(classes: int | Sequence[str], *, loss: str = "cross-entropy", weight: float = 1.0, name: str = "semseg") -> Task:
+def _sigmoid(raw: Tensor) -> Tensor:
+    return raw.float().sigmoid()
+
+
+def _foreground(raw: Tensor) -> Tensor:
+    return raw.float().softmax(dim=1)[:, 1:]
+
+
+def semseg(
+    classes: int | Sequence[str], *, loss: str = "cross-entropy", weight: float = 1.0, name: str = "semseg"
+) -> Task:
     """Semantic segmentation over `classes` (a count or the names).
 
     >>> semseg(["wall", "floor"]).channels
@@ -117,13 +134,21 @@ def semseg(classes: int | Sequence[str], *, loss: str = "cross-entropy", weight:
 HUMAN_PARTS = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
 
 
-def human_parts(classes: int | Sequence[str] = HUMAN_PARTS, *, loss: str = "cross-entropy", weight: float = 2.0) -> Task:
+def human_parts(
+    classes: int | Sequence[str] = HUMAN_PARTS, *, loss: str = "cross-entropy", weight: float = 2.0
+) -> Task:
     """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT)."""
     return semseg(classes, loss=loss, weight=weight, name="human_parts")
 
 
 def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
-    """Saliency: two channels with balanced cross-entropy (ATRC, InvPT), or one with balanced binary cross-entropy (survey)."""
+    """Saliency: two channels with balanced cross-entropy (ATRC, InvPT), or one with the binary form (survey).
+
+    `loss` is `balanced` by the batch's share of background, or a plain `cross-entropy`.
+
+    >>> saliency(channels=1).decode(torch.zeros(1, 1, 1, 1)).item()
+    0.5
+    """
     head = named_choice("number of saliency channels", str(channels), _SALIENCY_HEADS)
     return Task(
         name="saliency",
@@ -139,11 +164,7 @@ def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) 
     )
 
 
-def _foreground(raw: Tensor) -> Tensor:
-    return raw.softmax(dim=1)[:, 1:]
-
-
-_SALIENCY_HEADS = {"1": (losses.SALIENCY_1, torch.sigmoid), "2": (losses.SALIENCY_2, _foreground)}
+_SALIENCY_HEADS = {"1": (losses.SALIENCY_1, _sigmoid), "2": (losses.SALIENCY_2, _foreground)}
 
 
 def _mirror_normals(target: Tensor) -> Tensor:
@@ -161,13 +182,20 @@ def _normals_png(normals: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.rint((normals + 1) * 127.5), nan=0.0).astype(np.uint8).transpose(1, 2, 0)
 
 
+def _unit_normals(raw: Tensor) -> Tensor:
+    return F.normalize(raw.float(), dim=1)
+
+
 def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
-    """Surface normals in the camera frame (x right, y down, z forward)."""
+    """Surface normals in the camera frame (x right, y down, z forward).
+
+    `loss`: `l1` summed over channels (ATRC, InvPT), `l1-mean` a third of it (survey), `cosine` (MTAN, DenseMTL).
+    """
     return Task(
         name="normals",
         channels=3,
         loss=named_choice("normals loss", loss, losses.NORMALS),
-        decode=partial(F.normalize, dim=1),
+        decode=_unit_normals,
         metric=NormalsMetric,
         colorize=colors.color_normals,
         to_png=_normals_png,
@@ -190,7 +218,14 @@ def _millimetres_png(depth: np.ndarray) -> np.ndarray:
 
 
 def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
-    """Depth z in metres. `loss="berhu-inverse"` trains DenseMTL's inverse normalised depth; decoding follows the representation."""
+    """Depth z in metres; decoding follows what the loss makes the network predict.
+
+    `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1` and `scale-invariant` on ln d, `berhu-inverse` on
+    DenseMTL's inverse normalised depth (`berhu-inverse-published`: averaged and decoded as its code does).
+
+    >>> depth(loss="log-l1").decode(torch.zeros(1, 1, 1, 1)).item()
+    1.0
+    """
     function, decode = named_choice("depth loss", loss, losses.DEPTH)
     return Task(
         name="depth",
@@ -210,9 +245,12 @@ def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
 
 
 def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "balanced", weight: float = 50.0) -> Task:
-    """Boundaries: one logit with fixed positive weight, or two channels with class weights (DenseMTL).
+    """Boundaries: one logit with a fixed positive weight, or two channels with class weights.
 
-    `positive_weight` is the factor of boundary pixels, 1 minus it that of the others: 0.95 (survey, InvPT), 0.8 (ATRC on NYUv2), 0.88 (MLoRE).
+    `positive_weight` is the factor of boundary pixels, 1 minus it that of the others: 0.95 (survey, InvPT, DenseMTL),
+    0.8 (ATRC on NYUv2), 0.88 and 0.925 (MLoRE on NYUv2 and PASCAL). With one channel `loss` is `balanced`, or
+    `batch-balanced` (weight from the batch, HED); with two `balanced` (ATRC's auxiliary head) or `weighted-mean`
+    (DenseMTL).
     """
     loss_table, decode = named_choice("number of boundary channels", str(channels), _BOUNDARY_HEADS)
     return Task(
@@ -237,7 +275,7 @@ def _boundary_metric() -> Metric:
     return BoundaryMetric()
 
 
-_BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, torch.sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
+_BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, _sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
 
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -249,6 +287,45 @@ TASKS: dict[str, Callable[..., Task]] = {
     "boundary": boundary,
 }
 """Task constructors by name, as recipes and dataset descriptors name them."""
+
+
+def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: float = 1.0) -> Task:
+    """Depth as a class: bins of equal width in ln d, for the auxiliary heads of ATRC."""
+    return replace(
+        depth(weight=weight),
+        channels=bins,
+        loss=partial(losses.bin_depth, near=near, far=far),
+        decode=partial(losses.decode_depth_bins, near=near, far=far),
+    )
+
+
+def normals_clusters(centroids: Tensor | int = 40, *, weight: float = 10.0) -> Task:
+    """Normals as a class: the nearest of unit `centroids` `(K, 3)`, for the auxiliary heads of ATRC.
+
+    Published centroids are k-means clusters of a dataset's normals. A number spreads that many evenly over the half
+    sphere that faces the camera.
+    """
+    points = _spread_normals(centroids) if isinstance(centroids, int) else centroids
+    return replace(
+        normals(weight=weight),
+        channels=len(points),
+        loss=partial(losses.cluster_normals, centroids=points),
+        decode=partial(_centroid_normals, centroids=points),
+    )
+
+
+def _spread_normals(count: int) -> Tensor:
+    """A Fibonacci spiral over the half sphere z < 0."""
+    index = torch.arange(count) + 0.5
+    z, angle = -index / count, index * np.pi * (3 - 5**0.5)
+    radius = (1 - z.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1)
+
+
+def _centroid_normals(raw: Tensor, centroids: Tensor) -> Tensor:
+    probability = raw.float().softmax(dim=1)
+    weighted = probability[:, :, None] * centroids.to(probability)[:, :, None, None]
+    return F.normalize(weighted.sum(dim=1), dim=1)
 
 
 def with_weight(task: Task, weight: float) -> Task:

@@ -1,0 +1,281 @@
+"""What every task promises, for every variant of it."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych import losses, tasks
+from triptych.tasks import TASKS, Task
+from triptych.types import IGNORE, valid_pixels
+
+VARIANTS: dict[str, Callable[[], Task]] = {
+    "semseg": lambda: tasks.semseg(5),
+    "human_parts": tasks.human_parts,
+    "depth bins": tasks.depth_bins,
+    "normals clusters": tasks.normals_clusters,
+}
+VARIANTS |= {f"normals {loss}": lambda loss=loss: tasks.normals(loss=loss) for loss in losses.NORMALS}
+VARIANTS |= {f"depth {loss}": lambda loss=loss: tasks.depth(loss=loss) for loss in losses.DEPTH}
+for channels in (1, 2):
+    heads = {"saliency": (tasks.saliency, f"SALIENCY_{channels}"), "boundary": (tasks.boundary, f"BOUNDARY_{channels}")}
+    for name, (constructor, table) in heads.items():
+        VARIANTS |= {
+            f"{name} {channels} {loss}": lambda c=constructor, n=channels, loss=loss: c(channels=n, loss=loss)
+            for loss in getattr(losses, table)
+        }
+
+ROUNDING = ("depth bins", "normals clusters")
+"""Variants that cannot express every target."""
+
+SIZE = (6, 7)
+
+
+def make_target(task: Task, batch: int = 2) -> Tensor:
+    """Targets in the task's layout, valid everywhere."""
+    if task.target_channels is None:
+        return torch.randint(0, len(task.classes), (batch, *SIZE))
+    values = torch.rand(batch, task.target_channels, *SIZE)
+    if task.unit == "m":
+        return values * 5 + 0.5
+    return F.normalize(values * 2 - 1, dim=1) if task.target_channels == 3 else values.round()
+
+
+def make_raw(task: Task, batch: int = 2) -> Tensor:
+    return torch.randn(batch, task.channels, *SIZE)
+
+
+@pytest.fixture(params=VARIANTS)
+def task(request: pytest.FixtureRequest) -> Task:
+    return VARIANTS[request.param]()
+
+
+def test_every_constructor_has_a_variant() -> None:
+    assert {make().name for make in VARIANTS.values()} == set(TASKS)
+
+
+def test_missing_label_costs_nothing(task: Task) -> None:
+    raw = make_raw(task).requires_grad_()
+    loss = task.loss(raw, torch.stack([task.invalid_target(SIZE)] * 2))
+    loss.backward()
+    assert loss.item() == 0
+    assert raw.grad.isfinite().all()
+    assert raw.grad.count_nonzero() == 0
+
+
+def test_partly_labelled_batch_equals_its_labelled_part(task: Task) -> None:
+    raw, target = make_raw(task), make_target(task)
+    whole = task.loss(raw, torch.stack([target[0], task.invalid_target(SIZE)]))
+    part = task.loss(raw[:1], target[:1])
+    # The published form of DenseMTL's depth loss averages over all pixels, valid or not.
+    all_pixels = task.loss == tasks.depth(loss="berhu-inverse-published").loss
+    torch.testing.assert_close(whole * (2 if all_pixels else 1), part)
+    assert part > 0
+
+
+def test_decoded_predictions_have_physical_units(task: Task) -> None:
+    decoded = task.decode(3 * make_raw(task))
+    if task.target_channels is None and task.interpolation == "nearest":
+        assert decoded.shape == (2, *SIZE)
+        assert decoded.dtype == torch.int64
+        assert set(decoded.unique().tolist()) <= set(range(task.channels))
+        return
+    assert decoded.shape == (2, task.target_channels or 1, *SIZE)
+    assert decoded.dtype == torch.float32
+    assert decoded.isfinite().all()
+    if task.target_channels == 3:
+        torch.testing.assert_close(decoded.norm(dim=1), torch.ones(2, *SIZE))
+    elif task.unit == "m":
+        assert (decoded >= 0).all()
+    else:
+        assert ((decoded >= 0) & (decoded <= 1)).all()
+
+
+def test_half_precision_decodes_in_full(task: Task) -> None:
+    raw = make_raw(task).bfloat16()
+    assert torch.equal(task.decode(raw), task.decode(raw.float()))
+
+
+def encoded(task: Task, target: Tensor) -> Tensor:
+    """The raw map of a network that knows the target and is sure of it."""
+    if task.unit == "m" and task.channels == 1:
+        decoded = {id(decode): name for name, (_, decode) in losses.DEPTH.items()}[id(task.decode)]
+        return losses.encode_inverse_depth(target) if "inverse" in decoded else _log_or_metres(task, target)
+    if task.target_channels == 3:
+        return 7 * target
+    labels = target if task.target_channels is None else target[:, 0].long()
+    if task.channels == 1:
+        return 40.0 * labels[:, None] - 20
+    return 40.0 * F.one_hot(labels, task.channels).movedim(-1, 1)
+
+
+def _log_or_metres(task: Task, target: Tensor) -> Tensor:
+    return target.log() if task.decode(torch.zeros(1, 1, 1, 1)).item() == 1 else target
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name not in ROUNDING])
+def test_perfect_prediction(variant: str) -> None:
+    """Little loss, a decoded map equal to the target, and a perfect score."""
+    task = VARIANTS[variant]()
+    target = make_target(task)
+    raw = encoded(task, target)
+    assert task.loss(raw, target).item() < 1e-3
+    decoded = task.decode(raw)
+    if task.decode is losses.DEPTH["berhu-inverse-published"][1]:
+        target = (target - 0.99).clamp(min=0)
+    wanted = target[:, None].float() if decoded.ndim == 4 and target.ndim == 3 else target
+    torch.testing.assert_close(decoded, wanted, atol=1e-4, rtol=1e-4)
+    if task.name == "boundary":
+        return  # its metric thins and matches; see its own tests
+    metric = task.metric()
+    metric.update(decoded, torch.where(target > 0, target, torch.nan) if task.unit == "m" else target)
+    scores = metric.compute()
+    for name, value in scores.items():
+        if name in ("maxF_invpt", "mIoU_absent_zero"):
+            continue
+        assert value == pytest.approx(1.0 if metric.better[name] else 0.0, abs=6e-3), name
+
+
+def test_classes_round_little() -> None:
+    """What the auxiliary classes can express: the right bin, and the nearest of 40 directions."""
+    depth, normals = tasks.depth_bins(), tasks.normals_clusters()
+    target = torch.rand(1, 1, *SIZE) * 8 + 1
+    position = ((target / 0.7).log() / math.log(10 / 0.7) * 40).long()
+    raw = torch.zeros(1, 40, *SIZE).scatter(1, position, 60.0)
+    assert (depth.decode(raw) / target).log().abs().max() <= math.log(10 / 0.7) / 80 + 1e-4
+    assert depth.loss(raw, target) < 1e-3
+
+    facing = F.normalize(torch.randn(1, 3, *SIZE), dim=1)
+    facing = torch.cat([facing[:, :2], -facing[:, 2:].abs()], dim=1)
+    centroids = normals.loss.keywords["centroids"]
+    nearest = torch.einsum("kc,bchw->bkhw", centroids, facing).argmax(dim=1, keepdim=True)
+    raw = torch.zeros(1, 40, *SIZE).scatter(1, nearest, 60.0)
+    assert normals.loss(raw, facing) < 1e-3
+    cosine = (normals.decode(raw) * facing).sum(dim=1)
+    assert cosine.min() > math.cos(math.radians(25))
+
+
+def test_gradient_descends(task: Task) -> None:
+    raw, target = (2 * make_raw(task)).requires_grad_(), make_target(task)
+    loss = task.loss(raw, target)
+    (gradient,) = torch.autograd.grad(loss, raw)
+    step = 1e-2 * raw.detach().norm() / gradient.norm()
+    assert task.loss(raw - step * gradient, target) < loss
+
+
+# Geometry of targets
+
+
+def float_tasks() -> list[Task]:
+    return [make() for make in VARIANTS.values() if make().target_channels is not None]
+
+
+def test_mirroring_twice_is_nothing(task: Task) -> None:
+    target = make_target(task)
+    assert torch.equal(task.mirror(task.mirror(target)), target)
+    assert torch.equal(task.mirror(task.mirror(target[0])), target[0])
+
+
+def test_zooming_back_is_nothing(task: Task) -> None:
+    target = make_target(task)
+    torch.testing.assert_close(task.zoom(task.zoom(target, 1.7), 1 / 1.7), target)
+    torch.testing.assert_close(task.rotate(task.rotate(target, 0.4), -0.4), target)
+
+
+def test_invalid_stays_invalid(task: Task) -> None:
+    invalid = torch.stack([task.invalid_target(SIZE)])
+    assert not valid_pixels(invalid).any()
+    for moved in (task.mirror(invalid), task.zoom(invalid, 2.0), task.rotate(invalid, 0.3)):
+        assert not valid_pixels(moved).any()
+        assert moved.shape == invalid.shape
+        assert moved.dtype == invalid.dtype
+
+
+def test_what_moves() -> None:
+    """Only normals turn, and only depth shrinks."""
+    x, y, z = (torch.eye(3)[i].view(3, 1, 1) for i in range(3))
+    normals = tasks.normals()
+    assert torch.equal(normals.mirror(x), -x)
+    assert torch.equal(normals.mirror(y + z), y + z)
+    torch.testing.assert_close(normals.rotate(x, math.pi / 2), y)
+    torch.testing.assert_close(normals.rotate(y, math.pi / 2), -x)
+    torch.testing.assert_close(normals.rotate(z, 1.0), z)
+    assert tasks.depth().zoom(torch.full((1, 1, 1), 3.0), 1.5).item() == 2.0
+    for task in float_tasks():
+        target = make_target(task)
+        if task.unit != "m":
+            assert task.zoom(target, 1.5) is target
+        if task.target_channels != 3:
+            assert task.mirror(target) is target
+            assert task.rotate(target, 0.5) is target
+
+
+# Pictures
+
+
+def with_holes(task: Task) -> Tensor:
+    target = make_target(task)[0]
+    target[..., :2, :3] = torch.nan if target.is_floating_point() else IGNORE
+    return target
+
+
+def test_pictures(task: Task) -> None:
+    for values in (task.decode(make_raw(task))[0], make_target(task)[0], with_holes(task)):
+        picture = task.colorize(values.numpy())
+        assert picture.shape == (*SIZE, 3)
+        assert picture.dtype == np.uint8
+        stored = task.to_png(values.numpy())
+        assert stored.shape == ((*SIZE, 3) if task.target_channels == 3 else SIZE)
+        assert stored.dtype == (np.uint16 if task.unit == "m" else np.uint8)
+
+
+def test_pictures_show_holes() -> None:
+    for task in (make() for make in VARIANTS.values()):
+        picture = task.colorize(with_holes(task).numpy())
+        holes = picture[:2, :3].reshape(-1, 3)
+        assert (holes == holes[0]).all()
+        assert not (picture[2:] == holes[0]).all(axis=-1).all()
+
+
+def test_stored_values() -> None:
+    assert tasks.depth().to_png(np.array([[[1.2344, 70.0, np.nan]]])).tolist() == [[1234, 65535, 0]]
+    assert tasks.normals().to_png(np.array([1.0, -1.0, 0.0]).reshape(3, 1, 1)).tolist() == [[[255, 0, 128]]]
+    assert tasks.boundary().to_png(np.array([[[0.999, 1.0, np.nan]]])).tolist() == [[254, 255, 0]]
+    assert tasks.saliency().to_png(np.array([[0, 1, 255]])).tolist() == [[0, 255, 0]]
+    assert tasks.semseg(3).to_png(np.array([[2, 255]])).tolist() == [[2, 255]]
+
+
+# Values
+
+
+def test_tasks_are_frozen() -> None:
+    task = tasks.depth()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.weight = 2.0
+    heavier = tasks.with_weight(task, 2.0)
+    assert (heavier.weight, task.weight) == (2.0, 1.0)
+    assert heavier.loss is task.loss
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_unknown_loss_lists_the_choices(name: str) -> None:
+    arguments = (3,) if name == "semseg" else ()
+    with pytest.raises(ValueError, match=r"unknown .* loss 'nonsense'; .*Choose from"):
+        TASKS[name](*arguments, loss="nonsense")
+
+
+@pytest.mark.parametrize("constructor", [tasks.saliency, tasks.boundary])
+def test_unknown_number_of_channels(constructor: Callable[..., Task]) -> None:
+    with pytest.raises(ValueError, match="channels '3'"):
+        constructor(channels=3)
+
+
+def test_standard_sets() -> None:
+    assert [task.channels for task in tasks.nyuv2_tasks().values()] == [40, 1, 3, 1]
+    assert [task.channels for task in tasks.pascal_context_tasks().values()] == [21, 7, 2, 3, 1]
+    assert [task.weight for task in tasks.pascal_context_tasks().values()] == [1, 2, 5, 10, 50]
