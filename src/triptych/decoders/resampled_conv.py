@@ -35,30 +35,32 @@ def conv_of_bilinear(
     for x, weight in zip(maps, weights, strict=True):
         batch, channels, h, w = x.shape
         out = weight.shape[0]
-        # Axes in the order (row, row tap, out, column tap, column): every product below then reads its input in place.
-        taps = weight.permute(2, 0, 3, 1).reshape(1, 9 * out, channels).expand(batch * h, -1, -1)
-        product = taps @ x.transpose(1, 2).reshape(batch * h, channels, w)
-        columns = _shifted_resize(w, width, dilation, x).flatten(0, 1)
-        product = product.view(-1, 3 * w) @ columns
-        products.append(product.view(batch, h * 3, out * width))
-        rows.append(_shifted_resize(h, height, dilation, x).transpose(0, 1).flatten(0, 1))
-    total = torch.cat(rows).t() @ torch.cat(products, dim=1)
-    return total.view(batch, height, out, width).transpose(1, 2)
+        # Channels last, and every matrix product reads its input in place: (row, column, column tap, row tap, out).
+        taps = weight.permute(1, 3, 2, 0).reshape(channels, 9 * out)
+        product = x.permute(0, 2, 3, 1).reshape(batch * h * w, channels) @ taps
+        columns = _shifted_resize(w, width, dilation, x).permute(1, 2, 0).flatten(1)
+        resized = columns.expand(batch * h, -1, -1) @ product.view(batch * h, 3 * w, 3 * out)
+        products.append(resized.view(batch, h, width, 3, out).permute(0, 3, 1, 2, 4))
+        rows.append(_shifted_resize(h, height, dilation, x).transpose(0, 1))
+    total = torch.cat(rows, dim=2).flatten(1) @ torch.cat(products, dim=2).flatten(3).flatten(1, 2)
+    return total.view(batch, height, width, out).permute(0, 3, 1, 2)
 
 
-def _shifted_resize(low: int, high: int, dilation: int, like: Tensor) -> Float[Tensor, "3 low high"]:
+def _shifted_resize(low: int, high: int, dilation: int, like: Tensor) -> Float[Tensor, "3 high low"]:
     """The matrices that resize `low` samples to `high` and shift them by -dilation, 0 and dilation, zeros moving in."""
     identity = torch.eye(low, device=like.device, dtype=like.dtype)
     resized = F.interpolate(identity[None], size=high, mode="linear", align_corners=False)[0]
     padded = F.pad(resized, (dilation, dilation))
-    return torch.stack([padded[:, tap * dilation : tap * dilation + high] for tap in range(3)])
+    return torch.stack([padded[:, tap * dilation : tap * dilation + high].t() for tap in range(3)])
 
 
 def compose(
     weight: Float[Tensor, "out middle 3 3"], first: Float[Tensor, "middle channels 1 1"]
 ) -> Float[Tensor, "out channels 3 3"]:
     """The 3x3 convolution that equals the 1x1 `first` followed by the 3x3 `weight`, biases apart."""
-    return (weight.permute(2, 3, 0, 1) @ first[:, :, 0, 0]).permute(2, 3, 0, 1)
+    taps = weight.permute(1, 3, 2, 0)
+    composed = first[:, :, 0, 0].t() @ taps.flatten(1)
+    return composed.view(-1, *taps.shape[1:]).permute(3, 0, 2, 1)
 
 
 def conv_of_nearest(
