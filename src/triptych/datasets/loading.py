@@ -7,6 +7,7 @@ batch is full: none is dropped and no batch norm meets a batch of one at the end
 """
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -189,7 +190,12 @@ class Loader:
 
 
 def _quiet_worker(worker: int) -> None:
-    """One thread per worker, and no hidden randomness: a reader that drew from global state would draw the same."""
+    """One thread per worker, and no hidden randomness: a reader that drew from global state would draw the same.
+
+    Signals are left to the parent, which saves before it ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002

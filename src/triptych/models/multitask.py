@@ -38,6 +38,11 @@ class MultiTaskModel(nn.Module):
         return [self.backbone]
 
     @property
+    def fusion_modules(self) -> list[nn.Module]:
+        """Modules that mix the tasks' features; `optimizer.fusion_lr_factor` scales their learning rate."""
+        return []
+
+    @property
     def feature_channels(self) -> tuple[int, ...]:
         """Channels of `Output.features`, finest first."""
         return self.backbone.channels

@@ -12,6 +12,7 @@ from torch import Tensor
 from triptych.backbones.base import Backbone
 from triptych.models.multitask import MultiTaskModel
 from triptych.task_files import read_tasks
+from triptych.training.tensors import like
 
 
 def initialize(model: MultiTaskModel, runs: tuple[str, ...]) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
             "Use the same model.backbone, or leave model.initialize_from empty."
         )
     for name in matched:
-        own[name].copy_(stored[name])
+        own[name].copy_(like(stored[name], own[name]))
     return {
         "run": str(run),
         "matched": len(matched),

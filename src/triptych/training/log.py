@@ -50,7 +50,7 @@ class RunLog:
         """One line for people, on the screen and in `log.txt`."""
         if self.enabled:
             self._write(text)
-            self.console.print(text, markup=False, highlight=False)
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """One line in `log.txt` alone."""

@@ -111,6 +111,10 @@ class WeightAverage:
         if not 0 < decay < 1:
             raise ValueError(f"training.ema is {decay}; a decay between 0 and 1 is accepted, such as 0.999.")
         self.decay = decay
+        self.restart(model)
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin with the model's weights."""
         self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
     @torch.no_grad()

@@ -82,6 +82,11 @@ class Parts:
             pin_memory=self.accelerator.device.type == "cuda",
         )
 
+    @property
+    def sharded(self) -> bool:
+        """Whether parameters are sharded over the processes (FSDP)."""
+        return isinstance(self.wrapped, FSDPModule)
+
     @contextmanager
     def gradient_exchange(self, enabled: bool) -> Iterator[None]:
         """Whether the backward passes in this context exchange gradients between processes."""
@@ -103,7 +108,7 @@ class Parts:
     def whole_model(self) -> nn.Module:
         """The model, unsharded: itself, or a copy of it without weights where parameters are sharded."""
         model = self.objective.model
-        if not isinstance(self.wrapped, FSDPModule):
+        if not self.sharded:
             return model
         bare = replace(self.recipe, model=replace(self.recipe.model, weights=""))
         with torch.random.fork_rng():

@@ -42,7 +42,7 @@ class TrainingState:
     """Numbers that a run carries from step to step; JSON in a checkpoint.
 
     `window` collects losses since the last log line, `epoch` since the epoch began. `best` is the evaluation whose
-    weights are deployed. `seconds` counts time spent training, in all starts of the run.
+    weights are deployed. `processes` is how many the run has. `seconds` counts time spent training, in all starts.
     """
 
     step: int = 0
@@ -51,6 +51,7 @@ class TrainingState:
     window_seconds: float = 0.0
     epoch: Means = field(default_factory=Means)
     best: dict[str, Any] | None = None
+    processes: int = 1
     seconds: float = 0.0
 
     def count(self, numbers: StepNumbers, seconds: float) -> None:
@@ -85,7 +86,6 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
     content = dataclasses.asdict(state) | {
         "optimizer": numbers,
         "scaler": scaler.state_dict() if scaler is not None else {},
-        "processes": parts.accelerator.num_processes,
     }
     folder = run / "checkpoints" / f"{state.step:08d}"
     if parts.accelerator.is_main_process:
@@ -97,6 +97,13 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
 def restore(folder: Path, parts: Parts) -> TrainingState:
     """Put a checkpoint back into `parts`, and return where the run stood."""
     files, content = read_checkpoint(folder)
+    processes = parts.accelerator.num_processes
+    if content["processes"] != processes:
+        raise ValueError(
+            f"{folder} was written by {content['processes']} processes, now there are {processes}: "
+            "batches would have another size. Start as many, or start another run from its weights "
+            "(model.initialize_from)."
+        )
     modules: dict[str, nn.Module | None] = {
         "model": parts.objective.model,
         "weighting": parts.weighting,
@@ -112,8 +119,7 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     scaler = content.pop("scaler")
     if parts.accelerator.scaler is not None and scaler:
         parts.accelerator.scaler.load_state_dict(scaler)
-    if content.pop("processes") == parts.accelerator.num_processes:
-        _restore_generators(parts, files["generators"])
+    _restore_generators(parts, files["generators"])
     means = {name: Means(**content.pop(name)) for name in ("window", "epoch")}
     return TrainingState(**content, **means)
 

@@ -97,21 +97,23 @@ def observation_names(parts: Parts) -> list[str]:
 def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tensor:
     """Add the gradients of one batch, and return its observations: values and weights `(2, names)`."""
     accelerator = parts.accelerator
-    adaptation = sum(losses.adaptation.values())
+    adaptation = torch.stack(list(losses.adaptation.values())).sum() if losses.adaptation else None
     slopes: dict[str, Tensor] = {}
     for name, loss in losses.tasks.items():
         if loss.requires_grad:
             # The slope of the total along this loss: its weight, whatever the weighting does.
             loss.register_hook(partial(slopes.__setitem__, name))
-
-    def run_backward(total: Tensor) -> None:
-        accelerator.backward((total + adaptation) / accumulate)
-
-    total = parts.weighting.backward(losses.tasks, parts.shared_parameters, run_backward=run_backward, last=last)
+    total = parts.weighting.backward(
+        losses.tasks,
+        parts.shared_parameters,
+        run_backward=lambda value: accelerator.backward(value / accumulate),
+        last=last,
+        extra=adaptation,
+    )
     scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
     one, zero = torch.ones_like(total), torch.zeros_like(total)
     present = {name: (losses.labelled[name] > 0).to(total) for name in losses.tasks}
-    rows = [(total + adaptation, one), (zero + adaptation, one)]
+    rows = [(total, one), (zero, zero) if adaptation is None else (adaptation, one)]
     rows += [(loss.detach() * present[name], present[name]) for name, loss in losses.tasks.items()]
     rows += [
         (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])

@@ -38,14 +38,16 @@ class Weighting(nn.Module):
         *,
         run_backward: Callable[[Tensor], None] = Tensor.backward,
         last: bool = True,
+        extra: Tensor | None = None,
     ) -> Tensor:
         """Accumulate gradients of the combined losses into `.grad` and return the total, detached.
 
         `run_backward` is the precision- and process-aware backward pass of the loop (accelerate's). `last` says that
         the optimizer steps after this batch (`accelerator.sync_gradients`): what belongs to the whole step, such as
-        balancing its gradients, happens then.
+        balancing its gradients, happens then. `extra` joins the total as it is and is not balanced: the losses of
+        domain adaptation.
         """
-        total = self(losses)
+        total = self(losses) if extra is None else self(losses) + extra
         run_backward(total)
         if last:
             average_over_processes(p.grad for p in self.parameters() if p.grad is not None)

@@ -60,6 +60,7 @@ class GradientBalancing(Weighting):
         *,
         run_backward: Callable[[Tensor], None] = Tensor.backward,
         last: bool = True,
+        extra: Tensor | None = None,
     ) -> Tensor:
         shared = _checked(shared_parameters)
         total = self(losses)

@@ -1,0 +1,74 @@
+"""How a run begins: a new folder, or the last checkpoint of an old one."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.recipes.config import flatten
+from triptych.task_files import write_tasks
+from triptych.training.checkpoint import list_checkpoints
+from triptych.training.initialize import initialize
+from triptych.training.log import cut_metrics
+from triptych.training.parts import Parts, backbone_reports, count_parameters
+from triptych.training.run_folder import prepare_run_folder, record_start
+from triptych.training.state import TrainingState, restore
+
+
+def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, str]:
+    """Create the folder or take up its last checkpoint; returns where the run stands and a line about it."""
+    accelerator, recipe = parts.accelerator, parts.recipe
+    checkpoint = (list_checkpoints(run) or [None])[-1] if resume else None
+    if checkpoint is None:
+        state, origin = TrainingState(processes=accelerator.num_processes), _start(parts)
+        verb = "training"
+    else:
+        state, origin = restore(checkpoint, parts), {"resumed": str(checkpoint)}
+        verb = f"resuming at step {state.step}"
+    accelerator.wait_for_everyone()
+    facts = _facts(parts)
+    if accelerator.is_main_process:
+        if checkpoint is None:
+            prepare_run_folder(run, recipe, overwrite=overwrite)
+            write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)
+        cut_metrics(run, state.step)
+        record_start(run, origin | facts)
+    if recipe.training.trackers:
+        accelerator.init_trackers("triptych", config={name: str(value) for name, value in flatten(recipe).items()})
+    accelerator.wait_for_everyone()
+    return state, (
+        f"{verb}: {run}, {recipe.schedule.steps} steps of {parts.images_per_step} images, "
+        f"{len(parts.training_set)} in the training set, {facts['parameters']['model'] / 1e6:.3g} M parameters, "
+        f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
+    )
+
+
+def _start(parts: Parts) -> dict[str, Any]:
+    """First weights and random numbers of a new run."""
+    recipe = parts.recipe
+    runs = recipe.model.initialize_from
+    report = {"initialized": initialize(parts.objective.model, runs)} if runs else {}
+    if parts.average is not None and runs:
+        parts.average.restart(parts.objective.model)
+    # Each process draws its own dropout; the weights were drawn alike before.
+    torch.manual_seed(recipe.seed + parts.accelerator.process_index)
+    return report
+
+
+def _facts(parts: Parts) -> dict[str, Any]:
+    """What a start of the run depends on besides the recipe."""
+    objective, accelerator = parts.objective, parts.accelerator
+    datasets = {"train": parts.training_set, "validation": parts.validation_set, "target": parts.target_set}
+    return {
+        "device": str(accelerator.device),
+        "processes": accelerator.num_processes,
+        "sharded": parts.sharded,
+        "images_per_step": parts.images_per_step,
+        "parameters": {
+            "model": count_parameters(objective.model),
+            "regularizer": count_parameters(objective.regularizer),
+            "weighting": count_parameters(parts.weighting),
+        },
+        "backbone_weights": backbone_reports(objective.model),
+        "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None},
+    }

@@ -1,0 +1,94 @@
+"""Scoring the validation split during training, and keeping the weights that score best."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from triptych.datasets.transforms import build_transform
+from triptych.evaluation import evaluate
+from triptych.prediction import Predictor
+from triptych.training.checkpoint import replace_tensors
+from triptych.training.interruption import Interruption
+from triptych.training.log import RunLog
+from triptych.training.parts import Parts
+from triptych.training.state import TrainingState
+from triptych.training.tensors import load_tensors, whole
+
+
+def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
+    """Score the validation split, and deploy the weights if they are the best so far; false if a signal came."""
+    recipe, model = parts.recipe, parts.objective.model
+    assert parts.validation_set is not None
+
+    def progress(done: int, of: int) -> None:
+        # Several processes finish together: one that left would keep the others waiting.
+        if interruption.number and parts.accelerator.num_processes == 1:
+            raise _LeaveEvaluation
+
+    try:
+        with _deployed_model(parts) as deployed:
+            evaluation = evaluate(
+                Predictor(deployed, tasks=model.tasks, precision=recipe.training.precision),
+                parts.validation_set,
+                model.tasks,
+                transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=model.tasks, train=False),
+                limit=recipe.training.evaluate_limit,
+                num_workers=recipe.data.num_workers,
+                on_bad_sample=recipe.data.on_bad_sample,
+                progress=progress,
+            )
+    except _LeaveEvaluation:
+        return False
+    score = evaluation.score()
+    best = state.best is None or score > state.best["score"]
+    record = {
+        "step": state.step,
+        "split": recipe.data.val_split,
+        "images": len(evaluation.keys),
+        "metrics": evaluation.flat(),
+        "labelled": evaluation.labelled,
+        "score": score,
+        "best": best,
+    }
+    state.evaluated = state.step
+    if best:
+        state.best = {"step": state.step, "score": score, "metrics": evaluation.primary()}
+        deploy(run, parts)
+    log.skipped(evaluation.skipped)
+    log.evaluation(record, evaluation)
+    return True
+
+
+class _LeaveEvaluation(Exception):
+    """A signal came during an evaluation."""
+
+
+@contextmanager
+def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
+    """The model with the weights that would be deployed now."""
+    parts.share_buffers()
+    model = parts.whole_model()
+    context = nullcontext()
+    if model is not parts.objective.model:
+        load_tensors(model.state_dict(), _deployed_tensors(parts), "the sharded model")
+    elif parts.average is not None:
+        context = parts.average.applied_to(model)
+    # Images have their own sizes here: compiled code would be compiled again for each.
+    eager = torch.compiler.set_stance("force_eager") if parts.recipe.training.compile else nullcontext()
+    with context, eager:
+        yield model
+
+
+def _deployed_tensors(parts: Parts) -> dict[str, Tensor]:
+    model = parts.objective.model
+    return whole(parts.average.tensors if parts.average is not None else model.state_dict())
+
+
+def deploy(run: Path, parts: Parts) -> None:
+    """Write `model.safetensors`."""
+    tensors = _deployed_tensors(parts)
+    if parts.accelerator.is_main_process:
+        replace_tensors(run / "model.safetensors", tensors)
