@@ -21,11 +21,13 @@ from triptych.metrics.protocols import (
     BestPoint,
     BoundaryCounts,
     BoundaryProtocol,
+    GroundTruth,
     average_precision,
     best_point,
     boundary_protocol,
     f_measure,
     precision_recall,
+    prepare_target,
 )
 from triptych.metrics.thinning import thin_nested
 
@@ -84,9 +86,10 @@ class BoundaryMetric(Metric):
     maxDist.
 
     `protocol`: bsds, seism, seism-nonms or pixel-f1. `max_dist`: matching radius as a fraction of the image diagonal,
-    by default the protocol's for `dataset` (0.0075; 0.011 for "nyuv2"), which also settles how ground truth is read.
-    `share` < 1 scores a fixed part of the images, chosen by a hash of their ground truth: a fast number while
-    training, the same for any order, batch size and number of processes; its names end in `_share`.
+    by default the protocol's for `dataset` (0.0075; 0.011 for "nyuv2"), which also settles how ground truth is read
+    unless `ground_truth` says so. `share` < 1 scores a fixed part of the images, chosen by a hash of their ground
+    truth: a fast number while training, the same for any order, batch size and number of processes; its names end in
+    `_share`.
 
     `update` takes probabilities `(B, 1, H, W)` in [0, 1] and ground truth `(B, annotators, H, W)` in {0, 1}, NaN where
     invalid. Invalid margins are cropped, so that the diagonal is that of the image itself; an annotator without valid
@@ -114,7 +117,13 @@ class BoundaryMetric(Metric):
     images: Tensor
 
     def __init__(
-        self, protocol: str = "seism", *, max_dist: float | None = None, dataset: str = "", share: float = 1.0
+        self,
+        protocol: str = "seism",
+        *,
+        max_dist: float | None = None,
+        dataset: str = "",
+        ground_truth: GroundTruth | None = None,
+        share: float = 1.0,
     ) -> None:
         super().__init__()
         if not 0 < share <= 1:
@@ -125,7 +134,8 @@ class BoundaryMetric(Metric):
             raise ValueError(
                 f"max_dist {self.max_dist} is not in [0, 1): a fraction of the image diagonal, e.g. 0.0075."
             )
-        self.dataset, self.share = dataset, share
+        self.ground_truth = ground_truth or self.protocol.recipe(dataset)
+        self.share = share
         self.suffix = f"_{protocol}_{self.max_dist:g}" + (f"_share{share:g}" if share < 1 else "")
         names = ("F1",) if self.protocol.headline == "F1" else ("odsF", "oisF", "AP")
         self.primary = names[0] + self.suffix
@@ -157,7 +167,7 @@ class BoundaryMetric(Metric):
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         targets = np.nan_to_num(target[annotated])[:, window[0], window[1]]
-        prepared = np.stack([self.protocol.prepare(one, self.dataset) for one in targets])
+        prepared = np.stack([prepare_target(one, self.ground_truth) for one in targets])
         valid = valid[window]
         counts = count_boundaries(
             prediction[window], prepared, protocol=self.protocol, max_dist=self.max_dist, valid=valid

@@ -65,15 +65,22 @@ class BoundaryProtocol:
         thresholds = np.array(self.thresholds, precision)
         return np.searchsorted(thresholds, values, side="left" if self.strict else "right").astype(np.uint8)
 
-    def prepare(
-        self, target: Shaped[np.ndarray, "height width"], dataset: str = ""
-    ) -> Bool[np.ndarray, "height width"]:
-        """The ground-truth boundaries of one annotator's map, by the recipe of this protocol for `dataset`."""
-        return _RECIPES[self.ground_truth.get(dataset, self.ground_truth[""])](target)
+    def recipe(self, dataset: str = "") -> GroundTruth:
+        """What becomes of the ground truth of `dataset`."""
+        return self.ground_truth.get(dataset, self.ground_truth[""])
 
     def radius(self, dataset: str = "") -> float:
         """The default of maxDist for `dataset`."""
         return self.max_dist.get(dataset, self.max_dist[""])
+
+
+def prepare_target(target: Shaped[np.ndarray, "height width"], recipe: GroundTruth) -> Bool[np.ndarray, "height width"]:
+    """The boundaries of one annotator's map: a boundary map, or for `outline` a map of labels.
+
+    >>> prepare_target(np.array([[1, 1, 2], [1, 1, 2]]), "outline").astype(int).tolist()
+    [[0, 1, 0], [0, 1, 0]]
+    """
+    return named_choice("recipe of ground truth", recipe, _RECIPES)(target)
 
 
 def to_levels(prediction: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

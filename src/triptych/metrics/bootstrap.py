@@ -1,0 +1,125 @@
+"""Uncertainty of a score over a set of images, by drawing the images again with replacement.
+
+Metrics are functions of sums over images, so a resample is a weighted sum of what each image contributed: nothing is
+scored twice. Efron and Tibshirani, "An introduction to the bootstrap" (1993), percentile intervals.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.metrics.base import Metric
+
+Sums = Mapping[str, Tensor]
+"""States of a metric per image, `(images, *state)`."""
+
+
+class Interval(NamedTuple):
+    """A number and where it falls in most resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """How much `second` differs from `first`: `second - first`, its interval over resamples of the same images, and
+    the share of resamples in which `second` is better."""
+
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    second_better: float
+
+
+def compute_sums(metric: Metric, sums: Sums) -> dict[str, float]:
+    """The numbers of a metric over some images.
+
+    >>> from triptych.metrics.depth import DepthMetric
+    >>> metric = DepthMetric()
+    >>> metric.update(torch.full((1, 1, 2, 2), 2.0), torch.full((1, 1, 2, 2), 1.5))
+    >>> compute_sums(metric, {name: value[None] for name, value in metric.sums().items()})["rmse"]
+    0.5
+    """
+    return _compute(metric, {name: value.sum(dim=0) for name, value in sums.items()})
+
+
+def bootstrap(
+    metric: Metric, sums: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Interval]:
+    """Every number of a metric with its interval over resampled images.
+
+    Raises `ValueError` without images, or for a confidence outside (0, 1).
+    """
+    values, drawn = compute_sums(metric, sums), _draw(metric, [sums], resamples, confidence, seed)
+    return {name: Interval(value, *_percentiles(drawn[0][name], confidence)) for name, value in values.items()}
+
+
+def bootstrap_difference(
+    metric: Metric, first: Sums, second: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, Difference]:
+    """Every number of a metric for two sets of predictions of the same images, in the same order, and their paired
+    difference: each resample takes the same images of both.
+
+    Raises `ValueError` when the numbers of images differ.
+    """
+    one, other = compute_sums(metric, first), compute_sums(metric, second)
+    drawn = _draw(metric, [first, second], resamples, confidence, seed)
+    found = {}
+    for name, value in one.items():
+        differences = drawn[1][name] - drawn[0][name]
+        gains = differences if metric.better[name] else -differences
+        better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
+        found[name] = Difference(
+            value, other[name], other[name] - value, *_percentiles(differences, confidence), better
+        )
+    return found
+
+
+def _draw(
+    metric: Metric, sets: list[Sums], resamples: int, confidence: float, seed: int
+) -> list[dict[str, np.ndarray]]:
+    """The numbers of every set in every resample."""
+    images = {len(value) for sums in sets for value in sums.values()}
+    if len(images) != 1 or images == {0}:
+        raise ValueError(f"sums of {sorted(images)} images; paired resampling needs the same images, at least one.")
+    if not 0 < confidence < 1 or resamples < 1:
+        raise ValueError(
+            f"confidence {confidence} and resamples {resamples}; give 0 < confidence < 1 and resamples > 0."
+        )
+    [count] = images
+    times = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    weights = torch.from_numpy(times).double()
+    drawn = []
+    for sums in sets:
+        totals = {name: _weighted(weights, value) for name, value in sums.items()}
+        rows = [_compute(metric, {name: total[i] for name, total in totals.items()}) for i in range(resamples)]
+        drawn.append({name: np.array([row[name] for row in rows]) for name in rows[0]})
+    return drawn
+
+
+def _weighted(weights: Tensor, values: Tensor) -> Tensor:
+    total = weights @ values.reshape(len(values), -1).double()
+    return total.view(len(weights), *values.shape[1:]).to(values.dtype)
+
+
+def _compute(metric: Metric, totals: Mapping[str, Tensor]) -> dict[str, float]:
+    fresh = copy.copy(metric)
+    for name, value in totals.items():
+        setattr(fresh, name, value)
+    # The class's own method: the instance's would add up over processes once more.
+    return {name: float(value) for name, value in type(metric).compute(fresh).items()}
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [50 * (1 - confidence), 50 * (1 + confidence)])
+    return float(low), float(high)

@@ -1,0 +1,86 @@
+"""Resampling against brute force, theory, and its limits."""
+
+import numpy as np
+import pytest
+import torch
+from metric_cases import CASES, IMAGES, images_of
+from torch import Tensor
+
+from triptych.metrics.bootstrap import bootstrap, bootstrap_difference, compute_sums
+from triptych.metrics.depth import DepthMetric
+
+
+def sums_of(name: str, images: list[int], shift: float = 0.0) -> dict[str, Tensor]:
+    """One image after the other; `shift` moves floating predictions."""
+    prediction, target = images_of(name)
+    prediction = prediction + shift if prediction.is_floating_point() else prediction
+    rows = []
+    for image in images:
+        metric = CASES[name].metric()
+        metric.update(prediction[image : image + 1], target[image : image + 1])
+        rows.append(metric.sums())
+    return {state: torch.stack([row[state] for row in rows]) for state in rows[0]}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_resample_equals_scoring_its_images(name: str) -> None:
+    labelled = [image for image in range(IMAGES) if image != 3]
+    sums = sums_of(name, labelled)
+    whole = CASES[name].metric()
+    prediction, target = images_of(name)
+    whole.update(prediction[labelled], target[labelled])
+    assert compute_sums(CASES[name].metric(), sums) == whole.compute()
+    times = np.random.default_rng(5).multinomial(6, np.full(6, 1 / 6), size=1)[0]
+    drawn = CASES[name].metric()
+    again = [image for image, n in zip(labelled, times, strict=True) for _ in range(n)]
+    drawn.update(prediction[again], target[again])
+    found = bootstrap(CASES[name].metric(), sums, resamples=1, seed=5)
+    expected = drawn.compute()
+    for number, (_, low, high) in found.items():
+        assert [low, high] == pytest.approx([expected[number]] * 2, rel=1e-12, nan_ok=True)
+
+
+def test_spread_of_a_mean_is_the_textbook_one() -> None:
+    """Images of one pixel: rmse^2 is a mean of squares, whose interval is about +- 1.96 s / sqrt(n)."""
+    torch.manual_seed(1)
+    errors = torch.rand(400)
+    rows = []
+    for error in errors:
+        metric = DepthMetric()
+        metric.update((3 + error).view(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0))
+        rows.append(metric.sums())
+    sums = {state: torch.stack([row[state] for row in rows]) for state in rows[0]}
+    found = bootstrap(DepthMetric(), sums, resamples=2000)["rmse"]
+    half = 1.96 * errors.square().std().item() / 20
+    assert found.value**2 == pytest.approx(errors.square().mean().item(), rel=1e-5)
+    assert found.low**2 == pytest.approx(found.value**2 - half, abs=0.12 * half)
+    assert found.high**2 == pytest.approx(found.value**2 + half, abs=0.12 * half)
+
+
+def test_pairing_sees_a_small_steady_gain() -> None:
+    images = [0, 1, 2, 4, 5, 6]
+    first, second = sums_of("depth", images), sums_of("depth", images, shift=1e-3)
+    metric = DepthMetric()
+    found = bootstrap_difference(metric, first, second, resamples=300)["rmse"]
+    alone = bootstrap(metric, first, resamples=300)["rmse"]
+    assert found.high - found.low < 0.05 * (alone.high - alone.low)
+    assert found.difference == found.second - found.first
+
+
+def test_better_follows_the_direction_of_the_number() -> None:
+    images = [0, 1, 2, 4, 5, 6]
+    good, bad = sums_of("depth", images), sums_of("depth", images, shift=30.0)
+    for first, second, share in ((good, bad, 0.0), (bad, good, 1.0), (good, good, 0.5)):
+        found = bootstrap_difference(DepthMetric(), first, second, resamples=50)
+        assert found["rmse"].second_better == share
+        assert found["delta1"].second_better == share
+
+
+def test_bad_arguments() -> None:
+    sums = sums_of("depth", [0, 1])
+    with pytest.raises(ValueError, match=r"sums of \[1, 2\] images"):
+        bootstrap_difference(DepthMetric(), sums, sums_of("depth", [0]))
+    with pytest.raises(ValueError, match=r"confidence 1\.5"):
+        bootstrap(DepthMetric(), sums, confidence=1.5)
+    with pytest.raises(ValueError, match=r"sums of \[0\] images"):
+        bootstrap(DepthMetric(), {name: value[:0] for name, value in sums.items()})
