@@ -212,6 +212,16 @@ def test_published_derived_normals() -> None:
     np.testing.assert_allclose(normals.numpy(), wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("family", ["survey", "invpt"])
+def test_published_edge_meter(family: str) -> None:
+    """What these code bases print as the edge loss: probabilities fed to the loss as if they were logits."""
+    inputs = np.load(shared_path("golden/metrics_inputs.npz"))
+    entry = json.loads(shared_path(f"golden/metrics_{family}.json").read_text())["expected"]["edge_loss_meter"]
+    target = values(inputs[entry["inputs"][1]].astype(np.float32))
+    loss = losses.boundary_bce(torch.tensor(inputs["edge_logit"]).sigmoid(), target)
+    assert loss.item() == pytest.approx(entry["values"]["loss"], rel=1e-5)
+
+
 # Slow, obvious twins in double precision: one loop over the pixels that count
 
 

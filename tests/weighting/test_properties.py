@@ -91,26 +91,33 @@ def _like(weighting: nn.Module, name: str) -> nn.Module:
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_gradients_from_elsewhere_stay(name: str) -> None:
-    """An adaptation loss that the loop adds inside its backward pass is left as it is."""
-
-    def with_more(total: torch.Tensor) -> None:
-        (total + extra()).backward()
-
+    """An adaptation loss, passed as `extra` or added inside the backward pass, keeps its gradient of one."""
     network = Network()
     parameters = list(network.shared.parameters())
 
-    def extra() -> torch.Tensor:
-        return sum(parameter.sum() for parameter in parameters)
-
-    for run_backward, shift in ((torch.Tensor.backward, 0.0), (with_more, 1.0)):
+    def gradients_with(**options) -> list[torch.Tensor]:
         network.zero_grad()
-        outputs = network(torch.ones(2, 4))
-        losses = {task: (output - 1).square().mean() for task, output in outputs.items()}
-        make(name).backward(losses, parameters, run_backward=run_backward)
-        if shift == 0.0:
-            plain = [parameter.grad.clone() for parameter in parameters]
-    for parameter, gradient in zip(parameters, plain, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient + 1)
+        losses = {task: (output - 1).square().mean() for task, output in network(torch.ones(2, 4)).items()}
+        make(name).backward(losses, parameters, **options)
+        return [parameter.grad.clone() for parameter in parameters]
+
+    def more() -> torch.Tensor:
+        return torch.stack([parameter.sum() for parameter in parameters]).sum()
+
+    plain = gradients_with()
+    passed = gradients_with(extra=more())
+    added = gradients_with(run_backward=lambda total: (total + more()).backward())
+    for gradient, first, second in zip(plain, passed, added, strict=True):
+        torch.testing.assert_close(first, gradient + 1)
+        torch.testing.assert_close(second, gradient + 1)
+
+
+def test_extra_joins_the_total() -> None:
+    losses = {"a": torch.ones((), requires_grad=True), "b": torch.ones((), requires_grad=True)}
+    parameter = torch.nn.Parameter(torch.ones(()))
+    for name in ("fixed", "pcgrad"):
+        total = make(name).backward({k: v * parameter for k, v in losses.items()}, [parameter], extra=2 * parameter)
+        assert total.item() == 1 + 2 + 2
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)

@@ -63,7 +63,7 @@ class GradientBalancing(Weighting):
         extra: Tensor | None = None,
     ) -> Tensor:
         shared = _checked(shared_parameters)
-        total = self(losses)
+        total = self(losses) if extra is None else self(losses) + extra
         rows = self._task_gradients(losses, shared)
         # `run_backward` multiplies by the loss scale and divides by the micro-batches: the slope of a leaf says so.
         leaf = torch.zeros((), device=total.device, requires_grad=True)
