@@ -10,7 +10,9 @@ INVALID = (0, 0, 0)
 
 
 def label_palette(count: int) -> np.ndarray:
-    """`(count, 3)` uint8 colours, distinct for neighbouring ids: hues step by the golden ratio, value and saturation alternate.
+    """`(count, 3)` uint8 colours, distinct for neighbouring ids.
+
+    Hues step by the golden ratio; value and saturation alternate.
 
     >>> label_palette(2).shape
     (2, 3)
@@ -32,7 +34,17 @@ def color_labels(labels: np.ndarray) -> np.ndarray:
 
 # Turbo-like anchors, near (warm) to far (cool), interpolated linearly: readable in print and monotone in hue.
 _DEPTH = np.array(
-    [[122, 4, 3], [203, 42, 4], [245, 105, 24], [251, 185, 56], [182, 247, 53], [70, 248, 132], [27, 207, 212], [70, 134, 251], [48, 18, 59]],
+    [
+        [122, 4, 3],
+        [203, 42, 4],
+        [245, 105, 24],
+        [251, 185, 56],
+        [182, 247, 53],
+        [70, 248, 132],
+        [27, 207, 212],
+        [70, 134, 251],
+        [48, 18, 59],
+    ],
     np.float64,
 )
 
@@ -58,7 +70,10 @@ def color_depth(depth: np.ndarray, near: float | None = None, far: float | None 
 
 
 def color_normals(normals: np.ndarray) -> np.ndarray:
-    """Normals `(3, H, W)`, x right, y down, z forward, in the usual colours: right is red, up is green, towards the camera is blue."""
+    """Normals `(3, H, W)`, x right, y down, z forward, in the usual colours; invalid is black.
+
+    Right is red, up is green, towards the camera is blue.
+    """
     shown = np.stack([normals[0], -normals[1], -normals[2]], axis=-1)
     image = np.clip((shown + 1) * 127.5, 0, 255)
     return np.where(np.isfinite(image).all(-1, keepdims=True), np.nan_to_num(image), 0).astype(np.uint8)
