@@ -53,7 +53,9 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def prune_checkpoints(run: Path, *, keep: int, protect: int = -1) -> None:
-    """Delete all but the last `keep` checkpoints (at least one) and that of step `protect`."""
+    """Delete all but the last `keep` checkpoints (at least one) and that of step `protect`, and half written ones."""
+    for partial in (run / "checkpoints").glob(".*.partial"):
+        shutil.rmtree(partial, ignore_errors=True)
     for folder in list_checkpoints(run)[: -max(keep, 1)]:
         if int(folder.name) != protect:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,223 @@
+"""Scoring: against metrics fed by hand, in parts, with missing labels, and against constant predictions."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from training.tiny import RECIPE, Rectangles, change
+
+from triptych import assemble
+from triptych.constant import ConstantPredictor
+from triptych.evaluation import evaluate, evaluate_run
+from triptych.scores import Evaluation, compute
+from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
+from triptych.training.loop import train
+from triptych.types import Sample
+
+
+class Oracle:
+    """Predicts from the image with a fixed error."""
+
+    def predict(self, image: Tensor) -> dict[str, Tensor]:
+        labels = (image[:, 1] > 0.5).long()
+        return {"semseg": labels, "depth": 1.0 + 2 * labels[:, None].float(), "normals": torch.ones_like(image)}
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Rectangles:
+    return Rectangles(length=7, unlabelled=("depth",), every=3)
+
+
+@pytest.fixture(scope="module")
+def evaluation(dataset: Rectangles) -> Evaluation:
+    return evaluate(Oracle(), dataset, dataset.tasks)
+
+
+def test_numbers_are_those_of_the_metrics_fed_with_one_batch(dataset: Rectangles, evaluation: Evaluation) -> None:
+    samples = [dataset[index] for index in range(len(dataset))]
+    predictions = Oracle().predict(torch.stack([sample.image for sample in samples]))
+    for name, task in dataset.tasks.items():
+        metric = task.metric()
+        metric.update(predictions[name], torch.stack([sample.targets[name] for sample in samples]))
+        expected = {key: float(value) for key, value in metric.compute().items()}
+        assert evaluation.metrics[name] == pytest.approx(expected, nan_ok=True)
+
+
+def test_labelled_images_are_counted_by_task(evaluation: Evaluation) -> None:
+    assert evaluation.labelled == {"semseg": 7, "depth": 4, "normals": 7}
+    assert evaluation.keys == tuple(f"train-{index}" for index in range(7))
+
+
+def test_any_subset_can_be_scored_from_the_sums(dataset: Rectangles, evaluation: Evaluation) -> None:
+    some = [1, 2, 4]
+    sums = {state: value[some] for state, value in evaluation.sums["depth"].items()}
+    metric = depth().metric()
+    for index in some:
+        sample = dataset[index]
+        metric.update(Oracle().predict(sample.image[None])["depth"], sample.targets["depth"][None])
+    expected = {key: float(value) for key, value in metric.compute().items()}
+    assert compute(depth().metric(), sums) == pytest.approx(expected)
+
+
+def test_a_task_without_labels_has_no_numbers_and_no_say_in_selection() -> None:
+    bare = Rectangles(length=3, unlabelled=("depth",))
+    result = evaluate(Oracle(), bare, bare.tasks)
+    assert result.metrics["depth"] == {}
+    assert result.labelled["depth"] == 0
+    assert "depth/rmse" not in result.primary()
+    assert result.score() == pytest.approx(
+        (math.log(result.metrics["semseg"]["mIoU"]) - math.log(result.metrics["normals"]["mErr"])) / 2
+    )
+
+
+def test_limit_spreads_over_the_dataset(dataset: Rectangles) -> None:
+    assert evaluate(Oracle(), dataset, dataset.tasks, limit=3).keys == ("train-0", "train-2", "train-4")
+
+
+def test_progress_counts_images(dataset: Rectangles) -> None:
+    seen: list[tuple[int, int]] = []
+    evaluate(Oracle(), dataset, dataset.tasks, limit=2, progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(1, 2), (2, 2)]
+
+
+def score_of(**numbers: float) -> float:
+    tasks = {"semseg": semseg(2), "depth": depth()}
+    metrics = {"semseg": {"mIoU": numbers["mIoU"]}, "depth": {"rmse": numbers["rmse"]}}
+    return Evaluation(metrics, dict.fromkeys(tasks, 1), (), {}, tasks).score()
+
+
+def test_score_differences_are_delta_mtl_to_first_order() -> None:
+    gain = score_of(mIoU=0.404, rmse=0.495) - score_of(mIoU=0.4, rmse=0.5)
+    assert gain == pytest.approx((0.01 + 0.01) / 2, rel=0.01)
+    assert score_of(mIoU=0.4, rmse=0.5) > score_of(mIoU=0.4, rmse=0.6)
+    assert score_of(mIoU=0.4, rmse=0.5) > score_of(mIoU=0.3, rmse=0.5)
+
+
+def test_a_number_that_is_not_finite_scores_worst() -> None:
+    assert score_of(mIoU=math.nan, rmse=0.5) == -math.inf
+    assert math.isfinite(score_of(mIoU=0.0, rmse=0.5))
+
+
+# Constants
+
+
+class Fixed(Rectangles):
+    """Given targets in place of rectangles."""
+
+    def __init__(self, task: Task, targets: list[Tensor]) -> None:
+        super().__init__(length=len(targets))
+        self.tasks, self.targets = {task.name: task}, targets
+
+    def __getitem__(self, index: int) -> Sample:
+        target = self.targets[index]
+        return Sample(torch.zeros(3, *target.shape[-2:]), dict.fromkeys(self.tasks, target), self.key(index))
+
+
+def constant_of(task: Task, *targets: Tensor) -> Tensor:
+    return ConstantPredictor.fit(Fixed(task, list(targets)), {task.name: task}).values[task.name]
+
+
+def test_the_constant_class_is_the_most_frequent_valid_one() -> None:
+    labels = torch.tensor([[255, 255, 255, 255], [1, 1, 2, 0]])
+    assert constant_of(semseg(3), labels).item() == 1
+
+
+def test_the_constant_depth_minimises_the_primary_error() -> None:
+    """rmse is smallest at the mean, and no candidate beats it."""
+    target = torch.tensor([[[1.0, 1.0, 1.0, 7.0, torch.nan]]])
+    assert constant_of(depth(), target).item() == pytest.approx(2.5)
+
+
+def test_the_constant_normal_has_unit_length() -> None:
+    ends = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    value = constant_of(normals(), ends.T.reshape(3, 1, 2))
+    assert value.tolist() == pytest.approx([math.sqrt(0.5), math.sqrt(0.5), 0]) or value.norm().item() == pytest.approx(
+        1
+    )
+
+
+def test_constant_probabilities_say_yes_where_that_scores_best() -> None:
+    labels = torch.zeros(8, 8, dtype=torch.int64)
+    labels[:2] = 1
+    value = constant_of(saliency(), labels)
+    assert value.shape == (1,)
+    edges = torch.zeros(1, 24, 24)
+    edges[:, 12] = 1
+    assert constant_of(boundary(), edges).item() > 0
+
+
+def test_a_constant_task_without_any_label_predicts_zeros() -> None:
+    predictor = ConstantPredictor.fit(Fixed(depth(), [torch.full((1, 4, 4), torch.nan)]), {"depth": depth()})
+    assert predictor.predict(torch.zeros(2, 3, 5, 6))["depth"].shape == (2, 1, 5, 6)
+
+
+def test_constants_have_the_layout_of_predictions(dataset: Rectangles) -> None:
+    predictor = ConstantPredictor.fit(dataset, dataset.tasks)
+    maps = predictor.predict(torch.zeros(2, 3, 5, 6))
+    shapes = {name: tuple(value.shape) for name, value in maps.items()}
+    assert shapes == {"semseg": (2, 5, 6), "depth": (2, 1, 5, 6), "normals": (2, 3, 5, 6)}
+    result = evaluate(predictor, dataset, dataset.tasks)
+    assert result.metrics["semseg"]["pixel_accuracy"] > 0.4
+
+
+# Runs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = change(RECIPE, schedule__steps=20, optimizer__lr=0.01, training__evaluate_every=10)
+    return train(recipe, tmp_path_factory.mktemp("runs") / "both", device="cpu", progress=False)
+
+
+def test_evaluating_the_validation_split_again_gives_the_logged_numbers(run: Path) -> None:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    best = [record for record in records if record["kind"] == "evaluation" and record["best"]][-1]
+    again = evaluate_run(run, split="val", device="cpu", constant=False, progress=False)
+    assert again.flat() == best["metrics"]
+
+
+def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = evaluate_run(run, device="cpu", progress=False)
+    content = json.loads((run / "evaluation-test.json").read_text())
+    assert content["metrics"]["semseg"] == pytest.approx(result.metrics["semseg"])
+    assert content["constant"]["depth"]["rmse"] > 0
+    assert content["data"]["split"] == "test"
+    assert content["keys"] == [f"test-{index}" for index in range(5)]
+    sums = load_file(run / "evaluation-test.safetensors")
+    assert {name.split("/")[0] for name in sums} == {"semseg", "depth"}
+    assert all(len(value) == 5 for value in sums.values())
+    printed = capsys.readouterr().out
+    assert "mIoU ↑" in printed
+    assert "constant" in printed
+
+
+def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
+    singles = []
+    for name in ("semseg", "depth"):
+        recipe = change(RECIPE, data__tasks=(name,), schedule__steps=10, training__evaluate_every=10)
+        singles.append(train(recipe, tmp_path / name, device="cpu", progress=False))
+    with pytest.raises(FileNotFoundError, match="was not scored on test; run `triptych evaluate"):
+        evaluate_run(run, single_task=singles, device="cpu", progress=False)
+    for single in singles:
+        evaluate_run(single, device="cpu", constant=False, progress=False)
+    with pytest.raises(ValueError, match="no single-task run for depth"):
+        evaluate_run(run, single_task=singles[:1], device="cpu", progress=False)
+    result = evaluate_run(run, single_task=singles, device="cpu", constant=False, progress=False)
+    numbers = [json.loads((single / "evaluation-test.json").read_text())["metrics"] for single in singles]
+    better = result.metrics["semseg"]["mIoU"] / numbers[0]["semseg"]["mIoU"] - 1
+    nearer = 1 - result.metrics["depth"]["rmse"] / numbers[1]["depth"]["rmse"]
+    stored = json.loads((run / "evaluation-test.json").read_text())["delta_mtl"]
+    assert stored == pytest.approx(100 * (better + nearer) / 2)
+
+
+def test_a_module_is_scored_through_predictor(dataset: Rectangles) -> None:
+    recipe = change(RECIPE, data__tasks=())
+    model = assemble.build_model(recipe, dataset.tasks)
+    model.train()
+    result = evaluate(model, dataset, dataset.tasks, limit=2)
+    assert model.training
+    assert set(result.metrics) == set(dataset.tasks)
