@@ -84,6 +84,8 @@ def test_errors_of_tasks_are_what_they_should_be():
     assert measure_angle(
         np.array([0, 0, 1.0]).reshape(3, 1, 1), np.array([0, 1.0, 1]).reshape(3, 1, 1) / 2**0.5
     ).item() == pytest.approx(45)
+    opposite = np.array([0, 0, 1.0]).reshape(3, 1, 1), np.array([0, 0, -1.0]).reshape(3, 1, 1)
+    assert measure_angle(*opposite).item() == pytest.approx(180)
     assert measure_absolute(np.full((1, 1, 1), 3.5), np.full((1, 1, 1), 2.0)).item() == 1.5
 
 
@@ -113,9 +115,10 @@ def test_legends_name_what_is_seen():
     metres = np.linspace(1, 5, 101).reshape(1, 1, 101)
     legend = describe_colors(TASKS["depth"], [metres])
     assert (legend.low, legend.high) == ("1.1 m", "4.9 m")
-    # The ends of the bar are the colours of the ends of the range.
+    # The ends and the middle of the bar have the colours of the ends and the middle of the range.
     shown = color_maps(TASKS["depth"], [metres])[0]
-    np.testing.assert_allclose(legend.bar[0, [0, -1]].astype(int), shown[0, [2, 98]], atol=3)
+    middle = legend.bar.shape[1] // 2
+    np.testing.assert_allclose(legend.bar[0, [0, middle, -1]].astype(int), shown[0, [2, 50, 98]], atol=4)
     assert describe_colors(TASKS["boundary"], [np.zeros((1, 2, 2))]).high == "1"
     assert describe_error(ANGLE, 60.0).high == "60°"
     assert describe_error(DISTANCE, 0.25).high == "0.25 m"
