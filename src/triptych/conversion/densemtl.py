@@ -62,7 +62,7 @@ def convert_densemtl(
             raise ValueError(
                 f"orders[{target!r}] is {', '.join(order)}; it must name each of {', '.join(sources)} once."
             )
-        positions = [order.index(source) for source in sources]
+        positions = [order.index(source) for source in sorted(sources)]
         post, join = re.escape(f"m.{theirs}.1.post"), f"decoder.exchange.join.{target}"
         rules += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
         rules += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
@@ -159,10 +159,10 @@ def _reorder_inputs(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
 
 
 def _distillation_rules(checkpoint: Checkpoint, new: str) -> list[Rule]:
-    """All convolutions that read one source are one of ours: for each reader the feature, then the gate."""
+    """All convolutions that read one source are one of ours: per reader, sorted by our name, feature then gate."""
     rules = []
     for source, theirs in checkpoint.pairs():
-        readers = [published for name, published in checkpoint.pairs() if name != source]
+        readers = [published for name, published in sorted(checkpoint.pairs()) if name != source]
         for i, reader in enumerate(readers):
             old, weight = re.escape(f"dist_module.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
             rules += [rename(rf"{old}\.conv\.weight", part(weight, 2 * i))]

@@ -4,8 +4,8 @@ The paper's xTAM is a pair of directed halves with weights of their own: `XTAM` 
 the paper's multi-task block (mTEB) over all ordered pairs.
 
 Paper and published code. The code concatenates the other tasks' messages in the order of a Python set of strings, which
-changes from process to process for three tasks and more; here it is the declaration order of the tasks. The attention
-branch starts at zero (alpha).
+changes from process to process for three tasks and more; here they are sorted by name, so that weights mean the same in
+whatever order tasks are declared. The attention branch starts at zero (alpha).
 """
 
 from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ class XTAM(nn.Module):
 class CrossTaskExchange(nn.Module):
     """The exchange block (mTEB): each task's map plus what all others tell it. A dict of maps to a dict of maps.
 
-    f'_t = f_t + CBR1x1(concat over s != t, in declaration order, of XTAM_{s->t}(f_t, f_s)). With one task it is the
+    f'_t = f_t + CBR1x1(concat over s != t, sorted by name, of XTAM_{s->t}(f_t, f_s)). With one task it is the
     identity.
 
     >>> exchange = CrossTaskExchange(8, ["semseg", "depth", "normals"])
@@ -82,7 +82,7 @@ class CrossTaskExchange(nn.Module):
         super().__init__()
         names = list(tasks)
         self.messages = nn.ModuleDict(
-            {t: nn.ModuleDict({s: XTAM(channels, downscale=downscale) for s in names if s != t}) for t in names}
+            {t: nn.ModuleDict({s: XTAM(channels, downscale=downscale) for s in sorted(names) if s != t}) for t in names}
         )
         others = len(names) - 1
         self.join = nn.ModuleDict({t: ConvNormReLU(others * channels, channels, 1) for t in names if others})

@@ -12,7 +12,7 @@ class MultiModalDistillation(nn.Module):
 
     O_t = F_t + sum over a != t of sigmoid(W_gate^{t,a} * F_a) (W_feature^{t,a} * F_a), 3x3 convolutions without bias.
     The convolutions that read one source are one convolution: its outputs are, for each target other than the source,
-    in order, the feature and then the gate. `targets` are all of the tasks unless given.
+    sorted by name, the feature and then the gate. `targets` are all of the tasks unless given.
 
     >>> maps = {name: torch.randn(1, 8, 6, 9) for name in ("semseg", "depth", "normals")}
     >>> list(MultiModalDistillation(8, list(maps), targets=["depth"])(maps))
@@ -22,7 +22,8 @@ class MultiModalDistillation(nn.Module):
     def __init__(self, channels: int, tasks: Sequence[str], *, targets: Sequence[str] | None = None) -> None:
         super().__init__()
         self.targets = list(tasks if targets is None else targets)
-        self.readers = {source: [t for t in self.targets if t != source] for source in tasks}
+        # Sorted, so that joined weights mean the same in whatever order tasks are declared.
+        self.readers = {source: [t for t in sorted(self.targets) if t != source] for source in tasks}
         self.convs = nn.ModuleDict(
             {
                 source: nn.Conv2d(channels, 2 * channels * len(readers), 3, padding=1, bias=False)

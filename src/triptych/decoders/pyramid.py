@@ -130,7 +130,7 @@ class ReflectConv(nn.Conv2d):
         return F.elu(super().forward(pad_reflect(x)), inplace=True)
 
 
-def pad_reflect(x: Maps) -> Maps:
+def pad_reflect(x: Maps) -> Float[Tensor, "batch channels padded_height padded_width"]:
     """One pixel of reflection around a map; where a side is a single pixel there is nothing but that to repeat."""
     mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
     return F.pad(x, (1, 1, 1, 1), mode=mode)
