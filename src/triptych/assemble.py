@@ -6,6 +6,7 @@ from typing import Any
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import BACKBONES, create_backbone
+from triptych.choices import require_options
 from triptych.datasets import DATASETS
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.transforms import TRANSFORMS
@@ -43,10 +44,12 @@ def create_model(
     ['semseg', 'depth', 'normals', 'boundary']
     """
     builder = named_choice("decoder", decoder, {**DECODERS, **ARCHITECTURES})
+    options = dict(decoder_options or {})
+    require_options(f"decoder '{decoder}'", builder, options)
     trunk = create_backbone(backbone, weights=weights, **(backbone_options or {}))
     if decoder in ARCHITECTURES:
-        return builder(trunk, tasks=tasks, **(decoder_options or {}))
-    return MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **(decoder_options or {})))
+        return builder(trunk, tasks=tasks, **options)
+    return MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
 
 
 def build_dataset(recipe: Recipe, split: str) -> DenseDataset:

@@ -5,3 +5,4 @@ from collections.abc import Callable
 from triptych.models.multitask import MultiTaskModel
 
 ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {}
+"""Called as `builder(backbone, tasks=tasks, **options)`; one that needs several trunks copies the one it is given."""

@@ -1,0 +1,246 @@
+"""Properties of every decoder and architecture on every backbone family that it accepts.
+
+A new entry in `DECODERS` or `ARCHITECTURES` is enrolled by its name; give it small widths in `OPTIONS`.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from unchecked import shapes_unchecked
+
+from triptych.assemble import create_model
+from triptych.decoders import DECODERS
+from triptych.models import ARCHITECTURES
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
+from triptych.types import Output
+
+FAMILIES = {
+    "resnet": ("resnet18", {"widths": (8, 16, 24, 32)}),
+    "vit": ("vit_tiny_patch16_224", {"taps": (1, 2, 3, 4), "image_size": (64, 64)}),
+    "convnext": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}),
+}
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "deeplab": {"width": 8},
+    "fcn": {"width": 8},
+    "vit": {"width": 8},
+    "densemtl": {"widths": (8, 8, 8, 8, 8)},
+    "invpt": {"width": 16, "preliminary_width": 16},
+    "pad-net-densemtl": {"width": 8},
+    "pad-net-plus": {"widths": (8, 8, 8, 8, 8)},
+}
+"""Widths that make a decoder quick."""
+
+FAMILY_OPTIONS: dict[str, dict[str, object]] = {}
+"""Backbone options that a decoder needs, such as the stem of a ResNet."""
+
+NAMES = [*DECODERS, *ARCHITECTURES]
+TASKS = {task.name: task for task in (semseg(4), depth(), normals())}
+ALL_TASKS = TASKS | {task.name: task for task in (boundary(), saliency(), human_parts())}
+ODD = (53, 70)
+
+PAIRS = [(name, family) for name in NAMES for family in FAMILIES]
+every_pair = pytest.mark.parametrize(("name", "family"), PAIRS)
+first_family = pytest.mark.parametrize(
+    ("name", "family"), [pytest.param(*pair, marks=() if pair[1] == "resnet" else pytest.mark.slow) for pair in PAIRS]
+)
+"""One family in a plain run; the others are minutes for all entries together."""
+
+
+def build(name: str, family: str, tasks=TASKS) -> MultiTaskModel:
+    """A small model, the same weights every time; skips where the decoder refuses the family's strides."""
+    backbone, options = FAMILIES[family]
+    torch.manual_seed(0)
+    try:
+        return create_model(
+            name,
+            backbone=backbone,
+            tasks=tasks,
+            backbone_options=options | FAMILY_OPTIONS.get(name, {}),
+            decoder_options=OPTIONS.get(name, {}),
+        )
+    except ValueError as error:
+        if "stride" not in str(error) and "backbone" not in str(error):
+            raise
+        pytest.skip(f"{name} on {backbone}: {error}")
+
+
+def close(a: Tensor, b: Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(b.detach().abs().max().clamp(min=1e-3)))
+
+
+@cache
+def accepted(name: str) -> list[str]:
+    found = []
+    for family in FAMILIES:
+        try:
+            build(name, family)
+            found.append(family)
+        except pytest.skip.Exception:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_at_least_one_family_is_accepted(name):
+    assert accepted(name)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_decoders_that_need_no_stem_accept_every_pyramid(name):
+    if name not in FAMILY_OPTIONS:
+        assert {"resnet", "convnext"} <= set(accepted(name))
+
+
+@every_pair
+def test_shapes_at_odd_sizes(name, family):
+    model = build(name, family).train()
+    output = model(torch.rand(2, 3, *ODD))
+    assert isinstance(output, Output)
+    assert list(output.predictions) == list(model.tasks) == list(TASKS)
+    for task_name, task in model.tasks.items():
+        assert output.predictions[task_name].shape == (2, task.channels, *ODD)
+    known = model.tasks | model.auxiliary_tasks
+    for stage in output.auxiliary:
+        assert stage
+        for task_name, raw in stage.items():
+            assert raw.shape[0] == 2
+            assert raw.shape[-2:] == ODD
+            assert task_name in known
+    assert tuple(feature.shape[1] for feature in output.features) == tuple(model.feature_channels)
+    assert len(model.feature_strides) == len(output.features)
+    assert all(raw.isfinite().all() for raw in output.predictions.values())
+    assert model.shared_modules
+
+
+@every_pair
+def test_every_parameter_that_a_loss_reaches_gets_a_finite_gradient(name, family):
+    model = build(name, family).train()
+    output = model(torch.rand(2, 3, 64, 64))
+    total = sum(raw.square().mean() for stage in [output.predictions, *output.auxiliary] for raw in stage.values())
+    total.backward()
+    missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
+    # A decoder that reads the last map alone leaves the norms of the others idle.
+    assert [key for key in missing if not key.startswith("backbone.norms.")] == []
+    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@first_family
+def test_all_invalid_targets_give_zero_and_finite_gradients(name, family):
+    model = build(name, family).train()
+    output = model(torch.rand(2, 3, *ODD))
+    total = torch.zeros(())
+    for stage in [output.predictions, *output.auxiliary]:
+        for task_name, raw in stage.items():
+            task = (model.tasks | model.auxiliary_tasks)[task_name]
+            if raw.shape[1] == task.channels:  # some intermediate predictions are codes of another width
+                total = total + task.loss(raw, task.invalid_target(ODD).expand(2, *task.invalid_target(ODD).shape))
+    assert total == 0
+    total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@first_family
+def test_saved_equals_loaded(name, family, tmp_path):
+    model = build(name, family)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "model.safetensors")
+    other = build(name, family)
+    other.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(
+            model.eval()(image).predictions.values(), other.eval()(image).predictions.values(), strict=True
+        ):
+            assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_permuted_tasks_give_permuted_outputs(name):
+    family = accepted(name)[0]
+    model = build(name, family).eval()
+    permuted = build(name, family, dict(reversed(TASKS.items()))).eval()
+    permuted.load_state_dict(model.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model(image).predictions, permuted(image).predictions
+    assert list(found) == list(reversed(TASKS))
+    for task_name in TASKS:
+        close(found[task_name], expected[task_name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_task_and_all_six(name):
+    for tasks in ({"depth": TASKS["depth"]}, ALL_TASKS):
+        output = build(name, accepted(name)[0], tasks).train()(torch.rand(2, 3, 64, 64))
+        assert list(output.predictions) == list(tasks)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_batch_of_one_trains(name):
+    model = build(name, accepted(name)[0]).train()
+    output = model(torch.rand(1, 3, 64, 64))
+    sum(raw.mean() for raw in output.predictions.values()).backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_options_are_named(name):
+    backbone, options = FAMILIES[accepted(name)[0]]
+    options = options | FAMILY_OPTIONS.get(name, {})
+    with pytest.raises(ValueError, match="has no option 'no_such_option'; its options are"):
+        create_model(
+            name, backbone=backbone, tasks=TASKS, backbone_options=options, decoder_options={"no_such_option": 1}
+        )
+
+
+def check_export(model: MultiTaskModel, image: Tensor) -> None:
+    with torch.no_grad(), shapes_unchecked():
+        expected = model(image).predictions
+        exported = torch.export.export(model, (image,)).module()(image).predictions
+    for task_name, raw in expected.items():
+        close(exported[task_name], raw)
+
+
+def check_compile(model: MultiTaskModel, image: Tensor) -> None:
+    """One graph in training, with the same loss and gradients."""
+    torch._dynamo.reset()
+    gradients = []
+    with shapes_unchecked():
+        for run in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+            model.zero_grad()
+            torch.manual_seed(0)
+            output = run(image)
+            stages = [output.predictions, *output.auxiliary]
+            sum(raw.square().mean() for stage in stages for raw in stage.values()).backward()
+            gradients.append([p.grad.clone() for p in model.parameters()])
+    torch._dynamo.reset()
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=1e-4 * float(ours.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exported_equals_eager(name):
+    check_export(build(name, accepted(name)[0]).eval(), torch.rand(1, 3, *ODD))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "family"), [(name, family) for name in NAMES for family in list(FAMILIES)[1:]])
+def test_exported_equals_eager_on_other_families(name, family):
+    check_export(build(name, family).eval(), torch.rand(1, 3, *ODD))
+
+
+@pytest.mark.slow
+@every_pair
+def test_compiles_into_one_graph(name, family):
+    model = build(name, family).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.p = 0.0  # compiled and eager draw other masks
+    check_compile(model, torch.rand(2, 3, *ODD))
