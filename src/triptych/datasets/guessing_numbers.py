@@ -1,0 +1,270 @@
+"""Guessing what the numbers in label files mean, from a few of them, and saying why.
+
+Each guess is a list of options for `[tasks.NAME]`, each with its reason, and of doubts: what a person should check.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import permutations, product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from triptych.datasets.derived import normals_from_depth
+from triptych.datasets.descriptor import CameraFiles
+from triptych.datasets.encodings import DIRECTIONS, Normals
+from triptych.datasets.files import read_array
+from triptych.types import IGNORE
+
+
+@dataclass
+class Guess:
+    """Options of one task with their reasons, and what is doubtful about them."""
+
+    options: list[tuple[str, Any, str]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+    def say(self, option: str, value: Any, reason: str, *, doubt: bool = False) -> None:
+        """Add an option; a doubtful one is repeated to the user."""
+        self.options.append((option, value, reason))
+        if doubt:
+            self.doubts.append(f"{option} = {value!r}: {reason}")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The options without their reasons."""
+        return {option: value for option, value, _ in self.options}
+
+
+FOV = 60.0
+"""Degrees; assumed to compare normals with depth, which hardly depends on it."""
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """Up to `count` of the paths, spread evenly."""
+    count = min(count, len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def read_some(paths: Sequence[Path], count: int) -> list[np.ndarray]:
+    """The arrays of up to `count` files; unreadable ones are left to the doctor."""
+
+    def read(path: Path) -> np.ndarray | None:
+        try:
+            return read_array(path)
+        except OSError:
+            return None
+
+    with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter
+        return [array for array in pool.map(read, spread(paths, count)) if array is not None]
+
+
+def distinct(array: np.ndarray) -> np.ndarray:
+    """The values of an array, sorted, each once; colours as 0xRRGGBB."""
+    if array.ndim == 3 and array.dtype == np.uint8:
+        array = array[..., :3].astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+    if array.dtype in (np.uint8, np.uint16):
+        return np.bincount(array.ravel(), minlength=1).nonzero()[0]
+    return np.unique(array)
+
+
+def guess_labels(paths: Sequence[Path], *, parts: bool = False) -> Guess:
+    """Number of classes, invalid values, or the colours of a colour-coded map."""
+    guess, arrays = Guess(), read_some(paths, 1000)
+    if not arrays:
+        guess.doubts.append("none of the files can be read")
+        return guess
+    values = np.unique(np.concatenate([distinct(array) for array in arrays]))
+    if all(array.ndim == 3 for array in arrays):
+        if len(values) > IGNORE:
+            guess.doubts.append(f"pictures of more than {IGNORE} colours are no label maps")
+            return guess
+        colors = [[int(value) >> 16, int(value) >> 8 & 255, int(value) & 255] for value in values]
+        guess.say("colors", colors, f"the {len(colors)} colours of {len(arrays)} files", doubt=True)
+        guess.say("classes", len(colors), "one per colour, in the order above; names can be listed instead")
+        return guess
+    whole = np.isfinite(values).all() and (values == np.round(values)).all()
+    highest = int(values[values != IGNORE].max(initial=0)) if whole else 0
+    if not whole or values.min() < 0 or highest >= IGNORE:
+        guess.doubts.append(f"values from {values.min()} to {values.max()} are no class ids, perhaps instances")
+    elif values.tolist() == [0, IGNORE]:
+        guess.say("map", {"0": 0, str(IGNORE): 1}, "a mask: all pixels are 0 or 255", doubt=True)
+        guess.say("classes", ["background", "object"], "names of your choice")
+    else:
+        if IGNORE in values:
+            guess.say("invalid", [IGNORE], f"{IGNORE} is the usual mark of unlabelled pixels")
+        _say_classes(guess, paths, len(arrays), highest, parts)
+    return guess
+
+
+def _say_classes(guess: Guess, paths: Sequence[Path], count: int, highest: int, parts: bool) -> None:
+    if parts and highest <= 6:
+        guess.say("classes", 7, "background, head, torso, upper and lower arms, upper and lower legs")
+        return
+    guess.say("classes", highest + 1, f"the highest value in {count} files is {highest}; names can be listed instead")
+    if count < len(paths):
+        guess.doubts.append(f"classes = {highest + 1}: only {count} of {len(paths)} files were read")
+
+
+def guess_mask(paths: Sequence[Path], *, votes: bool = False) -> Guess:
+    """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
+    guess, arrays = Guess(), read_some(paths, 50)
+    if not arrays:
+        guess.doubts.append("none of the files can be read")
+        return guess
+    values = np.unique(np.concatenate([distinct(array) for array in arrays]))
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    highest = values.max(initial=0)
+    if highest <= 1:
+        threshold, why = (0.5, "values between 0 and 1") if values.dtype.kind == "f" else (1, "values are 0 and 1")
+        guess.say("threshold", threshold, why)
+    elif votes and highest <= 20 and len(values) > 2:
+        guess.say("threshold", 2, f"values up to {highest} are taken as votes of annotators; two agree", doubt=True)
+        guess.say("invalid", [1], "one vote alone: neither boundary nor background")
+    elif len(values) == 2:
+        guess.say("threshold", int(highest) // 2 + 1, f"values are {values[0]} and {highest}")
+    else:
+        guess.say("threshold", int(highest) // 2 + 1, f"values are shades up to {highest}; half of it", doubt=True)
+    return guess
+
+
+DEPTH_UNITS: dict[str, tuple[Any, str]] = {
+    "5000": ("1/5000", "the name says 5000 per metre"),
+    "1000": ("1/1000", "the name says 1000 per metre"),
+    "512": ("1/512", "the name says 512 per metre"),
+    "256": ("1/256", "the name says 256 per metre"),
+    "mm": ("1/1000", "the name says millimetres"),
+    "cm": ("1/100", "the name says centimetres"),
+    "zbuffer": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
+    "euclidean": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
+}
+"""Metres per stored unit, by what the name of a file may tell."""
+
+
+def guess_depth(paths: Sequence[Path], **_: Any) -> Guess:
+    """The unit, by the names of the files, then by which one makes plausible distances."""
+    guess, arrays = Guess(), read_some(paths, 24)
+    arrays = [array.squeeze() for array in arrays]
+    if not arrays or any(array.ndim != 2 for array in arrays):
+        guess.doubts.append("the files cannot be read, or are not (height, width)")
+        return guess
+    values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays])
+    if values.dtype.kind in "iu" and values.max(initial=0) == 65535:
+        guess.say("invalid", [65535], "the largest 16-bit value marks missing or infinite depth")
+        values = values[values != 65535]
+    total, values = sum(array.size for array in arrays), values[values > 0]
+    if len(values) == 0:
+        guess.doubts.append("no depth is positive")
+        return guess
+    median, share = float(np.median(values)), len(values) / total
+    height, width = arrays[0].shape
+    words = re.split(r"[^a-z0-9]+", "/".join(paths[0].parts[-3:]).lower())
+    told = next((DEPTH_UNITS[word] for word in words if word in DEPTH_UNITS), None)
+    if told:
+        guess.say("scale", told[0], told[1], doubt=True)
+    elif values.dtype.kind == "f":
+        if 0.05 <= median <= 300:
+            guess.say("unit", "m", f"floats with median {median:.2f}")
+        else:
+            unit = "mm" if median > 300 else "m"
+            guess.say("unit", unit, f"floats with median {median:.3g}", doubt=True)
+    elif share < 0.4 and width > 2 * height:
+        guess.say("scale", "1/256", f"{share:.0%} of a wide picture has a value: lidar points as KITTI has", doubt=True)
+    elif width > 2 * height and guess.options:
+        guess.say("unit", "cm", "a wide picture whose sky is 65535, as Virtual KITTI has", doubt=True)
+    elif median > 12000:
+        guess.say("scale", "1/5000", f"median {median:.0f} would be {median / 1000:.0f} m in millimetres", doubt=True)
+    elif values.dtype.itemsize == 1:
+        guess.say("unit", "m", "8-bit depth has no usual unit: set scale", doubt=True)
+    else:
+        guess.say("unit", "mm", f"whole numbers, median {median:.0f}: {median / 1000:.2f} m in millimetres", doubt=True)
+    if "euclidean" in words or "distance" in words:
+        guess.say("kind", "distance", "the name says along the ray; a [camera] is needed", doubt=True)
+    return guess
+
+
+def guess_normals(
+    paths: Sequence[Path], *, depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
+) -> Guess:
+    """Where the stored components point: by agreement with depth where `depth_of` a file gives some, else by what rooms
+    and streets look like."""
+    guess, pairs = Guess(), []
+    for path in spread(paths, 12):
+        try:
+            stored = read_array(path)
+            pairs.append((Normals().decode(stored).permute(1, 2, 0).numpy(), depth_of(path)))
+        except (OSError, ValueError):
+            continue  # the doctor's business
+    if not pairs:
+        guess.doubts.append("the files cannot be read, or have no three channels")
+        return guess
+    compared = [_compare(vectors, depth) for vectors, depth in pairs if depth is not None]
+    found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])
+    if len(found):
+        ranked = sorted((_disagreement(found, axes), axes) for axes in all_axes())
+        (best, axes), (second, _) = ranked[:2]
+        reason = f"{best:.0f} degrees (median) from the normals of the depth, the next choice {second:.0f}"
+        guess.say("axes", list(axes), reason, doubt=best > 30 or second - best < 5)
+    else:
+        axes = _axes_by_look([vectors for vectors, _ in pairs])
+        guess.say("axes", list(axes), "floors face up, walls face the middle, all face us", doubt=True)
+    return guess
+
+
+def all_axes() -> list[tuple[str, str, str]]:
+    """The 48 ways in which three components can point along the axes of the camera."""
+    pairs = (("right", "left"), ("down", "up"), ("forward", "backward"))
+    return [axes for order in permutations(pairs) for axes in product(*order)]
+
+
+def _compare(vectors: np.ndarray, depth: torch.Tensor) -> np.ndarray | None:
+    """`(N, 2, 3)`: stored vectors beside the normals of depth, where both are known, at every fourth pixel."""
+    height, width = depth.shape[-2:]
+    camera = CameraFiles(fov=FOV).camera((height, width), None)
+    if camera is None or vectors.shape[:2] != (height, width):
+        return None
+    derived = normals_from_depth(depth, camera, reach=3).permute(1, 2, 0).numpy()
+    both = np.stack([vectors, derived], axis=2)[::4, ::4].reshape(-1, 2, 3)
+    return both[np.isfinite(both).all((1, 2))]
+
+
+def _disagreement(both: np.ndarray, axes: tuple[str, str, str]) -> float:
+    """Median angle in degrees between stored normals, read with `axes`, and the normals of depth."""
+    turned = np.empty_like(both[:, 0])
+    for component, axis in enumerate(axes):
+        place, sign = DIRECTIONS[axis]
+        turned[:, place] = sign * both[:, 0, component]
+    cosine = (turned * both[:, 1]).sum(-1)
+    return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+
+
+def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:
+    """Visible surfaces face the camera, the lower part of a picture faces up, its left part faces right."""
+    mean = np.nanmean([np.nanmean(v, axis=(0, 1)) for v in vectors], axis=0)
+    below = np.nanmean([np.nanmean(v[len(v) * 2 // 3 :], axis=(0, 1)) for v in vectors], axis=0)
+    forward = int(np.abs(mean).argmax())
+    others = [i for i in range(3) if i != forward]
+    vertical = max(others, key=lambda i: abs(below[i] - mean[i]) + abs(below[i]))
+    sideways = next(i for i in others if i != vertical)
+    left = np.nanmean([np.nanmean(v[:, : v.shape[1] // 3, sideways]) for v in vectors])
+    right = np.nanmean([np.nanmean(v[:, -(v.shape[1] // 3) :, sideways]) for v in vectors])
+    axes = ["", "", ""]
+    axes[forward] = "forward" if mean[forward] < 0 else "backward"
+    axes[vertical] = "up" if below[vertical] > 0 else "down"
+    axes[sideways] = "right" if left >= right else "left"
+    return axes[0], axes[1], axes[2]
+
+
+GUESSES: dict[str, Callable[..., Guess]] = {
+    "semseg": lambda paths, **_: guess_labels(paths),
+    "human_parts": lambda paths, **_: guess_labels(paths, parts=True),
+    "saliency": lambda paths, **_: guess_mask(paths),
+    "boundary": lambda paths, **_: guess_mask(paths, votes=True),
+    "depth": guess_depth,
+    "normals": guess_normals,
+}
+"""How each kind of label is guessed."""
