@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 from triptych.datasets.base import DenseDataset
+from triptych.datasets.folder import Folder
 from triptych.datasets.rooms import Rooms
 
 DATASETS: dict[str, Callable[..., DenseDataset]] = {
+    "folder": Folder,
     "rooms": Rooms,
 }
