@@ -4,6 +4,7 @@ A verb is a typed function whose docstring is its help; tyro makes the options f
 imported before a verb runs.
 """
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,20 +60,25 @@ def evaluate(
     split: str = "",
     single_task: tuple[Path, ...] = (),
     limit: int = 0,
+    report: bool = True,
     device: Device = "auto",
 ) -> None:
-    """Score a run on a split: one table, one JSON in the run folder.
+    """Score a run on a split: one table, one JSON and the report page in the run folder.
 
     Args:
         run: Run folder.
         split: Split to score; the recipe's test split by default.
         single_task: Run folders of single-task networks to compute delta_mtl against.
         limit: Score at most this many images; 0 scores all.
+        report: Write report.html.
         device: Where to run.
     """
     from triptych.evaluation import evaluate_run
+    from triptych.run_report import report_run
 
     evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
+    if report and os.environ.get("RANK", "0") == "0":
+        print(f"page to look at: {report_run(run, split=split, device=device)}")
 
 
 def predict(

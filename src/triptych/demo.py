@@ -1,0 +1,63 @@
+"""The demo: the whole path on generated rooms."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from triptych import assemble
+from triptych.evaluation import evaluate_run
+from triptych.prediction import Predictor
+from triptych.prediction_files import predict_images
+from triptych.recipes import RECIPES
+from triptych.report_data import Example
+from triptych.run_report import draw_overview, report_run, spread_examples
+from triptych.training.loop import train
+from triptych.types import IGNORE
+
+PICTURES = 3
+
+
+def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe: str = "rooms-demo") -> Path:
+    """Generate rooms, train, score on unseen rooms beside a constant predictor, predict, and write `report.html`.
+
+    Returns the path of the report. Raises `FileExistsError` where `out` exists and `overwrite` is not set.
+    """
+    started = time.perf_counter()
+    run = train(RECIPES[recipe], out, overwrite=overwrite, device=device)
+    evaluate_run(run, device=device)
+    predictor = Predictor.load(run, device=device)
+    images = write_test_images(predictor, run / "images")
+    predict_images(predictor, [run / "images"], run / "predictions", fov=60, overwrite=True)
+    report = report_run(run, device=device)
+    example = next(iter(sorted(spread_examples(predictor, 24), key=_labelled, reverse=True)))
+    draw_overview(predictor.tasks, example).save(run / "overview.png")
+    minutes = (time.perf_counter() - started) / 60
+    print(
+        f"demo done in {minutes:.1f} minutes\n"
+        f"  page to look at   {report}\n"
+        f"  predictions       {run / 'predictions'} ({len(images)} images: arrays, pictures, point clouds)\n"
+        f"  next              triptych predict {run} YOUR_PHOTO.jpg   (it learned generated rooms, not photographs)"
+    )
+    return report
+
+
+def _labelled(example: Example) -> int:
+    """How many tasks have a label on this image, then how much of it is foreground: the fullest picture shows most."""
+    valid = {name: np.isfinite(target) & (target != IGNORE) for name, target in example.targets.items()}
+    return sum(mask.any() for mask in valid.values()) * 10**9 + sum(len(np.unique(t)) for t in example.targets.values())
+
+
+def write_test_images(predictor: Predictor, folder: Path) -> list[Path]:
+    """Write some images of the test split as PNG files, for `predict` to read like any photograph."""
+    recipe = predictor.recipe
+    dataset = assemble.build_dataset(recipe, recipe.data.test_split)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for index in np.linspace(0, len(dataset) - 1, PICTURES).round().astype(int):
+        image = (dataset[int(index)].image.permute(1, 2, 0) * 255).round().byte().numpy()
+        path = folder / f"room_{index:04d}.png"
+        Image.fromarray(image).save(path)
+        paths.append(path)
+    return paths
