@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.devices import choose_device
 from triptych.image_files import to_image_tensor
 from triptych.tasks import Task, keep_zoom
 from triptych.types import named_choice
@@ -42,7 +43,7 @@ class Predictor:
       stays as the network gives it.
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast; results are float32.
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
-      given.
+      given (`"auto"`: the best there is).
 
     >>> from triptych.backbones.base import Backbone
     >>> from triptych.decoders.base import Decoder
@@ -85,8 +86,9 @@ class Predictor:
             raise ValueError(
                 f"shorter_side is {shorter_side}; it must be at least 1 pixel, or None for the image's own size."
             )
-        self.model = model if device is None else model.to(device)
-        self.tasks: dict[str, Task] = dict(model.tasks if tasks is None else tasks)
+        self.model: Any = model if device is None else model.to(choose_device(device))
+        known: Any = model.tasks if tasks is None else tasks
+        self.tasks: dict[str, Task] = dict(known)
         self.overlap = overlap
         self.flip = flip
         self.scales = tuple(scales)

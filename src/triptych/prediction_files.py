@@ -96,11 +96,12 @@ def _camera(
             f"point clouds need depth, and this network predicts {', '.join(tasks)}; leave out the field of view or "
             "intrinsics."
         )
-    if intrinsics is None:
-        intrinsics_from_field_of_view((1, 1), fov)  # an impossible angle fails here, not after the first image
-        return lambda size: intrinsics_from_field_of_view(size, fov)
-    matrix = intrinsics_matrix(intrinsics)
-    return lambda size: matrix
+    if intrinsics is not None:
+        matrix = intrinsics_matrix(intrinsics)
+        return lambda size: matrix
+    camera = partial(intrinsics_from_field_of_view, degrees=fov or 0)
+    camera((1, 1))  # an impossible angle fails here, not after the first image
+    return camera
 
 
 def depth_task(tasks: dict[str, Task]) -> str | None:
@@ -193,7 +194,10 @@ class _Writer:
         draw_panel(image, maps, self.tasks).save(path)
 
     def _write_points(self, path: Path, image: np.ndarray, maps: Maps) -> None:
-        depth = maps[depth_task(self.tasks)][0]
+        name = depth_task(self.tasks)
+        assert self.camera is not None, "points are written only where the camera is known"
+        assert name is not None, "a camera is accepted only beside depth"
+        depth = maps[name][0]
         shown = image if self.color_by == "image" else color_maps(self.tasks[self.color_by], [maps[self.color_by]])[0]
         normals = next((name for name, task in self.tasks.items() if task.target_channels == 3), None)
         vectors = maps[normals].transpose(1, 2, 0) if normals else None

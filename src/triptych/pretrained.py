@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.task_files import read_tasks, write_tasks
 from triptych.tasks import Task
@@ -74,7 +75,7 @@ def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list
 
 
 def save_folder(
-    folder: Path, model: nn.Module, recipe: Recipe | None, *, card: str = "", overwrite: bool = False
+    folder: Path, model: MultiTaskModel, recipe: Recipe | None, *, card: str = "", overwrite: bool = False
 ) -> Path:
     """Write the network so that `Predictor.from_pretrained(folder)` gives it back."""
     if recipe is None:

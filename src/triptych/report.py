@@ -135,8 +135,9 @@ def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | 
     }
     valid = {title: np.where(np.isfinite(values) & (values > 0), values, 0) for title, values in thin.items()}
     scale = max(max(values.max() for values in valid.values()), 1e-6) / 65535
-    known = example.intrinsics is not None
-    matrix = example.intrinsics if known else intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
+    matrix = example.intrinsics
+    if matrix is None:
+        matrix = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
     return {
         "width": valid["predicted"].shape[1],
         "height": valid["predicted"].shape[0],
@@ -144,7 +145,7 @@ def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | 
         "offset": offset,
         "scale": scale,
         "intrinsics": [float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])],
-        "assumed": 0 if known else ASSUMED_FIELD_OF_VIEW,
+        "assumed": ASSUMED_FIELD_OF_VIEW if example.intrinsics is None else 0,
         "depths": {title: _pack(values / scale) for title, values in valid.items() if values.any()},
     }
 

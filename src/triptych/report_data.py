@@ -101,7 +101,7 @@ def unflatten(metrics: Mapping[str, float | None]) -> dict[str, dict[str, float]
 
 
 def _timing(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    last = next((record for record in reversed(records) if record["kind"] == "train"), {})
+    last: Mapping[str, Any] = next((record for record in reversed(records) if record["kind"] == "train"), {})
     facts = {}
     if last.get("seconds"):
         minutes, seconds = divmod(round(last["seconds"]), 60)

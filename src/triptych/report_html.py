@@ -25,7 +25,10 @@ from triptych.visualization import (
 
 _PICTURE_WIDTH = 480
 _LONGEST_LEGEND = 12
-_ARROWS = {True: '<span title="higher is better">↑</span>', False: '<span title="lower is better">↓</span>'}
+_ARROWS: dict[bool | None, str] = {
+    True: '<span title="higher is better">↑</span>',
+    False: '<span title="lower is better">↓</span>',
+}
 
 
 def fill(template: str, **values: str) -> str:
@@ -49,7 +52,8 @@ def results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping
         return ""
     columns = list(scores)
     ours, *others = columns
-    rows, gains = [], {column: [] for column in others}
+    rows: list[str] = []
+    gains: dict[str, list[float]] = {column: [] for column in others}
     for name, task in tasks.items():
         metric = task.metric()
         value = scores[ours].get(name, {}).get(metric.primary)
