@@ -1,8 +1,7 @@
 """Standing figures from capsules, with the six human parts."""
 
 from triptych.datasets.rooms_furniture import ball, tube
-from triptych.datasets.rooms_rays import CAPSULE
-from triptych.datasets.rooms_scene import Dice, Group, Part, Piece, Vector, apply, compose, turn
+from triptych.datasets.rooms_scene import CAPSULE, Dice, Group, Part, Piece, Vector, apply, compose, turn
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = 1, 2, 3, 4, 5, 6
 """Labels in the order of `triptych.tasks.HUMAN_PARTS`; neck and hair belong to the head, hands to the lower arms, feet to the lower legs."""
@@ -111,12 +110,12 @@ def _arm(
     bend = dice.number(0.2, 1.0) if dice.chance(0.5) else dice.number(0.05, 1.7)
     upper = compose(turn(1, out), turn(0, swing))
     lower = compose(turn(1, out), turn(0, swing + bend))
-    top = (side * 0.112 * height * girth, 0.0, shoulder - 0.005 * height)
+    top = (side * 0.105 * height * girth, 0.0, shoulder - 0.012 * height)
     elbow = _add(top, apply(upper, (0.0, 0.0, -0.165 * height)))
     wrist = _add(elbow, apply(lower, (0.0, 0.0, -0.145 * height)))
     hand = _add(wrist, apply(lower, (0.0, 0.0, -0.035 * height)))
     return [
-        tube(top, elbow, 0.031 * height * girth, slots[0], label=UPPER_ARM),
+        tube(top, elbow, 0.029 * height * girth, slots[0], label=UPPER_ARM),
         tube(elbow, wrist, 0.025 * height * girth, slots[1], label=LOWER_ARM),
         tube(wrist, hand, 0.026 * height, slots[2], label=LOWER_ARM),
     ]

@@ -3,8 +3,11 @@
 A group's frame: x to its right, y to its front, z up, origin on the floor below the middle of its footprint; metres.
 """
 
-from triptych.datasets.rooms_rays import BOX, CAPSULE, CONE, SPHERE
 from triptych.datasets.rooms_scene import (
+    BOX,
+    CAPSULE,
+    CONE,
+    SPHERE,
     Dice,
     Group,
     Part,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from triptych.datasets.rooms_records import MANIFEST, frame_type, read_manifest, sound_scene, write_scene, write_whole
 
-GENERATOR = 1
+GENERATOR = 2
 """Version of the generator: part of every folder's name, raised whenever any pixel changes."""
 
 

@@ -19,6 +19,8 @@ class Floor:
         """Taken rectangles of each wall: from, to, bottom, top."""
         self.targets: list[tuple[float, float, float]] = []
         """Points worth looking at."""
+        self.figures: list[tuple[float, float]] = []
+        """Where figures stand."""
 
     def wall_length(self, wall: int) -> float:
         return self.scene.size[1] if wall < 2 else self.scene.size[0]
@@ -148,6 +150,9 @@ def _open_walls(floor: Floor, dice: Dice) -> None:
             openings.window(scene, frame, dice, width, sill, top)
             if hang < sill:
                 openings.curtains(scene, frame, dice, width, hang + 0.02, top)
+                centre = frame.point(0.0, 0.08)
+                x, y = abs(frame.cosine) * reach + 0.08, abs(frame.sine) * reach + 0.08
+                floor.taken.append((centre[0] - x, centre[1] - y, centre[0] + x, centre[1] + y, top))
             floor.walls[wall].append((at - reach, at + reach, hang - 0.08, top + 0.15))
     for wall in walls[2 : dice.choice((3, 3, 4))]:
         width, height, length = dice.number(0.75, 0.95), dice.number(1.95, 2.1), floor.wall_length(wall)
@@ -352,7 +357,9 @@ def _bookcase(floor: Floor, dice: Dice, count: int) -> None:
 def _extras(floor: Floor, dice: Dice) -> None:
     """Plants, boxes, balls, the ceiling lamp and the figures."""
     for number in range(dice.choice((0, 0, 1, 1, 1, 2))):
-        floor.anywhere(figure(dice, number), margin=0.05, tries=40)
+        frame = floor.anywhere(figure(dice, number), margin=0.05, tries=40)
+        if frame is not None:
+            floor.figures.append((frame.x, frame.y))
     for _ in range(dice.integer(0, 3)):
         height = dice.number(0.6, 1.6)
         floor.against_wall(_group(furniture.plant(dice, height), 0.45 + 0.3 * height, 0.45 + 0.3 * height, height))
@@ -364,7 +371,7 @@ def _extras(floor: Floor, dice: Dice) -> None:
     if floor.scene.style != "dining":
         width, depth, height = floor.scene.size
         frame = Frame(width * dice.number(0.4, 0.6), depth * dice.number(0.4, 0.6), height, 1.0, 0.0)
-        floor.scene.place_group(furniture.pendant(dice, dice.number(0.15, 0.5)), frame)
+        floor.scene.place_group(furniture.pendant(dice, dice.number(0.1, 0.3)), frame)
 
 
 def _pictures(floor: Floor, dice: Dice) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,28 +12,27 @@ from triptych.datasets.rooms_scene import Dice, Scene, unit
 Color = tuple[float, float, float]
 Material = tuple[float, ...]
 
-SHELL = ("wall:0", "wall:0", "wall:0", "wall:0", "floor:0", "ceiling:0")
-"""Materials of the room's sides, in the order of `rooms_rays`; one wall may become `wall:1`."""
+SHELL = ("ceiling:0", "floor:0", "wall:0", "wall:0", "wall:0", "wall:0")
+"""Materials of the room's sides -6, ..., -1; one wall may become `accent:0`."""
 
 
-@dataclass(frozen=True)
-class Appearance:
-    """A scene's materials, lights and camera flaws, as the kernels read them."""
+class Appearance(NamedTuple):
+    """What shading reads beside the geometry: materials, lights, and the flaws of the camera."""
 
     materials: np.ndarray
-    """(M, COLUMNS) rows of `rooms_textures`."""
-    solid_material: np.ndarray
-    """(P,) row of every solid."""
-    shell_material: np.ndarray
-    """(6,) row of every side of the room."""
+    """(M, 14) rows of `rooms_textures`."""
+    material_of: np.ndarray
+    """(P + 6,) row of each solid, then of the room's sides -6, ..., -1."""
     skirting: np.ndarray
-    """(4,): colour of the skirting board and its height."""
+    """(4,) colour and height of the skirting board."""
     lights: np.ndarray
-    """(L, 17): kind (0 lamp, 1 window, 2 sun), centre, half axes u and v, normal (of a sun: its direction), colour, radius."""
+    """(L, 17) rows of `rooms_light`."""
     ambient: np.ndarray
     """(3,) light from everywhere."""
+    half: np.ndarray
+    """(P + 6, 3) half extents of the solids in metres, then for each side those of the room."""
     flaws: np.ndarray
-    """(8,): white balance r, g, b; brightness; vignetting; shot noise; read noise; softness."""
+    """(7,) of `rooms_camera`."""
 
 
 def color(hue: float, saturation: float, value: float) -> Color:
@@ -93,7 +92,7 @@ def _shades(
 
 
 def _fabric(dice: Dice, bold: float) -> Material:
-    hue, saturation, value = dice.number(), dice.number(0.1, 0.55) + 0.3 * bold, dice.number(0.3, 0.85)
+    hue, saturation, value = dice.number(), dice.number(0.05, 0.45) + 0.3 * bold, dice.number(0.3, 0.8)
     kind = dice.number()
     if kind < 0.6 - 0.3 * bold:
         return _shades(dice, textures.WEAVE, hue, min(saturation, 1.0), value, 0.8, scale=0.008)
@@ -138,7 +137,7 @@ def _wall_a(dice: Dice) -> Material:
 
 
 def _wall_b(dice: Dice) -> Material:
-    hue, saturation, value = dice.number(), dice.number(0.25, 0.6), dice.number(0.35, 0.7)
+    hue, saturation, value = dice.number(), dice.number(0.15, 0.5), dice.number(0.35, 0.7)
     texture = dice.choice(
         (textures.PLAIN, textures.STRIPES, textures.CHECKER, textures.BRICK, textures.MARBLE, textures.DOTS)
     )
@@ -187,7 +186,8 @@ def _floor_a(dice: Dice) -> Material:
 
 def _floor_b(dice: Dice) -> Material:
     texture = dice.choice((textures.CHECKER, textures.PLANKS, textures.SPECKLE, textures.TILES, textures.MARBLE))
-    second = color(dice.number(), dice.number(0.0, 0.3), dice.number(0.15, 0.9))
+    jointed = texture in (textures.PLANKS, textures.TILES)
+    second = color(dice.number(), dice.number(0.0, 0.3), dice.number(0.1, 0.3 if jointed else 0.9))
     scale = {
         textures.CHECKER: 0.3,
         textures.PLANKS: 0.18,
@@ -323,7 +323,7 @@ def dress(scene: Scene, look: str, words: tuple[object, ...]) -> Appearance:
     night = dice.chance({"a": 0.05, "b": 0.45}[look])
     shell = list(SHELL)
     if dice.chance(0.4):
-        shell[dice.integer(0, 4)] = "accent:0"
+        shell[dice.integer(2, 6)] = "accent:0"
     rows: dict[str, int] = {}
     table: list[Material] = []
 
@@ -336,7 +336,7 @@ def dress(scene: Scene, look: str, words: tuple[object, ...]) -> Appearance:
         return rows[slot]
 
     solids = [row(part.slot) for part, _, _ in scene.solids]
-    sides = [row(slot) for slot in shell]
+    solids += [row(slot) for slot in shell]
     lights, ambient = _lights(scene, look, dice, night)
     lit = any(light[0] == 0.0 for light in lights)
     materials = np.array(table, np.float64)
@@ -346,11 +346,11 @@ def dress(scene: Scene, look: str, words: tuple[object, ...]) -> Appearance:
     trim = color(dice.number(0.05, 0.12), dice.number(0.0, 0.5), dice.number(0.3, 0.97))
     return Appearance(
         materials=materials,
-        solid_material=np.array(solids, np.int64),
-        shell_material=np.array(sides, np.int64),
+        material_of=np.array(solids, np.int64),
         skirting=np.array((*trim, dice.number(0.06, 0.12))),
         lights=np.array(lights, np.float64).reshape(-1, 17),
         ambient=np.array(ambient),
+        half=np.array([*(part.half for part, _, _ in scene.solids), *[[0.5 * side for side in scene.size]] * 6]),
         flaws=_flaws(look, dice),
     )
 
@@ -391,9 +391,9 @@ def _flaws(look: str, dice: Dice) -> np.ndarray:
             (dice.number(0.96, 1.04), 1.0, dice.number(0.96, 1.04)),
             (dice.number(0.0002, 0.0006), dice.number(0.001, 0.003)),
         )
-        return np.array((*balance, dice.number(0.85, 1.2), dice.number(0.05, 0.2), *noise, 0.0))
+        return np.array((*balance, dice.number(0.85, 1.2), dice.number(0.05, 0.2), *noise))
     balance, noise = (
         (dice.number(0.88, 1.12), 1.0, dice.number(0.85, 1.15)),
         (dice.number(0.001, 0.003), dice.number(0.004, 0.01)),
     )
-    return np.array((*balance, dice.number(0.55, 1.0), dice.number(0.25, 0.5), *noise, 0.0))
+    return np.array((*balance, dice.number(0.55, 1.0), dice.number(0.25, 0.5), *noise))

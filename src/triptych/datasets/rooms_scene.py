@@ -23,6 +23,10 @@ Vector = tuple[float, float, float]
 Rotation = tuple[Vector, Vector, Vector]
 """Rows of a rotation matrix, local to parent."""
 
+BOX, SPHERE, CONE, CAPSULE = 0, 1, 2, 3
+"""Canonical shapes: [-1, 1]^3; the unit sphere; a capped cone along z of radius 1 at z = -1 and `param` at z = 1 (1: a
+cylinder); a capsule of radius 1 whose axis runs from z = -param to z = param."""
+
 IDENTITY: Rotation = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
@@ -219,13 +223,15 @@ class Scene:
 
 
 def solid_arrays(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """World-to-canonical maps `(P, 3, 4)` and world bounds `(P, 6)` of the solids of a scene."""
-    affine, bounds = np.empty((len(scene.solids), 3, 4)), np.empty((len(scene.solids), 6))
+    """The rows `(P, 15)` of `rooms_rays.Geometry.solids`, and world bounds `(P, 6)` of the solids of a scene."""
+    rows, bounds = np.empty((len(scene.solids), 15)), np.empty((len(scene.solids), 6))
     for i, (part, rotation, centre) in enumerate(scene.solids):
-        extent = part.half if part.kind != 3 else (part.half[0], part.half[1], part.half[2] * (1.0 + part.param))
+        rows[i, 12:] = (part.param, part.kind, part.casts)
+        long = 1.0 + part.param if part.kind == CAPSULE else 1.0
         for k in range(3):
-            axis = (rotation[0][k] / part.half[k], rotation[1][k] / part.half[k], rotation[2][k] / part.half[k])
-            affine[i, k] = (*axis, -(axis[0] * centre[0] + axis[1] * centre[1] + axis[2] * centre[2]))
-            reach = sum(abs(rotation[k][j]) * extent[j] for j in range(3)) + 1e-6
+            a = (rotation[0][k] / part.half[k], rotation[1][k] / part.half[k], rotation[2][k] / part.half[k])
+            rows[i, 4 * k : 4 * k + 4] = (*a, -(a[0] * centre[0] + a[1] * centre[1] + a[2] * centre[2]))
+            x, y, z = (abs(rotation[k][j]) * part.half[j] for j in range(3))
+            reach = x + y + z * long + 1e-6
             bounds[i, k], bounds[i, 3 + k] = centre[k] - reach, centre[k] + reach
-    return affine, bounds
+    return rows, bounds

@@ -81,7 +81,7 @@ def _cells(texture, u, v, scale, seed, soft):
     if texture == PLANKS:
         shift = long * noise_hash(number, 7, seed)
     elif texture == BRICK:
-        shift = 0.5 * long * (number % 2)
+        shift = 0.5 * long * (number & 1)
     column = math.floor((u + shift) / long)
     tint = noise_hash(np.int64(column), number, seed)
     x, y = (u + shift) / long - column - 0.5, v / scale - row - 0.5
@@ -89,7 +89,7 @@ def _cells(texture, u, v, scale, seed, soft):
     edge = min((0.5 - abs(x)) * long, (0.5 - abs(y)) * scale)
     seam = min(max((joint - edge) / soft + 0.5, 0.0), 1.0)
     if texture == PLANKS:
-        grain = _grain(u + 13.0 * tint, v, seed + number % 17)
+        grain = _grain(u + 13.0 * tint, v, seed + (number & 15))
         return 0.75 * seam, 0.78 + 0.3 * tint + 0.16 * (grain - 0.5)
     return seam, 0.88 + 0.2 * tint + 0.05 * (smooth_noise(u * 40.0, v * 40.0, seed) - 0.5)
 
@@ -115,13 +115,13 @@ def _ornament(u, v, cu, cv, scale, seed):
 
 
 @compiled
-def _art(x, y, seed, color, second):
+def _art(x, y, seed, rows, row):
     """A painting: a ground with a horizon, discs and bars of hashed colours; `x`, `y` in [0, 1]."""
     horizon = 0.3 + 0.4 * noise_hash(1, 1, seed) + 0.1 * (smooth_noise(4.0 * x, 0.5, seed) - 0.5)
     mix = 0.0 if y > horizon else 1.0
-    r = color[0] * (1.0 - mix) + second[0] * mix
-    g = color[1] * (1.0 - mix) + second[1] * mix
-    b = color[2] * (1.0 - mix) + second[2] * mix
+    r = rows[row, COLOR] * (1.0 - mix) + rows[row, SECOND] * mix
+    g = rows[row, COLOR + 1] * (1.0 - mix) + rows[row, SECOND + 1] * mix
+    b = rows[row, COLOR + 2] * (1.0 - mix) + rows[row, SECOND + 2] * mix
     for i in range(5):
         cx, cy, size = noise_hash(i, 3, seed), noise_hash(i, 4, seed), 0.06 + 0.2 * noise_hash(i, 5, seed)
         dx, dy = x - cx, y - cy
@@ -130,16 +130,21 @@ def _art(x, y, seed, color, second):
         else:
             inside = abs(dx) < size * noise_hash(i, 7, seed) and abs(dy) < size
         if inside:
-            r, g, b = noise_hash(i, 8, seed) ** 2, noise_hash(i, 9, seed) ** 2, noise_hash(i, 10, seed) ** 2
+            r, g, b = noise_hash(i, 8, seed), noise_hash(i, 9, seed), noise_hash(i, 10, seed)
+            r, g, b = r * r, g * g, b * b
     stroke = 0.85 + 0.3 * smooth_noise(24.0 * x, 24.0 * y, seed + 3)
     return r * stroke, g * stroke, b * stroke
 
 
 @compiled
-def _outside(x, y, seed, sky, ground):
+def _outside(x, y, seed, rows, row):
     """What a window shows: sky, far hills or houses, trees; `x`, `y` in [0, 1] from the lower left."""
     haze = 0.55 + 0.45 * y
-    r, g, b = sky[0] * haze + 0.35 * (1.0 - y), sky[1] * haze + 0.35 * (1.0 - y), sky[2] * haze + 0.3 * (1.0 - y)
+    r, g, b = (
+        rows[row, COLOR] * haze + 0.35 * (1.0 - y),
+        rows[row, COLOR + 1] * haze + 0.35 * (1.0 - y),
+        rows[row, COLOR + 2] * haze + 0.3 * (1.0 - y),
+    )
     cloud = smooth_noise(3.0 * x, 6.0 * y, seed) * 0.6 + smooth_noise(8.0 * x, 14.0 * y, seed + 1) * 0.4
     cloud = min(max((cloud - 0.5) * 3.0, 0.0), 1.0) * 0.5
     r, g, b = r + cloud * (0.95 - r), g + cloud * (0.95 - g), b + cloud * (0.95 - b)
@@ -149,30 +154,29 @@ def _outside(x, y, seed, sky, ground):
         house = np.int64(math.floor(6.0 * x))
         far = 0.25 + 0.25 * noise_hash(house, 1, seed)
     if y < far:
-        r, g, b = 0.5 * ground[0] + 0.12, 0.5 * ground[1] + 0.13, 0.5 * ground[2] + 0.15
+        r, g, b = 0.5 * rows[row, SECOND] + 0.12, 0.5 * rows[row, SECOND + 1] + 0.13, 0.5 * rows[row, SECOND + 2] + 0.15
     tree = 0.12 + 0.25 * smooth_noise(5.0 * x, 2.0, seed + 4) + 0.06 * smooth_noise(25.0 * x, 3.0, seed + 5)
     if y < tree:
         leaf = 0.5 + 0.7 * smooth_noise(30.0 * x, 30.0 * y, seed + 6)
-        r, g, b = ground[0] * leaf, ground[1] * leaf, ground[2] * leaf
+        r, g, b = rows[row, SECOND] * leaf, rows[row, SECOND + 1] * leaf, rows[row, SECOND + 2] * leaf
     return r, g, b
 
 
 @compiled
-def texture_color(material, u, v, cu, cv, soft):
+def texture_color(rows, row, u, v, cu, cv, soft):
     """Linear reflectance `(r, g, b)`.
 
     `u`, `v` are metres on the face, u along its longer side, `cu`, `cv` the same in [-1, 1]; `soft` is the width of a pixel on the surface.
     Detail finer than a pixel fades into its mean.
     """
-    texture, seed, scale = np.int64(material[TEXTURE]), np.int64(material[SEED]), material[SCALE]
-    color, second = material[COLOR : COLOR + 3], material[SECOND : SECOND + 3]
+    texture, seed, scale = np.int64(rows[row, TEXTURE]), np.int64(rows[row, SEED]), rows[row, SCALE]
     fade = min(max(1.5 - 2.0 * soft / scale, 0.0), 1.0)
     mix, light = 0.0, 1.0
     if texture == ART or texture == OUTSIDE:
         x, y = 0.5 * (cu + 1.0), 0.5 * (cv + 1.0)
         if texture == ART:
-            return _art(x, y, seed, color, second)
-        return _outside(x, y, seed, color, second)
+            return _art(x, y, seed, rows, row)
+        return _outside(x, y, seed, rows, row)
     if texture == PLAIN:
         light = 0.97 + 0.06 * smooth_noise(3.0 * u, 3.0 * v, seed)
     elif texture == WOOD:
@@ -180,7 +184,7 @@ def texture_color(material, u, v, cu, cv, soft):
     elif texture == PLANKS or texture == TILES or texture == BRICK:
         mix, light = _cells(texture, u, v, scale, seed, max(soft, 0.001))
     elif texture == CHECKER:
-        odd = (np.int64(math.floor(u / scale)) + np.int64(math.floor(v / scale))) % 2
+        odd = (np.int64(math.floor(u / scale)) + np.int64(math.floor(v / scale))) & 1
         mix = 0.5 + (odd - 0.5) * fade
         light = 0.95 + 0.1 * smooth_noise(5.0 * u, 5.0 * v, seed)
     elif texture == STRIPES:
@@ -199,8 +203,8 @@ def texture_color(material, u, v, cu, cv, soft):
         )
         mix = min(max(2.2 * mix - 0.6, 0.0), 1.0)
     elif texture == DOTS:
-        row = math.floor(v / scale)
-        x, y = _fraction(u / scale + 0.5 * (np.int64(row) % 2)) - 0.5, v / scale - row - 0.5
+        line = math.floor(v / scale)
+        x, y = _fraction(u / scale + 0.5 * (np.int64(line) & 1)) - 0.5, v / scale - line - 0.5
         mix = _band(math.sqrt(x * x + y * y), 0.22, max(soft / scale, 0.03)) * fade
     elif texture == ORNAMENT:
         mix = _ornament(u, v, cu, cv, scale, seed)
@@ -217,9 +221,10 @@ def texture_color(material, u, v, cu, cv, soft):
     elif texture == SPECKLE:
         mix = 1.0 if smooth_noise(u / scale, v / scale, seed) > 0.66 else 0.0
         mix = 0.3 + (mix - 0.3) * fade
-    mix *= material[CONTRAST]
+    mix *= rows[row, CONTRAST]
+    r, g, b = rows[row, COLOR], rows[row, COLOR + 1], rows[row, COLOR + 2]
     return (
-        light * (color[0] + mix * (second[0] - color[0])),
-        light * (color[1] + mix * (second[1] - color[1])),
-        light * (color[2] + mix * (second[2] - color[2])),
+        light * (r + mix * (rows[row, SECOND] - r)),
+        light * (g + mix * (rows[row, SECOND + 1] - g)),
+        light * (b + mix * (rows[row, SECOND + 2] - b)),
     )
