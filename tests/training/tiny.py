@@ -171,12 +171,17 @@ def change(recipe: Recipe, **changes: object) -> Recipe:
 
 
 if __name__ == "__main__":
+    from triptych.evaluation import evaluate_run
     from triptych.training.loop import train
 
     parser = argparse.ArgumentParser()
-    parser.add_argument("recipe", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--recipe", type=Path)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--evaluate", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    train(from_json(arguments.recipe.read_text()), arguments.out, resume=arguments.resume, device="cpu")
+    if arguments.evaluate:
+        evaluate_run(arguments.out, device="cpu")
+    else:
+        train(from_json(arguments.recipe.read_text()), arguments.out, resume=arguments.resume, device="cpu")

@@ -1,0 +1,199 @@
+"""Training in processes of their own: two of them (DDP, FSDP) equal one, and signals from outside."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from training.tiny import RECIPE, change
+
+from triptych.evaluation import evaluate_run
+from triptych.recipes.config import Recipe, to_json
+from triptych.training.checkpoint import list_checkpoints
+from triptych.training.loop import train
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = str(Path(__file__).parent / "tiny.py")
+NUMBERS = ("loss", "losses", "weighted", "gradient_norm", "labelled", "metrics")
+
+
+def start(run: Path, recipe: Recipe | None, *options: str, processes: int = 1, **variables: str) -> subprocess.Popen:
+    words = [sys.executable]
+    if processes > 1:
+        words += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    words += [SCRIPT, str(run), *options]
+    if recipe is not None:
+        path = run.with_suffix(".json")
+        path.write_text(to_json(recipe))
+        words += ["--recipe", str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> tuple[str, str]:
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == code, errors
+    return out, errors
+
+
+def last(run: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(list_checkpoints(run)[-1] / f"{name}.safetensors")
+
+
+def records(run: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{key: line[key] for key in NUMBERS if key in line} for line in lines]
+
+
+def assert_equal_runs(ours: Path, theirs: Path) -> None:
+    for name in ("model", "average"):
+        first, second = last(ours, name), last(theirs, name)
+        for key, value in second.items():
+            torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
+    for first, second in zip(records(ours), records(theirs), strict=True):
+        for key, value in second.items():
+            assert first[key] == pytest.approx(value, rel=1e-4), key
+
+
+TWO = change(
+    RECIPE,
+    data__batch_size=2,
+    data__options={"unlabelled": ("depth",), "every": 5},
+    data__transform="none",
+    model__backbone_options={"norm": False},
+    model__decoder_options={"intermediate": True},
+    data__auxiliary_tasks=("normals",),
+    optimizer__name="sgd",
+    optimizer__lr=0.01,
+    schedule__steps=4,
+    training__accumulate=2,
+    training__ema=0.9,
+)
+ONE = change(TWO, data__batch_size=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As the other processes have: another number of threads adds up in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad"])
+def test_two_processes_equal_one_with_twice_the_batch(weighting: str, folder: Path) -> None:
+    """Every label is whole or missing in both halves of a batch: a mean over half of the pixels is no mean of means."""
+    recipe = change(TWO, weighting__name=weighting, data__options={})
+    process = start(folder / f"ddp-{weighting}", recipe, processes=2)
+    one = train(change(recipe, data__batch_size=4), folder / f"one-{weighting}", device="cpu", progress=False)
+    finish(process)
+    assert_equal_runs(folder / f"ddp-{weighting}", one)
+    facts = json.loads((folder / f"ddp-{weighting}" / "environment.json").read_text())["starts"][0]
+    assert (facts["processes"], facts["images_per_step"], facts["sharded"]) == (2, 8, False)
+
+
+def test_a_batch_without_labels_in_one_process_stalls_nothing(folder: Path) -> None:
+    finish(start(folder / "partly", TWO, processes=2))
+    train_lines = [line for line in records(folder / "partly") if "labelled" in line and "loss" in line]
+    assert train_lines[-1]["labelled"]["depth"] < train_lines[-1]["labelled"]["semseg"]
+
+
+def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> None:
+    run = folder / "one-fixed"
+    evaluate_run(run, device="cpu", progress=False)
+    once = json.loads((run / "evaluation-test.json").read_text())
+    sums = load_file(run / "evaluation-test.safetensors")
+    finish(start(run, None, "--evaluate", processes=2))
+    assert json.loads((run / "evaluation-test.json").read_text()) == once
+    again = load_file(run / "evaluation-test.safetensors")
+    assert all(torch.equal(again[name], value) for name, value in sums.items())
+
+
+def test_sharded_training_equals_one_process_and_resumes_exactly(folder: Path) -> None:
+    """FSDP: parameters, optimizer memory and averages are shards; checkpoints hold them whole."""
+    recipe = change(TWO, data__options={}, optimizer__name="adamw", optimizer__lr=1e-3)
+    one = train(change(recipe, data__batch_size=4), folder / "adamw", device="cpu", progress=False)
+    run, broken = folder / "fsdp", folder / "fsdp-broken"
+    finish(start(run, recipe, processes=2, ACCELERATE_USE_FSDP="true"))
+    assert json.loads((run / "environment.json").read_text())["starts"][0]["sharded"] is True
+    assert_equal_runs(run, one)
+    shutil.copytree(run, broken)
+    shutil.rmtree(list_checkpoints(broken)[-1])
+    finish(start(broken, recipe, "--resume", processes=2, ACCELERATE_USE_FSDP="true"))
+    for name in ("model", "average", "optimizer"):
+        first, second = last(broken, name), last(run, name)
+        assert all(torch.equal(first[key], second[key]) for key in second)
+    assert records(broken) == records(run)
+
+
+def test_resuming_with_other_processes_is_refused(folder: Path) -> None:
+    shutil.copytree(folder / "fsdp", folder / "fewer")
+    shutil.rmtree(list_checkpoints(folder / "fewer")[-1])
+    recipe = change(TWO, data__options={}, optimizer__name="adamw", optimizer__lr=1e-3)
+    with pytest.raises(ValueError, match="written by 2 processes, now there are 1"):
+        train(recipe, folder / "fewer", resume=True, device="cpu", progress=False)
+
+
+SLOW = change(RECIPE, schedule__steps=40, data__options={"slow": 0.02}, data__num_workers=1, training__log_every=1)
+
+
+def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("one_thread")
+def test_a_signal_from_outside_saves_and_the_resumed_run_is_the_same(number: int, folder: Path) -> None:
+    """The whole process group is signalled, as a terminal or a batch system does: workers with it."""
+    run = folder / f"signal-{number}"
+    words = [sys.executable, SCRIPT, str(run), "--recipe", str(folder / "slow.json")]
+    (folder / "slow.json").write_text(to_json(SLOW))
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_steps(run, process)
+    os.killpg(process.pid, number)
+    out, errors = finish(process, code=128 + number)
+    assert "go on with --resume" in out
+    assert errors == ""
+    stopped = int(list_checkpoints(run)[-1].name)
+    assert 0 < stopped < 40
+    train(SLOW, run, resume=True, device="cpu", progress=False)
+    whole = folder / "slow"
+    if not whole.exists():
+        train(SLOW, whole, device="cpu", progress=False)
+    assert records(run) == records(whole)
+    first, second = last(run, "model"), last(whole, "model")
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_a_second_signal_leaves_at_once(folder: Path) -> None:
+    run = folder / "twice"
+    recipe = change(SLOW, data__options={"slow": 3.0}, data__num_workers=0, training__log_every=1, data__batch_size=1)
+    process = start(run, recipe)
+    wait_for_steps(run, process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    begin = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - begin < 2
+    assert process.returncode == -signal.SIGTERM
+    assert not list_checkpoints(run)
