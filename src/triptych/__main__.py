@@ -129,6 +129,7 @@ def compare(
     split: str = "test",
     baseline: tuple[Path, ...] = (),
     single_task: tuple[Path, ...] = (),
+    out: Path | None = None,
 ) -> None:
     """Compare runs: means over seeds, paired differences per image, delta_mtl, and what differs between the recipes.
 
@@ -137,10 +138,11 @@ def compare(
         split: Which evaluation to compare.
         baseline: Runs to compare the others with; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl.
+        out: JSON file to write the comparison to.
     """
     from triptych.comparison import compare_runs
 
-    compare_runs(runs, split=split, baseline=baseline, single_task=single_task)
+    compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out)
 
 
 def list_names(
@@ -209,9 +211,8 @@ def _run(words: list[str]) -> None:
         verb, rest, name = named_choice(f"{words[0]} verb", rest[0], verb), rest[1:], f"{name} {rest[0]}"
     if verb is train:
         if not rest or rest[0] in ("-h", "--help"):
-            print(
-                f"usage: triptych train RECIPE --out RUN [options]\n\nRecipes (or the path of a recipe.json):\n{_recipes()}"
-            )
+            print("usage: triptych train RECIPE --out RUN [options]\n\nRecipes (or the path of a recipe.json):")
+            print(_recipes())
             return
         recipe, rest = _find_recipe(rest[0]), rest[1:]
         tyro.cli(_with_recipe(recipe), prog=name, args=rest)

@@ -1,0 +1,121 @@
+"""Comparing runs: groups, pairs, intervals, and what differs between recipes."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from triptych.comparison import compare_runs, group_runs, read_scored_run
+from triptych.recipes.config import ModelConfig, Recipe, to_json
+from triptych.scores import compute
+from triptych.task_files import write_tasks
+from triptych.tasks import depth
+
+IMAGES = 40
+
+
+def write_run(folder: Path, recipe: Recipe, errors: np.ndarray, keys: list[str] | None = None) -> Path:
+    """A run folder whose depth is wrong by `errors[i]` metres on image i."""
+    folder.mkdir(parents=True)
+    task = depth()
+    rows = []
+    for error in errors:
+        metric = task.metric()
+        metric.update(torch.full((1, 1, 2, 2), 2.0 + float(error)), torch.full((1, 1, 2, 2), 2.0))
+        rows.append(metric.sums())
+    sums = {state: torch.stack([row[state] for row in rows]) for state in rows[0]}
+    (folder / "recipe.json").write_text(to_json(recipe))
+    write_tasks(folder / "tasks.json", {"depth": task})
+    save_file({f"depth/{state}": value for state, value in sums.items()}, folder / "evaluation-test.safetensors")
+    content = {
+        "metrics": {"depth": compute(task.metric(), sums)},
+        "keys": keys or [f"{i:03d}" for i in range(len(errors))],
+    }
+    (folder / "evaluation-test.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> dict[str, list[Path]]:
+    """Two recipes, three seeds each: the second is better on every image by about 0.05 m of 0.5 m."""
+    generator = np.random.default_rng(0)
+    hard = generator.uniform(0.3, 0.7, IMAGES)
+    better = dataclasses.replace(Recipe(), model=ModelConfig(decoder="mti-net"))
+    return {
+        "base": [
+            write_run(tmp_path / f"base{s}", Recipe(seed=s), hard + generator.normal(0, 0.01, IMAGES)) for s in range(3)
+        ],
+        "better": [
+            write_run(
+                tmp_path / f"better{s}",
+                dataclasses.replace(better, seed=s),
+                hard - 0.05 + generator.normal(0, 0.01, IMAGES),
+            )
+            for s in range(3)
+        ],
+    }
+
+
+def test_seeds_form_groups_and_a_real_difference_is_clear(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+    content = compare_runs(runs["base"] + runs["better"], out=tmp_path / "out.json")
+    assert content["groups"] == {"base0": [*map(str, runs["base"])], "better0": [*map(str, runs["better"])]}
+    found = content["differences"]["better0"]["depth"]
+    assert found["seeds"] == 3
+    assert found["better"]
+    assert found["clear"]
+    assert found["low"] < found["mean"] < found["high"] < 0
+    direct = np.mean(content["values"]["depth"]["better0"]) - np.mean(content["values"]["depth"]["base0"])
+    assert found["mean"] == pytest.approx(direct)
+    assert content["recipes"] == {"model.decoder": ["fcn", "mti-net"]}
+    assert json.loads((tmp_path / "out.json").read_text())["images"] == IMAGES
+
+
+def test_equal_runs_are_called_noise(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    hard = generator.uniform(0.3, 0.7, IMAGES)
+    one = write_run(tmp_path / "one", Recipe(), hard + generator.normal(0, 0.05, IMAGES))
+    two = write_run(
+        tmp_path / "two",
+        dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit")),
+        hard + generator.normal(0, 0.05, IMAGES),
+    )
+    assert not compare_runs([one, two])["differences"]["two"]["depth"]["clear"]
+
+
+def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
+    errors = np.linspace(0.1, 1.0, IMAGES)
+    keys = [f"{i:03d}" for i in range(IMAGES)]
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    one = write_run(tmp_path / "one", Recipe(), errors, keys)
+    two = write_run(tmp_path / "two", other, errors[::-1].copy(), keys[::-1])
+    found = compare_runs([one, two])["differences"]["two"]["depth"]
+    assert found["low"] == pytest.approx(0, abs=1e-12)
+    assert found["high"] == pytest.approx(0, abs=1e-12)
+
+
+def test_delta_mtl_against_single_task_runs(runs: dict[str, list[Path]]) -> None:
+    content = compare_runs(runs["base"], single_task=runs["better"][:1])
+    single = read_scored_run(runs["better"][0], "test").primary("depth")
+    expected = [100 * (single - value) / single for value in content["values"]["depth"]["base0"]]
+    assert content["delta_mtl"]["base0"] == pytest.approx(expected)
+
+
+def test_grouping_ignores_the_seed_alone(runs: dict[str, list[Path]]) -> None:
+    groups = group_runs([read_scored_run(path, "test") for path in runs["better"] + runs["base"]])
+    assert [len(group.runs) for group in groups] == [3, 3]
+
+
+def test_what_cannot_be_compared_is_named(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"was not scored on val; run `triptych evaluate"):
+        compare_runs(runs["base"], split="val")
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        compare_runs([tmp_path / "nothing"])
+    short = write_run(tmp_path / "short", dataclasses.replace(Recipe(), description="x"), np.ones(3))
+    with pytest.raises(ValueError, match="scored on other images"):
+        compare_runs([runs["base"][0], short])
+    with pytest.raises(ValueError, match="no runs to compare"):
+        compare_runs([])
