@@ -86,11 +86,6 @@ class Folder(DenseDataset):
             "descriptor_sha256": meaning.hexdigest(),
         }
 
-    def orphans(self, name: str) -> list[Path]:
-        """Label files of a task that belong to no image."""
-        used = {path for key, path in self.labels[name].items() if key in self.images}
-        return [path for path in self.labels[name].values() if path not in used]
-
     def _sources(self) -> list[str]:
         """Names of the label files that the chosen tasks need: their own, or those they are derived from."""
         return list(dict.fromkeys(getattr(encoding, "source", "") or name for name, encoding in self.encodings.items()))

@@ -1,0 +1,39 @@
+"""A contact sheet of a dataset: images beside their labels, in the colours of the tasks, with legends."""
+
+import numpy as np
+from PIL import Image
+
+from triptych.datasets.base import DenseDataset
+from triptych.tasks import Task
+from triptych.types import Sample, valid_pixels
+from triptych.visualization import Cell, Legend, color_maps, contact_sheet, describe_colors
+
+MISSING = 225
+"""Grey of a label that a sample does not have."""
+
+
+def draw_dataset(dataset: DenseDataset, *, count: int = 6, width: int = 240) -> Image.Image:
+    """One row per sample, spread evenly over the dataset: the image and every task's label, each `width` pixels wide.
+
+    Raises `ValueError` for an empty dataset.
+    """
+    if len(dataset) == 0:
+        raise ValueError(f"dataset {dataset.name} has no samples to show.")
+    count = max(1, min(count, len(dataset)))
+    cells: list[Cell] = []
+    for i in range(count):
+        sample = dataset[i * len(dataset) // count]
+        pixels = (sample.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        cells.append(Cell(str(sample.key)[-32:], pixels))
+        cells += [_draw_label(name, task, sample) for name, task in dataset.tasks.items()]
+    return contact_sheet(cells, columns=1 + len(dataset.tasks), width=width)
+
+
+def _draw_label(name: str, task: Task, sample: Sample) -> Cell:
+    target = sample.targets[name]
+    valid = valid_pixels(target)
+    if not valid.any():
+        return Cell(f"{name}: missing", np.full((*sample.image.shape[-2:], 3), MISSING, np.uint8), Legend())
+    labels = target.numpy()
+    share = "" if valid.all() else f" ({float(valid.float().mean()):.0%} labelled)"
+    return Cell(f"{name}{share}", color_maps(task, [labels])[0], describe_colors(task, [labels]))
