@@ -14,6 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from triptych.choices import named_choice
+from triptych.data import DATA_VERBS
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, from_json
 
@@ -165,6 +166,7 @@ VERBS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "evaluate": evaluate,
     "predict": predict,
     "compare": compare,
+    "data": DATA_VERBS,
     "list": list_names,
 }
 
