@@ -1,0 +1,182 @@
+"""Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from triptych.datasets.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
+from triptych.datasets.files import read_array
+from triptych.metrics.protocols import GroundTruth
+from triptych.types import IGNORE
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """What stored numbers mean where the files cannot say it.
+
+    `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit. `label_offset` and
+    `prediction_offset` are added to stored class ids: -1 where 0 means unlabelled and classes start at 1. `key`: the
+    entry of .npz and .mat files that have several.
+    """
+
+    classes: int = 0
+    depth_scale: float = 0.0
+    label_offset: int = 0
+    prediction_offset: int = 0
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """A prediction in the layout its metric takes, without batch; `integer`: the file already rounded it."""
+
+    values: Tensor
+    integer: bool
+
+
+def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
+    """A prediction file. Raises `OSError` for what cannot be read, `ValueError` for numbers that cannot be right."""
+    stored = read_array(path, key=encodings.key)
+    try:
+        return StoredMap(_PREDICTIONS[task](stored, encodings), stored.dtype.kind != "f")
+    except ValueError as error:
+        raise ValueError(f"prediction {path}: {error}") from error
+
+
+def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
+    """A ground-truth file of any task but boundary: labels `(H, W)` with `IGNORE`, or floats `(C, H, W)` with NaN."""
+    stored = read_array(path, key=encodings.key)
+    try:
+        return _TARGETS[task](stored, encodings)
+    except ValueError as error:
+        raise ValueError(f"ground truth {path}: {error}") from error
+
+
+def read_annotators(
+    path: Path, size: tuple[int, int], recipe: GroundTruth, key: str = ""
+) -> Float[Tensor, "annotators height width"]:
+    """Boundary ground truth for a prediction of `size`: one map per annotator.
+
+    Takes one map `(H, W)`, several `(annotators, H, W)`, several stacked vertically in one picture, and the .mat files
+    of BSDS500. The recipes `stored` and `thin` take maps of two values only: what a map of labels or votes means has to
+    be said.
+    """
+    stored = read_array(path, key=key)
+    maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
+    if recipe != "outline":
+        others = (maps != 0) & (maps != np.nanmax(maps, initial=1)) & (maps == maps)
+        if others.any():
+            raise ValueError(
+                f"ground truth {path} has more than two values ({len(np.unique(maps))}); --ground-truth outline takes "
+                "it as a map of labels, --dataset or a threshold of your own says otherwise."
+            )
+    return torch.from_numpy(maps.astype(np.float32))
+
+
+def _split_annotators(stored: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    stored = stored.astype(np.uint8) if stored.dtype == bool else stored
+    if stored.ndim == 2 and stored.shape[1] == size[1] and stored.shape[0] % size[0] == 0:
+        return stored.reshape(-1, *size)
+    return stored[None] if stored.ndim == 2 else stored
+
+
+def _bsds_maps(stored: np.ndarray, recipe: GroundTruth) -> np.ndarray:
+    """`groundTruth` of BSDS500: a cell array with the regions and boundaries of every annotator."""
+    entry = "Segmentation" if recipe == "outline" else "Boundaries"
+    return np.stack([annotator[entry][0, 0] for annotator in stored.ravel()])
+
+
+def check_finite(prediction: Tensor, valid: Tensor, path: Path) -> None:
+    """`ValueError` where a float prediction is NaN or infinite although the pixel has a label."""
+    if prediction.is_floating_point():
+        wrong = int((~prediction.isfinite().all(dim=0) & valid).sum())
+        if wrong:
+            raise ValueError(f"prediction {path} is NaN or infinite at {wrong} pixels that have a label.")
+
+
+def _read_probability(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    """`(1, H, W)` in [0, 1] from 8 or 16 bit, booleans or floats."""
+    stored = _flat(stored)
+    if stored.dtype == np.uint8:
+        return torch.from_numpy(stored.astype(np.float32) / np.float32(255))[None]
+    if stored.dtype == np.uint16:  # 257 v is v of 8 bit exactly
+        return torch.from_numpy((stored // 257).astype(np.float32) / np.float32(255))[None]
+    if stored.dtype == bool:
+        return torch.from_numpy(stored.astype(np.float32))[None]
+    if stored.dtype.kind != "f":
+        raise ValueError(f"has {stored.dtype} values; save probabilities as 8 or 16 bit or as floats in [0, 1]")
+    known = stored[~np.isnan(stored)]
+    if known.size < stored.size:
+        raise ValueError(f"has {stored.size - known.size} NaN pixels; probabilities are in [0, 1]")
+    if known.size and (known.min() < 0 or known.max() > 1):
+        raise ValueError(
+            f"has values in [{known.min():g}, {known.max():g}]; probabilities are in [0, 1]: apply the sigmoid, or "
+            "divide by the largest value of the format"
+        )
+    return torch.from_numpy(stored.astype(np.float32))[None]
+
+
+def _read_classes(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    """Class ids `(H, W)`."""
+    stored = _flat(stored)
+    ids = np.asarray(np.nan_to_num(stored, nan=-1)).astype(np.int64)
+    if stored.dtype.kind == "f" and not np.array_equal(ids, stored):
+        raise ValueError("has values that are no whole numbers; semantic predictions are class ids")
+    return torch.from_numpy(ids + encodings.prediction_offset)
+
+
+def _read_depth(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    return torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, encodings)))[None]
+
+
+def _metres(stored: np.ndarray, encodings: Encodings) -> float:
+    """Metres per stored unit."""
+    if stored.dtype.kind == "f":
+        return 1.0
+    if not encodings.depth_scale and stored.dtype.itemsize < 2:
+        raise ValueError(f"is {stored.dtype} depth; give --depth-scale, the metres per unit")
+    return encodings.depth_scale or 0.001
+
+
+def _read_normals(stored: np.ndarray, encodings: Encodings) -> Tensor:
+    return torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1).copy())
+
+
+def _flat(stored: np.ndarray) -> np.ndarray:
+    """`(H, W)`; a grey picture saved with three equal channels is one too."""
+    if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[-1]):
+        stored = stored.squeeze(0 if stored.shape[0] == 1 else -1)
+    if stored.ndim == 3 and stored.shape[-1] == 3 and (stored == stored[..., :1]).all():
+        stored = stored[..., 0]
+    if stored.ndim != 2:
+        raise ValueError(f"has shape {stored.shape}; a map of one value per pixel is (height, width)")
+    return stored
+
+
+Reader = Callable[[np.ndarray, Encodings], Tensor]
+_PREDICTIONS: dict[str, Reader] = {
+    "semseg": _read_classes,
+    "human_parts": _read_classes,
+    "saliency": _read_probability,
+    "normals": _read_normals,
+    "depth": _read_depth,
+    "boundary": _read_probability,
+}
+_TARGETS: dict[str, Reader] = {
+    "semseg": lambda stored, encodings: Labels(classes=encodings.classes, offset=encodings.label_offset).decode(stored),
+    "human_parts": lambda stored, encodings: PartLabels().decode(stored),
+    "saliency": lambda stored, encodings: _saliency_mask(stored).decode(stored),
+    "normals": lambda stored, encodings: Normals().decode(stored),
+    "depth": lambda stored, encodings: Depth(scale=_metres(stored, encodings)).decode(stored),
+}
+
+
+def _saliency_mask(stored: np.ndarray) -> SaliencyMask:
+    """Labels 0, 1 and 255 (unlabelled), or else grey values that are salient from the middle of their range on."""
+    labels = (stored == 1).any() and np.isin(stored, (0, 1, IGNORE)).all()
+    return SaliencyMask(threshold=1, invalid=(IGNORE,)) if labels else SaliencyMask()
