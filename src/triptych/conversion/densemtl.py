@@ -54,21 +54,27 @@ def convert_densemtl(
     `tasks`. With three tasks or more try those of `message_orders` and keep the one that validates.
     """
     model = _pyramid_model(checkpoint, DenseMTL, mean=mean, std=std)
-    rules = _pyramid_rules(checkpoint, (0, 1))
+    rules = [*_pyramid_rules(checkpoint, (0, 1)), *exchange_rules(checkpoint, "decoder.exchange", orders or {})]
+    return Conversion(model, rules, finish=join_parts)
+
+
+def exchange_rules(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequence[str]]) -> list[Rule]:
+    """The exchange block. Published messages are joined in declaration order, or as `orders` says; ours by name."""
+    rules = []
     for target, theirs in checkpoint.pairs():
         sources = [name for name in checkpoint.tasks if name != target]
-        order = list((orders or {}).get(target, sources))
+        order = list(orders.get(target, sources))
         if sorted(order) != sorted(sources):
             raise ValueError(
                 f"orders[{target!r}] is {', '.join(order)}; it must name each of {', '.join(sources)} once."
             )
+        post, join = re.escape(f"m.{theirs}.1.post"), f"{new}.join.{target}"
         positions = [order.index(source) for source in sorted(sources)]
-        post, join = re.escape(f"m.{theirs}.1.post"), f"decoder.exchange.join.{target}"
         rules += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
         rules += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
         for source in sources:
-            rules += _message_rules(theirs, checkpoint.names[source], f"decoder.exchange.messages.{target}.{source}")
-    return Conversion(model, rules, finish=join_parts)
+            rules += _message_rules(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
+    return rules
 
 
 def message_orders(tasks: Sequence[str]) -> Iterator[dict[str, tuple[str, ...]]]:

@@ -53,12 +53,12 @@ def convert_invpt(
         heads=len(checkpoint.state[f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias"]),
     )
     trained = _training_order(checkpoint, order)
-    positions = [trained.index(name) for name in checkpoint.tasks]
+    positions = [trained.index(name) for name in decoder.stacked]
     rules = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
     rules += _shared_rules(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
-    for ours, ((name, published), position) in enumerate(zip(checkpoint.pairs(), positions, strict=True)):
+    for name, published in checkpoint.pairs():
         rules += _task_rules(name, published)
-        rules += _numbered_rules(name, position, ours)
+        rules += _numbered_rules(name, trained.index(name), decoder.stacked.index(name))
     return Conversion(MultiTaskModel(trunk, decoder), rules, finish=join_parts)
 
 

@@ -66,6 +66,8 @@ class InvPT(Decoder):
                 f"width of InvPT is {width}; three stages of {heads} heads need a multiple of {4 * heads}."
             )
         widths = [width >> stage for stage in range(STAGES)]
+        # Sorted, so that joined weights mean the same in whatever order tasks are declared.
+        self.stacked = sorted(self.tasks)
         self.pooling = max(1, round(PUBLISHED_STRIDE / self.strides[-1]))
         self.preliminary = nn.ModuleDict(
             {name: _preliminary(self.channels[-1], preliminary_width) for name in self.tasks}
@@ -78,7 +80,7 @@ class InvPT(Decoder):
         self.skip_sources = [self._skip_source(stage) for stage in range(STAGES)]
         self.skips = nn.ModuleDict({str(i): self._skip(i, widths[i]) for i in range(first, STAGES)})
         self.stages = nn.ModuleList(
-            InvPTStage(list(tasks), i, widths, heads=heads, scale_by_width=reference_quirks) for i in range(STAGES)
+            InvPTStage(self.stacked, i, widths, heads=heads, scale_by_width=reference_quirks) for i in range(STAGES)
         )
         self.norms = nn.ModuleList(nn.LayerNorm(len(tasks) * w, eps=1e-5) for w in widths)
         self.reductions = nn.ModuleList(
@@ -97,7 +99,7 @@ class InvPT(Decoder):
         deepest = resize(features[-1], size)
         prepared = {name: layers(deepest) for name, layers in self.preliminary.items()}
         initial = {name: head(prepared[name]) for name, head in self.initial.items()}
-        x = torch.stack([mix(torch.cat([prepared[k], initial[k]], dim=1)) for k, mix in self.mix.items()], dim=1)
+        x = torch.stack([self.mix[k](torch.cat([prepared[k], initial[k]], dim=1)) for k in self.stacked], dim=1)
         tokens, messages, outputs = x.permute(0, 1, 3, 4, 2), None, []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
             skip = self._read_skip(i, features, (size[0] << i, size[1] << i)) if str(i) in self.skips else None
@@ -106,10 +108,8 @@ class InvPT(Decoder):
             normalized = norm(tokens.permute(0, 2, 3, 1, 4).flatten(3))
             outputs.append(normalized.unflatten(3, (len(self.tasks), -1)))
         quarter = (size[0] * 8, size[1] * 8)
-        final = {
-            name: self._project(name, [o[..., k, :] for o in outputs], quarter) for k, name in enumerate(self.tasks)
-        }
-        return [initial, final]
+        by_task = {name: [output[..., k, :] for output in outputs] for k, name in enumerate(self.stacked)}
+        return [initial, {name: self._project(name, by_task[name], quarter) for name in self.tasks}]
 
     def grid(self, features: list[Tensor]) -> tuple[int, int]:
         """Height and width of the first stage, even because its queries are strided by two."""

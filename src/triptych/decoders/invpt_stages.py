@@ -11,7 +11,6 @@ from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, resize
 from triptych.decoders.resampled_conv import conv_of_bilinear
 
 Tokens = Float[Tensor, "batch tasks height width channels"]
-Maps = Float[Tensor, "batch channels height width"]
 
 
 class InvPTStage(nn.Module):
@@ -36,7 +35,10 @@ class InvPTStage(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(
-        self, tokens: Tokens, skip: Maps | None, messages: Float[Tensor, "batch heads queries keys"] | None
+        self,
+        tokens: Tokens,
+        skip: Float[Tensor, "batch stage_channels stage_height stage_width"] | None,
+        messages: Float[Tensor, "batch heads queries keys"] | None,
     ) -> tuple[Tensor, Tensor]:
         if len(self.up):
             maps = [up(tokens[:, k].permute(0, 3, 1, 2)) for k, up in enumerate(self.up.values())]
@@ -54,7 +56,9 @@ class UpEmbed(nn.Sequential):
     def __init__(self, in_width: int, width: int) -> None:
         super().__init__(ConvNormReLU(in_width, width, dilation=2), ConvNormReLU(width, width, dilation=2))
 
-    def forward(self, x: Maps) -> Float[Tensor, "batch width two_height two_width"]:
+    def forward(
+        self, x: Float[Tensor, "batch in_width height width"]
+    ) -> Float[Tensor, "batch out_width two_height two_width"]:
         conv, norm, relu = self[0]
         doubled = (2 * x.shape[-2], 2 * x.shape[-1])
         return self[1](relu(norm(conv_of_bilinear([x], [conv.weight], doubled, dilation=2))))

@@ -17,8 +17,6 @@ from triptych.decoders.layers import resize
 from triptych.decoders.resampled_conv import conv_of_nearest
 from triptych.tasks import Task
 
-Maps = Float[Tensor, "batch channels height width"]
-
 
 class PyramidDecoder(Decoder):
     """One decoder per task, from the last feature map to the image's resolution, with an exchange on the way.
@@ -109,7 +107,11 @@ class PyramidLevel(nn.Module):
         self.conv = nn.Conv2d(width + skip_channels, width, 3)
         self.upsample = upsample
 
-    def forward(self, x: Maps, padded_skip: Maps | None) -> Maps:
+    def forward(
+        self,
+        x: Float[Tensor, "batch in_channels height width"],
+        padded_skip: Float[Tensor, "batch skip_channels padded_height padded_width"] | None,
+    ) -> Float[Tensor, "batch channels new_height new_width"]:
         x = self.into(x)
         weight, skip_weight = self.conv.weight.split([x.shape[1], self.conv.in_channels - x.shape[1]], dim=1)
         y = conv_of_nearest(x, weight) if self.upsample else F.conv2d(pad_reflect(x), weight)
@@ -126,11 +128,15 @@ class ReflectConv(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 3)
 
-    def forward(self, x: Maps) -> Maps:
+    def forward(
+        self, x: Float[Tensor, "batch in_channels height width"]
+    ) -> Float[Tensor, "batch channels height width"]:
         return F.elu(super().forward(pad_reflect(x)), inplace=True)
 
 
-def pad_reflect(x: Maps) -> Float[Tensor, "batch channels padded_height padded_width"]:
+def pad_reflect(
+    x: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch channels padded_height padded_width"]:
     """One pixel of reflection around a map; where a side is a single pixel there is nothing but that to repeat."""
     mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
     return F.pad(x, (1, 1, 1, 1), mode=mode)
