@@ -200,17 +200,17 @@ def test_hrnet_resizes_once_or_twice():
 
 
 def test_hrnet_interpolates_between_branches():
-    """timm repeats pixels there: at whole sizes only that differs, and a flat coarse branch hides it."""
-    backbone = create_backbone("hrnet_w18_small_v2", **AS_IS).eval()
-    path = backbone.body.stage2[0].fuse_layers[0][1]
+    """Directly to the finer branch's size, or by the factor first; timm repeats pixels there."""
+    once = create_backbone("hrnet_w18_small_v2").eval()
+    twice = create_backbone("hrnet_w18_small_v2", double_resize=True).eval()
     coarse = torch.rand(1, 36, 4, 5)
     with torch.no_grad():
-        ours = backbone.bring(path, coarse, (8, 10), 1)
-        expected = nn.functional.interpolate(
-            path[1](path[0](coarse)), size=(8, 10), mode="bilinear", align_corners=False
-        )
-        torch.testing.assert_close(ours, expected)
-        assert not torch.allclose(ours, path(coarse))
+        for backbone, steps in ((once, [(7, 9)]), (twice, [(8, 10), (7, 9)])):
+            path = backbone.body.stage2[0].fuse_layers[0][1]
+            expected = path[1](path[0](coarse))
+            for size in steps:
+                expected = nn.functional.interpolate(expected, size=size, mode="bilinear", align_corners=False)
+            torch.testing.assert_close(backbone.bring(path, coarse, (7, 9), 1), expected)
 
 
 def test_batch_norm_momentum_of_hrnet():
