@@ -29,7 +29,7 @@ FILE_NAME = "dataset.toml"
 class CameraFiles:
     """`[camera]`: one camera for all images, a field of view, or a file per image."""
 
-    intrinsics: tuple[float, ...] = ()
+    intrinsics: tuple[float | int, ...] = ()
     """fx, fy, cx, cy in pixels."""
     size: tuple[int, ...] = ()
     """(height, width) of the images that `intrinsics` belong to; others are scaled. Empty: those of the dataset."""

@@ -182,7 +182,7 @@ class Mask(Encoding):
 
     def _limit(self, dtype: np.dtype) -> float:
         if self.threshold is not None:
-            return self.threshold
+            return float(self.threshold)
         return {"b": 1.0, "f": 0.5}.get(dtype.kind) or (np.iinfo(dtype).max + 1) / 2
 
 

@@ -1,0 +1,562 @@
+"""Own data in any layout and encoding becomes samples in the one convention, and mistakes name file and cure."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from shared import shared_path
+
+from triptych.assemble import build_dataset
+from triptych.datasets.derived import boundaries_from_labels, normals_from_depth
+from triptych.datasets.encodings import DIRECTIONS, Depth, Labels, Normals
+from triptych.datasets.files import match_files, read_array, read_image
+from triptych.datasets.folder import Folder
+from triptych.datasets.guessing import describe_folder, init_folder
+from triptych.recipes.config import DataConfig, Recipe
+from triptych.types import IGNORE, Camera, valid_pixels
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZE = (12, 16)
+
+
+def save(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        Image.fromarray(array).save(path)
+    return path
+
+
+def photo(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+
+
+def write(root: Path, text: str) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "dataset.toml").write_text(text)
+    return root
+
+
+@pytest.fixture
+def rooms(tmp_path: Path) -> Path:
+    """Two splits; the second training image has no depth, validation has no labels of semseg at all."""
+    labels = np.arange(SIZE[0] * SIZE[1], dtype=np.uint8).reshape(SIZE) % 4
+    for split, keys in (("train", "abc"), ("val", "d")):
+        for i, key in enumerate(keys):
+            save(tmp_path / "images" / split / f"{key}.jpg", photo(i))
+            if split == "train":
+                save(tmp_path / "semseg" / split / f"{key}.png", labels)
+            if key != "b":
+                save(tmp_path / "depth" / split / f"{key}.png", np.full(SIZE, 1500 + i, np.uint16))
+    return write(
+        tmp_path,
+        """
+        [images]
+        files = "images/{split}/{key}.*"
+        [tasks.semseg]
+        files = "semseg/{split}/{key}.png"
+        classes = ["floor", "wall", "door", "lamp"]
+        [tasks.depth]
+        files = "depth/{split}/{key}.png"
+        unit = "mm"
+        """,
+    )
+
+
+def test_samples_follow_the_one_convention(rooms: Path) -> None:
+    dataset = Folder(rooms)
+    assert len(dataset) == 3
+    assert [dataset.key(i) for i in range(3)] == ["a", "b", "c"]
+    assert list(dataset.tasks) == ["semseg", "depth"]
+    assert dataset.tasks["semseg"].classes == ("floor", "wall", "door", "lamp")
+    sample = dataset[2]
+    assert sample.key == "c"
+    assert sample.image.shape == (3, *SIZE)
+    expected = np.asarray(Image.open(rooms / "images/train/c.jpg")).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(sample.image.numpy(), expected, atol=1e-6)
+    assert sample.targets["semseg"].dtype == torch.int64
+    assert sample.targets["depth"].unique().tolist() == pytest.approx([1.502])
+
+
+def test_missing_labels_are_all_invalid_maps(rooms: Path) -> None:
+    sample = Folder(rooms)[1]
+    assert not valid_pixels(sample.targets["depth"]).any()
+    assert sample.targets["depth"].shape == (1, *SIZE)
+    assert valid_pixels(sample.targets["semseg"]).all()
+    sample = Folder(rooms, split="val")[0]
+    assert sample.targets["semseg"].unique().tolist() == [IGNORE]
+    assert valid_pixels(sample.targets["depth"]).all()
+
+
+def test_all_splits_together_keep_names_apart(rooms: Path) -> None:
+    save(rooms / "images/val/a.jpg", photo(9))  # the name of a training image
+    dataset = Folder(rooms, split="all")
+    assert dataset.keys == ["train/a", "train/b", "train/c", "val/a", "val/d"]
+    assert not valid_pixels(dataset[3].targets["depth"]).any()
+
+
+def test_tasks_can_be_chosen_and_ordered(rooms: Path) -> None:
+    assert list(Folder(rooms, tasks=("depth",))[0].targets) == ["depth"]
+    assert list(Folder(rooms, tasks=("depth", "semseg"))[0].targets) == ["depth", "semseg"]
+    with pytest.raises(ValueError, match="did you mean 'depth'"):
+        Folder(rooms, tasks=("dept",))
+
+
+def test_recipes_name_folders(rooms: Path) -> None:
+    dataset = build_dataset(Recipe(data=DataConfig(dataset="folder", root=str(rooms))), "val")
+    assert dataset.key(0) == "d"
+
+
+def test_a_descriptor_may_lie_elsewhere(rooms: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "my.toml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text('root = ".."\n' + (rooms / "dataset.toml").read_text())
+    assert len(Folder(elsewhere)) == 3
+    moved = rooms.rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    assert len(Folder(moved / "elsewhere/my.toml", root=moved)) == 3
+
+
+def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
+    for i in range(40):
+        save(tmp_path / f"rgb/s{i // 4}/{i}.png", photo(i))
+        save(tmp_path / f"gt/s{i // 4}/{i}.png", np.zeros(SIZE, np.uint8))
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/few.txt").write_text("# chosen\ns0/1\ns0/2.png\n\n")
+    rest = '[images]\nfiles = "rgb/{key}.png"\n[tasks.semseg]\nfiles = "gt/{key}.png"\nclasses = 1\n'
+    write(tmp_path, '[splits]\ntrain = "lists/few.txt"\n' + rest)
+    assert Folder(tmp_path).keys == ["s0/1", "s0/2"]
+    (tmp_path / "lists/few.txt").write_text("s0/1\ns9/77\n")
+    with pytest.raises(ValueError, match=r"few\.txt names 's9/77'"):
+        Folder(tmp_path)
+    write(tmp_path, "[splits]\nval = 0.1\ntest = 0.2\n" + rest)
+    parts = {split: set(Folder(tmp_path, split=split).keys) for split in ("train", "val", "test")}
+    assert {split: len(keys) for split, keys in parts.items()} == {"train": 28, "val": 4, "test": 8}
+    assert set.union(*parts.values()) == set(Folder(tmp_path, split="all").keys)
+    write(tmp_path, 'group = "folder"\n[splits]\nval = 0.1\ntest = 0.2\n' + rest)
+    scenes = {split: {key.split("/")[0] for key in Folder(tmp_path, split=split).keys} for split in parts}
+    assert [len(scenes[split]) for split in ("train", "val", "test")] == [7, 1, 2]
+    assert not scenes["train"] & (scenes["val"] | scenes["test"])
+
+
+def test_the_twin_layout_needs_no_descriptor(tmp_path: Path) -> None:
+    """Same stem, .npy float32 metres, not positive is invalid."""
+    depth = np.linspace(0.5, 4, 12 * 16, dtype=np.float32).reshape(SIZE)
+    depth[0, :3] = 0, -1, np.nan
+    for i in range(20):
+        save(tmp_path / f"images/{i}.jpg", photo(i))
+        save(tmp_path / f"depth/{i}.npy", depth)
+    sample = Folder(tmp_path, split="all")[0]
+    expected = torch.from_numpy(depth)[None].clone()
+    expected[0, 0, :3] = torch.nan
+    torch.testing.assert_close(sample.targets["depth"], expected, equal_nan=True)
+
+
+def test_what_must_be_guessed_needs_a_descriptor(rooms: Path) -> None:
+    (rooms / "dataset.toml").unlink()
+    with pytest.raises(ValueError, match=r"triptych data init .*unit"):
+        Folder(rooms)
+
+
+@pytest.mark.parametrize(
+    ("options", "stored", "expected"),
+    [
+        ({"unit": "mm"}, np.array([[0, 1500]], np.uint16), [np.nan, 1.5]),
+        ({"unit": "cm", "invalid": (65535,)}, np.array([[250, 65535]], np.uint16), [2.5, np.nan]),
+        ({"scale": 1 / 256}, np.array([[256, 512]], np.uint16), [1, 2]),
+        ({"scale": 0.5, "offset": 1}, np.array([[2, -4]], np.int16), [2, np.nan]),
+        ({}, np.array([[np.inf, 2.0]]), [np.nan, 2]),
+        ({"maximum": 3.0}, np.array([[2.0, 4.0]]), [2, np.nan]),
+        ({"kind": "disparity", "numerator": 100.0, "scale": 1 / 4}, np.array([[0, 40]], np.uint16), [np.nan, 10]),
+    ],
+)
+def test_depth_encodings(options: dict, stored: np.ndarray, expected: list[float]) -> None:
+    np.testing.assert_allclose(Depth(files="x", **options).decode(stored)[0, 0].numpy(), expected, rtol=1e-6)
+
+
+def test_distance_along_the_ray_becomes_depth() -> None:
+    camera = Camera(torch.tensor([[50.0, 0.0, 8.0], [0.0, 50.0, 6.0], [0.0, 0.0, 1.0]]))
+    v, u = np.mgrid[:12, :16] + 0.5
+    points = np.stack([(u - 8) / 50, (v - 6) / 50, np.ones_like(u)]) * 3.0  # a wall at 3 m
+    depth = Depth(files="x", kind="distance").decode(np.linalg.norm(points, axis=0), camera)
+    torch.testing.assert_close(depth, torch.full((1, *SIZE), 3.0))
+    with pytest.raises(ValueError, match="camera"):
+        Depth(files="x", kind="distance").decode(np.ones(SIZE), None)
+
+
+@pytest.mark.parametrize(
+    ("options", "stored", "expected"),
+    [
+        ({"classes": 3}, np.array([[0, 2, 255]], np.uint8), [0, 2, 255]),
+        ({"classes": 3, "offset": -1}, np.array([[0, 1, 3]], np.uint8), [255, 0, 2]),
+        ({"classes": 2, "map": {"7": 0, "11": 1}}, np.array([[7, 11, 9]], np.uint8), [0, 1, 255]),
+        ({"classes": 2, "map": {"0": 0, "255": 1}}, np.array([[0, 255, 0]], np.uint8), [0, 1, 0]),
+        ({"classes": 3, "invalid": (2,)}, np.array([[0, 1, 2]], np.uint16), [0, 1, 255]),
+        ({"classes": 3}, np.array([[0.0, 2.0, np.nan]]), [0, 2, 255]),
+        ({"classes": 3, "invalid": (-1,)}, np.array([[0, -1, 2]], np.int32), [0, 255, 2]),
+        ({"classes": 2, "colors": ((1, 2, 3), (9, 9, 9))}, np.array([[[9, 9, 9], [1, 2, 3], [0, 0, 0]]]), [1, 0, 255]),
+    ],
+)
+def test_label_encodings(options: dict, stored: np.ndarray, expected: list[int]) -> None:
+    if "colors" in options:
+        stored = stored.astype(np.uint8)
+    assert Labels(files="x", **options).decode(stored)[0].tolist() == expected
+
+
+@pytest.mark.parametrize("stored", [np.array([[0, 3]], np.uint8), np.array([[0, 70000]], np.int32), np.array([[0.5]])])
+def test_labels_out_of_range_are_refused(stored: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"outside the 3 classes: 3;|class ids"):
+        Labels(files="x", classes=3).decode(stored)
+
+
+@pytest.mark.parametrize("axes", [("right", "down", "forward"), ("right", "forward", "up"), ("backward", "left", "up")])
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+def test_normals_of_any_axes_come_back(axes: tuple[str, str, str], kind: str) -> None:
+    """Vectors of the camera frame, written in other axes, are read back."""
+    normals = torch.nn.functional.normalize(torch.randn(3, *SIZE), dim=0).numpy()
+    stored = np.stack([DIRECTIONS[axis][1] * normals[DIRECTIONS[axis][0]] for axis in axes], axis=-1)
+    if kind == "uint8":
+        stored = np.round((stored + 1) * 127.5).astype(np.uint8)
+        stored[0, 0], stored[0, 1] = 0, 128  # black and grey: no normal
+    else:
+        stored[0, :2] = 0
+    target = Normals(files="x", axes=axes).decode(stored)
+    assert target[:, 0, :2].isnan().all()
+    known = ~target.isnan().any(0)
+    assert int((~known).sum()) == 2
+    np.testing.assert_allclose(
+        target[:, known].numpy(), normals[:, known.numpy()], atol=0.015 if kind == "uint8" else 1e-5
+    )
+    torch.testing.assert_close(target[:, known].norm(dim=0), torch.ones(int(known.sum())))
+
+
+def test_votes_become_boundaries_with_doubtful_pixels(tmp_path: Path) -> None:
+    save(tmp_path / "images/train/a.png", photo(size=(1, 4)))
+    save(tmp_path / "votes/train/a.png", np.array([[0, 1, 2, 5]], np.uint8))
+    save(tmp_path / "sal/train/a.png", np.array([[0, 127, 128, 255]], np.uint8))
+    write(
+        tmp_path,
+        """
+        [images]
+        files = "images/{split}/{key}.*"
+        [tasks.boundary]
+        files = "votes/{split}/{key}.png"
+        threshold = 2
+        invalid = [1]
+        [tasks.saliency]
+        files = "sal/{split}/{key}.png"
+        """,
+    )
+    targets = Folder(tmp_path)[0].targets
+    torch.testing.assert_close(targets["boundary"], torch.tensor([[[0.0, torch.nan, 1.0, 1.0]]]), equal_nan=True)
+    assert targets["saliency"].tolist() == [[0, 0, 1, 1]]
+
+
+def test_one_bit_masks_are_masks(tmp_path: Path) -> None:
+    path = tmp_path / "mask.png"
+    Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1").save(path)
+    assert read_array(path).tolist() == [[0, 255]]
+
+
+def test_derived_boundaries_equal_a_loop() -> None:
+    labels = torch.randint(0, 3, (9, 11))
+    labels[torch.rand(9, 11) < 0.1] = IGNORE
+    derived = boundaries_from_labels(labels)[0]
+    for i in range(9):
+        for j in range(11):
+            around = [labels[i + a, j + b] for a, b in ((0, 1), (1, 0), (1, 1)) if i + a < 9 and j + b < 11]
+            if IGNORE in [labels[i, j], *around]:
+                assert derived[i, j].isnan()
+            else:
+                assert derived[i, j] == float(any(label != labels[i, j] for label in around))
+    thick = boundaries_from_labels(torch.tensor([[0] * 5 + [1] * 5]), radius=1)
+    assert thick[0, 0].tolist() == [0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+
+
+def test_boundaries_can_come_from_semseg_that_is_not_trained(tmp_path: Path) -> None:
+    labels = np.zeros(SIZE, np.uint8)
+    labels[:, 8:] = 1
+    save(tmp_path / "images/train/a.png", photo())
+    save(tmp_path / "images/train/b.png", photo(1))
+    save(tmp_path / "labels/train/a.png", labels)
+    write(
+        tmp_path,
+        """
+        [images]
+        files = "images/{split}/{key}.png"
+        [tasks.semseg]
+        files = "labels/{split}/{key}.png"
+        classes = 2
+        [tasks.boundary]
+        from = "semseg"
+        """,
+    )
+    dataset = Folder(tmp_path, tasks=("boundary",))
+    assert list(dataset[0].targets) == ["boundary"]
+    assert dataset[0].targets["boundary"][0, 5].nonzero().tolist() == [[7]]
+    assert dataset[1].targets["boundary"].isnan().all()
+
+
+def test_normals_of_a_plane() -> None:
+    """A tilted plane n . p = d has the normal n everywhere."""
+    camera = Camera(torch.tensor([[40.0, 0.0, 16.0], [0.0, 40.0, 12.0], [0.0, 0.0, 1.0]]))
+    normal = torch.nn.functional.normalize(torch.tensor([0.3, -0.5, -0.8]), dim=0)
+    v, u = torch.meshgrid(torch.arange(24) + 0.5, torch.arange(32) + 0.5, indexing="ij")
+    rays = torch.stack([(u - 16) / 40, (v - 12) / 40, torch.ones_like(u)])
+    depth = (-2.0 / (rays * normal[:, None, None]).sum(0))[None]
+    for reach in (1, 3):
+        derived = normals_from_depth(depth, camera, reach=reach)[:, reach:-reach, reach:-reach]
+        torch.testing.assert_close(derived, normal[:, None, None].expand_as(derived), atol=1e-4, rtol=0)
+
+
+def test_arrays_with_entries(tmp_path: Path) -> None:
+    values = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.savez(tmp_path / "a.npz", depth=values, other=values + 1)
+    scipy.io.savemat(tmp_path / "a.mat", {"LabelMap": values})
+    assert read_array(tmp_path / "a.npz", key="depth").tolist() == values.tolist()
+    assert read_array(tmp_path / "a.mat").tolist() == values.tolist()
+    with pytest.raises(OSError, match="several entries; set key to one of depth, other"):
+        read_array(tmp_path / "a.npz")
+
+
+def test_pickles_are_never_opened(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(OSError, match=r"a\.npy cannot be read"):
+        read_array(tmp_path / "a.npy")
+
+
+def test_grey_deep_and_transparent_photographs_become_rgb(tmp_path: Path) -> None:
+    grey = np.array([[0, 51, 255]], np.uint8)
+    for name, array in (("a", grey), ("b", grey.astype(np.uint16) * 257), ("c", np.dstack([grey] * 3 + [grey // 2]))):
+        image = read_image(save(tmp_path / f"{name}.png", array))
+        torch.testing.assert_close(image, torch.tensor([0, 0.2, 1]).expand(3, 1, 3))
+
+
+def test_cameras_are_scaled_and_shifted(rooms: Path) -> None:
+    text = (rooms / "dataset.toml").read_text()
+    write(rooms, text + '[camera]\nintrinsics = [20, 20, 7.5, 5.5]\npixel_centers = "integer"\nsize = [6, 8]\n')
+    intrinsics = Folder(rooms)[0].camera.intrinsics
+    assert intrinsics.tolist() == [[40, 0, 16], [0, 40, 12], [0, 0, 1]]
+    write(rooms, text + "[camera]\nfov = 90.0\n")
+    assert Folder(rooms)[0].camera.intrinsics.tolist() == [
+        [pytest.approx(8), 0, 8],
+        [0, pytest.approx(8), 6],
+        [0, 0, 1],
+    ]
+    for key, content in (("a", "40 0 8\n0 41 6\n0 0 1\n"), ("b", "40 41 8 6")):
+        (rooms / f"{key}.txt").write_text(content)
+    write(rooms, text + '[camera]\nfiles = "{key}.txt"\n')
+    assert Folder(rooms)[0].camera.intrinsics.tolist() == Folder(rooms)[1].camera.intrinsics.tolist()
+    assert Folder(rooms)[1].camera.intrinsics.tolist() == [[40, 0, 8], [0, 41, 6], [0, 0, 1]]
+    assert Folder(rooms)[2].camera is None
+
+
+def test_labels_of_another_size_are_an_error_with_a_way_out(rooms: Path) -> None:
+    save(rooms / "semseg/train/a.png", np.tile(np.array([[0, 1], [2, 3]], np.uint8), (1, 1)))
+    with pytest.raises(ValueError, match=r"a\.png is 2x2, its image 12x16; resize = true"):
+        Folder(rooms)[0]
+    text = (rooms / "dataset.toml").read_text()
+    write(rooms, text.replace('classes = ["floor"', 'resize = true\n        classes = ["floor"'))
+    labels = Folder(rooms)[0].targets["semseg"]
+    assert labels[:6, :8].unique().tolist() == [0]
+    assert labels[6:, 8:].unique().tolist() == [3]
+
+
+def test_damaged_files_are_named(rooms: Path) -> None:
+    path = rooms / "images/train/a.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(OSError, match=r"images/train/a\.jpg cannot be read") as caught:
+        Folder(rooms)[0]
+    assert "\n" not in str(caught.value)
+    save(rooms / "semseg/train/c.png", np.full(SIZE, 4, np.uint8))
+    with pytest.raises(ValueError, match=r"semseg/train/c\.png of \[tasks.semseg\]: .* outside the 4 classes: 4"):
+        Folder(rooms)[2]
+
+
+def test_files_are_matched_whatever_the_case_of_the_suffix(tmp_path: Path) -> None:
+    for name in ("a.JPG", "B/b.png", "c.txt", ".hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(match_files(tmp_path, "{key}.*")) == ["B/b", "a"] or list(match_files(tmp_path, "{key}.*")) == [
+        "a",
+        "B/b",
+    ]
+    (tmp_path / "a.png").touch()
+    with pytest.raises(ValueError, match="are both 'a'"):
+        match_files(tmp_path, "{key}.*")
+    with pytest.raises(ValueError, match=r"has no \{key\}"):
+        match_files(tmp_path, "images/*.png")
+
+
+def test_links_that_loop_end(tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", photo())
+    (tmp_path / "images/again").symlink_to(tmp_path / "images")
+    assert list(match_files(tmp_path, "images/{key}.png")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[images]", "[imagse]"), "unknown section 'imagse'; did you mean 'images'"),
+        (('unit = "mm"', 'units = "mm"'), r"\[tasks.depth\]: unknown option 'units'; did you mean 'unit'"),
+        (('unit = "mm"', 'unit = "milli"'), "unknown unit of depth 'milli'; Choose from cm, dm"),
+        (('unit = "mm"', 'scale = "a/b"'), "scale is 'a/b'; expected"),
+        (("[tasks.depth]", "[tasks.dept]"), "did you mean 'depth'"),
+        (('classes = ["floor", "wall", "door", "lamp"]', ""), "classes is 0; give the names or the number"),
+        (("/{key}.*", "/*.png"), "has no {key}"),
+        (("images/", "pictures/"), "unknown split of dataset"),
+        (("[images]", "name = "), "not a TOML file"),
+    ],
+)
+def test_mistakes_in_the_descriptor_get_help(rooms: Path, change: tuple[str, str], message: str) -> None:
+    text = (rooms / "dataset.toml").read_text()
+    assert change[0] in text
+    write(rooms, text.replace(*change))
+    with pytest.raises(ValueError, match=message):
+        Folder(rooms)
+
+
+def test_labels_that_belong_to_no_image_are_an_error(rooms: Path) -> None:
+    for name in "abc":
+        (rooms / f"semseg/train/{name}.png").rename(rooms / f"semseg/train/{name}_mask.png")
+    with pytest.raises(ValueError, match=r"none of the 3 files of \[tasks.semseg\] .* keys like 'a_mask', .* like 'a'"):
+        Folder(rooms)
+
+
+def test_wrong_folders_get_help(rooms: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown split of dataset .* 'trian'; did you mean 'train'"):
+        Folder(rooms, split="trian")
+    with pytest.raises(ValueError, match="does not exist"):
+        Folder(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=f"did you mean {rooms}"):
+        Folder(rooms / "images")
+    with pytest.raises(ValueError, match=f"Did you mean {rooms}"):
+        init_folder(rooms / "images")
+    empty = tmp_path.parent / f"{tmp_path.name}-empty"
+    empty.mkdir()
+    with pytest.raises(ValueError, match="no folder of images"):
+        init_folder(empty)
+
+
+def test_fingerprints_change_with_files_and_meaning(rooms: Path) -> None:
+    first = Folder(rooms).fingerprint()
+    assert first == json.loads(json.dumps(Folder(rooms).fingerprint()))
+    assert (first["images"], first["labels"]) == (3, {"semseg": 3, "depth": 2})
+    write(rooms, (rooms / "dataset.toml").read_text().replace('"mm"', '"cm"'))
+    changed = Folder(rooms).fingerprint()
+    assert changed["files_sha256"] == first["files_sha256"]
+    assert changed["descriptor_sha256"] != first["descriptor_sha256"]
+    (rooms / "depth/train/a.png").unlink()
+    assert Folder(rooms).fingerprint()["files_sha256"] != first["files_sha256"]
+
+
+def test_init_describes_a_folder_and_overwrites_nothing(rooms: Path) -> None:
+    written = (rooms / "dataset.toml").read_text()
+    with pytest.raises(ValueError, match="not overwritten"):
+        init_folder(rooms)
+    assert (rooms / "dataset.toml").read_text() == written
+    path, doubts = init_folder(rooms, force=True)
+    assert (rooms / "dataset.toml.old").read_text() == written
+    assert any("unit" in doubt for doubt in doubts)
+    assert "CHECK" in path.read_text()
+    dataset = Folder(rooms)
+    assert dataset.tasks["semseg"].channels == 4
+    assert dataset[2].targets["depth"].unique().tolist() == pytest.approx([1.502])
+
+
+@pytest.mark.parametrize(
+    ("layout", "pattern"),
+    [
+        ("images/{split}/{key}.png + semseg/{split}/{key}.png", "semseg/{split}/{key}.*"),
+        ("{split}/rgb/{key}.png + {split}/labels/{key}.png", "{split}/labels/{key}.*"),
+        ("{split}/{key}.png + {split}annot/{key}.png", "{split}annot/{key}.*"),
+        ("{key}_rgb.png + {key}_seg40.png", "{key}_seg40.*"),
+        ("leftImg8bit/{split}/{key}_leftImg8bit.png + gtFine/{split}/{key}_gtFine_labelIds.png", "labelIds.*"),
+        ("Images/{split}/{key}.png + Segmentation/{split}/{key}.png", "Segmentation/{split}/{key}.*"),
+        ("{key}.jpg + {key}.png", "{key}.png"),
+    ],
+)
+def test_layouts_that_people_use_are_recognised(tmp_path: Path, layout: str, pattern: str) -> None:
+    image, label = layout.split(" + ")
+    for split in ("training", "val"):
+        for key in ("a1", "city/b2"):
+            key = key if "{split}" in layout else f"{split}{key}"
+            save(tmp_path / image.format(split=split, key=key), photo())
+            save(tmp_path / label.format(split=split, key=key), np.eye(12, 16, dtype=np.uint8) * 6)
+    guess = describe_folder(tmp_path)
+    found = guess.descriptor()
+    assert found.tasks["semseg"].files.endswith(pattern)
+    assert found.tasks["semseg"].classes == 7
+    init_folder(tmp_path)
+    dataset = Folder(tmp_path, split="train" if "{split}" in layout else "all")
+    assert len(dataset) == (2 if "{split}" in layout else 4)
+    assert valid_pixels(dataset[1].targets["semseg"]).all()
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.uint16(2500) + np.arange(192, dtype=np.uint16).reshape(SIZE), ("unit", "mm")),
+        (np.float32(2.5) + np.zeros(SIZE, np.float32), ("unit", "m")),
+        (np.float32(2500) + np.zeros(SIZE, np.float32), ("unit", "mm")),
+        (np.full(SIZE, 15000, np.uint16), ("scale", "1/5000")),
+        (np.where(np.arange(12 * 40).reshape(12, 40) % 5 == 0, 5000, 0).astype(np.uint16), ("scale", "1/256")),
+    ],
+)
+def test_depth_units_are_guessed_from_their_values(tmp_path: Path, stored: np.ndarray, expected: tuple) -> None:
+    save(tmp_path / "images/a.png", photo(size=stored.shape))
+    save(tmp_path / ("depth/a.npy" if stored.dtype.kind == "f" else "depth/a.png"), stored)
+    guess = describe_folder(tmp_path).tasks["depth"][1]
+    assert guess.values[expected[0]] == expected[1]
+    assert bool(guess.doubts) == (expected != ("unit", "m"))
+
+
+def test_masks_and_votes_are_guessed(tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", photo())
+    mask = np.zeros(SIZE, np.uint8)
+    mask[3:6] = 255
+    save(tmp_path / "sal/a.png", mask)
+    save(tmp_path / "mask/a.png", mask)
+    save(tmp_path / "edge/a.png", mask // 255 * np.arange(16, dtype=np.uint8) % 6)
+    found = describe_folder(tmp_path).descriptor().tasks
+    assert found["saliency"].threshold == 128
+    assert (found["boundary"].threshold, found["boundary"].invalid) == (2, (1,))
+    assert dict(found["semseg"].map) == {"0": 0, "255": 1}
+    assert found["semseg"].decode(mask).unique().tolist() == [0, 1]
+
+
+def test_the_real_photographs_of_the_examples_are_read() -> None:
+    root = shared_path("data/bsds500_sod")
+    train = Folder(REPOSITORY / "examples/real-data/bsds500_sod.toml", root=root)
+    test = Folder(REPOSITORY / "examples/real-data/bsds500_sod.toml", root=root, split="test")
+    assert (len(train), len(test)) == (200, 200)
+    sample = train[0]
+    assert 0.05 < sample.targets["saliency"].float().mean() < 0.6
+    assert 0.003 < sample.targets["boundary"].nanmean() < 0.1
+    assert not valid_pixels(test[0].targets["saliency"]).any()
+    camvid = Folder(
+        REPOSITORY / "examples/real-data/camvid.toml", root=shared_path("data/camvid"), split="val", tasks=("boundary",)
+    )
+    assert len(camvid) == 101
+    assert 0.01 < camvid[0].targets["boundary"].nanmean() < 0.1
+
+
+def test_nyu_normals_are_read_in_their_own_axes() -> None:
+    """The reader's normals agree with the surfaces of the measured depth better than with any other choice of axes."""
+    guess = describe_folder(shared_path("samples/nyuv2/labelled"))
+    assert guess.tasks["normals"][1].values["axes"] == ["right", "forward", "up"]
+    assert guess.tasks["depth"][1].values["scale"] == "1/5000"
+    found = guess.descriptor()
+    path = shared_path("samples/nyuv2/labelled/000433_depth_5000.png")
+    depth = found.tasks["depth"].decode(read_array(path), None)
+    assert 1 < float(depth.nanmedian()) < 5
+
+
+def test_taskonomy_normals_agree_with_depth_within_degrees() -> None:
+    guess = describe_folder(shared_path("samples/omnidata/taskonomy"))
+    assert guess.tasks["normals"][1].values["axes"] == ["right", "down", "forward"]
+    assert "2 degrees" in dict((o, r) for o, _, r in guess.tasks["normals"][1].options)["axes"]
