@@ -7,15 +7,19 @@ the only fields that depend on the machine.
 """
 
 import importlib.util
+import io
 import json
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from triptych.score_tables import summary_table
 from triptych.scores import Evaluation
@@ -36,15 +40,17 @@ class RunLog:
             self._text = (run / "log.txt").open("a", encoding="utf-8")
         if enabled and progress and self.console.is_terminal:
             self.bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
+                TextColumn("training"),
+                BarColumn(bar_width=None),
                 MofNCompleteColumn(),
+                TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"),
-                console=self.console,
+                expand=True,
             )
-            self._steps = self.bar.add_task("training", total=steps, completed=first_step, text="")
-            self.bar.start()
+            self._steps = self.bar.add_task("", total=steps, completed=first_step)
+            self._losses = Text(no_wrap=True, overflow="ellipsis")
+            self._live = Live(Group(self.bar, self._losses), console=self.console)
+            self._live.start()
 
     def message(self, text: str) -> None:
         """One line for people, on the screen and in `log.txt`."""
@@ -53,9 +59,10 @@ class RunLog:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """One line in `log.txt` alone."""
-        if self.enabled:
-            self._write(text)
+        """One line in `log.txt` alone, where it can be written: it comes with an error of its own."""
+        with suppress(OSError):
+            if self.enabled:
+                self._write(text)
 
     def skipped(self, samples: Mapping[str, str]) -> None:
         """Name damaged samples that were skipped, each once."""
@@ -63,6 +70,11 @@ class RunLog:
             if key not in self._named:
                 self._named.add(key)
                 self.message(f"skipped sample {key!r}: {reason}")
+
+    def status(self, text: str) -> None:
+        """What goes on right now, on a terminal only."""
+        if self.bar is not None:
+            self._losses.plain = text
 
     def training(self, record: Mapping[str, Any]) -> None:
         """A `train` line: the JSON, the bar's text or a plain line, the trackers."""
@@ -77,7 +89,8 @@ class RunLog:
         line = f"step {record['step']}/{self.steps}  {text}"
         self._write(line)
         if self.bar is not None:
-            self.bar.update(self._steps, completed=record["step"], text=text)
+            self.bar.update(self._steps, completed=record["step"])
+            self._losses.plain = text
         else:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._track(record, "train", ("losses", "weighted", "parts"), ("loss", "learning_rate", "gradient_norm"))
@@ -91,26 +104,35 @@ class RunLog:
         title = f"step {record['step']}: {record['split']}, {len(evaluation.keys)} images{mark}"
         table = summary_table(title, evaluation)
         self.console.print(table)
-        plain = Console(file=self._text, width=100, no_color=True)
+        plain = Console(file=io.StringIO(), width=100, no_color=True)
         plain.print(table)
-        self._text.flush()
+        self._append(self._text, plain.file.getvalue().rstrip())
         self._track(record, record["split"], ("metrics",), ("score",))
 
     def close(self) -> None:
         """Stop the bar and close the files."""
         if self.bar is not None:
-            self.bar.stop()
-        if self.enabled:
-            self._metrics.close()
-            self._text.close()
+            self._live.stop()
+        with suppress(OSError):
+            if self.enabled:
+                self._metrics.close()
+                self._text.close()
 
     def _record(self, record: Mapping[str, Any]) -> None:
-        self._metrics.write(json.dumps(_finite(record), allow_nan=False) + "\n")
-        self._metrics.flush()
+        self._append(self._metrics, json.dumps(_finite(record), allow_nan=False))
 
     def _write(self, text: str) -> None:
-        self._text.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self._text.flush()
+        self._append(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def _append(self, file: TextIO, line: str) -> None:
+        try:
+            file.write(line + "\n")
+            file.flush()
+        except OSError as error:
+            raise OSError(
+                f"cannot write {file.name}: {error.strerror}; checkpoints are intact. Free space or fix the folder, "
+                "then go on with --resume."
+            ) from error
 
     def _track(self, record: Mapping[str, Any], prefix: str, groups: tuple[str, ...], single: tuple[str, ...]) -> None:
         if self.tracker is None:

@@ -85,6 +85,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
         state.count(numbers, time.perf_counter() - started)
         stop = numbers.stop
         if _due(state.step, training.log_every, last=steps):
+            log.skipped(parts.skipped(loaders))
             log.training(_record(parts, state, rate))
             state.start_window()
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
@@ -92,7 +93,6 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
                 {name: mean for name, mean in state.epoch.under("losses").items() if mean is not None}
             )
             state.epoch = Means()
-        log.skipped({key: reason for loader in loaders for key, reason in loader.skipped.items()})
     log.message(f"finished {steps} steps in {state.seconds:.0f} s of training{_best(state)}")
 
 

@@ -1,6 +1,5 @@
 """What a training run is made of, built from its recipe."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch._functorch import config as functorch_config
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
@@ -26,6 +25,7 @@ from triptych.tasks import Task
 from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
 from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
+from triptych.training.sharding import asks_for_sharding, shard
 from triptych.types import Sample
 from triptych.weighting.base import Weighting
 
@@ -123,6 +123,15 @@ class Parts:
             target = next(targets).to(device) if targets is not None else None
             yield self._laid_out(sample.to(device)), target
 
+    def skipped(self, loaders: list[Loader]) -> dict[str, str]:
+        """Damaged samples that the loaders of all processes left out so far, and why."""
+        own = {key: reason for loader in loaders for key, reason in loader.skipped.items()}
+        if self.recipe.data.on_bad_sample == "raise" or self.accelerator.num_processes == 1:
+            return own
+        gathered: list[dict[str, str]] = [{} for _ in range(self.accelerator.num_processes)]
+        torch.distributed.all_gather_object(gathered, own)
+        return {key: reason for each in gathered for key, reason in each.items()}
+
     def _laid_out(self, sample: Sample) -> Sample:
         if not self.recipe.training.channels_last:
             return sample
@@ -164,10 +173,11 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
         backbone.set_checkpointing(training.checkpoint_gradients)
     if training.compile:
+        functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
         model.compile()  # in place: names of parameters stay
-    sharded = is_sharded(accelerator)
+    sharded = asks_for_sharding() and accelerator.num_processes > 1
     if sharded:
-        shard(objective, accelerator)
+        shard(objective, accelerator.device.type, accelerator.num_processes, recipe.data.size)
     optimizer = build_optimizer(
         parameter_groups({"objective": objective, "weighting": weighting}, recipe.optimizer), recipe.optimizer
     )
@@ -221,25 +231,6 @@ def _target_set(recipe: Recipe) -> DenseDataset | None:
         recipe.data, dataset=adaptation.dataset, root=adaptation.root, options=dict(adaptation.dataset_options)
     )
     return assemble.build_dataset(replace(recipe, data=data), adaptation.split)
-
-
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether parameters are sharded over the processes (FSDP), as `accelerate launch --use_fsdp` asks."""
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
-    return asked and accelerator.num_processes > 1
-
-
-def shard(objective: Objective, accelerator: Accelerator) -> None:
-    """Shard parameters, gradients and optimizer memory over all processes: FSDP2, a unit per backbone layer.
-
-    Done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one that
-    runs.
-    """
-    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    for backbone in (module for module in objective.modules() if isinstance(module, Backbone)):
-        for layer in backbone.layers():
-            fully_shard(layer, mesh=mesh)
-    fully_shard(objective, mesh=mesh)
 
 
 def count_parameters(module: nn.Module | None) -> int:

@@ -24,6 +24,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     assert parts.validation_set is not None
 
     def progress(done: int, of: int) -> None:
+        log.status(f"scoring {recipe.data.val_split}: {done} of {of} images")
         # Several processes finish together: one that left would keep the others waiting.
         if interruption.number and parts.accelerator.num_processes == 1:
             raise _LeaveEvaluation

@@ -1,0 +1,43 @@
+"""Sharding parameters, gradients and optimizer memory over processes (FSDP2).
+
+Done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one that runs.
+"""
+
+import os
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from triptych.backbones.base import Backbone
+
+
+def asks_for_sharding() -> bool:
+    """Whether the launcher asked for it: `accelerate launch --use_fsdp`, or `ACCELERATE_USE_FSDP=true`."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def shard(module: nn.Module, device: str, processes: int, size: tuple[int, int]) -> None:
+    """Shard a module over all processes in place, with a unit of its own for every backbone layer.
+
+    `device` is a device type, `size` the (height, width) of training images.
+    """
+    mesh = init_device_mesh(device, (processes,))
+    for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
+        for layer in _called_layers(backbone, torch.zeros(1, 3, *size, device=device)):
+            fully_shard(layer, mesh=mesh)
+    fully_shard(module, mesh=mesh)
+
+
+@torch.no_grad()
+def _called_layers(backbone: Backbone, image: Tensor) -> list[nn.Module]:
+    """Layers that gather their shards when called; parameters that are used past their layer belong to the whole."""
+    called: set[nn.Module] = set()
+    hooks = [layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in backbone.layers()]
+    training = backbone.training
+    backbone.eval()(image)
+    backbone.train(training)
+    for hook in hooks:
+        hook.remove()
+    return [layer for layer in backbone.layers() if layer in called]
