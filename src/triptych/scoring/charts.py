@@ -38,14 +38,14 @@ def precision_recall_chart(
     parts = []
     for i in range(6):
         tick = i / 5
-        parts.append(f'<line class="axis" x1="{_x(tick)}" y1="{_y(0)}" x2="{_x(tick)}" y2="{_y(1)}"/>')
-        parts.append(f'<line class="axis" x1="{_x(0)}" y1="{_y(tick)}" x2="{_x(1)}" y2="{_y(tick)}"/>')
-        parts.append(f'<text x="{_x(tick)}" y="{_y(0) + 17}" text-anchor="middle">{tick:g}</text>')
-        parts.append(f'<text x="{_x(0) - 7}" y="{_y(tick) + 4}" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<line class="axis" x1="{_x(tick)}" y1="{_y(0.0)}" x2="{_x(tick)}" y2="{_y(1.0)}"/>')
+        parts.append(f'<line class="axis" x1="{_x(0.0)}" y1="{_y(tick)}" x2="{_x(1.0)}" y2="{_y(tick)}"/>')
+        parts.append(f'<text x="{_x(tick)}" y="{_y(0.0) + 17}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<text x="{_x(0.0) - 7}" y="{_y(tick) + 4}" text-anchor="end">{tick:g}</text>')
     for f in np.arange(1, 10) / 10:
         reach = np.linspace(f / (2 - f), 1, 40)
         parts.append(_path([(float(r), float(f * r / (2 * r - f))) for r in reach], "level"))
-        parts.append(f'<text x="{_x(1) - 3}" y="{_y(f / (2 - f)) - 3}" text-anchor="end">{f:.1f}</text>')
+        parts.append(f'<text x="{_x(1.0) - 3}" y="{_y(f / (2 - f)) - 3}" text-anchor="end">{f:.1f}</text>')
     shown = (precision > 0) | (recall > 0)
     parts.append(_path([(float(r), float(p)) for p, r in zip(precision[shown], recall[shown], strict=True)], "curve"))
     x, y = _x(best[1]), _y(best[0])
@@ -65,13 +65,13 @@ def histogram_chart(values: Sequence[float], label: str, bins: int = 24) -> str:
         return ""
     counts, edges = np.histogram(known, bins=min(bins, max(int(known.size), 1)))
     span, top = max(float(edges[-1] - edges[0]), 1e-12), int(counts.max())
-    parts = [f'<line class="axis" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(0)}"/>']
+    parts = [f'<line class="axis" x1="{_x(0.0)}" y1="{_y(0.0)}" x2="{_x(1.0)}" y2="{_y(0.0)}"/>']
     for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True):
         x0, x1, y = _x((left - edges[0]) / span), _x((right - edges[0]) / span), _y(count / top)
-        parts.append(f'<rect class="bar" x="{x0}" y="{y}" width="{max(x1 - x0, 1):.1f}" height="{_y(0) - y:.1f}"/>')
+        parts.append(f'<rect class="bar" x="{x0}" y="{y}" width="{max(x1 - x0, 1):.1f}" height="{_y(0.0) - y:.1f}"/>')
     for i in range(5):
         value, anchor = edges[0] + span * i / 4, ("start", "middle", "middle", "middle", "end")[i]
-        parts.append(f'<text x="{_x(i / 4)}" y="{_y(0) + 17}" text-anchor="{anchor}">{value:.3g}</text>')
+        parts.append(f'<text x="{_x(i / 4)}" y="{_y(0.0) + 17}" text-anchor="{anchor}">{value:.3g}</text>')
     for count in sorted({0, top}):
-        parts.append(f'<text x="{_x(0) - 7}" y="{_y(count / top) + 4}" text-anchor="end">{count}</text>')
+        parts.append(f'<text x="{_x(0.0) - 7}" y="{_y(count / top) + 4}" text-anchor="end">{count}</text>')
     return _frame("".join(parts), label, "images", f"images by {label}")

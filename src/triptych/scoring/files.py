@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -51,15 +51,16 @@ def task_folder(root: Path, task: str) -> Path | None:
 def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
     """The folder of every task: the named `tasks`, or all that have a sub-folder.
 
-    A single named task may lie in `root` itself. Raises `ValueError` naming what was looked for.
+    A single named task may lie in `root` itself, if no task has a folder there. Raises `ValueError` naming what was looked for.
     """
     if not root.is_dir():
         raise ValueError(f"folder {root} does not exist; give the folder of the maps.")
     for name in tasks:
         named_choice("task", name, FOLDERS)
-    found = {name: folder for name in tasks or FOLDERS if (folder := task_folder(root, name)) is not None}
-    if not found and len(tasks) == 1:
+    present = {name: folder for name in FOLDERS if (folder := task_folder(root, name)) is not None}
+    if not present and len(tasks) == 1:
         return {tasks[0]: root}
+    found = {name: present[name] for name in tasks or present if name in present}
     missing = [name for name in tasks if name not in found]
     if missing or not found:
         inside = next((root / name for name in PRODUCTS if (root / name).is_dir()), None)
@@ -69,6 +70,7 @@ def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+@runtime_checkable
 class Targets(Protocol):
     """Ground truth of one task."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from triptych.choices import named_choice
 from triptych.metrics.base import Metric
@@ -53,8 +54,8 @@ def truncate_probability(prediction: Tensor) -> Tensor:
 
 
 def truncate_normals(prediction: Tensor) -> Tensor:
-    """Saved as 8 bit: (n + 1) 255 / 2, truncated."""
-    return ((prediction + 1) * 127.5).floor() / 127.5 - 1
+    """Unit vectors saved as 8 bit: (n + 1) 255 / 2, truncated."""
+    return ((F.normalize(prediction, dim=0) + 1) * 255 / 2).floor() / 255 * 2 - 1
 
 
 @dataclass(frozen=True)

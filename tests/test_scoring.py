@@ -1,0 +1,380 @@
+"""Scoring of saved maps: published values through files, formats, pairs, and everything that can be wrong."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from boundary_maps import golden_annotators, golden_map
+from published_metrics import arrays, expected
+from saved_maps import save_array, save_bsds, save_png
+
+from triptych.metrics import BoundaryMetric
+from triptych.scoring import Score, compare_scores, score
+from triptych.scoring.compare import comparison_table
+from triptych.scoring.rules import RULES, Settings, find_rule
+from triptych.scoring.run import score_table
+
+WINDOW = np.s_[60:180, 100:240]
+
+
+def run(folder: Path, protocol: str, **options: object) -> Score:
+    return score(folder / "predictions", folder / "targets", protocol=protocol, quiet=True, threads=2, **options)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.tensor(logits).softmax(dim=1).numpy()
+
+
+def save_published(folder: Path) -> None:
+    """The inputs of the golden metrics, one file per image, predictions as a code base of that line would save them."""
+    inputs = arrays()
+    for i in range(len(inputs["depth_pred"])):
+        name = f"{i:04d}"
+        for side, task, values in (
+            ("predictions", "semseg", inputs["semseg40_logits"][i].argmax(0).astype(np.uint8)),
+            ("targets", "semseg", inputs["semseg40_label"][i, 0].astype(np.uint8)),
+            ("predictions", "parts", inputs["parts_logits"][i].argmax(0).astype(np.uint8)),
+            ("targets", "human_parts", inputs["parts_label"][i, 0].astype(np.uint8)),
+            ("targets", "sal", inputs["sal_label_ignore"][i, 0].astype(np.uint8)),
+        ):
+            save_png(folder / side / task / f"{name}.png", values)
+        for side, task, suffix, values in (
+            ("predictions", "depth", ".npy", inputs["depth_pred"][i, 0]),
+            ("targets", "depth", ".mat", inputs["depth_label_ignore0"][i, 0]),
+            ("predictions", "normals", ".npz", inputs["normals_pred"][i]),
+            ("targets", "normals", ".npy", inputs["normals_label_ignore0"][i].transpose(1, 2, 0)),
+            ("predictions", "saliency", ".npy", softmax(inputs["sal_logits2"])[i, 1]),
+        ):
+            save_array(folder / side / task / f"{name}{suffix}", values)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("published")
+    save_published(folder)
+    return folder
+
+
+CASES = [
+    ("invpt", "semseg", "mIoU_absent_zero", "mIoU_semseg40", "mIoU"),
+    ("invpt", "human_parts", "mIoU_absent_zero", "mIoU_parts", "mIoU"),
+    ("invpt", "depth", "rmse", "depth_pooled", "rmse"),
+    ("invpt", "depth", "log_rmse", "depth_pooled", "log_rmse"),
+    ("invpt", "normals", "mErr", "normals_mean", "mean"),
+    ("invpt", "saliency", "maxF_invpt", "saliency_maxF_double_sigmoid", "maxF"),
+    ("atrc", "semseg", "mIoU_absent_zero", "mIoU_semseg40", "mIoU"),
+    ("atrc", "depth", "rmse", "depth_rmse_ignore0", "rmse"),
+    ("atrc", "normals", "mErr", "normals_mean", "mean"),
+    ("atrc", "saliency", "maxF", "saliency_maxF_2channel", "maxF"),
+    ("survey", "depth", "rmse", "depth_offline", "rmse"),
+    ("survey", "normals", "mErr", "normals_offline_8bit", "mean"),
+    ("survey", "normals", "median", "normals_offline_8bit", "median"),
+    ("densemtl", "semseg", "mIoU", "mIoU_semseg40", "mIoU"),
+    ("densemtl", "depth", "rmse_image", "depth_per_image", "rmse"),
+    ("densemtl", "depth", "absrel_image", "depth_per_image", "abs_rel"),
+]
+
+
+@pytest.mark.parametrize(("protocol", "task", "number", "metric", "value"), CASES)
+def test_published_values_through_files(
+    published: Path, protocol: str, task: str, number: str, metric: str, value: str
+) -> None:
+    result = run(published, protocol, task=[task], classes=40)
+    # The median comes from a histogram with bins of 0.01 degrees.
+    tolerance = {"abs": 0.02} if number == "median" else {"rel": 1e-5}
+    assert result.tasks[task].numbers[number] == pytest.approx(expected(protocol)[metric]["values"][value], **tolerance)
+
+
+def test_survey_saliency_is_stored_as_8_bit(tmp_path: Path) -> None:
+    inputs = arrays()
+    probability = torch.tensor(inputs["sal_logit1"]).sigmoid().numpy()
+    for form in ("float", "png"):
+        for i, label in enumerate(inputs["sal_label"]):
+            save_png(tmp_path / form / "targets" / "sal" / f"{i}.png", label[0].astype(np.uint8) * 255)
+            path = tmp_path / form / "predictions" / "sal" / f"{i}"
+            if form == "png":
+                save_png(path.with_suffix(".png"), (probability[i, 0] * 255).astype(np.uint8))
+            else:
+                save_array(path.with_suffix(".npy"), probability[i, 0])
+        found = run(tmp_path / form, "survey").tasks["saliency"].numbers
+        values = expected("survey")["saliency_offline_8bit"]["values"]
+        assert found == pytest.approx({"mIoU_survey": values["mIoU"], "maxF_survey": values["maxF"]}, rel=1e-5)
+
+
+def save_boundaries(folder: Path, images: tuple[str, ...] = ("2018", "36046", "103006")) -> None:
+    """Cut-outs of real maps: 8-bit predictions, annotators stacked vertically."""
+    for image in images:
+        save_png(folder / "predictions" / f"{image}.png", golden_map(image, "prediction")[WINDOW])
+        stacked = np.concatenate([lines[WINDOW] for lines in golden_annotators(image)])
+        save_png(folder / "targets" / f"{image}.png", stacked)
+
+
+def test_boundary_scores_equal_the_metric(tmp_path: Path) -> None:
+    save_boundaries(tmp_path)
+    result = run(tmp_path, "bsds", max_dist=0.02)
+    metric = BoundaryMetric("bsds", max_dist=0.02)
+    for image in ("103006", "2018", "36046"):
+        prediction = torch.tensor(golden_map(image, "prediction")[WINDOW] / np.float32(255))
+        targets = torch.tensor(golden_annotators(image)[:, *WINDOW]).float()
+        metric.update(prediction[None, None], targets[None])
+    task = result.tasks["boundary"]
+    assert task.numbers == metric.compute()
+    assert task.facts == {
+        "boundary_protocol": "bsds", "max_dist": 0.02, "ground_truth": "stored", "thresholds": 99
+    }  # fmt: skip
+    assert task.keys == ("103006", "2018", "36046")
+    assert all(len(values) == 3 for values in task.per_image.values())
+
+
+def test_threads_and_formats_leave_the_bits_alone(tmp_path: Path) -> None:
+    save_boundaries(tmp_path / "png")
+    first = run(tmp_path / "png", "seism", max_dist=0.02, ground_truth="stored")
+    for suffix, convert in (
+        (".npy", lambda levels: levels),
+        (".npz", lambda levels: levels[None]),
+        (".mat", lambda levels: levels / 255),
+        (".png", lambda levels: levels.astype(np.uint16) * 257),
+    ):
+        folder = tmp_path / f"as{suffix}"
+        shutil.copytree(tmp_path / "png" / "targets", folder / "targets")
+        for path in sorted((tmp_path / "png" / "predictions").iterdir()):
+            levels = convert(np.array(golden_map(path.stem, "prediction")[WINDOW]))
+            save = save_png if suffix == ".png" else save_array
+            save(folder / "predictions" / f"{path.stem}{suffix}", levels)
+        other = score(folder / "predictions", folder / "targets", protocol="seism", max_dist=0.02,
+                      ground_truth="stored", threads=1, quiet=True)  # fmt: skip
+        assert other.tasks["boundary"].numbers == first.tasks["boundary"].numbers, suffix
+
+
+def test_region_maps_and_bsds_files_are_ground_truth_too(tmp_path: Path) -> None:
+    prediction = golden_map("2018", "prediction")
+    save_png(tmp_path / "predictions" / "2018.png", prediction)
+    regions = golden_map("2018", "segmentation1")
+    boundary = golden_annotators("2018")[0]
+    numbers = []
+    for name, write in {
+        "boundaries": lambda path: save_png(path.with_suffix(".png"), boundary),
+        "regions": lambda path: save_png(path.with_suffix(".png"), regions.astype(np.uint16)),
+        "mat": lambda path: save_bsds(path.with_suffix(".mat"), [regions] * 2, [boundary.astype(np.uint8)] * 2),
+    }.items():
+        write(tmp_path / name / "2018")
+        result = score(
+            tmp_path / "predictions", tmp_path / name, protocol="seism-nonms", quiet=True,
+            ground_truth="outline" if name == "regions" else "stored",
+        )  # fmt: skip
+        numbers.append(result.tasks["boundary"].numbers)
+    assert numbers[0] == numbers[1]
+    # The same annotator twice explains the same predictions: precision and recall stay.
+    assert numbers[2] == pytest.approx(numbers[0])
+
+
+def test_tasks_by_folder_with_the_reasons_for_others(published: Path, tmp_path: Path) -> None:
+    shutil.copytree(published / "predictions", tmp_path / "predictions")
+    shutil.copytree(published / "targets", tmp_path / "targets")
+    shutil.rmtree(tmp_path / "targets" / "depth")
+    result = run(tmp_path, "densemtl", classes=40)
+    assert set(result.tasks) == {"semseg", "normals"}
+    assert set(result.left_out) == {"saliency", "human_parts", "depth"}
+    assert "survey" in result.left_out["saliency"]
+    assert "depth" in result.left_out["depth"]
+    with pytest.raises(ValueError, match="protocol 'densemtl' has no saliency"):
+        run(tmp_path, "densemtl", task=["saliency"])
+
+
+def test_a_dataset_as_ground_truth(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for i in range(3):
+            save_png(tmp_path / "data" / "images" / split / f"{i}.png", np.zeros((8, 9, 3), np.uint8))
+            labels = np.full((8, 9), i % 2 + 5, np.uint8)
+            labels[0] = 0
+            save_png(tmp_path / "data" / "labels" / split / f"{i}.png", labels)
+    (tmp_path / "data" / "dataset.toml").write_text(
+        '[images]\nfiles = "images/{split}/{key}.*"\n'
+        "[tasks.semseg]\nfiles = 'labels/{split}/{key}.png'\nclasses = ['a', 'b']\noffset = -5\ninvalid = [0]\n"
+    )
+    for i in range(3):
+        save_png(tmp_path / "predictions" / "semseg" / f"{i}.png", np.zeros((8, 9), np.uint8))
+    result = score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", quiet=True)
+    assert result.tasks["semseg"].numbers["mIoU_absent_zero"] == pytest.approx((2 / 3 + 0) / 2)
+    assert result.tasks["semseg"].facts == {"classes": 2}
+
+
+def test_saved_scores_hold_every_image(tmp_path: Path) -> None:
+    save_boundaries(tmp_path)
+    result = run(tmp_path, "bsds", max_dist=0.02, ci=50, out=tmp_path / "scores.json")
+    saved = json.loads((tmp_path / "scores.json").read_text())
+    task = saved["tasks"]["boundary"]
+    assert (saved["protocol"], task["images"]) == ("bsds", 3)
+    assert task["numbers"] == result.tasks["boundary"].numbers
+    assert task["facts"]["max_dist"] == 0.02
+    assert list(task["per_image"]) == ["103006", "2018", "36046"]
+    for number, (low, high) in task["intervals"].items():
+        assert low <= task["numbers"][number] <= high
+    assert "95 % interval" in [column.header for column in score_table(result).columns]
+    with pytest.raises(ValueError, match=r"scores\.json exists; .*--overwrite"):
+        run(tmp_path, "bsds", out=tmp_path / "scores.json")
+
+
+def test_comparison_is_paired(tmp_path: Path) -> None:
+    save_boundaries(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    for path in (tmp_path / "b" / "predictions").iterdir():
+        noise = 255 * (np.random.default_rng(0).random((120, 140)) < 0.03)
+        save_png(path, np.maximum(golden_map(path.stem, "prediction")[WINDOW], noise).astype(np.uint8))
+    for name in "ab":
+        run(tmp_path / name, "bsds", max_dist=0.02, out=tmp_path / f"{name}.json")
+    found = compare_scores(tmp_path / "a.json", tmp_path / "b.json", resamples=100)["boundary"]["odsF_bsds_0.02"]
+    saved = [json.loads((tmp_path / f"{name}.json").read_text())["tasks"]["boundary"]["numbers"] for name in "ab"]
+    assert [found.first, found.second] == [numbers["odsF_bsds_0.02"] for numbers in saved]
+    assert found.difference < 0
+    assert found.second_better < 0.05
+    same = compare_scores(tmp_path / "a.json", tmp_path / "a.json", resamples=20)["boundary"]["odsF_bsds_0.02"]
+    assert same[2:] == (0.0, 0.0, 0.0, 0.5)
+    assert comparison_table({"boundary": {"odsF": found}}, "a", "b").row_count == 1
+
+
+def test_comparison_refuses_what_does_not_compare(tmp_path: Path) -> None:
+    save_boundaries(tmp_path, ("2018",))
+    for name, max_dist in (("a", 0.02), ("b", 0.03)):
+        run(tmp_path, "bsds", max_dist=max_dist, out=tmp_path / f"{name}.json")
+    with pytest.raises(ValueError, match=r"max_dist 0\.02.*max_dist 0\.03.*score both alike"):
+        compare_scores(tmp_path / "a.json", tmp_path / "b.json")
+    with pytest.raises(ValueError, match=r"c\.json does not exist"):
+        compare_scores(tmp_path / "a.json", tmp_path / "c.json")
+    (tmp_path / "d.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"d\.json is no score"):
+        compare_scores(tmp_path / "a.json", tmp_path / "d.json")
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    save_boundaries(tmp_path)
+    run(tmp_path, "bsds", max_dist=0.02, ci=20, html=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('<img src="data:image/png;base64,') == 9
+    assert "polyline" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert "103006" in page
+
+
+def test_the_page_shows_every_task(published: Path, tmp_path: Path) -> None:
+    run(published, "invpt", classes=40, html=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    for task in ("semseg", "human_parts", "saliency", "normals", "depth"):
+        assert f"<h2>{task}</h2>" in page
+
+
+def test_every_rule_makes_its_metric() -> None:
+    for protocol, rules in RULES.items():
+        for task, rule in rules.items():
+            metric = rule.metric(Settings(classes=5))
+            names = rule.names(metric)
+            assert set(names) <= set(metric.better), (protocol, task)
+            assert rule.definition.endswith(".")
+    assert find_rule("invpt", "boundary").metric(Settings("nyuv2")).primary == "odsF_seism_0.011"
+    assert find_rule("survey", "boundary").metric(Settings("pascal-context")).primary == "odsF_seism-nonms_0.0075"
+
+
+# What can be wrong.
+
+
+def test_missing_predictions_are_refused_unless_partial(tmp_path: Path) -> None:
+    save_boundaries(tmp_path)
+    (tmp_path / "predictions" / "2018.png").unlink()
+    save_png(tmp_path / "predictions" / "extra.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"1 of 3 images have no prediction \(2018\).*--partial"):
+        run(tmp_path, "bsds")
+    task = run(tmp_path, "bsds", partial=True).tasks["boundary"]
+    assert task.keys == ("103006", "36046")
+    assert task.counts() == "2 scored, 1 without prediction, 1 without ground truth"
+
+
+def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
+    save_boundaries(tmp_path, ("2018",))
+    save_png(tmp_path / "predictions" / "2018.png", golden_map("2018", "prediction")[60:181, 100:240])
+    with pytest.raises(
+        ValueError, match=r"2018\.png is 121x140, its ground truth .*2018\.png 600x140; .* never resized"
+    ):
+        run(tmp_path, "bsds")
+    save_png(tmp_path / "small" / "targets" / "depth" / "a.png", np.ones((4, 6), np.uint16))
+    save_png(tmp_path / "small" / "predictions" / "depth" / "a.png", np.ones((4, 5), np.uint16))
+    with pytest.raises(ValueError, match=r"4x5, its ground truth .* 4x6"):
+        run(tmp_path / "small", "invpt")
+
+
+@pytest.mark.parametrize(
+    ("task", "prediction", "words"),
+    [
+        ("boundary", np.full((12, 9), -0.5), r"a\.npy: has values in \[-0.5, -0.5\]"),
+        ("boundary", np.full((12, 9), 200.0), "divide by the largest value"),
+        ("boundary", np.full((12, 9), 3, np.int64), "has int64 values; save probabilities as 8 or 16 bit"),
+        ("boundary", np.where(np.eye(12, 9) > 0, np.nan, 0.5), r"a\.npy: has 9 NaN pixels"),
+        ("boundary", np.zeros((2, 12, 9), np.uint8), r"has shape \(2, 12, 9\)"),
+        ("saliency", np.full((12, 9), 1.5), r"values in \[1.5, 1.5\]"),
+        ("depth", np.full((12, 9), np.nan, np.float32), r"a\.npy is NaN or infinite at 108 pixels"),
+        ("depth", np.full((12, 9), 5, np.uint8), "is uint8 depth; give --depth-scale"),
+        ("normals", np.full((3, 12, 9), np.inf, np.float32), "NaN or infinite at 108 pixels"),
+        ("semseg", np.full((12, 9), 7, np.uint8), r"semseg of a .*class ids 7\.\.7.*4 classes"),
+        ("semseg", np.full((12, 9), 0.5), "no whole numbers"),
+    ],
+)
+def test_bad_maps_are_named(tmp_path: Path, task: str, prediction: np.ndarray, words: str) -> None:
+    truth = {
+        "boundary": np.eye(12, 9, dtype=bool),
+        "saliency": np.eye(12, 9, dtype=np.uint8),
+        "depth": np.ones((12, 9), np.float32),
+        "normals": np.tile(np.float32([0, 0, -1]), (12, 9, 1)),
+        "semseg": np.zeros((12, 9), np.uint8),
+    }
+    save_array(tmp_path / "predictions" / task / "a.npy", prediction)
+    save_array(tmp_path / "targets" / task / "a.npy", truth[task])
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, "invpt", task=[task], classes=4)
+
+
+def test_files_that_are_no_images(tmp_path: Path) -> None:
+    save_boundaries(tmp_path, ("2018",))
+    (tmp_path / "predictions" / "2018.png").write_bytes(b"no image at all")
+    with pytest.raises(OSError, match=r"predictions/2018\.png cannot be read"):
+        run(tmp_path, "bsds")
+
+
+def test_empty_maps_have_defined_scores(tmp_path: Path) -> None:
+    for name, prediction, target in (("a", 0, 0), ("b", 0, 1), ("c", 255, 0)):
+        save_png(tmp_path / "predictions" / f"{name}.png", np.full((20, 24), prediction, np.uint8))
+        save_png(tmp_path / "targets" / f"{name}.png", np.full((20, 24), target, bool))
+    for protocol in ("bsds", "seism", "seism-nonms", "pixel-f1"):
+        task = run(tmp_path, protocol).tasks["boundary"]
+        values = [value for column in task.per_image.values() for value in column]
+        assert all(math.isfinite(value) and 0 <= value <= 1.01 for value in values)
+
+
+def test_votes_are_not_taken_for_boundaries(tmp_path: Path) -> None:
+    save_png(tmp_path / "predictions" / "a.png", np.zeros((12, 9), np.uint8))
+    save_png(tmp_path / "targets" / "a.png", np.arange(108, dtype=np.uint8).reshape(12, 9) % 6)
+    with pytest.raises(ValueError, match=r"targets/a\.png has more than two values \(6\); --ground-truth outline"):
+        run(tmp_path, "seism")
+
+
+def test_folders_and_names_that_do_not_fit(tmp_path: Path, published: Path) -> None:
+    with pytest.raises(ValueError, match="unknown protocol 'invp'; did you mean 'invpt'"):
+        run(published, "invp")
+    with pytest.raises(ValueError, match="unknown dataset 'nyu'"):
+        run(published, "invpt", dataset="nyu")
+    with pytest.raises(ValueError, match="give --classes"):
+        run(published, "invpt", task=["semseg"])
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        score(tmp_path / "nowhere", tmp_path, protocol="bsds", quiet=True)
+    (tmp_path / "arrays" / "depth").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"did you mean .*arrays"):
+        score(tmp_path, published / "targets", protocol="invpt", quiet=True)
+    save_png(tmp_path / "p" / "one.png", np.zeros((4, 4), np.uint8))
+    save_png(tmp_path / "t" / "other.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="called like 'one', ground truth like 'other'"):
+        score(tmp_path / "p", tmp_path / "t", protocol="bsds", quiet=True)
+    save_array(tmp_path / "p" / "one.npy", np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="have the same name"):
+        score(tmp_path / "p", tmp_path / "t", protocol="bsds", quiet=True)
