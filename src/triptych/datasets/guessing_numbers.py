@@ -205,9 +205,10 @@ def guess_normals(
     compared = [_compare(vectors, depth) for vectors, depth in pairs if depth is not None]
     found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])
     if len(found):
-        ranked = sorted((_disagreement(found, axes), axes) for axes in all_axes())
+        # Whole degrees: of choices that agree equally, the first, which is the usual one, wins.
+        ranked = sorted(((round(_disagreement(found, axes)), axes) for axes in all_axes()), key=lambda pair: pair[0])
         (best, axes), (second, _) = ranked[:2]
-        reason = f"{best:.0f} degrees (median) from the normals of the depth, the next choice {second:.0f}"
+        reason = f"{best} degrees (median) from the normals of the depth, the next choice {second}"
         guess.say("axes", list(axes), reason, doubt=best > 30 or second - best < 5)
     else:
         axes = _axes_by_look([vectors for vectors, _ in pairs])
