@@ -567,16 +567,3 @@ def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path)
     with pytest.raises(ValueError, match=r"only 0 of \d+ backbone tensors"):
         run_recipe(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the compiler's own
-@pytest.mark.parametrize("weighting", ["fixed", "pcgrad"])
-def test_compiled_training_computes_the_same(weighting: str, tmp_path: Path) -> None:
-    recipe = change(RECIPE, **NO_NORM, weighting__name=weighting)
-    eager = run_recipe(recipe, tmp_path / "eager")
-    compiled = run_recipe(change(recipe, training__compile=True, data__val_split="val"), tmp_path / "compiled")
-    numbers = [lines(run, "train")[-1]["losses"] for run in (compiled, eager)]
-    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
-    names = [set(load_file(run / "model.safetensors")) for run in (compiled, eager)]
-    assert names[0] == names[1]

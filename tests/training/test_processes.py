@@ -197,3 +197,14 @@ def test_a_second_signal_leaves_at_once(folder: Path) -> None:
     assert time.monotonic() - begin < 2
     assert process.returncode == -signal.SIGTERM
     assert not list_checkpoints(run)
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "pcgrad"])
+def test_compiled_training_computes_the_same(weighting: str, folder: Path) -> None:
+    """In another process, where annotations are not checked: the compiler cannot follow the checks."""
+    recipe = change(TWO, data__options={}, weighting__name=weighting)
+    eager = train(recipe, folder / f"eager-{weighting}", device="cpu", progress=False)
+    run = folder / f"compiled-{weighting}"
+    finish(start(run, change(recipe, training__compile=True)))
+    assert_equal_runs(run, eager)
+    assert set(load_file(run / "model.safetensors")) == set(load_file(eager / "model.safetensors"))
