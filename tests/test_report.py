@@ -20,7 +20,8 @@ from triptych.point_cloud import intrinsics_matrix
 from triptych.recipes.config import Recipe, to_json
 from triptych.report import make_charts, make_cloud, render_report, write_report
 from triptych.report_data import Example, Report, read_run, unflatten
-from triptych.report_html import embed, relative_gain
+from triptych.report_html import embed
+from triptych.report_tables import relative_gain
 from triptych.task_files import write_tasks
 from triptych.tasks import boundary, depth, normals, semseg
 

@@ -124,6 +124,16 @@ def test_legends_name_what_is_seen():
     assert describe_error(DISTANCE, 0.25).high == "0.25 m"
 
 
+def test_several_annotators_become_their_share():
+    votes = np.zeros((4, *SIZE), np.float32)
+    votes[:3, 5] = 1
+    prediction = np.full((1, *SIZE), 0.5, np.float32)
+    shown, _ = color_maps(TASKS["boundary"], [votes, prediction])
+    assert shown[5, 0].tolist() == [191, 191, 191]
+    assert TASKS["boundary"].error.measure(prediction, votes)[5, 0] == 0.25
+    assert describe_colors(TASKS["boundary"], [votes[:3]]).high == "1"
+
+
 def test_maps_without_any_label_are_drawn():
     for name, task in TASKS.items():
         empty = task.invalid_target(SIZE).numpy()

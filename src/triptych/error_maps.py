@@ -21,7 +21,7 @@ def measure_absolute(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     """`|prediction - target|` `(H, W)` float32, NaN where the target is invalid.
 
     Maps are `(1, H, W)`; a target may also be labels `(H, W)` of 0, 1 and `IGNORE`, and the prediction their
-    probability.
+    probability. Of several annotators `(annotators, H, W)` the mean counts.
 
     >>> measure_absolute(np.array([[[0.25, 2.0]]]), np.array([[1, 255]])).tolist()
     [[0.75, nan]]
@@ -29,7 +29,7 @@ def measure_absolute(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     size = target.shape[-2:]
     labels = np.issubdtype(target.dtype, np.integer)
     truth = np.where(target == IGNORE, np.nan, target) if labels else target
-    return np.abs(prediction.reshape(size) - truth.reshape(size)).astype(np.float32)
+    return np.abs(prediction.reshape(size) - truth.reshape(-1, *size).mean(axis=0)).astype(np.float32)
 
 
 def measure_angle(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from triptych.image_files import find_images, read_image
 from triptych.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
@@ -65,7 +67,8 @@ def predict_images(
     found = find_images(images)
     writer.check([name for name, _ in found], overwrite)
     result = PredictedImages()
-    for name, path in found:
+    console = Console(stderr=True)
+    for name, path in track(found, "predicting", console=console, transient=True, disable=not console.is_terminal):
         try:
             image = read_image(path)
         except ValueError as error:

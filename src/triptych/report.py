@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import triptych
-from triptych import report_html
+from triptych import report_html, report_tables
 from triptych.point_cloud import intrinsics_from_field_of_view
 from triptych.report_data import Example, Report, Scores, read_run
 from triptych.tasks import Task
@@ -46,7 +46,7 @@ def render_report(report: Report) -> str:
     charts = make_charts(report)
     clouds = [make_cloud(report.tasks, example) for example in report.examples]
     sections = {
-        "results": ("Results", report_html.results(report.tasks, report.scores)),
+        "results": ("Results", report_tables.results(report.tasks, report.scores)),
         "predictions": ("Predictions", report_html.examples(report.tasks, report.examples, with_points=any(clouds))),
         "curves": ("Training", report_html.charts(charts)),
         "run": ("The run", report_html.details(report.details)),

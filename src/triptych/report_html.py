@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from triptych.report_data import Example
+from triptych.report_tables import row
 from triptych.tasks import Task
 from triptych.visualization import (
     Legend,
@@ -25,10 +25,6 @@ from triptych.visualization import (
 
 _PICTURE_WIDTH = 480
 _LONGEST_LEGEND = 12
-_ARROWS: dict[bool | None, str] = {
-    True: '<span title="higher is better">↑</span>',
-    False: '<span title="lower is better">↓</span>',
-}
 
 
 def fill(template: str, **values: str) -> str:
@@ -44,85 +40,6 @@ def facts(values: Mapping[str, str]) -> str:
     """A list of short facts."""
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values.items())
     return f'<dl class="facts">{rows}</dl>' if rows else ""
-
-
-def results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """The table of each task's first metric, gains over the other columns, and a second table with every number."""
-    if not scores:
-        return ""
-    columns = list(scores)
-    ours, *others = columns
-    rows: list[str] = []
-    gains: dict[str, list[float]] = {column: [] for column in others}
-    for name, task in tasks.items():
-        metric = task.metric()
-        value = scores[ours].get(name, {}).get(metric.primary)
-        cells = [f'<td class="number ours">{_number(value)}</td>']
-        for column in others:
-            other = scores[column].get(name, {}).get(metric.primary)
-            gain = relative_gain(value, other, metric.better[metric.primary])
-            gains[column] += [gain] if gain is not None else []
-            cells.append(f'<td class="number">{_number(other)}{_chip(gain)}</td>')
-        rows.append(_row(name, metric.primary, metric.better[metric.primary], cells))
-    if not others:
-        return _table("Task", columns, rows) + _all_metrics(tasks, scores)
-    means = "".join(f'<td class="number">{_chip(_mean(gains[column]))}</td>' for column in others)
-    foot = f'<tfoot><tr><th scope="row">mean gain over tasks (delta_mtl)</th><td></td>{means}</tr></tfoot>'
-    return _GAIN_NOTE + _table("Task", columns, rows, foot) + _all_metrics(tasks, scores)
-
-
-_GAIN_NOTE = (
-    '<p class="note">The first metric of each task. A percentage says how much better the network is than that column, '
-    "relative to it.</p>"
-)
-
-
-def _table(first: str, columns: Sequence[str], rows: Sequence[str], foot: str = "") -> str:
-    titles = "".join(f'<th scope="col" class="number">{escape(column)}</th>' for column in columns)
-    head = f'<thead><tr><th scope="col">{first}</th>{titles}</tr></thead>'
-    return f'<div class="card scroll"><table>{head}<tbody>{"".join(rows)}</tbody>{foot}</table></div>'
-
-
-def _row(task: str, metric: str, better: bool | None, cells: Sequence[str]) -> str:
-    label = f'{escape(task)} <span class="metric">{escape(metric)} {_ARROWS.get(better, "")}</span>'
-    return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def relative_gain(value: float | None, other: float | None, higher_is_better: bool) -> float | None:
-    """How much better `value` is than `other`, relative to it; `None` where that has no meaning.
-
-    >>> relative_gain(0.5, 1.0, higher_is_better=False)
-    0.5
-    """
-    if value is None or other is None or not other or not math.isfinite(value) or not math.isfinite(other):
-        return None
-    return (value - other) / abs(other) * (1 if higher_is_better else -1)
-
-
-def _all_metrics(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    rows = []
-    for name, task in tasks.items():
-        better = task.metric().better
-        for metric in dict.fromkeys(metric for column in scores.values() for metric in column.get(name, {})):
-            values = (column.get(name, {}).get(metric) for column in scores.values())
-            cells = [f'<td class="number">{_number(value)}</td>' for value in values]
-            rows.append(_row(name, metric, better.get(metric), cells))
-    return f"<details><summary>Every metric</summary>{_table('Metric', list(scores), rows)}</details>"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def _chip(gain: float | None) -> str:
-    if gain is None:
-        return ""
-    text = f"{gain * 100:+.0f} %" if abs(gain) < 10 else f"{gain * 100:+,.0f} %"
-    return f'<span class="gain {"up" if gain > 0 else "down"}">{text}</span>'
 
 
 def charts(values: Sequence[Mapping[str, Any]]) -> str:
@@ -159,7 +76,7 @@ def examples(tasks: Mapping[str, Task], values: Sequence[Example], *, with_point
         return ""
     choices = "".join(
         f'<button type="button" aria-pressed="false"><img alt="" src="{embed(_shrink(example.image, 160))}">'
-        f"<span>{escape(example.name)}</span></button>"
+        f'<span title="{escape(example.name, quote=True)}">{escape(_ending(example.name, 16))}</span></button>'
         for example in values
     )
     strip = f'<div class="strip" role="group" aria-label="Choose an image">{choices}</div>' if len(values) > 1 else ""
@@ -178,6 +95,11 @@ _STAGE = """<div class="stage card">
 <p>Drag to rotate, shift and drag to move; click, then scroll to zoom.</p><p role="status"></p></div></div>"""
 
 
+def _ending(name: str, length: int) -> str:
+    """The end of a name, which tells images of one folder apart."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 def _article(tasks: Mapping[str, Task], example: Example) -> str:
     rows = [_task_row(tasks[name], values, example) for name, values in example.predictions.items()]
     label = escape(example.name, quote=True)
@@ -193,7 +115,7 @@ def _head_row(tasks: Mapping[str, Task], example: Example) -> str:
         error = kind.measure(prediction, example.targets[name]) if name in example.targets else np.zeros(0)
         known = error[np.isfinite(error)]
         value = f"{known.mean():.3g}{with_space(kind.unit)}" if known.size else "no label"
-        means.append(_row(name, kind.label, None, [f'<td class="number">{value}</td>']))
+        means.append(row(name, kind.label, None, [f'<td class="number">{value}</td>']))
     table = f"<table><caption>Mean error on this image</caption><tbody>{''.join(means)}</tbody></table>"
     maps = _map("image", example.image, f"{example.name}: image", "image", "first")
     maps += f'<div class="wide">{table}</div>' if example.targets else ""

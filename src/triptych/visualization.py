@@ -43,7 +43,7 @@ def color_maps(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     False
     """
     # Drawn as one wide map: whatever range a task derives from the values is then the same for all.
-    comparable = _comparable(maps)
+    comparable = _comparable(task, maps)
     return np.split(task.colorize(np.concatenate(comparable, axis=-1)), len(maps), axis=1)
 
 
@@ -70,7 +70,7 @@ def error_limit(kind: ErrorMap, errors: Sequence[np.ndarray]) -> float:
 
 def describe_colors(task: Task, maps: Sequence[np.ndarray]) -> Legend:
     """The legend of maps that `color_maps` draws together: the classes that occur, most frequent first, or a range."""
-    comparable = _comparable(maps)
+    comparable = _comparable(task, maps)
     if all(np.issubdtype(values.dtype, np.integer) for values in comparable):
         ids, counts = np.unique(np.concatenate([values.ravel() for values in comparable]), return_counts=True)
         names = {i: task.classes[i] for i in ids[np.argsort(-counts)].tolist() if i < len(task.classes)}
@@ -205,18 +205,20 @@ def _draw_legend(legend: Legend, width: int) -> Image.Image:
     return canvas
 
 
-def _comparable(maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Maps of one task in one layout: all class ids `(H, W)`, or all `(C, H, W)` float with NaN (labels of 0 and 1
-    beside their probability).
+def _comparable(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Maps of one task in one layout: all class ids `(H, W)`, or all `(C, H, W)` float with NaN.
+
+    Labels of 0 and 1 beside their probability become floats; several annotators become the share of them that agree.
     """
     if all(np.issubdtype(values.dtype, np.integer) for values in maps):
         return [values.reshape(values.shape[-2:]) for values in maps]
-    return [_as_float(values) for values in maps]
+    return [_as_float(values, task.target_channels or 1) for values in maps]
 
 
-def _as_float(values: np.ndarray) -> np.ndarray:
+def _as_float(values: np.ndarray, channels: int) -> np.ndarray:
     invalid = np.issubdtype(values.dtype, np.integer) & (values == IGNORE)
-    return np.where(invalid, np.nan, values).reshape(-1, *values.shape[-2:])
+    known = np.where(invalid, np.nan, values).reshape(-1, *values.shape[-2:])
+    return known if len(known) == channels else known.mean(axis=0, keepdims=True)
 
 
 def _swatch(task: Task, values: np.ndarray) -> tuple[int, int, int]:
