@@ -76,7 +76,7 @@ def examples(tasks: Mapping[str, Task], values: Sequence[Example], *, with_point
         return ""
     choices = "".join(
         f'<button type="button" aria-pressed="false"><img alt="" src="{embed(_shrink(example.image, 160))}">'
-        f'<span title="{escape(example.name, quote=True)}">{escape(_ending(example.name, 16))}</span></button>'
+        f'<span title="{escape(example.name, quote=True)}">{escape(_ending(example.name, 13))}</span></button>'
         for example in values
     )
     strip = f'<div class="strip" role="group" aria-label="Choose an image">{choices}</div>' if len(values) > 1 else ""

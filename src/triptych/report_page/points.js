@@ -129,7 +129,7 @@ class PointViewer {
       const away = sinPitch * y + cosPitch * turnedZ + distance;
       if (away < 0.05 * distance) continue;
       const scale = focal / away;
-      const size = Math.min(24, Math.max(1, Math.ceil(((step * depth) / fx) * scale * 1.15 * this.pointSize)));
+      const size = Math.min(24, Math.max(1, Math.ceil(((step * depth) / fx) * scale * 1.35 * this.pointSize)));
       const left = Math.round(centreX + scale * turnedX - size / 2);
       const top = Math.round(centreY + scale * (cosPitch * y - sinPitch * turnedZ) - size / 2);
       const right = Math.min(width, left + size), bottom = Math.min(height, top + size);
