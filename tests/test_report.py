@@ -269,6 +269,7 @@ def browse(text, folder):
 PROBE = """<script>
 setTimeout(() => {
   const canvas = document.querySelector("canvas");
+  viewer.pointSize = 0.8;  // overlapping points hide each other's edges and shift centres
   viewer.draw();
   root.dataset.first = canvas.toDataURL();
   viewer.yaw = 0.5; viewer.pitch = 0.4; viewer.hideBridges = false;
