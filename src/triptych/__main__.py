@@ -17,6 +17,7 @@ from triptych.choices import named_choice
 from triptych.data import DATA_VERBS
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, from_json
+from triptych.scoring.command import score
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -135,12 +136,21 @@ def compare(
     """Compare runs: means over seeds, paired differences per image, delta_mtl, and what differs between the recipes.
 
     Args:
-        runs: Run folders that `triptych evaluate` scored.
+        runs: Run folders that `triptych evaluate` scored, or JSON files that `triptych score --out` wrote.
         split: Which evaluation to compare.
         baseline: Runs to compare the others with; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl.
         out: JSON file to write the comparison to.
     """
+    if runs and all(path.suffix == ".json" for path in runs):
+        from rich.console import Console
+
+        from triptych.scoring.compare import compare_scores, comparison_table
+
+        first, *others = (*baseline, *runs)
+        for other in others:
+            Console().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
+        return
     from triptych.comparison import compare_runs
 
     compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out)
@@ -165,6 +175,7 @@ VERBS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
+    "score": score,
     "compare": compare,
     "data": DATA_VERBS,
     "list": list_names,
