@@ -4,7 +4,9 @@ import pytest
 import torch
 from golden import AS_IS, golden
 
+from triptych.assemble import build_model
 from triptych.conversion import convert_checkpoint
+from triptych.recipes.config import Recipe
 
 CASES = {
     "survey_mtl_hrnet18_nyud2": AS_IS,
@@ -26,6 +28,10 @@ def test_outputs_equal_the_published_ones(name):
     assert list(output.predictions) == list(case.tasks())
     assert sum(parameter.numel() for parameter in model.parameters()) == case.manifest["parameters"]
     assert set(report.used) == {key for key, *_ in case.manifest["entries"]}
+    rebuilt = build_model(Recipe(model=report.config), case.tasks())
+    rebuilt.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        case.check_predictions(rebuilt.eval()(case.image()))
 
 
 def test_trunk_features_equal_the_published_ones():

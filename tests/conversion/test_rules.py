@@ -10,6 +10,7 @@ from triptych.conversion.base import Checkpoint, Conversion, apply_rules, move, 
 from triptych.conversion.trunks import trunk_name
 from triptych.decoders import FCN
 from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import ModelConfig
 from triptych.tasks import depth, normals, semseg
 
 TASKS = {"depth": depth()}
@@ -24,13 +25,16 @@ def published(model):
     return {"old." + key: value.clone() for key, value in model.state_dict().items()}
 
 
+CONFIG = ModelConfig(decoder="fcn")
 RULES = [rename(r"old\.(.+)", r"\1")]
 
 
 def test_every_tensor_is_used_under_our_name():
     source, target = tiny(), tiny()
     state = published(source) | {"loss.weight": torch.ones(1)}
-    report = apply_rules(Conversion(target, [*RULES, unused(r"loss\..+", "of the loss")]), state, family="f", style="s")
+    report = apply_rules(
+        Conversion(target, [*RULES, unused(r"loss\..+", "of the loss")], CONFIG), state, family="f", style="s"
+    )
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value)
         assert report.used["old." + key] == key
@@ -43,40 +47,42 @@ def test_every_tensor_is_used_under_our_name():
 def test_unknown_missing_and_misshapen_tensors_are_errors():
     state = published(tiny())
     with pytest.raises(ValueError, match=r"f s: unknown tensors: extra\.weight\."):
-        apply_rules(Conversion(tiny(), RULES), state | {"extra.weight": torch.ones(1)}, family="f", style="s")
+        apply_rules(Conversion(tiny(), RULES, CONFIG), state | {"extra.weight": torch.ones(1)}, family="f", style="s")
     with pytest.raises(ValueError, match=r"unknown tensors: backbone\.body\.conv9"):
         apply_rules(
-            Conversion(tiny(), RULES), state | {"old.backbone.body.conv9": torch.ones(1)}, family="f", style="s"
+            Conversion(tiny(), RULES, CONFIG), state | {"old.backbone.body.conv9": torch.ones(1)}, family="f", style="s"
         )
     less = {key: value for key, value in state.items() if key != "old.backbone.body.conv1.weight"}
     with pytest.raises(ValueError, match=r"nothing in the checkpoint for: backbone\.body\.conv1\.weight"):
-        apply_rules(Conversion(tiny(), RULES), less, family="f", style="s")
+        apply_rules(Conversion(tiny(), RULES, CONFIG), less, family="f", style="s")
     state["old.decoder.heads.depth.2.bias"] = torch.zeros(40)
     with pytest.raises(
         ValueError, match=r"shapes differ .*heads\.depth\.2\.bias \(40,\) in the checkpoint, \(1,\) in the model"
     ):
-        apply_rules(Conversion(tiny(), RULES), state, family="f", style="s")
+        apply_rules(Conversion(tiny(), RULES, CONFIG), state, family="f", style="s")
 
 
 def test_a_failed_conversion_leaves_the_model_alone():
     model = tiny()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="unknown tensors"):
-        apply_rules(Conversion(model, RULES), published(tiny()) | {"extra": torch.ones(1)}, family="f", style="s")
+        apply_rules(
+            Conversion(model, RULES, CONFIG), published(tiny()) | {"extra": torch.ones(1)}, family="f", style="s"
+        )
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_two_tensors_for_one_place_are_an_error():
     state = published(tiny()) | {"other.backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     with pytest.raises(ValueError, match=r"both become backbone\.body\.conv1\.weight"):
-        apply_rules(Conversion(tiny(), [*RULES, rename(r"other\.(.+)", r"\1")]), state, family="f", style="s")
+        apply_rules(Conversion(tiny(), [*RULES, rename(r"other\.(.+)", r"\1")], CONFIG), state, family="f", style="s")
 
 
 def test_counters_may_be_missing_and_values_may_change_on_the_way():
     source, target = tiny(), tiny()
     state = {key: value for key, value in published(source).items() if not key.endswith("num_batches_tracked")}
     double = rename(r"old\.(decoder\.heads\.depth\.2\.bias)", r"\1", lambda bias: 2 * bias + 1)
-    apply_rules(Conversion(target, [double, *RULES]), state, family="f", style="s")
+    apply_rules(Conversion(target, [double, *RULES], CONFIG), state, family="f", style="s")
     assert torch.equal(target.decoder.heads["depth"][2].bias, 2 * source.decoder.heads["depth"][2].bias + 1)
 
 
@@ -89,7 +95,7 @@ def test_finish_rearranges_at_the_end():
         weight = torch.cat([filled.pop("half.0"), filled.pop("half.1")], dim=1)
         return filled | {"decoder.heads.depth.2.weight": weight}
 
-    apply_rules(Conversion(target, RULES, finish=join), state, family="f", style="s")
+    apply_rules(Conversion(target, RULES, CONFIG, finish=join), state, family="f", style="s")
     assert torch.equal(target.decoder.heads["depth"][2].weight, source.decoder.heads["depth"][2].weight)
 
 

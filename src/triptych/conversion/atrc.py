@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, unused
-from triptych.conversion.trunks import create_trunk, trunk_rules
-from triptych.decoders.baseline import FCN
-from triptych.models.multitask import MultiTaskModel
+from triptych.conversion.trunks import trunk_name, trunk_rules
+from triptych.recipes.config import ModelConfig
 
 LOSS_BUFFERS: tuple[Rule, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
 """What Lightning stores beside the network."""
@@ -17,8 +16,9 @@ def convert_fcn(
 ) -> Conversion:
     """HRNet with one FCN head per task, without contexts."""
     checkpoint.require_tasks(r"head\.final_logits\.(\w+)\..+")
-    trunk = create_trunk(checkpoint.state, "backbone.", double_resize=True, mean=mean, std=std)
-    model = MultiTaskModel(trunk, FCN(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
+    trunk = trunk_name(checkpoint.state, "backbone.")
+    options = {"double_resize": True, "mean": tuple(mean), "std": tuple(std)}
+    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="fcn")
     rules = [*trunk_rules("backbone"), *LOSS_BUFFERS]
     for name, published in checkpoint.pairs():
         rules += [
@@ -26,7 +26,7 @@ def convert_fcn(
             move(f"head.bottleneck.{published}.bn", f"decoder.heads.{name}.0.1"),
             move(f"head.final_logits.{published}", f"decoder.heads.{name}.2"),
         ]
-    return Conversion(model, rules)
+    return Conversion(checkpoint.create(config), rules, config)
 
 
 FAMILY = Family(

@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from triptych.assemble import create_model
 from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import ModelConfig
 from triptych.tasks import Task
 
 
@@ -75,13 +77,31 @@ class Checkpoint:
                 "(published names); give the tasks it was trained for, in its order."
             )
 
+    def create(self, config: ModelConfig, auxiliary_tasks: Mapping[str, Task] | None = None) -> MultiTaskModel:
+        """The network of a recipe's `config` for the checkpoint's tasks, with random weights."""
+        options = dict(config.decoder_options)
+        if auxiliary_tasks:
+            options["auxiliary_tasks"] = dict(auxiliary_tasks)
+        return create_model(
+            config.decoder,
+            backbone=config.backbone,
+            tasks=self.tasks,
+            backbone_options=config.backbone_options,
+            decoder_options=options,
+        )
+
 
 @dataclass(frozen=True)
 class Conversion:
-    """Our model, and the rules that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split)."""
+    """Our model, and the rules that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split).
+
+    `config` is what `Checkpoint.create` made the model from: a run folder rebuilds it from that. Only a conversion of
+    something less than a network has none.
+    """
 
     model: MultiTaskModel
     rules: Sequence[Rule]
+    config: ModelConfig | None = None
     finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda state: state)
 
 
@@ -112,6 +132,7 @@ class ConversionReport:
 
     family: str
     style: str
+    config: ModelConfig | None
     used: dict[str, str]
     unused: dict[str, str]
 
@@ -166,7 +187,7 @@ def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: 
     ]
     _require_none(f"{family} {style}: shapes differ (class counts, image size?)", shapes)
     conversion.model.load_state_dict(ours | filled)
-    return ConversionReport(family, style, used, dropped)
+    return ConversionReport(family, style, conversion.config, used, dropped)
 
 
 def _place(key: str, rules: Sequence[Rule]) -> tuple[Rule | None, str]:

@@ -6,38 +6,32 @@ from itertools import permutations, product
 
 from torch import Tensor
 
-from triptych.backbones.base import Backbone
 from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
 from triptych.conversion.parts import join_parts, part
-from triptych.conversion.trunks import aspp_rules, create_trunk, deeplab_rules, trunk_rules
-from triptych.decoders.base import Decoder
-from triptych.decoders.baseline import DeepLab
-from triptych.decoders.densemtl import DenseMTL
-from triptych.decoders.padnet_densemtl import PADNetDenseMTL
-from triptych.decoders.padnet_plus import PADNetPlus
-from triptych.models.multitask import MultiTaskModel
+from triptych.conversion.trunks import aspp_rules, deeplab_rules, trunk_name, trunk_rules
+from triptych.recipes.config import ModelConfig
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 """Its encoder normalises inside with these, not with the statistics of ImageNet."""
 
 
-def create_encoder(
-    checkpoint: Checkpoint, *, mean: Sequence[float], std: Sequence[float], include_stem: bool
-) -> Backbone:
-    """Its encoder: a ResNet with a dilated layer4, output stride 16."""
-    options = {"output_stride": 16, "include_stem": include_stem, "mean": mean, "std": std}
-    return create_trunk(checkpoint.state, "backbone.encoder.", **options)
+def network(
+    checkpoint: Checkpoint, decoder: str, *, mean: Sequence[float], std: Sequence[float], include_stem: bool
+) -> ModelConfig:
+    """A decoder on its encoder: a ResNet with a dilated layer4, output stride 16."""
+    options = {"output_stride": 16, "include_stem": include_stem, "mean": tuple(mean), "std": tuple(std)}
+    trunk = trunk_name(checkpoint.state, "backbone.encoder.")
+    return ModelConfig(backbone=trunk, backbone_options=options, decoder=decoder)
 
 
 def convert_deeplab(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Conversion:
     """STL and MTL: one DeepLab head per task."""
     checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
-    trunk = create_encoder(checkpoint, mean=mean, std=std, include_stem=False)
-    model = MultiTaskModel(trunk, DeepLab(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
+    config = network(checkpoint, "deeplab", mean=mean, std=std, include_stem=False)
     rules = trunk_rules("backbone.encoder")
     for name, published in checkpoint.pairs():
         rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
-    return Conversion(model, rules)
+    return Conversion(checkpoint.create(config), rules, config)
 
 
 def convert_densemtl(
@@ -53,9 +47,9 @@ def convert_densemtl(
     `orders` gives it for target tasks: our names of the sources, as they were joined; the default is the order of
     `tasks`. With three tasks or more try those of `message_orders` and keep the one that validates.
     """
-    model = _pyramid_model(checkpoint, DenseMTL, mean=mean, std=std)
+    config = _pyramid_network(checkpoint, "densemtl", mean=mean, std=std)
     rules = [*_pyramid_rules(checkpoint, (0, 1)), *exchange_rules(checkpoint, "decoder.exchange", orders or {})]
-    return Conversion(model, rules, finish=join_parts)
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
 
 
 def exchange_rules(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequence[str]]) -> list[Rule]:
@@ -92,8 +86,7 @@ def message_orders(tasks: Sequence[str]) -> Iterator[dict[str, tuple[str, ...]]]
 def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Conversion:
     """Its version of PAD-Net."""
     checkpoint.require_tasks(r"first_block\.conv_out\.(\w+)\..+")
-    trunk = create_encoder(checkpoint, mean=mean, std=std, include_stem=False)
-    decoder = PADNetDenseMTL(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks)
+    config = network(checkpoint, "pad-net-densemtl", mean=mean, std=std, include_stem=False)
     rules = [*trunk_rules("backbone.encoder"), ALIASES, *_distillation_rules(checkpoint, "decoder.distillation")]
     for name, published in checkpoint.pairs():
         rules += [
@@ -103,27 +96,26 @@ def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std:
             move(f"second_block.{published}.1", f"decoder.second.{name}.1"),
             move(f"second_block.{published}.2", f"decoder.heads.{name}"),
         ]
-    return Conversion(MultiTaskModel(trunk, decoder), rules, finish=join_parts)
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
 
 
 def convert_padnet_plus(
     checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
 ) -> Conversion:
     """PAD-Net+, "3-ways"."""
-    model = _pyramid_model(checkpoint, PADNetPlus, mean=mean, std=std)
+    config = _pyramid_network(checkpoint, "pad-net-plus", mean=mean, std=std)
     rules = [*_pyramid_rules(checkpoint, (0, 2)), *_distillation_rules(checkpoint, "decoder.exchange")]
-    return Conversion(model, rules, finish=join_parts)
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
 
 
 ALIASES = unused(r"params\..+", "second name of a task's tensor")
 
 
-def _pyramid_model(
-    checkpoint: Checkpoint, decoder: Callable[..., Decoder], *, mean: Sequence[float], std: Sequence[float]
-) -> MultiTaskModel:
+def _pyramid_network(
+    checkpoint: Checkpoint, decoder: str, *, mean: Sequence[float], std: Sequence[float]
+) -> ModelConfig:
     checkpoint.require_tasks(r"heads\.(\w+)\.decoder\..+")
-    trunk = create_encoder(checkpoint, mean=mean, std=std, include_stem=True)
-    return MultiTaskModel(trunk, decoder(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
+    return network(checkpoint, decoder, mean=mean, std=std, include_stem=True)
 
 
 def _pyramid_rules(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Rule]:

@@ -5,12 +5,11 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
-from triptych.backbones import create_backbone
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
 from triptych.conversion.parts import join_parts, part
-from triptych.decoders.invpt import STAGES, InvPT
-from triptych.models.multitask import MultiTaskModel
+from triptych.decoders.invpt import STAGES
+from triptych.recipes.config import ModelConfig
 
 PARSER_ORDER = ("semseg", "depth", "human_parts", "sal", "normals", "edge")
 """The order in which the published code sorts the tasks of every run (published names)."""
@@ -42,29 +41,31 @@ def convert_invpt(
     have another order.
     """
     checkpoint.require_tasks(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
-    trunk = _create_vit(checkpoint, image_size, mean, std)
     first = checkpoint.pairs()[0][1]
-    decoder = InvPT(
-        trunk.channels,
-        strides=trunk.strides,
-        tasks=checkpoint.tasks,
-        width=len(checkpoint.state[f"{INVPT}.mix_proj.{first}.0.bias"]),
-        preliminary_width=len(checkpoint.state[f"{DECODER}.preliminary_decoder.{first}.1.bn1.bias"]),
-        heads=len(checkpoint.state[f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias"]),
+    trunk, size = _vit_name_and_size(checkpoint, image_size)
+    config = ModelConfig(
+        backbone=trunk,
+        backbone_options={"image_size": size, "mean": tuple(mean), "std": tuple(std)},
+        decoder="invpt",
+        decoder_options={
+            "width": len(checkpoint.state[f"{INVPT}.mix_proj.{first}.0.bias"]),
+            "preliminary_width": len(checkpoint.state[f"{DECODER}.preliminary_decoder.{first}.1.bn1.bias"]),
+            "heads": len(checkpoint.state[f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias"]),
+        },
     )
+    model = checkpoint.create(config)
+    stacked = model.decoder.stacked
     trained = _training_order(checkpoint, order)
-    positions = [trained.index(name) for name in decoder.stacked]
+    positions = [trained.index(name) for name in stacked]
     rules = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
     rules += _shared_rules(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
     for name, published in checkpoint.pairs():
         rules += _task_rules(name, published)
-        rules += _numbered_rules(name, trained.index(name), decoder.stacked.index(name))
-    return Conversion(MultiTaskModel(trunk, decoder), rules, finish=join_parts)
+        rules += _numbered_rules(name, trained.index(name), stacked.index(name))
+    return Conversion(model, rules, config, finish=join_parts)
 
 
-def _create_vit(
-    checkpoint: Checkpoint, image_size: tuple[int, int] | None, mean: Sequence[float], std: Sequence[float]
-) -> Backbone:
+def _vit_name_and_size(checkpoint: Checkpoint, image_size: tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
     positions = checkpoint.state["backbone.pos_embed"].shape
     found = (positions[2], len(checkpoint.find(r"backbone\.blocks\.(\d+)\..+")))
     if found not in _VITS:
@@ -79,7 +80,7 @@ def _create_vit(
             f"image_size {size[0]} x {size[1]} makes {size[0] // patch} x {size[1] // patch} positions, the checkpoint "
             f"has {count}; give the size it was trained at."
         )
-    return create_backbone(_VITS[found], image_size=size, mean=mean, std=std)
+    return _VITS[found], size
 
 
 def _training_order(checkpoint: Checkpoint, order: Sequence[str]) -> list[str]:

@@ -4,36 +4,30 @@ from collections.abc import Sequence
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, Conversion, Family, Style, move
-from triptych.conversion.trunks import create_trunk, deeplab_rules, trunk_rules
-from triptych.decoders.baseline import DeepLab, HRNetDecoder
-from triptych.models.multitask import MultiTaskModel
+from triptych.conversion.trunks import deeplab_rules, trunk_name, trunk_rules
+from triptych.recipes.config import ModelConfig
 
 
 def convert_deeplab(
     checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Conversion:
     """A ResNet dilated to stride 8 with one DeepLab head per task."""
-    trunk = create_trunk(checkpoint.state, "backbone.", output_stride=8, mean=mean, std=std)
-    model = MultiTaskModel(trunk, DeepLab(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
-    heads = _head_names(checkpoint)
-    return Conversion(
-        model,
-        [
-            *trunk_rules("backbone"),
-            *(rule for name, old in heads for rule in deeplab_rules(old, f"decoder.heads.{name}")),
-        ],
-    )
+    trunk = trunk_name(checkpoint.state, "backbone.")
+    options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
+    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="deeplab")
+    heads = [rule for name, old in _head_names(checkpoint) for rule in deeplab_rules(old, f"decoder.heads.{name}")]
+    return Conversion(checkpoint.create(config), [*trunk_rules("backbone"), *heads], config)
 
 
 def convert_hrnet(
     checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Conversion:
     """HRNet with one head per task on its concatenated branches."""
-    trunk = create_trunk(checkpoint.state, "backbone.", momentum=0.01, mean=mean, std=std)
-    model = MultiTaskModel(trunk, HRNetDecoder(trunk.channels, strides=trunk.strides, tasks=checkpoint.tasks))
-    heads = _head_names(checkpoint)
-    rules = [move(f"{old}.last_layer", f"decoder.heads.{name}") for name, old in heads]
-    return Conversion(model, [*trunk_rules("backbone"), *rules])
+    trunk = trunk_name(checkpoint.state, "backbone.")
+    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
+    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="hrnet")
+    heads = [move(f"{old}.last_layer", f"decoder.heads.{name}") for name, old in _head_names(checkpoint)]
+    return Conversion(checkpoint.create(config), [*trunk_rules("backbone"), *heads], config)
 
 
 def _head_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:

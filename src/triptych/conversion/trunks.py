@@ -6,8 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.backbones import create_backbone
-from triptych.backbones.base import Backbone
 from triptych.conversion.base import Rule, move, rename
 
 _RESNETS = {
@@ -33,11 +31,6 @@ def trunk_name(state: Mapping[str, Tensor], prefix: str) -> str:
     if found not in names:
         raise ValueError(f"the trunk under {prefix!r} is none of {', '.join([*_RESNETS.values(), *_HRNETS.values()])}.")
     return names[found]
-
-
-def create_trunk(state: Mapping[str, Tensor], prefix: str, **options: Any) -> Backbone:
-    """A backbone with random weights like the one whose tensors start with `prefix`."""
-    return create_backbone(trunk_name(state, prefix), **options)
 
 
 def _count_blocks(state: Mapping[str, Tensor], layer: str) -> int:
