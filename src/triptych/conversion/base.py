@@ -9,7 +9,7 @@ from torch import Tensor
 
 from triptych.assemble import create_model
 from triptych.models.multitask import MultiTaskModel
-from triptych.recipes.config import ModelConfig
+from triptych.recipes.config import ModelConfig, Options
 from triptych.tasks import Task
 
 
@@ -120,10 +120,14 @@ class Style:
 
 @dataclass(frozen=True)
 class Family:
-    """One code base: its names of tasks where they differ from ours, and its networks, the most specific first."""
+    """One code base: its names of tasks where they differ from ours, and its networks, the most specific first.
+
+    `task_options` are keyword arguments that make our tasks its own (channels, losses), by our names.
+    """
 
     task_names: Mapping[str, str]
     styles: tuple[Style, ...]
+    task_options: Mapping[str, Options] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,7 @@ def _distillation_rules(checkpoint: Checkpoint, new: str) -> list[Rule]:
 
 FAMILY = Family(
     task_names={"boundary": "edges"},
+    task_options={"boundary": {"channels": 2}, "depth": {"loss": "berhu-inverse"}},
     styles=(
         Style("deeplab", (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"), convert_deeplab),
         Style("pad-net", (r"backbone\.encoder\..+", r"first_block\.layers\..+"), convert_padnet),

@@ -44,6 +44,7 @@ def _head_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 FAMILY = Family(
     task_names={"saliency": "sal", "boundary": "edge"},
+    task_options={"saliency": {"channels": 1}},
     styles=(
         Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
         Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),

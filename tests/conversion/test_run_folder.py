@@ -1,0 +1,67 @@
+"""A published checkpoint becomes a run folder that predicts the published numbers."""
+
+import pytest
+import torch
+from golden import AS_IS, golden
+
+from triptych.conversion import survey
+from triptych.conversion.run_folder import convert_file, find_tasks, published_options
+from triptych.prediction import Predictor
+from triptych.pretrained import load_model
+from triptych.recipes.config import from_json
+
+
+@pytest.mark.parametrize("name", ["survey_mtl_resnet18_pascal5", "atrc_fcn_hrnet18_nyud4"])
+def test_the_folder_gives_the_published_outputs(name, tmp_path):
+    case = golden(name)
+    torch.save({"state_dict": case.state_dict(), "epoch": 99}, tmp_path / "best_model.pth.tar")
+    report = convert_file(case.family, tmp_path / "best_model.pth.tar", tmp_path / "run", **AS_IS)
+    model, recipe = load_model(tmp_path / "run")
+    with torch.no_grad():
+        case.check_predictions(model(case.image()))
+    assert set(model.tasks) == set(case.tasks())
+    assert {name: task.channels for name, task in model.tasks.items()} == {
+        name: task.channels for name, task in case.tasks().items()
+    }
+    assert recipe == from_json((tmp_path / "run/recipe.json").read_text())
+    text = (tmp_path / "run/conversion.txt").read_text()
+    assert text.startswith(report.summary)
+    assert all(key in text for key in case.state_dict())
+
+
+def test_the_predictor_reads_the_folder(tmp_path):
+    case = golden("atrc_fcn_hrnet18_nyud4")
+    torch.save(case.state_dict(), tmp_path / "last.ckpt")
+    convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", tasks=("depth", "semseg", "normals", "boundary"))
+    maps = Predictor.load(tmp_path / "run")(case.image()[0])
+    assert list(maps) == ["depth", "semseg", "normals", "boundary"]
+    assert maps["semseg"].shape == (64, 96)
+
+
+def test_nothing_is_written_over_or_after_an_error(tmp_path):
+    case = golden("atrc_fcn_hrnet18_nyud4")
+    torch.save(case.state_dict() | {"surprise": torch.ones(1)}, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="unknown tensors: surprise"):
+        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/mine.txt").write_text("keep")
+    torch.save(case.state_dict(), tmp_path / "last.ckpt")
+    with pytest.raises(FileExistsError, match="not empty"):
+        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_tasks_are_found_and_default_to_the_code_bases_own():
+    state = {"decoders.sal.0.weight": 0, "decoders.semseg.0.weight": 0, "backbone.depthwise.weight": 0}
+    assert find_tasks(survey.FAMILY, state) == ("semseg", "saliency")
+    assert published_options(survey.FAMILY, ("semseg", "saliency")) == {
+        "semseg": {"classes": 21},
+        "saliency": {"channels": 1},
+    }
+    assert published_options(survey.FAMILY, ("semseg", "depth")) == {"semseg": {"classes": 40}, "depth": {}}
+    assert published_options(survey.FAMILY, ("semseg",), 13)["semseg"] == {"classes": 13}
+    with pytest.raises(ValueError, match="no task is named"):
+        find_tasks(survey.FAMILY, {"conv.weight": 0})
+    with pytest.raises(ValueError, match="unknown task 'sal'"):
+        published_options(survey.FAMILY, ("sal",))
