@@ -51,10 +51,8 @@ def precision_recall_chart(
     x, y = _x(best[1]), _y(best[0])
     end = x > WIDTH * 0.7  # a falling curve leaves room above, to the right
     parts.append(f'<circle class="point" cx="{x}" cy="{y}" r="5"/>')
-    parts.append(
-        f'<text class="strong" x="{x if end else x + 9}" y="{y - (22 if end else 10)}" text-anchor="{"end" if end else "start"}">'
-        f"{escape(best_label)}</text>"
-    )
+    place = f'x="{x if end else x + 9}" y="{y - (22 if end else 10)}" text-anchor="{"end" if end else "start"}"'
+    parts.append(f'<text class="strong" {place}>{escape(best_label)}</text>')
     return _frame("".join(parts), "recall", "precision", f"precision-recall curve, {best_label}")
 
 

@@ -51,7 +51,8 @@ def task_folder(root: Path, task: str) -> Path | None:
 def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
     """The folder of every task: the named `tasks`, or all that have a sub-folder.
 
-    A single named task may lie in `root` itself, if no task has a folder there. Raises `ValueError` naming what was looked for.
+    A single named task may lie in `root` itself, if no task has a folder there. Raises `ValueError` naming what was
+    looked for.
     """
     if not root.is_dir():
         raise ValueError(f"folder {root} does not exist; give the folder of the maps.")
