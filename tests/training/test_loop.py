@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Rectangles, change
 
 from triptych import assemble
+from triptych.adaptation import ADAPTERS
+from triptych.adaptation.base import Adapter
 from triptych.prediction import Predictor
-from triptych.recipes.config import Recipe, to_json
+from triptych.recipes.config import AdaptationConfig, Recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
+from triptych.tasks import Task
 from triptych.training import loop
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.interruption import Interrupted
@@ -181,7 +185,7 @@ class Jitter(Regularizer):
 
 VARIANTS = {
     "plain": {},
-    "average": {"training__ema": 0.9, "optimizer__name": "sgd", "data__num_workers": 2},
+    "average": {"training__ema": 0.9, "optimizer__name": "sgd", "data__num_workers": 2, "training__log_every": 1},
     "weighting": {"weighting__name": "uncertainty", "training__accumulate": 2, "training__channels_last": True},
     "epochs": {"weighting__name": "dwa", "data__batch_size": 5, "schedule__steps": 8},
     "random": {"weighting__name": "random", "training__checkpoint_gradients": True, "training__precision": "bf16"},
@@ -198,7 +202,9 @@ VARIANTS = {
 def test_resumed_run_equals_the_uninterrupted_one(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed before step 5, one step after the checkpoint, with an evaluation and half a log window behind it."""
+    """Killed before step 5, one step after the checkpoint, with an evaluation and half a log window behind it; or,
+    where every step is logged, with a line that the checkpoint does not know.
+    """
     monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
     recipe = change(RECIPE, **VARIANTS[variant])
     whole = run_recipe(recipe, tmp_path / "whole")
@@ -278,6 +284,17 @@ def test_resuming_with_another_recipe_names_every_field(finished: Path) -> None:
     ) as stop:
         run_recipe(other, finished, resume=True)
     assert "num_workers" not in str(stop.value)
+
+
+def test_resuming_on_other_data_names_what_changed(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(
+        Rectangles, "fingerprint", lambda self: {"name": "rectangles", "split": self.split, "images": 9}
+    )
+    with pytest.raises(ValueError, match=r"on other data: train\.images was 12, now 9; validation"):
+        run_recipe(RECIPE, run, resume=True)
 
 
 def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> None:
@@ -486,11 +503,72 @@ def test_auxiliary_losses_and_regularizer_terms_join_their_task(
     assert parts["semseg/auxiliary"] == pytest.approx(0.5 * again["semseg/auxiliary"], rel=1e-5)
 
 
+def test_an_auxiliary_task_that_nothing_predicts_is_named(tmp_path: Path) -> None:
+    recipe = change(RECIPE, data__auxiliary_tasks=("normals",))
+    with pytest.raises(ValueError, match="predicts nothing for auxiliary task 'normals'"):
+        run_recipe(recipe, tmp_path / "run")
+
+
 def test_a_regularizer_term_of_no_task_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
     recipe = change(RECIPE, regularizer__name="jitter", data__tasks=("semseg",))
     with pytest.raises(ValueError, match=r"term for \['depth'\], which is no task of the model; its tasks are semseg"):
         run_recipe(recipe, tmp_path / "run")
+
+
+class Entropy(Adapter):
+    """The mean entropy of the target's segmentation."""
+
+    def __init__(self, *, tasks: dict[str, Task]) -> None:
+        super().__init__()
+
+    def forward(self, model: nn.Module, source: Sample, target: Sample) -> dict[str, Tensor]:
+        assert not target.targets
+        assert target.key[0].startswith("other")
+        logarithm = model(target.image).predictions["semseg"].log_softmax(dim=1)
+        return {"entropy": -(logarithm.exp() * logarithm).sum(dim=1).mean()}
+
+
+@pytest.mark.parametrize("weighting", ["fixed", "pcgrad"])
+def test_adaptation_losses_join_the_total_and_reach_the_weights(
+    weighting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ADAPTERS, "entropy", Entropy)
+    plain = change(RECIPE, **NO_NORM, weighting__name=weighting)
+    adapted = change(
+        plain, adaptation=AdaptationConfig(name="entropy", dataset="rectangles", split="other"), schedule__steps=1
+    )
+    record = lines(run_recipe(adapted, tmp_path / "adapted"), "train")[0]
+    without = lines(run_recipe(change(plain, schedule__steps=1), tmp_path / "plain"), "train")[0]
+    assert 1.0 < record["adaptation"] < math.log(4)
+    assert record["loss"] == pytest.approx(without["loss"] + record["adaptation"], rel=1e-5)
+    assert record["losses"] == pytest.approx(without["losses"], rel=1e-5)
+    assert record["gradient_norm"] != pytest.approx(without["gradient_norm"], rel=1e-3)
+
+
+class Steps(Regularizer):
+    """Its term is the number of optimizer steps so far."""
+
+    def __init__(self, channels, *, strides, tasks, weight) -> None:
+        super().__init__()
+
+    def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        return {"depth": torch.tensor(float(self.step)) + 0 * output.features[0].sum()}
+
+
+def test_regularizers_are_told_the_optimizer_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REGULARIZERS, "steps", Steps)
+    recipe = change(RECIPE, regularizer__name="steps", training__accumulate=2, training__log_every=1)
+    records = lines(run_recipe(recipe, tmp_path / "run"), "train")
+    assert [record["parts"]["depth/regularizer"] for record in records] == [0, 1, 2, 3, 4, 5]
+
+
+def test_weightings_are_told_the_mean_losses_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[dict[str, float]] = []
+    monkeypatch.setattr("triptych.weighting.fixed.Fixed.end_epoch", lambda self, losses: told.append(losses))
+    recipe = change(RECIPE, training__log_every=3, data__options={"unlabelled": ("depth",)})  # 12 images, 4 a step
+    records = lines(run_recipe(recipe, tmp_path / "run"), "train")
+    assert told == [{"semseg": pytest.approx(record["losses"]["semseg"])} for record in records]
 
 
 def test_clipping_bounds_the_gradient_and_the_log_has_its_norm_before(tmp_path: Path) -> None:

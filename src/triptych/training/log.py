@@ -104,9 +104,9 @@ class RunLog:
         title = f"step {record['step']}: {record['split']}, {len(evaluation.keys)} images{mark}"
         table = summary_table(title, evaluation)
         self.console.print(table)
-        plain = Console(file=io.StringIO(), width=100, no_color=True)
-        plain.print(table)
-        self._append(self._text, plain.file.getvalue().rstrip())
+        text = io.StringIO()
+        Console(file=text, width=100, no_color=True).print(table)
+        self._append(self._text, text.getvalue().rstrip())
         self._track(record, record["split"], ("metrics",), ("score",))
 
     def close(self) -> None:

@@ -95,6 +95,10 @@ class Objective(nn.Module):
 
 def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:
     terms = [term for (task, _), term in parts.items() if task == name]
+    if not terms:
+        raise ValueError(
+            f"the model predicts nothing for auxiliary task '{name}'; choose a decoder option that does, or drop it."
+        )
     return torch.stack(terms).sum()
 
 

@@ -11,14 +11,15 @@ from triptych.training.checkpoint import list_checkpoints
 from triptych.training.initialize import initialize
 from triptych.training.log import cut_metrics
 from triptych.training.parts import Parts, backbone_reports, count_parameters
-from triptych.training.run_folder import prepare_run_folder, record_start
+from triptych.training.run_folder import check_same_data, prepare_run_folder, record_start
 from triptych.training.state import TrainingState, restore
 
 
 def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, str]:
     """Create the folder or take up its last checkpoint; returns where the run stands and a line about it."""
     accelerator, recipe = parts.accelerator, parts.recipe
-    checkpoint = (list_checkpoints(run) or [None])[-1] if resume else None
+    checkpoints = list_checkpoints(run) if resume else []
+    checkpoint = checkpoints[-1] if checkpoints else None
     if checkpoint is None:
         state, origin = TrainingState(processes=accelerator.num_processes), _start(parts)
         verb = "training"
@@ -27,6 +28,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         verb = f"resuming at step {state.step}"
     accelerator.wait_for_everyone()
     facts = _facts(parts)
+    if checkpoint is not None:
+        check_same_data(run, facts["data"])
     if accelerator.is_main_process:
         if checkpoint is None:
             prepare_run_folder(run, recipe, overwrite=overwrite)
@@ -34,7 +37,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         cut_metrics(run, state.step)
         record_start(run, origin | facts)
     if recipe.training.trackers:
-        accelerator.init_trackers("triptych", config={name: str(value) for name, value in flatten(recipe).items()})
+        config = {name: str(value) for name, value in flatten(recipe).items()}
+        accelerator.init_trackers("triptych", config, {"wandb": {"name": run.name, "dir": str(run)}})
     accelerator.wait_for_everyone()
     return state, (
         f"{verb}: {run}, {recipe.schedule.steps} steps of {parts.images_per_step} images, "

@@ -169,7 +169,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     training = recipe.training
     if training.channels_last:
-        objective.to(memory_format=torch.channels_last)
+        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
         backbone.set_checkpointing(training.checkpoint_gradients)
     if training.compile:

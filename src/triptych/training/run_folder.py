@@ -79,6 +79,26 @@ def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
         )
 
 
+def check_same_data(run: Path, data: dict[str, Any]) -> None:
+    """Raise `ValueError` naming what changed where the fingerprints of the data are not those of the run's start."""
+    path = run / "environment.json"
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))["starts"][0]["data"]
+    now = json.loads(json.dumps(data, default=str))
+    changed = [
+        f"{part}.{key} was {value!r}, now {now.get(part, {}).get(key)!r}"
+        for part, facts in before.items()
+        for key, value in facts.items()
+        if now.get(part, {}).get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"cannot resume {run} on other data: {'; '.join(changed)}. Put the data back, or start another run from "
+            "its weights (model.initialize_from)."
+        )
+
+
 def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
     """Create the folder and its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
     if overwrite and run.exists():

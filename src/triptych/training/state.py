@@ -120,8 +120,8 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     if parts.accelerator.scaler is not None and scaler:
         parts.accelerator.scaler.load_state_dict(scaler)
     _restore_generators(parts, files["generators"])
-    means = {name: Means(**content.pop(name)) for name in ("window", "epoch")}
-    return TrainingState(**content, **means)
+    content |= {name: Means(**content[name]) for name in ("window", "epoch")}
+    return TrainingState(**content)
 
 
 def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:

@@ -50,13 +50,14 @@ def take_step(
     numbers = torch.stack(observed).sum(dim=0)
     numbers = torch.cat([numbers, numbers.new_tensor([[float(stop())], [0.0]])], dim=1)
     total = accelerator.reduce(numbers, "sum") if accelerator.num_processes > 1 else numbers
-    names = observation_names(parts)
-    values, weights = (row.tolist() for row in total)
+    # Everything that the host wants to know, in one transfer.
+    *values, norm = torch.cat([total.flatten(), _clip(parts).to(total).view(1)]).tolist()
+    values, weights = values[: len(values) // 2], values[len(values) // 2 :]
+    names, finite = observation_names(parts), math.isfinite(norm)
     if not all(map(math.isfinite, values)):
         own = dict(zip(names, numbers[0].tolist(), strict=False))
         raise FloatingPointError(_not_finite(own, step, keys))
-    norm = _clip(parts)
-    if not math.isfinite(norm) and accelerator.scaler is None:
+    if not finite and accelerator.scaler is None:
         raise FloatingPointError(
             f"the gradient is not finite at step {step} though every loss is (samples {', '.join(keys)}). {_ADVICE}"
         )
@@ -64,7 +65,6 @@ def take_step(
     parts.optimizer.zero_grad()
     if parts.average is not None:
         parts.average.update(parts.objective.model, step + 1)
-    finite = math.isfinite(norm)
     return StepNumbers(
         [*names, "gradient_norm"],
         [*values[:-1], norm if finite else 0.0],
@@ -73,12 +73,12 @@ def take_step(
     )
 
 
-def _clip(parts: Parts) -> float:
+def _clip(parts: Parts) -> Tensor:
     """Clip the gradient of the network to the recipe's norm, if any, and return its norm before."""
     parts.accelerator.unscale_gradients()
     largest = parts.recipe.optimizer.clip_norm or math.inf
     norm = torch.nn.utils.clip_grad_norm_(parts.objective.parameters(), largest)
-    return float(whole({"norm": norm})["norm"])
+    return whole({"norm": norm})["norm"]
 
 
 def observation_names(parts: Parts) -> list[str]:

@@ -1,7 +1,7 @@
 """Scoring the validation split during training, and keeping the weights that score best."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -72,7 +72,7 @@ def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
     """The model with the weights that would be deployed now."""
     parts.share_buffers()
     model = parts.whole_model()
-    context = nullcontext()
+    context: AbstractContextManager = nullcontext()
     if model is not parts.objective.model:
         load_tensors(model.state_dict(), _deployed_tensors(parts), "the sharded model")
     elif parts.average is not None:
