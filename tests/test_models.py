@@ -30,6 +30,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "vit": {"width": 8},
     "densemtl": {"widths": (8, 8, 8, 8, 8)},
     "invpt": {"width": 16, "preliminary_width": 16},
+    "mti-net": {"width": 8},
     "pad-net-densemtl": {"width": 8},
     "pad-net-plus": {"widths": (8, 8, 8, 8, 8)},
 }

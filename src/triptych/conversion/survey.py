@@ -1,11 +1,17 @@
 """Checkpoints of the multi-task survey's repository, `SimonVandenhende/Multi-Task-Learning-PyTorch` (TPAMI 2021)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, Conversion, Family, Style, move
-from triptych.conversion.trunks import deeplab_rules, trunk_name, trunk_rules
+from triptych.conversion.parts import join_parts
+from triptych.conversion.trunks import deeplab_rules, distillation_rules, trunk_name, trunk_rules
 from triptych.recipes.config import ModelConfig
+from triptych.tasks import Task
+
+TASK_NAMES = {"saliency": "sal", "boundary": "edge"}
+PARSER_ORDER = ("semseg", "human_parts", "sal", "normals", "edge", "depth")
+"""The order in which the published code sorts the tasks of every run (published names)."""
 
 
 def convert_deeplab(
@@ -30,6 +36,63 @@ def convert_hrnet(
     return Conversion(checkpoint.create(config), [*trunk_rules("backbone"), *heads], config)
 
 
+def convert_mtinet(
+    checkpoint: Checkpoint,
+    *,
+    auxiliary_tasks: Mapping[str, Task] | None = None,
+    order: Sequence[str] = (),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Conversion:
+    """MTI-Net with HRNet.
+
+    `auxiliary_tasks` are those that have intermediate predictions only. `order` are our names of all tasks in the order
+    of training, which is not stored and which feature propagation depends on: by default the published parser's.
+    """
+    targets = checkpoint.pairs()
+    checkpoint.require_tasks(r"heads\.(\w+)\.last_layer\..+")
+    sources = _sources(checkpoint, auxiliary_tasks, r"scale_0\.decoders\.(\w+)\..+")
+    trained = list(order) or [name for name, published in sorted(sources, key=_parser_position)]
+    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
+    config = ModelConfig(
+        backbone=trunk_name(checkpoint.state, "backbone."),
+        backbone_options=options,
+        decoder="mti-net",
+        decoder_options={"order": tuple(trained)},
+    )
+    rules = trunk_rules("backbone")
+    for k in range(4):
+        rules += distillation_rules(f"distillation_scale_{k}", f"decoder.distillation.{k}", sources, targets)
+        old, new = f"fpm_scale_{k}", f"decoder.propagation.{k}"
+        rules += [move(f"{old}.non_linear", f"{new}.mask"), move(f"{old}.dimensionality_reduction", f"{new}.reduce")]
+        for name, published in sources:
+            rules += [
+                move(f"{old}.se.{published}", f"{new}.gates.{name}"),
+                move(f"scale_{k}.refinement.{published}", f"decoder.scales.{k}.refine.{name}"),
+                move(f"scale_{k}.decoders.{published}", f"decoder.scales.{k}.logits.{name}"),
+            ]
+    rules += [move(f"heads.{published}.last_layer", f"decoder.heads.{name}") for name, published in targets]
+    return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
+
+
+def _parser_position(pair: tuple[str, str]) -> int:
+    """Where the published code puts a task (our name, published name); unknown ones at the end, as they came."""
+    return PARSER_ORDER.index(pair[1]) if pair[1] in PARSER_ORDER else len(PARSER_ORDER)
+
+
+def _sources(checkpoint: Checkpoint, auxiliary_tasks: Mapping[str, Task] | None, pattern: str) -> list[tuple[str, str]]:
+    """(our name, published name) of every task with an intermediate prediction: the tasks, then the auxiliary ones."""
+    extra = [name for name in auxiliary_tasks or {} if name not in checkpoint.tasks]
+    pairs = checkpoint.pairs() + [(name, checkpoint.names.get(name, TASK_NAMES.get(name, name))) for name in extra]
+    held, declared = checkpoint.find(pattern), [published for _, published in pairs]
+    if set(held) != set(declared):
+        raise ValueError(
+            f"the checkpoint has intermediate predictions of {', '.join(held) or 'none'}, tasks and auxiliary_tasks "
+            f"say {', '.join(declared)} (published names); give as auxiliary_tasks those without a final prediction."
+        )
+    return pairs
+
+
 def _head_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """(our task, published module) of every head: `decoders.<task>`, or `decoder` in a single-task network."""
     if checkpoint.find(r"(decoder)\..+"):
@@ -43,9 +106,10 @@ def _head_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
 
 
 FAMILY = Family(
-    task_names={"saliency": "sal", "boundary": "edge"},
+    task_names=TASK_NAMES,
     task_options={"saliency": {"channels": 1}},
     styles=(
+        Style("mti-net", (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"), convert_mtinet),
         Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
         Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),
     ),

@@ -1,12 +1,13 @@
 """Parts that several code bases share: which trunk a checkpoint holds, and the names of trunks and DeepLab heads."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from triptych.conversion.base import Rule, move, rename
+from triptych.conversion.parts import part
 
 _RESNETS = {
     (2, "conv2"): "resnet18",
@@ -61,3 +62,20 @@ def deeplab_rules(old: str, new: str) -> list[Rule]:
         move(f"{old}.2", f"{new}.1.1"),
         move(f"{old}.4", f"{new}.2"),
     ]
+
+
+def distillation_rules(
+    old: str, new: str, sources: Sequence[tuple[str, str]], targets: Sequence[tuple[str, str]]
+) -> list[Rule]:
+    """PAD-Net's distillation, for (our name, published name) of tasks that pass on and of tasks that receive.
+
+    All convolutions that read one source are one of ours: per reader, sorted by our name, feature then gate.
+    """
+    rules = []
+    for source, theirs in sources:
+        readers = [published for name, published in sorted(targets) if name != source]
+        for i, reader in enumerate(readers):
+            pair, weight = re.escape(f"{old}.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
+            rules += [rename(rf"{pair}\.conv\.weight", part(weight, 2 * i))]
+            rules += [rename(rf"{pair}\.attention\.0\.weight", part(weight, 2 * i + 1))]
+    return rules

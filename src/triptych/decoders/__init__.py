@@ -4,6 +4,7 @@ from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
 from triptych.decoders.invpt import InvPT
+from triptych.decoders.mtinet import MTINet
 from triptych.decoders.padnet_densemtl import PADNetDenseMTL
 from triptych.decoders.padnet_plus import PADNetPlus
 
@@ -14,6 +15,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "vit": FourLevel,
     "densemtl": DenseMTL,
     "invpt": InvPT,
+    "mti-net": MTINet,
     "pad-net-densemtl": PADNetDenseMTL,
     "pad-net-plus": PADNetPlus,
 }

@@ -32,11 +32,13 @@ class MultiModalDistillation(nn.Module):
             }
         )
 
-    def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, maps: Mapping[str, Tensor], sources: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """`sources` are what the other tasks pass on where that is not their `maps`."""
+        passed = maps if sources is None else sources
         distilled = {target: maps[target] for target in self.targets}
         for source, conv in self.convs.items():
             readers = self.readers[source]
-            for target, part in zip(readers, conv(maps[source]).chunk(len(readers), dim=1), strict=True):
+            for target, part in zip(readers, conv(passed[source]).chunk(len(readers), dim=1), strict=True):
                 distilled[target] = distilled[target] + F.glu(part, dim=1)
         return distilled
 
