@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "densemtl": {"widths": (8, 8, 8, 8, 8)},
     "invpt": {"width": 16, "preliminary_width": 16},
     "mti-net": {"width": 8},
+    "pad-net": {"width": 8, "fused_width": 16},
     "pad-net-densemtl": {"width": 8},
     "pad-net-plus": {"widths": (8, 8, 8, 8, 8)},
 }

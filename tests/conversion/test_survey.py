@@ -10,6 +10,7 @@ from triptych.conversion import convert_checkpoint
 from triptych.recipes.config import Recipe
 
 MTINET = ["survey_mtinet_hrnet18_nyud2", "survey_mtinet_hrnet18_nyud2_aux4", "survey_mtinet_hrnet18_nyud4"]
+PADNET = ["survey_padnet_hrnet18_nyud2", "survey_padnet_hrnet18_nyud2_aux4", "survey_padnet_hrnet18_pascal5"]
 
 
 def convert(case):
@@ -41,6 +42,18 @@ def test_mtinet_equals_the_published_one(name):
     for scale, predictions in zip((3, 2, 1, 0), initial, strict=True):
         for published in case.config["auxiliary_tasks"]:
             case.check(f"scale{scale}/{published}", predictions[our_name(published)])
+
+
+@pytest.mark.parametrize("name", PADNET)
+def test_padnet_equals_the_published_one(name):
+    case, model = check_case(name)
+    with torch.no_grad():
+        initial, _ = model.decoder(model.backbone(case.image()))
+    for task in case.auxiliary_tasks():
+        (output,) = [
+            key for key in case.manifest["outputs"] if key.startswith("initial/") and our_name(key[8:]) == task
+        ]
+        case.check(output, initial[task])
 
 
 def test_missing_auxiliary_tasks_are_named():

@@ -75,6 +75,33 @@ def convert_mtinet(
     return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
 
 
+def convert_padnet(
+    checkpoint: Checkpoint,
+    *,
+    auxiliary_tasks: Mapping[str, Task] | None = None,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Conversion:
+    """PAD-Net with HRNet. `auxiliary_tasks` are those that have initial predictions only."""
+    targets = checkpoint.pairs()
+    checkpoint.require_tasks(r"heads\.(\w+)\.2\..+")
+    sources = _sources(checkpoint, auxiliary_tasks, r"initial_task_prediction_heads\.conv_out\.(\w+)\..+")
+    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
+    trunk = trunk_name(checkpoint.state, "backbone.0.")
+    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="pad-net")
+    rules = [*trunk_rules("backbone.0"), move("backbone.1.last_layer", "decoder.fuse")]
+    rules += distillation_rules("multi_modal_distillation", "decoder.distillation", sources, targets)
+    for name, published in sources:
+        rules += [
+            move(f"initial_task_prediction_heads.layers.{published}", f"decoder.first.{name}"),
+            move(f"initial_task_prediction_heads.conv_out.{published}", f"decoder.initial.{name}"),
+        ]
+    for name, published in targets:
+        rules += [move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)]
+        rules += [move(f"heads.{published}.2", f"decoder.heads.{name}")]
+    return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
+
+
 def _parser_position(pair: tuple[str, str]) -> int:
     """Where the published code puts a task (our name, published name); unknown ones at the end, as they came."""
     return PARSER_ORDER.index(pair[1]) if pair[1] in PARSER_ORDER else len(PARSER_ORDER)
@@ -110,6 +137,7 @@ FAMILY = Family(
     task_options={"saliency": {"channels": 1}},
     styles=(
         Style("mti-net", (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"), convert_mtinet),
+        Style("pad-net", (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"), convert_padnet),
         Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
         Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),
     ),

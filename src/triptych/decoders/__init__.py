@@ -5,6 +5,7 @@ from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
 from triptych.decoders.invpt import InvPT
 from triptych.decoders.mtinet import MTINet
+from triptych.decoders.padnet import PADNet
 from triptych.decoders.padnet_densemtl import PADNetDenseMTL
 from triptych.decoders.padnet_plus import PADNetPlus
 
@@ -16,6 +17,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "densemtl": DenseMTL,
     "invpt": InvPT,
     "mti-net": MTINet,
+    "pad-net": PADNet,
     "pad-net-densemtl": PADNetDenseMTL,
     "pad-net-plus": PADNetPlus,
 }
