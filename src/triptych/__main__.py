@@ -84,14 +84,24 @@ def evaluate(
 
 
 def predict(
-    run: Positional[Path],
+    run: Positional[str],
     images: Positional[tuple[Path, ...]],
     out: Path = Path("predictions"),
+    products: tuple[Literal["arrays", "maps", "pictures", "panels", "points"], ...] = (
+        "arrays",
+        "maps",
+        "pictures",
+        "panels",
+        "points",
+    ),
+    shorter_side: int = 0,
     tile: int = 0,
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     fov: float = 0.0,
     intrinsics: tuple[float, ...] = (),
+    color_by: str = "image",
+    precision: Literal["no", "bf16", "fp16"] = "no",
     overwrite: bool = False,
     on_bad_sample: Literal["raise", "skip"] = "raise",
     device: Device = "auto",
@@ -102,11 +112,15 @@ def predict(
         run: Run folder, or a name on the Hugging Face hub.
         images: Image files or folders.
         out: Folder to write to.
+        products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
+        shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
         tile: Side of square tiles in pixels for large images; 0 predicts the whole image at once.
         flip: Average with the mirrored image.
         scales: Average over these image scales.
         fov: Horizontal field of view in degrees, for point clouds.
         intrinsics: fx, fy, cx, cy in pixels, for point clouds.
+        color_by: The map that colours the points: image, or a task.
+        precision: Number format of the network.
         overwrite: Replace existing predictions.
         on_bad_sample: What an unreadable image does.
         device: Where to run.
@@ -114,16 +128,61 @@ def predict(
     from triptych.prediction import Predictor
     from triptych.prediction_files import predict_images
 
-    predictor = Predictor.load(run, tile=tile or None, flip=flip, scales=scales, device=device)
+    predictor = Predictor.from_pretrained(
+        run,
+        tile=tile or None,
+        flip=flip,
+        scales=scales,
+        shorter_side=shorter_side or None,
+        precision=precision,
+        device=device,
+    )
     predict_images(
         predictor,
         images,
         out,
+        products=products,
+        color_by=color_by,
         fov=fov or None,
         intrinsics=intrinsics or None,
         overwrite=overwrite,
         on_bad_sample=on_bad_sample,
     )
+
+
+def convert(
+    family: Positional[str],
+    checkpoint: Positional[Path],
+    out: Path,
+    tasks: tuple[str, ...] = (),
+    auxiliary_tasks: tuple[str, ...] = (),
+    classes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Turn a published checkpoint into a run folder, with a report of every tensor.
+
+    Args:
+        family: Code base: atrc, densemtl, invpt, survey.
+        checkpoint: File of tensors (.pth, .pkl, .ckpt, .safetensors); no code in it is run.
+        out: Run folder to create.
+        tasks: Tasks of the network in the order of training; by default those that the tensors name.
+        auxiliary_tasks: Tasks that only intermediate predictions have.
+        classes: Classes of semseg; by default 40 (NYUv2), or 21 with human parts or saliency (PASCAL-Context).
+        overwrite: Replace a folder that exists.
+    """
+    from triptych.conversion.run_folder import REPORT_FILE, convert_file
+
+    report = convert_file(
+        family,
+        checkpoint,
+        out,
+        tasks=tasks,
+        auxiliary_tasks=auxiliary_tasks,
+        classes=classes,
+        overwrite=overwrite,
+    )
+    print(report.summary)
+    print(f"every tensor: {out / REPORT_FILE}")
 
 
 def compare(
@@ -170,13 +229,14 @@ def list_names(
     list_registries(kind)
 
 
-VERBS: dict[str, Callable[..., Any] | dict[str, Callable[..., Any]]] = {
+VERBS: dict[str, Any] = {
     "demo": demo,
     "train": train,
     "evaluate": evaluate,
     "predict": predict,
     "score": score,
     "compare": compare,
+    "convert": convert,
     "data": DATA_VERBS,
     "list": list_names,
 }
