@@ -25,6 +25,7 @@ FAMILIES = {
 }
 
 OPTIONS: dict[str, dict[str, object]] = {
+    "atrc": {"width": 8},
     "deeplab": {"width": 8},
     "fcn": {"width": 8},
     "vit": {"width": 8},
@@ -190,6 +191,22 @@ def test_a_batch_of_one_trains(name):
     output = model(torch.rand(1, 3, 64, 64))
     sum(raw.mean() for raw in output.predictions.values()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_images_work(name):
+    model = build(name, accepted(name)[0]).eval()
+    with torch.no_grad():
+        output = model(torch.rand(1, 3, 9, 14))
+    assert all(raw.shape[-2:] == (9, 14) and raw.isfinite().all() for raw in output.predictions.values())
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_maps_must_come_finest_first_with_a_stride_each(name):
+    options = OPTIONS.get(name, {})
+    for strides in ((32, 16, 8, 4), (4, 8, 16)):
+        with pytest.raises(ValueError, match="strides"):
+            DECODERS[name]((8, 8, 8, 8), strides=strides, tasks=TASKS, **options)
 
 
 @pytest.mark.parametrize("name", NAMES)

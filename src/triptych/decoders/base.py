@@ -25,6 +25,11 @@ class Decoder(nn.Module):
         self.channels = tuple(channels)
         self.strides = tuple(strides)
         self.tasks = dict(tasks)
+        if len(self.channels) != len(self.strides) or list(self.strides) != sorted(self.strides):
+            raise ValueError(
+                f"channels {self.channels} and strides {self.strides} of a decoder must be one pair for each map, "
+                "the finest first."
+            )
         if not tasks:
             raise ValueError("tasks is empty; a decoder needs at least one task.")
 
@@ -32,6 +37,12 @@ class Decoder(nn.Module):
     def auxiliary_tasks(self) -> dict[str, Task]:
         """Tasks that only intermediate predictions have; none unless a decoder says otherwise."""
         return {}
+
+    @property
+    def intermediate_tasks(self) -> dict[str, Task]:
+        """What supervises intermediate predictions: the tasks themselves unless a decoder predicts something else on
+        the way, such as depth as a class."""
+        return {**self.tasks, **self.auxiliary_tasks}
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
