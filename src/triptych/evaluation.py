@@ -19,9 +19,9 @@ from triptych.constant import ConstantPredictor
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import OnBadSample, evaluation_loader
 from triptych.datasets.transforms import Transform, build_transform
-from triptych.devices import choose_device
 from triptych.metrics.base import Metric
 from triptych.prediction import Predictor
+from triptych.processes import accelerated
 from triptych.score_tables import score_table, shown_progress
 from triptych.scores import Evaluation, as_json, compute, write_json
 from triptych.tasks import Task
@@ -137,51 +137,57 @@ def evaluate_run(
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
     Processes started by `torchrun` or `accelerate launch` share the work.
     """
-    from accelerate import Accelerator
-
-    run, place = Path(run), choose_device(device)
-    accelerator = Accelerator(cpu=place.type == "cpu")
-    predictor = Predictor.load(run, device=accelerator.device)
-    recipe, tasks = predictor.recipe, predictor.tasks
-    split = split or recipe.data.test_split
-    references = read_references(single_task, split, tasks)
-    dataset = assemble.build_dataset(recipe, split)
-    score = partial(
-        evaluate,
-        dataset=dataset,
-        tasks=tasks,
-        transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False),
-        limit=limit,
-        num_workers=recipe.data.num_workers,
-        on_bad_sample=recipe.data.on_bad_sample,
-    )
-    with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
-        evaluation = score(predictor, progress=advance)
-    reference = None
-    if constant:
-        training_set = assemble.build_dataset(recipe, recipe.data.train_split)
-        reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
-    gain = evaluation.gain_over(references) if references else None
-    if accelerator.is_main_process:
-        content = {
-            "split": split,
-            "recipe": recipe.description,
-            "data": dataset.fingerprint(),
-            **as_json(evaluation),
-            "primary": evaluation.primary(),
-            "constant": as_json(reference)["metrics"] if reference is not None else None,
-            "delta_mtl": gain,
-            "single_task": [str(path) for path in single_task],
-            "keys": list(evaluation.keys),
-        }
-        write_json(run / f"evaluation-{split}.json", content)
-        flat = {f"{task}/{state}": value for task, sums in evaluation.sums.items() for state, value in sums.items()}
-        save_file(flat, run / f"evaluation-{split}.safetensors")
-        console = Console()
-        console.print(score_table(f"{run}: {split}, {len(evaluation.keys)} images", evaluation, reference))
-        if gain is not None:
-            console.print(f"delta_mtl {gain:+.2f} % against {', '.join(map(str, single_task))}", highlight=False)
+    run = Path(run)
+    with accelerated(device) as accelerator:
+        predictor = Predictor.load(run, device=accelerator.device)
+        recipe, tasks = predictor.recipe, predictor.tasks
+        split = split or recipe.data.test_split
+        references = read_references(single_task, split, tasks)
+        dataset = assemble.build_dataset(recipe, split)
+        score = partial(
+            evaluate,
+            dataset=dataset,
+            tasks=tasks,
+            transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False),
+            limit=limit,
+            num_workers=recipe.data.num_workers,
+            on_bad_sample=recipe.data.on_bad_sample,
+        )
+        with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
+            evaluation = score(predictor, progress=advance)
+        reference = None
+        if constant:
+            training_set = assemble.build_dataset(recipe, recipe.data.train_split)
+            reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
+        if accelerator.is_main_process:
+            content = {
+                "split": split,
+                "recipe": recipe.description,
+                "data": dataset.fingerprint(),
+                **as_json(evaluation),
+                "primary": evaluation.primary(),
+                "constant": as_json(reference)["metrics"] if reference is not None else None,
+                "delta_mtl": evaluation.gain_over(references) if references else None,
+                "single_task": [str(path) for path in single_task],
+                "keys": list(evaluation.keys),
+            }
+            _write(run, split, content, evaluation)
+            _show(run, content, evaluation, reference)
     return evaluation
+
+
+def _write(run: Path, split: str, content: Mapping[str, Any], evaluation: Evaluation) -> None:
+    flat = {f"{task}/{state}": value for task, sums in evaluation.sums.items() for state, value in sums.items()}
+    save_file(flat, run / f"evaluation-{split}.safetensors")
+    write_json(run / f"evaluation-{split}.json", content)
+
+
+def _show(run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None) -> None:
+    console = Console()
+    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images", evaluation, reference))
+    if content["delta_mtl"] is not None:
+        against = ", ".join(content["single_task"])
+        console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)
 
 
 def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:

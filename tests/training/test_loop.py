@@ -259,6 +259,24 @@ def test_a_signal_during_an_evaluation_does_not_wait_for_its_end(
     assert lines(run) == lines(finished)
 
 
+def test_a_signal_during_the_last_evaluation_leaves_it_to_the_next_start(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = loop.validate
+
+    def stopped(*args):
+        return original(*args) if args[2].step < 6 else False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", stopped)
+        with pytest.raises(Interrupted):
+            run_recipe(RECIPE, run)
+    for _ in range(2):  # the second start finds nothing to do but the evaluation, which is no line twice
+        run_recipe(RECIPE, run, resume=True)
+        assert lines(run) == lines(finished)
+
+
 def test_a_run_killed_before_its_first_checkpoint_starts_over(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

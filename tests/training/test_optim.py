@@ -113,7 +113,7 @@ def test_groups_hold_every_parameter_once_and_the_weighting_is_not_decayed(model
     assert decays[id(weighting.weight)] == 0
     assert decays[id(model.decoder.heads["depth"].weight)] == 0.01
     optimizer = build_optimizer(groups, config)
-    assert set_learning_rate(optimizer, 0.5) == pytest.approx(0.05)
+    set_learning_rate(optimizer, 0.5)
     assert sorted({round(group["lr"], 6) for group in optimizer.param_groups}) == [0.0125, 0.025, 0.05]
 
 

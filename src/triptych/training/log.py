@@ -143,8 +143,8 @@ class RunLog:
         self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])
 
 
-def cut_metrics(run: Path, step: int) -> None:
-    """Drop the lines of `metrics.jsonl` after `step`: a resumed run writes them again."""
+def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
+    """Drop what `metrics.jsonl` has of later steps than a checkpoint: a resumed run writes it again."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return
@@ -154,7 +154,7 @@ def cut_metrics(run: Path, step: int) -> None:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue  # the line that was being written when the process ended
-        if record["step"] <= step:
+        if record["step"] <= {"train": trained, "evaluation": evaluated}[record["kind"]]:
             kept.append(line + "\n")
     partial = path.with_name(".metrics.jsonl.partial")
     partial.write_text("".join(kept), encoding="utf-8")

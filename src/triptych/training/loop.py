@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from accelerate.state import AcceleratorState
-
+from triptych.processes import accelerated
 from triptych.recipes.config import Recipe
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
 from triptych.training.interruption import Interrupted, Interruption
 from triptych.training.log import RunLog
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
-from triptych.training.parts import Parts, build_parts, make_accelerator
+from triptych.training.parts import Parts, accelerator_options, build_parts
 from triptych.training.run_folder import check_run_folder
 from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
@@ -44,17 +43,12 @@ def train(
     """
     run = Path(out)
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
-    accelerator = make_accelerator(recipe, run, device)
-    try:
+    with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
         parts = build_parts(recipe, accelerator)
         state, facts = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
             log.message(facts)
             _loop(run, parts, state, log, interruption)
-    finally:
-        accelerator.end_training()
-        # Another run in this process may want another device or precision.
-        AcceleratorState._reset_state(reset_partial_state=True)
     return run
 
 
@@ -79,14 +73,15 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
                 raise Interrupted(interruption.number or signal.SIGTERM, folder)
         if state.step == steps:
             break
-        rate = set_learning_rate(parts.optimizer, schedule_factor(recipe.schedule, state.step))
+        factor = schedule_factor(recipe.schedule, state.step)
+        set_learning_rate(parts.optimizer, factor)
         started = time.perf_counter()
         numbers = take_step(parts, batches, step=state.step, stop=interruption.asked)
         state.count(numbers, time.perf_counter() - started)
         stop = numbers.stop
         if _due(state.step, training.log_every, last=steps):
             log.skipped(parts.skipped(loaders))
-            log.training(_record(parts, state, rate))
+            log.training(_record(parts, state, factor * recipe.optimizer.lr))
             state.start_window()
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
             parts.weighting.end_epoch(

@@ -88,7 +88,7 @@ class Objective(nn.Module):
         }
         for stage in output.auxiliary:
             for name, raw in stage.items():
-                loss = self.auxiliary_factor * self.tasks[name].loss(raw, sample.targets[name])
+                loss = self.auxiliary_factor * self.model.intermediate_tasks[name].loss(raw, sample.targets[name])
                 parts[name, "auxiliary"] = parts.get((name, "auxiliary"), 0) + loss
         return parts
 

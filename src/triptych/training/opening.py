@@ -34,7 +34,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         if checkpoint is None:
             prepare_run_folder(run, recipe, overwrite=overwrite)
             write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)
-        cut_metrics(run, state.step)
+        cut_metrics(run, trained=state.step, evaluated=state.evaluated)
         record_start(run, origin | facts)
     if recipe.training.trackers:
         config = {name: str(value) for name, value in flatten(recipe).items()}

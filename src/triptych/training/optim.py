@@ -93,11 +93,10 @@ def schedule_factor(config: ScheduleConfig, step: int) -> float:
     return named_choice("schedule", config.name, factors)()
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Scale every group's base rate; returns the highest rate that is in use."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Scale every group's base rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    return max(group["lr"] for group in optimizer.param_groups)
 
 
 class WeightAverage:

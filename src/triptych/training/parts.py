@@ -120,7 +120,7 @@ class Parts:
         source, *rest = loaders
         targets = iter(rest[0]) if rest else None
         for sample in source:
-            target = next(targets).to(device) if targets is not None else None
+            target = self._laid_out(next(targets).to(device)) if targets is not None else None
             yield self._laid_out(sample.to(device)), target
 
     def skipped(self, loaders: list[Loader]) -> dict[str, str]:
@@ -138,19 +138,17 @@ class Parts:
         return replace(sample, image=sample.image.contiguous(memory_format=torch.channels_last))
 
 
-def make_accelerator(recipe: Recipe, run: Path, device: str) -> Accelerator:
-    """Device, precision and processes: chosen here and nowhere else."""
-    on_cpu = choose_device(device).type == "cpu"
-    if recipe.training.precision == "fp16" and on_cpu:
+def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
+    """What the recipe asks of accelerate."""
+    if recipe.training.precision == "fp16" and choose_device(device).type == "cpu":
         raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
-    return Accelerator(
-        mixed_precision=recipe.training.precision,
-        cpu=on_cpu,
-        log_with=tracker_names(recipe.training.trackers) or None,
-        project_dir=run / "trackers",
+    return {
+        "mixed_precision": recipe.training.precision,
+        "log_with": tracker_names(recipe.training.trackers) or None,
+        "project_dir": run / "trackers",
         # A parameter that no loss of a batch reaches (a dead layer of a published network) must not stall the others.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-    )
+        "kwargs_handlers": [DistributedDataParallelKwargs(find_unused_parameters=True)],
+    }
 
 
 def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:

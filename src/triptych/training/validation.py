@@ -32,7 +32,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     try:
         with _deployed_model(parts) as deployed:
             evaluation = evaluate(
-                Predictor(deployed, tasks=model.tasks, precision=recipe.training.precision),
+                Predictor(deployed, tasks=model.tasks),
                 parts.validation_set,
                 model.tasks,
                 transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=model.tasks, train=False),
