@@ -1,18 +1,27 @@
 """`rooms`: generated indoor scenes with exact labels for all six tasks, several views per scene and short camera paths.
 
-No download: scenes are rendered on first use and kept in a cache. Every pixel is a function of (generator version, seed, split, scene, look), computed with
-correctly rounded operations only, so that every IEEE machine makes the same bits.
+No download: scenes are rendered on first use and kept in a cache. Every pixel is a function of the generator's version,
+seed, split, scene and look, computed with correctly rounded operations alone, so that IEEE machines make the same bits.
 
-Conventions: world axes x and y along the walls, z up, metres; camera axes x right, y down, z forward; pixel centres at integer + 0.5; depth is z.
+Conventions: world axes x and y along the walls, z up, metres; camera axes x right, y down, z forward; pixel centres at
+integer + 0.5; depth is z. Instances of a scene: 1 floor, 2 ceiling, 3 to 6 walls, then one per object.
+
+- *boundary*: 1 where the pixel to the right or below belongs to another instance, or lies beyond a jump in depth
+  (`rooms_labels.find_boundaries`): contours are one pixel wide.
+- *saliency*: the figures that cover at least 1 % of the image; without one, the most prominent object
+  (`rooms_labels.find_salient`).
+- *human_parts*: all invalid in images without figures, as in PASCAL-Context.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from triptych import tasks as tasks_module
+from triptych import tasks as constructors
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.rooms_folders import cache_folder
 from triptych.datasets.rooms_generation import Settings, complete, scene_file
@@ -24,6 +33,7 @@ from triptych.types import IGNORE, Camera, Sample, named_choice
 SCENES = {"train": 100, "val": 20, "test": 25}
 """Default number of scenes per split."""
 LOOKS = {"a": "daylight, natural materials, eye height", "b": "other materials and lights, a noisier camera held low"}
+WITHIN = {"path": "the same camera path", "scene": "the same scene"}
 
 
 def rooms_tasks() -> dict[str, Task]:
@@ -33,25 +43,30 @@ def rooms_tasks() -> dict[str, Task]:
     20
     """
     return {
-        "semseg": tasks_module.semseg(CLASSES),
-        "human_parts": tasks_module.human_parts(),
-        "saliency": tasks_module.saliency(),
-        "normals": tasks_module.normals(),
-        "depth": tasks_module.depth(),
-        "boundary": tasks_module.boundary(),
+        "semseg": constructors.semseg(CLASSES),
+        "human_parts": constructors.human_parts(),
+        "saliency": constructors.saliency(),
+        "normals": constructors.normals(),
+        "depth": constructors.depth(),
+        "boundary": constructors.boundary(),
     }
 
 
 class Rooms(DenseDataset):
     """One split of the generated rooms: `scenes` rooms, each seen by `views` cameras that take `path_length` frames.
 
-    `size` is (height, width) in pixels. `look` chooses materials, lights and camera: `"a"`, or `"b"` as a target domain. Scenes of different splits, seeds and
-    looks are different rooms; with `paired=True` look `"b"` shows the rooms and views of look `"a"`, with the same labels. `tasks` keeps some tasks only.
-    `root` is the folder that holds generated scenes (empty: `TRIPTYCH_CACHE`, or the user's cache); `workers` threads render (0: one per core).
+    `size` is (height, width) in pixels. `look` chooses materials, lights and camera: `"a"`, or `"b"` as a target
+    domain. Scenes of different splits, seeds and looks are different rooms; with `paired=True` look `"b"` shows the
+    rooms and views of look `"a"`, with the same labels. `scenes=0` is the split's default (`SCENES`); fewer are the
+    first ones. `tasks` keeps some tasks only. `root` is the folder for generated scenes (empty: `TRIPTYCH_CACHE`, or
+    the user's cache); `workers` threads render (0: one per core).
 
-    Samples carry `camera` (intrinsics and camera-to-world pose) and `extras["instances"]`, ids `(H, W)` int64: 1 floor, 2 ceiling, 3 to 6 walls, then one per object.
-    Frames without figures have an all-invalid `human_parts`, as PASCAL-Context has.
+    Samples carry `camera` (intrinsics, camera-to-world pose) and `extras["instances"]`, ids `(H, W)` int64.
     Raises `ValueError` for unusable arguments and damaged files, `OSError` where scenes cannot be written.
+
+    >>> rooms = Rooms(split="val", scenes=1, views=1, size=(24, 32), progress=False)
+    >>> rooms[0].image.shape, rooms[0].targets["depth"].shape
+    (torch.Size([3, 24, 32]), torch.Size([1, 24, 32]))
     """
 
     name = "rooms"
@@ -74,17 +89,17 @@ class Rooms(DenseDataset):
     ) -> None:
         named_choice("split of rooms", split, SCENES)
         named_choice("look of rooms", look, LOOKS)
+        known = rooms_tasks()
+        self.tasks = {task: named_choice("task of rooms", task, known) for task in (tasks or known)}
         for argument, value, least in (
             ("scenes", scenes, 0),
             ("views", views, 1),
             ("path_length", path_length, 1),
-            ("size", min(size), 16),
+            ("smallest side of size", min(size), 16),
             ("workers", workers, 0),
         ):
             if value < least:
                 raise ValueError(f"rooms: {argument} is {value}; give at least {least}.")
-        known = rooms_tasks()
-        self.tasks = {task: named_choice("task of rooms", task, known) for task in (tasks or known)}
         self.settings = Settings(split, (size[0], size[1]), look, views, path_length, seed, paired and look != "a")
         self.num_scenes = scenes or SCENES[split]
         self.folder = (Path(root).expanduser() if root else cache_folder("rooms")) / self.settings.folder()
@@ -97,7 +112,7 @@ class Rooms(DenseDataset):
     def place(self, index: int) -> tuple[int, int, int]:
         """(scene, view, frame) of the sample at `index`."""
         if not -len(self) <= index < len(self):
-            raise IndexError(f"rooms has {len(self)} samples, not one at {index}")
+            raise IndexError(f"rooms has {len(self)} samples, none at {index}")
         scene, rest = divmod(index % len(self), self.settings.frames())
         return (scene, *divmod(rest, self.settings.path_length))
 
@@ -106,74 +121,85 @@ class Rooms(DenseDataset):
         return self.place(index)[0]
 
     def neighbours(self, index: int, *, within: str = "path") -> list[int]:
-        """Other samples that see the same things: of the same camera path (`within="path"`), nearest in time first and earlier before later, or of the whole
-        scene (`within="scene"`), in order.
+        """Indices of other samples that see the same things, nearest first.
+
+        `within="path"`: the other frames of the same camera path, nearest in time first, of two the earlier.
+        `within="scene"`: all other samples of the scene, nearest camera positions first.
         """
+        named_choice("range of neighbours", within, WITHIN)
         scene, view, frame = self.place(index)
-        length = self.settings.path_length
-        first = scene * self.settings.frames()
-        if named_choice("range of neighbours", within, {"path": True, "scene": False}):
+        first, length = scene * self.settings.frames(), self.settings.path_length
+        if within == "path":
             start = first + view * length
-            return sorted(
-                (i for i in range(start, start + length) if i != start + frame),
-                key=lambda i: (abs(i - start - frame), i),
-            )
-        own = first + view * length + frame
-        return [i for i in range(first, first + self.settings.frames()) if i != own]
+            others = [start + other for other in range(length) if other != frame]
+            return sorted(others, key=lambda other: abs(other - start - frame))
+        own = self._record(index)["pose"][:3, 3]
+        others = [i for i in range(first, first + self.settings.frames()) if i != first + view * length + frame]
+        return sorted(others, key=lambda other: float(np.square(self._record(other)["pose"][:3, 3] - own).sum()))
 
     def key(self, index: int) -> str:
         scene, view, frame = self.place(index)
         return f"{self.settings.split}/{scene:05d}/{view:02d}/{frame:03d}"
 
-    def __getitem__(self, index: int) -> Sample:
+    def _record(self, index: int) -> np.void:
         scene, view, frame = self.place(index)
         number = view * self.settings.path_length + frame
-        record = read_frame(self.folder / scene_file(scene), self._type, self.settings.frames(), number)
-        targets = {task: _TARGETS[task](record) for task in self.tasks}
+        return read_frame(self.folder / scene_file(scene), self._type, self.settings.frames(), number)
+
+    def __getitem__(self, index: int) -> Sample:
+        record = self._record(index)
         return Sample(
-            image=torch.from_numpy(record["image"].astype(np.float32) / 255),
-            targets=targets,
+            image=_floats(record["image"]) / 255,
+            targets={task: _TARGETS[task](record) for task in self.tasks},
             key=self.key(index),
-            camera=Camera(
-                torch.from_numpy(record["intrinsics"].astype(np.float32)),
-                torch.from_numpy(record["pose"].astype(np.float32)),
-            ),
+            camera=Camera(_floats(record["intrinsics"]), _floats(record["pose"])),
             extras={"instances": _integers(record["instances"])},
         )
 
     def fingerprint(self) -> dict[str, object]:
-        import hashlib
-
-        digest = hashlib.sha256("".join(f"{name}{value}" for name, value in self.files.items()).encode()).hexdigest()
+        digest = hashlib.sha256("".join(f"{name} {value}\n" for name, value in self.files.items()).encode())
         return {
             "name": self.name,
             "split": self.settings.split,
             "look": self.settings.look,
-            "samples": len(self),
             "scenes": self.num_scenes,
-            "hash": digest,
+            "samples": len(self),
+            "generator": self.settings.generator,
+            "hash": digest.hexdigest(),
         }
 
+    def damaged_files(self) -> list[Path]:
+        """Scene files whose bytes are not those of the manifest; reads all of them."""
 
-def _integers(plane: np.ndarray) -> torch.Tensor:
+        def sound(path: Path, digest: str) -> bool:
+            return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+        return [self.folder / name for name, digest in self.files.items() if not sound(self.folder / name, digest)]
+
+
+def _floats(plane: np.ndarray) -> Tensor:
+    return torch.from_numpy(plane.astype(np.float32))
+
+
+def _integers(plane: np.ndarray) -> Tensor:
     return torch.from_numpy(plane.astype(np.int64))
 
 
-def _parts(record: np.ndarray) -> torch.Tensor:
+def _parts(record: np.void) -> Tensor:
     parts = _integers(record["human_parts"])
     return parts if parts.any() else torch.full_like(parts, IGNORE)
 
 
-def _normals(record: np.ndarray) -> torch.Tensor:
-    normals = torch.from_numpy(record["normals"].astype(np.float32))
-    return torch.nn.functional.normalize(normals, dim=0)
+def _normals(record: np.void) -> Tensor:
+    x, y, z = normals = record["normals"].astype(np.float32)
+    return torch.from_numpy(normals / np.sqrt(x * x + y * y + z * z))
 
 
-_TARGETS = {
+_TARGETS: dict[str, Callable[[np.void], Tensor]] = {
     "semseg": lambda record: _integers(record["semseg"]),
     "human_parts": _parts,
     "saliency": lambda record: _integers(record["saliency"]),
     "normals": _normals,
-    "depth": lambda record: torch.from_numpy(record["depth"].astype(np.float32)[None]),
-    "boundary": lambda record: torch.from_numpy(record["boundary"].astype(np.float32)[None]),
+    "depth": lambda record: _floats(record["depth"])[None],
+    "boundary": lambda record: _floats(record["boundary"])[None],
 }

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_textures import noise_hash
+from triptych.datasets.rooms_textures import hashed_bits
 
 BALANCE, BRIGHTNESS, VIGNETTING, SHOT_NOISE, READ_NOISE = 0, 3, 4, 5, 6
 """Columns of a camera's flaws: white balance (3), brightness, vignetting at the corners, variance of the noise per unit
@@ -46,7 +46,8 @@ def develop(image, flaws, exposure, seed, out):
 
 @compiled
 def _normal(a, b, seed):
-    """Nearly normal with unit variance: the sum of four uniform numbers, from two hashes of 32 bits."""
-    one, two = noise_hash(a, b, seed) * 65536.0, noise_hash(a, b, seed + 1) * 65536.0
-    total = math.floor(one) / 65536.0 + (one - math.floor(one)) + math.floor(two) / 65536.0 + (two - math.floor(two))
-    return (total - 2.0) * 1.7320508075688772
+    """Nearly normal with unit variance: the sum of the four bytes of a hash."""
+    bits = hashed_bits(a, b, seed)
+    total = (bits & 255) + ((bits >> 8) & 255) + ((bits >> 16) & 255) + (bits >> 24)
+    # A byte has the variance (256^2 - 1) / 12.
+    return (total - 510.0) * 0.00676590

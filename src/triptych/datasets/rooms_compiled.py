@@ -13,9 +13,9 @@ from triptych.datasets.rooms_folders import cache_folder
 
 
 def _sources() -> str:
-    """A digest of the kernels' source files: numba notices a change in a kernel's own file, not one in the file of a kernel that it calls."""
-    text = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("rooms_*.py")))
-    return hashlib.sha256(text).hexdigest()[:16]
+    """A digest of the kernels' files: numba notices a change of a kernel's own file, not of one that it calls."""
+    files = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("rooms_*.py"))]
+    return hashlib.sha256(b"".join(text for text in files if b"@compiled" in text)).hexdigest()[:16]
 
 
 def _kept(function: Callable[..., Any]) -> Any:
@@ -24,14 +24,15 @@ def _kept(function: Callable[..., Any]) -> Any:
         "nogil": True,
         "error_model": "numpy",
     }  # no fast math: labels are the same bits everywhere
-    chosen = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _DIGEST)
+    settings: Any = numba.config
+    chosen = settings.CACHE_DIR
+    settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _DIGEST)
     try:
         return numba.njit(cache=True, **options)(function)
     except (RuntimeError, OSError):  # no folder to write to: compile in every process
         return numba.njit(**options)(function)
     finally:
-        numba.config.CACHE_DIR = chosen
+        settings.CACHE_DIR = chosen
 
 
 _DIGEST = _sources()

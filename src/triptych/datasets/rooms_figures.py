@@ -1,10 +1,11 @@
 """Standing figures from capsules, with the six human parts."""
 
-from triptych.datasets.rooms_furniture import ball, tube
 from triptych.datasets.rooms_scene import CAPSULE, Dice, Group, Part, Piece, Vector, apply, compose, turn
+from triptych.datasets.rooms_shapes import ball, tube
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = 1, 2, 3, 4, 5, 6
-"""Labels in the order of `triptych.tasks.HUMAN_PARTS`; neck and hair belong to the head, hands to the lower arms, feet to the lower legs."""
+"""Labels in the order of `triptych.tasks.HUMAN_PARTS`; neck and hair are head, hands lower arm, feet lower
+leg."""
 
 
 def figure(dice: Dice, number: int) -> Group:

@@ -112,5 +112,5 @@ def label(room: Room, view: View, hits: Hits, picture: np.ndarray) -> np.ndarray
     record["boundary"] = find_boundaries(
         hits.depth, hits.normal, instances, view.intrinsics(size), np.array(view.rotation())
     )
-    record["checksum"] = zlib.crc32(record.tobytes()[:-4])
+    record["checksum"] = zlib.crc32(memoryview(record.view(np.uint8)[:-4]))
     return record

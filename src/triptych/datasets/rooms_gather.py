@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_light import COLOR, KIND, OFFSET, WINDOW, bounced, light_strength
-from triptych.datasets.rooms_rays import ray
+from triptych.datasets.rooms_light import COLOR, KIND, OFFSET, WINDOW, bounced, light_from
+from triptych.datasets.rooms_rays import blocked, ray
 from triptych.datasets.rooms_scene import cos_sin
 
 
@@ -25,11 +25,14 @@ def _dither(row: int, column: int, bits: int) -> int:
 
 
 def bounce_pattern() -> np.ndarray:
-    """Stratified, cosine-weighted directions about +z for the cells of an 8x8 tile, row by row: `(64, 3)`."""
+    """Cosine-weighted directions about +z for the cells of an 8x8 tile, row by row: `(64, 3)`.
+
+    The 32 cells of one colour of the chessboard are a stratified set, and so are the others.
+    """
     rows = []
     for cell in range(64):
-        rank = _dither(cell // 8, cell % 8, 3)
-        radius, (c, s) = math.sqrt((rank + 0.5) / 64), cos_sin(2.399963229728653 * rank)
+        rank = _dither(cell // 8, cell % 8, 3) % 32
+        radius, (c, s) = math.sqrt((rank + 0.5) / 32), cos_sin(2.399963229728653 * rank)
         rows.append((radius * c, radius * s, math.sqrt(1 - radius * radius)))
     return np.array(rows)
 
@@ -46,26 +49,62 @@ def window_pattern() -> np.ndarray:
 
 @compiled
 def _sample(
-    size, solids, nodes, links, materials, material_of, lights, ambient, bounces, panes, x, y, z, nx, ny, nz, i, j, out
+    size, solids, nodes, links, materials, material_of, lights, ambient, bounces, panes,
+    x, y, z, nx, ny, nz, i, j, with_bounce, out,
 ):  # fmt: skip
-    """Light samples of a point for place (i, j) of the patterns, into `out` (3, 3): red, green and blue of one bounce,
-    of windows, and of lamps and the sun.
+    """Light samples of a point for place (i, j) of the patterns, into `out` (3, 3): red, green and blue of one bounce
+    (if wanted), of windows, and of lamps and the sun.
     """
-    cell = 8 * (i & 7) + (j & 7)
-    u, v, w = bounces[cell, 0], bounces[cell, 1], bounces[cell, 2]
-    r, g, b = bounced(
-        size, solids, nodes, links, materials, material_of, lights, ambient, x, y, z, nx, ny, nz, u, v, w
-    )  # fmt: skip
-    out[0, 0], out[0, 1], out[0, 2] = r + 0.35 * ambient[0], g + 0.35 * ambient[1], b + 0.35 * ambient[2]
+    if with_bounce:
+        cell = 8 * (i & 7) + (j & 7)
+        u, v, w = bounces[cell, 0], bounces[cell, 1], bounces[cell, 2]
+        r, g, b = bounced(
+            size, solids, nodes, links, materials, material_of, lights, ambient, x, y, z, nx, ny, nz, u, v, w
+        )  # fmt: skip
+        out[0, 0], out[0, 1], out[0, 2] = r + 0.35 * ambient[0], g + 0.35 * ambient[1], b + 0.35 * ambient[2]
     out[1, 0], out[1, 1], out[1, 2], out[2, 0], out[2, 1], out[2, 2] = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     cell = 4 * (i & 3) + (j & 3)
     for k in range(lights.shape[0]):
         s, t, buffer = 0.25 + 0.5 * (j & 1), 0.25 + 0.5 * (i & 1), 2
         if lights[k, KIND] == WINDOW:
             s, t, buffer = panes[cell, 0], panes[cell, 1], 1
-        strength = light_strength(size, solids, nodes, links, lights, k, x, y, z, nx, ny, nz, s, t, True)
-        for c in range(3):
-            out[buffer, c] += strength * lights[k, COLOR + c]
+        strength, dx, dy, dz, far = light_from(size, lights, k, x, y, z, nx, ny, nz, s, t)
+        if strength > 0.0 and not blocked(solids, nodes, links, x, y, z, dx, dy, dz, far):
+            for c in range(3):
+                out[buffer, c] += strength * lights[k, COLOR + c]
+
+
+@compiled
+def _left_out(keys, i, j):
+    """Whether a sample goes without a bounce of its own: the black cells of the chessboard whose surface goes on in a
+    neighbouring white one, from which they take it.
+    """
+    if (i + j) & 1 == 0:
+        return False
+    own = keys[i, j]
+    return (
+        (i > 0 and keys[i - 1, j] == own)
+        or (j > 0 and keys[i, j - 1] == own)
+        or (i + 1 < keys.shape[0] and keys[i + 1, j] == own)
+        or (j + 1 < keys.shape[1] and keys[i, j + 1] == own)
+    )
+
+
+@compiled
+def _fill_bounces(keys, samples):
+    """Give samples without a bounce the mean of their neighbours' on the same surface."""
+    rows, columns = keys.shape
+    for i in range(rows):
+        for j in range(columns):
+            if _left_out(keys, i, j):
+                total, r, g, b = 0.0, 0.0, 0.0, 0.0
+                for side in range(4):
+                    p, q = i + (side == 0) - (side == 1), j + (side == 2) - (side == 3)
+                    if 0 <= p < rows and 0 <= q < columns and keys[p, q] == keys[i, j]:
+                        total += 1.0
+                        r, g, b = r + samples[0, p, q, 0], g + samples[0, p, q, 1], b + samples[0, p, q, 2]
+                scale = 1.0 / total
+                samples[0, i, j, 0], samples[0, i, j, 1], samples[0, i, j, 2] = r * scale, g * scale, b * scale
 
 
 @compiled
@@ -79,25 +118,30 @@ def light_view(geometry, look, position, rotation, intrinsics, bounces, panes, d
     size, solids, nodes, links = geometry
     materials, material_of, _, lights, ambient, _, _ = look
     height, width = depth.shape
-    rows, columns = ((height - 1) >> step) + 1, ((width - 1) >> step) + 1
-    samples, keys = np.empty((3, rows, columns, 3)), np.empty((rows, columns), np.int64)
-    light, gathered, sample = np.empty((height, width, 3)), np.empty((1, 1, 3)), np.empty((3, 3))
+    keys = key[:: 1 << step, :: 1 << step].copy()
+    rows, columns = keys.shape
+    samples, sample = np.empty((3, rows, columns, 3)), np.empty((3, 3))
+    light, gathered = np.empty((height, width, 3)), np.empty((1, 1, 3))
     # First the samples of the grid, then the pixels: one loop body, so that the rays are compiled once.
     for spreading in range(2):
         if spreading:
+            _fill_bounces(keys, samples)
             gathered = _gather(keys, samples)
             if step == 0:
                 return gathered
             rows, columns = height, width
         for i in range(rows):
             for j in range(columns):
-                row, column = (i, j) if spreading else (i << step, j << step)
+                row, column, with_bounce = i << step, j << step, True
                 if spreading:
+                    row, column = i, j
                     total, r, g, b = _spread(gathered, keys, key[row, column], row, column)
                     if total > 0.0:
                         scale = 1.0 / total
                         light[i, j, 0], light[i, j, 1], light[i, j, 2] = r * scale, g * scale, b * scale
                         continue
+                elif _left_out(keys, i, j):
+                    with_bounce = False
                 dx, dy, dz = ray(rotation, intrinsics, column + 0.5, row + 0.5)
                 nx, ny, nz = normal[row, column, 0], normal[row, column, 1], normal[row, column, 2]
                 t = depth[row, column]
@@ -105,7 +149,7 @@ def light_view(geometry, look, position, rotation, intrinsics, bounces, panes, d
                 x, y, z = x + OFFSET * nx, y + OFFSET * ny, z + OFFSET * nz
                 _sample(
                     size, solids, nodes, links, materials, material_of, lights, ambient, bounces, panes,
-                    x, y, z, nx, ny, nz, i, j, sample,
+                    x, y, z, nx, ny, nz, i, j, with_bounce, sample,
                 )  # fmt: skip
                 for c in range(3):
                     if spreading:
@@ -113,23 +157,22 @@ def light_view(geometry, look, position, rotation, intrinsics, bounces, panes, d
                     else:
                         for kind in range(3):
                             samples[kind, i, j, c] = sample[kind, c]
-                if not spreading:
-                    keys[i, j] = key[row, column]
     return light
 
 
 @compiled
 def _spread(gathered, keys, own, row, column):
-    """Sum over the one, two or four samples of a surface around a pixel, or else over those of the next ring:
-    `(count, r, g, b)`.
+    """Sum over the samples of a surface at the four corners around a pixel, or else over the ring around those:
+    `(count, r, g, b)`. At even rows and columns corners coincide.
     """
     i, j = row >> 1, column >> 1
+    below, beside = min(i + (row & 1), keys.shape[0] - 1), min(j + (column & 1), keys.shape[1] - 1)
     total, r, g, b = 0.0, 0.0, 0.0, 0.0
-    for p in range(i, min(i + (row & 1) + 1, keys.shape[0])):
-        for q in range(j, min(j + (column & 1) + 1, keys.shape[1])):
-            if keys[p, q] == own:
-                total += 1.0
-                r, g, b = r + gathered[p, q, 0], g + gathered[p, q, 1], b + gathered[p, q, 2]
+    for corner in range(4):
+        p, q = below if corner & 1 else i, beside if corner & 2 else j
+        w = 1.0 if keys[p, q] == own else 0.0
+        total += w
+        r, g, b = r + w * gathered[p, q, 0], g + w * gathered[p, q, 1], b + w * gathered[p, q, 2]
     if total == 0.0:
         for p in range(max(i - 1, 0), min(i + 3, keys.shape[0])):
             for q in range(max(j - 1, 0), min(j + 3, keys.shape[1])):

@@ -10,9 +10,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from triptych.datasets.rooms_records import MANIFEST, frame_type, read_manifest, sound_scene, write_scene, write_whole
+import numpy as np
 
-GENERATOR = 2
+from triptych.datasets.rooms_records import (
+    check_size,
+    frame_type,
+    read_manifest,
+    sound_scene,
+    write_manifest,
+    write_scene,
+)
+
+GENERATOR = 3
 """Version of the generator: part of every folder's name, raised whenever any pixel changes."""
 
 
@@ -39,9 +48,9 @@ class Settings:
         return self.views * self.path_length
 
     def words(self, scene: int) -> tuple[object, ...]:
-        """The name of a scene: what all its randomness is drawn from. Looks have scenes of their own, unless they are paired."""
+        """The name of a scene, from which all its randomness is drawn; looks have rooms of their own unless paired."""
         world = "a" if self.paired else self.look
-        return ("rooms", self.generator, self.seed, world, self.split, scene)
+        return ("rooms", self.seed, world, self.split, scene)
 
 
 def scene_file(number: int) -> str:
@@ -51,48 +60,48 @@ def scene_file(number: int) -> str:
 def complete(folder: Path, settings: Settings, scenes: int, *, workers: int, progress: bool) -> dict[str, str]:
     """Make the first `scenes` scenes present in `folder`; returns their files with SHA-256.
 
-    Scenes of the manifest are taken as they are; files that a killed run left are checked, and kept if sound.
+    Scenes of the manifest are taken as they are, if their size is right; files that a killed run left are checked, and
+    kept if sound. Raises `ValueError` that names a damaged file, `OSError` where the folder cannot be written.
     """
-    kind, known = frame_type(settings.size), read_manifest(folder)
-    wanted = [scene_file(number) for number in range(scenes)]
+    known, wanted = read_manifest(folder), [scene_file(number) for number in range(scenes)]
+    kind = frame_type(settings.size)
+    for name in wanted:
+        if name in known and (folder / name).exists():
+            check_size(folder / name, kind, settings.frames())
     missing = [number for number, name in enumerate(wanted) if name not in known or not (folder / name).exists()]
-    if not missing:
-        return {name: known[name] for name in wanted}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        made = _generate(folder, settings, missing, kind, workers, progress)
-        known = {**read_manifest(folder), **made}
-        content = {
-            "settings": asdict(settings),
-            "frames_per_scene": settings.frames(),
-            "scenes": dict(sorted(known.items())),
-        }
-        write_whole(folder / MANIFEST, json.dumps(content, indent=1).encode())
-    except OSError as error:
-        raise OSError(
-            f"rooms: cannot write generated scenes to {folder} ({error.strerror or error}); set TRIPTYCH_CACHE, or root=, to a folder with space that can be written."
-        ) from error
+    if missing:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            made = _generate(folder, settings, missing, workers, progress)
+            known = {**read_manifest(folder), **made}
+            write_manifest(folder, asdict(settings), known)
+        except OSError as error:
+            raise OSError(
+                f"rooms: cannot write generated scenes to {folder} ({error.strerror or error}); "
+                "set TRIPTYCH_CACHE, or root=, to a folder with space that can be written."
+            ) from error
     return {name: known[name] for name in wanted}
 
 
-def _generate(
-    folder: Path, settings: Settings, missing: list[int], kind: object, workers: int, progress: bool
-) -> dict[str, str]:
+def _generate(folder: Path, settings: Settings, missing: list[int], workers: int, progress: bool) -> dict[str, str]:
     def make(number: int) -> tuple[str, str]:
         path = folder / scene_file(number)
         if sound_scene(path, frame_type(settings.size), settings.frames()):
             return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
         return path.name, write_scene(path, render_scene(settings, number))
 
+    # Processes that start together begin at different scenes; each takes over what another has finished.
+    turned = os.getpid() % len(missing)
+    first, *others = missing[turned:] + missing[:turned]
     made: dict[str, str] = {}
     with _reporting(folder, len(missing), settings.frames(), progress) as advance:
         # The first scene alone: it compiles the kernels, which threads would do several times over.
-        made.update([make(missing[0])])
+        made.update([make(first)])
         advance()
         # Threads: kernels run without the global interpreter lock.
         pool = ThreadPoolExecutor(max_workers=workers or available_cores())
         try:
-            for done in as_completed([pool.submit(make, number) for number in missing[1:]]):
+            for done in as_completed([pool.submit(make, number) for number in others]):
                 made.update([done.result()])
                 advance()
         finally:
@@ -100,7 +109,7 @@ def _generate(
     return made
 
 
-def render_scene(settings: Settings, number: int):
+def render_scene(settings: Settings, number: int) -> np.ndarray:
     """The frames of one scene: `(views * path_length,)` records of `frame_type`."""
     from triptych.datasets.rooms_frames import build_room, render_room  # numba is needed for generation alone
 

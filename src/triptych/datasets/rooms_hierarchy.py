@@ -1,9 +1,18 @@
-"""The bounding-volume hierarchy over the solids of a room."""
+"""The bounding-volume hierarchy over the solids of a room.
+
+Written with loops over elements: array expressions would double the time to compile it.
+"""
 
 import numpy as np
 
 from triptych.datasets.rooms_compiled import compiled
 from triptych.datasets.rooms_rays import FAR
+
+
+@compiled
+def _clear(box):
+    for k in range(3):
+        box[k], box[3 + k] = FAR, -FAR
 
 
 @compiled
@@ -14,45 +23,46 @@ def _grow(box, bounds, i):
 
 
 @compiled
-def _empty_box():
-    box = np.empty(6)
-    box[:3], box[3:] = FAR, -FAR
-    return box
-
-
-@compiled
 def _area(box):
     x, y, z = box[3] - box[0], box[4] - box[1], box[5] - box[2]
     return x * y + y * z + z * x
 
 
 @compiled
-def _sorted_along(part, bounds, axis):
-    # Merge sort is stable: solids at one place keep their order on every machine.
-    return part[np.argsort(bounds[part, axis] + bounds[part, 3 + axis], kind="mergesort")]
+def _sort(order, low, high, bounds, axis):
+    """Insertion sort of `order[low:high]` by the centres along an axis: stable, and short for nearly sorted parts."""
+    for n in range(low + 1, high):
+        i = order[n]
+        place = bounds[i, axis] + bounds[i, 3 + axis]
+        m = n - 1
+        while m >= low and bounds[order[m], axis] + bounds[order[m], 3 + axis] > place:
+            order[m + 1] = order[m]
+            m -= 1
+        order[m + 1] = i
 
 
 @compiled
-def _best_split(part, bounds):
-    """The order of solids along an axis and the position in it with the least expected work: area times count, both
-    sides (surface-area heuristic; Goldsmith and Salmon, 1987).
+def _split(order, low, high, bounds, after, box):
+    """Order part of the solids along the best axis; returns where to cut it.
+
+    The best has the least expected work: area of the bounds times count, both sides (surface-area heuristic; Goldsmith
+    and Salmon, 1987).
     """
-    count = len(part)
-    least, best, at = FAR, part, 1
-    after = np.empty(count)
+    least, best, cut = FAR, 0, low + 1
     for axis in range(3):
-        order = _sorted_along(part, bounds, axis)
-        box = _empty_box()
-        for i in range(count - 1, 0, -1):
-            _grow(box, bounds, order[i])
-            after[i] = _area(box) * (count - i)
-        box = _empty_box()
-        for i in range(count - 1):
-            _grow(box, bounds, order[i])
-            work = _area(box) * (i + 1) + after[i + 1]
+        _sort(order, low, high, bounds, axis)
+        _clear(box)
+        for n in range(high - 1, low, -1):
+            _grow(box, bounds, order[n])
+            after[n] = _area(box) * (high - n)
+        _clear(box)
+        for n in range(low, high - 1):
+            _grow(box, bounds, order[n])
+            work = _area(box) * (n + 1 - low) + after[n + 1]
             if work < least:
-                least, best, at = work, order, i + 1
-    return best, at
+                least, best, cut = work, axis, n + 1
+    _sort(order, low, high, bounds, best)
+    return cut
 
 
 @compiled
@@ -60,49 +70,52 @@ def build_hierarchy(bounds):
     """Nodes and links of `Geometry` over `(P, 6)` boxes (lower corner, upper corner), P > 0."""
     count = bounds.shape[0]
     total = 2 * count - 1
-    tree, child, leaf = np.empty((total, 6)), np.full((total, 2), -1), np.full(total, -1)
-    order, made = np.arange(count), 1
-    work = [(0, 0, count)]
-    while len(work) > 0:
-        node, low, high = work.pop()
-        box = _empty_box()
-        for i in range(low, high):
-            _grow(box, bounds, order[i])
-        tree[node] = box
+    # Nodes of the tree: bounds; first and second child, solid of a leaf, number of nodes below and with it.
+    tree, links = np.empty((total, 6)), np.full((total, 4), -1, np.int64)
+    order, after, work, part = np.arange(count), np.empty(count), np.empty((total, 2), np.int64), np.empty(6)
+    work[0, 0], work[0, 1], made = 0, count, 1
+    for node in range(total):
+        low, high = work[node, 0], work[node, 1]
+        _clear(part)
+        for n in range(low, high):
+            _grow(part, bounds, order[n])
+        for k in range(6):
+            tree[node, k] = part[k]
         if high - low == 1:
-            leaf[node] = order[low]
+            links[node, 2] = order[low]
             continue
-        order[low:high], at = _best_split(order[low:high].copy(), bounds)
-        child[node, 0], child[node, 1] = made, made + 1
-        work.append((made, low, low + at))
-        work.append((made + 1, low + at, high))
+        cut = _split(order, low, high, bounds, after, part)
+        links[node, 0], links[node, 1] = made, made + 1
+        work[made, 0], work[made, 1], work[made + 1, 0], work[made + 1, 1] = low, cut, cut, high
         made += 2
-    return _flatten(tree, child, leaf)
+    for node in range(total - 1, -1, -1):
+        links[node, 3] = 1
+        if links[node, 0] >= 0:
+            links[node, 3] += links[links[node, 0], 3] + links[links[node, 1], 3]
+    return _flatten(tree, links, work)
 
 
 @compiled
-def _flatten(tree, child, leaf):
-    total = len(leaf)
-    size = np.ones(total, np.int64)
-    for node in range(total - 1, -1, -1):
-        if child[node, 0] >= 0:
-            size[node] += size[child[node, 0]] + size[child[node, 1]]
-    nodes, links = np.empty((8 * total, 6)), np.empty((8 * total, 2), np.int64)
+def _flatten(tree, links, stack):
+    """The tree depth first, once per octant of ray directions."""
+    total = tree.shape[0]
+    nodes, jumps = np.empty((8 * total, 6)), np.empty((8 * total, 2), np.int64)
     for octant in range(8):
-        at = octant * total
-        stack = [0]
-        while len(stack) > 0:
-            node = stack.pop()
+        at, height = octant * total, 1
+        stack[0, 0] = 0
+        while height > 0:
+            height -= 1
+            node = stack[height, 0]
             for k in range(3):
                 backward = (octant >> (2 - k)) & 1
                 nodes[at, k], nodes[at, 3 + k] = tree[node, 3 * backward + k], tree[node, 3 - 3 * backward + k]
-            links[at, 0], links[at, 1] = at + size[node], leaf[node]
+            jumps[at, 0], jumps[at, 1] = at + links[node, 3], links[node, 2]
             at += 1
-            if child[node, 0] >= 0:
-                first = _nearer(tree, child[node, 0], child[node, 1], octant)
-                stack.append(child[node, 1 - first])
-                stack.append(child[node, first])
-    return nodes, links
+            if links[node, 0] >= 0:
+                first = _nearer(tree, links[node, 0], links[node, 1], octant)
+                stack[height, 0], stack[height + 1, 0] = links[node, 1 - first], links[node, first]
+                height += 2
+    return nodes, jumps
 
 
 @compiled

@@ -85,10 +85,11 @@ def find_boundaries(depth, normal, instances, intrinsics, rotation):
 
 
 def find_salient(instances: np.ndarray, names: list[str]) -> np.ndarray:
-    """Salient pixels (H, W) bool: every figure that covers at least 1 % of the image; without one, the most prominent object.
+    """Salient pixels (H, W) bool: every figure that covers at least 1 % of the image, else the most prominent object.
 
-    Prominent is the instance, of any class but the room's own and flat decoration (`BACKGROUND`), with the largest sum over its pixels of (1 - r^2)^2, r the distance from
-    the image's centre in half diagonals; it must cover 0.5 %. `names[i - 1]` is the class of instance i.
+    Most prominent is the instance, of any class but the room's own and flat decoration (`BACKGROUND`), with the largest
+    sum over its pixels of (1 - r^2)^2, where r is the distance from the image's centre in half diagonals; it must cover
+    0.5 %. `names[i - 1]` is the class of instance i.
     """
     height, width = instances.shape
     count = np.bincount(instances.ravel(), minlength=len(names) + 1)

@@ -1,121 +1,36 @@
-"""Where things stand: rooms of five styles, furnished without collisions."""
+"""Rooms: walls with windows, doors and pictures, furnished in one of four styles without collisions."""
 
-from triptych.datasets import rooms_furniture as furniture
-from triptych.datasets import rooms_openings as openings
-from triptych.datasets.rooms_figures import figure
-from triptych.datasets.rooms_scene import Dice, Frame, Group, Piece, Scene
+from triptych.datasets.rooms_floor import Floor
+from triptych.datasets.rooms_furnishing import FURNISH, add_extras
+from triptych.datasets.rooms_openings import curtains, door, picture, window
+from triptych.datasets.rooms_scene import Dice, Frame, Piece, Scene
+from triptych.datasets.rooms_shapes import box
 
-Range = tuple[float, float]
-
-
-class Floor:
-    """What of the floor and of the walls is taken."""
-
-    def __init__(self, scene: Scene, dice: Dice) -> None:
-        self.scene, self.dice = scene, dice
-        self.taken: list[tuple[float, float, float, float, float]] = []
-        """Footprints: x0, y0, x1, y1, height."""
-        self.walls: dict[int, list[tuple[float, float, float, float]]] = {0: [], 1: [], 2: [], 3: []}
-        """Taken rectangles of each wall: from, to, bottom, top."""
-        self.targets: list[tuple[float, float, float]] = []
-        """Points worth looking at."""
-        self.figures: list[tuple[float, float]] = []
-        """Where figures stand."""
-
-    def wall_length(self, wall: int) -> float:
-        return self.scene.size[1] if wall < 2 else self.scene.size[0]
-
-    def wall_frame(self, wall: int, along: float, away: float = 0.0) -> Frame:
-        """A frame on the floor at a wall, y into the room."""
-        width, depth, _ = self.scene.size
-        corner = ((0.0, along, 0.0, -1.0), (width, along, 0.0, 1.0), (along, 0.0, 1.0, 0.0), (along, depth, -1.0, 0.0))[
-            wall
-        ]
-        frame = Frame(corner[0], corner[1], 0.0, corner[2], corner[3])
-        return frame.inner(0.0, away, 0.0)
-
-    def wall_free(self, wall: int, start: float, end: float, bottom: float, top: float) -> bool:
-        return all(end < a or start > b or top < low or bottom > high for a, b, low, high in self.walls[wall])
-
-    def rectangle(self, group: Group, frame: Frame) -> tuple[float, float, float, float]:
-        c, s = abs(frame.cosine), abs(frame.sine)
-        hx = 0.5 * (c * group.width + s * group.depth)
-        hy = 0.5 * (s * group.width + c * group.depth)
-        return (frame.x - hx, frame.y - hy, frame.x + hx, frame.y + hy)
-
-    def free(self, rectangle: tuple[float, float, float, float], margin: float = 0.04) -> bool:
-        x0, y0, x1, y1 = rectangle
-        width, depth, _ = self.scene.size
-        if x0 < 0.01 or y0 < 0.01 or x1 > width - 0.01 or y1 > depth - 0.01:
-            return False
-        return all(
-            x1 + margin < a or x0 - margin > c or y1 + margin < b or y0 - margin > d for a, b, c, d, _ in self.taken
-        )
-
-    def put(self, group: Group, frame: Frame) -> None:
-        self.scene.place_group(group, frame)
-        self.taken.append((*self.rectangle(group, frame), group.height))
-        self.targets.append((frame.x, frame.y, min(0.55 * group.height, 1.1)))
-
-    def against_wall(self, group: Group, gap: float = 0.03, tries: int = 30) -> Frame | None:
-        """Put a group with its back to a wall, clear of doors and, if it is tall, of windows."""
-        for _ in range(tries):
-            wall = self.dice.integer(0, 4)
-            reach = 0.5 * group.width + 0.05
-            length = self.wall_length(wall)
-            if length <= 2 * reach:
-                continue
-            at = self.dice.number(reach, length - reach)
-            if self.dice.chance(0.4):
-                at = reach if self.dice.chance(0.5) else length - reach
-            if not self.wall_free(wall, at - reach, at + reach, 0.0, group.height + 0.05):
-                continue
-            frame = self.wall_frame(wall, at, 0.5 * group.depth + gap)
-            if self.free(self.rectangle(group, frame)):
-                self.put(group, frame)
-                self.walls[wall].append((at - reach, at + reach, 0.0, group.height))
-                return frame
-        return None
-
-    def anywhere(self, group: Group, margin: float = 0.08, tries: int = 30, angle: float | None = None) -> Frame | None:
-        """Put a group somewhere free, turned at will; the corners of a turned group stay within the square that is tested."""
-        width, depth, _ = self.scene.size
-        reach = 0.6 * max(group.width, group.depth)
-        for _ in range(tries):
-            x, y = self.dice.number(reach, width - reach), self.dice.number(reach, depth - reach)
-            turned = self.dice.number(0.0, 6.283) if angle is None else angle
-            if self.free((x - reach, y - reach, x + reach, y + reach), margin):
-                frame = Frame(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, turned)
-                self.put(group, frame)
-                return frame
-        return None
-
-
-def _group(piece: Piece, width: float, depth: float, height: float) -> Group:
-    return Group(width, depth, height, [piece])
+STYLES = ("living", "living", "bedroom", "bedroom", "study", "dining")
+"""Styles as often as they occur."""
 
 
 def build_layout(dice: Dice) -> tuple[Scene, Floor]:
     """A furnished room."""
-    style = dice.choice(("living", "living", "bedroom", "study", "dining"))
+    style = dice.choice(STYLES)
     size = (dice.number(3.5, 6.0), dice.number(3.5, 6.0), dice.number(2.4, 2.9))
     scene = Scene(size, style)
     floor = Floor(scene, dice)
-    _structure(floor, dice)
+    _build_structure(floor, dice)
     _open_walls(floor, dice)
-    {"living": _living, "bedroom": _bedroom, "study": _study, "dining": _dining}[style](floor, dice)
-    _extras(floor, dice)
-    _pictures(floor, dice)
+    FURNISH[style](floor, dice)
+    add_extras(floor, dice)
+    _hang_pictures(floor, dice)
     return scene, floor
 
 
-def _structure(floor: Floor, dice: Dice) -> None:
+def _build_structure(floor: Floor, dice: Dice) -> None:
     """A column in a corner, or beams under the ceiling."""
     width, depth, height = floor.scene.size
     if dice.chance(0.2):
         side = dice.number(0.3, 0.6)
         x, y = dice.choice((0.5 * side, width - 0.5 * side)), dice.choice((0.5 * side, depth - 0.5 * side))
-        part = furniture.box((-0.5 * side, 0.5 * side), (-0.5 * side, 0.5 * side), (0.0, height), "wall:0")
+        part = box((-0.5 * side, 0.5 * side), (-0.5 * side, 0.5 * side), (0.0, height), "wall:0")
         floor.scene.place(Piece("wall", [part]), Frame(x, y, 0.0, 1.0, 0.0))
         floor.taken.append((x - 0.5 * side, y - 0.5 * side, x + 0.5 * side, y + 0.5 * side, height))
         for wall in range(4):
@@ -124,7 +39,7 @@ def _structure(floor: Floor, dice: Dice) -> None:
     if dice.chance(0.25):
         count, thick = dice.integer(2, 5), dice.number(0.1, 0.2)
         beams = [
-            furniture.box((0.0, width), (y - 0.5 * thick, y + 0.5 * thick), (height - thick, height), "wood:2")
+            box((0.0, width), (y - 0.5 * thick, y + 0.5 * thick), (height - thick, height), "wood:2")
             for y in (depth * (i + 0.5) / count for i in range(count))
         ]
         floor.scene.place(Piece("ceiling", beams), Frame(0.0, 0.0, 0.0, 1.0, 0.0))
@@ -147,9 +62,9 @@ def _open_walls(floor: Floor, dice: Dice) -> None:
         reach = 0.5 * width + 0.22
         if floor.wall_free(wall, at - reach, at + reach, 0.0, top):
             frame = floor.wall_frame(wall, at)
-            openings.window(scene, frame, dice, width, sill, top)
+            window(scene, frame, dice, width, sill, top)
             if hang < sill:
-                openings.curtains(scene, frame, dice, width, hang + 0.02, top)
+                curtains(scene, frame, dice, width, hang + 0.02, top)
                 centre = frame.point(0.0, 0.08)
                 x, y = abs(frame.cosine) * reach + 0.08, abs(frame.sine) * reach + 0.08
                 floor.taken.append((centre[0] - x, centre[1] - y, centre[0] + x, centre[1] + y, top))
@@ -159,222 +74,13 @@ def _open_walls(floor: Floor, dice: Dice) -> None:
         at, reach = dice.number(0.5 * width + 0.15, length - 0.5 * width - 0.15), 0.5 * width + 0.12
         if floor.wall_free(wall, at - reach, at + reach, 0.0, height):
             frame = floor.wall_frame(wall, at)
-            openings.door(scene, frame, dice, width, height)
+            door(scene, frame, dice, width, height)
             floor.walls[wall].append((at - reach, at + reach, 0.0, height))
             clear = frame.point(0.0, 0.35)
             floor.taken.append((clear[0] - 0.4, clear[1] - 0.4, clear[0] + 0.4, clear[1] + 0.4, 0.0))
 
 
-def _on_top(floor: Floor, group: Group, frame: Frame, x: float, y: float, z: float, angle: float = 0.0) -> None:
-    floor.scene.place_group(group, frame.inner(x, y, z, angle))
-
-
-def _small(floor: Floor, frame: Frame, dice: Dice, width: float, depth: float, z: float, most: int) -> None:
-    """A few small things in a row on a surface."""
-    count = dice.integer(0, most + 1)
-    for i in range(count):
-        x = width * ((i + 0.5) / count - 0.5) * 0.8
-        thing = dice.integer(0, 4)
-        if thing == 0:
-            piece = furniture.plant(dice, dice.number(0.3, 0.45))
-        elif thing == 1:
-            parts, level = [], 0.0
-            for _ in range(dice.integer(1, 5)):
-                tall = dice.number(0.02, 0.045)
-                a, b = dice.number(0.09, 0.12), dice.number(0.07, 0.09)
-                parts.append(furniture.box((-a, a), (-b, b), (level, level + tall), f"book:{dice.integer(0, 14)}"))
-                level += tall
-            piece = Piece("books", parts)
-        else:
-            piece = furniture.small_object(dice, dice.number(0.06, 0.11))
-        _on_top(
-            floor, _group(piece, 0.2, 0.2, 0.2), frame, x, dice.number(-0.15, 0.15) * depth, z, dice.number(-0.6, 0.6)
-        )
-
-
-def _carpet(floor: Floor, frame: Frame, dice: Dice, width: float, depth: float) -> None:
-    """A rug below a frame, if the room has space for it; rugs take no floor."""
-    group = furniture.rug(dice, width, depth)
-    x0, y0, x1, y1 = floor.rectangle(group, frame)
-    if x0 > 0.05 and y0 > 0.05 and x1 < floor.scene.size[0] - 0.05 and y1 < floor.scene.size[1] - 0.05:
-        floor.scene.place_group(group, frame)
-
-
-def _living(floor: Floor, dice: Dice) -> None:
-    frame = floor.against_wall(furniture.sofa(dice, dice.integer(2, 4)), gap=dice.number(0.03, 0.3))
-    if frame is not None:
-        width, depth, height = dice.number(0.7, 1.1), dice.number(0.5, 0.7), dice.number(0.38, 0.48)
-        ahead = frame.inner(dice.number(-0.2, 0.2), 0.5 + dice.number(0.65, 0.85), 0.0)
-        group = _group(furniture.table(dice, width, depth, height), width, depth, height)
-        if floor.free(floor.rectangle(group, ahead)):
-            floor.put(group, ahead)
-            _small(floor, ahead, dice, width, depth, height, 3)
-            if dice.chance(0.7):
-                _carpet(floor, ahead, dice, width + dice.number(0.6, 1.2), depth + dice.number(0.5, 1.0))
-    _sideboard(floor, dice, with_screen=dice.chance(0.75))
-    if dice.chance(0.6):
-        floor.anywhere(furniture.sofa(dice, 1), margin=0.05)
-    if dice.chance(0.7):
-        floor.against_wall(furniture.floor_lamp(dice))
-    _bookcase(floor, dice, dice.integer(0, 3))
-
-
-def _bedroom(floor: Floor, dice: Dice) -> None:
-    group = furniture.bed(dice, dice.choice((0.95, 1.4, 1.6, 1.8)))
-    frame = floor.against_wall(group, tries=60)
-    if frame is not None:
-        for side in (-1.0, 1.0):
-            width, depth, height = dice.number(0.38, 0.5), dice.number(0.36, 0.42), dice.number(0.42, 0.58)
-            stand = _group(furniture.cabinet(dice, width, depth, height), width, depth, height)
-            place = frame.inner(
-                side * (0.5 * group.width + 0.5 * width + 0.06), -0.5 * group.depth + 0.5 * depth + 0.02, 0.0
-            )
-            if dice.chance(0.85) and floor.free(floor.rectangle(stand, place), 0.0):
-                floor.put(stand, place)
-                if dice.chance(0.7):
-                    _on_top(floor, furniture.table_lamp(dice), place, 0.0, 0.0, height)
-                else:
-                    _small(floor, place, dice, 0.2, 0.2, height, 1)
-        if dice.chance(0.6):
-            _carpet(floor, frame.inner(0.0, 0.6, 0.0), dice, group.width + 1.0, 1.7)
-    _wardrobe(floor, dice)
-    _sideboard(floor, dice, with_screen=False)
-    _bookcase(floor, dice, dice.integer(0, 2))
-    if dice.chance(0.5):
-        floor.anywhere(_group(furniture.chair(dice), 0.5, 0.5, 0.9))
-
-
-def _desk(floor: Floor, dice: Dice) -> None:
-    width, depth, height = dice.number(1.0, 1.6), dice.number(0.6, 0.75), dice.number(0.7, 0.76)
-    frame = floor.against_wall(_group(furniture.table(dice, width, depth, height), width, depth, height))
-    if frame is None:
-        return
-    if dice.chance(0.8):
-        wide = dice.number(0.45, 0.65)
-        _on_top(
-            floor,
-            _group(furniture.screen(dice, wide), wide, 0.2, 0.5),
-            frame,
-            0.0,
-            -0.14,
-            height,
-            dice.number(-0.2, 0.2),
-        )
-    if dice.chance(0.6):
-        _on_top(floor, furniture.table_lamp(dice), frame, -0.38 * width, -0.1, height)
-    if dice.chance(0.6):
-        _on_top(floor, _group(furniture.small_object(dice, 0.07), 0.2, 0.2, 0.2), frame, 0.36 * width, 0.05, height)
-    seat = frame.inner(
-        dice.number(-0.15, 0.15), 0.5 * depth + dice.number(0.1, 0.35), 0.0, 3.14159 + dice.number(-0.5, 0.5)
-    )
-    group = _group(furniture.chair(dice), 0.5, 0.5, 0.9)
-    floor.put(group, seat)
-
-
-def _study(floor: Floor, dice: Dice) -> None:
-    _desk(floor, dice)
-    _bookcase(floor, dice, dice.integer(2, 4))
-    if dice.chance(0.7):
-        floor.against_wall(furniture.sofa(dice, dice.integer(1, 3)))
-    if dice.chance(0.6):
-        width = dice.number(1.4, 2.2)
-        _carpet(
-            floor, Frame(0.5 * floor.scene.size[0], 0.5 * floor.scene.size[1], 0.0, 1.0, 0.0), dice, width, 0.7 * width
-        )
-    if dice.chance(0.5):
-        floor.against_wall(furniture.floor_lamp(dice))
-    if dice.chance(0.5):
-        _sideboard(floor, dice, with_screen=False)
-
-
-def _dining(floor: Floor, dice: Dice) -> None:
-    long = dice.number(0.9, 1.8)
-    width, depth, height = long, dice.number(0.75, 0.95), dice.number(0.72, 0.77)
-    x, y = floor.scene.size[0] * dice.number(0.42, 0.58), floor.scene.size[1] * dice.number(0.42, 0.58)
-    frame = Frame(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, dice.choice((0.0, 0.5)) * 3.14159265)
-    group = _group(furniture.table(dice, width, depth, height), width, depth, height)
-    if not floor.free(floor.rectangle(group, frame)):
-        return
-    floor.put(group, frame)
-    _small(floor, frame, dice, width, depth, height, 3)
-    kind = dice.integer(1, 5)
-    count = 2 if width > 1.2 else 1
-    for side in (-1.0, 1.0):
-        for i in range(count):
-            place = frame.inner(
-                width * ((i + 0.5) / count - 0.5),
-                side * (0.5 * depth + dice.number(0.0, 0.25)),
-                0.0,
-                (0.0 if side < 0 else 3.14159) + dice.number(-0.25, 0.25),
-            )
-            if dice.chance(0.9):
-                floor.put(_group(furniture.chair(dice, kind), 0.5, 0.5, 0.9), place)
-    for side in (-1.0, 1.0):
-        place = frame.inner(
-            side * (0.5 * width + dice.number(0.05, 0.2)), 0.0, 0.0, -side * -1.5708 + dice.number(-0.2, 0.2)
-        )
-        if dice.chance(0.5):
-            floor.put(_group(furniture.chair(dice, kind), 0.5, 0.5, 0.9), place)
-    if dice.chance(0.6):
-        _carpet(floor, frame, dice, width + 1.0, depth + 1.0)
-    _on_top(
-        floor,
-        furniture.pendant(dice, floor.scene.size[2] - dice.number(1.6, 1.85)),
-        frame,
-        0.0,
-        0.0,
-        floor.scene.size[2],
-    )
-    _sideboard(floor, dice, with_screen=False)
-    _bookcase(floor, dice, dice.integer(0, 2))
-    if dice.chance(0.4):
-        floor.against_wall(furniture.floor_lamp(dice))
-
-
-def _sideboard(floor: Floor, dice: Dice, with_screen: bool) -> None:
-    width, depth, height = dice.number(0.9, 1.7), dice.number(0.38, 0.48), dice.number(0.45, 0.85)
-    frame = floor.against_wall(_group(furniture.cabinet(dice, width, depth, height), width, depth, height))
-    if frame is None:
-        return
-    if with_screen:
-        wide = min(width, dice.number(0.8, 1.3))
-        _on_top(floor, _group(furniture.screen(dice, wide), wide, 0.2, 0.5), frame, 0.0, 0.0, height)
-    else:
-        _small(floor, frame, dice, width, depth, height, 3)
-
-
-def _wardrobe(floor: Floor, dice: Dice) -> None:
-    width, depth, height = dice.number(0.9, 1.8), dice.number(0.55, 0.62), dice.number(1.8, 2.15)
-    floor.against_wall(_group(furniture.cabinet(dice, width, depth, height), width, depth, height))
-
-
-def _bookcase(floor: Floor, dice: Dice, count: int) -> None:
-    for _ in range(count):
-        height = dice.number(0.8, 1.2) if dice.chance(0.35) else dice.number(1.6, 2.1)
-        floor.against_wall(furniture.shelf(dice, dice.number(0.7, 1.2), height))
-
-
-def _extras(floor: Floor, dice: Dice) -> None:
-    """Plants, boxes, balls, the ceiling lamp and the figures."""
-    for number in range(dice.choice((0, 0, 1, 1, 1, 2))):
-        frame = floor.anywhere(figure(dice, number), margin=0.05, tries=40)
-        if frame is not None:
-            floor.figures.append((frame.x, frame.y))
-    for _ in range(dice.integer(0, 3)):
-        height = dice.number(0.6, 1.6)
-        floor.against_wall(_group(furniture.plant(dice, height), 0.45 + 0.3 * height, 0.45 + 0.3 * height, height))
-    for _ in range(dice.integer(0, 3)):
-        size = dice.number(0.25, 0.6)
-        floor.anywhere(_group(furniture.cardboard_box(dice, size), 1.1 * size, size, size))
-    for _ in range(dice.integer(0, 3)):
-        floor.anywhere(_group(furniture.play_ball(dice), 0.3, 0.3, 0.3))
-    if floor.scene.style != "dining":
-        width, depth, height = floor.scene.size
-        frame = Frame(width * dice.number(0.4, 0.6), depth * dice.number(0.4, 0.6), height, 1.0, 0.0)
-        floor.scene.place_group(furniture.pendant(dice, dice.number(0.1, 0.3)), frame)
-
-
-def _pictures(floor: Floor, dice: Dice) -> None:
+def _hang_pictures(floor: Floor, dice: Dice) -> None:
     """Pictures where the wall is free above what stands before it."""
     number = 0
     for wall in range(4):
@@ -386,6 +92,6 @@ def _pictures(floor: Floor, dice: Dice) -> None:
             if reach < at < length - reach and floor.wall_free(
                 wall, at - reach, at + reach, middle - 0.5 * height - 0.1, middle + 0.5 * height + 0.1
             ):
-                openings.picture(floor.scene, floor.wall_frame(wall, at), dice, number, width, height, middle)
+                picture(floor.scene, floor.wall_frame(wall, at), dice, number, width, height, middle)
                 floor.walls[wall].append((at - reach, at + reach, middle - 0.5 * height, middle + 0.5 * height))
                 number += 1

@@ -3,7 +3,7 @@
 import math
 
 from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_rays import blocked, closest, shell, surface
+from triptych.datasets.rooms_rays import closest, shell, surface
 from triptych.datasets.rooms_textures import MEAN
 
 LAMP, WINDOW, SUN = 0.0, 1.0, 2.0
@@ -17,45 +17,42 @@ OFFSET = 2e-4
 
 
 @compiled
-def light_strength(size, solids, nodes, links, lights, i, x, y, z, nx, ny, nz, a, b, shadows):
-    """Irradiance that light i brings to a point with a normal, per unit of its colour, from the place (a, b) in
-    [0, 1)^2 of the light.
+def light_from(size, lights, i, x, y, z, nx, ny, nz, a, b):
+    """What light i, seen at the place (a, b) in [0, 1)^2 of it, brings to a point with a normal, if nothing is between.
+
+    Returns the irradiance per unit of the light's colour, the direction to the light, and how far along it
+    shadow-casting solids would be in the way: `(strength, dx, dy, dz, far)`.
     """
-    if lights[i, KIND] == SUN:
-        return _sun(size, solids, nodes, links, lights, i, x, y, z, nx, ny, nz, shadows)
-    if lights[i, KIND] == WINDOW:
-        s, t = 2.0 * a - 1.0, 2.0 * b - 1.0
+    kind = lights[i, KIND]
+    if kind == SUN:
+        return _sun_from(size, lights, i, x, y, z, nx, ny, nz)
+    s, t, area, facing, far = 2.0 * a - 1.0, 2.0 * b - 1.0, 0.0, 1.0, 1.0
+    if kind == WINDOW:
         dx = lights[i, 1] + s * lights[i, 4] + t * lights[i, 7] - x
         dy = lights[i, 2] + s * lights[i, 5] + t * lights[i, 8] - y
         dz = lights[i, 3] + s * lights[i, 6] + t * lights[i, 9] - z
         facing = -(lights[i, 10] * dx + lights[i, 11] * dy + lights[i, 12] * dz)
-        cosine = nx * dx + ny * dy + nz * dz
-        if cosine <= 0.0 or facing <= 0.0:
-            return 0.0
-        if shadows and blocked(solids, nodes, links, x, y, z, dx, dy, dz, 0.995):
-            return 0.0
-        square = dx * dx + dy * dy + dz * dz
         area = 4.0 * lights[i, 9] * math.sqrt(lights[i, 4] * lights[i, 4] + lights[i, 5] * lights[i, 5])
-        return cosine * facing * area / (square * (square + 0.1 * area))
-    radius = lights[i, RADIUS]
-    dx = lights[i, 1] + radius * (2.0 * a - 1.0) - x
-    dy = lights[i, 2] + radius * (2.0 * b - 1.0) - y
-    dz = lights[i, 3] + radius * (a + b - 1.0) - z
+        far = 0.995
+    else:
+        dx = lights[i, 1] + lights[i, RADIUS] * s - x
+        dy = lights[i, 2] + lights[i, RADIUS] * t - y
+        dz = lights[i, 3] + lights[i, RADIUS] * 0.5 * (s + t) - z
     cosine = nx * dx + ny * dy + nz * dz
-    if cosine <= 0.0:
-        return 0.0
-    if shadows and blocked(solids, nodes, links, x, y, z, dx, dy, dz, 1.0):
-        return 0.0
+    if cosine <= 0.0 or facing <= 0.0:
+        return 0.0, dx, dy, dz, far
     square = dx * dx + dy * dy + dz * dz
-    return cosine / (math.sqrt(square) * (square + 0.05))
+    if kind == WINDOW:
+        return cosine * facing * area / (square * (square + 0.1 * area)), dx, dy, dz, far
+    return cosine / (math.sqrt(square) * (square + 0.05)), dx, dy, dz, far
 
 
 @compiled
-def _sun(size, solids, nodes, links, lights, i, x, y, z, nx, ny, nz, shadows):
+def _sun_from(size, lights, i, x, y, z, nx, ny, nz):
     dx, dy, dz = -lights[i, 10], -lights[i, 11], -lights[i, 12]
     cosine = nx * dx + ny * dy + nz * dz
     if cosine <= 0.0:
-        return 0.0
+        return 0.0, dx, dy, dz, 0.0
     # Towards the sun: the ray must leave the room through the window.
     t, _ = shell(size, x, y, z, dx, dy, dz)
     px, py, pz = x + t * dx - lights[i, 1], y + t * dy - lights[i, 2], z + t * dz - lights[i, 3]
@@ -63,10 +60,8 @@ def _sun(size, solids, nodes, links, lights, i, x, y, z, nx, ny, nz, shadows):
     across = px * lights[i, 4] + py * lights[i, 5]
     off = px * lights[i, 5] - py * lights[i, 4]
     if abs(across) > wide or abs(pz) > lights[i, 9] or off * off > 0.0025 * wide:
-        return 0.0
-    if shadows and blocked(solids, nodes, links, x, y, z, dx, dy, dz, t):
-        return 0.0
-    return cosine
+        return 0.0, dx, dy, dz, t
+    return cosine, dx, dy, dz, t
 
 
 @compiled
@@ -89,7 +84,7 @@ def bounced(
     r, g, b = ambient[0], ambient[1], ambient[2]
     for i in range(lights.shape[0]):
         if lights[i, KIND] != SUN:
-            strength = light_strength(size, solids, nodes, links, lights, i, px, py, pz, mx, my, mz, 0.5, 0.5, False)
+            strength, _, _, _, _ = light_from(size, lights, i, px, py, pz, mx, my, mz, 0.5, 0.5)
             # What is next to a lamp is so bright that one of the few rays that meets it would show.
             strength = 0.6 * min(strength, 0.3)
             r += strength * lights[i, COLOR]

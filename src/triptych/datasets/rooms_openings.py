@@ -1,7 +1,10 @@
-"""What hangs on walls: windows with curtains, doors, pictures. A frame's origin is on the floor at the wall, y points into the room."""
+"""What hangs on walls: windows with curtains, doors, pictures.
 
-from triptych.datasets.rooms_furniture import ball, box, cone, tube
+A frame's origin is on the floor at the wall; x runs along the wall, y into the room.
+"""
+
 from triptych.datasets.rooms_scene import Dice, Frame, Light, Piece, Scene
+from triptych.datasets.rooms_shapes import ball, box, cone, tube
 
 
 def _border(x: float, z: tuple[float, float], wide: float, deep: float, slot: str) -> list:

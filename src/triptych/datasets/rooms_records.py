@@ -1,9 +1,10 @@
-"""Frames on disk: one `.npy` file per scene, a manifest with checksums, and their atomic writing and checked reading."""
+"""Frames on disk: one `.npy` file per scene and a manifest with checksums, written whole and read with checks."""
 
 import hashlib
 import json
 import os
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -50,46 +51,52 @@ def write_whole(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def header(kind: np.dtype, count: int) -> bytes:
+def _header(kind: np.dtype, count: int) -> bytes:
     """The header of a `.npy` file of `count` records."""
-    from io import BytesIO
-
     buffer = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (count,)}
-    )
+    fields = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(buffer, fields)
     return buffer.getvalue()
 
 
 def write_scene(path: Path, records: np.ndarray) -> str:
     """Write the frames of a scene; returns the SHA-256 of the file."""
-    content = header(records.dtype, len(records)) + records.tobytes()
+    content = _header(records.dtype, len(records)) + records.tobytes()
     write_whole(path, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def read_frame(path: Path, kind: np.dtype, count: int, number: int) -> np.ndarray:
-    """Frame `number` of a scene file of `count` frames. Raises `ValueError` that names a damaged file and says what to do."""
+def read_frame(path: Path, kind: np.dtype, count: int, number: int) -> np.void:
+    """Frame `number` of a scene file of `count` frames, a record; `ValueError` names a missing or damaged file."""
     try:
         with path.open("rb") as file:
-            file.seek(len(header(kind, count)) + number * kind.itemsize)
+            file.seek(len(_header(kind, count)) + number * kind.itemsize)
             content = file.read(kind.itemsize)
     except FileNotFoundError:
         raise ValueError(f"generated scene {path} is missing; open the dataset again to generate it.") from None
-    if len(content) == kind.itemsize:
-        record = np.frombuffer(content, kind)[0]
-        if zlib.crc32(content[:-4]) == int(record["checksum"]):
-            return record
-    raise ValueError(
-        f"generated scene {path} is damaged (frame {number}); delete it and open the dataset again to generate it."
-    )
+    if len(content) != kind.itemsize:
+        raise ValueError(_damaged(path, "it is cut short"))
+    record = np.frombuffer(content, kind)[0]
+    if zlib.crc32(content[:-4]) != int(record["checksum"]):
+        raise ValueError(_damaged(path, f"frame {number} does not match its checksum"))
+    return record
+
+
+def check_size(path: Path, kind: np.dtype, count: int) -> None:
+    """Raise `ValueError` if a scene file has not the size of `count` frames."""
+    size, expected = path.stat().st_size, len(_header(kind, count)) + count * kind.itemsize
+    if size != expected:
+        raise ValueError(_damaged(path, f"it has {size} bytes, not {expected}"))
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return f"generated scene {path} is damaged: {reason}; delete it and open the dataset again to generate it."
 
 
 def sound_scene(path: Path, kind: np.dtype, count: int) -> bool:
     """Whether a scene file is there, whole and undamaged."""
     try:
-        if path.stat().st_size != len(header(kind, count)) + count * kind.itemsize:
-            return False
+        check_size(path, kind, count)
         for number in range(count):
             read_frame(path, kind, count, number)
     except (OSError, ValueError):
@@ -98,8 +105,14 @@ def sound_scene(path: Path, kind: np.dtype, count: int) -> bool:
 
 
 def read_manifest(folder: Path) -> dict[str, str]:
-    """Scene files of a folder that are known to be complete, with their SHA-256; empty where there is no readable manifest."""
+    """Scene files of a folder that are complete, with their SHA-256; empty where there is no readable manifest."""
     try:
         return dict(json.loads((folder / MANIFEST).read_text())["scenes"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def write_manifest(folder: Path, settings: dict[str, object], scenes: dict[str, str]) -> None:
+    """Write what a folder holds: the settings of its scenes, and their files with SHA-256."""
+    content = {"settings": settings, "scenes": dict(sorted(scenes.items()))}
+    write_whole(folder / MANIFEST, json.dumps(content, indent=1).encode())

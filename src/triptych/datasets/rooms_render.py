@@ -136,15 +136,16 @@ def shade(geometry, look, position, rotation, intrinsics, depth, solid, face, no
             n0, n1, n2 = normal[row, column, 0], normal[row, column, 1], normal[row, column, 2]
             dx, dy, dz = ray(rotation, intrinsics, column + 0.5, row + 0.5)
             slope = n0 * dx + n1 * dy + n2 * dz
-            # The longer side of half a pixel on the surface, halfway to the shorter one.
-            slant = max(-slope / math.sqrt(dx * dx + dy * dy + dz * dz), 0.1)
-            soft = 0.25 * t0 / intrinsics[0, 0] * (1.0 + 1.0 / slant)
             alone = not edge[row, column]
-            samples, count = 4, 0
+            samples, count, soft = 4, 0, 0.0
             if alone:
                 samples = 1 if materials[material_of[hit], TEXTURE] == PLAIN else 2
             else:
                 count = _seen_around(solid, row, column, seen)
+            if samples > 1:
+                # Half a pixel on the surface: the mean of its longer and its shorter side.
+                slant = max(-slope / math.sqrt(dx * dx + dy * dy + dz * dz), 0.1)
+                soft = 0.25 * t0 / intrinsics[0, 0] * (1.0 + 1.0 / slant)
             r, g, b = 0.0, 0.0, 0.0
             for k in range(samples):
                 t, s, d = t0, row, column

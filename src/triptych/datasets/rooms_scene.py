@@ -1,7 +1,7 @@
 """Words for generated rooms: dice, rotations, parts of furniture, and a scene as arrays.
 
-Everything is computed from raw PCG64 bits with additions, multiplications, divisions and square roots, so that a scene has the same bits
-on every machine; library sines differ between processors in the last place.
+Everything is computed from raw PCG64 bits with additions, multiplications, divisions and square roots, so that a scene
+has the same bits on every machine; library sines differ between processors in the last place.
 """
 
 import hashlib
@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 CLASSES = (
-    "wall", "floor", "ceiling", "window", "door", "curtain", "picture", "rug", "table", "chair", "sofa", "bed", "cabinet", "shelf",
-    "books", "lamp", "plant", "box", "object", "person",
+    "wall", "floor", "ceiling", "window", "door", "curtain", "picture", "rug", "table", "chair",
+    "sofa", "bed", "cabinet", "shelf", "books", "lamp", "plant", "box", "object", "person",
 )  # fmt: skip
 """Semantic classes; `object` is the small things: balls, vases, bowls, screens."""
 
@@ -131,7 +131,7 @@ def along(direction: Vector) -> Rotation:
 
 
 class Part(NamedTuple):
-    """One solid of a piece, in the piece's frame: x to its right, y to its front, z up, origin on the floor below its middle."""
+    """One solid of a piece in its frame: x right, y to the front, z up, origin on the floor below the middle."""
 
     kind: int
     centre: Vector
@@ -154,7 +154,7 @@ class Piece(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What is placed as one: pieces in a common frame, the box on the floor that they need, and where its lamps shine from."""
+    """What is placed as one: pieces in a common frame, the room that they need, and where its lamps shine from."""
 
     width: float
     depth: float
@@ -183,7 +183,7 @@ class Frame(NamedTuple):
 
 
 class Light(NamedTuple):
-    """What may shine: a lamp (a sphere at `centre`), or a window pane (a rectangle with half axes `u`, `v` facing `normal`)."""
+    """What may shine: a lamp (a sphere at `centre`), or a window (a rectangle: half axes `u`, `v`, `normal`)."""
 
     kind: str
     centre: Vector
@@ -227,11 +227,12 @@ def solid_arrays(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     rows, bounds = np.empty((len(scene.solids), 15)), np.empty((len(scene.solids), 6))
     for i, (part, rotation, centre) in enumerate(scene.solids):
         rows[i, 12:] = (part.param, part.kind, part.casts)
+        wide = max(1.0, part.param) if part.kind == CONE else 1.0
         long = 1.0 + part.param if part.kind == CAPSULE else 1.0
         for k in range(3):
             a = (rotation[0][k] / part.half[k], rotation[1][k] / part.half[k], rotation[2][k] / part.half[k])
             rows[i, 4 * k : 4 * k + 4] = (*a, -(a[0] * centre[0] + a[1] * centre[1] + a[2] * centre[2]))
             x, y, z = (abs(rotation[k][j]) * part.half[j] for j in range(3))
-            reach = x + y + z * long + 1e-6
+            reach = (x + y) * wide + z * long + 1e-6
             bounds[i, k], bounds[i, 3 + k] = centre[k] - reach, centre[k] + reach
     return rows, bounds

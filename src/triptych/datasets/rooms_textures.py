@@ -1,4 +1,4 @@
-"""Procedural textures: the colour of a material at a point of a surface, from sums, products and integer hashes alone."""
+"""Procedural textures: the colour of a material at a point, from sums, products and integer hashes alone."""
 
 import math
 
@@ -32,24 +32,35 @@ COLUMNS = 14
 
 
 @compiled
-def noise_hash(a, b, seed):
-    """A number in [0, 1) from three integers."""
-    h = (a * 0x9E3779B1 + b * 0x85EBCA77 + seed * 0xC2B2AE3D) & 0xFFFFFFFF
+def _mixed(h):
+    """Scramble 32 bits (a variant of Ellis, hash prospector, 2018)."""
     h = ((h ^ (h >> 15)) * 0x2C1B3C6D) & 0xFFFFFFFF
     h = ((h ^ (h >> 12)) * 0x297A2D39) & 0xFFFFFFFF
-    return (h ^ (h >> 15)) * 2.3283064365386963e-10
+    return h ^ (h >> 15)
+
+
+@compiled
+def hashed_bits(a, b, seed):
+    """32 scrambled bits from three integers."""
+    return _mixed((a * 0x9E3779B1 + b * 0x85EBCA77 + seed * 0xC2B2AE3D) & 0xFFFFFFFF)
+
+
+@compiled
+def noise_hash(a, b, seed):
+    """A number in [0, 1) from three integers."""
+    return hashed_bits(a, b, seed) * 2.3283064365386963e-10
 
 
 @compiled
 def smooth_noise(x, y, seed):
     """Value noise in [0, 1): hashed lattice values, smoothly interpolated."""
     fx, fy = math.floor(x), math.floor(y)
-    i, j = np.int64(fx), np.int64(fy)
     s, t = x - fx, y - fy
     s, t = s * s * (3.0 - 2.0 * s), t * t * (3.0 - 2.0 * t)
-    a = noise_hash(i, j, seed) * (1.0 - s) + noise_hash(i + 1, j, seed) * s
-    b = noise_hash(i, j + 1, seed) * (1.0 - s) + noise_hash(i + 1, j + 1, seed) * s
-    return a * (1.0 - t) + b * t
+    h = np.int64(fx) * 0x9E3779B1 + np.int64(fy) * 0x85EBCA77 + seed * 0xC2B2AE3D
+    a, b = _mixed(h & 0xFFFFFFFF), _mixed((h + 0x9E3779B1) & 0xFFFFFFFF)
+    c, d = _mixed((h + 0x85EBCA77) & 0xFFFFFFFF), _mixed((h + 0x9E3779B1 + 0x85EBCA77) & 0xFFFFFFFF)
+    return 2.3283064365386963e-10 * ((a * (1.0 - s) + b * s) * (1.0 - t) + (c * (1.0 - s) + d * s) * t)
 
 
 @compiled
@@ -64,11 +75,12 @@ def _band(x, width, soft):
 
 
 @compiled
-def _grain(u, v, seed):
-    """Wood: rings stretched along u."""
-    wave = smooth_noise(0.7 * u, 5.0 * v, seed) * 6.0 + smooth_noise(2.0 * u, 60.0 * v, seed + 1)
+def _grain(u, v, seed, soft):
+    """Wood: rings stretched along u; fibres finer than `soft` metres are left out."""
+    wave = 6.0 * smooth_noise(0.7 * u, 5.0 * v, seed)
+    wave += smooth_noise(2.0 * u, 60.0 * v, seed + 1) if soft < 0.012 else 0.5
     ring = abs(2.0 * _fraction(wave) - 1.0)
-    return 0.6 * ring + 0.4 * smooth_noise(6.0 * u, 180.0 * v, seed + 2)
+    return 0.6 * ring + 0.4 * (smooth_noise(6.0 * u, 180.0 * v, seed + 2) if soft < 0.004 else 0.5)
 
 
 @compiled
@@ -89,7 +101,7 @@ def _cells(texture, u, v, scale, seed, soft):
     edge = min((0.5 - abs(x)) * long, (0.5 - abs(y)) * scale)
     seam = min(max((joint - edge) / soft + 0.5, 0.0), 1.0)
     if texture == PLANKS:
-        grain = _grain(u + 13.0 * tint, v, seed + (number & 15))
+        grain = _grain(u + 13.0 * tint, v, seed + (number & 15), soft)
         return 0.75 * seam, 0.78 + 0.3 * tint + 0.16 * (grain - 0.5)
     return seam, 0.88 + 0.2 * tint + 0.05 * (smooth_noise(u * 40.0, v * 40.0, seed) - 0.5)
 
@@ -166,13 +178,13 @@ def _outside(x, y, seed, rows, row):
 def texture_color(rows, row, u, v, cu, cv, soft):
     """Linear reflectance `(r, g, b)`.
 
-    `u`, `v` are metres on the face, u along its longer side, `cu`, `cv` the same in [-1, 1]; `soft` is the width of a pixel on the surface.
-    Detail finer than a pixel fades into its mean.
+    `u`, `v` are metres on the face, u along its longer side, `cu`, `cv` the same in [-1, 1]; `soft` is the width of a
+    pixel on the surface: finer detail fades into its mean.
     """
     texture, seed, scale = np.int64(rows[row, TEXTURE]), np.int64(rows[row, SEED]), rows[row, SCALE]
     fade = min(max(1.5 - 2.0 * soft / scale, 0.0), 1.0)
     mix, light = 0.0, 1.0
-    if texture == ART or texture == OUTSIDE:
+    if texture in (ART, OUTSIDE):
         x, y = 0.5 * (cu + 1.0), 0.5 * (cv + 1.0)
         if texture == ART:
             return _art(x, y, seed, rows, row)
@@ -180,8 +192,8 @@ def texture_color(rows, row, u, v, cu, cv, soft):
     if texture == PLAIN:
         light = 0.97 + 0.06 * smooth_noise(3.0 * u, 3.0 * v, seed)
     elif texture == WOOD:
-        mix = _grain(u + 0.37 * seed, v + 0.11 * seed, seed)
-    elif texture == PLANKS or texture == TILES or texture == BRICK:
+        mix = _grain(u + 0.37 * seed, v + 0.11 * seed, seed, soft)
+    elif texture in (PLANKS, TILES, BRICK):
         mix, light = _cells(texture, u, v, scale, seed, max(soft, 0.001))
     elif texture == CHECKER:
         odd = (np.int64(math.floor(u / scale)) + np.int64(math.floor(v / scale))) & 1

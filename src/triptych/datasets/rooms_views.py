@@ -63,19 +63,24 @@ def choose_views(
 ) -> list[list[View]]:
     """`views` camera paths of `path_length` frames around one point of the room.
 
-    Each first frame is the best of a few random ones: much furniture, nothing right before the lens.
+    Each first frame is the best of a few random ones: much furniture, nothing right before the lens, away from the
+    other views.
     The views do not depend on `path_length`, nor the first ones on `views`.
     """
     middle = (0.5 * scene.size[0], 0.5 * scene.size[1], 0.7)
     spot = dice.choice(floor.targets) if floor.targets else middle
-    focus = tuple(0.6 * a + 0.4 * b for a, b in zip(spot, middle, strict=True))
-    paths = []
+    x, y, z = (0.6 * a + 0.4 * b for a, b in zip(spot, middle, strict=True))
+    focus = (x, y, z)
+    paths: list[list[View]] = []
+
+    def worth(scored: tuple[float, View]) -> float:
+        x, y, _ = scored[1].position
+        return scored[0] - 6.0 * sum(_near(x, y, *path[0].position[:2], 0.7) for path in paths)
+
     for number in range(views):
         own = Dice("view", dice.number(), number)
-        best = max(
-            (_candidate(scene, floor, geometry, own, focus, look) for _ in range(CANDIDATES)), key=lambda pair: pair[0]
-        )
-        paths.append(_path(floor, best[1], Dice("path", own.number()), path_length))
+        _, view = max((_candidate(scene, floor, geometry, own, focus, look) for _ in range(CANDIDATES)), key=worth)
+        paths.append(_path(floor, view, Dice("path", own.number()), path_length))
     return paths
 
 
@@ -88,24 +93,25 @@ def _candidate(
     roll, focal = dice.number(-0.03, 0.03), dice.number(*FOCAL[look])
     for attempt in range(60):
         x, y = dice.number(0.15, width - 0.15), dice.number(0.15, depth - 0.15)
-        apart = min((x - a) * (x - a) + (y - b) * (y - b) for a, b in ((focus[0], focus[1]), *floor.figures))
-        if apart > (2.5 if attempt < 40 else 0.5) and _standable(floor, x, y):
+        close = any(_near(x, y, a, b, 1.6 if attempt < 40 else 0.9) for a, b in ((focus[0], focus[1]), *floor.figures))
+        if not close and _standable(floor, x, y, height):
             view = View((x, y, height), target, roll, focal)
             return _score(scene, geometry, view), view
     return -1e9, View((0.5 * width, 0.5 * depth, height), target, roll, focal)
 
 
-def _standable(floor: Floor, x: float, y: float) -> bool:
+def _standable(floor: Floor, x: float, y: float, height: float) -> bool:
     """Whether a camera may be above a point of the floor: clear of the walls and of all but low furniture."""
     width, depth, _ = floor.scene.size
     inside = 0.15 < x < width - 0.15 and 0.15 < y < depth - 0.15
     return inside and all(
-        top < LOW or not (a - 0.2 < x < c + 0.2 and b - 0.2 < y < d + 0.2) for a, b, c, d, top in floor.taken
+        top < min(LOW, height - 0.6) or not (a - 0.2 < x < c + 0.2 and b - 0.2 < y < d + 0.2)
+        for a, b, c, d, top in floor.taken
     )
 
 
 def _score(scene: Scene, geometry: Geometry, view: View) -> float:
-    """How much a view shows: objects seen, the share of the image they fill, figures; less for what is right before the lens."""
+    """How much a view shows: objects, the share of the image that they fill, figures; less what is before the lens."""
     depth, solid = probe(geometry, np.array(view.position), np.array(view.rotation()), view.intrinsics(PROBE), *PROBE)
     seen = solid[solid >= 0]
     stuff = {CLASSES.index(name) for name in ("wall", "ceiling", "window", "door", "curtain", "picture")}
@@ -123,16 +129,33 @@ def _score(scene: Scene, geometry: Geometry, view: View) -> float:
 
 
 def _path(floor: Floor, start: View, dice: Dice, length: int) -> list[View]:
-    """A steady walk from `start` with the gaze on a slowly drifting point; it turns back before furniture and walls."""
+    """A steady walk from `start` with the gaze on a slowly drifting point; it turns back before furniture, walls and
+    what it looks at.
+    """
     step, heading = dice.number(0.04, 0.08), turn(2, dice.number(0.0, 2 * math.pi))
     dx, dy, dz = step * heading[0][0], step * heading[1][0], dice.number(-0.005, 0.005)
-    drift = (dice.number(-0.02, 0.02), dice.number(-0.02, 0.02), dice.number(-0.01, 0.01))
-    roll = dice.number(-0.002, 0.002)
+    drift, droll = (
+        [dice.number(-0.02, 0.02), dice.number(-0.02, 0.02), dice.number(-0.01, 0.01)],
+        dice.number(-2e-3, 2e-3),
+    )
     path = [start]
     for _ in range(length - 1):
-        x, y, z = path[-1].position
-        if not _standable(floor, x + dx, y + dy):
-            dx, dy, dz = -dx, -dy, -dz
-        target = tuple(a + b for a, b in zip(path[-1].target, drift, strict=True))
-        path.append(View((x + dx, y + dy, z + dz), target, path[-1].roll + roll, start.focal))
+        (x, y, z), roll, target = path[-1].position, path[-1].roll, list(path[-1].target)
+        if not _standable(floor, x + dx, y + dy, z) or _near(x + dx, y + dy, target[0], target[1], 0.8):
+            dx, dy = -dx, -dy
+        for k in range(3):
+            target[k], drift[k] = _sway(target[k], drift[k], start.target[k], 0.4)
+        z, dz = _sway(z, dz, start.position[2], 0.1)
+        roll, droll = _sway(roll, droll, start.roll, 0.03)
+        path.append(View((x + dx, y + dy, z), (target[0], target[1], target[2]), roll, start.focal))
     return path
+
+
+def _sway(value: float, step: float, middle: float, reach: float) -> tuple[float, float]:
+    """One step on, turning back before it leaves middle +- reach: the new value and the step."""
+    step = step if abs(value + step - middle) < reach else -step
+    return value + step, step
+
+
+def _near(x: float, y: float, a: float, b: float, reach: float) -> bool:
+    return (x - a) * (x - a) + (y - b) * (y - b) < reach * reach
