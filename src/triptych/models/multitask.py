@@ -33,6 +33,11 @@ class MultiTaskModel(nn.Module):
         return self.decoder.auxiliary_tasks
 
     @property
+    def intermediate_tasks(self) -> dict[str, Task]:
+        """What supervises intermediate predictions, by task."""
+        return self.decoder.intermediate_tasks
+
+    @property
     def shared_modules(self) -> list[nn.Module]:
         """The modules whose parameters every task shares: gradient balancing works on these."""
         return [self.backbone]
