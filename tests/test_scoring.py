@@ -15,6 +15,7 @@ from saved_maps import save_array, save_bsds, save_png
 from triptych.metrics import BoundaryMetric
 from triptych.scoring import Score, compare_scores, score
 from triptych.scoring.compare import comparison_table
+from triptych.scoring.maps import Encodings, read_prediction
 from triptych.scoring.rules import RULES, Settings, find_rule
 from triptych.scoring.run import score_table
 
@@ -148,6 +149,12 @@ def test_threads_and_formats_leave_the_bits_alone(tmp_path: Path) -> None:
         other = score(folder / "predictions", folder / "targets", protocol="seism", max_dist=0.02,
                       ground_truth="stored", threads=1, quiet=True)  # fmt: skip
         assert other.tasks["boundary"].numbers == first.tasks["boundary"].numbers, suffix
+
+
+def test_16_bit_maps_are_truncated_to_8_bit(tmp_path: Path) -> None:
+    levels = np.array([[0, 256, 257, 513, 514, 65534, 65535]], np.uint16)
+    stored = read_prediction(save_png(tmp_path / "a.png", levels), "boundary", Encodings())
+    assert (255 * stored.values).round().int().tolist() == [[[0, 0, 1, 1, 2, 254, 255]]]
 
 
 def test_region_maps_and_bsds_files_are_ground_truth_too(tmp_path: Path) -> None:

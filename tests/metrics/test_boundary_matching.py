@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from triptych.metrics import match_boundaries
-from triptych.metrics.matching import match_nested
+from triptych.metrics.matching import _build_graph, disc_offsets, match_nested
 from triptych.metrics.thinning import thin, thin_nested
 
 FORBIDDEN = 10**6
@@ -119,6 +119,20 @@ def test_explained_pixels_do_not_depend_on_earlier_thresholds() -> None:
     alone = np.zeros(counts[0], np.uint8)
     match_nested(kept[begin:], counts[:1], target, 3.2, alone)
     np.testing.assert_array_equal(explained[begin:], alone)
+
+
+def test_ties_are_broken_below_the_cost_of_any_distance() -> None:
+    """Tie breaks of 32768 pairs together stay below a hundredth of a pixel, and differ between annotators."""
+    positions = np.array([300, 310, 315], np.int32)
+    offsets, distances = disc_offsets(4.5, 20)
+    graphs = [_build_graph(positions, offsets, distances, 600, salt) for salt in (1, 2)]
+    for pixel in range(600):
+        for i in range(graphs[0].start[pixel], graphs[0].start[pixel + 1]):
+            y, x = np.divmod([pixel, positions[graphs[0].neighbours[i]]], 20)
+            assert graphs[0].costs[i] >> 31 == round(100 * sqrt((y[0] - y[1]) ** 2 + (x[0] - x[1]) ** 2))
+    ties = [graph.costs & (2**31 - 1) for graph in graphs]
+    assert ties[0].max() * 32768 < 2**31
+    assert (ties[0] != ties[1]).mean() > 0.99
 
 
 def test_a_real_map_is_matched_alike_from_both_sides() -> None:
