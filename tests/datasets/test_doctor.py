@@ -149,6 +149,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: save(r / "depth/train/3.png", np.full(SIZE, 2, np.uint16)),
         *("warning", "depth unit", "depth/train/3.png"),
     ),
+    "one plausible depth file far from the others": (
+        lambda r: save(r / "depth/train/4.png", np.full(SIZE, 60000, np.uint16)),
+        *("warning", "depth unit", "depth/train/4.png"),
+    ),
     "wrong unit of all depth": (
         lambda r: replace_text(r / "dataset.toml", 'unit = "mm"', 'unit = "m"'),
         *("warning", "depth unit", "depth/val/1.png"),
@@ -238,6 +242,15 @@ def test_every_planted_fault_is_named_with_its_file_and_a_cure(clinic: Path, fau
     assert found[0].cure
     assert "\n" not in str(found[0])
     assert report.verdict.startswith("not ready" if severity == "error" else "usable")
+
+
+def test_a_copy_in_another_split_is_told_from_one_in_the_same(clinic: Path) -> None:
+    shutil.copy(clinic / "images/train/3.png", clinic / "images/train/4.png")
+    shutil.copy(clinic / "images/train/3.png", clinic / "images/val/0.png")
+    same, leak = [finding for finding in examine(clinic).findings if finding.check == "copy"]
+    assert same.cure == "remove one of them"
+    assert "of split train" in leak.text
+    assert leak.cure == "keep it in one split only"
 
 
 def test_all_faults_together_are_found_in_one_pass(clinic: Path) -> None:

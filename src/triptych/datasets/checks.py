@@ -14,7 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from triptych.datasets.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
+from triptych.datasets.class_encodings import BoundaryMask, Labels, Mask
+from triptych.datasets.encoding import Encoding
+from triptych.datasets.measure_encodings import Depth, Normals
 from triptych.types import valid_pixels
 
 Severity = Literal["error", "warning"]

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from triptych.choices import named_choice
-from triptych.datasets.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
+from triptych.datasets.class_encodings import BoundaryMask, Labels
+from triptych.datasets.encoding import Encoding
+from triptych.datasets.encodings import ENCODINGS
 from triptych.types import Camera
 
 FILE_NAME = "dataset.toml"

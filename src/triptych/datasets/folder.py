@@ -8,9 +8,10 @@ from torch import Tensor
 
 from triptych.choices import named_choice
 from triptych.datasets.base import DenseDataset
+from triptych.datasets.class_encodings import BoundaryMask
 from triptych.datasets.derived import boundaries_from_labels
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, read_descriptor
-from triptych.datasets.encodings import BoundaryMask, Encoding
+from triptych.datasets.encoding import Encoding
 from triptych.datasets.files import read_array, read_image
 from triptych.datasets.geometry import Window, affine, look_through
 from triptych.datasets.splits import ALL, list_files, list_images

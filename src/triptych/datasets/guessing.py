@@ -11,7 +11,8 @@ from torch import Tensor
 from triptych.datasets.descriptor import FILE_NAME, CameraFiles, Descriptor, parse_descriptor
 from triptych.datasets.encodings import ENCODINGS
 from triptych.datasets.files import match_files, read_array, read_size
-from triptych.datasets.guessing_numbers import FOV, GUESSES, Guess, guess_normals
+from triptych.datasets.guessing_normals import FOV, guess_normals
+from triptych.datasets.guessing_numbers import GUESSES, Guess
 from triptych.datasets.layout import IMAGES, SPLIT_OF, SPLITS, WORDS, Place, find_places
 
 

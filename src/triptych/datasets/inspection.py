@@ -11,9 +11,9 @@ from torch import Tensor
 
 from triptych.datasets.checks import IMAGE_CHECKS, LABEL_CHECKS, ImageFile, LabelFile, Problem, Severity, histogram
 from triptych.datasets.derived import normals_from_depth
-from triptych.datasets.encodings import Depth, Normals
 from triptych.datasets.files import read_array, read_image, read_size
 from triptych.datasets.folder import Folder
+from triptych.datasets.measure_encodings import Depth, Normals
 from triptych.types import valid_pixels
 
 Checks = Iterable[Callable[[Any], Iterator[Problem]]]
