@@ -1,10 +1,14 @@
 """Checkpoints of ATRC's repository (Bruggemann et al., ICCV 2021), `brdav/atrc`."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, unused
+from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
 from triptych.conversion.trunks import trunk_name, trunk_rules
+from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_genotype
 from triptych.recipes.config import ModelConfig
 
 LOSS_BUFFERS: tuple[Rule, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
@@ -29,7 +33,100 @@ def convert_fcn(
     return Conversion(checkpoint.create(config), rules, config)
 
 
+RELEASED = {
+    ("hrnet_w18_small_v2", 4): "nyud-w18",
+    ("hrnet_w48", 4): "nyud-w48",
+    ("hrnet_w18_small_v2", 5): "pascal-w18",
+}
+"""Released genotypes by trunk and number of tasks."""
+
+
+def convert_atrc(
+    checkpoint: Checkpoint,
+    *,
+    genotype: str | Genotype = "",
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Conversion:
+    """ATRC with HRNet.
+
+    A checkpoint does not tell contexts from one another: `genotype` says them, as the decoder takes it (our task
+    names); the default is the released one of the trunk and the tasks.
+    """
+    checkpoint.require_tasks(r"head\.final_logits\.(\w+)\..+")
+    trunk = trunk_name(checkpoint.state, "backbone.")
+    chosen = genotype or _released(trunk, checkpoint)
+    contexts = read_genotype(chosen, list(checkpoint.tasks))
+    _require_pairs(checkpoint, contexts)
+    options = {"double_resize": True, "mean": tuple(mean), "std": tuple(std)}
+    config = ModelConfig(
+        backbone=trunk,
+        backbone_options=options,
+        decoder="atrc",
+        decoder_options={"genotype": genotype_codes(chosen, list(checkpoint.tasks))},
+    )
+    rules = [*trunk_rules("backbone"), *LOSS_BUFFERS]
+    for name, published in checkpoint.pairs():
+        for old, new in (("bottleneck", "features"), ("aux_conv", "regions")):
+            rules += _conv_rules(f"head.{old}.{published}", f"decoder.{new}.{name}")
+        rules += [move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}")]
+        rules += [move(f"head.final_logits.{published}", f"decoder.heads.{name}")]
+        rules += _context_rules(checkpoint, name, list(contexts[name]))
+    return Conversion(checkpoint.create(config), rules, config)
+
+
+def _released(trunk: str, checkpoint: Checkpoint) -> str:
+    """The released genotype for a checkpoint, which must have its tasks."""
+    name = RELEASED.get((trunk, len(checkpoint.tasks)), "")
+    if not name or set(GENOTYPES[name]) != set(checkpoint.tasks):
+        raise ValueError(
+            f"no released genotype is for {trunk} with {', '.join(checkpoint.tasks)}; give genotype, the contexts that "
+            "the checkpoint was trained with."
+        )
+    return name
+
+
+def _require_pairs(checkpoint: Checkpoint, contexts: dict[str, dict[str, str]]) -> None:
+    """Fail unless the genotype skips the pairs that the checkpoint has no tensors for."""
+    for name, published in checkpoint.pairs():
+        held = set(checkpoint.find(rf"head\.atrc_module\.cp_blocks\.{re.escape(published)}\.(\w+)\..+"))
+        if held != {checkpoint.names[source] for source in contexts[name]}:
+            raise ValueError(
+                f"the checkpoint has contexts of {published} from {', '.join(sorted(held)) or 'none'}, genotype says "
+                f"{', '.join(contexts[name]) or 'none'}; give the genotype that it was trained with."
+            )
+
+
+def _context_rules(checkpoint: Checkpoint, name: str, sources: Sequence[str]) -> list[Rule]:
+    """The blocks of one target; they are joined in the order of the run there, sorted by our names here."""
+    published, module = checkpoint.names[name], "head.atrc_module"
+    rules = []
+    for source in sources:
+        old, new = f"{module}.cp_blocks.{published}.{checkpoint.names[source]}", f"decoder.contexts.{name}.{source}"
+        for projection in ("query", "key"):
+            for stage in (0, 1):
+                rules += _conv_rules(f"{old}.{projection}_project.{stage}", f"{new}.{projection}.{stage}")
+        rules += _conv_rules(f"{old}.value_project", f"{new}.value")
+    joined = [source for source in checkpoint.tasks if source in sources]
+    positions = [joined.index(source) for source in sources]
+    out = f"{module}.out_proj.{published}"
+    rules += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", _reorder(positions))]
+    rules += _conv_rules(out, f"decoder.joins.{name}")
+    return rules + _conv_rules(f"{module}.bottleneck.{published}.0", f"decoder.mixes.{name}")
+
+
+def _reorder(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
+
+
+def _conv_rules(old: str, new: str) -> list[Rule]:
+    return [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn", f"{new}.1")]
+
+
 FAMILY = Family(
     task_names={"saliency": "sal", "boundary": "edge"},
-    styles=(Style("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn),),
+    styles=(
+        Style("atrc", (r"backbone\.stage4\..+", r"head\.atrc_module\..+"), convert_atrc),
+        Style("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn),
+    ),
 )

@@ -1,5 +1,6 @@
 """Decoders by name."""
 
+from triptych.decoders.atrc import ATRC
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
@@ -10,6 +11,7 @@ from triptych.decoders.padnet_densemtl import PADNetDenseMTL
 from triptych.decoders.padnet_plus import PADNetPlus
 
 DECODERS: dict[str, type[Decoder]] = {
+    "atrc": ATRC,
     "deeplab": DeepLab,
     "fcn": FCN,
     "hrnet": HRNetDecoder,

@@ -1,0 +1,216 @@
+"""ATRC: adaptive task-relational context (Bruggemann et al., ICCV 2021, arXiv 2104.13874).
+
+Every task (target) attends to the features of every task (source), itself included, through one of four contexts or
+none; which one it is for each pair, the genotype, was found by differentiable search.
+
+Paper and published code. Region maps are a softmax over pixels, padded ones included: the code means to leave padding
+out and compares with a value that padding never has. Local attention counts neighbours outside the image with logit 0.
+Both are kept.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from triptych.choices import named_choice
+from triptych.decoders.atrc_contexts import CONTEXTS, Context, Conv1x1, GlobalContext, LabelContext, LocalContext
+from triptych.decoders.base import Decoder
+from triptych.decoders.layers import ConvNormReLU, concatenate
+from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
+
+Genotype = Mapping[str, Mapping[str, str | int]]
+
+_NYUD = ("semseg", "depth", "normals", "boundary")
+_PASCAL = ("semseg", "human_parts", "saliency", "normals", "boundary")
+
+
+def _from_codes(names: Sequence[str], codes: str) -> Genotype:
+    rows = codes.split()
+    if [len(row) for row in rows] != [len(names)] * len(names):
+        raise ValueError(
+            f"genotype {codes!r} must have {len(names)} rows of {len(names)} digits, for {', '.join(names)}."
+        )
+    return {target: dict(zip(names, map(int, row), strict=True)) for target, row in zip(names, rows, strict=True)}
+
+
+def genotype_codes(genotype: str | Genotype, tasks: Sequence[str]) -> str:
+    """A genotype as rows of codes, which a recipe can hold.
+
+    >>> genotype_codes("nyud-w18", ["depth", "semseg"])
+    '34 33'
+    """
+    found = read_genotype(genotype, tasks)
+    return " ".join("".join(str(CONTEXTS.index(found[t].get(s, "none"))) for s in tasks) for t in tasks)
+
+
+GENOTYPES: dict[str, Genotype] = {
+    "nyud-w18": _from_codes(_NYUD, "3344 4344 4334 3313"),
+    "nyud-w48": _from_codes(_NYUD, "3004 4114 4114 3333"),
+    "pascal-w18": _from_codes(_PASCAL, "33404 33434 33343 33334 33313"),
+}
+"""The released genotypes, by dataset and width of the HRNet they were searched with."""
+
+
+class ATRC(Decoder):
+    """The ATRC decoder on all feature maps, concatenated at the finest size; published on HRNet.
+
+    `genotype[target][source]` is `"none"`, `"global"`, `"local"`, `"target-label"` or `"source-label"` (or 0 to 4, the
+    published codes). Short forms: the name of a released one in `GENOTYPES`, or rows of codes such as `"34 40"`, a row
+    per target and a digit per source in the order of `tasks`. By default a task pools over its own regions for itself
+    and over the source's for others, as the released ones mostly do.
+
+    `regions[task]` is the task whose classes partition the image for label contexts, by default a classification of
+    the task: bins for depth, clusters for normals, two classes for boundaries and saliency. `width` is that of the
+    tasks' maps, by default a quarter of the concatenation.
+
+    Returns the region logits of the tasks that need them, which `intermediate_tasks` supervises, then the final maps.
+
+    >>> from triptych.tasks import nyuv2_tasks
+    >>> decoder = ATRC((8, 16), strides=(4, 8), tasks=nyuv2_tasks(), genotype="nyud-w18")
+    >>> regions, final = decoder([torch.randn(1, 8, 7, 9), torch.randn(1, 16, 4, 5)])
+    >>> regions["depth"].shape, final["depth"].shape
+    (torch.Size([1, 40, 7, 9]), torch.Size([1, 1, 7, 9]))
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[int],
+        tasks: Mapping[str, Task],
+        genotype: str | Genotype = "",
+        regions: Mapping[str, Task] | None = None,
+        width: int | None = None,
+        dropout: float = 0.05,
+    ) -> None:
+        super().__init__(channels, strides=strides, tasks=tasks)
+        total = sum(self.channels)
+        inner = total // 4 if width is None else width
+        self.genotype = read_genotype(genotype, list(tasks))
+        needed = {label for pairs in self.region_sources().values() for label in pairs.values()}
+        self.region_tasks = {name: (regions or {}).get(name) or _regions(t) for name, t in tasks.items()}
+        self.features = nn.ModuleDict({name: ConvNormReLU(total, inner) for name in tasks})
+        self.regions = nn.ModuleDict({name: ConvNormReLU(total, total, 1) for name in tasks if name in needed})
+        self.region_logits = nn.ModuleDict(
+            {name: nn.Conv2d(total, self.region_tasks[name].channels, 1) for name in self.regions}
+        )
+        self.contexts = nn.ModuleDict(
+            {t: nn.ModuleDict({s: _CONTEXTS[c](inner) for s, c in row.items()}) for t, row in self.genotype.items()}
+        )
+        self.joins = nn.ModuleDict(
+            {t: Conv1x1(len(row) * (inner // 2), inner, relu=False) for t, row in self.genotype.items() if row}
+        )
+        self.mixes = nn.ModuleDict(
+            {t: ConvNormReLU(2 * inner if row else inner, inner, 1) for t, row in self.genotype.items()}
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.heads = nn.ModuleDict({name: nn.Conv2d(inner, task.channels, 1) for name, task in tasks.items()})
+        self._initialize()
+
+    @property
+    def intermediate_tasks(self) -> dict[str, Task]:
+        return {name: self.region_tasks[name] for name in self.regions}
+
+    def region_sources(self) -> dict[str, dict[str, str]]:
+        """By target and source, the task whose regions a label context pools over."""
+        return {
+            t: {s: {"target-label": t, "source-label": s}[c] for s, c in row.items() if c.endswith("label")}
+            for t, row in self.genotype.items()
+        }
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        joined = concatenate(features)
+        maps = {name: layer(joined) for name, layer in self.features.items()}
+        # Supervision of the regions must not reach the trunk.
+        regions = {name: self.region_logits[name](layer(joined.detach())) for name, layer in self.regions.items()}
+        pooled = self._pool(maps, regions)
+        final = {}
+        for target, x in maps.items():
+            contexts = [
+                context(x, pooled[target].get(source, maps[source]))
+                for source, context in self.contexts[target].items()
+            ]
+            if contexts:
+                x = torch.cat([x, self.joins[target](torch.cat(contexts, dim=1))], dim=1)
+            final[target] = self.heads[target](self.dropout(self.mixes[target](x)))
+        return [regions, final] if regions else [final]
+
+    def _pool(self, maps: Mapping[str, Tensor], regions: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """By target and source, the source's features averaged over regions, (B, C, K, 1)."""
+        shares = {name: logits.flatten(2).softmax(dim=2) for name, logits in regions.items()}
+        rows = {name: x.flatten(2).transpose(1, 2) for name, x in maps.items()}
+        return {
+            t: {s: torch.bmm(shares[label], rows[s]).transpose(1, 2)[..., None] for s, label in pairs.items()}
+            for t, pairs in self.region_sources().items()
+        }
+
+    def _initialize(self) -> None:
+        for module in self.contexts.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+        for join in self.joins.values():
+            # Contexts start at zero: the network begins as plain multi-task heads.
+            nn.init.zeros_(join[1].weight)
+        for head in self.heads.values():
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+
+
+_CONTEXTS: dict[str, Callable[[int], Context]] = {
+    "global": GlobalContext,
+    "local": LocalContext,
+    "target-label": LabelContext,
+    "source-label": LabelContext,
+}
+
+
+def read_genotype(genotype: str | Genotype, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Contexts by name for `tasks`, without the skipped pairs; sources sorted, so that joined weights mean the same in
+    whatever order tasks are declared.
+
+    >>> read_genotype({"depth": {"depth": 1, "semseg": 0}, "semseg": {"depth": 4, "semseg": 2}}, ["semseg", "depth"])
+    {'semseg': {'depth': 'source-label', 'semseg': 'local'}, 'depth': {'depth': 'global'}}
+    """
+    if genotype == "":
+        found: Genotype = {t: {s: "target-label" if s == t else "source-label" for s in tasks} for t in tasks}
+    elif isinstance(genotype, str) and genotype.replace(" ", "").isdigit():
+        found = _from_codes(tasks, genotype)
+    else:
+        found = named_choice("genotype", genotype, GENOTYPES) if isinstance(genotype, str) else genotype
+    for name in tasks:
+        if name not in found or any(source not in found[name] for source in tasks):
+            raise ValueError(
+                f"genotype does not say what target '{name}' takes from each of {', '.join(tasks)}; it has the targets "
+                f"{', '.join(found)}. Give genotype[target][source] for all of them."
+            )
+    named = {t: {s: _context(found[t][s]) for s in sorted(tasks)} for t in tasks}
+    return {t: {s: context for s, context in row.items() if context != "none"} for t, row in named.items()}
+
+
+def _context(value: str | int) -> str:
+    if isinstance(value, int) and 0 <= value < len(CONTEXTS):
+        return CONTEXTS[value]
+    return named_choice("context of the genotype", str(value), {name: name for name in CONTEXTS})
+
+
+def _two_classes(constructor: Callable[..., Task], task: Task) -> Task:
+    # A loss may carry settings, such as the weight of boundary pixels.
+    weight = getattr(task.loss, "keywords", {}).get("positive_weight")
+    options: dict[str, Any] = {} if weight is None else {"positive_weight": weight}
+    return constructor(channels=2, **options)
+
+
+_REGIONS: dict[str, Callable[[Task], Task]] = {
+    "depth": lambda task: depth_bins(),
+    "normals": lambda task: normals_clusters(),
+    "boundary": partial(_two_classes, boundary),
+    "saliency": partial(_two_classes, saliency),
+}
+
+
+def _regions(task: Task) -> Task:
+    """A classification of the pixels that belongs to a task: the task itself unless said otherwise."""
+    return _REGIONS.get(task.name, lambda task: task)(task)
