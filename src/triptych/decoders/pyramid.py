@@ -114,12 +114,13 @@ class PyramidLevel(nn.Module):
     ) -> Float[Tensor, "batch channels new_height new_width"]:
         x = self.into(x)
         weight, skip_weight = self.conv.weight.split([x.shape[1], self.conv.in_channels - x.shape[1]], dim=1)
-        y = conv_of_nearest(x, weight) if self.upsample else F.conv2d(pad_reflect(x), weight)
+        bias = self.conv.bias
+        y = conv_of_nearest(x, weight, bias) if self.upsample else F.conv2d(pad_reflect(x), weight, bias)
         if padded_skip is None:
-            return F.elu(y + self.conv.bias[:, None, None])
+            return F.elu(y, inplace=True)
         height, width = padded_skip.shape[-2] - 2, padded_skip.shape[-1] - 2
         # Twice an odd side's half, rounded up, is one too many.
-        return F.elu(y[..., :height, :width] + F.conv2d(padded_skip, skip_weight, self.conv.bias))
+        return F.elu(y[..., :height, :width] + F.conv2d(padded_skip, skip_weight), inplace=True)
 
 
 class ReflectConv(nn.Conv2d):
@@ -162,8 +163,6 @@ def _plan_levels(strides: Sequence[float]) -> list[tuple[bool, int | None]]:
     current = strides[-1]
     for skip in reversed(range(len(strides) - 1)):
         halvings = round(log2(current / strides[skip]))
-        if halvings < 0:
-            raise ValueError(f"strides of the features are {tuple(strides)}; this decoder needs them finest first.")
         plan += [(True, None)] * (halvings - 1) + [(halvings > 0, skip)]
         current = strides[skip]
     return (plan + [(True, None)] * max(1, round(log2(current))))[::-1]

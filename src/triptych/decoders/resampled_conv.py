@@ -64,7 +64,9 @@ def compose(
 
 
 def conv_of_nearest(
-    x: Float[Tensor, "batch channels height width"], weight: Float[Tensor, "out channels 3 3"]
+    x: Float[Tensor, "batch channels height width"],
+    weight: Float[Tensor, "out channels 3 3"],
+    bias: Float[Tensor, " out"] | None = None,
 ) -> Float[Tensor, "batch out two_height two_width"]:
     """conv3x3(nearest x2 of x) with reflection padding, as one transposed 4x4 convolution: 4 products per output for 9.
 
@@ -77,7 +79,7 @@ def conv_of_nearest(
     True
     """
     kernel = _merge_taps(_merge_taps(weight, 2), 3).transpose(0, 1)
-    return F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, stride=2, padding=3)
+    return F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel, bias, stride=2, padding=3)
 
 
 def _merge_taps(weight: Tensor, axis: int) -> Tensor:
