@@ -1,6 +1,16 @@
 """Recipes on `rooms`, the generated scenes: small, no download, minutes on a CPU."""
 
-from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Recipe, ScheduleConfig, TrainingConfig
+from dataclasses import replace
+
+from triptych.recipes.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    RegularizerConfig,
+    ScheduleConfig,
+    TrainingConfig,
+)
 
 DEMO = Recipe(
     description="The demo: six tasks on generated rooms with a small shared network, minutes on two cores.",
@@ -16,4 +26,13 @@ DEMO = Recipe(
     training=TrainingConfig(evaluate_every=120, checkpoint_every=120, evaluate_limit=40),
 )
 
-RECIPES = {"rooms-demo": DEMO}
+DEMO_3D = replace(
+    DEMO,
+    description="The demo with the 3D-aware regularizer beside it while training.",
+    # As small as the demo's network.
+    regularizer=RegularizerConfig(
+        name="triplane", options={"width": 64, "plane_channels": 16, "hidden": 32, "num_samples": 16}
+    ),
+)
+
+RECIPES = {"rooms-demo": DEMO, "rooms-demo-3d": DEMO_3D}

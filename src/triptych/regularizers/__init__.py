@@ -1,5 +1,22 @@
 """Regularizers by name."""
 
 from triptych.regularizers.base import Regularizer
+from triptych.regularizers.controls import (
+    AuxiliaryHeads,
+    Decoder2D,
+    DepthCoded,
+    ShuffledDepth,
+    SingleSample,
+    UniformWeights,
+)
+from triptych.regularizers.triplane import Triplane3D
 
-REGULARIZERS: dict[str, type[Regularizer]] = {}
+REGULARIZERS: dict[str, type[Regularizer]] = {
+    "triplane": Triplane3D,
+    "triplane-xy": DepthCoded,
+    "triplane-single-sample": SingleSample,
+    "triplane-uniform": UniformWeights,
+    "triplane-shuffled": ShuffledDepth,
+    "auxiliary-heads": AuxiliaryHeads,
+    "decoder-2d": Decoder2D,
+}

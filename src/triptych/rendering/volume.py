@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 AlongRays = Float[Tensor, "*rays samples"]
 PerRay = Float[Tensor, "*rays"]
+Shared = Float[Tensor, "*#rays samples"]
+"""Sizes of 1 broadcast: distances that all rays of an image share."""
 
 
 def sample_distances(
@@ -53,7 +55,7 @@ def density_from_raw(raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return F.softplus(_full(raw) - 1)
 
 
-def alpha_from_density(density: AlongRays, intervals: AlongRays) -> AlongRays:
+def alpha_from_density(density: AlongRays, intervals: Shared) -> AlongRays:
     """alpha_i = 1 - exp(-density_i delta_i): what interval i absorbs of the light that reaches it.
 
     >>> round(alpha_from_density(torch.tensor([1.0]), torch.tensor([1.0])).item(), 4)
@@ -62,7 +64,7 @@ def alpha_from_density(density: AlongRays, intervals: AlongRays) -> AlongRays:
     return -torch.expm1(-_full(density) * intervals)
 
 
-def transmittance_from_density(density: AlongRays, intervals: AlongRays) -> AlongRays:
+def transmittance_from_density(density: AlongRays, intervals: Shared) -> AlongRays:
     """T_i = exp(-sum_{j<i} density_j delta_j): what reaches sample i.
 
     >>> transmittance_from_density(torch.zeros(2), torch.ones(2)).tolist()
@@ -73,7 +75,7 @@ def transmittance_from_density(density: AlongRays, intervals: AlongRays) -> Alon
     return torch.exp(-before)
 
 
-def render_weights(density: AlongRays, intervals: AlongRays) -> AlongRays:
+def render_weights(density: AlongRays, intervals: Shared) -> AlongRays:
     """Rendering weights w_i = T_i alpha_i, in [0, 1], with sum 1 - exp(-sum_i density_i delta_i) <= 1.
 
     >>> render_weights(torch.tensor([0.0, 1e9]), torch.ones(2)).tolist()
@@ -102,7 +104,7 @@ def render_opacity(weights: AlongRays) -> PerRay:
     return weights.sum(dim=-1)
 
 
-def expected_depth(weights: AlongRays, distances: AlongRays, *, smallest: float = 1e-6) -> PerRay:
+def expected_depth(weights: AlongRays, distances: Shared, *, smallest: float = 1e-6) -> PerRay:
     """Expected termination distance sum_i w_i t_i / sum_i w_i; an empty ray (opacity below `smallest`) tends to 0.
 
     >>> expected_depth(torch.tensor([0.25, 0.25]), torch.tensor([1.0, 3.0])).item()
@@ -111,7 +113,7 @@ def expected_depth(weights: AlongRays, distances: AlongRays, *, smallest: float 
     return (weights * distances).sum(dim=-1) / render_opacity(weights).clamp(min=smallest)
 
 
-def distortion(weights: AlongRays, distances: AlongRays, intervals: AlongRays) -> PerRay:
+def distortion(weights: AlongRays, distances: Shared, intervals: Shared) -> PerRay:
     """sum_ij w_i w_j |t_i - t_j| + sum_i w_i^2 delta_i / 3: how spread out the weights are (mip-NeRF 360, eq. 15).
 
     For distances in ascending order the double sum is 2 sum_i w_i (t_i W_i - M_i), W_i and M_i the sums of w_j and

@@ -1,0 +1,315 @@
+"""The 3D-aware regularizer: lift the shared features to a triplane, render every task from it, apply the task losses.
+
+"Multi-task Learning with 3D-Aware Regularization" (Li, McDonagh, Leonardis, Bilen, ICLR 2024): beside the heads, each
+task t is rendered as r(n_t(e(f(I)))) and adds alpha_t L_t(rendered, target). No code was released; where the paper is
+silent the defaults below say why. It never enters the model.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.regularizers.base import Regularizer
+from triptych.regularizers.fields import (
+    Field,
+    Rendered,
+    SamplePoints,
+    choose_route,
+    render_field,
+    render_shared_weights,
+)
+from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
+from triptych.rendering import cameras
+from triptych.rendering.triplane import AGGREGATIONS
+from triptych.rendering.volume import sample_distances, sample_intervals
+from triptych.tasks import Task
+from triptych.types import Camera, Output, Sample, named_choice
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+}
+"""Factor of the weight by progress in [0, 1]; the last two anneal to 0."""
+SMALLEST_OPACITY = 1e-3
+
+
+class Triplane3D(Regularizer):
+    """The triplane regularizer (arXiv 2310.00986). Options, with the default first:
+
+    - `rendered`: names of the tasks to render; empty: all.
+    - `lift`: `auto` (transformers: the last map; pyramids: all), `all`, `last`, `nearest`.
+    - `stride`: 8, that of planes and rendering (the paper renders 56x72 of 448x576). Sides it does not divide are
+      rounded up.
+    - `planes`: `split` (EG3D's one convolution, likely the paper's), `pooled` (aligned, `bins` cells of depth).
+    - `width` 256, `plane_channels` 32, `hidden` 64, `bins` 64: EG3D's perceptron, a small encoder.
+    - `aggregation`: `sum` (the paper as recalled; can be factored), `mean`, `product`, `concat`.
+    - `camera`: `orthographic` (the paper's "orthogonal to the image centre"), `ndc` (the same rays, see
+      `rendering.cameras`), `metric` (needs `sample.camera`; a box from `near` to `far` metres, `half_width` wide).
+    - `num_samples`: 64; `stratified`: true, one jitter vector per image while training.
+    - `density`: `task` (each n_t its own), `shared`.
+    - `normalized`: tasks divided by their opacity; empty: those without classes (depth, normals), which would
+      else be biased towards 0. `depth_from`: `value`, or `termination`: tasks in metres are an affine function of the
+      expected depth.
+    - `resolution`: `full` (the rendering is resized to the labels, which stay exact), `rendered` (labels are thinned).
+    - `task_weights`: factors in the order of the rendered tasks; `schedule` `constant`, `linear` or `cosine` to 0 over
+      `schedule_steps`, after `warmup_steps` of linear rise.
+    - `route`: `auto`, or one of `fields.ROUTES`: equal numbers, different time and memory.
+
+    `forward(output, sample)` returns one weighted scalar per rendered task, exactly 0 where no label is valid.
+    """
+
+    plane_kinds: ClassVar[dict[str, type[nn.Module]]] = PlaneEncoder.KINDS
+    has_density: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[int],
+        tasks: Mapping[str, Task],
+        weight: float = 1.0,
+        rendered: tuple[str, ...] = (),
+        lift: str = "auto",
+        stride: int = 8,
+        planes: str = "",
+        width: int = 256,
+        plane_channels: int = 32,
+        hidden: int = 64,
+        bins: int = 64,
+        aggregation: str = "sum",
+        camera: str = "orthographic",
+        near: float = 0.5,
+        far: float = 10.0,
+        half_width: float = 5.0,
+        num_samples: int = 64,
+        stratified: bool = True,
+        density: str = "task",
+        normalized: tuple[str, ...] = (),
+        depth_from: str = "value",
+        resolution: str = "full",
+        task_weights: tuple[float, ...] = (),
+        schedule: str = "constant",
+        schedule_steps: int = 0,
+        warmup_steps: int = 0,
+        route: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.tasks = choose_tasks(rendered, tasks)
+        named_choice("aggregation", aggregation, AGGREGATIONS)
+        self.aggregation, self.route = aggregation, choose_route(route, aggregation)
+        self.stride, self.num_samples, self.stratified = stride, num_samples, stratified
+        _require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
+        _require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
+        self.near, self.far, self.half_width = near, far, half_width
+        self.place = named_choice("camera", camera, {"orthographic": _cube, "ndc": _cube, "metric": _metric})
+        self.shrink = named_choice("resolution", resolution, {"full": False, "rendered": True})
+        self.alpha = Alpha(
+            list(self.tasks),
+            weight=weight,
+            task_weights=task_weights,
+            schedule=schedule,
+            schedule_steps=schedule_steps,
+            warmup_steps=warmup_steps,
+        )
+        for name in normalized:
+            named_choice("task in normalized", name, self.tasks)
+        self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.classes)
+        terminating = named_choice("depth_from", depth_from, {"value": False, "termination": True})
+        lengths = [name for name, task in self.tasks.items() if task.unit == "m"]
+        _require(
+            not terminating or (bool(lengths) and self.has_density),
+            "depth_from 'termination' needs a task in metres and a density; use depth_from='value'.",
+        )
+        trunk = Trunk(channels, strides=strides, lift=lift, stride=stride, width=width)
+        kind = named_choice("planes", planes or next(iter(self.plane_kinds)), self.plane_kinds)
+        self.encoder = PlaneEncoder(trunk, kind(width, plane_channels, bins=bins))
+        shared = named_choice("density", density, {"task": False, "shared": True})
+        inputs = plane_channels * (3 if aggregation == "concat" else 1)
+        own = self.has_density and not shared
+        ends = lengths if terminating else []
+        self.fields = nn.ModuleDict(
+            {
+                name: Field(inputs, 0 if name in ends else task.channels, hidden=hidden, density=own)
+                for name, task in self.tasks.items()
+                if own or name not in ends
+            }
+        )
+        self.density = Field(inputs, 0, hidden=hidden) if self.has_density and shared else None
+        # Metres from the cube's z: a first guess of 0 to 4 m.
+        self.ends = nn.ParameterDict({name: nn.Parameter(torch.tensor([2.0, 2.0])) for name in ends})
+
+    def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        rendered = self.render(output, sample)
+        return self.alpha(
+            {name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()},
+            self.step,
+        )
+
+    def render(self, output: Output, sample: Sample) -> dict[str, Rendered]:
+        """What every task's field shows, at the rendering size."""
+        planes = self.encoder(output.features, _size(sample))
+        samples = self.sample_points(sample)
+        options = {"route": self.route, "aggregation": self.aggregation}
+        weights = None
+        if self.density is not None:
+            weights = render_shared_weights(self.density, planes, samples, **options)
+        elif not self.has_density:
+            weights = self.fixed_weights(samples)
+        rendered = {
+            name: render_field(field, planes, samples, weights=weights, **options)
+            for name, field in self.fields.items()
+        }
+        if self.ends and self.density is not None:
+            shared = render_field(self.density, planes, samples, weights=weights, **options)
+            rendered |= dict.fromkeys(self.ends, shared)
+        return rendered
+
+    def raw(self, name: str, rendered: Rendered) -> Tensor:
+        """A task's raw map `(B, channels, H, W)` from what was rendered."""
+        if name in self.ends:
+            factor, offset = self.ends[name]
+            return (factor * rendered.depth + offset)[:, None]
+        values = rendered.values
+        if name in self.normalized:
+            values = values / rendered.opacity.clamp(min=SMALLEST_OPACITY)[..., None]
+        return values.permute(0, 3, 1, 2)
+
+    def supervise(self, task: Task, raw: Tensor, sample: Sample) -> Tensor:
+        """The task's own loss on its rendering."""
+        target = sample.targets[task.name]
+        if self.shrink:
+            return task.loss(raw, _thin(target, raw.shape[-2:]))
+        return task.loss(resize_to(raw, target.shape[-2:]), target)
+
+    def sample_points(self, sample: Sample) -> SamplePoints:
+        """Points along the rays of a batch."""
+        return self.place(self, sample, ceil_divide(_size(sample), self.stride))
+
+    def distances(self, sample: Sample, near: float, far: float) -> Tensor:
+        """Distances along the rays, one vector per image."""
+        return sample_distances(
+            self.num_samples,
+            near=near,
+            far=far,
+            batch=len(sample.image),
+            stratified=self.stratified and self.training,
+            device=sample.image.device,
+        )
+
+    def depth_order(self, distances: Tensor) -> Tensor:
+        """The distances at which planes are read; a control shuffles them."""
+        return distances
+
+    def fixed_weights(self, samples: SamplePoints) -> Tensor:
+        """Rendering weights where there is no density: equal ones."""
+        return samples.points.new_full(samples.points.shape[:-1], 1 / self.num_samples)
+
+
+class Alpha(nn.Module):
+    """alpha_t: factor, per-task factors and their schedule, applied to the terms of the rendered tasks."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        weight: float,
+        task_weights: Sequence[float] = (),
+        schedule: str = "constant",
+        schedule_steps: int = 0,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        _require(
+            len(task_weights) in (0, len(names)),
+            f"task_weights has {len(task_weights)} entries for the rendered tasks {', '.join(names)}; give one each.",
+        )
+        self.curve = named_choice("schedule", schedule, SCHEDULES)
+        _require(
+            schedule == "constant" or schedule_steps > 0,
+            f"schedule '{schedule}' needs schedule_steps > 0 (such as the recipe's schedule.steps).",
+        )
+        self.weights = {n: weight * w for n, w in zip(names, task_weights or (1.0,) * len(names), strict=True)}
+        self.steps, self.warmup_steps = max(schedule_steps, 1), warmup_steps
+
+    def factor(self, step: int) -> float:
+        """The schedule's factor at an optimizer step."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return rise * self.curve(min(step / self.steps, 1.0))
+
+    def forward(self, terms: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        factor = self.factor(step)
+        return {name: factor * self.weights[name] * term for name, term in terms.items()}
+
+
+def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks to render, in declaration order; a name that is no task of the model is named."""
+    for name in rendered:
+        named_choice("task in rendered", name, tasks)
+    chosen = {name: task for name, task in tasks.items() if not rendered or name in rendered}
+    for name, task in chosen.items():
+        _require(
+            task.channels >= 1,
+            f"task '{name}' has {task.channels} channels: nothing can be rendered; leave it out of `rendered`.",
+        )
+    return chosen
+
+
+def resize_to(raw: Tensor, size: Sequence[int]) -> Tensor:
+    """A raw map at the labels' size."""
+    if tuple(raw.shape[-2:]) == tuple(size):
+        return raw
+    return F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(f"triplane regularizer: {message}")
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    height, width = sample.image.shape[-2:]
+    return height, width
+
+
+def _thin(target: Tensor, size: Sequence[int]) -> Tensor:
+    """Every n-th label, at pixel centres: averaging would invent values."""
+    for dim, count in zip((-2, -1), size, strict=True):
+        place = (torch.arange(count, device=target.device) + 0.5) * (target.shape[dim] / count)
+        target = target.index_select(dim, place.long())
+    return target
+
+
+def _cube(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+    """Rays parallel to z; camera NDC differs in the meaning of z alone."""
+    distances = regularizer.distances(sample, 0.0, 2.0)
+    rays = cameras.orthographic_rays(size, device=distances.device)
+    points = cameras.points_on_rays(rays, regularizer.depth_order(distances))
+    intervals = sample_intervals(distances, last=2 / regularizer.num_samples)[:, None, None]
+    return SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
+
+
+def _metric(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+    """Rays of each image's own camera through a box in metres, empty outside it; lengths are metres."""
+    near, far = regularizer.near, regularizer.far
+    distances = regularizer.distances(sample, near, far)
+    rays = cameras.metric_rays(_intrinsics(sample.camera), _size(sample), size)
+    metric = cameras.points_on_rays(rays, regularizer.depth_order(distances))
+    points = cameras.cube_from_box(metric, half_width=regularizer.half_width, near=near, far=far)
+    intervals = sample_intervals(distances, last=(far - near) / regularizer.num_samples)[:, None, None]
+    lengths = intervals * rays.directions.norm(dim=-1)[..., None]
+    depths = (2 * (distances - near) / (far - near) - 1)[:, None, None]
+    return SamplePoints(points, lengths, depths, cameras.inside_cube(points), False)
+
+
+def _intrinsics(camera: Camera | None) -> Tensor:
+    if camera is None:
+        raise ValueError(
+            "triplane regularizer: camera 'metric' needs sample.camera, which this dataset does not give (for every "
+            "sample of the batch); use camera='orthographic' or camera='ndc', which need none."
+        )
+    return camera.intrinsics

@@ -1,0 +1,37 @@
+"""A small batch with features, and regularizers built small, for tests of regularizers."""
+
+import torch
+
+import triptych
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.base import Regularizer
+from triptych.tasks import Task
+from triptych.types import Camera, Output, Sample
+
+SIZE = (50, 61)
+"""A size that no stride divides."""
+SMALL = {"width": 8, "plane_channels": 4, "hidden": 6, "bins": 5}
+
+
+def tasks_of(*names: str) -> dict[str, Task]:
+    tasks = {**triptych.pascal_context_tasks(5), **triptych.nyuv2_tasks(5)}
+    return {name: tasks[name] for name in names or tasks}
+
+
+def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True) -> tuple[Output, Sample]:
+    """Features at strides 4 and 8, and targets; without labels every target is invalid."""
+    features = [torch.randn(2, 6, 13, 16), torch.randn(2, 10, 7, 8)]
+    targets = {}
+    for name, task in tasks.items():
+        target = torch.stack([task.invalid_target(SIZE)] * 2)
+        if labelled:
+            target = torch.rand(target.shape) if target.is_floating_point() else torch.randint(0, 2, target.shape)
+            target = target.round() if name == "boundary" else target
+        targets[name] = target
+    intrinsics = torch.tensor([[40.0, 0, 30.0], [0, 42.0, 24.0], [0, 0, 1]]).repeat(2, 1, 1)
+    sample = Sample(torch.rand(2, 3, *SIZE), targets, camera=Camera(intrinsics) if camera else None)
+    return Output({}, [], [feature.requires_grad_() for feature in features]), sample
+
+
+def build(name: str, tasks: dict[str, Task], **options: object) -> Regularizer:
+    return REGULARIZERS[name]((6, 10), strides=(4, 8), tasks=tasks, **{**SMALL, **options})

@@ -1,0 +1,126 @@
+"""Every route equals the naive one, and the naive one equals loops."""
+
+import math
+
+import pytest
+import torch
+from regularizers.branch import batch, build, tasks_of
+from torch.nn import functional as F
+
+from triptych.regularizers import fields
+from triptych.regularizers.fields import Field, Rendered, SamplePoints, choose_route, render_field
+from triptych.rendering.cameras import metric_rays, orthographic_rays, points_on_rays
+from triptych.rendering.triplane import Triplane, aggregate_planes, sample_planes
+from triptych.rendering.volume import sample_intervals
+
+
+def scene(camera: str, dtype: torch.dtype, aggregation: str) -> tuple[Field, Triplane, SamplePoints]:
+    torch.manual_seed(3)
+    channels = 4
+    field = Field(channels * (3 if aggregation == "concat" else 1), 3, hidden=6).to(dtype)
+    for layer in (field.values, field.density):
+        torch.nn.init.normal_(layer.weight)
+    sizes = ((5, 7), (6, 7), (6, 5))
+    planes = Triplane(*(torch.randn(2, channels, *size, dtype=dtype, requires_grad=True) for size in sizes))
+    distances = torch.rand(2, 9, dtype=dtype).sort(dim=1).values * 2
+    rays = orthographic_rays((5, 7), dtype=dtype)
+    if camera == "metric":
+        intrinsics = torch.tensor([[5.0, 0, 3], [0, 6, 2], [0, 0, 1]], dtype=dtype).repeat(2, 1, 1)
+        rays = metric_rays(intrinsics, (5, 7), (5, 7))
+    points = points_on_rays(rays, distances)
+    intervals = sample_intervals(distances, last=0.2)[:, None, None]
+    inside = (points.abs() <= 1).all(dim=-1) if camera == "metric" else None
+    return field, planes, SamplePoints(points, intervals, distances[:, None, None], inside, camera != "metric")
+
+
+def outputs_and_gradients(
+    route: str, camera: str, dtype: torch.dtype, aggregation: str
+) -> tuple[Rendered, list[torch.Tensor]]:
+    field, planes, samples = scene(camera, dtype, aggregation)
+    rendered = render_field(field, planes, samples, route=choose_route(route, aggregation), aggregation=aggregation)
+    weights = torch.linspace(-1, 1, rendered.values.numel(), dtype=dtype).view_as(rendered.values)
+    loss = (rendered.values * weights).sum() + rendered.opacity.square().sum() + rendered.depth.sum()
+    return rendered, list(torch.autograd.grad(loss, [*field.parameters(), *planes]))
+
+
+@pytest.mark.parametrize("camera", ["orthographic", "metric"])
+@pytest.mark.parametrize("aggregation", ["sum", "mean", "concat", "product"])
+@pytest.mark.parametrize("route", ["auto", "factored", "late", "recomputed"])
+def test_routes_equal_naive(route: str, camera: str, aggregation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if aggregation == "product" and route in ("factored", "late"):
+        pytest.skip("a product cannot be factored")
+    monkeypatch.setattr(fields, "CHUNK_POINTS", 2 * 7 * 9)  # chunks of two rows, and one of one
+    expected, _ = outputs_and_gradients("naive", camera, torch.float32, aggregation)
+    found, _ = outputs_and_gradients(route, camera, torch.float32, aggregation)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    expected, gradients = outputs_and_gradients("naive", camera, torch.float64, aggregation)
+    found, ours = outputs_and_gradients(route, camera, torch.float64, aggregation)
+    for one, other in zip([*found, *ours], [*expected, *gradients], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("camera", ["orthographic", "metric"])
+def test_naive_equals_a_loop_over_one_ray(camera: str) -> None:
+    field, planes, samples = scene(camera, torch.float64, "sum")
+    rendered = render_field(field, planes, samples, route=choose_route("naive", "sum"))
+    row, column = 3, 2
+    light, values, inside = 1.0, torch.zeros(3, dtype=torch.float64), 0
+    for i in range(9):
+        point = samples.points[1, row, column, i]
+        feature = aggregate_planes(sample_planes(planes, point.expand(2, 1, 3)))[1, 0]
+        hidden = F.softplus(field.hidden(feature))
+        density = math.log1p(math.exp(field.density(hidden).item() - 1))
+        known = samples.inside is None or bool(samples.inside[1, row, column, i])
+        inside += known
+        absorbed = 1 - math.exp(-density * known * samples.intervals[1, 0, 0, i].item())
+        values = values + light * absorbed * field.values(hidden)
+        light *= 1 - absorbed
+    assert inside > 0
+    torch.testing.assert_close(rendered.values[1, row, column], values)
+    assert rendered.opacity[1, row, column].item() == pytest.approx(1 - light)
+
+
+@pytest.mark.parametrize("options", [{}, {"density": "shared"}, {"density": "shared", "depth_from": "termination"}])
+def test_whole_regularizers_agree_on_every_route(options: dict[str, str]) -> None:
+    tasks = tasks_of("semseg", "depth")
+    terms = {}
+    for route in ("naive", "factored", "late", "recomputed"):
+        torch.manual_seed(5)
+        regularizer = build("triplane", tasks, route=route, num_samples=6, **options)
+        output, sample = batch(tasks)
+        losses = regularizer(output, sample)
+        sum(losses.values()).backward()
+        terms[route] = [*losses.values(), *(feature.grad for feature in output.features)]
+    for found in terms.values():
+        for one, other in zip(found, terms["naive"], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_what_recomputation_keeps_does_not_grow_with_samples() -> None:
+    def kept(route: str, num_samples: int) -> int:
+        tasks = tasks_of("semseg")
+        regularizer = build("triplane", tasks, route=route, num_samples=num_samples, hidden=32)
+        output, sample = batch(tasks)
+        saved: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            saved[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            losses = regularizer(output, sample)
+        assert losses["semseg"].requires_grad
+        return sum(saved.values())
+
+    # Coordinates (three numbers per sample) are all that may grow; a hidden layer has 32.
+    growth = kept("recomputed", 64) - kept("recomputed", 8)
+    assert growth <= 2 * 7 * 8 * 56 * 4 * 4
+    assert kept("naive", 64) - kept("naive", 8) > 8 * growth
+
+
+def test_a_product_cannot_be_factored() -> None:
+    with pytest.raises(ValueError, match=r"product of planes, which cannot be factored.*'late'.*naive"):
+        build("triplane", tasks_of("depth"), aggregation="product", route="late")

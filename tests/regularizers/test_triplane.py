@@ -1,0 +1,223 @@
+"""The regularizer and its controls: every switch works, missing labels count nothing, the model does not know."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from regularizers.branch import SIZE, SMALL, batch, build, tasks_of
+from safetensors import safe_open
+from torch import nn
+from training.tiny import RECIPE, change
+
+from triptych.assemble import build_model, build_regularizer
+from triptych.recipes import RECIPES
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.controls import count
+from triptych.tasks import depth, semseg
+from triptych.training.loop import train
+from triptych.training.objective import Objective
+from triptych.types import Sample
+
+SWITCHES = [
+    {"lift": "last"},
+    {"lift": "nearest"},
+    {"planes": "pooled"},
+    {"aggregation": "mean"},
+    {"aggregation": "product"},
+    {"aggregation": "concat"},
+    {"camera": "ndc"},
+    {"camera": "metric"},
+    {"density": "shared"},
+    {"depth_from": "termination"},
+    {"resolution": "rendered"},
+    {"stride": 4},
+    {"stride": 2},
+    {"stratified": False},
+    {"num_samples": 1},
+]
+
+
+def check_terms(name: str, **options: object) -> None:
+    """Finite terms, gradients at the features and at every parameter."""
+    tasks = tasks_of()
+    regularizer = build(name, tasks, **{"num_samples": 4, **options})
+    output, sample = batch(tasks, camera=True)
+    losses = regularizer(output, sample)
+    assert list(losses) == list(tasks)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert total.isfinite()
+    assert total > 0
+    lifted = regularizer.encoder.trunk.lifted if hasattr(regularizer, "encoder") else (0, 1)
+    assert all(output.features[i].grad.abs().max() > 0 for i in lifted)
+    for key, parameter in regularizer.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("options", SWITCHES, ids=str)
+def test_every_switch_supervises_features_at_odd_sizes(options: dict[str, object]) -> None:
+    check_terms("triplane", **options)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_every_regularizer_supervises_features(name: str) -> None:
+    check_terms(name, num_samples=1 if "single" in name else 4)
+
+
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_missing_labels_contribute_exactly_zero(name: str) -> None:
+    tasks = tasks_of()
+    regularizer = build(name, tasks, num_samples=1)
+    output, sample = batch(tasks, labelled=False)
+    losses = regularizer(output, sample)
+    assert all(loss.item() == 0 for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert all((feature.grad == 0).all() for feature in output.features)
+
+
+def test_planes_and_rendering_have_the_size_of_the_stride_rounded_up() -> None:
+    tasks = tasks_of("depth")
+    regularizer = build("triplane", tasks)
+    output, sample = batch(tasks)
+    assert [tuple(plane.shape[2:]) for plane in regularizer.encoder(output.features, SIZE)] == [(7, 8), (7, 8), (8, 7)]
+    rendered = regularizer.render(output, sample)["depth"]
+    assert rendered.values.shape == (2, 7, 8, 1)
+    assert rendered.opacity.min() > 0
+    assert rendered.opacity.max() <= 1
+
+
+def test_a_field_that_says_one_depth_everywhere_is_rendered_as_that_depth() -> None:
+    """Normalised by opacity: without, an opacity below 1 would shrink metres."""
+    tasks = tasks_of("depth")
+    regularizer = build("triplane", tasks)
+    nn.init.zeros_(regularizer.fields["depth"].values.weight)
+    nn.init.constant_(regularizer.fields["depth"].values.bias, 3.5)
+    output, sample = batch(tasks)
+    rendered = regularizer.render(output, sample)["depth"]
+    assert rendered.opacity.max() < 0.9
+    raw = regularizer.raw("depth", rendered)
+    torch.testing.assert_close(raw, torch.full_like(raw, 3.5))
+
+
+def test_weights_by_task_and_their_schedule() -> None:
+    tasks = tasks_of("semseg", "depth")
+    options = {"stratified": False, "schedule": "linear", "schedule_steps": 10, "warmup_steps": 2}
+    torch.manual_seed(1)
+    plain = build("triplane", tasks, stratified=False)
+    torch.manual_seed(1)
+    scheduled = build("triplane", tasks, weight=3.0, task_weights=(1.0, 0.5), **options)
+    output, sample = batch(tasks)
+    base = plain(output, sample)
+    for step, factor in ((0, 0.5), (5, 0.5), (10, 0.0)):
+        scheduled.step = step
+        terms = scheduled(output, sample)
+        assert terms["semseg"].item() == pytest.approx(3 * factor * base["semseg"].item())
+        assert terms["depth"].item() == pytest.approx(1.5 * factor * base["depth"].item())
+
+
+def test_only_the_named_tasks_are_rendered() -> None:
+    tasks = tasks_of("semseg", "depth")
+    regularizer = build("triplane", tasks, rendered=("depth",))
+    assert list(regularizer(*batch(tasks))) == ["depth"]
+
+
+def test_bf16_keeps_transmittance_in_float32() -> None:
+    tasks = tasks_of("semseg", "depth", "normals")
+    regularizer = build("triplane", tasks, stratified=False)
+    output, sample = batch(tasks)
+    full = regularizer.render(output, sample)["depth"]
+    with torch.autocast("cpu", torch.bfloat16):
+        half = regularizer.render(output, sample)["depth"]
+        losses = regularizer(output, sample)
+    assert half.opacity.dtype == half.depth.dtype == torch.float32
+    torch.testing.assert_close(half.opacity, full.opacity, rtol=0, atol=5e-3)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(feature.grad.isfinite().all() for feature in output.features)
+
+
+def test_jitter_and_shuffling_happen_while_training_only_where_they_should() -> None:
+    tasks = tasks_of("depth")
+    regularizer = build("triplane", tasks, num_samples=8)
+    _, sample = batch(tasks)
+    assert not torch.equal(regularizer.sample_points(sample).points, regularizer.sample_points(sample).points)
+    regularizer.eval()
+    still = regularizer.sample_points(sample)
+    assert torch.equal(still.points, regularizer.sample_points(sample).points)
+    shuffled = build("triplane-shuffled", tasks, num_samples=8).eval().sample_points(sample)
+    assert not torch.equal(shuffled.points, still.points)
+    assert torch.equal(shuffled.points.sort(dim=3).values, still.points.sort(dim=3).values)
+    assert torch.equal(shuffled.intervals, still.intervals)
+
+
+@pytest.mark.parametrize("name", ["auxiliary-heads", "decoder-2d"])
+def test_2d_controls_have_as_many_parameters(name: str) -> None:
+    options = {"strides": (4, 8), "tasks": tasks_of("semseg", "depth", "normals", "boundary")}
+    reference = count(REGULARIZERS["triplane"]((64, 128), **options))
+    assert count(REGULARIZERS[name]((64, 128), **options)) == pytest.approx(reference, rel=0.02)
+
+
+def test_the_model_does_not_know() -> None:
+    """Keys and exported graph are those of the model without, also after a step with the regularizer."""
+    recipe = change(RECIPE, model__decoder_options={}, regularizer__name="triplane", regularizer__options=SMALL)
+    tasks = {"semseg": semseg(4), "depth": depth()}
+    image = torch.rand(1, 3, 32, 48)
+
+    def graph(model: nn.Module) -> str:
+        return str(torch.export.export(model.eval(), (image,)).graph)
+
+    plain = build_model(recipe, tasks)
+    model = build_model(recipe, tasks)
+    regularizer = build_regularizer(recipe, model)
+    targets = {name: torch.stack([task.invalid_target((32, 48))]) for name, task in tasks.items()}
+    targets["depth"] = torch.ones(1, 1, 32, 48)
+    losses = Objective(model, regularizer=regularizer)(Sample(image, targets)).tasks
+    torch.stack(list(losses.values())).sum().backward()
+    assert list(model.state_dict()) == list(plain.state_dict())
+    assert graph(model) == graph(plain)
+
+
+def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(tmp_path: Path) -> None:
+    demo = RECIPES["rooms-demo-3d"]
+    assert dataclasses.replace(demo, regularizer=RECIPES["rooms-demo"].regularizer, description="") == (
+        dataclasses.replace(RECIPES["rooms-demo"], description="")
+    )
+    recipe = change(RECIPE, regularizer=demo.regularizer, schedule__steps=3)
+    with_term = train(recipe, tmp_path / "with", device="cpu", progress=False)
+    without = train(change(RECIPE, schedule__steps=3), tmp_path / "without", device="cpu", progress=False)
+    keys = []
+    for run in (with_term, without):
+        with safe_open(run / "model.safetensors", "pt") as file:
+            keys.append(sorted(file.keys()))
+    assert keys[0] == keys[1]
+    assert "semseg/regularizer" in (with_term / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rendered": ("dept",)}, r"unknown task in rendered 'dept'; did you mean 'depth'"),
+        ({"camera": "fisheye"}, r"unknown camera 'fisheye'"),
+        ({"task_weights": (1.0,)}, r"task_weights has 1 entries for the rendered tasks semseg, depth"),
+        ({"schedule": "linear"}, r"needs schedule_steps > 0"),
+        ({"rendered": ("semseg",), "depth_from": "termination"}, r"needs a task in metres"),
+        ({"near": 3.0, "far": 2.0}, r"0 < near < far"),
+        ({"route": "fast"}, r"unknown route 'fast'"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build("triplane", tasks_of("semseg", "depth"), **options)
+
+
+def test_a_missing_camera_is_named_with_the_alternatives() -> None:
+    tasks = tasks_of("depth")
+    with pytest.raises(ValueError, match=r"needs sample.camera.*camera='orthographic' or camera='ndc'"):
+        build("triplane", tasks, camera="metric")(*batch(tasks))
+
+
+def test_a_task_without_channels_cannot_be_rendered() -> None:
+    tasks = {"depth": dataclasses.replace(depth(), channels=0)}
+    with pytest.raises(ValueError, match=r"task 'depth' has 0 channels"):
+        build("triplane", tasks)
