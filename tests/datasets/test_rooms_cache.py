@@ -16,7 +16,7 @@ from triptych.datasets.rooms import Rooms
 from triptych.datasets.rooms_generation import GENERATOR, Settings, render_scene
 
 OPTIONS = {"size": (18, 24), "scenes": 4, "views": 1, "progress": False}
-PINNED = {"a": ("d29043d122236033", "c8232d7af312b5ca"), "b": ("6ae336534ef60859", "1bd2eaf3ffd5a661")}
+PINNED = {"a": ("d29043d122236033", "4730893e3a519762"), "b": ("6ae336534ef60859", "e20819cb32b20ddc")}
 """SHA-256 of labels and pictures of the first training scene at 24x32, 2 views of 2 frames, per look."""
 
 

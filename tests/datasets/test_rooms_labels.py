@@ -5,6 +5,7 @@ import pytest
 
 from triptych.datasets.rooms_frames import build_room, label, trace
 from triptych.datasets.rooms_labels import camera_normals, find_boundaries, find_salient
+from triptych.datasets.rooms_records import frame_type
 
 SIZE = (30, 40)
 
@@ -40,7 +41,9 @@ def test_boundaries_follow_their_rule(number):
     room = build_room(("labels", number), look="a", camera="a", views=1, path_length=1)
     camera = room.paths[0][0]
     hits = trace(room, camera, SIZE)
-    record = label(room, camera, hits, np.zeros((*SIZE, 3), np.uint8))[0]
+    record = np.zeros(1, frame_type(SIZE))
+    label(room, camera, hits, record)
+    record = record[0]
     instances = record["instances"].astype(np.int64)
     arguments = (hits.depth, hits.normal, instances, camera.intrinsics(SIZE), np.array(camera.rotation()))
     expected = slow_boundaries(*arguments)

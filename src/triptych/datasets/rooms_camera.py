@@ -26,7 +26,7 @@ def expose(image, flaws):
 
 @compiled
 def develop(image, flaws, exposure, seed, out):
-    """The picture of a linear image `(H, W, 3)`, into `out` `(H, W, 3)` uint8."""
+    """The picture of a linear image `(H, W, 3)`, into `out` `(3, H, W)` uint8."""
     height, width = image.shape[0], image.shape[1]
     for row in range(height):
         for column in range(width):
@@ -41,7 +41,7 @@ def develop(image, flaws, exposure, seed, out):
                 root = math.sqrt(min(value, 1.0))
                 second = math.sqrt(root)
                 display = 0.585122381 * root + 0.783140355 * second - 0.368262736 * math.sqrt(second)
-                out[row, column, k] = np.uint8(min(max(255.0 * display + 0.5, 0.0), 255.0))
+                out[k, row, column] = np.uint8(min(max(255.0 * display + 0.5, 0.0), 255.0))
 
 
 @compiled

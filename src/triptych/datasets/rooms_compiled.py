@@ -20,10 +20,8 @@ def _sources() -> str:
 
 def _kept(function: Callable[..., Any]) -> Any:
     """Compile on first use, and keep the machine code in the user's cache."""
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-    }  # no fast math: labels are the same bits everywhere
+    # No fast math: labels are the same bits everywhere.
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     settings: Any = numba.config
     chosen = settings.CACHE_DIR
     settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _DIGEST)

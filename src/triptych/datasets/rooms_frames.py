@@ -58,18 +58,21 @@ def render_room(room: Room, size: tuple[int, int], words: tuple[object, ...]) ->
 
     The first frame of a path sets the exposure of all its frames.
     """
-    records = []
+    records = np.zeros(sum(len(path) for path in room.paths), frame_type(size))
+    done = 0
     for number, path in enumerate(room.paths):
         exposure = 0.0
         for step, view in enumerate(path):
+            record = records[done : done + 1]
             hits = trace(room, view, size)
             image = illuminate(room, view, hits)
             exposure = exposure or expose(image, room.appearance.flaws)
-            picture = np.empty((*size, 3), np.uint8)
             noise = Dice(*words, "noise", number, step).integer(0, 1 << 30)
-            develop(image, room.appearance.flaws, exposure, noise, picture)
-            records.append(label(room, view, hits, picture))
-    return np.concatenate(records)
+            develop(image, room.appearance.flaws, exposure, noise, record["image"][0])
+            label(room, view, hits, record)
+            record["checksum"] = zlib.crc32(record.view(np.uint8).data[:-4])
+            done += 1
+    return records
 
 
 def trace(room: Room, view: View, size: tuple[int, int]) -> Hits:
@@ -94,23 +97,16 @@ def illuminate(room: Room, view: View, hits: Hits) -> np.ndarray:
     return image
 
 
-def label(room: Room, view: View, hits: Hits, picture: np.ndarray) -> np.ndarray:
-    """The record of one frame."""
-    scene, size = room.scene, (hits.depth.shape[0], hits.depth.shape[1])
+def label(room: Room, view: View, hits: Hits, record: np.ndarray) -> None:
+    """Write the camera and all labels of a view into a record, `(1,)` of `frame_type`."""
+    scene, intrinsics, rotation = room.scene, view.intrinsics(hits.depth.shape), np.array(view.rotation())
     sides = [CLASSES.index(name.split()[0]) for name in SIDES]
-    classes = np.array([*scene.classes, *sides], np.uint8)[hits.solid]
     instances = np.array([*scene.instances, *SIDES.values()])[hits.solid]
-    parts = np.array([*(part.label for part, _, _ in scene.solids), *[0] * 6], np.uint8)[hits.solid]
-    normals = camera_normals(hits.normal, np.array(view.rotation()))
-    record = np.zeros(1, frame_type(size))
-    record["intrinsics"], record["pose"] = view.intrinsics(size), view.pose()
-    record["depth"] = hits.depth
-    record["normals"] = normals
-    record["image"] = picture.transpose(2, 0, 1)
-    record["semseg"], record["instances"], record["human_parts"] = classes, instances, parts
+    assert len(scene.names) < 256, "instance ids are stored in a byte"
+    record["intrinsics"], record["pose"] = intrinsics, view.pose()
+    record["depth"], record["normals"] = hits.depth, camera_normals(hits.normal, rotation)
+    record["semseg"] = np.array([*scene.classes, *sides], np.uint8)[hits.solid]
+    record["instances"] = instances
+    record["human_parts"] = np.array([*(part.label for part, _, _ in scene.solids), *[0] * 6], np.uint8)[hits.solid]
     record["saliency"] = find_salient(instances, scene.names)
-    record["boundary"] = find_boundaries(
-        hits.depth, hits.normal, instances, view.intrinsics(size), np.array(view.rotation())
-    )
-    record["checksum"] = zlib.crc32(memoryview(record.view(np.uint8)[:-4]))
-    return record
+    record["boundary"] = find_boundaries(hits.depth, hits.normal, instances, intrinsics, rotation)

@@ -21,7 +21,7 @@ from triptych.datasets.rooms_records import (
     write_scene,
 )
 
-GENERATOR = 3
+GENERATOR = 4
 """Version of the generator: part of every folder's name, raised whenever any pixel changes."""
 
 

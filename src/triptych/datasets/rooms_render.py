@@ -7,7 +7,7 @@ import numpy as np
 from triptych.datasets.rooms_compiled import compiled
 from triptych.datasets.rooms_rays import FAR, KIND, canonical, closest, intersect, ray, shell, surface
 from triptych.datasets.rooms_scene import CAPSULE
-from triptych.datasets.rooms_textures import COLOR, GLOW, PLAIN, TEXTURE, WOOD, texture_color
+from triptych.datasets.rooms_textures import CHECKER, COLOR, GLOW, PLAIN, TEXTURE, WOOD, texture_color
 
 
 @compiled
@@ -122,7 +122,7 @@ def shade(geometry, look, position, rotation, intrinsics, depth, solid, face, no
     """Linear radiance into (H, W, 3) `image`: four samples per pixel on a rotated grid where surfaces meet.
 
     There a sample falls on the nearest of the surfaces that the neighbouring pixels see. Elsewhere two samples lie on
-    the tangent plane of the first hit, and one is enough for a material without pattern.
+    the tangent plane of the first hit, and one is enough for a texture without hard edges.
     """
     size, solids, _, _ = geometry
     materials, material_of, skirting, _, _, half, _ = look
@@ -139,10 +139,10 @@ def shade(geometry, look, position, rotation, intrinsics, depth, solid, face, no
             alone = not edge[row, column]
             samples, count, soft = 4, 0, 0.0
             if alone:
-                samples = 1 if materials[material_of[hit], TEXTURE] == PLAIN else 2
+                samples = 1 if materials[material_of[hit], TEXTURE] < CHECKER else 2
             else:
                 count = _seen_around(solid, row, column, seen)
-            if samples > 1:
+            if not alone or materials[material_of[hit], TEXTURE] != PLAIN:
                 # Half a pixel on the surface: the mean of its longer and its shorter side.
                 slant = max(-slope / math.sqrt(dx * dx + dy * dy + dz * dz), 0.1)
                 soft = 0.25 * t0 / intrinsics[0, 0] * (1.0 + 1.0 / slant)

@@ -6,25 +6,10 @@ import numpy as np
 
 from triptych.datasets.rooms_compiled import compiled
 
-(
-    PLAIN,
-    WOOD,
-    PLANKS,
-    TILES,
-    CHECKER,
-    STRIPES,
-    BRICK,
-    WEAVE,
-    MARBLE,
-    DOTS,
-    ORNAMENT,
-    ART,
-    OUTSIDE,
-    FOLDS,
-    SCREEN,
-    BALL,
-    SPECKLE,
-) = range(17)
+PLAIN, WOOD, PLANKS, TILES, STRIPES, BRICK, WEAVE, MARBLE, DOTS, FOLDS = range(10)
+"""Textures that fade or soften what is finer than a pixel: one sample shows them well."""
+CHECKER, ORNAMENT, ART, OUTSIDE, SCREEN, BALL, SPECKLE = range(10, 17)
+"""Textures with hard edges, which need several samples."""
 
 # Columns of a material row.
 TEXTURE, COLOR, SECOND, SCALE, CONTRAST, SEED, GLOW, MEAN = 0, 1, 4, 7, 8, 9, 10, 11
