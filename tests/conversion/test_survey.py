@@ -56,6 +56,10 @@ def test_padnet_equals_the_published_one(name):
         case.check(output, initial[task])
 
 
+def test_mtan_equals_the_published_one():
+    check_case("survey_mtan_resnet50_nyud2")
+
+
 def test_missing_auxiliary_tasks_are_named():
     case = golden("survey_mtinet_hrnet18_nyud2_aux4")
     with pytest.raises(ValueError, match=r"intermediate predictions of semseg, .*; give as auxiliary_tasks"):

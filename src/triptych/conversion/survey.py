@@ -102,6 +102,25 @@ def convert_padnet(
     return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
 
 
+def convert_mtan(
+    checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Conversion:
+    """MTAN with a ResNet dilated to stride 8."""
+    checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
+    config = _dilated(trunk_name(checkpoint.state, "backbone."), "mtan", mean, std)
+    rules = trunk_rules("backbone") + [move(f"refine_{i}.0", f"refine.{i - 1}") for i in (1, 2, 3)]
+    for name, published in checkpoint.pairs():
+        rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
+        rules += [move(f"attention_{i}.{published}", f"attention.{i - 1}.{name}") for i in (1, 2, 3, 4)]
+    return Conversion(checkpoint.create(config), rules, config)
+
+
+def _dilated(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[float]) -> ModelConfig:
+    """A network on a ResNet dilated to stride 8."""
+    options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
+    return ModelConfig(backbone=trunk, backbone_options=options, decoder=decoder)
+
+
 def _parser_position(pair: tuple[str, str]) -> int:
     """Where the published code puts a task (our name, published name); unknown ones at the end, as they came."""
     return PARSER_ORDER.index(pair[1]) if pair[1] in PARSER_ORDER else len(PARSER_ORDER)
@@ -138,6 +157,7 @@ FAMILY = Family(
     styles=(
         Style("mti-net", (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"), convert_mtinet),
         Style("pad-net", (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"), convert_padnet),
+        Style("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan),
         Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
         Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),
     ),
