@@ -61,7 +61,9 @@ class Trunk(nn.Module):
 
 
 def ceil_divide(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """>>> ceil_divide((97, 128), 8)
+    """Height and width of a map at `stride`, rounded up.
+
+    >>> ceil_divide((97, 128), 8)
     (13, 16)
     """
     return -(-size[0] // stride), -(-size[1] // stride)
