@@ -32,6 +32,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "densemtl": {"widths": (8, 8, 8, 8, 8)},
     "invpt": {"width": 16, "preliminary_width": 16},
     "mtan": {"width": 8},
+    "cross-stitch": {"width": 8},
+    "nddr": {"width": 8},
     "mti-net": {"width": 8},
     "pad-net": {"width": 8, "fused_width": 16},
     "pad-net-densemtl": {"width": 8},

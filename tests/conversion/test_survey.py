@@ -60,6 +60,15 @@ def test_mtan_equals_the_published_one():
     check_case("survey_mtan_resnet50_nyud2")
 
 
+JOINED = ["crossstitch_resnet18_pascal5", "crossstitch_resnet50_nyud2", "nddr_resnet50_nyud2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_networks_equal_the_published_ones(name):
+    check_case(f"survey_{name}")
+
+
 def test_missing_auxiliary_tasks_are_named():
     case = golden("survey_mtinet_hrnet18_nyud2_aux4")
     with pytest.raises(ValueError, match=r"intermediate predictions of semseg, .*; give as auxiliary_tasks"):

@@ -1,10 +1,14 @@
 """Checkpoints of the multi-task survey's repository, `SimonVandenhende/Multi-Task-Learning-PyTorch` (TPAMI 2021)."""
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import product
+
+from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, Conversion, Family, Style, move
-from triptych.conversion.parts import join_parts
+from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename
+from triptych.conversion.parts import join_parts, part
 from triptych.conversion.trunks import deeplab_rules, distillation_rules, trunk_name, trunk_rules
 from triptych.recipes.config import ModelConfig
 from triptych.tasks import Task
@@ -115,6 +119,61 @@ def convert_mtan(
     return Conversion(checkpoint.create(config), rules, config)
 
 
+def convert_cross_stitch(
+    checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
+) -> Conversion:
+    """Cross-Stitch with ResNets dilated to stride 8; the factors of a stage are one tensor of ours."""
+    config, rules = _joined(checkpoint, "cross-stitch", mean, std)
+    pairs = sorted(checkpoint.pairs())
+    for i in range(4):
+        for number, ((_, target), (_, source)) in enumerate(product(pairs, pairs)):
+            old = re.escape(f"cross_stitch.layer{i + 1}.cross_stitch_unit.{target}.{source}.param")
+            rules += [rename(old, part(f"fusion.{i}.factors", number), lambda factors: factors[None])]
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+
+
+def convert_nddr(
+    checkpoint: Checkpoint,
+    *,
+    order: Sequence[str] = (),
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Conversion:
+    """NDDR-CNN with ResNets dilated to stride 8; all tasks' convolutions of a stage are one of ours.
+
+    `order` are our task names in the order of training, in which maps were concatenated; it is not stored: by default
+    the published parser's.
+    """
+    config, rules = _joined(checkpoint, "nddr", mean, std)
+    pairs = sorted(checkpoint.pairs())
+    trained = list(order) or [name for name, _ in sorted(checkpoint.pairs(), key=_parser_position)]
+    positions = [trained.index(name) for name, _ in pairs]
+
+    def reorder(weight: Tensor) -> Tensor:
+        return weight.unflatten(1, (len(positions), -1))[:, positions].flatten(1, 2)
+
+    for i, stage in enumerate(("conv", "layer1_without_conv", "layer2", "layer3", "layer4")):
+        for number, (_, published) in enumerate(pairs):
+            old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
+            rules += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
+            rules += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+
+
+def _joined(
+    checkpoint: Checkpoint, decoder: str, mean: Sequence[float], std: Sequence[float]
+) -> tuple[ModelConfig, list[Rule]]:
+    """A network of one trunk and head per task, and the rules of these."""
+    checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
+    first = checkpoint.pairs()[0][1]
+    config = _dilated(trunk_name(checkpoint.state, f"backbone.{first}."), decoder, mean, std)
+    rules = []
+    for name, published in checkpoint.pairs():
+        rules += trunk_rules(f"backbone.{published}", f"backbones.{name}")
+        rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
+    return config, rules
+
+
 def _dilated(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[float]) -> ModelConfig:
     """A network on a ResNet dilated to stride 8."""
     options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
@@ -158,6 +217,8 @@ FAMILY = Family(
         Style("mti-net", (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"), convert_mtinet),
         Style("pad-net", (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"), convert_padnet),
         Style("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan),
+        Style("cross-stitch", (r"cross_stitch\..+", r"backbone\.\w+\.layer4\..+"), convert_cross_stitch),
+        Style("nddr", (r"nddr\..+", r"backbone\.\w+\.layer4\..+"), convert_nddr),
         Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
         Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),
     ),
