@@ -13,7 +13,8 @@ def run(code: str) -> str:
 
 
 def torchvision_loads() -> bool:
-    return subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False).returncode == 0
+    result = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, check=False)
+    return result.returncode == 0
 
 
 def test_timm_and_torchmetrics_import_after_the_declaration() -> None:
