@@ -12,7 +12,7 @@ from triptych.datasets.base import DenseDataset
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.files import ARRAYS, PICTURES, walk_files
 from triptych.metrics.protocols import GroundTruth
-from triptych.scoring.maps import Encodings, read_annotators, read_target
+from triptych.scoring.maps import ONE_READER, Encodings, read_annotators, read_target
 
 FOLDERS = {
     "semseg": ("semseg", "segmentation", "seg", "semantic"),
@@ -121,7 +121,8 @@ class DatasetTargets:
         return list(self.places)
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
-        return self.dataset[self.places[key]].targets[self.task]
+        with ONE_READER:
+            return self.dataset[self.places[key]].targets[self.task]
 
     def describe(self, key: str) -> str:
         return f"{key} of dataset {self.dataset.name}"

@@ -1,8 +1,10 @@
 """Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.datasets.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
-from triptych.datasets.files import read_array
+from triptych.datasets.files import ARRAYS, read_array
 from triptych.metrics.protocols import GroundTruth
 from triptych.types import IGNORE
 
@@ -39,9 +41,20 @@ class StoredMap:
     integer: bool
 
 
+ONE_READER = Lock()
+"""Held while arrays or datasets are read: NumPy parses headers with `ast`, which crashes now and then when several
+threads of CPython 3.11 use it, and a dataset's reader need not be safe in threads at all."""
+
+
+def read_stored(path: Path, key: str) -> np.ndarray:
+    """What a file stores; pictures are decoded side by side, arrays one after the other."""
+    with ONE_READER if path.suffix.lower() in ARRAYS else nullcontext():
+        return read_array(path, key=key)
+
+
 def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
     """A prediction file. Raises `OSError` for what cannot be read, `ValueError` for numbers that cannot be right."""
-    stored = read_array(path, key=encodings.key)
+    stored = read_stored(path, encodings.key)
     try:
         return StoredMap(_PREDICTIONS[task](stored, encodings), stored.dtype.kind != "f")
     except ValueError as error:
@@ -50,7 +63,7 @@ def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
 
 def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
     """A ground-truth file of any task but boundary: labels `(H, W)` with `IGNORE`, or floats `(C, H, W)` with NaN."""
-    stored = read_array(path, key=encodings.key)
+    stored = read_stored(path, encodings.key)
     try:
         return _TARGETS[task](stored, encodings)
     except ValueError as error:
@@ -66,7 +79,7 @@ def read_annotators(
     of BSDS500. The recipes `stored` and `thin` take maps of two values only: what a map of labels or votes means has to
     be said.
     """
-    stored = read_array(path, key=key)
+    stored = read_stored(path, key)
     maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
     if recipe != "outline":
         others = (maps != 0) & (maps != np.nanmax(maps, initial=1)) & (maps == maps)
