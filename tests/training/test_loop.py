@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Rectangles, change
 
@@ -450,7 +450,7 @@ def test_means_count_labelled_batches_only(tmp_path: Path) -> None:
 
 
 def test_a_damaged_sample_is_skipped_and_named(tmp_path: Path) -> None:
-    recipe = change(RECIPE, data__options={"bad": (7,)}, schedule__steps=3)
+    recipe = change(RECIPE, data__options={"bad": (7,)}, schedule__steps=6, training__log_every=1)
     with pytest.raises(ValueError, match=r"sample 'train-7' .* truncated"):
         run_recipe(recipe, tmp_path / "strict")
     run = run_recipe(change(recipe, data__on_bad_sample="skip"), tmp_path / "lenient")
@@ -656,6 +656,19 @@ def test_fine_tuning_takes_what_fits_and_reports_the_rest(finished: Path, tmp_pa
     report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
     assert report["missing"] == ["decoder.heads.normals.weight", "decoder.heads.normals.bias"]
     assert report["unexpected"] == ["decoder.heads.depth.bias", "decoder.heads.depth.weight"]
+
+
+def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    start.mkdir()
+    weights = load_file(finished / "model.safetensors")
+    weights["decoder.heads.semseg.weight"] = torch.zeros(9, 8, 1, 1)
+    save_file(weights, start / "model.safetensors")
+    recipe = change(RECIPE, schedule__steps=1, model__initialize_from=(str(start),))
+    run = run_recipe(recipe, tmp_path / "run")
+    report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
+    assert report["reshaped"] == ["decoder.heads.semseg.weight"]
+    assert load_file(run / "model.safetensors")["decoder.heads.semseg.weight"].shape[0] == 4
 
 
 def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path) -> None:
