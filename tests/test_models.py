@@ -38,6 +38,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "pad-net": {"width": 8, "fused_width": 16},
     "pad-net-densemtl": {"width": 8},
     "pad-net-plus": {"widths": (8, 8, 8, 8, 8)},
+    "pap": {"width": 8, "inner_width": 4},
+    "psd": {"width": 8, "inner_width": 4},
 }
 """Widths that make a decoder quick."""
 

@@ -9,6 +9,8 @@ from triptych.decoders.mtinet import MTINet
 from triptych.decoders.padnet import PADNet
 from triptych.decoders.padnet_densemtl import PADNetDenseMTL
 from triptych.decoders.padnet_plus import PADNetPlus
+from triptych.decoders.pap import PAP
+from triptych.decoders.psd import PSD
 
 DECODERS: dict[str, type[Decoder]] = {
     "atrc": ATRC,
@@ -22,4 +24,6 @@ DECODERS: dict[str, type[Decoder]] = {
     "pad-net": PADNet,
     "pad-net-densemtl": PADNetDenseMTL,
     "pad-net-plus": PADNetPlus,
+    "pap": PAP,
+    "psd": PSD,
 }
