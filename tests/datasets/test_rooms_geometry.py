@@ -12,6 +12,7 @@ from triptych.datasets.rooms_scene import (
     BOX,
     CAPSULE,
     CONE,
+    IDENTITY,
     SPHERE,
     Frame,
     Part,
@@ -104,6 +105,20 @@ def test_hits_and_normals_agree_with_marching_along_the_ray(part):
         assert np.dot(normal, gradient) > 1 - 1e-6
         assert np.dot(normal, direction) < 0
     assert hits > 20
+
+
+@pytest.mark.parametrize("rotation", [IDENTITY, TILTED], ids=["upright", "tilted"])
+@pytest.mark.parametrize("part", PARTS, ids=["box", "sphere", "cone", "cylinder", "funnel", "capsule"])
+def test_bounds_hold_all_of_a_solid(part, rotation):
+    part = part._replace(rotation=rotation)
+    scene = Scene((4.0, 5.0, 3.0), "test")
+    scene.place(Piece("box", [part]), Frame(0.0, 0.0, 0.0, 1.0, 0.0))
+    _, bounds = solid_arrays(scene)
+    points = np.random.default_rng(0).uniform((0.5, 0.5, 0.0), (3.5, 3.5, 2.0), (200_000, 3))
+    inside = points[implicit(part, points) < 0]
+    assert len(inside) > 1000
+    assert (inside >= bounds[0, :3]).all()
+    assert (inside <= bounds[0, 3:]).all()
 
 
 def test_the_hierarchy_finds_what_a_search_of_all_solids_finds():
