@@ -17,6 +17,7 @@ _SWIN = {"stage_norms": True, "drop_path_rate": 0.0, "strict_img_size": False, "
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
     "resnet18": partial(ResNet, "resnet18.tv_in1k"),
+    "resnet18_half": partial(ResNet, "resnet18", widths=(32, 64, 128, 256)),  # no published weights: for CPU demos
     "resnet34": partial(ResNet, "resnet34.tv_in1k"),
     "resnet50": partial(ResNet, "resnet50.tv_in1k"),
     "resnet101": partial(ResNet, "resnet101.tv_in1k"),
