@@ -78,7 +78,7 @@ def test_aspp_equals_its_branches_written_out():
     aspp = ASPP(6, 4, rates=(1, 2, 3)).eval()
     for module in aspp.modules():
         if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_mean, -0.5, -0.1)  # most values stay above the ReLU
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     x = torch.rand(2, 6, 8, 9)
 
@@ -92,8 +92,10 @@ def test_aspp_equals_its_branches_written_out():
     pooled = block(aspp.pooling, F.adaptive_avg_pool2d(x, 1)).expand(-1, -1, 8, 9)
     expected = block(aspp.project, torch.cat([*branches, pooled], dim=1))
     assert [branch[0].dilation for branch in aspp.branches] == [(1, 1), (1, 1), (2, 2), (3, 3)]
+    assert (expected > 0).float().mean() > 0.5
     with torch.no_grad():
         torch.testing.assert_close(aspp(x), expected, rtol=1e-4, atol=1e-5)
+    assert [branch[0].dilation[0] for branch in ASPP(6, 4).branches] == [1, 12, 24, 36]
 
 
 def test_deeplab_reads_the_last_map_only():

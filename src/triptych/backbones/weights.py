@@ -34,9 +34,8 @@ class LoadReport:
     def summary(self) -> str:
         """One line.
 
-        >>> LoadReport("a.pth", ("conv1.weight",), (), ("fc.weight", "fc.bias"), (), 1.0).summary
-        'a.pth: 1 tensors matched (100.0 % of parameters), 0 missing, 2 unexpected (fc.weight, fc.bias), 0 of other
-        shape'
+        >>> LoadReport("a.pth", ("conv1.weight",), (), ("fc.bias",), (), 1.0).summary
+        'a.pth: 1 tensors matched (100.0 % of parameters), 0 missing, 1 unexpected (fc.bias), 0 of other shape'
         """
         return (
             f"{self.source}: {len(self.matched)} tensors matched ({100 * self.share:.1f} % of parameters), "
