@@ -72,6 +72,13 @@ def test_a_failed_conversion_leaves_the_model_alone():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
+def test_a_rule_takes_whole_names_only():
+    state = published(tiny()) | {"extra.weight.old": torch.ones(1)}
+    with pytest.raises(ValueError, match=r"unknown tensors: extra\.weight\.old"):
+        conversion = Conversion(tiny(), [*RULES, unused(r"extra\.weight", "known")], CONFIG)
+        apply_rules(conversion, state, family="f", style="s")
+
+
 def test_two_tensors_for_one_place_are_an_error():
     state = published(tiny()) | {"other.backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     with pytest.raises(ValueError, match=r"both become backbone\.body\.conv1\.weight"):
