@@ -74,8 +74,8 @@ def test_a_failed_conversion_leaves_the_model_alone():
 
 def test_a_rule_takes_whole_names_only():
     state = published(tiny()) | {"extra.weight.old": torch.ones(1)}
+    conversion = Conversion(tiny(), [*RULES, unused(r"extra\.weight", "known")], CONFIG)
     with pytest.raises(ValueError, match=r"unknown tensors: extra\.weight\.old"):
-        conversion = Conversion(tiny(), [*RULES, unused(r"extra\.weight", "known")], CONFIG)
         apply_rules(conversion, state, family="f", style="s")
 
 
