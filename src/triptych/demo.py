@@ -43,10 +43,11 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe
     return report
 
 
-def _labelled(example: Example) -> int:
-    """How many tasks have a label on this image, then how much of it is foreground: the fullest picture shows most."""
-    valid = {name: np.isfinite(target) & (target != IGNORE) for name, target in example.targets.items()}
-    return sum(mask.any() for mask in valid.values()) * 10**9 + sum(len(np.unique(t)) for t in example.targets.values())
+def _labelled(example: Example) -> tuple[int, int]:
+    """How many tasks have a label on this image, then how many values they take: the fullest picture shows most."""
+    targets = example.targets.values()
+    labelled = sum(bool((np.isfinite(target) & (target != IGNORE)).any()) for target in targets)
+    return labelled, sum(len(np.unique(target)) for target in targets)
 
 
 def write_test_images(predictor: Predictor, folder: Path) -> list[Path]:
