@@ -114,7 +114,8 @@ def test_a_batch_without_labels_in_one_process_stalls_nothing(folder: Path) -> N
 
 
 def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> None:
-    run = folder / "one-fixed"
+    run = folder / "evaluated"
+    train(change(TWO, data__options={}), run, device="cpu", progress=False)
     evaluate_run(run, device="cpu", progress=False)
     once = json.loads((run / "evaluation-test.json").read_text())
     sums = load_file(run / "evaluation-test.safetensors")
@@ -142,9 +143,9 @@ def test_sharded_training_equals_one_process_and_resumes_exactly(folder: Path) -
 
 
 def test_resuming_with_other_processes_is_refused(folder: Path) -> None:
-    shutil.copytree(folder / "fsdp", folder / "fewer")
+    recipe = change(TWO, data__options={})
+    finish(start(folder / "fewer", recipe, processes=2))
     shutil.rmtree(list_checkpoints(folder / "fewer")[-1])
-    recipe = change(TWO, data__options={}, optimizer__name="adamw", optimizer__lr=1e-3)
     with pytest.raises(ValueError, match="written by 2 processes, now there are 1"):
         train(recipe, folder / "fewer", resume=True, device="cpu", progress=False)
 
