@@ -47,9 +47,7 @@ FAMILY_OPTIONS: dict[str, dict[str, object]] = {}
 """Backbone options that a decoder needs, such as the stem of a ResNet."""
 
 # Another test module may have registered a network of its own in the same process.
-NAMES = [
-    name for name, entry in (DECODERS | ARCHITECTURES).items() if entry.__module__.partition(".")[0] == "triptych"
-]
+NAMES = [name for name, entry in (DECODERS | ARCHITECTURES).items() if entry.__module__.partition(".")[0] == "triptych"]
 TASKS = {task.name: task for task in (semseg(4), depth(), normals())}
 ALL_TASKS = TASKS | {task.name: task for task in (boundary(), saliency(), human_parts())}
 ODD = (53, 70)
