@@ -9,6 +9,7 @@ from triptych.backbones import BACKBONES, create_backbone
 from triptych.choices import require_options
 from triptych.datasets import DATASETS
 from triptych.datasets.base import DenseDataset
+from triptych.datasets.subset import spread
 from triptych.datasets.transforms import TRANSFORMS
 from triptych.decoders import DECODERS
 from triptych.models import ARCHITECTURES
@@ -56,6 +57,12 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
     """The recipe's dataset, one split of it."""
     data = recipe.data
     return named_choice("dataset", data.dataset, DATASETS)(data.root, split=split, **data.options)
+
+
+def build_training_set(recipe: Recipe) -> DenseDataset:
+    """The training split, or as many of its images as the recipe asks for."""
+    dataset = build_dataset(recipe, recipe.data.train_split)
+    return spread(dataset, recipe.data.train_images) if recipe.data.train_images else dataset
 
 
 def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task], dict[str, Task]]:

@@ -157,7 +157,7 @@ def evaluate_run(
             evaluation = score(predictor, progress=advance)
         reference = None
         if constant:
-            training_set = assemble.build_dataset(recipe, recipe.data.train_split)
+            training_set = assemble.build_training_set(recipe)
             reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
         if accelerator.is_main_process:
             content = {

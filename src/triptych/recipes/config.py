@@ -30,6 +30,8 @@ class DataConfig:
     val_split: str = "val"
     """Held-out split for model selection; never the test split."""
     test_split: str = "test"
+    train_images: int = 0
+    """Train on that many images, spread evenly over the training split; 0: all."""
     size: tuple[int, int] = (96, 128)
     """Training size (height, width): crops are this large."""
     transform: str = "default"

@@ -155,7 +155,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
     check_numbers(recipe)
     torch.manual_seed(recipe.seed)
-    training_set = assemble.build_dataset(recipe, recipe.data.train_split)
+    training_set = assemble.build_training_set(recipe)
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
     model = assemble.build_model(recipe, tasks, auxiliary_tasks)
     objective = Objective(
