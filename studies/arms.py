@@ -1,7 +1,7 @@
 """What the studies on `rooms` have in common: one small recipe, and each method at its small width.
 
-Sizes are chosen for one processor core: 64 x 80 pixels, 250 steps of 8 images, a ResNet-18 of half width. Every method has
-the same backbone, data, steps, optimizer and task weights, so that a difference is the method's.
+Sizes are chosen for one processor core: 64 x 80 pixels, 250 steps of 8 images, a ResNet-18 of half width. Every method
+has the same backbone, data, steps, optimizer and task weights, so that a difference is the method's.
 """
 
 from dataclasses import replace

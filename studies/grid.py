@@ -1,8 +1,9 @@
 """Train and score every arm of a study with every seed, several runs side by side, and go on where it stopped.
 
 A study is a dict from the name of an arm to its recipe. The run of an arm and a seed is a run folder
-`<out>/<arm>/seed-<n>`, so that `triptych compare`, `predict` and `evaluate` work on it afterwards; studies that share an
-arm share its runs. One run uses one thread: many small networks side by side use processors better than one after another.
+`<out>/<arm>/seed-<n>`, so that `triptych compare`, `predict` and `evaluate` work on it afterwards; studies that share
+an arm share its runs. One run uses one thread: many small networks side by side use processors better than one after
+another.
 """
 
 import contextlib
@@ -149,7 +150,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def replace_section(page: Path, name: str, text: str) -> None:
-    """Put `text` between the marks `<!-- name -->` and `<!-- /name -->` of a page; `ValueError` where they are missing."""
+    """Put `text` between the marks `<!-- name -->` and `<!-- /name -->` of a page; `ValueError` where it has none."""
     first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     content = page.read_text(encoding="utf-8")
     if first not in content or last not in content:

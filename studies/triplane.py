@@ -1,4 +1,4 @@
-"""The study of the 3D-aware regularizer: trains what is missing, then writes docs/study-3d.md and results/study-3d.json.
+"""The study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d.md and results/study-3d.json.
 
 python studies/triplane.py sweep --out runs     # choose the configuration on the validation split
 python studies/triplane.py main --out runs      # architectures, controls, sizes, data, on the test split
