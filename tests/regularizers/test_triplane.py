@@ -14,6 +14,7 @@ from triptych.assemble import build_model, build_regularizer
 from triptych.recipes import RECIPES
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.controls import count
+from triptych.rendering.triplane import sample_planes
 from triptych.tasks import depth, semseg
 from triptych.training.loop import train
 from triptych.training.objective import Objective
@@ -28,6 +29,8 @@ SWITCHES = [
     {"aggregation": "concat"},
     {"camera": "ndc"},
     {"camera": "metric"},
+    {"camera": "metric", "spacing": "inverse"},
+    {"composited": "probabilities"},
     {"density": "shared"},
     {"depth_from": "termination"},
     {"resolution": "rendered"},
@@ -123,6 +126,57 @@ def test_only_the_named_tasks_are_rendered() -> None:
     assert list(regularizer(*batch(tasks))) == ["depth"]
 
 
+@pytest.mark.parametrize("density", ["task", "shared"])
+def test_composited_probabilities_are_the_mean_along_the_ray_and_the_rest_is_even(density: str) -> None:
+    """Against a loop over samples in float64."""
+    tasks = tasks_of("semseg", "boundary")
+    options = {"stratified": False, "num_samples": 5, "density": density, "composited": "probabilities"}
+    regularizer = build("triplane", tasks, **options).double()
+    naive = build("triplane", tasks, **options, route="naive").double()
+    naive.load_state_dict(regularizer.state_dict())
+    for name in tasks:
+        nn.init.normal_(regularizer.fields[name].values.weight)
+        nn.init.normal_(naive.fields[name].values.weight)
+    naive.load_state_dict(regularizer.state_dict())
+    output, sample = batch(tasks)
+    output = output._replace(features=[feature.double() for feature in output.features])
+    sample = dataclasses.replace(sample, image=sample.image.double())
+    rendered, plain = regularizer.render(output, sample), naive.render(output, sample)
+    points = regularizer.sample_points(sample)
+    planes = regularizer.encoder(output.features, SIZE)
+    for name, task in tasks.items():
+        torch.testing.assert_close(rendered[name].values, plain[name].values)
+        field = regularizer.fields[name]
+        density_field = field if density == "task" else regularizer.density
+        y, x = 3, 5
+        through, mean = 1.0, torch.zeros(2, task.channels, dtype=torch.float64)
+        for i in range(5):
+            read = sample_planes(planes, points.points[:1, y, x, i][None].expand(2, -1, -1).double())
+            hidden = nn.functional.softplus(field.hidden((read.xy + read.xz + read.yz)[:, 0]))
+            own = nn.functional.softplus(density_field.hidden((read.xy + read.xz + read.yz)[:, 0]))
+            opacity = nn.functional.softplus(density_field.density(own) - 1)
+            alpha = 1 - torch.exp(-opacity * points.intervals[:, 0, 0, i : i + 1].double())
+            value = field.values(hidden)
+            probability = value.sigmoid() if task.channels == 1 else value.softmax(dim=-1)
+            mean, through = mean + through * alpha * probability, through * (1 - alpha)
+        expected = mean + through / max(task.channels, 2)
+        raw = regularizer.raw(name, rendered[name])[:, :, y, x]
+        found = raw.sigmoid() if task.channels == 1 else raw.softmax(dim=1)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_inverse_spacing_is_even_in_one_over_depth() -> None:
+    tasks = tasks_of("depth")
+    options = {"camera": "metric", "spacing": "inverse", "stratified": False, "num_samples": 7, "near": 0.5}
+    regularizer = build("triplane", tasks, **options, far=8.0)
+    _, sample = batch(tasks, camera=True)
+    points = regularizer.sample_points(sample)
+    metres = 0.5 + (points.depths.flatten(1)[0] + 1) / 2 * 7.5
+    steps = (1 / metres).diff()
+    torch.testing.assert_close(steps, torch.full_like(steps, -(1 / 0.5 - 1 / 8.0) / 7))
+    assert points.intervals.min() > 0
+
+
 def test_bf16_keeps_transmittance_in_float32() -> None:
     tasks = tasks_of("semseg", "depth", "normals")
     regularizer = build("triplane", tasks, stratified=False)
@@ -204,6 +258,8 @@ def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(t
         ({"rendered": ("semseg",), "depth_from": "termination"}, r"needs a task in metres"),
         ({"near": 3.0, "far": 2.0}, r"0 < near < far"),
         ({"route": "fast"}, r"unknown route 'fast'"),
+        ({"route": "late", "composited": "probabilities"}, r"route 'late'.*use route='auto'"),
+        ({"spacing": "log"}, r"unknown spacing 'log'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, object], message: str) -> None:

@@ -11,7 +11,9 @@ from training.tiny import Heads, Stairs
 
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
+from triptych.regularizers.triplane import Triplane3D
 from triptych.tasks import depth, semseg
+from triptych.training.objective import Objective
 from triptych.training.optim import (
     WeightAverage,
     build_optimizer,
@@ -86,6 +88,23 @@ def test_what_belongs_to_no_layer_sits_at_the_image(model: MultiTaskModel) -> No
     model.backbone.token = nn.Parameter(torch.zeros(3))
     factors = learning_rate_factors(model, OptimizerConfig(layer_decay=0.1))
     assert factors["backbone.token"] == factors["backbone.body.0.0.weight"] == pytest.approx(0.01)
+
+
+def test_rates_reach_through_the_objective(model: MultiTaskModel) -> None:
+    """Training hands over the objective, not the model: fusion and regularizer are found inside it."""
+
+    class Fused(MultiTaskModel):
+        @property
+        def fusion_modules(self) -> list[nn.Module]:
+            return [self.decoder]
+
+    fused = Fused(model.backbone, model.decoder)
+    regularizer = Triplane3D((8, 16), strides=(2, 4), tasks=model.tasks, width=8, plane_channels=4, hidden=4)
+    config = OptimizerConfig(fusion_lr_factor=100.0, regularizer_lr_factor=10.0)
+    factors = learning_rate_factors(Objective(fused, regularizer=regularizer), config)
+    expected = {"model.backbone": 1.0, "model.decoder": 100.0, "regularizer": 10.0}
+    for name, factor in factors.items():
+        assert factor == next(value for prefix, value in expected.items() if name.startswith(prefix)), name
 
 
 def test_fusion_modules_have_their_own_rate(model: MultiTaskModel) -> None:

@@ -76,6 +76,10 @@ class OptimizerConfig:
     """Factor per backbone block from the last to the first; 1 switches it off."""
     fusion_lr_factor: float = 1.0
     """Learning rate of cross-stitch and NDDR fusion parameters relative to `lr` (100 as published)."""
+    regularizer_lr_factor: float = 1.0
+    """Learning rate of the regularizer relative to `lr`: it is trained from scratch, which a fine-tuning rate is low
+    for.
+    """
     clip_norm: float = 0.0
     """Largest gradient norm; 0 switches clipping off."""
 

@@ -7,7 +7,7 @@ only where it differs. `late` besides composites the hidden layer and applies th
 what it keeps does not grow with the number of samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -60,11 +60,21 @@ class Rendered(NamedTuple):
 class Field(nn.Module):
     """n_t: linear, softplus, linear, to `values` task values and, if asked, a density.
 
-    The output layer starts near zero, so that rendered logits start near uniform.
+    The output layer starts near zero, so that rendered logits start near uniform. With an `activation` the values
+    are that of the output layer's (probabilities): no longer linear in the hidden layer, which rules out `late` routes.
     """
 
-    def __init__(self, channels: int, values: int, *, hidden: int = 64, density: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        values: int,
+        *,
+        hidden: int = 64,
+        density: bool = True,
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.hidden = nn.Linear(channels, hidden)
         self.values = nn.Linear(hidden, values) if values else None
         self.density = nn.Linear(hidden, 1) if density else None
@@ -192,5 +202,6 @@ def _march(
         mixed = composite(weights, hidden)
         values = F.linear(mixed, field.values.weight) + opacity[..., None] * field.values.bias
     else:
-        values = composite(weights, field.values(hidden))
+        values = field.values(hidden)
+        values = composite(weights, values if field.activation is None else field.activation(values))
     return Rendered(values, opacity, expected_depth(weights, samples.depths))

@@ -7,6 +7,7 @@ silent the defaults below say why. It never enters the model.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -24,7 +25,7 @@ from triptych.regularizers.fields import (
 )
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
 from triptych.rendering import cameras
-from triptych.rendering.triplane import AGGREGATIONS
+from triptych.rendering.triplane import AGGREGATIONS, Triplane
 from triptych.rendering.volume import sample_distances, sample_intervals
 from triptych.tasks import Task
 from triptych.types import Camera, Output, Sample, named_choice
@@ -36,6 +37,11 @@ SCHEDULES = {
 }
 """Factor of the weight by progress in [0, 1]; the last two anneal to 0."""
 SMALLEST_OPACITY = 1e-3
+SMALLEST = 1e-6
+"""The least probability that becomes a logit."""
+_PROBABILITIES = (partial(torch.softmax, dim=-1), torch.sigmoid)
+_LOGITS = (torch.log, torch.logit)
+"""For several classes, and for one logit."""
 
 
 class Triplane3D(Regularizer):
@@ -49,12 +55,15 @@ class Triplane3D(Regularizer):
     - `width` 256, `plane_channels` 32, `hidden` 64, `bins` 64: EG3D's perceptron, a small encoder.
     - `aggregation`: `sum` (the paper as recalled; can be factored), `mean`, `product`, `concat`.
     - `camera`: `orthographic` (the paper's "orthogonal to the image centre"), `ndc` (the same rays, see
-      `rendering.cameras`), `metric` (needs `sample.camera`; a box from `near` to `far` metres, `half_width` wide).
+      `rendering.cameras`), `metric` (needs `sample.camera`; a box from `near` to `far` metres, `half_width` wide,
+      sampled with `spacing` `linear` or `inverse`, evenly in 1 / depth).
     - `num_samples`: 64; `stratified`: true, one jitter vector per image while training.
     - `density`: `task` (each n_t its own), `shared`.
     - `normalized`: tasks divided by their opacity; empty: those without classes (depth, normals), which would
       else be biased towards 0. `depth_from`: `value`, or `termination`: tasks in metres are an affine function of the
       expected depth.
+    - `composited`: `logits` of tasks with classes, or their `probabilities` (what a ray lets through counts as evenly
+      distributed).
     - `resolution`: `full` (the rendering is resized to the labels, which stay exact), `rendered` (labels are thinned).
     - `task_weights`: factors in the order of the rendered tasks; `schedule` `constant`, `linear` or `cosine` to 0 over
       `schedule_steps`, after `warmup_steps` of linear rise.
@@ -86,11 +95,13 @@ class Triplane3D(Regularizer):
         near: float = 0.5,
         far: float = 10.0,
         half_width: float = 5.0,
+        spacing: str = "linear",
         num_samples: int = 64,
         stratified: bool = True,
         density: str = "task",
         normalized: tuple[str, ...] = (),
         depth_from: str = "value",
+        composited: str = "logits",
         resolution: str = "full",
         task_weights: tuple[float, ...] = (),
         schedule: str = "constant",
@@ -107,6 +118,7 @@ class Triplane3D(Regularizer):
         _require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
         self.near, self.far, self.half_width = near, far, half_width
         self.place = named_choice("camera", camera, {"orthographic": _cube, "ndc": _cube, "metric": _metric})
+        self.inverse = named_choice("spacing", spacing, {"linear": False, "inverse": True})
         self.shrink = named_choice("resolution", resolution, {"full": False, "rendered": True})
         self.alpha = Alpha(
             list(self.tasks),
@@ -132,9 +144,21 @@ class Triplane3D(Regularizer):
         inputs = plane_channels * (3 if aggregation == "concat" else 1)
         own = self.has_density and not shared
         ends = lengths if terminating else []
+        probable = named_choice("composited", composited, {"logits": False, "probabilities": True})
+        self.probabilities = tuple(name for name, task in self.tasks.items() if probable and task.classes)
+        _require(
+            not (probable and self.route.late),
+            f"route '{route}' composites before the output layer, which needs composited='logits'; use route='auto'.",
+        )
         self.fields = nn.ModuleDict(
             {
-                name: Field(inputs, 0 if name in ends else task.channels, hidden=hidden, density=own)
+                name: Field(
+                    inputs,
+                    0 if name in ends else task.channels,
+                    hidden=hidden,
+                    density=own,
+                    activation=_PROBABILITIES[task.channels == 1] if name in self.probabilities else None,
+                )
                 for name, task in self.tasks.items()
                 if own or name not in ends
             }
@@ -152,8 +176,10 @@ class Triplane3D(Regularizer):
 
     def render(self, output: Output, sample: Sample) -> dict[str, Rendered]:
         """What every task's field shows, at the rendering size."""
-        planes = self.encoder(output.features, _size(sample))
-        samples = self.sample_points(sample)
+        return self.render_points(self.encoder(output.features, _size(sample)), self.sample_points(sample))
+
+    def render_points(self, planes: Triplane, samples: SamplePoints, names: Sequence[str] = ()) -> dict[str, Rendered]:
+        """The same along any rays; `names` are the tasks, all of them if left out."""
         options = {"route": self.route, "aggregation": self.aggregation}
         weights = None
         if self.density is not None:
@@ -163,10 +189,12 @@ class Triplane3D(Regularizer):
         rendered = {
             name: render_field(field, planes, samples, weights=weights, **options)
             for name, field in self.fields.items()
+            if not names or name in names
         }
-        if self.ends and self.density is not None:
+        ends = [name for name in self.ends if not names or name in names]
+        if ends and self.density is not None:
             shared = render_field(self.density, planes, samples, weights=weights, **options)
-            rendered |= dict.fromkeys(self.ends, shared)
+            rendered |= dict.fromkeys(ends, shared)
         return rendered
 
     def raw(self, name: str, rendered: Rendered) -> Tensor:
@@ -175,7 +203,10 @@ class Triplane3D(Regularizer):
             factor, offset = self.ends[name]
             return (factor * rendered.depth + offset)[:, None]
         values = rendered.values
-        if name in self.normalized:
+        if name in self.probabilities:
+            rest = (1 - rendered.opacity)[..., None] / max(values.shape[-1], 2)
+            values = _LOGITS[values.shape[-1] == 1]((values + rest).clamp(SMALLEST, 1 - SMALLEST))
+        elif name in self.normalized:
             values = values / rendered.opacity.clamp(min=SMALLEST_OPACITY)[..., None]
         return values.permute(0, 3, 1, 2)
 
@@ -293,14 +324,23 @@ def _cube(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> Sam
     return SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
 
 
+def spaced_distances(regularizer: Triplane3D, sample: Sample) -> tuple[Tensor, float]:
+    """Depths in metres from `near` to `far`, evenly in depth or in its inverse, and the length of the last bin."""
+    near, far, count = regularizer.near, regularizer.far, regularizer.num_samples
+    if not regularizer.inverse:
+        return regularizer.distances(sample, near, far), (far - near) / count
+    before_last = 1 / far + (1 / near - 1 / far) / count
+    return regularizer.distances(sample, 1 / near, 1 / far).reciprocal(), far - 1 / before_last
+
+
 def _metric(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
     """Rays of each image's own camera through a box in metres, empty outside it; lengths are metres."""
     near, far = regularizer.near, regularizer.far
-    distances = regularizer.distances(sample, near, far)
+    distances, last = spaced_distances(regularizer, sample)
     rays = cameras.metric_rays(_intrinsics(sample.camera), _size(sample), size)
     metric = cameras.points_on_rays(rays, regularizer.depth_order(distances))
     points = cameras.cube_from_box(metric, half_width=regularizer.half_width, near=near, far=far)
-    intervals = sample_intervals(distances, last=(far - near) / regularizer.num_samples)[:, None, None]
+    intervals = sample_intervals(distances, last=last)[:, None, None]
     lengths = intervals * rays.directions.norm(dim=-1)[..., None]
     depths = (2 * (distances - near) / (far - near) - 1)[:, None, None]
     return SamplePoints(points, lengths, depths, cameras.inside_cube(points), False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from triptych.backbones.base import Backbone
 from triptych.choices import named_choice
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
+from triptych.regularizers.base import Regularizer
 
 
 def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str, float]:
@@ -19,7 +20,7 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
 
     Backbones get `backbone_lr_factor`, and `layer_decay ** (n - i)` for layer i of n (from 0 at the image), so that
     the last layer has one factor of decay and everything after the backbone none. Parameters of
-    `model.fusion_modules` get `fusion_lr_factor`.
+    the `fusion_modules` of any module get `fusion_lr_factor`, regularizers `regularizer_lr_factor`.
     """
     factors = {name: 1.0 for name, parameter in model.named_parameters() if parameter.requires_grad}
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -35,8 +36,11 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
         scale(backbone, config.backbone_lr_factor * config.layer_decay ** len(layers))
         for i, layer in enumerate(layers):
             scale(layer, config.backbone_lr_factor * config.layer_decay ** (len(layers) - i))
-    for fusion in getattr(model, "fusion_modules", []):
-        scale(fusion, config.fusion_lr_factor)
+    for module in model.modules():
+        for fusion in getattr(module, "fusion_modules", []):
+            scale(fusion, config.fusion_lr_factor)
+        if isinstance(module, Regularizer):
+            scale(module, config.regularizer_lr_factor)
     return factors
 
 
