@@ -28,6 +28,8 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    multiple: int = 1
+    """Maps cover the image padded at the bottom and on the right to a multiple of this, in pixels."""
     mean: Tensor
     std: Tensor
     body: nn.Module

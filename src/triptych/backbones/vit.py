@@ -60,6 +60,7 @@ class ViT(Backbone):
             self.store_grid(image_size)
         self.channels = (body.embed_dim,) * len(self.taps)
         self.strides = (self.patch_size[0],) * len(self.taps)
+        self.multiple = self.patch_size[0]
 
     def store_grid(self, image_size: tuple[int, int]) -> None:
         """Let the position embeddings have the grid of `image_size`, rounded up to whole patches, with fresh values."""

@@ -17,8 +17,12 @@ class MultiTaskModel(nn.Module):
     `auxiliary` holds the intermediate predictions too; exporting and predicting read `predictions` alone.
     """
 
+    multiple: int = 1
+    """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
+
     def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
         super().__init__()
+        self.multiple = backbone.multiple
         self.backbone = backbone
         self.decoder = decoder
 
@@ -68,7 +72,9 @@ class MultiTaskModel(nn.Module):
         )
 
     def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bilinear resize of raw maps to the image size, skipped where they have it already."""
+        """Bilinear resize of raw maps to the image size, without what the backbone padded; skipped where they have it."""
         if raw.shape[-2:] == size:
             return raw
-        return F.interpolate(raw, size=size, mode="bilinear", align_corners=self.decoder.align_corners)
+        covered = [-(-side // self.multiple) * self.multiple for side in size]
+        resized = F.interpolate(raw, size=covered, mode="bilinear", align_corners=self.decoder.align_corners)
+        return resized[..., : size[0], : size[1]]

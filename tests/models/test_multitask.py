@@ -1,0 +1,42 @@
+"""Maps come back where the image has them, whatever the backbone padded."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych.backbones.base import Backbone
+from triptych.decoders.base import Decoder
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import depth
+
+
+class Patches(Backbone):
+    """Means over whole patches of the padded image, as a transformer sees it."""
+
+    channels, strides, multiple = (3,), (16,), 16
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        height, width = image.shape[-2:]
+        padded = F.pad(image, (0, -width % 16, 0, -height % 16), mode="replicate")
+        return [F.avg_pool2d(padded, 16)]
+
+
+class First(Decoder):
+    """The first channel as it is."""
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [{"depth": features[0][:, :1]}]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (60, 90), (49, 81)])
+def test_a_ramp_comes_back_as_the_same_ramp(size: tuple[int, int]) -> None:
+    """Pixel u of a horizontal ramp holds u; means over patches, resized, must still say u, away from the borders."""
+    backbone = Patches()
+    model = MultiTaskModel(backbone, First(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
+    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
+    found = model(ramp).predictions["depth"]
+    assert found.shape == (1, 1, *size)
+    # Patches that hold padding are the last column's; between whole patches the ramp is linear.
+    whole = size[1] // 16 * 16
+    torch.testing.assert_close(found[0, 0, :, 8 : whole - 8], ramp[0, 0, :, 8 : whole - 8], rtol=0, atol=1e-4)
