@@ -41,7 +41,11 @@ class Sample:
     `image` is `(3, H, W)` or `(B, 3, H, W)` float32 RGB in [0, 1]. `targets` maps task names to targets in the layout
     of their task (design section 7), all at the image's size; a label that is missing is an all-invalid map. `key`
     names the image (a tuple of names for a batch). `extras` holds further tensors that are no task's target (instance
-    ids, neighbouring frames).
+    ids).
+
+    `neighbours` are other views of the same scene, such as frames of the same video, in the order that the dataset was
+    asked for: samples of the same size, each with its own image, targets and camera. Geometric transforms move them
+    like the image itself, so that relative poses stay true; colours of their images are left alone.
     """
 
     image: Tensor
@@ -49,6 +53,7 @@ class Sample:
     key: str | tuple[str, ...] = ""
     camera: Camera | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
+    neighbours: tuple["Sample", ...] = ()
 
     def to(self, device: torch.device | str) -> "Sample":
         """The same sample on another device."""
@@ -58,6 +63,7 @@ class Sample:
             targets={name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
             camera=None if self.camera is None else self.camera.to(device),
             extras={name: value.to(device, non_blocking=True) for name, value in self.extras.items()},
+            neighbours=tuple(view.to(device) for view in self.neighbours),
         )
 
 
@@ -94,7 +100,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples of one size into a batch.
 
     Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share
-    them.
+    them; as many neighbours as every sample has.
     """
     if not samples:
         raise ValueError("collate: no samples; pass at least one.")
@@ -119,6 +125,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         key=tuple(str(sample.key) for sample in samples),
         camera=_stack_cameras(cameras),
         extras={name: torch.stack([sample.extras[name] for sample in samples]) for name in sorted(extras)},
+        neighbours=tuple(collate(views) for views in zip(*(sample.neighbours for sample in samples), strict=False)),
     )
 
 

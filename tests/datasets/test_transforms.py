@@ -253,6 +253,74 @@ def test_poses_of_two_views_that_move_alike_meet_in_one_world() -> None:
         torch.testing.assert_close(world[0], world[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("name", [*GEOMETRY, *(f"preset {name}" for name in TRANSFORMS)])
+def test_neighbours_see_the_same_points_of_the_world_after_every_transform(name: str, seed: int) -> None:
+    """Two cameras before a tilted plane. Whatever moved, the plane's points that depth and camera of each view name lie
+    on one plane of the new world, and a point of the second view seen by the first has the depth that is written there.
+    """
+    first, second = (plane_view(shift, angle) for shift, angle in (((0, 0, 0), 0.0), ((0.3, -0.1, 0.2), 0.15)))
+    sample = replace(first, neighbours=(second,))
+    preset = name.removeprefix("preset ")
+    size = (28, 40)
+    step = GEOMETRY.get(name) or build_transform(preset, size=size, tasks=ALL, train=True)
+    moved = step(sample, np.random.default_rng(seed))
+    (other,) = moved.neighbours
+    assert other.image.shape == moved.image.shape
+    assert list(other.targets) == list(moved.targets)
+    assert other.targets["semseg"].shape == moved.targets["semseg"].shape
+    worlds = [world_points(view) for view in (moved, other)]
+    known = [points[np.isfinite(points).all(axis=1)] for points in worlds]
+    assert min(map(len, known)) > 100
+    centre = known[0].mean(axis=0)
+    normal = np.linalg.svd(known[0] - centre)[2][2]
+    distance = np.nanmean(moved.targets["depth"].numpy())
+    # Nearest neighbour moves a label by up to half a pixel of the source.
+    assert np.abs((known[0] - centre) @ normal).max() < 0.015 * distance
+    assert np.abs((known[1] - centre) @ normal).max() < 0.015 * distance
+    pose, K = (value.double().numpy() for value in (moved.camera.pose, moved.camera.intrinsics))
+    seen = (known[1] - pose[:3, 3]) @ pose[:3, :3]
+    pixels = (seen / seen[:, 2:]) @ K.T
+    height, width = moved.image.shape[-2:]
+    column, row = (np.floor(pixels[:, i]).astype(int) for i in (0, 1))
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    written = moved.targets["depth"][0].numpy()[row[inside], column[inside]]
+    valid = np.isfinite(written)
+    assert valid.sum() > 50
+    np.testing.assert_allclose(written[valid], seen[inside][valid, 2], rtol=0.04)
+
+
+def test_neighbours_are_filtered_like_the_image() -> None:
+    first, second = plane_view((0, 0, 0), 0.0), plane_view((0.3, 0, 0), 0.1)
+    second = replace(second, image=second.image.flip(-1))
+    step = Stretch(ALL, (20, 24), mode="bicubic")
+    moved = step(replace(first, neighbours=(second,)), draw())
+    same(moved.neighbours[0], step(second, draw()))
+
+
+def plane_view(position: tuple[float, float, float], angle: float) -> Sample:
+    """The plane z = 3 + 0.1 x - 0.05 y seen from a position, turned about the y axis."""
+    sample = scene(1)
+    pose = torch.eye(4, dtype=torch.float64)
+    cos, sin = np.cos(angle), np.sin(angle)
+    pose[:3, :3] = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+    pose[:3, 3] = torch.tensor(position, dtype=torch.float64)
+    normal, offset = np.array([-0.1, 0.05, 1.0]), 3.0
+    direction = np.einsum("ij,jhw->ihw", pose[:3, :3].numpy(), rays(sample.camera, HEIGHT, WIDTH))
+    z = (offset - normal @ pose[:3, 3].numpy()) / np.einsum("i,ihw->hw", normal, direction)
+    camera = Camera(sample.camera.intrinsics, pose.float())
+    return replace(sample, targets=sample.targets | {"depth": torch.from_numpy(z).float()[None]}, camera=camera)
+
+
+def world_points(view: Sample) -> np.ndarray:
+    """`(N, 3)` points that depth and camera of a view name; NaN where depth is unknown."""
+    height, width = view.image.shape[-2:]
+    z = view.targets["depth"][0].double().numpy()
+    points = (rays(view.camera, height, width) * z).reshape(3, -1).T
+    pose = view.camera.pose.double().numpy()
+    return points @ pose[:3, :3].T + pose[:3, 3]
+
+
 def test_a_rotation_turns_the_normal_of_an_edge_with_the_edge() -> None:
     """A wall whose normal points right, its picture turned clockwise by 90 degrees: the normal points down."""
     window = Window(turn(np.pi / 2, 1.0, (WIDTH / 2, WIDTH / 2)), (WIDTH, WIDTH), angle=np.pi / 2)

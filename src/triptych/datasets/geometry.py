@@ -82,7 +82,7 @@ def look_through(
     The image is interpolated linearly and is `fill` outside the source; targets, and extras of the image's size, move
     by nearest neighbour: averaging labels would invent values. Outside the source a target is invalid, or
     `outside[task name]` where given; extras are NaN, or 0 where they are whole numbers (no instance, no mask). A target
-    that the sample lacks is invalid everywhere.
+    that the sample lacks is invalid everywhere. Neighbours move through the same window.
     """
     size = tuple(sample.image.shape[-2:])
     source = (_Straight if window.is_straight else _Turned)(window, (size[0], size[1]))
@@ -106,6 +106,7 @@ def look_through(
         targets=targets,
         camera=None if sample.camera is None else move_camera(sample.camera, window),
         extras=extras,
+        neighbours=tuple(look_through(view, window, tasks, fill=fill, outside=outside) for view in sample.neighbours),
     )
 
 

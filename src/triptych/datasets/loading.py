@@ -9,7 +9,7 @@ batch is full: none is dropped and no batch norm meets a batch of one at the end
 import random
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -126,16 +126,18 @@ class _Batch:
     failure: str = ""
 
     def pin_memory(self) -> "_Batch":
-        if self.sample is None:
-            return self
-        pinned = Sample(
-            self.sample.image.pin_memory(),
-            {name: target.pin_memory() for name, target in self.sample.targets.items()},
-            self.sample.key,
-            self.sample.camera,
-            {name: extra.pin_memory() for name, extra in self.sample.extras.items()},
-        )
-        return _Batch(pinned, self.skipped)
+        return self if self.sample is None else _Batch(_pin(self.sample), self.skipped)
+
+
+def _pin(sample: Sample) -> Sample:
+    """In memory that a GPU reads from directly."""
+    return replace(
+        sample,
+        image=sample.image.pin_memory(),
+        targets={name: target.pin_memory() for name, target in sample.targets.items()},
+        extras={name: extra.pin_memory() for name, extra in sample.extras.items()},
+        neighbours=tuple(_pin(view) for view in sample.neighbours),
+    )
 
 
 class _Batches(Dataset):

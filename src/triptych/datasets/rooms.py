@@ -15,6 +15,7 @@ integer + 0.5; depth is z. Instances of a scene: 1 floor, 2 ceiling, 3 to 6 wall
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,9 @@ class Rooms(DenseDataset):
     domain. Scenes of different splits, seeds and looks are different rooms; with `paired=True` look `"b"` shows the
     rooms and views of look `"a"`, with the same labels. `scenes=0` is the split's default (`SCENES`); fewer are the
     first ones. `tasks` keeps some tasks only. `root` is the folder for generated scenes (empty: `TRIPTYCH_CACHE`, or
-    the user's cache); `workers` threads render (0: one per core).
+    the user's cache); `workers` threads render (0: one per core). `neighbour_frames` are offsets along the camera path,
+    such as `(-1, 1)`: the frames there come along as `Sample.neighbours`, at the ends of a path those as far the other
+    way.
 
     Samples carry `camera` (intrinsics, camera-to-world pose) and `extras["instances"]`, ids `(H, W)` int64.
     Raises `ValueError` for unusable arguments and damaged files, `OSError` where scenes cannot be written.
@@ -83,6 +86,7 @@ class Rooms(DenseDataset):
         path_length: int = 1,
         seed: int = 0,
         paired: bool = False,
+        neighbour_frames: Sequence[int] = (),
         tasks: Sequence[str] | None = None,
         workers: int = 0,
         progress: bool = True,
@@ -100,6 +104,13 @@ class Rooms(DenseDataset):
         ):
             if value < least:
                 raise ValueError(f"rooms: {argument} is {value}; give at least {least}.")
+        self.neighbour_frames = tuple(neighbour_frames)
+        for offset in self.neighbour_frames:
+            if not 0 < 2 * abs(offset) <= path_length:
+                raise ValueError(
+                    f"rooms: neighbour_frames has {offset}, which not every frame of a path of {path_length} reaches "
+                    f"either way; give an offset other than 0, and path_length of at least {2 * abs(offset)}."
+                )
         self.settings = Settings(split, (size[0], size[1]), look, views, path_length, seed, paired and look != "a")
         self.num_scenes = scenes or SCENES[split]
         self.folder = (Path(root).expanduser() if root else cache_folder("rooms")) / self.settings.folder()
@@ -147,6 +158,14 @@ class Rooms(DenseDataset):
         return read_frame(self.folder / scene_file(scene), self._type, self.settings.frames(), number)
 
     def __getitem__(self, index: int) -> Sample:
+        sample = self._read(index)
+        frame, length = self.place(index)[2], self.settings.path_length
+        if not self.neighbour_frames:
+            return sample
+        inside = [step if 0 <= frame + step < length else -step for step in self.neighbour_frames]
+        return replace(sample, neighbours=tuple(self._read(index % len(self) + step) for step in inside))
+
+    def _read(self, index: int) -> Sample:
         record = self._record(index)
         return Sample(
             image=_floats(record["image"]) / 255,

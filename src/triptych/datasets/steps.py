@@ -64,7 +64,8 @@ class Select:
             name: sample.targets[name] if name in sample.targets else task.invalid_target(size)
             for name, task in self.tasks.items()
         }
-        return replace(sample, targets=targets)
+        neighbours = tuple(self(view, generator) for view in sample.neighbours)
+        return replace(sample, targets=targets, neighbours=neighbours)
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,13 @@ class Stretch:
         if self.size == (height, width):
             return Select(self.tasks)(sample, generator)
         window = Window(affine(scale=(self.size[1] / width, self.size[0] / height)), self.size)
-        image = F.interpolate(sample.image[None], self.size, mode=self.mode, align_corners=False, antialias=True)[0]
-        return replace(look_through(sample, window, self.tasks), image=image.clamp(0, 1))
+
+        def filtered(view: Sample, moved: Sample) -> Sample:
+            image = F.interpolate(view.image[None], self.size, mode=self.mode, align_corners=False, antialias=True)[0]
+            pairs = zip(view.neighbours, moved.neighbours, strict=True)
+            return replace(moved, image=image.clamp(0, 1), neighbours=tuple(filtered(*pair) for pair in pairs))
+
+        return filtered(sample, look_through(sample, window, self.tasks))
 
 
 @dataclass(frozen=True)
