@@ -297,7 +297,7 @@ def _overview(name: str, verbs: dict[str, Any]) -> str:
     rows = [f"usage: {name} VERB [options]", "", "verbs:"]
     for verb, function in verbs.items():
         if isinstance(function, dict):
-            text = f"{', '.join(function)}: describe, look at and check datasets"
+            text = f"{', '.join(function)}: describe, look at, check and prepare datasets"
         else:
             text = (function.__doc__ or "").strip().splitlines()[0]
         rows.append(f"  {verb:<10} {text}")

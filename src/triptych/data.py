@@ -1,5 +1,9 @@
-"""The verbs `triptych data init`, `show` and `doctor`. Nothing heavy is imported before one of them runs."""
+"""The verbs `triptych data init`, `show`, `doctor` and `prepare`. Nothing heavy is imported before one of them runs."""
 
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,17 +48,10 @@ def data_show(
         overwrite: Replace the picture if it exists.
     """
     from triptych.dataset_sheet import draw_dataset
-    from triptych.datasets import DATASETS
-    from triptych.datasets.folder import Folder
-    from triptych.types import named_choice
 
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists and is not overwritten; pass --overwrite or another --out.")
-    if dataset.endswith(".toml") or Path(dataset).is_dir():
-        found: Any = Folder(dataset, split=split, root=root)
-    else:
-        others = {name: build for name, build in DATASETS.items() if name != "folder"}
-        found = named_choice("dataset, and no folder,", dataset, others)(root, split=split)
+    found = _open_dataset(dataset, root, split)
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_dataset(found, count=count, width=width).save(out)
     print(f"{found.name}, split {split}: {min(count, len(found))} of {len(found)} images in {out}")
@@ -64,7 +61,7 @@ def data_doctor(
     folder: Positional[Path],
     root: str = "",
     fast: bool = False,
-    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     examples: int = 5,
     threads: int = 0,
 ) -> None:
@@ -76,31 +73,108 @@ def data_doctor(
         folder: Folder with a dataset.toml, or such a file.
         root: Folder of the files, instead of the one that the dataset.toml names.
         fast: Read 50 samples of each split instead of all.
-        json: Also write the report as JSON.
+        json_file: Also write the report as JSON.
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
     """
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
     from triptych.datasets.doctor import describe, examine
 
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        bars: dict[str, TaskID] = {}
-
-        def show(split: str, done: int, total: int) -> None:
-            if split not in bars:
-                bars[split] = bar.add_task(split, total=total)
-            bar.update(bars[split], completed=done)
-
+    with _progress_bars() as show:
         report = examine(folder, root=root, limit=50 if fast else 0, num_threads=threads, progress=show)
-    if json is not None:
-        json.write_text(report.to_json(), encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))
     if report.num_errors:
         raise SystemExit(1)
 
 
-DATA_VERBS = {"init": data_init, "show": data_show, "doctor": data_doctor}
+def data_prepare(
+    dataset: Positional[str],
+    out: Path,
+    root: str = "",
+    tasks: tuple[str, ...] = (),
+    split: tuple[str, ...] = ("train",),
+    options: tuple[str, ...] = (),
+    overwrite: bool = False,
+    threads: int = 0,
+) -> None:
+    """Write a dataset in a form that is read many times faster: labels decoded and derived once, with checksums.
+
+    Train on it with `--recipe.data.dataset prepared --recipe.data.root OUT`. The same command again goes on where it
+    was interrupted, checks what is there, and mends what is damaged.
+
+    Args:
+        dataset: Name of a dataset, or a folder of your own data with a dataset.toml.
+        out: Folder to write to, one sub-folder per split.
+        root: Folder of the dataset's files.
+        tasks: Tasks to write, in this order; all of them if left out.
+        split: Splits to write.
+        options: Keyword arguments of a named dataset, such as classes=13.
+        overwrite: Replace another dataset, or other tasks of this one, in the folder.
+        threads: How many files are written at once; 0 takes one per core.
+    """
+    from triptych.datasets.preparing import prepare
+
+    for name in split:
+        source = _open_dataset(dataset, root, name, **_parse_options(options), **({"tasks": tasks} if tasks else {}))
+        with _progress_bars() as show:
+            done = prepare(
+                source,
+                out,
+                split=name,
+                tasks=tasks,
+                overwrite=overwrite,
+                num_threads=threads,
+                progress=partial(show, name),
+            )
+        kept = f", {done.kept} of them were there" if done.kept else ""
+        print(f"{done.folder}: {done.records} records{kept}, {done.size / 1e6:.1f} MB")
+    print(f"train with: --recipe.data.dataset prepared --recipe.data.root {out}")
+
+
+def _parse_options(words: Sequence[str]) -> dict[str, Any]:
+    """Keyword arguments from words such as `classes=13`; values are JSON, or text."""
+    options: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"option '{word}' has no value; write it like classes=13.")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return options
+
+
+def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
+    """A folder of the user's own data, or a dataset by its name."""
+    from triptych.datasets import DATASETS
+    from triptych.datasets.folder import Folder
+    from triptych.types import named_choice
+
+    if dataset.endswith(".toml") or Path(dataset).is_dir():
+        return Folder(dataset, split=split, root=root, **options)
+    others = {name: build for name, build in DATASETS.items() if name != "folder"}
+    return named_choice("dataset, and no folder,", dataset, others)(root, split=split, **options)
+
+
+@contextmanager
+def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A function `show(name, done, total)` that draws one bar per name, where someone looks at the terminal."""
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    console = Console(stderr=True)
+    bars: dict[str, TaskID] = {}
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+
+        def show(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name, total=total)
+            progress.update(bars[name], completed=done)
+
+        yield show
+
+
+DATA_VERBS = {"init": data_init, "show": data_show, "doctor": data_doctor, "prepare": data_prepare}
 """The verbs of `triptych data`."""

@@ -1,6 +1,7 @@
 """Tasks as JSON: what a run folder stores so that a network can be rebuilt without its dataset.
 
-Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments.
+Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments. A task of
+semantic segmentation may have a name of its own; its entry says so with `"type": "semseg"`.
 """
 
 import inspect
@@ -36,10 +37,10 @@ def tasks_from_json(text: str) -> dict[str, Task]:
     """Build the tasks that `tasks_to_json` described, in the same order; `ValueError` for anything else."""
     try:
         entries = json.loads(text)["tasks"]
-        pairs = [(entry["name"], entry["options"]) for entry in entries]
+        triples = [(entry["name"], entry.get("type", entry["name"]), entry["options"]) for entry in entries]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"not a description of tasks ({error}); expected what tasks_to_json writes.") from error
-    return {name: _build(name, options) for name, options in pairs}
+    return {name: _build(name, kind, options) for name, kind, options in triples}
 
 
 def write_tasks(path: Path, tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -56,11 +57,13 @@ def read_tasks(path: Path) -> dict[str, Task]:
 
 
 def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
-    parameters = inspect.signature(named_choice("task", name, TASKS)).parameters
+    own_name = name not in TASKS and task.target_channels is None and bool(task.classes)
+    kind = "semseg" if own_name else name
+    parameters = inspect.signature(named_choice("task", kind, TASKS)).parameters
     described = {key: getattr(task, key) for key in _READABLE if key in parameters} | options
-    entry = {"name": name, "options": described}
+    entry = {"name": name, **({"type": kind} if own_name else {}), "options": described}
     # Through JSON and back: what the reader will build is what must be equal.
-    built = _build(name, json.loads(json.dumps(described)))
+    built = _build(name, kind, json.loads(json.dumps(described)))
     if (built.channels, built.classes) != (task.channels, task.classes):
         raise ValueError(
             f"task {name!r} with {task.channels} channels cannot be rebuilt from {described} (that gives "
@@ -70,9 +73,11 @@ def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-def _build(name: str, options: Mapping[str, Any]) -> Task:
-    constructor = named_choice("task", name, TASKS)
+def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
+    constructor = named_choice("task", kind, TASKS)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    if name != kind:
+        values["name"] = name
     try:
         return constructor(**values)
     except TypeError as error:

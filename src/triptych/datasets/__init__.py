@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.folder import Folder
+from triptych.datasets.prepared import Prepared
 from triptych.datasets.rooms import Rooms
 
 DATASETS: dict[str, Callable[..., DenseDataset]] = {
     "folder": Folder,
+    "prepared": Prepared,
     "rooms": Rooms,
 }
