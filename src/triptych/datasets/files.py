@@ -14,6 +14,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from triptych.datasets.archives import open_source
+
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
 SUFFIXES = (*PICTURES, *ARRAYS)
@@ -96,7 +98,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def _open(path: Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
-        with Image.open(path) as image:
+        with Image.open(open_source(path)) as image:
             return convert(image)
     except FileNotFoundError:
         raise
@@ -111,18 +113,25 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 def _read_picture(path: Path, key: str) -> np.ndarray:
     def values(image: Image.Image) -> np.ndarray:
-        if image.mode not in ("1", "L", "P", "I;16", "I;16B", "I", "F") and _is_deep(path):
-            raise ValueError("colour PNG of 16 bits per channel; save it as .npy, or as 8 bit")
-        return np.array(image.convert("L") if image.mode == "1" else image)
+        layout = str(image.tile[0][3]) if image.tile else ""
+        if not layout.endswith(";16B") or image.mode.startswith("I"):
+            return np.array(image.convert("L") if image.mode == "1" else image)
+        if image.mode != layout.removesuffix(";16B"):
+            raise ValueError("PNG of 16 bits with transparency; save it as .npy, or without transparency")
+        return _read_deep(image, path)
 
     return _open(path, values)
 
 
-def _is_deep(path: Path) -> bool:
-    """Whether a PNG has 16 bits per channel, which Pillow cuts to 8 in colour pictures."""
-    with open(path, "rb") as file:
-        head = file.read(25)
-    return head[1:4] == b"PNG" and head[24] == 16
+def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
+    """A colour PNG of 16 bits per channel, `(height, width, channels)` uint16.
+
+    Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
+    """
+    with Image.open(open_source(path)) as again:
+        again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
+        lower = np.array(again)
+    return np.array(image).astype(np.uint16) << 8 | lower
 
 
 def _read_npy(path: Path, key: str) -> np.ndarray:

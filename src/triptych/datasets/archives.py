@@ -1,0 +1,57 @@
+"""Files inside zip archives, read in place: a path simply goes through the archive, `data.zip/train/0001.png`."""
+
+import os
+import zipfile
+import zlib
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+
+SUFFIX = ".zip"
+
+
+def open_source(path: Path) -> Path | BytesIO:
+    """What `Image.open` and the like accept for a file on disk, or one inside an archive.
+
+    Raises `FileNotFoundError` for a member that is not there, `OSError` for an archive or member that is damaged.
+    """
+    parts = _split(path)
+    if parts is None:
+        return path
+    archive, member = parts
+    try:
+        return BytesIO(_open_archive(str(archive), os.getpid()).read(member))
+    except KeyError as error:
+        raise FileNotFoundError(f"{archive} has no member '{member}'.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise OSError(f"damaged in its archive ({error}); download {archive.name} again") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file on disk, or of one inside an archive."""
+    source = open_source(path)
+    return source.read_bytes() if isinstance(source, Path) else source.getvalue()
+
+
+def list_archive(archive: Path) -> list[str]:
+    """Names of the files in a zip archive, in order; raises `OSError` naming an archive that is not whole."""
+    try:
+        names = _open_archive(str(archive), os.getpid()).namelist()
+    except zipfile.BadZipFile as error:
+        raise OSError(f"{archive} is not a whole zip archive ({error}); download it again.") from error
+    return sorted(name for name in names if not name.endswith("/"))
+
+
+def _split(path: Path) -> tuple[Path, str] | None:
+    if SUFFIX not in str(path).lower():
+        return None
+    for parent in path.parents:
+        if parent.suffix.lower() == SUFFIX and parent.is_file():
+            return parent, path.relative_to(parent).as_posix()
+    return None
+
+
+@lru_cache(maxsize=32)
+def _open_archive(archive: str, process: int) -> zipfile.ZipFile:
+    # Once per process: forked workers that share one file position would read each other's bytes.
+    return zipfile.ZipFile(archive)
