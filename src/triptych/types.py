@@ -44,8 +44,11 @@ class Sample:
     ids).
 
     `neighbours` are other views of the same scene, such as frames of the same video, in the order that the dataset was
-    asked for: samples of the same size, each with its own image, targets and camera. Geometric transforms move them
-    like the image itself, so that relative poses stay true; colours of their images are left alone.
+    asked for: samples of the same size, each with its own image, targets and camera. Transforms move them like the
+    image itself, so that relative poses stay true, and change their colours alike. A frame of a video says in
+    `extras["offset"]` (int64, no dimensions) how many frames later than this one it was taken; negative is earlier. A
+    neighbour that this sample lacks is a view of NaN (`datasets.base.missing_view`), unknown intrinsics beside known
+    ones are NaN too: batches then stay whole, and training counts what it could not use.
     """
 
     image: Tensor

@@ -1,7 +1,11 @@
 """What every dataset is: a sized sequence of samples that declares the tasks it can supervise."""
 
+from dataclasses import replace
+
+import torch
+
 from triptych.tasks import Task
-from triptych.types import Sample
+from triptych.types import Camera, Sample
 
 
 class DenseDataset:
@@ -29,3 +33,23 @@ class DenseDataset:
     def fingerprint(self) -> dict[str, object]:
         """What a training run records about its data: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
+
+
+def as_neighbour(view: Sample, offset: int) -> Sample:
+    """A frame of a video as the neighbour of another: `offset` frames later, negative for earlier ones.
+
+    >>> as_neighbour(Sample(torch.zeros(3, 2, 2), {}), -1).extras["offset"].item()
+    -1
+    """
+    return replace(view, extras=view.extras | {"offset": torch.tensor(offset)})
+
+
+def missing_view(sample: Sample, offset: int) -> Sample:
+    """What stands for the frame `offset` frames after `sample` where there is none: an image and a camera of NaN.
+
+    >>> view = missing_view(Sample(torch.zeros(3, 2, 2), {}), 1)
+    >>> bool(view.image.isnan().all())
+    True
+    """
+    camera = Camera(torch.full((3, 3), torch.nan)) if sample.camera is not None else None
+    return as_neighbour(Sample(torch.full_like(sample.image, torch.nan), {}, "", camera), offset)

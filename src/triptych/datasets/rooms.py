@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks as constructors
-from triptych.datasets.base import DenseDataset
+from triptych.datasets.base import DenseDataset, as_neighbour
 from triptych.datasets.rooms_folders import cache_folder
 from triptych.datasets.rooms_generation import Settings, complete, scene_file
 from triptych.datasets.rooms_records import frame_type, read_frame
@@ -163,7 +163,8 @@ class Rooms(DenseDataset):
         if not self.neighbour_frames:
             return sample
         inside = [step if 0 <= frame + step < length else -step for step in self.neighbour_frames]
-        return replace(sample, neighbours=tuple(self._read(index % len(self) + step) for step in inside))
+        views = (as_neighbour(self._read(index % len(self) + step), step) for step in inside)
+        return replace(sample, neighbours=tuple(views))
 
     def _read(self, index: int) -> Sample:
         record = self._record(index)
