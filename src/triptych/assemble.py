@@ -1,10 +1,12 @@
 """The only place where names become objects."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
+from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.backbones import BACKBONES, create_backbone
 from triptych.choices import require_options
 from triptych.datasets import DATASETS
@@ -131,7 +133,30 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     config = recipe.adaptation
     if config.name == "none":
         return None
-    return named_choice("adapter", config.name, ADAPTERS)(tasks=model.tasks, **config.options)
+    build = named_choice("adapter", config.name, ADAPTERS)
+    require_options(f"adapter '{config.name}'", build, config.options)
+    weights = {name: recipe.weighting.weights.get(name, task.weight) for name, task in model.tasks.items()}
+    return build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
+
+
+def build_target_set(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> DenseDataset:
+    """One split of the target domain. Raises `ValueError` where there is none, where it has no images, or where its
+    classes of `tasks` are others.
+    """
+    config = recipe.adaptation
+    if not config.dataset:
+        raise ValueError(
+            "adaptation.dataset is empty; name the dataset of the target domain (`triptych list datasets`)."
+        )
+    data = replace(recipe.data, dataset=config.dataset, root=config.root, options=config.dataset_options)
+    dataset = build_dataset(replace(recipe, data=data), split)
+    if len(dataset) == 0:
+        raise ValueError(
+            f"the target domain has no images: split '{split}' of dataset '{config.dataset}' is empty; check "
+            "adaptation.root and adaptation.split."
+        )
+    check_label_spaces(tasks, dataset.tasks)
+    return dataset
 
 
 REGISTRIES: dict[str, Mapping[str, Any]] = {

@@ -293,3 +293,10 @@ DEPTH: dict[str, tuple[Loss, Decode]] = {
         partial(decode_inverse_depth, reference_quirks=True),
     ),
 }
+ENCODE_DEPTH: dict[str, Decode] = {
+    "log-l1": torch.log,
+    "scale-invariant": torch.log,
+    "berhu-inverse": encode_inverse_depth,
+    "berhu-inverse-published": encode_inverse_depth,
+}
+"""Metres in the units of the raw map, where these are others: the inverse of decoding."""

@@ -72,6 +72,8 @@ class Task:
     mirror: Callable[[Tensor], Tensor] = keep
     zoom: Callable[[Tensor, float], Tensor] = keep_zoom
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+    encode: Callable[[Tensor], Tensor] = keep
+    """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
     error: error_maps.ErrorMap = error_maps.PROBABILITY
     """The error map of one prediction and its target, and its unit: what panels draw."""
 
@@ -240,6 +242,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
         unit="m",
         interpolation="bilinear",
         zoom=_divide_by_zoom,
+        encode=losses.ENCODE_DEPTH.get(loss, keep),
         error=error_maps.DISTANCE,
     )
 

@@ -22,7 +22,6 @@ from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.tasks import Task
 from triptych.training import loop
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.interruption import Interrupted
@@ -537,10 +536,7 @@ def test_a_regularizer_term_of_no_task_is_named(tmp_path: Path, monkeypatch: pyt
 class Entropy(Adapter):
     """The mean entropy of the target's segmentation."""
 
-    def __init__(self, *, tasks: dict[str, Task]) -> None:
-        super().__init__()
-
-    def forward(self, model: nn.Module, source: Sample, target: Sample) -> dict[str, Tensor]:
+    def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         assert not target.targets
         assert target.key[0].startswith("other")
         logarithm = model(target.image).predictions["semseg"].log_softmax(dim=1)
@@ -669,6 +665,27 @@ def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_pat
     report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
     assert report["reshaped"] == ["decoder.heads.semseg.weight"]
     assert load_file(run / "model.safetensors")["decoder.heads.semseg.weight"].shape[0] == 4
+
+
+@pytest.mark.parametrize("architecture", ["cross-stitch", "nddr"])
+def test_joined_networks_start_from_single_task_runs(architecture: str, tmp_path: Path) -> None:
+    small = {"model__backbone": "resnet18", "model__backbone_options": {"widths": (8, 8, 8, 8)}, "schedule__steps": 1}
+    still = change(RECIPE, **small, optimizer__lr=0.0, optimizer__weight_decay=0.0, model__decoder_options={"width": 8})
+    singles = [
+        run_recipe(change(still, model__decoder="deeplab", data__tasks=(name,)), tmp_path / name)
+        for name in ("semseg", "depth")
+    ]
+    names = tuple(str(single) for single in singles)
+    run = run_recipe(change(still, model__decoder=architecture, model__initialize_from=names), tmp_path / "joined")
+    joined = load_file(run / "model.safetensors")
+    for single, task in zip(singles, ("semseg", "depth"), strict=True):
+        own = load_file(single / "model.safetensors")
+        for key, value in own.items():
+            if key.startswith("backbone.") and not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+                assert torch.equal(joined[key.replace("backbone.", f"backbones.{task}.", 1)], value), key
+    with pytest.raises(ValueError, match="single-task runs are of semseg; give one for each of semseg, depth"):
+        alone = (names[0], names[0])
+        run_recipe(change(still, model__decoder=architecture, model__initialize_from=alone), tmp_path / "half")
 
 
 def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path) -> None:

@@ -1,5 +1,16 @@
 """Adaptation methods by name."""
 
+from triptych.adaptation.adversarial import AdversarialAlignment
 from triptych.adaptation.base import Adapter
+from triptych.adaptation.dacs import DACS
+from triptych.adaptation.depth_mix import DepthMix
+from triptych.adaptation.entropy import MinEnt
+from triptych.adaptation.mean_teacher import MeanTeacher
 
-ADAPTERS: dict[str, type[Adapter]] = {}
+ADAPTERS: dict[str, type[Adapter]] = {
+    "advent-mt": AdversarialAlignment,
+    "dacs": DACS,
+    "depth-mix": DepthMix,
+    "mean-teacher": MeanTeacher,
+    "min-ent": MinEnt,
+}

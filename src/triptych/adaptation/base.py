@@ -1,17 +1,107 @@
 """What every adapter is: one step of unsupervised domain adaptation for any model and task set."""
 
-from torch import Tensor, nn
+from collections.abc import Iterable, Mapping
 
-from triptych.types import Sample
+import torch
+from torch import Tensor, distributed, nn
+
+from triptych.tasks import Task
+from triptych.types import Output, Sample
 
 
 class Adapter(nn.Module):
-    """Losses that use unlabelled target images.
+    """Losses that use unlabelled target images; never part of the model.
 
-    `forward(model, source, target)` returns named scalars that the loop adds to the supervised loss of the source
-    batch. Adapters with their own optimiser (discriminators) list those parameters in `own_parameters` and compute
-    their loss in `own_losses`, called after the model's step.
+    Built as `MyAdapter(model, size=..., weights=..., seed=..., **options)`: the model is looked at, and copied where a
+    teacher is needed, but not kept; `size` is the (height, width) of the source's training images, `weights` are the
+    tasks' weights.
+
+    `forward(model, source, target, output)` returns named scalars that the loop adds to the supervised loss of the
+    source batch as they are; `output` is the model's on that batch. Random numbers come from `generator`, which
+    checkpoints keep and which is in the same state in every process: what is drawn per image is drawn for the images
+    of all processes (`own_rows`), so that two processes equal one with twice the batch.
+
+    What learns by losses of its own (discriminators) is listed by `own_parameters`, which do not ask for gradients
+    except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
+    backward pass of the model, and steps the adapter's own optimizer after the model's. `after_step(model)` follows
+    (averages of weights), `start(model)` precedes the first step, when the model has its first weights. `step` counts
+    optimizer steps.
     """
 
-    def forward(self, model: nn.Module, source: Sample, target: Sample) -> dict[str, Tensor]:
+    step: int = 0
+
+    def __init__(self, model: nn.Module, *, size: tuple[int, int], weights: Mapping[str, float], seed: int = 0) -> None:
+        super().__init__()
+        self.tasks: dict[str, Task] = dict(model.tasks)  # type: ignore[arg-type]
+        self.size = (size[0], size[1])
+        self.weights = {name: float(weights[name]) for name in self.tasks}
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def start(self, model: nn.Module) -> None:
+        """Told that the model has its first weights."""
+
+    def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """What the adapter's own optimizer trains; nothing unless an adapter says otherwise."""
+        return []
+
+    def own_losses(self) -> dict[str, Tensor]:
+        """Losses of the own parameters for the batch that `forward` saw last."""
+        return {}
+
+    def after_step(self, model: nn.Module) -> None:
+        """Told that the model was updated."""
+
+
+def is_categorical(task: Task) -> bool:
+    """Whether the raw map of a task scores classes; otherwise it is a quantity.
+
+    >>> from triptych.tasks import depth, depth_bins, semseg
+    >>> is_categorical(semseg(19)), is_categorical(depth_bins()), is_categorical(depth())
+    (True, True, False)
+    """
+    return bool(task.classes) or task.channels != task.target_channels
+
+
+def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, Tensor]]:
+    """Every supervised raw map with its task, as `<task>_<scale>`: scale 0 is final, 1 the prediction before it, ..."""
+    intermediate: Mapping[str, Task] = model.intermediate_tasks  # type: ignore[assignment]
+    maps = {f"{name}_0": (task, output.predictions[name]) for name, task in model.tasks.items()}  # type: ignore
+    for scale, stage in enumerate(reversed(output.auxiliary), start=1):
+        maps |= {f"{name}_{scale}": (intermediate[name], raw) for name, raw in stage.items()}
+    return maps
+
+
+def own_rows(rows: Tensor) -> Tensor:
+    """This process's share of rows that were drawn for the images of all processes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return rows
+    return rows.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+def num_processes() -> int:
+    """How many processes train together."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def smallest_over_processes(value: Tensor) -> Tensor:
+    """The smallest of the processes' values."""
+    if num_processes() > 1:
+        value = value.clone()
+        distributed.all_reduce(value, distributed.ReduceOp.MIN)
+    return value
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """The mean of the processes' values."""
+    if num_processes() > 1:
+        value = value.clone()
+        distributed.all_reduce(value)
+    return value / num_processes()
+
+
+def mean(terms: Iterable[Tensor]) -> Tensor:
+    """The mean of scalars."""
+    return torch.stack(list(terms)).mean()

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from triptych.datasets.photometric_compiled import adjust_on_cpu
 from triptych.types import Sample
 
 Image = Float[Tensor, "3 height width"]
@@ -38,8 +39,32 @@ def shift_hue(image: Image, degrees: float) -> Image:
         torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4),
     )
     # HSV to RGB: channel n is V - C max(0, min(k, 4 - k, 1)) with k = (n + hue) mod 6, n = 5, 3, 1.
-    k = (hue + degrees / 60 + torch.tensor([5.0, 3.0, 1.0], dtype=image.dtype).view(3, 1, 1)).remainder(6)
+    k = (hue + degrees / 60 + image.new_tensor([5.0, 3.0, 1.0]).view(3, 1, 1)).remainder(6)
     return (value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)).clamp_(min=0)
+
+
+def adjust_colors(
+    image: Image,
+    *,
+    brightness: float = 0.0,
+    contrast_before: float = 1.0,
+    saturation: float = 1.0,
+    hue: float = 0.0,
+    contrast_after: float = 1.0,
+) -> Image:
+    """Add `brightness`, multiply by `contrast_before`, scale the saturation, turn the hue by degrees, multiply by
+    `contrast_after`; kept in [0, 1] at each step. In one pass where the image is on a CPU.
+
+    >>> adjust_colors(torch.full((3, 1, 1), 0.5), brightness=0.25, contrast_after=2.0).flatten().tolist()
+    [1.0, 1.0, 1.0]
+    """
+    if image.device.type == "cpu" and image.dtype == torch.float32:
+        return adjust_on_cpu(image, brightness, contrast_before, saturation, hue, contrast_after)
+    image = (image + brightness).clamp_(0, 1) if brightness != 0 else image
+    image = (image * contrast_before).clamp_(max=1) if contrast_before != 1 else image
+    image = scale_saturation(image, saturation) if saturation != 1 else image
+    image = shift_hue(image, hue) if hue != 0 else image
+    return (image * contrast_after).clamp_(max=1) if contrast_after != 1 else image
 
 
 def blend(image: Image, other: Tensor | float, factor: float) -> Image:
@@ -62,19 +87,20 @@ class PhotometricDistortion:
     """Degrees: 18 of OpenCV's half degrees."""
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
-        image = sample.image
-        if generator.random() < 0.5:
-            image = (image + generator.uniform(-self.brightness, self.brightness)).clamp(0, 1)
-        contrast = generator.uniform(*self.contrast) if generator.random() < 0.5 else 1.0
+        def drawn(low: float, high: float, unchanged: float) -> float:
+            return generator.uniform(low, high) if generator.random() < 0.5 else unchanged
+
+        brightness = drawn(-self.brightness, self.brightness, 0.0)
+        contrast = drawn(*self.contrast, 1.0)
         contrast_first = generator.random() < 0.5
-        if contrast_first and contrast != 1:
-            image = (image * contrast).clamp(0, 1)
-        if generator.random() < 0.5:
-            image = scale_saturation(image, generator.uniform(*self.saturation))
-        if generator.random() < 0.5:
-            image = shift_hue(image, generator.uniform(-self.hue, self.hue))
-        if not contrast_first and contrast != 1:
-            image = (image * contrast).clamp(0, 1)
+        image = adjust_colors(
+            sample.image,
+            brightness=brightness,
+            contrast_before=contrast if contrast_first else 1.0,
+            saturation=drawn(*self.saturation, 1.0),
+            hue=drawn(-self.hue, self.hue, 0.0),
+            contrast_after=1.0 if contrast_first else contrast,
+        )
         return replace(sample, image=image)
 
 
@@ -98,7 +124,7 @@ class ColorJitter:
             lambda image: blend(image, 0.0, brightness),
             lambda image: blend(image, _grey(image).mean(), contrast),
             lambda image: blend(image, _grey(image), saturation),
-            lambda image: shift_hue(image, hue),
+            lambda image: adjust_colors(image, hue=hue),
         )
         image = sample.image
         for i in generator.permutation(len(steps)):
@@ -107,4 +133,4 @@ class ColorJitter:
 
 
 def _grey(image: Image) -> Float[Tensor, "height width"]:
-    return torch.einsum("chw,c->hw", image, torch.tensor(LUMA, dtype=image.dtype))
+    return torch.einsum("chw,c->hw", image, image.new_tensor(LUMA))

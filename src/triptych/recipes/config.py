@@ -131,6 +131,14 @@ class AdaptationConfig:
     split: str = "train"
     options: Options = field(default_factory=dict)
     dataset_options: Options = field(default_factory=dict)
+    transform: str = ""
+    """Augmentation preset of the target's images; empty: the source's."""
+    size: tuple[int, int] = (0, 0)
+    """Size of the target's training images; (0, 0): the source's."""
+    optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=1e-4, weight_decay=0.0, betas=(0.9, 0.99))
+    """For what the method trains beside the network: discriminators."""
+    schedule: ScheduleConfig = ScheduleConfig(steps=0)
+    """Learning rate of that optimizer; `steps` 0: as many as the run has."""
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Objective(nn.Module):
             )
         adaptation = {}
         if self.adapter is not None and target is not None:
-            adaptation = self.adapter(self.model, sample, target)
+            adaptation = self.adapter(self.model, sample, target, output)
         return Losses(
             tasks,
             {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},

@@ -54,6 +54,8 @@ def _start(parts: Parts) -> dict[str, Any]:
     report = {"initialized": initialize(parts.objective.model, runs)} if runs else {}
     if parts.average is not None and runs:
         parts.average.restart(parts.objective.model)
+    if parts.objective.adapter is not None:
+        parts.objective.adapter.start(parts.objective.model)
     # Each process draws its own dropout; the weights were drawn alike before.
     torch.manual_seed(recipe.seed + parts.accelerator.process_index)
     return report
@@ -72,6 +74,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
             "model": count_parameters(objective.model),
             "regularizer": count_parameters(objective.regularizer),
             "weighting": count_parameters(parts.weighting),
+            "adapter": sum(p.numel() for p in objective.adapter.own_parameters()) if objective.adapter else 0,
         },
         "backbone_weights": backbone_reports(objective.model),
         "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None},

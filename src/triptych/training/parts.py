@@ -15,12 +15,14 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
+from triptych.adaptation.base import Adapter
 from triptych.backbones.base import Backbone
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import Loader, make_loader
+from triptych.datasets.steps import Chain, Select, Transform
 from triptych.datasets.transforms import build_transform
 from triptych.devices import choose_device
-from triptych.recipes.config import Recipe
+from triptych.recipes.config import AdaptationConfig, Recipe
 from triptych.tasks import Task
 from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
@@ -28,6 +30,11 @@ from triptych.training.optim import WeightAverage, build_optimizer, parameter_gr
 from triptych.training.sharding import asks_for_sharding, shard
 from triptych.types import Sample
 from triptych.weighting.base import Weighting
+
+TARGET_SEED = 7919
+"""Added to the seed for the order and augmentation of the target's images: else two sets of one length would be
+paired image by image, and mirrored together.
+"""
 
 
 @dataclass
@@ -44,6 +51,7 @@ class Parts:
     training_set: DenseDataset
     validation_set: DenseDataset | None
     target_set: DenseDataset | None
+    adapter_optimizer: torch.optim.Optimizer | None = None
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -63,16 +71,24 @@ class Parts:
 
     def loaders(self, first_step: int) -> list[Loader]:
         """Labelled batches of this process from step `first_step` on; then those of a target domain, if any."""
-        source = self._loader(self.training_set, self.tasks, first_step)
-        return [source] if self.target_set is None else [source, self._loader(self.target_set, {}, first_step)]
+        recipe = self.recipe
+        source = self._loader(self.training_set, self._transform(recipe, self.tasks), recipe.seed, first_step)
+        if self.target_set is None:
+            return [source]
+        # No labels before anything is drawn: not even the place of a crop depends on them.
+        transform = Chain((Select({}), self._transform(target_recipe(recipe), {})))
+        return [source, self._loader(self.target_set, transform, recipe.seed + TARGET_SEED, first_step)]
 
-    def _loader(self, dataset: DenseDataset, tasks: dict[str, Task], first_step: int) -> Loader:
+    def _transform(self, recipe: Recipe, tasks: dict[str, Task]) -> Transform:
+        return build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=True)
+
+    def _loader(self, dataset: DenseDataset, transform: Transform, seed: int, first_step: int) -> Loader:
         data, training = self.recipe.data, self.recipe.training
         return make_loader(
             dataset,
-            transform=build_transform(data.transform, size=data.size, tasks=tasks, train=True),
+            transform=transform,
             batch_size=data.batch_size,
-            seed=self.recipe.seed,
+            seed=seed,
             steps=self.recipe.schedule.steps * training.accumulate,
             first_step=first_step * training.accumulate,
             num_workers=data.num_workers,
@@ -157,6 +173,8 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe)
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
+    adapted = recipe.adaptation.name != "none"
+    target_set = assemble.build_target_set(recipe, recipe.adaptation.split, tasks) if adapted else None
     model = assemble.build_model(recipe, tasks, auxiliary_tasks)
     objective = Objective(
         model,
@@ -174,6 +192,11 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
         model.compile()  # in place: names of parameters stay
     sharded = asks_for_sharding() and accelerator.num_processes > 1
+    if sharded and adapted:
+        raise ValueError(
+            f"adaptation '{recipe.adaptation.name}' needs whole parameters, FSDP shards them; start with DDP "
+            "(torchrun, or accelerate without --use_fsdp)."
+        )
     if sharded:
         shard(objective, accelerator.device.type, accelerator.num_processes, recipe.data.size)
     optimizer = build_optimizer(
@@ -192,7 +215,8 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         average=WeightAverage(model, training.ema) if training.ema else None,
         training_set=training_set,
         validation_set=_validation_set(recipe),
-        target_set=_target_set(recipe),
+        target_set=target_set,
+        adapter_optimizer=_adapter_optimizer(objective.adapter, recipe.adaptation),
     )
 
 
@@ -221,14 +245,21 @@ def _validation_set(recipe: Recipe) -> DenseDataset | None:
     return assemble.build_dataset(recipe, data.val_split)
 
 
-def _target_set(recipe: Recipe) -> DenseDataset | None:
-    adaptation = recipe.adaptation
-    if adaptation.name == "none":
+def target_recipe(recipe: Recipe) -> Recipe:
+    """The recipe with the data of its target domain in place of the source's."""
+    data, adaptation = recipe.data, recipe.adaptation
+    size = adaptation.size if any(adaptation.size) else data.size
+    return replace(recipe, data=replace(data, transform=adaptation.transform or data.transform, size=size))
+
+
+def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:
+    """The optimizer of the adapter's own parameters, `None` where there are none."""
+    parameters = adapter.own_parameters() if adapter is not None else []
+    if not parameters:
         return None
-    data = replace(
-        recipe.data, dataset=adaptation.dataset, root=adaptation.root, options=dict(adaptation.dataset_options)
-    )
-    return assemble.build_dataset(replace(recipe, data=data), adaptation.split)
+    options = config.optimizer
+    group = {"params": parameters, "lr": options.lr, "base_lr": options.lr, "weight_decay": options.weight_decay}
+    return build_optimizer([group], options)
 
 
 def count_parameters(module: nn.Module | None) -> int:

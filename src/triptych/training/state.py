@@ -70,7 +70,7 @@ class TrainingState:
 def save(run: Path, parts: Parts, state: TrainingState) -> Path:
     """Write a checkpoint of everything that the next step depends on; every process must call it."""
     parts.share_buffers()
-    optimizer, numbers = _optimizer_state(parts)
+    optimizer, numbers = _optimizer_state(parts.optimizer, _named_parameters(parts))
     files = {
         "model": whole(parts.objective.model.state_dict()),
         "optimizer": optimizer,
@@ -87,6 +87,10 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
         "optimizer": numbers,
         "scaler": scaler.state_dict() if scaler is not None else {},
     }
+    if parts.adapter_optimizer is not None:
+        files["adapter_optimizer"], content["adapter_optimizer"] = _optimizer_state(
+            parts.adapter_optimizer, _named_parameters(parts)
+        )
     folder = run / "checkpoints" / f"{state.step:08d}"
     if parts.accelerator.is_main_process:
         write_checkpoint(run, state.step, files, content)
@@ -115,7 +119,11 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
             load_tensors(module.state_dict(), files.get(name, {}), f"{folder}/{name}.safetensors")
     if parts.average is not None:
         load_tensors(parts.average.tensors, files.get("average", {}), f"{folder}/average.safetensors")
-    _restore_optimizer(parts, files["optimizer"], content.pop("optimizer"))
+    named = _named_parameters(parts)
+    _restore_optimizer(parts.optimizer, named, files["optimizer"], content.pop("optimizer"))
+    numbers = content.pop("adapter_optimizer", {})
+    if parts.adapter_optimizer is not None:
+        _restore_optimizer(parts.adapter_optimizer, named, files.get("adapter_optimizer", {}), numbers)
     scaler = content.pop("scaler")
     if parts.accelerator.scaler is not None and scaler:
         parts.accelerator.scaler.load_state_dict(scaler)
@@ -129,11 +137,13 @@ def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:
     return {f"{label}.{name}": p for label, module in modules.items() for name, p in module.named_parameters()}
 
 
-def _optimizer_state(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimizer's memory by parameter name: tensors, and what is no tensor."""
     tensors, numbers = {}, {}
-    for name, parameter in _named_parameters(parts).items():
-        for key, value in parts.optimizer.state.get(parameter, {}).items():
+    for name, parameter in named.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 tensors[f"{name}.{key}"] = value
             else:
@@ -141,14 +151,18 @@ def _optimizer_state(parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return whole(tensors), numbers
 
 
-def _restore_optimizer(parts: Parts, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
-    named = _named_parameters(parts)
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    named: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    numbers: Mapping[str, Any],
+) -> None:
     for full, value in (*tensors.items(), *numbers.items()):
         name, key = full.rsplit(".", 1)
         parameter = named[name]
         if isinstance(value, Tensor) and value.dim():
             value = like(value.to(parameter.device), parameter).clone(memory_format=torch.preserve_format)
-        parts.optimizer.state[parameter][key] = value
+        optimizer.state[parameter][key] = value
 
 
 def _own_generators(parts: Parts) -> dict[str, torch.Generator]:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from triptych.training.adapting import backward_adapter, step_adapter
 from triptych.training.objective import PARTS, Losses
 from triptych.training.parts import Parts
 from triptych.training.tensors import whole
@@ -37,6 +38,8 @@ def take_step(
     accelerator, accumulate = parts.accelerator, parts.recipe.training.accumulate
     if parts.objective.regularizer is not None:
         parts.objective.regularizer.step = step
+    if parts.objective.adapter is not None:
+        parts.objective.adapter.step = step
     observed: list[Tensor] = []
     keys: list[str] = []
     for i in range(accumulate):
@@ -63,6 +66,7 @@ def take_step(
         )
     parts.optimizer.step()
     parts.optimizer.zero_grad()
+    step_adapter(parts, step)
     if parts.average is not None:
         parts.average.update(parts.objective.model, step + 1)
     return StepNumbers(
@@ -77,7 +81,9 @@ def _clip(parts: Parts) -> Tensor:
     """Clip the gradient of the network to the recipe's norm, if any, and return its norm before."""
     parts.accelerator.unscale_gradients()
     largest = parts.recipe.optimizer.clip_norm or math.inf
-    norm = torch.nn.utils.clip_grad_norm_(parts.objective.parameters(), largest)
+    # What an adapter trains by itself asks for no gradient here.
+    trained = [parameter for parameter in parts.objective.parameters() if parameter.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, largest)
     return whole({"norm": norm})["norm"]
 
 
@@ -87,6 +93,7 @@ def observation_names(parts: Parts) -> list[str]:
     return [
         "loss",
         "adaptation",
+        "adapter",
         *(f"losses/{name}" for name in tasks),
         *(f"weighted/{name}" for name in tasks),
         *(f"labelled/{name}" for name in tasks),
@@ -110,10 +117,12 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tens
         last=last,
         extra=adaptation,
     )
+    own = backward_adapter(parts, accumulate)
     scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
     one, zero = torch.ones_like(total), torch.zeros_like(total)
     present = {name: (losses.labelled[name] > 0).to(total) for name in losses.tasks}
     rows = [(total, one), (zero, zero) if adaptation is None else (adaptation, one)]
+    rows += [(zero, zero) if own is None else (own, one)]
     rows += [(loss.detach() * present[name], present[name]) for name, loss in losses.tasks.items()]
     rows += [
         (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])

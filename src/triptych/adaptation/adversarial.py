@@ -1,0 +1,179 @@
+"""Adversarial alignment of the outputs of every task and scale (Lopes, Vu and de Charette, "Cross-task Attention
+Mechanism for Dense Multi-task Learning", WACV 2023, arXiv 2206.08927; its ancestor is AdvEnt, Vu et al., CVPR 2019).
+
+One discriminator per task and supervised scale tells source from target maps: weighted self-information of classes,
+depth normalised to the range of the source's labels, unit normals. The network learns to make target maps that pass
+for source ones.
+
+Paper, published code and this file. Published for segmentation and depth (normals in the code); boundaries, saliency
+and parts are taken as classes here. The code maps depth with the range of the batch's labels and cuts it at zero only;
+so does this file, in the units that the network predicts (`Task.encode`), a logarithm at the smallest label. A batch
+without a depth label uses the range 0 to 1. Both forward passes come before one backward pass: the same gradients as
+the code's two.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from triptych.adaptation.base import Adapter, is_categorical, mean, smallest_over_processes, supervised_maps
+from triptych.adaptation.entropy import weighted_self_information
+from triptych.losses import adversarial_bce
+from triptych.tasks import Task
+from triptych.types import Output, Sample
+
+SOURCE, TARGET = 0.0, 1.0
+SMALLEST = 32
+"""Pixels that a logit of the discriminator covers at least: five convolutions of stride 2."""
+
+Map = Float[Tensor, "batch channels height width"]
+Range = tuple[Tensor, Tensor]
+
+
+class Discriminator(nn.Sequential):
+    """Five 4x4 convolutions of stride 2 with spectral norm, LeakyReLU(0.2) between; logits at 1/32, high for target.
+
+    >>> Discriminator(16, width=4)(torch.rand(1, 16, 64, 96)).shape
+    torch.Size([1, 1, 2, 3])
+    """
+
+    def __init__(self, channels: int, *, width: int = 64) -> None:
+        layers: list[nn.Module] = []
+        for inner, outer in pairwise((channels, width, 2 * width, 4 * width, 8 * width, 1)):
+            layers += [spectral_norm(nn.Conv2d(inner, outer, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+        super().__init__(*layers[:-1])
+
+
+class AdversarialAlignment(Adapter):
+    """`weight` times the mean binary cross-entropy, against the source's label, of the target's maps.
+
+    From optimizer step `start_step` on; discriminators begin then too. `intermediate=False` aligns final predictions
+    only, `tasks` some tasks only. `width` is that of the first convolution of the discriminators. Maps of target
+    images of another size are resized to the source's.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: tuple[int, int],
+        weights: Mapping[str, float],
+        seed: int = 0,
+        weight: float = 0.005,
+        start_step: int = 0,
+        intermediate: bool = True,
+        tasks: tuple[str, ...] = (),
+        width: int = 64,
+    ) -> None:
+        super().__init__(model, size=size, weights=weights, seed=seed)
+        if min(size) < SMALLEST:
+            raise ValueError(
+                f"size is {tuple(size)}; the discriminators of adversarial alignment need images of at least "
+                f"{SMALLEST}x{SMALLEST}."
+            )
+        if unknown := set(tasks) - set(self.tasks):
+            raise ValueError(
+                f"adaptation option tasks names {sorted(unknown)[0]!r}; the model's are {', '.join(self.tasks)}."
+            )
+        self.weight, self.start_step, self.intermediate = weight, start_step, intermediate
+        self.chosen = tuple(tasks) or (*self.tasks, *model.auxiliary_tasks)  # type: ignore[misc]
+        maps = self.choose(model, _look(model, size))
+        self.discriminators = nn.ModuleDict(
+            {name: Discriminator(_channels(task), width=width) for name, (task, _) in maps.items()}
+        ).requires_grad_(False)
+        self.seen: list[tuple[str, Tensor, Tensor]] = []
+
+    def choose(self, model: nn.Module, output: Output) -> dict[str, tuple[Task, Tensor]]:
+        """The maps that are aligned."""
+        return {
+            name: (task, raw)
+            for name, (task, raw) in supervised_maps(model, output).items()
+            if name.rpartition("_")[0] in self.chosen and (self.intermediate or name.endswith("_0"))
+        }
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        return list(self.discriminators.parameters())
+
+    def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
+        self.seen = []
+        if self.step < self.start_step:
+            return {}
+        ours, theirs = self.choose(model, output), self.choose(model, model(target.image))
+        terms = []
+        # Discriminators are small: full precision costs little and needs no loss scaling.
+        with torch.autocast(source.image.device.type, enabled=False):
+            for name, (task, raw) in theirs.items():
+                span = None if is_categorical(task) else value_range(task, source)
+                aligned = alignment_map(task, _resize(raw, source.image.shape[-2:]), span)
+                with torch.no_grad():
+                    reference = alignment_map(task, ours[name][1], span)
+                terms.append(adversarial_bce(self.judge(name, aligned), SOURCE))
+                self.seen.append((name, reference, aligned.detach()))
+        return {"adversarial": self.weight * mean(terms)}
+
+    def own_losses(self) -> dict[str, Tensor]:
+        seen, self.seen = self.seen, []
+        if not seen:
+            return {}
+        return {
+            "source": mean([adversarial_bce(self.judge(name, ours), SOURCE) for name, ours, _ in seen]),
+            "target": mean([adversarial_bce(self.judge(name, theirs), TARGET) for name, _, theirs in seen]),
+        }
+
+    def judge(self, name: str, aligned: Map) -> Float[Tensor, "batch 1 rows columns"]:
+        """Logits of a discriminator, of the whole batch mirrored in half of the calls (as published)."""
+        mirrored = torch.rand((), generator=self.generator) < 0.5
+        return self.discriminators[name](aligned.flip(-1) if mirrored else aligned)
+
+
+def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "batch seen height width"]:
+    """What the discriminator sees of a raw map: self-information, normalised depth, or unit vectors.
+
+    Depth: (max(u, min(0, low)) - low) / (high - low) with the range `(low, high)` of the source's labels.
+
+    >>> from triptych.tasks import depth
+    >>> alignment_map(depth(), torch.tensor([[[[3.0, -1.0, 9.0]]]]), (torch.tensor(1.0), torch.tensor(5.0))).tolist()
+    [[[[0.5, -0.25, 2.0]]]]
+    """
+    if is_categorical(task):
+        return weighted_self_information(raw)
+    raw = raw if raw.dtype == torch.float64 else raw.float()
+    if task.channels > 1 or span is None:
+        return F.normalize(raw, dim=1)
+    low, high = span
+    return (torch.maximum(raw, low.clamp(max=0)) - low) / (high - low).clamp(min=1e-6)
+
+
+def value_range(task: Task, source: Sample) -> Range:
+    """Smallest and largest label of the batch, over all processes, in the units of the raw map; (0, 1) without any."""
+    values = task.encode(source.targets[task.name])
+    valid = values.isfinite()
+    low = torch.where(valid, values, torch.inf).amin()
+    lowest, negated = smallest_over_processes(torch.stack([low, torch.where(valid, -values, torch.inf).amin()]))
+    known = lowest.isfinite()
+    return torch.where(known, lowest, 0.0), torch.where(known, -negated, 1.0)
+
+
+def _channels(task: Task) -> int:
+    """Channels of the alignment map: a single logit has two classes."""
+    return 2 if is_categorical(task) and task.channels == 1 else task.channels
+
+
+def _resize(raw: Map, size: tuple[int, ...]) -> Float[Tensor, "batch channels new_height new_width"]:
+    if raw.shape[-2:] == size:
+        return raw
+    return F.interpolate(raw.float(), size=size, mode="bilinear", align_corners=True)
+
+
+@torch.no_grad()
+def _look(model: nn.Module, size: tuple[int, int]) -> Output:
+    """One output, to see which maps there are."""
+    training = model.training
+    output = model.eval()(torch.zeros(1, 3, *size))
+    model.train(training)
+    return output

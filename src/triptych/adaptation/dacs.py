@@ -1,0 +1,60 @@
+"""DACS: a mean teacher on images where half of the source's classes are pasted into target images (Tranheden et al.,
+"DACS: Domain Adaptation via Cross-domain Mixed Sampling", WACV 2021, arXiv 2007.08702; the mixing is ClassMix, Olsson
+et al., WACV 2021, arXiv 2007.07936).
+
+Paper and this file. The paper weights the whole mixed image by the share of sure pixels; here pasted pixels, whose
+labels are true, count fully. All tasks are mixed, not segmentation alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
+from triptych.types import IGNORE, Sample, named_choice
+
+
+class DACS(MeanTeacher):
+    """Paste the pixels of half of the classes (rounded up) that an image's `task` labels show.
+
+    `task` is the task whose labels say what belongs together; by default the one with the most classes. Options of
+    `MeanTeacher` go on.
+    """
+
+    def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
+        super().__init__(model, **options)
+        maps = {name: each for name, each in self.tasks.items() if each.target_channels is None}
+        if not maps:
+            raise ValueError(
+                f"class mixing needs a task with label maps; the model has {', '.join(self.tasks)}. "
+                "Choose adaptation 'mean-teacher', 'depth-mix' or 'advent-mt'."
+            )
+        richest = max(maps, key=lambda name: len(maps[name].classes))
+        self.mixed_by = named_choice("task with label maps", task or richest, {name: name for name in maps})
+        self.num_classes = len(maps[self.mixed_by].classes)
+
+    def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask:
+        shown = source.targets[self.mixed_by]
+        return choose_classes(shown, self.draw(len(shown), self.num_classes).to(shown.device))
+
+
+def choose_classes(
+    labels: Int[Tensor, "batch height width"], scores: Float[Tensor, "batch classes"]
+) -> Bool[Tensor, "batch height width"]:
+    """Pixels of the half (rounded up) of the classes of each image that have the highest scores; never invalid ones.
+
+    >>> choose_classes(torch.tensor([[[0, 2, 2, 255]]]), torch.tensor([[0.1, 0.9, 0.5]])).tolist()
+    [[[False, True, True, False]]]
+    """
+    classes = scores.shape[1]
+    # One column more, for invalid pixels.
+    columns = torch.where(labels == IGNORE, classes, labels).flatten(1)
+    present = torch.zeros(len(labels), classes + 1, dtype=torch.bool, device=labels.device).scatter_(1, columns, True)
+    present[:, classes] = False
+    ranked = torch.where(present[:, :classes], scores, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    chosen = torch.zeros_like(present)
+    chosen[:, :classes] = present[:, :classes] & (ranked < (present.sum(dim=1, keepdim=True) + 1) // 2)
+    return chosen.gather(1, columns).view(labels.shape)

@@ -1,0 +1,181 @@
+"""Self-training with a mean teacher (Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017,
+arXiv 1703.01780), for every task.
+
+The teacher is the exponential moving average of the model. Its predictions on target images are labels for the model,
+which sees the images with other colours (and, in the files that build on this one, with parts of source images pasted
+in). Of classes, a label counts as much as the share of pixels on which the teacher is sure.
+
+Paper and this file. The paper compares class probabilities of whole images and perturbs both networks; here the
+teacher labels each pixel, as in its successors for segmentation, and is not perturbed. Depth, normals and boundaries
+are labelled too, at full weight.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.adaptation.base import Adapter, is_categorical, mean_over_processes, num_processes, own_rows
+from triptych.adaptation.entropy import class_probabilities
+from triptych.datasets.photometric import ColorJitter
+from triptych.tasks import Task
+from triptych.types import Output, Sample, valid_pixels
+
+Images = Float[Tensor, "batch 3 height width"]
+Mask = Bool[Tensor, "batch height width"]
+
+JITTER = ColorJitter(probability=0.8)
+
+
+class PseudoLabel(NamedTuple):
+    """What the teacher says: a target in the layout of its task, and its weight from 0 to 1."""
+
+    target: Tensor
+    weight: Tensor
+
+
+class MeanTeacher(Adapter):
+    """`weight` times the task losses, with the tasks' weights, of images that the teacher labelled.
+
+    After step n (from 1) the teacher moves towards the model by 1 - min(`decay`, 1 - 1 / n). A label of class counts
+    by the share of the batch's pixels where the teacher's probability is at least `threshold`. `jitter` changes the
+    colours of what the model sees, and blurs half of it. From optimizer step `start_step` on. Only final predictions
+    are trained.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        size: tuple[int, int],
+        weights: Mapping[str, float],
+        seed: int = 0,
+        weight: float = 1.0,
+        decay: float = 0.99,
+        threshold: float = 0.968,
+        jitter: bool = True,
+        start_step: int = 0,
+    ) -> None:
+        super().__init__(model, size=size, weights=weights, seed=seed)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay of the teacher is {decay}; give a number from 0 to below 1, such as 0.99.")
+        self.weight, self.decay, self.threshold = weight, decay, threshold
+        self.jitter, self.start_step = jitter, start_step
+        self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "MeanTeacher":
+        """The teacher never trains: its dropout is off, its norms use running statistics."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    @torch.no_grad()
+    def start(self, model: nn.Module) -> None:
+        self.teacher.load_state_dict(model.state_dict())
+
+    @torch.no_grad()
+    def after_step(self, model: nn.Module) -> None:
+        decay = min(self.decay, 1 - 1 / (self.step + 1))
+        current = model.state_dict()
+        for name, tensor in self.teacher.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.lerp_(current[name], 1 - decay)
+            else:
+                tensor.copy_(current[name])
+
+    def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
+        if self.step < self.start_step:
+            return {}
+        labels = self.label(target.image)
+        pasted = self.paste(source, labels)
+        image = target.image
+        if pasted is not None:
+            if source.image.shape != image.shape:
+                raise ValueError(
+                    f"source images are {tuple(source.image.shape)} and target images {tuple(image.shape)}; mixing "
+                    "pastes one into the other: set adaptation.size to data.size."
+                )
+            image = torch.where(pasted[:, None], source.image, image)
+        predictions = model(self.recolor(image) if self.jitter else image).predictions
+        return {
+            name: self.weight
+            * self.weights[name]
+            * mixed_loss(task, predictions[name], source.targets[name], labels[name], pasted)
+            for name, task in self.tasks.items()
+        }
+
+    def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask | None:
+        """Which pixels come from the source images, labels included; none here."""
+        return None
+
+    @torch.no_grad()
+    def label(self, image: Images) -> dict[str, PseudoLabel]:
+        """The teacher's labels of a batch, by task."""
+        predictions = self.teacher(image).predictions
+        return {name: self._label(task, predictions[name]) for name, task in self.tasks.items()}
+
+    def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
+        target = as_target(task, task.decode(raw))
+        if not is_categorical(task):
+            return PseudoLabel(target, torch.ones((), device=raw.device))
+        sure = class_probabilities(raw).amax(dim=1) >= self.threshold
+        return PseudoLabel(target, mean_over_processes(sure.float().mean()))
+
+    def draw(self, images: int, numbers: int) -> Float[Tensor, "images numbers"]:
+        """Even random numbers from 0 to 1 for each image of this process."""
+        return own_rows(torch.rand(images * num_processes(), numbers, generator=self.generator))
+
+    def recolor(self, images: Images) -> Images:
+        """Other colours for each image, and a blur of up to about one pixel for half of them."""
+        recolored = []
+        for image, (seed, sharp, strength) in zip(images, self.draw(len(images), 3).tolist(), strict=True):
+            image = JITTER(Sample(image, {}), np.random.default_rng(int(seed * 2**24))).image
+            recolored.append(image if sharp < 0.5 else blur(image, 0.15 + strength))
+        return torch.stack(recolored)
+
+
+def as_target(task: Task, decoded: Tensor) -> Tensor:
+    """A decoded prediction in the layout of the task's targets: a probability becomes a label.
+
+    >>> from triptych.tasks import saliency
+    >>> as_target(saliency(), torch.tensor([[[[0.2, 0.9]]]])).tolist()
+    [[[0, 1]]]
+    """
+    if task.target_channels is None and decoded.is_floating_point():
+        return (decoded[:, 0] >= 0.5).long()
+    return decoded
+
+
+def mixed_loss(task: Task, raw: Tensor, label: Tensor, pseudo: PseudoLabel, pasted: Mask | None) -> Tensor:
+    """The task's loss on pasted pixels with their true label, and on the others with the teacher's, weighted by it.
+
+    (n_s L_s + w n_t L_t) / (n_s + n_t) over n_s and n_t labelled pixels.
+    """
+    if pasted is None:
+        return pseudo.weight * task.loss(raw, pseudo.target)
+    invalid = task.invalid_target((1, 1)).to(raw.device)
+    place = pasted if task.target_channels is None else pasted[:, None]
+    true, guessed = torch.where(place, label, invalid), torch.where(place, invalid, pseudo.target)
+    counts = [valid_pixels(target).sum() for target in (true, guessed)]
+    total = counts[0] * task.loss(raw, true) + pseudo.weight * counts[1] * task.loss(raw, guessed)
+    return total / (counts[0] + counts[1]).clamp(min=1)
+
+
+def blur(image: Float[Tensor, "3 height width"], sigma: float) -> Float[Tensor, "3 height width"]:
+    """Gaussian blur with a standard deviation of `sigma` pixels; the border is repeated.
+
+    >>> blur(torch.ones(3, 5, 7), 1.0).allclose(torch.ones(3, 5, 7))
+    True
+    """
+    radius = max(math.ceil(3 * sigma), 1)
+    place = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = (-place.square() / (2 * sigma**2)).exp()
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
+    padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]

@@ -1,0 +1,73 @@
+"""A tiny network with an intermediate prediction, and batches of two domains, for tests of adaptation."""
+
+import torch
+from torch import Tensor, nn
+
+from triptych.backbones.base import Backbone
+from triptych.decoders.base import Decoder
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import Task, boundary, depth, human_parts, normals, saliency, semseg
+from triptych.types import Sample
+
+SIZE = (32, 48)
+TASKS = {task.name: task for task in (semseg(5), depth(), normals())}
+ALL_TASKS = TASKS | {task.name: task for task in (boundary(), saliency(), human_parts())}
+
+
+class Steps(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels, self.strides = (4, 8), (2, 4)
+        self.body = nn.ModuleList(
+            [nn.Conv2d(3, 4, 3, 2, 1), nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 8, 3, 2, 1))]
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        first = self.body[0](self.normalize(image))
+        return [first, self.body[1](first.relu())]
+
+
+class Heads(Decoder):
+    def __init__(self, channels: tuple[int, ...], *, strides: tuple[int, ...], tasks: dict[str, Task]) -> None:
+        super().__init__(channels, strides=strides, tasks=tasks)
+        self.early, self.late = (
+            nn.ModuleDict({name: nn.Conv2d(width, task.channels, 1) for name, task in tasks.items()})
+            for width in reversed(channels)
+        )
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [
+            {name: head(feature) for name, head in heads.items()}
+            for heads, feature in ((self.early, features[1]), (self.late, features[0]))
+        ]
+
+
+def network(tasks: dict[str, Task] = TASKS) -> MultiTaskModel:
+    backbone = Steps()
+    return MultiTaskModel(backbone, Heads(backbone.channels, strides=backbone.strides, tasks=tasks))
+
+
+def weights(tasks: dict[str, Task] = TASKS) -> dict[str, float]:
+    return {name: task.weight for name, task in tasks.items()}
+
+
+def target_of(task: Task, size: tuple[int, int], images: int) -> Tensor:
+    """Valid everywhere but in one corner."""
+    if task.target_channels is None:
+        target = torch.randint(0, len(task.classes), (images, *size))
+    elif task.classes:
+        target = (torch.rand(images, 1, *size) > 0.5).float()
+    else:
+        target = torch.rand(images, task.target_channels, *size) + 0.5
+    target[..., 0, 0] = task.invalid_target((1, 1)).flatten()[0].to(target.dtype)
+    return target
+
+
+def batch(tasks: dict[str, Task] = TASKS, *, images: int = 2, size: tuple[int, int] = SIZE) -> Sample:
+    """A labelled batch."""
+    targets = {name: target_of(task, size, images) for name, task in tasks.items()}
+    return Sample(torch.rand(images, 3, *size), targets, tuple(map(str, range(images))))
+
+
+def unlabelled(*, images: int = 2, size: tuple[int, int] = SIZE) -> Sample:
+    return Sample(torch.rand(images, 3, *size), {}, tuple(map(str, range(images))))

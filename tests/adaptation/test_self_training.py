@@ -1,0 +1,254 @@
+"""Entropy, mean teachers and mixing: properties, and cases by hand."""
+
+import math
+
+import pytest
+import torch
+from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
+
+from triptych.adaptation.dacs import DACS, choose_classes
+from triptych.adaptation.depth_mix import DepthMix
+from triptych.adaptation.entropy import MinEnt
+from triptych.adaptation.label_spaces import check_label_spaces
+from triptych.adaptation.mean_teacher import MeanTeacher, PseudoLabel, as_target, blur, mixed_loss
+from triptych.tasks import depth, human_parts, normals, semseg
+from triptych.types import IGNORE, Sample, valid_pixels
+
+
+def build(kind, model, tasks=TASKS, **options):
+    return kind(model, size=SIZE, weights=weights(tasks), **options).train()
+
+
+# Entropy
+
+
+def test_entropy_is_the_mean_over_class_maps_and_is_one_for_even_scores() -> None:
+    model = network().eval()
+    with torch.no_grad():
+        for name in ("early", "late"):
+            head = getattr(model.decoder, name)["semseg"]
+            head.weight.zero_()
+            head.bias.copy_(torch.zeros(5) if name == "early" else torch.tensor([1.0, 0, 0, 0, 0]))
+    source = batch()
+    loss = build(MinEnt, model, weight=2.0)(model, source, unlabelled(), model(source.image))["entropy"]
+    p = [math.e / (math.e + 4), *[1 / (math.e + 4)] * 4]
+    entropy = -sum(x * math.log(x) for x in p) / math.log(5)
+    assert loss.item() == pytest.approx(2 * (1 + entropy) / 2, rel=1e-5)
+
+
+def test_descending_the_entropy_makes_target_predictions_sure() -> None:
+    model, source, target = network(), batch(), unlabelled()
+    adapter = build(MinEnt, model, weight=1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    values = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = adapter(model, source, target, model(source.image))["entropy"]
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < 0.5 * values[0]
+
+
+def test_entropy_needs_classes() -> None:
+    tasks = {"depth": depth()}
+    with pytest.raises(ValueError, match="needs a task with classes; the model has depth"):
+        build(MinEnt, network(tasks), tasks)
+
+
+# Teachers
+
+
+def test_the_teacher_is_the_moving_average_of_the_model() -> None:
+    model = network()
+    adapter = build(MeanTeacher, model, decay=0.7)
+    adapter.start(model)
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for step in range(6):
+        adapter.step = step
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value += 1 if not value.is_floating_point() else torch.randn_like(value)
+        adapter.after_step(model)
+        decay = min(0.7, step / (step + 1))
+        for name, value in model.state_dict().items():
+            mixed = decay * expected[name] + (1 - decay) * value
+            expected[name] = mixed if value.is_floating_point() else value.clone()
+            torch.testing.assert_close(adapter.teacher.state_dict()[name], expected[name])
+
+
+def test_the_first_weights_of_the_model_are_the_teachers() -> None:
+    model = network()
+    adapter = build(MeanTeacher, model)
+    with torch.no_grad():
+        model.backbone.body[0].weight += 1
+    adapter.start(model)
+    torch.testing.assert_close(adapter.teacher.backbone.body[0].weight, model.backbone.body[0].weight)
+
+
+def test_the_teacher_is_never_in_training_mode() -> None:
+    adapter = build(MeanTeacher, network())
+    assert adapter.train().training
+    assert not any(module.training for module in adapter.teacher.modules())
+
+
+@pytest.mark.parametrize("name", ALL_TASKS)
+def test_the_teachers_labels_are_valid_targets(name: str) -> None:
+    model = network(ALL_TASKS)
+    adapter = build(MeanTeacher, model, ALL_TASKS, threshold=0.0)
+    label = adapter.label(unlabelled().image)[name]
+    expected = batch(ALL_TASKS).targets[name]
+    assert label.target.shape == expected.shape
+    assert label.target.dtype == expected.dtype
+    assert valid_pixels(label.target).all()
+    assert label.weight == 1
+    task = ALL_TASKS[name]
+    assert task.loss(torch.zeros(2, task.channels, *SIZE), label.target).isfinite()
+
+
+def test_a_label_counts_by_the_share_of_sure_pixels() -> None:
+    adapter = build(MeanTeacher, network(), threshold=0.9)
+    raw = torch.zeros(1, 5, 1, 4)
+    raw[0, 2, 0, :3] = torch.tensor([9.0, 9.0, 1.0])
+    label = adapter._label(TASKS["semseg"], raw)
+    assert label.weight.item() == pytest.approx(0.5)
+    assert label.target[0, 0, :3].tolist() == [2, 2, 2]
+
+
+def test_as_target_leaves_what_is_a_target() -> None:
+    maps = torch.rand(1, 1, 2, 2)
+    assert as_target(depth(), maps) is maps
+    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
+    assert as_target(semseg(3), labels) is labels
+
+
+def test_mixed_loss_is_a_mean_over_pixels() -> None:
+    """With a loss that is a plain mean: one number per pixel, those of the teacher times its weight."""
+    task = depth()
+    raw, true, guess = torch.rand(3, 2, 1, 4, 6).unbind()
+    pasted = torch.rand(2, 4, 6) > 0.4
+    true = true.clone()
+    true[0, 0, :2] = torch.nan
+    pseudo = PseudoLabel(guess, torch.tensor(0.3))
+    error = torch.where(pasted[:, None], (raw - true).abs(), 0.3 * (raw - guess).abs())
+    known = torch.where(pasted[:, None], true.isfinite(), True)
+    expected = error[known].sum() / known.sum()
+    torch.testing.assert_close(mixed_loss(task, raw, true, pseudo, pasted), expected)
+    torch.testing.assert_close(mixed_loss(task, raw, true, pseudo, None), 0.3 * (raw - guess).abs().mean())
+
+
+@pytest.mark.parametrize("kind", [MeanTeacher, DACS, DepthMix])
+def test_losses_are_the_tasks_with_their_weights(kind) -> None:
+    """A teacher that is sure, no other colours: the losses can be computed from what the adapter did."""
+    model, source, target = network().eval(), batch(), unlabelled()
+    adapter = build(kind, model, threshold=0.0, jitter=False, weight=0.5)
+    state = adapter.generator.get_state()
+    found = adapter(model, source, target, model(source.image))
+    adapter.generator.set_state(state)
+    labels = adapter.label(target.image)
+    pasted = adapter.paste(source, labels)
+    image = target.image if pasted is None else torch.where(pasted[:, None], source.image, target.image)
+    predictions = model(image).predictions
+    for name, task in TASKS.items():
+        label = labels[name].target
+        if pasted is not None:
+            place = pasted if task.target_channels is None else pasted[:, None]
+            label = torch.where(place, source.targets[name], label)
+        assert found[name].item() == pytest.approx(
+            0.5 * task.weight * task.loss(predictions[name], label).item(), rel=1e-4
+        )
+
+
+def test_other_colours_depend_on_the_generator_alone_and_stay_in_range() -> None:
+    adapter, images = build(MeanTeacher, network()), torch.rand(6, 3, 16, 24)
+    state = adapter.generator.get_state()
+    first = adapter.recolor(images)
+    adapter.generator.set_state(state)
+    torch.manual_seed(99)
+    assert torch.equal(adapter.recolor(images), first)
+    assert not torch.equal(adapter.recolor(images), first)
+    assert first.min() >= 0
+    assert first.max() <= 1
+
+
+def test_blur_keeps_sums_and_has_the_width_asked_for() -> None:
+    image = torch.zeros(3, 41, 41)
+    image[:, 20, 20] = 1
+    blurred = blur(image, 2.0)
+    assert blurred[0].sum().item() == pytest.approx(1, rel=1e-5)
+    place = torch.arange(41.0) - 20
+    variance = (blurred[0].sum(dim=0) * place.square()).sum().item()
+    assert math.sqrt(variance) == pytest.approx(2.0, rel=0.02)
+    torch.testing.assert_close(blurred, blurred.transpose(1, 2))
+
+
+# Mixing
+
+
+def test_half_of_the_classes_that_an_image_shows_are_pasted() -> None:
+    labels = torch.randint(0, 9, (5, 12, 16))
+    labels[3] = torch.randint(0, 3, (12, 16))
+    labels[4] = 7
+    labels[:, :2] = IGNORE
+    scores = torch.rand(5, 9)
+    mask = choose_classes(labels, scores)
+    assert not mask[labels == IGNORE].any()
+    for image, chosen, score in zip(labels, mask, scores, strict=True):
+        shown = image[image != IGNORE].unique()
+        best = shown[score[shown].argsort(descending=True)][: (len(shown) + 1) // 2]
+        assert torch.equal(chosen, torch.isin(image, best))
+
+
+def test_an_image_without_labels_is_not_pasted() -> None:
+    assert not choose_classes(torch.full((1, 3, 3), IGNORE), torch.rand(1, 4)).any()
+
+
+def test_classes_are_those_of_the_richest_label_map_or_of_a_named_one() -> None:
+    model = network(ALL_TASKS)
+    assert build(DACS, model, ALL_TASKS).mixed_by == "human_parts"  # 7 classes, semseg has 5
+    assert build(DACS, model, ALL_TASKS, task="semseg").mixed_by == "semseg"
+    with pytest.raises(ValueError, match="unknown task with label maps 'depth'"):
+        build(DACS, model, ALL_TASKS, task="depth")
+    tasks = {"depth": depth(), "normals": normals()}
+    with pytest.raises(ValueError, match="needs a task with label maps; the model has depth, normals"):
+        build(DACS, network(tasks), tasks)
+
+
+def test_what_is_nearer_in_the_source_is_pasted() -> None:
+    adapter = build(DepthMix, network(), slack=0.5)
+    near = torch.tensor([[[[1.0, 4.0, 4.4, torch.nan]]]])
+    labels = {"depth": PseudoLabel(torch.full((1, 1, 1, 4), 4.0), torch.tensor(1.0))}
+    source = Sample(torch.zeros(1, 3, 1, 4), {"depth": near})
+    assert adapter.paste(source, labels).tolist() == [[[True, True, True, False]]]
+    adapter.slack = 0.0
+    assert adapter.paste(source, labels).tolist() == [[[True, False, False, False]]]
+    with pytest.raises(ValueError, match="needs the task depth; the model has semseg"):
+        build(DepthMix, network({"semseg": semseg(3)}), {"semseg": semseg(3)})
+
+
+def test_mixing_images_of_two_sizes_is_refused_with_the_way_out() -> None:
+    model, source = network(), batch()
+    adapter = build(DACS, model)
+    with pytest.raises(ValueError, match=r"\(2, 3, 32, 48\) and target images \(2, 3, 40, 48\).*set adaptation.size"):
+        adapter(model, source, unlabelled(size=(40, 48)), model(source.image))
+
+
+def test_a_decay_of_one_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"decay of the teacher is 1\.0; give a number from 0 to below 1"):
+        build(MeanTeacher, network(), decay=1.0)
+
+
+# Label spaces
+
+
+def test_label_spaces_that_do_not_map_are_named_class_by_class() -> None:
+    source = {"semseg": semseg(["road", "wall", "sky"]), "depth": depth()}
+    check_label_spaces(source, {"semseg": semseg(["road", "wall", "sky"]), "human_parts": human_parts()})
+    check_label_spaces(source, {})
+    with pytest.raises(ValueError) as stop:
+        check_label_spaces(source, {"semseg": semseg(["road", "sky", "wall", "car"])})
+    message = str(stop.value)
+    assert "task 'semseg'" in message
+    assert "1 is 'wall' in the source and 'sky' in the target; 2 is 'sky' in the source and 'wall'" in message
+    assert "3 is missing in the source and 'car' in the target" in message
+    assert "0 is" not in message
