@@ -1,0 +1,50 @@
+"""What every self-supervision from video is: a loss of one task without its labels, never part of the model."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from triptych.choices import named_choice
+from triptych.tasks import Task
+from triptych.types import Output, Sample
+
+COUNTS = ("without_neighbours", "without_intrinsics")
+"""What `VideoTerms.skipped` counts, in the order of its entries."""
+
+
+class VideoTerms(NamedTuple):
+    """What a batch's neighbouring frames say.
+
+    `loss`: takes the place of the task's supervised loss; 0 where no image was usable. `images`: usable ones.
+    `static`: share of their pixels that automasking left out. `skipped`: images that could not be used, by `COUNTS`.
+    """
+
+    loss: Float[Tensor, ""]
+    images: Float[Tensor, ""]
+    static: Float[Tensor, ""]
+    skipped: Float[Tensor, " counts"]
+
+
+class VideoSupervision(nn.Module):
+    """Training-only supervision from neighbouring frames, built as `MyMethod(tasks, intermediate_tasks=..., task=...,
+    **options)` from the model's tasks.
+
+    `forward(output, sample)` returns the terms of a batch whose samples carry `neighbours` and a `camera`; raises
+    `ValueError` where the dataset gives none at all.
+    """
+
+    def __init__(self, tasks: Mapping[str, Task], *, intermediate_tasks: Mapping[str, Task], task: str) -> None:
+        super().__init__()
+        named_choice("task in video.task", task, dict(tasks))
+        self.task = task
+        self.final, self.intermediate = tasks[task], intermediate_tasks.get(task, tasks[task])
+
+    def maps(self, output: Output) -> list[tuple[Task, Tensor]]:
+        """The raw maps of the task with what decodes them: the final one, then those before it, the last first."""
+        earlier = [stage[self.task] for stage in reversed(output.auxiliary) if self.task in stage]
+        return [(self.final, output.predictions[self.task]), *((self.intermediate, raw) for raw in earlier)]
+
+    def forward(self, output: Output, sample: Sample) -> VideoTerms:
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
