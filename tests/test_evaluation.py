@@ -13,6 +13,7 @@ from training.tiny import RECIPE, Rectangles, change
 from triptych import assemble
 from triptych.constant import ConstantPredictor
 from triptych.evaluation import evaluate, evaluate_run
+from triptych.run_report import read_scores
 from triptych.scores import Evaluation, compute
 from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
 from triptych.training.loop import train
@@ -185,6 +186,9 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     content = json.loads((run / "evaluation-test.json").read_text())
     assert content["metrics"]["semseg"] == pytest.approx(result.metrics["semseg"])
     assert content["constant"]["depth"]["rmse"] > 0
+    shares = [share for share in content["per_class"]["semseg"].values() if share is not None]
+    assert sum(shares) / len(shares) == pytest.approx(result.metrics["semseg"]["mIoU"])
+    assert "depth" not in content["per_class"]
     assert content["data"]["split"] == "test"
     assert content["keys"] == [f"test-{index}" for index in range(5)]
     sums = load_file(run / "evaluation-test.safetensors")
@@ -212,6 +216,9 @@ def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
     nearer = 1 - result.metrics["depth"]["rmse"] / numbers[1]["depth"]["rmse"]
     stored = json.loads((run / "evaluation-test.json").read_text())["delta_mtl"]
     assert stored == pytest.approx(100 * (better + nearer) / 2)
+    column = read_scores(run, "test")["single-task networks"]
+    assert column["depth"] == numbers[1]["depth"]
+    assert column["semseg"] == {name: value for name, value in numbers[0]["semseg"].items() if value is not None}
 
 
 def test_a_module_is_scored_through_predictor(dataset: Rectangles) -> None:

@@ -169,6 +169,7 @@ def evaluate_run(
                 "constant": as_json(reference)["metrics"] if reference is not None else None,
                 "delta_mtl": evaluation.gain_over(references) if references else None,
                 "single_task": [str(path) for path in single_task],
+                "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
             }
             _write(run, split, content, evaluation)

@@ -55,14 +55,18 @@ def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240)
 
 
 def read_scores(run: Path, split: str) -> dict[str, Scores]:
-    """The columns of the table: the network, and the constant predictor where it was scored."""
+    """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
     path = Path(run) / f"evaluation-{split}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
         )
     stored = json.loads(path.read_text(encoding="utf-8"))
-    columns = {f"network ({split})": stored["metrics"], "constant predictor": stored["constant"]}
+    columns = {
+        f"network ({split})": stored["metrics"],
+        "single-task networks": stored.get("single_task_metrics"),
+        "constant predictor": stored["constant"],
+    }
     return {title: _known(column) for title, column in columns.items() if column}
 
 

@@ -74,17 +74,31 @@ def compute(metric: Metric, sums: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in type(metric).compute(metric).items()}
 
 
+def per_class(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """The primary number of every class, for the tasks that have classes."""
+    found = {}
+    for name, task in evaluation.tasks.items():
+        metric = task.metric()
+        metric.add_sums({state: value.sum(dim=0) for state, value in evaluation.sums[name].items()})
+        found[name] = metric.per_class()
+    return {name: classes for name, classes in found.items() if classes}
+
+
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
     """The numbers of an evaluation for a JSON file; not finite becomes null."""
-    finite = {
-        task: {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        for task, numbers in evaluation.metrics.items()
-    }
     return {
-        "metrics": finite,
+        "metrics": _finite(evaluation.metrics),
+        "per_class": _finite(per_class(evaluation)),
         "labelled": evaluation.labelled,
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,
+    }
+
+
+def _finite(numbers: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {
+        task: {name: value if math.isfinite(value) else None for name, value in named.items()}
+        for task, named in numbers.items()
     }
 
 

@@ -59,8 +59,7 @@ def test_python_snippets_run(page: Path) -> None:
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_own_data(tmp_path / "my_data")
-    for name in ("room.jpg", "photo.jpg"):
-        Image.fromarray(np.random.default_rng(1).integers(0, 255, (75, 101, 3), np.uint8)).save(tmp_path / name)
+    Image.fromarray(np.random.default_rng(1).integers(0, 255, (75, 101, 3), np.uint8)).save(tmp_path / "photo.jpg")
     for words in commands(page):
         needs = [word for word in words if word.startswith("../shared")]
         if needs and not all((ROOT.parent / word[3:]).exists() for word in needs):

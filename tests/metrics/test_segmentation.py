@@ -38,7 +38,7 @@ def test_published_without_absent_classes(name: str) -> None:
 @pytest.mark.parametrize("name", INPUTS)
 def test_published_iou_per_class(name: str) -> None:
     wanted = expected("survey")[name]["values"]["jaccards_all_categs"]
-    np.testing.assert_allclose(np.nan_to_num(list(published(name).iou_per_class().values())), wanted, rtol=1e-6)
+    np.testing.assert_allclose(np.nan_to_num(list(published(name).per_class().values())), wanted, rtol=1e-6)
 
 
 def test_published_f1_of_edges() -> None:
@@ -59,13 +59,13 @@ def test_twin() -> None:
     assert scores["mIoU"] == pytest.approx(sum(iou) / 4)
     assert scores["mIoU_absent_zero"] == pytest.approx(sum(iou) / 6)
     assert scores["pixel_accuracy"] == pytest.approx((p == t)[t != 255].mean())
-    assert math.isnan(metric.iou_per_class()["5"])
+    assert math.isnan(metric.per_class()["5"])
 
 
 def test_by_hand() -> None:
     metric = SegmentationMetric(["a", "b", "c"])
     metric.update(torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0, 1, 1, 255]]]))
-    assert metric.iou_per_class()["a"] == 0.5
+    assert metric.per_class()["a"] == 0.5
     assert metric.compute() == {"mIoU": 0.5, "mIoU_absent_zero": 1 / 3, "pixel_accuracy": 2 / 3, "mF1": 2 / 3}
 
 

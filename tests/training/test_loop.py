@@ -683,9 +683,9 @@ def test_joined_networks_start_from_single_task_runs(architecture: str, tmp_path
         for key, value in own.items():
             if key.startswith("backbone.") and not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
                 assert torch.equal(joined[key.replace("backbone.", f"backbones.{task}.", 1)], value), key
+    half = change(still, model__decoder=architecture, model__initialize_from=(names[0], names[0]))
     with pytest.raises(ValueError, match="single-task runs are of semseg; give one for each of semseg, depth"):
-        alone = (names[0], names[0])
-        run_recipe(change(still, model__decoder=architecture, model__initialize_from=alone), tmp_path / "half")
+        run_recipe(half, tmp_path / "half")
 
 
 def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path) -> None:

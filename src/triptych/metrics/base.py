@@ -48,6 +48,10 @@ class Metric(torchmetrics.Metric):
         self._update_count += 1
         self._computed = None
 
+    def per_class(self) -> dict[str, float]:
+        """The primary number class by class, where the metric has classes; NaN for a class that occurs nowhere."""
+        return {}
+
     def set_dtype(self, dst_type: str | torch.dtype) -> "Metric":
         """States stay in double precision whatever the model's precision."""
         return self

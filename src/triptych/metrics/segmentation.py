@@ -23,7 +23,7 @@ class SegmentationMetric(Metric):
 
     >>> metric = SegmentationMetric(["wall", "floor"])
     >>> metric.update(torch.tensor([[[0, 0, 1]]]), torch.tensor([[[0, 1, 255]]]))
-    >>> metric.compute()["mIoU"], metric.iou_per_class()
+    >>> metric.compute()["mIoU"], metric.per_class()
     (0.25, {'wall': 0.5, 'floor': 0.0})
     """
 
@@ -62,7 +62,7 @@ class SegmentationMetric(Metric):
             "mF1": f1.nanmean().item(),
         }
 
-    def iou_per_class(self) -> dict[str, float]:
+    def per_class(self) -> dict[str, float]:
         """IoU of every class on this process's images; NaN for a class that occurs nowhere."""
         matrix = self.confusion.double()
         hits = matrix.diagonal()
