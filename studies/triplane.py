@@ -15,7 +15,16 @@ from arms import base, with_regularizer
 
 from triptych.recipes.config import Recipe
 
-SWEEP_SEEDS = range(3)
+FINALISTS = (
+    "weight 1 (default)",
+    "weight 0.03",
+    "lift last",
+    "planes pooled",
+    "annealed to 0",
+    "semseg alone",
+    "annealed, weight 0.1, lift last",
+)
+"""Of the sweep: the default, the five best of seed 0 on the validation split, and what the best of them make together."""
 MAIN_SEEDS = range(5)
 ARCHITECTURES = ("vanilla", "pad-net", "mti-net", "invpt", "densemtl")
 IMAGES = {"10 %": 40, "25 %": 100, "50 %": 200}
@@ -43,6 +52,12 @@ def sweep_arms() -> dict[str, Recipe]:
         "32 samples": {"num_samples": 32},
         "stride 4": {"stride": 4},
         "annealed to 0": {"schedule": "linear", "schedule_steps": steps},
+        "annealed, weight 0.1, lift last": {
+            "schedule": "linear",
+            "schedule_steps": steps,
+            "weight": 0.1,
+            "lift": "last",
+        },
         "semseg alone": {"rendered": ("semseg",)},
         "depth and normals alone": {"rendered": ("normals", "depth")},
     }
@@ -57,7 +72,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.part == "sweep":
-        grid.run_all(grid.jobs_of(sweep_arms(), SWEEP_SEEDS, ["val"]), arguments.out, workers=arguments.workers)
+        arms = sweep_arms()
+        jobs = grid.jobs_of(arms, [0], ["val"])
+        jobs += grid.jobs_of({"vanilla": arms["vanilla"]}, [1, 2], ["val"])
+        jobs += grid.jobs_of({f"sweep/{name}": arms[f"sweep/{name}"] for name in FINALISTS}, [1, 2], ["val"])
+        grid.run_all(jobs, arguments.out, workers=arguments.workers)
 
 
 if __name__ == "__main__":
