@@ -1,5 +1,7 @@
 """A small batch with features, and regularizers built small, for tests of regularizers."""
 
+from dataclasses import replace
+
 import torch
 
 import triptych
@@ -19,7 +21,9 @@ def tasks_of(*names: str) -> dict[str, Task]:
 
 
 def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True) -> tuple[Output, Sample]:
-    """Features at strides 4 and 8, and targets; without labels every target is invalid."""
+    """Features at strides 4 and 8, and targets; without labels every target is invalid. With cameras, the second view
+    is the first one again.
+    """
     features = [torch.randn(2, 6, 13, 16), torch.randn(2, 10, 7, 8)]
     targets = {}
     for name, task in tasks.items():
@@ -29,7 +33,10 @@ def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True
             target = target.round() if name == "boundary" else target
         targets[name] = target
     intrinsics = torch.tensor([[40.0, 0, 30.0], [0, 42.0, 24.0], [0, 0, 1]]).repeat(2, 1, 1)
-    sample = Sample(torch.rand(2, 3, *SIZE), targets, camera=Camera(intrinsics) if camera else None)
+    sample = Sample(torch.rand(2, 3, *SIZE), targets)
+    if camera:
+        sample = replace(sample, camera=Camera(intrinsics, torch.eye(4).repeat(2, 1, 1)))
+        sample = replace(sample, neighbours=(sample,))
     return Output({}, [], [feature.requires_grad_() for feature in features]), sample
 
 

@@ -51,5 +51,7 @@ def missing_view(sample: Sample, offset: int) -> Sample:
     >>> bool(view.image.isnan().all())
     True
     """
-    camera = Camera(torch.full((3, 3), torch.nan)) if sample.camera is not None else None
+    camera = sample.camera and Camera(
+        torch.full((3, 3), torch.nan), None if sample.camera.pose is None else torch.full((4, 4), torch.nan)
+    )
     return as_neighbour(Sample(torch.full_like(sample.image, torch.nan), {}, "", camera), offset)

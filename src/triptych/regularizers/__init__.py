@@ -9,10 +9,12 @@ from triptych.regularizers.controls import (
     SingleSample,
     UniformWeights,
 )
+from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.triplane import Triplane3D
 
 REGULARIZERS: dict[str, type[Regularizer]] = {
     "triplane": Triplane3D,
+    "triplane-cross-view": CrossView,
     "triplane-xy": DepthCoded,
     "triplane-single-sample": SingleSample,
     "triplane-uniform": UniformWeights,

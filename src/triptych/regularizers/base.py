@@ -16,5 +16,9 @@ class Regularizer(nn.Module):
 
     step: int = 0
 
+    def counts(self) -> dict[str, int]:
+        """What the regularizer counted since the start of training, for the log."""
+        return {}
+
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")

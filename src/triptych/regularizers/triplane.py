@@ -117,7 +117,9 @@ class Triplane3D(Regularizer):
         _require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
         _require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
         self.near, self.far, self.half_width = near, far, half_width
-        self.place = named_choice("camera", camera, {"orthographic": _cube, "ndc": _cube, "metric": _metric})
+        self.place = named_choice(
+            "camera", camera, {"orthographic": cube_points, "ndc": cube_points, "metric": metric_points}
+        )
         self.inverse = named_choice("spacing", spacing, {"linear": False, "inverse": True})
         self.shrink = named_choice("resolution", resolution, {"full": False, "rendered": True})
         self.alpha = Alpha(
@@ -176,7 +178,7 @@ class Triplane3D(Regularizer):
 
     def render(self, output: Output, sample: Sample) -> dict[str, Rendered]:
         """What every task's field shows, at the rendering size."""
-        return self.render_points(self.encoder(output.features, _size(sample)), self.sample_points(sample))
+        return self.render_points(self.encoder(output.features, image_size(sample)), self.sample_points(sample))
 
     def render_points(self, planes: Triplane, samples: SamplePoints, names: Sequence[str] = ()) -> dict[str, Rendered]:
         """The same along any rays; `names` are the tasks, all of them if left out."""
@@ -219,7 +221,7 @@ class Triplane3D(Regularizer):
 
     def sample_points(self, sample: Sample) -> SamplePoints:
         """Points along the rays of a batch."""
-        return self.place(self, sample, ceil_divide(_size(sample), self.stride))
+        return self.place(self, sample, ceil_divide(image_size(sample), self.stride))
 
     def distances(self, sample: Sample, near: float, far: float) -> Tensor:
         """Distances along the rays, one vector per image."""
@@ -302,7 +304,7 @@ def _require(condition: bool, message: str) -> None:
         raise ValueError(f"triplane regularizer: {message}")
 
 
-def _size(sample: Sample) -> tuple[int, int]:
+def image_size(sample: Sample) -> tuple[int, int]:
     height, width = sample.image.shape[-2:]
     return height, width
 
@@ -315,7 +317,7 @@ def _thin(target: Tensor, size: Sequence[int]) -> Tensor:
     return target
 
 
-def _cube(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+def cube_points(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
     """Rays parallel to z; camera NDC differs in the meaning of z alone."""
     distances = regularizer.distances(sample, 0.0, 2.0)
     rays = cameras.orthographic_rays(size, device=distances.device)
@@ -333,11 +335,11 @@ def spaced_distances(regularizer: Triplane3D, sample: Sample) -> tuple[Tensor, f
     return regularizer.distances(sample, 1 / near, 1 / far).reciprocal(), far - 1 / before_last
 
 
-def _metric(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+def metric_points(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
     """Rays of each image's own camera through a box in metres, empty outside it; lengths are metres."""
     near, far = regularizer.near, regularizer.far
     distances, last = spaced_distances(regularizer, sample)
-    rays = cameras.metric_rays(_intrinsics(sample.camera), _size(sample), size)
+    rays = cameras.metric_rays(_intrinsics(sample.camera), image_size(sample), size)
     metric = cameras.points_on_rays(rays, regularizer.depth_order(distances))
     points = cameras.cube_from_box(metric, half_width=regularizer.half_width, near=near, far=far)
     intervals = sample_intervals(distances, last=last)[:, None, None]
