@@ -1,0 +1,206 @@
+"""What readers of published datasets share: files listed once, decoded when asked for, missing tasks derived."""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych import tasks as task_constructors
+from triptych.datasets.base import DenseDataset, as_neighbour, missing_view
+from triptych.datasets.derived import boundaries_from_labels, normals_from_depth
+from triptych.datasets.encoding import Encoding
+from triptych.datasets.files import read_array, read_image
+from triptych.datasets.folder import read_target
+from triptych.datasets.geometry import Window, affine, move_camera
+from triptych.tasks import Task
+from triptych.types import Camera, Sample, named_choice
+
+IMAGE, INSTANCES = "image", "instances"
+
+Listing = Mapping[str, Mapping[str, Path]]
+"""Kind of file ("image", a task, "instances", ...) to the files by key."""
+
+
+class Derivation(NamedTuple):
+    """How a task that no file holds is computed: the stored task, and `compute(target, camera, reach)`."""
+
+    source: str
+    compute: Callable[[Tensor, Camera | None, int], Tensor]
+
+
+def _normals(depth: Tensor, camera: Camera | None, reach: int) -> Tensor:
+    if camera is None:
+        return depth.new_full((3, *depth.shape[-2:]), torch.nan)
+    return normals_from_depth(depth, camera, reach=reach)
+
+
+DERIVED = {
+    "normals": Derivation("depth", _normals),
+    "boundary": Derivation("semseg", lambda labels, camera, reach: boundaries_from_labels(labels)),
+}
+
+
+class FileReader(DenseDataset):
+    """One split of a dataset that lies in files.
+
+    `keys` are the samples in order, `listing` the files, `encodings` what the numbers in a task's files mean, one for
+    each task that is stored. `tasks` chooses among these (`None`: all) and the derived ones: normals from depth and
+    camera over `reach` pixels to each side, boundaries from semseg.
+    `neighbour_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbours`,
+    at the ends of a video those as far the other way, views of NaN where these are missing too. `instances` adds the
+    extra of that name.
+    """
+
+    frames_hint: ClassVar[str] = "it has no videos"
+    """What to do where neighbouring frames are missing."""
+    downloads: ClassVar[Mapping[str, str]] = {}
+    """The archive that holds the labels of a stored task."""
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        *,
+        split: str,
+        listing: Listing,
+        encodings: Mapping[str, Encoding],
+        tasks: Sequence[str] | None,
+        reach: int = 1,
+        neighbour_frames: Sequence[int] = (),
+        instances: bool = False,
+    ) -> None:
+        self.split, self.keys, self.listing, self.encodings = split, list(keys), listing, dict(encodings)
+        if tasks is None and not encodings:
+            raise ValueError(f"{self.name} has images but no labels there; add {' or '.join(self.downloads.values())}.")
+        chosen = tuple(encodings) if tasks is None else tuple(tasks)
+        self._check_tasks(chosen)
+        self.tasks: dict[str, Task] = {name: self._make_task(name) for name in chosen}
+        self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
+        for step in self.neighbour_frames:
+            if step == 0 or not any(shift_frame(key, step) in listing[IMAGE] for key in self.keys):
+                raise ValueError(
+                    f"neighbour_frames has {step}, but no image of {self.name} has one; {self.frames_hint}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, index: int) -> str:
+        return self.keys[index]
+
+    def files(self, index: int) -> dict[str, Path]:
+        """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
+        key = self.keys[index]
+        return {kind: self.listing[kind][key] for kind in (IMAGE, *self._sources()) if key in self.listing[kind]}
+
+    def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
+        """The camera of the image `key` of `size`, where it is known."""
+        return None
+
+    def encoding(self, name: str, key: str) -> Encoding | None:
+        """What the numbers in a sample's file of a task mean; `None` where that cannot be known."""
+        return self.encodings[name]
+
+    def read_instances(self, path: Path) -> Tensor:
+        """Instance ids `(H, W)` int64, 0 where there is none."""
+        return torch.from_numpy(read_array(path).astype("int64"))
+
+    def __getitem__(self, index: int) -> Sample:
+        key = self.keys[index]
+        sample = self.read(key)
+        return replace(
+            sample, neighbours=tuple(self._read_neighbour(sample, key, step) for step in self.neighbour_frames)
+        )
+
+    def _read_neighbour(self, sample: Sample, key: str, step: int) -> Sample:
+        """The frame `step` later, else the one as far the other way, else a view that says nothing."""
+        for offset in (step, -step):
+            name = shift_frame(key, offset)
+            if name in self.listing[IMAGE]:
+                return as_neighbour(self.read(name), offset)
+        size = (sample.image.shape[1], sample.image.shape[2])
+        targets = {name: task.invalid_target(size) for name, task in self.tasks.items()}
+        return replace(missing_view(sample, step), targets=targets)
+
+    def read(self, key: str) -> Sample:
+        """The sample of an image, of whatever split, without neighbours."""
+        image = read_image(self.listing[IMAGE][key])
+        size = (image.shape[1], image.shape[2])
+        camera = self.camera(key, size)
+        targets = {name: self._read_target(name, key, size, camera) for name in self._sources()}
+        for name in self.tasks:
+            if name not in targets:
+                how = DERIVED[name]
+                targets[name] = how.compute(targets[how.source], camera, self.reach)
+        extras = {INSTANCES: self._read_instances(key, size)} if self.instances else {}
+        return Sample(image, {name: targets[name] for name in self.tasks}, key, camera, extras)
+
+    def fingerprint(self) -> dict[str, object]:
+        """Name, split, counts, classes, and a hash of the keys and of which labels they have."""
+        digest = hashlib.sha256()
+        for index, key in enumerate(self.keys):
+            digest.update(f"{key}: {' '.join(sorted(self.files(index)))}\n".encode())
+        return {
+            "name": self.name,
+            "split": self.split,
+            "images": len(self),
+            "labels": {name: sum(key in self.listing[name] for key in self.keys) for name in self._sources()},
+            "classes": {name: list(task.classes) for name, task in self.tasks.items() if name in self.encodings},
+            "files_sha256": digest.hexdigest(),
+        }
+
+    def _check_tasks(self, chosen: Sequence[str]) -> None:
+        stored = dict.fromkeys((*self.encodings, *self.downloads))
+        known = dict.fromkeys((*stored, *(name for name, how in DERIVED.items() if how.source in stored)))
+        for name in chosen:
+            named_choice(f"task of {self.name}", name, known)
+            source = name if name in stored else DERIVED[name].source
+            if source not in self.encodings:
+                raise ValueError(f"task {name} of {self.name} needs {self.downloads[source]}, which is not there.")
+
+    def _make_task(self, name: str) -> Task:
+        return self.encodings[name].make_task(name) if name in self.encodings else task_constructors.TASKS[name]()
+
+    def _sources(self) -> list[str]:
+        """Stored tasks that the chosen ones need."""
+        return list(dict.fromkeys(name if name in self.encodings else DERIVED[name].source for name in self.tasks))
+
+    def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
+        path, encoding = self.listing[name].get(key), self.encoding(name, key)
+        if path is None or encoding is None:
+            return self._make_task(name).invalid_target(size)
+        return read_target(path, name, encoding, size, camera)
+
+    def _read_instances(self, key: str, size: tuple[int, int]) -> Tensor:
+        path = self.listing.get(INSTANCES, {}).get(key)
+        if path is None:
+            return torch.zeros(size, dtype=torch.int64)
+        found = self.read_instances(path)
+        return found if found.shape == size else _resize_nearest(found, size)
+
+
+def _resize_nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:
+    # Double holds every id of up to 53 bits.
+    return F.interpolate(ids[None, None].double(), size=size, mode="nearest-exact")[0, 0].long()
+
+
+def scale_camera(camera: Camera, native: tuple[int, int], size: tuple[int, int]) -> Camera:
+    """The camera of an image that was resized from `native` (height, width) to `size`."""
+    return move_camera(camera, Window(affine(scale=(size[1] / native[1], size[0] / native[0])), size))
+
+
+def shift_frame(key: str, step: int) -> str:
+    """The key of the frame `step` later: the number at the end of the key, with as many digits; "" before frame 0.
+
+    >>> shift_frame("aachen_000000_000019", -1)
+    'aachen_000000_000018'
+    """
+    match = re.search(r"\d+$", key)
+    if match is None or int(match[0]) + step < 0:
+        return ""
+    return f"{key[: match.start()]}{int(match[0]) + step:0{len(match[0])}d}"
