@@ -9,7 +9,13 @@ import pytest
 import torch
 
 from triptych.datasets.geometry import PAD_COLOR, Window, affine, look_through, turn
-from triptych.datasets.photometric import ColorJitter, PhotometricDistortion, scale_saturation, shift_hue
+from triptych.datasets.photometric import (
+    ColorJitter,
+    PhotometricDistortion,
+    adjust_colors,
+    scale_saturation,
+    shift_hue,
+)
 from triptych.datasets.steps import (
     CenterCrop,
     FitHeight,
@@ -443,6 +449,25 @@ def test_saturation_and_hue_equal_colorsys() -> None:
             assert saturated[:, i, j].tolist() == pytest.approx(expected, abs=1e-5)
             expected = colorsys.hsv_to_rgb((h + degrees / 360) % 1, s, v)
             assert turned[:, i, j].tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_pass_over_the_pixels_equals_the_steps_one_by_one(seed: int) -> None:
+    """The compiled loop against whole planes; grey, black and saturated pixels included."""
+    random = draw(seed)
+    image = torch.from_numpy(random.random((3, 9, 11), np.float32))
+    image[:, 0], image[:, 1], image[0, 2], image[1:, 3] = 0, image[:1, 1], 1, 0
+    brightness, hue = random.uniform(-0.3, 0.3), random.uniform(-180, 180)
+    before, saturation, after = random.uniform(0.5, 1.5, 3)
+    names = ("brightness", "contrast_before", "saturation", "hue", "contrast_after")
+    values = (brightness, before, saturation, hue, after)
+    chosen = {name: value for name, value in zip(names, values, strict=True) if seed < 2 or random.random() < 0.6}
+    expected = adjust_colors(image.double(), **chosen)  # only float32 is compiled
+    found = adjust_colors(image, **chosen)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=3e-5)
+    if not chosen:
+        assert torch.equal(found, image)
 
 
 @pytest.mark.parametrize("step", [PhotometricDistortion(), ColorJitter(probability=1.0)])

@@ -5,7 +5,7 @@ the scene in front of the camera. Pixel coordinates are continuous, `(x, y)` wit
 flip, a crop and a zoom are exact for the camera too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from triptych.datasets.resampling_compiled import take_linear, take_nearest
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Sample
 
@@ -146,57 +147,67 @@ def move_camera(camera: Camera, window: Window) -> Camera:
 
 
 class _Axis:
-    """Rows or columns of a window: where each one lies along an axis of the source that is `length` pixels long."""
+    """Rows or columns of a window: where those that see the source lie along an axis of it that is `length` long."""
 
-    def __init__(self, scale: float, offset: float, count: int, length: int, dim: int) -> None:
-        self.position = scale * (np.arange(count) + 0.5) + offset
-        self.inside = torch.from_numpy((self.position >= 0) & (self.position < length))
-        self.length, self.dim = length, dim
-        self.is_whole = bool(self.inside.all())
+    def __init__(self, scale: float, offset: float, count: int, length: int) -> None:
+        position = scale * (np.arange(count) + 0.5) + offset
+        inside = np.flatnonzero((position >= 0) & (position < length))
+        position = position[inside]
+        start = int(inside[0]) if len(inside) else 0
+        self.place, self.is_whole = slice(start, start + len(inside)), len(inside) == count
+        self.nearest = np.floor(position).astype(np.int64)
+        # Between pixel centres; the border pixel is repeated beyond its centre.
+        between = (position - 0.5).clip(0, length - 1)
+        self.before = np.floor(between).astype(np.int64)
+        self.fraction = between - self.before
+        self.is_shift = scale == 1 and not self.fraction.any()
 
-    def nearest(self, values: Tensor) -> Tensor:
-        return self._take(values, np.floor(self.position))
+    def __len__(self) -> int:
+        return len(self.nearest)
 
-    def linear(self, image: Tensor) -> Tensor:
-        """Interpolate between the two nearest pixel centres; the border pixel is repeated beyond its centre."""
-        position = (self.position - 0.5).clip(0, self.length - 1)
-        before = np.floor(position)
-        fraction = torch.from_numpy(position - before).to(image.dtype)
-        first = self._take(image, before)
-        if not fraction.any():
-            return first
-        second = self._take(image, before + 1)
-        return torch.lerp(first, second, fraction if self.dim == -1 else fraction[:, None])
-
-    def _take(self, values: Tensor, index: np.ndarray) -> Tensor:
-        index = index.clip(0, self.length - 1).astype(np.int64)
-        step = np.diff(index)
-        if (step == 1).all():
-            return values.narrow(self.dim, int(index[0]), len(index))
-        if (step == -1).all():
-            return values.narrow(self.dim, int(index[-1]), len(index)).flip(self.dim)
-        # NumPy's take is twice as fast as torch's along the last axis.
-        return torch.from_numpy(values.numpy().take(index, axis=self.dim, mode="clip"))
+    def cut(self) -> slice:
+        """The part of the source that is seen, where the window only shifts it."""
+        return slice(int(self.nearest[0]), int(self.nearest[0]) + len(self))
 
 
 class _Straight:
     """The pixels of a window whose rows stay rows: each axis is resampled on its own."""
 
     def __init__(self, window: Window, size: tuple[int, int]) -> None:
-        inverse, (height, width) = window.inverse, window.size
-        self.rows = _Axis(inverse[1, 1], inverse[1, 2], height, size[0], -2)
-        self.columns = _Axis(inverse[0, 0], inverse[0, 2], width, size[1], -1)
+        inverse, self.size = window.inverse, window.size
+        self.rows = _Axis(inverse[1, 1], inverse[1, 2], self.size[0], size[0])
+        self.columns = _Axis(inverse[0, 0], inverse[0, 2], self.size[1], size[1])
 
     def nearest(self, values: Tensor, beyond: Tensor) -> Tensor:
-        return self._fill(self.columns.nearest(self.rows.nearest(values)), beyond)
+        def move(source: np.ndarray, output: np.ndarray) -> None:
+            take_nearest(source, self.rows.nearest, self.columns.nearest, output)
+
+        return self._move(values, beyond, move)
 
     def linear(self, image: Tensor, beyond: Tensor) -> Tensor:
-        return self._fill(self.columns.linear(self.rows.linear(image)), beyond)
+        def move(source: np.ndarray, output: np.ndarray) -> None:
+            below, beside = (axis.fraction.astype(source.dtype) for axis in (self.rows, self.columns))
+            take_linear(source, self.rows.before, below, self.columns.before, beside, output)
 
-    def _fill(self, moved: Tensor, beyond: Tensor) -> Tensor:
-        if self.rows.is_whole and self.columns.is_whole:
-            return moved
-        return torch.where(self.rows.inside[:, None] & self.columns.inside, moved, beyond)
+        return self._move(image, beyond, move)
+
+    def _move(self, values: Tensor, beyond: Tensor, move: Callable[[np.ndarray, np.ndarray], None]) -> Tensor:
+        rows, columns = self.rows, self.columns
+        seen = values.new_empty((*values.shape[:-2], len(rows), len(columns)))
+        if seen.numel() and rows.is_shift and columns.is_shift:
+            seen = values[..., rows.cut(), columns.cut()]
+        elif seen.numel():
+            move(_planes(values.contiguous()), _planes(seen))
+        if rows.is_whole and columns.is_whole:
+            return seen
+        filled = beyond.expand(*values.shape[:-2], *self.size).clone()
+        filled[..., rows.place, columns.place] = seen
+        return filled
+
+
+def _planes(values: Tensor) -> np.ndarray:
+    """`(planes, height, width)` over the same memory."""
+    return values.view(-1, *values.shape[-2:]).numpy()
 
 
 class _Turned:

@@ -1,4 +1,4 @@
-"""The one way in which the kernels of generated rooms are compiled and kept."""
+"""The one way in which the kernels of datasets and generated rooms are compiled and kept."""
 
 import hashlib
 import inspect

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from triptych.datasets.geometry import PAD_COLOR, Window, affine, look_through, turn
 from triptych.tasks import Task
-from triptych.types import Sample, valid_pixels
+from triptych.types import IGNORE, Sample
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 Tasks = Mapping[str, Task]
@@ -115,7 +115,8 @@ class ScaleCrop:
     def _is_balanced(self, labels: Tensor, window: Window) -> bool:
         (left, top), (right, bottom) = ((window.inverse @ [x, y, 1])[:2] for x, y in ((0, 0), window.size[::-1]))
         seen = labels[int(top) : max(int(bottom), int(top) + 1), int(left) : max(int(right), int(left) + 1)]
-        counts = seen[valid_pixels(seen)].bincount()
+        counts = seen.flatten().bincount(minlength=IGNORE + 1)
+        counts[IGNORE] = 0
         return bool(len(counts.nonzero()) > 1 and counts.max() < self.max_share * counts.sum())
 
 
