@@ -8,13 +8,16 @@ Each part goes on where it stopped. One run uses one thread; `--workers` says ho
 """
 
 import argparse
+import statistics
 from pathlib import Path
 
 import grid
+import paired
 from arms import base, with_regularizer
 
 from triptych.recipes.config import Recipe
 
+ROOT = Path(__file__).resolve().parents[1]
 FINALISTS = (
     "weight 1 (default)",
     "weight 0.03",
@@ -24,12 +27,20 @@ FINALISTS = (
     "semseg alone",
     "annealed, weight 0.1, lift last",
 )
-"""Of the sweep: the default, the five best of seed 0 on the validation split, and what the best of them make together."""
+"""Of the sweep: the default, the five best of seed 0 on the validation split, and the best of them together."""
 MAIN_SEEDS = range(5)
+MORE_SEEDS = range(3)
 ARCHITECTURES = ("vanilla", "pad-net", "mti-net", "invpt", "densemtl")
 IMAGES = {"10 %": 40, "25 %": 100, "50 %": 200}
 CHOSEN: dict[str, object] = {}
 """Options of the configuration that the sweep chose, over the defaults; see docs/study-3d.md."""
+
+
+def sweep_jobs() -> list[grid.Job]:
+    """Every switch with one seed, then more seeds for the finalists."""
+    arms = sweep_arms()
+    finalists = {name: arms[name] for name in ("vanilla", *(f"sweep/{name}" for name in FINALISTS))}
+    return grid.jobs_of(arms, [0], ["val"]) + grid.jobs_of(finalists, [1, 2], ["val"])
 
 
 def sweep_arms() -> dict[str, Recipe]:
@@ -65,18 +76,97 @@ def sweep_arms() -> dict[str, Recipe]:
     return arms | {f"sweep/{key}": with_regularizer(plain, **options) for key, options in switches.items()}
 
 
+CONTROLS = {
+    "xy plane and depth code": "triplane-xy",
+    "one sample": "triplane-single-sample",
+    "uniform weights": "triplane-uniform",
+    "shuffled depth": "triplane-shuffled",
+    "auxiliary heads": "auxiliary-heads",
+    "2D decoder": "decoder-2d",
+}
+"""What the triplane is compared with: the same options where they apply, or as many parameters."""
+
+
+def pairs() -> dict[str, tuple[str, str]]:
+    """Title to the arms (network, network with the regularizer) of every comparison of the main part."""
+    found = {name: (name, f"{name}+3d") for name in ARCHITECTURES}
+    found["vanilla, large backbone"] = ("large", "large+3d")
+    found |= {f"vanilla, {title} of the images": (f"images-{n}", f"images-{n}+3d") for title, n in IMAGES.items()}
+    found["vanilla, default options"] = ("vanilla", "sweep/weight 1 (default)")
+    return found | {f"vanilla, {title}": ("vanilla", f"control/{title}") for title in CONTROLS}
+
+
+def main_arms() -> dict[str, Recipe]:
+    """Every arm that `pairs` names."""
+    arms = {name: base(name) for name in ARCHITECTURES}
+    arms["large"] = base("vanilla", backbone="large")
+    arms |= {f"images-{count}": base("vanilla", images=count) for count in IMAGES.values()}
+    arms |= {f"{name}+3d": with_regularizer(recipe, **CHOSEN) for name, recipe in arms.items()}
+    name = "sweep/weight 1 (default)"
+    arms[name] = sweep_arms()[name]
+    vanilla = base("vanilla")
+    return arms | {f"control/{title}": with_regularizer(vanilla, key, **CHOSEN) for title, key in CONTROLS.items()}
+
+
+def main_jobs() -> list[grid.Job]:
+    """The main pair first, seed by seed; what costs most last."""
+    arms, splits = main_arms(), ["val", "test"]
+    order = [
+        ("vanilla", MAIN_SEEDS),
+        *((f"vanilla, {title}", MORE_SEEDS) for title in CONTROLS),
+        *((f"vanilla, {title} of the images", MORE_SEEDS) for title in IMAGES),
+        ("vanilla, default options", MAIN_SEEDS),
+        *((name, MAIN_SEEDS) for name in ("pad-net", "mti-net", "invpt")),
+        ("vanilla, large backbone", MAIN_SEEDS),
+        ("densemtl", MAIN_SEEDS),
+    ]
+    jobs: dict[tuple[str, int], grid.Job] = {}
+    for title, seeds in order:
+        chosen = {arm: arms[arm] for arm in pairs()[title]}
+        jobs |= {job[:2]: job for job in grid.jobs_of(chosen, seeds, splits)}
+    return list(jobs.values())
+
+
+def report(out: Path) -> None:
+    """Write the tables of docs/study-3d.md and results/study-3d.json from the runs that are there."""
+    sweep = {}
+    for arm in sweep_arms():
+        found = paired.compare(out, "vanilla", arm, MORE_SEEDS, "val") if arm != "vanilla" else None
+        if found is not None:
+            sweep[arm.removeprefix("sweep/")] = found
+    ranked = dict(sorted(sweep.items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
+    main_part = {title: paired.compare(out, *arms, MAIN_SEEDS, "test") for title, arms in pairs().items()}
+    main_part = {title: found for title, found in main_part.items() if found is not None}
+    page = ROOT / "docs" / "study-3d.md"
+    grid.replace_section(page, "sweep", paired.gains_table(ranked.items()))
+    grid.replace_section(page, "main", paired.gains_table(main_part.items()))
+    arms = {*sweep_arms(), *main_arms()}
+    grid.write_results(
+        ROOT / "results" / "study-3d.json",
+        {
+            "command": "python studies/triplane.py sweep && python studies/triplane.py main && "
+            "python studies/triplane.py report",
+            "data": "generated rooms, 64 x 80",
+            "commits": grid.commits(out, arms, MAIN_SEEDS),
+            "chosen": CHOSEN,
+            "sweep": ranked,
+            "main": main_part,
+        },
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["sweep", "main", "report"])
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    if arguments.part == "sweep":
-        arms = sweep_arms()
-        jobs = grid.jobs_of(arms, [0], ["val"])
-        jobs += grid.jobs_of({"vanilla": arms["vanilla"]}, [1, 2], ["val"])
-        jobs += grid.jobs_of({f"sweep/{name}": arms[f"sweep/{name}"] for name in FINALISTS}, [1, 2], ["val"])
-        grid.run_all(jobs, arguments.out, workers=arguments.workers)
+    jobs = {"sweep": sweep_jobs, "main": main_jobs, "report": list}[arguments.part]()
+    failed = grid.run_all(jobs, arguments.out, workers=arguments.workers)
+    for name, reason in failed.items():
+        print(f"{name} failed: {reason}")
+    if arguments.part == "report":
+        report(arguments.out)
 
 
 if __name__ == "__main__":
