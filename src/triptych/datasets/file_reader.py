@@ -129,7 +129,7 @@ class FileReader(DenseDataset):
 
     def read(self, key: str) -> Sample:
         """The sample of an image, of whatever split, without neighbours."""
-        image = read_image(self.listing[IMAGE][key])
+        image = self._read_photo(key)
         size = (image.shape[1], image.shape[2])
         camera = self.camera(key, size)
         targets = {name: self._read_target(name, key, size, camera) for name in self._sources()}
@@ -169,6 +169,9 @@ class FileReader(DenseDataset):
     def _sources(self) -> list[str]:
         """Stored tasks that the chosen ones need."""
         return list(dict.fromkeys(name if name in self.encodings else DERIVED[name].source for name in self.tasks))
+
+    def _read_photo(self, key: str) -> Tensor:
+        return read_image(self.listing[IMAGE][key])
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
         path, encoding = self.listing[name].get(key), self.encoding(name, key)
