@@ -45,9 +45,9 @@ def outputs_and_gradients(
 
 @pytest.mark.parametrize("camera", ["orthographic", "metric"])
 @pytest.mark.parametrize("aggregation", ["sum", "mean", "concat", "product"])
-@pytest.mark.parametrize("route", ["auto", "factored", "late", "recomputed"])
+@pytest.mark.parametrize("route", ["auto", "factored", "late", "recomputed", "fused"])
 def test_routes_equal_naive(route: str, camera: str, aggregation: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if aggregation == "product" and route in ("factored", "late"):
+    if aggregation == "product" and route in ("factored", "late", "fused"):
         pytest.skip("a product cannot be factored")
     monkeypatch.setattr(fields, "CHUNK_POINTS", 2 * 7 * 9)  # chunks of two rows, and one of one
     expected, _ = outputs_and_gradients("naive", camera, torch.float32, aggregation)
@@ -86,7 +86,7 @@ def test_naive_equals_a_loop_over_one_ray(camera: str) -> None:
 def test_whole_regularizers_agree_on_every_route(options: dict[str, str]) -> None:
     tasks = tasks_of("semseg", "depth")
     terms = {}
-    for route in ("naive", "factored", "late", "recomputed"):
+    for route in ("naive", "factored", "late", "recomputed", "fused"):
         torch.manual_seed(5)
         regularizer = build("triplane", tasks, route=route, num_samples=6, **options)
         output, sample = batch(tasks)

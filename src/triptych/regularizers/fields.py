@@ -4,7 +4,9 @@ The routes compute the same numbers. `naive` reads every plane at every sample. 
 W (A + B + C) = W A + W B + W C, so the first layer is applied to the planes, and with parallel rays each plane is read
 only where it differs. `late` besides composites the hidden layer and applies the linear output rows once per ray.
 `recomputed` is `factored` (`naive` for the product of planes) in chunks of rows that the backward pass computes again:
-what it keeps does not grow with the number of samples.
+what it keeps does not grow with the number of samples. `fused` is `late` and recomputed, ray by ray in compiled loops
+(`rendering.fused`); where these cannot be used (rays that are not parallel, values with an activation, a device without
+kernels) it is `recomputed`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from triptych.rendering.fused import fused_runs_on, march
 from triptych.rendering.triplane import (
     PlaneFeatures,
     Triplane,
@@ -24,7 +27,14 @@ from triptych.rendering.triplane import (
     sample_planes,
     sample_planes_parallel,
 )
-from triptych.rendering.volume import composite, density_from_raw, expected_depth, render_opacity, render_weights
+from triptych.rendering.volume import (
+    SMALLEST_OPACITY,
+    composite,
+    density_from_raw,
+    expected_depth,
+    render_opacity,
+    render_weights,
+)
 from triptych.types import named_choice
 
 CHUNK_POINTS = 2**15
@@ -98,11 +108,14 @@ class Field(nn.Module):
 
 
 class Route(NamedTuple):
-    """Whether the first layer is applied to the planes, the output layer to the ray, and the whole in chunks."""
+    """Whether the first layer is applied to the planes, the output layer to the ray, and the whole in chunks or, where
+    that is possible, in compiled loops.
+    """
 
     factored: bool
     late: bool = False
     recomputed: bool = False
+    fused: bool = False
 
 
 ROUTES = {
@@ -110,20 +123,21 @@ ROUTES = {
     "factored": Route(factored=True),
     "late": Route(factored=True, late=True),
     "recomputed": Route(factored=True, recomputed=True),
+    "fused": Route(factored=True, recomputed=True, fused=True),
 }
 
 
 def choose_route(name: str, aggregation: str) -> Route:
-    """The route of that name; `auto` is `recomputed`: on CPUs as fast as naive at a third of the memory or less.
+    """The route of that name; `auto` is `fused`, or `recomputed` for the product of planes.
 
     >>> choose_route("auto", "product")
-    Route(factored=False, late=False, recomputed=True)
+    Route(factored=False, late=False, recomputed=True, fused=False)
     """
     if aggregation == "product":
         choices = {"auto": Route(factored=False, recomputed=True), "naive": ROUTES["naive"]}
         choices["recomputed"] = choices["auto"]
         return named_choice("route for the product of planes, which cannot be factored,", name, choices)
-    return named_choice("route", name, {"auto": ROUTES["recomputed"], **ROUTES})
+    return named_choice("route", name, {"auto": ROUTES["fused"], **ROUTES})
 
 
 def render_field(
@@ -137,13 +151,15 @@ def render_field(
 ) -> Rendered:
     """Render one field. `weights` are given where its density is another's (or none)."""
     source = field.apply_to_planes(planes, aggregation) if route.factored else planes
-    march = partial(_march, field, late=route.late, aggregation="" if route.factored else aggregation)
+    if route.fused and _can_fuse(field, samples):
+        return _fused(field, source, samples, weights)
+    run = partial(_march, field, late=route.late, aggregation="" if route.factored else aggregation)
     if not route.recomputed:
-        return march(source, samples, weights)
+        return run(source, samples, weights)
     parts = []
     for start, stop in _chunks(samples):
         given = None if weights is None else weights[:, start:stop]
-        parts.append(checkpoint(march, source, samples.rows(start, stop), given, use_reentrant=False))
+        parts.append(checkpoint(run, source, samples.rows(start, stop), given, use_reentrant=False))
     return Rendered(*(torch.cat(maps, dim=1) for maps in zip(*parts, strict=True)))
 
 
@@ -199,9 +215,30 @@ def _march(
     if field.values is None:
         values = weights.new_zeros((*opacity.shape, 0))
     elif late:
-        mixed = composite(weights, hidden)
-        values = F.linear(mixed, field.values.weight) + opacity[..., None] * field.values.bias
+        values = _late_values(field, composite(weights, hidden), opacity)
     else:
         values = field.values(hidden)
         values = composite(weights, values if field.activation is None else field.activation(values))
     return Rendered(values, opacity, expected_depth(weights, samples.depths))
+
+
+def _late_values(field: Field, mixed: Tensor, opacity: Tensor) -> Tensor:
+    return F.linear(mixed, field.values.weight) + opacity[..., None] * field.values.bias
+
+
+def _can_fuse(field: Field, samples: SamplePoints) -> bool:
+    shared = samples.parallel and samples.inside is None and samples.intervals.shape[1:3] == (1, 1)
+    return shared and field.activation is None and fused_runs_on(samples.points.device)
+
+
+def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None) -> Rendered:
+    """One field along parallel rays, in compiled loops."""
+    density = {} if weights is not None else {"row": field.density.weight[0], "bias": field.density.bias[0]}
+    features = sample_planes_parallel(source, samples.points)
+    mixed, opacity, moment = march(
+        features, intervals=samples.intervals, depths=samples.depths, weights=weights, **density
+    )
+    depth = moment / opacity.clamp(min=SMALLEST_OPACITY)
+    if field.values is None:
+        return Rendered(opacity.new_zeros((*opacity.shape, 0)), opacity, depth)
+    return Rendered(_late_values(field, mixed, opacity), opacity, depth)

@@ -13,6 +13,8 @@ AlongRays = Float[Tensor, "*rays samples"]
 PerRay = Float[Tensor, "*rays"]
 Shared = Float[Tensor, "*#rays samples"]
 """Sizes of 1 broadcast: distances that all rays of an image share."""
+SMALLEST_OPACITY = 1e-6
+"""A ray of less is empty: its expected depth tends to 0."""
 
 
 def sample_distances(
@@ -104,7 +106,7 @@ def render_opacity(weights: AlongRays) -> PerRay:
     return weights.sum(dim=-1)
 
 
-def expected_depth(weights: AlongRays, distances: Shared, *, smallest: float = 1e-6) -> PerRay:
+def expected_depth(weights: AlongRays, distances: Shared, *, smallest: float = SMALLEST_OPACITY) -> PerRay:
     """Expected termination distance sum_i w_i t_i / sum_i w_i; an empty ray (opacity below `smallest`) tends to 0.
 
     >>> expected_depth(torch.tensor([0.25, 0.25]), torch.tensor([1.0, 3.0])).item()

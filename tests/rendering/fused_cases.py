@@ -1,0 +1,133 @@
+"""Checks of fused kernels, whichever module and device: also run by a process in which Triton interprets."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych.rendering import fused
+from triptych.rendering.triplane import PlaneFeatures
+from triptych.rendering.volume import composite, density_from_raw, render_opacity, render_weights
+
+SHAPES = [(2, 3, 5, 4, 6), (1, 1, 1, 1, 1), (1, 2, 9, 3, 17)]
+"""Batch, height, width, samples, channels: no powers of two, and less than a block."""
+
+
+def readings(
+    shape: tuple[int, ...], *, given: bool, dtype: torch.dtype = torch.float64, device: str = "cpu"
+) -> tuple[list[Tensor], dict[str, Any]]:
+    """Readings of three planes, and the other arguments of `march`."""
+    batch, height, width, samples, channels = shape
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*size: int) -> Tensor:
+        values = torch.randn(size, generator=generator, dtype=torch.float64)
+        return values.to(device, dtype).requires_grad_()
+
+    xy = draw(batch, height, width, 1, channels)
+    xz = draw(batch, 1, width, samples, channels)
+    yz = draw(batch, height, 1, samples, channels)
+    lengths = draw(batch, 1, 1, samples).detach().abs()
+    rest: dict[str, Any] = {"intervals": lengths, "depths": lengths.cumsum(-1)}
+    if given:
+        return [xy, xz, yz], rest | {"weights": draw(batch, height, width, samples)}
+    return [xy, xz, yz], rest | {"row": draw(channels), "bias": draw()}
+
+
+def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **density: Tensor) -> list[Tensor]:
+    hidden = F.softplus(features.xy + features.xz + features.yz)
+    weights = density.get("weights")
+    if weights is None:
+        weights = render_weights(density_from_raw(hidden @ density["row"] + density["bias"]), intervals)
+    return [composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1)]
+
+
+def check_kernels(shape: tuple[int, ...], *, given: bool, device: str = "cpu") -> None:
+    """Outputs and gradients, of all outputs and of each one alone."""
+    for dtype, output_bound, gradient_bound in ((torch.float32, 1e-5, 3e-5), (torch.float64, 1e-10, 1e-10)):
+        features, rest = readings(shape, given=given, dtype=dtype, device=device)
+        inputs = [*features, *(rest[name] for name in ("row", "bias", "weights") if name in rest)]
+        found = [*fused.march(PlaneFeatures(*features), **rest)]
+        expected = densely(PlaneFeatures(*features), **rest)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=output_bound, atol=output_bound)
+        used = (slice(None), slice(0, 1), slice(1, 2), slice(2, 3))
+        for chosen in used if dtype == torch.float64 else used[:1]:
+            gradients = [
+                torch.autograd.grad(
+                    sum(o.sin().sum() for o in outputs[chosen]), inputs, materialize_grads=True, retain_graph=True
+                )
+                for outputs in (found, expected)
+            ]
+            for one, other in zip(*gradients, strict=True):
+                torch.testing.assert_close(one, other, rtol=gradient_bound, atol=gradient_bound)
+
+
+def check_gradients() -> None:
+    for given in (False, True):
+        features, rest = readings((1, 2, 2, 3, 2), given=given)
+        names = [name for name in ("row", "bias", "weights") if name in rest]
+        fixed = {name: rest[name] for name in ("intervals", "depths")}
+
+        def run(xy: Tensor, xz: Tensor, yz: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+            return tuple(fused.march(PlaneFeatures(xy, xz, yz), **fixed, **dict(zip(names, others, strict=True))))  # noqa: B023
+
+        assert torch.autograd.gradcheck(run, (*features, *(rest[name] for name in names)))
+
+
+def check_half_precision(device: str = "cpu") -> None:
+    """bf16 readings are rounded once: results are those of the rounded readings, in float32."""
+    features, rest = readings((2, 3, 5, 4, 6), given=False, dtype=torch.float32, device=device)
+    halves = [feature.detach().bfloat16().requires_grad_() for feature in features]
+    rounded = [half.detach().float().requires_grad_() for half in halves]
+    found, expected = (fused.march(PlaneFeatures(*some), **rest) for some in (halves, rounded))
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == torch.float32
+        torch.testing.assert_close(one, other)
+    sums = [sum(o.sin().sum() for o in outputs) for outputs in (found, expected)]
+    ours, others = (torch.autograd.grad(total, inputs) for total, inputs in zip(sums, (halves, rounded), strict=True))
+    for one, other in zip(ours, others, strict=True):
+        assert one.dtype == torch.bfloat16
+        torch.testing.assert_close(one, other.bfloat16())
+
+
+def interpret_triton() -> None:
+    """Let CPUs run the Triton kernels, in blocks small enough for tests to need several."""
+    from triptych.rendering import fused_triton
+
+    fused.KERNELS["cpu"] = fused_triton.__name__
+    fused_triton.BLOCK = 64
+    assert fused.fused_runs_on(torch.device("cpu"))
+
+
+def compile_triton() -> None:
+    """Translate every kernel to machine code of GPUs, which needs none."""
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from triptych.rendering import fused_triton
+
+    integers = [*("height", "width", "samples", "channels"), *("rays", "owns", "others", "own_step", "other_step")]
+    planes = ["xy", "xz", "yz", "own", "other", "by_xy", "by_own"]
+    for capability, reading, full in ((80, "bf16", "fp32"), (90, "fp32", "fp32"), (90, "fp64", "fp64")):
+        for given in (False, True):
+            constants = {
+                "GIVEN": given,
+                "TYPE": getattr(tl, f"float{full[2:]}"),
+                "CHANNELS": 64,
+                "RAYS": 8,
+                "POINTS": 8,
+            }
+            kinds = dict.fromkeys(constants, "constexpr") | dict.fromkeys(integers, "i32")
+            kinds |= dict.fromkeys(planes, f"*{reading}")
+            for kernel in (fused_triton._march_rays, fused_triton._retrace_rays, fused_triton._sum_over_rays):
+                names = kernel.arg_names
+                signature = {name: kinds.get(name, f"*{full}") for name in names}
+                places = {(i,): constants[name] for i, name in enumerate(names) if name in constants}
+                compiled = triton.compile(
+                    ASTSource(kernel, signature, places), target=GPUTarget("cuda", capability, 32)
+                )
+                assert compiled.asm["cubin"]
