@@ -331,6 +331,9 @@ TWINS = {
     ("depth", "l1-rectified"): lambda raw, t: mean([abs(max(r[0], 0) - d[0]) for r, d in pixels(raw, t)]),
     ("depth", "berhu"): lambda raw, t: twin_berhu([(r[0], d[0]) for r, d in pixels(raw, t)], len(pixels(raw, t))),
     ("depth", "log-l1"): lambda raw, t: mean([abs(r[0] - math.log(d[0])) for r, d in pixels(raw, t)]),
+    ("depth", "disparity"): lambda raw, t: mean(
+        [abs(1 / (1 + math.exp(-r[0])) - (1 / d[0] - 0.01) / 9.99) for r, d in pixels(raw, t)]
+    ),
     ("depth", "scale-invariant"): twin_scale_invariant,
     ("depth", "berhu-inverse"): twin_berhu_inverse,
     ("depth", "berhu-inverse-published"): twin_berhu_published,

@@ -1,6 +1,6 @@
 """The only place where names become objects."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,14 @@ from triptych.decoders import DECODERS
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes import RECIPES
-from triptych.recipes.config import Recipe
+from triptych.recipes.config import TARGET, Recipe, split_domain
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.task_files import tasks_from_json, tasks_to_json
 from triptych.tasks import TASKS, Task
 from triptych.types import named_choice
+from triptych.video import VIDEO
+from triptych.video.base import VideoSupervision
 from triptych.weighting import WEIGHTINGS
 from triptych.weighting.base import Weighting
 
@@ -56,27 +58,44 @@ def create_model(
 
 
 def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
-    """The recipe's dataset, one split of it."""
+    """The recipe's dataset, one split of it; `target-<split>` is one of the domain that the recipe adapts to."""
+    recipe, split = split_domain(recipe, split)
     data = recipe.data
     return named_choice("dataset", data.dataset, DATASETS)(data.root, split=split, **data.options)
 
 
-def build_training_set(recipe: Recipe) -> DenseDataset:
-    """The training split, or as many of its images as the recipe asks for."""
+def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
+    """Tasks whose labels training does not read: the one that learns from video."""
+    return (recipe.video.task,) if recipe.video.name != "none" and not recipe.video.labels else ()
+
+
+def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDataset:
+    """The training split, or as many of its images as the recipe asks for, without the labels of `unread` tasks."""
     dataset = build_dataset(recipe, recipe.data.train_split)
+    rest = tuple(name for name in dataset.tasks if name not in unread)
+    if len(rest) < len(dataset.tasks):
+        data = replace(recipe.data, options={**recipe.data.options, "tasks": rest})
+        dataset = build_dataset(replace(recipe, data=data), recipe.data.train_split)
+        assert tuple(dataset.tasks) == rest, f"{dataset.name} has not left out {unread}"
     return spread(dataset, recipe.data.train_images) if recipe.data.train_images else dataset
 
 
 def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task], dict[str, Task]]:
     """The tasks of the final prediction and the auxiliary ones, in the recipe's order, with its task options applied.
 
-    Raises `ValueError` for a task that the dataset cannot supervise.
+    A task that learns from video comes last and needs no labels. Raises `ValueError` for any other that the dataset
+    cannot supervise.
     """
     data = recipe.data
-    names = data.tasks or tuple(name for name in dataset.tasks if name not in data.auxiliary_tasks)
+    known = dataset.tasks | {
+        name: named_choice("task in video.task", name, TASKS)()
+        for name in unread_tasks(recipe)
+        if name not in dataset.tasks
+    }
+    names = data.tasks or tuple(name for name in known if name not in data.auxiliary_tasks)
 
     def build(name: str) -> Task:
-        task = named_choice(f"task of dataset '{data.dataset}'", name, dataset.tasks)
+        task = named_choice(f"task of dataset '{data.dataset}'", name, known)
         if name not in data.task_options:
             return task
         return tasks_from_json(tasks_to_json({name: task}, data.task_options))[name]
@@ -128,6 +147,16 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     )
 
 
+def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | None:
+    """The recipe's self-supervision from video, or `None`."""
+    config = recipe.video
+    if config.name == "none":
+        return None
+    build = named_choice("self-supervision from video", config.name, VIDEO)
+    require_options(f"video '{config.name}'", build, config.options)
+    return build(model.tasks, intermediate_tasks=model.intermediate_tasks, task=config.task, **config.options)
+
+
 def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     """The recipe's adaptation method, or `None`."""
     config = recipe.adaptation
@@ -139,20 +168,20 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     return build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
 
 
-def build_target_set(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> DenseDataset:
-    """One split of the target domain. Raises `ValueError` where there is none, where it has no images, or where its
-    classes of `tasks` are others.
+def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset | None:
+    """The unlabelled training images of the domain that the recipe adapts to, if any.
+
+    Raises `ValueError` where they are not named, where there are none, or where their classes of `tasks` are others.
     """
     config = recipe.adaptation
+    if config.name == "none":
+        return None
     if not config.dataset:
-        raise ValueError(
-            "adaptation.dataset is empty; name the dataset of the target domain (`triptych list datasets`)."
-        )
-    data = replace(recipe.data, dataset=config.dataset, root=config.root, options=config.dataset_options)
-    dataset = build_dataset(replace(recipe, data=data), split)
+        raise ValueError("adaptation.dataset is empty; name the target domain (`triptych list datasets`).")
+    dataset = build_dataset(recipe, TARGET + config.split)
     if len(dataset) == 0:
         raise ValueError(
-            f"the target domain has no images: split '{split}' of dataset '{config.dataset}' is empty; check "
+            f"the target domain has no images: split '{config.split}' of dataset '{config.dataset}' is empty; check "
             "adaptation.root and adaptation.split."
         )
     check_label_spaces(tasks, dataset.tasks)
@@ -170,6 +199,7 @@ REGISTRIES: dict[str, Mapping[str, Any]] = {
     "regularizers": REGULARIZERS,
     "weightings": WEIGHTINGS,
     "adapters": ADAPTERS,
+    "video": VIDEO,
 }
 """Everything that a recipe can name, by kind."""
 

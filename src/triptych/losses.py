@@ -243,6 +243,36 @@ def berhu_inverse_depth(raw: OneMap, target: OneMap, *, reference_quirks: bool =
     return masked_mean(_berhu(error), torch.ones_like(valid) if reference_quirks else valid)
 
 
+NEAREST, FARTHEST = 0.1, 100.0
+"""Bounds in metres of depth that is predicted as disparity (Godard et al., 2019)."""
+
+
+def decode_disparity(raw: OneMap) -> OneMap:
+    """Metres from the logit of disparity: 1 / (1/100 + (1/0.1 - 1/100) sigmoid(raw)) (Godard et al., 2019, sec. 3.3).
+
+    >>> round(decode_disparity(torch.zeros(1, 1, 1, 1)).item(), 4)
+    0.1998
+    """
+    return 1 / (1 / FARTHEST + (1 / NEAREST - 1 / FARTHEST) * _full(raw).sigmoid())
+
+
+def encode_disparity(depth: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """The raw map that decodes to `depth` in metres, clamped to the bounds.
+
+    >>> round(encode_disparity(torch.tensor(0.1)).item(), 2)  # held at 1e-6 from the bound
+    13.82
+    """
+    share = (1 / depth - 1 / FARTHEST) / (1 / NEAREST - 1 / FARTHEST)
+    return share.logit(eps=1e-6)
+
+
+def disparity_l1(raw: OneMap, target: OneMap) -> Scalar:
+    """|1/d^ - 1/d| relative to the largest disparity, mean over valid pixels; `raw` is the logit of disparity."""
+    valid = valid_pixels(target) & (target > 0)
+    share = encode_disparity(torch.where(valid, target, 1)).sigmoid()
+    return masked_mean((_full(raw).sigmoid() - share).abs(), valid)
+
+
 def bin_depth(raw: Logits, target: OneMap, near: float = 0.7, far: float = 10.0) -> Scalar:
     """Cross-entropy over bins of equal width in ln d between `near` and `far` metres (ATRC's auxiliary head)."""
     valid = valid_pixels(target) & (target > 0)
@@ -285,6 +315,7 @@ DEPTH: dict[str, tuple[Loss, Decode]] = {
     "l1": (l1_depth, decode_metres),
     "l1-rectified": (l1_rectified_depth, decode_metres),
     "berhu": (berhu_depth, decode_metres),
+    "disparity": (disparity_l1, decode_disparity),
     "log-l1": (log_l1_depth, decode_logarithm),
     "scale-invariant": (scale_invariant_depth, decode_logarithm),
     "berhu-inverse": (berhu_inverse_depth, decode_inverse_depth),
@@ -295,6 +326,7 @@ DEPTH: dict[str, tuple[Loss, Decode]] = {
 }
 ENCODE_DEPTH: dict[str, Decode] = {
     "log-l1": torch.log,
+    "disparity": encode_disparity,
     "scale-invariant": torch.log,
     "berhu-inverse": encode_inverse_depth,
     "berhu-inverse-published": encode_inverse_depth,

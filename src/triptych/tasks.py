@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from triptych import colors, error_maps, losses
 from triptych.metrics.base import Metric
-from triptych.metrics.depth import DepthMetric
+from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
@@ -219,11 +219,13 @@ def _millimetres_png(depth: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(np.rint(depth[0] * 1000), nan=0.0), 0, 65535).astype(np.uint16)
 
 
-def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
+def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Task:
     """Depth z in metres; decoding follows what the loss makes the network predict.
 
     `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1` and `scale-invariant` on ln d, `berhu-inverse` on
-    DenseMTL's inverse normalised depth (`berhu-inverse-published`: averaged and decoded as its code does).
+    DenseMTL's inverse normalised depth (`berhu-inverse-published`: averaged and decoded as its code does), `disparity`
+    on the sigmoid between 0.1 and 100 m of depth from video. `aligned` scores each image after median scaling too, and
+    selects by that: for networks that cannot know the scale.
 
     >>> depth(loss="log-l1").decode(torch.zeros(1, 1, 1, 1)).item()
     1.0
@@ -234,7 +236,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0) -> Task:
         channels=1,
         loss=function,
         decode=decode,
-        metric=DepthMetric,
+        metric=AlignedDepthMetric if aligned else DepthMetric,
         colorize=colors.color_depth,
         to_png=_millimetres_png,
         target_channels=1,

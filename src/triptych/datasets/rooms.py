@@ -94,7 +94,7 @@ class Rooms(DenseDataset):
         named_choice("split of rooms", split, SCENES)
         named_choice("look of rooms", look, LOOKS)
         known = rooms_tasks()
-        self.tasks = {task: named_choice("task of rooms", task, known) for task in (tasks or known)}
+        self.tasks = {task: named_choice("task of rooms", task, known) for task in (known if tasks is None else tasks)}
         for argument, value, least in (
             ("scenes", scenes, 0),
             ("views", views, 1),

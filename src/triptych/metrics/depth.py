@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from triptych.metrics.base import Metric, exact_sum
@@ -69,27 +69,72 @@ class DepthMetric(Metric):
         self.add_sum("image_sums", (len(ERRORS), 2))
 
     def update(self, prediction: Depth, target: Depth) -> None:
+        counts, sums = self._measure(prediction, target, self.median_scaling)
+        self.pixels += counts.sum()
+        self.images += (counts > 0).sum()
+        self.pixel_sums += sums.sum(dim=1)
+        self.image_sums += _sum_means(sums, counts)
+
+    def compute(self) -> dict[str, float]:
+        return self._numbers(self.pixel_sums, self.image_sums)
+
+    def _measure(
+        self, prediction: Depth, target: Depth, median_scaling: bool
+    ) -> tuple[Int[Tensor, " batch"], Float[Tensor, "errors batch 2"]]:
+        """Pixels that count, and their summed errors, by image."""
         valid = (valid_pixels(target) & (target > self.near) & (target < self.far)).flatten(1)
         truth, predicted = target.flatten(1).double(), prediction.flatten(1).double()
-        if self.median_scaling:
+        if median_scaling:
             predicted = predicted * _median(truth, valid) / _median(predicted, valid)
         truth = torch.where(valid, truth, 1.0)
         predicted = torch.where(valid, predicted.clamp(self.lowest, self.highest), 1.0)
-        sums = exact_sum(_errors(predicted, truth) * valid, dim=-1)
-        counts = valid.sum(dim=1)
-        means = sums.sum(dim=-1)[:, counts > 0] / counts[counts > 0]
-        self.pixels += counts.sum()
-        self.pixel_sums += sums.sum(dim=1)
-        self.images += (counts > 0).sum()
-        self.image_sums += exact_sum(means, dim=-1)
+        return valid.sum(dim=1), exact_sum(_errors(predicted, truth) * valid, dim=-1)
 
-    def compute(self) -> dict[str, float]:
+    def _numbers(self, pixel_sums: Tensor, image_sums: Tensor) -> dict[str, float]:
         numbers: dict[str, float] = {}
-        for suffix, sums, count in (("", self.pixel_sums, self.pixels), ("_image", self.image_sums, self.images)):
+        for suffix, sums, count in (("", pixel_sums, self.pixels), ("_image", image_sums, self.images)):
             means = (sums.sum(dim=-1) / count).tolist()
             for name, value in zip(RESULTS, means, strict=True):
                 numbers[name + suffix] = math.sqrt(value) if name in ROOTS else value
         return numbers
+
+
+class AlignedDepthMetric(DepthMetric):
+    """The numbers of `DepthMetric`, and with `_aligned` at the end of their names the same after median scaling.
+
+    Each image's prediction is multiplied by median(target) / median(prediction) over the pixels that count, before it
+    is clamped: the scale-aligned protocol of depth from video (Zhou et al., 2017; Godard et al., 2019), where one
+    camera sees no scale. The numbers without the suffix are metric: the prediction as it is.
+
+    >>> metric = AlignedDepthMetric()
+    >>> metric.update(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[2.0, 4.0]]]]))
+    >>> metric.compute()["absrel"], metric.compute()["absrel_aligned"]
+    (0.5, 0.0)
+    """
+
+    primary: ClassVar[str] = "rmse_aligned"
+    better: ClassVar[dict[str, bool]] = DepthMetric.better | {
+        f"{name}_aligned": higher for name, higher in DepthMetric.better.items()
+    }
+    aligned_pixel_sums: Tensor
+    aligned_image_sums: Tensor
+
+    def __init__(
+        self, *, near: float = 0.0, far: float = math.inf, lowest: float = 1e-9, highest: float = math.inf
+    ) -> None:
+        super().__init__(near=near, far=far, lowest=lowest, highest=highest)
+        self.add_sum("aligned_pixel_sums", (len(ERRORS), 2))
+        self.add_sum("aligned_image_sums", (len(ERRORS), 2))
+
+    def update(self, prediction: Depth, target: Depth) -> None:
+        super().update(prediction, target)
+        counts, sums = self._measure(prediction, target, median_scaling=True)
+        self.aligned_pixel_sums += sums.sum(dim=1)
+        self.aligned_image_sums += _sum_means(sums, counts)
+
+    def compute(self) -> dict[str, float]:
+        aligned = self._numbers(self.aligned_pixel_sums, self.aligned_image_sums)
+        return super().compute() | {f"{name}_aligned": value for name, value in aligned.items()}
 
 
 def _errors(predicted: Pixels, truth: Pixels) -> Float[Tensor, "errors batch pixels"]:
@@ -104,6 +149,11 @@ def _errors(predicted: Pixels, truth: Pixels) -> Float[Tensor, "errors batch pix
             *((ratio < 1.25**power).double() for power in (1, 2, 3)),
         ]
     )
+
+
+def _sum_means(sums: Float[Tensor, "errors batch 2"], counts: Int[Tensor, " batch"]) -> Float[Tensor, "errors 2"]:
+    """Sum over images of each image's mean error."""
+    return exact_sum(sums.sum(dim=-1)[:, counts > 0] / counts[counts > 0], dim=-1)
 
 
 def _median(values: Pixels, valid: Bool[Tensor, "batch pixels"]) -> Float[Tensor, "batch 1"]:

@@ -6,12 +6,14 @@ No module of torch is imported here: the command line reads recipes before anyth
 import dataclasses
 import json
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Options = dict[str, Value]
 """Keyword arguments of a named component, checked by the component itself."""
+TARGET = "target-"
+"""What the name of a split of the target domain begins with."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class OptimizerConfig:
     """Learning rate of the regularizer relative to `lr`: it is trained from scratch, which a fine-tuning rate is low
     for.
     """
+    pose_lr_factor: float = 1.0
+    """Learning rate of the pose network of self-supervision from video relative to `lr`."""
     clip_norm: float = 0.0
     """Largest gradient norm; 0 switches clipping off."""
 
@@ -142,6 +146,20 @@ class AdaptationConfig:
 
 
 @dataclass(frozen=True)
+class VideoConfig:
+    """Self-supervision from video: one task learns from neighbouring frames and intrinsics."""
+
+    name: str = "none"
+    """`monodepth2`, or `none`."""
+    task: str = "depth"
+    weight: float = 1.0
+    """Factor of the photometric loss, beside the task's own weight."""
+    labels: bool = False
+    """Learn from labels of the task too; else those of the training split are not even read."""
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """How the loop runs."""
 
@@ -178,8 +196,34 @@ class Recipe:
     regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
     weighting: WeightingConfig = field(default_factory=WeightingConfig)
     adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
+    video: VideoConfig = field(default_factory=VideoConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
+
+
+def split_domain(recipe: Recipe, split: str) -> tuple[Recipe, str]:
+    """The recipe with the data of a split's domain, and the name of the split there.
+
+    `target-<split>` is a split of the target domain, where the recipe names one (whether it adapts or not); every other
+    name is one of its own dataset.
+
+    >>> adapted = Recipe(adaptation=AdaptationConfig(name="dacs", dataset="cityscapes"))
+    >>> of_target, split = split_domain(adapted, "target-val")
+    >>> of_target.data.dataset, split
+    ('cityscapes', 'val')
+    """
+    data, adaptation = recipe.data, recipe.adaptation
+    if not adaptation.dataset or not split.startswith(TARGET):
+        return recipe, split
+    data = replace(
+        data,
+        dataset=adaptation.dataset,
+        root=adaptation.root,
+        options=adaptation.dataset_options,
+        transform=adaptation.transform or data.transform,
+        size=adaptation.size if any(adaptation.size) else data.size,
+    )
+    return replace(recipe, data=data), split.removeprefix(TARGET)
 
 
 def to_json(recipe: Recipe) -> str:

@@ -1,7 +1,8 @@
 """What a run writes while it goes: `metrics.jsonl` and `log.txt` always, a bar or plain lines, trackers if asked.
 
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
-`weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, `gradient_norm`) or
+`weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, `gradient_norm`, and
+what `video_log` and adapters add) or
 `evaluation` (`split`, `metrics` by `task/metric`, `labelled`, `score`, `best`). `seconds` and `images_per_second` are
 the only fields that depend on the machine.
 """
@@ -70,6 +71,12 @@ class RunLog:
             if key not in self._named:
                 self._named.add(key)
                 self.message(f"skipped sample {key!r}: {reason}")
+
+    def once(self, text: str) -> None:
+        """A message that is not repeated."""
+        if text not in self._named:
+            self._named.add(text)
+            self.message(text)
 
     def status(self, text: str) -> None:
         """What goes on right now, on a terminal only."""

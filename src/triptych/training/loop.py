@@ -23,6 +23,7 @@ from triptych.training.run_folder import check_run_folder
 from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
 from triptych.training.validation import deploy, validate
+from triptych.training.video_log import video_record, video_warnings
 
 
 def train(
@@ -81,7 +82,10 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
         stop = numbers.stop
         if _due(state.step, training.log_every, last=steps):
             log.skipped(parts.skipped(loaders))
-            log.training(_record(parts, state, factor * recipe.optimizer.lr))
+            record = _record(parts, state, factor * recipe.optimizer.lr)
+            log.training(record)
+            for text in video_warnings(record["video"]) if "video" in record else []:
+                log.once(text)
             state.start_window()
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
             parts.weighting.end_epoch(
@@ -134,6 +138,8 @@ def _record(parts: Parts, state: TrainingState, rate: float) -> dict[str, Any]:
     if parts.objective.adapter is not None:
         record["adaptation"] = window.mean("adaptation")
         record["adapter"] = window.mean("adapter")
+    if parts.objective.video is not None:
+        record["video"] = video_record(window.sums, window.mean("video/static"))
     return record
 
 

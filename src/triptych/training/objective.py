@@ -1,4 +1,4 @@
-"""What one training step computes: the model's losses, the regularizer's terms and the adapter's, in one module.
+"""What one training step computes: the model's losses, and the terms of regularizer, video and adapter, in one module.
 
 One module, so that the wrappers of several processes (DDP, FSDP) see every parameter that takes part in one forward
 pass.
@@ -14,21 +14,24 @@ from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
 from triptych.types import Output, Sample, valid_pixels
+from triptych.video.base import VideoSupervision, VideoTerms
 
-PARTS = ("final", "auxiliary", "regularizer")
+PARTS = ("final", "auxiliary", "regularizer", "video")
 """What the loss of a task can consist of."""
 
 
 class Losses(NamedTuple):
     """`tasks`: one scalar per task, what the weighting combines. `parts`: what they are made of, detached, for the log
     (`semseg/final`, `semseg/auxiliary`, `semseg/regularizer`). `adaptation`: scalars that are added to the total as
-    they are. `labelled`: images of the batch with a label, by task.
+    they are. `labelled`: images of the batch with a label, by task; for the task that learns from video, images that
+    it could learn from. `video`: what was seen of the neighbouring frames.
     """
 
     tasks: dict[str, Tensor]
     parts: dict[str, Tensor]
     adaptation: dict[str, Tensor]
     labelled: dict[str, Tensor]
+    video: VideoTerms | None = None
 
 
 class Objective(nn.Module):
@@ -36,7 +39,7 @@ class Objective(nn.Module):
 
     The loss of a task is its final loss, plus `auxiliary_factor` times the sum over its intermediate predictions,
     plus the regularizer's term of the same name. A task that only intermediate predictions have consists of the
-    latter two.
+    latter two. `video` adds `video_weight` times its loss to its task, whose labels may be missing throughout.
     """
 
     def __init__(
@@ -45,12 +48,15 @@ class Objective(nn.Module):
         *,
         regularizer: Regularizer | None = None,
         adapter: Adapter | None = None,
+        video: VideoSupervision | None = None,
         auxiliary_factor: float = 1.0,
+        video_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.model = model
         self.regularizer = regularizer
         self.adapter = adapter
+        self.video, self.video_weight = video, video_weight
         self.auxiliary_factor = auxiliary_factor
 
     @property
@@ -64,6 +70,11 @@ class Objective(nn.Module):
         parts = self.supervise(output, sample)
         if self.regularizer is not None:
             parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
+        labelled = {name: count_labelled(sample.targets[name]) for name in self.tasks}
+        terms = self.video(output, sample) if self.video is not None else None
+        if self.video is not None and terms is not None:
+            parts[self.video.task, "video"] = self.video_weight * terms.loss
+            labelled[self.video.task] = torch.maximum(labelled[self.video.task], terms.images)
         tasks = {name: _total(parts, name) for name in self.tasks}
         if unknown := {name for name, _ in parts} - set(tasks):
             raise ValueError(
@@ -77,7 +88,8 @@ class Objective(nn.Module):
             tasks,
             {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},
             adaptation,
-            {name: count_labelled(sample.targets[name]) for name in tasks},
+            labelled,
+            terms,
         )
 
     def supervise(self, output: Output, sample: Sample) -> dict[tuple[str, str], Tensor]:

@@ -73,6 +73,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
         "parameters": {
             "model": count_parameters(objective.model),
             "regularizer": count_parameters(objective.regularizer),
+            "video": count_parameters(objective.video),
             "weighting": count_parameters(parts.weighting),
             "adapter": sum(p.numel() for p in objective.adapter.own_parameters()) if objective.adapter else 0,
         },

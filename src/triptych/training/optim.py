@@ -13,6 +13,7 @@ from triptych.backbones.base import Backbone
 from triptych.choices import named_choice
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.base import Regularizer
+from triptych.video.base import VideoSupervision
 
 
 def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str, float]:
@@ -20,7 +21,8 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
 
     Backbones get `backbone_lr_factor`, and `layer_decay ** (n - i)` for layer i of n (from 0 at the image), so that
     the last layer has one factor of decay and everything after the backbone none. Parameters of
-    the `fusion_modules` of any module get `fusion_lr_factor`, regularizers `regularizer_lr_factor`.
+    the `fusion_modules` of any module get `fusion_lr_factor`, regularizers `regularizer_lr_factor`, pose networks
+    `pose_lr_factor`.
     """
     factors = {name: 1.0 for name, parameter in model.named_parameters() if parameter.requires_grad}
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -41,6 +43,8 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
             scale(fusion, config.fusion_lr_factor)
         if isinstance(module, Regularizer):
             scale(module, config.regularizer_lr_factor)
+        if isinstance(module, VideoSupervision):
+            scale(module, config.pose_lr_factor)
     return factors
 
 

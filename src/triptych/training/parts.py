@@ -22,7 +22,7 @@ from triptych.datasets.loading import Loader, make_loader
 from triptych.datasets.steps import Chain, Select, Transform
 from triptych.datasets.transforms import build_transform
 from triptych.devices import choose_device
-from triptych.recipes.config import AdaptationConfig, Recipe
+from triptych.recipes.config import TARGET, AdaptationConfig, DataConfig, Recipe, split_domain
 from triptych.tasks import Task
 from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
@@ -72,15 +72,16 @@ class Parts:
     def loaders(self, first_step: int) -> list[Loader]:
         """Labelled batches of this process from step `first_step` on; then those of a target domain, if any."""
         recipe = self.recipe
-        source = self._loader(self.training_set, self._transform(recipe, self.tasks), recipe.seed, first_step)
+        source = self._loader(self.training_set, self._transform(recipe.data, self.tasks), recipe.seed, first_step)
         if self.target_set is None:
             return [source]
         # No labels before anything is drawn: not even the place of a crop depends on them.
-        transform = Chain((Select({}), self._transform(target_recipe(recipe), {})))
+        target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
+        transform = Chain((Select({}), self._transform(target, {})))
         return [source, self._loader(self.target_set, transform, recipe.seed + TARGET_SEED, first_step)]
 
-    def _transform(self, recipe: Recipe, tasks: dict[str, Task]) -> Transform:
-        return build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=True)
+    def _transform(self, data: DataConfig, tasks: dict[str, Task]) -> Transform:
+        return build_transform(data.transform, size=data.size, tasks=tasks, train=True)
 
     def _loader(self, dataset: DenseDataset, transform: Transform, seed: int, first_step: int) -> Loader:
         data, training = self.recipe.data, self.recipe.training
@@ -171,16 +172,17 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
     check_numbers(recipe)
     torch.manual_seed(recipe.seed)
-    training_set = assemble.build_training_set(recipe)
+    training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
-    adapted = recipe.adaptation.name != "none"
-    target_set = assemble.build_target_set(recipe, recipe.adaptation.split, tasks) if adapted else None
+    target_set = assemble.build_target_set(recipe, tasks)
     model = assemble.build_model(recipe, tasks, auxiliary_tasks)
     objective = Objective(
         model,
         regularizer=assemble.build_regularizer(recipe, model),
         adapter=assemble.build_adapter(recipe, model),
+        video=assemble.build_video(recipe, model),
         auxiliary_factor=recipe.weighting.auxiliary_factor,
+        video_weight=recipe.video.weight,
     ).to(accelerator.device)
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     training = recipe.training
@@ -192,7 +194,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
         model.compile()  # in place: names of parameters stay
     sharded = asks_for_sharding() and accelerator.num_processes > 1
-    if sharded and adapted:
+    if sharded and target_set is not None:
         raise ValueError(
             f"adaptation '{recipe.adaptation.name}' needs whole parameters, FSDP shards them; start with DDP "
             "(torchrun, or accelerate without --use_fsdp)."
@@ -243,13 +245,6 @@ def _validation_set(recipe: Recipe) -> DenseDataset | None:
             "Name a held-out split, or leave val_split empty to keep the last weights."
         )
     return assemble.build_dataset(recipe, data.val_split)
-
-
-def target_recipe(recipe: Recipe) -> Recipe:
-    """The recipe with the data of its target domain in place of the source's."""
-    data, adaptation = recipe.data, recipe.adaptation
-    size = adaptation.size if any(adaptation.size) else data.size
-    return replace(recipe, data=replace(data, transform=adaptation.transform or data.transform, size=size))
 
 
 def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:

@@ -77,7 +77,9 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
         "weighting": parts.weighting.state_dict(),
         "generators": _generators(parts),
     }
-    for name, module in {"regularizer": parts.objective.regularizer, "adapter": parts.objective.adapter}.items():
+    objective = parts.objective
+    beside = {"regularizer": objective.regularizer, "adapter": objective.adapter, "video": objective.video}
+    for name, module in beside.items():
         if module is not None:
             files[name] = whole(module.state_dict())
     if parts.average is not None:
@@ -113,6 +115,7 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
         "weighting": parts.weighting,
         "regularizer": parts.objective.regularizer,
         "adapter": parts.objective.adapter,
+        "video": parts.objective.video,
     }
     for name, module in modules.items():
         if module is not None:

@@ -12,6 +12,7 @@ from triptych.training.adapting import backward_adapter, step_adapter
 from triptych.training.objective import PARTS, Losses
 from triptych.training.parts import Parts
 from triptych.training.tensors import whole
+from triptych.training.video_log import video_names, video_rows
 from triptych.types import Sample
 
 
@@ -98,6 +99,7 @@ def observation_names(parts: Parts) -> list[str]:
         *(f"weighted/{name}" for name in tasks),
         *(f"labelled/{name}" for name in tasks),
         *(f"parts/{name}/{part}" for name in tasks for part in PARTS),
+        *video_names(parts.objective.video),
     ]
 
 
@@ -133,6 +135,7 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tens
         for part in PARTS:
             term = losses.parts.get(f"{name}/{part}")
             rows.append((zero, zero) if term is None else (term * present[name], present[name]))
+    rows += video_rows(losses.video, one)
     return torch.stack([torch.stack([value.detach().float() for value in pair]) for pair in rows], dim=1)
 
 
