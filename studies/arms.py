@@ -15,6 +15,7 @@ from triptych.recipes.config import (
     RegularizerConfig,
     ScheduleConfig,
     TrainingConfig,
+    Value,
 )
 
 SIZE = (64, 80)
@@ -56,7 +57,8 @@ def base(method: str, *, backbone: str = "small", steps: int = 250, images: int 
     )
 
 
-def with_regularizer(recipe: Recipe, name: str = "triplane", *, weight: float = 1.0, **options: object) -> Recipe:
-    """The same recipe with a regularizer beside it."""
-    config = RegularizerConfig(name=name, weight=weight, options=SMALL_BRANCH | options)  # type: ignore[operator]
+def with_regularizer(recipe: Recipe, name: str = "triplane", *, weight: float = 1.0, **options: Value) -> Recipe:
+    """The same recipe with a regularizer beside it; a schedule of its weight lasts as long as the run."""
+    length = {"schedule_steps": recipe.schedule.steps} if "schedule" in options else {}
+    config = RegularizerConfig(name=name, weight=weight, options={**SMALL_BRANCH, **length, **options})
     return replace(recipe, description=f"{recipe.description[:-1]} + {name}.", regularizer=config)
