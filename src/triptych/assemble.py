@@ -20,7 +20,7 @@ from triptych.recipes import RECIPES
 from triptych.recipes.config import TARGET, Recipe, split_domain
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.task_files import tasks_from_json, tasks_to_json
+from triptych.task_files import with_options
 from triptych.tasks import TASKS, Task
 from triptych.types import named_choice
 from triptych.video import VIDEO
@@ -98,7 +98,7 @@ def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task],
         task = named_choice(f"task of dataset '{data.dataset}'", name, known)
         if name not in data.task_options:
             return task
-        return tasks_from_json(tasks_to_json({name: task}, data.task_options))[name]
+        return with_options(task, name, data.task_options[name])
 
     return {name: build(name) for name in names}, {name: build(name) for name in data.auxiliary_tasks}
 

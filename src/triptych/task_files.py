@@ -56,12 +56,28 @@ def read_tasks(path: Path) -> dict[str, Task]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
+def with_options(task: Task, name: str, options: Mapping[str, Any]) -> Task:
+    """The task called `name` with other arguments of its constructor, such as a loss that predicts other channels.
+
+    >>> from triptych.tasks import boundary
+    >>> with_options(boundary(), "boundary", {"channels": 2}).channels
+    2
+    """
+    kind, described = _arguments(name, task, options)
+    return _build(name, kind, described)
+
+
+def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The constructor's name, and its arguments: those that can be read from the task, and `options`."""
     own_name = name not in TASKS and task.target_channels is None and bool(task.classes)
     kind = "semseg" if own_name else name
     parameters = inspect.signature(named_choice("task", kind, TASKS)).parameters
-    described = {key: getattr(task, key) for key in _READABLE if key in parameters} | options
-    entry = {"name": name, **({"type": kind} if own_name else {}), "options": described}
+    return kind, {key: getattr(task, key) for key in _READABLE if key in parameters} | dict(options)
+
+
+def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
+    kind, described = _arguments(name, task, options)
+    entry = {"name": name, **({"type": kind} if kind != name else {}), "options": described}
     # Through JSON and back: what the reader will build is what must be equal.
     built = _build(name, kind, json.loads(json.dumps(described)))
     if (built.channels, built.classes) != (task.channels, task.classes):

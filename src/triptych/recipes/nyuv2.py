@@ -1,0 +1,138 @@
+"""NYUv2, 795 images to train on and 654 to test on, as each line of work trains and scores on it.
+
+`data.root` names the folder. Nothing is selected: the last weights are scored. Published scores, which are **theirs**,
+not ours (mIoU, depth rmse in metres, mean angle of normals in degrees, boundary odsF):
+
+| recipe | published | by |
+| --- | --- | --- |
+| nyuv2-survey | 44.4, .587 (ResNet-50, two tasks) | Vandenhende et al. 2021 |
+| nyuv2-mtan | 45.0, .584 | " |
+| nyuv2-cross-stitch | 44.2, .570 | " |
+| nyuv2-nddr | 44.2, .573 | " |
+| nyuv2-pad-net-hrnet18 | 32.92, .655 (auxiliary normals and boundaries) | MTI-Net paper |
+| nyuv2-mti-net-hrnet18 | 37.49, .607 (auxiliary normals and boundaries) | " |
+| nyuv2-hrnet18 | 36.35, .6284, 21.02, 76.36 | Bruggemann et al. 2021 |
+| nyuv2-pad-net | 36.70, .6264, 20.85, 76.50 | " |
+| nyuv2-pap | 36.72, .6178, 20.82, 76.42 (their reading) | " |
+| nyuv2-psd | 36.69, .6246, 20.87, 76.42 (their reading) | " |
+| nyuv2-atrc | 38.90, .6010, 20.48, 76.34 | " |
+| nyuv2-atrc-hrnet48 | 46.33, .5363, 20.18, 77.94 | " |
+| nyuv2-mti-net | 45.97, .5365, 20.27, 77.86 (HRNet-48) | Li et al. 2024 |
+| nyuv2-mti-net-3d | 46.67, .5210, 19.93, 78.10 | " |
+| nyuv2-invpt | 53.56, .5183, 19.04, 78.10 (ViT-L; released weights: 53.65, .5083, 18.68, 77.80) | Ye and Xu 2022 |
+| nyuv2-invpt-3d | 54.87, .5006, 18.55, 78.30 | Li et al. 2024 |
+| nyuv2-invpt-vit-b | 50.30, .5367, 19.00, 77.60 | Ye and Xu 2022 |
+| nyuv2-densemtl | 40.84 mIoU (task set not said) | Lopes et al. 2023 |
+| nyuv2-pad-net-plus, nyuv2-pad-net-densemtl, nyuv2-deeplab-densemtl | no recipe was released: DenseMTL's | " |
+
+Li et al. do not state the recipe of their MTI-Net with HRNet-48: it has InvPT's here, as their paper follows it. Their
+settings of the regularizer are unknown; ours are its defaults (docs/regularizer.md).
+"""
+
+from dataclasses import replace
+
+from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe
+from triptych.recipes.protocols import (
+    DENSEMTL_LOSSES,
+    RESNET50,
+    RESNET101_DENSEMTL,
+    SURVEY_LOSSES,
+    atrc,
+    densemtl,
+    densemtl_weights,
+    fused,
+    hrnet18,
+    invpt,
+    steps_of,
+    survey,
+)
+from triptych.recipes.regularized import add_triplane
+
+TASKS = ("semseg", "depth", "normals", "boundary")
+_DATA = DataConfig(dataset="nyuv2", tasks=TASKS, val_split="", num_workers=4)
+_SURVEY = replace(
+    _DATA,
+    tasks=("semseg", "depth"),
+    size=(480, 640),
+    transform="survey",
+    batch_size=8,
+    task_options=SURVEY_LOSSES,
+)
+_ATRC = replace(
+    _DATA,
+    size=(425, 560),
+    transform="atrc",
+    batch_size=8,
+    task_options={"boundary": {"positive_weight": 0.8}},
+)
+_INVPT = replace(_DATA, size=(448, 576), transform="invpt", batch_size=6)
+_DENSEMTL = replace(_DATA, size=(448, 576), transform="densemtl", batch_size=2, task_options=DENSEMTL_LOSSES)
+
+_RESNET50 = ModelConfig(backbone="resnet50", weights="timm", backbone_options=RESNET50)
+_VIT_L = ModelConfig(
+    backbone="vit_large_patch16_384",
+    decoder="invpt",
+    weights="timm",
+    backbone_options={"image_size": _INVPT.size, "drop_path_rate": 0.15},
+)
+_RESNET101 = ModelConfig(backbone="resnet101", weights="timm", backbone_options=RESNET101_DENSEMTL)
+
+
+def _survey(title: str, decoder: str, *, fusion: bool = False) -> Recipe:
+    steps = steps_of(795, 8, 50 if fusion else 100)
+    start = " Name the single-task runs in model.initialize_from." if fusion else ""
+    description = f"{title} on NYUv2, ResNet-50, the survey's protocol.{start}"
+    optimizer = fused(1e-3) if fusion else None
+    return survey(description, _SURVEY, replace(_RESNET50, decoder=decoder), steps=steps, optimizer=optimizer)
+
+
+def _survey_hrnet(title: str, decoder: str) -> Recipe:
+    data = replace(_SURVEY, auxiliary_tasks=("normals", "boundary"))
+    model = replace(hrnet18(momentum=0.01), decoder=decoder)
+    description = f"{title} on NYUv2, HRNet-18, auxiliary normals and boundaries, the survey's protocol."
+    return survey(description, data, model, steps=steps_of(795, 8, 100))
+
+
+def _atrc(title: str, decoder: str, options: Options | None = None, *, backbone: str = "hrnet_w18_small_v2") -> Recipe:
+    model = replace(
+        hrnet18(double_resize=True), backbone=backbone, decoder=decoder, decoder_options=dict(options or {})
+    )
+    return atrc(f"{title} on NYUv2, {backbone}, ATRC's protocol.", _ATRC, model, lr=0.01)
+
+
+def _densemtl(title: str, decoder: str, options: Options | None = None) -> Recipe:
+    model = replace(_RESNET101, decoder=decoder, decoder_options=dict(options or {}))
+    description = f"{title} on NYUv2, ResNet-101, DenseMTL's protocol."
+    weights = densemtl_weights(TASKS, scales=1 if decoder == "deeplab" else 2)
+    return densemtl(description, _DENSEMTL, model, lr=3e-4, backbone_lr=2e-4, weights=weights)
+
+
+_MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
+
+RECIPES = {
+    "nyuv2-survey": _survey("A DeepLab head for each task", "deeplab"),
+    "nyuv2-mtan": _survey("MTAN", "mtan"),
+    "nyuv2-cross-stitch": _survey("Cross-stitch networks", "cross-stitch", fusion=True),
+    "nyuv2-nddr": _survey("NDDR-CNN", "nddr", fusion=True),
+    "nyuv2-pad-net-hrnet18": _survey_hrnet("PAD-Net", "pad-net"),
+    "nyuv2-mti-net-hrnet18": _survey_hrnet("MTI-Net", "mti-net"),
+    "nyuv2-hrnet18": _atrc("A convolutional head for each task", "fcn"),
+    "nyuv2-pad-net": _atrc("PAD-Net", "pad-net"),
+    "nyuv2-pap": _atrc("PAP (our reading)", "pap"),
+    "nyuv2-psd": _atrc("PSD (our reading)", "psd"),
+    "nyuv2-atrc": _atrc("ATRC", "atrc", {"genotype": "nyud-w18"}),
+    "nyuv2-atrc-hrnet48": _atrc("ATRC", "atrc", {"genotype": "nyud-w48"}, backbone="hrnet_w48"),
+    "nyuv2-invpt-vit-b": invpt(
+        "InvPT on NYUv2, ViT-B, its protocol.", _INVPT, replace(_VIT_L, backbone="vit_base_patch16_384")
+    ),
+    **add_triplane(
+        {
+            "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
+            "nyuv2-invpt": invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L),
+        }
+    ),
+    "nyuv2-densemtl": _densemtl("DenseMTL", "densemtl"),
+    "nyuv2-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),
+    "nyuv2-pad-net-densemtl": _densemtl("PAD-Net of the DenseMTL code", "pad-net-densemtl"),
+    "nyuv2-deeplab-densemtl": _densemtl("A DeepLab head for each task", "deeplab"),
+}

@@ -1,0 +1,48 @@
+"""Every decoder and architecture on `rooms`, small: minutes on a CPU, with and without the regularizer.
+
+One backbone, one optimizer, one schedule for all, so that a difference between two of them is the method's; the
+published settings are in `nyuv2.py`, `pascal.py` and `cityscapes.py`.
+"""
+
+from dataclasses import replace
+
+from triptych.recipes.config import ModelConfig, Options, Recipe
+from triptych.recipes.regularized import SMALL, add_triplane
+from triptych.recipes.rooms import DEMO
+
+METHODS: dict[str, tuple[str, Options]] = {
+    "atrc": ("ATRC", {"width": 16}),
+    "cross-stitch": ("Cross-stitch networks", {"width": 16}),
+    "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
+    "densemtl": ("DenseMTL", {"widths": (24, 16, 12, 8, 8)}),
+    "fcn": ("A convolutional head for each task", {"width": 16}),
+    "hrnet": ("An HRNet head for each task", {}),
+    "invpt": ("InvPT", {"width": 48, "preliminary_width": 32}),
+    "mtan": ("MTAN", {"width": 16}),
+    "mti-net": ("MTI-Net", {"width": 16}),
+    "nddr": ("NDDR-CNN", {"width": 16}),
+    "pad-net": ("PAD-Net", {"width": 16, "fused_width": 32}),
+    "pad-net-densemtl": ("PAD-Net of the DenseMTL code", {"width": 16}),
+    "pad-net-plus": ("PAD-Net+", {"widths": (32, 24, 16, 16, 8)}),
+    "pap": ("PAP (our reading)", {"width": 16, "inner_width": 8}),
+    "psd": ("PSD (our reading)", {"width": 16, "inner_width": 8}),
+    "vit": ("Four fused levels and a head for each task", {"width": 16}),
+}
+"""A title, and options that make it as small as the demo's network, by decoder or architecture."""
+
+
+def build_recipe(decoder: str) -> Recipe:
+    """The demo's recipe with another decoder or architecture.
+
+    >>> build_recipe("invpt").model.decoder
+    'invpt'
+    """
+    title, options = METHODS[decoder]
+    return replace(
+        DEMO,
+        description=f"{title} on generated rooms, six tasks, minutes on a CPU.",
+        model=ModelConfig(backbone="resnet18_half", decoder=decoder, decoder_options=options),
+    )
+
+
+RECIPES = add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL)

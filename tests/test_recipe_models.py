@@ -1,0 +1,138 @@
+"""Every recipe builds what it names: tasks, pipeline, network, regularizer, weighting, rates of learning."""
+
+import dataclasses
+import inspect
+
+import pytest
+import torch
+
+import triptych
+from triptych import assemble
+from triptych.backbones import BACKBONES
+from triptych.choices import require_options
+from triptych.datasets import DATASETS
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.transforms import build_transform
+from triptych.decoders import DECODERS
+from triptych.models import ARCHITECTURES
+from triptych.recipes import RECIPES, cityscapes, nyuv2, pascal, rooms_methods
+from triptych.recipes.config import Recipe
+from triptych.regularizers import REGULARIZERS
+from triptych.training.objective import Objective
+from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
+from triptych.types import Sample
+
+OURS = {**rooms_methods.RECIPES, **nyuv2.RECIPES, **pascal.RECIPES, **cityscapes.RECIPES}
+CLASSES = {"nyuv2": 40, "pascal-context": 21, "cityscapes": 16, "rooms": 20}
+KNOWN = [name for name, entry in (DECODERS | ARCHITECTURES).items() if entry.__module__.partition(".")[0] == "triptych"]
+
+
+def tasks_of(recipe: Recipe):
+    """The recipe's tasks on its dataset, of which only the names and the number of classes are needed."""
+    classes = CLASSES[recipe.data.dataset]
+    tasks = {**triptych.pascal_context_tasks(classes), **triptych.nyuv2_tasks(classes)}
+    dataset = DenseDataset()
+    dataset.tasks = tasks
+    return assemble.build_tasks(recipe, dataset)
+
+
+def build(recipe: Recipe) -> Objective:
+    """Network and regularizer with random weights, or without any in the context of the meta device."""
+    bare = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, weights=""))
+    model = assemble.build_model(bare, *tasks_of(recipe))
+    regularizer = assemble.build_regularizer(recipe, model)
+    return Objective(model, regularizer=regularizer, auxiliary_factor=recipe.weighting.auxiliary_factor)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_every_recipe_names_what_exists(name: str) -> None:
+    """Names and options of every part, without building a network."""
+    recipe = RECIPES[name]
+    tasks, auxiliary = tasks_of(recipe)
+    model, regularizer = recipe.model, recipe.regularizer
+    require_options("decoder", (DECODERS | ARCHITECTURES)[model.decoder], model.decoder_options)
+    require_options("backbone", BACKBONES[model.backbone], {**model.backbone_options, "image_size": None})
+    if name.endswith("-3d"):
+        require_options("regularizer", REGULARIZERS[regularizer.name], regularizer.options)
+    assert (regularizer.name != "none") == name.endswith("-3d")
+    assemble.build_weighting(recipe, {**tasks, **auxiliary})
+    build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=True)
+    assert recipe.data.val_split != recipe.data.test_split
+    if recipe.data.dataset in DATASETS:
+        known = inspect.signature(DATASETS[recipe.data.dataset]).parameters
+        assert set(recipe.data.options) <= set(known)
+
+
+QUICK = ("rooms-mti-net-3d", "nyuv2-cross-stitch", "nyuv2-invpt-3d", "pascal-atrc", "cityscapes-densemtl")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in sorted(OURS)]
+)
+def test_every_recipe_builds_all_that_it_names(name: str) -> None:
+    recipe = RECIPES[name]
+    with torch.device("meta"):
+        objective = build(recipe)
+    groups = parameter_groups({"objective": objective}, recipe.optimizer)
+    build_optimizer(groups, recipe.optimizer)
+    assert (objective.regularizer is not None) == name.endswith("-3d")
+    if recipe.optimizer.fusion_lr_factor != 1:
+        assert max(learning_rate_factors(objective, recipe.optimizer).values()) == 100.0
+
+
+def test_rooms_has_a_recipe_for_every_decoder_and_architecture_with_and_without_the_regularizer() -> None:
+    for decoder in KNOWN:
+        plain, regularized = RECIPES[f"rooms-{decoder}"], RECIPES[f"rooms-{decoder}-3d"]
+        assert plain.model.decoder == decoder
+        assert regularized.regularizer.name == "triplane"
+        same = {"description": plain.description, "regularizer": plain.regularizer}
+        assert dataclasses.replace(regularized, **same) == plain
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(rooms_methods.RECIPES))
+def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
+    """At a third of the size: finite losses, and a gradient at every shared parameter."""
+    recipe = RECIPES[name]
+    objective = build(recipe).train()
+    size = (48, 64)
+    targets = {task.name: torch.stack([task.invalid_target(size)] * 2) for task in objective.tasks.values()}
+    for task, target in targets.items():
+        labels = torch.randint(0, 2, target.shape)
+        targets[task] = labels.float() + 0.5 if target.is_floating_point() else labels
+    targets["boundary"] = targets["boundary"].round().clamp(max=1)
+    losses = objective(Sample(torch.rand(2, 3, *size), targets)).tasks
+    total = torch.stack(list(losses.values())).sum()
+    assert total.isfinite()
+    total.backward()
+    parameters = [p for module in objective.model.shared_modules for p in module.parameters()]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in parameters)
+    assert max(p.grad.abs().max() for p in parameters) > 0
+
+
+def test_the_paper_s_pairs_differ_in_the_regularizer_alone() -> None:
+    for name in ("nyuv2-invpt", "nyuv2-mti-net", "pascal-invpt", "pascal-mti-net"):
+        plain, regularized = RECIPES[name], RECIPES[f"{name}-3d"]
+        assert dataclasses.replace(regularized, regularizer=plain.regularizer, description=plain.description) == plain
+        assert regularized.regularizer.options == {}  # the defaults say why
+    with torch.device("meta"):
+        model = build(RECIPES["nyuv2-invpt"]).model
+    # 402,092,888 published parameters, of which 6.6 million are dead and not built here.
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(402_092_888 - 6.6e6, rel=1e-3)
+
+
+def test_published_settings() -> None:
+    """Numbers of the specification's tables of recipes."""
+    invpt, atrc, dense = RECIPES["nyuv2-invpt"], RECIPES["pascal-atrc"], RECIPES["nyuv2-densemtl"]
+    assert (invpt.optimizer.name, invpt.optimizer.lr, invpt.optimizer.weight_decay) == ("adam", 2e-5, 1e-6)
+    assert (invpt.schedule.steps, invpt.schedule.name, invpt.schedule.power) == (40_000, "poly", 0.9)
+    assert (invpt.data.size, invpt.data.batch_size) == ((448, 576), 6)
+    assert (atrc.optimizer.name, atrc.optimizer.lr, atrc.optimizer.weight_decay) == ("sgd", 0.005, 5e-4)
+    assert RECIPES["nyuv2-atrc"].optimizer.lr == 0.01
+    assert RECIPES["nyuv2-atrc"].data.task_options["boundary"] == {"positive_weight": 0.8}
+    assert dense.optimizer.lr * dense.optimizer.backbone_lr_factor == pytest.approx(2e-4)
+    assert dense.weighting.weights == {"semseg": 50, "depth": 0.5, "normals": 50, "boundary": 25}
+    assert RECIPES["cityscapes-densemtl-two"].weighting.weights == {"semseg": 25, "depth": 0.5}
+    assert RECIPES["cityscapes-deeplab"].weighting.weights == {"semseg": 100, "depth": 1, "normals": 100}
+    stitch = RECIPES["pascal-cross-stitch"]
+    assert (stitch.optimizer.fusion_lr_factor, stitch.data.batch_size, stitch.schedule.steps) == (100, 12, 20 * 416)
