@@ -86,6 +86,9 @@ def _run(out: Path, recipe_json: str, arm: str, seed: int, splits: Sequence[str]
     from triptych.evaluation import evaluate_run
     from triptych.training.loop import train
 
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        os._exit(1)  # a killed study must not go on behind the next one
     recipe, run = from_json(recipe_json), folder(out, arm, seed)
     run.parent.mkdir(parents=True, exist_ok=True)
     device = "auto" if os.environ["CUDA_VISIBLE_DEVICES"] else "cpu"
