@@ -7,20 +7,23 @@ from PIL import Image
 
 WALLS = (((0.0, -1.0, 0.0), 1.5), ((-0.8, 0.0, -0.6), 6.0), ((0.6, 0.0, -0.8), 9.0))
 """The road 1.5 m below the camera and two walls: unit normal n that faces the camera, distance d, n . p = -d."""
+TOP = -0.5
+"""The walls end half a metre above the camera; above them is the sky."""
 
 
-def see_street(matrix: np.ndarray, size: tuple[int, int], far: float = 60.0) -> tuple[np.ndarray, ...]:
+def see_street(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, ...]:
     """Depth z `(H, W)`, normals `(3, H, W)` and number of the nearest plane, all as seen through intrinsics `matrix`.
 
-    Pixel centres lie at integer + 0.5. What is farther than `far` is sky: depth infinite, normals NaN, number -1.
+    Pixel centres lie at integer + 0.5. In the sky depth is infinite, normals are NaN and the number is -1.
     """
     v, u = np.mgrid[: size[0], : size[1]] + 0.5
     directions = np.einsum("ij,jhw->ihw", np.linalg.inv(matrix), np.stack([u, v, np.ones_like(u)]))
     approach = np.stack([-np.einsum("i,ihw->hw", np.array(normal), directions) for normal, _ in WALLS])
     distances = np.array([distance for _, distance in WALLS])[:, None, None]
     depths = np.where(approach > 1e-6, distances / np.maximum(approach, 1e-6), np.inf)
+    depths = np.where(directions[1] * depths < TOP, np.inf, depths)
     number, depth = depths.argmin(0), depths.min(0)
-    sky = depth > far
+    sky = np.isinf(depth)
     normals = np.array([normal for normal, _ in WALLS])[number].transpose(2, 0, 1).astype(np.float32)
     return np.where(sky, np.inf, depth), np.where(sky, np.nan, normals), np.where(sky, -1, number)
 

@@ -175,7 +175,7 @@ def test_normals_are_those_of_the_surfaces(root: Path) -> None:
     sample = dataset[0]
     _, expected, number = see_street(MATRIX, SIZE)
     inside = inside_of(number, 2) & np.isfinite(sample.targets["normals"].numpy()).all(0)
-    assert inside.mean() > 0.5
+    assert inside.mean() > 0.4
     assert np.median(angles(sample.targets["normals"].numpy()[:, inside], expected[:, inside])) < 1
     assert list(dataset.files(0)) == ["image", "depth", "semseg"]
 
@@ -282,11 +282,13 @@ def test_shrunk_copies_keep_geometry(root: Path) -> None:
     assert sample.extras["instances"].shape == (32, 64)
 
 
-def test_a_missing_label_is_all_invalid(root: Path) -> None:
+def test_a_missing_label_is_an_error_or_all_invalid(root: Path) -> None:
     paths = Cityscapes(root).files(0)
     paths["semseg"].unlink()
     Path(str(paths["depth"]).replace("disparity", "camera")).with_suffix(".json").unlink()
-    dataset = Cityscapes(root)
+    with pytest.raises(ValueError, match=r"cityscapes: 1 of 2 samples have no semseg file \(aachen_000000_000019\)"):
+        Cityscapes(root)
+    dataset = Cityscapes(root, allow_missing=True)
     sample = dataset[0]
     assert sample.targets["semseg"].unique().tolist() == [IGNORE]
     assert not valid_pixels(sample.targets["depth"]).any()  # disparity without a camera is no depth

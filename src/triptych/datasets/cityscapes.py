@@ -66,7 +66,7 @@ class Cityscapes(FileReader):
     derived from them: boundary and normals (over `reach` pixels to each side; stereo is noisy). Without it they are
     those of semseg and depth that lie there. With `neighbour_frames`, or `every_frame` (each frame of the videos is a
     sample; one of 30 has labels), `leftImg8bit_sequence` has to be there too. `instances` adds the extra of that name:
-    class id * 1000 + number, 0 where there is none.
+    class id * 1000 + number, 0 where there is none. With `allow_missing` a missing label is an all-invalid map.
 
     Raises `ValueError` naming what to download where something that was asked for is missing.
     """
@@ -88,6 +88,7 @@ class Cityscapes(FileReader):
         every_frame: bool = False,
         instances: bool = False,
         reach: int = 5,
+        allow_missing: bool = False,
     ) -> None:
         named_choice("split of cityscapes", split, dict.fromkeys(SPLITS))
         groups = named_choice("label space of cityscapes", str(classes), SPACES)
@@ -128,6 +129,7 @@ class Cityscapes(FileReader):
             reach=reach,
             neighbour_frames=neighbour_frames,
             instances=instances,
+            allow_missing=allow_missing or every_frame,
         )
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:

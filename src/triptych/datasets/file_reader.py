@@ -18,6 +18,7 @@ from triptych.datasets.encoding import Encoding
 from triptych.datasets.files import read_array, read_image
 from triptych.datasets.folder import read_target
 from triptych.datasets.geometry import Window, affine, move_camera
+from triptych.datasets.published_lists import keep_present
 from triptych.tasks import Task
 from triptych.types import Camera, Sample, named_choice
 
@@ -50,15 +51,17 @@ class FileReader(DenseDataset):
     """One split of a dataset that lies in files.
 
     `keys` are the samples in order, `listing` the files, `encodings` what the numbers in a task's files mean, one for
-    each task that is stored. `tasks` chooses among these (`None`: all) and the derived ones: normals from depth and
-    camera over `reach` pixels to each side, boundaries from semseg.
+    each task that is stored. `tasks` chooses among these and the derived ones, normals from depth and camera over
+    `reach` pixels to each side and boundaries from semseg; without it they are the stored ones and `derived`.
     `neighbour_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbours`,
     at the ends of a video those as far the other way, views of NaN where these are missing too. `instances` adds the
-    extra of that name.
+    extra of that name. A missing label is an error, or an all-invalid map with `allow_missing`.
     """
 
     frames_hint: ClassVar[str] = "it has no videos"
     """What to do where neighbouring frames are missing."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Tasks that are offered without being stored; others can be asked for."""
     downloads: ClassVar[Mapping[str, str]] = {}
     """The archive that holds the labels of a stored task."""
 
@@ -73,13 +76,16 @@ class FileReader(DenseDataset):
         reach: int = 1,
         neighbour_frames: Sequence[int] = (),
         instances: bool = False,
+        allow_missing: bool = False,
     ) -> None:
         self.split, self.keys, self.listing, self.encodings = split, list(keys), listing, dict(encodings)
         if tasks is None and not encodings:
             raise ValueError(f"{self.name} has images but no labels there; add {' or '.join(self.downloads.values())}.")
-        chosen = tuple(encodings) if tasks is None else tuple(tasks)
+        offered = (*encodings, *(name for name in self.derived if DERIVED[name].source in encodings))
+        chosen = offered if tasks is None else tuple(tasks)
         self._check_tasks(chosen)
         self.tasks: dict[str, Task] = {name: self._make_task(name) for name in chosen}
+        self.keys = keep_present(self.name, self.keys, listing, self._sources(), missing=allow_missing)
         self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
         for step in self.neighbour_frames:
             if step == 0 or not any(shift_frame(key, step) in listing[IMAGE] for key in self.keys):

@@ -138,6 +138,40 @@ class StreetLabels(Encoding):
         return torch.from_numpy(labels)
 
 
+@dataclass(frozen=True)
+class ColorLabels(StreetLabels):
+    """Classes stored as RGB colours that have names; `names` is not used."""
+
+    colors: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
+    """Name of every colour that a file may hold; another colour is an error."""
+
+    @cached_property
+    def _codes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Codes of the colours in rising order, and the class ids that belong to them."""
+        label = {member: index for index, members in enumerate(self.groups.values()) for member in members}
+        codes = _code(np.array(list(self.colors)))
+        labels = np.array([label.get(name, IGNORE) for name in self.colors.values()], np.int64)
+        order = codes.argsort()
+        return codes[order], labels[order]
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        stored = self.pick(stored, 3)
+        (known, labels), code = self._codes, _code(stored)
+        place = np.searchsorted(known, code).clip(0, len(known) - 1)
+        wrong = known[place] != code
+        if wrong.any():
+            shown = ", ".join(str(tuple(color.tolist())) for color in np.unique(stored[wrong], axis=0)[:4])
+            raise ValueError(
+                f"{wrong.sum()} of its pixels have colours that are no classes: {shown}; the file was resized or "
+                "compressed with loss, or the colour table is that of another set"
+            )
+        return torch.from_numpy(labels[place])
+
+
+def _code(colors: np.ndarray) -> np.ndarray:
+    return colors.astype(np.int64) @ np.array([65536, 256, 1])
+
+
 def cityscapes_ids() -> dict[int, str]:
     """Names of the values in `*_labelIds.png`."""
     return {**dict(enumerate(CITYSCAPES_NAMES)), IGNORE: "license plate"}

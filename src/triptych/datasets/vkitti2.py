@@ -1,0 +1,221 @@
+"""Virtual KITTI 2 (Cabon et al., 2020): five synthetic drives in ten conditions, with two cameras.
+
+Depth is z, centimetres in 16 bits; the far plane at 655.35 m is the sky and invalid. Classes are colours, named by the
+`colors.txt` beside each drive. Normals are not in the archives; they are computed from depth.
+"""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from triptych.datasets.encoding import Encoding
+from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
+from triptych.datasets.measure_encodings import Depth
+from triptych.datasets.published_lists import packaged_lines
+from triptych.datasets.splits import ALL
+from triptych.datasets.street_labels import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
+from triptych.datasets.street_splits import PAPER_CODE, take_paper_code
+from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.types import Camera, named_choice
+
+NATIVE = (375, 1242)
+INTRINSICS = (725.0087, 725.0087, 620.5, 187.0)
+"""fx, fy, cx, cy of both cameras, where no `intrinsic.txt` says so; pixel centres counted from 0."""
+CONDITIONS = (
+    *("15-deg-left", "15-deg-right", "30-deg-left", "30-deg-right", "clone"),
+    *("fog", "morning", "overcast", "rain", "sunset"),
+)
+PUBLISHED_CHOICE = (("15-deg-left",), (0,))
+"""Conditions and cameras of the published loaders."""
+
+MODALITIES = {
+    "rgb": (IMAGE, "rgb"),
+    "depth": ("depth", "depth"),
+    "classsegmentation": ("semseg", "classgt"),
+    "instancesegmentation": (INSTANCES, "instancegt"),
+}
+"""Folder in lower case to the kind of its files and how their names begin."""
+
+COLORS, INTRINSIC, EXTRINSIC = "colors.txt", "intrinsic.txt", "extrinsic.txt"
+COLUMNS = {INTRINSIC: 6, EXTRINSIC: 18}
+TEXT = "vkitti_2.0.3_textgt.tar.gz"
+COMMON: dict[str, Any] = {
+    "download": f"vkitti_2.0.3_rgb.tar, vkitti_2.0.3_depth.tar, vkitti_2.0.3_classSegmentation.tar, "
+    f"vkitti_2.0.3_instanceSegmentation.tar (optional) and {TEXT} from Naver Labs Europe",
+    "tasks": ("semseg", "depth", "normals", "boundary"),
+    "counts": {ALL: 42520},
+    "sizes": (NATIVE,),
+    "notes": ("Depth is in centimetres; 655.35 m is the sky.", "Frames of a drive are alike: split by scene."),
+    "licence": "CC BY-NC-SA 3.0; weights trained on it inherit the question of commercial use",
+    "citation": "Cabon, Murray, Humenberger, Virtual KITTI 2, arXiv:2001.10773, 2020",
+}
+VARIANTS = (
+    Variant("merged", "all archives unpacked into one folder", markers=("Scene*/*/frames/rgb",), **COMMON),
+    Variant("by-archive", "a folder for each archive", markers=("*rgb/Scene*/*/frames/rgb",), **COMMON),
+)
+
+
+class VKITTI2(FileReader):
+    """One split of Virtual KITTI 2; keys are like `Scene01/clone/Camera_0/00000`.
+
+    `split_by="scene"` holds out whole drives (`lists/vkitti2_val_scenes.txt`); `"paper-code"` is the shuffled split of
+    the published loaders, which leaks and warns, of their condition and camera unless others are named. `conditions`
+    and `cameras` choose some; none named: all. `classes` is 14, or the 8 shared with Cityscapes. Samples have
+    intrinsics and, with `extrinsic.txt`, the pose; `instances` adds track ids + 1 (0: none). Normals are derived over
+    `reach` pixels to each side: centimetres are coarse for the nearest ones. With `allow_missing` a missing label is an
+    all-invalid map.
+    """
+
+    name = "vkitti2"
+    frames_hint = "the drive is shorter"
+    derived = ("normals",)
+    downloads: ClassVar[dict[str, str]] = {
+        "semseg": f"vkitti_2.0.3_classSegmentation.tar and {TEXT}",
+        "depth": "vkitti_2.0.3_depth.tar",
+    }
+    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        tasks: Sequence[str] | None = None,
+        variant: str = AUTO,
+        split_by: str = "scene",
+        classes: int | str = 14,
+        conditions: Sequence[str] = (),
+        cameras: Sequence[int] = (),
+        neighbour_frames: Sequence[int] = (),
+        instances: bool = False,
+        reach: int = 2,
+        allow_missing: bool = False,
+    ) -> None:
+        named_choice("split of vkitti2", split, dict.fromkeys(("train", "val", ALL)))
+        take = named_choice("split_by of vkitti2", split_by, SPLITS)
+        groups = named_choice("label space of vkitti2", str(classes), VKITTI2_SPACES)
+        for condition in conditions:
+            named_choice("condition of vkitti2", condition, dict.fromkeys(CONDITIONS))
+        if split_by == PAPER_CODE:
+            conditions, cameras = conditions or PUBLISHED_CHOICE[0], cameras or PUBLISHED_CHOICE[1]
+        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        tops = [self.root] if self.variant.name == "merged" else sorted(self.root.iterdir())
+        listing, self.texts = list_drives(tops, conditions, [f"Camera_{number}" for number in cameras])
+        keys = take(sorted(listing[IMAGE]), split)
+        if not keys:
+            raise ValueError(
+                f"split '{split}' of vkitti2 by {split_by} has no images in {self.root}; unpack more of the archives, "
+                "or choose other conditions and cameras."
+            )
+        table = next((texts[COLORS] for texts in self.texts.values() if COLORS in texts), None)
+        encodings: dict[str, Encoding] = {}
+        if listing["semseg"] and table is not None:
+            encodings["semseg"] = ColorLabels(groups=groups, colors=read_colors(table))
+        if listing["depth"]:
+            encodings["depth"] = Depth(unit="cm", invalid=(65535,))
+        super().__init__(
+            keys,
+            split=split,
+            listing=listing,
+            encodings=encodings,
+            tasks=tasks,
+            reach=reach,
+            neighbour_frames=neighbour_frames,
+            instances=instances,
+            allow_missing=allow_missing,
+        )
+
+    def camera(self, key: str, size: tuple[int, int]) -> Camera:
+        drive, camera, frame = _parts(key)
+        texts, place = self.texts[drive], (int(frame), int(camera[-1]))
+        fx, fy, cx, cy = _row(texts, INTRINSIC, place, INTRINSICS)
+        # The files count pixel centres from 0, cameras here from 0.5.
+        matrix = torch.tensor([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]], dtype=torch.float32)
+        to_camera = _row(texts, EXTRINSIC, place, ())
+        pose = np.linalg.inv(np.array(to_camera).reshape(4, 4)).astype(np.float32) if to_camera else None
+        known = Camera(matrix, None if pose is None else torch.from_numpy(pose))
+        return scale_camera(known, NATIVE, size)
+
+
+def _parts(key: str) -> tuple[str, str, str]:
+    """Drive, camera and frame number of a key."""
+    drive, camera, frame = key.rsplit("/", 2)
+    return drive, camera, frame
+
+
+def _take_scenes(keys: Sequence[str], split: str) -> list[str]:
+    held_out = set(packaged_lines("vkitti2_val_scenes"))
+    wanted = {"train": (False,), "val": (True,), ALL: (False, True)}[split]
+    return [key for key in keys if (key.split("/")[0] in held_out) in wanted]
+
+
+SPLITS = {"scene": _take_scenes, PAPER_CODE: partial(take_paper_code, name="vkitti2")}
+"""Ways to divide the keys, by name."""
+
+
+def list_drives(
+    tops: Sequence[Path], conditions: Sequence[str], cameras: Sequence[str]
+) -> tuple[dict[str, dict[str, Path]], dict[str, dict[str, Path]]]:
+    """Files by kind and key, and the text files of each drive by name; none chosen: all conditions and cameras."""
+    listing: dict[str, dict[str, Path]] = {kind: {} for kind, _ in MODALITIES.values()}
+    texts: dict[str, dict[str, Path]] = defaultdict(dict)
+    for drive in (drive for top in tops for drive in sorted(top.glob("Scene*/*")) if drive.is_dir()):
+        if conditions and drive.name not in conditions:
+            continue
+        name = f"{drive.parent.name}/{drive.name}"
+        texts[name].update({file: drive / file for file in (COLORS, INTRINSIC, EXTRINSIC) if (drive / file).is_file()})
+        for folder in sorted(drive.glob("frames/*/Camera_*")):
+            if folder.parent.name.lower() in MODALITIES and folder.name in (cameras or [folder.name]):
+                kind, start = MODALITIES[folder.parent.name.lower()]
+                listing[kind].update((f"{name}/{folder.name}/{frame}", path) for frame, path in _frames(folder, start))
+    return listing, texts
+
+
+def _frames(folder: Path, start: str) -> Iterator[tuple[str, Path]]:
+    """(frame number, path) of the files of a folder."""
+    expression = re.compile(rf"{start}_(\d+)\.(?:png|jpe?g)", re.IGNORECASE)
+    for name in sorted(os.listdir(folder)):
+        match = expression.fullmatch(name)
+        if match:
+            yield match[1], folder / name
+
+
+def read_colors(path: Path) -> dict[tuple[int, int, int], str]:
+    """Names of the colours in a `colors.txt`, written as `VKITTI2_NAMES` are; raises `ValueError` naming a bad line."""
+    colors = {}
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        match = re.fullmatch(r"(\w+)\s+(\d+)\s+(\d+)\s+(\d+)", line.strip())
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).lower() if match else ""
+        if match is None or name not in (*VKITTI2_NAMES, "undefined"):
+            raise ValueError(f"{path} has the line '{line}'; expected a class of Virtual KITTI 2 and its colour.")
+        colors[int(match[2]), int(match[3]), int(match[4])] = name
+    return colors
+
+
+def _row(texts: Mapping[str, Path], name: str, place: tuple[int, int], default: tuple[float, ...]) -> tuple[float, ...]:
+    """The row of a frame and camera in a text file, where the drive has that file."""
+    if name not in texts:
+        return default
+    rows = _read_rows(texts[name])
+    if place not in rows:
+        raise ValueError(f"{texts[name]} has no row for frame {place[0]} of camera {place[1]}; unpack {TEXT} again.")
+    return rows[place]
+
+
+@lru_cache(maxsize=128)
+def _read_rows(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
+    """(frame, camera) to the numbers that follow, of a text file with a header."""
+    try:
+        table = np.loadtxt(path, skiprows=1, ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}; unpack {TEXT} again.") from error
+    if table.shape[1] != COLUMNS[path.name]:
+        raise ValueError(f"{path} has {table.shape[1]} columns, expected {COLUMNS[path.name]}; unpack {TEXT} again.")
+    return {(int(row[0]), int(row[1])): tuple(row[2:].tolist()) for row in table}
