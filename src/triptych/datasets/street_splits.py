@@ -29,6 +29,6 @@ def take_paper_code(keys: Sequence[str], split: str, *, name: str) -> list[str]:
     warnings.warn(
         f"split '{PAPER_CODE}' of {name} leaks: {leaked} of its {len(validation)} validation images are training "
         "images; use it only to compare with numbers that were published with it.",
-        stacklevel=4,
+        stacklevel=3,
     )
     return sorted({"train": training, "val": validation, ALL: list(keys)}[split])
