@@ -91,7 +91,7 @@ def fused_runs_on(device: torch.device) -> bool:
 class _March(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Tensor | None) -> Marched:
-        arguments = Arguments(*inputs)
+        arguments = Arguments._make(inputs)
         outputs = _kernels(arguments.xy.device.type).march(arguments)
         ctx.save_for_backward(*arguments, *outputs)
         return outputs
@@ -100,7 +100,7 @@ class _March(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         count = len(Arguments._fields)
-        arguments, outputs = Arguments(*ctx.saved_tensors[:count]), Marched(*ctx.saved_tensors[count:])
+        arguments, outputs = Arguments._make(ctx.saved_tensors[:count]), Marched._make(ctx.saved_tensors[count:])
         found = _kernels(arguments.xy.device.type).retrace(arguments, outputs, Marched(*gradients))
         return (*found, None, None)
 

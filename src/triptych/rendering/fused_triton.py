@@ -224,7 +224,7 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
 
 def _prepare(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int], dict[str, object]]:
     """Contiguous arguments, the sizes that kernels take, and their compile-time options."""
-    arguments = Arguments(*(None if tensor is None else tensor.contiguous() for tensor in arguments))
+    arguments = Arguments._make(None if tensor is None else tensor.contiguous() for tensor in arguments)
     _, height, width, channels = arguments.xy.shape
     padded = triton.next_power_of_2(channels)
     options = {
