@@ -85,7 +85,7 @@ def main() -> None:
     for arm in ARMS:
         for seed in range(arguments.seeds):
             run = grid.folder(arguments.out, arm, seed)
-            if (run / "evaluation-val.json").is_file():
+            if (run / "model.safetensors").is_file():
                 predictor = Predictor.load(run, device="cpu")
                 found[arm][seed] = {name: evaluate(predictor, seen_by(name), predictor.tasks) for name in CAMERAS}
                 print(f"{arm} seed {seed} done", flush=True)

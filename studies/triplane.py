@@ -107,7 +107,7 @@ def main_arms() -> dict[str, Recipe]:
 
 def main_jobs() -> list[grid.Job]:
     """The main pair first, seed by seed; what costs most last."""
-    arms, splits = main_arms(), ["val", "test"]
+    arms = main_arms()
     order = [
         ("vanilla", MAIN_SEEDS),
         *((f"vanilla, {title}", MORE_SEEDS) for title in CONTROLS),
@@ -120,7 +120,7 @@ def main_jobs() -> list[grid.Job]:
     jobs: dict[tuple[str, int], grid.Job] = {}
     for title, seeds in order:
         chosen = {arm: arms[arm] for arm in pairs()[title]}
-        jobs |= {job[:2]: job for job in grid.jobs_of(chosen, seeds, splits)}
+        jobs |= {job[:2]: job for job in grid.jobs_of(chosen, seeds, ["test"])}
     return list(jobs.values())
 
 
