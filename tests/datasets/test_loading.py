@@ -47,7 +47,7 @@ def keys(loader) -> list[str]:
 
 @given(st.integers(1, 20), st.integers(1, 7), st.integers(0, 3))
 def test_every_epoch_is_a_permutation(length: int, batch_size: int, seed: int) -> None:
-    order = Order(length, batch_size, seed)
+    order = Order(Numbers(length), batch_size, seed)
     batches = [order.batch(number) for number in range(3 * length)]
     assert all(len(batch) == batch_size for batch in batches)
     stream = [item for batch in batches for item in batch]
@@ -56,14 +56,14 @@ def test_every_epoch_is_a_permutation(length: int, batch_size: int, seed: int) -
 
 
 def test_epochs_and_seeds_have_their_own_permutations() -> None:
-    first = [Order(50, 50, seed).batch(number) for seed in range(2) for number in range(2)]
+    first = [Order(Numbers(50), 50, seed).batch(number) for seed in range(2) for number in range(2)]
     assert len({tuple(index for _, index in batch) for batch in first}) == 4
 
 
 @given(st.integers(1, 20), st.integers(1, 4), st.integers(1, 4), st.integers(0, 9))
 def test_processes_share_one_batch(length: int, batch_size: int, world: int, number: int) -> None:
-    parts = [Order(length, batch_size, 3, rank, world).batch(number) for rank in range(world)]
-    assert [item for part in parts for item in part] == Order(length, batch_size * world, 3).batch(number)
+    parts = [Order(Numbers(length), batch_size, 3, rank, world).batch(number) for rank in range(world)]
+    assert [item for part in parts for item in part] == Order(Numbers(length), batch_size * world, 3).batch(number)
     items = [item for part in parts for item in part]
     assert len(set(items)) == len(items)
 

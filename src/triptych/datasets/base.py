@@ -1,7 +1,9 @@
 """What every dataset is: a sized sequence of samples that declares the tasks it can supervise."""
 
 from dataclasses import replace
+from functools import lru_cache
 
+import numpy as np
 import torch
 
 from triptych.tasks import Task
@@ -33,6 +35,30 @@ class DenseDataset:
     def fingerprint(self) -> dict[str, object]:
         """What a training run records about its data: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        """What training sees at `place` of its endless stream of samples: (epoch, index), where `epoch` counts how
+        often that sample came before.
+
+        A function of (seed, place) alone, so that a run can go on anywhere. By default epoch after epoch, each a
+        permutation of all samples.
+        """
+        return draw_shuffled(seed, place, len(self))
+
+
+def draw_shuffled(seed: int, place: int, length: int) -> tuple[int, int]:
+    """(epoch, index) at `place` of the permutations of `length` samples that follow one another.
+
+    >>> sorted(index for _, index in (draw_shuffled(0, place, 5) for place in range(5)))
+    [0, 1, 2, 3, 4]
+    """
+    epoch, rest = divmod(place, length)
+    return epoch, int(_permutation(seed, epoch, length)[rest])
+
+
+@lru_cache(maxsize=16)
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(length)
 
 
 def as_neighbour(view: Sample, offset: int) -> Sample:

@@ -1,16 +1,16 @@
 """Feeding samples: which ones, in which order, in how many processes.
 
-Batch number b of a whole run is a function of (seed, b): the epochs' permutations follow one another as one endless
-stream, batch b is its b-th piece, and the augmentation of a sample is drawn from (seed, epoch, index). So resuming
-means starting at another number, and neither the number of workers nor an interruption changes what is seen. Every
-batch is full: none is dropped and no batch norm meets a batch of one at the end of an epoch.
+Batch number b of a whole run is a function of (seed, b): what a dataset draws, by default permutations of all samples
+one after the other, is one endless stream, batch b is its b-th piece, and the augmentation of a sample is drawn from
+(seed, epoch, index). So resuming means starting at another number, and neither the number of workers nor an
+interruption changes what is seen. Every batch is full: none is dropped and no batch norm meets a batch of one at the
+end of an epoch.
 """
 
 import random
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -37,17 +37,13 @@ class BadSampleError(ValueError):
 
 @dataclass(frozen=True)
 class Order:
-    """The order of a whole training run: epoch after epoch, each a permutation drawn from (seed, epoch).
+    """The order of a whole training run: what `dataset.draw` gives, one place after the other.
 
     With several processes each takes its own part of every batch, so that `world` processes of `batch_size` see what
     one process of `world * batch_size` sees.
-
-    >>> order = Order(length=5, batch_size=2, seed=0)
-    >>> sorted(index for number in range(5) for epoch, index in order.batch(number) if epoch == 0)
-    [0, 1, 2, 3, 4]
     """
 
-    length: int
+    dataset: DenseDataset
     batch_size: int
     seed: int
     rank: int = 0
@@ -56,13 +52,7 @@ class Order:
     def batch(self, number: int) -> list[tuple[int, int]]:
         """(epoch, index) of the samples of batch `number` of this process."""
         first = (number * self.world + self.rank) * self.batch_size
-        places = [divmod(place, self.length) for place in range(first, first + self.batch_size)]
-        return [(epoch, int(_permutation(self.seed, epoch, self.length)[place])) for epoch, place in places]
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
-    return np.random.default_rng((seed, epoch)).permutation(length)
+        return [self.dataset.draw(self.seed, place) for place in range(first, first + self.batch_size)]
 
 
 class TrainingView(Dataset):
@@ -226,7 +216,7 @@ def make_loader(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; give at least 1.")
     view = TrainingView(dataset, transform=transform, seed=seed, on_bad_sample=on_bad_sample)
-    order = Order(len(dataset), batch_size, seed, rank, world)
+    order = Order(dataset, batch_size, seed, rank, world)
     return Loader(_Batches(view, order), range(first_step, steps), num_workers=num_workers, pin_memory=pin_memory)
 
 

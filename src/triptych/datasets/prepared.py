@@ -37,7 +37,8 @@ class Prepared(DenseDataset):
         """The fingerprint of what was prepared."""
         known = tasks_from_json(json.dumps(manifest["tasks"]))
         self.tasks: dict[str, Task] = {
-            name: named_choice("task of this prepared dataset", name, known) for name in (known if tasks is None else tasks)
+            name: named_choice("task of this prepared dataset", name, known)
+            for name in (known if tasks is None else tasks)
         }
         self.shards: list[dict[str, Any]] = manifest["shards"]
         self.records = [(shard["file"], *record) for shard in self.shards for record in shard["records"]]

@@ -1,0 +1,190 @@
+"""Several datasets in one run, each with labels of its own.
+
+A mixture is described in a TOML file, which is the `root` of the dataset `mixed` (`--recipe.data.dataset mixed
+--recipe.data.root mixture.toml`), or in Python by the same tables as keyword arguments:
+
+    sampling = "tasks"                        # or "images"
+    [sources.nyuv2]
+    root = "NYUD_MT"                          # from the folder of this file
+    tasks = ["depth", "normals"]
+    [sources.people]
+    dataset = "pascal-context"                # the section's own name if left out
+    root = "PASCAL_MT"
+    options = { classes = 60 }
+    rename = { semseg = "semseg_pascal" }     # a task of its own
+    splits = { test = "val" }                 # "" leaves this source out of a split
+    [sources.people.map.human_parts]          # classes of this source to those of the mixture
+    "lower arm" = "arm"
+    "*" = ""                                  # all others, where they have no namesake: no label
+
+    [classes]                                 # the mixture's, where no source has a task unmapped
+    human_parts = ["head", "torso", "arm", "leg"]
+
+A task that a source does not have is invalid in its samples. A task that several have must mean the same in all of
+them: the same classes in the same order.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.mixed_sources import Source, Table, check_classes, make_source, open_dataset
+from triptych.tasks import Task
+from triptych.types import IGNORE, Sample, named_choice
+
+
+class Mixed(DenseDataset):
+    """Several datasets as one: its samples are those of all sources, one source after the other.
+
+    `root` is a TOML file as above; or `sources`, `classes` and `sampling` are its tables. `tasks` selects some tasks of
+    the mixture. In training every task is drawn equally often, each from the sources that have it in proportion to
+    their sizes (`sampling="tasks"`), or every image is (`"images"`), or sources by their own `share`; the sources take
+    turns within a batch. An epoch has as many samples as the mixture; small sources come around several times in it.
+
+    Raises `ValueError` for unknown names, and for a task whose classes differ between sources, class by class.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = "",
+        *,
+        split: str = "train",
+        tasks: Sequence[str] | None = None,
+        sources: Mapping[str, Table] | None = None,
+        classes: Mapping[str, Sequence[str]] | None = None,
+        sampling: str = "tasks",
+    ) -> None:
+        place = Path(root)
+        if sources is None:
+            table = _read_table(place)
+            sources, classes = table["sources"], table.get("classes")
+            sampling, place = table.get("sampling", sampling), place.parent
+        chosen = {name: table for name, table in sources.items() if dict(table.get("splits", {})).get(split) != ""}
+        if not chosen:
+            raise ValueError(f"split '{split}' of the mixture has no source; its sources are {', '.join(sources)}.")
+        opened = {name: open_dataset(name, table, place, split) for name, table in chosen.items()}
+        spaces: dict[str, Sequence[str]] = {
+            table.get("rename", {}).get(own, own): task.classes
+            for name, table in chosen.items()
+            for own, task in opened[name].tasks.items()
+            if own not in table.get("map", {})
+        }
+        spaces |= classes or {}
+        self.sources = [
+            make_source(name, table, opened[name], spaces, mapped=classes or {}) for name, table in chosen.items()
+        ]
+        check_classes(self.sources)
+        known = {name: task for source in reversed(self.sources) for name, task in source.tasks.items()}
+        known = {name: known[name] for source in self.sources for name in source.tasks}
+        for name in classes or ():
+            named_choice("task in [classes]", name, known)
+        names = known if tasks is None else tasks
+        self.tasks: dict[str, Task] = {name: named_choice("task of the mixture", name, known) for name in names}
+        self.name, self.split = "+".join(chosen), split
+        sizes = [len(source.dataset) for source in self.sources]
+        self.ends = np.cumsum(sizes)
+        self.shares = share_out(self.sources, sampling, self.tasks)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def locate(self, index: int) -> tuple[Source, int]:
+        """The source of a sample, and its index there."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"the mixture has {len(self)} samples, none at {index}")
+        number = int(np.searchsorted(self.ends, index, side="right"))
+        source = self.sources[number]
+        return source, index - int(self.ends[number]) + len(source.dataset)
+
+    def key(self, index: int) -> str:
+        source, own = self.locate(index)
+        return f"{source.name}/{source.dataset.key(own)}"
+
+    def __getitem__(self, index: int) -> Sample:
+        source, own = self.locate(index)
+        return source.read(source.dataset[own], self.tasks)
+
+    def fingerprint(self) -> dict[str, object]:
+        """Those of the sources, with their shares and what their classes become."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "images": len(self),
+            "sources": {
+                source.name: {
+                    "share": round(float(share), 6),
+                    "tasks": source.own_names,
+                    "classes": {name: table[:IGNORE].tolist() for name, table in source.tables.items()},
+                    **source.dataset.fingerprint(),
+                }
+                for source, share in zip(self.sources, self.shares, strict=True)
+            },
+        }
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        epoch, rest = divmod(place, len(self))
+        number, turn = self._turns[rest]
+        source = self.sources[number]
+        # The source's own stream of training goes on from epoch to epoch of the mixture.
+        own_epoch, own = source.dataset.draw(seed * 31 + int(number), epoch * int(self._counts[number]) + int(turn))
+        return own_epoch, own + int(self.ends[number]) - len(source.dataset)
+
+    @cached_property
+    def _counts(self) -> np.ndarray:
+        """How many samples of an epoch each source gives: its share, whole numbers by the largest remainder."""
+        exact = self.shares * len(self)
+        counts = np.floor(exact).astype(int)
+        counts[np.argsort(counts - exact, kind="stable")[: len(self) - counts.sum()]] += 1
+        return counts
+
+    @cached_property
+    def _turns(self) -> np.ndarray:
+        """For each place of an epoch the source, and how many times it had its turn before: spread evenly."""
+        numbers = np.repeat(np.arange(len(self._counts)), self._counts)
+        turns = np.concatenate([np.arange(count) for count in self._counts])
+        order = np.argsort((turns + 0.5) / self._counts[numbers], kind="stable")
+        return np.stack([numbers[order], turns[order]], axis=1)
+
+
+def share_out(sources: Sequence[Source], sampling: str, tasks: Mapping[str, Task]) -> np.ndarray:
+    """The share of each source in what training sees."""
+    weights = {"tasks": _by_tasks, "images": _by_images}
+    shares = np.array([source.share for source in sources])
+    if not shares.any():
+        shares = named_choice("sampling of the mixture", sampling, weights)(sources, tasks)
+    elif not (shares > 0).all():
+        missing = ", ".join(source.name for source in sources if source.share <= 0)
+        raise ValueError(f"some sources have a share and {missing} not; give all of them one, or none.")
+    return shares / shares.sum()
+
+
+def _by_images(sources: Sequence[Source], tasks: Mapping[str, Task]) -> np.ndarray:
+    return np.array([float(len(source.dataset)) for source in sources])
+
+
+def _by_tasks(sources: Sequence[Source], tasks: Mapping[str, Task]) -> np.ndarray:
+    """Each task has one vote, divided among the sources that have it in proportion to their sizes."""
+    votes = np.zeros(len(sources)) if tasks else _by_images(sources, tasks)
+    for name in tasks:
+        images = np.array([len(source.dataset) if name in source.tasks else 0 for source in sources])
+        votes += images / images.sum()
+    return votes
+
+
+def _read_table(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"'{path}' is no TOML file that describes a mixture; give one, or sources as options.")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+    for section in table:
+        named_choice(f"section of {path}", section, dict.fromkeys(("sources", "classes", "sampling")))
+    if not table.get("sources"):
+        raise ValueError(f"{path} has no sources; add sections such as [sources.nyuv2].")
+    return table

@@ -1,0 +1,294 @@
+"""Several datasets as one: whose labels are where, in which order, and what does not fit together."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.loading import make_loader
+from triptych.datasets.mixed import Mixed
+from triptych.datasets.transforms import build_transform
+from triptych.task_files import tasks_from_json, tasks_to_json
+from triptych.tasks import Task, depth, human_parts, normals, saliency, semseg
+from triptych.types import IGNORE, Sample, valid_pixels
+
+SIZE = (10, 12)
+
+
+class Some(DenseDataset):
+    """Images of one grey value, with label maps of the class that is the index of the image."""
+
+    def __init__(self, name: str, length: int, tasks: Sequence[Task], split: str = "train") -> None:
+        self.name, self.length, self.split = name, length, split
+        self.tasks = {task.name: task for task in tasks}
+
+    def __len__(self) -> int:
+        return self.length
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def fingerprint(self) -> dict[str, object]:
+        return {"name": self.name, "images": self.length}
+
+    def __getitem__(self, index: int) -> Sample:
+        targets = {
+            name: torch.full(SIZE, index % len(task.classes)) if task.classes else torch.full((1, *SIZE), index + 1.0)
+            for name, task in self.tasks.items()
+        }
+        view = Sample(torch.zeros(3, *SIZE), {}, "view")
+        return Sample(torch.full((3, *SIZE), 0.5), targets, self.key(index), neighbours=(view,))
+
+
+def mix(*datasets: DenseDataset, tables: dict[str, Any] | None = None, **options: Any) -> Mixed:
+    tables = tables or {}
+    sources = {dataset.name: {"dataset": dataset, **tables.get(dataset.name, {})} for dataset in datasets}
+    return Mixed(sources=sources, **options)
+
+
+INDOOR = Some("indoor", 5, (semseg(["wall", "chair", "lamp"]), depth()))
+PEOPLE = Some("people", 20, (human_parts(), semseg(["background", "chair"])))
+APART = {"people": {"rename": {"semseg": "semseg_people"}}}
+
+
+def test_labels_are_where_they_were_and_invalid_elsewhere() -> None:
+    mixed = mix(INDOOR, PEOPLE, tables=APART)
+    assert list(mixed.tasks) == ["semseg", "depth", "human_parts", "semseg_people"]
+    assert (len(mixed), mixed.name) == (25, "indoor+people")
+    assert [mixed.key(i) for i in (0, 4, 5, 24)] == ["indoor/0", "indoor/4", "people/0", "people/19"]
+    for index in (4, 7):
+        sample = mixed[index]
+        assert sample.key == mixed.key(index)
+        own = {"semseg", "depth"} if index < 5 else {"human_parts", "semseg_people"}
+        assert {name for name, target in sample.targets.items() if valid_pixels(target).all()} == own
+        assert {name for name, target in sample.targets.items() if valid_pixels(target).any()} == own
+        assert list(sample.targets) == list(mixed.tasks)
+        assert not any(valid_pixels(target).any() for target in sample.neighbours[0].targets.values())
+    assert mixed[4].targets["depth"].unique().tolist() == [5.0]
+    assert mixed[7].targets["human_parts"].unique().tolist() == [2]
+    assert list(mix(INDOOR, PEOPLE, tables=APART, tasks=("human_parts", "depth"))[0].targets) == [
+        "human_parts",
+        "depth",
+    ]
+    with pytest.raises(IndexError):
+        mixed[25]
+
+
+def test_a_renamed_task_lives_on_in_a_run_folder() -> None:
+    tasks = mix(INDOOR, PEOPLE, tables=APART).tasks
+    again = tasks_from_json(tasks_to_json(tasks))
+    assert [(name, task.name, task.classes) for name, task in again.items()] == [
+        (name, task.name, task.classes) for name, task in tasks.items()
+    ]
+
+
+def test_different_classes_are_named_one_by_one() -> None:
+    message = (
+        r"task 'semseg' has 3 classes in indoor and 2 in people: 0 is wall in indoor and background in people; "
+        r'2 is lamp in indoor and nothing in people. Rename it in one of them \(rename = \{ semseg = "semseg_people" \}'
+    )
+    with pytest.raises(ValueError, match=message):
+        mix(INDOOR, PEOPLE)
+    swapped = Some("swapped", 2, (semseg(["chair", "wall", "lamp"]),))
+    with pytest.raises(ValueError, match="0 is wall in indoor and chair in swapped; 1 is chair in indoor and wall in"):
+        mix(INDOOR, swapped)
+    assert list(mix(INDOOR, Some("same", 2, (semseg(["wall", "chair", "lamp"]),))).tasks) == ["semseg", "depth"]
+
+
+def test_classes_can_be_mapped() -> None:
+    tables = {"people": {"map": {"semseg": {"background": ""}}}}
+    mixed = mix(INDOOR, PEOPLE, tables=tables)
+    assert mixed.tasks["semseg"].classes == ("wall", "chair", "lamp")
+    assert mixed[5].targets["semseg"].unique().tolist() == [IGNORE]
+    assert mixed[6].targets["semseg"].unique().tolist() == [1]
+    assert mixed[2].targets["semseg"].unique().tolist() == [2]
+    # Both to classes of the mixture's own.
+    few = mix(
+        INDOOR,
+        PEOPLE,
+        classes={"semseg": ("furniture", "other")},
+        tables={
+            "indoor": {"map": {"semseg": {"chair": "furniture", "*": "other"}}},
+            "people": {"map": {"semseg": {"chair": "furniture", "background": "other"}}},
+        },
+    )
+    assert [few[i].targets["semseg"].unique().item() for i in (0, 1, 2, 5, 6)] == [1, 0, 1, 1, 0]
+    task = few.tasks["semseg"]
+    metric = task.metric()
+    metric.update(torch.zeros(1, 2, 2, dtype=torch.int64), torch.zeros(1, 2, 2, dtype=torch.int64))
+    assert task.channels == 2
+    assert metric.compute()["mIoU"] > 0
+    # Namesakes need no map.
+    named = mix(INDOOR, PEOPLE, classes={"semseg": ("chair", "wall", "lamp", "background")})
+    assert [named[i].targets["semseg"].unique().item() for i in (0, 1, 2, 5, 6)] == [1, 0, 2, 3, 0]
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "a class without a namesake": (
+        {"tables": {"people": {"map": {"semseg": {}}}}},
+        r"classes background of task semseg in source people have no namesake in the mixture; map each",
+    ),
+    "an unknown class": (
+        {"tables": {"people": {"map": {"semseg": {"backgrund": ""}}}}},
+        "unknown class of semseg in source people 'backgrund'; did you mean 'background'",
+    ),
+    "an unknown goal": (
+        {"tables": {"people": {"map": {"semseg": {"background": "wal"}}}}},
+        "unknown class of semseg in the mixture 'wal'; did you mean 'wall'",
+    ),
+    "a map without a goal": (
+        {"tables": {name: {"map": {"semseg": {"*": ""}}} for name in ("indoor", "people")}},
+        r"source indoor maps task semseg to nothing; add \[classes\] semseg",
+    ),
+    "renamed depth": ({"tables": {"indoor": {"rename": {"depth": "far"}}}}, "renames or maps task depth; only tasks"),
+    "a task that is not there": (
+        {"tables": {"indoor": {"rename": {"sem": "far"}}}},
+        "source indoor renames sem, which is none of its tasks semseg, depth",
+    ),
+    "an unknown option": ({"tables": {"indoor": {"shares": 1}}}, "unknown option of source indoor 'shares'; did you"),
+    "an unknown task": ({"tables": APART, "tasks": ("dept",)}, "unknown task of the mixture 'dept'; did you mean"),
+    "classes of nothing": ({"tables": APART, "classes": {"seg": ("a",)}}, r"unknown task in \[classes\] 'seg'"),
+    "an unknown sampling": ({"tables": APART, "sampling": "task"}, "unknown sampling of the mixture 'task'; did you"),
+    "half of the shares": (
+        {"tables": {"people": {**APART["people"], "share": 2}}},
+        "some sources have a share and indoor not",
+    ),
+    "a split of no source": (
+        {"tables": {name: {"splits": {"val": ""}} for name in ("indoor", "people")}, "split": "val"},
+        "split 'val' of the mixture has no source",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_get_help(mistake: str) -> None:
+    options, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=message) as error:
+        mix(INDOOR, PEOPLE, **options)
+    assert "\n" not in str(error.value)
+
+
+def drawn(mixed: Mixed, places: range, seed: int = 0) -> list[str]:
+    return [mixed.locate(mixed.draw(seed, place)[1])[0].name for place in places]
+
+
+def test_every_task_is_drawn_equally_often() -> None:
+    """100 images with parts, 10 with depth, 40 with normals and depth."""
+    sources = (
+        Some("parts", 100, (human_parts(),)),
+        Some("depth", 10, (depth(),)),
+        Some("both", 40, (normals(), depth())),
+    )
+    mixed = mix(*sources)
+    # One vote for each of three tasks; that of depth is divided 10 to 40.
+    assert mixed.shares.tolist() == pytest.approx([1 / 3, 1 / 15, 1 / 3 + 4 / 15])
+    counts = Counter(drawn(mixed, range(150)))
+    assert counts == {"parts": 50, "depth": 10, "both": 90}
+    assert mix(*sources, sampling="images").shares.tolist() == pytest.approx([100 / 150, 10 / 150, 40 / 150])
+    shares = {name: {"share": share} for name, share in (("parts", 1), ("depth", 2), ("both", 1))}
+    assert mix(*sources, tables=shares).shares.tolist() == [0.25, 0.5, 0.25]
+    # What nobody asked for has no vote.
+    assert mix(*sources, tasks=("human_parts", "normals")).shares.tolist() == [0.5, 0, 0.5]
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(0, 5))
+def test_sources_take_turns_and_all_their_samples_come_equally_often(sizes: list[int], seed: int) -> None:
+    tables = {f"s{i}": {"share": i + 1} for i in range(len(sizes))}
+    mixed = mix(*(Some(f"s{i}", size, (depth(),)) for i, size in enumerate(sizes)), tables=tables)
+    length = len(mixed)
+    stream = [mixed.draw(seed, place) for place in range(4 * length)]
+    assert len(set(stream)) == len(stream)  # every draw has an augmentation of its own
+    for number, size in enumerate(sizes):
+        first = sum(sizes[:number])
+        own = [(epoch, index - first) for epoch, index in stream if first <= index < first + size]
+        expected = mixed.shares[number] * length
+        assert abs(len(own) / 4 - expected) < 1
+        counts = Counter(index for _, index in own)
+        assert not own or max(counts.values()) - min(counts[i] for i in range(size)) <= 1
+        # In any stretch of an epoch a source has its share, give or take one turn for each other source.
+        places = [place for place, (_, index) in enumerate(stream[:length]) if first <= index < first + size]
+        for place in range(1, length):
+            before = sum(other < place for other in places)
+            assert abs(before - place * len(places) / length) <= len(sizes)
+
+
+def test_batches_are_functions_of_seed_and_number() -> None:
+    """Workers, several processes and a resumed run see what one uninterrupted process sees."""
+    mixed = mix(INDOOR, PEOPLE, tables=APART)
+    transform = build_transform("default", size=(8, 8), tasks=mixed.tasks, train=True)
+
+    def batches(**options: Any) -> list[Sample]:
+        return list(make_loader(mixed, **{"transform": transform, "seed": 3, "steps": 9, "batch_size": 6} | options))
+
+    whole = batches()
+    for other in (batches(first_step=4), batches(first_step=4, num_workers=2)):
+        for before, after in zip(whole[4:], other, strict=True):
+            assert before.key == after.key
+            assert torch.equal(before.image, after.image)
+    halves = [batches(batch_size=3, rank=rank, world=2) for rank in range(2)]
+    assert [a.key + b.key for a, b in zip(*halves, strict=True)] == [batch.key for batch in whole]
+    for batch in whole:
+        # Four tasks, two in each source: equal shares in every batch, but for an odd one where an epoch ends.
+        assert 2 <= sum(key.startswith("indoor/") for key in batch.key) <= 4
+
+
+def test_a_file_describes_a_mixture_of_folders(tmp_path: Path) -> None:
+    for name, values in (("near", (500, 900)), ("far", (4000, 7000))):
+        for i, value in enumerate(values):
+            for split in ("train", "val"):
+                folder = tmp_path / "data" / name
+                save(folder / "images" / split / f"{i}.png", np.full((*SIZE, 3), 40 * i, np.uint8))
+                save(folder / "depth" / split / f"{i}.png", np.full(SIZE, value, np.uint16))
+        (folder / "dataset.toml").write_text("""
+[images]
+files = "images/{split}/{key}.png"
+[tasks.depth]
+files = "depth/{split}/{key}.png"
+unit = "mm"
+""")
+    path = tmp_path / "data" / "mixture.toml"
+    path.write_text("""
+sampling = "images"
+[sources.near]
+dataset = "folder"
+root = "near"
+splits = { val = "train", test = "" }
+[sources.far]
+dataset = "folder"
+root = "far"
+tasks = ["depth"]
+""")
+    mixed = Mixed(path)
+    assert [mixed[i].targets["depth"].max().item() for i in range(4)] == pytest.approx([0.5, 0.9, 4.0, 7.0])
+    assert [source.dataset.split for source in Mixed(path, split="val").sources] == ["train", "val"]  # type: ignore[attr-defined]
+    record = json.loads(json.dumps(mixed.fingerprint()))
+    assert record["sources"]["far"]["images"] == 2
+    assert record["sources"]["far"]["share"] == 0.5
+    with pytest.raises(ValueError, match="unknown split of dataset far 'test'"):
+        Mixed(path, split="test")
+    with pytest.raises(ValueError, match="is no TOML file that describes a mixture"):
+        Mixed(tmp_path)
+    path.write_text("[source.near]\n")
+    with pytest.raises(ValueError, match=r"unknown section of .* 'source'; did you mean 'sources'"):
+        Mixed(path)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def test_two_masks_of_one_meaning_mix() -> None:
+    mixed = mix(Some("a", 2, (saliency(),)), Some("b", 2, (saliency(),)))
+    assert list(mixed.tasks) == ["saliency"]
+    assert all(valid_pixels(mixed[i].targets["saliency"]).all() for i in range(4))
