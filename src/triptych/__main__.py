@@ -69,7 +69,7 @@ def evaluate(
 
     Args:
         run: Run folder.
-        split: Split to score; the recipe's test split by default.
+        split: Split to score; the recipe's test split by default. target-SPLIT is of the domain it adapts to.
         single_task: Run folders of single-task networks to compute delta_mtl against.
         limit: Score at most this many images; 0 scores all.
         report: Write report.html.

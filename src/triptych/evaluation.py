@@ -22,6 +22,7 @@ from triptych.datasets.transforms import Transform, build_transform
 from triptych.metrics.base import Metric
 from triptych.prediction import Predictor
 from triptych.processes import accelerated
+from triptych.recipes.config import split_domain
 from triptych.score_tables import score_table, shown_progress
 from triptych.scores import Evaluation, as_json, compute, write_json
 from triptych.tasks import Task
@@ -132,6 +133,7 @@ def evaluate_run(
 ) -> Evaluation:
     """Score a run folder on a split (the recipe's test split by default): a table, and `evaluation-<split>.json`.
 
+    `target-<split>` is a split of the domain that the recipe adapts to.
     The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
     against single-task runs, which must have been evaluated on the same split. Beside it,
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
@@ -143,12 +145,12 @@ def evaluate_run(
         recipe, tasks = predictor.recipe, predictor.tasks
         split = split or recipe.data.test_split
         references = read_references(single_task, split, tasks)
-        dataset = assemble.build_dataset(recipe, split)
+        dataset, data = assemble.build_dataset(recipe, split), split_domain(recipe, split)[0].data
         score = partial(
             evaluate,
             dataset=dataset,
             tasks=tasks,
-            transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False),
+            transform=build_transform(data.transform, size=data.size, tasks=tasks, train=False),
             limit=limit,
             num_workers=recipe.data.num_workers,
             on_bad_sample=recipe.data.on_bad_sample,

@@ -12,6 +12,7 @@ from triptych import assemble
 from triptych.datasets.loading import evaluation_loader
 from triptych.datasets.transforms import build_transform
 from triptych.prediction import Predictor
+from triptych.recipes.config import split_domain
 from triptych.report import write_report
 from triptych.report_data import Example, Scores
 from triptych.tasks import Task
@@ -31,15 +32,17 @@ def report_run(run: Path, *, split: str = "", examples: int = 6, device: str = "
         run,
         scores=read_scores(run, split),
         examples=spread_examples(predictor, examples, split),
-        title=f"{run.resolve().name}: {recipe.data.dataset}, {split} split",
+        title=f"{run.resolve().name}: {split_domain(recipe, split)[0].data.dataset}, {split} split",
     )
 
 
 def spread_examples(predictor: Predictor, count: int, split: str = "") -> list[Example]:
     """`count` images spread evenly over a split (the test split by default), predicted, with their targets."""
     recipe, tasks = predictor.recipe, predictor.tasks
-    transform = build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False)
-    dataset = assemble.build_dataset(recipe, split or recipe.data.test_split)
+    split = split or recipe.data.test_split
+    data = split_domain(recipe, split)[0].data
+    transform = build_transform(data.transform, size=data.size, tasks=tasks, train=False)
+    dataset = assemble.build_dataset(recipe, split)
     loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
     return [make_example(predictor, sample) for sample in loader] if count else []
 

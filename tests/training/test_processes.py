@@ -16,14 +16,14 @@ from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
 from triptych.evaluation import evaluate_run
-from triptych.recipes.config import Recipe, to_json
+from triptych.recipes.config import AdaptationConfig, OptimizerConfig, Recipe, Value, to_json
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = str(Path(__file__).parent / "tiny.py")
-NUMBERS = ("loss", "losses", "weighted", "gradient_norm", "labelled", "metrics")
+NUMBERS = ("loss", "losses", "weighted", "gradient_norm", "labelled", "metrics", "adaptation", "adapter")
 
 
 def start(run: Path, recipe: Recipe | None, *options: str, processes: int = 1, **variables: str) -> subprocess.Popen:
@@ -61,7 +61,7 @@ def assert_equal_runs(ours: Path, theirs: Path) -> None:
             torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
     for first, second in zip(records(ours), records(theirs), strict=True):
         for key, value in second.items():
-            assert first[key] == pytest.approx(value, rel=1e-4), key
+            assert first[key] is value or first[key] == pytest.approx(value, rel=1e-4), key
 
 
 TWO = change(
@@ -140,6 +140,40 @@ def test_sharded_training_equals_one_process_and_resumes_exactly(folder: Path) -
         first, second = last(broken, name), last(run, name)
         assert all(torch.equal(first[key], second[key]) for key in second)
     assert records(broken) == records(run)
+
+
+ADAPTED = change(
+    TWO,
+    data__options={},
+    adaptation=AdaptationConfig(dataset="rectangles", split="other", optimizer=OptimizerConfig(name="sgd", lr=0.01)),
+)
+ADAPTERS: dict[str, dict[str, Value]] = {
+    "advent-mt": {"width": 4, "weight": 0.1},
+    "dacs": {"threshold": 0.3},
+    "depth-mix": {"threshold": 0.3},
+}
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+@pytest.mark.usefixtures("one_thread")
+def test_two_processes_adapt_as_one_with_twice_the_batch(name: str, folder: Path) -> None:
+    """Ranges of depth, shares of sure pixels, mirroring, mixing and colours are those of all processes together."""
+    recipe = change(ADAPTED, adaptation__name=name, adaptation__options=ADAPTERS[name])
+    process = start(folder / f"two-{name}", recipe, processes=2)
+    one = train(change(recipe, data__batch_size=4), folder / f"whole-{name}", device="cpu", progress=False)
+    finish(process)
+    assert_equal_runs(folder / f"two-{name}", one)
+    first, second = last(folder / f"two-{name}", "adapter"), last(one, "adapter")
+    for key, value in second.items():
+        torch.testing.assert_close(first[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_adaptation_of_shards_is_refused(folder: Path) -> None:
+    recipe = change(ADAPTED, adaptation__name="min-ent")
+    process = start(folder / "shards", recipe, processes=2, ACCELERATE_USE_FSDP="true")
+    errors = process.communicate(timeout=180)[1]
+    assert process.returncode != 0
+    assert "adaptation 'min-ent' needs whole parameters, FSDP shards them; start with DDP" in errors
 
 
 def test_resuming_with_other_processes_is_refused(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from triptych.recipes.config import (
+    AdaptationConfig,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
@@ -34,4 +35,28 @@ DEMO_3D = replace(
     ),
 )
 
-RECIPES = {"rooms-demo": DEMO, "rooms-demo-3d": DEMO_3D}
+ADAPTATION = Recipe(
+    description="Adapt to the second look of the rooms, without its labels; scored there (--split target-test).",
+    data=DataConfig(
+        dataset="rooms",
+        tasks=("semseg", "depth", "normals"),
+        size=(96, 128),
+        batch_size=8,
+        val_split="",  # labels of the target choose nothing: the last weights are kept
+        test_split="target-test",
+    ),
+    model=ModelConfig(
+        backbone="resnet18_half",
+        backbone_options={"include_stem": True},
+        decoder="densemtl",
+        decoder_options={"widths": (16, 24, 24, 32, 32)},
+    ),
+    optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=1e-3, clip_norm=10.0),
+    schedule=ScheduleConfig(steps=600, name="cosine", warmup_steps=20),
+    adaptation=AdaptationConfig(
+        name="advent-mt", dataset="rooms", dataset_options={"look": "b"}, options={"width": 16}
+    ),
+    training=TrainingConfig(evaluate_every=0, checkpoint_every=200),
+)
+
+RECIPES = {"rooms-demo": DEMO, "rooms-demo-3d": DEMO_3D, "rooms-adaptation": ADAPTATION}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from triptych.datasets.transforms import build_transform
 from triptych.evaluation import evaluate
 from triptych.prediction import Predictor
+from triptych.recipes.config import split_domain
 from triptych.training.checkpoint import replace_tensors
 from triptych.training.interruption import Interruption
 from triptych.training.log import RunLog
@@ -21,6 +22,7 @@ from triptych.training.tensors import load_tensors, whole
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
     """Score the validation split, and deploy the weights if they are the best so far; false if a signal came."""
     recipe, model = parts.recipe, parts.objective.model
+    data = split_domain(recipe, recipe.data.val_split)[0].data
     assert parts.validation_set is not None
 
     def progress(done: int, of: int) -> None:
@@ -35,7 +37,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
                 Predictor(deployed, tasks=model.tasks),
                 parts.validation_set,
                 model.tasks,
-                transform=build_transform(recipe.data.transform, size=recipe.data.size, tasks=model.tasks, train=False),
+                transform=build_transform(data.transform, size=data.size, tasks=model.tasks, train=False),
                 limit=recipe.training.evaluate_limit,
                 num_workers=recipe.data.num_workers,
                 on_bad_sample=recipe.data.on_bad_sample,

@@ -1,0 +1,266 @@
+"""Adaptation in the training loop: whose optimizer moves what, what is hidden, and what is refused."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_adapter
+from safetensors.torch import load_file
+from torch import Tensor
+from training.test_loop import lines, run_recipe, weights_after
+from training.tiny import RECIPE, SIZE, Rectangles, change
+
+from triptych import assemble
+from triptych.adaptation.adversarial import AdversarialAlignment
+from triptych.choices import require_options
+from triptych.datasets import DATASETS
+from triptych.datasets.rooms import rooms_tasks
+from triptych.evaluation import evaluate_run
+from triptych.recipes import RECIPES
+from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json
+from triptych.tasks import semseg
+from triptych.training import adapting
+from triptych.training.checkpoint import list_checkpoints
+from triptych.types import Sample
+
+ADVERSARIAL = change(ADAPTED, adaptation__name="advent-mt", adaptation__options={"width": 4})
+STILL = {"adaptation__optimizer": OptimizerConfig(name="sgd", lr=0.0, momentum=0.0, weight_decay=0.0)}
+
+
+def adapter_of(run: Path, place: int = -1) -> dict[str, Tensor]:
+    tensors = load_file(list_checkpoints(run)[place] / "adapter.safetensors")
+    return {name: value for name, value in tensors.items() if name.endswith(("original", "bias"))}
+
+
+def moved(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def test_the_adapters_optimizer_moves_the_discriminators_alone(tmp_path: Path) -> None:
+    """With a rate of 0 they stay, and the network's own rate of 0 keeps the network but not them."""
+    recipe = change(ADVERSARIAL, schedule__steps=4, training__checkpoint_every=2)
+    still = run_recipe(change(recipe, **STILL), tmp_path / "still")
+    assert moved(adapter_of(still, 0), adapter_of(still, 1)) == 0
+    alone = run_recipe(change(recipe, optimizer__lr=0.0, optimizer__weight_decay=0.0), tmp_path / "alone")
+    assert moved(adapter_of(alone, 0), adapter_of(alone, 1)) > 0
+    first, second = (load_file(folder / "model.safetensors") for folder in list_checkpoints(alone))
+    weights = [name for name in first if "running" not in name and "tracked" not in name]
+    assert all(torch.equal(first[name], second[name]) for name in weights)
+
+
+def test_the_adapters_rate_follows_its_own_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    original = adapting.set_learning_rate
+
+    def record(optimizer: torch.optim.Optimizer, factor: float) -> None:
+        original(optimizer, factor)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(adapting, "set_learning_rate", record)
+    run_recipe(change(ADVERSARIAL, schedule__steps=5), tmp_path / "run")
+    assert rates == pytest.approx([1e-4 * (1 - step / 5) ** 0.9 for step in range(5)])
+    rates.clear()
+    longer = change(
+        ADVERSARIAL, schedule__steps=2, adaptation__schedule=ScheduleConfig(name="poly", power=1.0, steps=8)
+    )
+    run_recipe(longer, tmp_path / "longer")
+    assert rates == pytest.approx([1e-4, 1e-4 * 7 / 8])
+
+
+def test_discriminators_do_not_count_in_the_gradient_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Own losses a thousand times larger change neither the norm nor the clipped step of the network."""
+    recipe = change(ADVERSARIAL, schedule__steps=1, optimizer__clip_norm=0.1, training__log_every=1)
+    plain = run_recipe(recipe, tmp_path / "plain")
+    own_losses = AdversarialAlignment.own_losses
+    monkeypatch.setattr(
+        AdversarialAlignment, "own_losses", lambda self: {name: 1e3 * v for name, v in own_losses(self).items()}
+    )
+    loud = run_recipe(recipe, tmp_path / "loud")
+    first, second = lines(plain, "train")[0], lines(loud, "train")[0]
+    assert second["adapter"] == pytest.approx(1e3 * first["adapter"], rel=1e-5)
+    assert second["gradient_norm"] == first["gradient_norm"]
+    ours, theirs = load_file(plain / "model.safetensors"), load_file(loud / "model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_two_batches_of_four_move_discriminators_as_one_of_eight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(self: AdversarialAlignment, name: str, aligned: Tensor) -> Tensor:
+        return self.discriminators[name].eval()(aligned)  # no mirroring, no power iteration: the same for every call
+
+    monkeypatch.setattr(AdversarialAlignment, "judge", judge)
+    recipe = change(
+        ADVERSARIAL,
+        data__tasks=("semseg", "normals"),
+        model__backbone_options={"norm": False},
+        model__decoder_options={},
+        optimizer__name="sgd",
+        schedule__steps=2,
+        adaptation__optimizer=OptimizerConfig(name="sgd", lr=0.1, momentum=0.9),
+    )
+    once = change(recipe, data__batch_size=8)
+    twice = change(recipe, data__batch_size=4, training__accumulate=2)
+    pairs = [
+        (weights_after(each, tmp_path / name), adapter_of(tmp_path / name))
+        for each, name in ((once, "once"), (twice, "twice"))
+    ]
+    for first, second in zip(*pairs, strict=True):
+        for name, value in first.items():
+            torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-6)
+
+
+@every_adapter
+def test_half_precision_trains(name: str, tmp_path: Path) -> None:
+    recipe = change(
+        ADAPTED,
+        schedule__steps=2,
+        data__val_split="",
+        training__precision="bf16",
+        adaptation__name=name,
+        adaptation__options=OPTIONS.get(name, {}),
+    )
+    record = lines(run_recipe(recipe, tmp_path / "run"), "train")[-1]
+    assert 0 < record["adaptation"] < 1e3
+
+
+class Uniform(Rectangles):
+    """Target images whose labels show one class only."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return replace(sample, targets=sample.targets | {"semseg": torch.ones_like(sample.targets["semseg"])})
+
+
+def test_labels_of_the_target_choose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even the place of a crop, which avoids what one class fills where there are labels."""
+    monkeypatch.setitem(DATASETS, "uniform", Uniform)
+    recipe = change(ADAPTED, schedule__steps=3, data__val_split="", data__size=(24, 30), data__transform="atrc")
+    images: dict[str, list[Tensor]] = {"rectangles": [], "uniform": []}
+    for name, seen in images.items():
+
+        def forward(self, model, source, target, output, seen=seen):
+            assert not target.targets
+            seen.append(target.image)
+            return {"nothing": 0 * output.predictions["depth"].sum()}
+
+        with monkeypatch.context() as patch:
+            patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+            run_recipe(change(recipe, adaptation__name="min-ent", adaptation__dataset=name), tmp_path / name)
+    assert torch.equal(torch.cat(images["rectangles"]), torch.cat(images["uniform"]))
+
+
+def test_domains_of_one_length_are_not_paired_image_by_image(tmp_path: Path) -> None:
+    """Numbers of the images of both domains, as the loaders give them."""
+    recipe = change(ADAPTED, adaptation__name="min-ent", schedule__steps=6, adaptation__split="train")
+    seen: list[tuple[str, str]] = []
+
+    def forward(self, model, source, target, output):
+        seen.extend(zip(source.key, target.key, strict=True))
+        return {"nothing": 0 * output.predictions["depth"].sum()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+        run_recipe(recipe, tmp_path / "run")
+    assert len(seen) == 24
+    assert sum(source == target for source, target in seen) < 12
+
+
+def test_the_target_has_its_own_transform_and_size(tmp_path: Path) -> None:
+    sizes: set[tuple[int, ...]] = set()
+
+    def forward(self, model, source, target, output):
+        sizes.add((*source.image.shape[-2:], *target.image.shape[-2:]))
+        return {"nothing": 0 * output.predictions["depth"].sum()}
+
+    recipe = change(
+        ADAPTED,
+        adaptation__name="min-ent",
+        adaptation__size=(40, 36),
+        adaptation__transform="densemtl",
+        schedule__steps=1,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+        run_recipe(recipe, tmp_path / "run")
+    assert sizes == {(*SIZE, 40, 36)}
+
+
+# What is refused
+
+
+def test_a_target_domain_has_to_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"adaptation\.dataset is empty; name the target domain"):
+        run_recipe(change(ADAPTED, adaptation__name="dacs", adaptation__dataset=""), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+class Empty(Rectangles):
+    def __len__(self) -> int:
+        return 0
+
+
+def test_a_target_domain_without_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "empty", Empty)
+    with pytest.raises(ValueError, match="target domain has no images: split 'other' of dataset 'empty' is empty"):
+        run_recipe(change(ADAPTED, adaptation__name="dacs", adaptation__dataset="empty"), tmp_path / "run")
+
+
+class Foreign(Rectangles):
+    def __init__(self, root: str = "", **options: object) -> None:
+        super().__init__(root, **options)
+        self.tasks = self.tasks | {"semseg": semseg(["0", "1", "tree", "3"])}
+
+
+def test_other_classes_are_named_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "foreign", Foreign)
+    with pytest.raises(ValueError, match="'semseg' do not map: 2 is '2' in the source and 'tree' in the target"):
+        run_recipe(change(ADAPTED, adaptation__name="dacs", adaptation__dataset="foreign"), tmp_path / "run")
+
+
+# Scoring on the target
+
+
+def test_a_run_is_scored_on_a_split_of_its_target_domain(tmp_path: Path) -> None:
+    """Also one that does not adapt: the source-only baseline."""
+    recipe = change(ADAPTED, schedule__steps=1, data__val_split="target-val", data__test_split="target-test")
+    for name in ("none", "min-ent"):
+        run = run_recipe(change(recipe, adaptation__name=name), tmp_path / name)
+        assert lines(run, "evaluation")[-1]["split"] == "target-val"
+        evaluation = evaluate_run(run, device="cpu", constant=False, progress=False)
+        assert evaluation.keys[0].startswith("test-")
+        assert json.loads((run / "evaluation-target-test.json").read_text())["images"] == 5
+
+
+def test_names_of_splits_lead_to_domains() -> None:
+    recipe = change(ADAPTED, adaptation__transform="densemtl", adaptation__dataset_options={"slow": 0.0})
+    assert split_domain(recipe, "val") == (recipe, "val")
+    assert split_domain(RECIPE, "target-val") == (RECIPE, "target-val")  # a dataset may name its splits so
+    target, split = split_domain(recipe, "target-train")
+    assert (target.data.transform, target.data.size, split) == ("densemtl", recipe.data.size, "train")
+    assert target.data.options == {"slow": 0.0}
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.adaptation.name != "none"])
+def test_recipes_name_what_there_is_and_score_on_their_target(name: str) -> None:
+    recipe = from_json(to_json(RECIPES[name]))
+    assert recipe.adaptation.name in NAMES
+    assert recipe.data.test_split.startswith("target-")
+    for each, split in ((recipe, recipe.data.train_split), split_domain(recipe, recipe.data.test_split)):
+        if each.data.dataset not in DATASETS:
+            pytest.skip(f"the reader of {each.data.dataset} is not there yet")
+        reader = DATASETS[each.data.dataset]
+        require_options(each.data.dataset, reader, {**each.data.options, "split": split})
+
+
+def test_the_rooms_recipe_builds_its_adapter_at_its_size() -> None:
+    recipe = change(RECIPES["rooms-adaptation"], adaptation__options={"width": 4})
+    tasks = {name: rooms_tasks()[name] for name in recipe.data.tasks}
+    adapter = assemble.build_adapter(recipe, assemble.build_model(recipe, tasks))
+    assert isinstance(adapter, AdversarialAlignment)
+    assert set(adapter.discriminators) == {f"{task}_{scale}" for task in tasks for scale in (0, 1)}
