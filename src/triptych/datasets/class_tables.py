@@ -73,14 +73,6 @@ class TableLabels(Encoding):
         )
 
 
-@dataclass(frozen=True)
-class PartTable(TableLabels):
-    """The same for human parts."""
-
-    def make_task(self, name: str) -> Task:
-        return tasks.human_parts(self.classes)
-
-
 def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
     """The colour map of PASCAL VOC: bits of the index are dealt to red, green and blue in turn, high bits first.
 

@@ -45,7 +45,7 @@ def keep_present(
     Unless files may be `missing`, raises `ValueError` with the number and some names of those without an image, or
     without a file of one of the other `kinds`.
     """
-    for kind in () if missing else kinds:
+    for kind in () if missing else dict.fromkeys(("image", *kinds)):
         lacking = [key for key in keys if key not in listing[kind]]
         if lacking:
             shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")

@@ -1,0 +1,201 @@
+"""NYU Depth v2 (Silberman et al., ECCV 2012): 1449 indoor frames of a Kinect with semseg, depth, normals, boundary.
+
+All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in metres, normals in the camera frame.
+What an archive calls "val" is the official test split and is called `test` here.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from triptych.datasets.class_encodings import BoundaryMask
+from triptych.datasets.encoding import Encoding
+from triptych.datasets.file_reader import IMAGE, FileReader, scale_camera
+from triptych.datasets.files import match_files
+from triptych.datasets.measure_encodings import Depth, Normals
+from triptych.datasets.measured_axes import Axes, measure_axes
+from triptych.datasets.nyuv2_file import LabelledFile
+from triptych.datasets.nyuv2_labels import labels_of_13, labels_of_40, labels_of_names
+from triptych.datasets.nyuv2_variants import CROPPED, FULL, MAT, MTAN, OFFICIAL, VARIANTS
+from triptych.datasets.published_lists import packaged_lines, read_keys
+from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.types import Camera, named_choice
+
+SPLITS = {
+    "train": "official training frames without those of val: 715",
+    "val": "training frames that are held out for model selection: 80",
+    "trainval": "all official training frames: 795",
+    "test": "official test frames: 654",
+}
+CLASSES = {"13": 13, "40": 40, "894": 894}
+TASKS = ("semseg", "depth", "normals", "boundary")
+KINDS = {"images": IMAGE, "segmentation": "semseg", "depth": "depth", "normals": "normals", "edge": "boundary"}
+"""Folder of an archive to what lies in it."""
+ARRAYS = {"image": IMAGE, "label": "semseg", "depth": "depth", "normal": "normals"}
+"""The same for MTAN's arrays."""
+ENTRIES = {"semseg": "labels", "depth": "depths"}
+"""Task to the entry of the official file."""
+FOCAL, CENTRE = (518.8579, 519.46961), (325.58245, 253.73617)
+"""Of the colour camera, in pixels; the dataset's toolbox counts pixel centres from 1."""
+CROP = (45, 40)
+"""First row and column of 425x560 images in the full frame, to within a pixel."""
+
+
+class NYUv2(FileReader):
+    """One split of NYU Depth v2, from any of its archives (`NYUv2.variants`); `root` is the folder or the `.mat` file.
+
+    `split` is `train` (715 frames), `val` (80 training frames held out for model selection, whole scenes),
+    `trainval` (all 795) or `test` (654). `classes` is 40, 13 (made from the 40; the only ones of the MTAN arrays) or
+    894 (official file only; 255 means unlabelled, so ids are 0 to 894 without 255).
+
+    Normals are stored in all archives but the official one; where their components point is measured against depth on
+    a few frames, unless `normals_axes` tells. The official file's are derived over `reach` pixels to each side, from
+    depth with filled holes, or with `raw_depth` from what the sensor saw; its and MTAN's boundaries from semseg.
+
+    Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
+    """
+
+    name = "nyuv2"
+    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        split: str = "train",
+        tasks: Sequence[str] | None = None,
+        variant: str = AUTO,
+        classes: int = 0,
+        normals_axes: Axes | None = None,
+        raw_depth: bool = False,
+        reach: int = 8,
+        allow_missing: bool = False,
+    ) -> None:
+        named_choice("split of nyuv2", split, SPLITS)
+        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        kind = self.variant.name
+        if raw_depth and kind != OFFICIAL:
+            raise ValueError(f"raw_depth needs {MAT}; the depth of {kind} has its holes filled already.")
+        classes = named_choice("number of classes of nyuv2", str(classes or (13 if kind == MTAN else 40)), CLASSES)
+        self.classes, self.entries = classes, {**ENTRIES, "depth": "rawDepths"} if raw_depth else ENTRIES
+        self.official: LabelledFile | None = None
+        open_variant = {MTAN: self._open_arrays, OFFICIAL: self._open_official}.get(kind, self._open_folders)
+        listing, lists, encodings = open_variant()
+        chosen = TASKS if tasks is None else tuple(tasks)
+        self.normals_axes = normals_axes
+        if "normals" in chosen and "normals" in encodings:
+            self.normals_axes = normals_axes or measure_axes(
+                listing["normals"], listing["depth"], encodings["depth"], camera=self.camera
+            )
+            encodings["normals"] = Normals(axes=self.normals_axes)
+        held_out = set(packaged_lines("nyuv2_val"))
+        frames = dict(zip(lists["trainval"], _frame_numbers(kind, lists["trainval"]), strict=True))
+        lists["train"] = [key for key in lists["trainval"] if frames[key] not in held_out]
+        lists["val"] = [key for key in lists["trainval"] if frames[key] in held_out]
+        super().__init__(
+            lists[split],
+            split=split,
+            listing=listing,
+            encodings=encodings,
+            tasks=chosen,
+            reach=reach,
+            allow_missing=allow_missing,
+        )
+        if not self.keys:
+            raise ValueError(f"split '{split}' of nyuv2 has no images in {self.root}; unpack the whole archive.")
+
+    def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
+        """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
+        top, left = CROP if size == CROPPED else (0, 0)
+        matrix = [[FOCAL[0], 0, CENTRE[0] - 0.5 - left], [0, FOCAL[1], CENTRE[1] - 0.5 - top], [0, 0, 1]]
+        camera = Camera(torch.tensor(matrix, dtype=torch.float32))
+        if size == CROPPED:
+            return camera
+        return scale_camera(camera, FULL, size) if size[0] * FULL[1] == size[1] * FULL[0] else None
+
+    def fingerprint(self) -> dict[str, object]:
+        """Variant and the axes of its normals besides what every reader tells."""
+        return super().fingerprint() | {"variant": self.variant.name, "normals_axes": self.normals_axes}
+
+    def _open_folders(self) -> "_Opened":
+        listing: dict[str, dict[str, Path]] = {}
+        suffixes: dict[str, str] = {}
+        for marker in self.variant.markers:
+            folder, _, pattern = marker.partition("/")
+            if folder in KINDS:
+                suffixes[KINDS[folder]] = pattern.removeprefix("*")
+                listing[KINDS[folder]] = match_files(self.root, f"{folder}/{{key}}{pattern.removeprefix('*')}")
+        lists = {
+            "trainval": read_keys(self.root / "gt_sets/train.txt"),
+            "test": read_keys(self.root / "gt_sets/val.txt"),
+        }
+        if set(lists["trainval"]) & set(lists["test"]):
+            both = min(set(lists["trainval"]) & set(lists["test"]))
+            raise ValueError(
+                f"'{both}' is in both lists of {self.root / 'gt_sets'}; take those of the original archive."
+            )
+        self._check_classes(40, (13, 40))
+        threshold = 128 if suffixes["boundary"] == ".png" else 0.5
+        encodings = {"semseg": labels_of_40(self.classes), "depth": Depth(), "normals": Normals()}
+        return listing, lists, {**encodings, "boundary": BoundaryMask(threshold=threshold)}
+
+    def _open_arrays(self) -> "_Opened":
+        self._check_classes(13, (13,))
+        listing: dict[str, dict[str, Path]] = {kind: {} for kind in ARRAYS.values()}
+        lists: dict[str, list[str]] = {}
+        for part, split in (("train", "trainval"), ("val", "test")):
+            for folder, kind in ARRAYS.items():
+                found = match_files(self.root, f"{part}/{folder}/{{key}}.npy")
+                listing[kind] |= {f"{part}/{key}": path for key, path in found.items()}
+            keys = [key for key in listing[IMAGE] if key.startswith(f"{part}/")]
+            lists[split] = sorted(keys, key=lambda key: (len(key), key))
+        return listing, lists, {"semseg": labels_of_13(), "depth": Depth(), "normals": Normals()}
+
+    def _open_official(self) -> "_Opened":
+        path = self.root if self.root.is_file() else self.root / MAT
+        self.official = LabelledFile(path)
+        there = {f"{number:04d}": path for number in range(1, self.official.length + 1)}
+        lists = {"trainval": packaged_lines("nyuv2_train"), "test": packaged_lines("nyuv2_test")}
+        listing = {IMAGE: there, "semseg": there, "depth": there}
+        try:
+            labels = labels_of_names(self.official.names(), self.classes)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return listing, lists, {"semseg": labels, "depth": Depth()}
+
+    def _check_classes(self, stored: int, possible: Sequence[int]) -> None:
+        if self.classes not in possible:
+            raise ValueError(
+                f"classes is {self.classes}, but {self.variant.name} has {stored} classes; pass classes={stored}, or "
+                f"give the folder of {MAT}, which has all 894."
+            )
+
+    def _read_photo(self, key: str) -> Tensor:
+        if self.official is None:
+            return super()._read_photo(key)
+        pixels = torch.from_numpy(self.official.read("images", int(key) - 1))
+        return pixels.permute(2, 0, 1).float() / 255
+
+    def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
+        if self.official is None:
+            return super()._read_target(name, key, size, camera)
+        stored = self.official.read(self.entries[name], int(key) - 1)
+        try:
+            return self.encodings[name].decode(stored, camera)
+        except ValueError as error:
+            raise ValueError(f"{name} of frame {key} in {self.official.path}: {error}.") from error
+
+
+_Opened = tuple[dict[str, dict[str, Path]], dict[str, list[str]], dict[str, Encoding]]
+"""Files by kind and key, keys of the official splits, encodings of what is stored."""
+
+
+def _frame_numbers(variant: str, keys: Sequence[str]) -> list[str]:
+    """Official numbers of training samples: their names, or for MTAN's arrays their place in the official list."""
+    if variant != MTAN:
+        return [Path(key).stem for key in keys]
+    official: Mapping[int, str] = dict(enumerate(packaged_lines("nyuv2_train")))
+    return [official.get(int(Path(key).name), "") if Path(key).name.isdigit() else "" for key in keys]
