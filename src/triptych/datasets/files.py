@@ -113,7 +113,8 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 def _read_picture(path: Path, key: str) -> np.ndarray:
     def values(image: Image.Image) -> np.ndarray:
-        layout = str(image.tile[0][3]) if image.tile else ""
+        tiles = getattr(image, "tile", ())
+        layout = str(tiles[0][3]) if tiles else ""
         if not layout.endswith(";16B") or image.mode.startswith("I"):
             return np.array(image.convert("L") if image.mode == "1" else image)
         if image.mode != layout.removesuffix(";16B"):
@@ -150,8 +151,11 @@ def _read_mat(path: Path, key: str) -> np.ndarray:
     if h5py.is_hdf5(path):  # MATLAB 7.3; arrays lie there with reversed axes
         with h5py.File(path, "r") as file:
             return _entry(dict(file), key, lambda name: np.asarray(file[name]).T)
-    names = [name for name, _, _ in scipy.io.whosmat(path)]
-    return _entry(dict.fromkeys(names), key, lambda name: scipy.io.loadmat(path, variable_names=[name])[name])
+    try:
+        names = [name for name, _, _ in scipy.io.whosmat(path)]
+        return _entry(dict.fromkeys(names), key, lambda name: scipy.io.loadmat(path, variable_names=[name])[name])
+    except (scipy.io.matlab.MatReadError, TypeError, IndexError, KeyError) as error:  # damaged headers give any of them
+        raise ValueError(str(error)) from error
 
 
 def _entry(names: dict[str, object], key: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
