@@ -148,8 +148,8 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
     if not images:
         raise ValueError('[images] names no files; add files = "images/{split}/{key}.*".')
     encodings = {name: _build_task(name, dict(table)) for name, table in data.get("tasks", {}).items()}
-    if not encodings:
-        raise ValueError("no task is described; add a section such as [tasks.depth].")
+    if not encodings and "camera" not in data:
+        raise ValueError("no task is described; add a section such as [tasks.depth], or [camera] for frames of videos.")
     for name, encoding in encodings.items():
         source = getattr(encoding, "source", "")
         if source and not isinstance(encodings.get(source), Labels):

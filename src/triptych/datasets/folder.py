@@ -2,19 +2,23 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from triptych.choices import named_choice
-from triptych.datasets.base import DenseDataset
+from triptych.datasets.base import DenseDataset, as_neighbour, missing_view
 from triptych.datasets.class_encodings import BoundaryMask
 from triptych.datasets.derived import boundaries_from_labels
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, read_descriptor
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.files import read_array, read_image
+from triptych.datasets.frames import Videos
 from triptych.datasets.geometry import Window, affine, look_through
-from triptych.datasets.splits import ALL, list_files, list_images
+from triptych.datasets.splits import ALL, list_files, list_images, unlisted_images
 from triptych.tasks import Task
 from triptych.types import Camera, Sample
 
@@ -26,22 +30,43 @@ class Folder(DenseDataset):
     the folder that the file names. `tasks` selects some of its tasks, in that order. A folder without a descriptor is
     taken as it is where nothing has to be guessed; otherwise `triptych data init` writes one.
 
+    `neighbour_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbours`,
+    without labels; at the ends of a video those as far the other way, views of NaN where these are missing too or have
+    another size. Names tell the frames of a video (`Videos`); a split that is a list of keys may leave most out.
+
     Files are listed once; a missing label is an all-invalid map. Raises `ValueError` naming the folder and the cure if
     there are no images, no such split, or a task none of whose files belongs to an image.
     """
 
     def __init__(
-        self, path: str | Path, *, split: str = "train", tasks: Sequence[str] | None = None, root: str | Path = ""
+        self,
+        path: str | Path,
+        *,
+        split: str = "train",
+        tasks: Sequence[str] | None = None,
+        root: str | Path = "",
+        neighbour_frames: Sequence[int] = (),
     ) -> None:
         self.descriptor = find_descriptor(Path(path), root=root)
         self.name, self.split = self.descriptor.name, split
-        chosen = {name: named_choice("task of this folder", name, self.descriptor.tasks) for name in tasks or ()}
-        self.encodings: dict[str, Encoding] = chosen or self.descriptor.tasks
+        known = self.descriptor.tasks
+        self.encodings: dict[str, Encoding] = {
+            name: named_choice("task of this folder", name, known) for name in (known if tasks is None else tasks)
+        }
         self.tasks: dict[str, Task] = {name: encoding.make_task(name) for name, encoding in self.encodings.items()}
         self.images = list_images(self.descriptor, split)
         self.keys = list(self.images)
         self.labels = {name: self._list_labels(name) for name in self._sources()}
         self.cameras = self._list(self.descriptor.camera.files) if self.descriptor.camera else {}
+        self.neighbour_frames = tuple(neighbour_frames)
+        self.frames = {**unlisted_images(self.descriptor, split), **self.images} if neighbour_frames else {}
+        self.videos = Videos(self.frames)
+        for step in self.neighbour_frames:
+            if step == 0 or not any(self.videos.shift(key, step) for key in self.keys):
+                raise ValueError(
+                    f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one; frames of a "
+                    "video differ in the last number of their names (docs/video.md)."
+                )
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -65,7 +90,36 @@ class Folder(DenseDataset):
         for name, encoding in self.encodings.items():
             if isinstance(encoding, BoundaryMask) and encoding.source:
                 targets[name] = boundaries_from_labels(targets[encoding.source], radius=encoding.radius)
-        return Sample(image, {name: targets[name] for name in self.tasks}, key, camera)
+        if self.neighbour_frames and self.descriptor.camera and camera is None:
+            camera = Camera(torch.full((3, 3), torch.nan))  # not known for this one image
+        sample = Sample(image, {name: targets[name] for name in self.tasks}, key, camera)
+        return replace(sample, neighbours=tuple(self._neighbour(sample, step) for step in self.neighbour_frames))
+
+    def _neighbour(self, sample: Sample, step: int) -> Sample:
+        """The frame `step` later, else the one as far the other way, else a view that says nothing."""
+        for offset in (step, -step):
+            key = self.videos.shift(str(sample.key), offset)
+            image = None if key is None else read_image(self.frames[key])
+            if key is not None and image is not None and image.shape == sample.image.shape:
+                camera = self.camera(key, (image.shape[1], image.shape[2])) or sample.camera
+                return as_neighbour(Sample(image, {}, key, camera), offset)
+        return missing_view(sample, step)
+
+    def photo(self, key: str) -> Tensor:
+        """The image alone."""
+        return read_image(self.images[key])
+
+    def encoding(self, name: str, key: str) -> Encoding:
+        """What the numbers in the files of a task mean."""
+        return self.descriptor.tasks[name]
+
+    def stored(self, name: str, key: str) -> np.ndarray:
+        """What a label file stores."""
+        return read_array(self.labels[name][key], key=self.descriptor.tasks[name].key)
+
+    def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
+        """The target of a stored task alone."""
+        return read_target(self.labels[name][key], name, self.encoding(name, key), size, self.camera(key, size))
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of an image of `size`, where the descriptor gives one."""

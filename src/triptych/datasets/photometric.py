@@ -1,6 +1,11 @@
-"""Changing the colours of an image: pure functions on RGB in [0, 1], and the two published ways to draw them."""
+"""Changing the colours of an image: pure functions on RGB in [0, 1], and the two published ways to draw them.
 
+Neighbouring views change alike, so that a point of the scene keeps one colour in all of them.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 
 import numpy as np
 import torch
@@ -93,15 +98,15 @@ class PhotometricDistortion:
         brightness = drawn(-self.brightness, self.brightness, 0.0)
         contrast = drawn(*self.contrast, 1.0)
         contrast_first = generator.random() < 0.5
-        image = adjust_colors(
-            sample.image,
+        paint = partial(
+            adjust_colors,
             brightness=brightness,
             contrast_before=contrast if contrast_first else 1.0,
             saturation=drawn(*self.saturation, 1.0),
             hue=drawn(-self.hue, self.hue, 0.0),
             contrast_after=1.0 if contrast_first else contrast,
         )
-        return replace(sample, image=image)
+        return _repaint(sample, paint)
 
 
 @dataclass(frozen=True)
@@ -126,10 +131,14 @@ class ColorJitter:
             lambda image: blend(image, _grey(image), saturation),
             lambda image: adjust_colors(image, hue=hue),
         )
-        image = sample.image
-        for i in generator.permutation(len(steps)):
-            image = steps[i](image)
-        return replace(sample, image=image)
+        order = generator.permutation(len(steps))
+        return _repaint(sample, lambda image: reduce(lambda x, i: steps[i](x), order, image))
+
+
+def _repaint(sample: Sample, paint: Callable[[Image], Image]) -> Sample:
+    """The sample and its neighbours in other colours; a view that is missing stays so."""
+    views = (view if view.image.isnan().any() else _repaint(view, paint) for view in sample.neighbours)
+    return replace(sample, image=paint(sample.image), neighbours=tuple(views))
 
 
 def _grey(image: Image) -> Float[Tensor, "height width"]:

@@ -71,6 +71,16 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     return found
 
 
+def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
+    """Images that no split holds, where `split` is a list of keys: the frames between labelled ones."""
+    if not str(descriptor.splits.get(split, "")).endswith(".txt"):
+        return {}
+    found = list_files(descriptor, descriptor.images, split)
+    listed = (_listed(found, descriptor, descriptor.root / str(value)) for value in descriptor.splits.values())
+    taken = {key for keys in listed for key in keys}
+    return {key: path for key, path in found.items() if key not in taken}
+
+
 def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[str, Path]:
     if not path.is_file():
         raise ValueError(f"split list {path} does not exist; [splits] of {descriptor.path} names it.")
