@@ -12,6 +12,7 @@ from PIL import Image
 from shared import shared_path
 from street_scene import angles, inside_of, photo, save, see_street
 
+from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.street_labels import CITYSCAPES_19
@@ -367,3 +368,10 @@ def test_real_frames(tmp_path: Path) -> None:
     assert path.name.endswith("labelIds.png")
     # The two files were shrunk separately: a few pixels at borders differ.
     assert (val[0].targets["semseg"].numpy() != train_ids).mean() < 0.003
+
+
+def test_the_documented_command(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "cityscapes.png"
+    assert main(["data", "show", "cityscapes", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 100

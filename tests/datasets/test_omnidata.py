@@ -12,6 +12,7 @@ from PIL import Image
 from shared import shared_path
 from street_scene import angles, inside_of, photo, save, see_street
 
+from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.derived import normals_from_depth
 from triptych.datasets.omnidata import Omnidata
@@ -239,3 +240,10 @@ def test_normals_of_a_real_rendering_agree_with_its_ray_lengths() -> None:
     cosine = (found * sample.targets["normals"]).sum(0)
     assert cosine[cosine.isfinite()].clamp(-1, 1).acos().rad2deg().median() < 3
     assert not valid_pixels(dataset[dataset.keys.index("hm3d/point_0_view_3")].targets["depth"]).any()
+
+
+def test_the_documented_command(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "omnidata.png"
+    assert main(["data", "show", "omnidata", "--root", str(root), "--split", "all", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 100

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_png import save_deep_png
+from PIL import Image
 from street_scene import angles, inside_of, photo, save, see_street
 
+from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.street_labels import SPACES
 from triptych.datasets.synthia import Synthia
@@ -156,3 +158,10 @@ def test_damaged_files_are_named(root: Path) -> None:
     save(root / "RGB/copy/0000001.png", photo(1, SIZE))
     with pytest.raises(ValueError, match=r"have the same number; keep one of them"):
         Synthia(root)
+
+
+def test_the_documented_command(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "synthia.png"
+    assert main(["data", "show", "synthia", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 100

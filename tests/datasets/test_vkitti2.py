@@ -12,6 +12,7 @@ from PIL import Image
 from shared import shared_path
 from street_scene import angles, inside_of, photo, save, see_street
 
+from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.street_labels import VKITTI2_NAMES
 from triptych.datasets.street_splits import take_paper_code
@@ -276,3 +277,10 @@ def test_a_photograph_of_the_real_drives(tmp_path: Path) -> None:
         pytest.approx([0, 725.0087, 187.5]),
         [0, 0, 1],
     ]
+
+
+def test_the_documented_command(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "vkitti2.png"
+    assert main(["data", "show", "vkitti2", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
+    with Image.open(out) as sheet:
+        assert sheet.width > 100
