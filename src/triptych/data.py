@@ -59,18 +59,21 @@ def data_show(
 
 def data_doctor(
     folder: Positional[Path],
+    dataset: str = "",
     root: str = "",
     fast: bool = False,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     examples: int = 5,
     threads: int = 0,
 ) -> None:
-    """Check your own data: read every file, and say what is wrong, where, and how to mend it.
+    """Check a dataset: read every file, and say what is wrong, where, and how to mend it.
 
-    The exit code is 0 where the data can be trained on, 1 where an error has to be mended first.
+    Published datasets are recognised, and their variant with its traps is named. The exit code is 0 where the data can
+    be trained on, 1 where an error has to be mended first.
 
     Args:
-        folder: Folder with a dataset.toml, or such a file.
+        folder: Folder of a published dataset, of your own data with a dataset.toml, or such a file.
+        dataset: Name of the dataset, where it is not recognised.
         root: Folder of the files, instead of the one that the dataset.toml names.
         fast: Read 50 samples of each split instead of all.
         json_file: Also write the report as JSON.
@@ -80,7 +83,9 @@ def data_doctor(
     from triptych.datasets.doctor import describe, examine
 
     with _progress_bars() as show:
-        report = examine(folder, root=root, limit=50 if fast else 0, num_threads=threads, progress=show)
+        report = examine(
+            folder, dataset=dataset, root=root, limit=50 if fast else 0, num_threads=threads, progress=show
+        )
     if json_file is not None:
         json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))

@@ -17,6 +17,7 @@ from torch import Tensor
 from triptych.datasets.class_encodings import BoundaryMask, Labels, Mask
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.measure_encodings import Depth, Normals
+from triptych.tasks import Task
 from triptych.types import valid_pixels
 
 Severity = Literal["error", "warning"]
@@ -251,10 +252,8 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
 """Checks of every label file."""
 
 
-def histogram(encoding: Encoding, target: Tensor) -> Tensor:
-    """How often each class occurs; empty for what has no classes."""
-    classes = encoding.make_task("label").classes if not isinstance(encoding, Labels) else ()
-    count = encoding.num_classes if isinstance(encoding, Labels) else len(classes)
-    if not count:
+def histogram(task: Task, target: Tensor) -> Tensor:
+    """How often each class of a task occurs; empty for what has no classes."""
+    if not task.classes:
         return torch.zeros(0, dtype=torch.int64)
-    return target[valid_pixels(target)].long().bincount(minlength=count)
+    return target[valid_pixels(target)].long().bincount(minlength=len(task.classes))

@@ -4,9 +4,11 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -103,6 +105,32 @@ class FileReader(DenseDataset):
         """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
         key = self.keys[index]
         return {kind: self.listing[kind][key] for kind in (IMAGE, *self._sources()) if key in self.listing[kind]}
+
+    @cached_property
+    def images(self) -> dict[str, Path]:
+        """The image files by key."""
+        return {key: self.listing[IMAGE][key] for key in self.keys}
+
+    @cached_property
+    def labels(self) -> dict[str, dict[str, Path]]:
+        """The label files that are there, by stored task and key."""
+        return {
+            name: {key: self.listing[name][key] for key in self.keys if key in self.listing[name]}
+            for name in self._sources()
+        }
+
+    def photo(self, key: str) -> Tensor:
+        """The image alone."""
+        return self._read_photo(key)
+
+    def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
+        """The target of a stored task alone."""
+        return self._read_target(name, key, size, self.camera(key, size))
+
+    def stored(self, name: str, key: str) -> np.ndarray | None:
+        """What a label file stores, where `encoding` alone says what it means; `None` where the reader does more."""
+        encoding = self.encoding(name, key)
+        return None if encoding is None else read_array(self.listing[name][key], key=encoding.key)
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of the image `key` of `size`, where it is known."""

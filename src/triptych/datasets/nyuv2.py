@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,6 +116,9 @@ class NYUv2(FileReader):
         if size == CROPPED:
             return camera
         return scale_camera(camera, FULL, size) if size[0] * FULL[1] == size[1] * FULL[0] else None
+
+    def stored(self, name: str, key: str) -> np.ndarray | None:
+        return super().stored(name, key) if self.official is None else None
 
     def fingerprint(self) -> dict[str, object]:
         """Variant and the axes of its normals besides what every reader tells."""

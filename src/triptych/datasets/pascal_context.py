@@ -157,6 +157,9 @@ class PascalContext(FileReader):
             found["boundary"] = self.listing["boundary"][key]
         return found
 
+    def stored(self, name: str, key: str) -> np.ndarray | None:
+        return None if name == "human_parts" else super().stored(name, key)
+
     def fingerprint(self) -> dict[str, object]:
         """Variant, and how normals and boundaries are made, besides what every reader tells."""
         boundary = self.encodings.get("boundary")

@@ -9,31 +9,32 @@ import numpy as np
 import torch
 
 from triptych.datasets.folder import Folder
-from triptych.datasets.inspection import Finding, Inspection
+from triptych.datasets.inspection import ANOTHER, DatasetInFiles, Finding, Inspection
 from triptych.datasets.splits import ALL, list_files, list_images
 
 
 @dataclass
 class SplitSurvey:
-    """One split, read."""
+    """One split, read: all of it, or a part that is spread evenly."""
 
     split: str
-    dataset: Folder
+    dataset: DatasetInFiles
     samples: list[Inspection] = field(default_factory=list)
+    is_part: bool = False
 
 
 def check_pairs(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Labels whose image is missing, and images without any label."""
-    for name, path in find_orphans(surveys[0].dataset) if surveys else ():
+    folders = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
         yield Finding("warning", "no image", "", name, str(path), "no image has its name", cure)
-    for survey in surveys:
-        dataset = survey.dataset
+    for dataset in folders:
         for key in dataset.keys:
             if not any(key in paths for paths in dataset.labels.values()):
                 cure = "label it, correct the name of its label, or leave it out of the split"
                 file = str(dataset.images[key])
-                yield Finding("warning", "no label", survey.split, "", file, "it has no label of any task", cure)
+                yield Finding("warning", "no label", dataset.split, "", file, "it has no label of any task", cure)
 
 
 def find_orphans(dataset: Folder) -> Iterator[tuple[str, Path]]:
@@ -67,11 +68,10 @@ def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     for survey in surveys[:1]:
         for name, task in survey.dataset.tasks.items():
             counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
-            derived = getattr(survey.dataset.descriptor.tasks[name], "source", "")
-            if not survey.dataset.labels.get(name) and not derived:
+            if name in survey.dataset.labels and not survey.dataset.labels[name]:
                 cure = f"correct files in [tasks.{name}], or remove the section"
                 yield Finding("error", "coverage", survey.split, name, "", "no image has this label", cure)
-            elif counts and len(counts[0]):
+            elif counts and len(counts[0]) and not survey.is_part:
                 total = torch.stack(counts).sum(0)
                 absent = [task.classes[i] for i in np.flatnonzero(total.numpy() == 0) if i < len(task.classes)]
                 if absent and total.sum() > 0:
@@ -111,11 +111,36 @@ def check_normals_against_depth(surveys: list[SplitSurvey]) -> Iterator[Finding]
             )
 
 
+def check_variant(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """A published dataset has as many images as its archive, of the sizes that these have, and all their labels."""
+    for survey in surveys:
+        dataset, variant = survey.dataset, getattr(survey.dataset, "variant", None)
+        if variant is None:
+            continue
+        expected = variant.counts.get(survey.split, len(dataset.keys))
+        if len(dataset.keys) != expected:
+            text = f"it has {len(dataset.keys)} images, {variant.name} has {expected}"
+            yield Finding("error", "count", survey.split, "images", "", text, f"unpack all of {variant.download}")
+        for sample in survey.samples:
+            if variant.sizes and sample.size is not None and sample.size not in variant.sizes:
+                sizes = " or ".join(f"{height}x{width}" for height, width in variant.sizes)
+                text = f"it is {sample.size[0]}x{sample.size[1]}, images of {variant.name} are {sizes}"
+                file = str(dataset.images[sample.key])
+                yield Finding("error", "size", survey.split, "images", file, text, ANOTHER)
+        for name, paths in dataset.labels.items():
+            for key in dataset.keys if paths and not getattr(dataset, "partly_labelled", False) else ():
+                if key not in paths:
+                    file, text = str(dataset.images[key]), f"it has no {name} file"
+                    cure = f"unpack all of {variant.download}"
+                    yield Finding("error", "missing", survey.split, name, file, text, cure)
+
+
 SURVEY_CHECKS: dict[str, Callable[[list[SplitSurvey]], Iterator[Finding]]] = {
     "pairs": check_pairs,
     "copies": check_copies,
     "coverage": check_coverage,
     "outliers": check_outliers,
     "normals against depth": check_normals_against_depth,
+    "variant": check_variant,
 }
 """Checks of all splits together, after every file was read."""
