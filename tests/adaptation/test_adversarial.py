@@ -111,7 +111,7 @@ class Still:
 
     def __init__(self, adapter: AdversarialAlignment) -> None:
         self.adapter = adapter.eval()
-        adapter.judge = lambda name, aligned: adapter.discriminators[name](aligned)
+        adapter.judge = lambda name, *maps: adapter.discriminators[name](torch.cat(maps))
 
     def logits(self, model, image: Tensor, source: Sample) -> dict[str, Tensor]:
         output = model(image)

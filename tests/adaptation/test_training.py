@@ -88,8 +88,10 @@ def test_discriminators_do_not_count_in_the_gradient_norm(tmp_path: Path, monkey
 def test_two_batches_of_four_move_discriminators_as_one_of_eight(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judge(self: AdversarialAlignment, name: str, aligned: Tensor) -> Tensor:
-        return self.discriminators[name].eval()(aligned)  # no mirroring, no power iteration: the same for every call
+    def judge(self: AdversarialAlignment, name: str, *maps: Tensor) -> Tensor:
+        return self.discriminators[name].eval()(
+            torch.cat(maps)
+        )  # no mirroring, no power iteration: the same for every call
 
     monkeypatch.setattr(AdversarialAlignment, "judge", judge)
     recipe = change(
