@@ -388,6 +388,18 @@ def test_names_of_classes_are_needed(copy: Path) -> None:
         PascalContext(copy)
 
 
+def test_distilled_labels_may_have_another_size(copy: Path) -> None:
+    """They are moved by the nearest pixel; labels that people drew must fit."""
+    for name, values in (("sal_distill", saliency()), ("normals_distill", stored_normals())):
+        save(copy / f"{name}/{TRAIN[0]}.png", values.repeat(2, 0).repeat(2, 1))
+    targets = PascalContext(copy)[0].targets
+    np.testing.assert_array_equal(targets["saliency"].numpy(), label_map() == PERSON)
+    assert angles(targets["normals"].numpy(), NORMALS.transpose(2, 0, 1)).max() < 0.6
+    save(copy / f"semseg/VOC12/{TRAIN[0]}.png", np.zeros((30, 40), np.uint8))
+    with pytest.raises(ValueError, match=rf"VOC12/{TRAIN[0]}\.png is 30x40, its image 60x80"):
+        PascalContext(copy, tasks=("semseg",))[0]
+
+
 def test_values_outside_of_the_lists(copy: Path) -> None:
     save(copy / f"semseg/VOC12/{TRAIN[0]}.png", np.full(SIZE, 21, np.uint8))
     with pytest.raises(ValueError, match=rf"VOC12/{TRAIN[0]}\.png .*none of the 21 of VOC's 21 classes: 21;"):

@@ -120,6 +120,13 @@ def test_names_that_do_not_exist(tmp_path: Path) -> None:
         recognise(tmp_path, VARIANTS, variant="photo")
 
 
+def test_hidden_files_are_no_markers(tmp_path: Path) -> None:
+    """Some systems leave `._1.jpg` beside every file of an archive."""
+    root = photos(tmp_path)
+    (root / "labels/1.png").rename(root / "labels/._1.png")
+    assert "missing labels/*.png" in complaint(root)
+
+
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     root = photos(tmp_path / "root")
     (root / "round").symlink_to(root)

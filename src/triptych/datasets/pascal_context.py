@@ -135,13 +135,14 @@ class PascalContext(FileReader):
             encodings = {
                 "semseg": labels_of_21() if self.classes == 21 else labels_of_459(self._read_names("60 classes need")),
                 "human_parts": PartLabels(),
-                "saliency": SaliencyMask(threshold=128),
-                "normals": Normals(),
+                # Networks drew these two; some are not of the image's size.
+                "saliency": SaliencyMask(threshold=128, resize=True),
+                "normals": Normals(resize=True),
                 "boundary": LabelMapBoundary(edges=boundary),
             }
             if "normals" in chosen:
                 self.normals_axes = normals_axes or axes_by_look(list(listing["normals"].values()))
-                encodings["normals"] = Normals(axes=self.normals_axes)
+                encodings["normals"] = Normals(axes=self.normals_axes, resize=True)
                 if normals_mask == "published":
                     self.normals_table = has_normals(self._read_names("the published mask of normals needs"))
         super().__init__(

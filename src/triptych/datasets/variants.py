@@ -171,7 +171,7 @@ def _find(folder: Path, names: Sequence[str], same: Callable[[str, str], bool]) 
         candidates = [name]
     else:
         try:
-            candidates = sorted(actual for actual in os.listdir(folder) if same(actual, name))
+            candidates = sorted(found for found in os.listdir(folder) if found[0] != "." and same(found, name))
         except OSError:  # not a folder, not readable, or links in a circle: nothing to be found there
             return
     for path in (folder / candidate for candidate in candidates):

@@ -49,7 +49,7 @@ from triptych.recipes.protocols import (
 from triptych.recipes.regularized import add_triplane
 
 TASKS = ("semseg", "depth", "normals", "boundary")
-_DATA = DataConfig(dataset="nyuv2", tasks=TASKS, val_split="", num_workers=4)
+_DATA = DataConfig(dataset="nyuv2", tasks=TASKS, train_split="trainval", val_split="", num_workers=4)
 _SURVEY = replace(
     _DATA,
     tasks=("semseg", "depth"),
