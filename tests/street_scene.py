@@ -21,7 +21,7 @@ def see_street(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, .
     approach = np.stack([-np.einsum("i,ihw->hw", np.array(normal), directions) for normal, _ in WALLS])
     distances = np.array([distance for _, distance in WALLS])[:, None, None]
     depths = np.where(approach > 1e-6, distances / np.maximum(approach, 1e-6), np.inf)
-    depths = np.where(directions[1] * depths < TOP, np.inf, depths)
+    depths = np.where(directions[1] * np.minimum(depths, 1e9) < TOP, np.inf, depths)
     number, depth = depths.argmin(0), depths.min(0)
     sky = np.isinf(depth)
     normals = np.array([normal for normal, _ in WALLS])[number].transpose(2, 0, 1).astype(np.float32)
