@@ -1,0 +1,288 @@
+"""Every method on several backbones: parameters, multiply-accumulates, time and peak memory, on a CPU or a GPU.
+
+python benchmarks/models.py                                   # all cases: hours on two cores
+python benchmarks/models.py --cases 'mti-net/*' 'densemtl/*/240x320*'
+python benchmarks/models.py --device cuda
+python benchmarks/models.py --list
+python benchmarks/models.py --table                           # only write docs/models.md from the figures there are
+
+Each case runs in fresh processes, one for the forward pass (`eval()`, no gradients, batch 1, median of 5 after 2) and
+one for the training step (Adam; median of 3 after 2; batch 2 where image pooling needs it). Its peak memory is that
+process's `ru_maxrss`, or what torch allocated on the GPU. Between the passes it times a float32 matrix product of 2048
+x 2048: rates are relative to that, so that machines, and a machine's other load, compare. Figures are added to
+a CSV case by case; cases that are there are not measured again (`--again` does).
+
+Against published code: its figures come from two cores of another machine (`../shared/specs/speed.md`). Their times
+are turned into operations of the matrix product that the same process could have done meanwhile, ours too; the table
+prints how many times fewer ours are, whatever number of multiplications either of them does.
+"""
+
+import argparse
+import csv
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import torch
+from model_cases import Case, Published, all_cases
+from torch.utils.flop_counter import FlopCounterMode
+
+from triptych.decoders.baseline import ASPP
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import Task
+from triptych.training.objective import Objective
+from triptych.types import Sample
+
+ROOT = Path(__file__).resolve().parents[1]
+CSV, PAGE = ROOT / "results" / "models-speed.csv", ROOT / "docs" / "models.md"
+MARKS = ("<!-- speed -->", "<!-- /speed -->")
+PHASES = {"forward": (2, 5), "train": (2, 3)}
+"""Passes that are not timed, and passes that are."""
+
+
+def count(case: Case) -> dict[str, Any]:
+    """Parameters and multiply-accumulates of a forward pass: convolutions and matrix products, without computing."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model = case.build().eval()
+        model(torch.rand(1, 3, *case.size))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {"parameters": parameters, "gmacs": counter.get_total_flops() / 2e9}
+
+
+def measure(case: Case, phase: str, device: str) -> dict[str, Any]:
+    """Median seconds of a pass, MiB at the peak, and the matrix product's rate, in this process."""
+    torch.manual_seed(0)
+    model = case.build().to(device)
+    batch = 2 if phase == "train" and any(isinstance(module, ASPP) for module in model.modules()) else 1
+    run = _train(model, case, batch) if phase == "train" else _forward(model, case)
+    warm_up, timed = PHASES[phase]
+    for _ in range(warm_up):
+        run()
+    _synchronize(device)
+    # Before the matrix product, which needs memory too; by the second step the optimizer holds its averages.
+    peak = _peak(device)
+    product = _matmul(device)
+    # In turn, so that a machine whose other load changes slows both alike.
+    pairs = [
+        (_seconds(run, device), statistics.median(_seconds(product, device) for _ in range(4))) for _ in range(timed)
+    ]
+    seconds, calibration = (statistics.median(values) for values in zip(*pairs, strict=True))
+    return {"batch": batch, "seconds": seconds, "mib": peak, "matmul_gflops": 2 * 2048**3 / calibration / 1e9}
+
+
+def _device(model: MultiTaskModel) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _forward(model: MultiTaskModel, case: Case) -> Callable[[], None]:
+    model.eval()
+    image = torch.rand(1, 3, *case.size, device=_device(model))
+
+    def run() -> None:
+        with torch.no_grad():
+            model(image)
+
+    return run
+
+
+def _train(model: MultiTaskModel, case: Case, batch: int) -> Callable[[], None]:
+    device = _device(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    objective = Objective(model.train())
+    sample = Sample(
+        image=torch.rand(batch, 3, *case.size, device=device),
+        targets={name: _target(task, (batch, *case.size)).to(device) for name, task in model.tasks.items()},
+        key=("",) * batch,
+    )
+
+    def run() -> None:
+        optimizer.zero_grad()
+        losses = objective(sample).tasks
+        torch.stack([model.tasks[name].weight * loss for name, loss in losses.items()]).sum().backward()
+        optimizer.step()
+
+    return run
+
+
+def _target(task: Task, size: tuple[int, int, int]) -> torch.Tensor:
+    """Made-up labels, all of them valid."""
+    batch, height, width = size
+    if task.target_channels is None:
+        return torch.randint(task.channels, size)
+    values = torch.rand(batch, task.target_channels, height, width) + 0.5
+    if task.target_channels == 3:
+        return torch.nn.functional.normalize(values, dim=1)
+    return values.round().clamp(max=1) if task.name == "boundary" else values
+
+
+def _seconds(run: Callable[[], object], device: str) -> float:
+    _synchronize(device)
+    started = time.perf_counter()
+    run()
+    _synchronize(device)
+    return time.perf_counter() - started
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _peak(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _matmul(device: str) -> Callable[[], object]:
+    """A float32 matrix product of 2048 x 2048, warm."""
+    a, b = torch.rand(2, 2048, 2048, device=device)
+    torch.mm(a, b)
+    return lambda: torch.mm(a, b)
+
+
+def run_case(case: Case, device: str, threads: int) -> dict[str, Any]:
+    """A row of the CSV, from one process that counts and one for each phase."""
+    row: dict[str, Any] = {"case": case.name, "device": device, "threads": threads, "torch": torch.__version__}
+    row |= _child(case, "count", device, threads)
+    for phase in PHASES:
+        row |= {f"{phase}_{key}": value for key, value in _child(case, phase, device, threads).items()}
+    row["forward_vs_matmul"] = 2 * row["gmacs"] / row["forward_seconds"] / row["forward_matmul_gflops"]
+    row["commit"] = _commit()
+    return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
+
+
+def _child(case: Case, phase: str, device: str, threads: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", phase, "--cases", case.name, "--device", device]
+    done = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise RuntimeError(f"{case.name}, {phase}: {reason}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The whole file at once, in the order of the cases."""
+    order = list(all_cases())
+    rows = sorted(rows, key=lambda row: (row["device"], order.index(row["case"]) if row["case"] in order else -1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown: one line per case."""
+    heads = (
+        "network", "device", "params M", "GMAC", "forward s", "of matmul", "peak MiB", "train batch", "step s",
+        "peak MiB", "forward x faster", "step x faster", "step memory / published",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * (len(heads) - 2)}"]
+    cases = all_cases()
+    for row in rows:
+        numbers = [
+            f"{int(row['parameters']) / 1e6:.2f}", f"{float(row['gmacs']):.1f}", row["forward_seconds"],
+            f"{float(row['forward_vs_matmul']):.2f}", f"{float(row['forward_mib']):.0f}", row["train_batch"],
+            row["train_seconds"], f"{float(row['train_mib']):.0f}", *compare(row, cases[row["case"]].published),
+        ]  # fmt: skip
+        lines.append(f"| {row['case'].replace('/', ', ')} | {row['device']} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def compare(row: Mapping[str, str], published: Published | None) -> tuple[str, str, str]:
+    """Forward and step, times fewer operations of the matrix product than published; peak memory of a step relative."""
+    if published is None or row["device"] != "cpu":
+        return ("", "", "")
+    work = published.matmul_gflops
+    forward = published.forward_seconds * work / (float(row["forward_seconds"]) * float(row["forward_matmul_gflops"]))
+    step = published.train_seconds * work / (float(row["train_seconds"]) * float(row["train_matmul_gflops"]))
+    step *= int(row["train_batch"]) / published.batch
+    return f"{forward:.2f}", f"{step:.2f}", f"{float(row['train_mib']) / published.train_mib:.2f}"
+
+
+def write_table(page: Path, text: str) -> None:
+    """Put the table between its marks."""
+    before = page.read_text(encoding="utf-8")
+    between = re.compile(rf"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
+    if not between.search(before):
+        raise SystemExit(f"{page} has no {MARKS[0]} ... {MARKS[1]} to write the table between.")
+    page.write_text(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=["*"], help="names with wildcards, decoder/backbone/size")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of a CPU; the published figures are of two")
+    parser.add_argument("--out", type=Path, default=CSV)
+    parser.add_argument("--again", action="store_true", help="measure cases anew that have figures")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--measure", choices=("count", *PHASES), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    chosen = [case for case in all_cases().values() if any(fnmatch(case.name, given) for given in arguments.cases)]
+    if not chosen:
+        raise SystemExit(f"no case is called {' or '.join(arguments.cases)}; --list prints all of them.")
+    if arguments.list:
+        print("\n".join(case.name for case in chosen))
+        return
+    torch.set_num_threads(arguments.threads)
+    if arguments.measure:
+        phase, device = arguments.measure, arguments.device
+        print(json.dumps(count(chosen[0]) if phase == "count" else measure(chosen[0], phase, device)))
+        return
+    failed = [] if arguments.table else _run_all(chosen, arguments)
+    if arguments.out == CSV:
+        write_table(PAGE, table(read_rows(CSV)))
+    if failed:
+        raise SystemExit("\n".join(["failed, and tried again next time:", *failed]))
+
+
+def _run_all(chosen: list[Case], arguments: argparse.Namespace) -> list[str]:
+    """Measure what has no figures yet; what failed, and why."""
+    failed = []
+    for case in chosen:
+        rows = read_rows(arguments.out)
+        same = [row for row in rows if (row["case"], row["device"]) == (case.name, arguments.device)]
+        if same and not arguments.again:
+            continue
+        try:
+            row = run_case(case, arguments.device, arguments.threads)
+        except RuntimeError as error:
+            failed.append(str(error))
+            print(error, flush=True)
+            continue
+        write_rows(arguments.out, [other for other in rows if other not in same] + [row])
+        print(
+            f"{case.name}: forward {row['forward_seconds']} s ({row['forward_vs_matmul']} of matmul), "
+            f"step {row['train_seconds']} s, {float(row['train_mib']):.0f} MiB",
+            flush=True,
+        )
+    return failed
+
+
+if __name__ == "__main__":
+    main()
