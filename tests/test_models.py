@@ -26,6 +26,7 @@ FAMILIES = {
 
 OPTIONS: dict[str, dict[str, object]] = {
     "atrc": {"width": 8},
+    "atrc-search": {"width": 8, "steps": 10},
     "deeplab": {"width": 8},
     "fcn": {"width": 8},
     "vit": {"width": 8},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import triptych
-from triptych.decoders.atrc import ATRC, GENOTYPES, read_genotype
+from triptych.decoders.atrc import ATRC, GENOTYPES, pool, read_genotype
 from triptych.decoders.atrc_contexts import GlobalContext, LabelContext, LocalContext
 from triptych.tasks import boundary, depth, normals, nyuv2_tasks, pascal_context_tasks, semseg
 from triptych.training.objective import Objective
@@ -103,7 +103,7 @@ def test_label_contexts_pool_over_the_regions_of_their_task(context, label):
     with torch.no_grad():
         regions, _ = decoder(maps)
         rows = {name: layer(decoder_input(maps)) for name, layer in decoder.features.items()}
-        pooled = decoder._pool(rows, regions)["depth"]["normals"]
+        pooled = pool(rows, regions, [(label, "normals")])[label, "normals"]
         shares = regions[label].flatten(2).softmax(dim=2)
         torch.testing.assert_close(pooled[..., 0], torch.einsum("bkn,bcn->bck", shares, rows["normals"].flatten(2)))
 

@@ -1,6 +1,7 @@
 """Decoders by name."""
 
 from triptych.decoders.atrc import ATRC
+from triptych.decoders.atrc_search import ATRCSearch
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
@@ -14,6 +15,7 @@ from triptych.decoders.psd import PSD
 
 DECODERS: dict[str, type[Decoder]] = {
     "atrc": ATRC,
+    "atrc-search": ATRCSearch,
     "deeplab": DeepLab,
     "fcn": FCN,
     "hrnet": HRNetDecoder,

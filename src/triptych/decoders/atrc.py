@@ -8,7 +8,7 @@ out and compares with a value that padding never has. Local attention counts nei
 Both are kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -98,7 +98,7 @@ class ATRC(Decoder):
             {name: nn.Conv2d(total, self.region_tasks[name].channels, 1) for name in self.regions}
         )
         self.contexts = nn.ModuleDict(
-            {t: nn.ModuleDict({s: _CONTEXTS[c](inner) for s, c in row.items()}) for t, row in self.genotype.items()}
+            {t: nn.ModuleDict({s: BUILDERS[c](inner) for s, c in row.items()}) for t, row in self.genotype.items()}
         )
         self.joins = nn.ModuleDict(
             {t: Conv1x1(len(row) * (inner // 2), inner, relu=False) for t, row in self.genotype.items() if row}
@@ -126,25 +126,24 @@ class ATRC(Decoder):
         maps = {name: layer(joined) for name, layer in self.features.items()}
         # Supervision of the regions must not reach the trunk.
         regions = {name: self.region_logits[name](layer(joined.detach())) for name, layer in self.regions.items()}
-        pooled = self._pool(maps, regions)
+        contexts = self.attend(maps, regions)
         final = {}
         for target, x in maps.items():
-            contexts = [
-                context(x, pooled[target].get(source, maps[source]))
-                for source, context in self.contexts[target].items()
-            ]
-            if contexts:
-                x = torch.cat([x, self.joins[target](torch.cat(contexts, dim=1))], dim=1)
+            if contexts[target]:
+                x = torch.cat([x, self.joins[target](torch.cat(contexts[target], dim=1))], dim=1)
             final[target] = self.heads[target](self.dropout(self.mixes[target](x)))
         return [regions, final] if regions else [final]
 
-    def _pool(self, maps: Mapping[str, Tensor], regions: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """By target and source, the source's features averaged over regions, (B, C, K, 1)."""
-        shares = {name: logits.flatten(2).softmax(dim=2) for name, logits in regions.items()}
-        rows = {name: x.flatten(2).transpose(1, 2) for name, x in maps.items()}
+    def attend(self, maps: Mapping[str, Tensor], regions: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """What each target takes from its sources, sorted by name."""
+        labels = self.region_sources()
+        pooled = pool(maps, regions, [(label, source) for row in labels.values() for source, label in row.items()])
         return {
-            t: {s: torch.bmm(shares[label], rows[s]).transpose(1, 2)[..., None] for s, label in pairs.items()}
-            for t, pairs in self.region_sources().items()
+            target: [
+                context(maps[target], pooled[labels[target][s], s] if s in labels[target] else maps[s])
+                for s, context in row.items()
+            ]
+            for target, row in self.contexts.items()
         }
 
     def _initialize(self) -> None:
@@ -159,12 +158,26 @@ class ATRC(Decoder):
             nn.init.zeros_(head.bias)
 
 
-_CONTEXTS: dict[str, Callable[[int], Context]] = {
+BUILDERS: dict[str, Callable[[int], Context]] = {
     "global": GlobalContext,
     "local": LocalContext,
     "target-label": LabelContext,
     "source-label": LabelContext,
 }
+"""Every context but "none", in the order of its code."""
+
+
+def pool(
+    maps: Mapping[str, Tensor], regions: Mapping[str, Tensor], pairs: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Tensor]:
+    """For pairs (label, source) of tasks, the source's features averaged over the label's regions: (B, C, K, 1)."""
+    # Several targets read the same pair: once is enough.
+    wanted = list(dict.fromkeys(pairs))
+    shares = {label: regions[label].flatten(2).softmax(dim=2) for label in dict.fromkeys(label for label, _ in wanted)}
+    rows = {source: maps[source].flatten(2).transpose(1, 2) for source in dict.fromkeys(source for _, source in wanted)}
+    return {
+        (label, source): torch.bmm(shares[label], rows[source]).transpose(1, 2)[..., None] for label, source in wanted
+    }
 
 
 def read_genotype(genotype: str | Genotype, tasks: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -44,5 +44,9 @@ class Decoder(nn.Module):
         the way, such as depth as a class."""
         return {**self.tasks, **self.auxiliary_tasks}
 
+    def penalties(self) -> dict[str, Tensor]:
+        """Scalars that training adds to the loss as they are, after a forward pass: none unless a decoder has some."""
+        return {}
+
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")

@@ -51,6 +51,10 @@ class MultiTaskModel(nn.Module):
         """Modules that mix the tasks' features; `optimizer.fusion_lr_factor` scales their learning rate."""
         return []
 
+    def penalties(self) -> dict[str, Tensor]:
+        """Scalars that training adds to the loss as they are, after a forward pass."""
+        return self.decoder.penalties()
+
     @property
     def feature_channels(self) -> tuple[int, ...]:
         """Channels of `Output.features`, finest first."""
@@ -72,7 +76,7 @@ class MultiTaskModel(nn.Module):
         )
 
     def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bilinear resize of raw maps to the image size, without what the backbone padded; skipped where they have it."""
+        """Bilinear resize of raw maps to the image size, without what the backbone padded; none where they have it."""
         if raw.shape[-2:] == size:
             return raw
         covered = [-(-side // self.multiple) * self.multiple for side in size]

@@ -12,6 +12,7 @@ from triptych.recipes.rooms import DEMO
 
 METHODS: dict[str, tuple[str, Options]] = {
     "atrc": ("ATRC", {"width": 16}),
+    "atrc-search": ("Search of ATRC's genotype", {"width": 16, "steps": DEMO.schedule.steps}),
     "cross-stitch": ("Cross-stitch networks", {"width": 16}),
     "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
     "densemtl": ("DenseMTL", {"widths": (24, 16, 12, 8, 8)}),

@@ -23,8 +23,9 @@ PARTS = ("final", "auxiliary", "regularizer", "video")
 class Losses(NamedTuple):
     """`tasks`: one scalar per task, what the weighting combines. `parts`: what they are made of, detached, for the log
     (`semseg/final`, `semseg/auxiliary`, `semseg/regularizer`). `adaptation`: scalars that are added to the total as
-    they are. `labelled`: images of the batch with a label, by task; for the task that learns from video, images that
-    it could learn from. `video`: what was seen of the neighbouring frames.
+    they are, from the adapter and from the model (`penalties`). `labelled`: images of the batch with a label, by task;
+    for the task that learns from video, images that it could learn from. `video`: what was seen of the neighbouring
+    frames.
     """
 
     tasks: dict[str, Tensor]
@@ -81,9 +82,9 @@ class Objective(nn.Module):
                 f"the regularizer returned a term for {sorted(unknown)}, which is no task of the model; "
                 f"its tasks are {', '.join(tasks)}."
             )
-        adaptation = {}
+        adaptation = self.model.penalties()
         if self.adapter is not None and target is not None:
-            adaptation = self.adapter(self.model, sample, target, output)
+            adaptation = adaptation | self.adapter(self.model, sample, target, output)
         return Losses(
             tasks,
             {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},
