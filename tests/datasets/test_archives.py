@@ -1,6 +1,7 @@
 """Files inside zip archives and PNGs of 16 bits per channel are read exactly; damaged ones are named."""
 
 import multiprocessing
+import os
 import pickle
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from deep_png import encode_deep_png, save_deep_png
 from PIL import Image
 
-from triptych.datasets.archives import list_archive, read_bytes
+from triptych.datasets.archives import _open_archive, list_archive, read_bytes
 from triptych.datasets.files import read_array, read_image, read_size
 
 
@@ -20,6 +21,7 @@ from triptych.datasets.files import read_array, read_image, read_size
 def archive(tmp_path: Path) -> Path:
     """Twenty pictures whose value is their number, stored and deflated in turn."""
     path = tmp_path / "pictures_trainval.zip"
+    random = np.random.default_rng(0)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("licence.txt", "ours")
         file.mkdir("train/")
@@ -28,6 +30,7 @@ def archive(tmp_path: Path) -> Path:
             Image.fromarray(np.full((30, 40 + number, 3), number, np.uint8)).save(buffer, "png")
             kind = zipfile.ZIP_DEFLATED if number % 2 else zipfile.ZIP_STORED
             file.writestr(f"train/{number:02d}.png", buffer.getvalue(), kind)
+            file.writestr(f"train/{number:02d}.txt", random.bytes(20_000))  # more than a read takes at once
     return path
 
 
@@ -36,7 +39,8 @@ def number_of(path: Path) -> tuple[int, int]:
 
 
 def test_paths_go_through_archives(archive: Path) -> None:
-    assert list_archive(archive) == ["licence.txt", *(f"train/{number:02d}.png" for number in range(20))]
+    names = [f"train/{number:02d}.{suffix}" for number in range(20) for suffix in ("png", "txt")]
+    assert list_archive(archive) == ["licence.txt", *names]
     assert read_bytes(archive / "licence.txt") == b"ours"
     assert number_of(archive / "train/07.png") == (7, 47)
     assert read_image(archive / "train/07.png").unique().tolist() == pytest.approx([7 / 255])
@@ -52,8 +56,12 @@ def test_threads_and_forked_processes_read_at_once(archive: Path) -> None:
     expected = [(number, 40 + number) for number in range(20)] * 4
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(number_of, paths)) == expected
+    file = _open_archive(str(archive), os.getpid()).fp
+    assert file is not None
+    position = os.lseek(file.fileno(), 0, os.SEEK_CUR)
     with multiprocessing.get_context("fork").Pool(2) as processes:  # they inherit the open archive
         assert processes.map(number_of, paths, chunksize=1) == expected
+    assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == position  # and leave its one position alone
     assert pickle.loads(pickle.dumps(paths[0])) == paths[0]
 
 
