@@ -44,6 +44,9 @@ CITYSCAPES_19 = (
 )
 """Class names in the order of `*_labelTrainIds.png`."""
 
+UNKNOWN = 254
+"""Colours that are no class, while they are looked up."""
+
 Groups = Mapping[str, tuple[str, ...]]
 """Class of a label space to the names that it joins, in order of the class ids."""
 
@@ -146,30 +149,26 @@ class ColorLabels(StreetLabels):
     """Name of every colour that a file may hold; another colour is an error."""
 
     @cached_property
-    def _codes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Codes of the colours in rising order, and the class ids that belong to them."""
+    def _by_code(self) -> np.ndarray:
+        """24-bit colour to class id, `IGNORE`, or `UNKNOWN`."""
         label = {member: index for index, members in enumerate(self.groups.values()) for member in members}
-        codes = _code(np.array(list(self.colors)))
-        labels = np.array([label.get(name, IGNORE) for name in self.colors.values()], np.int64)
-        order = codes.argsort()
-        return codes[order], labels[order]
+        table = np.full(1 << 24, UNKNOWN, np.uint8)
+        for (red, green, blue), name in self.colors.items():
+            table[red << 16 | green << 8 | blue] = label.get(name, IGNORE)
+        return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         stored = self.pick(stored, 3)
-        (known, labels), code = self._codes, _code(stored)
-        place = np.searchsorted(known, code).clip(0, len(known) - 1)
-        wrong = known[place] != code
+        red, green, blue = (stored[..., channel].astype(np.int32) for channel in range(3))
+        labels = self._by_code[red << 16 | green << 8 | blue]
+        wrong = labels == UNKNOWN
         if wrong.any():
             shown = ", ".join(str(tuple(color.tolist())) for color in np.unique(stored[wrong], axis=0)[:4])
             raise ValueError(
                 f"{wrong.sum()} of its pixels have colours that are no classes: {shown}; the file was resized or "
                 "compressed with loss, or the colour table is that of another set"
             )
-        return torch.from_numpy(labels[place])
-
-
-def _code(colors: np.ndarray) -> np.ndarray:
-    return colors.astype(np.int64) @ np.array([65536, 256, 1])
+        return torch.from_numpy(labels.astype(np.int64))
 
 
 def cityscapes_ids() -> dict[int, str]:
