@@ -3,6 +3,7 @@
 A new entry in `DECODERS` or `ARCHITECTURES` is enrolled by its name; give it small widths in `OPTIONS`.
 """
 
+import inspect
 from functools import cache
 
 import pytest
@@ -190,6 +191,57 @@ def test_one_task_and_all_six(name):
     for tasks in ({"depth": TASKS["depth"]}, ALL_TASKS):
         output = build(name, accepted(name)[0], tasks).train()(torch.rand(2, 3, 64, 64))
         assert list(output.predictions) == list(tasks)
+
+
+TEACHING = [
+    name for name in NAMES if "auxiliary_tasks" in inspect.signature((DECODERS | ARCHITECTURES)[name]).parameters
+]
+
+
+def build_with_auxiliary(name: str, tasks=TASKS) -> MultiTaskModel:
+    backbone, options = FAMILIES[accepted(name)[0]]
+    torch.manual_seed(0)
+    decoder_options = OPTIONS[name] | {"auxiliary_tasks": {"boundary": ALL_TASKS["boundary"]}}
+    return create_model(name, backbone=backbone, tasks=tasks, backbone_options=options, decoder_options=decoder_options)
+
+
+def test_distilling_decoders_offer_auxiliary_tasks():
+    assert {"pad-net", "pad-net-densemtl", "pad-net-plus", "mti-net", "invpt", "densemtl"} <= set(TEACHING)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_auxiliary_tasks_are_predicted_on_the_way_and_inform_the_others(name):
+    model = build_with_auxiliary(name).train()
+    assert list(model.auxiliary_tasks) == ["boundary"]
+    output = model(torch.rand(2, 3, *ODD))
+    assert list(output.predictions) == list(TASKS)
+    found = [stage["boundary"] for stage in output.auxiliary if "boundary" in stage]
+    assert found
+    assert all(raw.shape == (2, 1, *ODD) for raw in found)
+    stages = [output.predictions, *output.auxiliary]
+    sum(raw.square().mean() for stage in stages for raw in stage.values()).backward()
+    assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []
+    # What is learnt for the auxiliary task alone reaches every final prediction.
+    model.eval()
+    own = [p for key, p in model.named_parameters() if "boundary" in key.split(".") and p.ndim == 1]
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model(image).predictions
+        for parameter in own:
+            parameter.add_(0.5)
+        after = model(image).predictions
+    assert all(not torch.equal(before[task_name], after[task_name]) for task_name in TASKS)
+
+
+@pytest.mark.parametrize("name", TEACHING)
+def test_permuted_tasks_give_permuted_outputs_beside_auxiliary_ones(name):
+    model, permuted = build_with_auxiliary(name), build_with_auxiliary(name, dict(reversed(TASKS.items())))
+    permuted.load_state_dict(model.state_dict())
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model.eval()(image).predictions, permuted.eval()(image).predictions
+    for task_name in TASKS:
+        close(found[task_name], expected[task_name])
 
 
 @pytest.mark.parametrize("name", NAMES)

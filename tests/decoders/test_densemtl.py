@@ -173,4 +173,19 @@ def test_wrong_arguments_are_named():
         build(exchange_level=5)
     with pytest.raises(ValueError, match=r"scales are \(1, 2\); they must hold 0 and lie below 5"):
         build(scales=(1, 2))
+    with pytest.raises(
+        ValueError, match=r"scales are \(0,\), all finer than exchange_level 1: auxiliary tasks"
+    ):
+        build(scales=(0,), auxiliary_tasks={"normals": TASKS["normals"]})
     assert issubclass(DenseMTL, PyramidDecoder)
+
+
+def test_auxiliary_tasks_send_messages_and_stop_at_the_exchange():
+    strides, auxiliary = (4, 8, 16, 32), {"normals": TASKS["normals"]}
+    decoder = DenseMTL((4,) * 4, strides=strides, tasks=take(2), widths=(4,), auxiliary_tasks=auxiliary)
+    half, full = decoder([torch.randn(2, 4, 64 // s, 64 // s) for s in strides])
+    assert (list(half), list(full)) == (["semseg", "depth", "normals"], ["semseg", "depth"])
+    assert set(decoder.exchange.messages) == {"semseg", "depth"}
+    assert set(decoder.exchange.messages["depth"]) == {"semseg", "normals"}
+    assert list(decoder.decoders["normals"][0].parameters()) == []
+    assert decoder.outputs["0"].keys() == {"semseg", "depth"}

@@ -70,7 +70,7 @@ class CrossTaskExchange(nn.Module):
     """The exchange block (mTEB): each task's map plus what all others tell it. A dict of maps to a dict of maps.
 
     f'_t = f_t + CBR1x1(concat over s != t, sorted by name, of XTAM_{s->t}(f_t, f_s)). With one task it is the
-    identity.
+    identity. `targets` are all of the tasks unless given; the others only send.
 
     >>> exchange = CrossTaskExchange(8, ["semseg", "depth", "normals"])
     >>> maps = exchange({name: torch.randn(1, 8, 6, 9) for name in ("semseg", "depth", "normals")})
@@ -78,21 +78,32 @@ class CrossTaskExchange(nn.Module):
     torch.Size([1, 8, 6, 9])
     """
 
-    def __init__(self, channels: int, tasks: Sequence[str] | Mapping[str, Task], *, downscale: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int,
+        tasks: Sequence[str] | Mapping[str, Task],
+        *,
+        downscale: int = 4,
+        targets: Sequence[str] | Mapping[str, Task] | None = None,
+    ) -> None:
         super().__init__()
         names = list(tasks)
+        self.targets = names if targets is None else list(targets)
         self.messages = nn.ModuleDict(
-            {t: nn.ModuleDict({s: XTAM(channels, downscale=downscale) for s in sorted(names) if s != t}) for t in names}
+            {
+                t: nn.ModuleDict({s: XTAM(channels, downscale=downscale) for s in sorted(names) if s != t})
+                for t in self.targets
+            }
         )
         others = len(names) - 1
-        self.join = nn.ModuleDict({t: ConvNormReLU(others * channels, channels, 1) for t in names if others})
+        self.join = nn.ModuleDict({t: ConvNormReLU(others * channels, channels, 1) for t in self.targets if others})
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
         joined = {
             target: join(torch.cat([xtam(maps[target], maps[s]) for s, xtam in self.messages[target].items()], dim=1))
             for target, join in self.join.items()
         }
-        return {name: x + joined[name] if name in joined else x for name, x in maps.items()}
+        return {name: maps[name] + joined[name] if name in joined else maps[name] for name in self.targets}
 
 
 class DenseMTL(PyramidDecoder):
@@ -100,7 +111,8 @@ class DenseMTL(PyramidDecoder):
 
     Published on ResNet-101 with `output_stride=16, include_stem=True`, images normalised as (x - 0.45) / 0.225 and
     sides that are multiples of 16; here any size. The output at half the image's size is supervised besides the final
-    one and precedes the exchange. With one task it is the matching single-task network.
+    one and precedes the exchange. With one task it is the matching single-task network. `auxiliary_tasks` send messages
+    and have the first of these outputs only.
 
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = DenseMTL((4, 4, 8, 8), strides=(4, 8, 16, 32), tasks=nyuv2_tasks(), widths=(4, 8))
@@ -119,13 +131,17 @@ class DenseMTL(PyramidDecoder):
         exchange_level: int = 1,
         downscale: int = 4,
         scales: Sequence[int] = (0, 1),
+        auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
+        width = widths[min(exchange_level, len(widths) - 1)]
+        everything = {**(auxiliary_tasks or {}), **tasks}
         super().__init__(
             channels,
             strides=strides,
             tasks=tasks,
             widths=widths,
-            exchange=CrossTaskExchange(widths[min(exchange_level, len(widths) - 1)], tasks, downscale=downscale),
+            exchange=CrossTaskExchange(width, everything, downscale=downscale, targets=tasks),
             exchange_level=exchange_level,
             scales=scales,
+            auxiliary_tasks=auxiliary_tasks,
         )

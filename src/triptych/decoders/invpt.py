@@ -39,7 +39,8 @@ class InvPT(Decoder):
     published wiring. The last feature is a skip only where it is the sole one.
 
     `width` is that of the first stage, halved at each of the next two; `preliminary_width` that of the preliminary
-    decoders. Returns the initial predictions at stride 32, then the final ones at stride 4.
+    decoders. `auxiliary_tasks` have initial predictions and tokens that the others attend to, and no final
+    prediction. Returns the initial predictions at stride 32, then the final ones at stride 4.
 
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = InvPT((8,) * 4, strides=(16,) * 4, tasks=nyuv2_tasks(), width=16, preliminary_width=8)
@@ -59,22 +60,23 @@ class InvPT(Decoder):
         heads: int = 2,
         reference_quirks: bool = True,
         dead_layers: bool = False,
+        auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
+        self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
+        sources = {**self.tasks, **self._auxiliary_tasks}
         if width % (4 * heads):
             raise ValueError(
                 f"width of InvPT is {width}; three stages of {heads} heads need a multiple of {4 * heads}."
             )
         widths = [width >> stage for stage in range(STAGES)]
         # Sorted, so that joined weights mean the same in whatever order tasks are declared.
-        self.stacked = sorted(self.tasks)
+        self.stacked = sorted(sources)
         self.pooling = max(1, round(PUBLISHED_STRIDE / self.strides[-1]))
-        self.preliminary = nn.ModuleDict(
-            {name: _preliminary(self.channels[-1], preliminary_width) for name in self.tasks}
-        )
-        self.initial = nn.ModuleDict({name: nn.Conv2d(preliminary_width, t.channels, 1) for name, t in tasks.items()})
+        self.preliminary = nn.ModuleDict({name: _preliminary(self.channels[-1], preliminary_width) for name in sources})
+        self.initial = nn.ModuleDict({name: nn.Conv2d(preliminary_width, t.channels, 1) for name, t in sources.items()})
         self.mix = nn.ModuleDict(
-            {name: nn.Conv2d(preliminary_width + t.channels, width, 1) for name, t in tasks.items()}
+            {name: nn.Conv2d(preliminary_width + t.channels, width, 1) for name, t in sources.items()}
         )
         first = 1 if reference_quirks else 0
         self.skip_sources = [self._skip_source(stage) for stage in range(STAGES)]
@@ -82,7 +84,7 @@ class InvPT(Decoder):
         self.stages = nn.ModuleList(
             InvPTStage(self.stacked, i, widths, heads=heads, scale_by_width=reference_quirks) for i in range(STAGES)
         )
-        self.norms = nn.ModuleList(nn.LayerNorm(len(tasks) * w, eps=1e-5) for w in widths)
+        self.norms = nn.ModuleList(nn.LayerNorm(len(sources) * w, eps=1e-5) for w in widths)
         self.reductions = nn.ModuleList(
             nn.ModuleDict({name: nn.Conv2d(w, width, 1) for name in tasks}) for w in widths[1:]
         )
@@ -93,6 +95,10 @@ class InvPT(Decoder):
             nn.init.trunc_normal_(projection[0].weight, std=0.02)
         if dead_layers:
             self.dead = self._dead_layers(width, heads)
+
+    @property
+    def auxiliary_tasks(self) -> dict[str, Task]:
+        return self._auxiliary_tasks
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         size = self.grid(features)
@@ -106,9 +112,11 @@ class InvPT(Decoder):
             tokens, messages = stage(tokens, skip, messages)
             # Only this copy is normalised: the next stage reads the block's own output.
             normalized = norm(tokens.permute(0, 2, 3, 1, 4).flatten(3))
-            outputs.append(normalized.unflatten(3, (len(self.tasks), -1)))
+            outputs.append(normalized.unflatten(3, (len(self.stacked), -1)))
         quarter = (size[0] * 8, size[1] * 8)
-        by_task = {name: [output[..., k, :] for output in outputs] for k, name in enumerate(self.stacked)}
+        by_task = {
+            name: [output[..., k, :] for output in outputs] for k, name in enumerate(self.stacked) if name in self.tasks
+        }
         return [initial, {name: self._project(name, by_task[name], quarter) for name in self.tasks}]
 
     def grid(self, features: list[Tensor]) -> tuple[int, int]:

@@ -15,7 +15,8 @@ class PADNetPlus(PyramidDecoder):
     """PAD-Net+: one pyramid decoder per task, distilled at level 2 (a quarter of the image's size).
 
     Published on ResNet-101 with `output_stride=16, include_stem=True`. The prediction at level 2 is supervised besides
-    the final one and precedes the distillation. With one task nothing is distilled.
+    the final one and precedes the distillation. With one task nothing is distilled. `auxiliary_tasks` are distilled
+    into the others and have the first prediction only.
 
     >>> import torch
     >>> from triptych.tasks import nyuv2_tasks
@@ -34,13 +35,17 @@ class PADNetPlus(PyramidDecoder):
         widths: Sequence[int] = (64, 128, 128, 256, 256),
         exchange_level: int = 2,
         scales: Sequence[int] = (0, 2),
+        auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
+        width = widths[min(exchange_level, len(widths) - 1)]
+        everything = {**(auxiliary_tasks or {}), **tasks}
         super().__init__(
             channels,
             strides=strides,
             tasks=tasks,
             widths=widths,
-            exchange=MultiModalDistillation(widths[min(exchange_level, len(widths) - 1)], list(tasks)),
+            exchange=MultiModalDistillation(width, list(everything), targets=list(tasks)),
             exchange_level=exchange_level,
             scales=scales,
+            auxiliary_tasks=auxiliary_tasks,
         )

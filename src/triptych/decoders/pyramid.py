@@ -29,7 +29,8 @@ class PyramidDecoder(Decoder):
 
     `widths[i]` is the width of level i, the last one that of all coarser ones. `exchange` maps a dict of maps to a dict
     of maps and acts on the output of `exchange_level`; `scales` are the levels with a prediction, made before the
-    exchange. Predictions come coarsest first; level 0 is the final one.
+    exchange. Predictions come coarsest first; level 0 is the final one. `auxiliary_tasks` have decoders and predictions
+    down to the exchange, in which their maps take part, and none behind it.
     """
 
     align_corners = True  # as the published losses and metrics resize
@@ -44,32 +45,44 @@ class PyramidDecoder(Decoder):
         exchange: nn.Module,
         exchange_level: int,
         scales: Sequence[int],
+        auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
+        self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
         self.factors = _pyramid_factors(self.strides)
         plan = _plan_levels([stride / factor for stride, factor in zip(self.strides, self.factors, strict=True)])
         if not 0 < exchange_level < len(plan):
             raise ValueError(f"exchange_level is {exchange_level}; this pyramid has levels 1 to {len(plan) - 1}.")
         if 0 not in scales or max(scales) >= len(plan):
             raise ValueError(f"scales are {tuple(scales)}; they must hold 0 and lie below {len(plan)}.")
+        if self._auxiliary_tasks and max(scales) < exchange_level:
+            raise ValueError(
+                f"scales are {tuple(scales)}, all finer than exchange_level {exchange_level}: auxiliary tasks have no "
+                f"prediction there; add a scale of {exchange_level} or more."
+            )
         level_widths = [widths[min(level, len(widths) - 1)] for level in range(len(plan))]
         self.skips = [skip for _, skip in plan]
         self.decoders = nn.ModuleDict({name: self._task_decoder(plan, level_widths) for name in tasks})
-        self.outputs = nn.ModuleDict(
-            {
-                str(level): nn.ModuleDict(
-                    {name: nn.Conv2d(level_widths[level], t.channels, 1) for name, t in tasks.items()}
-                )
-                for level in sorted(scales, reverse=True)
-            }
+        self.decoders.update(
+            {name: self._task_decoder(plan, level_widths, last=exchange_level) for name in self._auxiliary_tasks}
         )
+        self.outputs = nn.ModuleDict()
+        for level in sorted(scales, reverse=True):
+            known = self.tasks if level < exchange_level else {**self.tasks, **self._auxiliary_tasks}
+            self.outputs[str(level)] = nn.ModuleDict(
+                {name: nn.Conv2d(level_widths[level], task.channels, 1) for name, task in known.items()}
+            )
         self.exchange_level = exchange_level
         self.exchange = exchange
 
-    def _task_decoder(self, plan: list[tuple[bool, int | None]], widths: list[int]) -> nn.ModuleList:
-        """Levels from 0 upwards, so that the index is the level."""
-        levels = []
-        for level, (upsample, skip) in enumerate(plan):
+    @property
+    def auxiliary_tasks(self) -> dict[str, Task]:
+        return self._auxiliary_tasks
+
+    def _task_decoder(self, plan: list[tuple[bool, int | None]], widths: list[int], *, last: int = 0) -> nn.ModuleList:
+        """Levels from 0 upwards, so that the index is the level; those finer than `last` do nothing."""
+        levels: list[nn.Module] = [nn.Identity() for _ in range(last)]
+        for level, (upsample, skip) in list(enumerate(plan))[last:]:
             coarsest = level == len(plan) - 1
             into = ASPP(self.channels[-1], widths[level], rates=(6, 12, 18)) if coarsest else None
             into = into or ReflectConv(widths[level + 1], widths[level])
@@ -83,7 +96,7 @@ class PyramidDecoder(Decoder):
             for x, factor in zip(features, self.factors, strict=True)
         ]
         padded = [pad_reflect(x) for x in scaled[:-1]]
-        maps, predictions = dict.fromkeys(self.tasks, scaled[-1]), []
+        maps, predictions = dict.fromkeys([*self.tasks, *self._auxiliary_tasks], scaled[-1]), []
         for level in reversed(range(len(self.skips))):
             skip = None if self.skips[level] is None else padded[self.skips[level]]
             maps = {name: self.decoders[name][level](x, skip) for name, x in maps.items()}
