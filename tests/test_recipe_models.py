@@ -20,7 +20,7 @@ from triptych.recipes.config import Recipe
 from triptych.regularizers import REGULARIZERS
 from triptych.training.objective import Objective
 from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
-from triptych.types import Sample
+from triptych.types import Camera, Sample
 
 OURS = {**rooms_methods.RECIPES, **nyuv2.RECIPES, **pascal.RECIPES, **cityscapes.RECIPES}
 CLASSES = {"nyuv2": 40, "pascal-context": 21, "cityscapes": 16, "rooms": 20}
@@ -101,7 +101,9 @@ def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
         labels = torch.randint(0, 2, target.shape)
         targets[task] = labels.float() + 0.5 if target.is_floating_point() else labels
     targets["boundary"] = targets["boundary"].round().clamp(max=1)
-    losses = objective(Sample(torch.rand(2, 3, *size), targets)).tasks
+    intrinsics = torch.tensor([[40.0, 0, 32.0], [0, 40.0, 24.0], [0, 0, 1]]).repeat(2, 1, 1)
+    sample = Sample(torch.rand(2, 3, *size), targets, camera=Camera(intrinsics, torch.eye(4).repeat(2, 1, 1)))
+    losses = objective(dataclasses.replace(sample, neighbours=(sample,))).tasks
     total = torch.stack(list(losses.values())).sum()
     assert total.isfinite()
     total.backward()

@@ -17,9 +17,24 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
+class Rendering:
+    """What the regularizer renders of one image, at its size: decoded `maps` by task; `depth`, where its density ends
+    the rays, and `opacity`, both `(1, H, W)`, of the density of task `geometry`, and a `note` on them; decoded maps by
+    task of cameras that stand aside, by title.
+    """
+
+    maps: Mapping[str, np.ndarray]
+    geometry: str
+    depth: np.ndarray
+    opacity: np.ndarray
+    note: str
+    views: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
 class Example:
     """One image of the report: `image` `(H, W, 3)` uint8, decoded predictions and targets by task at its size,
-    intrinsics where known.
+    intrinsics where known, and what the regularizer renders, where that was asked for.
     """
 
     name: str
@@ -27,6 +42,7 @@ class Example:
     predictions: Mapping[str, np.ndarray]
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     intrinsics: np.ndarray | None = None
+    rendering: Rendering | None = None
 
 
 @dataclass(frozen=True)

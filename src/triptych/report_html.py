@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from triptych.report_data import Example
+from triptych.report_data import Example, Rendering
 from triptych.report_tables import row
 from triptych.tasks import Task
 from triptych.visualization import (
@@ -20,6 +20,7 @@ from triptych.visualization import (
     describe_colors,
     describe_error,
     error_limit,
+    ramp,
     with_space,
 )
 
@@ -102,8 +103,50 @@ def _ending(name: str, length: int) -> str:
 
 def _article(tasks: Mapping[str, Task], example: Example) -> str:
     rows = [_task_row(tasks[name], values, example) for name, values in example.predictions.items()]
+    if example.rendering is not None:
+        rows += _rendered_rows(tasks, example, example.rendering)
     label = escape(example.name, quote=True)
     return f'<article class="example" aria-label="{label}">{_head_row(tasks, example)}{"".join(rows)}</article>'
+
+
+def _rendered_rows(tasks: Mapping[str, Task], example: Example, rendering: Rendering) -> list[str]:
+    """Where the density ends the rays, then each task as it is rendered and as cameras beside would see it."""
+    rows = [_geometry_row(tasks, example, rendering)]
+    for name, values in rendering.maps.items():
+        task, target = tasks[name], example.targets.get(name)
+        titles = ["prediction", "rendered", *rendering.views]
+        maps = [example.predictions[name], values, *(view[name] for view in rendering.views.values())]
+        if target is not None:
+            titles, maps = ["target", *titles], [target, *maps]
+        pictures = zip(titles, color_maps(task, maps), strict=True)
+        shown = "".join(
+            # A camera beside sees other pixels, and the other maps are shown above.
+            _map(f"{name} rendered" if title == "rendered" else "", picture, f"{name}, {title}", title)
+            for title, picture in pictures
+        )
+        rows.append(_card(f"{name}, rendered", _legend(describe_colors(task, maps)), shown))
+    return rows
+
+
+def _geometry_row(tasks: Mapping[str, Task], example: Example, rendering: Rendering) -> str:
+    task = next((task for task in tasks.values() if task.unit == "m"), None)
+    legend, pictures = "", []
+    if task is not None:
+        known = {"true depth": example.targets, "predicted depth": example.predictions}
+        maps = {title: values[task.name] for title, values in known.items() if task.name in values}
+        maps["expected depth of the density"] = rendering.depth
+        legend = _legend(describe_colors(task, list(maps.values())))
+        pictures = list(zip(maps, color_maps(task, list(maps.values())), strict=True))
+    pictures.append(("opacity", color_error(rendering.opacity[0], 1.0)))
+    legend += (
+        f'<p class="range">opacity</p>{_legend(Legend(bar=color_error(ramp(0.0, 1.0)[0], 1.0), low="0", high="1"))}'
+    )
+    shown = "".join(
+        _map(title if title in ("opacity", "expected depth of the density") else "", picture, title, title)
+        for title, picture in pictures
+    )
+    notes = f'<p class="range">{escape(rendering.note)}</p>{legend}'
+    return _card("What the density says", notes, shown)
 
 
 def _head_row(tasks: Mapping[str, Task], example: Example) -> str:
@@ -144,8 +187,9 @@ def _task_row(task: Task, prediction: np.ndarray, example: Example) -> str:
 
 def _map(name: str, picture: np.ndarray, description: str, caption: str, place: str = "") -> str:
     small = "small" if picture.shape[1] < 240 else ""
+    mark = f'data-map="{escape(name, quote=True)}" ' if name else ""
     image = (
-        f'<img class="{small}" data-map="{escape(name, quote=True)}" alt="{escape(description, quote=True)}" '
+        f'<img class="{small}" {mark}alt="{escape(description, quote=True)}" '
         f'src="{embed(_shrink(picture, _PICTURE_WIDTH))}">'
     )
     heading = f"<figcaption>{escape(caption)}</figcaption>"

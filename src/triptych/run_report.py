@@ -81,7 +81,7 @@ def make_example(predictor: Predictor, sample: Sample) -> Example:
         name=str(sample.key[0]),
         image=image,
         predictions={name: _array(value) for name, value in predictions.items()},
-        targets={name: _array(sample.targets[name]) for name in predictions},
+        targets={name: _array(sample.targets[name]) for name in predictions if name in sample.targets},
         intrinsics=None if sample.camera is None else _array(sample.camera.intrinsics),
     )
 

@@ -80,15 +80,15 @@ def describe_colors(task: Task, maps: Sequence[np.ndarray]) -> Legend:
         vectors = {name: np.array(vector, np.float64).reshape(3, 1, 1) for name, vector in _DIRECTIONS.items()}
         return Legend(swatches=tuple((name, _swatch(task, vector)) for name, vector in vectors.items()))
     if not task.unit:
-        return Legend(bar=task.colorize(_ramp(0.0, 1.0)), low="0", high="1")
+        return Legend(bar=task.colorize(ramp(0.0, 1.0)), low="0", high="1")
     values = np.concatenate([values[np.isfinite(values)] for values in comparable])
     low, high = np.percentile(values, (2, 98)) if values.size else (0.0, 1.0)
-    return Legend(bar=task.colorize(_ramp(low, high)), low=f"{low:.2g} {task.unit}", high=f"{high:.2g} {task.unit}")
+    return Legend(bar=task.colorize(ramp(low, high)), low=f"{low:.2g} {task.unit}", high=f"{high:.2g} {task.unit}")
 
 
 def describe_error(kind: ErrorMap, limit: float) -> Legend:
     """The legend of an error map."""
-    return Legend(bar=color_error(_ramp(0.0, limit)[0], limit), low="0", high=f"{limit:.3g}{with_space(kind.unit)}")
+    return Legend(bar=color_error(ramp(0.0, limit)[0], limit), low="0", high=f"{limit:.3g}{with_space(kind.unit)}")
 
 
 def draw_panel(
@@ -226,7 +226,7 @@ def _swatch(task: Task, values: np.ndarray) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _ramp(low: float, high: float) -> np.ndarray:
+def ramp(low: float, high: float) -> np.ndarray:
     """`(1, 8, 266)` rising from low to high; both ends are held for 8 values, so that a task's percentiles give the
     whole range.
     """

@@ -6,7 +6,7 @@ published settings are in `nyuv2.py`, `pascal.py` and `cityscapes.py`.
 
 from dataclasses import replace
 
-from triptych.recipes.config import ModelConfig, Options, Recipe
+from triptych.recipes.config import ModelConfig, Options, Recipe, RegularizerConfig
 from triptych.recipes.regularized import SMALL, add_triplane
 from triptych.recipes.rooms import DEMO
 
@@ -46,4 +46,14 @@ def build_recipe(decoder: str) -> Recipe:
     )
 
 
-RECIPES = add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL)
+CROSS_VIEW = replace(
+    DEMO,
+    description="The demo on camera paths, with the 3D-aware regularizer rendering a second view of every image.",
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}),
+    regularizer=RegularizerConfig(name="triplane-cross-view", options=SMALL),
+)
+
+RECIPES = {
+    **add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL),
+    "rooms-cross-view-3d": CROSS_VIEW,
+}

@@ -73,13 +73,17 @@ class CrossView(Triplane3D):
                 f"triplane-cross-view moves depth in metres, and the loss of task '{other[0]}' predicts another "
                 "quantity; use a depth loss on metres (such as 'l1'), depth_from='termination' or cross_values='plain'."
             )
-        for end in self.ends.values():  # the expected depth is in metres already
-            end.data = torch.tensor([1.0, 0.0])
+        with torch.no_grad():
+            for end in self.ends.values():  # the expected depth is in metres already
+                end.copy_(end.new_tensor([1.0, 0.0]))
         self.register_buffer("pair_counts", torch.zeros(2, dtype=torch.int64))
 
     def counts(self) -> dict[str, int]:
         """Pairs met while training, and how many of them were skipped because their views do not overlap."""
         return dict(zip(("pairs", "pairs_skipped"), self.pair_counts.tolist(), strict=True))
+
+    def to_metres(self, depth: Tensor) -> Tensor:
+        return depth
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         second, first_camera, second_camera = _pair(sample)
@@ -218,7 +222,7 @@ def _replace_missing(second: Sample, camera: Camera) -> Sample:
 
 def _is_metric(task: Task) -> bool:
     """Whether raw values are the decoded ones."""
-    raw = torch.full((1, task.channels, 1, 1), 2.0)
+    raw = torch.full((1, task.channels, 1, 1), 2.0, device="cpu")
     return bool((task.decode(raw) == 2.0).all())
 
 

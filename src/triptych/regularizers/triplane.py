@@ -117,6 +117,7 @@ class Triplane3D(Regularizer):
         _require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
         _require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
         self.near, self.far, self.half_width = near, far, half_width
+        self.needs_camera = camera == "metric"
         self.place = named_choice(
             "camera", camera, {"orthographic": cube_points, "ndc": cube_points, "metric": metric_points}
         )
@@ -211,6 +212,14 @@ class Triplane3D(Regularizer):
         elif name in self.normalized:
             values = values / rendered.opacity.clamp(min=SMALLEST_OPACITY)[..., None]
         return values.permute(0, 3, 1, 2)
+
+    def to_metres(self, depth: Tensor) -> Tensor | None:
+        """Expected depths as metres, `None` where the cube has no size in metres."""
+        if self.place is metric_points:
+            return self.near + (depth + 1) / 2 * (self.far - self.near)
+        for factor, offset in self.ends.values():
+            return factor * depth + offset
+        return None
 
     def supervise(self, task: Task, raw: Tensor, sample: Sample) -> Tensor:
         """The task's own loss on its rendering."""
