@@ -142,7 +142,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Rooms:
 def test_true_depth_and_pose_give_the_neighbouring_frame(rooms: Rooms) -> None:
     """Where both see the same surface; much closer than the neighbour itself, or than with a wrong depth."""
     explained = []
-    for index in (0, 5, 9, 13):
+    for index in (0, 5, 8, 13):
         sample = rooms[index]
         (view,) = sample.neighbours
         frame, image, depth, other_depth = (
@@ -156,6 +156,6 @@ def test_true_depth_and_pose_give_the_neighbouring_frame(rooms: Rooms) -> None:
         synthesised = [warp(image, scale * depth, camera, other, motion).image for scale in (1.0, 0.7, 1.4)]
         right, *wrong = ((x - frame).abs().mean(dim=1)[common].mean().item() for x in (*synthesised, image))
         assert right < COLOUR_ERROR
-        assert right < 0.95 * min(wrong)
+        assert right < 0.8 * min(wrong)
         explained.append(right / wrong[-1])
-    assert sum(explained) / len(explained) < 0.6
+    assert sum(explained) / len(explained) < 0.5

@@ -55,6 +55,7 @@ class Monodepth2(VideoSupervision):
             raise ValueError(f"video: near is {near} and far {far}; give 0 < near < far.")
         if self.final.unit != "m":
             raise ValueError(f"video: task '{task}' is not decoded to metres; self-supervision from video is of depth.")
+        _check_trainable(self.final, near)
         self.near, self.far, self.scales = near, far, scales
         self.smoothness, self.automask = smoothness, automask
         self.pose = PoseNetwork(pose_backbone, weights=pose_weights)
@@ -84,6 +85,17 @@ class Monodepth2(VideoSupervision):
                 (static * share).sum(),
                 torch.stack([(~seen).sum(), (seen & ~usable).sum()]).float(),
             )
+
+
+def _check_trainable(task: Task, near: float) -> None:
+    """Raise `ValueError` where a raw value below the range would stay there: neither loss nor decoding moves it."""
+    raw = torch.full((1, task.channels, 1, 1), -1.0, requires_grad=True)
+    moved = task.decode(raw) + task.loss(raw, torch.full((1, 1, 1, 1), near))
+    if not torch.autograd.grad(moved.sum(), raw)[0].any():
+        raise ValueError(
+            "video: the loss that the depth task is built with has no gradient at negative values, where a new network "
+            "may begin; choose another in data.task_options, such as 'disparity' or 'log-l1'."
+        )
 
 
 def _shrink(values: Tensor, factor: int) -> Tensor:
