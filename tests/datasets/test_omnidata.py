@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,7 +156,9 @@ def test_buildings_are_kept_whole(root: Path, tmp_path: Path) -> None:
         Omnidata(root, split_list=str(table))
     with pytest.raises(ValueError, match=r"unknown building 'corosal'; did you mean 'corozal'"):
         Omnidata(root, validation=("corosal",))
-    # By hash: some of many, the same ones however many there are.
+    # By hash: one of a few, some of many, and these remain the same ones however many come along.
+    assert len(buildings(split="val")) == 1
+    assert len(buildings(split="train")) == 2
     for number in range(60):
         save(root / f"rgb/taskonomy/building{number}/point_0_view_0_domain_rgb.png", photo(0, (2, 2)))
     held_out = buildings(split="val")
@@ -188,8 +191,12 @@ def test_mistakes_are_named(root: Path) -> None:
     assert DATASETS["omnidata"] is Omnidata
     with pytest.raises(ValueError, match=r"is not the root of the dataset"):
         Omnidata(root / "rgb" / "taskonomy" / "allensville")
-    with pytest.raises(ValueError, match=r"split 'test' of omnidata has none of the 3 buildings .* name some in valid"):
+    with pytest.raises(ValueError, match=r"unknown split of omnidata 'test'"):  # only a split_list has one
         Omnidata(root, split="test")
+    for building in BUILDINGS[1:]:
+        shutil.rmtree(root / "rgb/taskonomy" / building)
+    with pytest.raises(ValueError, match=r"split 'val' of omnidata has none of the 1 buildings .* name some in valid"):
+        Omnidata(root, split="val")
     dataset = Omnidata(root, split="all")
     dataset.files(0)["depth"].write_bytes(dataset.files(0)["depth"].read_bytes()[:100])
     with pytest.raises(OSError, match=r"point_0_view_3_domain_depth_zbuffer.png cannot be read"):
@@ -197,9 +204,10 @@ def test_mistakes_are_named(root: Path) -> None:
     save(dataset.files(1)["normals"], stored_normals()[:20])
     with pytest.raises(ValueError, match=r"point_1_view_4_domain_normal.png is 20x64, its image 48x64"):
         dataset[1]
-    dataset.infos[dataset.keys[2]].write_text("{}")
+    write(root, LAYOUTS["omnidata"])
+    dataset.infos[dataset.keys[0]].write_text("{}")
     with pytest.raises(ValueError, match=r"does not tell field_of_view_rads .* download point_info again"):
-        dataset[2]
+        dataset[0]
 
 
 def taskonomy_camera(samples: Path) -> Camera:
@@ -244,6 +252,12 @@ def test_normals_of_a_real_rendering_agree_with_its_ray_lengths() -> None:
 
 def test_the_documented_command(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "omnidata.png"
-    assert main(["data", "show", "omnidata", "--root", str(root), "--split", "all", "--out", str(out)]) == 0
+    assert main(["data", "show", "omnidata", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
     with Image.open(out) as sheet:
         assert sheet.width > 100
+
+
+def test_links_that_loop_end(root: Path) -> None:
+    keys = Omnidata(root, split="all").keys
+    (root / "rgb/taskonomy/loop").symlink_to(root, target_is_directory=True)
+    assert Omnidata(root, split="all").keys == keys

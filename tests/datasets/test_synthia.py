@@ -165,3 +165,9 @@ def test_the_documented_command(root: Path, tmp_path: Path) -> None:
     assert main(["data", "show", "synthia", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
     with Image.open(out) as sheet:
         assert sheet.width > 100
+
+
+def test_links_that_loop_end(root: Path) -> None:
+    keys = Synthia(root).keys
+    (root / "RGB/loop").symlink_to(root, target_is_directory=True)
+    assert Synthia(root).keys == keys

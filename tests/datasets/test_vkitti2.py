@@ -192,6 +192,7 @@ def test_the_published_split_leaks_as_was_measured(count: int, sizes: tuple[int,
 def test_the_published_split_warns(root: Path) -> None:
     with pytest.warns(UserWarning, match=r"split 'paper-code' of vkitti2 leaks: \d of its 1 validation images"):
         dataset = VKITTI2(root, split_by="paper-code")
+    assert dataset.fingerprint()["split_by"] == "paper-code"
     assert len(dataset) == 4  # of the five frames of one condition and camera
     assert {key.split("/")[1] for key in dataset.keys} == {"15-deg-left"}
     with pytest.warns(UserWarning, match="leaks"):
@@ -284,3 +285,9 @@ def test_the_documented_command(root: Path, tmp_path: Path) -> None:
     assert main(["data", "show", "vkitti2", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
     with Image.open(out) as sheet:
         assert sheet.width > 100
+
+
+def test_links_that_loop_end(root: Path) -> None:
+    keys = VKITTI2(root, split="all").keys
+    (root / "Scene09").symlink_to(root, target_is_directory=True)
+    assert VKITTI2(root, split="all").keys == keys

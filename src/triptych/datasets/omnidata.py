@@ -69,7 +69,7 @@ class Omnidata(FileReader):
     """One split of a folder in the Omnidata or Taskonomy format; keys are like `taskonomy/allensville/point_0_view_1`.
 
     Buildings are kept whole: `split_list` is a CSV file as Taskonomy publishes (columns id, train, val, test);
-    `validation` names those that are held out; with neither it is a tenth, by a hash of the name. `fov` is the
+    `validation` names those that are held out; with neither it is a tenth, by a hash of the name, or one. `fov` is the
     horizontal field of view in degrees where no `point_info` file tells it. Components named in `unscaled` have no
     depth, because their step is unknown; `step` is that of the others in metres. `boundary_threshold` makes boundaries
     of the strengths in `edge_occlusion`; nobody states one, so there are none without it. Labels may be missing, they
@@ -99,7 +99,8 @@ class Omnidata(FileReader):
         boundary_threshold: int = 0,
         allow_missing: bool = True,
     ) -> None:
-        named_choice("split of omnidata", split, dict.fromkeys(("train", "val", "test", ALL)))
+        splits = ("train", "val", *(("test",) if split_list else ()), ALL)
+        named_choice("split of omnidata", split, dict.fromkeys(splits))
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         listing = list_views(self.root)
         self.fov, self.unscaled, self.distances = fov, tuple(unscaled), listing["distance"]
@@ -178,7 +179,8 @@ def _members(buildings: set[str], split_list: str, validation: Sequence[str]) ->
         return dict(_read_split_list(Path(split_list)))
     for name in validation:
         named_choice("building", name, dict.fromkeys(sorted(buildings)))
-    held_out = set(validation) or {name for name in buildings if _draw(name) < 0.1}
+    drawn = {name for name in buildings if _draw(name) < 0.1} or set(sorted(buildings, key=_draw)[:1])
+    held_out = set(validation) or (drawn if len(buildings) > 1 else set())
     return {name: "val" if name in held_out else "train" for name in buildings}
 
 

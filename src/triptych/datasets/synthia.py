@@ -76,6 +76,7 @@ class Synthia(FileReader):
         named_choice("split of synthia", split, dict.fromkeys(("train", "val", ALL)))
         take = named_choice("split_by of synthia", split_by, SPLITS)
         groups = named_choice("label space of synthia", str(classes), SYNTHIA_SPACES)
+        self.split_by = split_by
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         labels = list_numbers(self.root / "GT" / "LABELS")
         listing = {
@@ -101,6 +102,10 @@ class Synthia(FileReader):
             instances=instances,
             allow_missing=allow_missing,
         )
+
+    def fingerprint(self) -> dict[str, object]:
+        """How the splits were made besides what every reader tells."""
+        return super().fingerprint() | {"split_by": self.split_by}
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera:
         matrix = torch.tensor([[FOCAL, 0, NATIVE[1] / 2], [0, FOCAL, NATIVE[0] / 2], [0, 0, 1]])

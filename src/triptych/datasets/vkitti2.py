@@ -105,6 +105,7 @@ class VKITTI2(FileReader):
             named_choice("condition of vkitti2", condition, dict.fromkeys(CONDITIONS))
         if split_by == PAPER_CODE:
             conditions, cameras = conditions or PUBLISHED_CHOICE[0], cameras or PUBLISHED_CHOICE[1]
+        self.split_by = split_by
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         tops = [self.root] if self.variant.name == "merged" else sorted(self.root.iterdir())
         listing, self.texts = list_drives(tops, conditions, [f"Camera_{number}" for number in cameras])
@@ -131,6 +132,10 @@ class VKITTI2(FileReader):
             instances=instances,
             allow_missing=allow_missing,
         )
+
+    def fingerprint(self) -> dict[str, object]:
+        """How the splits were made besides what every reader tells."""
+        return super().fingerprint() | {"split_by": self.split_by}
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera:
         drive, camera, frame = _parts(key)
