@@ -12,6 +12,8 @@ from triptych.backbones import BACKBONES
 from triptych.choices import require_options
 from triptych.datasets import DATASETS
 from triptych.datasets.base import DenseDataset
+from triptych.datasets.cityscapes import SPLITS as CITYSCAPES_SPLITS
+from triptych.datasets.nyuv2 import SPLITS as NYUV2_SPLITS
 from triptych.datasets.transforms import build_transform
 from triptych.decoders import DECODERS
 from triptych.models import ARCHITECTURES
@@ -58,9 +60,10 @@ def test_every_recipe_names_what_exists(name: str) -> None:
     assemble.build_weighting(recipe, {**tasks, **auxiliary})
     build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=True)
     assert recipe.data.val_split != recipe.data.test_split
-    if recipe.data.dataset in DATASETS:
-        known = inspect.signature(DATASETS[recipe.data.dataset]).parameters
-        assert set(recipe.data.options) <= set(known)
+    assert set(recipe.data.options) <= set(inspect.signature(DATASETS[recipe.data.dataset]).parameters)
+    known_splits = {"nyuv2": NYUV2_SPLITS, "cityscapes": CITYSCAPES_SPLITS}.get(recipe.data.dataset)
+    if known_splits is not None:
+        assert {recipe.data.train_split, recipe.data.test_split} <= set(known_splits)
 
 
 QUICK = ("rooms-mti-net-3d", "nyuv2-cross-stitch", "nyuv2-invpt-3d", "pascal-atrc", "cityscapes-densemtl")

@@ -1,6 +1,7 @@
 """NYUv2, 795 images to train on and 654 to test on, as each line of work trains and scores on it.
 
-`data.root` names the folder. Nothing is selected: the last weights are scored. Published scores, which are **theirs**,
+`data.root` names the folder. Nothing is selected: the last weights are scored (`data.train_split` train and
+`data.val_split` val hold 80 frames out to select on). Published scores, which are **theirs**,
 not ours (mIoU, depth rmse in metres, mean angle of normals in degrees, boundary odsF):
 
 | recipe | published | by |
