@@ -155,7 +155,7 @@ def test_damaged_files_are_named(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(OSError, match=r"LABELS/0000001.png cannot be read"):
         dataset[1]
-    save(root / "RGB/copy/0000001.png", photo(1, SIZE))
+    save(root / "RGB/0000001_PIT.png", photo(1, SIZE))
     with pytest.raises(ValueError, match=r"have the same number; keep one of them"):
         Synthia(root)
 

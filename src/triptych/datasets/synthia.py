@@ -5,6 +5,7 @@ second; depth is z, centimetres in the first channel, where 655.35 m is the sky 
 archive; they are computed from depth.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.files import read_array, walk_files
+from triptych.datasets.files import read_array
 from triptych.datasets.measure_encodings import Depth
 from triptych.datasets.published_lists import packaged_lines
 from triptych.datasets.splits import ALL
@@ -30,7 +31,7 @@ FOCAL = 532.740352
 """Pixels at the native size; the principal point is the image's centre."""
 
 SYNTHIA_SPACES = {name: SPACES[name] for name in ("16", "13", "7")}
-FILE = re.compile(r"(?P<key>\d+)(?:_PIT)?\.png", re.IGNORECASE)
+FILE = re.compile(r"\d+(?:_PIT)?\.png", re.IGNORECASE)
 """Some copies mark photographs with `_PIT` and their labels without it."""
 
 COMMON: dict[str, Any] = {
@@ -129,12 +130,19 @@ SPLITS = {"blocks": _take_blocks, PAPER_CODE: partial(take_paper_code, name="syn
 
 
 def list_numbers(folder: Path) -> dict[str, Path]:
-    """Numbered pictures anywhere below a folder by their number; raises `ValueError` where two have the same."""
+    """Numbered pictures of a folder by their number; raises `ValueError` where two have the same.
+
+    They may lie one level down in a folder of the same name, as `Depth/Depth` does.
+    """
     found: dict[str, Path] = {}
-    for path in walk_files(folder):
-        match = FILE.fullmatch(path.name)
-        if match and match["key"] in found:
-            raise ValueError(f"{found[match['key']]} and {path} have the same number; keep one of them in {folder}.")
-        if match:
-            found[match["key"]] = path
+    for path in (*_pictures(folder), *_pictures(folder / folder.name)):
+        number = path.stem.split("_")[0]
+        if number in found:
+            raise ValueError(f"{found[number]} and {path} have the same number; keep one of them in {folder}.")
+        found[number] = path
     return found
+
+
+def _pictures(folder: Path) -> list[Path]:
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [folder / name for name in sorted(names) if FILE.fullmatch(name)]
