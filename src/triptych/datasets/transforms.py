@@ -104,6 +104,13 @@ def densemtl_crop(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False
     return Chain((FitHeight(tasks, size), crop, Flip(tasks), *colors, Pad(tasks, size)))
 
 
+def densemtl_video(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
+    """DenseMTL's depth from video: trained as `densemtl-crop` (512x1024 cropped to 512x512), evaluated on the whole
+    image at the height of `size`.
+    """
+    return densemtl_crop(size=size, tasks=tasks, train=True, jitter=jitter) if train else FitHeight(tasks, size)
+
+
 def plain(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     """No augmentation: training cuts or pads around the centre, evaluation takes the image as it is."""
     return Chain((CenterCrop(tasks, size), Pad(tasks, size))) if train else Select(tasks)
@@ -118,6 +125,7 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
     "mtan": mtan,
     "densemtl": densemtl,
     "densemtl-crop": densemtl_crop,
+    "densemtl-video": densemtl_video,
     "none": plain,
 }
 """Augmentation presets by name, as recipes name them."""

@@ -1,6 +1,6 @@
 """Recipes by name. Importing them imports no torch."""
 
-from triptych.recipes import cityscapes, driving, folder, nyuv2, pascal, rooms, rooms_methods
+from triptych.recipes import cityscapes, driving, folder, nyuv2, pascal, rooms, rooms_methods, video
 from triptych.recipes.config import Recipe
 
 RECIPES: dict[str, Recipe] = {
@@ -11,4 +11,5 @@ RECIPES: dict[str, Recipe] = {
     **nyuv2.RECIPES,
     **pascal.RECIPES,
     **cityscapes.RECIPES,
+    **video.RECIPES,
 }

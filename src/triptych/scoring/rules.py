@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from triptych.choices import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.boundary import BoundaryMetric
-from triptych.metrics.depth import DepthMetric
+from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
 from triptych.metrics.protocols import GroundTruth
 from triptych.metrics.saliency import SaliencyMetric
@@ -176,6 +176,17 @@ RULES: dict[str, dict[str, Rule]] = {
             "As published: norms over image rows, invalid pixels counted. Not an angular error.",
         ),
         "boundary": _PIXEL_F1,
+    },
+    "densemtl-video": {
+        "semseg": Rule(_semseg, _LABELS + "classes that occur nowhere are skipped.", ("mIoU", "pixel_accuracy")),
+        "depth": Rule(
+            lambda settings: AlignedDepthMetric(near=1e-3, far=80.0, lowest=1e-3, highest=80.0),
+            "As densemtl after median scaling of each image; the numbers without _aligned are metric.",
+            (
+                *("rmse_image_aligned", "absrel_image_aligned", "sqrel_image_aligned", "log_rmse_image_aligned"),
+                *("delta1_image_aligned", "delta2_image_aligned", "delta3_image_aligned", "rmse_image", "absrel_image"),
+            ),
+        ),
     },
     "bsds": {"boundary": _BSDS},
     "seism": {"boundary": _SEISM},

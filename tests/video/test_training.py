@@ -1,0 +1,183 @@
+"""Depth from video in the training loop: what is written, what is not read, what is counted, and that it learns."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from training.tiny import change
+
+from triptych import assemble
+from triptych.datasets import rooms as rooms_module
+from triptych.datasets.rooms import Rooms
+from triptych.prediction import Predictor
+from triptych.recipes import RECIPES
+from triptych.recipes.config import (
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+    TrainingConfig,
+    VideoConfig,
+)
+from triptych.training.loop import train
+
+SIZE = (32, 48)
+OPTIONS = {"scenes": 2, "views": 1, "path_length": 4, "size": SIZE, "neighbour_frames": (-2, 2), "progress": False}
+RECIPE = Recipe(
+    data=DataConfig(
+        dataset="rooms",
+        tasks=("semseg", "depth"),
+        size=SIZE,
+        batch_size=2,
+        val_split="",
+        options=OPTIONS,
+        task_options={"depth": {"loss": "log-l1", "aligned": True}},
+    ),
+    model=ModelConfig(backbone="stairs", decoder="heads", decoder_options={"intermediate": True, "dropout": 0.2}),
+    optimizer=OptimizerConfig(lr=1e-3, pose_lr_factor=0.5, clip_norm=5.0),
+    schedule=ScheduleConfig(steps=4),
+    video=VideoConfig(name="monodepth2", options={"pose_backbone": "resnet18_half"}),
+    training=TrainingConfig(evaluate_every=0, checkpoint_every=2, log_every=2),
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("rooms"))
+
+
+def run(recipe: Recipe, out: Path, **options: bool) -> Path:
+    return train(recipe, out, device="cpu", progress=False, **options)
+
+
+def records(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(root: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(change(RECIPE, data__root=root), tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_the_log_says_what_was_learnt_from(finished: Path) -> None:
+    for line in records(finished):
+        assert line["video"].keys() == {"images", "static", "without_neighbours", "without_intrinsics"}
+        assert line["video"]["images"] == line["labelled"]["depth"] == 4
+        assert 0 < line["video"]["static"] < 1
+        assert line["parts"]["depth/video"] == pytest.approx(line["losses"]["depth"]) != 0
+        assert line["parts"]["depth/final"] == line["parts"]["depth/auxiliary"] == 0
+
+
+def test_the_pose_network_is_saved_beside_the_model_and_learns_at_its_own_rate(finished: Path, root: str) -> None:
+    assert not any("pose" in name for name in load_file(finished / "model.safetensors"))
+    folder = sorted((finished / "checkpoints").iterdir())[-1]
+    names = set(load_file(folder / "video.safetensors"))
+    assert "pose.body.conv1.weight" in names
+    recipe = change(RECIPE, data__root=root)
+    tasks, auxiliary = assemble.build_tasks(recipe, assemble.build_training_set(recipe))
+    from triptych.training.optim import learning_rate_factors
+
+    video = assemble.build_video(recipe, assemble.build_model(recipe, tasks, auxiliary))
+    assert set(learning_rate_factors(video, recipe.optimizer).values()) == {0.5}
+    assert Predictor.load(finished).predict(torch.rand(1, 3, *SIZE))["depth"].shape == (1, 1, *SIZE)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(finished: Path, root: str, tmp_path: Path) -> None:
+    recipe = change(RECIPE, data__root=root)
+    run(replace(recipe, schedule=replace(recipe.schedule, steps=4)), tmp_path / "run")
+    last = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
+    for path in last.iterdir():
+        path.unlink()
+    last.rmdir()
+    run(recipe, tmp_path / "run", resume=True)
+    assert records(tmp_path / "run") == records(finished)
+    for name in ("model", "video", "optimizer"):
+        paths = [folder / f"checkpoints/00000004/{name}.safetensors" for folder in (finished, tmp_path / "run")]
+        first, second = map(load_file, paths)
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+        assert first.keys() == second.keys()
+
+
+def test_labels_of_the_task_are_not_read(root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = change(RECIPE, data__root=root, schedule__steps=1)
+
+    def refuse(record: np.void) -> torch.Tensor:
+        raise AssertionError("depth was read")
+
+    monkeypatch.setitem(rooms_module._TARGETS, "depth", refuse)
+    line = records(run(recipe, tmp_path / "run"))[0]
+    assert line["labelled"] == {"semseg": 2, "depth": 2}
+    with pytest.raises(ValueError, match="depth was read"):
+        run(change(recipe, video__labels=True), tmp_path / "labels")
+
+
+def test_labels_and_video_together(root: str, tmp_path: Path) -> None:
+    line = records(run(change(RECIPE, data__root=root, schedule__steps=1, video__labels=True), tmp_path / "run"))[0]
+    parts = [line["parts"][f"depth/{part}"] for part in ("final", "auxiliary", "video")]
+    assert all(part != 0 for part in parts)
+    assert line["losses"]["depth"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+# Any folder of frames
+
+
+def write_frames(folder: Path, numbers: range, *, still: bool = False) -> None:
+    """Noise that moves to the left, or stands."""
+    pixels = np.random.default_rng(0).integers(0, 255, (SIZE[0], SIZE[1] + 40, 3), np.uint8)
+    (folder / "frames/walk").mkdir(parents=True)
+    for i in numbers:
+        left = 0 if still else 2 * i
+        Image.fromarray(pixels[:, left : left + SIZE[1]]).save(folder / f"frames/walk/{i:04d}.png")
+    (folder / "dataset.toml").write_text(
+        '[images]\nfiles = "frames/{key}.png"\n[camera]\nintrinsics = [40, 40, 24, 16]\nsize = [32, 48]\n'
+    )
+
+
+def folder_recipe(folder: Path) -> Recipe:
+    data = replace(RECIPE.data, dataset="folder", root=str(folder), tasks=(), train_split="all")
+    return replace(RECIPE, data=replace(data, options={"neighbour_frames": (-1, 1)}, transform="none"))
+
+
+def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
+    write_frames(tmp_path / "data", range(6))
+    folder = run(folder_recipe(tmp_path / "data"), tmp_path / "run")
+    line = records(folder)[-1]
+    assert list(line["losses"]) == ["depth"]
+    assert line["video"]["images"] == 4
+    assert line["video"]["static"] < 0.9
+    assert "does the camera move" not in (folder / "log.txt").read_text()
+
+
+def test_frames_without_neighbours_are_counted(tmp_path: Path) -> None:
+    write_frames(tmp_path / "data", range(3))
+    (tmp_path / "data/frames/walk/0002.png").rename(tmp_path / "data/frames/walk/0009.png")
+    line = records(run(change(folder_recipe(tmp_path / "data"), data__batch_size=3), tmp_path / "run"))[0]
+    assert line["video"]["images"] == 4
+    assert line["video"]["without_neighbours"] == 2
+    assert line["labelled"] == {"depth": 4}
+
+
+def test_a_standing_camera_is_reported(tmp_path: Path) -> None:
+    write_frames(tmp_path / "data", range(4), still=True)
+    folder = run(folder_recipe(tmp_path / "data"), tmp_path / "run")
+    assert records(folder)[0]["video"]["static"] == 1
+    assert (folder / "log.txt").read_text().count("over 90% of the pixels look the same") == 1
+
+
+def test_recipes_name_what_exists() -> None:
+    for name in ("rooms-video", "cityscapes-densemtl-video"):
+        recipe = RECIPES[name]
+        dataset = Rooms.__new__(Rooms)
+        dataset.tasks = rooms_module.rooms_tasks()
+        tasks, _ = assemble.build_tasks(recipe, dataset)
+        assert list(tasks) == ["semseg", "depth"]
+        assert tasks["depth"].metric().primary == "rmse_aligned"
+        assert assemble.unread_tasks(recipe) == ("depth",)
+        assert recipe.data.options["neighbour_frames"]
