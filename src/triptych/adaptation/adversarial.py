@@ -128,7 +128,7 @@ class AdversarialAlignment(Adapter):
         }
 
     def judge(self, name: str, *batches: Map) -> Float[Tensor, "images 1 rows columns"]:
-        """Logits of a discriminator for batches of maps, each mirrored as a whole in half of the cases (as published)."""
+        """Logits of a discriminator for batches of maps, each mirrored whole in half of the cases (as published)."""
         mirrored = [bool(torch.rand((), generator=self.generator) < 0.5) for _ in batches]
         maps = [batch.flip(-1) if flip else batch for batch, flip in zip(batches, mirrored, strict=True)]
         return self.discriminators[name](torch.cat(maps))
