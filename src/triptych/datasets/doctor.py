@@ -15,6 +15,7 @@ from triptych.datasets.admission import open_dataset, recognise_dataset
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.inspection import DatasetInFiles, Finding, inspect_sample
+from triptych.datasets.preparing import one_thread_each
 from triptych.datasets.record_inspection import Records, inspect_record
 from triptych.datasets.survey_checks import SURVEY_CHECKS, SplitSurvey
 
@@ -141,7 +142,7 @@ def survey_split(dataset: DenseDataset, limit: int, num_threads: int, progress: 
     count = min(limit, len(dataset)) if limit else len(dataset)
     survey = SplitSurvey(seen.split, seen, is_part=count < len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         for done, sample in enumerate(pool.map(inspect, indices), 1):
             survey.samples.append(sample)
             progress(seen.split, done, count)

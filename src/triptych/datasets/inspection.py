@@ -99,6 +99,7 @@ def inspect_sample(dataset: DatasetInFiles, index: int) -> Inspection:
     """Read one image and its labels, and run the checks of files on them."""
     key, split = dataset.keys[index], dataset.split
     inspection, path = Inspection(key), dataset.images[key]
+    size: tuple[int, int] | None
     try:
         image = dataset.photo(key)
         inspection.size = size = (image.shape[1], image.shape[2])
@@ -110,9 +111,8 @@ def inspect_sample(dataset: DatasetInFiles, index: int) -> Inspection:
         size = _size_of_labels(dataset, key)
     targets: dict[str, Tensor] = {}
     for name, paths in dataset.labels.items():
-        encoding = dataset.encoding(name, key)
-        if key in paths and size is not None and encoding is not None:
-            target = _inspect_label(inspection, dataset, name, encoding, size)
+        if key in paths and size is not None:
+            target = _inspect_label(inspection, dataset, name, size)
             if target is not None:
                 targets[name] = target
     _compare_normals(inspection, dataset, targets)
@@ -136,12 +136,13 @@ def _size_of_labels(dataset: DatasetInFiles, key: str) -> tuple[int, int] | None
     return None
 
 
-def _inspect_label(
-    inspection: Inspection, dataset: DatasetInFiles, name: str, encoding: Encoding, size: tuple[int, int]
-) -> Tensor | None:
+def _inspect_label(inspection: Inspection, dataset: DatasetInFiles, name: str, size: tuple[int, int]) -> Tensor | None:
     key, split, target, failure = inspection.key, dataset.split, None, ""
     path = dataset.labels[name][key]
     try:
+        encoding = dataset.encoding(name, key)
+        if encoding is None:
+            return None
         stored = dataset.stored(name, key)
     except (OSError, ValueError) as error:
         cure = "replace it, or remove it: a missing label is fine"

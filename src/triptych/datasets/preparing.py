@@ -11,12 +11,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+import torch
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.prepared_records import open_whole, pack_sample, write_json
@@ -72,7 +75,7 @@ def prepare(
     folder = Path(out) / split
     place = _choose_place(folder, plan, overwrite)
     known, count = _known_files(place), _Count(len(source), progress)
-    with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+    with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
         work = [
             pool.submit(_write_shard, source, place, start, tuple(chosen), known, count)
             for start in range(0, len(source), SHARD)
@@ -173,6 +176,17 @@ def _read_record(source: DenseDataset, number: int, tasks: Sequence[str]) -> byt
             f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())} "
             "(`triptych data doctor` checks all files; what is done is kept)."
         ) from error
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Many samples at once, each in one thread: more threads within a sample would only get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def file_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.checks import histogram
 from triptych.datasets.encoding import Encoding
-from triptych.datasets.inspection import Finding, Inspection
+from triptych.datasets.inspection import Finding, Inspection, digest_image
 from triptych.types import Camera, valid_pixels
 
 
@@ -60,10 +60,7 @@ def inspect_record(records: Records, index: int) -> Inspection:
         inspection.findings.append(found)
         return inspection
     inspection.size = (sample.image.shape[1], sample.image.shape[2])
-    pixels = (sample.image * 255).round().byte().numpy()
-    inspection.digest = hashlib.sha1(
-        pixels.tobytes() + repr(inspection.size).encode(), usedforsecurity=False
-    ).hexdigest()
+    inspection.digest = digest_image(sample.image)
     for name, task in records.tasks.items():
         target = sample.targets[name]
         known = valid_pixels(target)

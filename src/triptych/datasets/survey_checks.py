@@ -25,7 +25,7 @@ class SplitSurvey:
 
 def check_pairs(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Labels whose image is missing, and images without any label."""
-    folders = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
     for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
         yield Finding("warning", "no image", "", name, str(path), "no image has its name", cure)
@@ -127,6 +127,10 @@ def check_variant(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                 text = f"it is {sample.size[0]}x{sample.size[1]}, images of {variant.name} are {sizes}"
                 file = str(dataset.images[sample.key])
                 yield Finding("error", "size", survey.split, "images", file, text, ANOTHER)
+        for name in surveys[0].dataset.labels if survey.split != "test" else ():
+            if surveys[0].dataset.labels[name] and not dataset.labels.get(name):
+                text = f"split {surveys[0].split} has {name} files, this one has none"
+                yield Finding("error", "missing", survey.split, name, "", text, f"unpack all of {variant.download}")
         for name, paths in dataset.labels.items():
             for key in dataset.keys if paths and not getattr(dataset, "partly_labelled", False) else ():
                 if key not in paths:
