@@ -82,6 +82,7 @@ CONTROLS = {
     "2D decoder": "decoder-2d",
 }
 """What the triplane is compared with: the same options where they apply, or as many parameters."""
+CONTROL_OPTIONS: dict[str, Options] = {"triplane-single-sample": {"num_samples": 1}}
 
 
 def pairs() -> dict[str, tuple[str, str]]:
@@ -102,7 +103,10 @@ def main_arms() -> dict[str, Recipe]:
     name = "sweep/weight 1 (default)"
     arms[name] = sweep_arms()[name]
     vanilla = base("vanilla")
-    return arms | {f"control/{title}": with_regularizer(vanilla, key, **CHOSEN) for title, key in CONTROLS.items()}
+    return arms | {
+        f"control/{title}": with_regularizer(vanilla, key, **CHOSEN, **CONTROL_OPTIONS.get(key, {}))
+        for title, key in CONTROLS.items()
+    }
 
 
 def main_jobs() -> list[grid.Job]:
