@@ -1,6 +1,7 @@
 """Adaptation in the training loop: whose optimizer moves what, what is hidden, and what is refused."""
 
 import json
+import runpy
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,10 +255,33 @@ def test_recipes_name_what_there_is_and_score_on_their_target(name: str) -> None
     assert recipe.adaptation.name in NAMES
     assert recipe.data.test_split.startswith("target-")
     for each, split in ((recipe, recipe.data.train_split), split_domain(recipe, recipe.data.test_split)):
-        if each.data.dataset not in DATASETS:
-            pytest.skip(f"the reader of {each.data.dataset} is not there yet")
-        reader = DATASETS[each.data.dataset]
-        require_options(each.data.dataset, reader, {**each.data.options, "split": split})
+        require_options(each.data.dataset, DATASETS[each.data.dataset], {**each.data.options, "split": split})
+
+
+STREETS = Path(__file__).parent.parent / "datasets"
+SOURCES = {"synthia-cityscapes": "synthia", "vkitti2-cityscapes": "vkitti2"}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_street_recipes_run_on_small_archives(name: str, tmp_path: Path) -> None:
+    """With a tiny network: readers, pipelines and label spaces of both sides fit together."""
+    for dataset in (SOURCES[name], "cityscapes"):
+        runpy.run_path(str(STREETS / f"test_{dataset}.py"))["write"](tmp_path / dataset)
+    recipe = change(
+        RECIPES[name],
+        data__root=str(tmp_path / SOURCES[name]),
+        data__size=(64, 96),
+        data__num_workers=0,
+        adaptation__root=str(tmp_path / "cityscapes"),
+        adaptation__options={"width": 4},
+        model=change(RECIPE, model__decoder_options={"intermediate": True}).model,
+        schedule__steps=2,
+    )
+    run = run_recipe(recipe, tmp_path / "run")
+    assert lines(run, "train")[-1]["adapter"] > 0
+    evaluation = evaluate_run(run, device="cpu", constant=False, progress=False)
+    assert len(evaluation.keys) == 1
+    assert evaluation.labelled == {"semseg": 1, "depth": 1}
 
 
 def test_the_rooms_recipe_builds_its_adapter_at_its_size() -> None:

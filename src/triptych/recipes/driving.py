@@ -6,8 +6,8 @@ SYNTHIA to Cityscapes, 16 classes: the paper reports 37.93 mIoU (%) and 11.66 m 
 
 As published: images of 512x1024, two of each domain per step, 90 000 steps, Adam at a constant 2.5e-4 (the backbone
 1.5e-5), discriminators at 1e-4 falling polynomially, weights 50 and 1 as the mean over two scales (halves of them here,
-where scales are summed). Departures: invalid depth is left out, and depth is decoded 0.99 m farther
-(`berhu-inverse-published` brings both back). The last weights are kept.
+where scales are summed). Departures: invalid depth (the sky, which the published loaders supervise) is left out, and
+depth is decoded 0.99 m farther (`berhu-inverse-published` brings the latter back). The last weights are kept.
 """
 
 from dataclasses import replace
@@ -62,7 +62,12 @@ SYNTHIA_CITYSCAPES = Recipe(
 VKITTI2_CITYSCAPES = replace(
     SYNTHIA_CITYSCAPES,
     description="Virtual KITTI 2 to Cityscapes without its labels, 8 classes and depth: DenseMTL, adversarial.",
-    data=replace(SYNTHIA_CITYSCAPES.data, dataset="vkitti2", transform="densemtl-crop", options={"classes": 8}),
+    data=replace(
+        SYNTHIA_CITYSCAPES.data,
+        dataset="vkitti2",
+        transform="densemtl-crop",
+        options={"classes": 8, "conditions": ("15-deg-left",), "cameras": (0,)},
+    ),
     adaptation=replace(SYNTHIA_CITYSCAPES.adaptation, dataset_options={"classes": 8}),
 )
 
