@@ -281,3 +281,12 @@ def test_a_task_without_channels_cannot_be_rendered() -> None:
     tasks = {"depth": dataclasses.replace(depth(), channels=0)}
     with pytest.raises(ValueError, match=r"task 'depth' has 0 channels"):
         build("triplane", tasks)
+
+
+def test_intrinsics_that_are_unknown_are_named_too() -> None:
+    tasks = tasks_of("depth")
+    output, sample = batch(tasks, camera=True)
+    sample.camera.intrinsics[1] = torch.nan
+    for name, camera in (("triplane", "metric"), ("triplane-cross-view", "ndc")):
+        with pytest.raises(ValueError, match=r"camera='orthographic' or camera='ndc'"):
+            build(name, tasks, camera=camera)(output, sample)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import Field
 from triptych.regularizers.planes import DepthCode, Flat, Trunk
-from triptych.regularizers.triplane import Alpha, Triplane3D, choose_tasks, resize_to
+from triptych.regularizers.terms import Alpha, choose_tasks, resize_to
+from triptych.regularizers.triplane import Triplane3D
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 

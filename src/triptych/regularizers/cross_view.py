@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from triptych.regularizers.fields import Rendered, SamplePoints
+from triptych.regularizers.places import cube_points, image_size, metric_points, spaced_distances
 from triptych.regularizers.planes import ceil_divide
-from triptych.regularizers.triplane import Triplane3D, cube_points, image_size, metric_points, spaced_distances
+from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
 from triptych.tasks import Task
@@ -199,7 +200,7 @@ def _pair(sample: Sample) -> tuple[Sample, Camera, Camera]:
         )
     second = sample.neighbours[0]
     for camera in (sample.camera, second.camera):
-        if camera is None or camera.pose is None:
+        if camera is None or camera.pose is None or not bool(sample.camera.intrinsics.isfinite().all()):
             raise ValueError(
                 "triplane-cross-view needs cameras with poses in both views, which this dataset does not give (for "
                 "every sample of the batch); use the regularizer 'triplane' with camera='orthographic' or camera='ndc'."

@@ -5,14 +5,12 @@ task t is rendered as r(n_t(e(f(I)))) and adds alpha_t L_t(rendered, target). No
 silent the defaults below say why. It never enters the model.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import (
@@ -23,19 +21,14 @@ from triptych.regularizers.fields import (
     render_field,
     render_shared_weights,
 )
+from triptych.regularizers.places import cube_points, image_size, metric_points
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
-from triptych.rendering import cameras
+from triptych.regularizers.terms import Alpha, choose_tasks, require, resize_to, thin_to
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
-from triptych.rendering.volume import sample_distances, sample_intervals
+from triptych.rendering.volume import sample_distances
 from triptych.tasks import Task
-from triptych.types import Camera, Output, Sample, named_choice
+from triptych.types import Output, Sample, named_choice
 
-SCHEDULES = {
-    "constant": lambda progress: 1.0,
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
-}
-"""Factor of the weight by progress in [0, 1]; the last two anneal to 0."""
 SMALLEST_OPACITY = 1e-3
 SMALLEST = 1e-6
 """The least probability that becomes a logit."""
@@ -114,8 +107,8 @@ class Triplane3D(Regularizer):
         named_choice("aggregation", aggregation, AGGREGATIONS)
         self.aggregation, self.route = aggregation, choose_route(route, aggregation)
         self.stride, self.num_samples, self.stratified = stride, num_samples, stratified
-        _require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
-        _require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
+        require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
+        require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
         self.near, self.far, self.half_width = near, far, half_width
         self.needs_camera = camera == "metric"
         self.place = named_choice(
@@ -136,7 +129,7 @@ class Triplane3D(Regularizer):
         self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.classes)
         terminating = named_choice("depth_from", depth_from, {"value": False, "termination": True})
         lengths = [name for name, task in self.tasks.items() if task.unit == "m"]
-        _require(
+        require(
             not terminating or (bool(lengths) and self.has_density),
             "depth_from 'termination' needs a task in metres and a density; use depth_from='value'.",
         )
@@ -149,7 +142,7 @@ class Triplane3D(Regularizer):
         ends = lengths if terminating else []
         probable = named_choice("composited", composited, {"logits": False, "probabilities": True})
         self.probabilities = tuple(name for name, task in self.tasks.items() if probable and task.classes)
-        _require(
+        require(
             not (probable and self.route.late),
             f"route '{route}' composites before the output layer, which needs composited='logits'; use route='auto'.",
         )
@@ -225,7 +218,7 @@ class Triplane3D(Regularizer):
         """The task's own loss on its rendering."""
         target = sample.targets[task.name]
         if self.shrink:
-            return task.loss(raw, _thin(target, raw.shape[-2:]))
+            return task.loss(raw, thin_to(target, raw.shape[-2:]))
         return task.loss(resize_to(raw, target.shape[-2:]), target)
 
     def sample_points(self, sample: Sample) -> SamplePoints:
@@ -250,117 +243,3 @@ class Triplane3D(Regularizer):
     def fixed_weights(self, samples: SamplePoints) -> Tensor:
         """Rendering weights where there is no density: equal ones."""
         return samples.points.new_full(samples.points.shape[:-1], 1 / self.num_samples)
-
-
-class Alpha(nn.Module):
-    """alpha_t: factor, per-task factors and their schedule, applied to the terms of the rendered tasks."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        weight: float,
-        task_weights: Sequence[float] = (),
-        schedule: str = "constant",
-        schedule_steps: int = 0,
-        warmup_steps: int = 0,
-    ) -> None:
-        super().__init__()
-        _require(
-            len(task_weights) in (0, len(names)),
-            f"task_weights has {len(task_weights)} entries for the rendered tasks {', '.join(names)}; give one each.",
-        )
-        self.curve = named_choice("schedule", schedule, SCHEDULES)
-        _require(
-            schedule == "constant" or schedule_steps > 0,
-            f"schedule '{schedule}' needs schedule_steps > 0 (such as the recipe's schedule.steps).",
-        )
-        self.weights = {n: weight * w for n, w in zip(names, task_weights or (1.0,) * len(names), strict=True)}
-        self.steps, self.warmup_steps = max(schedule_steps, 1), warmup_steps
-
-    def factor(self, step: int) -> float:
-        """The schedule's factor at an optimizer step."""
-        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        return rise * self.curve(min(step / self.steps, 1.0))
-
-    def forward(self, terms: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
-        factor = self.factor(step)
-        return {name: factor * self.weights[name] * term for name, term in terms.items()}
-
-
-def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks to render, in declaration order; a name that is no task of the model is named."""
-    for name in rendered:
-        named_choice("task in rendered", name, tasks)
-    chosen = {name: task for name, task in tasks.items() if not rendered or name in rendered}
-    for name, task in chosen.items():
-        _require(
-            task.channels >= 1,
-            f"task '{name}' has {task.channels} channels: nothing can be rendered; leave it out of `rendered`.",
-        )
-    return chosen
-
-
-def resize_to(raw: Tensor, size: Sequence[int]) -> Tensor:
-    """A raw map at the labels' size."""
-    if tuple(raw.shape[-2:]) == tuple(size):
-        return raw
-    return F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(f"triplane regularizer: {message}")
-
-
-def image_size(sample: Sample) -> tuple[int, int]:
-    height, width = sample.image.shape[-2:]
-    return height, width
-
-
-def _thin(target: Tensor, size: Sequence[int]) -> Tensor:
-    """Every n-th label, at pixel centres: averaging would invent values."""
-    for dim, count in zip((-2, -1), size, strict=True):
-        place = (torch.arange(count, device=target.device) + 0.5) * (target.shape[dim] / count)
-        target = target.index_select(dim, place.long())
-    return target
-
-
-def cube_points(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
-    """Rays parallel to z; camera NDC differs in the meaning of z alone."""
-    distances = regularizer.distances(sample, 0.0, 2.0)
-    rays = cameras.orthographic_rays(size, device=distances.device)
-    points = cameras.points_on_rays(rays, regularizer.depth_order(distances))
-    intervals = sample_intervals(distances, last=2 / regularizer.num_samples)[:, None, None]
-    return SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
-
-
-def spaced_distances(regularizer: Triplane3D, sample: Sample) -> tuple[Tensor, float]:
-    """Depths in metres from `near` to `far`, evenly in depth or in its inverse, and the length of the last bin."""
-    near, far, count = regularizer.near, regularizer.far, regularizer.num_samples
-    if not regularizer.inverse:
-        return regularizer.distances(sample, near, far), (far - near) / count
-    before_last = 1 / far + (1 / near - 1 / far) / count
-    return regularizer.distances(sample, 1 / near, 1 / far).reciprocal(), far - 1 / before_last
-
-
-def metric_points(regularizer: Triplane3D, sample: Sample, size: tuple[int, int]) -> SamplePoints:
-    """Rays of each image's own camera through a box in metres, empty outside it; lengths are metres."""
-    near, far = regularizer.near, regularizer.far
-    distances, last = spaced_distances(regularizer, sample)
-    rays = cameras.metric_rays(_intrinsics(sample.camera), image_size(sample), size)
-    metric = cameras.points_on_rays(rays, regularizer.depth_order(distances))
-    points = cameras.cube_from_box(metric, half_width=regularizer.half_width, near=near, far=far)
-    intervals = sample_intervals(distances, last=last)[:, None, None]
-    lengths = intervals * rays.directions.norm(dim=-1)[..., None]
-    depths = (2 * (distances - near) / (far - near) - 1)[:, None, None]
-    return SamplePoints(points, lengths, depths, cameras.inside_cube(points), False)
-
-
-def _intrinsics(camera: Camera | None) -> Tensor:
-    if camera is None:
-        raise ValueError(
-            "triplane regularizer: camera 'metric' needs sample.camera, which this dataset does not give (for every "
-            "sample of the batch); use camera='orthographic' or camera='ndc', which need none."
-        )
-    return camera.intrinsics

@@ -1,0 +1,87 @@
+"""From renderings to terms of the loss: which tasks, at which size, weighted how."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.tasks import Task
+from triptych.types import named_choice
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+}
+"""Factor of the weight by progress in [0, 1]; the last two anneal to 0."""
+
+
+class Alpha(nn.Module):
+    """alpha_t: factor, per-task factors and their schedule, applied to the terms of the rendered tasks."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        weight: float,
+        task_weights: Sequence[float] = (),
+        schedule: str = "constant",
+        schedule_steps: int = 0,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        require(
+            len(task_weights) in (0, len(names)),
+            f"task_weights has {len(task_weights)} entries for the rendered tasks {', '.join(names)}; give one each.",
+        )
+        self.curve = named_choice("schedule", schedule, SCHEDULES)
+        require(
+            schedule == "constant" or schedule_steps > 0,
+            f"schedule '{schedule}' needs schedule_steps > 0 (such as the recipe's schedule.steps).",
+        )
+        self.weights = {n: weight * w for n, w in zip(names, task_weights or (1.0,) * len(names), strict=True)}
+        self.steps, self.warmup_steps = max(schedule_steps, 1), warmup_steps
+
+    def factor(self, step: int) -> float:
+        """The schedule's factor at an optimizer step."""
+        rise = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        return rise * self.curve(min(step / self.steps, 1.0))
+
+    def forward(self, terms: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+        factor = self.factor(step)
+        return {name: factor * self.weights[name] * term for name, term in terms.items()}
+
+
+def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks to render, in declaration order; a name that is no task of the model is named."""
+    for name in rendered:
+        named_choice("task in rendered", name, tasks)
+    chosen = {name: task for name, task in tasks.items() if not rendered or name in rendered}
+    for name, task in chosen.items():
+        require(
+            task.channels >= 1,
+            f"task '{name}' has {task.channels} channels: nothing can be rendered; leave it out of `rendered`.",
+        )
+    return chosen
+
+
+def resize_to(raw: Tensor, size: Sequence[int]) -> Tensor:
+    """A raw map at the labels' size."""
+    if tuple(raw.shape[-2:]) == tuple(size):
+        return raw
+    return F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
+    """Every n-th label, at pixel centres: averaging would invent values."""
+    for dim, count in zip((-2, -1), size, strict=True):
+        place = (torch.arange(count, device=target.device) + 0.5) * (target.shape[dim] / count)
+        target = target.index_select(dim, place.long())
+    return target
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(f"triplane regularizer: {message}")
