@@ -9,7 +9,7 @@ import torch
 from published_metrics import arrays, expected, values
 
 from triptych.losses import decode_metres
-from triptych.metrics.depth import RESULTS, DepthMetric
+from triptych.metrics.depth import RESULTS, AlignedDepthMetric, DepthMetric
 
 
 def scored(target: torch.Tensor, **options) -> dict[str, float]:
@@ -118,3 +118,23 @@ def test_not_a_number_is_not_hidden() -> None:
     metric = DepthMetric()
     metric.update(torch.full((1, 1, 1, 2), np.nan), torch.ones(1, 1, 1, 2))
     assert math.isnan(metric.compute()["rmse"])
+
+
+def test_aligned_numbers_are_those_of_a_median_scaled_metric() -> None:
+    """The two protocols side by side, each as `DepthMetric` has it alone; only the aligned one ignores the scale."""
+    torch.manual_seed(5)
+    both, plain, scaled = AlignedDepthMetric(far=8.0), DepthMetric(far=8.0), DepthMetric(far=8.0, median_scaling=True)
+    target = torch.rand(3, 1, 6, 7) * 9 + 0.5
+    target[0, 0, :2] = torch.nan
+    target[2] = torch.nan
+    prediction = target.nan_to_num(1.0) * torch.rand(3, 1, 6, 7) + 0.1
+    for metric in (both, plain, scaled):
+        metric.update(prediction, target)
+    numbers = both.compute()
+    assert {name: numbers[name] for name in plain.better} == plain.compute()
+    assert {name: numbers[f"{name}_aligned"] for name in plain.better} == scaled.compute()
+    assert set(numbers) == set(both.better)
+    again = AlignedDepthMetric(far=8.0)
+    again.update(prediction * torch.tensor([0.01, 5.0, 1.0]).view(3, 1, 1, 1), target)
+    assert again.compute()["rmse_aligned"] == pytest.approx(numbers["rmse_aligned"], rel=1e-5)
+    assert again.compute()["rmse"] != pytest.approx(numbers["rmse"], rel=0.1)

@@ -62,7 +62,7 @@ class Folder(DenseDataset):
         self.frames = {**unlisted_images(self.descriptor, split), **self.images} if neighbour_frames else {}
         self.videos = Videos(self.frames)
         for step in self.neighbour_frames:
-            if step == 0 or not any(self.videos.shift(key, step) for key in self.keys):
+            if step == 0 or not any(self.videos.shift(key, way) for key in self.keys for way in (step, -step)):
                 raise ValueError(
                     f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one; frames of a "
                     "video differ in the last number of their names (docs/video.md)."
