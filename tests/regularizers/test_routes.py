@@ -108,6 +108,18 @@ def test_parallel_rays_are_rendered_fused(
     assert bool(calls) == fused
 
 
+def test_distances_that_are_learned_get_their_gradient() -> None:
+    gradients = []
+    for route in ("naive", "auto"):
+        field, planes, samples = scene("orthographic", torch.float64, "sum")
+        samples = samples._replace(depths=samples.depths.requires_grad_(), intervals=samples.intervals.requires_grad_())
+        rendered = render_field(field, planes, samples, route=choose_route(route, "sum"))
+        total = rendered.values.sum() + rendered.depth.sum()
+        gradients.append(torch.autograd.grad(total, [samples.depths, samples.intervals]))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("camera", ["orthographic", "metric"])
 def test_naive_equals_a_loop_over_one_ray(camera: str) -> None:
     field, planes, samples = scene(camera, torch.float64, "sum")

@@ -227,8 +227,9 @@ def _late_values(field: Field, mixed: Tensor, opacity: Tensor) -> Tensor:
 
 
 def _can_fuse(field: Field, samples: SamplePoints) -> bool:
-    shared = samples.parallel and samples.inside is None and samples.intervals.shape[1:3] == (1, 1)
-    return shared and field.activation is None and fused_runs_on(samples.points.device)
+    parallel = samples.parallel and samples.inside is None and samples.intervals.shape[1:3] == (1, 1)
+    learned = samples.intervals.requires_grad or samples.depths.requires_grad
+    return parallel and not learned and field.activation is None and fused_runs_on(samples.points.device)
 
 
 def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None) -> Rendered:
