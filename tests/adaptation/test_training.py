@@ -10,11 +10,12 @@ import torch
 from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_adapter
 from safetensors.torch import load_file
 from torch import Tensor
-from training.test_loop import lines, run_recipe, weights_after
+from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
 from training.tiny import RECIPE, SIZE, Rectangles, change
 
 from triptych import assemble
 from triptych.adaptation.adversarial import AdversarialAlignment
+from triptych.adaptation.mean_teacher import MeanTeacher
 from triptych.choices import require_options
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import rooms_tasks
@@ -113,6 +114,43 @@ def test_two_batches_of_four_move_discriminators_as_one_of_eight(
     for first, second in zip(*pairs, strict=True):
         for name, value in first.items():
             torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_resumed_run_whose_discriminators_wait_equals_the_uninterrupted_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They begin at the fourth step: the first checkpoint has nothing of their optimizer."""
+    recipe = change(ADVERSARIAL, adaptation__options={"width": 4, "start_step": 3})
+    whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, kill)
+        with pytest.raises(Killed):
+            run_recipe(recipe, broken)
+    run_recipe(recipe, broken, resume=True)
+    assert_same_files(broken, whole)
+
+
+def test_a_teacher_begins_with_the_weights_that_a_run_starts_from_and_follows_each_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run_recipe(change(ADAPTED, schedule__steps=2, data__val_split=""), tmp_path / "first")
+    taught: list[dict[str, Tensor]] = []
+    forward = MeanTeacher.forward
+
+    def watch(self: MeanTeacher, *arguments: object) -> dict[str, Tensor]:
+        taught.append({name: value.clone() for name, value in self.teacher.state_dict().items()})
+        return forward(self, *arguments)
+
+    monkeypatch.setattr(MeanTeacher, "forward", watch)
+    recipe = change(ADAPTED, model__initialize_from=(str(first),), adaptation__name="mean-teacher", data__val_split="")
+    second = run_recipe(change(recipe, schedule__steps=1, training__ema=0.0), tmp_path / "second")
+    start = load_file(first / "model.safetensors")
+    assert all(torch.equal(taught[0][name], value) for name, value in start.items())
+    trained, adapter = (
+        load_file(list_checkpoints(second)[-1] / f"{name}.safetensors") for name in ("model", "adapter")
+    )
+    assert all(torch.equal(adapter[f"teacher.{name}"], value) for name, value in trained.items())
+    assert any(not torch.equal(trained[name], value) for name, value in start.items())
 
 
 @every_adapter
