@@ -205,13 +205,13 @@ def write_sample(root: Path, key: str, jpeg: bytes, classes: np.ndarray, normals
 
 
 def seconds(function: Callable[[int], object], count: int, rounds: int) -> list[float]:
-    """Median time of a round over all samples, per sample."""
+    """Seconds of the processor per sample, of each round over all samples: other work on the machine hardly counts."""
     times = []
     for i in range(rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         for index in range(count):
             function(i * count + index)
-        times.append((time.perf_counter() - started) / count)
+        times.append((time.process_time() - started) / count)
     return times
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.admission import known_readers, recognise_dataset
 from triptych.datasets.doctor import describe, examine
+from triptych.datasets.prepared import Prepared
 from triptych.datasets.preparing import prepare
 from triptych.datasets.rooms import Rooms
 
@@ -293,6 +295,35 @@ def test_the_command_names_the_variant_and_ends_with_a_verdict(
     assert "is not the root of the dataset" in capsys.readouterr().err
     assert main(["data", "doctor", str(clean["nyuv2"]), "--dataset", "nyu"]) == 2
     assert "did you mean 'nyuv2'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_published_datasets_can_be_prepared(clean: dict[str, Path], tmp_path: Path, name: str) -> None:
+    """Through the command; every sample of it, labels that are derived included, is that of the reader."""
+    command = ["data", "prepare", name, "--root", str(clean[name]), "--out", str(tmp_path), "--split", "train"]
+    assert main(command) == 0
+    source, prepared = DATASETS[name](clean[name], split="train"), Prepared(tmp_path)
+    assert [prepared.key(i) for i in range(len(prepared))] == [source.key(i) for i in range(len(source))]
+    assert prepared.fingerprint()["files_sha256"] == source.fingerprint()["files_sha256"]
+    assert {name: task.classes for name, task in prepared.tasks.items()} == {
+        name: task.classes for name, task in source.tasks.items()
+    }
+    for i in (0, len(source) - 1):
+        before, after = source[i], prepared[i]
+        assert torch.equal(before.image, after.image)
+        assert list(before.targets) == list(after.targets)
+        for task, target in before.targets.items():
+            torch.testing.assert_close(after.targets[task], target, rtol=0, atol=0, equal_nan=True)
+        if before.camera is not None and after.camera is not None:
+            assert torch.equal(before.camera.intrinsics, after.camera.intrinsics)
+
+
+def test_options_of_a_dataset_reach_it(clean: dict[str, Path], tmp_path: Path) -> None:
+    command = ["data", "prepare", "nyuv2", "--root", str(clean["nyuv2"]), "--out", str(tmp_path), "--split", "test"]
+    assert main([*command, "--options", "classes=13", "--tasks", "semseg"]) == 0
+    prepared = Prepared(tmp_path, split="test")
+    assert (list(prepared.tasks), prepared.tasks["semseg"].channels) == (["semseg"], 13)
+    assert main([*command, "--options", "classes"]) == 2
 
 
 def test_prepared_records_are_examined_too(tmp_path: Path) -> None:
