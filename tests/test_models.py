@@ -14,6 +14,7 @@ from unchecked import shapes_unchecked
 
 from triptych.assemble import create_model
 from triptych.decoders import DECODERS
+from triptych.decoders.pyramid import PyramidDecoder
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
@@ -78,6 +79,14 @@ def build(name: str, family: str, tasks=TASKS) -> MultiTaskModel:
         if "stride" not in str(error) and "backbone" not in str(error):
             raise
         pytest.skip(f"{name} on {backbone}: {error}")
+
+
+def stir(model: MultiTaskModel) -> MultiTaskModel:
+    """Weights at which no branch is hidden: fresh norms are the identity, some layers start at zero."""
+    with torch.no_grad():
+        for _, parameter in sorted(model.named_parameters()):
+            parameter.add_((0.5 if parameter.ndim == 1 else 0.2) * torch.randn_like(parameter))
+    return model
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -175,7 +184,7 @@ def test_saved_equals_loaded(name, family, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_permuted_tasks_give_permuted_outputs(name):
     family = accepted(name)[0]
-    model = build(name, family).eval()
+    model = stir(build(name, family)).eval()
     permuted = build(name, family, dict(reversed(TASKS.items()))).eval()
     permuted.load_state_dict(model.state_dict())
     image = torch.rand(1, 3, 64, 64)
@@ -235,7 +244,7 @@ def test_auxiliary_tasks_are_predicted_on_the_way_and_inform_the_others(name):
 
 @pytest.mark.parametrize("name", TEACHING)
 def test_permuted_tasks_give_permuted_outputs_beside_auxiliary_ones(name):
-    model, permuted = build_with_auxiliary(name), build_with_auxiliary(name, dict(reversed(TASKS.items())))
+    model, permuted = stir(build_with_auxiliary(name)), build_with_auxiliary(name, dict(reversed(TASKS.items())))
     permuted.load_state_dict(model.state_dict())
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -266,6 +275,64 @@ def test_maps_must_come_finest_first_with_a_stride_each(name):
     for strides in ((32, 16, 8, 4), (4, 8, 16)):
         with pytest.raises(ValueError, match="strides"):
             DECODERS[name]((8, 8, 8, 8), strides=strides, tasks=TASKS, **options)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
+def test_a_decoder_without_maps_or_with_a_stride_of_nothing_is_named(name):
+    for channels, strides in (((), ()), ((8, 8), (0, 4)), ((8, 0), (4, 8))):
+        with pytest.raises(ValueError, match=r"must be 1 or more, of a map or more"):
+            DECODERS[name](channels, strides=strides, tasks=TASKS, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
+def test_strides_that_do_not_double_are_handled_or_named(name):
+    def build_uneven():
+        return DECODERS[name]((8, 8), strides=(4, 10), tasks=TASKS, **OPTIONS.get(name, {})).train()
+
+    if issubclass(DECODERS[name], PyramidDecoder):
+        with pytest.raises(ValueError, match=r"strides are \(4, 10\); \w+ doubles its maps .* each must be 1, 2, 4"):
+            build_uneven()
+        return
+    final = build_uneven()([torch.randn(2, 8, 20, 30), torch.randn(2, 8, 8, 12)])[-1]
+    assert all(raw.isfinite().all() for raw in final.values())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
+def test_a_single_map_of_one_place_trains_with_a_batch_of_one(name):
+    """Where batch norm sees one value per channel, and no finer map helps."""
+    decoder = DECODERS[name]((8,), strides=(16,), tasks=TASKS, **OPTIONS.get(name, {})).train()
+    stages = decoder([torch.randn(1, 8, 1, 1)])
+    assert all(raw.isfinite().all() for stage in stages for raw in stage.values())
+    sum(raw.mean() for raw in stages[-1].values()).backward()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
+def test_tasks_that_are_none_are_named(name):
+    for tasks, message in (({"depth": "depth"}, r"tasks\['depth'\] is 'depth', no Task"), ({}, "tasks is empty")):
+        with shapes_unchecked(), pytest.raises(ValueError, match=message):
+            DECODERS[name]((8, 8), strides=(4, 8), tasks=tasks, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_that_are_none_are_named(name):
+    model = build(name, accepted(name)[0]).train()
+    bad = {
+        r"image is torch.float32 of shape \(1, 1, 32, 32\); a backbone takes float RGB": torch.rand(1, 1, 32, 32),
+        r"image is torch.float32 of shape \(3, 32, 32\)": torch.rand(3, 32, 32),
+        r"image is torch.uint8 of shape \(1, 3, 32, 32\)": torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+        r"image of shape \(1, 3, 0, 32\) has no pixels": torch.rand(1, 3, 0, 32),
+        r"one image of 9 x 32 is a single place at stride 32, which batch norm cannot train on": torch.rand(
+            1, 3, 9, 32
+        ),
+    }
+    for message, image in bad.items():
+        with shapes_unchecked(), pytest.raises(ValueError, match=message):
+            model(image)
+    # Two images, one more place, or evaluation: enough.
+    for image in (torch.rand(2, 3, 9, 32), torch.rand(1, 3, 9, 33)):
+        assert all(raw.isfinite().all() for raw in model(image).predictions.values())
+    with torch.no_grad():
+        assert all(raw.isfinite().all() for raw in model.eval()(torch.rand(1, 3, 1, 1)).predictions.values())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -132,6 +132,43 @@ def test_a_checkpoint_of_nobody_shows_its_keys():
         from_published("survey", {"conv.weight": torch.zeros(1)}, tasks=TASKS)
 
 
+def test_a_checkpoint_without_tensors_is_named():
+    with pytest.raises(ValueError, match="the checkpoint holds no tensors"):
+        from_published("survey", {}, tasks=TASKS)
+
+
+def test_an_incomplete_checkpoint_names_what_it_lacks():
+    state = {"backbone.pos_embed": torch.zeros(1, 17, 192), "multi_task_decoder.invpt.mix_proj.depth.0.weight": 0}
+    state |= {"multi_task_decoder.preliminary_decoder.depth.0.conv.weight": 0}
+    state |= {f"backbone.blocks.{i}.norm1.bias": torch.zeros(192) for i in range(12)}
+    with pytest.raises(ValueError, match=r"the checkpoint has no tensor backbone\.patch_embed\.proj\.weight"):
+        from_published("invpt", state, tasks=TASKS)
+    state = {"backbone.encoder.conv1.weight": torch.zeros(1)}
+    state |= {f"backbone.encoder.layer3.{i}.conv3.weight": torch.zeros(1) for i in range(23)}
+    state["heads.depth.decoder.0.project.0.weight"] = torch.zeros(1)
+    state["heads.depth.decoder.12.block.0.conv.bias"] = torch.zeros(64)
+    with pytest.raises(ValueError, match=r"no tensor heads\.depth\.decoder\.14\.weight.*variant that is not converted"):
+        from_published("densemtl", state, tasks=TASKS)
+
+
+def test_a_tensor_that_does_not_split_is_named():
+    def split(value):
+        return value.unflatten(0, (3, -1))
+
+    rules = [rename(r"old\.(.+bias)", r"\1", split), *RULES]
+    with pytest.raises(ValueError, match=r"f s: old\.\S+bias of shape \(\d+,\) does not split among 1 tasks"):
+        apply_rules(Conversion(tiny(), rules, CONFIG), published(tiny()), family="f", style="s")
+
+
+def test_an_order_of_other_tasks_is_named():
+    state = {"nddr.conv.layer.semseg.0.weight": torch.zeros(1), "backbone.semseg.layer4.0.bn1.bias": torch.zeros(1)}
+    state |= {f"heads.{name}.0.convs.0.0.weight": torch.zeros(1) for name in ("semseg", "depth")}
+    state |= {f"backbone.semseg.layer3.{i}.conv3.weight": torch.zeros(1) for i in range(6)}
+    tasks = {"semseg": semseg(4)} | TASKS
+    with pytest.raises(ValueError, match="order is semseg, normals; it must name each of semseg, depth once"):
+        from_published("survey", state, tasks=tasks, order=("semseg", "normals"))
+
+
 def test_unknown_families_and_options_are_named():
     with pytest.raises(ValueError, match="unknown family 'invpd'"):
         from_published("invpd", {}, tasks=TASKS)

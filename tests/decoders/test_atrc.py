@@ -112,6 +112,11 @@ def decoder_input(maps):
     return torch.cat([maps[0], torch.nn.functional.interpolate(maps[1], size=(9, 7), mode="bilinear")], dim=1)
 
 
+def test_regions_of_an_unknown_task_are_named():
+    with pytest.raises(ValueError, match="unknown task in regions 'semsge'; did you mean 'semseg'"):
+        small(regions={"semsge": semseg(4)})
+
+
 def test_no_context_leaves_independent_heads():
     decoder = small(genotype={t: dict.fromkeys(TASKS, 0) for t in TASKS}).eval()
     (final,) = decoder(features())

@@ -173,9 +173,7 @@ def test_wrong_arguments_are_named():
         build(exchange_level=5)
     with pytest.raises(ValueError, match=r"scales are \(1, 2\); they must hold 0 and lie below 5"):
         build(scales=(1, 2))
-    with pytest.raises(
-        ValueError, match=r"scales are \(0,\), all finer than exchange_level 1: auxiliary tasks"
-    ):
+    with pytest.raises(ValueError, match=r"scales are \(0,\), all finer than exchange_level 1: auxiliary tasks"):
         build(scales=(0,), auxiliary_tasks={"normals": TASKS["normals"]})
     assert issubclass(DenseMTL, PyramidDecoder)
 

@@ -54,6 +54,20 @@ def test_structures_are_averages_over_neighbours_inside_the_image():
         torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, 5, 6))
 
 
+def test_sharp_structures_that_all_lead_out_of_the_image_stay_finite():
+    structure = PatternStructure(2, ["depth"], inner_width=2, size=3, order=2)
+    with torch.no_grad():
+        structure.reduce["depth"].weight.copy_(100 * torch.eye(2)[..., None, None])
+    # The corner points to the centre, the centre down and to the left: from the corner that is outside.
+    x = torch.zeros(1, 2, 3, 3)
+    x[..., 0, 0], x[..., 1, 1], x[..., 2, 0] = 1.0, 2.0, 3.0
+    x.requires_grad_()
+    weights = structure.structures({"depth": x})["depth"]
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(1, 3, 3))
+    structure({"depth": x})["depth"].sum().backward()
+    assert x.grad.isfinite().all()
+
+
 def test_average_equals_a_loop_over_neighbours():
     structure, x = torch.rand(1, 9, 4, 5), torch.randn(1, 2, 4, 5)
     expected = torch.zeros(1, 2, 4, 5)

@@ -45,8 +45,29 @@ class Backbone(nn.Module):
         self.checkpointing = False
 
     def normalize(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Subtract the mean and divide by the standard deviation of the pre-training images."""
+        """Subtract the mean and divide by the standard deviation of the pre-training images.
+
+        Raises `ValueError` for what is no batch of RGB images, and for one image in training that is too small for
+        batch norm.
+        """
+        self._check(image)
         return (image - self.mean) / self.std
+
+    def _check(self, image: Any) -> None:
+        shape = tuple(image.shape)
+        if len(shape) != 4 or shape[1] != 3 or not image.is_floating_point():
+            raise ValueError(
+                f"image is {image.dtype} of shape {shape}; a backbone takes float RGB in [0, 1], (batch, 3, "
+                "height, width)."
+            )
+        if 0 in shape:
+            raise ValueError(f"image of shape {shape} has no pixels; the smallest is 1 x 1.")
+        stride = max(self.strides)
+        if self.training and shape[0] == 1 and max(shape[2:]) <= stride and _trains_batch_norm(self):
+            raise ValueError(
+                f"one image of {shape[2]} x {shape[3]} is a single place at stride {stride}, which batch norm cannot "
+                f"train on; give two images or more, or a side above {stride}."
+            )
 
     def layers(self) -> list[nn.Module]:
         """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""
@@ -86,6 +107,10 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
         for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(count)
+
+
+def _trains_batch_norm(module: nn.Module) -> bool:
+    return any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
 
 
 def _has_parameters(module: nn.Module) -> bool:

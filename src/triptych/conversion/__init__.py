@@ -68,6 +68,8 @@ def _find_style(family: str, found: Family, keys: list[str]) -> Style:
                 raise ValueError(
                     f"the checkpoint is not of family '{family}': its keys look like {style.name} of '{other}'."
                 )
+    if not keys:
+        raise ValueError("the checkpoint holds no tensors; give the state dict of a network.")
     shown = ", ".join(keys[:: max(len(keys) // 3, 1)][:4])
     networks = ", ".join(style.name for style in found.styles)
     raise ValueError(f"the checkpoint is none of the networks of '{family}' ({networks}): its keys look like {shown}.")

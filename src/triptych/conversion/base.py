@@ -68,6 +68,15 @@ class Checkpoint:
         matches = (compiled.fullmatch(key) for key in self.state)
         return list(dict.fromkeys(match.group(1) for match in matches if match))
 
+    def tensor(self, name: str) -> Tensor:
+        """The tensor of that name; `ValueError` where there is none."""
+        if name not in self.state:
+            raise ValueError(
+                f"the checkpoint has no tensor {name}, from which the network is read; it is incomplete, or a variant "
+                "that is not converted."
+            )
+        return self.state[name]
+
     def require_tasks(self, pattern: str) -> None:
         """Fail unless the tasks that the names hold (the pattern's first group) are the declared ones."""
         held, declared = self.find(pattern), [published for _, published in self.pairs()]
@@ -174,7 +183,13 @@ def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: 
                 f"{family} {style}: {key} and another tensor both become {target}; the rules are ambiguous."
             )
         used[key] = target
-        filled[target] = value if rule.transform is None else rule.transform(value)
+        try:
+            filled[target] = value if rule.transform is None else rule.transform(value)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{family} {style}: {key} of shape {tuple(value.shape)} does not split among "
+                f"{len(conversion.model.tasks)} tasks; give the tasks it was trained for."
+            ) from error
     ours = conversion.model.state_dict()
     filled = conversion.finish(filled)
     unknown = [key for key in state if key not in used and key not in dropped] + [

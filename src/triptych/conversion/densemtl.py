@@ -41,7 +41,10 @@ def convert_densemtl(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
 ) -> Conversion:
-    """DenseMTL, or with one task its decoder alone.
+    """DenseMTL, or with one task its decoder alone, of the supervised setting.
+
+    Of the self-supervised one ("disp" with sigmoid heads) no checkpoint was released, and the names of its tensors are
+    not documented; it is refused.
 
     The published code joins the other tasks' messages in an order that differs between processes and is not stored.
     `orders` gives it for target tasks: our names of the sources, as they were joined; the default is the order of
@@ -129,8 +132,8 @@ def _pyramid_rules(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Rule
         rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()]
         rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()]
         # Side outputs come in the order of the run's scales: (0, 1), or (1, 0) in the domain adaptation runs.
-        width = len(checkpoint.state[f"{old}.12.block.0.conv.bias"])
-        stored = scales if checkpoint.state[f"{old}.14.weight"].shape[1] == width else scales[::-1]
+        width = len(checkpoint.tensor(f"{old}.12.block.0.conv.bias"))
+        stored = scales if checkpoint.tensor(f"{old}.14.weight").shape[1] == width else scales[::-1]
         rules += [move(f"{old}.{number}", f"decoder.outputs.{scale}.{name}") for number, scale in enumerate(stored, 14)]
     return rules
 

@@ -48,9 +48,9 @@ def convert_invpt(
         backbone_options={"image_size": size, "mean": tuple(mean), "std": tuple(std)},
         decoder="invpt",
         decoder_options={
-            "width": len(checkpoint.state[f"{INVPT}.mix_proj.{first}.0.bias"]),
-            "preliminary_width": len(checkpoint.state[f"{DECODER}.preliminary_decoder.{first}.1.bn1.bias"]),
-            "heads": len(checkpoint.state[f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias"]),
+            "width": len(checkpoint.tensor(f"{INVPT}.mix_proj.{first}.0.bias")),
+            "preliminary_width": len(checkpoint.tensor(f"{DECODER}.preliminary_decoder.{first}.1.bn1.bias")),
+            "heads": len(checkpoint.tensor(f"{INVPT}.invpt_stages.1.blocks.0.attn.fuse_attn.bias")),
         },
     )
     model = checkpoint.create(config)
@@ -66,13 +66,13 @@ def convert_invpt(
 
 
 def _vit_name_and_size(checkpoint: Checkpoint, image_size: tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
-    positions = checkpoint.state["backbone.pos_embed"].shape
+    positions = checkpoint.tensor("backbone.pos_embed").shape
     found = (positions[2], len(checkpoint.find(r"backbone\.blocks\.(\d+)\..+")))
     if found not in _VITS:
         raise ValueError(
             f"the trunk is a ViT of width {found[0]} with {found[1]} blocks; known are {', '.join(_VITS.values())}."
         )
-    count, patch = positions[1] - 1, checkpoint.state["backbone.patch_embed.proj.weight"].shape[-1]
+    count, patch = positions[1] - 1, checkpoint.tensor("backbone.patch_embed.proj.weight").shape[-1]
     height = max(side for side in range(1, int(count**0.5) + 1) if count % side == 0)
     size = image_size or (height * patch, count // height * patch)
     if (size[0] // patch) * (size[1] // patch) != count:

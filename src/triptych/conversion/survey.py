@@ -147,6 +147,8 @@ def convert_nddr(
     config, rules = _joined(checkpoint, "nddr", mean, std)
     pairs = sorted(checkpoint.pairs())
     trained = list(order) or [name for name, _ in sorted(checkpoint.pairs(), key=_parser_position)]
+    if sorted(trained) != [name for name, _ in pairs]:
+        raise ValueError(f"order is {', '.join(trained)}; it must name each of {', '.join(checkpoint.tasks)} once.")
     positions = [trained.index(name) for name, _ in pairs]
 
     def reorder(weight: Tensor) -> Tensor:

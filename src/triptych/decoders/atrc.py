@@ -90,6 +90,8 @@ class ATRC(Decoder):
         total = sum(self.channels)
         inner = total // 4 if width is None else width
         self.genotype = read_genotype(genotype, list(tasks))
+        for name in regions or {}:
+            named_choice("task in regions", name, self.tasks)
         needed = {label for pairs in self.region_sources().values() for label in pairs.values()}
         self.region_tasks = {name: (regions or {}).get(name) or _regions(t) for name, t in tasks.items()}
         self.features = nn.ModuleDict({name: ConvNormReLU(total, inner) for name in tasks})

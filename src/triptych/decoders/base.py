@@ -30,8 +30,17 @@ class Decoder(nn.Module):
                 f"channels {self.channels} and strides {self.strides} of a decoder must be one pair for each map, "
                 "the finest first."
             )
+        if not self.channels or any(number < 1 for number in (*self.channels, *self.strides)):
+            raise ValueError(
+                f"channels {self.channels} and strides {self.strides} of a decoder must be 1 or more, of a map or more."
+            )
         if not tasks:
             raise ValueError("tasks is empty; a decoder needs at least one task.")
+        for name, task in self.tasks.items():
+            if not isinstance(task, Task):
+                raise ValueError(
+                    f"tasks[{name!r}] is {task!r}, no Task; make one by triptych.tasks, such as depth() or semseg(40)."
+                )
 
     @property
     def auxiliary_tasks(self) -> dict[str, Task]:

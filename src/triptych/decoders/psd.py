@@ -77,7 +77,8 @@ class PatternStructure(nn.Module):
         structure = logits.masked_fill(inside == 0, float("-inf")).softmax(dim=1)
         response = self.response[name](x).sigmoid()
         for _ in range(self.order):
-            spread = average(structure, structure, self.size) * inside
+            # A sharp structure may lead out of the image whole: then a pixel keeps its own.
+            spread = average(structure, structure, self.size) * inside + 1e-6 * structure
             spread = spread / spread.sum(dim=1, keepdim=True)
             structure = response * spread + (1 - response) * structure
         return structure

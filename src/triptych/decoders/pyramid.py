@@ -5,6 +5,7 @@ Lopes, Vu and de Charette, WACV 2023 (arXiv 2206.08927); their decoder descends 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import log2
 
 from jaxtyping import Float
@@ -50,6 +51,7 @@ class PyramidDecoder(Decoder):
         super().__init__(channels, strides=strides, tasks=tasks)
         self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
         self.factors = _pyramid_factors(self.strides)
+        _require_octaves(type(self).__name__, self.strides)
         plan = _plan_levels([stride / factor for stride, factor in zip(self.strides, self.factors, strict=True)])
         if not 0 < exchange_level < len(plan):
             raise ValueError(f"exchange_level is {exchange_level}; this pyramid has levels 1 to {len(plan) - 1}.")
@@ -154,6 +156,15 @@ def pad_reflect(
     """One pixel of reflection around a map; where a side is a single pixel there is nothing but that to repeat."""
     mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
     return F.pad(x, (1, 1, 1, 1), mode=mode)
+
+
+def _require_octaves(decoder: str, strides: Sequence[int]) -> None:
+    """Fail unless every map is as large as the next, or 2, 4, 8, ... times as large."""
+    if any(not log2(coarse / fine).is_integer() for fine, coarse in pairwise(strides)):
+        raise ValueError(
+            f"strides are {tuple(strides)}; {decoder} doubles its maps from one to the next, so each must be 1, 2, "
+            "4, ... times the one before."
+        )
 
 
 def _pyramid_factors(strides: Sequence[int]) -> list[int]:
