@@ -54,7 +54,12 @@ def build(name: str) -> MultiTaskModel:
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = ("vit", "mti-net", "invpt", "densemtl", "mtan")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in NAMES]
+)
 def test_every_architecture_is_the_same_with_and_without(name: str) -> None:
     """After a step with the regularizer: keys and bytes of the saved model, and the operations of inference."""
     plain, model = build(name), build(name)

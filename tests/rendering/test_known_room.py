@@ -18,8 +18,8 @@ from triptych.rendering.volume import (
 )
 from triptych.types import Sample, collate
 
-SIZE = (36, 48)
-NEAR, FAR, COUNT = 0.2, 12.0, 900
+SIZE = (30, 40)
+NEAR, FAR, COUNT = 0.2, 12.0, 700
 THICKNESS = 0.3
 """Metres behind the seen surface that are known to be solid."""
 
