@@ -50,18 +50,20 @@ def resident() -> float:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**20
 
 
-def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Wall time, until the device is done."""
-    start = time.perf_counter()
+def seconds(work: Callable[[], None], arguments: argparse.Namespace) -> float:
+    """Wall time, until the device is done; or processor time."""
+    clock = time.process_time if arguments.processor_time else time.perf_counter
+    start = clock()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    if arguments.device != "cpu":
+        torch.cuda.synchronize(arguments.device)
+    return clock() - start
 
 
-def measure(route: str, samples: int, passes: int, device: torch.device, half: bool) -> dict[str, float]:
+def measure(route: str, samples: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Seconds (fastest pass after the first) and added MiB of a route."""
     torch.manual_seed(0)
+    device = torch.device(arguments.device)
     fields = [Field(CHANNELS, values).to(device) for values in VALUES]
     sizes = (SIZE, SIZE, (SIZE[1], SIZE[0]))
     planes = Triplane(*(torch.randn(1, CHANNELS, *size, device=device, requires_grad=True) for size in sizes))
@@ -78,7 +80,7 @@ def measure(route: str, samples: int, passes: int, device: torch.device, half: b
         render = torch.compile(render)
 
     def work() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
             rendered = render()
         torch.stack([values.float().square().mean() for values in rendered]).sum().backward()
 
@@ -87,7 +89,7 @@ def measure(route: str, samples: int, passes: int, device: torch.device, half: b
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
-    times = [seconds(work, device) for _ in range(passes + 1)]
+    times = [seconds(work, arguments) for _ in range(arguments.passes + 1)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
@@ -97,7 +99,8 @@ def measure(route: str, samples: int, passes: int, device: torch.device, half: b
 def compare_routes(arguments: argparse.Namespace) -> None:
     """A table of routes for every number of samples; naive first."""
     routes = [*ROUTES, *(["factored compiled"] if arguments.compiled else [])]
-    shared = ["--passes", str(arguments.passes), "--device", arguments.device, *(["--bf16"] if arguments.bf16 else [])]
+    shared = ["--passes", str(arguments.passes), "--device", arguments.device]
+    shared += ["--bf16"] * arguments.bf16 + ["--processor-time"] * arguments.processor_time
     for samples in arguments.samples:
         for repeat in range(arguments.repeats):
             numbers = {}
@@ -141,7 +144,7 @@ def share_of_steps(arguments: argparse.Namespace) -> None:
         for repeat in range(arguments.repeats):
             if repeat == 0:
                 base()
-            step = seconds(base, device)
+            step = seconds(base, arguments)
             for samples in arguments.samples:
                 regularizer = Triplane3D(
                     model.feature_channels, strides=model.feature_strides, tasks=tasks, num_samples=samples
@@ -151,7 +154,7 @@ def share_of_steps(arguments: argparse.Namespace) -> None:
                     torch.stack(list(regularizer(output, sample).values())).sum().backward()
 
                 work()
-                own = min(seconds(work, device) for _ in range(arguments.passes))
+                own = min(seconds(work, arguments) for _ in range(arguments.passes))
                 print(
                     f"{title}  repeat {repeat + 1}  step {step:7.3f} s  {samples:4} samples  regularizer {own:6.3f} s"
                     f"  {own / step:6.1%}",
@@ -166,6 +169,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--processor-time", action="store_true", help="for a busy machine, with OMP_NUM_THREADS=1")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile of the factored route")
     parser.add_argument("--steps", action="store_true", help="the share of a training step instead")
     parser.add_argument("--route", help="measure one route in this process and print JSON")
@@ -173,8 +177,7 @@ def main() -> None:
     if arguments.steps:
         share_of_steps(arguments)
     elif arguments.route:
-        device = torch.device(arguments.device)
-        print(json.dumps(measure(arguments.route, arguments.samples[0], arguments.passes, device, arguments.bf16)))
+        print(json.dumps(measure(arguments.route, arguments.samples[0], arguments)))
     else:
         compare_routes(arguments)
 
