@@ -133,7 +133,10 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
 
 
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
-    """The recipe's regularizer over the model's shared features, or `None`."""
+    """The recipe's regularizer over the model's shared features, or `None`.
+
+    A schedule of its weight lasts as long as the run unless `schedule_steps` says otherwise.
+    """
     config = recipe.regularizer
     if config.name == "none":
         return None
@@ -143,7 +146,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
-        **config.options,
+        **({"schedule_steps": recipe.schedule.steps} if "schedule" in config.options else {}) | config.options,
     )
 
 

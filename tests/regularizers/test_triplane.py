@@ -236,6 +236,19 @@ def test_the_model_does_not_know() -> None:
     assert graph(model) == graph(plain)
 
 
+def test_a_schedule_lasts_as_long_as_the_run() -> None:
+    recipe = change(RECIPE, model__decoder_options={}, regularizer__name="triplane", schedule__steps=8)
+    model = build_model(recipe, {"depth": depth()})
+
+    def factors(options: dict) -> list[float]:
+        regularizer = build_regularizer(change(recipe, regularizer__options=SMALL | options), model)
+        return [regularizer.alpha.factor(step) for step in (0, 2, 4, 8)]
+
+    assert factors({"schedule": "linear"}) == [1.0, 0.75, 0.5, 0.0]
+    assert factors({"schedule": "linear", "schedule_steps": 4}) == [1.0, 0.5, 0.0, 0.0]
+    assert factors({}) == [1.0] * 4
+
+
 def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(tmp_path: Path) -> None:
     demo = RECIPES["rooms-demo-3d"]
     assert dataclasses.replace(demo, regularizer=RECIPES["rooms-demo"].regularizer, description="") == (

@@ -1,17 +1,15 @@
 """Recipes on `rooms`, the generated scenes: small, no download, minutes on a CPU."""
 
-from dataclasses import replace
-
 from triptych.recipes.config import (
     AdaptationConfig,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
     Recipe,
-    RegularizerConfig,
     ScheduleConfig,
     TrainingConfig,
 )
+from triptych.recipes.regularized import SMALL, add_triplane
 
 DEMO = Recipe(
     description="The demo: six tasks on generated rooms with a small shared network, minutes on two cores.",
@@ -24,15 +22,6 @@ DEMO = Recipe(
     optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=1e-3, clip_norm=10.0),
     schedule=ScheduleConfig(steps=360, name="cosine", warmup_steps=20),
     training=TrainingConfig(evaluate_every=120, checkpoint_every=120, evaluate_limit=40),
-)
-
-DEMO_3D = replace(
-    DEMO,
-    description="The demo with the 3D-aware regularizer beside it while training.",
-    # As small as the demo's network.
-    regularizer=RegularizerConfig(
-        name="triplane", options={"width": 64, "plane_channels": 16, "hidden": 32, "num_samples": 16}
-    ),
 )
 
 ADAPTATION = Recipe(
@@ -59,4 +48,4 @@ ADAPTATION = Recipe(
     training=TrainingConfig(evaluate_every=0, checkpoint_every=200),
 )
 
-RECIPES = {"rooms-demo": DEMO, "rooms-demo-3d": DEMO_3D, "rooms-adaptation": ADAPTATION}
+RECIPES = {**add_triplane({"rooms-demo": DEMO}, SMALL), "rooms-adaptation": ADAPTATION}
