@@ -280,6 +280,34 @@ def test_missing_labels_count_nothing_and_sizes_need_not_divide(pair: Sample) ->
     assert all(term.item() == 0 for term in regularizer(output_of(blank), blank).values())
 
 
+@pytest.mark.parametrize("camera", ["ndc", "metric"])
+def test_geometry_is_not_rounded_under_bf16(pair: Sample, camera: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points, masks and rays are those of float32; only planes and perceptrons are rounded."""
+    regularizer = build(ALL, cross_tasks="all", camera=camera, stratified=False)
+    seen: list[Tensor] = []
+    render, supervise = regularizer.render_points, regularizer.supervise
+
+    def record(planes, samples, names=()):
+        seen.extend([samples.points, samples.intervals, samples.depths])
+        return render(planes, samples, names)
+
+    def record_target(task, raw, sample):
+        seen.append(sample.targets[task.name])
+        return supervise(task, raw, sample)
+
+    monkeypatch.setattr(regularizer, "render_points", record)
+    monkeypatch.setattr(regularizer, "supervise", record_target)
+    output = output_of(pair)
+    regularizer(output, pair)
+    exact, seen[:] = list(seen), []
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = regularizer(output, pair)
+    assert all(term.isfinite() for term in terms.values())
+    assert len(seen) == len(exact)
+    for one, other in zip(seen, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
 def test_what_is_missing_or_wrong_is_named(pair: Sample) -> None:
     regularizer = build(ALL)
     output = output_of(pair)

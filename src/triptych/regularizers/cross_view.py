@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from triptych.regularizers.fields import Rendered, SamplePoints
-from triptych.regularizers.places import cube_points, image_size, metric_points, spaced_distances
+from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points, spaced_distances
 from triptych.regularizers.planes import ceil_divide
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
@@ -90,15 +90,18 @@ class CrossView(Triplane3D):
         second, first_camera, second_camera = _pair(sample)
         planes = self.encoder(output.features, image_size(sample))
         rendered = self.render_points(planes, self.sample_points(sample))
+        with full_precision(sample):
+            relative = relative_pose(first_camera.pose, second_camera.pose)
+            second = self.mask(sample, second, relative)
+            points = self.second_points(sample, second, relative)
         terms = {
             name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()
         }
-        relative = relative_pose(first_camera.pose, second_camera.pose)
-        second = self.mask(sample, second, relative)
         if any(not _is_empty(second.targets[name]) for name in self.cross_tasks):
-            crossed = self.render_points(planes, self.second_points(sample, second, relative), self.cross_tasks)
+            crossed = self.render_points(planes, points, self.cross_tasks)
             for name in self.cross_tasks:
-                raw = self.cross_raw(name, crossed[name], second, relative)
+                with full_precision(sample):
+                    raw = self.cross_raw(name, crossed[name], second, relative)
                 terms[name] = terms[name] + self.cross_weight * self.supervise(self.tasks[name], raw, second)
         return self.alpha(terms, self.step)
 
@@ -159,6 +162,7 @@ class CrossView(Triplane3D):
     def cross_raw(self, name: str, rendered: Rendered, second: Sample, relative: Tensor) -> Tensor:
         """A task's raw map from the second view's rays, as the second camera would have it."""
         raw = self.raw(name, rendered)
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         if not self.moved:
             return raw
         rotation, translation = relative[:, :3, :3], relative[:, :3, 3]

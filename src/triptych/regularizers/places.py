@@ -3,6 +3,7 @@
 `regularizer` is a `Triplane3D`, which knows the numbers: samples, near, far, width.
 """
 
+import torch
 from torch import Tensor
 
 from triptych.regularizers.base import Regularizer
@@ -16,6 +17,11 @@ def image_size(sample: Sample) -> tuple[int, int]:
     """Height and width of a batch's images."""
     height, width = sample.image.shape[-2:]
     return height, width
+
+
+def full_precision(sample: Sample) -> torch.autocast:
+    """A context in which geometry is not rounded: bfloat16 has 8 bits, images have more columns."""
+    return torch.autocast(sample.image.device.type, enabled=False)
 
 
 def cube_points(regularizer: Regularizer, sample: Sample, size: tuple[int, int]) -> SamplePoints:

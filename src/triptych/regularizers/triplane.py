@@ -21,7 +21,7 @@ from triptych.regularizers.fields import (
     render_field,
     render_shared_weights,
 )
-from triptych.regularizers.places import cube_points, image_size, metric_points
+from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
 from triptych.regularizers.terms import Alpha, choose_tasks, require, resize_to, thin_to
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
@@ -223,7 +223,8 @@ class Triplane3D(Regularizer):
 
     def sample_points(self, sample: Sample) -> SamplePoints:
         """Points along the rays of a batch."""
-        return self.place(self, sample, ceil_divide(image_size(sample), self.stride))
+        with full_precision(sample):
+            return self.place(self, sample, ceil_divide(image_size(sample), self.stride))
 
     def distances(self, sample: Sample, near: float, far: float) -> Tensor:
         """Distances along the rays, one vector per image."""
