@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from triptych.adaptation.adversarial import value_range
+from triptych.adaptation.base import mean_over_processes, own_rows
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.models.multitask import MultiTaskModel
@@ -71,3 +73,13 @@ def batch(tasks: dict[str, Task] = TASKS, *, images: int = 2, size: tuple[int, i
 
 def unlabelled(*, images: int = 2, size: tuple[int, int] = SIZE) -> Sample:
     return Sample(torch.rand(images, 3, *size), {}, tuple(map(str, range(images))))
+
+
+def shared_numbers(rank: int, world: int) -> list[float]:
+    """What processes with other images agree on: the range of depth (process 1 has no label), a mean; and its rows."""
+    label = torch.full((1, 1, 2, 2), torch.nan)
+    if rank == 0:
+        label[..., 0, :] = torch.tensor([2.0, 7.0])
+    low, high = value_range(depth(), Sample(torch.zeros(1, 3, 2, 2), {"depth": label}))
+    average = mean_over_processes(torch.tensor(float(rank)))
+    return [*map(float, (low, high, average)), *own_rows(torch.arange(4.0)).tolist()]

@@ -104,7 +104,7 @@ ADAPTED = change(
 
 
 @every_adapter
-@pytest.mark.parametrize("weighting", ["fixed", "pcgrad"])
+@pytest.mark.parametrize("weighting", ["fixed", pytest.param("pcgrad", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_the_uninterrupted_one(
     name: str, weighting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
