@@ -31,6 +31,7 @@ from triptych.datasets.prepared import Prepared
 from triptych.datasets.preparing import prepare
 from triptych.datasets.rooms import Rooms
 from triptych.datasets.transforms import build_transform
+from triptych.datasets.worker_memory import keep_freed_memory
 from triptych.tasks import pascal_context_tasks
 from triptych.types import IGNORE, Sample
 
@@ -220,7 +221,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="times that every sample is read")
     parser.add_argument("--gpu-rate", type=float, default=100.0, help="images/s that the GPU trains on")
     arguments = parser.parse_args()
+    # As the loader's processes do.
     torch.set_num_threads(1)
+    keep_freed_memory()
     root = Path(tempfile.mkdtemp())
     try:
         origin = write_tree(root)

@@ -170,7 +170,7 @@ _SALIENCY_HEADS = {"1": (losses.SALIENCY_1, _sigmoid), "2": (losses.SALIENCY_2, 
 
 
 def _mirror_normals(target: Tensor) -> Tensor:
-    return torch.cat([-target[..., :1, :, :], target[..., 1:, :, :]], dim=-3)
+    return target * target.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
 
 
 def _rotate_normals(target: Tensor, angle: float) -> Tensor:

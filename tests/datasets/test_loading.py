@@ -1,6 +1,9 @@
 """What is fed is a function of (seed, batch number): not of workers, interruptions or processes."""
 
 import pickle
+import platform
+import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +172,26 @@ def test_empty_datasets_and_batches_are_refused() -> None:
         make_loader(Numbers(0), transform=TRANSFORM, batch_size=2, seed=0, steps=1)
     with pytest.raises(ValueError, match="batch_size is 0"):
         make_loader(Numbers(3), transform=TRANSFORM, batch_size=0, seed=0, steps=1)
+
+
+class Faults(Numbers):
+    """Tells how many new pages the system had to give for maps that are made and freed again and again."""
+
+    def __getitem__(self, index: int) -> Sample:
+        def use() -> None:
+            maps = [np.ones((1024, 1024)) for _ in range(3)]
+            del maps
+
+        use()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            use()
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        return replace(super().__getitem__(index), extras={"faults": torch.tensor(faults)})
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_workers_keep_the_memory_that_they_free() -> None:
+    """60 maps of 2048 pages; without it each of them is given anew, one by one or in large pages."""
+    (batch,) = make_loader(Faults(4), transform=None, batch_size=1, seed=0, steps=1, num_workers=1)
+    assert batch.extras["faults"].item() < 100

@@ -200,8 +200,11 @@ class _Straight:
             move(_planes(values.contiguous()), _planes(seen))
         if rows.is_whole and columns.is_whole:
             return seen
-        filled = beyond.expand(*values.shape[:-2], *self.size).clone()
-        filled[..., rows.place, columns.place] = seen
+        filled = values.new_empty((*values.shape[:-2], *self.size))
+        filled[..., : rows.place.start, :], filled[..., rows.place.stop :, :] = beyond, beyond
+        between = filled[..., rows.place, :]
+        between[..., : columns.place.start], between[..., columns.place.stop :] = beyond, beyond
+        between[..., columns.place] = seen
         return filled
 
 

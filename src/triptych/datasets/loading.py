@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.steps import Transform
+from triptych.datasets.worker_memory import keep_freed_memory
 from triptych.types import Sample, collate
 
 OnBadSample = Literal["raise", "skip"]
@@ -189,6 +190,7 @@ def _quiet_worker(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
+    keep_freed_memory()
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
 

@@ -1,4 +1,4 @@
-"""The loops that move pixels to where straight windows show them.
+"""The loops that move pixels to where straight windows show them, and count classes there.
 
 `rows` and `columns` are places in `source`, one per row and column of `output`; all maps are `(planes, height, width)`.
 """
@@ -34,3 +34,14 @@ def take_linear(source, rows, below, columns, beside, output):  # type: ignore[n
             for j in range(output.shape[2]):
                 here, there = line[columns[j]], line[columns[j] + 1]
                 place[j] = here + beside[j] * (there - here)
+
+
+@compiled
+def count_classes(labels, top, bottom, left, right):  # type: ignore[no-untyped-def]
+    """How often each id from 0 to 255 occurs between these rows and columns of `(height, width)`."""
+    counts = np.zeros(256, np.int64)
+    for i in range(top, bottom):
+        line = labels[i, left:right]
+        for j in range(line.size):
+            counts[line[j] & 255] += 1
+    return counts

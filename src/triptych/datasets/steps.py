@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.datasets.geometry import PAD_COLOR, Window, affine, look_through, turn
+from triptych.datasets.resampling_compiled import count_classes
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample
 
@@ -114,10 +115,10 @@ class ScaleCrop:
 
     def _is_balanced(self, labels: Tensor, window: Window) -> bool:
         (left, top), (right, bottom) = ((window.inverse @ [x, y, 1])[:2] for x, y in ((0, 0), window.size[::-1]))
-        seen = labels[int(top) : max(int(bottom), int(top) + 1), int(left) : max(int(right), int(left) + 1)]
-        counts = seen.flatten().bincount(minlength=IGNORE + 1)
-        counts[IGNORE] = 0
-        return bool(len(counts.nonzero()) > 1 and counts.max() < self.max_share * counts.sum())
+        bottom, right = max(int(bottom), int(top) + 1), max(int(right), int(left) + 1)
+        ends = min(bottom, labels.shape[0]), min(right, labels.shape[1])
+        counts = count_classes(labels.contiguous().numpy(), int(top), ends[0], int(left), ends[1])[:IGNORE]
+        return bool(np.count_nonzero(counts) > 1 and counts.max() < self.max_share * counts.sum())
 
 
 @dataclass(frozen=True)
