@@ -51,7 +51,8 @@ class ConstantPredictor:
         targets: dict[str, list[Tensor]] = {name: [] for name in tasks}
         for sample in evaluation_loader(dataset, limit=images, on_bad_sample=on_bad_sample):
             for name in tasks:
-                if valid_pixels(sample.targets[name]).any():
+                # A task that learns from video may have no labels in this dataset at all.
+                if name in sample.targets and valid_pixels(sample.targets[name]).any():
                     targets[name].append(sample.targets[name])
         return cls({name: _best(task, targets[name], trial_images) for name, task in tasks.items()})
 

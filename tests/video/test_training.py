@@ -1,7 +1,11 @@
 """Depth from video in the training loop: what is written, what is not read, what is counted, and that it learns."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +13,18 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from training import tiny
 from training.tiny import change
 
 from triptych import assemble
+from triptych.backbones import BACKBONES
+from triptych.backbones.resnet import ResNet
+from triptych.choices import require_options
 from triptych.datasets import rooms as rooms_module
 from triptych.datasets.rooms import Rooms
+from triptych.decoders import DECODERS
+from triptych.evaluation import evaluate_run
+from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
@@ -24,8 +35,11 @@ from triptych.recipes.config import (
     ScheduleConfig,
     TrainingConfig,
     VideoConfig,
+    to_json,
 )
 from triptych.training.loop import train
+from triptych.types import collate
+from triptych.video import VIDEO
 
 SIZE = (32, 48)
 OPTIONS = {"scenes": 2, "views": 1, "path_length": 4, "size": SIZE, "neighbour_frames": (-2, 2), "progress": False}
@@ -153,6 +167,8 @@ def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
     assert line["video"]["images"] == 4
     assert line["video"]["static"] < 0.9
     assert "does the camera move" not in (folder / "log.txt").read_text()
+    evaluation = evaluate_run(folder, split="all", device="cpu", progress=False)
+    assert (evaluation.metrics, evaluation.labelled) == ({"depth": {}}, {"depth": 0})
 
 
 def test_frames_without_neighbours_are_counted(tmp_path: Path) -> None:
@@ -181,3 +197,72 @@ def test_recipes_name_what_exists() -> None:
         assert tasks["depth"].metric().primary == "rmse_aligned"
         assert assemble.unread_tasks(recipe) == ("depth",)
         assert recipe.data.options["neighbour_frames"]
+        require_options("decoder", DECODERS[recipe.model.decoder], recipe.model.decoder_options)
+        require_options("video", VIDEO[recipe.video.name], recipe.video.options)
+    rooms_recipe = RECIPES["rooms-video"]
+    tasks, _ = assemble.build_tasks(rooms_recipe, dataset)
+    assert assemble.build_video(rooms_recipe, assemble.build_model(rooms_recipe, tasks)) is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -> None:
+    """DDP and FSDP: the pose network is trained by both, and saved whole."""
+    assemble.build_training_set(change(RECIPE, data__root=root))  # generated once, not by both at a time
+    (tmp_path / "recipe.json").write_text(to_json(change(RECIPE, data__root=root)))
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", tiny.__file__]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": sharded}
+    done = subprocess.run(
+        [*words, str(tmp_path / "run"), "--recipe", str(tmp_path / "recipe.json")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line["video"]["images"] for line in records(tmp_path / "run")] == [8, 8]
+    saved = load_file(tmp_path / "run/checkpoints/00000004/video.safetensors")
+    assert saved["pose.body.conv1.weight"].shape == (32, 6, 7, 7)
+
+
+# Learning
+
+PATHS = {"scenes": 1, "views": 2, "path_length": 6, "size": (48, 64), "neighbour_frames": (-2, 2), "progress": False}
+THIN = "resnet18_thin"
+BACKBONES[THIN] = partial(ResNet, "resnet18", widths=(16, 32, 64, 128))
+
+
+@pytest.mark.slow
+def test_depth_is_learnt_from_camera_paths_alone(tmp_path: Path) -> None:
+    """Two paths, no labels: after median scaling relative errors are smaller than those of a constant depth, which is
+    what so few steps are sure to reach; errors in metres are not yet.
+    """
+    recipe = change(
+        RECIPE,
+        data__root=str(tmp_path / "rooms"),
+        data__tasks=("depth",),
+        data__size=PATHS["size"],
+        data__batch_size=6,
+        data__transform="none",
+        data__options=PATHS,
+        model=ModelConfig(backbone=THIN, decoder="fcn", decoder_options={"width": 32}),
+        optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0, pose_lr_factor=2.0),
+        schedule=ScheduleConfig(steps=350, power=0.5),
+        video__options={"pose_backbone": THIN, "near": 0.2, "far": 3.0, "smoothness": 0.05},
+        training=TrainingConfig(evaluate_every=0, checkpoint_every=0, log_every=20),
+    )
+    folder = run(recipe, tmp_path / "run")
+    static = [line["video"]["static"] for line in records(folder)]
+    assert static[-1] < 0.85 * static[0]  # motion explains more and more of the pixels
+    predictor = Predictor.load(folder)
+    learnt, constant = AlignedDepthMetric(), AlignedDepthMetric()
+    dataset = Rooms(tmp_path / "rooms", **PATHS)
+    for index in range(len(dataset)):
+        sample = collate([dataset[index]])
+        target = sample.targets["depth"]
+        learnt.update(predictor.predict(sample.image)["depth"], target)
+        constant.update(torch.ones_like(target), target)
+    ours, theirs = learnt.compute(), constant.compute()
+    assert ours["absrel_aligned"] < theirs["absrel_aligned"]
+    assert ours["log_rmse_aligned"] < theirs["log_rmse_aligned"]
+    assert ours["delta1_aligned"] > theirs["delta1_aligned"] + 0.05

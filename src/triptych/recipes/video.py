@@ -37,11 +37,13 @@ ROOMS = Recipe(
         task_options={"depth": {"loss": "log-l1", "aligned": True}},
     ),
     model=ModelConfig(backbone="resnet18_half", decoder="vit", decoder_options={"width": 16}),
-    optimizer=OptimizerConfig(name="adam", lr=5e-4, weight_decay=0.0, pose_lr_factor=2.0, clip_norm=10.0),
+    optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0, pose_lr_factor=2.0, clip_norm=10.0),
     schedule=ScheduleConfig(steps=1200, name="cosine", warmup_steps=20),
     # Segmentation would drown the photometric loss, which is ten times smaller.
     weighting=WeightingConfig(weights={"semseg": 0.1}),
-    video=VideoConfig(name="monodepth2", options={"pose_backbone": "resnet18_half", "far": 10.0, "smoothness": 0.03}),
+    video=VideoConfig(
+        name="monodepth2", options={"pose_backbone": "resnet18_half", "near": 0.2, "far": 3.0, "smoothness": 0.05}
+    ),
     training=TrainingConfig(evaluate_every=300, checkpoint_every=300, evaluate_limit=40),
 )
 
