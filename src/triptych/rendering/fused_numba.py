@@ -149,7 +149,7 @@ def retrace_rows(
     samples, channels = xz.shape[1:]
     hidden, slope = np.empty((samples, channels), xy.dtype), np.empty((samples, channels), xy.dtype)
     weights, after, steepness = np.empty(samples, xy.dtype), np.empty(samples, xy.dtype), np.empty(samples, xy.dtype)
-    by_weight, by_raw = np.empty(samples, xy.dtype), np.zeros(samples, xy.dtype)
+    by_weight, by_raw, part = np.empty(samples, xy.dtype), np.zeros(samples, xy.dtype), np.empty_like(row)
     for y in range(start, stop):
         for x in range(xy.shape[1]):
             look(xy[y, x], xz[x], yz[y], hidden, slope)
@@ -168,23 +168,22 @@ def retrace_rows(
                 for s in range(samples - 1, -1, -1):
                     by_raw[s] = (by_weight[s] * after[s] - behind) * intervals[s] * steepness[s]
                     behind += by_weight[s] * weights[s]
-            first = by_xy[y, x]
+            # Sums over all points go by way of sums over one ray: adding each point to a large total would round more.
+            first, shift = by_xy[y, x], xy.dtype.type(0)
+            part[:] = 0
             for s in range(samples):
-                weight, raw, line, steep, second, third = (
-                    weights[s],
-                    by_raw[s],
-                    hidden[s],
-                    slope[s],
-                    by_xz[x, s],
-                    by_yz[y, s],
-                )
-                by_bias[0] += raw
+                weight, raw, line, steep = weights[s], by_raw[s], hidden[s], slope[s]
+                second, third = by_xz[x, s], by_yz[y, s]
+                shift += raw
                 for c in range(channels):
                     by_sum = (weight * ray[c] + raw * row[c]) * steep[c]
                     first[c] += by_sum
                     second[c] += by_sum
                     third[c] += by_sum
-                    by_row[c] += raw * line[c]
+                    part[c] += raw * line[c]
+            by_bias[0] += shift
+            for c in range(channels):
+                by_row[c] += part[c]
 
 
 def march(arguments: Arguments) -> Marched:
@@ -228,15 +227,10 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
 def _arrays(arguments: Arguments) -> list[np.ndarray]:
     """float64 if the readings are, else float32; zeros for a density, and no weights, where there are none."""
     batch, *_, channels = arguments.xy.shape
-    full = torch.float64 if arguments.xy.dtype == torch.float64 else torch.float32
-    dtype = np.float64 if full == torch.float64 else np.float32
-    absent = {
-        "row": np.zeros(channels, dtype),
-        "bias": np.zeros((), dtype),
-        "weights": np.empty((batch, 0, 0, 0), dtype),
-    }
+    full = torch.promote_types(arguments.xy.dtype, torch.float32)
+    absent = {"row": torch.zeros(channels), "bias": torch.zeros(()), "weights": torch.empty(batch, 0, 0, 0)}
     pairs = arguments._asdict().items()
-    return [absent[name] if tensor is None else _array(tensor, full) for name, tensor in pairs]
+    return [_array(absent[name] if tensor is None else tensor, full) for name, tensor in pairs]
 
 
 def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
