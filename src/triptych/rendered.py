@@ -128,7 +128,7 @@ def _build_regularizer(run: Path, recipe: Recipe, model: MultiTaskModel) -> Trip
 def align(depth: np.ndarray, reference: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """`scale * depth + shift` nearest to `reference` in least squares where both are known.
 
-    >>> align(np.array([[[0.0, 1.0]]]), np.array([[[2.0, 5.0]]]), np.ones((1, 1, 2), bool)).tolist()
+    >>> align(np.array([[[0.0, 1.0]]]), np.array([[[2.0, 5.0]]]), np.ones((1, 1, 2), bool)).round(6).tolist()
     [[[2.0, 5.0]]]
     """
     known = seen & np.isfinite(reference)
