@@ -169,6 +169,7 @@ def test_it_begins_at_its_first_step() -> None:
     assert adapter(model, source, target, model(source.image))["adversarial"] > 0
 
 
+@pytest.mark.slow
 def test_a_discriminator_learns_to_tell_and_the_network_to_pass() -> None:
     """Dark source, bright target: the discriminators' loss falls; then, theirs fixed, the network's own falls."""
     torch.manual_seed(0)

@@ -116,6 +116,7 @@ def test_two_batches_of_four_move_discriminators_as_one_of_eight(
             torch.testing.assert_close(second[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_whose_discriminators_wait_equals_the_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
