@@ -1,22 +1,27 @@
 """The cross-view variant: the second view's rays, what both views see, and where each pair's loss comes from."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 from regularizers.branch import SMALL, tasks_of
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from training.tiny import RECIPE, change
 
 from triptych.datasets.base import missing_view
 from triptych.datasets.rooms import Rooms, rooms_tasks
 from triptych.datasets.steps import Select
+from triptych.recipes.config import DataConfig
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.cross_view import CrossView
 from triptych.rendering.cameras import metric_rays
 from triptych.rendering.poses import relative_pose
 from triptych.tasks import Task, depth
+from triptych.training.loop import train
 from triptych.types import IGNORE, Camera, Output, Sample, collate
 
 SIZE = (24, 32)
@@ -333,3 +338,27 @@ def test_what_is_missing_or_wrong_is_named(pair: Sample) -> None:
     with pytest.raises(ValueError, match=r"loss of task 'depth' predicts another quantity"):
         build({"depth": depth(loss="log-l1")})
     build({"depth": depth(loss="log-l1")}, cross_values="plain")
+
+
+def test_training_logs_how_many_pairs_it_saw_and_saves_the_model_alone(tmp_path) -> None:
+    data = DataConfig(
+        dataset="rooms",
+        root=str(tmp_path / "rooms"),
+        tasks=("semseg", "depth"),
+        val_split="",
+        size=SIZE,
+        batch_size=2,
+        options={"scenes": 1, "views": 1, "path_length": 4, "neighbour_frames": (2,), "size": SIZE},
+    )
+    options = {**SMALL, "num_samples": 4, "route": "recomputed"}
+    recipe = change(
+        RECIPE, data=data, regularizer__name="triplane-cross-view", regularizer__options=options, schedule__steps=3
+    )
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    record = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["regularizer"]["pairs"] == 6
+    assert 0 <= record["regularizer"]["pairs_skipped"] <= 6
+    (folder,) = (run / "checkpoints").glob("*3")
+    stored = load_file(folder / "regularizer.safetensors")
+    assert stored["pair_counts"].tolist() == list(record["regularizer"].values())
+    assert not any("pair_counts" in key or "fields" in key for key in load_file(run / "model.safetensors"))
