@@ -3,6 +3,7 @@
 python benchmarks/models.py                                   # all cases: hours on two cores
 python benchmarks/models.py --cases 'mti-net/*' 'densemtl/*/240x320*'
 python benchmarks/models.py --device cuda
+python benchmarks/models.py --channels-last
 python benchmarks/models.py --list
 python benchmarks/models.py --table                           # only write docs/models.md from the figures there are
 
@@ -18,21 +19,21 @@ prints how many times fewer ours are, whatever number of multiplications either 
 """
 
 import argparse
-import csv
 import json
-import re
 import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import torch
-from model_cases import Case, Published, all_cases
+from model_cases import Case, all_cases
+from model_table import read_rows, table, write_rows, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from triptych.decoders.baseline import ASPP
@@ -43,9 +44,18 @@ from triptych.types import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 CSV, PAGE = ROOT / "results" / "models-speed.csv", ROOT / "docs" / "models.md"
-MARKS = ("<!-- speed -->", "<!-- /speed -->")
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 PHASES = {"forward": (2, 5), "train": (2, 3)}
 """Passes that are not timed, and passes that are."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a case is measured on."""
+
+    device: str
+    layout: str
+    threads: int
 
 
 def count(case: Case) -> dict[str, Any]:
@@ -57,12 +67,12 @@ def count(case: Case) -> dict[str, Any]:
     return {"parameters": parameters, "gmacs": counter.get_total_flops() / 2e9}
 
 
-def measure(case: Case, phase: str, device: str) -> dict[str, Any]:
+def measure(case: Case, phase: str, device: str, layout: str) -> dict[str, Any]:
     """Median seconds of a pass, MiB at the peak, and the matrix product's rate, in this process."""
     torch.manual_seed(0)
-    model = case.build().to(device)
+    model = case.build().to(device, memory_format=LAYOUTS[layout])
     batch = 2 if phase == "train" and any(isinstance(module, ASPP) for module in model.modules()) else 1
-    run = _train(model, case, batch) if phase == "train" else _forward(model, case)
+    run = _train(model, case, batch, layout) if phase == "train" else _forward(model, case, layout)
     warm_up, timed = PHASES[phase]
     for _ in range(warm_up):
         run()
@@ -82,9 +92,9 @@ def _device(model: MultiTaskModel) -> torch.device:
     return next(model.parameters()).device
 
 
-def _forward(model: MultiTaskModel, case: Case) -> Callable[[], None]:
+def _forward(model: MultiTaskModel, case: Case, layout: str) -> Callable[[], None]:
     model.eval()
-    image = torch.rand(1, 3, *case.size, device=_device(model))
+    image = torch.rand(1, 3, *case.size, device=_device(model)).contiguous(memory_format=LAYOUTS[layout])
 
     def run() -> None:
         with torch.no_grad():
@@ -93,12 +103,12 @@ def _forward(model: MultiTaskModel, case: Case) -> Callable[[], None]:
     return run
 
 
-def _train(model: MultiTaskModel, case: Case, batch: int) -> Callable[[], None]:
+def _train(model: MultiTaskModel, case: Case, batch: int, layout: str) -> Callable[[], None]:
     device = _device(model)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
     objective = Objective(model.train())
     sample = Sample(
-        image=torch.rand(batch, 3, *case.size, device=device),
+        image=torch.rand(batch, 3, *case.size, device=device).contiguous(memory_format=LAYOUTS[layout]),
         targets={name: _target(task, (batch, *case.size)).to(device) for name, task in model.tasks.items()},
         key=("",) * batch,
     )
@@ -149,20 +159,21 @@ def _matmul(device: str) -> Callable[[], object]:
     return lambda: torch.mm(a, b)
 
 
-def run_case(case: Case, device: str, threads: int) -> dict[str, Any]:
+def run_case(case: Case, setting: Setting) -> dict[str, Any]:
     """A row of the CSV, from one process that counts and one for each phase."""
-    row: dict[str, Any] = {"case": case.name, "device": device, "threads": threads, "torch": torch.__version__}
-    row |= _child(case, "count", device, threads)
+    row: dict[str, Any] = {"case": case.name, **asdict(setting), "torch": torch.__version__}
+    row |= _child(case, "count", setting)
     for phase in PHASES:
-        row |= {f"{phase}_{key}": value for key, value in _child(case, phase, device, threads).items()}
+        row |= {f"{phase}_{key}": value for key, value in _child(case, phase, setting).items()}
     row["forward_vs_matmul"] = 2 * row["gmacs"] / row["forward_seconds"] / row["forward_matmul_gflops"]
     row["commit"] = _commit()
     return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
 
 
-def _child(case: Case, phase: str, device: str, threads: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--measure", phase, "--cases", case.name, "--device", device]
-    done = subprocess.run([*command, "--threads", str(threads)], capture_output=True, text=True)
+def _child(case: Case, phase: str, setting: Setting) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--measure", phase, "--cases", case.name, "--device", setting.device]
+    command += ["--threads", str(setting.threads)] + ["--channels-last"] * (setting.layout == "channels last")
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise RuntimeError(f"{case.name}, {phase}: {reason}")
@@ -174,68 +185,11 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """The whole file at once, in the order of the cases."""
-    order = list(all_cases())
-    rows = sorted(rows, key=lambda row: (row["device"], order.index(row["case"]) if row["case"] in order else -1))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(path)
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: one line per case."""
-    heads = (
-        "network", "device", "params M", "GMAC", "forward s", "of matmul", "peak MiB", "train batch", "step s",
-        "peak MiB", "forward x faster", "step x faster", "step memory / published",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * (len(heads) - 2)}"]
-    cases = all_cases()
-    for row in rows:
-        numbers = [
-            f"{int(row['parameters']) / 1e6:.2f}", f"{float(row['gmacs']):.1f}", row["forward_seconds"],
-            f"{float(row['forward_vs_matmul']):.2f}", f"{float(row['forward_mib']):.0f}", row["train_batch"],
-            row["train_seconds"], f"{float(row['train_mib']):.0f}", *compare(row, cases[row["case"]].published),
-        ]  # fmt: skip
-        lines.append(f"| {row['case'].replace('/', ', ')} | {row['device']} | {' | '.join(numbers)} |")
-    return "\n".join(lines)
-
-
-def compare(row: Mapping[str, str], published: Published | None) -> tuple[str, str, str]:
-    """Forward and step, times fewer operations of the matrix product than published; peak memory of a step relative."""
-    if published is None or row["device"] != "cpu":
-        return ("", "", "")
-    work = published.matmul_gflops
-    forward = published.forward_seconds * work / (float(row["forward_seconds"]) * float(row["forward_matmul_gflops"]))
-    step = published.train_seconds * work / (float(row["train_seconds"]) * float(row["train_matmul_gflops"]))
-    step *= int(row["train_batch"]) / published.batch
-    return f"{forward:.2f}", f"{step:.2f}", f"{float(row['train_mib']) / published.train_mib:.2f}"
-
-
-def write_table(page: Path, text: str) -> None:
-    """Put the table between its marks."""
-    before = page.read_text(encoding="utf-8")
-    between = re.compile(rf"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
-    if not between.search(before):
-        raise SystemExit(f"{page} has no {MARKS[0]} ... {MARKS[1]} to write the table between.")
-    page.write_text(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before), encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=["*"], help="names with wildcards, decoder/backbone/size")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--channels-last", action="store_true", help="layout of images and weights")
     parser.add_argument("--threads", type=int, default=2, help="of a CPU; the published figures are of two")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--again", action="store_true", help="measure cases anew that have figures")
@@ -249,33 +203,35 @@ def main() -> None:
     if arguments.list:
         print("\n".join(case.name for case in chosen))
         return
-    torch.set_num_threads(arguments.threads)
+    layout = "channels last" if arguments.channels_last else "channels first"
+    setting = Setting(arguments.device, layout, arguments.threads)
+    torch.set_num_threads(setting.threads)
     if arguments.measure:
-        phase, device = arguments.measure, arguments.device
-        print(json.dumps(count(chosen[0]) if phase == "count" else measure(chosen[0], phase, device)))
+        phase, device = arguments.measure, setting.device
+        print(json.dumps(count(chosen[0]) if phase == "count" else measure(chosen[0], phase, device, setting.layout)))
         return
-    failed = [] if arguments.table else _run_all(chosen, arguments)
+    failed = [] if arguments.table else _run_all(chosen, setting, arguments.out, again=arguments.again)
     if arguments.out == CSV:
         write_table(PAGE, table(read_rows(CSV)))
     if failed:
         raise SystemExit("\n".join(["failed, and tried again next time:", *failed]))
 
 
-def _run_all(chosen: list[Case], arguments: argparse.Namespace) -> list[str]:
+def _run_all(chosen: list[Case], setting: Setting, out: Path, *, again: bool) -> list[str]:
     """Measure what has no figures yet; what failed, and why."""
     failed = []
     for case in chosen:
-        rows = read_rows(arguments.out)
-        same = [row for row in rows if (row["case"], row["device"]) == (case.name, arguments.device)]
-        if same and not arguments.again:
+        rows, wanted = read_rows(out), (case.name, setting.device, setting.layout)
+        same = [row for row in rows if (row["case"], row["device"], row["layout"]) == wanted]
+        if same and not again:
             continue
         try:
-            row = run_case(case, arguments.device, arguments.threads)
+            row = run_case(case, setting)
         except RuntimeError as error:
             failed.append(str(error))
             print(error, flush=True)
             continue
-        write_rows(arguments.out, [other for other in rows if other not in same] + [row])
+        write_rows(out, [other for other in rows if other not in same] + [row])
         print(
             f"{case.name}: forward {row['forward_seconds']} s ({row['forward_vs_matmul']} of matmul), "
             f"step {row['train_seconds']} s, {float(row['train_mib']):.0f} MiB",

@@ -1,8 +1,9 @@
 """PAP: pattern-affinitive propagation across tasks (Zhang et al., CVPR 2019, arXiv 1906.03525).
 
 No official code is public: this is our reading of the paper. Features and initial predictions are those of ATRC's
-concatenation head; affinities live at stride 16. The paper's pairwise affinity loss, which compares pairs of
-predictions with pairs of targets, is not part of a decoder and is left out.
+concatenation head; affinities live at stride 16. The paper's pairwise affinity loss, which compares the similarity of
+pairs of predictions with that of pairs of targets, is left out: which similarity for which kind of task, over which
+pairs and with what weight is not in what we read.
 """
 
 from collections.abc import Mapping, Sequence

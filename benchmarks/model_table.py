@@ -1,0 +1,71 @@
+"""What `models.py` writes: the CSV of figures, and the table of docs/models.md beside those of published code."""
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_cases import Published, all_cases
+
+MARKS = ("<!-- speed -->", "<!-- /speed -->")
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """The whole file at once, in the order of the cases."""
+    order = list(all_cases())
+    rows = sorted(
+        rows, key=lambda row: (row["device"], row["layout"], order.index(row["case"]) if row["case"] in order else -1)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown: one line per case."""
+    heads = (
+        "network", "device, layout", "params M", "GMAC", "forward s", "of matmul", "peak MiB", "train batch", "step s",
+        "peak MiB", "forward x faster", "step x faster", "step memory / published",
+    )  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * (len(heads) - 2)}"]
+    cases = all_cases()
+    for row in rows:
+        numbers = [
+            f"{int(row['parameters']) / 1e6:.2f}", f"{float(row['gmacs']):.1f}", row["forward_seconds"],
+            f"{float(row['forward_vs_matmul']):.2f}", f"{float(row['forward_mib']):.0f}", row["train_batch"],
+            row["train_seconds"], f"{float(row['train_mib']):.0f}", *compare(row, cases[row["case"]].published),
+        ]  # fmt: skip
+        lines.append(f"| {row['case'].replace('/', ', ')} | {row['device']}, {row['layout']} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
+
+
+def compare(row: Mapping[str, str], published: Published | None) -> tuple[str, str, str]:
+    """Forward and step, times fewer operations of the matrix product than published; peak memory of a step relative."""
+    if published is None or row["device"] != "cpu":
+        return ("", "", "")
+    work = published.matmul_gflops
+    forward = published.forward_seconds * work / (float(row["forward_seconds"]) * float(row["forward_matmul_gflops"]))
+    step = published.train_seconds * work / (float(row["train_seconds"]) * float(row["train_matmul_gflops"]))
+    step *= int(row["train_batch"]) / published.batch
+    return f"{forward:.2f}", f"{step:.2f}", f"{float(row['train_mib']) / published.train_mib:.2f}"
+
+
+def write_table(page: Path, text: str) -> None:
+    """Put the table between its marks."""
+    before = page.read_text(encoding="utf-8")
+    between = re.compile(rf"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
+    if not between.search(before):
+        raise SystemExit(f"{page} has no {MARKS[0]} ... {MARKS[1]} to write the table between.")
+    page.write_text(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before), encoding="utf-8")
