@@ -39,7 +39,7 @@ def data_show(
     """Look at a dataset: a picture of some images beside all their labels, with legends.
 
     Args:
-        dataset: Folder with a dataset.toml, such a file, or the name of a dataset.
+        dataset: Name of a dataset, the folder of one, or a dataset.toml.
         out: Picture to write.
         split: Split to show; `all` shows every image of a folder.
         count: Number of images, spread evenly over the split.
@@ -109,7 +109,7 @@ def data_prepare(
     was interrupted, checks what is there, and mends what is damaged.
 
     Args:
-        dataset: Name of a dataset, or a folder of your own data with a dataset.toml.
+        dataset: Name of a dataset, or the folder of one.
         out: Folder to write to, one sub-folder per split.
         root: Folder of the dataset's files.
         tasks: Tasks to write, in this order; all of them if left out.
@@ -152,13 +152,15 @@ def _parse_options(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
-    """A folder of the user's own data, or a dataset by its name."""
+    """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import DATASETS
-    from triptych.datasets.folder import Folder
+    from triptych.datasets.admission import recognise_dataset
     from triptych.types import named_choice
 
     if dataset.endswith(".toml") or Path(dataset).is_dir():
-        return Folder(dataset, split=split, root=root, **options)
+        name = recognise_dataset(Path(dataset))
+        roots = {"root": root} if name == "folder" else {}
+        return DATASETS[name](dataset, split=split, **roots, **options)
     others = {name: build for name, build in DATASETS.items() if name != "folder"}
     return named_choice("dataset, and no folder,", dataset, others)(root, split=split, **options)
 

@@ -324,6 +324,9 @@ def test_options_of_a_dataset_reach_it(clean: dict[str, Path], tmp_path: Path) -
     prepared = Prepared(tmp_path, split="test")
     assert (list(prepared.tasks), prepared.tasks["semseg"].channels) == (["semseg"], 13)
     assert main([*command, "--options", "classes"]) == 2
+    sheet = str(tmp_path / "sheet.png")
+    assert main(["data", "show", str(clean["nyuv2"]), "--split", "test", "--out", sheet, "--count", "1"]) == 0
+    assert main(["data", "show", str(tmp_path), "--split", "test", "--out", sheet, "--overwrite"]) == 0
 
 
 def test_prepared_records_are_examined_too(tmp_path: Path) -> None:
