@@ -222,7 +222,7 @@ def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -
     assert done.returncode == 0, done.stderr
     assert [line["video"]["images"] for line in records(tmp_path / "run")] == [8, 8]
     saved = load_file(tmp_path / "run/checkpoints/00000004/video.safetensors")
-    assert saved["pose.body.conv1.weight"].shape == (32, 6, 7, 7)
+    assert saved["pose.body.conv1.weight"].shape == (64, 6, 7, 7)
 
 
 # Learning
