@@ -204,7 +204,8 @@ class Triplane3D(Regularizer):
             values = _LOGITS[values.shape[-1] == 1]((values + rest).clamp(SMALLEST, 1 - SMALLEST))
         elif name in self.normalized:
             values = values / rendered.opacity.clamp(min=SMALLEST_OPACITY)[..., None]
-        return values.permute(0, 3, 1, 2)
+        # Contiguous while small: at the labels' size, losses would copy it.
+        return values.permute(0, 3, 1, 2).contiguous()
 
     def to_metres(self, depth: Tensor) -> Tensor | None:
         """Expected depths as metres, `None` where the cube has no size in metres."""
