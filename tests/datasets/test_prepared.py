@@ -213,6 +213,7 @@ preparing.prepare(Doomed(), sys.argv[1], split="train", num_threads=1)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_killed_preparation_goes_on_where_it_stopped(tmp_path: Path) -> None:
     tests = Path(__file__).parent
