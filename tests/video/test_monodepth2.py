@@ -142,7 +142,7 @@ def test_predictions_outside_the_bounds_come_back(rooms: Rooms, name: str) -> No
     video, sample = build(loss=name, near=0.5, far=8.0), batch(rooms, 0)
     raw = torch.zeros(1, 1, *SIZE, requires_grad=True)
     optimizer = torch.optim.SGD([raw], lr=2e4)
-    for _ in range(40):
+    for _ in range(12):
         optimizer.zero_grad()
         video(output(raw), sample).loss.backward()
         optimizer.step()
