@@ -44,7 +44,7 @@ def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **den
 
 
 def check_kernels(shape: tuple[int, ...], *, given: bool, device: str = "cpu") -> None:
-    """Outputs and gradients, of all outputs and of each one alone."""
+    """Outputs and gradients, of all outputs and, for the first shape, of each one alone."""
     for dtype, output_bound, gradient_bound in ((torch.float32, 1e-5, 3e-5), (torch.float64, 1e-10, 1e-10)):
         features, rest = readings(shape, given=given, dtype=dtype, device=device)
         inputs = [*features, *(rest[name] for name in ("row", "bias", "weights") if name in rest)]
@@ -53,7 +53,7 @@ def check_kernels(shape: tuple[int, ...], *, given: bool, device: str = "cpu") -
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=output_bound, atol=output_bound)
         used = (slice(None), slice(0, 1), slice(1, 2), slice(2, 3))
-        for chosen in used if dtype == torch.float64 else used[:1]:
+        for chosen in used if dtype == torch.float64 and shape == SHAPES[0] else used[:1]:
             gradients = [
                 torch.autograd.grad(
                     sum(o.sin().sum() for o in outputs[chosen]), inputs, materialize_grads=True, retain_graph=True
