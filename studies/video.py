@@ -1,0 +1,90 @@
+"""Depth from video against depth from labels, on the same frames of generated camera paths.
+
+python studies/video.py run --out runs       # trains and scores; goes on where it stopped
+python studies/video.py report --out runs    # the table of docs/study-adaptation.md, and results/study-video.json
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import grid
+from arms import SIZE
+
+from triptych.recipes import RECIPES
+from triptych.recipes.config import Recipe, VideoConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = range(3)
+STEPS = 400
+NUMBERS = ("absrel_aligned", "rmse_aligned", "delta1_aligned", "rmse")
+
+
+def arms() -> dict[str, Recipe]:
+    """The recipe `rooms-video` at the size of the studies, from video and from labels; the last weights are kept."""
+    recipe = RECIPES["rooms-video"]
+    video = replace(
+        recipe,
+        data=replace(recipe.data, size=SIZE, val_split="", options={**recipe.data.options, "size": SIZE}),
+        schedule=replace(recipe.schedule, steps=STEPS),
+        training=replace(recipe.training, evaluate_every=0, checkpoint_every=STEPS // 2),
+    )
+    return {"video/self-supervised": video, "video/supervised": replace(video, video=VideoConfig())}
+
+
+def read(out: Path, arm: str) -> dict[str, list[float]]:
+    """Numbers of the scored runs, and those of the best constant."""
+    found: dict[str, list[float]] = {}
+    for seed in SEEDS:
+        path = grid.folder(out, arm, seed) / "evaluation-test.json"
+        if path.is_file():
+            metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+            for name in NUMBERS:
+                found.setdefault(name, []).append(metrics["depth"][name])
+            found.setdefault("semseg mIoU", []).append(metrics["semseg"]["mIoU"])
+    return found
+
+
+def report(out: Path) -> None:
+    """Write the table and the JSON from the runs that are there."""
+    content = {arm.removeprefix("video/"): read(out, arm) for arm in arms()}
+    rows = [
+        [arm, str(len(found["rmse"])), *(grid.mean_and_deviation(values, digits=3) for values in found.values())]
+        for arm, found in content.items()
+        if found
+    ]
+    header = [
+        "depth from",
+        "seeds",
+        *(f"{name} {'↑' if 'delta' in name else '↓'}" for name in NUMBERS),
+        "semseg mIoU ↑",
+    ]
+    grid.replace_section(ROOT / "docs" / "study-adaptation.md", "video", grid.markdown_table(header, rows))
+    grid.write_results(
+        ROOT / "results" / "study-video.json",
+        {
+            "command": "python studies/video.py run && python studies/video.py report",
+            "data": "camera paths of generated rooms, 64 x 80, test split",
+            "commits": grid.commits(out, arms(), SEEDS),
+            "arms": content,
+        },
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["run", "report"])
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.part == "report":
+        report(arguments.out)
+        return
+    jobs = grid.jobs_of(arms(), SEEDS, ["test"])
+    for name, reason in grid.run_all(jobs, arguments.out, workers=arguments.workers).items():
+        print(f"{name} failed: {reason}")
+
+
+if __name__ == "__main__":
+    main()
