@@ -8,6 +8,7 @@ from functools import cache
 
 import pytest
 import torch
+from entries import own_entries
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from unchecked import shapes_unchecked
@@ -50,8 +51,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 FAMILY_OPTIONS: dict[str, dict[str, object]] = {}
 """Backbone options that a decoder needs, such as the stem of a ResNet."""
 
-# Another test module may have registered a network of its own in the same process.
-NAMES = [name for name, entry in (DECODERS | ARCHITECTURES).items() if entry.__module__.partition(".")[0] == "triptych"]
+NAMES = own_entries(DECODERS | ARCHITECTURES)
 TASKS = {task.name: task for task in (semseg(4), depth(), normals())}
 ALL_TASKS = TASKS | {task.name: task for task in (boundary(), saliency(), human_parts())}
 ODD = (53, 70)

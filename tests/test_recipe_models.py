@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from entries import own_entries
 
 import triptych
 from triptych import assemble
@@ -26,7 +27,7 @@ from triptych.types import Camera, Sample
 
 OURS = {**rooms_methods.RECIPES, **nyuv2.RECIPES, **pascal.RECIPES, **cityscapes.RECIPES}
 CLASSES = {"nyuv2": 40, "pascal-context": 21, "cityscapes": 16, "rooms": 20}
-KNOWN = [name for name, entry in (DECODERS | ARCHITECTURES).items() if entry.__module__.partition(".")[0] == "triptych"]
+KNOWN = own_entries(DECODERS | ARCHITECTURES)
 
 
 def tasks_of(recipe: Recipe):
