@@ -66,7 +66,7 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
     """Tasks whose labels training does not read: the one that learns from video."""
-    return (recipe.video.task,) if recipe.video.name != "none" and not recipe.video.labels else ()
+    return (recipe.video.task,) if recipe.video.used and not recipe.video.labels else ()
 
 
 def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDataset:
@@ -138,7 +138,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     A schedule of its weight lasts as long as the run unless `schedule_steps` says otherwise.
     """
     config = recipe.regularizer
-    if config.name == "none":
+    if not config.used:
         return None
     build = named_choice("regularizer", config.name, REGULARIZERS)
     return build(
@@ -153,7 +153,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
 def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | None:
     """The recipe's self-supervision from video, or `None`."""
     config = recipe.video
-    if config.name == "none":
+    if not config.used:
         return None
     build = named_choice("self-supervision from video", config.name, VIDEO)
     require_options(f"video '{config.name}'", build, config.options)
@@ -163,7 +163,7 @@ def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | Non
 def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     """The recipe's adaptation method, or `None`."""
     config = recipe.adaptation
-    if config.name == "none":
+    if not config.used:
         return None
     build = named_choice("adapter", config.name, ADAPTERS)
     require_options(f"adapter '{config.name}'", build, config.options)
@@ -177,7 +177,7 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
     Raises `ValueError` where they are not named, where there are none, or where their classes of `tasks` are others.
     """
     config = recipe.adaptation
-    if config.name == "none":
+    if not config.used:
         return None
     if not config.dataset:
         raise ValueError("adaptation.dataset is empty; name the target domain (`triptych list datasets`).")

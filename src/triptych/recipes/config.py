@@ -16,6 +16,17 @@ TARGET = "target-"
 """What the name of a split of the target domain begins with."""
 
 
+class OptionalPart:
+    """A part of a recipe that can be left out: its name is then `none`."""
+
+    name: str
+
+    @property
+    def used(self) -> bool:
+        """Whether the recipe has it."""
+        return self.name != "none"
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """What is read, and how it is cropped and augmented."""
@@ -105,7 +116,7 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
-class RegularizerConfig:
+class RegularizerConfig(OptionalPart):
     """Training-only supervision from the shared features."""
 
     name: str = "none"
@@ -126,7 +137,7 @@ class WeightingConfig:
 
 
 @dataclass(frozen=True)
-class AdaptationConfig:
+class AdaptationConfig(OptionalPart):
     """Unsupervised domain adaptation: a second, unlabelled dataset."""
 
     name: str = "none"
@@ -146,7 +157,7 @@ class AdaptationConfig:
 
 
 @dataclass(frozen=True)
-class VideoConfig:
+class VideoConfig(OptionalPart):
     """Self-supervision from video: one task learns from neighbouring frames and intrinsics."""
 
     name: str = "none"
