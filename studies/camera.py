@@ -108,7 +108,7 @@ def main() -> None:
     grid.write_results(
         ROOT / "results" / "study-3d-camera.json",
         {
-            "command": "python studies/camera.py",
+            "command": f"python studies/camera.py --seeds {arguments.seeds}",
             "data": "generated rooms, windows of 64 x 80",
             "commits": grid.commits(arguments.out, ARMS, range(arguments.seeds)),
             "arms": content,
