@@ -8,7 +8,6 @@ target's labels; the share of the gap between them that a method closes is (meth
 """
 
 import argparse
-import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def report(out: Path) -> None:
                 cells += [
                     grid.mean_and_deviation(numbers["other"], digits=3),
                     "–" if name == "source only" else f"{numbers['difference']:+.3f} [{low:+.3f}, {high:+.3f}]",
-                    "–" if name in ("source only", "oracle") or not share else f"{statistics.fmean(share):.0f} %",
+                    "–" if name in ("source only", "oracle") or not share else f"{paired.signed(share, digits=0)} %",
                 ]
             rows.append([method, name, str(len(pair["seeds"])), *cells])
     header = ["network", "training", "seeds"]

@@ -91,7 +91,7 @@ def gains_table(found: Iterable[tuple[str, dict[str, Any] | None]]) -> str:
     return markdown_table([*header, "gain %"], rows)
 
 
-def signed(gains: list[float]) -> str:
+def signed(gains: list[float], digits: int = 2) -> str:
     """`+mean ± deviation` of relative gains in percent."""
-    mean = f"{statistics.fmean(gains):+.2f}"
-    return mean if len(gains) < 2 else f"{mean} ± {statistics.stdev(gains):.2f}"
+    mean = f"{statistics.fmean(gains):+.{digits}f}"
+    return mean if len(gains) < 2 else f"{mean} ± {statistics.stdev(gains):.{digits}f}"
