@@ -10,8 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import grid
+import torch
 from arms import SIZE
 
+from triptych import assemble
+from triptych.evaluation import evaluate
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, VideoConfig
 
@@ -46,11 +49,27 @@ def read(out: Path, arm: str) -> dict[str, list[float]]:
     return found
 
 
+class Constant:
+    """The same depth everywhere: what scaling by the median alone achieves."""
+
+    def predict(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"depth": torch.ones_like(image[:, :1])}
+
+
+def constant_numbers() -> dict[str, list[float]]:
+    """The aligned numbers of a constant depth."""
+    recipe = arms()["video/supervised"]
+    dataset = assemble.build_dataset(recipe, "test")
+    task = assemble.build_tasks(recipe, dataset)[0]["depth"]
+    found = evaluate(Constant(), dataset, {"depth": task}).metrics["depth"]
+    return {name: [found[name]] if name.endswith("_aligned") else [] for name in NUMBERS} | {"semseg mIoU": []}
+
+
 def report(out: Path) -> None:
     """Write the table and the JSON from the runs that are there."""
-    content = {arm.removeprefix("video/"): read(out, arm) for arm in arms()}
+    content = {arm.removeprefix("video/"): read(out, arm) for arm in arms()} | {"a constant": constant_numbers()}
     rows = [
-        [arm, str(len(found["rmse"])), *(grid.mean_and_deviation(values, digits=3) for values in found.values())]
+        [arm, str(len(found["rmse"]) or "–"), *(grid.mean_and_deviation(values, digits=3) for values in found.values())]
         for arm, found in content.items()
         if found
     ]
