@@ -86,6 +86,7 @@ def test_instances_have_one_class_each_and_boundaries_between_them(root):
         assert (sample.targets["boundary"][0, :, :-1][changes] == 1).all()
 
 
+@pytest.mark.slow
 def test_every_class_appears_in_the_default_training_split(root):
     # Already in one view of the first scenes, and nothing is too rare to learn.
     dataset = Rooms(root, size=(18, 24), views=1, scenes=60, progress=False)

@@ -132,6 +132,7 @@ def run_with_triton(script: str, **environment: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
+@pytest.mark.slow
 def test_triton_kernels_interpreted_on_a_cpu() -> None:
     script = """
 from rendering import fused_cases
