@@ -7,7 +7,6 @@ Every network is scored on the target's test rooms. `source only` never saw the 
 target's labels; the share of the gap between them that a method closes is (method - source) / (oracle - source).
 """
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,18 +98,5 @@ def report(out: Path) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["run", "report"])
-    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.part == "report":
-        report(arguments.out)
-        return
-    for name, reason in grid.run_all(study_jobs(), arguments.out, workers=arguments.workers).items():
-        print(f"{name} failed: {reason}")
-
-
 if __name__ == "__main__":
-    main()
+    grid.run_study(__doc__, study_jobs, report)

@@ -19,7 +19,6 @@ from arms import SIZE
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.rooms import Rooms
 from triptych.evaluation import evaluate
-from triptych.metrics.delta import delta_mtl
 from triptych.prediction import Predictor
 from triptych.scores import Evaluation
 from triptych.types import Sample
@@ -67,12 +66,7 @@ def seen_by(camera: str) -> Window:
 
 def gain(found: Evaluation, reference: Evaluation) -> float:
     """delta_mtl of one evaluation against another, percent."""
-    metrics = {name: task.metric() for name, task in found.tasks.items()}
-    return delta_mtl(
-        {name: found.metrics[name][metric.primary] for name, metric in metrics.items()},
-        {name: reference.metrics[name][metric.primary] for name, metric in metrics.items()},
-        {name: metric.better[metric.primary] for name, metric in metrics.items()},
-    )
+    return found.gain_over(reference.metrics)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ an arm share its runs. One run uses one thread: many small networks side by side
 another.
 """
 
+import argparse
 import contextlib
 import json
 import multiprocessing
@@ -14,7 +15,7 @@ import signal
 import statistics
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
@@ -171,3 +172,17 @@ def write_results(path: Path, content: Mapping[str, Any]) -> None:
 def current_commit() -> str:
     """The commit of the checkout the study runs from."""
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+
+
+def run_study(description: str | None, jobs: Callable[[], Sequence[Job]], report: Callable[[Path], None]) -> None:
+    """The command line of a study with the parts `run` and `report`."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["run", "report"])
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    if arguments.part == "report":
+        report(arguments.out)
+        return
+    for name, reason in run_all(jobs(), arguments.out, workers=arguments.workers).items():
+        print(f"{name} failed: {reason}")

@@ -4,7 +4,6 @@ python studies/models.py run --out runs       # trains and scores; goes on where
 python studies/models.py report --out runs    # the table in docs/models.md, and results/models.json
 """
 
-import argparse
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +12,7 @@ import grid
 import paired
 from arms import METHODS, base
 
-from triptych.comparison import ScoredRun
 from triptych.datasets.rooms import rooms_tasks
-from triptych.metrics.delta import delta_mtl
 from triptych.recipes.config import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,16 +37,6 @@ def study_jobs() -> list[grid.Job]:
     return grid.jobs_of(single_arms() | methods, SEEDS, ["test"])
 
 
-def gain_over_single(run: ScoredRun, singles: dict[str, ScoredRun]) -> float:
-    """delta_mtl of a run against the single-task runs of its seed, percent."""
-    metrics = {name: task.metric() for name, task in run.tasks.items()}
-    return delta_mtl(
-        {name: run.primary(name) for name in metrics},
-        {name: singles[name].primary(name) for name in metrics},
-        {name: metric.better[metric.primary] for name, metric in metrics.items()},
-    )
-
-
 def report(out: Path) -> None:
     """Write the table and the JSON from the runs that are there."""
     singles = {name: paired.scored(out, f"single-{name}", SEEDS, "test") for name in TASKS}
@@ -64,7 +51,7 @@ def report(out: Path) -> None:
         if not runs:
             continue
         gains = [
-            gain_over_single(run, {name: singles[name][seed] for name in TASKS})
+            paired.gain(paired.primaries(run), {name: singles[name][seed].primary(name) for name in TASKS}, run.tasks)
             for seed, run in runs.items()
             if seed in with_all
         ]
@@ -93,18 +80,5 @@ def report(out: Path) -> None:
     print(f"{len(content)} methods; the best delta_mtl is {best}'s")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["run", "report"])
-    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.part == "report":
-        report(arguments.out)
-        return
-    for name, reason in grid.run_all(study_jobs(), arguments.out, workers=arguments.workers).items():
-        print(f"{name} failed: {reason}")
-
-
 if __name__ == "__main__":
-    main()
+    grid.run_study(__doc__, study_jobs, report)

@@ -1,7 +1,7 @@
 """Paired comparison of two arms of a study: by seed, and by image."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from grid import folder, markdown_table, mean_and_deviation
 
 from triptych.comparison import Group, ScoredRun, compare_groups, read_scored_run
 from triptych.metrics.delta import delta_mtl
+from triptych.tasks import Task
 
 
 def scored(out: Path, arm: str, seeds: Iterable[int], split: str) -> dict[int, ScoredRun]:
@@ -20,15 +21,15 @@ def scored(out: Path, arm: str, seeds: Iterable[int], split: str) -> dict[int, S
     }
 
 
-def gain(run: ScoredRun, reference: ScoredRun) -> float:
-    """delta_mtl of one run against another, percent."""
-    names = list(run.tasks)
-    metrics = {name: run.tasks[name].metric() for name in names}
-    return delta_mtl(
-        {name: run.primary(name) for name in names},
-        {name: reference.primary(name) for name in names},
-        {name: metrics[name].better[metrics[name].primary] for name in names},
-    )
+def gain(found: Mapping[str, float], reference: Mapping[str, float], tasks: Mapping[str, Task]) -> float:
+    """delta_mtl of the primary numbers of `tasks` against others, percent."""
+    metrics = {name: task.metric() for name, task in tasks.items()}
+    return delta_mtl(found, reference, {name: metric.better[metric.primary] for name, metric in metrics.items()})
+
+
+def primaries(run: ScoredRun) -> dict[str, float]:
+    """The primary number of every task of a run."""
+    return {name: run.primary(name) for name in run.tasks}
 
 
 def compare(out: Path, baseline: str, other: str, seeds: Iterable[int], split: str) -> dict[str, Any] | None:
@@ -63,7 +64,7 @@ def compare(out: Path, baseline: str, other: str, seeds: Iterable[int], split: s
         "split": split,
         "images": len(first.runs[0].keys),
         "seeds": both,
-        "gain": [gain(two[seed], one[seed]) for seed in both],
+        "gain": [gain(primaries(two[seed]), primaries(one[seed]), two[seed].tasks) for seed in both],
         "tasks": tasks,
     }
 

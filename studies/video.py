@@ -4,7 +4,6 @@ python studies/video.py run --out runs       # trains and scores; goes on where 
 python studies/video.py report --out runs    # the table of docs/study-adaptation.md, and results/study-video.json
 """
 
-import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,11 @@ def arms() -> dict[str, Recipe]:
         training=replace(recipe.training, evaluate_every=0, checkpoint_every=STEPS // 2),
     )
     return {"video/self-supervised": video, "video/supervised": replace(video, video=VideoConfig())}
+
+
+def study_jobs() -> list[grid.Job]:
+    """Both arms, seed by seed."""
+    return grid.jobs_of(arms(), SEEDS, ["test"])
 
 
 def read(out: Path, arm: str) -> dict[str, list[float]]:
@@ -91,19 +95,5 @@ def report(out: Path) -> None:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["run", "report"])
-    parser.add_argument("--out", type=Path, default=Path("runs/studies"))
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.part == "report":
-        report(arguments.out)
-        return
-    jobs = grid.jobs_of(arms(), SEEDS, ["test"])
-    for name, reason in grid.run_all(jobs, arguments.out, workers=arguments.workers).items():
-        print(f"{name} failed: {reason}")
-
-
 if __name__ == "__main__":
-    main()
+    grid.run_study(__doc__, study_jobs, report)
