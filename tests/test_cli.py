@@ -1,8 +1,14 @@
 """The command line: quick help, one-line errors, exit codes."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from triptych.__main__ import VERBS, main
+from triptych.commands.train import TrainVerb
+from triptych.commands.verbs import Group
+from triptych.recipes.config import Recipe
 
 
 def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -11,17 +17,82 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(verb in text for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", [verb for verb, function in VERBS.items() if callable(function)])
-def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([verb, "--help"]) == 0
+def every_verb(verbs: Any = VERBS) -> list[list[str]]:
+    inner = {name: every_verb(verb.verbs) if isinstance(verb, Group) else [] for name, verb in verbs.items()}
+    return [[name, *rest] for name, below in inner.items() for rest in ([], *below)]
+
+
+@pytest.mark.parametrize("words", every_verb(), ids=" ".join)
+def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
     assert len(capsys.readouterr().out) > 100
+
+
+def test_a_misspelt_verb_of_a_group_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "shw"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "unknown triptych data verb 'shw'; did you mean 'show'?" in error
+
+
+def chosen_recipe(name: str, *words: str) -> Recipe:
+    """The recipe that `triptych train NAME WORDS` would train."""
+    chosen: list[Recipe] = []
+    TrainVerb(lambda recipe, *rest: chosen.append(recipe)).run([name, "--out", "nowhere", *words], "triptych train")
+    return chosen[0]
+
+
+def test_options_take_numbers_lists_and_tables_and_keep_the_others() -> None:
+    own = chosen_recipe("rooms-demo")
+    recipe = chosen_recipe(
+        "rooms-demo",
+        *("--recipe.data.options", "neighbour_frames=[-1,1]", "look=b", "paired=true"),
+        *("--recipe.data.task-options", "depth.loss=berhu", "depth.aligned=True"),
+        *("--recipe.model.decoder-options", "dropout=0.5"),
+        *("--recipe.weighting.weights", "depth=2"),
+    )
+    assert recipe.data.options == own.data.options | {"neighbour_frames": (-1, 1), "look": "b", "paired": True}
+    assert recipe.data.task_options == {"depth": {"loss": "berhu", "aligned": True}}
+    assert own.model.decoder_options  # or there is nothing to keep
+    assert recipe.model.decoder_options == own.model.decoder_options | {"dropout": 0.5}
+    assert recipe.weighting.weights == own.weighting.weights | {"depth": 2.0}
+
+
+def test_an_option_given_as_null_is_left_out() -> None:
+    assert list(chosen_recipe("rooms-demo").model.decoder_options) == ["width"]
+    assert chosen_recipe("rooms-demo", "--recipe.model.decoder-options", "width=null").model.decoder_options == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "word", "told"),
+    [
+        ("data.options", "look", "'look' is no option; write NAME=VALUE"),
+        ("data.options", "views=[1", "views=[1 is neither JSON nor Python"),
+        ("weighting.weights", "depth=much", "options.depth is 'much'; expected a number."),
+    ],
+)
+def test_a_bad_option_is_told_in_one_line(
+    field: str, word: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["train", "rooms-demo", "--out", "nowhere", f"--recipe.{field}", word]) == 2
+    assert sum(told in line for line in capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_recipe_file_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text('{"seed": 1')
+    assert main(["train", str(path), "--out", "nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert str(path) in error
+    assert error.count("\n") == 1
 
 
 def test_a_misspelt_verb_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "unknown verb 'trian'; did you mean 'train'?" in error
+    assert "unknown triptych verb 'trian'; did you mean 'train'?" in error
 
 
 def test_a_misspelt_recipe_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,7 +106,7 @@ def test_a_missing_recipe_file_is_named(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_debug_shows_the_traceback() -> None:
-    with pytest.raises(ValueError, match="unknown verb"):
+    with pytest.raises(ValueError, match="unknown triptych verb"):
         main(["trian", "--debug"])
 
 

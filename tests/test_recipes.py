@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from triptych.recipes import RECIPES
 from triptych.recipes.config import DataConfig, Recipe, flatten, from_json, to_json
+from triptych.recipes.fields import read_options, write_options
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -24,6 +27,46 @@ def test_tuples_inside_options_survive_json() -> None:
 def test_unknown_fields_are_named() -> None:
     with pytest.raises(ValueError, match=r"recipe.optimizer has no field 'learning_rate'; its fields are name, lr"):
         from_json('{"optimizer": {"learning_rate": 1}}')
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"seed": "one"}', r"recipe.seed is 'one'; expected a whole number"),
+        ('{"seed": true}', r"recipe.seed is True; expected a whole number"),
+        ('{"optimizer": {"lr": "fast"}}', r"recipe.optimizer.lr is 'fast'; expected a number"),
+        ('{"optimizer": {"name": "adamm"}}', r"recipe.optimizer.name is 'adamm'; expected one of sgd, adam, adamw"),
+        ('{"data": {"size": [96]}}', r"recipe.data.size is \[96\]; expected 2 values"),
+        ('{"data": {"tasks": "depth"}}', r"recipe.data.tasks is 'depth'; expected a list"),
+        ('{"data": {"options": []}}', r"recipe.data.options is \[\]; expected an object with names and values"),
+        ('{"data": 3}', r"recipe.data is 3; expected an object with fields"),
+        ("[]", r"recipe is \[\]; expected an object with fields"),
+    ],
+)
+def test_values_of_another_type_are_named(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        from_json(text)
+
+
+NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False)
+VALUES = NUMBERS | st.text() | st.lists(NUMBERS | st.text()).map(tuple)
+NAMES = st.from_regex(r"[a-z_]+", fullmatch=True)
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(NAMES, VALUES | st.dictionaries(NAMES, VALUES, min_size=1)))
+def test_options_survive_the_command_line(options: dict[str, object]) -> None:
+    assert read_options(write_options(options)) == options
+
+
+def test_text_that_python_would_read_as_a_number_stays_text() -> None:
+    assert read_options(["condition=2020_01", "half=1/2"]) == {"condition": "2020_01", "half": "1/2"}
+
+
+@pytest.mark.parametrize("word", ["look", "=b", ".look=b", "views=[1,2"])
+def test_words_that_are_no_options_are_refused(word: str) -> None:
+    with pytest.raises(ValueError, match=r"NAME="):
+        read_options([word])
 
 
 def test_flatten_finds_the_one_difference() -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from triptych.evaluation import read_references
 from triptych.metrics.bootstrap import bootstrap_difference
 from triptych.metrics.delta import delta_mtl
-from triptych.recipes.config import Recipe, flatten, from_json
+from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.scores import write_json
 from triptych.task_files import read_tasks
 from triptych.tasks import Task
@@ -82,7 +82,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     for name, value in load_file(scores.with_suffix(".safetensors")).items():
         task, state = name.split("/", 1)
         sums[task][state] = value
-    recipe = from_json((path / "recipe.json").read_text(encoding="utf-8"))
+    recipe = read_recipe(path / "recipe.json")
     return ScoredRun(path, recipe, tasks, stored["metrics"], tuple(stored["keys"]), sums)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from triptych.models.multitask import MultiTaskModel
-from triptych.recipes.config import Recipe, from_json, to_json
+from triptych.recipes.config import Recipe, read_recipe, to_json
 from triptych.task_files import read_tasks, write_tasks
 from triptych.tasks import Task
 
@@ -32,7 +32,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
                 f"{folder} has no {FILES[name]}; give a run folder of `triptych train`, or one written by "
                 "save_pretrained."
             )
-    recipe = from_json((folder / FILES["recipe"]).read_text(encoding="utf-8"))
+    recipe = read_recipe(folder / FILES["recipe"])
     tasks = read_tasks(folder / FILES["tasks"])
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
     # The stored weights are whole: those that training started from are not needed, and may be out of reach.

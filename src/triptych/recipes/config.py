@@ -5,13 +5,15 @@ No module of torch is imported here: the command line reads recipes before anyth
 
 import dataclasses
 import json
-import typing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
-Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+from triptych.recipes import fields
+
+Value = bool | int | float | str | tuple[Any, ...] | dict[str, Any] | None
 Options = dict[str, Value]
-"""Keyword arguments of a named component, checked by the component itself."""
+"""Keyword arguments of a named component, checked by the component itself; NAME=VALUE on the command line."""
 TARGET = "target-"
 """What the name of a split of the target domain begins with."""
 
@@ -247,10 +249,27 @@ def to_json(recipe: Recipe) -> str:
 
 
 def from_json(text: str) -> Recipe:
-    """Read what `to_json` wrote; lists become tuples. Unknown keys raise `ValueError`, missing ones keep their
-    defaults.
+    """Read what `to_json` wrote; lists become tuples, and missing fields keep their defaults.
+
+    Raises `ValueError` for anything else, naming the field, what came and what is accepted.
     """
-    return _build(Recipe, json.loads(text), "recipe")
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"recipe is no JSON: {error}.") from error
+    return fields.build(Recipe, data, "recipe")
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a file; errors name the file."""
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"recipe file {path} does not exist; give a recipe.json, or a name from `triptych list recipes`."
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def flatten(recipe: Recipe) -> dict[str, Any]:
@@ -259,40 +278,4 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
     >>> flatten(Recipe())["optimizer.lr"]
     0.001
     """
-    flat: dict[str, Any] = {}
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and value:
-            for key, item in value.items():
-                visit(f"{prefix}.{key}" if prefix else key, item)
-        else:
-            flat[prefix] = value
-
-    visit("", dataclasses.asdict(recipe))
-    return flat
-
-
-def _build(cls: Any, data: dict[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    unknown = set(data) - set(hints)
-    if unknown:
-        raise ValueError(f"{where} has no field {sorted(unknown)[0]!r}; its fields are {', '.join(hints)}.")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in data.items()})
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}; expected an object with fields.")
-        return _build(hint, value, where)
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return _tuples(value)
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return value
+    return fields.flatten(dataclasses.asdict(recipe))

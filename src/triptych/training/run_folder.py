@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from triptych.recipes.config import Recipe, flatten, from_json, to_json
+from triptych.recipes.config import Recipe, flatten, from_json, read_recipe, to_json
 
 FREE_ON_RESUME = (
     "description",
@@ -61,7 +61,7 @@ def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool
             f"run folder {run} exists; go on with --resume, replace it with --overwrite, or choose another --out."
         )
     if resume:
-        check_same_recipe(from_json((run / "recipe.json").read_text(encoding="utf-8")), recipe, run)
+        check_same_recipe(read_recipe(run / "recipe.json"), recipe, run)
 
 
 def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:

@@ -1,7 +1,6 @@
 """The verbs `triptych data init`, `show`, `doctor` and `prepare`. Nothing heavy is imported before one of them runs."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,9 @@ from typing import Annotated, Any
 
 import tyro
 from tyro.conf import Positional
+
+from triptych.commands.verbs import Group, Verb
+from triptych.recipes.fields import read_options
 
 
 def data_init(folder: Positional[Path], force: bool = False) -> None:
@@ -121,7 +123,7 @@ def data_prepare(
     from triptych.datasets.preparing import prepare
 
     for name in split:
-        source = _open_dataset(dataset, root, name, **_parse_options(options), **({"tasks": tasks} if tasks else {}))
+        source = _open_dataset(dataset, root, name, **read_options(options), **({"tasks": tasks} if tasks else {}))
         with _progress_bars() as show:
             done = prepare(
                 source,
@@ -135,20 +137,6 @@ def data_prepare(
         kept = f", {done.kept} of them were there" if done.kept else ""
         print(f"{done.folder}: {done.records} records{kept}, {done.size / 1e6:.1f} MB")
     print(f"train with: --recipe.data.dataset prepared --recipe.data.root {out}")
-
-
-def _parse_options(words: Sequence[str]) -> dict[str, Any]:
-    """Keyword arguments from words such as `classes=13`; values are JSON, or text."""
-    options: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise ValueError(f"option '{word}' has no value; write it like classes=13.")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return options
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
@@ -183,5 +171,7 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-DATA_VERBS = {"init": data_init, "show": data_show, "doctor": data_doctor, "prepare": data_prepare}
-"""The verbs of `triptych data`."""
+DATA = Group(
+    "init, show, doctor, prepare: describe, look at, check and prepare datasets",
+    {"init": Verb(data_init), "show": Verb(data_show), "doctor": Verb(data_doctor), "prepare": Verb(data_prepare)},
+)

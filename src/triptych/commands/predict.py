@@ -1,0 +1,87 @@
+"""The verb `triptych predict`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Positional
+
+from triptych.commands.verbs import Device
+
+
+def predict(
+    run: Positional[str],
+    images: Positional[tuple[Path, ...]] = (),
+    out: Path = Path("predictions"),
+    products: tuple[Literal["arrays", "maps", "pictures", "panels", "points"], ...] = (
+        "arrays",
+        "maps",
+        "pictures",
+        "panels",
+        "points",
+    ),
+    shorter_side: int = 0,
+    tile: int = 0,
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    fov: float = 0.0,
+    intrinsics: tuple[float, ...] = (),
+    color_by: str = "image",
+    precision: Literal["no", "bf16", "fp16"] = "no",
+    overwrite: bool = False,
+    on_bad_sample: Literal["raise", "skip"] = "raise",
+    render: bool = False,
+    device: Device = "auto",
+) -> None:
+    """Predict images of any size: arrays, colour pictures and, where the camera is known, point clouds.
+
+    Args:
+        run: Run folder, or a name on the Hugging Face hub.
+        images: Image files or folders; with --render they may be left out, and the test split is shown.
+        out: Folder to write to.
+        products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
+        shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
+        tile: Side of square tiles in pixels for large images; 0 predicts the whole image at once.
+        flip: Average with the mirrored image.
+        scales: Average over these image scales.
+        fov: Horizontal field of view in degrees, for point clouds.
+        intrinsics: fx, fy, cx, cy in pixels, for point clouds.
+        color_by: The map that colours the points: image, or a task.
+        precision: Number format of the network.
+        overwrite: Replace existing predictions.
+        on_bad_sample: What an unreadable image does.
+        render: Also write report.html with what the 3D-aware regularizer of the run renders: every task, the density's
+            depth and opacity, and the view of cameras that stand aside.
+        device: Where to run.
+    """
+    from triptych.prediction import Predictor
+    from triptych.prediction_files import predict_images
+
+    if not images and not render:
+        raise ValueError("no images to predict; name files or folders (with --render the test split is shown instead).")
+    predictor = Predictor.from_pretrained(
+        run,
+        tile=tile or None,
+        flip=flip,
+        scales=scales,
+        shorter_side=shorter_side or None,
+        precision=precision,
+        device=device,
+    )
+    if render:
+        from triptych.rendered import render_run
+
+        camera: dict[str, Any] = {"fov": fov or None, "intrinsics": intrinsics or None}
+        render_run(predictor, Path(run), images, out, overwrite=overwrite, **camera)
+    if not images:
+        return
+    predict_images(
+        predictor,
+        images,
+        out,
+        products=products,
+        color_by=color_by,
+        fov=fov or None,
+        intrinsics=intrinsics or None,
+        overwrite=overwrite,
+        on_bad_sample=on_bad_sample,
+    )

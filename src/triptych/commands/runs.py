@@ -1,0 +1,99 @@
+"""The verbs that use finished runs: `triptych evaluate`, `compare` and `convert`."""
+
+import os
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from triptych.commands.verbs import Device
+
+
+def evaluate(
+    run: Positional[Path],
+    split: str = "",
+    single_task: tuple[Path, ...] = (),
+    limit: int = 0,
+    report: bool = True,
+    device: Device = "auto",
+) -> None:
+    """Score a run on a split: one table, one JSON and the report page in the run folder.
+
+    Args:
+        run: Run folder.
+        split: Split to score; the recipe's test split by default. target-SPLIT is of the domain it adapts to.
+        single_task: Run folders of single-task networks to compute delta_mtl against.
+        limit: Score at most this many images; 0 scores all.
+        report: Write report.html.
+        device: Where to run.
+    """
+    from triptych.evaluation import evaluate_run
+    from triptych.run_report import report_run
+
+    evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
+    if report and os.environ.get("RANK", "0") == "0":
+        print(f"page to look at: {report_run(run, split=split, device=device)}")
+
+
+def compare(
+    runs: Positional[tuple[Path, ...]],
+    split: str = "test",
+    baseline: tuple[Path, ...] = (),
+    single_task: tuple[Path, ...] = (),
+    out: Path | None = None,
+) -> None:
+    """Compare runs: means over seeds, paired differences per image, delta_mtl, and what differs between the recipes.
+
+    Args:
+        runs: Run folders that `triptych evaluate` scored, or JSON files that `triptych score --out` wrote.
+        split: Which evaluation to compare.
+        baseline: Runs to compare the others with; the first of `runs` by default.
+        single_task: Run folders of single-task networks for delta_mtl.
+        out: JSON file to write the comparison to.
+    """
+    if runs and all(path.suffix == ".json" for path in runs):
+        from rich.console import Console
+
+        from triptych.scoring.compare import compare_scores, comparison_table
+
+        first, *others = (*baseline, *runs)
+        for other in others:
+            Console().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
+        return
+    from triptych.comparison import compare_runs
+
+    compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out)
+
+
+def convert(
+    family: Positional[str],
+    checkpoint: Positional[Path],
+    out: Path,
+    tasks: tuple[str, ...] = (),
+    auxiliary_tasks: tuple[str, ...] = (),
+    classes: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Turn a published checkpoint into a run folder, with a report of every tensor.
+
+    Args:
+        family: Code base: atrc, densemtl, invpt, survey.
+        checkpoint: File of tensors (.pth, .pkl, .ckpt, .safetensors); no code in it is run.
+        out: Run folder to create.
+        tasks: Tasks of the network in the order of training; by default those that the tensors name.
+        auxiliary_tasks: Tasks that only intermediate predictions have.
+        classes: Classes of semseg; by default 40 (NYUv2), or 21 with human parts or saliency (PASCAL-Context).
+        overwrite: Replace a folder that exists.
+    """
+    from triptych.conversion.run_folder import REPORT_FILE, convert_file
+
+    report = convert_file(
+        family,
+        checkpoint,
+        out,
+        tasks=tasks,
+        auxiliary_tasks=auxiliary_tasks,
+        classes=classes,
+        overwrite=overwrite,
+    )
+    print(report.summary)
+    print(f"every tensor: {out / REPORT_FILE}")

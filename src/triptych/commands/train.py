@@ -1,0 +1,76 @@
+"""The verbs `triptych demo` and `train`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from triptych.choices import named_choice
+from triptych.commands.verbs import HELP, Device, Verb, parse
+from triptych.recipes import RECIPES
+from triptych.recipes.config import Recipe, read_recipe
+from triptych.recipes.fields import override
+
+
+def demo(out: Path = Path("runs/demo"), overwrite: bool = False, device: Device = "auto") -> None:
+    """Generate rooms, train a small network on six tasks, score it, predict, and write a page to look at: minutes on
+    a CPU.
+
+    Args:
+        out: Run folder to create.
+        overwrite: Replace the run folder if it exists.
+        device: Where to run.
+    """
+    from triptych.demo import run_demo
+
+    run_demo(out, overwrite=overwrite, device=device)
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: Device = "auto",
+) -> None:
+    """Train a recipe into a run folder. `triptych train RECIPE --out RUN`, where RECIPE is a name or a recipe.json.
+
+    Args:
+        recipe: Every field of the recipe can be overridden.
+        out: Run folder to create.
+        resume: Go on from the last checkpoint of the run folder.
+        overwrite: Replace the run folder if it exists.
+        device: Where to run; under torchrun or accelerate launch each process takes its own.
+    """
+    from triptych.training.loop import train as run_training
+
+    run_training(recipe, out, resume=resume, overwrite=overwrite, device=device)
+
+
+class TrainVerb(Verb):
+    """`train`, whose first word names the recipe: its fields are the defaults of the options."""
+
+    def run(self, words: Sequence[str], name: str) -> None:
+        """Train the recipe that the first word names, or show all of them."""
+        if not words or words[0] in HELP:
+            print(f"usage: {name} RECIPE --out RUN [options]\n\nRecipes (or the path of a recipe.json):\n{_recipes()}")
+            return
+        default = find_recipe(words[0])
+
+        def run_recipe(
+            out: Path, recipe: Recipe = default, resume: bool = False, overwrite: bool = False, device: Device = "auto"
+        ) -> None:
+            self.function(override(default, recipe), out, resume, overwrite, device)
+
+        run_recipe.__doc__ = self.function.__doc__
+        parse(run_recipe, words[1:], f"{name} {words[0]}")
+
+
+def find_recipe(name: str) -> Recipe:
+    """A recipe by its name, or from the recipe.json at a path."""
+    return read_recipe(Path(name)) if name.endswith(".json") else named_choice("recipe", name, RECIPES)
+
+
+def _recipes() -> str:
+    return "\n".join(
+        f"  {name:<28} {recipe.description.splitlines()[0] if recipe.description else ''}"
+        for name, recipe in sorted(RECIPES.items())
+    )
