@@ -1,117 +1,48 @@
 """The study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d.md and results/study-3d.json.
 
 python studies/triplane.py sweep --out runs     # choose the configuration on the validation split
+python studies/triplane.py weights --out runs   # its weight, schedule and samples, with more seeds
 python studies/triplane.py main --out runs      # architectures, controls, sizes, data, on the test split
+python studies/triplane.py views --out runs     # camera paths, with a second view and without
 python studies/triplane.py real --out runs      # photographs, where they lie beside the checkout
 python studies/triplane.py report --out runs    # tables from the saved runs alone
 
-Each part goes on where it stopped. One run uses one thread; `--workers` says how many go side by side.
+Each part goes on where it stopped. One run uses one thread; `--workers` says how many go side by side. `--steps 4`
+tries a part out with a few steps, in a folder of its own: such runs are no study.
 """
 
 import argparse
 import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grid
 import paired
-from arms import base, with_regularizer
-
-from triptych.recipes.config import DataConfig, Options, Recipe
+import triplane_arms
+from triplane_arms import CONTROLS, FINALISTS, IMAGES, REAL, SAMPLES, VIEWS, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
-FINALISTS = (
-    "weight 1 (default)",
-    "weight 0.03",
-    "lift last",
-    "planes pooled",
-    "annealed to 0",
-    "semseg alone",
-    "annealed, weight 0.1, lift last",
-)
-"""Of the sweep: the default, the five best of seed 0 on the validation split, and the best of them together."""
 MAIN_SEEDS = range(5)
 MORE_SEEDS = range(3)
-ARCHITECTURES = ("vanilla", "pad-net", "mti-net", "invpt", "densemtl")
-IMAGES = {"10 %": 40, "25 %": 100, "50 %": 200}
-REAL = {"bsds500_sod": "val", "camvid": "test"}
-CHOSEN: Options = {"schedule": "linear"}
-"""What the sweep chose over the defaults: the weight falls to 0 at the end; see docs/study-3d.md."""
 
 
 def sweep_jobs() -> list[grid.Job]:
     """Every switch with one seed, then more seeds for the finalists."""
-    arms = sweep_arms()
+    arms = triplane_arms.sweep_arms()
     finalists = {name: arms[name] for name in ("vanilla", *(f"sweep/{name}" for name in FINALISTS))}
     return grid.jobs_of(arms, [0], ["val"]) + grid.jobs_of(finalists, [1, 2], ["val"])
 
 
-def sweep_arms() -> dict[str, Recipe]:
-    """One switch at a time on the vanilla network, beside the network alone."""
-    plain = base("vanilla")
-    switches: dict[str, Options] = {
-        "weight 0.03": {"weight": 0.03},
-        "weight 0.1": {"weight": 0.1},
-        "weight 0.3": {"weight": 0.3},
-        "weight 1 (default)": {},
-        "lift last": {"lift": "last"},
-        "lift nearest": {"lift": "nearest"},
-        "planes pooled": {"planes": "pooled"},
-        "camera metric": {"camera": "metric"},
-        "density shared": {"density": "shared"},
-        "depth from termination": {"depth_from": "termination"},
-        "aggregation product": {"aggregation": "product"},
-        "8 samples": {"num_samples": 8},
-        "32 samples": {"num_samples": 32},
-        "stride 4": {"stride": 4},
-        "annealed to 0": {"schedule": "linear"},
-        "annealed, weight 0.1, lift last": {"schedule": "linear", "weight": 0.1, "lift": "last"},
-        "semseg alone": {"rendered": ("semseg",)},
-        "depth and normals alone": {"rendered": ("normals", "depth")},
-    }
-    arms = {"vanilla": plain}
-    return arms | {f"sweep/{key}": with_regularizer(plain, **options) for key, options in switches.items()}
-
-
-CONTROLS = {
-    "xy plane and depth code": "triplane-xy",
-    "one sample": "triplane-single-sample",
-    "uniform weights": "triplane-uniform",
-    "shuffled depth": "triplane-shuffled",
-    "auxiliary heads": "auxiliary-heads",
-    "2D decoder": "decoder-2d",
-}
-"""What the triplane is compared with: the same options where they apply, or as many parameters."""
-CONTROL_OPTIONS: dict[str, Options] = {"triplane-single-sample": {"num_samples": 1}}
-
-
-def pairs() -> dict[str, tuple[str, str]]:
-    """Title to the arms (network, network with the regularizer) of every comparison of the main part."""
-    found = {name: (name, f"{name}+3d") for name in ARCHITECTURES}
-    found["vanilla, large backbone"] = ("large", "large+3d")
-    found |= {f"vanilla, {title} of the images": (f"images-{n}", f"images-{n}+3d") for title, n in IMAGES.items()}
-    found["vanilla, default options"] = ("vanilla", "sweep/weight 1 (default)")
-    return found | {f"vanilla, {title}": ("vanilla", f"control/{title}") for title in CONTROLS}
-
-
-def main_arms() -> dict[str, Recipe]:
-    """Every arm that `pairs` names."""
-    arms = {name: base(name) for name in ARCHITECTURES}
-    arms["large"] = base("vanilla", backbone="large")
-    arms |= {f"images-{count}": base("vanilla", images=count) for count in IMAGES.values()}
-    arms |= {f"{name}+3d": with_regularizer(recipe, **CHOSEN) for name, recipe in arms.items()}
-    name = "sweep/weight 1 (default)"
-    arms[name] = sweep_arms()[name]
-    vanilla = base("vanilla")
-    return arms | {
-        f"control/{title}": with_regularizer(vanilla, key, **CHOSEN, **CONTROL_OPTIONS.get(key, {}))
-        for title, key in CONTROLS.items()
-    }
+def weight_jobs() -> list[grid.Job]:
+    """Weights and samples, on the validation split."""
+    return grid.jobs_of(triplane_arms.weight_arms(), MORE_SEEDS, ["val"])
 
 
 def main_jobs() -> list[grid.Job]:
     """The main pair first, what costs most last; within a block seed by seed, so that a study cut short is balanced."""
-    arms, named = main_arms(), pairs()
+    arms, named = triplane_arms.main_arms(), triplane_arms.pairs()
     asides = [*(f"vanilla, {title} of the images" for title in IMAGES), *(f"vanilla, {title}" for title in CONTROLS)]
     blocks = [
         (["vanilla"], MAIN_SEEDS),
@@ -128,24 +59,14 @@ def main_jobs() -> list[grid.Job]:
     return list(jobs.values())
 
 
-def real_arms() -> dict[str, Recipe]:
-    """Photographs that lie beside the checkout (examples/real-data), with and without the regularizer; no selection."""
-    vanilla = base("vanilla", steps=200)
-    arms = {}
-    for name in REAL:
-        data = DataConfig(dataset="folder", root=f"examples/real-data/{name}.toml", size=(96, 128), val_split="")
-        arms[f"real/{name}"] = replace(
-            vanilla,
-            description=f"Study on photographs: {name}.",
-            data=data,
-            training=replace(vanilla.training, evaluate_every=0),
-        )
-    return arms | {f"{name}+3d": with_regularizer(recipe, **CHOSEN) for name, recipe in arms.items()}
+def view_jobs() -> list[grid.Job]:
+    """Camera paths: three seeds of all arms, then two more."""
+    return grid.jobs_of(triplane_arms.view_arms(), MAIN_SEEDS, ["test"])
 
 
 def real_jobs() -> list[grid.Job]:
     """BSDS500 is scored on its validation photographs, where both tasks have labels; nothing was chosen on them."""
-    arms = real_arms()
+    arms = triplane_arms.real_arms()
     return [
         job
         for name, split in REAL.items()
@@ -153,54 +74,81 @@ def real_jobs() -> list[grid.Job]:
     ]
 
 
+PARTS = {"sweep": sweep_jobs, "weights": weight_jobs, "main": main_jobs, "views": view_jobs, "real": real_jobs}
+
+
+def shortened(jobs: Iterable[grid.Job], steps: int) -> list[grid.Job]:
+    """The first seed of every arm, with few steps: whether it runs at all."""
+    short = {}
+    for arm, seed, recipe, splits in jobs:
+        every = min(recipe.training.evaluate_every, steps)
+        training = replace(recipe.training, checkpoint_every=steps, evaluate_every=every, evaluate_limit=8)
+        recipe = replace(recipe, schedule=replace(recipe.schedule, steps=steps, warmup_steps=1), training=training)
+        short.setdefault(arm, (arm, seed, recipe, splits))
+    return list(short.values())
+
+
+def found_in(
+    out: Path, named: Mapping[str, tuple[str, str]], seeds: Iterable[int], split: str
+) -> dict[str, dict[str, Any]]:
+    """The comparisons of `named` that have runs, by title."""
+    rows = {title: paired.compare(out, *arms, seeds, split) for title, arms in named.items()}
+    return {title: found for title, found in rows.items() if found is not None}
+
+
+def against_vanilla(arms: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Title to arms, of title to arm."""
+    return {title: ("vanilla", arm) for title, arm in arms.items()}
+
+
 def report(out: Path) -> None:
     """Write the tables of docs/study-3d.md and results/study-3d.json from the runs that are there."""
-    sweep = {}
-    for arm in sweep_arms():
-        found = paired.compare(out, "vanilla", arm, MORE_SEEDS, "val") if arm != "vanilla" else None
-        if found is not None:
-            sweep[arm.removeprefix("sweep/")] = found
-    ranked = dict(sorted(sweep.items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
-    main_part = {title: paired.compare(out, *arms, MAIN_SEEDS, "test") for title, arms in pairs().items()}
-    main_part = {title: found for title, found in main_part.items() if found is not None}
-    real = {
-        f"{name}, {split}": paired.compare(out, f"real/{name}", f"real/{name}+3d", MORE_SEEDS, split)
-        for name, split in REAL.items()
+    sweep = {arm.removeprefix("sweep/"): arm for arm in triplane_arms.sweep_arms() if arm != "vanilla"}
+    swept = found_in(out, against_vanilla(sweep), MORE_SEEDS, "val")
+    tables = {
+        "sweep": dict(sorted(swept.items(), key=lambda item: -statistics.fmean(item[1]["gain"]))),
+        "weight": found_in(out, against_vanilla(WEIGHTS), MORE_SEEDS, "val"),
+        "samples": found_in(out, against_vanilla(SAMPLES), MORE_SEEDS, "val"),
+        "main": found_in(out, triplane_arms.pairs(), MAIN_SEEDS, "test"),
+        "views": found_in(out, VIEWS, MAIN_SEEDS, "test"),
     }
-    real = {title: found for title, found in real.items() if found is not None}
+    photographs = {}
+    for name, split in REAL.items():
+        named = {f"{name}, {split}": (f"real/{name}", f"real/{name}+3d")}
+        photographs |= found_in(out, named, MORE_SEEDS, split)
     page = ROOT / "docs" / "study-3d.md"
-    grid.replace_section(page, "real", "\n\n".join(paired.gains_table([item]) for item in real.items()))
-    grid.replace_section(page, "sweep", paired.gains_table(ranked.items()))
-    grid.replace_section(page, "main", paired.gains_table(main_part.items()))
-    arms = {*sweep_arms(), *main_arms(), *real_arms()}
+    for name, rows in tables.items():
+        grid.replace_section(page, name, paired.gains_table(rows.items()))
+    grid.replace_section(page, "real", "\n\n".join(paired.gains_table([item]) for item in photographs.items()))
+    parts = ("sweep_arms", "weight_arms", "main_arms", "view_arms", "real_arms")
     grid.write_results(
         ROOT / "results" / "study-3d.json",
         {
-            "command": "python studies/triplane.py sweep && python studies/triplane.py main && "
-            "python studies/triplane.py real && "
-            "python studies/triplane.py report",
+            "command": " && ".join(f"python studies/triplane.py {part}" for part in (*PARTS, "report")),
             "data": "generated rooms, 64 x 80; photographs: BSDS500 with SOD masks, CamVid, crops of 96 x 128",
-            "commits": grid.commits(out, arms, MAIN_SEEDS),
-            "chosen": CHOSEN,
-            "sweep": ranked,
-            "main": main_part,
-            "photographs": real,
+            "commits": grid.commits(out, {arm for part in parts for arm in getattr(triplane_arms, part)()}, MAIN_SEEDS),
+            "chosen": triplane_arms.CHOSEN,
+            **tables,
+            "photographs": photographs,
         },
     )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["sweep", "main", "real", "report"])
+    parser.add_argument("part", choices=[*PARTS, "report"])
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=0, help="try the part out with so few steps")
     arguments = parser.parse_args()
-    jobs = {"sweep": sweep_jobs, "main": main_jobs, "real": real_jobs, "report": list}[arguments.part]()
-    failed = grid.run_all(jobs, arguments.out, workers=arguments.workers)
-    for name, reason in failed.items():
-        print(f"{name} failed: {reason}")
     if arguments.part == "report":
         report(arguments.out)
+        return
+    jobs = PARTS[arguments.part]()
+    if arguments.steps:
+        jobs = shortened(jobs, arguments.steps)
+    for name, reason in grid.run_all(jobs, arguments.out, workers=arguments.workers).items():
+        print(f"{name} failed: {reason}")
 
 
 if __name__ == "__main__":
