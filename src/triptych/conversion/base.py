@@ -61,7 +61,8 @@ class Checkpoint:
     def find(self, pattern: str) -> list[str]:
         """What the pattern's first group matches among the tensor names, in order of appearance.
 
-        >>> Checkpoint({"blocks.0.w": 0, "blocks.1.w": 0}, {}, {}).find(r"blocks\\.(\\d+)\\..+")
+        >>> state = {"blocks.0.w": Tensor([1.0]), "blocks.1.w": Tensor([2.0])}
+        >>> Checkpoint(state, {}, {}).find(r"blocks\\.(\\d+)\\..+")
         ['0', '1']
         """
         compiled = re.compile(pattern)

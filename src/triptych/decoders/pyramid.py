@@ -178,9 +178,9 @@ def _pyramid_factors(strides: Sequence[int]) -> list[int]:
 def _plan_levels(strides: Sequence[float]) -> list[tuple[bool, int | None]]:
     """For each level, finest first: whether it upsamples, and which feature it joins.
 
-    >>> _plan_levels([2, 4, 8, 16, 16])
+    >>> _plan_levels([2.0, 4.0, 8.0, 16.0, 16.0])
     [(True, None), (True, 0), (True, 1), (True, 2), (False, 3)]
-    >>> _plan_levels([4, 8, 16, 32])
+    >>> _plan_levels([4.0, 8.0, 16.0, 32.0])
     [(True, None), (True, None), (True, 0), (True, 1), (True, 2)]
     """
     plan: list[tuple[bool, int | None]] = []

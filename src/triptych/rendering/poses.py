@@ -16,7 +16,7 @@ Matrices = Float[Tensor, "batch 3 3"]
 def check_rigid(pose: Pose, names: Sequence[str], *, tolerance: float = 1e-3) -> None:
     """Raise `ValueError`, naming the first sample, where a pose is no rotation and translation.
 
-    >>> check_rigid(torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))[None], ["a"])
+    >>> check_rigid(torch.diag(torch.tensor([-1.0, 1.0, 1.0, 1.0]))[None], ["a"])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ValueError: the pose of sample 'a' is no rigid motion: its rotation has determinant -1 ...
     """
