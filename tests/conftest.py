@@ -1,4 +1,4 @@
-"""Check the shapes in annotations while testing, and choose the device."""
+"""Check the shapes in annotations while testing; choose the device and the threads."""
 
 import os
 import sys
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: threads of one test would take the processors of another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if os.environ.get("TRIPTYCH_CHECK_SHAPES", "1") == "1":
     from jaxtyping import install_import_hook
