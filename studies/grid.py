@@ -3,7 +3,7 @@
 A study is a dict from the name of an arm to its recipe. The run of an arm and a seed is a run folder
 `<out>/<arm>/seed-<n>`, so that `triptych compare`, `predict` and `evaluate` work on it afterwards; studies that share
 an arm share its runs. One run uses one thread: many small networks side by side use processors better than one after
-another.
+another. A recipe's `model.initialize_from` names arms: the run starts from theirs of the same seed, once they are done.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,32 +43,57 @@ def run_all(jobs: Sequence[Job], out: Path, *, workers: int) -> dict[str, str]:
     Raises `ValueError` where a run folder holds another recipe than the study's: a number must not come from a run that
     the study no longer describes.
     """
-    todo = [job for job in jobs if not _is_done(out, job)]
-    print(f"{len(jobs) - len(todo)} of {len(jobs)} runs are there; {len(todo)} to do, {workers} at a time", flush=True)
+    waiting = [job for job in jobs if not _is_done(out, job)]
+    total = len(waiting)
+    print(f"{len(jobs) - total} of {len(jobs)} runs are there; {total} to do, {workers} at a time", flush=True)
     failed: dict[str, str] = {}
-    if not todo:
+    if not total:
         return failed
     started = time.monotonic()
+    running: dict[Future[None], Job] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
-        pending = {pool.submit(_run, out, to_json(job[2]), *job[:2], job[3]): job for job in todo}
-        for done, future in enumerate(as_completed(pending), start=1):
-            arm, seed, *_ = pending[future]
-            error = future.exception()
-            if error is not None:
-                failed[f"{arm}/seed-{seed}"] = f"{type(error).__name__}: {error}"
-            minutes = (time.monotonic() - started) / 60
-            left = minutes / done * (len(todo) - done)
-            word = "done" if error is None else f"FAILED ({error})"
-            print(f"{done}/{len(todo)} {arm} seed {seed} {word}; {minutes:.0f} min, about {left:.0f} left", flush=True)
+        while waiting or running:
+            for job in _ready(waiting, running.values())[: workers - len(running)]:
+                waiting.remove(job)
+                running[pool.submit(_run, out, to_json(_place(job, out)), *job[:2], job[3])] = job
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                arm, seed, *_ = running.pop(future)
+                error = future.exception()
+                if error is not None:
+                    failed[f"{arm}/seed-{seed}"] = f"{type(error).__name__}: {error}"
+                minutes, done = (time.monotonic() - started) / 60, total - len(waiting) - len(running)
+                left = minutes / done * (total - done)
+                word = "done" if error is None else f"FAILED ({error})"
+                print(f"{done}/{total} {arm} seed {seed} {word}; {minutes:.0f} min, about {left:.0f} left", flush=True)
     return failed
+
+
+def _ready(waiting: Sequence[Job], running: Iterable[Job]) -> list[Job]:
+    """The jobs that start from none that is still to come, in order."""
+    open_runs = {job[:2] for job in (*waiting, *running)}
+    return [job for job in waiting if not any((arm, job[1]) in open_runs for arm in job[2].model.initialize_from)]
+
+
+def _place(job: Job, out: Path) -> Recipe:
+    """The recipe of a job with run folders for the arms that it starts from."""
+    _, seed, recipe, _ = job
+    runs = [folder(out, arm, seed) for arm in recipe.model.initialize_from]
+    return replace(recipe, model=replace(recipe.model, initialize_from=tuple(map(str, runs))))
+
+
+def _read_recipe(path: Path) -> Recipe:
+    """A stored recipe with the names of arms (no slash in them) for the runs it started from, wherever they lay."""
+    recipe = from_json(path.read_text(encoding="utf-8"))
+    arms = tuple(Path(run).parent.name for run in recipe.model.initialize_from)
+    return replace(recipe, model=replace(recipe.model, initialize_from=arms))
 
 
 def _is_done(out: Path, job: Job) -> bool:
     arm, seed, recipe, splits = job
     run = folder(out, arm, seed)
     stored = run / "recipe.json"
-    if stored.is_file() and from_json(stored.read_text(encoding="utf-8")) != recipe:
+    if stored.is_file() and _read_recipe(stored) != recipe:
         raise ValueError(
             f"{run} holds a run of another recipe than the study's arm {arm!r}; move it away or change --out."
         )
@@ -91,6 +116,9 @@ def _run(out: Path, recipe_json: str, arm: str, seed: int, splits: Sequence[str]
     if parent is not None and not parent.is_alive():
         os._exit(1)  # a killed study must not go on behind the next one
     recipe, run = from_json(recipe_json), folder(out, arm, seed)
+    for start in map(Path, recipe.model.initialize_from):
+        if not any(start.glob("evaluation-*.json")):
+            raise ValueError(f"{start}, which the run starts from, is not done.")
     run.parent.mkdir(parents=True, exist_ok=True)
     device = "auto" if os.environ["CUDA_VISIBLE_DEVICES"] else "cpu"
     with (run.parent / f"seed-{seed}.txt").open("a") as log, contextlib.redirect_stdout(log):
