@@ -9,7 +9,7 @@ from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.backbones import BACKBONES, create_backbone
 from triptych.choices import require_options
-from triptych.datasets import DATASETS
+from triptych.datasets import DATASETS, open_dataset
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.subset import spread
 from triptych.datasets.transforms import TRANSFORMS
@@ -61,7 +61,7 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
     """The recipe's dataset, one split of it; `target-<split>` is one of the domain that the recipe adapts to."""
     recipe, split = split_domain(recipe, split)
     data = recipe.data
-    return named_choice("dataset", data.dataset, DATASETS)(data.root, split=split, **data.options)
+    return open_dataset(data.dataset, data.root, split=split, **data.options)
 
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
@@ -129,7 +129,9 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
     for name in config.weights:
         named_choice("task in weighting.weights", name, dict(tasks))
     weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
-    return named_choice("weighting", config.name, WEIGHTINGS)(tuple(tasks), weights=weights, **config.options)
+    build = named_choice("weighting", config.name, WEIGHTINGS)
+    require_options(f"weighting '{config.name}'", build, config.options)
+    return build(tuple(tasks), weights=weights, **config.options)
 
 
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
@@ -141,6 +143,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     if not config.used:
         return None
     build = named_choice("regularizer", config.name, REGULARIZERS)
+    require_options(f"regularizer '{config.name}'", build, config.options)
     return build(
         model.feature_channels,
         strides=model.feature_strides,

@@ -2,8 +2,20 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+    bool: ((bool,), "true or false"),
+    int: ((int,), "a whole number"),
+    float: ((int, float), "a number"),
+    str: ((str,), "a text"),
+    tuple: ((list, tuple), "a list"),
+    dict: ((Mapping,), "names with values"),
+}
+"""What values of an annotation may be, and how people call it."""
 
 
 def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
@@ -22,7 +34,8 @@ def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
 
 
 def require_options(what: str, constructor: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes.
+    """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, or says
+    what a value has to be.
 
     >>> require_options("decoder 'fcn'", lambda channels, *, width=8: None, {"widht": 4})
     Traceback (most recent call last):
@@ -30,9 +43,31 @@ def require_options(what: str, constructor: Callable[..., Any], options: Mapping
     ValueError: decoder 'fcn' has no option 'widht'; its options are width.
     """
     parameters = inspect.signature(constructor).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    for name in options:
-        if name not in known:
+    known = {one.name: one.annotation for one in parameters if one.kind is one.KEYWORD_ONLY}
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    for name, value in options.items():
+        if name in known:
+            require_kind(f"option {name} of {what}", value, known[name])
+        elif not open_ended:
             raise ValueError(f"{what} has no option '{name}'; its options are {', '.join(known) or 'none'}.")
+
+
+def require_kind(what: str, value: Any, annotation: Any) -> None:
+    """Fail unless `value` is what a simple annotation says; any other annotation accepts everything.
+
+    >>> require_kind("lr", "fast", float)
+    Traceback (most recent call last):
+    ...
+    ValueError: lr is 'fast'; expected a number.
+    """
+    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    kinds = [_kind(one) for one in (typing.get_args(annotation) if union else (annotation,))]
+    if any(kind not in KINDS for kind in kinds):
+        return
+    if not any(isinstance(value, KINDS[kind][0]) and (kind is bool or not isinstance(value, bool)) for kind in kinds):
+        raise ValueError(f"{what} is {value!r}; expected {' or '.join(KINDS[kind][1] for kind in kinds)}.")
+
+
+def _kind(annotation: Any) -> Any:
+    origin = typing.get_origin(annotation) or annotation
+    return {Sequence: tuple, list: tuple, Mapping: dict}.get(origin, origin)

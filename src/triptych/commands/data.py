@@ -141,16 +141,17 @@ def data_prepare(
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
-    from triptych.datasets import DATASETS
+    from triptych.datasets import DATASETS, open_dataset
     from triptych.datasets.admission import recognise_dataset
     from triptych.types import named_choice
 
-    if dataset.endswith(".toml") or Path(dataset).is_dir():
-        name = recognise_dataset(Path(dataset))
-        roots = {"root": root} if name == "folder" else {}
-        return DATASETS[name](dataset, split=split, **roots, **options)
-    others = {name: build for name, build in DATASETS.items() if name != "folder"}
-    return named_choice("dataset, and no folder,", dataset, others)(root, split=split, **options)
+    if not (dataset.endswith(".toml") or Path(dataset).is_dir()):
+        named_choice("dataset, and no folder,", dataset, DATASETS)
+        return open_dataset(dataset, root, split=split, **options)
+    name = recognise_dataset(Path(dataset))
+    if root and not DATASETS[name].takes_root:
+        raise ValueError(f"root is {root}, but {dataset} is the folder of {name} itself; leave root out.")
+    return open_dataset(name, dataset, split=split, **({"root": root} if root else {}), **options)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Datasets by name."""
 
-from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from triptych.choices import named_choice, require_options
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.folder import Folder
@@ -14,7 +16,7 @@ from triptych.datasets.rooms import Rooms
 from triptych.datasets.synthia import Synthia
 from triptych.datasets.vkitti2 import VKITTI2
 
-DATASETS: dict[str, Callable[..., DenseDataset]] = {
+DATASETS: dict[str, type[DenseDataset]] = {
     "cityscapes": Cityscapes,
     "folder": Folder,
     "mixed": Mixed,
@@ -26,3 +28,20 @@ DATASETS: dict[str, Callable[..., DenseDataset]] = {
     "synthia": Synthia,
     "vkitti2": VKITTI2,
 }
+
+
+def open_dataset(name: str, root: str | Path = "", *, split: str = "train", **options: Any) -> DenseDataset:
+    """One split of a dataset by its name; `root` is its folder, or the file that describes it.
+
+    Raises `ValueError` for an unknown name, an option that the dataset does not have, and a folder that is left out.
+
+    >>> open_dataset("nyuv2")
+    Traceback (most recent call last):
+    ...
+    ValueError: dataset 'nyuv2' needs its folder; give it as root (`--recipe.data.root` in training).
+    """
+    reader = named_choice("dataset", name, DATASETS)
+    require_options(f"dataset '{name}'", reader, options)
+    if reader.needs_root and not str(root):
+        raise ValueError(f"dataset '{name}' needs its folder; give it as root (`--recipe.data.root` in training).")
+    return reader(root, split=split, **options)  # type: ignore[call-arg]  # every reader takes these

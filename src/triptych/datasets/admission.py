@@ -9,10 +9,10 @@ from typing import Any
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.descriptor import FILE_NAME
-from triptych.datasets.folder import Folder, find_descriptor
+from triptych.datasets.folder import find_descriptor
 from triptych.datasets.inspection import Finding
 from triptych.datasets.preparing import MANIFEST
-from triptych.datasets.splits import ALL, split_names
+from triptych.datasets.splits import ALL
 from triptych.datasets.variants import Variant, recognise, suggest_root
 from triptych.types import named_choice
 
@@ -22,7 +22,7 @@ Opened = DenseDataset | Finding
 
 
 def known_readers() -> dict[str, Any]:
-    """Readers of published datasets by name."""
+    """Readers of published datasets by name: those that come in variants."""
     from triptych.datasets import DATASETS  # it lists everything
 
     return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
@@ -66,31 +66,32 @@ def _is_own_folder(path: Path) -> bool:
     return True
 
 
-def open_dataset(name: str, path: Path, root: str | Path = "") -> Iterator[Opened]:
+def open_splits(name: str, path: Path, root: str | Path = "") -> Iterator[Opened]:
     """The splits of a dataset, opened, and findings in place of those that cannot be.
 
     Raises `ValueError` for an unknown name and where there is no dataset to look at.
     """
-    if name == "folder":
-        yield from _open_folder(path, root)
-    elif name in known_readers():
-        yield from _open_reader(known_readers()[name], path)
-    else:
-        from triptych.datasets import DATASETS
+    from triptych.datasets import DATASETS  # it lists everything
 
-        yield from _open_others(named_choice("dataset", name, DATASETS), path)
+    reader = named_choice("dataset", name, DATASETS)
+    if root and not reader.takes_root:
+        raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
+    yield from _open_reader(reader, path) if name in known_readers() else _open_described(reader, path, root)
 
 
-def _open_folder(path: Path, root: str | Path) -> Iterator[Opened]:
-    splits = split_names(find_descriptor(path, root=root))
+def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opened]:
+    """Datasets whose own files say which splits there are."""
+    roots = {"root": root} if reader.takes_root else {}
+    splits = reader.splits_at(path, **roots)
     if not splits:
         cure = "add [splits] to the descriptor: folders, lists, or shares such as val = 0.1"
         yield Finding("error", "splits", "", "", "", "there are no splits", cure)
     for split in splits or [ALL]:
         try:
-            yield Folder(path, split=split, root=root)
-        except ValueError as error:
-            yield Finding("error", "splits", split, "", "", str(error), "correct the descriptor")
+            yield reader(path, split=split, **roots)
+        except (OSError, ValueError) as error:
+            if not str(error).startswith("unknown split"):
+                yield Finding("error", "splits", split, "", "", *_text_and_cure(error, "correct the descriptor"))
 
 
 def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
@@ -117,10 +118,10 @@ def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
             yield lenient
 
 
-def _text_and_cure(error: Exception) -> tuple[str, str]:
-    """The two halves of an error that says what is wrong; and the way out."""
-    text, _, cure = str(error).rstrip(".").partition("; ")
-    return text, cure or "unpack the whole archive again"
+def _text_and_cure(error: Exception, cure: str = "unpack the whole archive again") -> tuple[str, str]:
+    """The two halves of an error that says what is wrong; and the way out, `cure` where it names none."""
+    text, _, way_out = str(error).rstrip(".").partition("; ")
+    return text, way_out or cure
 
 
 def _open_leniently(
@@ -136,12 +137,3 @@ def _open_leniently(
             return None
 
     return opens() or opens(*(task for task in variant.tasks if opens(task) is not None))
-
-
-def _open_others(build: Callable[..., DenseDataset], path: Path) -> Iterator[Opened]:
-    for split in sorted(place.parent.name for place in path.glob(f"*/{MANIFEST}")) or SPLITS:
-        try:
-            yield build(path, split=split)
-        except (OSError, ValueError) as error:
-            if not str(error).startswith("unknown split"):
-                yield Finding("error", "splits", split, "", str(path), *_text_and_cure(error))

@@ -1,7 +1,10 @@
 """What every dataset is: a sized sequence of samples that declares the tasks it can supervise."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +23,15 @@ class DenseDataset:
 
     name: str
     tasks: dict[str, Task]
+    needs_root: ClassVar[bool] = False
+    """Whether it can be read only where someone has put it."""
+    takes_root: ClassVar[bool] = False
+    """Whether its first argument describes it, and `root` says where the files lie."""
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        """Names of the splits that the dataset at `place` may have."""
+        return ("train", "val", "test")
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not define its length")

@@ -9,6 +9,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,16 +44,27 @@ COMMON: dict[str, Any] = {
 HOLES = "Stereo leaves holes, which are invalid here; some published loaders fill them with the farthest depth."
 SMALL = "Intrinsics and disparities are those of the full size; the reader scales the camera to the image."
 UNPACKED, ZIPS = "leftImg8bit", "leftImg8bit_t*.zip"
+
+
+@dataclass(frozen=True)
+class CityscapesVariant(Variant):
+    """`suffix` ends the names of the folders of images; images with one are smaller than their labels."""
+
+    suffix: str = ""
+
+
+WHOLE: dict[str, Any] = {**COMMON, "sizes": (NATIVE,), "notes": (HOLES,)}
 VARIANTS = (
-    Variant("unpacked", "official archives, unpacked", markers=(UNPACKED,), sizes=(NATIVE,), notes=(HOLES,), **COMMON),
-    Variant("zips", "official archives as zips", markers=(ZIPS,), sizes=(NATIVE,), notes=(HOLES,), **COMMON),
-    Variant("unpacked-and-zips", "both", markers=(UNPACKED, ZIPS), sizes=(NATIVE,), notes=(HOLES,), **COMMON),
-    Variant(
+    CityscapesVariant("unpacked", "official archives, unpacked", markers=(UNPACKED,), **WHOLE),
+    CityscapesVariant("zips", "official archives as zips", markers=(ZIPS,), **WHOLE),
+    CityscapesVariant("unpacked-and-zips", "both", markers=(UNPACKED, ZIPS), **WHOLE),
+    CityscapesVariant(
         "small",
         "shrunk images of the DenseMTL line beside labels of full size",
         markers=("leftImg8bit_small",),
         sizes=((512, 1024), (320, 640), (256, 512)),
         notes=(HOLES, SMALL),
+        suffix="_small",
         **COMMON,
     ),
 )
@@ -74,7 +86,7 @@ class Cityscapes(FileReader):
     name = "cityscapes"
     frames_hint = "put leftImg8bit_sequence_trainvaltest.zip beside the other archives, or unpack it there"
     downloads: ClassVar[dict[str, str]] = {"semseg": LABELS, "depth": STEREO}
-    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+    variants: ClassVar[dict[str, CityscapesVariant]] = {one.name: one for one in VARIANTS}
 
     def __init__(
         self,
@@ -93,7 +105,7 @@ class Cityscapes(FileReader):
         named_choice("split of cityscapes", split, dict.fromkeys(SPLITS))
         groups = named_choice("label space of cityscapes", str(classes), SPACES)
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
-        small = "_small" if self.variant.name == "small" else ""
+        small = self.variant.suffix
         images = list_package(self.root, f"leftImg8bit{small}", split)["leftimg8bit"]
         if not images:
             raise ValueError(f"split '{split}' of cityscapes has no images in {self.root}; unpack all of the archive.")

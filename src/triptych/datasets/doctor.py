@@ -11,9 +11,8 @@ from pathlib import Path
 
 import torch
 
-from triptych.datasets.admission import open_dataset, recognise_dataset
+from triptych.datasets.admission import open_splits, recognise_dataset
 from triptych.datasets.base import DenseDataset
-from triptych.datasets.folder import find_descriptor
 from triptych.datasets.inspection import DatasetInFiles, Finding, inspect_sample
 from triptych.datasets.preparing import one_thread_each
 from triptych.datasets.record_inspection import Records, inspect_record
@@ -114,12 +113,14 @@ def examine(
     """
     path = Path(path)
     name = dataset or recognise_dataset(path)
-    report = Report(find_descriptor(path, root=root).name if name == "folder" else name)
+    report = Report(name)
     surveys: list[SplitSurvey] = []
-    for opened in open_dataset(name, path, root):
+    for opened in open_splits(name, path, root):
         if isinstance(opened, Finding):
             report.findings.append(opened)
             continue
+        if opened.takes_root:
+            report.name = opened.name  # people name their own data
         variant = getattr(opened, "variant", None)
         if variant is not None:
             report.variant, report.notes = variant.name, variant.notes

@@ -60,6 +60,7 @@ class FileReader(DenseDataset):
     extra of that name. A missing label is an error, or an all-invalid map with `allow_missing`.
     """
 
+    needs_root = True
     frames_hint: ClassVar[str] = "it has no videos"
     """What to do where neighbouring frames are missing."""
     derived: ClassVar[tuple[str, ...]] = ()

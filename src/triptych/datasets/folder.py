@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from triptych.datasets.encoding import Encoding
 from triptych.datasets.files import read_array, read_image
 from triptych.datasets.frames import Videos
 from triptych.datasets.geometry import Window, affine, look_through
-from triptych.datasets.splits import ALL, list_files, list_images, unlisted_images
+from triptych.datasets.splits import ALL, list_files, list_images, split_names, unlisted_images
 from triptych.tasks import Task
 from triptych.types import Camera, Sample
 
@@ -37,6 +38,12 @@ class Folder(DenseDataset):
     Files are listed once; a missing label is an all-invalid map. Raises `ValueError` naming the folder and the cure if
     there are no images, no such split, or a task none of whose files belongs to an image.
     """
+
+    needs_root = takes_root = True
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        return split_names(find_descriptor(place, **roots))
 
     def __init__(
         self,

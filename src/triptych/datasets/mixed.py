@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from triptych.datasets.base import DenseDataset
-from triptych.datasets.mixed_sources import Source, Table, check_classes, make_source, open_dataset
+from triptych.datasets.mixed_sources import Source, Table, check_classes, make_source, open_source
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample, named_choice
 
@@ -67,7 +67,7 @@ class Mixed(DenseDataset):
         chosen = {name: table for name, table in sources.items() if dict(table.get("splits", {})).get(split) != ""}
         if not chosen:
             raise ValueError(f"split '{split}' of the mixture has no source; its sources are {', '.join(sources)}.")
-        opened = {name: open_dataset(name, table, place, split) for name, table in chosen.items()}
+        opened = {name: open_source(name, table, place, split) for name, table in chosen.items()}
         spaces: dict[str, Sequence[str]] = {
             table.get("rename", {}).get(own, own): task.classes
             for name, table in chosen.items()

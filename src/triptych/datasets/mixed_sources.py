@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.choices import require_options
 from triptych.datasets.base import DenseDataset
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample, named_choice
@@ -64,21 +63,20 @@ def check_classes(sources: Sequence[Source]) -> None:
             )
 
 
-def open_dataset(name: str, table: Table, place: Path, split: str) -> DenseDataset:
+def open_source(name: str, table: Table, place: Path, split: str) -> DenseDataset:
     """The dataset that the table of a source describes, for one split; folders are relative to `place`."""
-    from triptych.datasets import DATASETS  # it lists this file
+    from triptych.datasets import open_dataset  # it lists this file
 
     for option in table:
         named_choice(f"option of source {name}", option, dict.fromkeys(OPTIONS))
     found = table.get("dataset", name)
     if isinstance(found, DenseDataset):
         return found
-    build, options = named_choice("dataset", found, DATASETS), dict(table.get("options", {}))
-    require_options(f"dataset '{found}'", build, options)
+    options = dict(table.get("options", {}))
     if "tasks" in table:
         options["tasks"] = tuple(table["tasks"])
     root = str(place / table["root"]) if "root" in table else ""
-    return build(root, split=table.get("splits", {}).get(split, split), **options)
+    return open_dataset(found, root, split=table.get("splits", {}).get(split, split), **options)
 
 
 def make_source(

@@ -20,9 +20,9 @@ from triptych.datasets.measure_encodings import Depth, Normals
 from triptych.datasets.measured_axes import Axes, measure_axes
 from triptych.datasets.nyuv2_file import LabelledFile
 from triptych.datasets.nyuv2_labels import labels_of_13, labels_of_40, labels_of_names
-from triptych.datasets.nyuv2_variants import CROPPED, FULL, MAT, MTAN, OFFICIAL, VARIANTS
+from triptych.datasets.nyuv2_variants import CROPPED, FULL, MAT, MTAN, OFFICIAL, VARIANTS, NYUv2Variant
 from triptych.datasets.published_lists import packaged_lines, read_keys
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.variants import AUTO, recognise
 from triptych.types import Camera, named_choice
 
 SPLITS = {
@@ -60,7 +60,7 @@ class NYUv2(FileReader):
     """
 
     name = "nyuv2"
-    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+    variants: ClassVar[dict[str, NYUv2Variant]] = {one.name: one for one in VARIANTS}
 
     def __init__(
         self,
@@ -78,9 +78,9 @@ class NYUv2(FileReader):
         named_choice("split of nyuv2", split, SPLITS)
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         kind = self.variant.name
-        if raw_depth and kind != OFFICIAL:
+        if raw_depth and not self.variant.raw_depth:
             raise ValueError(f"raw_depth needs {MAT}; the depth of {kind} has its holes filled already.")
-        classes = named_choice("number of classes of nyuv2", str(classes or (13 if kind == MTAN else 40)), CLASSES)
+        classes = named_choice("number of classes of nyuv2", str(classes or self.variant.classes), CLASSES)
         self.classes, self.entries = classes, {**ENTRIES, "depth": "rawDepths"} if raw_depth else ENTRIES
         self.official: LabelledFile | None = None
         open_variant = {MTAN: self._open_arrays, OFFICIAL: self._open_official}.get(kind, self._open_folders)
@@ -93,7 +93,7 @@ class NYUv2(FileReader):
             )
             encodings["normals"] = Normals(axes=self.normals_axes)
         held_out = set(packaged_lines("nyuv2_val"))
-        frames = dict(zip(lists["trainval"], _frame_numbers(kind, lists["trainval"]), strict=True))
+        frames = dict(zip(lists["trainval"], self._frame_numbers(lists["trainval"]), strict=True))
         lists["train"] = [key for key in lists["trainval"] if frames[key] not in held_out]
         lists["val"] = [key for key in lists["trainval"] if frames[key] in held_out]
         super().__init__(
@@ -123,6 +123,13 @@ class NYUv2(FileReader):
     def fingerprint(self) -> dict[str, object]:
         """Variant and the axes of its normals besides what every reader tells."""
         return super().fingerprint() | {"variant": self.variant.name, "normals_axes": self.normals_axes}
+
+    def _frame_numbers(self, keys: Sequence[str]) -> list[str]:
+        """Official numbers of training samples: their names, or their place in the official list."""
+        if not self.variant.counts_frames:
+            return [Path(key).stem for key in keys]
+        official: Mapping[int, str] = dict(enumerate(packaged_lines("nyuv2_train")))
+        return [official.get(int(Path(key).name), "") if Path(key).name.isdigit() else "" for key in keys]
 
     def _open_folders(self) -> "_Opened":
         listing: dict[str, dict[str, Path]] = {}
@@ -195,11 +202,3 @@ class NYUv2(FileReader):
 
 _Opened = tuple[dict[str, dict[str, Path]], dict[str, list[str]], dict[str, Encoding]]
 """Files by kind and key, keys of the official splits, encodings of what is stored."""
-
-
-def _frame_numbers(variant: str, keys: Sequence[str]) -> list[str]:
-    """Official numbers of training samples: their names, or for MTAN's arrays their place in the official list."""
-    if variant != MTAN:
-        return [Path(key).stem for key in keys]
-    official: Mapping[int, str] = dict(enumerate(packaged_lines("nyuv2_train")))
-    return [official.get(int(Path(key).name), "") if Path(key).name.isdigit() else "" for key in keys]

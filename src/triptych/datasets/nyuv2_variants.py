@@ -1,5 +1,6 @@
 """The forms in which NYU Depth v2 is handed around."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from triptych.datasets.variants import Variant
@@ -21,8 +22,20 @@ COMMON: dict[str, Any] = {
 }
 TASKS = ("semseg", "depth", "normals", "boundary")
 
+
+@dataclass(frozen=True)
+class NYUv2Variant(Variant):
+    """`classes` is the number of classes by default; `raw_depth` says whether it has that, and `counts_frames` whether
+    the names of its files count the official lists instead of naming the frames.
+    """
+
+    classes: int = 40
+    raw_depth: bool = False
+    counts_frames: bool = False
+
+
 VARIANTS = (
-    Variant(
+    NYUv2Variant(
         name="NYUD_MT",
         title="archive of the multi-task survey and of ATRC's code: JPEG images, arrays",
         download="NYUD_MT.tgz, named in the README of the survey's repository Multi-Task-Learning-PyTorch",
@@ -32,7 +45,7 @@ VARIANTS = (
         notes=(VAL_IS_TEST, AXES, EDGES),
         **COMMON,
     ),
-    Variant(
+    NYUv2Variant(
         name="NYUDv2",
         title="archive of ATRC's server and of the InvPT line: PNG images, normals and edges",
         download="NYUDv2.tar.gz, named in the README of InvPT (Multi-Task-Transformer) and of ATRC",
@@ -42,7 +55,7 @@ VARIANTS = (
         notes=(VAL_IS_TEST, AXES, EDGES, "Normals are quantised to 8 bits."),
         **COMMON,
     ),
-    Variant(
+    NYUv2Variant(
         name="NYUD_MT_ASTMT",
         title="older archive of the name NYUD_MT: labels and depth as .mat, normals as JPEG",
         download="NYUD_MT.tgz of ASTMT's server",
@@ -52,7 +65,7 @@ VARIANTS = (
         notes=(VAL_IS_TEST, AXES, EDGES, "Normals went through JPEG: do not compare with numbers of other archives."),
         **COMMON,
     ),
-    Variant(
+    NYUv2Variant(
         name=MTAN,
         title="288x384 arrays with 13 classes of the MTAN line",
         download="the preprocessed NYUv2 of the README of mtan (folders train and val)",
@@ -68,9 +81,11 @@ VARIANTS = (
             "Files are numbered from 0; that they follow the official lists in order is taken for granted.",
             "It has no boundaries; they are derived from the 13 classes.",
         ),
+        classes=13,
+        counts_frames=True,
         **COMMON,
     ),
-    Variant(
+    NYUv2Variant(
         name=OFFICIAL,
         title="the official file of the 1449 labelled frames",
         download=f"{MAT}, 'Labeled dataset' of the NYU Depth V2 page",
@@ -82,6 +97,7 @@ VARIANTS = (
             "It has no normals and no boundaries: they are derived from depth and from the chosen classes.",
             "Frames are not cropped: they have a white border.",
         ),
+        raw_depth=True,
         **COMMON,
     ),
 )

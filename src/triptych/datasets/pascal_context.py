@@ -5,6 +5,7 @@ maps; **saliency and normals are the output of other networks**: scores tell how
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,8 +41,19 @@ LICENCE = "images are Flickr pictures of PASCAL VOC under the Flickr terms; anno
 BOUNDARY_LIST = "test_new"
 MASKS = {"published": "only classes that NYUv2 knows", "stored": "wherever the file has a vector"}
 
+
+@dataclass(frozen=True)
+class PascalVariant(Variant):
+    """`lists` is the folder of the lists of splits; `label_pictures` are those of the 60 classes, where there is
+    nothing else.
+    """
+
+    lists: str = "ImageSets/Context"
+    label_pictures: str = ""
+
+
 VARIANTS = (
-    Variant(
+    PascalVariant(
         name="PASCAL_MT",
         title="archive of the five tasks, PASCAL_MT or PASCALContext: the same inside",
         download=ARCHIVE,
@@ -61,7 +73,7 @@ VARIANTS = (
         licence=LICENCE,
         citation=CITATION,
     ),
-    Variant(
+    PascalVariant(
         name="VOC2010",
         title="VOC2010 with label pictures of PASCAL-Context, as mmsegmentation prepares it: 60 classes only",
         download="VOC2010 trainval from the PASCAL VOC site and the PASCAL-Context annotations",
@@ -75,6 +87,8 @@ VARIANTS = (
             "Not the version of multi-task papers: it has one task.",
             "Its indices count the classes by alphabet; colour pictures in VOC's colours follow the official list.",
         ),
+        lists="ImageSets/SegmentationContext",
+        label_pictures="SegmentationClassContext/{key}.png",
         licence=LICENCE,
         citation=CITATION,
     ),
@@ -96,7 +110,7 @@ class PascalContext(FileReader):
     """
 
     name = "pascal-context"
-    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+    variants: ClassVar[dict[str, PascalVariant]] = {one.name: one for one in VARIANTS}
     downloads: ClassVar[dict[str, str]] = dict.fromkeys(VARIANTS[0].tasks, ARCHIVE)
 
     def __init__(
@@ -116,19 +130,19 @@ class PascalContext(FileReader):
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         named_choice("kind of boundary of pascal-context", boundary, dict(EDGES))
         named_choice("normals_mask of pascal-context", normals_mask, MASKS)
-        prepared = self.variant.name == "VOC2010"
+        pictures = self.variant.label_pictures
         self.classes = named_choice(
-            "number of classes of pascal-context", str(classes or (60 if prepared else 21)), {"21": 21, "60": 60}
+            "number of classes of pascal-context", str(classes or (60 if pictures else 21)), {"21": 21, "60": 60}
         )
         chosen = self.variant.tasks if tasks is None else tuple(tasks)
         self.labels_file = Path(labels_file) if labels_file else None
         keys = self._read_list(split)
         listing = {IMAGE: match_files(self.root, "JPEGImages/{key}.jpg")}
         self.normals_axes, self.normals_table = normals_axes, np.zeros(0, bool)
-        if prepared:
+        if pictures:
             if self.classes != 60:
                 raise ValueError(f"classes is {self.classes}, but {self.root} has 60; the 21 of VOC are in {ARCHIVE}.")
-            listing["semseg"] = match_files(self.root, "SegmentationClassContext/{key}.png")
+            listing["semseg"] = match_files(self.root, pictures)
             encodings: dict[str, Encoding] = {"semseg": labels_of_60()}
         else:
             listing |= self._list_labels()
@@ -186,7 +200,7 @@ class PascalContext(FileReader):
         }
 
     def _read_list(self, split: str) -> list[str]:
-        folder = self.root / "ImageSets" / ("SegmentationContext" if self.variant.name == "VOC2010" else "Context")
+        folder = self.root / self.variant.lists
         lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
         if split == BOUNDARY_LIST and split not in lists:
             raise ValueError(

@@ -29,6 +29,12 @@ class Prepared(DenseDataset):
     that holds no prepared dataset, or an unfinished one, and `ValueError` naming the record for a damaged one.
     """
 
+    needs_root = True
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        return prepared_splits(place) or super().splits_at(place)
+
     def __init__(self, root: str | Path, *, split: str = "train", tasks: Sequence[str] | None = None) -> None:
         self.folder = find_split(Path(root), split)
         manifest = read_manifest(self.folder)
@@ -82,10 +88,15 @@ def find_split(root: Path, split: str) -> Path:
         raise ValueError(f"the preparation of {folder} is not finished; {again}.")
     if (root / MANIFEST).is_file():
         raise ValueError(f"{root} is one split of a prepared dataset; give its parent {root.parent} as root.")
-    splits = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
+    splits = prepared_splits(root)
     if splits:
         raise ValueError(f"{root} has no prepared split '{split}'; it has {', '.join(splits)}.")
     raise ValueError(f"{root} holds no prepared dataset; `triptych data prepare DATASET --out {root}` writes one.")
+
+
+def prepared_splits(root: Path) -> list[str]:
+    """Names of the splits that are prepared below a folder."""
+    return sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

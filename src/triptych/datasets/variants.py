@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
 from triptych.choices import named_choice
 
@@ -30,6 +31,7 @@ class Variant:
     `markers` are paths below the root, with `*` and `?` inside a name, that all must exist; together they tell this
     variant from the others. `counts` maps a split to its number of images, `sizes` are the (height, width) that images
     can have, where it is known. `tasks` are those that it has files for, or that a reader derives.
+    What differs in how one is read are fields of a subclass beside its reader.
     """
 
     name: str
@@ -50,7 +52,10 @@ class Variant:
         return [marker for marker in self.markers if not has_marker(root, marker)]
 
 
-def recognise(root: str | Path, variants: Mapping[str, Variant], *, variant: str = AUTO) -> Variant:
+Kind = TypeVar("Kind", bound=Variant)
+
+
+def recognise(root: str | Path, variants: Mapping[str, Kind], *, variant: str = AUTO) -> Kind:
     """The variant whose markers the folder `root` has; `variant` is a name, or `"auto"` for whichever it is.
 
     `root` may also be the one file that a variant consists of. Raises `ValueError` in one line that names the folder,

@@ -8,6 +8,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,9 +57,30 @@ COMMON: dict[str, Any] = {
     "licence": "CC BY-NC-SA 3.0; weights trained on it inherit the question of commercial use",
     "citation": "Cabon, Murray, Humenberger, Virtual KITTI 2, arXiv:2001.10773, 2020",
 }
+
+
+@dataclass(frozen=True)
+class VKITTI2Variant(Variant):
+    """`drives` is where the folders of the drives lie below the root."""
+
+    drives: str = ""
+
+
 VARIANTS = (
-    Variant("merged", "all archives unpacked into one folder", markers=("Scene*/*/frames/rgb",), **COMMON),
-    Variant("by-archive", "a folder for each archive", markers=("*rgb/Scene*/*/frames/rgb",), **COMMON),
+    VKITTI2Variant(
+        "merged",
+        "all archives unpacked into one folder",
+        markers=("Scene*/*/frames/rgb",),
+        drives="Scene*/*",
+        **COMMON,
+    ),
+    VKITTI2Variant(
+        "by-archive",
+        "a folder for each archive",
+        markers=("*rgb/Scene*/*/frames/rgb",),
+        drives="*/Scene*/*",
+        **COMMON,
+    ),
 )
 
 
@@ -80,7 +102,7 @@ class VKITTI2(FileReader):
         "semseg": f"vkitti_2.0.3_classSegmentation.tar and {TEXT}",
         "depth": "vkitti_2.0.3_depth.tar",
     }
-    variants: ClassVar[dict[str, Variant]] = {one.name: one for one in VARIANTS}
+    variants: ClassVar[dict[str, VKITTI2Variant]] = {one.name: one for one in VARIANTS}
 
     def __init__(
         self,
@@ -107,8 +129,8 @@ class VKITTI2(FileReader):
             conditions, cameras = conditions or PUBLISHED_CHOICE[0], cameras or PUBLISHED_CHOICE[1]
         self.split_by = split_by
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
-        tops = [self.root] if self.variant.name == "merged" else sorted(self.root.iterdir())
-        listing, self.texts = list_drives(tops, conditions, [f"Camera_{number}" for number in cameras])
+        drives = sorted(drive for drive in self.root.glob(self.variant.drives) if drive.is_dir())
+        listing, self.texts = list_drives(drives, conditions, [f"Camera_{number}" for number in cameras])
         keys = take(sorted(listing[IMAGE]), split)
         if not keys:
             raise ValueError(
@@ -166,12 +188,12 @@ SPLITS = {"scene": _take_scenes, PAPER_CODE: partial(take_paper_code, name="vkit
 
 
 def list_drives(
-    tops: Sequence[Path], conditions: Sequence[str], cameras: Sequence[str]
+    drives: Sequence[Path], conditions: Sequence[str], cameras: Sequence[str]
 ) -> tuple[dict[str, dict[str, Path]], dict[str, dict[str, Path]]]:
     """Files by kind and key, and the text files of each drive by name; none chosen: all conditions and cameras."""
     listing: dict[str, dict[str, Path]] = {kind: {} for kind, _ in MODALITIES.values()}
     texts: dict[str, dict[str, Path]] = defaultdict(dict)
-    for drive in (drive for top in tops for drive in sorted(top.glob("Scene*/*")) if drive.is_dir()):
+    for drive in drives:
         if conditions and drive.name not in conditions:
             continue
         name = f"{drive.parent.name}/{drive.name}"

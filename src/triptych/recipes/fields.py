@@ -11,6 +11,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
+from triptych.choices import require_kind
+
 
 def build(cls: Any, data: Any, where: str) -> Any:
     """An instance of the dataclass `cls` from what JSON holds; lists become tuples, missing fields keep their defaults.
@@ -40,35 +42,21 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return build(hint, value, where)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
-        return _require(value in parts, value, where, f"one of {', '.join(map(str, parts))}")
-    if origin is tuple:
-        _require(isinstance(value, list | tuple), value, where, "a list")
-        if parts[1:] == (...,):
-            parts = (parts[0],) * len(value)
-        _require(len(value) == len(parts), value, where, f"{len(parts)} values")
-        return tuple(convert(part, item, where) for part, item in zip(parts, value, strict=True))
-    if origin is dict:
-        _require(isinstance(value, dict), value, where, "an object with names and values")
-        return {name: convert(parts[1], item, f"{where}.{name}") for name, item in value.items()}
+        if value not in parts:
+            raise ValueError(f"{where} is {value!r}; expected one of {', '.join(map(str, parts))}.")
+        return value
     if origin in (types.UnionType, typing.Union):
         return _tuples(value)  # an option: the component that takes it checks it
-    kinds, words = _KINDS[hint]
-    _require(isinstance(value, kinds) and (hint is bool or not isinstance(value, bool)), value, where, words)
+    require_kind(where, value, hint)
+    if origin is tuple:
+        if parts[1:] == (...,):
+            parts = (parts[0],) * len(value)
+        if len(value) != len(parts):
+            raise ValueError(f"{where} is {value!r}; expected {len(parts)} values.")
+        return tuple(convert(part, item, where) for part, item in zip(parts, value, strict=True))
+    if origin is dict:
+        return {name: convert(parts[1], item, f"{where}.{name}") for name, item in value.items()}
     return hint(value)
-
-
-_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
-    bool: ((bool,), "true or false"),
-    int: ((int,), "a whole number"),
-    float: ((int, float), "a number"),
-    str: ((str,), "a text"),
-}
-
-
-def _require(fits: bool, value: Any, where: str, accepted: str) -> Any:
-    if not fits:
-        raise ValueError(f"{where} is {value!r}; expected {accepted}.")
-    return value
 
 
 def _tuples(value: Any) -> Any:
@@ -106,7 +94,7 @@ def read_options(words: Sequence[str]) -> dict[str, Any]:
         place = options
         for table in tables:
             place = place.setdefault(table, {})
-            _require(isinstance(place, dict), place, table, "a table, because a dot follows its name")
+            require_kind(table, place, dict)
         place[name] = _read_value(text, word)
     return options
 

@@ -1,0 +1,61 @@
+"""Opening a dataset by its name, or by where it lies: what is asked for has to be there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triptych.__main__ import main
+from triptych.choices import require_kind
+from triptych.datasets import DATASETS, open_dataset
+
+
+@pytest.mark.parametrize("name", [name for name, reader in DATASETS.items() if reader.needs_root])
+def test_a_folder_that_is_left_out_is_asked_for(name: str) -> None:
+    with pytest.raises(ValueError, match=f"dataset '{name}' needs its folder"):
+        open_dataset(name)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_an_unknown_option_is_named_with_those_that_are_known(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"dataset '{name}' has no option 'colour'; its options are .*tasks"):
+        open_dataset(name, tmp_path, colour=1)
+
+
+@pytest.mark.parametrize(("option", "value", "kind"), [("views", "two", "a whole number"), ("size", 96, "a list")])
+def test_an_option_of_another_kind_is_named(option: str, value: Any, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"option {option} of dataset 'rooms' is {value!r}; expected {kind}."):
+        open_dataset("rooms", **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "good", "bad"),
+    [
+        (int, 1, True),
+        (int, 1, 1.0),
+        (float, 1, "1"),
+        (bool, False, 0),
+        (str, "", 1),
+        (int | str, "a", 1.5),
+        (str | None, 1, None),  # more than simple kinds: everything is accepted
+        (Sequence[int], (1, 2), "12"),
+        (tuple[int, int], [1, 2], 1),
+        (Mapping[str, int], {}, []),
+    ],
+)
+def test_simple_kinds_are_told_apart(annotation: Any, good: Any, bad: Any) -> None:
+    require_kind("x", good, annotation)
+    if bad is not None:
+        with pytest.raises(ValueError, match="x is "):
+            require_kind("x", bad, annotation)
+
+
+@pytest.mark.parametrize("verb", ["show", "doctor"])
+def test_a_second_root_is_refused_where_the_folder_is_the_dataset(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in ("RGB", "GT/LABELS"):
+        (tmp_path / place).mkdir(parents=True)
+    assert main(["data", verb, str(tmp_path), "--root", "elsewhere"]) == 2
+    assert "is the folder of synthia itself; leave root out" in capsys.readouterr().err
