@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import time
+import typing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from saved_maps import save_array, save_bsds, save_png
 
 from triptych.metrics import BoundaryMetric
 from triptych.scoring import Score, compare_scores, maps, score
+from triptych.scoring.command import score as score_verb
 from triptych.scoring.compare import comparison_table
 from triptych.scoring.maps import Encodings, read_prediction
 from triptych.scoring.rules import RULES, Settings, find_rule
@@ -295,6 +297,11 @@ def test_the_page_shows_every_task(published: Path, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     for task in ("semseg", "human_parts", "saliency", "normals", "depth"):
         assert f"<h2>{task}</h2>" in page
+
+
+def test_the_command_offers_every_protocol() -> None:
+    offered = typing.get_args(typing.get_type_hints(score_verb)["protocol"])
+    assert set(offered) == set(RULES)
 
 
 def test_every_rule_makes_its_metric() -> None:

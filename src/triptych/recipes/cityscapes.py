@@ -9,7 +9,7 @@ not released and are DenseMTL's.
 
 from dataclasses import replace
 
-from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe
+from triptych.recipes.config import DataConfig, ModelConfig, Recipe
 from triptych.recipes.protocols import (
     DENSEMTL_LOSSES,
     RESNET101_DENSEMTL,
@@ -39,9 +39,9 @@ def _data(tasks: tuple[str, ...]) -> DataConfig:
     return replace(_DATA, tasks=tasks, task_options=losses, options=_DATA.options | {"tasks": tasks})
 
 
-def _densemtl(title: str, decoder: str, *, tasks: tuple[str, ...] = TASKS, options: Options | None = None) -> Recipe:
-    model = replace(_RESNET101, decoder=decoder, decoder_options=dict(options or {}))
-    weights = densemtl_weights(tasks, scales=1 if decoder == "deeplab" else 2)
+def _densemtl(title: str, decoder: str, *, tasks: tuple[str, ...] = TASKS, scales: int = 2) -> Recipe:
+    model = replace(_RESNET101, decoder=decoder)
+    weights = densemtl_weights(tasks, scales=scales)
     description = f"{title} on Cityscapes, {', '.join(tasks)}, ResNet-101, DenseMTL's protocol."
     return densemtl(description, _data(tasks), model, lr=1e-4, backbone_lr=1e-5, weights=weights)
 
@@ -56,6 +56,6 @@ RECIPES = {
     "cityscapes-densemtl-two": _densemtl("DenseMTL", "densemtl", tasks=TASKS[:2]),
     "cityscapes-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),
     "cityscapes-pad-net": _densemtl("PAD-Net", "pad-net-densemtl"),
-    "cityscapes-deeplab": _densemtl("A DeepLab head for each task", "deeplab"),
+    "cityscapes-deeplab": _densemtl("A DeepLab head for each task", "deeplab", scales=1),
     **{f"cityscapes-single-{task}": _single(task) for task in TASKS},
 }

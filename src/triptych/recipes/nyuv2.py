@@ -105,10 +105,10 @@ def _atrc(title: str, decoder: str, options: Options | None = None, *, backbone:
     return atrc(f"{title} on NYUv2, {backbone}, ATRC's protocol.", _ATRC, model, lr=0.01)
 
 
-def _densemtl(title: str, decoder: str, options: Options | None = None) -> Recipe:
-    model = replace(_RESNET101, decoder=decoder, decoder_options=dict(options or {}))
+def _densemtl(title: str, decoder: str, *, scales: int = 2) -> Recipe:
+    model = replace(_RESNET101, decoder=decoder)
     description = f"{title} on NYUv2, ResNet-101, DenseMTL's protocol."
-    weights = densemtl_weights(TASKS, scales=1 if decoder == "deeplab" else 2)
+    weights = densemtl_weights(TASKS, scales=scales)
     return densemtl(description, _DENSEMTL, model, lr=3e-4, backbone_lr=2e-4, weights=weights)
 
 
@@ -141,5 +141,5 @@ RECIPES = {
     "nyuv2-densemtl": _densemtl("DenseMTL", "densemtl"),
     "nyuv2-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),
     "nyuv2-pad-net-densemtl": _densemtl("PAD-Net of the DenseMTL code", "pad-net-densemtl"),
-    "nyuv2-deeplab-densemtl": _densemtl("A DeepLab head for each task", "deeplab"),
+    "nyuv2-deeplab-densemtl": _densemtl("A DeepLab head for each task", "deeplab", scales=1),
 }

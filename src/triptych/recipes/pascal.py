@@ -46,13 +46,20 @@ _VIT_L = ModelConfig(
 )
 
 
-def _survey(title: str, decoder: str, batch_size: int, epochs: int, optimizer: OptimizerConfig | None = None) -> Recipe:
-    data = replace(_SURVEY, batch_size=batch_size)
-    start = " Name the single-task runs in model.initialize_from." if decoder in ("cross-stitch", "nddr") else ""
-    description = f"{title} on PASCAL-Context, ResNet-18, the survey's protocol.{start}"
-    options: Options = {"alpha": 0.8, "beta": 0.05} if start else {}
-    model = replace(_RESNET18, decoder=decoder, decoder_options=options)
-    return survey(description, data, model, steps=steps_of(IMAGES, batch_size, epochs), optimizer=optimizer)
+def _survey(title: str, decoder: str, *, optimizer: OptimizerConfig | None = None) -> Recipe:
+    data, model = replace(_SURVEY, batch_size=6), replace(_RESNET18, decoder=decoder)
+    description = f"{title} on PASCAL-Context, ResNet-18, the survey's protocol."
+    return survey(description, data, model, steps=steps_of(IMAGES, 6, 100), optimizer=optimizer)
+
+
+def _fusion(title: str, decoder: str) -> Recipe:
+    description = (
+        f"{title} on PASCAL-Context, ResNet-18, the survey's protocol. Name the single-task runs in "
+        "model.initialize_from."
+    )
+    model = replace(_RESNET18, decoder=decoder, decoder_options={"alpha": 0.8, "beta": 0.05})
+    data = replace(_SURVEY, batch_size=12)
+    return survey(description, data, model, steps=steps_of(IMAGES, 12, 20), optimizer=fused(5e-3))
 
 
 def _survey_hrnet(title: str, decoder: str) -> Recipe:
@@ -70,12 +77,12 @@ def _atrc(title: str, decoder: str, options: Options | None = None) -> Recipe:
 _MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
 
 RECIPES = {
-    "pascal-survey": _survey("A DeepLab head for each task", "deeplab", 6, 100),
+    "pascal-survey": _survey("A DeepLab head for each task", "deeplab"),
     "pascal-mtan": _survey(
-        "MTAN", "mtan", 6, 100, OptimizerConfig(name="sgd", lr=5e-3, momentum=0.9, weight_decay=1e-4)
+        "MTAN", "mtan", optimizer=OptimizerConfig(name="sgd", lr=5e-3, momentum=0.9, weight_decay=1e-4)
     ),
-    "pascal-cross-stitch": _survey("Cross-stitch networks", "cross-stitch", 12, 20, fused(5e-3)),
-    "pascal-nddr": _survey("NDDR-CNN", "nddr", 12, 20, fused(5e-3)),
+    "pascal-cross-stitch": _fusion("Cross-stitch networks", "cross-stitch"),
+    "pascal-nddr": _fusion("NDDR-CNN", "nddr"),
     "pascal-pad-net-hrnet18": _survey_hrnet("PAD-Net", "pad-net"),
     "pascal-mti-net-hrnet18": _survey_hrnet("MTI-Net", "mti-net"),
     "pascal-hrnet18": _atrc("A convolutional head for each task", "fcn"),

@@ -5,11 +5,17 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+Protocol = Literal[
+    "survey", "atrc", "invpt", "densemtl", "densemtl-video", "bsds", "seism", "seism-nonms", "pixel-f1"
+]  # the keys of scoring.rules.RULES, which takes seconds to import
+
 
 def score(
     predictions: Positional[Path],
     targets: Positional[Path],
-    protocol: Literal["survey", "atrc", "invpt", "densemtl", "bsds", "seism", "seism-nonms", "pixel-f1"],
+    protocol: Literal[
+        "survey", "atrc", "invpt", "densemtl", "densemtl-video", "bsds", "seism", "seism-nonms", "pixel-f1"
+    ],
     task: tuple[str, ...] = (),
     dataset: Literal["", "nyuv2", "pascal-context", "bsds500"] = "",
     split: str = "test",

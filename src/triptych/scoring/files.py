@@ -95,13 +95,14 @@ class FolderTargets:
     files: dict[str, Path]
     task: str
     encodings: Encodings
-    recipe: GroundTruth
+    recipe: GroundTruth | None
+    """What becomes of maps of annotators, where these are what is stored."""
 
     def keys(self) -> list[str]:
         return list(self.files)
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
-        if self.task == "boundary":
+        if self.recipe is not None:
             return read_annotators(self.files[key], size, self.recipe, self.encodings.key)
         return read_target(self.files[key], self.task, self.encodings)
 

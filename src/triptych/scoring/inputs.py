@@ -83,6 +83,6 @@ def _find_targets(
         classes = settings.classes or len(dataset.tasks[task].classes)
         return dataset_targets(dataset, task), replace(settings, classes=classes)
     metric = rule.metric(settings)
-    recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else "stored"
+    recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else None
     files = list_maps(find_tasks(root, [task])[task])
     return FolderTargets(files, task, replace(encodings, classes=settings.num_classes), recipe), settings

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from triptych.error_maps import measure_wrong_class
 from triptych.metrics.boundary import BoundaryMetric
 from triptych.metrics.matching import match_boundaries
 from triptych.metrics.protocols import prepare_target
@@ -120,12 +119,11 @@ _KEY = '<p class="note">Right:' + "".join(
 def _pictures(name: str, task: TaskScore, prediction: Tensor, target: Tensor) -> dict[str, np.ndarray]:
     if isinstance(task.metric, BoundaryMetric):
         return _boundary_pictures(task, prediction.numpy(), target.numpy())
-    options = {"classes": task.facts["classes"]} if name == "semseg" else {}
+    options = {"classes": task.facts["classes"]} if "classes" in task.facts else {}
     kind: Task = TASKS[name](**options)
     maps = [prediction.numpy(), target.numpy()]
-    shown = color_maps(kind, maps if name != "saliency" else [maps[0], maps[1][None].astype(np.float32)])
-    measure = kind.error.measure if name != "human_parts" else measure_wrong_class
-    error = measure(*maps)
+    shown = color_maps(kind, maps)
+    error = kind.error.measure(*maps)
     return {
         "prediction": shown[0],
         "ground truth": shown[1],
