@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
+from torch import nn
 
 from triptych.adaptation.dacs import DACS, choose_classes
 from triptych.adaptation.depth_mix import DepthMix
@@ -70,7 +71,7 @@ def test_the_teacher_is_the_moving_average_of_the_model() -> None:
             for value in model.state_dict().values():
                 value += 1 if not value.is_floating_point() else torch.randn_like(value)
         adapter.after_step(model)
-        decay = min(0.7, step / (step + 1))
+        decay = min(0.7, (2 + step) / (11 + step))
         for name, value in model.state_dict().items():
             mixed = decay * expected[name] + (1 - decay) * value
             expected[name] = mixed if value.is_floating_point() else value.clone()
@@ -86,10 +87,79 @@ def test_the_first_weights_of_the_model_are_the_teachers() -> None:
     torch.testing.assert_close(adapter.teacher.backbone.body[0].weight, model.backbone.body[0].weight)
 
 
-def test_the_teacher_is_never_in_training_mode() -> None:
-    adapter = build(MeanTeacher, network())
-    assert adapter.train().training
-    assert not any(module.training for module in adapter.teacher.modules())
+@pytest.mark.parametrize(("steps", "oldest"), [(10, 2.0), (90, 11.0), (250, 29.0), (2000, 100.0)])
+def test_a_teacher_remembers_a_ninth_of_the_training_and_no_more_than_its_decay_says(steps: int, oldest: float) -> None:
+    """Weights that say which step they are of: the teacher's say how old it is."""
+    clock = nn.Linear(1, 1)
+    clock.tasks = {}
+    adapter = MeanTeacher(clock, size=SIZE, weights={})
+    for step in range(steps):
+        adapter.step = step
+        nn.init.constant_(clock.weight, step)
+        adapter.after_step(clock)
+    assert 0 < steps - 1 - adapter.teacher.weight.item() <= oldest
+
+
+def test_the_teacher_does_not_train_and_labels_by_the_statistics_of_the_batch() -> None:
+    """Running statistics, which are of both domains, do not matter to its labels, and stay."""
+    adapter, image = build(MeanTeacher, network()), unlabelled().image
+    norm = adapter.teacher.backbone.body[1][0]
+    for mode in (True, False):
+        adapter.train(mode)
+        assert [module for module in adapter.teacher.modules() if module.training] == [norm]
+        before = {name: value.clone() for name, value in adapter.teacher.state_dict().items()}
+        labels = adapter.label(image)
+        assert all(torch.equal(value, before[name]) for name, value in adapter.teacher.state_dict().items())
+        with torch.no_grad():
+            norm.running_mean += 3
+            norm.running_var *= 5
+        for name, label in adapter.label(image).items():
+            assert torch.equal(label.target, labels[name].target)
+
+
+def test_labels_count_more_and_more_during_the_ramp_up() -> None:
+    """exp(-5 (1 - x)^2) over the first `ramp_up` of the training; in full where its length is not known."""
+    adapter = build(MeanTeacher, network(), threshold=0.0, ramp_up=0.5, start_step=10)
+    trust = []
+    for name, steps in (("unknown", 0), ("known", 40)):
+        adapter.steps = steps
+        for step in (10, 20, 29, 30, 39):
+            adapter.step = step
+            trust.append(adapter.trust())
+            for label in adapter.label(unlabelled().image).values():
+                assert label.weight.item() == pytest.approx(trust[-1]), name
+    assert trust[:5] == [1] * 5
+    assert trust[5:] == pytest.approx([math.exp(-5), math.exp(-1.25), math.exp(-5 / 400), 1, 1])
+    with pytest.raises(ValueError, match=r"ramp_up is 20.0; give the share of the training that it lasts, from 0 to 1"):
+        build(MeanTeacher, network(), ramp_up=20.0)
+
+
+def test_a_teacher_does_not_hold_depth_back() -> None:
+    """Both domains are 3 m deep and the network starts at about 0: it has to learn that as fast as without a teacher.
+
+    One that remembers its random start and is believed at once agrees with itself on a depth that is too small.
+    """
+    tasks = {"depth": depth()}
+    found = []
+    for taught in (False, True):
+        torch.manual_seed(0)
+        model, source, target = network(tasks).train(), batch(tasks), unlabelled()
+        source = Sample(source.image, {"depth": torch.full_like(source.targets["depth"], 3.0)}, source.key)
+        adapter = build(MeanTeacher, model, tasks)
+        adapter.steps = 60
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        for step in range(60):
+            adapter.step = step
+            output = model(source.image)
+            loss = tasks["depth"].loss(output.predictions["depth"], source.targets["depth"])
+            if taught:
+                loss = loss + adapter(model, source, target, output)["depth"]
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            adapter.after_step(model)
+        found.append(float((model(target.image).predictions["depth"] - 3).abs().mean().detach()))
+    assert found[1] < 1.25 * found[0] + 0.05, found
 
 
 @pytest.mark.parametrize("name", ALL_TASKS)

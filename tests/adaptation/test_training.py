@@ -140,6 +140,7 @@ def test_a_teacher_begins_with_the_weights_that_a_run_starts_from_and_follows_ea
 
     def watch(self: MeanTeacher, *arguments: object) -> dict[str, Tensor]:
         taught.append({name: value.clone() for name, value in self.teacher.state_dict().items()})
+        assert self.steps == 1
         return forward(self, *arguments)
 
     monkeypatch.setattr(MeanTeacher, "forward", watch)
@@ -150,7 +151,9 @@ def test_a_teacher_begins_with_the_weights_that_a_run_starts_from_and_follows_ea
     trained, adapter = (
         load_file(list_checkpoints(second)[-1] / f"{name}.safetensors") for name in ("model", "adapter")
     )
-    assert all(torch.equal(adapter[f"teacher.{name}"], value) for name, value in trained.items())
+    for name, value in trained.items():
+        mixed = start[name].lerp(value, 9 / 11) if value.is_floating_point() else value
+        torch.testing.assert_close(adapter[f"teacher.{name}"], mixed)
     assert any(not torch.equal(trained[name], value) for name, value in start.items())
 
 

@@ -25,10 +25,11 @@ class Adapter(nn.Module):
     except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
     backward pass of the model, and steps the adapter's own optimizer after the model's. `after_step(model)` follows
     (averages of weights), `start(model)` precedes the first step, when the model has its first weights. `step` counts
-    optimizer steps.
+    optimizer steps; the training takes `steps` of them, 0 where that is not known.
     """
 
     step: int = 0
+    steps: int = 0
 
     def __init__(self, model: nn.Module, *, size: tuple[int, int], weights: Mapping[str, float], seed: int = 0) -> None:
         super().__init__()

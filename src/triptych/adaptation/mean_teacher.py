@@ -6,8 +6,14 @@ which sees the images with other colours (and, in the files that build on this o
 in). Of classes, a label counts as much as the share of pixels on which the teacher is sure.
 
 Paper and this file. The paper compares class probabilities of whole images and perturbs both networks; here the
-teacher labels each pixel, as in its successors for segmentation, and is not perturbed. Depth, normals and boundaries
-are labelled too, at full weight.
+teacher labels each pixel, as in its successors for segmentation, and is not perturbed.
+
+Three things keep the teacher from holding its pupil back, which matters for quantities, whose labels cannot tell that
+they are wrong. The paper begins with the plain mean of all models, 1 - 1 / n; that remembers half of the training so
+far, its random start included, until 1 / (1 - decay) steps are over. Here the decay grows as (1 + n) / (10 + n) (the
+warm-up of TensorFlow's averages, and of this library's): a ninth of the training so far. As in the paper the teacher
+normalises with the statistics of its batch, which are the target's, as the model does on these images; running
+statistics are of both domains. And labels count fully only after the paper's ramp-up, here a share of the training.
 """
 
 import copy
@@ -20,6 +26,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.adaptation.base import Adapter, is_categorical, mean_over_processes, num_processes, own_rows
 from triptych.adaptation.entropy import class_probabilities
@@ -43,10 +50,11 @@ class PseudoLabel(NamedTuple):
 class MeanTeacher(Adapter):
     """`weight` times the task losses, with the tasks' weights, of images that the teacher labelled.
 
-    After step n (from 1) the teacher moves towards the model by 1 - min(`decay`, 1 - 1 / n). A label of class counts
-    by the share of the batch's pixels where the teacher's probability is at least `threshold`. `jitter` changes the
-    colours of what the model sees, and blurs half of it. From optimizer step `start_step` on. Only final predictions
-    are trained.
+    After step n (from 1) the teacher moves towards the model by 1 - min(`decay`, (1 + n) / (10 + n)). A label of class
+    counts by the share of the batch's pixels where the teacher's probability is at least `threshold`; all labels count
+    by exp(-5 (1 - x)^2) while the share x, from 0 to 1, of the ramp-up passes. It lasts for the share `ramp_up` of the
+    training, where the number of its `steps` is known. `jitter` changes the colours of what the model sees, and blurs
+    half of it. From optimizer step `start_step` on. Only final predictions are trained.
     """
 
     def __init__(
@@ -60,19 +68,29 @@ class MeanTeacher(Adapter):
         decay: float = 0.99,
         threshold: float = 0.968,
         jitter: bool = True,
+        ramp_up: float = 0.25,
         start_step: int = 0,
     ) -> None:
         super().__init__(model, size=size, weights=weights, seed=seed)
         if not 0 <= decay < 1:
             raise ValueError(f"decay of the teacher is {decay}; give a number from 0 to below 1, such as 0.99.")
+        if not 0 <= ramp_up <= 1:
+            raise ValueError(f"ramp_up is {ramp_up}; give the share of the training that it lasts, from 0 to 1.")
         self.weight, self.decay, self.threshold = weight, decay, threshold
-        self.jitter, self.start_step = jitter, start_step
-        self.teacher = copy.deepcopy(model).requires_grad_(False).eval()
+        self.jitter, self.ramp_up, self.start_step = jitter, ramp_up, start_step
+        self.teacher = copy.deepcopy(model).requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> "MeanTeacher":
-        """The teacher never trains: its dropout is off, its norms use running statistics."""
+        """The teacher never trains: its dropout is off. Its batch norms use the statistics of the batch in either mode,
+        and keep their own as they are.
+        """
         super().train(mode)
         self.teacher.eval()
+        for module in self.teacher.modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+                module.track_running_stats = False
         return self
 
     @torch.no_grad()
@@ -81,7 +99,8 @@ class MeanTeacher(Adapter):
 
     @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
-        decay = min(self.decay, 1 - 1 / (self.step + 1))
+        n = self.step + 1
+        decay = min(self.decay, (1 + n) / (10 + n))
         current = model.state_dict()
         for name, tensor in self.teacher.state_dict().items():
             if tensor.is_floating_point():
@@ -122,10 +141,17 @@ class MeanTeacher(Adapter):
 
     def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
         target = as_target(task, task.decode(raw))
-        if not is_categorical(task):
-            return PseudoLabel(target, torch.ones((), device=raw.device))
-        sure = class_probabilities(raw).amax(dim=1) >= self.threshold
-        return PseudoLabel(target, mean_over_processes(sure.float().mean()))
+        trust = torch.full((), self.trust(), device=raw.device)
+        if is_categorical(task):
+            sure = class_probabilities(raw).amax(dim=1) >= self.threshold
+            trust = trust * mean_over_processes(sure.float().mean())
+        return PseudoLabel(target, trust)
+
+    def trust(self) -> float:
+        """What all labels count at this step, from exp(-5) to 1 (Tarvainen and Valpola, appendix B)."""
+        length = self.ramp_up * self.steps
+        left = max(1 - (self.step - self.start_step) / length, 0) if length else 0
+        return math.exp(-5 * left**2)
 
     def draw(self, images: int, numbers: int) -> Float[Tensor, "images numbers"]:
         """Even random numbers from 0 to 1 for each image of this process."""

@@ -40,7 +40,7 @@ def take_step(
     if parts.objective.regularizer is not None:
         parts.objective.regularizer.step = step
     if parts.objective.adapter is not None:
-        parts.objective.adapter.step = step
+        parts.objective.adapter.step, parts.objective.adapter.steps = step, parts.recipe.schedule.steps
     observed: list[Tensor] = []
     keys: list[str] = []
     for i in range(accumulate):
