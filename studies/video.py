@@ -15,7 +15,7 @@ from arms import SIZE
 from triptych import assemble
 from triptych.evaluation import evaluate
 from triptych.recipes import RECIPES
-from triptych.recipes.config import Recipe, VideoConfig
+from triptych.recipes.config import Recipe, Value, VideoConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = range(3)
@@ -24,7 +24,11 @@ NUMBERS = ("absrel_aligned", "rmse_aligned", "delta1_aligned", "rmse")
 
 
 def arms() -> dict[str, Recipe]:
-    """The recipe `rooms-video` at the size of the studies, from video and from labels; the last weights are kept."""
+    """The recipe `rooms-video` at the size of the studies, the last weights are kept.
+
+    `self-supervised` finds motions by alignment, `known poses` is told them (depth is then metric, hence other bounds),
+    `pose network` learns to see them; `supervised` has labels of depth and no neighbours.
+    """
     recipe = RECIPES["rooms-video"]
     video = replace(
         recipe,
@@ -32,11 +36,20 @@ def arms() -> dict[str, Recipe]:
         schedule=replace(recipe.schedule, steps=STEPS),
         training=replace(recipe.training, evaluate_every=0, checkpoint_every=STEPS // 2),
     )
-    return {"video/self-supervised": video, "video/supervised": replace(video, video=VideoConfig())}
+
+    def with_poses(**options: Value) -> Recipe:
+        return replace(video, video=replace(video.video, options={**video.video.options, **options}))
+
+    return {
+        "video/self-supervised": video,
+        "video/known poses": with_poses(poses="known", near=0.3, far=12.0),
+        "video/supervised": replace(video, video=VideoConfig()),
+        "video/pose network": with_poses(poses="network", pose_backbone="resnet18_half"),
+    }
 
 
 def study_jobs() -> list[grid.Job]:
-    """Both arms, seed by seed."""
+    """Every arm, seed by seed."""
     return grid.jobs_of(arms(), SEEDS, ["test"])
 
 

@@ -93,7 +93,7 @@ def test_the_pose_network_is_saved_beside_the_model_and_learns_at_its_own_rate(f
     assert not any("pose" in name for name in load_file(finished / "model.safetensors"))
     folder = sorted((finished / "checkpoints").iterdir())[-1]
     names = set(load_file(folder / "video.safetensors"))
-    assert "pose.body.conv1.weight" in names
+    assert "pose.network.body.conv1.weight" in names
     recipe = change(RECIPE, data__root=root)
     tasks, auxiliary = assemble.build_tasks(recipe, assemble.build_training_set(recipe))
     from triptych.training.optim import learning_rate_factors
@@ -222,7 +222,7 @@ def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -
     assert done.returncode == 0, done.stderr
     assert [line["video"]["images"] for line in records(tmp_path / "run")] == [8, 8]
     saved = load_file(tmp_path / "run/checkpoints/00000004/video.safetensors")
-    assert saved["pose.body.conv1.weight"].shape == (64, 6, 7, 7)
+    assert saved["pose.network.body.conv1.weight"].shape == (64, 6, 7, 7)
 
 
 # Learning
