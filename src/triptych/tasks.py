@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych import colors, error_maps, losses
+from triptych import colors, error_maps, losses, pair_losses
 from triptych.metrics.base import Metric
 from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric
@@ -76,6 +76,8 @@ class Task:
     """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
     error: error_maps.ErrorMap = error_maps.PROBABILITY
     """The error map of one prediction and its target, and its unit: what panels draw."""
+    pair_loss: Callable[[Tensor, Tensor], Tensor] = pair_losses.compare_nothing
+    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from."""
 
     def invalid_target(self, size: tuple[int, int]) -> Tensor:
         """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
@@ -130,6 +132,7 @@ def semseg(
         weight=weight,
         classes=names,
         error=error_maps.WRONG_CLASS,
+        pair_loss=pair_losses.compare_labels,
     )
 
 
@@ -163,6 +166,7 @@ def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) 
         weight=weight,
         classes=("background", "salient"),
         interpolation="bilinear",
+        pair_loss=pair_losses.compare_labels,
     )
 
 
@@ -207,6 +211,7 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         mirror=_mirror_normals,
         rotate=_rotate_normals,
         error=error_maps.ANGLE,
+        pair_loss=partial(pair_losses.compare_normals, decode=_unit_normals),
     )
 
 
@@ -246,6 +251,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         zoom=_divide_by_zoom,
         encode=losses.ENCODE_DEPTH.get(loss, keep),
         error=error_maps.DISTANCE,
+        pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )
 
 
@@ -270,6 +276,7 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
         weight=weight,
         classes=("none", "boundary"),
         interpolation="bilinear",
+        pair_loss=pair_losses.compare_labels,
     )
 
 
@@ -300,7 +307,8 @@ def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: 
         depth(weight=weight),
         channels=bins,
         loss=partial(losses.bin_depth, near=near, far=far),
-        decode=partial(losses.decode_depth_bins, near=near, far=far),
+        decode=(decode := partial(losses.decode_depth_bins, near=near, far=far)),
+        pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )
 
 
@@ -315,7 +323,8 @@ def normals_clusters(centroids: Tensor | int = 40, *, weight: float = 10.0) -> T
         normals(weight=weight),
         channels=len(points),
         loss=partial(losses.cluster_normals, centroids=points),
-        decode=partial(_centroid_normals, centroids=points),
+        decode=(decode := partial(_centroid_normals, centroids=points)),
+        pair_loss=partial(pair_losses.compare_normals, decode=decode),
     )
 
 

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from triptych import create_model
 from triptych.decoders.pap import PAP, PatternAffinity
 from triptych.decoders.psd import PSD, PatternStructure, average, neighbours
 from triptych.tasks import depth, normals, semseg
+from triptych.training.objective import Objective
+from triptych.types import Output, Sample
 
 TASKS = {task.name: task for task in (semseg(4), depth(), normals())}
 NAMES = list(TASKS)
@@ -133,3 +136,54 @@ def test_decoders_work_on_any_backbone(decoder, strides):
 def test_an_even_neighbourhood_is_named():
     with pytest.raises(ValueError, match="size of a pattern structure is 4; a neighbourhood needs an odd one"):
         PSD((4,), strides=(8,), tasks=TASKS, size=4)
+
+
+def test_pap_compares_pairs_of_pixels_in_the_middle_of_cells():
+    decoder = PAP((4,), strides=(4,), tasks=TASKS, width=8, stride=8, affinity_weight=0.5)
+    predictions = {name: torch.rand(2, task.channels, 20, 24, requires_grad=True) for name, task in TASKS.items()}
+    targets = {"semseg": torch.randint(4, (2, 20, 24)), "depth": 1 + torch.rand(2, 1, 20, 24)}
+    targets["normals"] = torch.nn.functional.normalize(torch.randn(2, 3, 20, 24), dim=1)
+    initial = {name: raw.detach() + 1 for name, raw in predictions.items()}
+    found = decoder.affinity_losses(Output(predictions, [initial], []), targets)
+    rows, columns = torch.tensor([4, 12]), torch.tensor([4, 12, 20])  # cells of 8 pixels
+    for name, task in TASKS.items():
+        cells = [x[..., rows[:, None], columns] for x in (predictions[name], initial[name], targets[name])]
+        expected = task.pair_loss(cells[0], cells[2]) + task.pair_loss(cells[1], cells[2])
+        torch.testing.assert_close(found[name], 0.5 * expected)
+    torch.stack(list(found.values())).sum().backward()
+    for raw in predictions.values():
+        touched = raw.grad.abs().sum(dim=(0, 1)).nonzero()
+        assert set(map(tuple, touched.tolist())) == {(i, j) for i in (4, 12) for j in (4, 12, 20)}
+
+
+def test_training_adds_what_pap_compares_and_psd_adds_nothing():
+    targets = {"semseg": torch.randint(4, (2, 32, 48)), "depth": 1 + torch.rand(2, 1, 32, 48)}
+    targets["normals"] = torch.nn.functional.normalize(torch.randn(2, 3, 32, 48), dim=1)
+    sample = Sample(torch.rand(2, 3, 32, 48), targets)
+    options = {"backbone": "resnet18_half", "tasks": TASKS}
+    for decoder, weight in ((PAP, 1.0), (PAP, 0.0), (PSD, None)):
+        given = {"width": 8} if weight is None else {"width": 8, "affinity_weight": weight}
+        model = create_model(decoder.__name__.lower(), decoder_options=given, **options).eval()
+        losses = Objective(model)(sample)
+        parts = {name: [value for key, value in losses.parts.items() if key.startswith(name)] for name in TASKS}
+        for name in TASKS:
+            torch.testing.assert_close(torch.stack(parts[name]).sum(), losses.tasks[name].detach())
+            assert (f"{name}/affinity" in losses.parts) == bool(weight)
+
+
+def test_the_affinity_loss_makes_prediction_pairs_alike_where_labels_are():
+    torch.manual_seed(0)
+    task = TASKS["semseg"]
+    decoder = PAP((4,), strides=(4,), tasks={"semseg": task}, width=8, stride=8)
+    raw = torch.randn(1, 4, 32, 32, requires_grad=True)
+    labels = torch.zeros(1, 32, 32, dtype=torch.int64)
+    labels[..., 16:] = 1
+    optimizer = torch.optim.Adam([raw], lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        decoder.affinity_losses(Output({"semseg": raw}, [], []), {"semseg": labels})["semseg"].backward()
+        optimizer.step()
+    classes = raw.detach()[0, :, 4::8, 4::8].argmax(dim=0)
+    assert (classes[:, :2] == classes[0, 0]).all()
+    assert (classes[:, 2:] == classes[0, 2]).all()
+    assert classes[0, 0] != classes[0, 2]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from triptych.tasks import Task
+from triptych.types import Output
 
 
 class Decoder(nn.Module):
@@ -55,6 +56,10 @@ class Decoder(nn.Module):
 
     def penalties(self) -> dict[str, Tensor]:
         """Scalars that training adds to the loss as they are, after a forward pass: none unless a decoder has some."""
+        return {}
+
+    def affinity_losses(self, output: Output, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What training adds to the losses of tasks for pairs of places; none unless a decoder has it."""
         return {}
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:

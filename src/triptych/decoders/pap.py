@@ -1,9 +1,11 @@
 """PAP: pattern-affinitive propagation across tasks (Zhang et al., CVPR 2019, arXiv 1906.03525).
 
 No official code is public: this is our reading of the paper. Features and initial predictions are those of ATRC's
-concatenation head; affinities live at stride 16. The paper's pairwise affinity loss, which compares the similarity of
-pairs of predictions with that of pairs of targets, is left out: which similarity for which kind of task, over which
-pairs and with what weight is not in what we read.
+concatenation head; affinities live at stride 16. The paper trains with a pairwise affinity loss besides, which
+compares the similarity of pairs of predictions with that of pairs of targets; which similarity, over which pairs, how
+compared and with what weight is not in what we read. Ours (`triptych.pair_losses`): one similarity in 0..1 by kind of
+task, squared differences, all pairs of places of the affinities' grid, for initial and final predictions alike, times
+the task's weight.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 from triptych.decoders.base import Decoder
 from triptych.decoders.layers import ConvNormReLU, concatenate, resize
 from triptych.tasks import Task
+from triptych.types import Output
 
 
 class DiffusionDecoder(Decoder):
@@ -95,6 +98,8 @@ class PatternAffinity(nn.Module):
 class PAP(DiffusionDecoder):
     """Pattern-affinitive propagation at about `stride`, on any backbone.
 
+    `affinity_weight` is the factor of the pairwise affinity loss beside a task's other losses; 0 switches it off.
+
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = PAP((4, 8), strides=(4, 8), tasks=nyuv2_tasks(), width=8)
     >>> initial, final = decoder([torch.randn(1, 4, 16, 24), torch.randn(1, 8, 8, 12)])
@@ -112,6 +117,22 @@ class PAP(DiffusionDecoder):
         inner_width: int = 32,
         steps: int = 4,
         stride: int = 16,
+        affinity_weight: float = 1.0,
     ) -> None:
         affinity = PatternAffinity(width, list(tasks), inner_width=inner_width, steps=steps)
         super().__init__(channels, strides=strides, tasks=tasks, width=width, stride=stride, affinity=affinity)
+        self.affinity_weight = affinity_weight
+
+    def affinity_losses(self, output: Output, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The pairwise affinity loss of every task, at the pixels in the middle of the cells of the affinities' grid:
+        there predictions and targets are read where they are, not averaged."""
+        if not self.affinity_weight:
+            return {}
+        cell = self.pooling * self.strides[0]
+        middle = (..., slice(cell // 2, None, cell), slice(cell // 2, None, cell))
+        stages = [*output.auxiliary, output.predictions]
+        return {
+            name: self.affinity_weight
+            * torch.stack([task.pair_loss(stage[name][middle], targets[name][middle]) for stage in stages]).sum()
+            for name, task in self.tasks.items()
+        }

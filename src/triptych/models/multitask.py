@@ -1,5 +1,7 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,6 +56,10 @@ class MultiTaskModel(nn.Module):
     def penalties(self) -> dict[str, Tensor]:
         """Scalars that training adds to the loss as they are, after a forward pass."""
         return self.decoder.penalties()
+
+    def affinity_losses(self, output: Output, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What training adds to the losses of tasks for pairs of places."""
+        return self.decoder.affinity_losses(output, targets)
 
     @property
     def feature_channels(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from triptych.tasks import Task
 from triptych.types import Output, Sample, valid_pixels
 from triptych.video.base import VideoSupervision, VideoTerms
 
-PARTS = ("final", "auxiliary", "regularizer", "video")
+PARTS = ("final", "auxiliary", "affinity", "regularizer", "video")
 """What the loss of a task can consist of."""
 
 
@@ -38,9 +38,10 @@ class Losses(NamedTuple):
 class Objective(nn.Module):
     """A model and what supervises it.
 
-    The loss of a task is its final loss, plus `auxiliary_factor` times the sum over its intermediate predictions,
-    plus the regularizer's term of the same name. A task that only intermediate predictions have consists of the
-    latter two. `video` adds `video_weight` times its loss to its task, whose labels may be missing throughout.
+    The loss of a task is its final loss, plus `auxiliary_factor` times the sum over its intermediate predictions, plus
+    what the decoder adds for pairs of places, plus the regularizer's term of the same name. A task that only
+    intermediate predictions have lacks the first. `video` adds `video_weight` times its loss to its task, whose labels
+    may be missing throughout.
     """
 
     def __init__(
@@ -103,7 +104,8 @@ class Objective(nn.Module):
             for name, raw in stage.items():
                 loss = self.auxiliary_factor * self.model.intermediate_tasks[name].loss(raw, sample.targets[name])
                 parts[name, "auxiliary"] = parts.get((name, "auxiliary"), 0) + loss
-        return parts
+        affinity = self.model.affinity_losses(output, sample.targets)
+        return parts | {(name, "affinity"): loss for name, loss in affinity.items()}
 
 
 def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:
