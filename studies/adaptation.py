@@ -5,6 +5,8 @@ python studies/adaptation.py report --out runs    # docs/study-adaptation.md, re
 
 Every network is scored on the target's test rooms. `source only` never saw the target, `oracle` was trained on the
 target's labels; the share of the gap between them that a method closes is (method - source) / (oracle - source).
+`statistics only` sees the target's images and learns nothing from them: running statistics of its norms are of both
+domains, as those of every adapter's network. What a method gains beyond it is the method's.
 """
 
 from dataclasses import replace
@@ -26,7 +28,7 @@ ADAPTER_OPTIONS: dict[str, Options] = {"advent-mt": {"width": 16}}
 
 
 def arms_of(method: str) -> dict[str, Recipe]:
-    """Source only, every adapter and the oracle, on one architecture."""
+    """Source only, every adapter, one of weight 0 and the oracle, on one architecture."""
     plain = base(method)
     data = replace(plain.data, tasks=TASKS, val_split="", test_split=SPLIT)
     target = AdaptationConfig(dataset="rooms", dataset_options={"size": SIZE, "look": "b"})
@@ -41,6 +43,11 @@ def arms_of(method: str) -> dict[str, Recipe]:
     for name in ADAPTERS:
         config = replace(target, name=name, options=ADAPTER_OPTIONS.get(name, {}))
         found[name] = replace(source, description=f"{source.description[:-13]} {name}.", adaptation=config)
+    found["statistics only"] = replace(
+        source,
+        description=f"{source.description[:-13]} statistics only.",
+        adaptation=replace(target, name="min-ent", options={"weight": 0.0}),
+    )
     seen = replace(data, options={**data.options, "look": "b"})
     found["oracle"] = replace(source, description=f"{source.description[:-13]} oracle.", data=seen)
     return {f"adaptation/{method}/{name}": recipe for name, recipe in found.items()}

@@ -18,8 +18,14 @@ from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Sample
 
 NAMES = [name for name, entry in ADAPTERS.items() if entry.__module__.startswith("triptych.")]
-OPTIONS: dict[str, dict[str, object]] = {"advent-mt": {"width": 4}}
-"""Options that make an adapter quick."""
+SURE: dict[str, object] = {"threshold": 0.1}
+OPTIONS: dict[str, dict[str, object]] = {
+    "advent-mt": {"width": 4},
+    "mean-teacher": SURE,
+    "dacs": SURE,
+    "depth-mix": SURE,
+}
+"""Options that make an adapter quick, or let a tiny network's teacher speak."""
 every_adapter = pytest.mark.parametrize("name", NAMES)
 
 

@@ -91,8 +91,8 @@ def test_the_first_weights_of_the_model_are_the_teachers() -> None:
 def test_a_teacher_remembers_a_ninth_of_the_training_and_no_more_than_its_decay_says(steps: int, oldest: float) -> None:
     """Weights that say which step they are of: the teacher's say how old it is."""
     clock = nn.Linear(1, 1)
-    clock.tasks = {}
-    adapter = MeanTeacher(clock, size=SIZE, weights={})
+    clock.tasks = {"semseg": semseg(3)}
+    adapter = MeanTeacher(clock, size=SIZE, weights={"semseg": 1.0})
     for step in range(steps):
         adapter.step = step
         nn.init.constant_(clock.weight, step)
@@ -119,7 +119,9 @@ def test_the_teacher_does_not_train_and_labels_by_the_statistics_of_the_batch() 
 
 def test_labels_count_more_and_more_during_the_ramp_up() -> None:
     """exp(-5 (1 - x)^2) over the first `ramp_up` of the training; in full where its length is not known."""
-    adapter = build(MeanTeacher, network(), threshold=0.0, ramp_up=0.5, start_step=10)
+    adapter = MeanTeacher(
+        network(), size=SIZE, weights=weights(), tasks=tuple(TASKS), threshold=0.0, ramp_up=0.5, start_step=10
+    ).train()
     trust = []
     for name, steps in (("unknown", 0), ("known", 40)):
         adapter.steps = steps
@@ -145,7 +147,7 @@ def test_a_teacher_does_not_hold_depth_back() -> None:
         torch.manual_seed(0)
         model, source, target = network(tasks).train(), batch(tasks), unlabelled()
         source = Sample(source.image, {"depth": torch.full_like(source.targets["depth"], 3.0)}, source.key)
-        adapter = build(MeanTeacher, model, tasks)
+        adapter = MeanTeacher(model, size=SIZE, weights=weights(tasks), tasks=("depth",)).train()
         adapter.steps = 60
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
         for step in range(60):
@@ -165,7 +167,7 @@ def test_a_teacher_does_not_hold_depth_back() -> None:
 @pytest.mark.parametrize("name", ALL_TASKS)
 def test_the_teachers_labels_are_valid_targets(name: str) -> None:
     model = network(ALL_TASKS)
-    adapter = build(MeanTeacher, model, ALL_TASKS, threshold=0.0)
+    adapter = MeanTeacher(model, size=SIZE, weights=weights(ALL_TASKS), tasks=tuple(ALL_TASKS), threshold=0.0).train()
     label = adapter.label(unlabelled().image)[name]
     expected = batch(ALL_TASKS).targets[name]
     assert label.target.shape == expected.shape
@@ -211,7 +213,9 @@ def test_mixed_loss_is_a_mean_over_pixels() -> None:
 def test_losses_are_the_tasks_with_their_weights(kind) -> None:
     """A teacher that is sure, no other colours: the losses can be computed from what the adapter did."""
     model, source, target = network().eval(), batch(), unlabelled()
-    adapter = build(kind, model, threshold=0.0, jitter=False, weight=0.5)
+    adapter = kind(
+        model, size=SIZE, weights=weights(), tasks=tuple(TASKS), threshold=0.0, jitter=False, weight=0.5
+    ).train()
     state = adapter.generator.get_state()
     found = adapter(model, source, target, model(source.image))
     adapter.generator.set_state(state)
@@ -227,6 +231,39 @@ def test_losses_are_the_tasks_with_their_weights(kind) -> None:
         assert found[name].item() == pytest.approx(
             0.5 * task.weight * task.loss(predictions[name], label).item(), rel=1e-4
         )
+
+
+@pytest.mark.parametrize("kind", [MeanTeacher, DACS, DepthMix])
+def test_only_tasks_with_classes_are_labelled_unless_others_are_named(kind) -> None:
+    """A quantity does not say how sure the teacher is: it learns from pasted pixels, by their share."""
+    model, source, target = network(ALL_TASKS).eval(), batch(ALL_TASKS), unlabelled()
+    adapter = build(kind, model, ALL_TASKS, threshold=0.0, jitter=False)
+    assert adapter.labelled == ("semseg", "boundary", "saliency", "human_parts")
+    labels = adapter.label(target.image)
+    assert {name for name, label in labels.items() if label.weight > 0} == set(adapter.labelled)
+    state = adapter.generator.get_state()
+    found = adapter(model, source, target, model(source.image))
+    adapter.generator.set_state(state)
+    pasted = adapter.paste(source, labels)
+    if pasted is None:
+        assert set(found) == set(adapter.labelled)
+        return
+    assert set(found) == set(ALL_TASKS)
+    predictions = model(torch.where(pasted[:, None], source.image, target.image)).predictions
+    error = (predictions["depth"] - source.targets["depth"]).abs()[pasted[:, None] & source.targets["depth"].isfinite()]
+    # The one invalid pixel of each image is no label where it is pasted.
+    known = pasted.numel() - (pasted & ~source.targets["depth"][:, 0].isfinite()).sum()
+    assert found["depth"].item() == pytest.approx((error.sum() / known).item(), rel=1e-4)
+
+
+def test_self_training_without_classes_has_to_name_what_it_labels() -> None:
+    tasks = {"depth": depth(), "normals": normals()}
+    model = network(tasks)
+    with pytest.raises(ValueError, match=r"needs a task with classes.*the model has depth, normals\. Name those"):
+        MeanTeacher(model, size=SIZE, weights=weights(tasks))
+    assert MeanTeacher(model, size=SIZE, weights=weights(tasks), tasks=("depth",)).labelled == ("depth",)
+    with pytest.raises(ValueError, match=r"unknown task in option tasks 'semseg'.*Choose from depth, normals"):
+        MeanTeacher(model, size=SIZE, weights=weights(tasks), tasks=("semseg",))
 
 
 def test_other_colours_depend_on_the_generator_alone_and_stay_in_range() -> None:

@@ -3,7 +3,8 @@
 et al., WACV 2021, arXiv 2007.07936).
 
 Paper and this file. The paper weights the whole mixed image by the share of sure pixels; here pasted pixels, whose
-labels are true, count fully. All tasks are mixed, not segmentation alone.
+labels are true, count fully. All tasks are mixed, not segmentation alone; those without classes learn from these
+pixels.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
+from triptych.tasks import Task
 from triptych.types import IGNORE, Sample, named_choice
 
 
@@ -25,13 +27,14 @@ class DACS(MeanTeacher):
     """
 
     def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
-        super().__init__(model, **options)
-        maps = {name: each for name, each in self.tasks.items() if each.target_channels is None}
+        tasks: Mapping[str, Task] = model.tasks  # type: ignore[assignment]
+        maps = {name: each for name, each in tasks.items() if each.target_channels is None}
         if not maps:
             raise ValueError(
-                f"class mixing needs a task with label maps; the model has {', '.join(self.tasks)}. "
+                f"class mixing needs a task with label maps; the model has {', '.join(tasks)}. "
                 "Choose adaptation 'mean-teacher', 'depth-mix' or 'advent-mt'."
             )
+        super().__init__(model, **options)
         richest = max(maps, key=lambda name: len(maps[name].classes))
         self.mixed_by = named_choice("task with label maps", task or richest, {name: name for name in maps})
         self.num_classes = len(maps[self.mixed_by].classes)

@@ -3,7 +3,8 @@
 across domains: Hoyer et al., IJCV 2023, arXiv 2108.12545).
 
 Paper and this file. The papers estimate depth by self-supervision on both sides; here the source has its labels, and
-the depth of the target is the teacher's. All tasks are mixed, not segmentation alone.
+the depth of the target is the teacher's. All tasks are mixed, not segmentation alone; those without classes learn from
+pasted pixels.
 """
 
 from collections.abc import Mapping

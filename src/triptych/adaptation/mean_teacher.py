@@ -1,19 +1,19 @@
 """Self-training with a mean teacher (Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017,
-arXiv 1703.01780), for every task.
+arXiv 1703.01780).
 
 The teacher is the exponential moving average of the model. Its predictions on target images are labels for the model,
 which sees the images with other colours (and, in the files that build on this one, with parts of source images pasted
 in). Of classes, a label counts as much as the share of pixels on which the teacher is sure.
 
 Paper and this file. The paper compares class probabilities of whole images and perturbs both networks; here the
-teacher labels each pixel, as in its successors for segmentation, and is not perturbed.
+teacher labels each pixel, as in its successors for segmentation, and is not perturbed. As in all of these it labels
+tasks with classes: a quantity comes without a probability that would tell how far to believe it.
 
-Three things keep the teacher from holding its pupil back, which matters for quantities, whose labels cannot tell that
-they are wrong. The paper begins with the plain mean of all models, 1 - 1 / n; that remembers half of the training so
-far, its random start included, until 1 / (1 - decay) steps are over. Here the decay grows as (1 + n) / (10 + n) (the
-warm-up of TensorFlow's averages, and of this library's): a ninth of the training so far. As in the paper the teacher
-normalises with the statistics of its batch, which are the target's, as the model does on these images; running
-statistics are of both domains. And labels count fully only after the paper's ramp-up, here a share of the training.
+The paper begins with the plain mean of all models, 1 - 1 / n. That remembers half of the training so far, its random
+start included, until 1 / (1 - decay) steps are over: in a short training a teacher's depth stays too small, and the
+model learns to agree. Here the decay grows as (1 + n) / (10 + n) (the warm-up of TensorFlow's averages, and of this
+library's): a ninth of the training so far. Batch norms of the teacher use the statistics of the batch, which are the
+target's, as the model's do on these images; running statistics are of both domains.
 """
 
 import copy
@@ -32,7 +32,7 @@ from triptych.adaptation.base import Adapter, is_categorical, mean_over_processe
 from triptych.adaptation.entropy import class_probabilities
 from triptych.datasets.photometric import ColorJitter
 from triptych.tasks import Task
-from triptych.types import Output, Sample, valid_pixels
+from triptych.types import Output, Sample, named_choice, valid_pixels
 
 Images = Float[Tensor, "batch 3 height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -48,7 +48,8 @@ class PseudoLabel(NamedTuple):
 
 
 class MeanTeacher(Adapter):
-    """`weight` times the task losses, with the tasks' weights, of images that the teacher labelled.
+    """`weight` times the losses, with the tasks' weights, of `tasks` that the teacher labelled: by default those with
+    classes. Others learn from pasted pixels alone.
 
     After step n (from 1) the teacher moves towards the model by 1 - min(`decay`, (1 + n) / (10 + n)). A label of class
     counts by the share of the batch's pixels where the teacher's probability is at least `threshold`; all labels count
@@ -65,6 +66,7 @@ class MeanTeacher(Adapter):
         weights: Mapping[str, float],
         seed: int = 0,
         weight: float = 1.0,
+        tasks: tuple[str, ...] = (),
         decay: float = 0.99,
         threshold: float = 0.968,
         jitter: bool = True,
@@ -76,6 +78,16 @@ class MeanTeacher(Adapter):
             raise ValueError(f"decay of the teacher is {decay}; give a number from 0 to below 1, such as 0.99.")
         if not 0 <= ramp_up <= 1:
             raise ValueError(f"ramp_up is {ramp_up}; give the share of the training that it lasts, from 0 to 1.")
+        labelled = tasks or tuple(name for name, task in self.tasks.items() if is_categorical(task))
+        if not labelled:
+            raise ValueError(
+                f"self-training needs a task with classes, whose teacher says how sure it is; the model has "
+                f"{', '.join(self.tasks)}. Name those to be labelled all the same in the option tasks, or choose "
+                "adaptation 'advent-mt'."
+            )
+        for name in labelled:
+            named_choice("task in option tasks", name, self.tasks)
+        self.labelled = labelled
         self.weight, self.decay, self.threshold = weight, decay, threshold
         self.jitter, self.ramp_up, self.start_step = jitter, ramp_up, start_step
         self.teacher = copy.deepcopy(model).requires_grad_(False)
@@ -127,6 +139,7 @@ class MeanTeacher(Adapter):
             * self.weights[name]
             * mixed_loss(task, predictions[name], source.targets[name], labels[name], pasted)
             for name, task in self.tasks.items()
+            if pasted is not None or name in self.labelled
         }
 
     def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask | None:
@@ -135,13 +148,13 @@ class MeanTeacher(Adapter):
 
     @torch.no_grad()
     def label(self, image: Images) -> dict[str, PseudoLabel]:
-        """The teacher's labels of a batch, by task."""
+        """The teacher's predictions of a batch as labels, by task; those that are not to be believed weigh nothing."""
         predictions = self.teacher(image).predictions
         return {name: self._label(task, predictions[name]) for name, task in self.tasks.items()}
 
     def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
         target = as_target(task, task.decode(raw))
-        trust = torch.full((), self.trust(), device=raw.device)
+        trust = torch.full((), self.trust() * (task.name in self.labelled), device=raw.device)
         if is_categorical(task):
             sure = class_probabilities(raw).amax(dim=1) >= self.threshold
             trust = trust * mean_over_processes(sure.float().mean())
