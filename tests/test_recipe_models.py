@@ -18,15 +18,21 @@ from triptych.datasets.nyuv2 import SPLITS as NYUV2_SPLITS
 from triptych.datasets.transforms import build_transform
 from triptych.decoders import DECODERS
 from triptych.models import ARCHITECTURES
-from triptych.recipes import RECIPES, cityscapes, nyuv2, pascal, rooms_methods
+from triptych.recipes import RECIPES, cityscapes, driving, nyuv2, pascal, rooms_methods
 from triptych.recipes.config import Recipe
 from triptych.regularizers import REGULARIZERS
 from triptych.training.objective import Objective
 from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
 from triptych.types import Camera, Sample
 
-OURS = {**rooms_methods.RECIPES, **nyuv2.RECIPES, **pascal.RECIPES, **cityscapes.RECIPES}
-CLASSES = {"nyuv2": 40, "pascal-context": 21, "cityscapes": 16, "rooms": 20}
+OURS = {
+    **rooms_methods.RECIPES,
+    **nyuv2.RECIPES,
+    **pascal.RECIPES,
+    **cityscapes.RECIPES,
+    **driving.RECIPES,
+}
+CLASSES = {"nyuv2": 40, "pascal-context": 21, "cityscapes": 16, "rooms": 20, "synthia": 16, "vkitti2": 14}
 KNOWN = own_entries(DECODERS | ARCHITECTURES)
 
 
@@ -142,3 +148,29 @@ def test_published_settings() -> None:
     assert RECIPES["cityscapes-deeplab"].weighting.weights == {"semseg": 100, "depth": 1, "normals": 100}
     stitch = RECIPES["pascal-cross-stitch"]
     assert (stitch.optimizer.fusion_lr_factor, stitch.data.batch_size, stitch.schedule.steps) == (100, 12, 20 * 416)
+    alone, sak = RECIPES["pascal-single-human_parts"], RECIPES["nyuv2-vit"]
+    assert (alone.optimizer.name, alone.data.batch_size, alone.schedule.steps) == ("adam", 12, 60 * 416)
+    assert (sak.optimizer.name, sak.optimizer.lr, sak.optimizer.clip_norm, sak.data.batch_size) == (
+        "adamw",
+        2e-5,
+        10,
+        4,
+    )
+    streets = RECIPES["vkitti2-densemtl"]
+    assert streets.optimizer.lr * streets.optimizer.backbone_lr_factor == pytest.approx(2e-4)
+    assert streets.weighting.weights == {"semseg": 50, "depth": 0.5, "normals": 50}
+
+
+def test_single_task_recipes_fit_the_networks_that_start_from_them() -> None:
+    """PASCAL's Cross-Stitch takes the trunk and the head of every single-task network, tensor by tensor."""
+    joined = build(RECIPES["pascal-cross-stitch"]).model
+    states = {name: build(RECIPES[f"pascal-single-{name}"]).model.state_dict() for name in joined.tasks}
+    assert joined.load_single_tasks(states) == len([key for key in joined.state_dict() if "fusion" not in key])
+
+
+def test_every_published_recipe_is_in_the_table_of_its_module() -> None:
+    for module in (nyuv2, pascal):
+        text = module.__doc__.replace("-single-...", "-single-" + "|".join(module.TASKS))
+        for name in module.RECIPES:
+            stem = name.split("-single-")[0] + ("-single-" if "-single-" in name else "")
+            assert stem in text, name

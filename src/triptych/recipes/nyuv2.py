@@ -1,21 +1,24 @@
 """NYUv2, 795 images to train on and 654 to test on, as each line of work trains and scores on it.
 
 `data.root` names the folder. Nothing is selected: the last weights are scored (`data.train_split` train and
-`data.val_split` val hold 80 frames out to select on). Published scores, which are **theirs**,
-not ours (mIoU, depth rmse in metres, mean angle of normals in degrees, boundary odsF):
+`data.val_split` val hold 80 frames out to select on). Published scores, which are **theirs**, not ours (mIoU, depth
+rmse in metres, mean angle of normals in degrees, boundary odsF). "Alone" are single-task networks: the same recipe with
+one task (`--recipe.data.tasks depth`).
 
 | recipe | published | by |
 | --- | --- | --- |
-| nyuv2-survey | 44.4, .587 (ResNet-50, two tasks) | Vandenhende et al. 2021 |
+| nyuv2-survey | 44.4, .587 (ResNet-50, two tasks; alone 43.9, .585) | Vandenhende et al. 2021 |
 | nyuv2-mtan | 45.0, .584 | " |
 | nyuv2-cross-stitch | 44.2, .570 | " |
 | nyuv2-nddr | 44.2, .573 | " |
-| nyuv2-pad-net-hrnet18 | 32.92, .655 (auxiliary normals and boundaries) | MTI-Net paper |
-| nyuv2-mti-net-hrnet18 | 37.49, .607 (auxiliary normals and boundaries) | " |
-| nyuv2-hrnet18 | 36.35, .6284, 21.02, 76.36 | Bruggemann et al. 2021 |
+| nyuv2-survey-hrnet18 | 32.09, .668 (alone 33.18, .667) | MTI-Net paper |
+| nyuv2-pad-net-hrnet18 | 32.92, .655 (auxiliary normals and boundaries; normals 33.85, .658; none 32.80, .660) | " |
+| nyuv2-mti-net-hrnet18 | 37.49, .607 (auxiliary normals and boundaries; normals 36.22, .600; none 35.12, .620) | " |
+| nyuv2-hrnet18 | 36.35, .6284, 21.02, 76.36 (alone 38.02, .6104, 20.94, 76.22) | Bruggemann et al. 2021 |
 | nyuv2-pad-net | 36.70, .6264, 20.85, 76.50 | " |
 | nyuv2-pap | 36.72, .6178, 20.82, 76.42 (their reading) | " |
 | nyuv2-psd | 36.69, .6246, 20.87, 76.42 (their reading) | " |
+| nyuv2-mti-net-atrc | 36.61, .6270, 20.85, 76.38 | " |
 | nyuv2-atrc | 38.90, .6010, 20.48, 76.34 | " |
 | nyuv2-atrc-hrnet48 | 46.33, .5363, 20.18, 77.94 | " |
 | nyuv2-atrc-search | none: it looks for the genotype that nyuv2-atrc is given | " |
@@ -24,11 +27,16 @@ not ours (mIoU, depth rmse in metres, mean angle of normals in degrees, boundary
 | nyuv2-invpt | 53.56, .5183, 19.04, 78.10 (ViT-L; released weights: 53.65, .5083, 18.68, 77.80) | Ye and Xu 2022 |
 | nyuv2-invpt-3d | 54.87, .5006, 18.55, 78.30 | Li et al. 2024 |
 | nyuv2-invpt-vit-b | 50.30, .5367, 19.00, 77.60 | Ye and Xu 2022 |
-| nyuv2-densemtl | 40.84 mIoU (task set not said) | Lopes et al. 2023 |
+| nyuv2-vit | 49.27, .5823, 19.92, 75.88 (ViT-B; alone 51.15, .5792, 19.77, 77.35) | SAK, 2025 |
+| nyuv2-densemtl | 40.84 mIoU (task set not said; delta_mtl of semseg and depth +5.8) | Lopes et al. 2023 |
+| nyuv2-densemtl-single-... | not in public text; what its delta_mtl compares with | " |
 | nyuv2-pad-net-plus, nyuv2-pad-net-densemtl, nyuv2-deeplab-densemtl | no recipe was released: DenseMTL's | " |
 
 The published search of ATRC trains its logits by Adam at 5e-4 beside SGD for the weights; nyuv2-atrc-search has one
 SGD, with 100 times the rate for the logits, which is our choice and untested at that scale.
+
+SAK scores boundaries by another pipeline. Which weights its baselines start from is not in what we read; ours are
+ImageNet-21k's at 384 (AugReg). InvPT's paper prints the row of nyuv2-mti-net-atrc as PAD-Net's.
 
 Li et al. do not state the recipe of their MTI-Net with HRNet-48: it has InvPT's here, as their paper follows it. Their
 settings of the regularizer are unknown; ours are its defaults (docs/regularizer.md).
@@ -44,10 +52,12 @@ from triptych.recipes.protocols import (
     SURVEY_LOSSES,
     atrc,
     densemtl,
+    densemtl_single,
     densemtl_weights,
     fused,
     hrnet18,
     invpt,
+    sak,
     steps_of,
     survey,
 )
@@ -85,16 +95,17 @@ _RESNET101 = ModelConfig(backbone="resnet101", weights="timm", backbone_options=
 
 def _survey(title: str, decoder: str, *, fusion: bool = False) -> Recipe:
     steps = steps_of(795, 8, 50 if fusion else 100)
-    start = " Name the single-task runs in model.initialize_from." if fusion else ""
+    start = " Name the single-task runs (nyuv2-survey, one task) in model.initialize_from." if fusion else ""
     description = f"{title} on NYUv2, ResNet-50, the survey's protocol.{start}"
     optimizer = fused(1e-3) if fusion else None
     return survey(description, _SURVEY, replace(_RESNET50, decoder=decoder), steps=steps, optimizer=optimizer)
 
 
-def _survey_hrnet(title: str, decoder: str) -> Recipe:
-    data = replace(_SURVEY, auxiliary_tasks=("normals", "boundary"))
+def _survey_hrnet(title: str, decoder: str, auxiliary_tasks: tuple[str, ...] = ("normals", "boundary")) -> Recipe:
+    data = replace(_SURVEY, auxiliary_tasks=auxiliary_tasks)
     model = replace(hrnet18(momentum=0.01), decoder=decoder)
-    description = f"{title} on NYUv2, HRNet-18, auxiliary normals and boundaries, the survey's protocol."
+    auxiliary = " auxiliary normals and boundaries," if auxiliary_tasks else ""
+    description = f"{title} on NYUv2, HRNet-18,{auxiliary} the survey's protocol."
     return survey(description, data, model, steps=steps_of(795, 8, 100))
 
 
@@ -112,26 +123,34 @@ def _densemtl(title: str, decoder: str, *, scales: int = 2) -> Recipe:
     return densemtl(description, _DENSEMTL, model, lr=3e-4, backbone_lr=2e-4, weights=weights)
 
 
+def _densemtl_single(task: str) -> Recipe:
+    data = replace(_DENSEMTL, tasks=(task,))
+    description = f"{task} alone on NYUv2, ResNet-101 with a DeepLab head, DenseMTL's protocol."
+    return densemtl_single(description, data, replace(_RESNET101, decoder="deeplab"))
+
+
 _SEARCH = _atrc("Search of ATRC's genotype", "atrc-search", {"steps": 40_000})
 _MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
+_VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
 RECIPES = {
     "nyuv2-survey": _survey("A DeepLab head for each task", "deeplab"),
     "nyuv2-mtan": _survey("MTAN", "mtan"),
     "nyuv2-cross-stitch": _survey("Cross-stitch networks", "cross-stitch", fusion=True),
     "nyuv2-nddr": _survey("NDDR-CNN", "nddr", fusion=True),
+    "nyuv2-survey-hrnet18": _survey_hrnet("An HRNet head for each task", "hrnet", ()),
     "nyuv2-pad-net-hrnet18": _survey_hrnet("PAD-Net", "pad-net"),
     "nyuv2-mti-net-hrnet18": _survey_hrnet("MTI-Net", "mti-net"),
     "nyuv2-hrnet18": _atrc("A convolutional head for each task", "fcn"),
     "nyuv2-pad-net": _atrc("PAD-Net", "pad-net"),
     "nyuv2-pap": _atrc("PAP (our reading)", "pap"),
     "nyuv2-psd": _atrc("PSD (our reading)", "psd"),
+    "nyuv2-mti-net-atrc": _atrc("MTI-Net", "mti-net"),
     "nyuv2-atrc": _atrc("ATRC", "atrc", {"genotype": "nyud-w18"}),
     "nyuv2-atrc-hrnet48": _atrc("ATRC", "atrc", {"genotype": "nyud-w48"}, backbone="hrnet_w48"),
     "nyuv2-atrc-search": replace(_SEARCH, optimizer=replace(_SEARCH.optimizer, clip_norm=10.0, fusion_lr_factor=100.0)),
-    "nyuv2-invpt-vit-b": invpt(
-        "InvPT on NYUv2, ViT-B, its protocol.", _INVPT, replace(_VIT_L, backbone="vit_base_patch16_384")
-    ),
+    "nyuv2-vit": sak("Four fused levels and a head for each task, on NYUv2, ViT-B.", _INVPT, _VIT_B),
+    "nyuv2-invpt-vit-b": invpt("InvPT on NYUv2, ViT-B, its protocol.", _INVPT, _VIT_B),
     **add_triplane(
         {
             "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
@@ -142,4 +161,5 @@ RECIPES = {
     "nyuv2-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),
     "nyuv2-pad-net-densemtl": _densemtl("PAD-Net of the DenseMTL code", "pad-net-densemtl"),
     "nyuv2-deeplab-densemtl": _densemtl("A DeepLab head for each task", "deeplab", scales=1),
+    **{f"nyuv2-densemtl-single-{task}": _densemtl_single(task) for task in TASKS},
 }

@@ -5,6 +5,7 @@ learning rate once per epoch, ours decays at every step.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from triptych.recipes.config import (
     DataConfig,
@@ -84,6 +85,20 @@ def invpt(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
         data=data,
         model=model,
         optimizer=OptimizerConfig(name="adam", lr=2e-5, weight_decay=1e-6),
+        schedule=ScheduleConfig(steps=40_000, name="poly"),
+        training=last_weights(40_000),
+    )
+
+
+def sak(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
+    """Baselines of SAK (Lu et al., ICLR 2025) in InvPT's protocol: AdamW 2e-5, weight decay 1e-6, gradient norm at most
+    10, 40,000 steps of 4 (2 on each of 2 GPUs), poly per step.
+    """
+    return Recipe(
+        description=description,
+        data=replace(data, batch_size=4),
+        model=replace(model, decoder="vit"),
+        optimizer=OptimizerConfig(name="adamw", lr=2e-5, weight_decay=1e-6, clip_norm=10.0),
         schedule=ScheduleConfig(steps=40_000, name="poly"),
         training=last_weights(40_000),
     )
