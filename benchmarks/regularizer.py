@@ -6,13 +6,20 @@ python benchmarks/regularizer.py --bf16                     # the same under aut
 python benchmarks/regularizer.py --device cuda --samples 128
 python benchmarks/regularizer.py --compiled                 # also torch.compile of the factored route: a minute more
 python benchmarks/regularizer.py --steps                    # InvPT ViT-B and MTI-Net HRNet-18 at 448x576: minutes
+python benchmarks/regularizer.py --table                    # all of it: results/regularizer-cost.csv, docs/study-3d.md
+python benchmarks/regularizer.py --table --device cuda      # adds the rows of a GPU
 
 Routes: one image, three planes of 32 channels at 56x72, 56x72 parallel rays, the four tasks of NYUv2, hidden layer 64,
 one forward and backward pass. Each route runs in its own process. Added memory is its peak minus what was there before
 the first pass, when compiled loops were loaded already (about 110 MiB for numba's compiler, once per process).
+Multiply-adds are those of the forward pass's convolutions and matrix products; the fused loops do those of `late`, and
+routes that recompute do them once more in the backward pass.
 
 Steps: batch 1, losses as in training, no optimizer. The regularizer's share is the time of its own forward and
 backward pass, from the shared features to its losses, over the base step's.
+
+`--table` goes on where it stopped: a row is measured once for a device, number of threads and clock (`--again`: anew).
+All routes of a repeat are measured one after another, so that their ratios are of one time.
 
 torch.compile does not pay on a CPU (64 samples, one thread, torch 2.13): after 60 s of compilation the factored route
 takes 0.6 to 0.9 of the naive route's time and three quarters of its memory, `late` 0.9 of the time. numba's loops, the
@@ -21,48 +28,30 @@ route that CPUs take by default, take 0.13 to 0.17 of the time and 0.04 of the m
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
+import regularizer_table as kept
 import torch
+from regularizer_clock import forget_peak, memory_now, peak_since, seconds
+from regularizer_steps import measure_steps, networks
+from torch.utils.flop_counter import FlopCounterMode
 
-import triptych
 from triptych.regularizers.fields import ROUTES, Field, SamplePoints, render_field
-from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.cameras import orthographic_rays, points_on_rays
 from triptych.rendering.fused import fused_runs_on
 from triptych.rendering.triplane import Triplane
 from triptych.rendering.volume import sample_distances, sample_intervals
-from triptych.training.objective import Objective
-from triptych.types import Output, Sample
 
 SIZE, CHANNELS, VALUES = (56, 72), 32, (40, 1, 3, 1)
-STEPS = {"InvPT, ViT-B": ("invpt", "vit_base_patch16_384"), "MTI-Net, HRNet-18": ("mti-net", "hrnet_w18_small_v2")}
-LARGER_STEPS = {"InvPT, ViT-L": ("invpt", "vit_large_patch16_384"), "MTI-Net, HRNet-48": ("mti-net", "hrnet_w48")}
-IMAGE = (448, 576)
-
-
-def resident() -> float:
-    """MiB now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
-
-
-def seconds(work: Callable[[], None], arguments: argparse.Namespace) -> float:
-    """Wall time, until the device is done; or processor time."""
-    clock = time.process_time if arguments.processor_time else time.perf_counter
-    start = clock()
-    work()
-    if arguments.device != "cpu":
-        torch.cuda.synchronize(arguments.device)
-    return clock() - start
+TABLE_SAMPLES = (16, 32, 64, 128)
 
 
 def measure(route: str, samples: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Seconds (fastest pass after the first) and added MiB of a route."""
+    """Seconds (fastest pass after the first), added MiB, forward multiply-adds (10^9) and parameters of a route."""
     torch.manual_seed(0)
     device = torch.device(arguments.device)
     fields = [Field(CHANNELS, values).to(device) for values in VALUES]
@@ -72,95 +61,124 @@ def measure(route: str, samples: int, arguments: argparse.Namespace) -> dict[str
     points = points_on_rays(orthographic_rays(SIZE, device=device), distances)
     intervals = sample_intervals(distances, last=2 / samples)[:, None, None]
     place = SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
-    chosen = ROUTES[route.removesuffix(" compiled")]
 
-    def render() -> list[torch.Tensor]:
-        return [render_field(field, planes, place, route=chosen).values for field in fields]
+    def render(name: str = route.removesuffix(" compiled")) -> list[torch.Tensor]:
+        return [render_field(field, planes, place, route=ROUTES[name]).values for field in fields]
 
-    if route.endswith(" compiled"):
-        render = torch.compile(render)
+    timed = torch.compile(render) if route.endswith(" compiled") else render
 
     def work() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=arguments.bf16):
-            rendered = render()
+            rendered = timed()
         torch.stack([values.float().square().mean() for values in rendered]).sum().backward()
 
     if not fused_runs_on(device):
         raise RuntimeError(f"there are no fused kernels for {device}")
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) / 2**20 if device.type == "cuda" else resident()
+    forget_peak(device)
+    before = memory_now(device)
     times = [seconds(work, arguments) for _ in range(arguments.passes + 1)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    if device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(device) / 2**20
-    return {"seconds": min(times[1:]), "mib": peak - before}
+    peak = peak_since(device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        render("late" if route == "fused" else route.removesuffix(" compiled"))
+    parameters = sum(parameter.numel() for field in fields for parameter in field.parameters())
+    return {
+        "seconds": min(times[1:]),
+        "mib": peak - before,
+        "gmacs": counter.get_total_flops() / 2e9,
+        "parameters": parameters,
+    }
+
+
+def in_own_process(arguments: argparse.Namespace, *more: str) -> Any:
+    """What this file prints as JSON with the same setting and `more`."""
+    command = [sys.executable, __file__, "--passes", str(arguments.passes), "--device", arguments.device]
+    command += ["--threads", str(arguments.threads), "--repeats", str(arguments.repeats)]
+    command += ["--bf16"] * arguments.bf16 + ["--processor-time"] * arguments.processor_time
+    return json.loads(subprocess.run([*command, *more], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def measure_routes(
+    routes: Iterable[str], samples: int, repeat: int, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """One repeat of all routes, printed; naive first."""
+    rows: list[dict[str, Any]] = []
+    for route in routes:
+        found = in_own_process(arguments, "--route", route, "--samples", str(samples))
+        rows.append({"name": route, "samples": samples, "repeat": repeat, **found})
+        ratios = [found[key] / rows[0][key] for key in ("seconds", "mib")]
+        print(
+            f"{samples:4} samples  repeat {repeat}  {route:17}  {found['seconds'] * 1e3:8.1f} ms"
+            f"  {ratios[0]:5.2f}x naive  {found['mib']:6.0f} MiB  {ratios[1]:5.2f}x naive",
+            flush=True,
+        )
+    return rows
 
 
 def compare_routes(arguments: argparse.Namespace) -> None:
     """A table of routes for every number of samples; naive first."""
     routes = [*ROUTES, *(["factored compiled"] if arguments.compiled else [])]
-    shared = ["--passes", str(arguments.passes), "--device", arguments.device]
-    shared += ["--bf16"] * arguments.bf16 + ["--processor-time"] * arguments.processor_time
     for samples in arguments.samples:
         for repeat in range(arguments.repeats):
-            numbers = {}
-            for route in routes:
-                command = [sys.executable, __file__, "--route", route, "--samples", str(samples), *shared]
-                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                numbers[route] = json.loads(printed)
-                ratios = [numbers[route][key] / numbers["naive"][key] for key in ("seconds", "mib")]
-                print(
-                    f"{samples:4} samples  repeat {repeat + 1}  {route:17}  {numbers[route]['seconds'] * 1e3:8.1f} ms"
-                    f"  {ratios[0]:5.2f}x naive  {numbers[route]['mib']:6.0f} MiB  {ratios[1]:5.2f}x naive",
-                    flush=True,
-                )
+            measure_routes(routes, samples, repeat + 1, arguments)
 
 
-def labels(tasks: dict[str, triptych.Task]) -> dict[str, torch.Tensor]:
-    """Valid labels of one image."""
-    targets = {}
-    for name, task in tasks.items():
-        target = task.invalid_target(IMAGE)[None]
-        targets[name] = torch.ones_like(target) if target.is_floating_point() else torch.zeros_like(target)
-    return targets
+def compare_steps(arguments: argparse.Namespace, titles: Iterable[str]) -> list[dict[str, Any]]:
+    """The share of a training step, for each number of samples; each network in its own process."""
+    rows = []
+    for title in titles:
+        samples = [str(count) for count in arguments.samples]
+        rows += (found := in_own_process(arguments, "--network", title, "--samples", *samples))
+        for row in found:
+            print(
+                f"{title}  repeat {row['repeat']}  step {row['step_seconds']:7.3f} s  {row['samples']:4} samples  "
+                f"regularizer {row['seconds']:6.3f} s  {row['seconds'] / row['step_seconds']:6.1%}",
+                flush=True,
+            )
+    return rows
 
 
-def share_of_steps(arguments: argparse.Namespace) -> None:
-    """The regularizer's time over that of the base step, for each number of samples."""
-    device = torch.device(arguments.device)
-    tasks = triptych.nyuv2_tasks()
-    sample = Sample(torch.rand(1, 3, *IMAGE), labels(tasks)).to(device)
-    for title, (decoder, backbone) in (STEPS if device.type == "cpu" else LARGER_STEPS).items():
-        options = {"image_size": IMAGE} if decoder == "invpt" else {}
-        model = triptych.create_model(decoder, backbone=backbone, tasks=tasks, backbone_options=options).to(device)
-        objective = Objective(model)
+def fill_table(arguments: argparse.Namespace) -> None:
+    """Measure what the CSV lacks, and write the tables of the page."""
+    setting = {
+        "device": arguments.device,
+        "threads": arguments.threads,
+        "clock": "processor" if arguments.processor_time else "wall",
+    }
+    command = ["python benchmarks/regularizer.py --table", f"--device {arguments.device} --threads {arguments.threads}"]
+    origin = {
+        "hardware": _hardware(arguments.device),
+        "torch": torch.__version__,
+        "commit": _commit(),
+        "command": " ".join([*command, *["--processor-time"] * arguments.processor_time]),
+    }
+    known = set() if arguments.again else {kept.key(row) for row in kept.read_rows()}
 
-        def base(objective: Objective = objective) -> None:
-            torch.stack(list(objective(sample).tasks.values())).sum().backward()
+    def has(kind: str, name: str, samples: int, repeat: int) -> bool:
+        return kept.key({"kind": kind, "name": name, **setting, "samples": samples, "repeat": repeat}) in known
 
-        with torch.no_grad():
-            features = [feature.detach().requires_grad_() for feature in model(sample.image).features]
-        output = Output({}, [], features)
-        for repeat in range(arguments.repeats):
-            if repeat == 0:
-                base()
-            step = seconds(base, arguments)
-            for samples in arguments.samples:
-                regularizer = Triplane3D(
-                    model.feature_channels, strides=model.feature_strides, tasks=tasks, num_samples=samples
-                ).to(device)
+    arguments.samples = TABLE_SAMPLES
+    repeats = range(1, arguments.repeats + 1)
+    for samples, repeat in ((samples, repeat) for samples in TABLE_SAMPLES for repeat in repeats):
+        if not all(has("route", name, samples, repeat) for name in ROUTES):
+            rows = measure_routes(ROUTES, samples, repeat, arguments)
+            kept.add_rows({"kind": "route", **setting, **origin, **row} for row in rows)
+    for title in networks(arguments.device):
+        if not all(has("step", title, samples, repeat) for samples in TABLE_SAMPLES for repeat in repeats):
+            rows = compare_steps(arguments, [title])
+            kept.add_rows({"kind": "step", **setting, **origin, **row} for row in rows)
+    kept.write_page()
 
-                def work(regularizer: Triplane3D = regularizer, output: Output = output) -> None:
-                    torch.stack(list(regularizer(output, sample).values())).sum().backward()
 
-                work()
-                own = min(seconds(work, arguments) for _ in range(arguments.passes))
-                print(
-                    f"{title}  repeat {repeat + 1}  step {step:7.3f} s  {samples:4} samples  regularizer {own:6.3f} s"
-                    f"  {own / step:6.1%}",
-                    flush=True,
-                )
+def _hardware(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return models[0].split(":")[1].strip() if models else "CPU"
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=kept.ROOT, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def main() -> None:
@@ -169,16 +187,25 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2, help="of a CPU")
     parser.add_argument("--bf16", action="store_true")
-    parser.add_argument("--processor-time", action="store_true", help="for a busy machine, with OMP_NUM_THREADS=1")
+    parser.add_argument("--processor-time", action="store_true", help="for a busy machine, with --threads 1")
     parser.add_argument("--compiled", action="store_true", help="also torch.compile of the factored route")
     parser.add_argument("--steps", action="store_true", help="the share of a training step instead")
+    parser.add_argument("--table", action="store_true", help="measure what the CSV lacks, and write it and the page")
+    parser.add_argument("--again", action="store_true", help="with --table: measure anew what the CSV has")
     parser.add_argument("--route", help="measure one route in this process and print JSON")
+    parser.add_argument("--network", help="measure the steps of one network in this process and print JSON")
     arguments = parser.parse_args()
-    if arguments.steps:
-        share_of_steps(arguments)
-    elif arguments.route:
+    torch.set_num_threads(arguments.threads)
+    if arguments.route:
         print(json.dumps(measure(arguments.route, arguments.samples[0], arguments)))
+    elif arguments.network:
+        print(json.dumps(measure_steps(arguments.network, arguments)))
+    elif arguments.table:
+        fill_table(arguments)
+    elif arguments.steps:
+        compare_steps(arguments, networks(arguments.device))
     else:
         compare_routes(arguments)
 
