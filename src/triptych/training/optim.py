@@ -15,6 +15,9 @@ from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.base import Regularizer
 from triptych.video.base import VideoSupervision
 
+FUSED_ON = ("cpu", "cuda")
+"""Devices whose optimizers update a parameter in one kernel."""
+
 
 def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str, float]:
     """Learning rate of every trainable parameter relative to `config.lr`, by name.
@@ -71,12 +74,18 @@ def parameter_groups(
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     """SGD with momentum, Adam (L2 decay, as the published recipes) or AdamW (decoupled decay)."""
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    # One pass over the memory for ten. It pairs a parameter and its gradient in the order of memory, unchecked: weights
+    # in channels_last, whose gradients may come in another order (gradient balancing), are updated one by one.
+    fused = all(p.is_contiguous() and p.is_floating_point() and p.device.type in FUSED_ON for p in parameters)
     builders: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "sgd": partial(torch.optim.SGD, momentum=config.momentum),
         "adam": partial(torch.optim.Adam, betas=config.betas),
         "adamw": partial(torch.optim.AdamW, betas=config.betas),
     }
-    return named_choice("optimizer", config.name, builders)(groups, lr=config.lr, weight_decay=config.weight_decay)
+    return named_choice("optimizer", config.name, builders)(
+        groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused or None
+    )
 
 
 def schedule_factor(config: ScheduleConfig, step: int) -> float:

@@ -81,10 +81,11 @@ def take_step(
 def _clip(parts: Parts) -> Tensor:
     """Clip the gradient of the network to the recipe's norm, if any, and return its norm before."""
     parts.accelerator.unscale_gradients()
-    largest = parts.recipe.optimizer.clip_norm or math.inf
     # What an adapter trains by itself asks for no gradient here.
     trained = [parameter for parameter in parts.objective.parameters() if parameter.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(trained, largest)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
+    if largest := parts.recipe.optimizer.clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(trained, largest, norm)
     return whole({"norm": norm})["norm"]
 
 
