@@ -170,6 +170,11 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
         return None
     build = named_choice("adapter", config.name, ADAPTERS)
     require_options(f"adapter '{config.name}'", build, config.options)
+    if build.mixes and any(config.size) and config.size != recipe.data.size:
+        raise ValueError(
+            f"adapter '{config.name}' pastes source images of {recipe.data.size} into target images of {config.size}: "
+            "leave adaptation.size out, or set it to data.size."
+        )
     weights = {name: recipe.weighting.weights.get(name, task.weight) for name, task in model.tasks.items()}
     return build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
 
@@ -184,7 +189,10 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
         return None
     if not config.dataset:
         raise ValueError("adaptation.dataset is empty; name the target domain (`triptych list datasets`).")
-    dataset = build_dataset(recipe, TARGET + config.split)
+    try:
+        dataset = build_dataset(recipe, TARGET + config.split)
+    except ValueError as error:
+        raise ValueError(f"target domain (adaptation.dataset, adaptation.root): {error}") from error
     if len(dataset) == 0:
         raise ValueError(
             f"the target domain has no images: split '{config.split}' of dataset '{config.dataset}' is empty; check "

@@ -5,9 +5,11 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_adapter
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
@@ -240,6 +242,43 @@ def test_a_target_domain_has_to_be_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"adaptation\.dataset is empty; name the target domain"):
         run_recipe(change(ADAPTED, adaptation__name="dacs", adaptation__dataset=""), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_wrong_with_the_target_is_said_of_the_target(tmp_path: Path) -> None:
+    recipe = change(ADAPTED, adaptation__name="dacs", adaptation__dataset="images", adaptation__split="train")
+    where = r"target domain \(adaptation\.dataset, adaptation\.root\)"
+    with pytest.raises(ValueError, match=f"{where}: dataset 'images' needs its folder"):
+        run_recipe(recipe, tmp_path / "run")
+    with pytest.raises(ValueError, match=f"{where}: .* holds no images"):
+        run_recipe(change(recipe, adaptation__root=str(tmp_path)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["dacs", "depth-mix"])
+def test_mixing_two_sizes_is_refused_before_anything_is_trained(name: str, tmp_path: Path) -> None:
+    recipe = change(ADAPTED, adaptation__name=name, adaptation__size=(40, 36))
+    with pytest.raises(ValueError, match=rf"'{name}' pastes source images of .* into target images of \(40, 36\)"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_photographs_is_a_target(tmp_path: Path) -> None:
+    """Of any sizes, at least as large as the training's; without labels, cameras or a description."""
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (50 + i, 70 - i, 3), np.uint8)
+        (tmp_path / "photos" / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "photos" / str(i % 2) / f"{i}.png")
+    recipe = change(
+        ADAPTED,
+        data__transform="densemtl",
+        data__val_split="",
+        adaptation__name="dacs",
+        adaptation__dataset="images",
+        adaptation__root=str(tmp_path / "photos"),
+        adaptation__split="train",
+        schedule__steps=2,
+    )
+    assert lines(run_recipe(recipe, tmp_path / "run"), "train")[-1]["adaptation"] > 0
 
 
 class Empty(Rectangles):

@@ -30,6 +30,8 @@ class Adapter(nn.Module):
 
     step: int = 0
     steps: int = 0
+    mixes: bool = False
+    """Whether it pastes parts of source images into target images, which then have to be of one size."""
 
     def __init__(self, model: nn.Module, *, size: tuple[int, int], weights: Mapping[str, float], seed: int = 0) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ class DACS(MeanTeacher):
     `MeanTeacher` go on.
     """
 
+    mixes = True
+
     def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
         tasks: Mapping[str, Task] = model.tasks  # type: ignore[assignment]
         maps = {name: each for name, each in tasks.items() if each.target_channels is None}

@@ -23,6 +23,8 @@ class DepthMix(MeanTeacher):
     of `MeanTeacher` go on.
     """
 
+    mixes = True
+
     def __init__(self, model: nn.Module, *, slack: float = 0.0, **options: Any) -> None:
         super().__init__(model, **options)
         self.slack = slack

@@ -7,6 +7,7 @@ from triptych.choices import named_choice, require_options
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.folder import Folder
+from triptych.datasets.images import Images
 from triptych.datasets.mixed import Mixed
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.datasets.omnidata import Omnidata
@@ -19,6 +20,7 @@ from triptych.datasets.vkitti2 import VKITTI2
 DATASETS: dict[str, type[DenseDataset]] = {
     "cityscapes": Cityscapes,
     "folder": Folder,
+    "images": Images,
     "mixed": Mixed,
     "nyuv2": NYUv2,
     "omnidata": Omnidata,

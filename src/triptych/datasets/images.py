@@ -1,0 +1,57 @@
+"""Photographs without labels: any folder of pictures, such as the other domain of an adaptation."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.files import PICTURES, read_image, walk_files
+from triptych.types import Sample
+
+
+class Images(DenseDataset):
+    """Every picture below a folder, in the order of their paths, which are their keys.
+
+    It has one split, `train`, no cameras, and no labels: `tasks` is empty, and there to say so.
+    """
+
+    name = "images"
+    needs_root = True
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        """The one split."""
+        return ("train",)
+
+    def __init__(self, root: str | Path, *, split: str = "train", tasks: Sequence[str] = ()) -> None:
+        self.root, self.split, self.tasks = Path(root), split, {}
+        if tasks or split != "train":
+            raise ValueError(
+                f"dataset 'images' has no labels and one split, train; it was asked for split '{split}'"
+                f"{' and ' + ', '.join(tasks) if tasks else ''}. For images with labels choose dataset 'folder'."
+            )
+        if not self.root.is_dir():
+            raise ValueError(f"dataset folder '{root}' does not exist; give the folder that holds the images.")
+        self.paths = [path for path in walk_files(self.root) if path.suffix.lower() in PICTURES]
+        if not self.paths:
+            raise ValueError(f"'{root}' holds no images ({', '.join(PICTURES)}), nor do the folders in it.")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(read_image(self.paths[index]), {}, self.key(index))
+
+    def key(self, index: int) -> str:
+        return self.paths[index].relative_to(self.root).as_posix()
+
+    def fingerprint(self) -> dict[str, object]:
+        """Name, number of images, and a hash of their paths."""
+        listing = "\n".join(map(self.key, range(len(self))))
+        return {
+            "name": self.name,
+            "split": self.split,
+            "images": len(self),
+            "files_sha256": hashlib.sha256(listing.encode()).hexdigest(),
+        }

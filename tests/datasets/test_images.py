@@ -1,0 +1,42 @@
+"""Pictures without labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from triptych.datasets import open_dataset
+
+
+def paint(path: Path, value: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 6, 3), value, np.uint8)).save(path)
+
+
+def test_every_picture_below_a_folder_is_an_image_without_labels(tmp_path: Path) -> None:
+    for value, name in enumerate(("b/2.png", "a.png", "b/10.PNG", "c/d/2.png", ".hidden/x.png")):
+        paint(tmp_path / name, value)
+    (tmp_path / "notes.txt").write_text("no picture")
+    dataset = open_dataset("images", tmp_path)
+    assert [dataset.key(i) for i in range(len(dataset))] == ["a.png", "b/10.PNG", "b/2.png", "c/d/2.png"]
+    assert dataset.tasks == {}
+    for sample, value in zip((dataset[i] for i in range(4)), (1, 2, 0, 3), strict=True):
+        torch.testing.assert_close(sample.image, torch.full((3, 4, 6), value / 255))
+        assert not sample.targets
+    before = dataset.fingerprint()
+    paint(tmp_path / "z.png", 0)
+    assert open_dataset("images", tmp_path).fingerprint() != before
+
+
+def test_what_there_is_not_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no images \(\.jpg"):
+        open_dataset("images", tmp_path)
+    with pytest.raises(ValueError, match=r"'.*nowhere' does not exist; give the folder that holds the images"):
+        open_dataset("images", tmp_path / "nowhere")
+    paint(tmp_path / "a.png", 0)
+    with pytest.raises(ValueError, match="no labels and one split, train; it was asked for split 'val'"):
+        open_dataset("images", tmp_path, split="val")
+    with pytest.raises(ValueError, match=r"and depth\. For images with labels choose dataset 'folder'"):
+        open_dataset("images", tmp_path, tasks=("depth",))
