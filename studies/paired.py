@@ -134,7 +134,7 @@ def values_row(out: Path, arm: str, seeds: Iterable[int], split: str, tasks: Ite
 
 
 def gains_table(found: Iterable[tuple[str, dict[str, Any] | None]]) -> str:
-    """One row per comparison: relative gain per task and over all, paired by seed."""
+    """One row per comparison: relative gain per task and over all, paired by seed; empty without one."""
     rows, header = [], ["arm", "seeds"]
     for title, each in found:
         if each is None:
@@ -148,7 +148,7 @@ def gains_table(found: Iterable[tuple[str, dict[str, Any] | None]]) -> str:
             cells.append(f"{base:.3g} → {base + task['difference']:.3g}{mark}")
         intervals = [between(each[f"gain_interval_{over}"]) for over in ("seeds", "images")]
         rows.append([*cells, signed(each["gain"]), *intervals])
-    return markdown_table([*header, "gain %", "95 % over seeds", "95 % over images"], rows)
+    return markdown_table([*header, "gain %", "95 % over seeds", "95 % over images"], rows) if rows else ""
 
 
 def between(interval: Sequence[float] | None) -> str:

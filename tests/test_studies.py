@@ -17,6 +17,7 @@ from triptych.comparison import ScoredRun
 from triptych.metrics.delta import delta_mtl
 from triptych.recipes.config import Recipe, RegularizerConfig, from_json, to_json
 from triptych.tasks import depth, normals
+from triptych.types import Camera, Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +38,7 @@ def load(name: str, folder: str = "studies") -> ModuleType:
 
 
 paired, arms, study = load("paired"), load("triplane_arms"), load("triplane")
+consistency = load("consistency")
 table = load("regularizer_table", "benchmarks")
 GROUPS = (arms.sweep_arms, arms.weight_arms, arms.main_arms, arms.view_arms, arms.real_arms)
 
@@ -149,6 +151,33 @@ def test_view_arms_differ_in_the_regularizer_alone() -> None:
     alike = {to_json(replace(recipe, description="", regularizer=RegularizerConfig())) for recipe in found.values()}
     assert len(alike) == 1
     assert len({to_json(recipe) for recipe in found.values()}) == len(found)
+
+
+def test_disagreement_of_views_of_a_wall() -> None:
+    """The second camera stands 1 m nearer to a wall 3 m away, and has turned by a quarter about its axis."""
+    size, focal = (5, 5), 50.0  # long enough for both to see the same pixels
+    matrix = torch.tensor([[[focal, 0.0, 2.5], [0.0, focal, 2.5], [0.0, 0.0, 1.0]]])
+    pose = torch.eye(4)[None].clone()
+    pose[0, :3] = torch.tensor([[0.0, -1.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]])
+    sideways = torch.nn.functional.normalize(torch.tensor([0.3, 0.0, -1.0]), dim=0)
+
+    def maps(distance: float, normal: torch.Tensor, semseg: int) -> dict[str, torch.Tensor]:
+        return {
+            "depth": torch.full((1, 1, *size), distance),
+            "normals": normal[None, :, None, None].expand(1, 3, *size),
+            "semseg": torch.full((1, *size), semseg),
+        }
+
+    def view(distance: float, where: torch.Tensor) -> Sample:
+        return Sample(torch.zeros(1, 3, *size), maps(distance, sideways, 0), camera=Camera(matrix, where))
+
+    views = view(3.0, torch.eye(4)[None]), view(2.0, pose)
+    second_normal = pose[0, :3, :3].mT @ sideways
+    agreeing = consistency.disagreement(maps(3.0, sideways, 4), maps(2.0, second_normal, 4), *views)
+    assert list(agreeing.values()) == pytest.approx([0, 0, 0], abs=0.05)
+    other = consistency.disagreement(maps(3.0, sideways, 4), maps(2.2, sideways, 5), *views)
+    angle = np.degrees(np.arccos(float(sideways @ (pose[0, :3, :3] @ sideways))))
+    assert list(other.values()) == pytest.approx([100, 100 * 0.2 / 3.2, angle], rel=1e-3)
 
 
 def row(**values: Any) -> dict[str, Any]:
