@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
+from triptych.choices import require_options
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample, named_choice
 
@@ -29,6 +30,7 @@ class DACS(MeanTeacher):
     mixes = True
 
     def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
+        require_options("adapter 'dacs', beside task,", MeanTeacher, options)
         tasks: Mapping[str, Task] = model.tasks  # type: ignore[assignment]
         maps = {name: each for name, each in tasks.items() if each.target_channels is None}
         if not maps:

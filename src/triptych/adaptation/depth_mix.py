@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
+from triptych.choices import require_options
 from triptych.types import Sample, valid_pixels
 
 
@@ -26,6 +27,7 @@ class DepthMix(MeanTeacher):
     mixes = True
 
     def __init__(self, model: nn.Module, *, slack: float = 0.0, **options: Any) -> None:
+        require_options("adapter 'depth-mix', beside slack,", MeanTeacher, options)
         super().__init__(model, **options)
         self.slack = slack
         metric = [name for name, task in self.tasks.items() if task.unit == "m"]
