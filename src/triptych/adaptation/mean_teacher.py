@@ -78,7 +78,7 @@ class MeanTeacher(Adapter):
             raise ValueError(f"decay of the teacher is {decay}; give a number from 0 to below 1, such as 0.99.")
         if not 0 <= ramp_up <= 1:
             raise ValueError(f"ramp_up is {ramp_up}; give the share of the training that it lasts, from 0 to 1.")
-        labelled = tasks or tuple(name for name, task in self.tasks.items() if is_categorical(task))
+        labelled = tuple(tasks) or tuple(name for name, task in self.tasks.items() if is_categorical(task))
         if not labelled:
             raise ValueError(
                 f"self-training needs a task with classes, whose teacher says how sure it is; the model has "
@@ -161,7 +161,7 @@ class MeanTeacher(Adapter):
         return PseudoLabel(target, trust)
 
     def trust(self) -> float:
-        """What all labels count at this step, from exp(-5) to 1 (Tarvainen and Valpola, appendix B)."""
+        """What all labels count at this step, from exp(-5) to 1 (the ramp-up of Tarvainen and Valpola 2017)."""
         length = self.ramp_up * self.steps
         left = max(1 - (self.step - self.start_step) / length, 0) if length else 0
         return math.exp(-5 * left**2)
