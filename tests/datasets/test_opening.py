@@ -5,19 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from entries import own_entries
 
 from triptych.__main__ import main
 from triptych.choices import require_kind
 from triptych.datasets import DATASETS, open_dataset
 
 
-@pytest.mark.parametrize("name", [name for name, reader in DATASETS.items() if reader.needs_root])
+@pytest.mark.parametrize("name", [name for name in own_entries(DATASETS) if DATASETS[name].needs_root])
 def test_a_folder_that_is_left_out_is_asked_for(name: str) -> None:
     with pytest.raises(ValueError, match=f"dataset '{name}' needs its folder"):
         open_dataset(name)
 
 
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", own_entries(DATASETS))
 def test_an_unknown_option_is_named_with_those_that_are_known(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"dataset '{name}' has no option 'colour'; its options are .*tasks"):
         open_dataset(name, tmp_path, colour=1)
