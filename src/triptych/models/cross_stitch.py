@@ -8,10 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
 from triptych.models.joined import JoinedNetworks
-from triptych.models.stages import require_resnet, stage_channels
-from triptych.tasks import Task
 
 
 class CrossStitchUnit(nn.Module):
@@ -54,20 +51,6 @@ class CrossStitch(JoinedNetworks):
     torch.Size([1, 1, 32, 40])
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        tasks: Mapping[str, Task],
-        alpha: float = 0.9,
-        beta: float = 0.1,
-        width: int = 256,
-        rates: Sequence[int] = (12, 24, 36),
-        dropout: float = 0.5,
-    ) -> None:
-        channels = stage_channels(require_resnet("cross-stitch", backbone))
-        units = nn.ModuleList(CrossStitchUnit(c, list(tasks), alpha=alpha, beta=beta) for c in channels)
-        super().__init__("cross-stitch", backbone, units, tasks=tasks, width=width, rates=rates, dropout=dropout)
-
-    def mix(self, stage: int, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(maps) if stage == 0 else self.fusion[stage - 1](maps)
+    architecture = "cross-stitch"
+    unit = CrossStitchUnit
+    mixes_stem = False

@@ -1,8 +1,8 @@
 """What Cross-Stitch and NDDR-CNN share: one single-task network per task, mixed after each stage."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,38 @@ from triptych.types import Output
 
 
 class JoinedNetworks(MultiTaskModel):
-    """A copy of the backbone and a DeepLab head per task; `mix(stage, maps)` exchanges features between them.
+    """A copy of a ResNet and a DeepLab head per task; a `unit` after each stage exchanges features between them.
 
-    `Output.features` are each stage's mixed maps of all tasks, concatenated in the order of sorted names. Published
-    networks start from trained single-task ones (`load_single_tasks`) and train what mixes at 100 times the learning
-    rate (`fusion_modules`).
+    `unit(channels, tasks, alpha=..., beta=...)` takes and gives a dict of the tasks' maps, and starts as `alpha` times
+    the own map plus `beta` times each other one. `Output.features` are each stage's mixed maps of all tasks,
+    concatenated in the order of sorted names. Published networks start from trained single-task ones
+    (`load_single_tasks`) and train what mixes at 100 times the learning rate (`fusion_modules`).
     """
 
+    architecture: ClassVar[str]
+    unit: ClassVar[Callable[..., nn.Module]]
+    mixes_stem: ClassVar[bool]
+    """Whether there is a unit after the stem and its max-pooling, besides those after layer1 to layer4."""
+
     def __init__(
-        self, architecture: str, backbone: Backbone, fusion: nn.Module, *, tasks: Mapping[str, Task], **head: Any
+        self,
+        backbone: Backbone,
+        *,
+        tasks: Mapping[str, Task],
+        alpha: float = 0.9,
+        beta: float = 0.1,
+        width: int = 256,
+        rates: Sequence[int] = (12, 24, 36),
+        dropout: float = 0.5,
     ) -> None:
-        resnet = require_resnet(architecture, backbone)
-        strides = resnet.strides[-4:]
+        resnet = require_resnet(self.architecture, backbone)
+        channels, strides = stage_channels(resnet), resnet.strides[-4:]
+        mixed = [resnet.body.bn1.num_features, *channels] if self.mixes_stem else channels
         # Not the base's: there is no single backbone.
         nn.Module.__init__(self)
         self.backbones = nn.ModuleDict({name: deepcopy(resnet) for name in tasks})
-        self.decoder = DeepLab(stage_channels(resnet), strides=strides, tasks=tasks, **head)
-        self.fusion = fusion
+        self.decoder = DeepLab(channels, strides=strides, tasks=tasks, width=width, rates=rates, dropout=dropout)
+        self.fusion = nn.ModuleList(self.unit(c, list(tasks), alpha=alpha, beta=beta) for c in mixed)
 
     @property
     def shared_modules(self) -> list[nn.Module]:
@@ -50,18 +65,16 @@ class JoinedNetworks(MultiTaskModel):
     def feature_strides(self) -> tuple[int, ...]:
         return self.decoder.strides
 
-    def mix(self, stage: int, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tasks' maps after stage 0 (stem and max-pooling) to 4, mixed."""
-        raise NotImplementedError(f"{type(self).__name__} does not define mix")
-
     def forward(self, image: Tensor) -> Output:
         maps = {name: trunk.pool(trunk.stem(image)) for name, trunk in self.backbones.items()}
-        maps, features = self.mix(0, maps), []
-        for i in range(4):
+        units, features = iter(self.fusion), []
+        if self.mixes_stem:
+            maps = next(units)(maps)
+        for i, unit in enumerate(units):
             for name, trunk in self.backbones.items():
                 for block in trunk.stages[i]:
                     maps[name] = trunk.run(block, maps[name])
-            maps = self.mix(i + 1, maps)
+            maps = unit(maps)
             features.append(torch.cat([maps[name] for name in sorted(maps)], dim=1))
         raw = {name: head(maps[name]) for name, head in self.decoder.heads.items()}
         size = image.shape[-2:]

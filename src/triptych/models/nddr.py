@@ -9,11 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
 from triptych.decoders.layers import ConvNormReLU
 from triptych.models.joined import JoinedNetworks
-from triptych.models.stages import require_resnet, stage_channels
-from triptych.tasks import Task
 
 
 class NDDRLayer(nn.Module):
@@ -55,21 +52,6 @@ class NDDR(JoinedNetworks):
     torch.Size([1, 1, 32, 40])
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        *,
-        tasks: Mapping[str, Task],
-        alpha: float = 0.9,
-        beta: float = 0.1,
-        width: int = 256,
-        rates: Sequence[int] = (12, 24, 36),
-        dropout: float = 0.5,
-    ) -> None:
-        resnet = require_resnet("nddr", backbone)
-        channels = [resnet.body.bn1.num_features, *stage_channels(resnet)]
-        layers = nn.ModuleList(NDDRLayer(c, list(tasks), alpha=alpha, beta=beta) for c in channels)
-        super().__init__("nddr", backbone, layers, tasks=tasks, width=width, rates=rates, dropout=dropout)
-
-    def mix(self, stage: int, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return self.fusion[stage](maps)
+    architecture = "nddr"
+    unit = NDDRLayer
+    mixes_stem = True
