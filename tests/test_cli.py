@@ -1,11 +1,13 @@
 """The command line: quick help, one-line errors, exit codes."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from triptych.__main__ import VERBS, main
+from triptych.__main__ import VERBS, list_names, main
+from triptych.assemble import REGISTRIES
 from triptych.commands.train import TrainVerb
 from triptych.commands.verbs import Group
 from triptych.recipes.config import Recipe
@@ -56,6 +58,16 @@ def test_options_take_numbers_lists_and_tables_and_keep_the_others() -> None:
     assert own.model.decoder_options  # or there is nothing to keep
     assert recipe.model.decoder_options == own.model.decoder_options | {"dropout": 0.5}
     assert recipe.weighting.weights == own.weighting.weights | {"depth": 2.0}
+
+
+def test_the_example_of_the_docs() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs/concepts.md").read_text(encoding="utf-8")
+    words = shlex.split(page.partition("$ triptych train ")[2].partition("```")[0].replace("\\\n", " "))
+    recipe = chosen_recipe(words[0], *words[3:])
+    assert recipe.optimizer.lr == 1e-3
+    assert recipe.data.tasks == ("semseg", "depth")
+    assert recipe.data.options["neighbour_frames"] == (-1, 1)
+    assert recipe.data.task_options == {"depth": {"loss": "berhu"}}
 
 
 def test_an_option_given_as_null_is_left_out() -> None:
@@ -114,4 +126,5 @@ def test_list_names_what_recipes_can_name(capsys: pytest.CaptureFixture[str]) ->
     assert main(["list", "decoders"]) == 0
     assert "fcn" in capsys.readouterr().out
     assert main(["list", "decoder"]) == 2
+    assert all(kind in (list_names.__doc__ or "") for kind in REGISTRIES)
     assert "did you mean 'decoders'" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def test_unknown_fields_are_named() -> None:
         ('{"optimizer": {"name": "adamm"}}', r"recipe.optimizer.name is 'adamm'; expected one of sgd, adam, adamw"),
         ('{"data": {"size": [96]}}', r"recipe.data.size is \[96\]; expected 2 values"),
         ('{"data": {"tasks": "depth"}}', r"recipe.data.tasks is 'depth'; expected a list"),
-        ('{"data": {"options": []}}', r"recipe.data.options is \[\]; expected names with values"),
+        ('{"data": {"options": []}}', r"recipe.data.options is \[\]; expected a table of names and values"),
         ('{"data": 3}', r"recipe.data is 3; expected an object with fields"),
         ("[]", r"recipe is \[\]; expected an object with fields"),
     ],

@@ -22,7 +22,7 @@ def list_names(
 
     Args:
         kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, regularizers,
-        weightings, adapters; all of them if left out.
+        weightings, adapters, video; all of them if left out.
     """
     from triptych.assemble import list_registries
 

@@ -13,7 +13,7 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     float: ((int, float), "a number"),
     str: ((str,), "a text"),
     tuple: ((list, tuple), "a list"),
-    dict: ((Mapping,), "names with values"),
+    dict: ((Mapping,), "a table of names and values"),
 }
 """What values of an annotation may be, and how people call it."""
 
@@ -29,8 +29,8 @@ def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
-    hint = f" did you mean '{near[0]}'?" if near else ""
-    raise ValueError(f"unknown {kind} '{name}';{hint} Choose from {', '.join(sorted(choices))}.")
+    hint = f"did you mean '{near[0]}'? Choose" if near else "choose"
+    raise ValueError(f"unknown {kind} '{name}'; {hint} from {', '.join(sorted(choices))}.")
 
 
 def require_options(what: str, constructor: Callable[..., Any], options: Mapping[str, Any]) -> None:

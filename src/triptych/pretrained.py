@@ -26,6 +26,8 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
     """
     from triptych.assemble import build_model
 
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
     for name in ("recipe", "tasks", "weights"):
         if not (folder / FILES[name]).is_file():
             raise FileNotFoundError(

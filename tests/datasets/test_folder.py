@@ -404,7 +404,7 @@ def test_links_that_loop_end(tmp_path: Path) -> None:
     [
         (("[images]", "[imagse]"), "unknown section 'imagse'; did you mean 'images'"),
         (('unit = "mm"', 'units = "mm"'), r"\[tasks.depth\]: unknown option 'units'; did you mean 'unit'"),
-        (('unit = "mm"', 'unit = "milli"'), "unknown unit of depth 'milli'; Choose from cm, dm"),
+        (('unit = "mm"', 'unit = "milli"'), "unknown unit of depth 'milli'; choose from cm, dm"),
         (('unit = "mm"', 'scale = "a/b"'), "scale is 'a/b'; expected"),
         (("[tasks.depth]", "[tasks.dept]"), "did you mean 'depth'"),
         (('classes = ["floor", "wall", "door", "lamp"]', ""), "classes is 0; give the names or the number"),

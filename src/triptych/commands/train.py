@@ -11,8 +11,7 @@ from triptych.recipes.fields import override
 
 
 def demo(out: Path = Path("runs/demo"), overwrite: bool = False, device: Device = "auto") -> None:
-    """Generate rooms, train a small network on six tasks, score it, predict, and write a page to look at: minutes on
-    a CPU.
+    """Train a small network on generated rooms, score it, predict, and write a page to look at: minutes on a CPU.
 
     Args:
         out: Run folder to create.

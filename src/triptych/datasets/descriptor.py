@@ -4,8 +4,6 @@ The reference of all options is docs/own-data.md.
 """
 
 import dataclasses
-import json
-import math
 import tomllib
 import types
 import typing
@@ -15,85 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
-from triptych.choices import named_choice
+from triptych.choices import KINDS, named_choice
+from triptych.datasets.camera_files import CameraFiles
 from triptych.datasets.class_encodings import BoundaryMask, Labels
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.encodings import ENCODINGS
-from triptych.types import Camera
 
 FILE_NAME = "dataset.toml"
-
-
-@dataclass(frozen=True)
-class CameraFiles:
-    """`[camera]`: one camera for all images, a field of view, or a file per image."""
-
-    intrinsics: tuple[float | int, ...] = ()
-    """fx, fy, cx, cy in pixels."""
-    size: tuple[int, ...] = ()
-    """(height, width) of the images that `intrinsics` belong to; others are scaled. Empty: those of the dataset."""
-    fov: float = 0.0
-    """Horizontal field of view in degrees; square pixels, principal point in the middle."""
-    files: str = ""
-    """Pattern of a file per image: fx fy cx cy or a 3x3 matrix as text, .npy or .json."""
-    pixel_centers: Literal["half", "integer"] = "half"
-    """Where the centre of the first pixel lies: 0.5, or 0 as OpenCV's calibration has it."""
-
-    def __post_init__(self) -> None:
-        given = [name for name in ("intrinsics", "fov", "files") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of intrinsics, fov and files, not {given or 'none'}.")
-        if self.intrinsics and len(self.intrinsics) != 4:
-            raise ValueError(f"intrinsics is {list(self.intrinsics)}; give fx, fy, cx, cy in pixels.")
-        if self.size and len(self.size) != 2:
-            raise ValueError(f"size is {list(self.size)}; give (height, width).")
-        named_choice("pixel_centers", self.pixel_centers, {"half": 0, "integer": 0})
-
-    def camera(self, size: tuple[int, int], path: Path | None) -> Camera | None:
-        """The camera of an image of `size`; `path` is its own file, where there are files."""
-        height, width = size
-        if self.fov:
-            focal = width / 2 / math.tan(math.radians(self.fov) / 2)
-            return _pinhole(focal, focal, width / 2, height / 2)
-        if self.files:
-            if path is None:
-                return None
-            fx, fy, cx, cy = _read_intrinsics(path)
-        else:
-            fx, fy, cx, cy = self.intrinsics
-        shift = {"half": 0.0, "integer": 0.5}[self.pixel_centers]
-        y, x = (height / self.size[0], width / self.size[1]) if self.size else (1.0, 1.0)
-        return _pinhole(fx * x, fy * y, (cx + shift) * x, (cy + shift) * y)
-
-
-def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:
-    return Camera(torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float32))
-
-
-def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
-    try:
-        if path.suffix.lower() == ".json":
-            values = json.loads(path.read_text())
-            if isinstance(values, dict):
-                values = [values[name] for name in ("fx", "fy", "cx", "cy")]
-        else:
-            values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else np.loadtxt(path)
-        values = np.asarray(values, np.float64)
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"camera file {path} cannot be read: {error}; expected fx fy cx cy or a 3x3 matrix."
-        ) from error
-    if values.size == 4:
-        fx, fy, cx, cy = values.ravel()
-    elif values.size in (9, 16):
-        matrix = values.reshape(math.isqrt(values.size), -1)
-        fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
-    else:
-        raise ValueError(f"camera file {path} holds {values.size} numbers; expected fx fy cx cy or a 3x3 matrix.")
-    return float(fx), float(fy), float(cx), float(cy)
 
 
 @dataclass(frozen=True)
@@ -229,19 +155,9 @@ def _convert(option: str, value: Any, hint: Any) -> Any:
     if isinstance(value, int) and float in accepted and not isinstance(value, bool):
         return value if int in accepted else float(value)
     if not isinstance(value, tuple(accepted)) or (isinstance(value, bool) and bool not in accepted):
-        names = sorted(_TOML_NAMES.get(kind, kind.__name__) for kind in accepted)
+        names = sorted(KINDS[kind][1] for kind in accepted)
         raise ValueError(f"{option} is {value!r}; expected {' or '.join(names)}.")
     return value
-
-
-_TOML_NAMES = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    tuple: "a list",
-    dict: "a table",
-}
 
 
 def _types(hint: Any) -> set[type]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.datasets.descriptor import FILE_NAME, CameraFiles, Descriptor, parse_descriptor
+from triptych.datasets.camera_files import CameraFiles
+from triptych.datasets.descriptor import FILE_NAME, Descriptor, parse_descriptor
 from triptych.datasets.encodings import ENCODINGS
 from triptych.datasets.files import match_files, read_array, read_size
 from triptych.datasets.guessing_normals import FOV, guess_normals

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from triptych.datasets.camera_files import CameraFiles
 from triptych.datasets.derived import normals_from_depth
-from triptych.datasets.descriptor import CameraFiles
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.files import read_array
 from triptych.datasets.guessing_normals import FOV, all_axes, guess_normals
