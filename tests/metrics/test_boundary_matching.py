@@ -13,7 +13,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from triptych.metrics import match_boundaries
-from triptych.metrics.matching import _build_graph, disc_offsets, match_nested
+from triptych.metrics.matching import match_nested
+from triptych.metrics.reach import build_graph, disc_offsets
 from triptych.metrics.thinning import thin, thin_nested
 
 FORBIDDEN = 10**6
@@ -125,7 +126,7 @@ def test_ties_are_broken_below_the_cost_of_any_distance() -> None:
     """Tie breaks of 32768 pairs together stay below a hundredth of a pixel, and differ between annotators."""
     positions = np.array([306, 310, 313], np.int32)  # in the middle of rows of 20, so that no offset wraps
     offsets, distances = disc_offsets(4.5, 20)
-    graphs = [_build_graph(positions, offsets, distances, 600, salt) for salt in (1, 2)]
+    graphs = [build_graph(positions, offsets, distances, 600, salt) for salt in (1, 2)]
     for pixel in range(600):
         for i in range(graphs[0].start[pixel], graphs[0].start[pixel + 1]):
             y, x = np.divmod([pixel, positions[graphs[0].neighbours[i]]], 20)
