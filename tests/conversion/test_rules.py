@@ -7,6 +7,7 @@ from golden import AS_IS, golden
 from triptych.backbones import create_backbone
 from triptych.conversion import FAMILIES, convert_checkpoint, from_published
 from triptych.conversion.base import Checkpoint, Conversion, apply_rules, move, rename, unused
+from triptych.conversion.run_folder import convert_file
 from triptych.conversion.trunks import trunk_name
 from triptych.decoders import FCN
 from triptych.models.multitask import MultiTaskModel
@@ -130,6 +131,20 @@ def test_a_checkpoint_of_nobody_shows_its_keys():
         ValueError, match=r"none of the networks of 'survey' \(.*deeplab.*\): its keys look like conv\.weight"
     ):
         from_published("survey", {"conv.weight": torch.zeros(1)}, tasks=TASKS)
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [
+        ("backbone.body.conv1.weight", "as this library names them: evaluate or predict from its run folder"),
+        ("layer1.0.conv1.weight", "name no task: a backbone alone is loaded by model.weights"),
+    ],
+)
+def test_a_checkpoint_that_is_no_published_network_is_told_where_it_belongs(tmp_path, key, advice):
+    torch.save({key: torch.zeros(1)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=f"none of the networks of 'invpt'.*{advice}"):
+        convert_file("invpt", tmp_path / "weights.pth", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_without_tensors_is_named():

@@ -13,9 +13,9 @@ from triptych.choices import named_choice, require_options
 from triptych.conversion import atrc, densemtl, invpt, survey
 from triptych.conversion.base import Checkpoint, ConversionReport, Family, Style, apply_rules
 from triptych.models.multitask import MultiTaskModel
-from triptych.tasks import Task
+from triptych.tasks import TASKS, Task
 
-__all__ = ["FAMILIES", "convert_checkpoint", "from_published", "read_state_dict"]
+__all__ = ["FAMILIES", "convert_checkpoint", "find_style", "from_published", "read_state_dict"]
 
 FAMILIES: dict[str, Family] = {
     "atrc": atrc.FAMILY,
@@ -50,7 +50,7 @@ def convert_checkpoint(
     """`from_published`, with the report of every tensor."""
     found = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in state_dict.items()}
-    style = _find_style(family, found, list(state))
+    style = find_style(family, state)
     published = {name: found.task_names.get(name, name) for name in tasks} | dict(names or {})
     require_options(f"{family} {style.name}", style.convert, options)
     conversion = style.convert(Checkpoint(state, tasks, published), **options)
@@ -58,7 +58,10 @@ def convert_checkpoint(
     return conversion.model.eval(), report
 
 
-def _find_style(family: str, found: Family, keys: list[str]) -> Style:
+def find_style(family: str, state_dict: Mapping[str, Any]) -> Style:
+    """Which network of a code base the tensor names are of; `ValueError` where of none, saying what they look like."""
+    found = named_choice("family", family, FAMILIES)
+    keys = [key.removeprefix("module.") for key in state_dict]
     for style in found.styles:
         if style.fits(keys):
             return style
@@ -72,4 +75,16 @@ def _find_style(family: str, found: Family, keys: list[str]) -> Style:
         raise ValueError("the checkpoint holds no tensors; give the state dict of a network.")
     shown = ", ".join(keys[:: max(len(keys) // 3, 1)][:4])
     networks = ", ".join(style.name for style in found.styles)
-    raise ValueError(f"the checkpoint is none of the networks of '{family}' ({networks}): its keys look like {shown}.")
+    raise ValueError(
+        f"the checkpoint is none of the networks of '{family}' ({networks}): its keys look like {shown}{_advise(keys)}."
+    )
+
+
+def _advise(keys: list[str]) -> str:
+    """Where a checkpoint that is no published network belongs."""
+    if any(key.startswith("backbone.body.") for key in keys):
+        return ", as this library names them: evaluate or predict from its run folder, there is nothing to convert"
+    names = {*TASKS, *(name for family in FAMILIES.values() for name in family.task_names.values())}
+    if not names.intersection(part for key in keys for part in key.split(".")):
+        return ", and name no task: a backbone alone is loaded by model.weights of a recipe"
+    return ""

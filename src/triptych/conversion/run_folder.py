@@ -6,7 +6,7 @@ from typing import Any
 
 from triptych.backbones.weights import read_state_dict
 from triptych.choices import named_choice
-from triptych.conversion import FAMILIES, convert_checkpoint
+from triptych.conversion import FAMILIES, convert_checkpoint, find_style
 from triptych.conversion.base import ConversionReport, Family
 from triptych.pretrained import save_folder
 from triptych.recipes.config import DataConfig, Options, Recipe
@@ -38,6 +38,7 @@ def convert_file(
     """
     code_base = named_choice("family", family, FAMILIES)
     state = read_state_dict(checkpoint)
+    find_style(family, state)  # before its tasks are looked for, which another checkpoint may not name
     names = tuple(tasks) or find_tasks(code_base, state)
     task_options = published_options(code_base, (*names, *auxiliary_tasks), classes)
     built = {name: TASKS[name](**task_options[name]) for name in (*names, *auxiliary_tasks)}
