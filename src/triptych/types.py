@@ -1,6 +1,6 @@
 """The words everybody shares: samples, outputs, cameras, and the one reader of invalid labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -74,12 +74,12 @@ class Output(NamedTuple):
     """What a multi-task model returns.
 
     `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate
-    predictions, one dict per supervised stage, at the image's size too. `features`: the shared feature maps, finest
-    first, that every task reads.
+    predictions, one mapping per supervised stage, at the image's size too (resized when they are read). `features`: the
+    shared feature maps, finest first, that every task reads.
     """
 
     predictions: dict[str, Tensor]
-    auxiliary: list[dict[str, Tensor]]
+    auxiliary: Sequence[Mapping[str, Tensor]]
     features: list[Tensor]
 
 

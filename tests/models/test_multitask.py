@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from unchecked import shapes_unchecked
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
@@ -40,3 +41,23 @@ def test_a_ramp_comes_back_as_the_same_ramp(size: tuple[int, int]) -> None:
     # Patches that hold padding are the last column's; between whole patches the ramp is linear.
     whole = size[1] // 16 * 16
     torch.testing.assert_close(found[0, 0, :, 8 : whole - 8], ramp[0, 0, :, 8 : whole - 8], rtol=0, atol=1e-4)
+
+
+class Two(Decoder):
+    """The image's mean twice: on the way at a quarter of its size, and in the end."""
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        return [{"depth": F.avg_pool2d(features[0][:, :1], 4)}, {"depth": features[0][:, :1]}]
+
+
+def test_intermediate_predictions_are_resized_as_they_are_read():
+    model = MultiTaskModel(Patches(), Two((3,), strides=(16,), tasks={"depth": depth()}))
+    resized = []
+    model.resize, plain = lambda raw, size: resized.append(raw.shape) or plain(raw, size), model.resize
+    with shapes_unchecked():  # the checks read what they check
+        (stage,) = model(torch.rand(1, 3, 64, 128)).auxiliary
+    assert resized == [(1, 1, 4, 8)]  # the final one alone
+    assert list(stage) == ["depth"]
+    assert len(stage) == 1
+    assert stage["depth"].shape == (1, 1, 64, 128)
+    assert resized == [(1, 1, 4, 8), (1, 1, 1, 2)]

@@ -1,7 +1,9 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,6 +11,26 @@ from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.tasks import Task
 from triptych.types import Output
+
+
+class ResizedMaps(Mapping[str, Tensor]):
+    """Maps brought to the image's size as they are read.
+
+    Of intermediate predictions prediction reads none, and training each once: resized all together they were a good
+    part of the peak memory.
+    """
+
+    def __init__(self, raw: Mapping[str, Tensor], resize: Callable[[Tensor], Tensor]) -> None:
+        self.raw, self.resize = raw, resize
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.resize(self.raw[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
 
 
 class MultiTaskModel(nn.Module):
@@ -77,14 +99,23 @@ class MultiTaskModel(nn.Module):
         size = image.shape[-2:]
         return Output(
             predictions={name: self.resize(final[name], size) for name in self.tasks},
-            auxiliary=[{name: self.resize(raw, size) for name, raw in stage.items()} for stage in auxiliary],
+            auxiliary=[self.resize_later(stage, size) for stage in auxiliary],
             features=features,
         )
+
+    def resize_later(self, stage: dict[str, Tensor], size: tuple[int, int]) -> ResizedMaps | dict[str, Tensor]:
+        """Intermediate predictions at the image's size, each resized when it is read."""
+        if torch.compiler.is_compiling():  # a program returns nothing but tensors
+            return {name: self.resize(raw, size) for name, raw in stage.items()}
+        return ResizedMaps(stage, partial(self.resize, size=size))
 
     def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         """Bilinear resize of raw maps to the image size, without what the backbone padded; none where they have it."""
         if raw.shape[-2:] == size:
             return raw
         covered = [-(-side // self.multiple) * self.multiple for side in size]
-        resized = F.interpolate(raw, size=covered, mode="bilinear", align_corners=self.decoder.align_corners)
+        # Channels first, which losses and callers expect, while the map is small: turning a large one costs more.
+        resized = F.interpolate(
+            raw.contiguous(), size=covered, mode="bilinear", align_corners=self.decoder.align_corners
+        )
         return resized[..., : size[0], : size[1]]
