@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 import triptych
 from triptych.decoders.atrc import ATRC, GENOTYPES, pool, read_genotype
@@ -102,7 +103,7 @@ def test_label_contexts_pool_over_the_regions_of_their_task(context, label):
     maps = features()
     with torch.no_grad():
         regions, _ = decoder(maps)
-        rows = {name: layer(decoder_input(maps)) for name, layer in decoder.features.items()}
+        rows = {name: nn.Sequential(*layer)(decoder_input(maps)) for name, layer in decoder.features.items()}
         pooled = pool(rows, regions, [(label, "normals")])[label, "normals"]
         shares = regions[label].flatten(2).softmax(dim=2)
         torch.testing.assert_close(pooled[..., 0], torch.einsum("bkn,bcn->bck", shares, rows["normals"].flatten(2)))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from triptych.choices import named_choice
 from triptych.decoders.atrc_contexts import CONTEXTS, Context, Conv1x1, GlobalContext, LabelContext, LocalContext
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import ConvNormReLU, concatenate
+from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
 
 Genotype = Mapping[str, Mapping[str, str | int]]
@@ -94,8 +94,8 @@ class ATRC(Decoder):
             named_choice("task in regions", name, self.tasks)
         needed = {label for pairs in self.region_sources().values() for label in pairs.values()}
         self.region_tasks = {name: (regions or {}).get(name) or _regions(t) for name, t in tasks.items()}
-        self.features = nn.ModuleDict({name: ConvNormReLU(total, inner) for name in tasks})
-        self.regions = nn.ModuleDict({name: ConvNormReLU(total, total, 1) for name in tasks if name in needed})
+        self.features = nn.ModuleDict({name: JoinedConvNormReLU(total, inner) for name in tasks})
+        self.regions = nn.ModuleDict({name: JoinedConvNormReLU(total, total, 1) for name in tasks if name in needed})
         self.region_logits = nn.ModuleDict(
             {name: nn.Conv2d(total, self.region_tasks[name].channels, 1) for name in self.regions}
         )
@@ -124,10 +124,10 @@ class ATRC(Decoder):
         }
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
-        joined = concatenate(features)
-        maps = {name: layer(joined) for name, layer in self.features.items()}
+        maps = {name: layer(features) for name, layer in self.features.items()}
         # Supervision of the regions must not reach the trunk.
-        regions = {name: self.region_logits[name](layer(joined.detach())) for name, layer in self.regions.items()}
+        trunk = [x.detach() for x in features]
+        regions = {name: self.region_logits[name](layer(trunk)) for name, layer in self.regions.items()}
         contexts = self.attend(maps, regions)
         final = {}
         for target, x in maps.items():

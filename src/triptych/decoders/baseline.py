@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, concatenate, resize
+from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, JoinedConvNormReLU, concatenate, resize
 from triptych.tasks import Task
 
 
@@ -30,9 +30,9 @@ class HeadDecoder(Decoder):
         super().__init__(channels, strides=strides, tasks=tasks)
         self.heads = nn.ModuleDict({name: make_head(task.channels) for name, task in tasks.items()})
 
-    def select(self, features: list[Tensor]) -> Tensor:
-        """What the heads read, computed once: all maps at the finest size, concatenated."""
-        return concatenate(features)
+    def select(self, features: list[Tensor]) -> Tensor | list[Tensor]:
+        """What the heads read: all maps."""
+        return features
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         selected = self.select(features)
@@ -66,21 +66,22 @@ class FCN(HeadDecoder):
             logits = nn.Conv2d(inner, outputs, 1)
             nn.init.normal_(logits.weight, std=0.01)
             nn.init.zeros_(logits.bias)
-            return nn.Sequential(ConvNormReLU(total, inner), nn.Dropout2d(dropout), logits)
+            return nn.Sequential(JoinedConvNormReLU(total, inner), nn.Dropout2d(dropout), logits)
 
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 
 
-class HRNetHead(nn.Sequential):
-    """The head of HRNet on concatenated maps: 1x1, batch norm, ReLU, 1x1, both convolutions with bias."""
+class HRNetHead(JoinedConvNormReLU):
+    """The head of HRNet on maps concatenated at the first one's size: 1x1, batch norm, ReLU, 1x1, both convolutions
+    with bias.
+    """
 
     def __init__(self, channels: int, outputs: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, channels, 1),
-            BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(channels, outputs, 1),
-        )
+        super().__init__(channels, channels, 1, bias=True)
+        self.append(nn.Conv2d(channels, outputs, 1))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self[3](super().forward(maps))
 
 
 class HRNetDecoder(HeadDecoder):

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.decoders.joined_conv import conv_of_concatenation
+
 
 def resize(
     x: Float[Tensor, "batch channels height width"],
@@ -73,6 +75,17 @@ class ConvNormReLU(nn.Sequential):
             BatchNorm2d(out_channels, momentum=momentum),
             nn.ReLU(inplace=True),
         )
+
+
+class JoinedConvNormReLU(ConvNormReLU):
+    """ConvNormReLU, 1x1 or 3x3, of maps that are resized to the first one's size and concatenated; neither is computed.
+
+    >>> JoinedConvNormReLU(3, 5)([torch.ones(1, 1, 4, 6), torch.ones(1, 2, 2, 3)]).shape
+    torch.Size([1, 5, 4, 6])
+    """
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return self[2](self[1](conv_of_concatenation(maps, self[0].weight, self[0].bias)))
 
 
 class BasicBlock(nn.Module):

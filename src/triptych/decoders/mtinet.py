@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import HRNetHead
 from triptych.decoders.distillation import MultiModalDistillation
-from triptych.decoders.layers import BasicBlock, ConvNormReLU, SqueezeExcitation, concatenate, resize
+from triptych.decoders.layers import BasicBlock, ConvNormReLU, SqueezeExcitation, resize
 from triptych.tasks import Task
 
 Maps = Float[Tensor, "batch channels height width"]
@@ -95,7 +95,7 @@ class MTINet(Decoder):
             initial.append(predictions)
             distilled.append(self.distillation[k](maps, self._embed(k, predictions)))
         finest_first = distilled[::-1]
-        final = {name: head(concatenate([maps[name] for maps in finest_first])) for name, head in self.heads.items()}
+        final = {name: head([maps[name] for maps in finest_first]) for name, head in self.heads.items()}
         return [*initial, final]
 
     def _embed(self, scale: int, predictions: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import ConvNormReLU, concatenate, resize
+from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU, resize
 from triptych.tasks import Task
 from triptych.types import Output
 
@@ -40,15 +40,14 @@ class DiffusionDecoder(Decoder):
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
         self.pooling = max(1, round(stride / self.strides[0]))
-        self.bottlenecks = nn.ModuleDict({name: ConvNormReLU(sum(self.channels), width) for name in tasks})
+        self.bottlenecks = nn.ModuleDict({name: JoinedConvNormReLU(sum(self.channels), width) for name in tasks})
         self.initial = nn.ModuleDict({name: nn.Conv2d(width, task.channels, 1) for name, task in tasks.items()})
         self.affinity = affinity
         self.reconstruct = nn.ModuleDict({name: ConvNormReLU(2 * width, width) for name in tasks})
         self.heads = nn.ModuleDict({name: nn.Conv2d(width, task.channels, 1) for name, task in tasks.items()})
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
-        joined = concatenate(features)
-        maps = {name: layer(joined) for name, layer in self.bottlenecks.items()}
+        maps = {name: layer(features) for name, layer in self.bottlenecks.items()}
         initial = {name: head(maps[name]) for name, head in self.initial.items()}
         diffused = self.affinity({name: F.avg_pool2d(x, self.pooling, ceil_mode=True) for name, x in maps.items()})
         final = {}
