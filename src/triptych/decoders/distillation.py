@@ -11,8 +11,9 @@ class MultiModalDistillation(nn.Module):
     """Each target task's map plus gated maps of all other tasks. A dict of maps to a dict of maps of the targets.
 
     O_t = F_t + sum over a != t of sigmoid(W_gate^{t,a} * F_a) (W_feature^{t,a} * F_a), 3x3 convolutions without bias.
-    The convolutions that read one source are one convolution: its outputs are, for each target other than the source,
-    sorted by name, the feature and then the gate. `targets` are all of the tasks unless given.
+    The convolutions that read one source share one weight: its outputs are, for each target other than the source,
+    sorted by name, the feature and then the gate. All features of a source are computed at once, and all gates.
+    `targets` are all of the tasks unless given.
 
     >>> maps = {name: torch.randn(1, 8, 6, 9) for name in ("semseg", "depth", "normals")}
     >>> list(MultiModalDistillation(8, list(maps), targets=["depth"])(maps))
@@ -38,8 +39,12 @@ class MultiModalDistillation(nn.Module):
         distilled = {target: maps[target] for target in self.targets}
         for source, conv in self.convs.items():
             readers = self.readers[source]
-            for target, part in zip(readers, conv(passed[source]).chunk(len(readers), dim=1), strict=True):
-                distilled[target] = distilled[target] + F.glu(part, dim=1)
+            # Apart, not one map to be cut in two: what is cut is copied, channels last above all.
+            weight = conv.weight.unflatten(0, (len(readers), 2, -1))
+            features, gates = (F.conv2d(passed[source], part.flatten(0, 1), padding=1) for part in weight.unbind(dim=1))
+            gated = features * gates.sigmoid_()
+            for target, part in zip(readers, gated.chunk(len(readers), dim=1), strict=True):
+                distilled[target] = distilled[target] + part
         return distilled
 
 
