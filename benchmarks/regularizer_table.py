@@ -104,7 +104,9 @@ def _setting(row: Row) -> str:
 
 
 def _markdown(header: list[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
+    """A table; nothing without rows."""
+    body = list(rows)
+    lines = [header, ["---"] * len(header), *body] if body else []
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -116,5 +118,5 @@ def write_page(page: Path = PAGE) -> None:
         raise ValueError(f"{page} has no marks {first} and {last} to write between.")
     rows = read_rows()
     before, rest = text.split(first, 1)
-    tables = f"{route_table(rows)}\n\n{step_table(rows)}"
+    tables = "\n\n".join(filter(None, (route_table(rows), step_table(rows))))
     page.write_text(f"{before}{first}\n{tables}\n{last}{rest.split(last, 1)[1]}", encoding="utf-8")
