@@ -17,28 +17,19 @@ from triptych.losses import OneMap, ThreeMaps, masked_mean
 from triptych.types import valid_pixels
 
 Maps = Float[Tensor, "batch channels height width"]
-Target = Float[Tensor, "batch values height width"] | Int[Tensor, "batch height width"]
 Similarity = Float[Tensor, "batch places places"] | Bool[Tensor, "batch places places"]
 
 
-def compare_nothing(raw: Maps, target: Target) -> Float[Tensor, ""]:
-    """For tasks without a similarity: 0."""
-    return raw.new_zeros(())
+def compare_labels(raw: Maps, target: Int[Tensor, "batch height width"]) -> Float[Tensor, ""]:
+    """Logits of classes, against labels.
 
-
-def compare_labels(raw: Maps, target: Target) -> Float[Tensor, ""]:
-    """Logits of classes, or one logit of foreground, against labels or a map of probability that is cut at 0.5.
-
-    >>> two_places = torch.tensor([[[[9.0, -9.0]]]])  # foreground here, background there
-    >>> compare_labels(two_places, torch.tensor([[[1, 0]]])).item() < 1e-6
+    >>> two_places = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])  # class 0 here, class 1 there
+    >>> compare_labels(two_places, torch.tensor([[[0, 1]]])).item() < 1e-6
     True
     >>> compare_labels(two_places, torch.tensor([[[1, 1]]])).item() > 0.99
     True
     """
-    raw = raw.float()
-    both = torch.cat([1 - raw.sigmoid(), raw.sigmoid()], dim=1) if raw.shape[1] == 1 else raw.softmax(dim=1)
-    probability = both.flatten(2)
-    labels = (target.nan_to_num() >= 0.5 if target.is_floating_point() else target).flatten(1)
+    probability, labels = raw.float().softmax(dim=1).flatten(2), target.flatten(1)
     return _compare(probability.transpose(1, 2) @ probability, labels[:, :, None] == labels[:, None], target)
 
 

@@ -76,8 +76,10 @@ class Task:
     """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
     error: error_maps.ErrorMap = error_maps.PROBABILITY
     """The error map of one prediction and its target, and its unit: what panels draw."""
-    pair_loss: Callable[[Tensor, Tensor], Tensor] = pair_losses.compare_nothing
-    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from."""
+    pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
+    `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
+    """
 
     def invalid_target(self, size: tuple[int, int]) -> Tensor:
         """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
@@ -166,7 +168,6 @@ def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) 
         weight=weight,
         classes=("background", "salient"),
         interpolation="bilinear",
-        pair_loss=pair_losses.compare_labels,
     )
 
 
@@ -276,7 +277,6 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
         weight=weight,
         classes=("none", "boundary"),
         interpolation="bilinear",
-        pair_loss=pair_losses.compare_labels,
     )
 
 

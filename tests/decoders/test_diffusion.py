@@ -6,7 +6,7 @@ import torch
 from triptych import create_model
 from triptych.decoders.pap import PAP, PatternAffinity
 from triptych.decoders.psd import PSD, PatternStructure, average, neighbours
-from triptych.tasks import depth, normals, semseg
+from triptych.tasks import boundary, depth, normals, semseg
 from triptych.training.objective import Objective
 from triptych.types import Output, Sample
 
@@ -154,6 +154,13 @@ def test_pap_compares_pairs_of_pixels_in_the_middle_of_cells():
     for raw in predictions.values():
         touched = raw.grad.abs().sum(dim=(0, 1)).nonzero()
         assert set(map(tuple, touched.tolist())) == {(i, j) for i in (4, 12) for j in (4, 12, 20)}
+
+
+def test_pap_leaves_tasks_without_a_pair_loss_out():
+    tasks = {"depth": depth(), "boundary": boundary()}
+    decoder = PAP((4,), strides=(4,), tasks=tasks, width=8)
+    maps = {name: torch.rand(1, 1, 32, 32) for name in tasks}
+    assert list(decoder.affinity_losses(Output(maps, [], []), maps)) == ["depth"]
 
 
 def test_training_adds_what_pap_compares_and_psd_adds_nothing():

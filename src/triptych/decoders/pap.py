@@ -5,7 +5,7 @@ concatenation head; affinities live at stride 16. The paper trains with a pairwi
 compares the similarity of pairs of predictions with that of pairs of targets; which similarity, over which pairs, how
 compared and with what weight is not in what we read. Ours (`triptych.pair_losses`): one similarity in 0..1 by kind of
 task, squared differences, all pairs of places of the affinities' grid, for initial and final predictions alike, times
-the task's weight.
+the task's weight. Saliency and boundaries, which the paper does not have, are left out: their losses are balanced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -134,4 +134,5 @@ class PAP(DiffusionDecoder):
             name: self.affinity_weight
             * torch.stack([task.pair_loss(stage[name][middle], targets[name][middle]) for stage in stages]).sum()
             for name, task in self.tasks.items()
+            if task.pair_loss is not None
         }
