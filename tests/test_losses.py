@@ -530,3 +530,14 @@ def test_unknown_depth_makes_its_neighbours_unknown() -> None:
 def test_published_derivation_loses_two_border_pixels() -> None:
     derived = derive_normals(torch.ones(1, 1, 6, 7), torch.eye(3)[None], reference_quirks=True)
     assert valid_pixels(derived).nonzero()[:, 2:].tolist() == [[y, x] for y in (2, 3) for x in (2, 3, 4)]
+
+
+def test_unit_vectors_equal_torchs_normalisation_with_its_gradient() -> None:
+    """Zero and tiny vectors included."""
+    lengths = torch.tensor([0.0, 1e-14, 1e-9, 1.0, 1e6], dtype=torch.float64)
+    raw = (F.normalize(torch.randn(2, 3, 4, 5, dtype=torch.float64), dim=1) * lengths).requires_grad_()
+    ours, expected = losses.unit_vectors(raw), F.normalize(raw, dim=1)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+    direction = torch.randn_like(ours)
+    gradients = [torch.autograd.grad((unit * direction).sum(), raw)[0] for unit in (ours, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)

@@ -190,7 +190,7 @@ def _normals_png(normals: np.ndarray) -> np.ndarray:
 
 
 def _unit_normals(raw: Tensor) -> Tensor:
-    return F.normalize(raw.float(), dim=1)
+    return losses.unit_vectors(raw.float())
 
 
 def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:

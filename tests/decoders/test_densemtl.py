@@ -50,6 +50,17 @@ def test_message_equals_its_definition(downscale):
         torch.testing.assert_close(xtam(target, source), explicit_message(xtam, target, source), rtol=1e-4, atol=1e-5)
 
 
+def test_gradients_of_the_message_are_those_of_its_definition():
+    xtam = randomize(XTAM(6, downscale=2)).double()
+    maps = [torch.randn(2, 6, 4, 6, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    inputs = [*maps, *xtam.parameters()]
+    ours, expected = (
+        torch.autograd.grad(message.square().sum(), inputs) for message in (xtam(*maps), explicit_message(xtam, *maps))
+    )
+    for gradient, reference in zip(ours, expected, strict=True):
+        torch.testing.assert_close(gradient, reference, rtol=1e-10, atol=1e-10)
+
+
 def test_message_at_odd_sizes_ignores_what_lies_outside():
     """The map ends where it ends: at 9 x 6 every location of the last, partial window is read and written."""
     xtam = randomize(XTAM(4))

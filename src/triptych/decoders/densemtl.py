@@ -54,7 +54,7 @@ class XTAM(nn.Module):
         small = F.conv2d(correlated, correlated_weight)
         upsampled = F.interpolate(small, scale_factor=float(self.downscale), mode="nearest")
         height, width = target.shape[-2:]
-        return relu(norm(F.conv2d(gated, gated_weight) + upsampled[..., :height, :width]))
+        return relu(norm(F.conv2d(gated, gated_weight).add_(upsampled[..., :height, :width])))
 
     def attend(self, target: Maps, extracted: Maps) -> Float[Tensor, "batch channels small_height small_width"]:
         """Attention of the subsampled target over the pooled source, on the small grid."""
@@ -99,10 +99,11 @@ class CrossTaskExchange(nn.Module):
         self.join = nn.ModuleDict({t: ConvNormReLU(others * channels, channels, 1) for t in self.targets if others})
 
     def forward(self, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        joined = {
-            target: join(torch.cat([xtam(maps[target], maps[s]) for s, xtam in self.messages[target].items()], dim=1))
-            for target, join in self.join.items()
-        }
+        joined = {}
+        for target, join in self.join.items():
+            messages = [xtam(maps[target], maps[s]) for s, xtam in self.messages[target].items()]
+            # A single message is not copied.
+            joined[target] = join(torch.cat(messages, dim=1) if len(messages) > 1 else messages[0])
         return {name: maps[name] + joined[name] if name in joined else maps[name] for name in self.targets}
 
 

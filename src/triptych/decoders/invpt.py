@@ -156,8 +156,9 @@ class InvPT(Decoder):
         outputs[0] = outputs[0] + sum(reduction.bias for reduction in reductions)
         weights = [conv.weight] + [compose(conv.weight, reduction.weight) for reduction in reductions]
         maps = [output.permute(0, 3, 1, 2) for output in outputs]
-        projected = conv_of_bilinear(maps, weights, size) + conv.bias[:, None, None]
-        return self.heads[name](relu(norm(projected)))
+        projected = conv_of_bilinear(maps, weights, size, bias=conv.bias)
+        # The head's few channels go on as planes: resizing and losses read them plane by plane.
+        return self.heads[name](relu(norm(projected))).contiguous()
 
     def _dead_layers(self, width: int, heads: int) -> nn.Module:
         """What published checkpoints hold besides, and no output depends on."""

@@ -18,9 +18,10 @@ def conv_of_bilinear(
     weights: Sequence[Float[Tensor, "out _ 3 3"]],
     size: tuple[int, int],
     *,
+    bias: Float[Tensor, " out"] | None = None,
     dilation: int = 1,
 ) -> Float[Tensor, "batch out height width"]:
-    """Sum over i of conv3x3(resize(maps[i], size), weights[i]), resized bilinearly (`align_corners=False`).
+    """Sum over i of conv3x3(resize(maps[i], size), weights[i]), resized bilinearly (`align_corners=False`), plus bias.
 
     Zero padding as wide as `dilation` keeps the size, as in `F.conv2d(..., padding=dilation, dilation=dilation)`.
     Summed maps may differ in size and channels. Worth its while where `size` is twice a map's or more.
@@ -31,18 +32,18 @@ def conv_of_bilinear(
     True
     """
     height, width = size
-    rows, products = [], []
+    batch, out = len(maps[0]), len(weights[0])
+    total = maps[0].new_zeros(1) if bias is None else bias.repeat(width)
+    total = total.expand(batch, height, width * out)
     for x, weight in zip(maps, weights, strict=True):
-        batch, channels, h, w = x.shape
-        out = weight.shape[0]
-        # Channels last, and every matrix product reads its input in place: (row, column, column tap, row tap, out).
-        taps = weight.permute(1, 3, 2, 0).reshape(channels, 9 * out)
-        product = x.permute(0, 2, 3, 1).reshape(batch * h * w, channels) @ taps
+        h, w = x.shape[-2:]
+        # Channels last, so that every matrix product reads its input in place: (row tap, row, column, column tap, out).
+        taps = weight.permute(2, 1, 3, 0).flatten(2)
+        products = x.permute(0, 2, 3, 1).flatten(1, 2)[:, None] @ taps
         columns = _shifted_resize(w, width, dilation, x).permute(1, 2, 0).flatten(1)
-        resized = columns.expand(batch * h, -1, -1) @ product.view(batch * h, 3 * w, 3 * out)
-        products.append(resized.view(batch, h, width, 3, out).permute(0, 3, 1, 2, 4))
-        rows.append(_shifted_resize(h, height, dilation, x).transpose(0, 1))
-    total = torch.cat(rows, dim=2).flatten(1) @ torch.cat(products, dim=2).flatten(3).flatten(1, 2)
+        resized = columns.expand(batch * 3 * h, -1, -1) @ products.view(batch * 3 * h, 3 * w, out)
+        rows = _shifted_resize(h, height, dilation, x).transpose(0, 1).flatten(1)
+        total = torch.baddbmm(total, rows.expand(batch, -1, -1), resized.view(batch, 3 * h, width * out))
     return total.view(batch, height, width, out).permute(0, 3, 1, 2)
 
 
