@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from triptych.recipes import RECIPES
 from triptych.recipes.config import DataConfig, Recipe, flatten, from_json, to_json
 from triptych.recipes.fields import read_options, write_options
+from triptych.recipes.limits import LEAST, check_numbers
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -46,6 +47,20 @@ def test_unknown_fields_are_named() -> None:
 def test_values_of_another_type_are_named(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         from_json(text)
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_numbers_that_cannot_be_are_named(name: str) -> None:
+    part, field = name.split(".")
+    own = getattr(Recipe(), part)
+    too_small = dataclasses.replace(own, **{field: type(getattr(own, field))(LEAST[name] - 1)})
+    with pytest.raises(ValueError, match=f"{name} is .*; give at least {LEAST[name]:g}"):
+        check_numbers(dataclasses.replace(Recipe(), **{part: too_small}))
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_every_recipe_has_numbers_that_can_be(recipe: Recipe) -> None:
+    check_numbers(recipe)
 
 
 NUMBERS = st.booleans() | st.integers() | st.floats(allow_nan=False)

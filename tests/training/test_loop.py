@@ -612,6 +612,13 @@ def test_fp16_on_a_cpu_is_explained(tmp_path: Path) -> None:
         run_recipe(change(RECIPE, training__precision="fp16"), tmp_path / "run")
 
 
+def test_a_mistake_in_the_recipe_leaves_no_run_folder(tmp_path: Path) -> None:
+    for wrong in ({"data__transform": "nothing"}, {"data__size": (0, 0)}, {"data__num_workers": -1}):
+        with pytest.raises(ValueError, match=r"nothing|data\.size|data\.num_workers"):
+            run_recipe(change(RECIPE, **wrong), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name", ["schedule__steps", "data__batch_size", "training__accumulate", "training__log_every"])
 def test_counts_below_one_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{name.replace('__', '.')} is 0; give at least 1"):

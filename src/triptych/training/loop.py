@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from triptych.devices import keep_freed_memory
 from triptych.processes import accelerated
 from triptych.recipes.config import Recipe
+from triptych.training.building import accelerator_options, build_parts
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
 from triptych.training.interruption import Interrupted, Interruption
 from triptych.training.log import RunLog
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
-from triptych.training.parts import Parts, accelerator_options, build_parts
+from triptych.training.parts import Parts
 from triptych.training.run_folder import check_run_folder
 from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
@@ -45,6 +47,8 @@ def train(
     run = Path(out)
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
     with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         parts = build_parts(recipe, accelerator)
         state, facts = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:

@@ -7,10 +7,11 @@ import torch
 
 from triptych.recipes.config import flatten
 from triptych.task_files import write_tasks
+from triptych.training.building import backbone_reports, count_parameters
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.initialize import initialize
 from triptych.training.log import cut_metrics
-from triptych.training.parts import Parts, backbone_reports, count_parameters
+from triptych.training.parts import Parts
 from triptych.training.run_folder import check_same_data, prepare_run_folder, record_start
 from triptych.training.state import TrainingState, restore
 

@@ -2,32 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
-from torch._functorch import config as functorch_config
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
-from triptych.adaptation.base import Adapter
-from triptych.backbones.base import Backbone
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import Loader, make_loader
-from triptych.datasets.steps import Chain, Select, Transform
-from triptych.datasets.transforms import build_transform
-from triptych.devices import choose_device
-from triptych.recipes.config import TARGET, AdaptationConfig, DataConfig, Recipe, split_domain
+from triptych.datasets.steps import Transform
+from triptych.recipes.config import Recipe
 from triptych.tasks import Task
-from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
-from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
-from triptych.training.sharding import asks_for_sharding, shard
+from triptych.training.optim import WeightAverage
 from triptych.types import Sample
 from triptych.weighting.base import Weighting
 
@@ -51,6 +41,8 @@ class Parts:
     training_set: DenseDataset
     validation_set: DenseDataset | None
     target_set: DenseDataset | None
+    transforms: tuple[Transform, ...]
+    """Of the training set, then of the target set."""
     adapter_optimizer: torch.optim.Optimizer | None = None
 
     @property
@@ -71,17 +63,12 @@ class Parts:
 
     def loaders(self, first_step: int) -> list[Loader]:
         """Labelled batches of this process from step `first_step` on; then those of a target domain, if any."""
-        recipe = self.recipe
-        source = self._loader(self.training_set, self._transform(recipe.data, self.tasks), recipe.seed, first_step)
-        if self.target_set is None:
-            return [source]
-        # No labels before anything is drawn: not even the place of a crop depends on them.
-        target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
-        transform = Chain((Select({}), self._transform(target, {})))
-        return [source, self._loader(self.target_set, transform, recipe.seed + TARGET_SEED, first_step)]
-
-    def _transform(self, data: DataConfig, tasks: dict[str, Task]) -> Transform:
-        return build_transform(data.transform, size=data.size, tasks=tasks, train=True)
+        sets = [dataset for dataset in (self.training_set, self.target_set) if dataset is not None]
+        seeds = (self.recipe.seed, self.recipe.seed + TARGET_SEED)
+        return [
+            self._loader(dataset, transform, seed, first_step)
+            for dataset, transform, seed in zip(sets, self.transforms, seeds, strict=False)
+        ]
 
     def _loader(self, dataset: DenseDataset, transform: Transform, seed: int, first_step: int) -> Loader:
         data, training = self.recipe.data, self.recipe.training
@@ -153,116 +140,3 @@ class Parts:
         if not self.recipe.training.channels_last:
             return sample
         return replace(sample, image=sample.image.contiguous(memory_format=torch.channels_last))
-
-
-def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
-    """What the recipe asks of accelerate."""
-    if recipe.training.precision == "fp16" and choose_device(device).type == "cpu":
-        raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
-    return {
-        "mixed_precision": recipe.training.precision,
-        "log_with": tracker_names(recipe.training.trackers) or None,
-        "project_dir": run / "trackers",
-        # A parameter that no loss of a batch reaches (a dead layer of a published network) must not stall the others.
-        "kwargs_handlers": [DistributedDataParallelKwargs(find_unused_parameters=True)],
-    }
-
-
-def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
-    check_numbers(recipe)
-    torch.manual_seed(recipe.seed)
-    training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
-    tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
-    target_set = assemble.build_target_set(recipe, tasks)
-    model = assemble.build_model(recipe, tasks, auxiliary_tasks)
-    objective = Objective(
-        model,
-        regularizer=assemble.build_regularizer(recipe, model),
-        adapter=assemble.build_adapter(recipe, model),
-        video=assemble.build_video(recipe, model),
-        auxiliary_factor=recipe.weighting.auxiliary_factor,
-        video_weight=recipe.video.weight,
-    ).to(accelerator.device)
-    weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
-    training = recipe.training
-    if training.channels_last:
-        objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
-        backbone.set_checkpointing(training.checkpoint_gradients)
-    if training.compile:
-        functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
-        model.compile()  # in place: names of parameters stay
-    sharded = asks_for_sharding() and accelerator.num_processes > 1
-    if sharded and target_set is not None:
-        raise ValueError(
-            f"adaptation '{recipe.adaptation.name}' needs whole parameters, FSDP shards them; start with DDP "
-            "(torchrun, or accelerate without --use_fsdp)."
-        )
-    if sharded:
-        shard(objective, accelerator.device.type, accelerator.num_processes, recipe.data.size)
-    optimizer = build_optimizer(
-        parameter_groups({"objective": objective, "weighting": weighting}, recipe.optimizer), recipe.optimizer
-    )
-    # Sharding is done, so that the wrapper adds nothing but precision.
-    wrapped = accelerator.prepare_model(objective, evaluation_mode=sharded)
-    optimizer = accelerator.prepare_optimizer(optimizer)
-    return Parts(
-        recipe=recipe,
-        accelerator=accelerator,
-        objective=objective,
-        wrapped=wrapped,
-        weighting=weighting,
-        optimizer=optimizer,
-        average=WeightAverage(model, training.ema) if training.ema else None,
-        training_set=training_set,
-        validation_set=_validation_set(recipe),
-        target_set=target_set,
-        adapter_optimizer=_adapter_optimizer(objective.adapter, recipe.adaptation),
-    )
-
-
-def check_numbers(recipe: Recipe) -> None:
-    """Raise `ValueError` for a count that cannot be."""
-    counts = {
-        "schedule.steps": recipe.schedule.steps,
-        "data.batch_size": recipe.data.batch_size,
-        "training.accumulate": recipe.training.accumulate,
-        "training.log_every": recipe.training.log_every,
-    }
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; give at least 1.")
-
-
-def _validation_set(recipe: Recipe) -> DenseDataset | None:
-    data = recipe.data
-    if not data.val_split or recipe.training.evaluate_every < 1:
-        return None
-    if data.val_split == data.test_split:
-        raise ValueError(
-            f"data.val_split is {data.val_split!r}, the test split: the best weights would be chosen on the test set. "
-            "Name a held-out split, or leave val_split empty to keep the last weights."
-        )
-    return assemble.build_dataset(recipe, data.val_split)
-
-
-def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:
-    """The optimizer of the adapter's own parameters, `None` where there are none."""
-    parameters = adapter.own_parameters() if adapter is not None else []
-    if not parameters:
-        return None
-    options = config.optimizer
-    group = {"params": parameters, "lr": options.lr, "base_lr": options.lr, "weight_decay": options.weight_decay}
-    return build_optimizer([group], options)
-
-
-def count_parameters(module: nn.Module | None) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
-
-
-def backbone_reports(model: nn.Module) -> dict[str, Any]:
-    """What loading weights found, by the name of each backbone that loaded any."""
-    reports = {name: module.load_report for name, module in model.named_modules() if isinstance(module, Backbone)}
-    return {name: asdict(report) for name, report in reports.items() if report is not None}
