@@ -115,18 +115,13 @@ def describe_folder(root: Path) -> FolderGuess:
                 continue
             paths = [path for key, path in _by_key(root, place).items() if key in images]
             numbers = _guess_normals(root, guess, place, images) if name == "normals" else GUESSES[name](paths)
-            if name != "normals" and not _is_usable(name, numbers):
+            if not numbers.usable:
                 guess.left_out.append(f"{place.pattern}: {'; '.join(numbers.doubts)}")
                 continue
             guess.tasks[name] = (place.pattern, numbers)
     if not guess.tasks:
         raise ValueError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}.")
     return guess
-
-
-def _is_usable(name: str, guess: Guess) -> bool:
-    """Whether a descriptor can be made of the guess: label maps need their classes, others have defaults."""
-    return bool(guess.values) or name == "depth"
 
 
 def _by_key(root: Path, place: Place) -> dict[tuple[str, str], Path]:

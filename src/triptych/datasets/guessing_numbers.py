@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,19 @@ class Guess:
 
     options: list[tuple[str, Any, str]] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    needs_options: bool = False
+    """Whether a section without any says nothing: label maps need their classes, others have defaults."""
 
     def say(self, option: str, value: Any, reason: str, *, doubt: bool = False) -> None:
         """Add an option; a doubtful one is repeated to the user."""
         self.options.append((option, value, reason))
         if doubt:
             self.doubts.append(f"{option} = {value!r}: {reason}")
+
+    @property
+    def usable(self) -> bool:
+        """Whether a descriptor can be made of it."""
+        return bool(self.options) or not self.needs_options
 
     @property
     def values(self) -> dict[str, Any]:
@@ -65,7 +73,7 @@ def distinct(array: np.ndarray) -> np.ndarray:
 
 def guess_labels(paths: Sequence[Path], *, parts: bool = False) -> Guess:
     """Number of classes, invalid values, or the colours of a colour-coded map."""
-    guess, arrays = Guess(), read_some(paths, 1000)
+    guess, arrays = Guess(needs_options=True), read_some(paths, 1000)
     if not arrays:
         guess.doubts.append("none of the files can be read")
         return guess
@@ -103,7 +111,7 @@ def _say_classes(guess: Guess, paths: Sequence[Path], count: int, highest: int, 
 
 def guess_mask(paths: Sequence[Path], *, votes: bool = False) -> Guess:
     """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
-    guess, arrays = Guess(), read_some(paths, 50)
+    guess, arrays = Guess(needs_options=True), read_some(paths, 50)
     if not arrays:
         guess.doubts.append("none of the files can be read")
         return guess
@@ -179,10 +187,10 @@ def guess_depth(paths: Sequence[Path], **_: Any) -> Guess:
 
 
 GUESSES: dict[str, Callable[..., Guess]] = {
-    "semseg": lambda paths, **_: guess_labels(paths),
-    "human_parts": lambda paths, **_: guess_labels(paths, parts=True),
-    "saliency": lambda paths, **_: guess_mask(paths),
-    "boundary": lambda paths, **_: guess_mask(paths, votes=True),
+    "semseg": guess_labels,
+    "human_parts": partial(guess_labels, parts=True),
+    "saliency": guess_mask,
+    "boundary": partial(guess_mask, votes=True),
     "depth": guess_depth,
 }
 """How each kind of label is guessed; normals are, with depth beside them, in `guessing_normals.py`."""
