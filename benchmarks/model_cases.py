@@ -56,35 +56,36 @@ class Case:
 
 
 HRNET, DENSEMTL = "hrnet_w18_small_v2", {"output_stride": 16, "include_stem": True}
+
+
+def _densemtl(size: tuple[int, int], variant: str, published: Published) -> Case:
+    tasks = {"SD": ("semseg", "depth"), "SDN": ("semseg", "depth", "normals")}[variant]
+    return Case("densemtl", "resnet101", size, DENSEMTL, tasks=tasks, variant=variant, published=published)
+
+
+def _atrc(genotype: str, variant: str, published: Published) -> Case:
+    options = {"genotype": genotype}
+    return Case("atrc", HRNET, (425, 560), decoder_options=options, variant=variant, published=published)
+
+
 PUBLISHED = [
-    Case("invpt", "vit_base_patch16_384", published=Published(343.7, 4.05, 0.85, 1520, 1, 14.90, 4668)),
-    Case("invpt", "vit_large_patch16_384", published=Published(601.9, 8.74, 0.73, 2472, 1, 30.87, 9588)),
     Case("mti-net", HRNET, published=Published(23.8, 0.76, 0.33, 578, 1, 2.46, 1885)),
     Case("hrnet", HRNET, published=Published(13.1, 0.33, 0.42, 538, 1, 1.23, 1254)),
+    _atrc("nyud-w18", "nyud-w18", Published(25.1, 0.58, 0.44, 633, 1, 2.44, 1646)),
+    _atrc("1111 1111 1111 1111", "global", Published(21.2, 0.53, 0.41, 516, 1, 2.20, 1505)),
+    Case("invpt", "vit_base_patch16_384", published=Published(343.7, 4.05, 0.85, 1520, 1, 14.90, 4668)),
     Case("pad-net", HRNET, published=Published(260.5, 2.87, 1.07, 990, 1, 9.20, 2905)),
+    _densemtl((240, 320), "SD", Published(68.0, 0.79, 0.92, 837, 2, 5.74, 3222)),
+    _densemtl((240, 320), "SDN", Published(114.9, 1.29, 0.92, 959, 2, 9.79, 4655)),
+    _densemtl((480, 640), "SD", Published(280.7, 4.43, 0.65, 1441, 2, 32.97, 8487)),
+    _densemtl((480, 640), "SDN", Published(486.0, 7.63, 0.64, 1644, 2, 64.15, 13482)),
     Case(
         "mtan", "resnet50", backbone_options={"output_stride": 8},
         published=Published(564.3, 6.19, 0.96, 1894, 2, 54.22, 11466),
     ),
-    Case(
-        "atrc", HRNET, (425, 560), decoder_options={"genotype": "nyud-w18"}, variant="nyud-w18",
-        published=Published(25.1, 0.58, 0.44, 633, 1, 2.44, 1646),
-    ),
-    Case(
-        "atrc", HRNET, (425, 560), decoder_options={"genotype": "1111 1111 1111 1111"}, variant="global",
-        published=Published(21.2, 0.53, 0.41, 516, 1, 2.20, 1505),
-    ),
-    *(
-        Case("densemtl", "resnet101", size, DENSEMTL, tasks=tasks, variant=variant, published=published)
-        for size, tasks, variant, published in (
-            ((240, 320), ("semseg", "depth"), "SD", Published(68.0, 0.79, 0.92, 837, 2, 5.74, 3222)),
-            ((240, 320), ("semseg", "depth", "normals"), "SDN", Published(114.9, 1.29, 0.92, 959, 2, 9.79, 4655)),
-            ((480, 640), ("semseg", "depth"), "SD", Published(280.7, 4.43, 0.65, 1441, 2, 32.97, 8487)),
-            ((480, 640), ("semseg", "depth", "normals"), "SDN", Published(486.0, 7.63, 0.64, 1644, 2, 64.15, 13482)),
-        )
-    ),
+    Case("invpt", "vit_large_patch16_384", published=Published(601.9, 8.74, 0.73, 2472, 1, 30.87, 9588)),
 ]  # fmt: skip
-"""The networks whose published code was measured, in its configuration."""
+"""The networks whose published code was measured, in its configuration; those of small operators first."""
 
 DECODERS: dict[str, dict[str, Any]] = {
     "fcn": {"width": 64},

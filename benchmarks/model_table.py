@@ -8,6 +8,11 @@ from typing import Any
 
 from model_cases import Published, all_cases
 
+COLUMNS = (
+    "case", "device", "layout", "threads", "execution", "torch", "parameters", "gmacs",
+    *(f"{phase}_{name}" for phase in ("forward", "train") for name in ("batch", "seconds", "mib", "matmul_gflops")),
+    "forward_vs_matmul", "commit",
+)  # fmt: skip
 MARKS = ("<!-- speed -->", "<!-- /speed -->")
 
 
@@ -15,19 +20,23 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [{"execution": "eager", **row} for row in csv.DictReader(file)]
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """The whole file at once, in the order of the cases."""
     order = list(all_cases())
     rows = sorted(
-        rows, key=lambda row: (row["device"], row["layout"], order.index(row["case"]) if row["case"] in order else -1)
-    )
+        rows,
+        key=lambda row: (
+            row["device"], row["execution"] != "eager", row["layout"],
+            order.index(row["case"]) if row["case"] in order else -1,
+        ),
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(path)
@@ -36,18 +45,19 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
 def table(rows: list[dict[str, str]]) -> str:
     """Markdown: one line per case."""
     heads = (
-        "network", "device, layout", "params M", "GMAC", "forward s", "of matmul", "peak MiB", "train batch", "step s",
-        "peak MiB", "forward x faster", "step x faster", "step memory / published",
+        "network", "device, layout, execution", "params M", "GMAC", "forward s", "of matmul", "peak MiB", "train batch",
+        "step s", "peak MiB", "forward x faster", "step x faster", "step memory / published",
     )  # fmt: skip
     lines = [f"| {' | '.join(heads)} |", f"| --- | --- |{' ---: |' * (len(heads) - 2)}"]
     cases = all_cases()
     for row in rows:
+        setting = f"{row['device']}, {row['layout']}, {row['execution']}"
         numbers = [
             f"{int(row['parameters']) / 1e6:.2f}", f"{float(row['gmacs']):.1f}", row["forward_seconds"],
             f"{float(row['forward_vs_matmul']):.2f}", f"{float(row['forward_mib']):.0f}", row["train_batch"],
             row["train_seconds"], f"{float(row['train_mib']):.0f}", *compare(row, cases[row["case"]].published),
         ]  # fmt: skip
-        lines.append(f"| {row['case'].replace('/', ', ')} | {row['device']}, {row['layout']} | {' | '.join(numbers)} |")
+        lines.append(f"| {row['case'].replace('/', ', ')} | {setting} | {' | '.join(numbers)} |")
     return "\n".join(lines)
 
 

@@ -4,14 +4,17 @@ python benchmarks/models.py                                   # all cases: hours
 python benchmarks/models.py --cases 'mti-net/*' 'densemtl/*/240x320*'
 python benchmarks/models.py --device cuda
 python benchmarks/models.py --channels-last
+python benchmarks/models.py --compile --cases 'mti-net/hrnet*' 'atrc/hrnet*/global'    # torch.compile
 python benchmarks/models.py --list
 python benchmarks/models.py --table                           # only write docs/models.md from the figures there are
 
 Each case runs in fresh processes, one for the forward pass (`eval()`, no gradients, batch 1, median of 5 after 2) and
-one for the training step (Adam; median of 3 after 2; batch 2 where image pooling needs it). Its peak memory is that
-process's `ru_maxrss`, or what torch allocated on the GPU. Between the passes it times a float32 matrix product of 2048
-x 2048: rates are relative to that, so that machines, and a machine's other load, compare. Figures are added to
-a CSV case by case; cases that are there are not measured again (`--again` does).
+one for the training step (Adam; median of 3 after 1; batch 2 where image pooling needs it). Its peak memory is that
+process's `ru_maxrss`, or what torch allocated on the GPU. After the passes it times a float32 matrix product of 2048 x
+2048 in the same process (median of 5 after 2), as the published figures were taken: rates are relative to that.
+`--interleave` times it between the passes instead, for machines whose other load changes. Every case is written to a
+CSV as soon as it is measured, in place of an older line of the same case; cases that are there are not measured again
+(`--again` does). Those with published figures come first.
 
 Against published code: its figures come from two cores of another machine (`../shared/specs/speed.md`). Their times
 are turned into operations of the matrix product that the same process could have done meanwhile, ours too; the table
@@ -45,8 +48,9 @@ from triptych.types import Sample
 ROOT = Path(__file__).resolve().parents[1]
 CSV, PAGE = ROOT / "results" / "models-speed.csv", ROOT / "docs" / "models.md"
 LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
-PHASES = {"forward": (2, 5), "train": (2, 3)}
+PHASES = {"forward": (2, 5), "train": (1, 3)}
 """Passes that are not timed, and passes that are."""
+EXECUTIONS = ("eager", "compiled")
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Setting:
     device: str
     layout: str
     threads: int
+    execution: str = "eager"
 
 
 def count(case: Case) -> dict[str, Any]:
@@ -67,25 +72,32 @@ def count(case: Case) -> dict[str, Any]:
     return {"parameters": parameters, "gmacs": counter.get_total_flops() / 2e9}
 
 
-def measure(case: Case, phase: str, device: str, layout: str) -> dict[str, Any]:
+def measure(case: Case, phase: str, setting: Setting, *, interleave: bool = False) -> dict[str, Any]:
     """Median seconds of a pass, MiB at the peak, and the matrix product's rate, in this process."""
     torch.manual_seed(0)
+    device, layout = setting.device, setting.layout
     model = case.build().to(device, memory_format=LAYOUTS[layout])
     batch = 2 if phase == "train" and any(isinstance(module, ASPP) for module in model.modules()) else 1
+    if setting.execution == "compiled":
+        model.compile()
     run = _train(model, case, batch, layout) if phase == "train" else _forward(model, case, layout)
     warm_up, timed = PHASES[phase]
-    for _ in range(warm_up):
+    for _ in range(warm_up + interleave):
         run()
     _synchronize(device)
-    # Before the matrix product, which needs memory too; by the second step the optimizer holds its averages.
-    peak = _peak(device)
-    product = _matmul(device)
-    # In turn, so that a machine whose other load changes slows both alike.
-    pairs = [
-        (_seconds(run, device), statistics.median(_seconds(product, device) for _ in range(4))) for _ in range(timed)
-    ]
-    seconds, calibration = (statistics.median(values) for values in zip(*pairs, strict=True))
-    return {"batch": batch, "seconds": seconds, "mib": peak, "matmul_gflops": 2 * 2048**3 / calibration / 1e9}
+    # The peak is read before the matrix product, which needs memory too, and after a step by an optimizer that holds
+    # its averages.
+    if interleave:
+        peak, product = _peak(device), _matmul(device)
+        pairs = [(_seconds(run, device), *(_seconds(product, device) for _ in range(4))) for _ in range(timed)]
+        times, products = [pair[0] for pair in pairs], [statistics.median(pair[1:]) for pair in pairs]
+    else:
+        times = [_seconds(run, device) for _ in range(timed)]
+        peak, product = _peak(device), _matmul(device)
+        product()
+        products = [_seconds(product, device) for _ in range(5)]
+    rate = 2 * 2048**3 / statistics.median(products) / 1e9
+    return {"batch": batch, "seconds": statistics.median(times), "mib": peak, "matmul_gflops": rate}
 
 
 def _device(model: MultiTaskModel) -> torch.device:
@@ -159,20 +171,21 @@ def _matmul(device: str) -> Callable[[], object]:
     return lambda: torch.mm(a, b)
 
 
-def run_case(case: Case, setting: Setting) -> dict[str, Any]:
+def run_case(case: Case, setting: Setting, *, interleave: bool = False) -> dict[str, Any]:
     """A row of the CSV, from one process that counts and one for each phase."""
     row: dict[str, Any] = {"case": case.name, **asdict(setting), "torch": torch.__version__}
-    row |= _child(case, "count", setting)
+    row |= _child(case, "count", setting, interleave)
     for phase in PHASES:
-        row |= {f"{phase}_{key}": value for key, value in _child(case, phase, setting).items()}
+        row |= {f"{phase}_{key}": value for key, value in _child(case, phase, setting, interleave).items()}
     row["forward_vs_matmul"] = 2 * row["gmacs"] / row["forward_seconds"] / row["forward_matmul_gflops"]
     row["commit"] = _commit()
     return {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()}
 
 
-def _child(case: Case, phase: str, setting: Setting) -> dict[str, Any]:
+def _child(case: Case, phase: str, setting: Setting, interleave: bool) -> dict[str, Any]:
     command = [sys.executable, __file__, "--measure", phase, "--cases", case.name, "--device", setting.device]
     command += ["--threads", str(setting.threads)] + ["--channels-last"] * (setting.layout == "channels last")
+    command += ["--compile"] * (setting.execution == "compiled") + ["--interleave"] * interleave
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
@@ -190,6 +203,8 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=["*"], help="names with wildcards, decoder/backbone/size")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--channels-last", action="store_true", help="layout of images and weights")
+    parser.add_argument("--compile", action="store_true", help="run networks through torch.compile")
+    parser.add_argument("--interleave", action="store_true", help="time the matrix product between the passes")
     parser.add_argument("--threads", type=int, default=2, help="of a CPU; the published figures are of two")
     parser.add_argument("--out", type=Path, default=CSV)
     parser.add_argument("--again", action="store_true", help="measure cases anew that have figures")
@@ -204,29 +219,32 @@ def main() -> None:
         print("\n".join(case.name for case in chosen))
         return
     layout = "channels last" if arguments.channels_last else "channels first"
-    setting = Setting(arguments.device, layout, arguments.threads)
+    setting = Setting(arguments.device, layout, arguments.threads, EXECUTIONS[arguments.compile])
     torch.set_num_threads(setting.threads)
     if arguments.measure:
-        phase, device = arguments.measure, setting.device
-        print(json.dumps(count(chosen[0]) if phase == "count" else measure(chosen[0], phase, device, setting.layout)))
+        phase, interleave = arguments.measure, arguments.interleave
+        found = count(chosen[0]) if phase == "count" else measure(chosen[0], phase, setting, interleave=interleave)
+        print(json.dumps(found))
         return
-    failed = [] if arguments.table else _run_all(chosen, setting, arguments.out, again=arguments.again)
+    again, interleave = arguments.again, arguments.interleave
+    failed = [] if arguments.table else _run_all(chosen, setting, arguments.out, again=again, interleave=interleave)
     if arguments.out == CSV:
         write_table(PAGE, table(read_rows(CSV)))
     if failed:
         raise SystemExit("\n".join(["failed, and tried again next time:", *failed]))
 
 
-def _run_all(chosen: list[Case], setting: Setting, out: Path, *, again: bool) -> list[str]:
+def _run_all(chosen: list[Case], setting: Setting, out: Path, *, again: bool, interleave: bool) -> list[str]:
     """Measure what has no figures yet; what failed, and why."""
     failed = []
     for case in chosen:
-        rows, wanted = read_rows(out), (case.name, setting.device, setting.layout)
-        same = [row for row in rows if (row["case"], row["device"], row["layout"]) == wanted]
+        rows = read_rows(out)
+        wanted = (case.name, setting.device, setting.layout, setting.execution)
+        same = [row for row in rows if (row["case"], row["device"], row["layout"], row["execution"]) == wanted]
         if same and not again:
             continue
         try:
-            row = run_case(case, setting)
+            row = run_case(case, setting, interleave=interleave)
         except RuntimeError as error:
             failed.append(str(error))
             print(error, flush=True)
