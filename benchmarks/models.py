@@ -12,8 +12,9 @@ Each case runs in fresh processes, one for the forward pass (`eval()`, no gradie
 one for the training step (Adam; median of 3 after 1; batch 2 where image pooling needs it). Its peak memory is that
 process's `ru_maxrss`, or what torch allocated on the GPU. After the passes it times a float32 matrix product of 2048 x
 2048 in the same process (median of 5 after 2), as the published figures were taken: rates are relative to that.
-`--interleave` times it between the passes instead, for machines whose other load changes. Every case is written to a
-CSV as soon as it is measured, in place of an older line of the same case; cases that are there are not measured again
+A step is taken as `triptych train` takes it: freed memory is kept, and weights are updated in one pass. `--interleave`
+times the product between the passes instead, for machines whose other load changes. Every case is written to a CSV as
+soon as it is measured, in place of an older line of the same case; cases that are there are not measured again
 (`--again` does). Those with published figures come first.
 
 Against published code: its figures come from two cores of another machine (`../shared/specs/speed.md`). Their times
@@ -40,9 +41,12 @@ from model_table import read_rows, table, write_rows, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from triptych.decoders.baseline import ASPP
+from triptych.devices import keep_freed_memory
 from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import Task
 from triptych.training.objective import Objective
+from triptych.training.optim import build_optimizer
 from triptych.types import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,7 +121,9 @@ def _forward(model: MultiTaskModel, case: Case, layout: str) -> Callable[[], Non
 
 def _train(model: MultiTaskModel, case: Case, batch: int, layout: str) -> Callable[[], None]:
     device = _device(model)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+    if device.type == "cpu":
+        keep_freed_memory()
+    optimizer = build_optimizer([{"params": list(model.parameters())}], OptimizerConfig(name="adam", weight_decay=0.0))
     objective = Objective(model.train())
     sample = Sample(
         image=torch.rand(batch, 3, *case.size, device=device).contiguous(memory_format=LAYOUTS[layout]),
