@@ -25,7 +25,7 @@ from triptych.rendering.reprojection import (
     rigid_motion,
 )
 
-COARSEST = 16
+COARSEST = 8
 """Pixels that the smaller side of the coarsest images has at least."""
 ROBUST = 0.1
 """Difference of colours from which on a pixel counts little (Geman and McClure): hidden surfaces, highlights."""

@@ -23,7 +23,7 @@ class MotionSource(nn.Module):
 class SeenMotions(MotionSource):
     """A pose network on both images, which learns from the photometric loss beside the depth (Zhou et al., CVPR 2017).
 
-    At first it sees nothing: from random weights it needs tens of thousands of steps, from ImageNet's fewer.
+    At first it sees nothing, from random weights for hundreds of steps and more, and depth learns nothing meanwhile.
     """
 
     def __init__(self, backbone: str, weights: str) -> None:
