@@ -29,4 +29,4 @@ def test_freed_memory_is_used_again() -> None:
     kept, before, after = map(int, done.stdout.split())
     if not kept:
         pytest.skip("the C library is not glibc")
-    assert after < before / 100
+    assert after < before / 2  # a buffer may still come new, where what was freed lies in pieces

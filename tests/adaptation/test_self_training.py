@@ -262,7 +262,7 @@ def test_self_training_without_classes_has_to_name_what_it_labels() -> None:
     with pytest.raises(ValueError, match=r"needs a task with classes.*the model has depth, normals\. Name those"):
         MeanTeacher(model, size=SIZE, weights=weights(tasks))
     assert MeanTeacher(model, size=SIZE, weights=weights(tasks), tasks=("depth",)).labelled == ("depth",)
-    with pytest.raises(ValueError, match=r"unknown task in option tasks 'semseg'.*Choose from depth, normals"):
+    with pytest.raises(ValueError, match=r"unknown task in option tasks 'semseg'.*choose from depth, normals"):
         MeanTeacher(model, size=SIZE, weights=weights(tasks), tasks=("semseg",))
 
 
