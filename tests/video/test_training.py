@@ -227,42 +227,40 @@ def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -
 
 # Learning
 
-PATHS = {"scenes": 1, "views": 2, "path_length": 6, "size": (48, 64), "neighbour_frames": (-2, 2), "progress": False}
+PATHS = {"scenes": 16, "views": 2, "path_length": 8, "size": (48, 64), "neighbour_frames": (-4, 4), "progress": False}
 THIN = "resnet18_thin"
 BACKBONES[THIN] = partial(ResNet, "resnet18", widths=(16, 32, 64, 128))
 
 
 @pytest.mark.slow
-def test_depth_is_learnt_from_camera_paths_alone(tmp_path: Path) -> None:
-    """Two paths, no labels: after median scaling relative errors are smaller than those of a constant depth, which is
-    what so few steps are sure to reach; errors in metres are not yet.
+@pytest.mark.parametrize("poses", ["alignment", "known"])
+def test_depth_is_learnt_from_camera_paths_alone(tmp_path: Path, poses: str) -> None:
+    """Without labels: after median scaling relative errors are smaller than those of a constant depth, which is what so
+    few steps are sure to reach; with known poses in metres too.
     """
     recipe = change(
         RECIPE,
         data__root=str(tmp_path / "rooms"),
         data__tasks=("depth",),
         data__size=PATHS["size"],
-        data__batch_size=6,
+        data__batch_size=8,
         data__transform="none",
         data__options=PATHS,
-        model=ModelConfig(backbone=THIN, decoder="fcn", decoder_options={"width": 32}),
-        optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0, pose_lr_factor=2.0),
-        schedule=ScheduleConfig(steps=350, power=0.5),
-        video__options={"pose_backbone": THIN, "near": 0.2, "far": 3.0, "smoothness": 0.05},
-        training=TrainingConfig(evaluate_every=0, checkpoint_every=0, log_every=20),
+        model=ModelConfig(backbone=THIN, decoder="vit", decoder_options={"width": 16}),
+        optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0),
+        schedule=ScheduleConfig(steps=100, power=0.9),
+        video__options={"poses": poses, "near": 0.1, "far": 8.0, "smoothness": 0.05},
+        training=TrainingConfig(evaluate_every=0, checkpoint_every=60, log_every=20),
     )
     folder = run(recipe, tmp_path / "run")
-    static = [line["video"]["static"] for line in records(folder)]
-    assert static[-1] < 0.85 * static[0]  # motion explains more and more of the pixels
     predictor = Predictor.load(folder)
     learnt, constant = AlignedDepthMetric(), AlignedDepthMetric()
     dataset = Rooms(tmp_path / "rooms", **PATHS)
-    for index in range(len(dataset)):
+    for index in range(0, len(dataset), 5):
         sample = collate([dataset[index]])
         target = sample.targets["depth"]
         learnt.update(predictor.predict(sample.image)["depth"], target)
-        constant.update(torch.ones_like(target), target)
+        constant.update(torch.full_like(target, 3.0), target)
     ours, theirs = learnt.compute(), constant.compute()
-    assert ours["absrel_aligned"] < theirs["absrel_aligned"]
-    assert ours["log_rmse_aligned"] < theirs["log_rmse_aligned"]
-    assert ours["delta1_aligned"] > theirs["delta1_aligned"] + 0.05
+    assert ours["absrel_aligned"] < 0.95 * theirs["absrel_aligned"]
+    assert (ours["absrel"] < 0.8 * theirs["absrel"]) == (poses == "known")  # images alone know no metres

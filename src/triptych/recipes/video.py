@@ -39,11 +39,11 @@ ROOMS = Recipe(
     ),
     model=ModelConfig(backbone="resnet18_half", decoder="vit", decoder_options={"width": 16}),
     optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0, clip_norm=10.0),
-    schedule=ScheduleConfig(steps=1200, name="cosine", warmup_steps=20),
+    schedule=ScheduleConfig(steps=600, name="cosine", warmup_steps=20),
     # Segmentation would drown the photometric loss, which is ten times smaller.
     weighting=WeightingConfig(weights={"semseg": 0.1}),
     video=VideoConfig(name="monodepth2", options={"poses": "alignment", "near": 0.1, "far": 5.0, "smoothness": 0.05}),
-    training=TrainingConfig(evaluate_every=300, checkpoint_every=300, evaluate_limit=40),
+    training=TrainingConfig(evaluate_every=200, checkpoint_every=200, evaluate_limit=40),
 )
 
 CITYSCAPES = Recipe(
