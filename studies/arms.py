@@ -57,8 +57,12 @@ def base(method: str, *, backbone: str = "small", steps: int = 250, images: int 
     )
 
 
-def with_regularizer(recipe: Recipe, name: str = "triplane", *, weight: float = 1.0, **options: Value) -> Recipe:
+def with_regularizer(
+    recipe: Recipe, name: str = "triplane", *, weight: float = 1.0, schedule: str = "constant", **options: Value
+) -> Recipe:
     """The same recipe with a regularizer beside it; a schedule of its weight lasts as long as the run."""
-    length = {"schedule_steps": recipe.schedule.steps} if "schedule" in options else {}
-    config = RegularizerConfig(name=name, weight=weight, options={**SMALL_BRANCH, **length, **options})
+    length = {"schedule_steps": recipe.schedule.steps} if schedule != "constant" else {}
+    config = RegularizerConfig(
+        name=name, weight=weight, options={**SMALL_BRANCH, "schedule": schedule, **length, **options}
+    )
     return replace(recipe, description=f"{recipe.description[:-1]} + {name}.", regularizer=config)

@@ -8,7 +8,7 @@ from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.backbones import BACKBONES, create_backbone
-from triptych.choices import require_options
+from triptych.choices import require_options, takes_option
 from triptych.datasets import DATASETS, open_dataset
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.subset import spread
@@ -137,7 +137,7 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
     """The recipe's regularizer over the model's shared features, or `None`.
 
-    A schedule of its weight lasts as long as the run unless `schedule_steps` says otherwise.
+    One that takes `schedule_steps` is told how many steps the run has, unless its options say otherwise.
     """
     config = recipe.regularizer
     if not config.used:
@@ -149,7 +149,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
-        **({"schedule_steps": recipe.schedule.steps} if "schedule" in config.options else {}) | config.options,
+        **({"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}) | config.options,
     )
 
 

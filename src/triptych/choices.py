@@ -33,6 +33,16 @@ def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
     raise ValueError(f"unknown {kind} '{name}'; {hint} from {', '.join(sorted(choices))}.")
 
 
+def takes_option(constructor: Callable[..., Any], name: str) -> bool:
+    """Whether `constructor` takes a keyword of that name, or any keyword.
+
+    >>> takes_option(lambda channels, *, width=8: None, "width")
+    True
+    """
+    parameters = inspect.signature(constructor).parameters
+    return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+
 def require_options(what: str, constructor: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, or says
     what a value has to be.

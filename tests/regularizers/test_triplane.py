@@ -246,7 +246,8 @@ def test_a_schedule_lasts_as_long_as_the_run() -> None:
 
     assert factors({"schedule": "linear"}) == [1.0, 0.75, 0.5, 0.0]
     assert factors({"schedule": "linear", "schedule_steps": 4}) == [1.0, 0.5, 0.0, 0.0]
-    assert factors({}) == [1.0] * 4
+    assert factors({}) == factors({"schedule": "linear"})
+    assert factors({"schedule": "constant"}) == [1.0] * 4
 
 
 def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ from triptych.recipes.protocols import (
     steps_of,
     survey,
 )
-from triptych.recipes.regularized import add_triplane
+from triptych.recipes.regularized import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "depth", "normals", "boundary")
 _DATA = DataConfig(dataset="nyuv2", tasks=TASKS, train_split="trainval", val_split="", num_workers=4)
@@ -155,7 +155,8 @@ RECIPES = {
         {
             "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
             "nyuv2-invpt": invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L),
-        }
+        },
+        PUBLISHED,
     ),
     "nyuv2-densemtl": _densemtl("DenseMTL", "densemtl"),
     "nyuv2-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),

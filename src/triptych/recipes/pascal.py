@@ -31,7 +31,7 @@ from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Options, Recipe
 from triptych.recipes.protocols import RESNET50, SURVEY_LOSSES, atrc, fused, hrnet18, invpt, sak, steps_of, survey
-from triptych.recipes.regularized import add_triplane
+from triptych.recipes.regularized import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "human_parts", "saliency", "normals", "boundary")
 IMAGES = 4998
@@ -109,6 +109,7 @@ RECIPES = {
         {
             "pascal-mti-net": invpt("MTI-Net on PASCAL-Context, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
             "pascal-invpt": invpt("InvPT on PASCAL-Context, ViT-L, its protocol.", _INVPT, _VIT_L),
-        }
+        },
+        PUBLISHED,
     ),
 }

@@ -11,7 +11,7 @@ class Regularizer(nn.Module):
 
     `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
     the task's: the loop adds them to the task losses of the same name before weighting. `step` counts optimizer
-    steps, for schedules of the weight.
+    steps, for schedules of the weight; one whose constructor takes `schedule_steps` is told the length of the run.
     """
 
     step: int = 0

@@ -72,7 +72,7 @@ class Flat2D(Regularizer):
         lift: str = "auto",
         stride: int = 8,
         task_weights: tuple[float, ...] = (),
-        schedule: str = "constant",
+        schedule: str = "auto",
         schedule_steps: int = 0,
         warmup_steps: int = 0,
         **reference: Any,

@@ -27,7 +27,7 @@ class Alpha(nn.Module):
         *,
         weight: float,
         task_weights: Sequence[float] = (),
-        schedule: str = "constant",
+        schedule: str = "auto",
         schedule_steps: int = 0,
         warmup_steps: int = 0,
     ) -> None:
@@ -36,9 +36,10 @@ class Alpha(nn.Module):
             len(task_weights) in (0, len(names)),
             f"task_weights has {len(task_weights)} entries for the rendered tasks {', '.join(names)}; give one each.",
         )
-        self.curve = named_choice("schedule", schedule, SCHEDULES)
+        annealed = SCHEDULES["linear" if schedule_steps > 0 else "constant"]
+        self.curve = named_choice("schedule", schedule, {"auto": annealed, **SCHEDULES})
         require(
-            schedule == "constant" or schedule_steps > 0,
+            schedule_steps > 0 or self.curve is SCHEDULES["constant"],
             f"schedule '{schedule}' needs schedule_steps > 0 (such as the recipe's schedule.steps).",
         )
         self.weights = {n: weight * w for n, w in zip(names, task_weights or (1.0,) * len(names), strict=True)}

@@ -58,8 +58,10 @@ class Triplane3D(Regularizer):
     - `composited`: `logits` of tasks with classes, or their `probabilities` (what a ray lets through counts as evenly
       distributed).
     - `resolution`: `full` (the rendering is resized to the labels, which stay exact), `rendered` (labels are thinned).
-    - `task_weights`: factors in the order of the rendered tasks; `schedule` `constant`, `linear` or `cosine` to 0 over
-      `schedule_steps`, after `warmup_steps` of linear rise.
+    - `task_weights`: factors in the order of the rendered tasks. `schedule`: `auto` is `linear` where `schedule_steps`
+      is known (that of a run is its number of steps) and else `constant`, as is likely of the paper; `linear` and
+      `cosine` fall to 0 over `schedule_steps`, which did best on held-out images (docs/study-3d.md). `warmup_steps` of
+      linear rise come first.
     - `route`: `auto`, or one of `fields.ROUTES`: equal numbers, different time and memory.
 
     `forward(output, sample)` returns one weighted scalar per rendered task, exactly 0 where no label is valid.
@@ -97,7 +99,7 @@ class Triplane3D(Regularizer):
         composited: str = "logits",
         resolution: str = "full",
         task_weights: tuple[float, ...] = (),
-        schedule: str = "constant",
+        schedule: str = "auto",
         schedule_steps: int = 0,
         warmup_steps: int = 0,
         route: str = "auto",
