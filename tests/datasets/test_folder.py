@@ -13,6 +13,7 @@ from shared import shared_path
 from triptych.assemble import build_dataset
 from triptych.datasets.class_encodings import Labels
 from triptych.datasets.derived import boundaries_from_labels, normals_from_depth
+from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.files import match_files, read_array, read_image
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder
@@ -411,6 +412,7 @@ def test_links_that_loop_end(tmp_path: Path) -> None:
         (("/{key}.*", "/*.png"), "has no {key}"),
         (("images/", "pictures/"), "unknown split of dataset"),
         (("[images]", "name = "), "not a TOML file"),
+        (("[images]", "[images.train]"), r"\[images\] names no files"),
     ],
 )
 def test_mistakes_in_the_descriptor_get_help(rooms: Path, change: tuple[str, str], message: str) -> None:
@@ -419,6 +421,29 @@ def test_mistakes_in_the_descriptor_get_help(rooms: Path, change: tuple[str, str
     write(rooms, text.replace(*change))
     with pytest.raises(ValueError, match=message):
         Folder(rooms)
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        ({"images": "images"}, r"\[images\]"),
+        ({"images": {"files": "{key}.png"}, "tasks": {"depth": "depth"}}, r"\[tasks.depth\]"),
+        ({"images": {"files": "{key}.png"}, "splits": 0.1}, r"\[splits\]"),
+    ],
+)
+def test_a_value_in_place_of_a_section_is_named(data: dict, where: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{where} is .*; write a section of this name"):
+        parse_descriptor(data, tmp_path)
+
+
+def test_a_folder_of_images_alone_is_not_sent_elsewhere(rooms: Path) -> None:
+    """Datasets above it are none of its business, unless it is one of their folders."""
+    alone = rooms / "holiday"
+    save(alone / "a.png", photo())
+    with pytest.raises(ValueError, match=r"no task|label"):
+        Folder(alone)
+    with pytest.raises(ValueError, match=f"did you mean {rooms}"):
+        Folder(rooms / "images" / "train")
 
 
 def test_labels_that_belong_to_no_image_are_an_error(rooms: Path) -> None:

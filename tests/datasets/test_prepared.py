@@ -292,6 +292,8 @@ def test_nothing_else_is_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="mine holds something else"):
         prepare(Gallery(2), tmp_path, split="mine")
     assert (tmp_path / "mine/thesis.txt").read_text() == "precious"
+    with pytest.raises(ValueError, match=r"thesis.txt is a file; give a folder"):
+        prepare(Gallery(2), tmp_path / "mine/thesis.txt", split="train")
 
 
 def test_mistakes_get_help(tmp_path: Path) -> None:

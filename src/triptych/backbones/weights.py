@@ -103,7 +103,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file fails in any way
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0].split(". ")[0]  # torch adds a page of advice
         raise ValueError(
             f"weights file {path} cannot be read ({reason}); give a file that holds tensors only."
         ) from error

@@ -70,6 +70,10 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
     known = dict.fromkeys(("name", "root", "group", "images", "splits", "camera", "tasks"))
     for section in data:
         named_choice("section", section, known)
+    for section in ("images", "splits", "camera", "tasks"):
+        _check_table(f"[{section}]", data.get(section, {}))
+    for name, table in data.get("tasks", {}).items():
+        _check_table(f"[tasks.{name}]", table)
     images = data.get("images", {}).get("files", "")
     if not images:
         raise ValueError('[images] names no files; add files = "images/{split}/{key}.*".')
@@ -95,6 +99,11 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         group=group,
         camera=_build(CameraFiles, camera, "[camera]") if camera else None,
     )
+
+
+def _check_table(where: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{where} is {value!r}; write a section of this name with options below it, such as files.")
 
 
 def _check_splits(splits: Mapping[str, Any], images: str) -> dict[str, str | float]:

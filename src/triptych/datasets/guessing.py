@@ -3,6 +3,7 @@
 import json
 import tomllib
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from triptych.datasets.encodings import ENCODINGS
 from triptych.datasets.files import match_files, read_array, read_size
 from triptych.datasets.guessing_normals import FOV, guess_normals
 from triptych.datasets.guessing_numbers import GUESSES, Guess
-from triptych.datasets.layout import IMAGES, SPLIT_OF, SPLITS, WORDS, Place, find_places
+from triptych.datasets.layout import IMAGES, ROLE_OF, SPLIT_OF, SPLITS, WORDS, Place, find_places
 
 
 @dataclass
@@ -184,12 +185,16 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, images: dict[tu
 
 
 def suggest_root(path: Path) -> Path | None:
-    """A folder near `path` that looks like a dataset where `path` itself does not: up to two levels up or down."""
+    """A folder near `path` that looks like a dataset where `path` itself does not: up to two levels down, or up from
+    where images, labels or splits lie.
+    """
     if _looks_right(path):
         return None
+    path = path.resolve()
     below = [folder for folder in sorted(path.glob("*")) if folder.is_dir()]
     deeper = [folder for place in below for folder in sorted(place.glob("*")) if folder.is_dir()]
-    above = list(path.resolve().parents)[:2]
+    inside = takewhile(lambda folder: folder.name.lower() in {*ROLE_OF, *SPLIT_OF}, (path, *path.parents))
+    above = [folder.parent for folder in islice(inside, 2)]
     return next((folder for folder in [*below, *deeper, *above] if _looks_right(folder)), None)
 
 

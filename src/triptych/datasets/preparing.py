@@ -73,6 +73,8 @@ def prepare(
         "shard": SHARD,
     }
     folder = Path(out) / split
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder, new or of an earlier preparation.")
     place = _choose_place(folder, plan, overwrite)
     known, count = _known_files(place), _Count(len(source), progress)
     with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
