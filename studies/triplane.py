@@ -12,9 +12,12 @@ tries a part out with a few steps, in a folder of its own: such runs are no stud
 """
 
 import argparse
+import multiprocessing
 import statistics
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,38 +91,51 @@ def shortened(jobs: Iterable[grid.Job], steps: int) -> list[grid.Job]:
     return list(short.values())
 
 
-def found_in(
-    out: Path, named: Mapping[str, tuple[str, str]], seeds: Iterable[int], split: str
-) -> dict[str, dict[str, Any]]:
-    """The comparisons of `named` that have runs, by title."""
-    rows = {title: paired.compare(out, *arms, seeds, split) for title, arms in named.items()}
-    return {title: found for title, found in rows.items() if found is not None}
+Comparison = tuple[tuple[str, str], range, str]
+"""Two arms, the seeds, the split."""
 
 
-def against_vanilla(arms: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Title to arms, of title to arm."""
-    return {title: ("vanilla", arm) for title, arm in arms.items()}
+def comparisons() -> dict[str, dict[str, Comparison]]:
+    """What the tables compare: by table and title."""
 
+    def validated(arms: Mapping[str, str]) -> dict[str, Comparison]:
+        return {title: (("vanilla", arm), MORE_SEEDS, "val") for title, arm in arms.items()}
 
-def report(out: Path) -> None:
-    """Write the tables of docs/study-3d.md and results/study-3d.json from the runs that are there."""
     sweep = {arm.removeprefix("sweep/"): arm for arm in triplane_arms.sweep_arms() if arm != "vanilla"}
-    swept = found_in(out, against_vanilla(sweep), MORE_SEEDS, "val")
-    tables = {
-        "sweep": dict(sorted(swept.items(), key=lambda item: -statistics.fmean(item[1]["gain"]))),
-        "weight": found_in(out, against_vanilla(WEIGHTS), MORE_SEEDS, "val"),
-        "samples": found_in(out, against_vanilla(SAMPLES), MORE_SEEDS, "val"),
-        "main": found_in(out, triplane_arms.pairs(), MAIN_SEEDS, "test"),
-        "views": found_in(out, VIEWS, MAIN_SEEDS, "test"),
+    return {
+        "sweep": validated(sweep),
+        "weight": validated(WEIGHTS),
+        "samples": validated(SAMPLES),
+        "main": {title: (arms, MAIN_SEEDS, "test") for title, arms in triplane_arms.pairs().items()},
+        "views": {title: (arms, MAIN_SEEDS, "test") for title, arms in VIEWS.items()},
+        "photographs": {
+            f"{name}, {split}": ((f"real/{name}", f"real/{name}+3d"), MORE_SEEDS, split) for name, split in REAL.items()
+        },
     }
-    photographs = {}
-    for name, split in REAL.items():
-        named = {f"{name}, {split}": (f"real/{name}", f"real/{name}+3d")}
-        photographs |= found_in(out, named, MORE_SEEDS, split)
+
+
+def compare(out: Path, comparison: Comparison) -> dict[str, Any] | None:
+    """One row; `None` where no seed has both arms."""
+    arms, seeds, split = comparison
+    return paired.compare(out, *arms, seeds, split)
+
+
+def report(out: Path, *, workers: int) -> None:
+    """Write the tables of docs/study-3d.md and results/study-3d.json from the runs that are there."""
+    named = comparisons()
+    wanted = list(dict.fromkeys(each for rows in named.values() for each in rows.values()))
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = dict(zip(wanted, pool.map(partial(compare, out), wanted), strict=True))
+    tables = {
+        name: {title: row for title, each in rows.items() if (row := found[each]) is not None}
+        for name, rows in named.items()
+    }
+    tables["sweep"] = dict(sorted(tables["sweep"].items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
     page = ROOT / "docs" / "study-3d.md"
-    for name, rows in tables.items():
-        grid.replace_section(page, name, paired.gains_table(rows.items()))
-    grid.replace_section(page, "real", "\n\n".join(paired.gains_table([item]) for item in photographs.items()))
+    for name in ("sweep", "weight", "samples", "main", "views"):
+        grid.replace_section(page, name, paired.gains_table(tables[name].items()))
+    photographs = tables["photographs"].items()
+    grid.replace_section(page, "real", "\n\n".join(paired.gains_table([item]) for item in photographs))
     parts = ("sweep_arms", "weight_arms", "main_arms", "view_arms", "real_arms")
     grid.write_results(
         ROOT / "results" / "study-3d.json",
@@ -129,7 +145,6 @@ def report(out: Path) -> None:
             "commits": grid.commits(out, {arm for part in parts for arm in getattr(triplane_arms, part)()}, MAIN_SEEDS),
             "chosen": triplane_arms.CHOSEN,
             **tables,
-            "photographs": photographs,
         },
     )
 
@@ -142,7 +157,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="try the part out with so few steps")
     arguments = parser.parse_args()
     if arguments.part == "report":
-        report(arguments.out)
+        report(arguments.out, workers=arguments.workers)
         return
     jobs = PARTS[arguments.part]()
     if arguments.steps:
