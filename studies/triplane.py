@@ -51,7 +51,7 @@ def main_jobs() -> list[grid.Job]:
         (["vanilla"], MAIN_SEEDS),
         (asides, MORE_SEEDS),
         (["pad-net", "mti-net", "invpt"], MORE_SEEDS),
-        (["vanilla, default options", "vanilla, large backbone"], MORE_SEEDS),
+        (["vanilla, constant weight", "vanilla, large backbone"], MORE_SEEDS),
         (["densemtl"], MORE_SEEDS),
         (list(named), MAIN_SEEDS),
     ]

@@ -105,7 +105,7 @@ def pairs() -> dict[str, tuple[str, str]]:
     found = {name: (name, f"{name}+3d") for name in ARCHITECTURES}
     found["vanilla, large backbone"] = ("large", "large+3d")
     found |= {f"vanilla, {title} of the images": (f"images-{n}", f"images-{n}+3d") for title, n in IMAGES.items()}
-    found["vanilla, default options"] = ("vanilla", "sweep/weight 1 (default)")
+    found["vanilla, constant weight"] = ("vanilla", "sweep/weight 1 (default)")
     return found | {f"vanilla, {title}": ("vanilla", f"control/{title}") for title in CONTROLS}
 
 
