@@ -109,7 +109,7 @@ def _camera(
 
 def depth_task(tasks: dict[str, Task]) -> str | None:
     """The name of the task that predicts metres, if any."""
-    return next((name for name, task in tasks.items() if task.unit == "m"), None)
+    return next((name for name, task in tasks.items() if task.in_metres), None)
 
 
 def _to_bytes(image: np.ndarray) -> np.ndarray:

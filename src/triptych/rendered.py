@@ -210,7 +210,7 @@ def render_run(
 
 
 def _with_rendering(renderer: Renderer, example: Example, sample: Sample) -> Example:
-    lengths = [name for name, task in renderer.regularizer.tasks.items() if task.unit == "m"]
+    lengths = [name for name, task in renderer.regularizer.tasks.items() if task.in_metres]
     known = [maps[name] for maps in (example.targets, example.predictions) for name in lengths if name in maps]
     reference = next((values for values in known if np.isfinite(values).any()), None)
     return replace(example, rendering=renderer(sample.image, sample.camera, reference))

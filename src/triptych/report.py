@@ -120,7 +120,7 @@ def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | 
     """Depth maps of an example for the 3D view, thinned to at most 320 columns: 16-bit multiples of `scale` metres, 0
     where invalid; `None` without depth.
     """
-    name = next((name for name, task in tasks.items() if task.unit == "m" and name in example.predictions), None)
+    name = next((name for name, task in tasks.items() if task.in_metres and name in example.predictions), None)
     if name is None:
         return None
     height, width = example.image.shape[:2]

@@ -129,7 +129,7 @@ def _rendered_rows(tasks: Mapping[str, Task], example: Example, rendering: Rende
 
 
 def _geometry_row(tasks: Mapping[str, Task], example: Example, rendering: Rendering) -> str:
-    task = next((task for task in tasks.values() if task.unit == "m"), None)
+    task = next((task for task in tasks.values() if task.in_metres), None)
     legend, pictures = "", []
     if task is not None:
         known = {"true depth": example.targets, "predicted depth": example.predictions}

@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from triptych import colors, error_maps, losses, pair_losses
 from triptych.metrics.base import Metric
@@ -80,6 +79,11 @@ class Task:
     """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
     `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
     """
+
+    @property
+    def in_metres(self) -> bool:
+        """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
+        return self.unit == "m"
 
     def invalid_target(self, size: tuple[int, int]) -> Tensor:
         """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
@@ -303,11 +307,12 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: float = 1.0) -> Task:
     """Depth as a class: bins of equal width in ln d, for the auxiliary heads of ATRC."""
+    decode = partial(losses.decode_depth_bins, near=near, far=far)
     return replace(
         depth(weight=weight),
         channels=bins,
         loss=partial(losses.bin_depth, near=near, far=far),
-        decode=(decode := partial(losses.decode_depth_bins, near=near, far=far)),
+        decode=decode,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )
 
@@ -319,11 +324,12 @@ def normals_clusters(centroids: Tensor | int = 40, *, weight: float = 10.0) -> T
     sphere that faces the camera.
     """
     points = _spread_normals(centroids) if isinstance(centroids, int) else centroids
+    decode = partial(_centroid_normals, centroids=points)
     return replace(
         normals(weight=weight),
         channels=len(points),
         loss=partial(losses.cluster_normals, centroids=points),
-        decode=(decode := partial(_centroid_normals, centroids=points)),
+        decode=decode,
         pair_loss=partial(pair_losses.compare_normals, decode=decode),
     )
 
@@ -339,7 +345,7 @@ def _spread_normals(count: int) -> Tensor:
 def _centroid_normals(raw: Tensor, centroids: Tensor) -> Tensor:
     probability = raw.float().softmax(dim=1)
     weighted = probability[:, :, None] * centroids.to(probability)[:, :, None, None]
-    return F.normalize(weighted.sum(dim=1), dim=1)
+    return losses.unit_vectors(weighted.sum(dim=1))
 
 
 def with_weight(task: Task, weight: float) -> Task:

@@ -30,7 +30,7 @@ class DepthMix(MeanTeacher):
         require_options("adapter 'depth-mix', beside slack,", MeanTeacher, options)
         super().__init__(model, **options)
         self.slack = slack
-        metric = [name for name, task in self.tasks.items() if task.unit == "m"]
+        metric = [name for name, task in self.tasks.items() if task.in_metres]
         if not metric:
             raise ValueError(
                 f"depth-aware mixing needs the task depth; the model has {', '.join(self.tasks)}. "

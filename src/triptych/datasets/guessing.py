@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
@@ -16,6 +17,10 @@ from triptych.datasets.files import match_files, read_array, read_size
 from triptych.datasets.guessing_normals import FOV, guess_normals
 from triptych.datasets.guessing_numbers import GUESSES, Guess
 from triptych.datasets.layout import IMAGES, ROLE_OF, SPLIT_OF, SPLITS, WORDS, Place, find_places
+
+Labelled = dict[Path, tuple[str, str]]
+"""Label files, with the split and key of the image of each."""
+TaskGuess = Callable[[Path, "FolderGuess", Place, Labelled], Guess]
 
 
 @dataclass
@@ -108,14 +113,14 @@ def describe_folder(root: Path) -> FolderGuess:
     guess.left_out += [f"{place.pattern}: other images" for place in places[IMAGES][1:]]
     guess.splits, guess.split_reason = _guess_splits(root, places[IMAGES][0])
     images = _by_key(root, places[IMAGES][0])
-    for name in ("semseg", "human_parts", "saliency", "depth", "normals", "boundary"):  # normals look at depth
+    for name, guess_task in TASK_GUESSES.items():
         for place in places.get(name, []):
             problem = f"[tasks.{name}] has files already" if name in guess.tasks else _mismatch(root, place, images)
             if problem:
                 guess.left_out.append(f"{place.pattern}: {problem}")
                 continue
-            paths = [path for key, path in _by_key(root, place).items() if key in images]
-            numbers = _guess_normals(root, guess, place, images) if name == "normals" else GUESSES[name](paths)
+            labels = {path: key for key, path in _by_key(root, place).items() if key in images}
+            numbers = guess_task(root, guess, place, labels)
             if not numbers.usable:
                 guess.left_out.append(f"{place.pattern}: {'; '.join(numbers.doubts)}")
                 continue
@@ -164,9 +169,8 @@ def _guess_splits(root: Path, images: Place) -> tuple[dict[str, str | float], st
     return {"val": 0.1, "test": 0.1}, "shares of the images, drawn by a hash of their names; train is the rest"
 
 
-def _guess_normals(root: Path, guess: FolderGuess, place: Place, images: dict[tuple[str, str], Path]) -> Guess:
+def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelled) -> Guess:
     """Axes of normals, compared with the depth of the same images where there is some."""
-    labels = {path: key for key, path in _by_key(root, place).items() if key in images}
     if "depth" not in guess.tasks:
         return guess_normals(list(labels))
     pattern, numbers = guess.tasks["depth"]
@@ -182,6 +186,17 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, images: dict[tu
         return encoding.decode(read_array(file), camera.camera(read_size(file), None))
 
     return guess_normals([path for path, key in labels.items() if key in files] or list(labels), depth_of=depth_of)
+
+
+def _guess_alone(numbers: Callable[[list[Path]], Guess]) -> TaskGuess:
+    """What the numbers of the labels say, whatever lies beside them."""
+    return lambda root, guess, place, labels: numbers(list(labels))
+
+
+TASK_GUESSES: dict[str, TaskGuess] = {
+    **{name: _guess_alone(numbers) for name, numbers in GUESSES.items()},
+    "normals": _guess_normals,  # after depth, which they look at
+}
 
 
 def suggest_root(path: Path) -> Path | None:

@@ -68,6 +68,6 @@ def inspect_record(records: Records, index: int) -> Inspection:
             continue
         records.labels[name][key] = Path(key)
         inspection.classes[name] = histogram(task, target)
-        if task.unit == "m":
+        if task.in_metres:
             inspection.depths[name] = float(target[known].median())
     return inspection

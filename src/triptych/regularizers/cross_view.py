@@ -61,7 +61,7 @@ class CrossView(Triplane3D):
         super().__init__(channels, camera=camera, **options)
         self.place, self.frustum = place, camera == "ndc"
         self.cross_weight, self.tolerance, self.min_overlap = cross_weight, tolerance, min_overlap
-        self.lengths = [name for name, task in self.tasks.items() if task.unit == "m"]
+        self.lengths = [name for name, task in self.tasks.items() if task.in_metres]
         if not self.lengths or self.num_samples < 2:
             raise ValueError(
                 f"triplane-cross-view renders {', '.join(self.tasks)} with num_samples {self.num_samples}: it needs a "

@@ -42,7 +42,7 @@ def inspect(
     planes = regularizer.encoder(output.features, image_size(sample))
     samples = regularizer.sample_points(sample)
     rendered = regularizer.render_points(planes, samples)
-    lengths = [name for name, task in regularizer.tasks.items() if task.unit == "m"]
+    lengths = [name for name, task in regularizer.tasks.items() if task.in_metres]
     geometry = next(iter(lengths or regularizer.tasks))
     shown = rendered[geometry]
     metres = regularizer.to_metres(shown.depth)

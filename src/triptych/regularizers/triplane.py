@@ -130,7 +130,7 @@ class Triplane3D(Regularizer):
             named_choice("task in normalized", name, self.tasks)
         self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.classes)
         terminating = named_choice("depth_from", depth_from, {"value": False, "termination": True})
-        lengths = [name for name, task in self.tasks.items() if task.unit == "m"]
+        lengths = [name for name, task in self.tasks.items() if task.in_metres]
         require(
             not terminating or (bool(lengths) and self.has_density),
             "depth_from 'termination' needs a task in metres and a density; use depth_from='value'.",

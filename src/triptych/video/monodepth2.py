@@ -53,7 +53,7 @@ class Monodepth2(VideoSupervision):
         super().__init__(tasks, intermediate_tasks=intermediate_tasks, task=task)
         if not 0 < near < far:
             raise ValueError(f"video: near is {near} and far {far}; give 0 < near < far.")
-        if self.final.unit != "m":
+        if not self.final.in_metres:
             raise ValueError(f"video: task '{task}' is not decoded to metres; self-supervision from video is of depth.")
         _check_trainable(self.final, near)
         self.near, self.far, self.scales = near, far, scales
