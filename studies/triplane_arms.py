@@ -100,6 +100,12 @@ CONTROLS = {
 CONTROL_OPTIONS: dict[str, Options] = {"triplane-single-sample": {"num_samples": 1}}
 
 
+def with_control(recipe: Recipe, title: str) -> Recipe:
+    """The recipe with one of `CONTROLS` in the triplane's place, under the schedule that was chosen for that."""
+    key = CONTROLS[title]
+    return with_regularizer(recipe, key, **CHOSEN, **CONTROL_OPTIONS.get(key, {}))
+
+
 def pairs() -> dict[str, tuple[str, str]]:
     """Title to the arms (network, network with the regularizer) of every comparison of the main part."""
     found = {name: (name, f"{name}+3d") for name in ARCHITECTURES}
@@ -118,10 +124,7 @@ def main_arms() -> dict[str, Recipe]:
     name = "sweep/weight 1 (default)"
     arms[name] = sweep_arms()[name]
     vanilla = base("vanilla")
-    return arms | {
-        f"control/{title}": with_regularizer(vanilla, key, **CHOSEN, **CONTROL_OPTIONS.get(key, {}))
-        for title, key in CONTROLS.items()
-    }
+    return arms | {f"control/{title}": with_control(vanilla, title) for title in CONTROLS}
 
 
 VIEWS = {
@@ -158,16 +161,27 @@ REAL = {"bsds500_sod": "val", "camvid": "test"}
 """Photographs and the split they are scored on: of BSDS500 the one where both tasks have labels."""
 
 
+def photographs() -> dict[str, tuple[tuple[str, str], str]]:
+    """Title to (network, network with the branch or a control) and the split that scores them."""
+    found = {}
+    for name, split in REAL.items():
+        found[f"{name}, {split}"] = ((f"real/{name}", f"real/{name}+3d"), split)
+        found |= {f"{name}, {split}, {title}": ((f"real/{name}", f"real/{name}, {title}"), split) for title in CONTROLS}
+    return found
+
+
 def real_arms() -> dict[str, Recipe]:
-    """Photographs that lie beside the checkout (examples/real-data), with and without the regularizer; no selection."""
+    """Every arm that `photographs` names: data that lie beside the checkout (examples/real-data); no selection."""
     vanilla = base("vanilla", steps=200)
-    arms = {}
+    arms: dict[str, Recipe] = {}
     for name in REAL:
         data = DataConfig(dataset="folder", root=f"examples/real-data/{name}.toml", size=(96, 128), val_split="")
-        arms[f"real/{name}"] = replace(
+        plain = replace(
             vanilla,
             description=f"Study on photographs: {name}.",
             data=data,
             training=replace(vanilla.training, evaluate_every=0),
         )
-    return arms | {f"{name}+3d": with_regularizer(recipe, **CHOSEN) for name, recipe in arms.items()}
+        arms |= {f"real/{name}": plain, f"real/{name}+3d": with_regularizer(plain, **CHOSEN)}
+        arms |= {f"real/{name}, {title}": with_control(plain, title) for title in CONTROLS}
+    return arms
