@@ -12,10 +12,10 @@ Each case runs in fresh processes, one for the forward pass (`eval()`, no gradie
 one for the training step (Adam; median of 3 after 1; batch 2 where image pooling needs it). Its peak memory is that
 process's `ru_maxrss`, or what torch allocated on the GPU. After the passes it times a float32 matrix product of 2048 x
 2048 in the same process (median of 5 after 2), as the published figures were taken: rates are relative to that.
-A step is taken as `triptych train` takes it: freed memory is kept, and weights are updated in one pass. `--interleave`
-times the product between the passes instead, for machines whose other load changes. Every case is written to a CSV as
-soon as it is measured, in place of an older line of the same case; cases that are there are not measured again
-(`--again` does). Those with published figures come first.
+Passes are taken as `triptych evaluate` and `triptych train` take them: freed memory is kept, and weights are updated in
+one pass. `--interleave` times the product between the passes instead, for machines whose other load changes. Every case
+is written to a CSV as soon as it is measured, in place of an older line of the same case; cases that are there are not
+measured again (`--again` does). Those with published figures come first.
 
 Against published code: its figures come from two cores of another machine (`../shared/specs/speed.md`). Their times
 are turned into operations of the matrix product that the same process could have done meanwhile, ours too; the table
@@ -41,7 +41,7 @@ from model_table import read_rows, table, write_rows, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from triptych.decoders.baseline import ASPP
-from triptych.devices import keep_freed_memory
+from triptych.memory import keep_freed_memory
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import Task
@@ -80,6 +80,8 @@ def measure(case: Case, phase: str, setting: Setting, *, interleave: bool = Fals
     """Median seconds of a pass, MiB at the peak, and the matrix product's rate, in this process."""
     torch.manual_seed(0)
     device, layout = setting.device, setting.layout
+    if device == "cpu":
+        keep_freed_memory()
     model = case.build().to(device, memory_format=LAYOUTS[layout])
     batch = 2 if phase == "train" and any(isinstance(module, ASPP) for module in model.modules()) else 1
     if setting.execution == "compiled":
@@ -121,8 +123,6 @@ def _forward(model: MultiTaskModel, case: Case, layout: str) -> Callable[[], Non
 
 def _train(model: MultiTaskModel, case: Case, batch: int, layout: str) -> Callable[[], None]:
     device = _device(model)
-    if device.type == "cpu":
-        keep_freed_memory()
     optimizer = build_optimizer([{"params": list(model.parameters())}], OptimizerConfig(name="adam", weight_decay=0.0))
     objective = Objective(model.train())
     sample = Sample(

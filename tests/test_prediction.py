@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from triptych import prediction
 from triptych.assemble import create_model
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
@@ -449,3 +450,21 @@ def test_tasks_come_back_from_json():
         tasks_from_json('{"tasks": [{"name": "heat", "options": {}}]}')
     with pytest.raises(ValueError, match="its arguments are"):
         tasks_from_json('{"tasks": [{"name": "depth", "options": {"bins": 3}}]}')
+
+
+def test_memory_is_returned_when_the_size_changes(monkeypatch):
+    returned, counts = [], []
+    monkeypatch.setattr(prediction, "return_freed_memory", lambda: returned.append(None))
+    predictor = Predictor(local_model())
+    for size in ((16, 16), (16, 16), (24, 16), (24, 16), (16, 16)):
+        predictor.predict(torch.rand(1, 3, *size))
+        counts.append(len(returned))
+    assert counts == [1, 1, 2, 2, 3]
+
+
+def test_freed_memory_is_kept_over_many_images(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr("triptych.prediction_files.keep_freed_memory", lambda: kept.append(None))
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.png")
+    predict_images(Predictor(local_model()), [tmp_path / "a.png"], tmp_path / "out", log=lambda line: None)
+    assert kept

@@ -1,7 +1,4 @@
-"""Choosing a device by name, and what a process needs on it, once, at the edge."""
-
-import ctypes
-import sys
+"""Choosing a device by name, once, at the edge."""
 
 import torch
 
@@ -19,14 +16,3 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     if not available.get(device.type, True):
         raise ValueError(f"device is '{device}', but torch {torch.__version__} sees none; use 'auto' or 'cpu'.")
     return device
-
-
-def keep_freed_memory() -> bool:
-    """Let this process use again what it frees, instead of handing it back; False where the C library is not glibc.
-
-    glibc gives every large buffer back to the system, which fills the next one with zeros, page by page: up to a fifth
-    of a training step on a CPU. Peak memory stays as it is where batches have one size. For the whole process, and for
-    good (`mallopt(3)`: M_MMAP_MAX = 0, M_TRIM_THRESHOLD = -1).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    return mallopt is not None and all([mallopt(-4, 0), mallopt(-1, -1)])

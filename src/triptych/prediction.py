@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from triptych.devices import choose_device
 from triptych.image_files import to_image_tensor
+from triptych.memory import return_freed_memory
 from triptych.tasks import Task, keep_zoom
 from triptych.types import named_choice
 
@@ -95,6 +96,7 @@ class Predictor:
         self.shorter_side = shorter_side
         self.autocast = named_choice("precision", precision, _PRECISIONS)
         self.recipe = recipe
+        self._size: tuple[int, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -167,6 +169,9 @@ class Predictor:
 
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
         """Raw maps `(B, channels, H, W)` in float32."""
+        if image.device.type == "cpu" and image.shape != self._size:
+            self._size = tuple(image.shape)
+            return_freed_memory()
         with torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
             predictions = self.model(image).predictions
         return {name: predictions[name].float() for name in self.tasks}

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import track
 
 from triptych.image_files import find_images, read_image
+from triptych.memory import keep_freed_memory
 from triptych.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction import Predictor
 from triptych.tasks import Task
@@ -67,6 +68,8 @@ def predict_images(
     found = find_images(images)
     writer.check([name for name, _ in found], overwrite)
     result = PredictedImages()
+    if predictor.device.type == "cpu":
+        keep_freed_memory()
     console = Console(stderr=True)
     for name, path in track(found, "predicting", console=console, transient=True, disable=not console.is_terminal):
         try:

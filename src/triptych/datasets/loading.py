@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.steps import Transform
-from triptych.datasets.worker_memory import keep_freed_memory
+from triptych.memory import keep_freed_memory
 from triptych.types import Sample, collate
 
 OnBadSample = Literal["raise", "skip"]

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych.devices import keep_freed_memory
+from triptych.memory import keep_freed_memory
 from triptych.processes import accelerated
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts
