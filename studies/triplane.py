@@ -4,6 +4,7 @@ python studies/triplane.py sweep --out runs     # choose the configuration on th
 python studies/triplane.py weights --out runs   # its weight, schedule and samples, with more seeds
 python studies/triplane.py main --out runs      # architectures, controls, sizes, data, on the test split
 python studies/triplane.py views --out runs     # camera paths, with a second view and without
+python studies/triplane.py ablations --out runs # what is rendered, how finely, other regularizers
 python studies/triplane.py real --out runs      # photographs, where they lie beside the checkout
 python studies/triplane.py report --out runs    # tables from the saved runs alone
 
@@ -24,6 +25,7 @@ from typing import Any
 
 import grid
 import paired
+import triplane_ablations
 import triplane_arms
 from triplane_arms import CONTROLS, FINALISTS, IMAGES, REAL, SAMPLES, VIEWS, WEIGHTS
 
@@ -82,7 +84,19 @@ def real_jobs() -> list[grid.Job]:
     return list(jobs.values())
 
 
-PARTS = {"sweep": sweep_jobs, "weights": weight_jobs, "main": main_jobs, "views": view_jobs, "real": real_jobs}
+def ablation_jobs() -> list[grid.Job]:
+    """What readers asked: three seeds of everything."""
+    return grid.jobs_of(triplane_ablations.ablation_arms(), MORE_SEEDS, ["test"])
+
+
+PARTS = {
+    "sweep": sweep_jobs,
+    "weights": weight_jobs,
+    "main": main_jobs,
+    "views": view_jobs,
+    "ablations": ablation_jobs,
+    "real": real_jobs,
+}
 
 
 def shortened(jobs: Iterable[grid.Job], steps: int) -> list[grid.Job]:
@@ -106,6 +120,10 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
     def validated(arms: Mapping[str, str]) -> dict[str, Comparison]:
         return {title: (("vanilla", arm), MORE_SEEDS, "val") for title, arm in arms.items()}
 
+    ablations = {
+        name: {title: (arms, MAIN_SEEDS, "test") for title, arms in named.items()}
+        for name, named in triplane_ablations.pairs().items()
+    }
     sweep = {arm.removeprefix("sweep/"): arm for arm in triplane_arms.sweep_arms() if arm != "vanilla"}
     return {
         "sweep": validated(sweep),
@@ -116,6 +134,7 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
         "photographs": {
             title: (arms, MAIN_SEEDS, split) for title, (arms, split) in triplane_arms.photographs().items()
         },
+        **ablations,
     }
 
 
@@ -137,18 +156,19 @@ def report(out: Path, *, workers: int) -> None:
     }
     tables["sweep"] = dict(sorted(tables["sweep"].items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
     page = ROOT / "docs" / "study-3d.md"
-    for name in ("sweep", "weight", "samples", "main", "views"):
+    for name in ("sweep", "weight", "samples", "main", "views", *triplane_ablations.pairs()):
         grid.replace_section(page, name, paired.gains_table(tables[name].items()))
     photographs = tables["photographs"].items()
     sets = [[item for item in photographs if item[0].startswith(f"{name},")] for name in REAL]
     grid.replace_section(page, "real", "\n\n".join(map(paired.gains_table, sets)))
-    parts = ("sweep_arms", "weight_arms", "main_arms", "view_arms", "real_arms")
+    groups = [getattr(triplane_arms, f"{part}_arms")() for part in ("sweep", "weight", "main", "view", "real")]
+    arms = {arm for group in (*groups, triplane_ablations.ablation_arms()) for arm in group}
     grid.write_results(
         ROOT / "results" / "study-3d.json",
         {
             "command": " && ".join(f"python studies/triplane.py {part}" for part in (*PARTS, "report")),
             "data": "generated rooms, 64 x 80; photographs: BSDS500 with SOD masks, CamVid, crops of 96 x 128",
-            "commits": grid.commits(out, {arm for part in parts for arm in getattr(triplane_arms, part)()}, MAIN_SEEDS),
+            "commits": grid.commits(out, arms, MAIN_SEEDS),
             "chosen": triplane_arms.CHOSEN,
             **tables,
         },

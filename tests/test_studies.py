@@ -38,9 +38,9 @@ def load(name: str, folder: str = "studies") -> ModuleType:
 
 
 paired, arms, study = load("paired"), load("triplane_arms"), load("triplane")
-consistency = load("consistency")
+consistency, ablations = load("consistency"), load("triplane_ablations")
 table = load("regularizer_table", "benchmarks")
-GROUPS = (arms.sweep_arms, arms.weight_arms, arms.main_arms, arms.view_arms, arms.real_arms)
+GROUPS = (arms.sweep_arms, arms.weight_arms, arms.main_arms, arms.view_arms, arms.real_arms, ablations.ablation_arms)
 
 
 def scored(offset: float, seed: int = 0, images: int = 12) -> ScoredRun:
@@ -122,7 +122,9 @@ def test_one_name_is_one_recipe_and_survives_json() -> None:
         for name, recipe in group().items():
             assert found.setdefault(name, recipe) == recipe, name
             assert from_json(to_json(recipe)) == recipe, name
-    named = {arm for pair in (*arms.pairs().values(), *arms.VIEWS.values()) for arm in pair}
+    tables = (arms.pairs(), arms.VIEWS, *ablations.pairs().values())
+    named = {arm for table in tables for pair in table.values() for arm in pair}
+    named |= {arm for pair, _ in arms.photographs().values() for arm in pair}
     assert named | {*arms.WEIGHTS.values(), *arms.SAMPLES.values()} <= set(found)
 
 
@@ -144,6 +146,15 @@ def test_titles_of_weights_and_samples_are_what_the_arms_have() -> None:
         assert title == f"weight {regularizer.weight:g}, {course}"
     for title, name in arms.SAMPLES.items():
         assert title == f"{recipes[name].regularizer.options['num_samples']} samples, annealed"
+
+
+def test_titles_of_resolutions_are_what_the_arms_have() -> None:
+    recipes = ablations.ablation_arms()
+    for title, name in ablations.RESOLUTIONS.items():
+        options = recipes[name].regularizer.options
+        rays = " x ".join(str(side // options.get("stride", 8)) for side in (64, 80))
+        labels = {"full": "64 x 80", "rendered": rays}[options.get("resolution", "full")]
+        assert title == f"{rays} rays, labels {labels}"
 
 
 def test_view_arms_differ_in_the_regularizer_alone() -> None:
