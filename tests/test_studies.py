@@ -38,7 +38,7 @@ def load(name: str, folder: str = "studies") -> ModuleType:
 
 
 paired, arms, study = load("paired"), load("triplane_arms"), load("triplane")
-consistency, ablations = load("consistency"), load("triplane_ablations")
+consistency, ablations, edges = load("consistency"), load("triplane_ablations"), load("edges")
 table = load("regularizer_table", "benchmarks")
 GROUPS = (arms.sweep_arms, arms.weight_arms, arms.main_arms, arms.view_arms, arms.real_arms, ablations.ablation_arms)
 
@@ -223,3 +223,28 @@ def test_step_table_gives_shares(tmp_path: Path) -> None:
     assert "| CPU, 2 threads | net | 4 | 16 | 25.0% | 7 of 70 | 0.50 of 2.0 |" in table.step_table(
         table.read_rows(path)
     )
+
+
+def test_edge_distance_is_that_of_brute_force() -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (6, 7)).repeat(3, axis=0).repeat(3, axis=1)
+    height, width = labels.shape
+    places = [(y, x) for y in range(height) for x in range(width)]
+
+    def on_edge(y: int, x: int) -> bool:
+        around = [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        return any(0 <= v < height and 0 <= u < width and labels[v, u] != labels[y, x] for v, u in around)
+
+    edge = np.array([place for place in places if on_edge(*place)])
+    expected = [np.sqrt(np.square(edge - place).sum(axis=1).min()) for place in places]
+    assert edges.edge_distance(labels).ravel() == pytest.approx(expected)
+    assert np.isinf(edges.edge_distance(np.zeros((3, 3)))).all()
+
+
+def test_pixel_scores() -> None:
+    ones, up = np.ones((1, 1, 3)), np.array([[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]]])
+    targets = {"semseg": np.array([[0, 1, -1]]), "depth": 2 * ones, "normals": up}
+    tilted = np.array([[[0.0, 1.0, 0.0]], [[1.0, 0.0, -1.0]], [[0.0, 0.0, 0.0]]])
+    found = edges.pixel_scores({"semseg": np.array([[0, 0, 0]]), "depth": 3 * ones, "normals": tilted}, targets)
+    assert found["semseg"].ravel() == pytest.approx([100.0, 0.0, np.nan], nan_ok=True)
+    assert found["depth"].ravel() == pytest.approx([50.0, 50.0, 50.0])
+    assert found["normals"].ravel() == pytest.approx([0.0, 90.0, 180.0])
