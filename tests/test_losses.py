@@ -15,7 +15,7 @@ from shared import shared_path
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych import losses
+from triptych import depth_losses, losses
 from triptych.derived_normals import derive_normals
 from triptych.types import IGNORE, valid_pixels
 
@@ -26,9 +26,9 @@ TABLES = {
     "boundary_1": losses.BOUNDARY_1,
     "boundary_2": losses.BOUNDARY_2,
     "normals": losses.NORMALS,
-    "depth": {name: loss for name, (loss, _) in losses.DEPTH.items()},
+    "depth": {name: loss for name, (loss, _) in depth_losses.DEPTH.items()},
     "auxiliary": {
-        "bins": losses.bin_depth,
+        "bins": depth_losses.bin_depth,
         "clusters": partial(losses.cluster_normals, centroids=F.normalize(torch.arange(12.0).sin().view(4, 3), dim=1)),
     },
 }
@@ -74,7 +74,7 @@ def weighted(cases: dict[str, Case], weights: dict[str, float], rename: dict[str
 SURVEY = {
     "semseg": single(losses.cross_entropy, "semseg_logits", "semseg_label", labels),
     "human_parts": single(losses.cross_entropy, "parts_logits", "parts_label", labels),
-    "depth": single(losses.l1_depth, "depth_pred", "depth_label", values),
+    "depth": single(depth_losses.l1_depth, "depth_pred", "depth_label", values),
     "normals": single(losses.l1_normals_mean, "normals_pred", "normals_label", values),
     "edge_w0.95": single(losses.boundary_bce, "edge_logits", "edge_label", values, positive_weight=0.95),
     "sal_balanced": single(losses.balanced_binary_cross_entropy, "sal1_logits", "sal_label", labels),
@@ -111,7 +111,7 @@ ATRC = {
     "depth": SURVEY["depth"],
     "sal_balanced": single(losses.balanced_cross_entropy, "sal2_logits", "sal_label_ignore", labels),
     "normals": single(losses.l1_normals, "normals_pred", "normals_label", values),
-    "depth_aux_bins": single(losses.bin_depth, "depth_aux_logits", "depth_label", values),
+    "depth_aux_bins": single(depth_losses.bin_depth, "depth_aux_logits", "depth_label", values),
     "normals_aux_clusters": lambda inputs, raw: losses.cluster_normals(
         raw["normals_aux_logits"], values(inputs["normals_label"]), torch.tensor(inputs["normals_centroids"])
     ),
@@ -164,7 +164,7 @@ def unit(array: np.ndarray) -> Tensor:
 DENSEMTL: dict[str, Case] = {
     "semseg_w50": scales("semseg", 50, lambda raw, i: losses.cross_entropy(raw, labels(i["semseg_label"], 250))),
     "depth_berhu_w1": scales(
-        "depth", 1, lambda raw, i: losses.berhu_inverse_depth(raw, metres(i), reference_quirks=True)
+        "depth", 1, lambda raw, i: depth_losses.berhu_inverse_depth(raw, metres(i), reference_quirks=True)
     ),
     "normals_derived_w100": scales("normals", 100, lambda raw, i: losses.cosine_normals(raw, derived(i))),
     "normals_gt_cosine_w100": scales("normals", 100, lambda raw, i: losses.cosine_normals(raw, unit(i["normals_gt"]))),
@@ -175,7 +175,7 @@ DENSEMTL: dict[str, Case] = {
     "depth_l1_metres_w1": scales(
         "depth_m",
         1,
-        lambda raw, i: losses.l1_rectified_depth(raw, masked(i["depth_metres"], i["depth_mask"])),
+        lambda raw, i: depth_losses.l1_rectified_depth(raw, masked(i["depth_metres"], i["depth_mask"])),
     ),
     "adversarial_bce_0": lambda inputs, raw: losses.adversarial_bce(raw["disc_logits"], 0.0),
     "adversarial_bce_1": lambda inputs, raw: losses.adversarial_bce(raw["disc_logits"], 1.0),
@@ -469,20 +469,20 @@ def test_published_normals_losses_differ_by_three() -> None:
 def test_berhu_by_hand() -> None:
     target = torch.ones(1, 1, 1, 3)
     raw = target + torch.tensor([0.1, -0.2, 1.0])  # c = 0.2: two errors are linear, one is (1 + 0.04) / 0.4
-    assert losses.berhu_depth(raw, target).item() == pytest.approx((0.1 + 0.2 + 2.6) / 3)
+    assert depth_losses.berhu_depth(raw, target).item() == pytest.approx((0.1 + 0.2 + 2.6) / 3)
 
 
 def test_half_of_scale_error_is_forgiven() -> None:
     target = torch.rand(1, 1, 4, 4) + 1
     raw = target.log() + 0.3
-    assert losses.scale_invariant_depth(raw, target).item() == pytest.approx(0.3**2 / 2, rel=1e-5)
+    assert depth_losses.scale_invariant_depth(raw, target).item() == pytest.approx(0.3**2 / 2, rel=1e-5)
 
 
 def test_decoding_inverts_the_representation() -> None:
     metres = torch.tensor([0.3, 1.0, 10.0, 80.0]).view(1, 1, 1, 4)
-    decoded = losses.decode_inverse_depth(losses.encode_inverse_depth(metres))
+    decoded = depth_losses.decode_inverse_depth(depth_losses.encode_inverse_depth(metres))
     torch.testing.assert_close(decoded, metres)
-    published = losses.decode_inverse_depth(losses.encode_inverse_depth(metres), reference_quirks=True)
+    published = depth_losses.decode_inverse_depth(depth_losses.encode_inverse_depth(metres), reference_quirks=True)
     torch.testing.assert_close(published, (metres - 0.99).clamp(min=0), atol=1e-4, rtol=1e-4)
 
 
@@ -491,8 +491,8 @@ def test_confident_bins_decode_to_their_centre() -> None:
     bins = 400
     position = ((depth / 0.7).log() / math.log(10 / 0.7) * bins).long()
     raw = torch.full((1, bins, 1, 3), -50.0).scatter(1, position, 50.0)
-    torch.testing.assert_close(losses.decode_depth_bins(raw), depth, rtol=0.01, atol=0)
-    assert losses.bin_depth(raw, depth).item() < 1e-6
+    torch.testing.assert_close(depth_losses.decode_depth_bins(raw), depth, rtol=0.01, atol=0)
+    assert depth_losses.bin_depth(raw, depth).item() < 1e-6
 
 
 # Normals from depth

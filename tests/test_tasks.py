@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych import losses, tasks
+from triptych import depth_losses, losses, tasks
 from triptych.tasks import TASKS, Task
 from triptych.types import IGNORE, valid_pixels
 
@@ -21,7 +21,7 @@ VARIANTS: dict[str, Callable[[], Task]] = {
     "normals clusters": tasks.normals_clusters,
 }
 VARIANTS |= {f"normals {loss}": lambda loss=loss: tasks.normals(loss=loss) for loss in losses.NORMALS}
-VARIANTS |= {f"depth {loss}": lambda loss=loss: tasks.depth(loss=loss) for loss in losses.DEPTH}
+VARIANTS |= {f"depth {loss}": lambda loss=loss: tasks.depth(loss=loss) for loss in depth_losses.DEPTH}
 for channels in (1, 2):
     heads = {"saliency": (tasks.saliency, f"SALIENCY_{channels}"), "boundary": (tasks.boundary, f"BOUNDARY_{channels}")}
     for name, (constructor, table) in heads.items():
@@ -121,7 +121,7 @@ def test_perfect_prediction(variant: str) -> None:
     raw = encoded(task, target)
     assert task.loss(raw, target).item() < 1e-3
     decoded = task.decode(raw)
-    if task.decode is losses.DEPTH["berhu-inverse-published"][1]:
+    if task.decode is depth_losses.DEPTH["berhu-inverse-published"][1]:
         target = (target - 0.99).clamp(min=0)
     wanted = target[:, None].float() if decoded.ndim == 4 and target.ndim == 3 else target
     torch.testing.assert_close(decoded, wanted, atol=1e-4, rtol=1e-4)

@@ -4,12 +4,10 @@ Invalid target pixels (`IGNORE`, NaN) are replaced before any arithmetic and mas
 valid pixel gives exactly 0 with zero gradients. Arithmetic is float32 even under autocast (float64 stays), and nothing
 synchronises with the host. The tables at the end name what a recipe can choose; the first entry of each is the
 default, that of InvPT. Class-balanced losses take their shares from the batch, as published; under several processes
-each uses its own.
+each uses its own. Losses of depth are in `depth_losses.py`.
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,7 +24,7 @@ ThreeMaps = Float[Tensor, "batch 3 height width"]
 Scalar = Float[Tensor, ""]
 
 
-def _full(raw: Tensor) -> Tensor:
+def at_least_float32(raw: Tensor) -> Tensor:
     """At least float32: half precision has too few bits for sums over pixels."""
     return raw if raw.dtype == torch.float64 else raw.float()
 
@@ -49,7 +47,7 @@ def cross_entropy(raw: Logits, target: Labels) -> Scalar:
     >>> cross_entropy(torch.zeros(1, 2, 1, 2), torch.tensor([[[1, 255]]])).item()  # ln 2
     0.6931471824645996
     """
-    total = F.cross_entropy(_full(raw), target, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(at_least_float32(raw), target, ignore_index=IGNORE, reduction="sum")
     return total / valid_pixels(target).sum().clamp(min=1)
 
 
@@ -59,9 +57,9 @@ def balanced_cross_entropy(raw: TwoMaps, target: Labels) -> Scalar:
     The sum is divided by the number of valid pixels, not by the sum of weights (ATRC, InvPT).
     """
     valid = valid_pixels(target)
-    negative_share = masked_mean((target == 0).to(_full(raw).dtype), valid)
+    negative_share = masked_mean((target == 0).to(at_least_float32(raw).dtype), valid)
     weight = torch.stack([1 - negative_share, negative_share])
-    total = F.cross_entropy(_full(raw), target, weight=weight, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(at_least_float32(raw), target, weight=weight, ignore_index=IGNORE, reduction="sum")
     return total / valid.sum().clamp(min=1)
 
 
@@ -76,7 +74,7 @@ def balanced_binary_cross_entropy(raw: OneMap, target: Labels) -> Scalar:
 
 
 def _weighted_bce(raw: Tensor, positive: Tensor, valid: Tensor, positive_weight: Tensor | float | None) -> Tensor:
-    raw = _full(raw)
+    raw = at_least_float32(raw)
     error = F.binary_cross_entropy_with_logits(raw, positive.to(raw.dtype), reduction="none")
     if positive_weight is not None:
         error = error * torch.where(positive, positive_weight, 1 - positive_weight)
@@ -84,7 +82,7 @@ def _weighted_bce(raw: Tensor, positive: Tensor, valid: Tensor, positive_weight:
 
 
 def _batch_balanced_bce(raw: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
-    return _weighted_bce(raw, positive, valid, masked_mean((~positive).to(_full(raw).dtype), valid))
+    return _weighted_bce(raw, positive, valid, masked_mean((~positive).to(at_least_float32(raw).dtype), valid))
 
 
 # Boundaries
@@ -119,7 +117,7 @@ def boundary_weighted_mean(raw: TwoMaps, target: OneMap, positive_weight: float 
 def _boundary_sum(raw: Tensor, target: Tensor, positive_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted cross-entropy summed over valid pixels, the labels and the class weights."""
     labels = torch.where(valid_pixels(target), (target.nan_to_num() >= 0.5).long(), IGNORE)[:, 0]
-    raw = _full(raw)
+    raw = at_least_float32(raw)
     weight = raw.new_tensor([1 - positive_weight, positive_weight])
     return F.cross_entropy(raw, labels, weight=weight, ignore_index=IGNORE, reduction="sum"), labels, weight
 
@@ -145,7 +143,7 @@ def l1_normals(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
     >>> l1_normals(5 * up, up).item(), l1_normals(5 * up, -up).item()
     (0.0, 2.0)
     """
-    prediction = unit_vectors(_full(raw))
+    prediction = unit_vectors(at_least_float32(raw))
     return masked_mean((prediction - target.nan_to_num()).abs(), valid_pixels(target))
 
 
@@ -156,7 +154,7 @@ def l1_normals_mean(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
 
 def cosine_normals(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
     """1 - cos of the angle, mean over valid pixels (MTAN, DenseMTL); both vectors are normalised."""
-    prediction = unit_vectors(_full(raw))
+    prediction = unit_vectors(at_least_float32(raw))
     reference = unit_vectors(target.nan_to_num().to(prediction.dtype))
     return masked_mean(1 - (prediction * reference).sum(dim=1, keepdim=True), valid_pixels(target))
 
@@ -167,136 +165,13 @@ def cluster_normals(raw: Logits, target: ThreeMaps, centroids: Float[Tensor, "cl
     # Written out: a matrix product would run in half precision under autocast.
     distance = torch.stack([(target.nan_to_num() - c[:, None, None]).square().sum(dim=1) for c in centroids], dim=1)
     labels = torch.where(valid_pixels(target)[:, 0], distance.argmin(dim=1), -1)
-    return _class_mean(raw, labels)
+    return class_mean(raw, labels)
 
 
-def _class_mean(raw: Tensor, labels: Tensor) -> Tensor:
+def class_mean(raw: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over labels that are not -1."""
-    total = F.cross_entropy(_full(raw), labels, ignore_index=-1, reduction="sum")
+    total = F.cross_entropy(at_least_float32(raw), labels, ignore_index=-1, reduction="sum")
     return total / (labels >= 0).sum().clamp(min=1)
-
-
-# Depth: a loss and the representation that it trains, which `decode_...` turns into metres
-
-
-def l1_depth(raw: OneMap, target: OneMap) -> Scalar:
-    """|d^ - d| in metres, mean over valid pixels."""
-    return masked_mean((_full(raw) - target.nan_to_num()).abs(), valid_pixels(target))
-
-
-def l1_rectified_depth(raw: OneMap, target: OneMap) -> Scalar:
-    """L1 in metres on the rectified prediction, mean over valid pixels (DenseMTL's option)."""
-    return l1_depth(raw.relu(), target)
-
-
-def decode_metres(raw: OneMap) -> OneMap:
-    """Metres as predicted, not below 0."""
-    return _full(raw).clamp(min=0)
-
-
-def berhu_depth(raw: OneMap, target: OneMap) -> Scalar:
-    """Reversed Huber in metres: e, or (e^2 + c^2) / 2c above c = 0.2 max e of the batch (Laina et al. 2016, eq. 1)."""
-    valid = valid_pixels(target)
-    return masked_mean(_berhu((_full(raw) - target.nan_to_num()).abs() * valid), valid)
-
-
-def _berhu(error: Tensor) -> Tensor:
-    # At least tiny: without an error c is 0, and the branch that is not taken would send NaN into the gradient.
-    threshold = (0.2 * error.detach().amax()).clamp(min=1e-12)
-    return torch.where(error <= threshold, error, (error.square() + threshold.square()) / (2 * threshold))
-
-
-def log_l1_depth(raw: OneMap, target: OneMap) -> Scalar:
-    """|ln d^ - ln d|, mean over valid pixels; `raw` is ln d^."""
-    valid = valid_pixels(target) & (target > 0)
-    return masked_mean((_full(raw) - torch.where(valid, target, 1).log()).abs(), valid)
-
-
-def scale_invariant_depth(raw: OneMap, target: OneMap) -> Scalar:
-    """mean(g^2) - mean(g)^2 / 2 per image, g = ln d^ - ln d, mean over labelled images (Eigen et al. 2014, eq. 4).
-
-    `raw` is ln d^.
-    """
-    valid = valid_pixels(target) & (target > 0)
-    error = (_full(raw) - torch.where(valid, target, 1).log()) * valid
-    count = valid.sum(dim=(1, 2, 3))
-    mean = error.sum(dim=(1, 2, 3)) / count.clamp(min=1)
-    square = error.square().sum(dim=(1, 2, 3)) / count.clamp(min=1)
-    return masked_mean(square - mean.square() / 2, count > 0)
-
-
-def decode_logarithm(raw: OneMap) -> OneMap:
-    """Metres from ln d."""
-    return _full(raw).exp()
-
-
-def encode_inverse_depth(depth: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """DenseMTL's inverse normalised depth u = 65536 / (100 d + 1), d in metres.
-
-    >>> encode_inverse_depth(torch.tensor([1.0, 10.0])).tolist()
-    [648.8712768554688, 65.47052764892578]
-    """
-    return 65536 / (100 * depth + 1)
-
-
-def decode_inverse_depth(raw: OneMap, *, reference_quirks: bool = False) -> OneMap:
-    """Metres from u, at most 655.35 m: 655.36 / u - 0.01. With `reference_quirks` 655.36 / u - 1 as published.
-
-    The published code decodes predictions and labels so, 0.99 m too near; labels here are metres and stay as they are.
-    """
-    return (655.36 / _full(raw).clamp(min=1) - (1.0 if reference_quirks else 0.01)).clamp(min=0)
-
-
-def berhu_inverse_depth(raw: OneMap, target: OneMap, *, reference_quirks: bool = False) -> Scalar:
-    """Reversed Huber on u, mean over valid pixels; with `reference_quirks` over all pixels, as published (DenseMTL)."""
-    valid = valid_pixels(target)
-    error = (_full(raw) - encode_inverse_depth(target.nan_to_num())).abs() * valid
-    return masked_mean(_berhu(error), torch.ones_like(valid) if reference_quirks else valid)
-
-
-NEAREST, FARTHEST = 0.1, 100.0
-"""Bounds in metres of depth that is predicted as disparity (Godard et al., 2019)."""
-
-
-def decode_disparity(raw: OneMap) -> OneMap:
-    """Metres from the logit of disparity: 1 / (1/100 + (1/0.1 - 1/100) sigmoid(raw)) (Godard et al., 2019, sec. 3.3).
-
-    >>> round(decode_disparity(torch.zeros(1, 1, 1, 1)).item(), 4)
-    0.1998
-    """
-    return 1 / (1 / FARTHEST + (1 / NEAREST - 1 / FARTHEST) * _full(raw).sigmoid())
-
-
-def encode_disparity(depth: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The raw map that decodes to `depth` in metres, clamped to the bounds.
-
-    >>> round(encode_disparity(torch.tensor(0.1)).item(), 1)  # held at 1e-6 from the bound
-    13.8
-    """
-    share = (1 / depth - 1 / FARTHEST) / (1 / NEAREST - 1 / FARTHEST)
-    return share.logit(eps=1e-6)
-
-
-def disparity_l1(raw: OneMap, target: OneMap) -> Scalar:
-    """|1/d^ - 1/d| relative to the largest disparity, mean over valid pixels; `raw` is the logit of disparity."""
-    valid = valid_pixels(target) & (target > 0)
-    share = encode_disparity(torch.where(valid, target, 1)).sigmoid()
-    return masked_mean((_full(raw).sigmoid() - share).abs(), valid)
-
-
-def bin_depth(raw: Logits, target: OneMap, near: float = 0.7, far: float = 10.0) -> Scalar:
-    """Cross-entropy over bins of equal width in ln d between `near` and `far` metres (ATRC's auxiliary head)."""
-    valid = valid_pixels(target) & (target > 0)
-    position = (torch.where(valid, target, 1).log() - math.log(near)) / math.log(far / near)
-    labels = (position * raw.shape[1]).floor().clamp(0, raw.shape[1] - 1).long()
-    return _class_mean(raw, torch.where(valid, labels, -1)[:, 0])
-
-
-def decode_depth_bins(raw: Logits, near: float = 0.7, far: float = 10.0) -> OneMap:
-    """Metres from bins: exp of the expected ln d."""
-    centres = near * (far / near) ** ((torch.arange(raw.shape[1], device=raw.device) + 0.5) / raw.shape[1])
-    probability = _full(raw).softmax(dim=1)
-    return (probability * centres.log()[:, None, None]).sum(dim=1, keepdim=True).exp()
 
 
 # Discriminators
@@ -308,13 +183,12 @@ def adversarial_bce(logits: Float[Tensor, "..."], label: float) -> Scalar:
     >>> round(adversarial_bce(torch.zeros(1, 1, 2, 2), 1.0).item(), 4)
     0.6931
     """
-    logits = _full(logits)
+    logits = at_least_float32(logits)
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 BoundaryLoss = Callable[[Tensor, Tensor, float], Tensor]
-Decode = Callable[[Tensor], Tensor]
 
 SEGMENTATION: dict[str, Loss] = {"cross-entropy": cross_entropy}
 SALIENCY_1: dict[str, Loss] = {"balanced": balanced_binary_cross_entropy, "cross-entropy": binary_cross_entropy}
@@ -322,24 +196,3 @@ SALIENCY_2: dict[str, Loss] = {"balanced": balanced_cross_entropy, "cross-entrop
 BOUNDARY_1: dict[str, BoundaryLoss] = {"balanced": boundary_bce, "batch-balanced": boundary_batch_balanced}
 BOUNDARY_2: dict[str, BoundaryLoss] = {"balanced": boundary_cross_entropy, "weighted-mean": boundary_weighted_mean}
 NORMALS: dict[str, Loss] = {"l1": l1_normals, "l1-mean": l1_normals_mean, "cosine": cosine_normals}
-DEPTH: dict[str, tuple[Loss, Decode]] = {
-    "l1": (l1_depth, decode_metres),
-    "l1-rectified": (l1_rectified_depth, decode_metres),
-    "berhu": (berhu_depth, decode_metres),
-    "disparity": (disparity_l1, decode_disparity),
-    "log-l1": (log_l1_depth, decode_logarithm),
-    "scale-invariant": (scale_invariant_depth, decode_logarithm),
-    "berhu-inverse": (berhu_inverse_depth, decode_inverse_depth),
-    "berhu-inverse-published": (
-        partial(berhu_inverse_depth, reference_quirks=True),
-        partial(decode_inverse_depth, reference_quirks=True),
-    ),
-}
-ENCODE_DEPTH: dict[str, Decode] = {
-    "log-l1": torch.log,
-    "disparity": encode_disparity,
-    "scale-invariant": torch.log,
-    "berhu-inverse": encode_inverse_depth,
-    "berhu-inverse-published": encode_inverse_depth,
-}
-"""Metres in the units of the raw map, where these are others: the inverse of decoding."""

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych import colors, error_maps, losses, pair_losses
+from triptych import colors, depth_losses, error_maps, losses, pair_losses
 from triptych.metrics.base import Metric
 from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric
@@ -240,7 +240,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
     >>> depth(loss="log-l1").decode(torch.zeros(1, 1, 1, 1)).item()
     1.0
     """
-    function, decode = named_choice("depth loss", loss, losses.DEPTH)
+    function, decode = named_choice("depth loss", loss, depth_losses.DEPTH)
     return Task(
         name="depth",
         channels=1,
@@ -254,7 +254,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         unit="m",
         interpolation="bilinear",
         zoom=_divide_by_zoom,
-        encode=losses.ENCODE_DEPTH.get(loss, keep),
+        encode=depth_losses.ENCODE_DEPTH.get(loss, keep),
         error=error_maps.DISTANCE,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )
@@ -307,11 +307,11 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: float = 1.0) -> Task:
     """Depth as a class: bins of equal width in ln d, for the auxiliary heads of ATRC."""
-    decode = partial(losses.decode_depth_bins, near=near, far=far)
+    decode = partial(depth_losses.decode_depth_bins, near=near, far=far)
     return replace(
         depth(weight=weight),
         channels=bins,
-        loss=partial(losses.bin_depth, near=near, far=far),
+        loss=partial(depth_losses.bin_depth, near=near, far=far),
         decode=decode,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )

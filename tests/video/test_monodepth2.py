@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from triptych import losses
+from triptych import depth_losses
 from triptych.datasets.base import missing_view
 from triptych.datasets.rooms import Rooms
 from triptych.tasks import depth, depth_bins, semseg
@@ -118,7 +118,7 @@ def test_loss_is_the_mean_over_scales(rooms: Rooms) -> None:
     torch.testing.assert_close(two, torch.stack(smooth[1:]).mean())
 
 
-@pytest.mark.parametrize("name", [name for name in losses.DEPTH if name != "l1-rectified"])
+@pytest.mark.parametrize("name", [name for name in depth_losses.DEPTH if name != "l1-rectified"])
 def test_every_kind_of_depth_gets_a_gradient_from_the_start(rooms: Rooms, name: str) -> None:
     """Also where decoding clamps: a raw map of zeros is no depth in metres, and infinity in inverse depth."""
     sample, video = batch(rooms, 0, 5), build(loss=name)
