@@ -1,11 +1,11 @@
-"""Do the rendered tasks pull together? Cosines between the gradients of heads and of the branch at the shared features.
+"""Do the rendered tasks pull together? Cosines between the gradients of heads and of the branch.
 
 python studies/gradients.py --out runs    # after studies/triplane.py sweep and main; writes docs/study-3d.md
 
-Per batch of training images every task gives two gradients with respect to the shared feature maps, all levels end to
-end: of the loss of its head, and of the loss of its rendering (or of the auxiliary head that takes its place). Batches
-are those that would have come next in training, networks are in training mode, the branch has the weight of the first
-step: the one that falls to 0 would leave no gradient, and a cosine does not depend on it.
+Every task has two losses: of its head, and of its rendering (or of the auxiliary head in its place). Their gradients
+are taken at the shared feature maps, all levels end to end, and from there at the weights of the encoder, where they
+are summed over places and images. Batches are those that would have come next in training, networks are in training
+mode. The branch has the weight of the first step: at the end of a schedule it would be 0.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe
 from triptych.regularizers.base import Regularizer
 from triptych.rendered import find_checkpoint
+from triptych.tasks import Task
 from triptych.types import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,13 +35,24 @@ ARMS = (
     "vanilla+3d",
     "sweep/weight 1 (default)",
     "control/one sample",
-    "control/auxiliary heads",
     "control/2D decoder",
+    "control/auxiliary heads",
 )
+Rows = Float[Tensor, "tasks numbers"]
+
+
+class Cut:
+    """A forward hook of the backbone that ends the graph at the shared features and keeps what lies before."""
+
+    maps: Sequence[Tensor] = ()
+
+    def __call__(self, module: nn.Module, inputs: Any, maps: list[Tensor]) -> list[Tensor]:
+        self.maps = maps
+        return [each.detach().requires_grad_() for each in maps]
 
 
 def load(run: Path) -> tuple[MultiTaskModel, Regularizer, Recipe]:
-    """A run's network and its regularizer, whichever it is, as training left them, and in training mode."""
+    """A run's network and its regularizer, whichever it is, at the deployed step and in training mode."""
     model: Any
     model, recipe = pretrained.load_model(run)
     regularizer = assemble.build_regularizer(recipe, model)
@@ -52,76 +64,78 @@ def load(run: Path) -> tuple[MultiTaskModel, Regularizer, Recipe]:
     return model.train(), regularizer.train(), recipe
 
 
-def next_batches(recipe: Recipe, count: int) -> Iterator[Sample]:
+def next_batches(recipe: Recipe, tasks: Mapping[str, Task], count: int) -> Iterable[Sample]:
     """The batches after the last one of training, augmented alike."""
-    dataset = assemble.build_training_set(recipe)
-    transform = build_transform(recipe.data.transform, size=recipe.data.size, tasks=dataset.tasks, train=True)
-    first = recipe.schedule.steps
-    yield from make_loader(
-        dataset,
-        transform=transform,
-        batch_size=recipe.data.batch_size,
-        seed=recipe.seed,
-        steps=first + count,
-        first_step=first,
-    )
+    dataset, data, first = assemble.build_training_set(recipe), recipe.data, recipe.schedule.steps
+    transform = build_transform(data.transform, size=data.size, tasks=tasks, train=True)
+    size, steps = data.batch_size, first + count
+    return make_loader(dataset, transform=transform, batch_size=size, seed=recipe.seed, steps=steps, first_step=first)
 
 
-def as_leaves(module: nn.Module, inputs: Any, maps: list[Tensor]) -> list[Tensor]:
-    """A forward hook that ends the graph at the shared features: finer maps must not hear of coarser ones' gradients
-    through the backbone.
-    """
-    return [each.detach().requires_grad_() for each in maps]
+def gradients(
+    losses: Iterable[Tensor], features: Sequence[Tensor], maps: Sequence[Tensor], weights: Sequence[Tensor]
+) -> dict[str, Rows]:
+    """Every loss's gradient at `features`, leaves with the values of `maps`, and at the `weights` that made `maps`."""
+    found: dict[str, list[Tensor]] = {"features": [], "weights": []}
+    for loss in losses:
+        at_features = torch.autograd.grad(loss, features, retain_graph=True, materialize_grads=True)
+        at_weights = torch.autograd.grad(maps, weights, at_features, retain_graph=True, materialize_grads=True)
+        for place, pieces in (("features", at_features), ("weights", at_weights)):
+            found[place].append(torch.cat([piece.flatten() for piece in pieces]))
+    return {place: torch.stack(rows).double() for place, rows in found.items()}
 
 
-def gradients(losses: Iterable[Tensor], features: Sequence[Tensor]) -> Float[Tensor, "tasks numbers"]:
-    """The gradient of every loss with respect to all maps end to end; 0 where a loss does not read a map."""
-    rows = [torch.autograd.grad(loss, features, retain_graph=True, materialize_grads=True) for loss in losses]
-    return torch.stack([torch.cat([each.flatten() for each in row]) for row in rows]).double()
-
-
-def cosines(one: Float[Tensor, "rows numbers"], two: Float[Tensor, "columns numbers"]) -> Float[Tensor, "rows columns"]:
+def cosines(one: Rows, two: Rows) -> Float[Tensor, "tasks tasks"]:
     """Cosine of every row of `one` with every row of `two`, NaN where either is 0.
 
-    >>> cosines(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 1.0], [-2.0, 0.0], [0.0, 0.0]]))
-    tensor([[ 0.7071, -1.0000,     nan]])
+    >>> cosines(torch.tensor([[2.0, 0.0]]).double(), torch.tensor([[3.0, 4.0], [-1.0, 0.0], [0.0, 0.0]]).double())
+    tensor([[ 0.6000, -1.0000,     nan]], dtype=torch.float64)
     """
     return one @ two.T / (one.norm(dim=1)[:, None] * two.norm(dim=1))
 
 
-def compare(heads: Float[Tensor, "tasks numbers"], branch: Float[Tensor, "tasks numbers"]) -> dict[str, Tensor]:
-    """What two gradients per task, weighted as in the total loss, say about one another on a batch.
-
-    `head x branch` `(tasks, tasks)` holds heads in rows, the other matrices are symmetric. `sums` is the cosine of
-    their sums, `ratio` the length of the branch's sum in units of that of the heads.
+def compare(heads: Rows, branch: Rows) -> dict[str, Tensor]:
+    """What two gradients per task say about one another on a batch. `head x branch` holds heads in rows; `sums` is the
+    cosine of their sums, `ratio` the length of the branch's sum in units of that of the heads.
     """
-    pulled, pushed = branch.sum(dim=0, keepdim=True), heads.sum(dim=0, keepdim=True)
+    head, other = heads.sum(dim=0, keepdim=True), branch.sum(dim=0, keepdim=True)
     return {
         "head x branch": cosines(heads, branch),
         "branch x branch": cosines(branch, branch),
         "head x head": cosines(heads, heads),
-        "sums": cosines(pulled, pushed).squeeze(),
-        "ratio": pulled.norm() / pushed.norm(),
+        "sums": cosines(head, other)[0, 0],
+        "ratio": other.norm() / head.norm(),
     }
 
 
-def measure(run: Path, count: int) -> dict[str, Any]:
-    """Means over `count` batches of what `compare` gives, and the tasks in the order of its rows."""
+def measure_batches(run: Path, count: int) -> Iterator[tuple[list[str], dict[str, dict[str, Tensor]]]]:
+    """The tasks in the order of the rows, and what `compare` gives at both places, for `count` batches of a run."""
     model, regularizer, recipe = load(run)
-    model.backbone.register_forward_hook(as_leaves)
-    torch.manual_seed(0)  # depths of samples along the rays
-    found: list[dict[str, Tensor]] = []
-    for sample in next_batches(recipe, count):
+    cut = Cut()
+    model.backbone.register_forward_hook(cut)
+    encoder = [weight for weight in model.backbone.parameters() if weight.requires_grad]
+    torch.manual_seed(0)  # where samples lie along the rays
+    for sample in next_batches(recipe, model.tasks, count):
         output = model(sample.image)
         terms = regularizer(output, sample)
-        weights = {name: recipe.weighting.weights.get(name, model.tasks[name].weight) for name in terms}
-        losses = {name: model.tasks[name].loss(output.predictions[name], sample.targets[name]) for name in terms}
+        tasks = {name: model.tasks[name] for name in terms}
+        losses = {name: task.loss(output.predictions[name], sample.targets[name]) for name, task in tasks.items()}
+        factors = {name: recipe.weighting.weights.get(name, task.weight) for name, task in tasks.items()}
         heads, branch = (
-            gradients([weights[name] * each[name] for name in terms], output.features) for each in (losses, terms)
+            gradients([factors[name] * each[name] for name in tasks], output.features, cut.maps, encoder)
+            for each in (losses, terms)
         )
-        found.append(compare(heads, branch))
-    means = {key: torch.stack([each[key] for each in found]).nanmean(dim=0).tolist() for key in found[0]}
-    return {"tasks": list(terms), **means}
+        yield list(tasks), {place: compare(heads[place], branch[place]) for place in heads}
+
+
+def measure(run: Path, count: int) -> dict[str, Any]:
+    """Means over the batches of a run."""
+    names, found = zip(*measure_batches(run, count), strict=True)
+    means = {
+        place: {key: torch.stack([each[place][key] for each in found]).nanmean(dim=0).tolist() for key in keys}
+        for place, keys in found[0].items()
+    }
+    return {"tasks": names[0], **means}
 
 
 def pairs(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> dict[str, float]:
@@ -130,27 +144,26 @@ def pairs(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> dict[str, 
     >>> pairs([[1.0, 0.5], [0.5, 1.0]], ["depth", "normals"])
     {'depth, normals': 0.5}
     """
-    places = [(i, j) for i in range(len(names)) for j in range(i + 1, len(names))]
-    return {f"{names[i]}, {names[j]}": matrix[i][j] for i, j in places}
+    return {f"{names[i]}, {names[j]}": matrix[i][j] for i in range(len(names)) for j in range(i + 1, len(names))}
 
 
-def summarize(found: Mapping[str, Any]) -> dict[str, float]:
-    """The columns of the table from a run's means over batches."""
-    names, matrix = found["tasks"], found["head x branch"]
+def opposed(runs: Sequence[Mapping[str, Any]], place: str, key: str) -> list[str]:
+    """Pairs of tasks whose mean cosine is below 0 in every run."""
+    each = [pairs(found[place][key], found["tasks"]) for found in runs]
+    return [pair for pair in each[0] if all(values[pair] < 0 for values in each)]
+
+
+def columns(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    """The columns of the table, from a run's means at one place."""
+    matrix = found["head x branch"]
     others = [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
-    return {name: matrix[i][i] for i, name in enumerate(names)} | {
-        "other tasks' branches": statistics.fmean(others),
+    return {f"{name}: head, branch": matrix[i][i] for i, name in enumerate(names)} | {
+        "head, others' branches": statistics.fmean(others),
         "pairs of branches": statistics.fmean(pairs(found["branch x branch"], names).values()),
         "pairs of heads": statistics.fmean(pairs(found["head x head"], names).values()),
-        "sums": found["sums"],
-        "ratio of lengths": found["ratio"],
+        "sum of heads, sum of branches": found["sums"],
+        "length of the branches' sum in that of the heads'": found["ratio"],
     }
-
-
-def opposed(runs: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """Pairs of tasks whose mean cosine is below 0 in every run."""
-    each = [pairs(found[key], found["tasks"]) for found in runs]
-    return [pair for pair in each[0] if all(values[pair] < 0 for values in each)]
 
 
 def main() -> None:
@@ -160,27 +173,27 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, content = [], {}
-    columns: list[str] = []
+    rows, content, header = [], {}, []
     for arm in ARMS:
         runs = [grid.folder(arguments.out, arm, seed) for seed in range(arguments.seeds)]
         found = [measure(run, arguments.batches) for run in runs if (run / "model.safetensors").is_file()]
         if not found:
             continue
-        against = {key: opposed(found, key) for key in ("branch x branch", "head x head")}
-        content[arm] = {"runs": found, "opposed in every run": against}
-        summaries = [summarize(each) for each in found]
-        columns = list(summaries[0])
-        cells = [paired.signed([each[column] for each in summaries]) for column in columns]
-        rows.append([arm.removeprefix("sweep/"), str(len(found)), *cells])
-        print(arm, summaries[0], against, flush=True)
-    header = ["arm", "seeds", *columns]
+        content[arm] = {"runs": found, "opposed in every run": {}}
+        for place in ("features", "weights"):
+            against = {key: opposed(found, place, key) for key in ("branch x branch", "head x head")}
+            content[arm]["opposed in every run"][place] = against
+            values = [columns(each[place], each["tasks"]) for each in found]
+            header = ["arm", "seeds", "at", *values[0]]
+            cells = [paired.signed([each[column] for each in values]) for column in values[0]]
+            rows.append([arm.removeprefix("sweep/"), str(len(found)), place, *cells])
+            print(arm, place, cells, against, flush=True)
     grid.replace_section(ROOT / "docs" / "study-3d.md", "gradients", grid.markdown_table(header, rows))
     grid.write_results(
         ROOT / "results" / "study-3d-gradients.json",
         {
             "command": f"python studies/gradients.py --seeds {arguments.seeds} --batches {arguments.batches}",
-            "data": "generated rooms, training split, 64 x 80; final weights, batches of 8 images in training mode",
+            "data": "generated rooms, training split, 64 x 80, batches of 8 after the last one of training",
             "commits": grid.commits(arguments.out, ARMS, range(arguments.seeds)),
             "arms": content,
         },

@@ -1,5 +1,6 @@
 """`studies/gradients.py`: cosines against a NumPy twin, and a trained run against gradients of the uncut network."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         regularizer__name=request.param,
         regularizer__options={**SMALL, "num_samples": 4},
         schedule__steps=2,
+        weighting__weights={"semseg": 2.0, "depth": 5.0},
         training__checkpoint_every=2,
     )
     return train(recipe, tmp_path_factory.mktemp("runs") / "run", device="cpu", progress=False)
@@ -70,7 +72,7 @@ def test_gradients_at_the_weights_are_those_of_the_uncut_network(run: Path) -> N
     output = model(sample.image)
     terms = regularizer(output, sample)
     heads = {name: task.loss(output.predictions[name], sample.targets[name]) for name, task in model.tasks.items()}
-    weights = {name: task.weight for name, task in model.tasks.items()}
+    weights = recipe.weighting.weights
     head, branch = ([slopes(weights[name] * each[name], model.backbone) for name in names] for each in (heads, terms))
     for key, one, two in (("head x branch", head, branch), ("branch x branch", branch, branch)):
         expected = [[cosine(a, b) for b in two] for a in one]
@@ -88,25 +90,26 @@ def slopes(loss: Tensor, module: nn.Module) -> np.ndarray:
 
 
 def test_a_step_against_a_branch_gradient_at_the_features_lowers_its_loss_as_said(run: Path) -> None:
-    """Central differences along the gradient: its squared length, for each loss."""
+    """Central differences along the gradient, in double precision: its length, for each loss."""
     model, regularizer, recipe = study.load(run)
-    model.eval()
+    model, regularizer = model.double().eval(), regularizer.double().eval()
     cut = study.Cut()
     handle = model.backbone.register_forward_hook(cut)
     [sample] = study.next_batches(recipe, model.tasks, 1)
     torch.manual_seed(0)
+    sample = replace(sample, image=sample.image.double())
     output = model(sample.image)
-    terms = list(regularizer.eval()(output, sample).values())
+    terms = list(regularizer(output, sample).values())
     rows = study.gradients(terms, output.features, cut.maps, list(model.backbone.parameters()))["features"]
     handle.remove()
     for index, row in enumerate(rows):
-        step = 1e-2 * row / row.norm()
+        step = 1e-4 * row / row.norm()
         values = []
         for sign in (1, -1):
-            pieces = (sign * step.float()).split([each.numel() for each in output.features])
+            pieces = (sign * step).split([each.numel() for each in output.features])
             moved = [each.detach() + piece.view_as(each) for each, piece in zip(output.features, pieces, strict=True)]
             values.append(float(list(regularizer(output._replace(features=moved), sample).values())[index].detach()))
-        assert (values[0] - values[1]) / 2e-2 == pytest.approx(float(row.norm()), rel=0.05)
+        assert (values[0] - values[1]) / 2e-4 == pytest.approx(float(row.norm()), rel=1e-4)
 
 
 def test_measure_averages_over_batches_and_fills_every_column(run: Path) -> None:
