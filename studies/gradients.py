@@ -38,6 +38,7 @@ ARMS = (
     "control/2D decoder",
     "control/auxiliary heads",
 )
+PLACES = ("features", "weights")
 Rows = Float[Tensor, "tasks numbers"]
 
 
@@ -76,11 +77,11 @@ def gradients(
     losses: Iterable[Tensor], features: Sequence[Tensor], maps: Sequence[Tensor], weights: Sequence[Tensor]
 ) -> dict[str, Rows]:
     """Every loss's gradient at `features`, leaves with the values of `maps`, and at the `weights` that made `maps`."""
-    found: dict[str, list[Tensor]] = {"features": [], "weights": []}
+    found: dict[str, list[Tensor]] = {place: [] for place in PLACES}
     for loss in losses:
         at_features = torch.autograd.grad(loss, features, retain_graph=True, materialize_grads=True)
         at_weights = torch.autograd.grad(maps, weights, at_features, retain_graph=True, materialize_grads=True)
-        for place, pieces in (("features", at_features), ("weights", at_weights)):
+        for place, pieces in zip(PLACES, (at_features, at_weights), strict=True):
             found[place].append(torch.cat([piece.flatten() for piece in pieces]))
     return {place: torch.stack(rows).double() for place, rows in found.items()}
 
@@ -147,23 +148,39 @@ def pairs(matrix: Sequence[Sequence[float]], names: Sequence[str]) -> dict[str, 
     return {f"{names[i]}, {names[j]}": matrix[i][j] for i in range(len(names)) for j in range(i + 1, len(names))}
 
 
-def opposed(runs: Sequence[Mapping[str, Any]], place: str, key: str) -> list[str]:
-    """Pairs of tasks whose mean cosine is below 0 in every run."""
-    each = [pairs(found[place][key], found["tasks"]) for found in runs]
-    return [pair for pair in each[0] if all(values[pair] < 0 for values in each)]
+def opposed(runs: Sequence[Mapping[str, Any]], place: str) -> dict[str, list[str]]:
+    """Pairs of tasks whose mean cosine is below 0 in every run, of branches and of heads."""
+    found = {}
+    for key in ("branch x branch", "head x head"):
+        each = [pairs(run[place][key], run["tasks"]) for run in runs]
+        found[key] = [pair for pair in each[0] if all(values[pair] < 0 for values in each)]
+    return found
 
 
 def columns(found: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
     """The columns of the table, from a run's means at one place."""
     matrix = found["head x branch"]
     others = [value for i, row in enumerate(matrix) for j, value in enumerate(row) if i != j]
-    return {f"{name}: head, branch": matrix[i][i] for i, name in enumerate(names)} | {
-        "head, others' branches": statistics.fmean(others),
-        "pairs of branches": statistics.fmean(pairs(found["branch x branch"], names).values()),
-        "pairs of heads": statistics.fmean(pairs(found["head x head"], names).values()),
-        "sum of heads, sum of branches": found["sums"],
-        "length of the branches' sum in that of the heads'": found["ratio"],
+    return {name: matrix[i][i] for i, name in enumerate(names)} | {
+        "others": statistics.fmean(others),
+        "branches": statistics.fmean(pairs(found["branch x branch"], names).values()),
+        "heads": statistics.fmean(pairs(found["head x head"], names).values()),
+        "sums": found["sums"],
+        "ratio": found["ratio"],
     }
+
+
+def table(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Two rows per arm, mean and deviation over its runs."""
+    rows, header = [], []
+    for arm, runs in arms.items():
+        for place in PLACES:
+            values = [columns(each[place], each["tasks"]) for each in runs]
+            *cells, ratio = ([each[column] for each in values] for column in values[0])
+            header = ["arm", "seeds", "gradients at", *values[0]]
+            start = [arm.split("/")[-1], str(len(runs)), place]
+            rows.append([*start, *map(paired.signed, cells), grid.mean_and_deviation(ratio, digits=2)])
+    return grid.markdown_table(header, rows)
 
 
 def main() -> None:
@@ -173,29 +190,23 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=20)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows, content, header = [], {}, []
+    found: dict[str, list[dict[str, Any]]] = {}
     for arm in ARMS:
-        runs = [grid.folder(arguments.out, arm, seed) for seed in range(arguments.seeds)]
-        found = [measure(run, arguments.batches) for run in runs if (run / "model.safetensors").is_file()]
-        if not found:
-            continue
-        content[arm] = {"runs": found, "opposed in every run": {}}
-        for place in ("features", "weights"):
-            against = {key: opposed(found, place, key) for key in ("branch x branch", "head x head")}
-            content[arm]["opposed in every run"][place] = against
-            values = [columns(each[place], each["tasks"]) for each in found]
-            header = ["arm", "seeds", "at", *values[0]]
-            cells = [paired.signed([each[column] for each in values]) for column in values[0]]
-            rows.append([arm.removeprefix("sweep/"), str(len(found)), place, *cells])
-            print(arm, place, cells, against, flush=True)
-    grid.replace_section(ROOT / "docs" / "study-3d.md", "gradients", grid.markdown_table(header, rows))
+        for run in (grid.folder(arguments.out, arm, seed) for seed in range(arguments.seeds)):
+            if (run / "model.safetensors").is_file():
+                found.setdefault(arm, []).append(measure(run, arguments.batches))
+                print(f"{run} done", flush=True)
+    grid.replace_section(ROOT / "docs" / "study-3d.md", "gradients", table(found))
     grid.write_results(
         ROOT / "results" / "study-3d-gradients.json",
         {
             "command": f"python studies/gradients.py --seeds {arguments.seeds} --batches {arguments.batches}",
             "data": "generated rooms, training split, 64 x 80, batches of 8 after the last one of training",
             "commits": grid.commits(arguments.out, ARMS, range(arguments.seeds)),
-            "arms": content,
+            "opposed in every run": {
+                arm: {place: opposed(runs, place) for place in PLACES} for arm, runs in found.items()
+            },
+            "arms": found,
         },
     )
 

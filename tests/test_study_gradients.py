@@ -44,9 +44,11 @@ def test_comparison_of_known_gradients() -> None:
 def test_opposed_are_the_pairs_below_zero_in_every_run() -> None:
     def run(first: float, second: float, third: float) -> dict[str, Any]:
         matrix = [[1.0, first, second], [first, 1.0, third], [second, third, 1.0]]
-        return {"tasks": ["a", "b", "c"], "features": {"branch x branch": matrix}}
+        turned = (-np.asarray(matrix)).tolist()
+        return {"tasks": ["a", "b", "c"], "weights": {"branch x branch": matrix, "head x head": turned}}
 
-    assert study.opposed([run(-0.1, -0.2, 0.3), run(0.1, -0.3, -0.2)], "features", "branch x branch") == ["a, c"]
+    runs = [run(-0.1, -0.2, 0.3), run(0.1, -0.3, 0.2)]
+    assert study.opposed(runs, "weights") == {"branch x branch": ["a, c"], "head x head": ["b, c"]}
 
 
 @pytest.fixture(scope="module", params=["triplane", "auxiliary-heads"])
@@ -119,7 +121,8 @@ def test_measure_averages_over_batches_and_fills_every_column(run: Path) -> None
     np.testing.assert_allclose(found["features"]["head x head"], means, rtol=1e-6)
     columns = study.columns(found["features"], found["tasks"])
     assert np.isfinite(list(columns.values())).all()
-    assert columns["depth: head, branch"] == found["features"]["head x branch"][1][1]
+    assert len(study.table({"arm": [found, found]}).splitlines()) == 4
+    assert columns["depth"] == found["features"]["head x branch"][1][1]
 
 
 def test_a_run_without_a_branch_is_named(tmp_path: Path) -> None:
