@@ -17,7 +17,7 @@ from triptych.rendered import Renderer
 from triptych.types import Camera, Sample, collate
 
 density, novel = load("density"), load("novel_views")
-MATRIX = torch.tensor([[[70.0, 0.0, 37.0], [0.0, 60.0, 35.0], [0.0, 0.0, 1.0]]])
+MATRIX = torch.tensor([[[70.0, 0.0, 27.0], [0.0, 60.0, 35.0], [0.0, 0.0, 1.0]]])
 
 
 def test_entropy_of_one_sample_is_0_and_of_equal_ones_1() -> None:
@@ -29,12 +29,12 @@ def test_entropy_of_one_sample_is_0_and_of_equal_ones_1() -> None:
 
 @pytest.mark.parametrize("normal", [(0.0, 0.0, -1.0), (0.6, 0.0, -0.8), (0.2, -0.3, -0.5), (-0.3, 0.1, -0.4)])
 def test_a_plane_has_its_normal_at_the_rendering_size(normal: tuple[float, float, float]) -> None:
-    """Depth at the centres of 8 x 10 cells of an image of 64 x 80: z = -distance / (n . K^-1 (u, v, 1))."""
+    """Depth at the centres of 8 x 10 cells of an image of 64 x 60: z = -distance / (n . K^-1 (u, v, 1))."""
     pointing = F.normalize(torch.tensor(normal), dim=0).double()
-    rows, columns = torch.meshgrid(8 * torch.arange(8) + 4.0, 8 * torch.arange(10) + 4.0, indexing="ij")
+    rows, columns = torch.meshgrid(8 * torch.arange(8) + 4.0, 6 * torch.arange(10) + 3.0, indexing="ij")
     rays = torch.linalg.inv(MATRIX[0]) @ torch.stack([columns, rows, torch.ones_like(rows)]).flatten(1)
     depth = (-3 / (pointing.float() @ rays)).view(8, 10)
-    sample = Sample(torch.zeros(1, 3, 64, 80), {}, camera=Camera(MATRIX))
+    sample = Sample(torch.zeros(1, 3, 64, 60), {}, camera=Camera(MATRIX))
     found = density.normals_of(depth, sample)
     assert found.shape == (3, 6, 8)
     seen = (depth > 0).all()
