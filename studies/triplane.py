@@ -27,7 +27,7 @@ import grid
 import paired
 import triplane_ablations
 import triplane_arms
-from triplane_arms import CONTROLS, FINALISTS, IMAGES, REAL, SAMPLES, VIEWS, WEIGHTS
+from triplane_arms import ANNEALED, CONTROLS, FINALISTS, IMAGES, REAL, SAMPLES, VIEWS, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN_SEEDS = range(5)
@@ -42,7 +42,7 @@ def sweep_jobs() -> list[grid.Job]:
 
 
 def weight_jobs() -> list[grid.Job]:
-    """Weights and samples, on the validation split."""
+    """Weights, samples and switches under the chosen schedule, on the validation split."""
     return grid.jobs_of(triplane_arms.weight_arms(), MORE_SEEDS, ["val"])
 
 
@@ -129,6 +129,7 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
         "sweep": validated(sweep),
         "weight": validated(WEIGHTS),
         "samples": validated(SAMPLES),
+        "annealed": validated(ANNEALED),
         "main": {title: (arms, MAIN_SEEDS, "test") for title, arms in triplane_arms.pairs().items()},
         "views": {title: (arms, MAIN_SEEDS, "test") for title, arms in VIEWS.items()},
         "photographs": {
@@ -156,7 +157,7 @@ def report(out: Path, *, workers: int) -> None:
     }
     tables["sweep"] = dict(sorted(tables["sweep"].items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
     page = ROOT / "docs" / "study-3d.md"
-    for name in ("sweep", "weight", "samples", "main", "views", *triplane_ablations.pairs()):
+    for name in ("sweep", "weight", "samples", "annealed", "main", "views", *triplane_ablations.pairs()):
         grid.replace_section(page, name, paired.gains_table(tables[name].items()))
     photographs = tables["photographs"].items()
     sets = [[item for item in photographs if item[0].startswith(f"{name},")] for name in REAL]

@@ -71,8 +71,21 @@ SAMPLES = {
 """Title to arm: how many samples a ray needs."""
 
 
+SWITCHES: dict[str, Options] = {
+    "lift last": {"lift": "last"},
+    "planes pooled": {"planes": "pooled"},
+    "camera metric": {"camera": "metric"},
+    "density shared": {"density": "shared"},
+    "depth from termination": {"depth_from": "termination"},
+    "stride 4": {"stride": 4},
+}
+"""What the sweep tried at a constant weight, once more under the schedule that was chosen."""
+ANNEALED = {"default": "sweep/annealed to 0"} | {title: f"sweep/annealed, {title}" for title in SWITCHES}
+"""Title to arm."""
+
+
 def weight_arms() -> dict[str, Recipe]:
-    """Every arm that `WEIGHTS` and `SAMPLES` name, and the network alone."""
+    """Every arm that `WEIGHTS`, `SAMPLES` and `ANNEALED` name, and the network alone."""
     plain = base("vanilla")
     found = sweep_arms()
     found |= {
@@ -83,7 +96,8 @@ def weight_arms() -> dict[str, Recipe]:
         f"sweep/annealed, {count} samples": with_regularizer(plain, num_samples=count, schedule="linear")
         for count in (4, 8, 32)
     }
-    return {name: found[name] for name in ("vanilla", *WEIGHTS.values(), *SAMPLES.values())}
+    found |= {f"sweep/annealed, {title}": with_regularizer(plain, **CHOSEN, **SWITCHES[title]) for title in SWITCHES}
+    return {name: found[name] for name in ("vanilla", *WEIGHTS.values(), *SAMPLES.values(), *ANNEALED.values())}
 
 
 ARCHITECTURES = ("vanilla", "pad-net", "mti-net", "invpt", "densemtl")

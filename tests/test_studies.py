@@ -125,7 +125,8 @@ def test_one_name_is_one_recipe_and_survives_json() -> None:
     tables = (arms.pairs(), arms.VIEWS, *ablations.pairs().values())
     named = {arm for table in tables for pair in table.values() for arm in pair}
     named |= {arm for pair, _ in arms.photographs().values() for arm in pair}
-    assert named | {*arms.WEIGHTS.values(), *arms.SAMPLES.values()} <= set(found)
+    validated = (arms.WEIGHTS, arms.SAMPLES, arms.ANNEALED)
+    assert named | {arm for table in validated for arm in table.values()} <= set(found)
 
 
 @pytest.mark.parametrize("part", [*study.PARTS])
