@@ -30,8 +30,9 @@ import triplane_arms
 from triplane_arms import ANNEALED, CONTROLS, FINALISTS, IMAGES, REAL, SAMPLES, VIEWS, WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[1]
-MAIN_SEEDS = range(5)
-MORE_SEEDS = range(3)
+MORE_SEEDS, MAIN_SEEDS, ALL_SEEDS = range(3), range(5), range(10)
+AGAIN = ("vanilla", "vanilla, one sample", "vanilla, auxiliary heads", "vanilla, 2D decoder")
+"""Pairs with twice the seeds: whether five fresh ones repeat what the first five gave."""
 
 
 def sweep_jobs() -> list[grid.Job]:
@@ -52,6 +53,7 @@ def main_jobs() -> list[grid.Job]:
     asides = [*(f"vanilla, {title} of the images" for title in IMAGES), *(f"vanilla, {title}" for title in CONTROLS)]
     blocks = [
         (["vanilla"], MAIN_SEEDS),
+        (AGAIN, ALL_SEEDS),
         (asides, MORE_SEEDS),
         (["pad-net", "mti-net", "invpt"], MORE_SEEDS),
         (["vanilla, constant weight", "vanilla, large backbone"], MORE_SEEDS),
@@ -121,7 +123,7 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
         return {title: (("vanilla", arm), MORE_SEEDS, "val") for title, arm in arms.items()}
 
     ablations = {
-        name: {title: (arms, MAIN_SEEDS, "test") for title, arms in named.items()}
+        name: {title: (arms, MORE_SEEDS, "test") for title, arms in named.items()}
         for name, named in triplane_ablations.pairs().items()
     }
     sweep = {arm.removeprefix("sweep/"): arm for arm in triplane_arms.sweep_arms() if arm != "vanilla"}
@@ -130,7 +132,7 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
         "weight": validated(WEIGHTS),
         "samples": validated(SAMPLES),
         "annealed": validated(ANNEALED),
-        "main": {title: (arms, MAIN_SEEDS, "test") for title, arms in triplane_arms.pairs().items()},
+        "main": {title: (arms, ALL_SEEDS, "test") for title, arms in triplane_arms.pairs().items()},
         "views": {title: (arms, MAIN_SEEDS, "test") for title, arms in VIEWS.items()},
         "photographs": {
             title: (arms, MAIN_SEEDS, split) for title, (arms, split) in triplane_arms.photographs().items()
@@ -169,7 +171,7 @@ def report(out: Path, *, workers: int) -> None:
         {
             "command": " && ".join(f"python studies/triplane.py {part}" for part in (*PARTS, "report")),
             "data": "generated rooms, 64 x 80; photographs: BSDS500 with SOD masks, CamVid, crops of 96 x 128",
-            "commits": grid.commits(out, arms, MAIN_SEEDS),
+            "commits": grid.commits(out, arms, ALL_SEEDS),
             "chosen": triplane_arms.CHOSEN,
             **tables,
         },
