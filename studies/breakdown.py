@@ -19,7 +19,7 @@ from triptych.datasets.rooms_scene import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = ("vanilla+3d", "control/2D decoder", "sweep/weight 1 (default)")
-SEEDS = range(5)
+SEEDS = range(10)
 LIMITS = {"5 % of the pixels or more": (0.05, 1.0), "2 to 5 %": (0.02, 0.05), "less than 2 %": (0.0, 0.02)}
 """Groups of classes by their share of the labelled pixels: from, up to."""
 

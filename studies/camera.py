@@ -72,7 +72,7 @@ def gain(found: Evaluation, reference: Evaluation) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/studies"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, dict[int, dict[str, Evaluation]]] = {arm: {} for arm in ARMS}
