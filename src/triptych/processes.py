@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from triptych.devices import choose_device
+
+_LEFT: list[Any] = []
+"""Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
+one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:
+with gloo a deadlock at the end of a training, now and then.
+"""
 
 
 @contextmanager
@@ -20,5 +27,7 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            _LEFT.append(torch.distributed.group.WORLD)
         accelerator.end_training()
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
+from triptych import processes
 from triptych.evaluation import evaluate_run
+from triptych.processes import accelerated
 from triptych.recipes.config import AdaptationConfig, OptimizerConfig, Recipe, Value, to_json
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
@@ -243,3 +245,17 @@ def test_compiled_training_computes_the_same(weighting: str, folder: Path) -> No
     finish(start(run, change(recipe, training__compile=True)))
     assert_equal_runs(run, eager)
     assert set(load_file(run / "model.safetensors")) == set(load_file(eager / "model.safetensors"))
+
+
+def test_a_group_that_was_left_outlives_the_models_that_hold_it(tmp_path: Path) -> None:
+    """A reducer that is the last to hold a gloo group ends it under the interpreter's lock, and may wait for ever."""
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        group = distributed.group.WORLD
+        with accelerated("cpu"):
+            pass
+        assert any(left is group for left in processes._LEFT)
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
