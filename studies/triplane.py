@@ -76,11 +76,12 @@ def real_jobs() -> list[grid.Job]:
     """BSDS500 is scored on its validation photographs, where both tasks have labels; nothing was chosen on them. The
     pair with the triplane gets more seeds than the controls.
     """
-    arms, named = triplane_arms.real_arms(), triplane_arms.photographs()
-    main = {title: each for title, each in named.items() if each[0][1].endswith("+3d")}
+    arms = triplane_arms.real_arms()
+    named = [(pair, split) for name, split in REAL.items() for pair in triplane_arms.photographs(name).values()]
+    main = [(next(iter(triplane_arms.photographs(name).values())), split) for name, split in REAL.items()]
     jobs: dict[tuple[str, int], grid.Job] = {}
     for chosen, seeds in ((main, MORE_SEEDS), (named, MORE_SEEDS), (main, MAIN_SEEDS)):
-        for seed, (pair, split) in itertools.product(seeds, chosen.values()):
+        for seed, (pair, split) in itertools.product(seeds, chosen):
             found = grid.jobs_of({arm: arms[arm] for arm in pair}, [seed], [split])
             jobs |= {job[:2]: job for job in found if job[:2] not in jobs}
     return list(jobs.values())
@@ -135,7 +136,9 @@ def comparisons() -> dict[str, dict[str, Comparison]]:
         "main": {title: (arms, ALL_SEEDS, "test") for title, arms in triplane_arms.pairs().items()},
         "views": {title: (arms, MAIN_SEEDS, "test") for title, arms in VIEWS.items()},
         "photographs": {
-            title: (arms, MAIN_SEEDS, split) for title, (arms, split) in triplane_arms.photographs().items()
+            title: (arms, MAIN_SEEDS, split)
+            for name, split in REAL.items()
+            for title, arms in triplane_arms.photographs(name).items()
         },
         **ablations,
     }
@@ -161,11 +164,10 @@ def report(out: Path, *, workers: int) -> None:
     page = ROOT / "docs" / "study-3d.md"
     for name in ("sweep", "weight", "samples", "annealed", "main", "views", *triplane_ablations.pairs()):
         grid.replace_section(page, name, paired.gains_table(tables[name].items()))
-    photographs = tables["photographs"].items()
-    sets = [[item for item in photographs if item[0].startswith(f"{name},")] for name in REAL]
+    photographs = tables["photographs"]
+    sets = ([(title, photographs.get(title)) for title in triplane_arms.photographs(name)] for name in REAL)
     grid.replace_section(page, "real", "\n\n".join(map(paired.gains_table, sets)))
-    groups = [getattr(triplane_arms, f"{part}_arms")() for part in ("sweep", "weight", "main", "view", "real")]
-    arms = {arm for group in (*groups, triplane_ablations.ablation_arms()) for arm in group}
+    arms = {job[0] for jobs in PARTS.values() for job in jobs()}
     grid.write_results(
         ROOT / "results" / "study-3d.json",
         {

@@ -175,13 +175,11 @@ REAL = {"bsds500_sod": "val", "camvid": "test"}
 """Photographs and the split they are scored on: of BSDS500 the one where both tasks have labels."""
 
 
-def photographs() -> dict[str, tuple[tuple[str, str], str]]:
-    """Title to (network, network with the branch or a control) and the split that scores them."""
-    found = {}
-    for name, split in REAL.items():
-        found[f"{name}, {split}"] = ((f"real/{name}", f"real/{name}+3d"), split)
-        found |= {f"{name}, {split}, {title}": ((f"real/{name}", f"real/{name}, {title}"), split) for title in CONTROLS}
-    return found
+def photographs(name: str) -> dict[str, tuple[str, str]]:
+    """Of a set of `REAL`: title to the arms without and with the branch, which comes first, or a control."""
+    title, plain = f"{name}, {REAL[name]}", f"real/{name}"
+    controls = {f"{title}, {control}": (plain, f"{plain}, {control}") for control in CONTROLS}
+    return {title: (plain, f"{plain}+3d"), **controls}
 
 
 def real_arms() -> dict[str, Recipe]:

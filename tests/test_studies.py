@@ -124,7 +124,7 @@ def test_one_name_is_one_recipe_and_survives_json() -> None:
             assert from_json(to_json(recipe)) == recipe, name
     tables = (arms.pairs(), arms.VIEWS, *ablations.pairs().values())
     named = {arm for table in tables for pair in table.values() for arm in pair}
-    named |= {arm for pair, _ in arms.photographs().values() for arm in pair}
+    named |= {arm for name in arms.REAL for pair in arms.photographs(name).values() for arm in pair}
     validated = (arms.WEIGHTS, arms.SAMPLES, arms.ANNEALED)
     assert named | {arm for table in validated for arm in table.values()} <= set(found)
 

@@ -19,7 +19,6 @@ from triptych.constant import ConstantPredictor
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import OnBadSample, evaluation_loader
 from triptych.datasets.transforms import Transform, build_transform
-from triptych.memory import keep_freed_memory
 from triptych.metrics.base import Metric
 from triptych.prediction import Predictor
 from triptych.processes import accelerated
@@ -142,8 +141,6 @@ def evaluate_run(
     """
     run = Path(run)
     with accelerated(device) as accelerator:
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         predictor = Predictor.load(run, device=accelerator.device)
         recipe, tasks = predictor.recipe, predictor.tasks
         split = split or recipe.data.test_split

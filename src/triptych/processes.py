@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from triptych.devices import choose_device
+from triptych.memory import keep_freed_memory
 
 _LEFT: list[Any] = []
 """Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
@@ -21,9 +22,12 @@ with gloo a deadlock at the end of a training, now and then.
 def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
 
-    Afterwards the group of processes is left and the settings are forgotten: the next job may want others.
+    On a CPU the process keeps the memory it frees. Afterwards the group of processes is left and the settings are
+    forgotten: the next job may want others.
     """
     accelerator = Accelerator(cpu=choose_device(device).type == "cpu", **options)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     try:
         yield accelerator
     finally:

@@ -112,16 +112,16 @@ def check_finite(file: LabelFile) -> Iterator[Problem]:
     if file.stored.dtype.kind != "f":
         return
     declared = np.array(file.encoding.invalid, np.float64)
-    for name, found, meant in (
-        ("NaN", np.isnan(file.stored), np.isnan(declared).any()),
-        ("infinite", np.isinf(file.stored), np.isinf(declared).any()),
+    for name, word, found, meant in (
+        ("NaN", "nan", np.isnan(file.stored), np.isnan(declared).any()),
+        ("infinite", "inf", np.isinf(file.stored), np.isinf(declared).any()),
     ):
         if found.any() and not meant:
             yield Problem(
                 "warning",
                 "not finite",
                 f"{found.mean():.1%} of its values are {name}, which is taken as no label",
-                f"if that is meant, add {'nan' if name == 'NaN' else 'inf'} to invalid in [tasks.{file.task}]",
+                f"if that is meant, add {word} to invalid in [tasks.{file.task}]",
             )
 
 

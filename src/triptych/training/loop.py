@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych.memory import keep_freed_memory
 from triptych.processes import accelerated
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts
@@ -47,8 +46,6 @@ def train(
     run = Path(out)
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
     with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
-        if accelerator.device.type == "cpu":
-            keep_freed_memory()
         parts = build_parts(recipe, accelerator)
         state, facts = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
