@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from triptych.adaptation import ADAPTERS
 from triptych.datasets import DATASETS
 from triptych.datasets.base import DenseDataset
-from triptych.memory import keep_freed_memory
+from triptych.machine import keep_freed_memory
 from triptych.recipes.config import AdaptationConfig, DataConfig, ModelConfig, Recipe, ScheduleConfig, TrainingConfig
 from triptych.tasks import Task, depth, semseg
 from triptych.training.building import build_parts

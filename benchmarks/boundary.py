@@ -21,9 +21,9 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from scipy.spatial import cKDTree
 from skimage.morphology import thin
 
+from triptych.evaluation.offline import score
 from triptych.metrics.boundary import BoundaryMetric, count_boundaries
 from triptych.metrics.protocols import BoundaryCounts, boundary_protocol, prepare_target
-from triptych.scoring import score
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "boundary"

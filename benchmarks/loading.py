@@ -31,7 +31,7 @@ from triptych.datasets.prepared import Prepared
 from triptych.datasets.preparing import prepare
 from triptych.datasets.rooms import Rooms
 from triptych.datasets.transforms import build_transform
-from triptych.memory import keep_freed_memory
+from triptych.machine import keep_freed_memory
 from triptych.tasks import pascal_context_tasks
 from triptych.types import IGNORE, Sample
 

@@ -41,7 +41,7 @@ from model_table import read_rows, table, write_rows, write_table
 from torch.utils.flop_counter import FlopCounterMode
 
 from triptych.decoders.baseline import ASPP
-from triptych.memory import keep_freed_memory
+from triptych.machine import keep_freed_memory
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import Task

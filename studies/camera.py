@@ -18,9 +18,9 @@ from arms import SIZE
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.rooms import Rooms
-from triptych.evaluation import evaluate
+from triptych.evaluation.evaluate import evaluate
+from triptych.evaluation.scores import Evaluation
 from triptych.prediction import Predictor
-from triptych.scores import Evaluation
 from triptych.types import Sample
 
 ROOT = Path(__file__).resolve().parents[1]

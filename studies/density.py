@@ -32,8 +32,8 @@ from triptych.regularizers.fields import SamplePoints, render_shared_weights
 from triptych.regularizers.inspection import inspect
 from triptych.regularizers.places import image_size
 from triptych.regularizers.triplane import Triplane3D
-from triptych.rendered import Renderer
 from triptych.rendering.triplane import Triplane
+from triptych.report.renderings import Renderer
 from triptych.types import Sample, collate
 
 ROOT = Path(__file__).resolve().parents[1]

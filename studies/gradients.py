@@ -20,13 +20,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych import assemble, pretrained
+from triptych import assemble
 from triptych.datasets.loading import make_loader
 from triptych.datasets.transforms import build_transform
 from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import pretrained
 from triptych.recipes.config import Recipe
 from triptych.regularizers.base import Regularizer
-from triptych.rendered import find_checkpoint
+from triptych.report.renderings import find_checkpoint
 from triptych.tasks import Task
 from triptych.types import Sample
 

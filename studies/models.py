@@ -13,8 +13,8 @@ import grid
 import paired
 from arms import METHODS, base
 
-from triptych.comparison import ScoredRun
 from triptych.datasets.rooms import rooms_tasks
+from triptych.evaluation.compare import ScoredRun
 from triptych.recipes.config import ModelConfig, Options, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

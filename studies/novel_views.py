@@ -26,10 +26,10 @@ from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.fields import Rendered
 from triptych.regularizers.places import image_size
 from triptych.regularizers.terms import resize_to
-from triptych.rendered import Renderer
 from triptych.rendering.poses import find_common_pixels, relative_pose
 from triptych.rendering.reprojection import backproject, move_points, project
 from triptych.rendering.triplane import Triplane
+from triptych.report.renderings import Renderer
 from triptych.types import Sample, collate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from grid import folder, markdown_table, mean_and_deviation
 from scipy.stats import t as student
 from torch import Tensor
 
-from triptych.comparison import Group, ScoredRun, compare_groups, read_scored_run
+from triptych.evaluation.compare import Group, ScoredRun, compare_groups, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task

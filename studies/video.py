@@ -13,7 +13,7 @@ import torch
 from arms import SIZE
 
 from triptych import assemble
-from triptych.evaluation import evaluate
+from triptych.evaluation.evaluate import evaluate
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, Value, VideoConfig
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triptych.comparison import compare_runs, group_runs, read_scored_run
+from triptych.evaluation.compare import compare_runs, group_runs, read_scored_run
+from triptych.evaluation.scores import compute
 from triptych.recipes.config import ModelConfig, Recipe, to_json
-from triptych.scores import compute
-from triptych.task_files import write_tasks
 from triptych.tasks import depth
+from triptych.tasks.stored import write_tasks
 
 IMAGES = 40
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from training.tiny import RECIPE, Rectangles, change
 
 from triptych import assemble
-from triptych.constant import ConstantPredictor
-from triptych.evaluation import evaluate, evaluate_run
-from triptych.run_report import read_scores
-from triptych.scores import Evaluation, compute
+from triptych.evaluation.constant import ConstantPredictor
+from triptych.evaluation.evaluate import evaluate, evaluate_run
+from triptych.evaluation.scores import Evaluation, compute
+from triptych.report.run import read_scores
 from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
 from triptych.training.loop import train
 from triptych.types import Sample

@@ -11,7 +11,7 @@ FAULTS = """
 import json
 import resource
 import torch
-from triptych.memory import keep_freed_memory, return_freed_memory
+from triptych.machine import keep_freed_memory, return_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -10,18 +10,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from triptych import prediction
 from triptych.assemble import create_model
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.image_files import find_images, read_image, to_image_tensor
 from triptych.models.multitask import MultiTaskModel
-from triptych.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
-from triptych.prediction import Predictor, _windows
-from triptych.prediction_files import predict_images
+from triptych.prediction import predictor as prediction
+from triptych.prediction.outputs import predict_images
+from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
+from triptych.prediction.predictor import Predictor, _windows
 from triptych.recipes.config import ModelConfig, Recipe
-from triptych.task_files import tasks_from_json, tasks_to_json, write_tasks
 from triptych.tasks import boundary, depth, normals, semseg
+from triptych.tasks.stored import tasks_from_json, tasks_to_json, write_tasks
 
 TASKS = {task.name: task for task in (semseg(["a", "b", "c"]), depth(), normals(), boundary())}
 
@@ -464,7 +464,7 @@ def test_memory_is_returned_when_the_size_changes(monkeypatch):
 
 def test_freed_memory_is_kept_over_many_images(tmp_path, monkeypatch):
     kept = []
-    monkeypatch.setattr("triptych.prediction_files.keep_freed_memory", lambda: kept.append(None))
+    monkeypatch.setattr("triptych.prediction.outputs.keep_freed_memory", lambda: kept.append(None))
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "a.png")
     predict_images(Predictor(local_model()), [tmp_path / "a.png"], tmp_path / "out", log=lambda line: None)
     assert kept

@@ -16,7 +16,7 @@ from training.tiny import RECIPE, Rectangles, change
 from triptych.__main__ import main
 from triptych.assemble import build_regularizer
 from triptych.prediction import Predictor
-from triptych.rendered import PAGE, Renderer, align, find_checkpoint, render_run
+from triptych.report.renderings import PAGE, Renderer, align, find_checkpoint, render_run
 from triptych.training.loop import train
 from triptych.types import Camera
 

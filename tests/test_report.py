@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from triptych.point_cloud import intrinsics_matrix
+from triptych.prediction.point_cloud import intrinsics_matrix
 from triptych.recipes.config import Recipe, to_json
-from triptych.report import make_charts, make_cloud, render_report, write_report
-from triptych.report_data import Example, Report, read_run, unflatten
-from triptych.report_html import embed
-from triptych.report_tables import relative_gain
-from triptych.task_files import write_tasks
+from triptych.report.html import embed
+from triptych.report.page import make_charts, make_cloud, render_report, write_report
+from triptych.report.tables import relative_gain
+from triptych.report.values import Example, Report, read_run, unflatten
 from triptych.tasks import boundary, depth, normals, semseg
+from triptych.tasks.stored import write_tasks
 
 TASKS = {task.name: task for task in (semseg(["wall", "floor"]), depth(), normals(), boundary())}
 HEIGHT, WIDTH = 30, 48

@@ -15,13 +15,13 @@ from boundary_maps import golden_annotators, golden_map
 from published_metrics import arrays, expected
 from saved_maps import save_array, save_bsds, save_png
 
+from triptych.commands.score import score as score_verb
+from triptych.evaluation import saved_maps as maps
+from triptych.evaluation.compare_saved import compare_scores, comparison_table
+from triptych.evaluation.offline import Score, score, score_table
+from triptych.evaluation.protocols import RULES, Settings, find_rule
+from triptych.evaluation.saved_maps import Encodings, read_prediction
 from triptych.metrics import BoundaryMetric
-from triptych.scoring import Score, compare_scores, maps, score
-from triptych.scoring.command import score as score_verb
-from triptych.scoring.compare import comparison_table
-from triptych.scoring.maps import Encodings, read_prediction
-from triptych.scoring.rules import RULES, Settings, find_rule
-from triptych.scoring.run import score_table
 
 WINDOW = np.s_[60:180, 100:240]
 

@@ -13,7 +13,7 @@ from triptych import assemble
 from triptych.datasets.rooms import Rooms, rooms_tasks
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.places import image_size
-from triptych.rendered import Renderer
+from triptych.report.renderings import Renderer
 from triptych.types import Camera, Sample, collate
 
 density, novel = load("density"), load("novel_views")

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych import depth_losses, losses, tasks
+from triptych import tasks
+from triptych.losses import depth as depth_losses
+from triptych.losses import pixel as losses
 from triptych.tasks import TASKS, Task
 from triptych.types import IGNORE, valid_pixels
 

@@ -1,6 +1,8 @@
 """Samples, cameras, validity and collation."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,3 +68,18 @@ def test_moving_a_sample_leaves_the_original_alone() -> None:
 def test_named_choice_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown decoder 'mtinet'; did you mean 'mti-net'\\? Choose from"):
         named_choice("decoder", "mtinet", {"mti-net": 0, "pad-net": 1})
+
+
+def test_every_import_of_the_package_names_a_module_that_exists() -> None:
+    """mypy takes imports of modules that are not there for modules without types."""
+    root = Path(__file__).parents[1]
+    wrong = []
+    for path in [
+        file for folder in ("src", "tests", "studies", "benchmarks") for file in (root / folder).rglob("*.py")
+    ]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "triptych":
+                home = root.joinpath("src", *str(node.module).split("."))
+                if not (home.is_dir() or home.with_suffix(".py").is_file()):
+                    wrong.append(f"{path.relative_to(root)}: {node.module}")
+    assert wrong == []

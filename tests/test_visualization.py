@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from triptych.error_maps import ANGLE, DISTANCE, PROBABILITY, WRONG_CLASS, measure_absolute, measure_angle
-from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
-from triptych.visualization import (
+from triptych.drawing.panels import (
     NO_ERROR_VALUE,
     Cell,
     color_error,
@@ -16,6 +14,8 @@ from triptych.visualization import (
     draw_panel,
     error_limit,
 )
+from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
+from triptych.tasks.error_maps import ANGLE, DISTANCE, PROBABILITY, WRONG_CLASS, measure_absolute, measure_angle
 
 TASKS = {
     task.name: task

@@ -10,9 +10,9 @@ from tyro.conf import Positional
 from triptych.commands.data import DATA
 from triptych.commands.predict import predict
 from triptych.commands.runs import compare, convert, evaluate
+from triptych.commands.score import score
 from triptych.commands.train import TrainVerb, demo, train
 from triptych.commands.verbs import Group, Verb
-from triptych.scoring.command import score
 
 
 def list_names(

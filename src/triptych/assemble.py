@@ -8,20 +8,20 @@ from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.backbones import BACKBONES, create_backbone
-from triptych.choices import require_options, takes_option
 from triptych.datasets import DATASETS, open_dataset
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.subset import spread
 from triptych.datasets.transforms import TRANSFORMS
 from triptych.decoders import DECODERS
+from triptych.lookup import require_options, takes_option
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes import RECIPES
 from triptych.recipes.config import TARGET, Recipe, split_domain
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.task_files import with_options
 from triptych.tasks import TASKS, Task
+from triptych.tasks.stored import with_options
 from triptych.types import named_choice
 from triptych.video import VIDEO
 from triptych.video.base import VideoSupervision

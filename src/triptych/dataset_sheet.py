@@ -4,9 +4,9 @@ import numpy as np
 from PIL import Image
 
 from triptych.datasets.base import DenseDataset
+from triptych.drawing.panels import Cell, Legend, color_maps, contact_sheet, describe_colors
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
-from triptych.visualization import Cell, Legend, color_maps, contact_sheet, describe_colors
 
 MISSING = 225
 """Grey of a label that a sample does not have."""

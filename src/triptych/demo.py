@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 
 from triptych import assemble
-from triptych.evaluation import evaluate_run
-from triptych.prediction import Predictor
-from triptych.prediction_files import predict_images
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.prediction.outputs import predict_images
+from triptych.prediction.predictor import Predictor
 from triptych.recipes import RECIPES
-from triptych.report_data import Example
-from triptych.run_report import draw_overview, report_run, spread_examples
+from triptych.report.run import draw_overview, report_run, spread_examples
+from triptych.report.values import Example
 from triptych.training.loop import train
 from triptych.types import IGNORE
 

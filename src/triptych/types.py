@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from triptych.choices import named_choice as named_choice  # shared by every layer above
+from triptych.lookup import named_choice as named_choice  # shared by every layer above
 
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""

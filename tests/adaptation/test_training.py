@@ -18,10 +18,10 @@ from training.tiny import RECIPE, SIZE, Rectangles, change
 from triptych import assemble
 from triptych.adaptation.adversarial import AdversarialAlignment
 from triptych.adaptation.mean_teacher import MeanTeacher
-from triptych.choices import require_options
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import rooms_tasks
-from triptych.evaluation import evaluate_run
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.lookup import require_options
 from triptych.recipes import RECIPES
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json
 from triptych.tasks import semseg

@@ -7,7 +7,7 @@ from golden import AS_IS, golden
 from triptych.conversion import survey
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
 from triptych.prediction import Predictor
-from triptych.pretrained import load_model
+from triptych.prediction.pretrained import load_model
 from triptych.recipes.config import from_json
 
 

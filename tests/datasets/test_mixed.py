@@ -16,8 +16,8 @@ from triptych.datasets.base import DenseDataset
 from triptych.datasets.loading import make_loader
 from triptych.datasets.mixed import Mixed
 from triptych.datasets.transforms import build_transform
-from triptych.task_files import tasks_from_json, tasks_to_json
 from triptych.tasks import Task, depth, human_parts, normals, saliency, semseg
+from triptych.tasks.stored import tasks_from_json, tasks_to_json
 from triptych.types import IGNORE, Sample, valid_pixels
 
 SIZE = (10, 12)

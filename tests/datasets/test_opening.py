@@ -8,8 +8,8 @@ import pytest
 from entries import own_entries
 
 from triptych.__main__ import main
-from triptych.choices import require_kind
 from triptych.datasets import DATASETS, open_dataset
+from triptych.lookup import require_kind
 
 
 @pytest.mark.parametrize("name", [name for name in own_entries(DATASETS) if DATASETS[name].needs_root])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from published_metrics import arrays, expected, values
 
-from triptych.depth_losses import decode_metres
+from triptych.losses.depth import decode_metres
 from triptych.metrics.depth import RESULTS, AlignedDepthMetric, DepthMetric
 
 

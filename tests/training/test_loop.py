@@ -130,7 +130,7 @@ def test_the_deployed_weights_are_loaded_by_predictor(finished: Path) -> None:
 def test_the_best_weights_are_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second of four evaluations scores best: its weights are in model.safetensors, and its checkpoint is kept."""
     scores = iter([0.1, 0.9, 0.5, float("-inf")])
-    monkeypatch.setattr("triptych.scores.Evaluation.score", lambda self: next(scores))
+    monkeypatch.setattr("triptych.evaluation.scores.Evaluation.score", lambda self: next(scores))
     recipe = change(RECIPE, schedule__steps=8, training__evaluate_every=2, training__keep_checkpoints=1)
     run = run_recipe(recipe, tmp_path / "run")
     assert [record["best"] for record in lines(run, "evaluation")] == [True, True, False, False]

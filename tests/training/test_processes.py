@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
-from triptych import processes
-from triptych.evaluation import evaluate_run
-from triptych.processes import accelerated
+from triptych import machine
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.machine import accelerated
 from triptych.recipes.config import AdaptationConfig, OptimizerConfig, Recipe, Value, to_json
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
@@ -255,7 +255,7 @@ def test_a_group_that_was_left_outlives_the_models_that_hold_it(tmp_path: Path) 
         group = distributed.group.WORLD
         with accelerated("cpu"):
             pass
-        assert any(left is group for left in processes._LEFT)
+        assert any(left is group for left in machine._LEFT)
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

@@ -171,7 +171,7 @@ def change(recipe: Recipe, **changes: object) -> Recipe:
 
 
 if __name__ == "__main__":
-    from triptych.evaluation import evaluate_run
+    from triptych.evaluation.evaluate import evaluate_run
     from triptych.training.loop import train
 
     parser = argparse.ArgumentParser()

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from triptych import depth_losses
 from triptych.datasets.base import missing_view
 from triptych.datasets.rooms import Rooms
+from triptych.losses import depth as depth_losses
 from triptych.tasks import depth, depth_bins, semseg
 from triptych.types import Camera, Output, Sample, collate
 from triptych.video import VIDEO

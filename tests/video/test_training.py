@@ -19,11 +19,11 @@ from training.tiny import change
 from triptych import assemble
 from triptych.backbones import BACKBONES
 from triptych.backbones.resnet import ResNet
-from triptych.choices import require_options
 from triptych.datasets import rooms as rooms_module
 from triptych.datasets.rooms import Rooms
 from triptych.decoders import DECODERS
-from triptych.evaluation import evaluate_run
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.lookup import require_options
 from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
 from triptych.recipes import RECIPES

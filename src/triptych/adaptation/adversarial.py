@@ -24,7 +24,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from triptych.adaptation.base import Adapter, is_categorical, mean, smallest_over_processes, supervised_maps
 from triptych.adaptation.entropy import weighted_self_information
-from triptych.losses import adversarial_bce
+from triptych.losses.pixel import adversarial_bce
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
-from triptych.choices import require_options
+from triptych.lookup import require_options
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample, named_choice
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from triptych.adaptation.mean_teacher import Mask, MeanTeacher, PseudoLabel
-from triptych.choices import require_options
+from triptych.lookup import require_options
 from triptych.types import Sample, valid_pixels
 
 

@@ -10,7 +10,7 @@ from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
 from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
-from triptych.choices import require_options
+from triptych.lookup import require_options
 
 _SWIN = {"stage_norms": True, "drop_path_rate": 0.0, "strict_img_size": False, "always_partition": True}
 """Windows keep their size and shift at every image size, so that weights fit whatever the crop."""

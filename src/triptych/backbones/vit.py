@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 
 
 class ViT(Backbone):

@@ -53,8 +53,8 @@ def predict(
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
     """
-    from triptych.prediction import Predictor
-    from triptych.prediction_files import predict_images
+    from triptych.prediction.outputs import predict_images
+    from triptych.prediction.predictor import Predictor
 
     if not images and not render:
         raise ValueError("no images to predict; name files or folders (with --render the test split is shown instead).")
@@ -68,7 +68,7 @@ def predict(
         device=device,
     )
     if render:
-        from triptych.rendered import render_run
+        from triptych.report.renderings import render_run
 
         camera: dict[str, Any] = {"fov": fov or None, "intrinsics": intrinsics or None}
         render_run(predictor, Path(run), images, out, overwrite=overwrite, **camera)

@@ -26,8 +26,8 @@ def evaluate(
         report: Write report.html.
         device: Where to run.
     """
-    from triptych.evaluation import evaluate_run
-    from triptych.run_report import report_run
+    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.report.run import report_run
 
     evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
     if report and os.environ.get("RANK", "0") == "0":
@@ -53,13 +53,13 @@ def compare(
     if runs and all(path.suffix == ".json" for path in runs):
         from rich.console import Console
 
-        from triptych.scoring.compare import compare_scores, comparison_table
+        from triptych.evaluation.compare_saved import compare_scores, comparison_table
 
         first, *others = (*baseline, *runs)
         for other in others:
             Console().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
         return
-    from triptych.comparison import compare_runs
+    from triptych.evaluation.compare import compare_runs
 
     compare_runs(runs, split=split, baseline=baseline, single_task=single_task, out=out)
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.choices import named_choice
 from triptych.commands.verbs import HELP, Device, Verb, parse
+from triptych.lookup import named_choice
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, read_recipe
 from triptych.recipes.fields import override

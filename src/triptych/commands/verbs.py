@@ -7,7 +7,7 @@ from typing import Any, Literal
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.recipes.fields import convert, read_options, write_options
 
 Device = Literal["auto", "cpu", "cuda", "mps"]

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from triptych.backbones.weights import read_state_dict
-from triptych.choices import named_choice, require_options
 from triptych.conversion import atrc, densemtl, invpt, survey
 from triptych.conversion.base import Checkpoint, ConversionReport, Family, Style, apply_rules
+from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import TASKS, Task
 

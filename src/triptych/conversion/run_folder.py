@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from triptych.backbones.weights import read_state_dict
-from triptych.choices import named_choice
 from triptych.conversion import FAMILIES, convert_checkpoint, find_style
 from triptych.conversion.base import ConversionReport, Family
-from triptych.pretrained import save_folder
+from triptych.lookup import named_choice
+from triptych.prediction.pretrained import save_folder
 from triptych.recipes.config import DataConfig, Options, Recipe
 from triptych.tasks import TASKS
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from triptych.choices import named_choice, require_options
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.folder import Folder
@@ -16,6 +15,7 @@ from triptych.datasets.prepared import Prepared
 from triptych.datasets.rooms import Rooms
 from triptych.datasets.synthia import Synthia
 from triptych.datasets.vkitti2 import VKITTI2
+from triptych.lookup import named_choice, require_options
 
 DATASETS: dict[str, type[DenseDataset]] = {
     "cityscapes": Cityscapes,

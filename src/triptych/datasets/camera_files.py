@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.types import Camera
 
 

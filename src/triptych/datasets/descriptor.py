@@ -13,11 +13,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.choices import KINDS, named_choice
 from triptych.datasets.camera_files import CameraFiles
 from triptych.datasets.class_encodings import BoundaryMask, Labels
 from triptych.datasets.encoding import Encoding
 from triptych.datasets.encodings import ENCODINGS
+from triptych.lookup import KINDS, named_choice
 
 FILE_NAME = "dataset.toml"
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.choices import named_choice
 from triptych.datasets.base import DenseDataset, as_neighbour, missing_view
 from triptych.datasets.class_encodings import BoundaryMask
 from triptych.datasets.derived import boundaries_from_labels
@@ -20,6 +19,7 @@ from triptych.datasets.files import read_array, read_image
 from triptych.datasets.frames import Videos
 from triptych.datasets.geometry import Window, affine, look_through
 from triptych.datasets.splits import ALL, list_files, list_images, split_names, unlisted_images
+from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera, Sample
 

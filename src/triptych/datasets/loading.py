@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.steps import Transform
-from triptych.memory import keep_freed_memory
+from triptych.machine import keep_freed_memory
 from triptych.types import Sample, collate
 
 OnBadSample = Literal["raise", "skip"]

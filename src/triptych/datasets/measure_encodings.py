@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
-from triptych.choices import named_choice
 from triptych.datasets.encoding import Encoding
+from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera
 

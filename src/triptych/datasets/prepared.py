@@ -17,8 +17,8 @@ from typing import Any
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.prepared_records import read_record, unpack_sample
 from triptych.datasets.preparing import FORMAT, MANIFEST, file_digest, read_json
-from triptych.task_files import tasks_from_json
 from triptych.tasks import Task
+from triptych.tasks.stored import tasks_from_json
 from triptych.types import Sample, named_choice
 
 

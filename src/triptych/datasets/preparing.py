@@ -23,7 +23,7 @@ import torch
 
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.prepared_records import open_whole, pack_sample, write_json
-from triptych.task_files import tasks_to_json
+from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice
 
 MANIFEST, PLAN = "manifest.json", "plan.json"

@@ -4,9 +4,9 @@ import hashlib
 import math
 from pathlib import Path
 
-from triptych.choices import named_choice
 from triptych.datasets.descriptor import Descriptor
 from triptych.datasets.files import match_files
+from triptych.lookup import named_choice
 
 ALL = "all"
 """The split that holds every image."""

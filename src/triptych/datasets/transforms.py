@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from triptych.choices import named_choice
 from triptych.datasets.photometric import ColorJitter, PhotometricDistortion
 from triptych.datasets.steps import (
     CenterCrop,
@@ -30,6 +29,7 @@ from triptych.datasets.steps import (
     choose,
     uniform,
 )
+from triptych.lookup import named_choice
 
 one = partial(choose, choices=(1.0,))
 nowhere = partial(choose, choices=(0.0,))

@@ -17,7 +17,7 @@ from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 
 AUTO = "auto"
 LISTED = 8

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.choices import named_choice
 from triptych.decoders.atrc_contexts import CONTEXTS, Context, Conv1x1, GlobalContext, LabelContext, LocalContext
 from triptych.decoders.base import Decoder
 from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU
+from triptych.lookup import named_choice
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
 
 Genotype = Mapping[str, Mapping[str, str | int]]

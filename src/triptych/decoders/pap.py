@@ -3,7 +3,7 @@
 No official code is public: this is our reading of the paper. Features and initial predictions are those of ATRC's
 concatenation head; affinities live at stride 16. The paper trains with a pairwise affinity loss besides, which
 compares the similarity of pairs of predictions with that of pairs of targets; which similarity, over which pairs, how
-compared and with what weight is not in what we read. Ours (`triptych.pair_losses`): one similarity in 0..1 by kind of
+compared and with what weight is not in what we read. Ours (`triptych.losses.pairs`): one similarity in 0..1 by kind of
 task, squared differences, all pairs of places of the affinities' grid, for initial and final predictions alike, times
 the task's weight. Saliency and boundaries, which the paper does not have, are left out: their losses are balanced.
 """

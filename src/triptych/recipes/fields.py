@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from triptych.choices import require_kind
+from triptych.lookup import require_kind
 
 
 def build(cls: Any, data: Any, where: str) -> Any:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 
 
 class Triplane(NamedTuple):

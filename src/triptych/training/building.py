@@ -16,7 +16,7 @@ from triptych.backbones.base import Backbone
 from triptych.datasets.base import DenseDataset
 from triptych.datasets.steps import Chain, Select, Transform
 from triptych.datasets.transforms import build_transform
-from triptych.devices import choose_device
+from triptych.machine import choose_device
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers
 from triptych.tasks import Task

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from triptych.backbones.base import Backbone
 from triptych.models.multitask import MultiTaskModel
-from triptych.task_files import read_tasks
+from triptych.tasks.stored import read_tasks
 from triptych.training.tensors import like
 
 

@@ -22,8 +22,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from triptych.score_tables import summary_table
-from triptych.scores import Evaluation
+from triptych.evaluation.scores import Evaluation
+from triptych.evaluation.tables import summary_table
 
 
 class RunLog:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych.processes import accelerated
+from triptych.machine import accelerated
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints

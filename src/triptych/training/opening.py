@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from triptych.recipes.config import flatten
-from triptych.task_files import write_tasks
+from triptych.tasks.stored import write_tasks
 from triptych.training.building import backbone_reports, count_parameters
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.initialize import initialize

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.base import Regularizer
 from triptych.video.base import VideoSupervision

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from triptych.datasets.transforms import build_transform
-from triptych.evaluation import evaluate
-from triptych.prediction import Predictor
+from triptych.evaluation.evaluate import evaluate
+from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.training.checkpoint import replace_tensors
 from triptych.training.interruption import Interruption

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 

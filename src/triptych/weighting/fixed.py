@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.weighting.base import Weighting
 
 _MULTI_TASK_LINE = {

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from triptych.choices import named_choice
+from triptych.lookup import named_choice
 from triptych.weighting.aggregators import Direction, Rows, aggregators
 from triptych.weighting.base import Weighting, average_over_processes
 

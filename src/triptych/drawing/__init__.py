@@ -1,0 +1,1 @@
+"""Maps as pictures: panels, legends, contact sheets."""

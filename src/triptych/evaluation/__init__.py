@@ -1,0 +1,1 @@
+"""Evaluation: scores of networks and of saved maps, their files, tables and comparisons."""

@@ -1,0 +1,235 @@
+"""Compare runs: means over seeds, paired differences, delta_mtl, and what differs between their recipes.
+
+Runs of one recipe that differ in the seed alone form a group. Two groups are compared seed by seed, and image by image:
+the bootstrap resamples images, the same ones for both groups, with every image's sums added over the seeds.
+"""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import load_file
+from torch import Tensor
+
+from triptych.evaluation.evaluate import read_references
+from triptych.evaluation.scores import write_json
+from triptych.metrics.bootstrap import bootstrap_difference
+from triptych.metrics.delta import delta_mtl
+from triptych.recipes.config import Recipe, flatten, read_recipe
+from triptych.tasks import Task
+from triptych.tasks.stored import read_tasks
+
+ARROWS = {True: "↑", False: "↓"}
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One run and its scores on a split: `sums` by task and state, `(images, *state)` in the order of `keys`."""
+
+    path: Path
+    recipe: Recipe
+    tasks: dict[str, Task]
+    metrics: dict[str, dict[str, float]]
+    keys: tuple[str, ...]
+    sums: dict[str, dict[str, Tensor]]
+
+    def primary(self, task: str) -> float:
+        """The number of a task that delta_mtl uses."""
+        return self.metrics[task][self.tasks[task].metric().primary]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed alone."""
+
+    name: str
+    runs: tuple[ScoredRun, ...]
+
+    def values(self, task: str) -> list[float]:
+        """The primary number of a task, run by run."""
+        return [run.primary(task) for run in self.runs]
+
+
+class Difference(NamedTuple):
+    """How a group differs from the baseline on one task: mean and deviation over seeds, interval over images."""
+
+    mean: float
+    deviation: float
+    seeds: int
+    low: float
+    high: float
+    better: bool
+    clear: bool
+    """The interval leaves zero out and every seed agrees on the sign."""
+
+
+def read_scored_run(path: Path, split: str) -> ScoredRun:
+    """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
+    scores = path / f"evaluation-{split}.json"
+    if not (path / "recipe.json").is_file():
+        raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
+    if not scores.is_file():
+        raise FileNotFoundError(f"{path} was not scored on {split}; run `triptych evaluate {path} --split {split}`.")
+    stored = json.loads(scores.read_text(encoding="utf-8"))
+    tasks = read_tasks(path / "tasks.json")
+    sums: dict[str, dict[str, Tensor]] = {name: {} for name in tasks}
+    for name, value in load_file(scores.with_suffix(".safetensors")).items():
+        task, state = name.split("/", 1)
+        sums[task][state] = value
+    recipe = read_recipe(path / "recipe.json")
+    return ScoredRun(path, recipe, tasks, stored["metrics"], tuple(stored["keys"]), sums)
+
+
+def group_runs(runs: Sequence[ScoredRun]) -> list[Group]:
+    """Gather runs whose recipes differ in the seed alone, in the order of first appearance."""
+    gathered: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        fields = {name: value for name, value in flatten(run.recipe).items() if name != "seed"}
+        gathered.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
+    return [Group(members[0].path.name, tuple(members)) for members in gathered.values()]
+
+
+def recipe_differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """Dotted recipe fields that are not the same in all groups, with each group's value."""
+    flat = [flatten(group.runs[0].recipe) for group in groups]
+    names = dict.fromkeys(name for fields in flat for name in fields)
+    rows = {name: [fields.get(name, "-") for fields in flat] for name in names if name not in ("seed", "description")}
+    return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def compare_groups(baseline: Group, other: Group, task: str, *, resamples: int = 1000) -> Difference:
+    """`other - baseline` in the primary number of a task.
+
+    Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
+    without a deviation. Raises `ValueError` where the groups were scored on different images.
+    """
+    one, two = _by_seed(baseline), _by_seed(other)
+    metric = baseline.runs[0].tasks[task].metric()
+    if set(one) == set(two):
+        pairs = [(one[seed], two[seed]) for seed in one]
+        gaps = [second.primary(task) - first.primary(task) for first, second in pairs]
+    else:
+        gaps = [statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))]
+    found = bootstrap_difference(metric, _pooled(baseline, task), _pooled(other, task, baseline), resamples=resamples)
+    interval = found[metric.primary]
+    mean = statistics.fmean(gaps)
+    agree = all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
+    outside = interval.low > 0 or interval.high < 0
+    return Difference(
+        mean=mean,
+        deviation=statistics.stdev(gaps) if len(gaps) > 1 else float("nan"),
+        seeds=len(gaps) if set(one) == set(two) else 0,
+        low=interval.low,
+        high=interval.high,
+        better=(mean > 0) == metric.better[metric.primary],
+        clear=agree and outside,
+    )
+
+
+def _by_seed(group: Group) -> dict[int, ScoredRun]:
+    return {run.recipe.seed: run for run in group.runs}
+
+
+def _pooled(group: Group, task: str, like: Group | None = None) -> dict[str, Tensor]:
+    """Every image's sums, averaged over the runs of a group, in the order of `like`'s images."""
+    order = (like or group).runs[0].keys
+    total: dict[str, Tensor] = {}
+    for run in group.runs:
+        if set(run.keys) != set(order):
+            raise ValueError(
+                f"{run.path} was scored on other images than {(like or group).runs[0].path} "
+                f"({len(set(run.keys) ^ set(order))} differ); evaluate both on the same split and limit."
+            )
+        places = {key: i for i, key in enumerate(run.keys)}
+        index = torch.tensor([places[key] for key in order])
+        for state, value in run.sums[task].items():
+            total[state] = total.get(state, 0) + value[index].double()
+    # Averaged, so that groups with different numbers of seeds weigh alike; counts may become fractions.
+    return {state: value / len(group.runs) for state, value in total.items()}
+
+
+def compare_runs(
+    runs: Sequence[Path],
+    *,
+    split: str = "test",
+    baseline: Sequence[Path] = (),
+    single_task: Sequence[Path] = (),
+    out: Path | None = None,
+) -> dict[str, Any]:
+    """Print the comparison of scored runs, and return it as plain data (also written to `out` as JSON).
+
+    `baseline` names the runs to compare with; the first group by default.
+    """
+    if not runs:
+        raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
+    groups = group_runs([read_scored_run(Path(path), split) for path in dict.fromkeys((*baseline, *runs))])
+    names = [name for name in groups[0].runs[0].tasks if all(name in group.runs[0].tasks for group in groups)]
+    if not names:
+        raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
+    references = read_references(single_task, split, {name: groups[0].runs[0].tasks[name] for name in names})
+    content: dict[str, Any] = {
+        "split": split,
+        "images": len(groups[0].runs[0].keys),
+        "groups": {group.name: [str(run.path) for run in group.runs] for group in groups},
+        "values": {name: {group.name: group.values(name) for group in groups} for name in names},
+        "delta_mtl": {group.name: [_gain(run, references, names) for run in group.runs] for group in groups}
+        if references
+        else None,
+        "differences": {
+            group.name: {name: compare_groups(groups[0], group, name)._asdict() for name in names}
+            for group in groups[1:]
+        },
+        "recipes": recipe_differences(groups),
+    }
+    _print(Console(), groups, names, content)
+    if out is not None:
+        write_json(out, json.loads(json.dumps(content, default=str).replace("NaN", "null")))
+    return content
+
+
+def _gain(run: ScoredRun, references: dict[str, dict[str, float]], names: Sequence[str]) -> float:
+    metrics = {name: run.tasks[name].metric() for name in names}
+    return delta_mtl(
+        {name: run.primary(name) for name in names},
+        {name: references[name][metrics[name].primary] for name in names},
+        {name: metrics[name].better[metrics[name].primary] for name in names},
+    )
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4g}"
+    return f"{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g} ({len(values)} seeds)"
+
+
+def _print(console: Console, groups: Sequence[Group], names: Sequence[str], content: dict[str, Any]) -> None:
+    table = Table("task", "metric", *(group.name for group in groups), title_justify="left")
+    table.title = f"{content['split']}, {content['images']} images"
+    for name in names:
+        metric = groups[0].runs[0].tasks[name].metric()
+        arrow = ARROWS[metric.better[metric.primary]]
+        cells = [_mean_and_deviation(group.values(name)) for group in groups]
+        table.add_row(name, f"{metric.primary} {arrow}", *cells)
+    if content["delta_mtl"]:
+        gains = [_mean_and_deviation(content["delta_mtl"][group.name]) for group in groups]
+        table.add_row("all", "delta_mtl % ↑", *gains)
+    console.print(table)
+    for group, differences in content["differences"].items():
+        rows = Table("task", "difference", "95 % over images", "verdict", title_justify="left")
+        rows.title = f"{group} minus {groups[0].name}"
+        for name, found in differences.items():
+            spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
+            word = ("better" if found["better"] else "worse") if found["clear"] else "noise?"
+            rows.add_row(name, f"{found['mean']:+.4g}{spread}", f"[{found['low']:+.3g}, {found['high']:+.3g}]", word)
+        console.print(rows)
+    if content["recipes"]:
+        fields = Table("recipe field", *(group.name for group in groups), title="what differs", title_justify="left")
+        for field, values in content["recipes"].items():
+            fields.add_row(field, *(str(value) for value in values))
+        console.print(fields)

@@ -1,0 +1,209 @@
+"""Scoring: run a predictor over a dataset, once per image, and add the metrics' sums up.
+
+Training and the verb `evaluate` both come through `evaluate`, so that their numbers cannot disagree.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from triptych import assemble
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.loading import OnBadSample, evaluation_loader
+from triptych.datasets.transforms import Transform, build_transform
+from triptych.evaluation.constant import ConstantPredictor
+from triptych.evaluation.scores import Evaluation, as_json, compute, write_json
+from triptych.evaluation.tables import score_table, shown_progress
+from triptych.machine import accelerated
+from triptych.metrics.base import Metric
+from triptych.prediction.predictor import Predictor
+from triptych.recipes.config import split_domain
+from triptych.tasks import Task
+from triptych.types import Sample, valid_pixels
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """What can be scored: decoded predictions of a batch `(B, 3, H, W)`, by task."""
+
+    def predict(self, image: Tensor) -> dict[str, Tensor]: ...
+
+
+def evaluate(
+    model: nn.Module | Predicts,
+    dataset: DenseDataset,
+    tasks: Mapping[str, Task],
+    *,
+    transform: Transform | None = None,
+    limit: int = 0,
+    num_workers: int = 0,
+    on_bad_sample: OnBadSample = "raise",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score `tasks` on a dataset, image by image at the size that `transform` gives (the native one without).
+
+    A module is run through `Predictor`. `limit` scores that many images spread over the dataset; 0 scores all. Under
+    several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
+    after each image of this process.
+    """
+    predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
+    rank, world = _place()
+    loader = evaluation_loader(
+        dataset,
+        transform=transform,
+        limit=limit,
+        num_workers=num_workers,
+        rank=rank,
+        world=world,
+        on_bad_sample=on_bad_sample,
+    )
+    metrics = {name: task.metric() for name, task in tasks.items()}
+    rows: list[tuple[str, dict[str, dict[str, Tensor] | None]]] = []
+    for done, sample in enumerate(loader, start=1):
+        predictions = predictor.predict(sample.image)
+        rows.append((sample.key[0], {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks}))
+        if progress is not None:
+            progress(done, len(loader))
+    rows, skipped = _merge(rows, loader.skipped, world)
+    sums = {name: _stack(metrics[name], [row[name] for _, row in rows]) for name in tasks}
+    labelled = {name: sum(row[name] is not None for _, row in rows) for name in tasks}
+    return Evaluation(
+        metrics={name: compute(task.metric(), sums[name]) if labelled[name] else {} for name, task in tasks.items()},
+        labelled=labelled,
+        keys=tuple(key for key, _ in rows),
+        sums=sums,
+        tasks=dict(tasks),
+        skipped=skipped,
+    )
+
+
+def _sums(metric: Metric, prediction: Tensor, sample: Sample, name: str) -> dict[str, Tensor] | None:
+    """The metric's states for one image, on the CPU; `None` where it has no label."""
+    target = sample.targets[name]
+    if not valid_pixels(target).any():
+        return None
+    metric.to(prediction.device).reset()
+    metric.update(prediction, target.to(prediction.device))
+    return {state: value.cpu() for state, value in metric.sums().items()}
+
+
+def _stack(metric: Metric, rows: Sequence[dict[str, Tensor] | None]) -> dict[str, Tensor]:
+    metric.reset()
+    empty = {state: torch.zeros_like(value.cpu()) for state, value in metric.sums().items()}
+    return {
+        state: torch.stack([(row or empty)[state] for row in rows]) if rows else zero[None][:0]
+        for state, zero in empty.items()
+    }
+
+
+def _place() -> tuple[int, int]:
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _merge(rows: list, skipped: dict[str, str], world: int) -> tuple[list, dict[str, str]]:
+    """The rows of all processes in the order of the dataset: process r had number r, r + world, ..."""
+    if world == 1:
+        return rows, dict(skipped)
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, (rows, dict(skipped)))
+    longest = max(len(part) for part, _ in parts)
+    merged = [part[i] for i in range(longest) for part, _ in parts if i < len(part)]
+    return merged, {key: reason for _, part in parts for key, reason in part.items()}
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str = "",
+    single_task: Sequence[Path] = (),
+    limit: int = 0,
+    device: str = "auto",
+    constant: bool = True,
+    progress: bool = True,
+) -> Evaluation:
+    """Score a run folder on a split (the recipe's test split by default): a table, and `evaluation-<split>.json`.
+
+    `target-<split>` is a split of the domain that the recipe adapts to.
+    The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
+    against single-task runs, which must have been evaluated on the same split. Beside it,
+    `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
+    Processes started by `torchrun` or `accelerate launch` share the work.
+    """
+    run = Path(run)
+    with accelerated(device) as accelerator:
+        predictor = Predictor.load(run, device=accelerator.device)
+        recipe, tasks = predictor.recipe, predictor.tasks
+        split = split or recipe.data.test_split
+        references = read_references(single_task, split, tasks)
+        dataset, data = assemble.build_dataset(recipe, split), split_domain(recipe, split)[0].data
+        score = partial(
+            evaluate,
+            dataset=dataset,
+            tasks=tasks,
+            transform=build_transform(data.transform, size=data.size, tasks=tasks, train=False),
+            limit=limit,
+            num_workers=recipe.data.num_workers,
+            on_bad_sample=recipe.data.on_bad_sample,
+        )
+        with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
+            evaluation = score(predictor, progress=advance)
+        reference = None
+        if constant:
+            training_set = assemble.build_training_set(recipe)
+            reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
+        if accelerator.is_main_process:
+            content = {
+                "split": split,
+                "recipe": recipe.description,
+                "data": dataset.fingerprint(),
+                **as_json(evaluation),
+                "primary": evaluation.primary(),
+                "constant": as_json(reference)["metrics"] if reference is not None else None,
+                "delta_mtl": evaluation.gain_over(references) if references else None,
+                "single_task": [str(path) for path in single_task],
+                "single_task_metrics": {name: references[name] for name in tasks} if references else None,
+                "keys": list(evaluation.keys),
+            }
+            _write(run, split, content, evaluation)
+            _show(run, content, evaluation, reference)
+    return evaluation
+
+
+def _write(run: Path, split: str, content: Mapping[str, Any], evaluation: Evaluation) -> None:
+    flat = {f"{task}/{state}": value for task, sums in evaluation.sums.items() for state, value in sums.items()}
+    save_file(flat, run / f"evaluation-{split}.safetensors")
+    write_json(run / f"evaluation-{split}.json", content)
+
+
+def _show(run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None) -> None:
+    console = Console()
+    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images", evaluation, reference))
+    if content["delta_mtl"] is not None:
+        against = ", ".join(content["single_task"])
+        console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)
+
+
+def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
+    """The numbers of single-task runs on a split, by task; every task of `tasks` needs one if there are any runs."""
+    found: dict[str, dict[str, float]] = {}
+    for run in runs:
+        path = Path(run) / f"evaluation-{split}.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
+            )
+        found |= json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    missing = [name for name in tasks if name not in found]
+    if runs and missing:
+        raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")
+    return found

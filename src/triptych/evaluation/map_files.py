@@ -1,0 +1,169 @@
+"""Which files belong together: task folders under the names in use, predictions and ground truth by name."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from triptych.datasets.base import DenseDataset
+from triptych.datasets.descriptor import FILE_NAME
+from triptych.datasets.files import ARRAYS, PICTURES, walk_files
+from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
+from triptych.lookup import named_choice
+from triptych.metrics.protocols import GroundTruth
+
+FOLDERS = {
+    "semseg": ("semseg", "segmentation", "seg", "semantic"),
+    "human_parts": ("human_parts", "parts", "part"),
+    "saliency": ("saliency", "sal"),
+    "normals": ("normals", "normal"),
+    "depth": ("depth",),
+    "boundary": ("boundary", "boundaries", "edge", "edges"),
+}
+"""Names of a task's folder, ours first."""
+PRODUCTS = ("arrays", "maps")
+"""Where `triptych predict` puts its task folders."""
+
+
+def list_maps(folder: Path) -> dict[str, Path]:
+    """Maps of a folder and its sub-folders by name without suffix; `ValueError` if two have one name, or there are
+    none."""
+    found: dict[str, Path] = {}
+    for path in walk_files(folder):
+        if path.suffix.lower() not in (*PICTURES, *ARRAYS):
+            continue
+        key = path.relative_to(folder).with_suffix("").as_posix()
+        if key in found:
+            raise ValueError(f"{found[key]} and {path} have the same name; keep one of them in {folder}.")
+        found[key] = path
+    if not found:
+        raise ValueError(f"{folder} has no maps; looked for {', '.join((*PICTURES, *ARRAYS))} in it and its folders.")
+    return found
+
+
+def task_folder(root: Path, task: str) -> Path | None:
+    """The sub-folder of a task, whatever it is called."""
+    return next((root / name for name in FOLDERS[task] if (root / name).is_dir()), None)
+
+
+def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
+    """The folder of every task: the named `tasks`, or all that have a sub-folder.
+
+    A single named task may lie in `root` itself, if no task has a folder there. Raises `ValueError` naming what was
+    looked for.
+    """
+    if not root.is_dir():
+        raise ValueError(f"folder {root} does not exist; give the folder of the maps.")
+    for name in tasks:
+        named_choice("task", name, FOLDERS)
+    present = {name: folder for name in FOLDERS if (folder := task_folder(root, name)) is not None}
+    if not present and len(tasks) == 1:
+        return {tasks[0]: root}
+    found = {name: present[name] for name in tasks or present if name in present}
+    missing = [name for name in tasks if name not in found]
+    if missing or not found:
+        inside = next((root / name for name in PRODUCTS if (root / name).is_dir()), None)
+        hint = f"did you mean {inside}?" if inside else "name one --task if the maps lie in the folder itself."
+        looked = missing or list(FOLDERS)
+        raise ValueError(f"{root} has no folder of {', '.join(looked)} (such as {FOLDERS[looked[0]][0]}/); {hint}")
+    return found
+
+
+@runtime_checkable
+class Targets(Protocol):
+    """Ground truth of one task."""
+
+    def keys(self) -> list[str]:
+        """Names of the images that have some."""
+        ...
+
+    def read(self, key: str, size: tuple[int, int]) -> Tensor:
+        """The target of an image, for a prediction of `size`."""
+        ...
+
+    def describe(self, key: str) -> str:
+        """Where it comes from, for messages."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderTargets:
+    """Ground truth in files."""
+
+    files: dict[str, Path]
+    task: str
+    encodings: Encodings
+    recipe: GroundTruth | None
+    """What becomes of maps of annotators, where these are what is stored."""
+
+    def keys(self) -> list[str]:
+        return list(self.files)
+
+    def read(self, key: str, size: tuple[int, int]) -> Tensor:
+        if self.recipe is not None:
+            return read_annotators(self.files[key], size, self.recipe, self.encodings.key)
+        return read_target(self.files[key], self.task, self.encodings)
+
+    def describe(self, key: str) -> str:
+        return str(self.files[key])
+
+
+@dataclass(frozen=True)
+class DatasetTargets:
+    """Ground truth of a dataset, at its native size."""
+
+    dataset: DenseDataset
+    task: str
+    places: dict[str, int]
+
+    def keys(self) -> list[str]:
+        return list(self.places)
+
+    def read(self, key: str, size: tuple[int, int]) -> Tensor:
+        with ONE_READER:
+            return self.dataset[self.places[key]].targets[self.task]
+
+    def describe(self, key: str) -> str:
+        return f"{key} of dataset {self.dataset.name}"
+
+
+def is_dataset(path: Path) -> bool:
+    """Whether a path is described by a `dataset.toml`."""
+    return path.suffix == ".toml" or (path / FILE_NAME).is_file()
+
+
+def dataset_targets(dataset: DenseDataset, task: str) -> DatasetTargets:
+    """Ground truth of one task of a dataset, by key."""
+    return DatasetTargets(dataset, task, {dataset.key(index): index for index in range(len(dataset))})
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What can be scored of a task: keys with a prediction and ground truth, and those with one of them only."""
+
+    keys: tuple[str, ...]
+    unpredicted: tuple[str, ...]
+    untargeted: tuple[str, ...]
+
+
+def pair(predictions: dict[str, Path], targets: Sequence[str], task: str, *, partial: bool) -> Pairs:
+    """Match by name. Fewer predictions than targets are refused unless `partial`."""
+    found = Pairs(
+        keys=tuple(key for key in targets if key in predictions),
+        unpredicted=tuple(key for key in targets if key not in predictions),
+        untargeted=tuple(key for key in predictions if key not in set(targets)),
+    )
+    if not found.keys:
+        raise ValueError(
+            f"{task}: no prediction has the name of a ground truth; predictions are called like "
+            f"'{next(iter(predictions))}', ground truth like '{next(iter(targets), '')}'."
+        )
+    if found.unpredicted and not partial:
+        names = ", ".join(found.unpredicted[:3]) + (", ..." if len(found.unpredicted) > 3 else "")
+        raise ValueError(
+            f"{task}: {len(found.unpredicted)} of {len(targets)} images have no prediction ({names}); predict them, or "
+            f"score the other {len(found.keys)} with --partial."
+        )
+    return found

@@ -1,0 +1,230 @@
+"""`triptych score`: folders of maps against folders or a dataset, under a named protocol."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from torch import Tensor
+
+from triptych.evaluation.inputs import TaskInput, find_inputs
+from triptych.evaluation.map_files import Pairs, pair
+from triptych.evaluation.protocols import Settings
+from triptych.evaluation.saved_maps import Encodings
+from triptych.metrics.base import Metric
+from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
+from triptych.metrics.protocols import GroundTruth
+from triptych.types import valid_pixels
+
+ARROWS = {True: "↑", False: "↓"}
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """The score of one task.
+
+    `numbers`: what the protocol reports, its main number first. `intervals`: the same over resampled images, where
+    asked for. `keys`: the scored images. `per_image`: each number of each image alone, in that order. `sums`: metric
+    states per image, from which any subset can be scored again. `facts`: what the numbers depend on. `unlabelled`:
+    images whose ground truth has no labelled pixel.
+    """
+
+    given: TaskInput = field(repr=False)
+    metric: Metric = field(repr=False)
+    numbers: dict[str, float]
+    intervals: dict[str, Interval]
+    keys: tuple[str, ...] = field(repr=False)
+    per_image: dict[str, list[float]] = field(repr=False)
+    sums: dict[str, Tensor] = field(repr=False)
+    facts: dict[str, str | int | float]
+    pairs: Pairs = field(repr=False)
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def primary(self) -> str:
+        """The protocol's main number."""
+        return next(iter(self.numbers))
+
+    def counts(self) -> str:
+        """How many files were used and left out, in words."""
+        left_out = {
+            "without prediction": len(self.pairs.unpredicted),
+            "without ground truth": len(self.pairs.untargeted),
+            "without a labelled pixel": len(self.unlabelled),
+        }
+        return ", ".join([f"{len(self.keys)} scored", *(f"{n} {why}" for why, n in left_out.items() if n)])
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result of `score`: a `TaskScore` by task, and why other tasks with predictions were left out."""
+
+    protocol: str
+    predictions: Path
+    targets: Path
+    tasks: dict[str, TaskScore]
+    left_out: dict[str, str]
+
+
+def score(
+    predictions: Path,
+    targets: Path,
+    *,
+    protocol: str,
+    task: Sequence[str] = (),
+    dataset: str = "",
+    split: str = "test",
+    classes: int = 0,
+    max_dist: float | None = None,
+    ground_truth: GroundTruth | None = None,
+    depth_scale: float = 0.0,
+    label_offset: int = 0,
+    prediction_offset: int = 0,
+    key: str = "",
+    partial: bool = False,
+    ci: int = 0,
+    out: Path | None = None,
+    html: Path | None = None,
+    overwrite: bool = False,
+    threads: int = 0,
+    quiet: bool = False,
+) -> Score:
+    """Score maps saved by any code base.
+
+    `predictions` holds one sub-folder per task, or the maps of the one `task` named; `targets` likewise, or a dataset
+    that a `dataset.toml` describes (then `split` is scored). Files pair by name. `dataset` (nyuv2, pascal-context,
+    bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which `max_dist`,
+    `ground_truth` and `classes` override. `ci` is the number of bootstrap resamples of the images; 0 gives no
+    intervals. `out` is a JSON with per-image values; metric sums per image go beside it as .npz. `html` is a page with
+    curves and the worst images. Prints a table unless `quiet`.
+
+    Raises `ValueError` for predictions that are missing (unless `partial`), of another size than their ground truth,
+    NaN, or out of range, and `OSError` for files that cannot be read; each names the file and the way out.
+    """
+    for path in (out, html):
+        if path is not None and path.exists() and not overwrite:
+            raise ValueError(f"{path} exists; name another file, or --overwrite it.")
+    found, left_out = find_inputs(
+        predictions,
+        targets,
+        protocol=protocol,
+        tasks=task,
+        settings=Settings(dataset, classes, max_dist, ground_truth),
+        encodings=Encodings(classes, depth_scale, label_offset, prediction_offset, key),
+        split=split,
+    )
+    pairs = {
+        name: pair(given.predictions, given.targets.keys(), name, partial=partial) for name, given in found.items()
+    }
+    scores = {}
+    for name, given in found.items():
+        with _shown_progress(name, len(pairs[name].keys), not quiet) as advance:
+            scores[name] = score_task(given, pairs[name], ci=ci, threads=threads, advance=advance)
+    result = Score(protocol, predictions, targets, scores, left_out)
+    if out is not None:
+        from triptych.evaluation.saved import write_score
+
+        write_score(result, out)
+    if html is not None:
+        from triptych.report.scores import write_page
+
+        write_page(result, html)
+    if not quiet:
+        print_score(result)
+    return result
+
+
+def score_task(
+    given: TaskInput, pairs: Pairs, *, ci: int = 0, threads: int = 0, advance: Callable[[], None] = lambda: None
+) -> TaskScore:
+    """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
+    metric = given.rule.metric(given.settings)
+    before = torch.get_num_threads()
+    rows: list[dict[str, Tensor] | None] = []
+    try:
+        with ThreadPoolExecutor(threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for row in pool.map(lambda key: _score_image(given, key), pairs.keys):
+                rows.append(row)
+                advance()
+    finally:
+        torch.set_num_threads(before)
+    keys = tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is not None)
+    if not keys:
+        raise ValueError(
+            f"{given.task}: none of {len(pairs.keys)} images has a labelled pixel; check the ground truth."
+        )
+    sums = {state: torch.stack([row[state] for row in rows if row is not None]) for state in metric.sums()}
+    names = given.rule.names(metric)
+    alone = [compute_sums(metric, {state: value[i : i + 1] for state, value in sums.items()}) for i in range(len(keys))]
+    whole = compute_sums(metric, sums)
+    intervals = bootstrap(metric, sums, resamples=ci) if ci else {}
+    return TaskScore(
+        given=given,
+        metric=metric,
+        numbers={name: whole[name] for name in names},
+        intervals={name: intervals[name] for name in names if intervals},
+        keys=keys,
+        per_image={name: [values[name] for values in alone] for name in names},
+        sums=sums,
+        facts=given.rule.facts(metric),
+        pairs=pairs,
+        unlabelled=tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is None),
+    )
+
+
+def _score_image(given: TaskInput, key: str) -> dict[str, Tensor] | None:
+    """Metric states of one image; `None` where it has no label."""
+    prediction, target = given.read(key)
+    if not valid_pixels(target).any():
+        return None
+    metric = given.rule.metric(given.settings)
+    try:
+        metric.update(prediction[None], target[None])
+    except ValueError as error:
+        raise ValueError(f"{given.task} of {key} ({given.predictions[key]}): {error}") from error
+    return metric.sums()
+
+
+def print_score(result: Score) -> None:
+    """The table, with what the numbers depend on, and the counts of files."""
+    console = Console()
+    console.print(score_table(result))
+    for name, task in result.tasks.items():
+        facts = ", ".join(f"{fact} {value}" for fact, value in task.facts.items())
+        words = [task.counts() + (f"; {facts}" if facts else ""), task.given.rule.definition]
+        console.print(f"{name}: {'. '.join(words)}", highlight=False)
+    for name, reason in result.left_out.items():
+        console.print(f"{name} left out: {reason}", highlight=False)
+
+
+def score_table(result: Score) -> Table:
+    """One row per number: its task, name with the better direction, value, interval and the number of images."""
+    intervals = any(task.intervals for task in result.tasks.values())
+    columns = ["task", "metric", "value", *(["95 % interval"] if intervals else []), "images"]
+    table = Table(*columns, title=f"{result.predictions}, protocol {result.protocol}", title_justify="left")
+    for name, task in result.tasks.items():
+        for i, (number, value) in enumerate(task.numbers.items()):
+            cells = [name if i == 0 else "", f"{number} {ARROWS[task.metric.better[number]]}", f"{value:.4f}"]
+            if intervals:
+                low, high = task.intervals[number][1:]
+                cells.append(f"{low:.4f} to {high:.4f}")
+            table.add_row(*cells, str(len(task.keys)))
+    return table
+
+
+@contextmanager
+def _shown_progress(title: str, total: int, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal, otherwise nothing."""
+    console = Console()
+    if not (enabled and console.is_terminal):
+        yield lambda: None
+        return
+    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
+        row = bar.add_task(title, total=total)
+        yield lambda: bar.advance(row)

@@ -1,0 +1,210 @@
+"""How each line of papers scores each task: the table behind `triptych score --protocol`.
+
+The definitions, and what is known about differences between published code bases, are in docs/protocols.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych.lookup import named_choice
+from triptych.metrics.base import Metric
+from triptych.metrics.boundary import BoundaryMetric
+from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
+from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
+from triptych.metrics.protocols import GroundTruth
+from triptych.metrics.saliency import SaliencyMetric
+from triptych.metrics.segmentation import SegmentationMetric
+
+CLASSES = {"": 0, "nyuv2": 40, "pascal-context": 21, "bsds500": 0}
+"""Classes of semantic segmentation by dataset; the keys are the datasets that can be named."""
+NUM_PARTS = 7
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user says about the data: its name, and what overrides the protocol's default for it."""
+
+    dataset: str = ""
+    classes: int = 0
+    max_dist: float | None = None
+    ground_truth: GroundTruth | None = None
+
+    def __post_init__(self) -> None:
+        if self.dataset:
+            named_choice("dataset", self.dataset, {name: 0 for name in CLASSES if name})
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of semantic segmentation; 0 if unknown."""
+        return self.classes or CLASSES[self.dataset]
+
+
+def keep(prediction: Tensor) -> Tensor:
+    """Predictions scored as they are."""
+    return prediction
+
+
+def truncate_probability(prediction: Tensor) -> Tensor:
+    """Saved as 8 bit: 255 p, truncated."""
+    return (prediction * 255).floor() / 255
+
+
+def truncate_normals(prediction: Tensor) -> Tensor:
+    """Unit vectors saved as 8 bit: (n + 1) 255 / 2, truncated."""
+    return ((F.normalize(prediction, dim=0) + 1) * 255 / 2).floor() / 255 * 2 - 1
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one protocol scores one task.
+
+    `metric(settings)` makes the metric, `numbers` names those of its results that the protocol has, the one of the
+    tables first; empty: all of them. `store` does to a prediction what saving it as 8 bit does in the published code;
+    it is applied to float maps only, which were not saved so yet. `definition` is one sentence for tables and pages.
+    """
+
+    metric: Callable[[Settings], Metric]
+    definition: str
+    numbers: tuple[str, ...] = ()
+    store: Callable[[Tensor], Tensor] = keep
+
+    def facts(self, metric: Metric) -> dict[str, str | int | float]:
+        """What the numbers depend on beside the protocol's name."""
+        if isinstance(metric, BoundaryMetric):
+            return {
+                "boundary_protocol": metric.protocol.name,
+                "max_dist": metric.max_dist,
+                "ground_truth": metric.ground_truth,
+                "thresholds": len(metric.protocol.thresholds),
+            }
+        return {"classes": len(metric.class_names)} if isinstance(metric, SegmentationMetric) else {}
+
+    def names(self, metric: Metric) -> tuple[str, ...]:
+        """The numbers to report, the protocol's main one first."""
+        return self.numbers or (metric.primary, *(name for name in metric.better if name != metric.primary))
+
+
+def _semseg(settings: Settings) -> Metric:
+    if not settings.num_classes:
+        raise ValueError("how many classes semseg has is not known; give --classes, or --dataset nyuv2 (40 classes).")
+    return SegmentationMetric(settings.num_classes)
+
+
+def _parts(settings: Settings) -> Metric:
+    return SegmentationMetric(NUM_PARTS)
+
+
+def _boundary(protocol: str, settings: Settings) -> Metric:
+    return BoundaryMetric(
+        protocol, dataset=settings.dataset, max_dist=settings.max_dist, ground_truth=settings.ground_truth
+    )
+
+
+_LABELS = "One confusion matrix over the set, label 255 ignored; "
+_ABSENT_ZERO = {
+    "semseg": Rule(_semseg, _LABELS + "classes that occur nowhere count 0.", ("mIoU_absent_zero", "pixel_accuracy")),
+    "human_parts": Rule(_parts, _LABELS + "7 classes with background.", ("mIoU_absent_zero", "pixel_accuracy")),
+}
+_POOLED_DEPTH = Rule(
+    lambda settings: DepthMetric(),
+    "Pooled over all pixels of the set with a label; predictions that are not positive become 1e-9 m.",
+    ("rmse", "log_rmse", "absrel", "sqrel"),
+)
+_ANGLE = "Angle between normalised vectors, pooled over all pixels of the set with a label."
+_NORMALS = Rule(lambda settings: NormalsMetric(), _ANGLE)
+_SEISM = Rule(
+    partial(_boundary, "seism"), "SEISM with oriented non-maximum suppression, 101 thresholds, p > t, exact matching."
+)
+_SEISM_NO_NMS = Rule(
+    partial(_boundary, "seism-nonms"), "SEISM without suppression, 99 thresholds, p >= t, exact matching."
+)
+_PIXEL_F1 = Rule(
+    partial(_boundary, "pixel-f1"), "Mean of the F1 of boundary and background pixels at p > 0.5, no tolerance."
+)
+_BSDS = Rule(partial(_boundary, "bsds"), "BSDS500 benchmark: 99 thresholds, p >= t, every annotator, interpolated ODS.")
+
+RULES: dict[str, dict[str, Rule]] = {
+    "survey": _ABSENT_ZERO
+    | {
+        "saliency": Rule(
+            lambda settings: SaliencyMetric(),
+            "15 thresholds 0.2 to 0.9, p > t, averaged over images; the mIoU enters delta_m.",
+            ("mIoU_survey", "maxF_survey"),
+            truncate_probability,
+        ),
+        "depth": _POOLED_DEPTH,
+        "normals": Rule(
+            lambda settings: NormalsMetric(), _ANGLE + " Predictions stored as 8 bit.", (), truncate_normals
+        ),
+        "boundary": _SEISM_NO_NMS,
+    },
+    "atrc": _ABSENT_ZERO
+    | {
+        "saliency": Rule(
+            lambda settings: SaliencyMetric(),
+            "19 thresholds 0.05 to 0.95, p >= t, counts pooled over the set, beta^2 = 0.3.",
+            ("maxF",),
+        ),
+        "depth": _POOLED_DEPTH,
+        "normals": _NORMALS,
+        "boundary": _SEISM,
+    },
+    "invpt": _ABSENT_ZERO
+    | {
+        "saliency": Rule(
+            lambda settings: SaliencyMetric(),
+            "19 thresholds on sigmoid(p), as published: 4 true thresholds and all-positive; pooled, beta^2 = 0.3.",
+            ("maxF_invpt", "maxF"),
+        ),
+        "depth": _POOLED_DEPTH,
+        "normals": _NORMALS,
+        "boundary": _SEISM,
+    },
+    "densemtl": {
+        "semseg": Rule(_semseg, _LABELS + "classes that occur nowhere are skipped.", ("mIoU", "pixel_accuracy")),
+        "depth": Rule(
+            lambda settings: DepthMetric(near=1e-3, far=80.0, lowest=1e-3, highest=80.0),
+            "Means of each image averaged over images, 1e-3 < d < 80 m; rmse is the root of the mean MSE.",
+            ("rmse_image", "absrel_image", "sqrel_image", "delta1_image", "delta2_image", "delta3_image"),
+        ),
+        "normals": Rule(
+            lambda settings: PublishedDenseMTLNormalsMetric(),
+            "As published: norms over image rows, invalid pixels counted. Not an angular error.",
+        ),
+        "boundary": _PIXEL_F1,
+    },
+    "densemtl-video": {
+        "semseg": Rule(_semseg, _LABELS + "classes that occur nowhere are skipped.", ("mIoU", "pixel_accuracy")),
+        "depth": Rule(
+            lambda settings: AlignedDepthMetric(near=1e-3, far=80.0, lowest=1e-3, highest=80.0),
+            "As densemtl after median scaling of each image; the numbers without _aligned are metric.",
+            (
+                *("rmse_image_aligned", "absrel_image_aligned", "sqrel_image_aligned", "log_rmse_image_aligned"),
+                *("delta1_image_aligned", "delta2_image_aligned", "delta3_image_aligned", "rmse_image", "absrel_image"),
+            ),
+        ),
+    },
+    "bsds": {"boundary": _BSDS},
+    "seism": {"boundary": _SEISM},
+    "seism-nonms": {"boundary": _SEISM_NO_NMS},
+    "pixel-f1": {"boundary": _PIXEL_F1},
+}
+"""Rules by protocol and task."""
+
+
+def find_rule(protocol: str, task: str) -> Rule:
+    """The rule of a protocol for a task; `ValueError` lists the tasks it has, and who else scores this one.
+
+    >>> find_rule("atrc", "saliency").numbers
+    ('maxF',)
+    """
+    rules = named_choice("protocol", protocol, RULES)
+    if task not in rules:
+        others = [name for name, table in RULES.items() if task in table]
+        hint = f"{task} is scored by {', '.join(others)}" if others else "there is no such task"
+        raise ValueError(f"protocol '{protocol}' has no {task}: it scores {', '.join(rules)}; {hint}.")
+    return rules[task]

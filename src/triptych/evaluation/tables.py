@@ -1,0 +1,57 @@
+"""Evaluations as tables."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from triptych.evaluation.scores import Evaluation
+
+SHOWN = 3
+"""Numbers per task in a summary."""
+ARROWS = {True: "↑", False: "↓"}
+
+
+def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None = None) -> Table:
+    """One row per number whose better direction is known; `reference` fills a column to compare with."""
+    table = Table("task", "metric", "value", title=title, title_justify="left")
+    if reference is not None:
+        table.add_column("constant")
+    table.add_column("images")
+    for name, task in evaluation.tasks.items():
+        better, first = task.metric().better, True
+        for metric, value in evaluation.metrics[name].items():
+            if metric not in better:
+                continue
+            other = [f"{reference.metrics[name][metric]:.4g}"] if reference is not None else []
+            images = str(evaluation.labelled[name]) if first else ""
+            table.add_row(name if first else "", f"{metric} {ARROWS[better[metric]]}", f"{value:.4g}", *other, images)
+            first = False
+    return table
+
+
+def summary_table(title: str, evaluation: Evaluation) -> Table:
+    """An evaluation as a table: one row per task, its primary number first, each with the direction that is better."""
+    table = Table("task", "metrics", "images", title=title, title_justify="left")
+    for name, task in evaluation.tasks.items():
+        metric = task.metric()
+        shown = dict(sorted(evaluation.metrics[name].items(), key=lambda item: item[0] != metric.primary))
+        numbers = [
+            f"{key} {value:.4g}{ARROWS[metric.better[key]]}" for key, value in shown.items() if key in metric.better
+        ]
+        table.add_row(name, "  ".join(numbers[:SHOWN]) or "no labels", str(evaluation.labelled[name]))
+    return table
+
+
+@contextmanager
+def shown_progress(title: str, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on a terminal, otherwise nothing."""
+    console = Console()
+    if not (enabled and console.is_terminal):
+        yield None
+        return
+    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
+        row = bar.add_task(title, total=None)
+        yield lambda done, of: bar.update(row, completed=done, total=of)

@@ -1,0 +1,84 @@
+"""The machine a job runs on: its device, its processes, and the memory they free."""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+
+def choose_device(name: str | torch.device = "auto") -> torch.device:
+    """`auto` is the first of CUDA, MPS and CPU that is there; any other name is checked.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, there in available.items() if there)
+    device = torch.device(name)
+    if not available.get(device.type, True):
+        raise ValueError(f"device is '{device}', but torch {torch.__version__} sees none; use 'auto' or 'cpu'.")
+    return device
+
+
+_LEFT: list[Any] = []
+"""Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
+one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:
+with gloo a deadlock at the end of a training, now and then.
+"""
+
+
+@contextmanager
+def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
+    """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
+
+    On a CPU the process keeps the memory it frees. Afterwards the group of processes is left and the settings are
+    forgotten: the next job may want others.
+    """
+    accelerator = Accelerator(cpu=choose_device(device).type == "cpu", **options)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
+    try:
+        yield accelerator
+    finally:
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            _LEFT.append(torch.distributed.group.WORLD)
+        accelerator.end_training()
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+"""Parameters of `mallopt`, as in malloc.h. glibc gives every large buffer back to the system, which fills the next one
+with zeros, page by page: up to a fifth of a training step on a CPU, half of a forward pass of wide maps, a third of
+loading a sample. Other C libraries are left alone.
+"""
+
+
+def keep_freed_memory() -> bool:
+    """Let this process use again what it frees, for good; False where the C library is not glibc.
+
+    Peak memory stays as it is where buffers come in the same sizes over and over; see `return_freed_memory`.
+
+    >>> keep_freed_memory() in (True, False)
+    True
+    """
+    mallopt = _glibc("mallopt")
+    return mallopt is not None and all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
+
+
+def return_freed_memory() -> None:
+    """Hand back what was kept, before buffers of other sizes are made: they rarely fit into the gaps of the old ones,
+    which would add to theirs.
+    """
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None

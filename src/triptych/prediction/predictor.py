@@ -1,0 +1,253 @@
+"""Predictor: an image of any size in, decoded maps of the same size out.
+
+Evaluation, `triptych predict` and the report all run networks through it, so they cannot disagree.
+"""
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from triptych.image_files import to_image_tensor
+from triptych.machine import choose_device, return_freed_memory
+from triptych.tasks import Task
+from triptych.tasks.constructors import keep_zoom
+from triptych.types import named_choice
+
+Picture = np.ndarray | Tensor | Image.Image | str | os.PathLike
+Itself = TypeVar("Itself", bound="Predictor")  # `Self` is not understood by the shape checks of the tests
+_PRECISIONS = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Predictor:
+    """Run a multi-task model on images of any size.
+
+    `predictor(image)` takes one image and returns a dict of arrays at the image's own size; `predict(batch)` is the
+    same for a tensor `(B, 3, H, W)`. Predictions are decoded to physical units (`Task.decode`): class ids, metres,
+    unit normals, probabilities.
+
+    - `tile` (pixels, or height and width): run the model on overlapping windows of exactly this size and blend the
+      raw maps; a smaller image is extended by its edge pixels and cropped back. `None`: the whole image at once.
+      `overlap` is the shared fraction of neighbouring windows; its outer quarter on either side is not used, because
+      the padding inside a network disturbs it, and the rest fades linearly.
+    - `flip`: average with the prediction of the mirrored image. `scales`: average over resized images.
+    - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth
+      stays as the network gives it.
+    - `precision`: `"bf16"` or `"fp16"` run the model under autocast; results are float32.
+    - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
+      given (`"auto"`: the best there is).
+
+    >>> from triptych.backbones.base import Backbone
+    >>> from triptych.decoders.base import Decoder
+    >>> from triptych.models.multitask import MultiTaskModel
+    >>> from triptych.tasks import depth
+    >>> class Pixels(Backbone):
+    ...     channels, strides = (3,), (1,)
+    ...     def forward(self, image):
+    ...         return [image]
+    >>> class Mean(Decoder):
+    ...     def forward(self, features):
+    ...         return [{"depth": features[0].mean(dim=1, keepdim=True)}]
+    >>> model = MultiTaskModel(Pixels(), Mean((3,), strides=(1,), tasks={"depth": depth()}))
+    >>> Predictor(model, tile=16, flip=True)(np.full((37, 21, 3), 255, np.uint8))["depth"].shape
+    (1, 37, 21)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        tasks: Mapping[str, Task] | None = None,
+        tile: int | tuple[int, int] | None = None,
+        overlap: int | float = 0.25,
+        flip: bool = False,
+        scales: Sequence[int | float] = (1.0,),
+        shorter_side: int | None = None,
+        precision: str = "no",
+        device: torch.device | str | None = None,
+        recipe: Any = None,
+    ) -> None:
+        if not 0 <= overlap < 1:
+            raise ValueError(f"overlap is {overlap}; it is a fraction of the tile, from 0 to below 1, such as 0.25.")
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"scales is {tuple(scales)}; give at least one factor above 0, such as (1.0,).")
+        self.tile = (tile, tile) if isinstance(tile, int) else tile
+        if self.tile is not None and min(self.tile) < 1:
+            raise ValueError(f"tile is {self.tile}; height and width must be at least 1 pixel.")
+        if shorter_side is not None and shorter_side < 1:
+            raise ValueError(
+                f"shorter_side is {shorter_side}; it must be at least 1 pixel, or None for the image's own size."
+            )
+        self.model: Any = model if device is None else model.to(choose_device(device))
+        known: Any = model.tasks if tasks is None else tasks
+        self.tasks: dict[str, Task] = dict(known)
+        self.overlap = overlap
+        self.flip = flip
+        self.scales = tuple(scales)
+        self.shorter_side = shorter_side
+        self.autocast = named_choice("precision", precision, _PRECISIONS)
+        self.recipe = recipe
+        self._size: tuple[int, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+
+    def __call__(self, image: Picture) -> dict[str, np.ndarray]:
+        """Decoded maps of one image at its own size: `(H, W)` int64 for labels, `(C, H, W)` float32 for the others.
+
+        `image` is a path, a PIL image, an array `(H, W, 3)` (uint8, or float in [0, 1]) or a tensor `(3, H, W)` in
+        [0, 1].
+        """
+        maps = self.predict(to_image_tensor(image)[None])
+        return {name: value[0].cpu().numpy() for name, value in maps.items()}
+
+    @torch.no_grad()
+    def predict(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)` in [0, 1], on the model's device.
+
+        Views are averaged as raw maps, except values that zooming changes (depth): these are averaged in physical
+        units, because a raw map may be their inverse.
+        """
+        image = image.to(self.device)
+        views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
+        totals: dict[str, Tensor] = {}
+        with _evaluating(self.model):
+            for scale, mirrored in views:
+                for name, raw in self._view(image, scale, mirrored).items():
+                    value = self._comparable(self.tasks[name], raw, scale)
+                    totals[name] = totals[name] + value if name in totals else value
+        means = {name: total / len(views) for name, total in totals.items()}
+        return {name: self._decoded(task, means[name]) for name, task in self.tasks.items()}
+
+    @staticmethod
+    def _comparable(task: Task, raw: Tensor, scale: float) -> Tensor:
+        # An image enlarged by `scale` looks nearer by that factor.
+        return raw if task.zoom is keep_zoom else task.zoom(task.decode(raw), 1 / scale)
+
+    @staticmethod
+    def _decoded(task: Task, mean: Tensor) -> Tensor:
+        return task.decode(mean) if task.zoom is keep_zoom else mean
+
+    def _view(self, image: Tensor, scale: float, mirrored: bool) -> dict[str, Tensor]:
+        """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back."""
+        size = tuple(image.shape[-2:])
+        factor = scale * (self.shorter_side / min(size) if self.shorter_side else 1.0)
+        view = _resize(image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))), antialias=True)
+        maps = self._tiled(view.flip(-1) if mirrored else view)
+        if mirrored:
+            maps = {name: self.tasks[name].mirror(raw.flip(-1)) for name, raw in maps.items()}
+        return {name: _resize(raw, size) for name, raw in maps.items()}
+
+    def _tiled(self, image: Tensor) -> dict[str, Tensor]:
+        """Raw maps of the whole image, or blended from windows of `tile` pixels."""
+        if self.tile is None:
+            return self._forward(image)
+        height, width = image.shape[-2:]
+        image = _extend(image, self.tile)
+        size = tuple(image.shape[-2:])
+        rows, columns = (_windows(length, tile, self.overlap) for length, tile in zip(size, self.tile, strict=True))
+        sums: dict[str, Tensor] = {}
+        for (top, row), (left, column) in itertools.product(rows, columns):
+            window = (..., slice(top, top + self.tile[0]), slice(left, left + self.tile[1]))
+            weight = (row[:, None] * column).to(image.device)
+            for name, raw in self._forward(image[window]).items():
+                total = sums.setdefault(name, raw.new_zeros(*raw.shape[:2], *size))
+                total[window] += raw * weight
+        weight = (_coverage(rows, size[0])[:, None] * _coverage(columns, size[1])).to(image.device)
+        return {name: (total / weight)[..., :height, :width] for name, total in sums.items()}
+
+    def _forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Raw maps `(B, channels, H, W)` in float32."""
+        if image.device.type == "cpu" and image.shape != self._size:
+            self._size = tuple(image.shape)
+            return_freed_memory()
+        with torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
+            predictions = self.model(image).predictions
+        return {name: predictions[name].float() for name in self.tasks}
+
+    @classmethod
+    def load(cls: type[Itself], folder: str | os.PathLike, **options: Any) -> Itself:
+        """The network of a run folder or of `save_pretrained`; `options` are those of the constructor."""
+        from triptych.prediction import pretrained
+
+        model, recipe = pretrained.load_model(Path(folder))
+        return cls(model, recipe=recipe, **options)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Itself], name_or_folder: str | os.PathLike, *, revision: str | None = None, **options: Any
+    ) -> Itself:
+        """Load a local folder, or else `organisation/name` from the Hugging Face hub (the only call here that uses a
+        network).
+        """
+        from triptych.prediction import pretrained
+
+        return cls.load(pretrained.find_folder(name_or_folder, revision=revision), **options)
+
+    def save_pretrained(self, folder: str | os.PathLike, *, card: str = "", overwrite: bool = False) -> Path:
+        """Write weights, recipe, tasks and a model card (`README.md`; `card` is added to it) to `folder`, and return
+        it.
+        """
+        from triptych.prediction import pretrained
+
+        return pretrained.save_folder(Path(folder), self.model, self.recipe, card=card, overwrite=overwrite)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; every module gets its own mode back, frozen ones included."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _resize(maps: Tensor, size: tuple[int, ...], *, antialias: bool = False) -> Tensor:
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def _extend(image: Tensor, tile: tuple[int, int]) -> Tensor:
+    """Repeat the last row and column until the image is at least as large as a tile."""
+    bottom, right = (max(0, wanted - length) for wanted, length in zip(tile, image.shape[-2:], strict=True))
+    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
+
+
+def _windows(length: int, tile: int, overlap: float) -> list[tuple[int, Tensor]]:
+    """Starts of evenly spaced windows along one axis, each with its blending weights `(tile,)`.
+
+    With o pixels of overlap, a window's weight rises from 0 at o/4 to 1 at 3o/4 from an inner edge: two neighbours
+    sum to one, and the outer quarter is left out. At the ends of the image nothing fades.
+    """
+    shared = round(overlap * tile)
+    count = 1 if length <= tile else -(-(length - shared) // max(tile - shared, 1))
+    starts = [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
+    centres = torch.arange(tile) + 0.5
+    rise = ((centres - shared / 4) / max(shared / 2, 1e-6)).clamp(0, 1)
+    flat = torch.ones(tile)
+    return [
+        (start, (rise if start > 0 else flat) * (rise.flip(0) if start + tile < length else flat)) for start in starts
+    ]
+
+
+def _coverage(windows: list[tuple[int, Tensor]], length: int) -> Tensor:
+    """The sum of all windows' weights at each pixel of an axis: positive everywhere."""
+    total = torch.zeros(length)
+    for start, weight in windows:
+        total[start : start + len(weight)] += weight
+    return total

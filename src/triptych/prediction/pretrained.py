@@ -1,0 +1,155 @@
+"""Networks as folders: `recipe.json`, `tasks.json`, `model.safetensors` and a model card, in a run folder or on a
+hub.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import Recipe, read_recipe, to_json
+from triptych.tasks import Task
+from triptych.tasks.stored import read_tasks, write_tasks
+
+FILES = {"recipe": "recipe.json", "tasks": "tasks.json", "weights": "model.safetensors", "card": "README.md"}
+
+
+def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
+    """Rebuild the network of a folder, in evaluation mode, with its recipe.
+
+    Raises `FileNotFoundError` naming the file that is missing, and `ValueError` where the weights belong to other
+    tasks or shapes.
+    """
+    from triptych.assemble import build_model
+
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
+    for name in ("recipe", "tasks", "weights"):
+        if not (folder / FILES[name]).is_file():
+            raise FileNotFoundError(
+                f"{folder} has no {FILES[name]}; give a run folder of `triptych train`, or one written by "
+                "save_pretrained."
+            )
+    recipe = read_recipe(folder / FILES["recipe"])
+    tasks = read_tasks(folder / FILES["tasks"])
+    auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
+    # The stored weights are whole: those that training started from are not needed, and may be out of reach.
+    bare = replace(recipe, model=replace(recipe.model, weights=""))
+    model = build_model(bare, tasks, auxiliary)
+    load_weights(model, folder / FILES["weights"])
+    return model.eval(), recipe
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load every tensor of a safetensors file; `ValueError`, before anything is changed, unless names and shapes
+    agree exactly.
+    """
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}); copy it again or train anew.") from error
+    expected = model.state_dict()
+    problems = _differences(stored, expected)
+    if problems:
+        raise ValueError(
+            f"{path} does not fit this model: {'; '.join(problems)}. It was trained with other tasks, classes or "
+            "model options."
+        )
+    model.load_state_dict(stored)
+
+
+def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+    reshaped = [
+        f"{name} is {tuple(stored[name].shape)} in the file and {tuple(expected[name].shape)} in the model"
+        for name in expected
+        if name in stored and stored[name].shape != expected[name].shape
+    ]
+    lists = {
+        "missing from the file": [name for name in expected if name not in stored],
+        "unknown to the model": [name for name in stored if name not in expected],
+        "of another shape": reshaped,
+    }
+    return [f"{len(names)} tensors {what}, such as {names[0]}" for what, names in lists.items() if names]
+
+
+def save_folder(
+    folder: Path, model: MultiTaskModel, recipe: Recipe | None, *, card: str = "", overwrite: bool = False
+) -> Path:
+    """Write the network so that `Predictor.from_pretrained(folder)` gives it back."""
+    if recipe is None:
+        raise ValueError(
+            "this predictor has no recipe, from which a network is rebuilt; pass Predictor(model, recipe=...), or "
+            "use Predictor.load."
+        )
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"{folder} is not empty; choose another folder or pass overwrite=True.")
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
+    write_tasks(folder / FILES["tasks"], tasks, recipe.data.task_options)
+    (folder / FILES["recipe"]).write_text(to_json(recipe) + "\n", encoding="utf-8")
+    # Cloned: safetensors refuses tensors that share memory, such as tied weights.
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, folder / FILES["weights"], metadata={"format": "pt"})
+    (folder / FILES["card"]).write_text(model_card(model.tasks, recipe, folder.name, card), encoding="utf-8")
+    return folder
+
+
+def model_card(tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "") -> str:
+    """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call."""
+    rows = "\n".join(f"| {task.name} | {_meaning(task)} |" for task in tasks.values())
+    return f"""---
+library_name: triptych
+license: other
+tags: [dense-prediction, multi-task-learning, {", ".join(tasks)}]
+---
+
+# {name}
+
+{text or recipe.description or "A dense multi-task network trained with Triptych."}
+
+| task | prediction, at the image's own size |
+| --- | --- |
+{rows}
+
+- Network: `{recipe.model.backbone}` with `{recipe.model.decoder}`
+- Data: `{recipe.data.dataset}`, split `{recipe.data.train_split}`, size {recipe.data.size[0]} x {recipe.data.size[1]}
+- Seed: {recipe.seed}; every other number is in `recipe.json`
+
+```python
+import triptych
+
+predictor = triptych.Predictor.from_pretrained("{name}")
+maps = predictor("photo.jpg")
+```
+
+The licence of the weights follows that of the data they were trained on; set `license` above before publishing.
+"""
+
+
+def _meaning(task: Task) -> str:
+    if task.target_channels is None and task.channels == len(task.classes):
+        return f"{len(task.classes)} classes: {', '.join(task.classes)}"
+    return f"{task.target_channels or 1} channel(s){', ' + task.unit if task.unit else ''}"
+
+
+def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = None) -> Path:
+    """A local folder as it is; anything else is downloaded from the Hugging Face hub, without files that are not
+    ours.
+    """
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(FILES.values())))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"{name_or_folder} is no local folder, and the hub did not give it ({reason})."
+        ) from error

@@ -1,0 +1,155 @@
+"""`report.html`: one file about a run that opens without a network.
+
+Curves, a table of scores, image / target / prediction / error panels and a rotatable cloud of the predicted depth.
+The page's own HTML, CSS and JavaScript are in `assets/`.
+"""
+
+import base64
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import triptych
+from triptych.prediction.point_cloud import intrinsics_from_field_of_view
+from triptych.report import html as report_html
+from triptych.report import tables as report_tables
+from triptych.report.values import Example, Report, Scores, read_run
+from triptych.tasks import Task
+
+ASSUMED_FIELD_OF_VIEW = 60
+"""Degrees across the image's width, where an example has no intrinsics."""
+_CLOUD_WIDTH = 320
+
+
+def write_report(
+    run: Path, *, scores: Mapping[str, Scores] | None = None, examples: Sequence[Example] = (), title: str = ""
+) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    Curves, tasks and facts are read from the run. Without `scores` the table shows the evaluation that the deployed
+    weights come from.
+    """
+    report = read_run(run)
+    changed = replace(report, scores=scores or report.scores, examples=tuple(examples), title=title or report.title)
+    path = run / "report.html"
+    path.write_text(render_report(changed), encoding="utf-8")
+    return path
+
+
+def render_report(report: Report) -> str:
+    """The whole page as text."""
+    charts = make_charts(report)
+    clouds = [make_cloud(report.tasks, example) for example in report.examples]
+    sections = {
+        "results": ("Results", report_tables.results(report.tasks, report.scores)),
+        "predictions": ("Predictions", report_html.examples(report.tasks, report.examples, with_points=any(clouds))),
+        "curves": ("Training", report_html.charts(charts)),
+        "run": ("The run", report_html.details(report.details)),
+    }
+    shown = {name: section for name, section in sections.items() if section[1]}
+    page = resources.files("triptych.report") / "assets"
+    return report_html.fill(
+        (page / "page.html").read_text(encoding="utf-8"),
+        title=report_html.escape(report.title),
+        description=report_html.escape(report.description),
+        facts=report_html.facts(report.facts),
+        links="".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in shown.items()),
+        sections="".join(
+            f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, (title, body) in shown.items()
+        ),
+        style=(page / "style.css").read_text(encoding="utf-8"),
+        script="\n".join((page / name).read_text(encoding="utf-8") for name in ("charts.js", "points.js", "page.js")),
+        # `</script>` inside a name must not end the element.
+        data=json.dumps({"charts": charts, "clouds": clouds}, allow_nan=False).replace("<", "\\u003c"),
+        version=triptych.__version__,
+    )
+
+
+def make_charts(report: Report) -> list[dict[str, Any]]:
+    """Curves with at least two points: every task's loss, the total, the learning rate; every task's first metric,
+    with the second column of the scores as reference.
+    """
+    train = [record for record in report.records if record["kind"] == "train"]
+    evaluations = [record for record in report.records if record["kind"] == "evaluation"]
+    reference: Scores = list(report.scores.values())[1] if len(report.scores) > 1 else {}
+    reference_title = list(report.scores)[1] if len(report.scores) > 1 else ""
+    charts = []
+    for name, task in report.tasks.items():
+        metric = task.metric()
+        points = [(record["step"], record["metrics"].get(f"{name}/{metric.primary}")) for record in evaluations]
+        arrow = "↑" if metric.better[metric.primary] else "↓"
+        level = reference.get(name, {}).get(metric.primary)
+        charts.append(_chart("Validation", name, f"{metric.primary} {arrow}", points, level, reference_title))
+    charts.append(_chart("Losses", "total", "weighted sum", [(record["step"], record.get("loss")) for record in train]))
+    for name in dict.fromkeys(name for record in train for name in record.get("losses", {})):
+        charts.append(
+            _chart("Losses", name, "raw loss", [(record["step"], record["losses"].get(name)) for record in train])
+        )
+    rates = [(record["step"], record.get("learning_rate")) for record in train]
+    charts.append(_chart("Losses", "learning rate", "", rates))
+    return [chart for chart in charts if len(chart["x"]) > 1]
+
+
+def _chart(
+    group: str,
+    title: str,
+    note: str,
+    points: Iterable[tuple[int, float | None]],
+    level: float | None = None,
+    level_title: str = "",
+) -> dict[str, Any]:
+    known = [(step, value) for step, value in points if value is not None and math.isfinite(value)]
+    reference = level if level is not None and math.isfinite(level) else None
+    return {
+        "group": group,
+        "title": title,
+        "note": note,
+        "x": [step for step, _ in known],
+        "y": [value for _, value in known],
+        "reference": reference,
+        "reference_title": level_title if reference is not None else "",
+    }
+
+
+def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | None:
+    """Depth maps of an example for the 3D view, thinned to at most 320 columns: 16-bit multiples of `scale` metres, 0
+    where invalid; `None` without depth.
+    """
+    name = next((name for name, task in tasks.items() if task.in_metres and name in example.predictions), None)
+    if name is None:
+        return None
+    height, width = example.image.shape[:2]
+    step = -(-width // _CLOUD_WIDTH)
+    offset = (step - 1) // 2
+    maps = {"predicted": example.predictions[name]} | (
+        {"target": example.targets[name]} if name in example.targets else {}
+    )
+    thin = {
+        title: values.reshape(height, width)[offset::step, offset::step].astype(np.float64)
+        for title, values in maps.items()
+    }
+    valid = {title: np.where(np.isfinite(values) & (values > 0), values, 0) for title, values in thin.items()}
+    scale = max(max(values.max() for values in valid.values()), 1e-6) / 65535
+    matrix = example.intrinsics
+    if matrix is None:
+        matrix = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
+    return {
+        "width": valid["predicted"].shape[1],
+        "height": valid["predicted"].shape[0],
+        "step": step,
+        "offset": offset,
+        "scale": scale,
+        "intrinsics": [float(matrix[0, 0]), float(matrix[1, 1]), float(matrix[0, 2]), float(matrix[1, 2])],
+        "assumed": ASSUMED_FIELD_OF_VIEW if example.intrinsics is None else 0,
+        "depths": {title: _pack(values / scale) for title, values in valid.items() if values.any()},
+    }
+
+
+def _pack(values: np.ndarray) -> str:
+    return base64.b64encode(np.rint(values).astype("<u2").tobytes()).decode("ascii")

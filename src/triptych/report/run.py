@@ -1,0 +1,96 @@
+"""The report of a run folder: its scores on a split beside the constant predictor's, and example images."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from triptych import assemble
+from triptych.datasets.loading import evaluation_loader
+from triptych.datasets.transforms import build_transform
+from triptych.drawing.panels import Cell, color_maps, contact_sheet
+from triptych.prediction.predictor import Predictor
+from triptych.recipes.config import split_domain
+from triptych.report.page import write_report
+from triptych.report.values import Example, Scores
+from triptych.tasks import Task
+from triptych.types import Sample
+
+
+def report_run(run: Path, *, split: str = "", examples: int = 6, device: str = "auto") -> Path:
+    """Write `report.html` of a run that `evaluate_run` scored on `split` (the recipe's test split by default).
+
+    `examples` images are spread evenly over the split. Raises `FileNotFoundError` where the split was not scored.
+    """
+    predictor = Predictor.load(run, device=device)
+    recipe = predictor.recipe
+    split = split or recipe.data.test_split
+    return write_report(
+        run,
+        scores=read_scores(run, split),
+        examples=spread_examples(predictor, examples, split),
+        title=f"{run.resolve().name}: {split_domain(recipe, split)[0].data.dataset}, {split} split",
+    )
+
+
+def spread_examples(predictor: Predictor, count: int, split: str = "") -> list[Example]:
+    """`count` images spread evenly over a split (the test split by default), predicted, with their targets."""
+    recipe, tasks = predictor.recipe, predictor.tasks
+    split = split or recipe.data.test_split
+    data = split_domain(recipe, split)[0].data
+    transform = build_transform(data.transform, size=data.size, tasks=tasks, train=False)
+    dataset = assemble.build_dataset(recipe, split)
+    loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
+    return [make_example(predictor, sample) for sample in loader] if count else []
+
+
+def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240) -> Image.Image:
+    """One image and all its maps: targets above, predictions below."""
+    above, below = [Cell("image", example.image)], [Cell("image", example.image)]
+    for name, prediction in example.predictions.items():
+        target, drawn = color_maps(tasks[name], [example.targets[name], prediction])
+        above.append(Cell(f"{name}: target", target))
+        below.append(Cell(f"{name}: prediction", drawn))
+    return contact_sheet(above + below, columns=len(above), width=width)
+
+
+def read_scores(run: Path, split: str) -> dict[str, Scores]:
+    """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
+    path = Path(run) / f"evaluation-{split}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
+        )
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    columns = {
+        f"network ({split})": stored["metrics"],
+        "single-task networks": stored.get("single_task_metrics"),
+        "constant predictor": stored["constant"],
+    }
+    return {title: _known(column) for title, column in columns.items() if column}
+
+
+def make_example(predictor: Predictor, sample: Sample) -> Example:
+    """Predict a batch of one for the report; tasks without a label on this image have no target."""
+    predictions = predictor.predict(sample.image)
+    image = (sample.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    return Example(
+        name=str(sample.key[0]),
+        image=image,
+        predictions={name: _array(value) for name, value in predictions.items()},
+        targets={name: _array(sample.targets[name]) for name in predictions if name in sample.targets},
+        intrinsics=None if sample.camera is None else _array(sample.camera.intrinsics),
+    )
+
+
+def _array(batch: Tensor) -> np.ndarray:
+    return batch[0].cpu().numpy()
+
+
+def _known(metrics: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
+    return {
+        task: {name: value for name, value in numbers.items() if value is not None} for task, numbers in metrics.items()
+    }

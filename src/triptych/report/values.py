@@ -1,0 +1,141 @@
+"""What a report shows, as plain data, and how a run folder fills it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.recipes.config import from_json
+from triptych.tasks import Task
+from triptych.tasks.stored import read_tasks
+
+Scores = Mapping[str, Mapping[str, float]]
+"""Numbers by task and metric, as `Evaluation.metrics` holds them."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What the regularizer renders of one image, at its size: decoded `maps` by task; `depth`, where its density ends
+    the rays, and `opacity`, both `(1, H, W)`, of the density of task `geometry`, and a `note` on them; decoded maps by
+    task of cameras that stand aside, by title.
+    """
+
+    maps: Mapping[str, np.ndarray]
+    geometry: str
+    depth: np.ndarray
+    opacity: np.ndarray
+    note: str
+    views: Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the report: `image` `(H, W, 3)` uint8, decoded predictions and targets by task at its size,
+    intrinsics where known, and what the regularizer renders, where that was asked for.
+    """
+
+    name: str
+    image: np.ndarray
+    predictions: Mapping[str, np.ndarray]
+    targets: Mapping[str, np.ndarray] = field(default_factory=dict)
+    intrinsics: np.ndarray | None = None
+    rendering: Rendering | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a page shows; plain data, so that a run, the demo or a test can fill it.
+
+    `scores`: columns of the table by title, the network first, then what it is compared with (a constant predictor,
+    single-task networks). `records`: lines of `metrics.jsonl`. `facts`: short values shown at the top. `details`:
+    longer texts at the end, by title.
+    """
+
+    title: str
+    tasks: Mapping[str, Task]
+    scores: Mapping[str, Scores] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+    description: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_run(run: Path) -> Report:
+    """What a run folder alone says: recipe, tasks, curves, and the scores of the best evaluation."""
+    recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
+    recipe = from_json(recipe_text)
+    records = read_records(run / "metrics.jsonl")
+    best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
+    facts = {
+        "Network": f"{recipe.model.backbone} + {recipe.model.decoder}",
+        "Data": f"{recipe.data.dataset}, {recipe.data.size[0]} x {recipe.data.size[1]}",
+        "Steps": f"{recipe.schedule.steps} of {recipe.data.batch_size * recipe.training.accumulate} images",
+        "Optimizer": f"{recipe.optimizer.name}, {recipe.optimizer.lr:g}",
+        "Seed": str(recipe.seed),
+    }
+    environment, facts_of_start = _read_environment(run / "environment.json")
+    return Report(
+        title=run.resolve().name,
+        tasks=read_tasks(run / "tasks.json"),
+        scores={f"network ({best[-1]['split']}, step {best[-1]['step']})": unflatten(best[-1]["metrics"])}
+        if best
+        else {},
+        records=records,
+        description=recipe.description,
+        facts=facts | _timing(records) | facts_of_start,
+        details={"Recipe": recipe_text} | environment,
+    )
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`; a last line that was cut off by a killed process is left out."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def unflatten(metrics: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
+    """`task/metric` names to a dict per task, without numbers that could not be computed.
+
+    >>> unflatten({"depth/rmse": 0.5, "depth/absrel": None})
+    {'depth': {'rmse': 0.5}}
+    """
+    tasks: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        task, metric = name.split("/", 1)
+        if value is not None:
+            tasks.setdefault(task, {})[metric] = value
+    return tasks
+
+
+def _timing(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    last: Mapping[str, Any] = next((record for record in reversed(records) if record["kind"] == "train"), {})
+    facts = {}
+    if last.get("seconds"):
+        minutes, seconds = divmod(round(last["seconds"]), 60)
+        facts["Training time"] = f"{minutes} min {seconds} s"
+    if last.get("images_per_second"):
+        facts["Speed"] = f"{last['images_per_second']:.3g} images/s"
+    return facts
+
+
+def _read_environment(path: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Details and facts of the last start of a run."""
+    if not path.exists():
+        return {}, {}
+    start = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]
+    parameters = (start.get("parameters") or {}).get("model")
+    facts = {
+        "Parameters": f"{parameters / 1e6:.2f} M" if parameters else "",
+        "Device": f"{start.get('processes', 1)} x {start['device']}" if start.get("device") else "",
+        "Commit": (start.get("commit") or "")[:10],
+    }
+    return {"Environment": json.dumps(start, indent=2)}, {name: value for name, value in facts.items() if value}

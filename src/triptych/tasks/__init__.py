@@ -1,0 +1,35 @@
+"""Tasks: everything that differs between tasks, in one frozen value each, and one constructor per task."""
+
+from triptych.tasks.constructors import (
+    HUMAN_PARTS,
+    TASKS,
+    Task,
+    boundary,
+    depth,
+    depth_bins,
+    human_parts,
+    normals,
+    normals_clusters,
+    nyuv2_tasks,
+    pascal_context_tasks,
+    saliency,
+    semseg,
+    with_weight,
+)
+
+__all__ = [
+    "HUMAN_PARTS",
+    "TASKS",
+    "Task",
+    "boundary",
+    "depth",
+    "depth_bins",
+    "human_parts",
+    "normals",
+    "normals_clusters",
+    "nyuv2_tasks",
+    "pascal_context_tasks",
+    "saliency",
+    "semseg",
+    "with_weight",
+]

@@ -1,0 +1,376 @@
+"""Tasks: everything that differs between tasks, in one frozen value each.
+
+A `Task` knows its channels, loss, decoding to physical units, metric, and what flips, zooms and rotations do to its
+targets. Nothing else in the library compares task names.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.losses import depth as depth_losses
+from triptych.losses import pairs as pair_losses
+from triptych.losses import pixel as losses
+from triptych.metrics.base import Metric
+from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
+from triptych.metrics.normals import NormalsMetric
+from triptych.metrics.saliency import SaliencyMetric
+from triptych.metrics.segmentation import SegmentationMetric
+from triptych.tasks import colors, error_maps
+from triptych.types import IGNORE, named_choice
+
+
+def keep(target: Tensor) -> Tensor:
+    """Values that a mirrored image leaves alone: only the pixels move."""
+    return target
+
+
+def keep_zoom(target: Tensor, zoom: float) -> Tensor:
+    """Values that zooming leaves alone."""
+    return target
+
+
+def keep_rotation(target: Tensor, angle: float) -> Tensor:
+    """Values that an in-plane rotation leaves alone."""
+    return target
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dense task.
+
+    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H,
+    W)` has the target's size. `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B,
+    C, H, W)` float (metres, unit normals, probabilities). `metric()` makes a fresh `Metric` over decoded predictions.
+    `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels of a float map `(B,
+    C, H, W)` with NaN.
+
+    `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
+    work: mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians,
+    from x towards y, that is clockwise as seen) turns normals.
+
+    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
+    array that an 8- or 16-bit PNG stores.
+    """
+
+    name: str
+    channels: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    metric: Callable[[], Metric]
+    colorize: Callable[[np.ndarray], np.ndarray]
+    to_png: Callable[[np.ndarray], np.ndarray]
+    target_channels: int | None = None
+    weight: float = 1.0
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
+    mirror: Callable[[Tensor], Tensor] = keep
+    zoom: Callable[[Tensor, float], Tensor] = keep_zoom
+    rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+    encode: Callable[[Tensor], Tensor] = keep
+    """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
+    error: error_maps.ErrorMap = error_maps.PROBABILITY
+    """The error map of one prediction and its target, and its unit: what panels draw."""
+    pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
+    `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
+    """
+
+    @property
+    def in_metres(self) -> bool:
+        """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
+        return self.unit == "m"
+
+    def invalid_target(self, size: tuple[int, int]) -> Tensor:
+        """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
+        if self.target_channels is None:
+            return torch.full(size, IGNORE, dtype=torch.int64)
+        return torch.full((self.target_channels, *size), torch.nan)
+
+
+def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+
+
+def _argmax(raw: Tensor) -> Tensor:
+    return raw.argmax(dim=1)
+
+
+def _labels_png(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+
+
+def _probability_png(probability: np.ndarray) -> np.ndarray:
+    """8 bit, truncated as published code saves sigmoid outputs; invalid (NaN, or a label of `IGNORE`) is 0."""
+    probability = np.nan_to_num(probability.reshape(probability.shape[-2:]))
+    return np.where(probability <= 1, probability * 255.0, 0).astype(np.uint8)
+
+
+def _sigmoid(raw: Tensor) -> Tensor:
+    return raw.float().sigmoid()
+
+
+def _foreground(raw: Tensor) -> Tensor:
+    return raw.float().softmax(dim=1)[:, 1:]
+
+
+def semseg(
+    classes: int | Sequence[str], *, loss: str = "cross-entropy", weight: float = 1.0, name: str = "semseg"
+) -> Task:
+    """Semantic segmentation over `classes` (a count or the names).
+
+    >>> semseg(["wall", "floor"]).channels
+    2
+    """
+    names = _classes(classes)
+    return Task(
+        name=name,
+        channels=len(names),
+        loss=named_choice("segmentation loss", loss, losses.SEGMENTATION),
+        decode=_argmax,
+        metric=partial(SegmentationMetric, names),
+        colorize=colors.color_labels,
+        to_png=_labels_png,
+        weight=weight,
+        classes=names,
+        error=error_maps.WRONG_CLASS,
+        pair_loss=pair_losses.compare_labels,
+    )
+
+
+HUMAN_PARTS = ("background", "head", "torso", "upper arm", "lower arm", "upper leg", "lower leg")
+
+
+def human_parts(
+    classes: int | Sequence[str] = HUMAN_PARTS, *, loss: str = "cross-entropy", weight: float = 2.0
+) -> Task:
+    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT)."""
+    return semseg(classes, loss=loss, weight=weight, name="human_parts")
+
+
+def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
+    """Saliency: two channels with balanced cross-entropy (ATRC, InvPT), or one with the binary form (survey).
+
+    `loss` is `balanced` by the batch's share of background, or a plain `cross-entropy`.
+
+    >>> saliency(channels=1).decode(torch.zeros(1, 1, 1, 1)).item()
+    0.5
+    """
+    head = named_choice("number of saliency channels", str(channels), _SALIENCY_HEADS)
+    return Task(
+        name="saliency",
+        channels=channels,
+        loss=named_choice("saliency loss", loss, head[0]),
+        decode=head[1],
+        metric=SaliencyMetric,
+        colorize=colors.color_probability,
+        to_png=_probability_png,
+        weight=weight,
+        classes=("background", "salient"),
+        interpolation="bilinear",
+    )
+
+
+_SALIENCY_HEADS = {"1": (losses.SALIENCY_1, _sigmoid), "2": (losses.SALIENCY_2, _foreground)}
+
+
+def _mirror_normals(target: Tensor) -> Tensor:
+    return target * target.new_tensor([-1.0, 1.0, 1.0])[:, None, None]
+
+
+def _rotate_normals(target: Tensor, angle: float) -> Tensor:
+    x, y, z = target.unbind(dim=-3)
+    cos, sin = np.cos(angle), np.sin(angle)
+    return torch.stack([cos * x - sin * y, sin * x + cos * y, z], dim=-3)
+
+
+def _normals_png(normals: np.ndarray) -> np.ndarray:
+    """8 bit, v = (n + 1) / 2 * 255, rounded; invalid is (0, 0, 0) in the file."""
+    return np.nan_to_num(np.rint((normals + 1) * 127.5), nan=0.0).astype(np.uint8).transpose(1, 2, 0)
+
+
+def _unit_normals(raw: Tensor) -> Tensor:
+    return losses.unit_vectors(raw.float())
+
+
+def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
+    """Surface normals in the camera frame (x right, y down, z forward).
+
+    `loss`: `l1` summed over channels (ATRC, InvPT), `l1-mean` a third of it (survey), `cosine` (MTAN, DenseMTL).
+    """
+    return Task(
+        name="normals",
+        channels=3,
+        loss=named_choice("normals loss", loss, losses.NORMALS),
+        decode=_unit_normals,
+        metric=NormalsMetric,
+        colorize=colors.color_normals,
+        to_png=_normals_png,
+        target_channels=3,
+        weight=weight,
+        interpolation="bilinear",
+        mirror=_mirror_normals,
+        rotate=_rotate_normals,
+        error=error_maps.ANGLE,
+        pair_loss=partial(pair_losses.compare_normals, decode=_unit_normals),
+    )
+
+
+def _divide_by_zoom(target: Tensor, zoom: float) -> Tensor:
+    return target / zoom
+
+
+def _millimetres_png(depth: np.ndarray) -> np.ndarray:
+    """16 bit millimetres; invalid is 0, farther than 65.535 m saturates."""
+    return np.clip(np.nan_to_num(np.rint(depth[0] * 1000), nan=0.0), 0, 65535).astype(np.uint16)
+
+
+def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Task:
+    """Depth z in metres; decoding follows what the loss makes the network predict.
+
+    `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1` and `scale-invariant` on ln d, `berhu-inverse` on
+    DenseMTL's inverse normalised depth (`berhu-inverse-published`: averaged and decoded as its code does), `disparity`
+    on the sigmoid between 0.1 and 100 m of depth from video. `aligned` scores each image after median scaling too, and
+    selects by that: for networks that cannot know the scale.
+
+    >>> depth(loss="log-l1").decode(torch.zeros(1, 1, 1, 1)).item()
+    1.0
+    """
+    function, decode = named_choice("depth loss", loss, depth_losses.DEPTH)
+    return Task(
+        name="depth",
+        channels=1,
+        loss=function,
+        decode=decode,
+        metric=AlignedDepthMetric if aligned else DepthMetric,
+        colorize=colors.color_depth,
+        to_png=_millimetres_png,
+        target_channels=1,
+        weight=weight,
+        unit="m",
+        interpolation="bilinear",
+        zoom=_divide_by_zoom,
+        encode=depth_losses.ENCODE_DEPTH.get(loss, keep),
+        error=error_maps.DISTANCE,
+        pair_loss=partial(pair_losses.compare_depth, decode=decode),
+    )
+
+
+def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "balanced", weight: float = 50.0) -> Task:
+    """Boundaries: one logit with a fixed positive weight, or two channels with class weights.
+
+    `positive_weight` is the factor of boundary pixels, 1 minus it that of the others: 0.95 (survey, InvPT, DenseMTL),
+    0.8 (ATRC on NYUv2), 0.88 and 0.925 (MLoRE on NYUv2 and PASCAL). With one channel `loss` is `balanced`, or
+    `batch-balanced` (weight from the batch, HED); with two `balanced` (ATRC's auxiliary head) or `weighted-mean`
+    (DenseMTL).
+    """
+    loss_table, decode = named_choice("number of boundary channels", str(channels), _BOUNDARY_HEADS)
+    return Task(
+        name="boundary",
+        channels=channels,
+        loss=partial(named_choice("boundary loss", loss, loss_table), positive_weight=positive_weight),
+        decode=decode,
+        metric=_boundary_metric,
+        colorize=colors.color_probability,
+        to_png=_probability_png,
+        target_channels=1,
+        weight=weight,
+        classes=("none", "boundary"),
+        interpolation="bilinear",
+    )
+
+
+def _boundary_metric() -> Metric:
+    # Imported where it is used: it compiles with numba.
+    from triptych.metrics.boundary import BoundaryMetric
+
+    return BoundaryMetric()
+
+
+_BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, _sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
+
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "semseg": semseg,
+    "human_parts": human_parts,
+    "saliency": saliency,
+    "normals": normals,
+    "depth": depth,
+    "boundary": boundary,
+}
+"""Task constructors by name, as recipes and dataset descriptors name them."""
+
+
+def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: float = 1.0) -> Task:
+    """Depth as a class: bins of equal width in ln d, for the auxiliary heads of ATRC."""
+    decode = partial(depth_losses.decode_depth_bins, near=near, far=far)
+    return replace(
+        depth(weight=weight),
+        channels=bins,
+        loss=partial(depth_losses.bin_depth, near=near, far=far),
+        decode=decode,
+        pair_loss=partial(pair_losses.compare_depth, decode=decode),
+    )
+
+
+def normals_clusters(centroids: Tensor | int = 40, *, weight: float = 10.0) -> Task:
+    """Normals as a class: the nearest of unit `centroids` `(K, 3)`, for the auxiliary heads of ATRC.
+
+    Published centroids are k-means clusters of a dataset's normals. A number spreads that many evenly over the half
+    sphere that faces the camera.
+    """
+    points = _spread_normals(centroids) if isinstance(centroids, int) else centroids
+    decode = partial(_centroid_normals, centroids=points)
+    return replace(
+        normals(weight=weight),
+        channels=len(points),
+        loss=partial(losses.cluster_normals, centroids=points),
+        decode=decode,
+        pair_loss=partial(pair_losses.compare_normals, decode=decode),
+    )
+
+
+def _spread_normals(count: int) -> Tensor:
+    """A Fibonacci spiral over the half sphere z < 0."""
+    index = torch.arange(count) + 0.5
+    z, angle = -index / count, index * np.pi * (3 - 5**0.5)
+    radius = (1 - z.square()).sqrt()
+    return torch.stack([radius * angle.cos(), radius * angle.sin(), z], dim=1)
+
+
+def _centroid_normals(raw: Tensor, centroids: Tensor) -> Tensor:
+    probability = raw.float().softmax(dim=1)
+    weighted = probability[:, :, None] * centroids.to(probability)[:, :, None, None]
+    return losses.unit_vectors(weighted.sum(dim=1))
+
+
+def with_weight(task: Task, weight: float) -> Task:
+    """The same task with another default weight."""
+    return replace(task, weight=weight)
+
+
+def nyuv2_tasks(classes: int | Sequence[str] = 40) -> dict[str, Task]:
+    """NYUv2's four tasks in the order of the InvPT line.
+
+    >>> list(nyuv2_tasks())
+    ['semseg', 'depth', 'normals', 'boundary']
+    """
+    tasks = (semseg(classes), depth(), normals(), boundary())
+    return {task.name: task for task in tasks}
+
+
+def pascal_context_tasks(classes: int | Sequence[str] = 21) -> dict[str, Task]:
+    """PASCAL-Context's five tasks in the order of the InvPT line.
+
+    >>> list(pascal_context_tasks())
+    ['semseg', 'human_parts', 'saliency', 'normals', 'boundary']
+    """
+    tasks = (semseg(classes), human_parts(), saliency(), normals(), boundary())
+    return {task.name: task for task in tasks}
