@@ -10,9 +10,9 @@ import time
 import numpy as np
 
 from triptych.datasets.rooms import Rooms
-from triptych.datasets.rooms_frames import Room, build_room, render_room, trace
-from triptych.datasets.rooms_scene import BOX, CONE, SPHERE
-from triptych.datasets.rooms_views import View
+from triptych.rooms.frames import Room, build_room, render_room, trace
+from triptych.rooms.scene import BOX, CONE, SPHERE
+from triptych.rooms.views import View
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import grid
 import paired
 from torch import Tensor
 
-from triptych.datasets.rooms_scene import CLASSES
 from triptych.evaluation.compare import ScoredRun
+from triptych.rooms.scene import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = ("vanilla+3d", "control/2D decoder", "sweep/weight 1 (default)")

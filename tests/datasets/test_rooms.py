@@ -6,8 +6,8 @@ import torch
 
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import SCENES, Rooms, rooms_tasks
-from triptych.datasets.rooms_figures import LOWER_LEG
-from triptych.datasets.rooms_scene import CLASSES
+from triptych.rooms.figures import LOWER_LEG
+from triptych.rooms.scene import CLASSES
 from triptych.tasks import HUMAN_PARTS
 from triptych.types import IGNORE, collate, valid_pixels
 

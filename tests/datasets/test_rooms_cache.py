@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from triptych.datasets import rooms_generation
 from triptych.datasets.rooms import Rooms
-from triptych.datasets.rooms_generation import GENERATOR, Settings, render_scene
+from triptych.rooms import generation
+from triptych.rooms.generation import GENERATOR, Settings, render_scene
 
 OPTIONS = {"size": (18, 24), "scenes": 4, "views": 1, "progress": False}
 PINNED = {"a": ("d29043d122236033", "4730893e3a519762"), "b": ("6ae336534ef60859", "e20819cb32b20ddc")}
@@ -28,7 +28,7 @@ def forbidden(monkeypatch):
         raise AssertionError(f"rendered scene {number}")
 
     def forbid():
-        monkeypatch.setattr(rooms_generation, "render_scene", fail)
+        monkeypatch.setattr(generation, "render_scene", fail)
 
     return forbid
 
@@ -95,8 +95,8 @@ def test_scene_files_are_plain_numpy_files(tmp_path):
 def test_missing_scenes_are_added(tmp_path, monkeypatch):
     Rooms(tmp_path, **{**OPTIONS, "scenes": 2})
     rendered = []
-    render = rooms_generation.render_scene
-    monkeypatch.setattr(rooms_generation, "render_scene", lambda *a: rendered.append(a[1]) or render(*a))
+    render = generation.render_scene
+    monkeypatch.setattr(generation, "render_scene", lambda *a: rendered.append(a[1]) or render(*a))
     dataset = Rooms(tmp_path, **OPTIONS)
     assert sorted(rendered) == [2, 3]
     (dataset.folder / "scene-00000.npy").unlink()
@@ -106,14 +106,14 @@ def test_missing_scenes_are_added(tmp_path, monkeypatch):
 
 def test_a_killed_generation_goes_on_with_what_is_sound(tmp_path, monkeypatch):
     reference = Rooms(tmp_path / "reference", **OPTIONS)
-    render, rendered = rooms_generation.render_scene, []
+    render, rendered = generation.render_scene, []
 
     def die_at_two(settings, number):
         if number == 2:
             raise KeyboardInterrupt
         return render(settings, number)
 
-    monkeypatch.setattr(rooms_generation, "render_scene", die_at_two)
+    monkeypatch.setattr(generation, "render_scene", die_at_two)
     monkeypatch.setattr(os, "getpid", lambda: 4)  # begin at scene 0
     with pytest.raises(KeyboardInterrupt):
         Rooms(tmp_path / "killed", workers=1, **OPTIONS)
@@ -125,7 +125,7 @@ def test_a_killed_generation_goes_on_with_what_is_sound(tmp_path, monkeypatch):
     # The disk lost the end of one file, and a bit of another, when the machine went down.
     (folder / "scene-00000.npy").write_bytes((folder / "scene-00000.npy").read_bytes()[:-100])
     _flip_a_byte(folder / "scene-00001.npy")
-    monkeypatch.setattr(rooms_generation, "render_scene", lambda s, n: rendered.append(n) or render(s, n))
+    monkeypatch.setattr(generation, "render_scene", lambda s, n: rendered.append(n) or render(s, n))
     dataset = Rooms(tmp_path / "killed", **OPTIONS)
     assert {0, 1, 2} <= set(rendered)
     assert dataset.files == reference.files
@@ -174,7 +174,7 @@ def test_a_full_disk_gets_one_line_and_leaves_no_half_files(tmp_path, monkeypatc
 def test_complete_scenes_are_read_from_a_folder_that_cannot_be_written(tmp_path, monkeypatch, forbidden):
     Rooms(tmp_path, **OPTIONS)
     forbidden()
-    monkeypatch.setattr(rooms_generation, "write_manifest", lambda *a: pytest.fail("wrote a manifest"))
+    monkeypatch.setattr(generation, "write_manifest", lambda *a: pytest.fail("wrote a manifest"))
     for path in (tmp_path, *tmp_path.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
     assert Rooms(tmp_path, **OPTIONS)[0].image.shape == (3, 18, 24)

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from triptych.datasets.rooms_frames import build_room, trace
-from triptych.datasets.rooms_hierarchy import build_hierarchy
-from triptych.datasets.rooms_rays import FAR, Geometry, closest, intersect, surface
-from triptych.datasets.rooms_scene import (
+from triptych.rooms.frames import build_room, trace
+from triptych.rooms.hierarchy import build_hierarchy
+from triptych.rooms.rays import FAR, Geometry, closest, intersect, surface
+from triptych.rooms.scene import (
     BOX,
     CAPSULE,
     CONE,
@@ -22,8 +22,8 @@ from triptych.datasets.rooms_scene import (
     solid_arrays,
     turn,
 )
-from triptych.datasets.rooms_shapes import ball, box, cone, tube
-from triptych.datasets.rooms_views import View
+from triptych.rooms.shapes import ball, box, cone, tube
+from triptych.rooms.views import View
 
 SIZE = (48, 64)
 SIDES = 6

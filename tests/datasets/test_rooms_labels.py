@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from triptych.datasets.rooms_frames import build_room, label, trace
-from triptych.datasets.rooms_labels import camera_normals, find_boundaries, find_salient
-from triptych.datasets.rooms_records import frame_type
+from triptych.rooms.frames import build_room, label, trace
+from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
+from triptych.rooms.records import frame_type
 
 SIZE = (30, 40)
 

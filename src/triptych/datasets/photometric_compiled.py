@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from triptych.datasets.rooms_compiled import compiled
+from triptych.kernels import compiled
 
 
 def adjust_on_cpu(

@@ -5,7 +5,7 @@
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
+from triptych.kernels import compiled
 
 
 @compiled

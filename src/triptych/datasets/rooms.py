@@ -7,9 +7,9 @@ Conventions: world axes x and y along the walls, z up, metres; camera axes x rig
 integer + 0.5; depth is z. Instances of a scene: 1 floor, 2 ceiling, 3 to 6 walls, then one per object.
 
 - *boundary*: 1 where the pixel to the right or below belongs to another instance, or lies beyond a jump in depth
-  (`rooms_labels.find_boundaries`): contours are one pixel wide.
+  (`rooms.labels.find_boundaries`): contours are one pixel wide.
 - *saliency*: the figures that cover at least 1 % of the image; without one, the most prominent object
-  (`rooms_labels.find_salient`).
+  (`rooms.labels.find_salient`).
 - *human_parts*: all invalid in images without figures, as in PASCAL-Context.
 """
 
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from triptych import tasks as constructors
 from triptych.datasets.base import DenseDataset, as_neighbour
-from triptych.datasets.rooms_folders import cache_folder
-from triptych.datasets.rooms_generation import Settings, complete, scene_file
-from triptych.datasets.rooms_records import frame_type, read_frame
-from triptych.datasets.rooms_scene import CLASSES
+from triptych.kernels import cache_folder
+from triptych.rooms.generation import Settings, complete, scene_file
+from triptych.rooms.records import frame_type, read_frame
+from triptych.rooms.scene import CLASSES
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Sample, named_choice
 

@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.datasets import rooms_textures as textures
-from triptych.datasets.rooms_palette import FAMILIES, Color, Material, color, pane_material
-from triptych.datasets.rooms_scene import Dice, Scene, unit
+from triptych.rooms import textures
+from triptych.rooms.palette import FAMILIES, Color, Material, color, pane_material
+from triptych.rooms.scene import Dice, Scene, unit
 
 SHELL = ("ceiling:0", "floor:0", "wall:0", "wall:0", "wall:0", "wall:0")
 """Materials of the room's sides -6, ..., -1; one wall may become `accent:0`."""
@@ -16,19 +16,19 @@ class Appearance(NamedTuple):
     """What shading reads beside the geometry: materials, lights, and the flaws of the camera."""
 
     materials: np.ndarray
-    """(M, 14) rows of `rooms_textures`."""
+    """(M, 14) rows of `rooms.textures`."""
     material_of: np.ndarray
     """(P + 6,) row of each solid, then of the room's sides -6, ..., -1."""
     skirting: np.ndarray
     """(4,) colour and height of the skirting board."""
     lights: np.ndarray
-    """(L, 17) rows of `rooms_light`."""
+    """(L, 17) rows of `rooms.light`."""
     ambient: np.ndarray
     """(3,) light from everywhere."""
     half: np.ndarray
     """(P + 6, 3) half extents of the solids in metres, then for each side those of the room."""
     flaws: np.ndarray
-    """(7,) of `rooms_camera`."""
+    """(7,) of `rooms.camera`."""
 
 
 def dress(scene: Scene, look: str, words: tuple[object, ...]) -> Appearance:

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable
 
-from triptych.datasets import rooms_textures as textures
-from triptych.datasets.rooms_scene import Dice
+from triptych.rooms import textures
+from triptych.rooms.scene import Dice
 
 Color = tuple[float, float, float]
 Material = tuple[float, ...]

@@ -1,8 +1,8 @@
 """Tables, shelves with books, and cabinets: each function rolls the dice for one piece or group."""
 
-from triptych.datasets.rooms_scene import Dice, Group, Piece
-from triptych.datasets.rooms_shapes import ball, box, cone, legs, moved
-from triptych.datasets.rooms_things import small_object
+from triptych.rooms.scene import Dice, Group, Piece
+from triptych.rooms.shapes import ball, box, cone, legs, moved
+from triptych.rooms.things import small_object
 
 
 def table(dice: Dice, width: float, depth: float, height: float) -> Piece:

@@ -9,10 +9,10 @@ import math
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_light import COLOR, KIND, OFFSET, WINDOW, bounced, light_from
-from triptych.datasets.rooms_rays import blocked, ray
-from triptych.datasets.rooms_scene import cos_sin
+from triptych.kernels import compiled
+from triptych.rooms.light import COLOR, KIND, OFFSET, WINDOW, bounced, light_from
+from triptych.rooms.rays import blocked, ray
+from triptych.rooms.scene import cos_sin
 
 
 def _dither(row: int, column: int, bits: int) -> int:

@@ -3,8 +3,8 @@
 A frame's origin is on the floor at the wall; x runs along the wall, y into the room.
 """
 
-from triptych.datasets.rooms_scene import Dice, Frame, Light, Piece, Scene
-from triptych.datasets.rooms_shapes import ball, box, cone, tube
+from triptych.rooms.scene import Dice, Frame, Light, Piece, Scene
+from triptych.rooms.shapes import ball, box, cone, tube
 
 
 def _border(x: float, z: tuple[float, float], wide: float, deep: float, slot: str) -> list:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 
-from triptych.datasets.rooms_figures import figure
-from triptych.datasets.rooms_floor import Floor
-from triptych.datasets.rooms_furniture import cabinet, shelf, table
-from triptych.datasets.rooms_scene import Dice, Frame, Group, Piece
-from triptych.datasets.rooms_seats import bed, chair, sofa
-from triptych.datasets.rooms_shapes import box
-from triptych.datasets.rooms_things import (
+from triptych.rooms.figures import figure
+from triptych.rooms.floor import Floor
+from triptych.rooms.furniture import cabinet, shelf, table
+from triptych.rooms.scene import Dice, Frame, Group, Piece
+from triptych.rooms.seats import bed, chair, sofa
+from triptych.rooms.shapes import box
+from triptych.rooms.things import (
     cardboard_box,
     floor_lamp,
     pendant,

@@ -5,17 +5,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.datasets import rooms_render as render
-from triptych.datasets.rooms_camera import develop, expose
-from triptych.datasets.rooms_gather import bounce_pattern, light_view, window_pattern
-from triptych.datasets.rooms_hierarchy import build_hierarchy
-from triptych.datasets.rooms_labels import camera_normals, find_boundaries, find_salient
-from triptych.datasets.rooms_layout import build_layout
-from triptych.datasets.rooms_looks import Appearance, dress
-from triptych.datasets.rooms_rays import Geometry
-from triptych.datasets.rooms_records import frame_type
-from triptych.datasets.rooms_scene import CLASSES, Dice, Scene, solid_arrays
-from triptych.datasets.rooms_views import View, choose_views
+from triptych.rooms import render
+from triptych.rooms.camera import develop, expose
+from triptych.rooms.gather import bounce_pattern, light_view, window_pattern
+from triptych.rooms.hierarchy import build_hierarchy
+from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
+from triptych.rooms.layout import build_layout
+from triptych.rooms.looks import Appearance, dress
+from triptych.rooms.rays import Geometry
+from triptych.rooms.records import frame_type
+from triptych.rooms.scene import CLASSES, Dice, Scene, solid_arrays
+from triptych.rooms.views import View, choose_views
 
 SIDES = {"ceiling": 2, "floor": 1, "wall y = Y": 6, "wall y = 0": 5, "wall x = X": 4, "wall x = 0": 3}
 """Instance ids of the room's sides -6, -5, ..., -1: negative indices into the tails of tables over solids."""

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.datasets.rooms_layout import Floor
-from triptych.datasets.rooms_rays import Geometry, probe
-from triptych.datasets.rooms_scene import (
+from triptych.rooms.layout import Floor
+from triptych.rooms.rays import Geometry, probe
+from triptych.rooms.scene import (
     CLASSES,
     Dice,
     Rotation,

@@ -5,7 +5,7 @@ A piece's frame: x to its right, y to its front, z up, origin on the floor below
 
 import math
 
-from triptych.datasets.rooms_scene import (
+from triptych.rooms.scene import (
     BOX,
     CAPSULE,
     CONE,

@@ -5,8 +5,8 @@ Written with loops over elements: array expressions would double the time to com
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_rays import FAR
+from triptych.kernels import compiled
+from triptych.rooms.rays import FAR
 
 
 @compiled

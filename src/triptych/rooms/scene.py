@@ -223,7 +223,7 @@ class Scene:
 
 
 def solid_arrays(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """The rows `(P, 15)` of `rooms_rays.Geometry.solids`, and world bounds `(P, 6)` of the solids of a scene."""
+    """The rows `(P, 15)` of `rooms.rays.Geometry.solids`, and world bounds `(P, 6)` of the solids of a scene."""
     rows, bounds = np.empty((len(scene.solids), 15)), np.empty((len(scene.solids), 6))
     for i, (part, rotation, centre) in enumerate(scene.solids):
         rows[i, 12:] = (part.param, part.kind, part.casts)

@@ -1,7 +1,7 @@
 """Lamps, plants, boxes, balls, vases, screens, rugs: each function rolls the dice for one piece or group."""
 
-from triptych.datasets.rooms_scene import BOX, Dice, Group, Part, Piece, apply, compose, turn
-from triptych.datasets.rooms_shapes import ball, box, cone
+from triptych.rooms.scene import BOX, Dice, Group, Part, Piece, apply, compose, turn
+from triptych.rooms.shapes import ball, box, cone
 
 
 def floor_lamp(dice: Dice) -> Group:

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_textures import hashed_bits
+from triptych.kernels import compiled
+from triptych.rooms.textures import hashed_bits
 
 BALANCE, BRIGHTNESS, VIGNETTING, SHOT_NOISE, READ_NOISE = 0, 3, 4, 5, 6
 """Columns of a camera's flaws: white balance (3), brightness, vignetting at the corners, variance of the noise per unit

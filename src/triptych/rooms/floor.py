@@ -1,6 +1,6 @@
 """The floor plan of a room: what of its floor and its walls is taken."""
 
-from triptych.datasets.rooms_scene import Dice, Frame, Group, Scene
+from triptych.rooms.scene import Dice, Frame, Group, Scene
 
 
 class Floor:

@@ -3,18 +3,35 @@
 import hashlib
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 
-from triptych.datasets.rooms_folders import cache_folder
+
+def cache_folder(*parts: str) -> Path:
+    """A folder below `TRIPTYCH_CACHE`, or below the user's cache folder of this platform; it may not exist yet.
+
+    >>> cache_folder("rooms").name
+    'rooms'
+    """
+    chosen = os.environ.get("TRIPTYCH_CACHE")
+    if chosen:
+        return Path(chosen).expanduser().joinpath(*parts)
+    home = Path.home()
+    base = {
+        "darwin": home / "Library" / "Caches",
+        "win32": Path(os.environ.get("LOCALAPPDATA", home / "AppData" / "Local")),
+    }
+    default = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return base.get(sys.platform, default).joinpath("triptych", *parts)
 
 
 def _sources() -> str:
     """A digest of the kernels' files: numba notices a change of a kernel's own file, not of one that it calls."""
-    files = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("rooms_*.py"))]
+    files = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*/*.py"))]
     return hashlib.sha256(b"".join(text for text in files if b"@compiled" in text)).hexdigest()[:16]
 
 

@@ -1,7 +1,7 @@
 """Chairs, sofas and beds: each function rolls the dice for one piece or group."""
 
-from triptych.datasets.rooms_scene import BOX, Dice, Group, Part, Piece, Vector, apply, compose, turn
-from triptych.datasets.rooms_shapes import ball, box, cone, legs, tube
+from triptych.rooms.scene import BOX, Dice, Group, Part, Piece, Vector, apply, compose, turn
+from triptych.rooms.shapes import ball, box, cone, legs, tube
 
 
 def chair(dice: Dice) -> Piece:

@@ -1,10 +1,10 @@
 """Rooms: walls with windows, doors and pictures, furnished in one of four styles without collisions."""
 
-from triptych.datasets.rooms_floor import Floor
-from triptych.datasets.rooms_furnishing import FURNISH, add_extras
-from triptych.datasets.rooms_openings import curtains, door, picture, window
-from triptych.datasets.rooms_scene import Dice, Frame, Piece, Scene
-from triptych.datasets.rooms_shapes import box
+from triptych.rooms.floor import Floor
+from triptych.rooms.furnishing import FURNISH, add_extras
+from triptych.rooms.openings import curtains, door, picture, window
+from triptych.rooms.scene import Dice, Frame, Piece, Scene
+from triptych.rooms.shapes import box
 
 STYLES = ("living", "living", "bedroom", "bedroom", "study", "dining")
 """Styles as often as they occur."""

@@ -2,9 +2,9 @@
 
 import math
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_rays import closest, shell, surface
-from triptych.datasets.rooms_textures import MEAN
+from triptych.kernels import compiled
+from triptych.rooms.rays import closest, shell, surface
+from triptych.rooms.textures import MEAN
 
 LAMP, WINDOW, SUN = 0.0, 1.0, 2.0
 KIND, CENTRE, AXIS_U, AXIS_V, NORMAL, COLOR, RADIUS = 0, 1, 4, 7, 10, 13, 16

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych.datasets.rooms_records import (
+from triptych.rooms.records import (
     check_size,
     frame_type,
     read_manifest,
@@ -111,7 +111,7 @@ def _generate(folder: Path, settings: Settings, missing: list[int], workers: int
 
 def render_scene(settings: Settings, number: int) -> np.ndarray:
     """The frames of one scene: `(views * path_length,)` records of `frame_type`."""
-    from triptych.datasets.rooms_frames import build_room, render_room  # numba is needed for generation alone
+    from triptych.rooms.frames import build_room, render_room  # numba is needed for generation alone
 
     camera = "a" if settings.paired else settings.look
     words = settings.words(number)

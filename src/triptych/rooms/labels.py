@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
+from triptych.kernels import compiled
 
 DEPTH_STEP, DEPTH_SLOPE = 0.05, 0.03
 """A jump in depth: more than 5 cm plus 3 % of the depth off both surfaces' tangent planes."""

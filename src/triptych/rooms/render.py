@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_rays import FAR, KIND, canonical, closest, intersect, ray, shell, surface
-from triptych.datasets.rooms_scene import CAPSULE
-from triptych.datasets.rooms_textures import CHECKER, COLOR, GLOW, PLAIN, TEXTURE, WOOD, texture_color
+from triptych.kernels import compiled
+from triptych.rooms.rays import FAR, KIND, canonical, closest, intersect, ray, shell, surface
+from triptych.rooms.scene import CAPSULE
+from triptych.rooms.textures import CHECKER, COLOR, GLOW, PLAIN, TEXTURE, WOOD, texture_color
 
 
 @compiled

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
+from triptych.kernels import compiled
 
 PLAIN, WOOD, PLANKS, TILES, STRIPES, BRICK, WEAVE, MARBLE, DOTS, FOLDS = range(10)
 """Textures that fade or soften what is finer than a pixel: one sample shows them well."""

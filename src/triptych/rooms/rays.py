@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triptych.datasets.rooms_compiled import compiled
-from triptych.datasets.rooms_scene import BOX, CAPSULE, CONE, SPHERE
+from triptych.kernels import compiled
+from triptych.rooms.scene import BOX, CAPSULE, CONE, SPHERE
 
 FAR = 1e30
 PARAM, KIND, CASTS = 12, 13, 14

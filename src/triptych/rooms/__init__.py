@@ -1,0 +1,1 @@
+"""Generated indoor scenes with exact labels: layout, light, cameras, and the files that keep them."""
