@@ -1,14 +1,30 @@
-"""The one way in which the kernels of datasets and generated rooms are compiled and kept."""
+"""Compile numba kernels on first use, and keep their machine code between processes."""
 
 import hashlib
 import inspect
 import os
 import sys
 from collections.abc import Callable
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache, NullCache
+
+SOURCES = (
+    "datasets/photometric_compiled.py",
+    "datasets/resampling_compiled.py",
+    "rooms/camera.py",
+    "rooms/gather.py",
+    "rooms/hierarchy.py",
+    "rooms/labels.py",
+    "rooms/light.py",
+    "rooms/rays.py",
+    "rooms/render.py",
+    "rooms/textures.py",
+)
+"""Files that hold kernels."""
 
 
 def cache_folder(*parts: str) -> Path:
@@ -29,31 +45,45 @@ def cache_folder(*parts: str) -> Path:
     return base.get(sys.platform, default).joinpath("triptych", *parts)
 
 
-def _sources() -> str:
-    """A digest of the kernels' files: numba notices a change of a kernel's own file, not of one that it calls."""
-    files = [path.read_bytes() for path in sorted(Path(__file__).parent.glob("*/*.py"))]
-    return hashlib.sha256(b"".join(text for text in files if b"@compiled" in text)).hexdigest()[:16]
+@cache
+def _digest() -> str:
+    """A digest of all kernels' files: numba notices a change of a kernel's own file, not of one that it calls."""
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join((here / name).read_bytes() for name in SOURCES)).hexdigest()[:16]
 
 
-def _kept(function: Callable[..., Any]) -> Any:
-    """Compile on first use, and keep the machine code in the user's cache."""
-    # No fast math: labels are the same bits everywhere.
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    settings: Any = numba.config
-    chosen = settings.CACHE_DIR
-    settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _DIGEST)
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except (RuntimeError, OSError):  # no folder to write to: compile in every process
-        return numba.njit(**options)(function)
-    finally:
-        settings.CACHE_DIR = chosen
+class _Kept(NullCache):
+    """The cache of one kernel, opened when the kernel is first compiled: importing a module reads no file."""
 
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
 
-_DIGEST = _sources()
+    @cached_property
+    def _files(self) -> Any:
+        settings: Any = numba.config
+        chosen = settings.CACHE_DIR
+        settings.CACHE_DIR = os.path.join(chosen or cache_folder("kernels"), _digest())
+        try:
+            return FunctionCache(self.function)
+        except (RuntimeError, OSError):  # no folder to write to: compile in every process
+            return NullCache()
+        finally:
+            settings.CACHE_DIR = chosen
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The machine code for a signature, or `None`; numba calls this while it holds its lock."""
+        return self._files.load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, cres: Any) -> None:
+        """Keep the machine code for a signature."""
+        self._files.save_overload(sig, cres)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a kernel without fast math and without the global interpreter lock."""
     # Shape checking in tests wraps every function; numba needs the function itself.
-    return _kept(inspect.unwrap(function))
+    function = inspect.unwrap(function)
+    # No fast math: labels are the same bits everywhere.
+    kernel: Any = numba.njit(nogil=True, error_model="numpy")(function)
+    kernel._cache = _Kept(function)
+    return kernel

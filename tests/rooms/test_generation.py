@@ -54,7 +54,7 @@ def test_a_processor_without_vector_instructions_makes_the_same_bits(tmp_path):
         "TRIPTYCH_CACHE": str(tmp_path),
     }
     here = str(Path(__file__).parent)
-    command = f"import sys; sys.path.insert(0, {here!r}); import test_rooms_cache as test; print(test.digests('a'))"
+    command = f"import sys; sys.path.insert(0, {here!r}); import test_generation as test; print(test.digests('a'))"
     done = subprocess.run(
         [sys.executable, "-c", command], env={**os.environ, **plain}, capture_output=True, text=True, check=True
     )
