@@ -16,10 +16,12 @@ from triptych.rendering.triplane import Triplane, aggregate_planes, sample_plane
 from triptych.rendering.volume import sample_intervals
 
 
-def scene(camera: str, dtype: torch.dtype, aggregation: str) -> tuple[Field, Triplane, SamplePoints]:
+def scene(
+    camera: str, dtype: torch.dtype, aggregation: str, *, exponential: bool = False
+) -> tuple[Field, Triplane, SamplePoints]:
     torch.manual_seed(3)
     channels = 4
-    field = Field(channels * (3 if aggregation == "concat" else 1), 3, hidden=6).to(dtype)
+    field = Field(channels * (3 if aggregation == "concat" else 1), 3, hidden=6, exponential=exponential).to(dtype)
     for layer in (field.values, field.density):
         torch.nn.init.normal_(layer.weight)
     sizes = ((5, 7), (6, 7), (6, 5))
@@ -36,9 +38,9 @@ def scene(camera: str, dtype: torch.dtype, aggregation: str) -> tuple[Field, Tri
 
 
 def outputs_and_gradients(
-    route: str, camera: str, dtype: torch.dtype, aggregation: str, *, half: bool = False
+    route: str, camera: str, dtype: torch.dtype, aggregation: str, *, exponential: bool = False, half: bool = False
 ) -> tuple[Rendered, list[torch.Tensor]]:
-    field, planes, samples = scene(camera, dtype, aggregation)
+    field, planes, samples = scene(camera, dtype, aggregation, exponential=exponential)
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         rendered = render_field(field, planes, samples, route=choose_route(route, aggregation), aggregation=aggregation)
     weights = torch.linspace(-1, 1, rendered.values.numel(), dtype=dtype).view_as(rendered.values)
@@ -46,30 +48,37 @@ def outputs_and_gradients(
     return rendered, list(torch.autograd.grad(loss, [*field.parameters(), *planes]))
 
 
+@pytest.mark.parametrize("exponential", [False, True], ids=["softplus", "exp"])
 @pytest.mark.parametrize("camera", ["orthographic", "metric"])
 @pytest.mark.parametrize("aggregation", ["sum", "mean", "concat", "product"])
 @pytest.mark.parametrize("route", ["auto", "factored", "late", "recomputed", "fused"])
-def test_routes_equal_naive(route: str, camera: str, aggregation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_routes_equal_naive(
+    route: str, camera: str, aggregation: str, exponential: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if aggregation == "product" and route in ("factored", "late", "fused"):
         pytest.skip("a product cannot be factored")
     monkeypatch.setattr(fields, "CHUNK_POINTS", 2 * 7 * 9)  # chunks of two rows, and one of one
-    expected, _ = outputs_and_gradients("naive", camera, torch.float32, aggregation)
-    found, _ = outputs_and_gradients(route, camera, torch.float32, aggregation)
-    for one, other in zip(found, expected, strict=True):
+    case = (camera, torch.float32, aggregation)
+    expected, gradients = outputs_and_gradients("naive", *case, exponential=exponential)
+    found, ours = outputs_and_gradients(route, *case, exponential=exponential)
+    for one, other in zip([*found, *ours], [*expected, *gradients], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
-    expected, gradients = outputs_and_gradients("naive", camera, torch.float64, aggregation)
-    found, ours = outputs_and_gradients(route, camera, torch.float64, aggregation)
+    case = (camera, torch.float64, aggregation)
+    expected, gradients = outputs_and_gradients("naive", *case, exponential=exponential)
+    found, ours = outputs_and_gradients(route, *case, exponential=exponential)
     for one, other in zip([*found, *ours], [*expected, *gradients], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
+@pytest.mark.parametrize("exponential", [False, True], ids=["softplus", "exp"])
 @pytest.mark.parametrize("camera", ["orthographic", "metric"])
 @pytest.mark.parametrize("route", fields.ROUTES)
-def test_bf16_planes_and_perceptrons_with_float32_transmittance(route: str, camera: str) -> None:
+def test_bf16_planes_and_perceptrons_with_float32_transmittance(route: str, camera: str, exponential: bool) -> None:
     """bf16 keeps 8 bits. Bounds: opacity 4e-3, expected depth 1e-2, values and gradients 2 % of their size."""
-    expected, gradients = outputs_and_gradients("naive", camera, torch.float32, "sum")
-    found, ours = outputs_and_gradients(route, camera, torch.float32, "sum", half=True)
+    case = (camera, torch.float32, "sum")
+    expected, gradients = outputs_and_gradients("naive", *case, exponential=exponential)
+    found, ours = outputs_and_gradients(route, *case, exponential=exponential, half=True)
     assert found.opacity.dtype == found.depth.dtype == torch.float32
     torch.testing.assert_close(found.opacity, expected.opacity, rtol=0, atol=4e-3)
     torch.testing.assert_close(found.depth, expected.depth, rtol=0, atol=1e-2)
@@ -141,7 +150,17 @@ def test_naive_equals_a_loop_over_one_ray(camera: str) -> None:
     assert rendered.opacity[1, row, column].item() == pytest.approx(1 - light)
 
 
-@pytest.mark.parametrize("options", [{}, {"density": "shared"}, {"density": "shared", "depth_from": "termination"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"density": "shared"},
+        {"density": "shared", "depth_from": "termination"},
+        {"density_init": "unit", "density_activation": "exp", "values_init": "unit"},
+        {"density": "shared", "depth_from": "termination", "density_init": "unit", "density_activation": "exp"},
+    ],
+    ids=str,
+)
 def test_whole_regularizers_agree_on_every_route(options: dict[str, str]) -> None:
     tasks = tasks_of("semseg", "depth")
     terms = {}
@@ -183,6 +202,23 @@ def test_what_recomputation_keeps_does_not_grow_with_samples() -> None:
     growth = kept("fused", 64) - kept("fused", 8)
     assert growth <= 2 * 56 * 4 * (7 * 8 * 4 + (7 + 8) * 32)
     assert naive > 4 * growth
+
+
+@pytest.mark.parametrize("route", fields.ROUTES)
+@pytest.mark.parametrize(("exponential", "density"), [(False, 15.0), (True, math.exp(15))], ids=["softplus", "exp"])
+def test_a_density_stops_where_an_exponential_would_overflow(route: str, exponential: bool, density: float) -> None:
+    """raw 16 everywhere, and raw 200: finite, opaque, and of an exponential no gradient any more."""
+    for raw in (16.0, 200.0):
+        field, planes, samples = scene("orthographic", torch.float32, "sum", exponential=exponential)
+        torch.nn.init.zeros_(field.density.weight)
+        torch.nn.init.constant_(field.density.bias, raw)
+        thin = samples._replace(intervals=samples.intervals * 1e-6)
+        found = render_field(field, planes, thin, route=choose_route(route, "sum"))
+        lengths = thin.intervals.sum(dim=-1)[:, 0, 0]
+        expected = -torch.expm1(-lengths * (raw - 1 if not exponential else density))
+        torch.testing.assert_close(found.opacity, expected[:, None, None].expand_as(found.opacity), rtol=1e-4, atol=0)
+        (gradient,) = torch.autograd.grad(found.opacity.sum(), field.density.bias)
+        assert bool((gradient == 0).all()) == (exponential and raw > 16)
 
 
 def test_a_product_cannot_be_factored() -> None:

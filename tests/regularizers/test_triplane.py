@@ -32,6 +32,7 @@ SWITCHES = [
     {"camera": "metric", "spacing": "inverse"},
     {"composited": "probabilities"},
     {"density": "shared"},
+    {"density_init": "unit", "density_activation": "exp", "values_init": "unit"},
     {"depth_from": "termination"},
     {"resolution": "rendered"},
     {"stride": 4},
@@ -122,6 +123,26 @@ def test_weights_by_task_and_their_schedule() -> None:
         terms = scheduled(output, sample)
         assert terms["semseg"].item() == pytest.approx(3 * factor * base["semseg"].item())
         assert terms["depth"].item() == pytest.approx(1.5 * factor * base["depth"].item())
+
+
+@pytest.mark.parametrize("density", ["task", "shared"])
+def test_rows_start_at_the_deviation_that_is_named(density: str) -> None:
+    tasks = tasks_of("semseg", "normals")
+    for init, deviation in (("small", 0.01), ("unit", 1 / 20)):
+        regularizer = build("triplane", tasks, density=density, hidden=400, density_init=init, values_init=init)
+        fields = [*regularizer.fields.values(), *([regularizer.density] if density == "shared" else [])]
+        for layer in [layer for field in fields for layer in (field.values, field.density) if layer is not None]:
+            assert layer.weight.std().item() == pytest.approx(deviation, rel=0.15)
+            assert not layer.bias.any()
+
+
+def test_old_options_start_with_the_same_numbers() -> None:
+    """Losses as of the first version: recipes that name no density are what they were."""
+    torch.manual_seed(7)
+    regularizer = build("triplane", tasks_of("semseg", "depth", "normals"), stratified=False)
+    output, sample = batch(tasks_of("semseg", "depth", "normals"))
+    losses = regularizer(output, sample)
+    assert [loss.item() for loss in losses.values()] == pytest.approx([1.6115485, 0.5165295, 2.1465149], rel=1e-5)
 
 
 def test_only_the_named_tasks_are_rendered() -> None:
@@ -278,6 +299,9 @@ def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(t
         ({"route": "fast"}, r"unknown route 'fast'"),
         ({"route": "late", "composited": "probabilities"}, r"route 'late'.*use route='auto'"),
         ({"spacing": "log"}, r"unknown spacing 'log'"),
+        ({"density_activation": "relu"}, r"^unknown density_activation 'relu'; choose from exp, softplus\.$"),
+        ({"density_init": "large"}, r"^unknown density_init 'large'; choose from small, unit\.$"),
+        ({"values_init": "none"}, r"^unknown values_init 'none'; choose from small, unit\.$"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, object], message: str) -> None:

@@ -1,5 +1,6 @@
 """Checks of fused kernels, whichever module and device: also run by a process in which Triton interprets."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from triptych.rendering.volume import composite, density_from_raw, render_opacit
 
 SHAPES = [(2, 3, 5, 4, 6), (1, 1, 1, 1, 1), (1, 2, 9, 3, 17)]
 """Batch, height, width, samples, channels: no powers of two, and less than a block."""
+WEIGHTS = ["given", "softplus", "exp"]
+"""Where rendering weights come from."""
 
 
 def readings(
-    shape: tuple[int, ...], *, given: bool, dtype: torch.dtype = torch.float64, device: str = "cpu"
+    shape: tuple[int, ...], *, weights: str = "softplus", dtype: torch.dtype = torch.float64, device: str = "cpu"
 ) -> tuple[list[Tensor], dict[str, Any]]:
     """Readings of three planes, and the other arguments of `march`."""
     batch, height, width, samples, channels = shape
@@ -30,23 +33,24 @@ def readings(
     yz = draw(batch, height, 1, samples, channels)
     lengths = draw(batch, 1, 1, samples).detach().abs()
     rest: dict[str, Any] = {"intervals": lengths, "depths": lengths.cumsum(-1)}
-    if given:
+    if weights == "given":
         return [xy, xz, yz], rest | {"weights": draw(batch, height, width, samples)}
-    return [xy, xz, yz], rest | {"row": draw(channels), "bias": draw()}
+    return [xy, xz, yz], rest | {"row": draw(channels), "bias": draw(), "exponential": weights == "exp"}
 
 
-def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **density: Tensor) -> list[Tensor]:
+def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **density: Any) -> list[Tensor]:
     hidden = F.softplus(features.xy + features.xz + features.yz)
     weights = density.get("weights")
     if weights is None:
-        weights = render_weights(density_from_raw(hidden @ density["row"] + density["bias"]), intervals)
+        raw = hidden @ density["row"] + density["bias"]
+        weights = render_weights(density_from_raw(raw, exponential=density["exponential"]), intervals)
     return [composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1)]
 
 
-def check_kernels(shape: tuple[int, ...], *, given: bool, device: str = "cpu") -> None:
+def check_kernels(shape: tuple[int, ...], *, weights: str, device: str = "cpu") -> None:
     """Outputs and gradients, of all outputs and, for the first shape, of each one alone."""
     for dtype, output_bound, gradient_bound in ((torch.float32, 1e-5, 3e-5), (torch.float64, 1e-10, 1e-10)):
-        features, rest = readings(shape, given=given, dtype=dtype, device=device)
+        features, rest = readings(shape, weights=weights, dtype=dtype, device=device)
         inputs = [*features, *(rest[name] for name in ("row", "bias", "weights") if name in rest)]
         found = [*fused.march(PlaneFeatures(*features), **rest)]
         expected = densely(PlaneFeatures(*features), **rest)
@@ -65,10 +69,10 @@ def check_kernels(shape: tuple[int, ...], *, given: bool, device: str = "cpu") -
 
 
 def check_gradients() -> None:
-    for given in (False, True):
-        features, rest = readings((1, 2, 2, 3, 2), given=given)
+    for weights in WEIGHTS:
+        features, rest = readings((1, 2, 2, 3, 2), weights=weights)
         names = [name for name in ("row", "bias", "weights") if name in rest]
-        fixed = {name: rest[name] for name in ("intervals", "depths")}
+        fixed = {name: rest[name] for name in ("intervals", "depths", "exponential") if name in rest}
 
         def run(xy: Tensor, xz: Tensor, yz: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
             return tuple(fused.march(PlaneFeatures(xy, xz, yz), **fixed, **dict(zip(names, others, strict=True))))  # noqa: B023
@@ -78,7 +82,7 @@ def check_gradients() -> None:
 
 def check_half_precision(device: str = "cpu") -> None:
     """bf16 readings are rounded once: results are those of the rounded readings, in float32."""
-    features, rest = readings((2, 3, 5, 4, 6), given=False, dtype=torch.float32, device=device)
+    features, rest = readings((2, 3, 5, 4, 6), dtype=torch.float32, device=device)
     halves = [feature.detach().bfloat16().requires_grad_() for feature in features]
     rounded = [half.detach().float().requires_grad_() for half in halves]
     found, expected = (fused.march(PlaneFeatures(*some), **rest) for some in (halves, rounded))
@@ -90,6 +94,31 @@ def check_half_precision(device: str = "cpu") -> None:
     for one, other in zip(ours, others, strict=True):
         assert one.dtype == torch.bfloat16
         torch.testing.assert_close(one, other.bfloat16())
+
+
+def check_opaque_walls(device: str = "cpu") -> None:
+    """Behind exponential densities up to the largest one nothing is seen, and rounding must not be scaled up: float32
+    against float64.
+    """
+    generator = torch.Generator().manual_seed(4)
+    shapes = ((1, 3, 5, 1, 8), (1, 1, 5, 16, 8), (1, 3, 1, 16, 8), (8,), ())
+    drawn = [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+    drawn[3] = drawn[3] * 6
+    lengths = torch.full((1, 1, 1, 16), 1 / 8, dtype=torch.float64)
+
+    def run(march: Callable[..., Any], dtype: torch.dtype) -> list[Tensor]:
+        inputs = [values.to(device, dtype).requires_grad_() for values in drawn]
+        lines = {"intervals": lengths.to(device, dtype), "depths": lengths.cumsum(-1).to(device, dtype)}
+        outputs = march(PlaneFeatures(*inputs[:3]), row=inputs[3], bias=inputs[4], exponential=True, **lines)
+        return [*outputs, *torch.autograd.grad(sum(o.sin().sum() for o in outputs), inputs)]
+
+    expected = run(densely, torch.float64)
+    raw = F.softplus(drawn[0] + drawn[1] + drawn[2]) @ drawn[3] + drawn[4]
+    assert raw.max() > 16
+    assert raw.min() < 0
+    for march in (densely, fused.march):
+        for one, other in zip(run(march, torch.float32), expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
 
 
 def interpret_triton() -> None:
@@ -113,9 +142,11 @@ def compile_triton() -> None:
     integers = [*("height", "width", "samples", "channels"), *("rays", "owns", "others", "own_step", "other_step")]
     planes = ["xy", "xz", "yz", "own", "other", "by_xy", "by_own"]
     for capability, reading, full in ((80, "bf16", "fp32"), (90, "fp32", "fp32"), (90, "fp64", "fp64")):
-        for given in (False, True):
+        for weights in WEIGHTS:
             constants = {
-                "GIVEN": given,
+                "GIVEN": weights == "given",
+                "EXPONENTIAL": weights == "exp",
+                "LARGEST": 15.0,
                 "TYPE": getattr(tl, f"float{full[2:]}"),
                 "CHANNELS": 64,
                 "RAYS": 8,

@@ -8,17 +8,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from rendering.fused_cases import SHAPES, check_gradients, check_half_precision, check_kernels, readings
+from rendering.fused_cases import (
+    SHAPES,
+    WEIGHTS,
+    check_gradients,
+    check_half_precision,
+    check_kernels,
+    check_opaque_walls,
+    readings,
+)
 from torch import Tensor
 
 from triptych.rendering import fused
 from triptych.rendering.triplane import PlaneFeatures
 
 
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_kernels_equal_dense_rendering(shape: tuple[int, ...], given: bool) -> None:
-    check_kernels(shape, given=given)
+def test_kernels_equal_dense_rendering(shape: tuple[int, ...], weights: str) -> None:
+    check_kernels(shape, weights=weights)
 
 
 def test_gradients_by_finite_differences() -> None:
@@ -66,9 +74,14 @@ def test_an_empty_ray_and_an_opaque_one() -> None:
     assert xy.grad.flatten().tolist() == pytest.approx([0, 1], abs=1e-30)
 
 
+def test_gradients_of_opaque_walls() -> None:
+    check_opaque_walls()
+
+
+@pytest.mark.parametrize("weights", ["softplus", "exp"])
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_what_is_not_finite_stays_so_for_its_own_ray(bad: float) -> None:
-    features, rest = readings((1, 2, 3, 4, 5), given=False, dtype=torch.float32)
+def test_what_is_not_finite_stays_so_for_its_own_ray(bad: float, weights: str) -> None:
+    features, rest = readings((1, 2, 3, 4, 5), weights=weights, dtype=torch.float32)
     with torch.no_grad():
         features[0][0, 1, 2] = bad
     marched = fused.march(PlaneFeatures(*features), **rest)
@@ -82,7 +95,7 @@ def test_any_number_of_threads_gives_the_same() -> None:
     try:
         for threads in (1, 3, 8):
             torch.set_num_threads(threads)
-            features, rest = readings((2, 5, 3, 4, 6), given=False)
+            features, rest = readings((2, 5, 3, 4, 6))
             outputs = fused.march(PlaneFeatures(*features), **rest)
             gradients = torch.autograd.grad(sum(o.square().sum() for o in outputs), [*features, rest["row"]])
             found.append([*outputs, *gradients])
@@ -138,9 +151,10 @@ def test_triton_kernels_interpreted_on_a_cpu() -> None:
 from rendering import fused_cases
 fused_cases.interpret_triton()
 for shape in fused_cases.SHAPES:
-    for given in (False, True):
-        fused_cases.check_kernels(shape, given=given)
+    for weights in fused_cases.WEIGHTS:
+        fused_cases.check_kernels(shape, weights=weights)
 fused_cases.check_half_precision()
+fused_cases.check_opaque_walls()
 """
     run_with_triton(script, TRITON_INTERPRET="1")
 
@@ -151,8 +165,8 @@ def test_triton_kernels_compile_for_gpus_that_are_not_here() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_triton_kernels_on_a_gpu(shape: tuple[int, ...], given: bool) -> None:
-    check_kernels(shape, given=given, device="cuda")
+def test_triton_kernels_on_a_gpu(shape: tuple[int, ...], weights: str) -> None:
+    check_kernels(shape, weights=weights, device="cuda")
     check_half_precision(device="cuda")

@@ -67,11 +67,19 @@ class Rendered(NamedTuple):
     depth: Float[Tensor, "batch height width"]
 
 
+STARTS: dict[str, Callable[[int], float]] = {"small": lambda hidden: 0.01, "unit": lambda hidden: hidden**-0.5}
+"""Standard deviation of an output row's first weights, by the number of hidden values it reads: near zero, or such that
+its output is of the size of these (EG3D's gain). Biases start at 0.
+"""
+
+
 class Field(nn.Module):
     """n_t: linear, softplus, linear, to `values` task values and, if asked, a density.
 
-    The output layer starts near zero, so that rendered logits start near uniform. With an `activation` the values
-    are that of the output layer's (probabilities): no longer linear in the hidden layer, which rules out `late` routes.
+    `values_init` and `density_init` are names of `STARTS`. `small`: rendered logits start near uniform, and a density
+    starts, and may stay, a homogeneous fog. `exponential`: see `volume.density_from_raw`. With an `activation` the
+    values are that of the output layer's (probabilities): no longer linear in the hidden layer, which rules out `late`
+    routes.
     """
 
     def __init__(
@@ -82,15 +90,21 @@ class Field(nn.Module):
         hidden: int = 64,
         density: bool = True,
         activation: Callable[[Tensor], Tensor] | None = None,
+        values_init: str = "small",
+        density_init: str = "small",
+        exponential: bool = False,
     ) -> None:
         super().__init__()
         self.activation = activation
+        self.exponential = exponential
         self.hidden = nn.Linear(channels, hidden)
         self.values = nn.Linear(hidden, values) if values else None
         self.density = nn.Linear(hidden, 1) if density else None
-        for layer in (self.values, self.density):
+        starts = {"values_init": (self.values, values_init), "density_init": (self.density, density_init)}
+        for what, (layer, start) in starts.items():
+            deviation = named_choice(what, start, STARTS)(hidden)
             if layer is not None:
-                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.normal_(layer.weight, std=deviation)
                 nn.init.zeros_(layer.bias)
 
     def apply_to_planes(self, planes: Triplane, aggregation: str) -> Triplane:
@@ -192,10 +206,19 @@ def _hidden(field: Field, source: Triplane, samples: SamplePoints, aggregation: 
 
 def _weights_of(field: Field, hidden: Tensor, samples: SamplePoints) -> Tensor:
     assert field.density is not None
-    density = density_from_raw(field.density(hidden)[..., 0])
+    density = density_from_raw(_raw_density(field, hidden), exponential=field.exponential)
     if samples.inside is not None:
         density = density * samples.inside
     return render_weights(density, samples.intervals)
+
+
+def _raw_density(field: Field, hidden: Tensor) -> Tensor:
+    if not field.exponential:
+        return field.density(hidden)[..., 0]
+    # An exponential turns what bfloat16 rounds off raw into as large a share of the density.
+    full = torch.promote_types(hidden.dtype, torch.float32)
+    with torch.autocast(hidden.device.type, enabled=False):
+        return F.linear(hidden.to(full), field.density.weight.to(full), field.density.bias.to(full))[..., 0]
 
 
 def _weigh(field: Field, source: Triplane, samples: SamplePoints, aggregation: str) -> Tensor:
@@ -234,7 +257,10 @@ def _can_fuse(field: Field, samples: SamplePoints) -> bool:
 
 def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None) -> Rendered:
     """One field along parallel rays, in compiled loops."""
-    density = {} if weights is not None else {"row": field.density.weight[0], "bias": field.density.bias[0]}
+    density: dict[str, Tensor | bool] = {}
+    if weights is None:
+        row, bias = field.density.weight[0], field.density.bias[0]
+        density = {"row": row, "bias": bias, "exponential": field.exponential}
     features = sample_planes_parallel(source, samples.points)
     mixed, opacity, moment = march(
         features, intervals=samples.intervals, depths=samples.depths, weights=weights, **density

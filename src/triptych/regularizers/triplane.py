@@ -51,7 +51,10 @@ class Triplane3D(Regularizer):
       `rendering.cameras`), `metric` (needs `sample.camera`; a box from `near` to `far` metres, `half_width` wide,
       sampled with `spacing` `linear` or `inverse`, evenly in 1 / depth).
     - `num_samples`: 64; `stratified`: true, one jitter vector per image while training.
-    - `density`: `task` (each n_t its own), `shared`.
+    - `density`: `task` (each n_t its own), `shared`. `density_init`: `small` (its row starts at a deviation of 0.01),
+      `unit` (1 / sqrt(hidden), EG3D's gain: from near zero a density stays a fog). `density_activation`: `softplus` (of
+      raw - 1, EG3D), `exp` (of min(raw - 1, 15)). `values_init`: `small`, `unit`, the same for the values' rows; small
+      ones make the gradient of normals explode, which are brought to unit length.
     - `normalized`: tasks divided by their opacity; empty: those without classes (depth, normals), which would
       else be biased towards 0. `depth_from`: `value`, or `termination`: tasks in metres are an affine function of the
       expected depth.
@@ -94,6 +97,9 @@ class Triplane3D(Regularizer):
         num_samples: int = 64,
         stratified: bool = True,
         density: str = "task",
+        density_init: str = "small",
+        density_activation: str = "softplus",
+        values_init: str = "small",
         normalized: tuple[str, ...] = (),
         depth_from: str = "value",
         composited: str = "logits",
@@ -141,6 +147,15 @@ class Triplane3D(Regularizer):
         shared = named_choice("density", density, {"task": False, "shared": True})
         inputs = plane_channels * (3 if aggregation == "concat" else 1)
         own = self.has_density and not shared
+        exponential = named_choice("density_activation", density_activation, {"softplus": False, "exp": True})
+        build = partial(
+            Field,
+            inputs,
+            hidden=hidden,
+            values_init=values_init,
+            density_init=density_init,
+            exponential=exponential,
+        )
         ends = lengths if terminating else []
         probable = named_choice("composited", composited, {"logits": False, "probabilities": True})
         self.probabilities = tuple(name for name, task in self.tasks.items() if probable and task.classes)
@@ -150,10 +165,8 @@ class Triplane3D(Regularizer):
         )
         self.fields = nn.ModuleDict(
             {
-                name: Field(
-                    inputs,
+                name: build(
                     0 if name in ends else task.channels,
-                    hidden=hidden,
                     density=own,
                     activation=_PROBABILITIES[task.channels == 1] if name in self.probabilities else None,
                 )
@@ -161,7 +174,7 @@ class Triplane3D(Regularizer):
                 if own or name not in ends
             }
         )
-        self.density = Field(inputs, 0, hidden=hidden) if self.has_density and shared else None
+        self.density = build(0) if self.has_density and shared else None
         # Metres from the cube's z: a first guess of 0 to 4 m.
         self.ends = nn.ParameterDict({name: nn.Parameter(torch.tensor([2.0, 2.0])) for name in ends})
 

@@ -3,7 +3,7 @@
 Per ray, with the first layer applied to the planes already (`regularizers.fields`), and samples s near to far:
 
     h_s = softplus(xy + xz_s + yz_s)                      the hidden layer, from three broadcast readings
-    density_s = softplus(row . h_s + bias - 1)
+    density_s = softplus(row . h_s + bias - 1)            or, exponential, exp(min(row . h_s + bias - 1, 15))
     w_s = T_s (1 - exp(-density_s delta_s))               T_s as in `rendering.volume`
     mixed = sum_s w_s h_s,  opacity = sum_s w_s,  moment = sum_s w_s z_s
 
@@ -49,6 +49,7 @@ class Arguments(NamedTuple):
     weights: Float[Tensor, "batch height width samples"] | None
     intervals: Float[Tensor, "batch samples"]
     depths: Float[Tensor, "batch samples"]
+    exponential: bool
 
 
 class Marched(NamedTuple):
@@ -67,8 +68,10 @@ def march(
     row: Float[Tensor, " channels"] | None = None,
     bias: Float[Tensor, ""] | None = None,
     weights: Float[Tensor, "batch height width samples"] | None = None,
+    exponential: bool = False,
 ) -> Marched:
-    """Render the readings of `sample_planes_parallel`. `intervals` and `depths` receive no gradient.
+    """Render the readings of `sample_planes_parallel`. `intervals` and `depths` receive no gradient. `exponential`: see
+    `volume.density_from_raw`.
 
     >>> features = PlaneFeatures(torch.zeros(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 3, 2), torch.zeros(1, 1, 1, 3, 2))
     >>> ones = torch.ones(1, 1, 1, 3)
@@ -76,7 +79,7 @@ def march(
     [0.6931471824645996, 0.6931471824645996]
     """
     xy, xz, yz = features.xy.squeeze(3), features.xz.squeeze(1), features.yz.squeeze(2)
-    return Marched(*_March.apply(xy, xz, yz, row, bias, weights, intervals[:, 0, 0], depths[:, 0, 0]))
+    return Marched(*_March.apply(xy, xz, yz, row, bias, weights, intervals[:, 0, 0], depths[:, 0, 0], exponential))
 
 
 def fused_runs_on(device: torch.device) -> bool:
@@ -90,19 +93,21 @@ def fused_runs_on(device: torch.device) -> bool:
 
 class _March(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *inputs: Tensor | None) -> Marched:
+    def forward(ctx: Any, *inputs: Any) -> Marched:
         arguments = Arguments._make(inputs)
         outputs = _kernels(arguments.xy.device.type).march(arguments)
-        ctx.save_for_backward(*arguments, *outputs)
+        ctx.save_for_backward(*inputs[:-1], *outputs)
+        ctx.exponential = arguments.exponential
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(Arguments._fields)
-        arguments, outputs = Arguments._make(ctx.saved_tensors[:count]), Marched._make(ctx.saved_tensors[count:])
+        count = len(Arguments._fields) - 1
+        arguments = Arguments(*ctx.saved_tensors[:count], exponential=ctx.exponential)
+        outputs = Marched._make(ctx.saved_tensors[count:])
         found = _kernels(arguments.xy.device.type).retrace(arguments, outputs, Marched(*gradients))
-        return (*found, None, None)
+        return (*found, None, None, None)
 
 
 def _kernels(kind: str) -> ModuleType:
@@ -122,26 +127,31 @@ def _checked(kind: str) -> bool:
         return False
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
-            for ours, other in zip(_example(march, kind), _example(_march_densely, kind), strict=True):
-                torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-4)
+            for exponential in (False, True):
+                ours, others = (_example(route, kind, exponential) for route in (march, _march_densely))
+                for one, other in zip(ours, others, strict=True):
+                    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     except Exception as error:
         warnings.warn(f"a slower route renders on this {kind} device, where kernels fail: {error}", stacklevel=2)
         return False
     return True
 
 
-def _example(march: Callable[..., Marched], kind: str) -> list[Tensor]:
+def _example(march: Callable[..., Marched], kind: str, exponential: bool) -> list[Tensor]:
     """Outputs and gradients for three rays of four samples."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((1, 1, 3, 1, 5), (1, 1, 3, 4, 5), (1, 1, 1, 4, 5), (5,), ())
     inputs = [torch.randn(shape, generator=generator).to(kind).requires_grad_() for shape in shapes]
     lengths = torch.full((1, 1, 1, 4), 0.5, device=kind)
-    outputs = march(PlaneFeatures(*inputs[:3]), row=inputs[3], bias=inputs[4], intervals=lengths, depths=lengths)
+    density = {"row": inputs[3], "bias": inputs[4], "exponential": exponential}
+    outputs = march(PlaneFeatures(*inputs[:3]), **density, intervals=lengths, depths=lengths)
     total = outputs.mixed.sum() + outputs.opacity.square().sum() + outputs.moment.sum()
     return [*outputs, *torch.autograd.grad(total, inputs)]
 
 
-def _march_densely(features: PlaneFeatures, *, row: Tensor, bias: Tensor, intervals: Tensor, depths: Tensor) -> Marched:
+def _march_densely(
+    features: PlaneFeatures, *, row: Tensor, bias: Tensor, exponential: bool, intervals: Tensor, depths: Tensor
+) -> Marched:
     hidden = F.softplus(features.xy + features.xz + features.yz)
-    weights = render_weights(density_from_raw(hidden @ row + bias), intervals)
+    weights = render_weights(density_from_raw(hidden @ row + bias, exponential=exponential), intervals)
     return Marched(composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1))

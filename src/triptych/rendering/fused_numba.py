@@ -16,14 +16,15 @@ from numba.extending import overload, register_jitable
 from torch import Tensor
 
 from triptych.rendering.fused import Arguments, Marched
+from triptych.rendering.volume import LARGEST_EXPONENT
 
 # Sums may be reordered, which fills vector registers; NaN and infinity keep their meaning.
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
 
 @no_type_check
-def exp_negative(x):
-    """exp(x) for x <= 0."""
+def exp_moderate(x):
+    """exp(x) for x <= 88."""
     return math.exp(x)
 
 
@@ -58,7 +59,7 @@ def _log_by_polynomial(x):
     return np.float32(2) * u * p
 
 
-@overload(exp_negative, inline="always")
+@overload(exp_moderate, inline="always")
 @no_type_check
 def _exp_of_type(x):
     return (lambda x: _exp_by_polynomial(x)) if x == numba.float32 else (lambda x: math.exp(x))
@@ -77,7 +78,7 @@ def softplus(first, second, third, value, slope):
     zero, one = value.dtype.type(0), value.dtype.type(1)
     for i in range(len(value)):
         x = first[i] + second[i] + third[i]
-        e = exp_negative(-abs(x))
+        e = exp_moderate(-abs(x))
         share = one / (one + e)
         slope[i] = share if x >= zero else e * share
         value[i] = max(x, zero) + log_one_plus(e)
@@ -85,7 +86,17 @@ def softplus(first, second, third, value, slope):
 
 @numba.njit(**COMPILED)
 @no_type_check
-def weigh(hidden, row, bias, intervals, weights, after, steepness):
+def exponential_density(raw, density, steepness):
+    """exp(min(raw, 15)), and its derivative."""
+    top = raw.dtype.type(LARGEST_EXPONENT)
+    for s in range(len(raw)):
+        density[s] = exp_moderate(top if raw[s] > top else raw[s])  # NaN stays
+        steepness[s] = raw.dtype.type(0) if raw[s] > top else density[s]
+
+
+@numba.njit(**COMPILED)
+@no_type_check
+def weigh(hidden, row, bias, exponential, intervals, weights, after, steepness):
     """Rendering weights of a ray, the transmittance after each sample, and d density / d raw."""
     one = hidden.dtype.type(1)
     raw = np.empty_like(weights)
@@ -94,9 +105,12 @@ def weigh(hidden, row, bias, intervals, weights, after, steepness):
         for c in range(len(line)):
             total += line[c] * row[c]
         raw[s] = total
-    nothing = np.zeros_like(raw)
     density = np.empty_like(raw)
-    softplus(raw, nothing, nothing, density, steepness)
+    if exponential:
+        exponential_density(raw, density, steepness)
+    else:
+        nothing = np.zeros_like(raw)
+        softplus(raw, nothing, nothing, density, steepness)
     light = one
     for s in range(len(hidden)):
         absorbed = -math.expm1(-density[s] * intervals[s])
@@ -116,7 +130,7 @@ def look(xy, xz, yz, hidden, slope):
 @numba.njit(**COMPILED)
 @no_type_check
 def march_rows(
-    start, stop, xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment,
+    start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment,
 ):  # fmt: skip
     """Image rows `start` to `stop` of one image: what `fused.march` returns."""
     samples, channels = xz.shape[1:]
@@ -128,7 +142,7 @@ def march_rows(
             if given.size:
                 weights[:] = given[y, x]
             else:
-                weigh(hidden, row, bias, intervals, weights, after, steepness)
+                weigh(hidden, row, bias, exponential, intervals, weights, after, steepness)
             total = mixed[y, x]
             total[:] = 0
             for s in range(samples):
@@ -142,7 +156,7 @@ def march_rows(
 @numba.njit(**COMPILED)
 @no_type_check
 def retrace_rows(
-    start, stop, xy, xz, yz, row, bias, given, intervals, depths, by_mixed, by_opacity, by_moment,
+    start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, by_mixed, by_opacity, by_moment,
     by_xy, by_xz, by_yz, by_row, by_bias, by_given,
 ):  # fmt: skip
     """Gradients of the same. `by_xz`, `by_row` and `by_bias` are sums over these rows."""
@@ -163,7 +177,7 @@ def retrace_rows(
                 weights[:] = given[y, x]
                 by_given[y, x] = by_weight
             else:
-                weigh(hidden, row, bias, intervals, weights, after, steepness)
+                weigh(hidden, row, bias, exponential, intervals, weights, after, steepness)
                 behind = xy.dtype.type(0)
                 for s in range(samples - 1, -1, -1):
                     by_raw[s] = (by_weight[s] * after[s] - behind) * intervals[s] * steepness[s]
@@ -193,7 +207,7 @@ def march(arguments: Arguments) -> Marched:
 
     def work(i: int, start: int, stop: int) -> None:
         image = (xy[i], xz[i], yz[i], row, bias, given[i], intervals[i], depths[i])
-        march_rows(start, stop, *image, mixed[i], opacity[i], moment[i])
+        march_rows(start, stop, arguments.exponential, *image, mixed[i], opacity[i], moment[i])
 
     _share_out(work, xy)
     return Marched(*map(torch.from_numpy, (mixed, opacity, moment)))
@@ -210,7 +224,7 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
         image = (xy[i], xz[i], yz[i], row, bias, given[i], intervals[i], depths[i])
         sums = (np.zeros_like(xz[i]), np.zeros_like(row), np.zeros_like(by_bias))
         own = (by_xy[i], sums[0], by_yz[i], *sums[1:], by_given[i])
-        retrace_rows(start, stop, *image, *(array[i] for array in by_outputs), *own)
+        retrace_rows(start, stop, arguments.exponential, *image, *(array[i] for array in by_outputs), *own)
         return i, *sums
 
     for i, part, by_row_part, by_bias_part in _share_out(work, xy):
@@ -229,8 +243,8 @@ def _arrays(arguments: Arguments) -> list[np.ndarray]:
     batch, *_, channels = arguments.xy.shape
     full = torch.promote_types(arguments.xy.dtype, torch.float32)
     absent = {"row": torch.zeros(channels), "bias": torch.zeros(()), "weights": torch.empty(batch, 0, 0, 0)}
-    pairs = arguments._asdict().items()
-    return [_array(absent[name] if tensor is None else tensor, full) for name, tensor in pairs]
+    tensors = zip(Arguments._fields, arguments[:-1], strict=False)
+    return [_array(absent[name] if tensor is None else tensor, full) for name, tensor in tensors]
 
 
 def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:

@@ -19,6 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from triptych.rendering.fused import Arguments, Marched
+from triptych.rendering.volume import LARGEST_EXPONENT
 
 BLOCK = 512
 """Values of a block, rays (or points) x channels. Chosen by what `ptxas` reports for 64 channels and four warps: 128
@@ -39,9 +40,21 @@ def _softplus(x):
 def _absorb(depth):
     """1 - exp(-depth), by its series where the difference would cancel."""
     series = tl.full(depth.shape, 1.0, depth.dtype)
+    small = tl.minimum(depth, 0.125)
     for k in tl.static_range(8):
-        series = 1.0 - depth * series * (1.0 / (9 - k))
+        series = 1.0 - small * series * (1.0 / (9 - k))
     return tl.where(depth < 0.125, depth * series, 1.0 - tl.exp(-depth))
+
+
+@triton.jit
+@no_type_check
+def _density(raw, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr):
+    """softplus(raw) or exp(min(raw, LARGEST)), and its derivative."""
+    if EXPONENTIAL:
+        density = tl.exp(tl.where(raw > LARGEST, LARGEST, raw))  # NaN stays
+        return density, tl.where(raw > LARGEST, 0.0, density)
+    else:
+        return _softplus(raw)
 
 
 @triton.jit
@@ -49,7 +62,8 @@ def _absorb(depth):
 def _march_rays(
     xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment,
     height, width, samples, channels,
-    GIVEN: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr, CHANNELS: tl.constexpr,
+    GIVEN: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
@@ -72,7 +86,7 @@ def _march_rays(
         if GIVEN:
             weight = tl.load(given + place * samples + s, known, 0.0).to(TYPE)
         else:
-            density, _ = _softplus(tl.sum(hidden * line, 1) + shift)
+            density, _ = _density(tl.sum(hidden * line, 1) + shift, EXPONENTIAL, LARGEST)
             absorbed = _absorb(density * tl.load(intervals + image * samples + s).to(TYPE))
             weight = light * absorbed
             light = light * (1.0 - absorbed)
@@ -90,7 +104,8 @@ def _retrace_rays(
     xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment, by_mixed, by_opacity, by_moment,
     by_xy, by_row, by_bias, weights, by_raw,
     height, width, samples, channels,
-    GIVEN: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr, CHANNELS: tl.constexpr,
+    GIVEN: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr,
+    CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradients by xy, row and bias (a part per program), and the two scalars per ray and sample. Where weights are
     given, `by_raw` receives their gradient.
@@ -129,12 +144,14 @@ def _retrace_rays(
             total += weight[:, None] * upstream * slope
         else:
             interval = tl.load(intervals + image * samples + s).to(TYPE)
-            density, steepness = _softplus(tl.sum(hidden * line, 1) + shift)
+            density, steepness = _density(tl.sum(hidden * line, 1) + shift, EXPONENTIAL, LARGEST)
             absorbed = _absorb(density * interval)
             weight = light * absorbed
             light = light * (1.0 - absorbed)
             behind -= by_weight * weight
-            raw = (by_weight * light - behind) * interval * steepness
+            # Nothing passes a depth of 32, and what rounding left of `behind` must not be scaled by a steep density.
+            left = tl.where(density * interval > 32.0, 0.0, by_weight * light - behind)
+            raw = left * interval * steepness
             tl.store(weights + place * samples + s, weight, known)
             tl.store(by_raw + place * samples + s, raw, known)
             total += (weight[:, None] * upstream + raw[:, None] * line) * slope
@@ -205,7 +222,7 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
     by_row, by_bias = _empty(xy, batch * blocks, channels), _empty(xy, batch * blocks)
     by_raw = _empty(xy, batch, height, width, samples)
     weights = torch.empty_like(by_raw) if given is None else given
-    points = {"POINTS" if name == "RAYS" else name: value for name, value in options.items()}
+    points = {"POINTS" if name == "RAYS" else name: options[name] for name in ("GIVEN", "TYPE", "RAYS", "CHANNELS")}
     with torch.cuda.device_of(xy):
         _retrace_rays[(blocks, batch)](
             *_pointers(arguments), *outputs, by_mixed, by_opacity, by_moment,
@@ -224,11 +241,14 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
 
 def _prepare(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int], dict[str, object]]:
     """Contiguous arguments, the sizes that kernels take, and their compile-time options."""
-    arguments = Arguments._make(None if tensor is None else tensor.contiguous() for tensor in arguments)
+    tensors = (None if tensor is None else tensor.contiguous() for tensor in arguments[:-1])
+    arguments = Arguments._make((*tensors, arguments.exponential))
     _, height, width, channels = arguments.xy.shape
     padded = triton.next_power_of_2(channels)
     options = {
         "GIVEN": arguments.weights is not None,
+        "EXPONENTIAL": arguments.exponential,
+        "LARGEST": LARGEST_EXPONENT,
         "TYPE": tl.float64 if arguments.xy.dtype == torch.float64 else tl.float32,
         "RAYS": max(BLOCK // padded, 1),
         "CHANNELS": padded,
@@ -238,7 +258,7 @@ def _prepare(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int]
 
 def _pointers(arguments: Arguments) -> list[Tensor]:
     """A kernel does not read what is absent, but takes a pointer."""
-    return [arguments.xy if tensor is None else tensor for tensor in arguments]
+    return [arguments.xy if tensor is None else tensor for tensor in arguments[:-1]]
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:

@@ -15,6 +15,8 @@ Shared = Float[Tensor, "*#rays samples"]
 """Sizes of 1 broadcast: distances that all rays of an image share."""
 SMALLEST_OPACITY = 1e-6
 """A ray of less is empty: its expected depth tends to 0."""
+LARGEST_EXPONENT = 15.0
+"""Exponential densities stop at exp(15) = 3.3e6, opaque over any interval, far below what float32 holds."""
 
 
 def sample_distances(
@@ -48,13 +50,17 @@ def sample_intervals(distances: AlongRays, last: float) -> AlongRays:
     return torch.cat([distances.diff(dim=-1), torch.full_like(distances[..., :1], last)], dim=-1)
 
 
-def density_from_raw(raw: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-    """softplus(raw - 1): positive, and thin at the start (EG3D).
+def density_from_raw(raw: Float[Tensor, "*any"], *, exponential: bool = False) -> Float[Tensor, "*any"]:
+    """softplus(raw - 1): positive, and thin at the start (EG3D). Or, `exponential`, exp(min(raw - 1, 15)): a step of
+    raw scales a density, so that thin air and opaque walls are equally far away.
 
     >>> round(density_from_raw(torch.zeros(1)).item(), 4)
     0.3133
+    >>> round(density_from_raw(torch.zeros(1), exponential=True).item(), 4)
+    0.3679
     """
-    return F.softplus(_full(raw) - 1)
+    shifted = _full(raw) - 1
+    return shifted.clamp(max=LARGEST_EXPONENT).exp() if exponential else F.softplus(shifted)
 
 
 def alpha_from_density(density: AlongRays, intervals: Shared) -> AlongRays:
