@@ -599,6 +599,57 @@ def test_clipping_bounds_the_gradient_and_the_log_has_its_norm_before(tmp_path: 
     assert moved <= recipe.optimizer.lr * 0.1 * 1.01 * (1e-3 + decay)  # the warm-up's first factor is 0.1
 
 
+class Beside(Regularizer):
+    """Learns large numbers from features that it does not change: its gradient never reaches the network."""
+
+    def __init__(self, channels, *, strides, tasks, weight) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels[0]))
+
+    def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        return {"depth": (output.features[0].detach().mean(dim=(0, 2, 3)) * 1e3 * self.scale).square().sum()}
+
+
+def distances_moved(recipe: Recipe, folder: Path, *, lr: float) -> dict[str, float]:
+    """How far each module's parameters went in one step, by the file of a checkpoint."""
+    still, moved = (
+        list_checkpoints(run_recipe(change(recipe, optimizer__lr=rate), folder / str(rate)))[-1] for rate in (0.0, lr)
+    )
+    return {
+        path.stem: math.sqrt(
+            sum(
+                float((value - load_file(still / path.name)[name]).square().sum())
+                for name, value in load_file(path).items()
+            )
+        )
+        for path in moved.glob("*.safetensors")
+        if path.stem in ("model", "regularizer", "weighting")
+    }
+
+
+def test_network_and_regularizer_are_clipped_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each to the recipe's norm; the parameters of a weighting are not clipped."""
+    monkeypatch.setitem(REGULARIZERS, "beside", Beside)
+    alone = change(
+        change(RECIPE, **NO_NORM),
+        schedule__steps=1,
+        schedule__warmup_steps=0,
+        optimizer__weight_decay=0.0,
+        optimizer__clip_norm=1e-3,
+        weighting__name="uncertainty",
+    )
+    recipe = change(alone, regularizer__name="beside")
+    moved = distances_moved(recipe, tmp_path / "both", lr=1.0)
+    assert moved["model"] == pytest.approx(1e-3, rel=1e-3)
+    assert moved["regularizer"] == pytest.approx(1e-3, rel=1e-3)
+    assert moved["weighting"] > 0.1
+    without = lines(run_recipe(alone, tmp_path / "alone"), "train")[0]
+    record = lines(tmp_path / "both" / "1.0", "train")[0]
+    assert record["gradient_norm"] == without["gradient_norm"]
+    assert record["regularizer_gradient_norm"] > 1e3
+    assert "regularizer_gradient_norm" not in without
+
+
 def test_bf16_trains_close_to_float32(tmp_path: Path) -> None:
     recipe = change(RECIPE, **NO_NORM)
     full = lines(run_recipe(recipe, tmp_path / "full"), "train")[-1]

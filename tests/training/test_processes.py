@@ -18,14 +18,25 @@ from training.tiny import RECIPE, change
 from triptych import machine
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.machine import accelerated
-from triptych.recipes.config import AdaptationConfig, OptimizerConfig, Recipe, Value, to_json
+from triptych.recipes.config import (
+    AdaptationConfig,
+    OptimizerConfig,
+    Options,
+    Recipe,
+    RegularizerConfig,
+    Value,
+    to_json,
+)
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = str(Path(__file__).parent / "tiny.py")
-NUMBERS = ("loss", "losses", "weighted", "gradient_norm", "labelled", "metrics", "adaptation", "adapter")
+NUMBERS = (
+    *("loss", "losses", "weighted", "labelled", "metrics", "adaptation", "adapter"),
+    *("gradient_norm", "regularizer_gradient_norm"),
+)
 
 
 def start(run: Path, recipe: Recipe | None, *options: str, processes: int = 1, **variables: str) -> subprocess.Popen:
@@ -80,7 +91,17 @@ TWO = change(
     training__accumulate=2,
     training__ema=0.9,
 )
-ONE = change(TWO, data__batch_size=4)
+BRANCH: Options = {
+    "width": 8,
+    "plane_channels": 4,
+    "hidden": 6,
+    "num_samples": 4,
+    "stratified": False,
+    "route": "naive",
+}
+"""A regularizer that draws nothing (processes would draw different numbers), in torch: FSDP cannot free parameters that
+numba has seen.
+"""
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +149,17 @@ def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> Non
 
 
 def test_sharded_training_equals_one_process_and_resumes_exactly(folder: Path) -> None:
-    """FSDP: parameters, optimizer memory and averages are shards; checkpoints hold them whole."""
-    recipe = change(TWO, data__options={}, optimizer__name="adamw", optimizer__lr=1e-3)
+    """FSDP: parameters, optimizer memory and averages are shards; checkpoints hold them whole. Network and regularizer
+    are clipped by their whole norms.
+    """
+    recipe = change(
+        TWO,
+        data__options={},
+        optimizer__name="adamw",
+        optimizer__lr=1e-3,
+        optimizer__clip_norm=0.5,
+        regularizer=RegularizerConfig(name="triplane", options=BRANCH),
+    )
     one = train(change(recipe, data__batch_size=4), folder / "adamw", device="cpu", progress=False)
     run, broken = folder / "fsdp", folder / "fsdp-broken"
     finish(start(run, recipe, processes=2, ACCELERATE_USE_FSDP="true"))

@@ -103,6 +103,23 @@ def test_the_pose_network_is_saved_beside_the_model_and_learns_at_its_own_rate(f
     assert Predictor.load(finished).predict(torch.rand(1, 3, *SIZE))["depth"].shape == (1, 1, *SIZE)
 
 
+def test_the_pose_network_is_clipped_with_the_network(root: str, tmp_path: Path) -> None:
+    """One step of SGD goes as far as the norm allows, both together."""
+    recipe = change(
+        RECIPE,
+        data__root=root,
+        optimizer=OptimizerConfig(name="sgd", lr=1.0, weight_decay=0.0, clip_norm=1e-3),
+        schedule=ScheduleConfig(steps=1),
+    )
+    runs = [run(change(recipe, optimizer__lr=lr), tmp_path / str(lr)) / "checkpoints/00000001" for lr in (0.0, 1.0)]
+    squares = {}
+    for name in ("model", "video"):
+        still, moved = (load_file(folder / f"{name}.safetensors") for folder in runs)
+        squares[name] = sum(float((value - still[key]).double().square().sum()) for key, value in moved.items())
+    assert all(square > 0 for square in squares.values())
+    assert sum(squares.values()) == pytest.approx(1e-6, rel=1e-2)
+
+
 def test_a_resumed_run_equals_an_uninterrupted_one(finished: Path, root: str, tmp_path: Path) -> None:
     recipe = change(RECIPE, data__root=root)
     run(replace(recipe, schedule=replace(recipe.schedule, steps=4)), tmp_path / "run")

@@ -98,7 +98,9 @@ class OptimizerConfig:
     pose_lr_factor: float = 1.0
     """Learning rate of the pose network of self-supervision from video relative to `lr`."""
     clip_norm: float = 0.0
-    """Largest gradient norm; 0 switches clipping off."""
+    """Largest gradient norm of the network (a pose network included) and, apart from it, of the regularizer; 0 switches
+    clipping off.
+    """
 
 
 @dataclass(frozen=True)

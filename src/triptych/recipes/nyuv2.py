@@ -32,6 +32,9 @@ one task (`--recipe.data.tasks depth`).
 | nyuv2-densemtl-single-... | not in public text; what its delta_mtl compares with | " |
 | nyuv2-pad-net-plus, nyuv2-pad-net-densemtl, nyuv2-deeplab-densemtl | no recipe was released: DenseMTL's | " |
 
+The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
+one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).
+
 The published search of ATRC trains its logits by Adam at 5e-4 beside SGD for the weights; nyuv2-atrc-search has one
 SGD, with 100 times the rate for the logits, which is our choice and untested at that scale.
 

@@ -24,6 +24,9 @@ recipe with one task (`--recipe.data.tasks semseg`).
 | pascal-invpt-3d | 79.53, 69.12, 84.94, 13.53, 74.00 (parts and boundary confirmed by public text) | Li et al. 2024 |
 | pascal-invpt-vit-b | 77.33, 66.62, 85.14, 13.78, 73.20 | Ye and Xu 2022 |
 
+The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
+one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).
+
 SAK scores boundaries by another pipeline.
 """
 

@@ -1,10 +1,10 @@
 """What a run writes while it goes: `metrics.jsonl` and `log.txt` always, a bar or plain lines, trackers if asked.
 
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
-`weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, `gradient_norm`, and
-what `video_log` and adapters add) or
-`evaluation` (`split`, `metrics` by `task/metric`, `labelled`, `score`, `best`). `seconds` and `images_per_second` are
-the only fields that depend on the machine.
+`weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
+before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, and what `video_log` and adapters add)
+or `evaluation` (`split`, `metrics` by `task/metric`, `labelled`, `score`, `best`). `seconds` and `images_per_second`
+are the only fields that depend on the machine.
 """
 
 import importlib.util
@@ -100,7 +100,8 @@ class RunLog:
             self._losses.plain = text
         else:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        self._track(record, "train", ("losses", "weighted", "parts"), ("loss", "learning_rate", "gradient_norm"))
+        single = ("loss", "learning_rate", "gradient_norm", "regularizer_gradient_norm")
+        self._track(record, "train", ("losses", "weighted", "parts"), single)
 
     def evaluation(self, record: Mapping[str, Any], evaluation: Evaluation) -> None:
         """An `evaluation` line, and the table."""
@@ -144,7 +145,7 @@ class RunLog:
     def _track(self, record: Mapping[str, Any], prefix: str, groups: tuple[str, ...], single: tuple[str, ...]) -> None:
         if self.tracker is None:
             return
-        values = {f"{prefix}/{name}": record[name] for name in single}
+        values = {f"{prefix}/{name}": record[name] for name in single if name in record}
         for group in groups:
             values |= {f"{prefix}/{group}/{name}": value for name, value in record[group].items()}
         self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])

@@ -134,8 +134,10 @@ def _record(parts: Parts, state: TrainingState, rate: float) -> dict[str, Any]:
         "images_per_second": images / max(state.window_seconds, 1e-9),
         "seconds": state.seconds,
     }
-    if parts.objective.regularizer is not None and (counts := parts.objective.regularizer.counts()):
-        record["regularizer"] = counts
+    if parts.objective.regularizer is not None:
+        record["regularizer_gradient_norm"] = window.mean("regularizer_gradient_norm")
+        if counts := parts.objective.regularizer.counts():
+            record["regularizer"] = counts
     if parts.objective.adapter is not None:
         record["adaptation"] = window.mean("adaptation")
         record["adapter"] = window.mean("adapter")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from triptych.training.adapting import backward_adapter, step_adapter
 from triptych.training.objective import PARTS, Losses
@@ -54,10 +54,12 @@ def take_step(
     numbers = torch.stack(observed).sum(dim=0)
     numbers = torch.cat([numbers, numbers.new_tensor([[float(stop())], [0.0]])], dim=1)
     total = accelerator.reduce(numbers, "sum") if accelerator.num_processes > 1 else numbers
+    clipped = _clip(parts)
     # Everything that the host wants to know, in one transfer.
-    *values, norm = torch.cat([total.flatten(), _clip(parts).to(total).view(1)]).tolist()
-    values, weights = values[: len(values) // 2], values[len(values) // 2 :]
-    names, finite = observation_names(parts), math.isfinite(norm)
+    flat = torch.cat([total.flatten(), torch.stack([norm.to(total) for norm in clipped.values()])]).tolist()
+    count = total.shape[1]
+    values, weights, norms = flat[:count], flat[count : 2 * count], flat[2 * count :]
+    names, finite = observation_names(parts), all(map(math.isfinite, norms))
     if not all(map(math.isfinite, values)):
         own = dict(zip(names, numbers[0].tolist(), strict=False))
         raise FloatingPointError(_not_finite(own, step, keys))
@@ -71,22 +73,39 @@ def take_step(
     if parts.average is not None:
         parts.average.update(parts.objective.model, step + 1)
     return StepNumbers(
-        [*names, "gradient_norm"],
-        [*values[:-1], norm if finite else 0.0],
-        [*weights[:-1], float(finite)],
+        [*names, *clipped],
+        [*values[:-1], *(norm if finite else 0.0 for norm in norms)],
+        [*weights[:-1], *(float(finite) for _ in norms)],
         stop=values[-1] > 0,
     )
 
 
-def _clip(parts: Parts) -> Tensor:
-    """Clip the gradient of the network to the recipe's norm, if any, and return its norm before."""
+def _clip(parts: Parts) -> dict[str, Tensor]:
+    """Clip the gradients of the network and of the regularizer, each to the recipe's norm, if any; returns the norms
+    before, by their names in the log.
+
+    Apart, because a regularizer whose gradient is many times the network's would else set the network's step size. The
+    network includes a pose network. What an adapter trains by itself asks for no gradient here, and is clipped by its
+    own optimizer's norm; a weighting's few numbers are not clipped.
+    """
     parts.accelerator.unscale_gradients()
-    # What an adapter trains by itself asks for no gradient here.
-    trained = [parameter for parameter in parts.objective.parameters() if parameter.requires_grad]
+    objective, regularizer = parts.objective, parts.objective.regularizer
+    network = set(objective.model.parameters())
+    beside = [p for p in regularizer.parameters() if p not in network] if regularizer is not None else []
+    apart = set(beside)
+    groups = {"gradient_norm": [p for p in objective.parameters() if p not in apart]}
+    if regularizer is not None:
+        groups["regularizer_gradient_norm"] = beside
+    return whole({name: _clip_together(group, parts.recipe.optimizer.clip_norm) for name, group in groups.items()})
+
+
+def _clip_together(parameters: list[nn.Parameter], largest: float) -> Tensor:
+    """Clip the gradients of some parameters to one norm (0: not at all), and return their norm before."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
     norm = torch.nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None])
-    if largest := parts.recipe.optimizer.clip_norm:
+    if largest:
         torch.nn.utils.clip_grads_with_norm_(trained, largest, norm)
-    return whole({"norm": norm})["norm"]
+    return norm
 
 
 def observation_names(parts: Parts) -> list[str]:
