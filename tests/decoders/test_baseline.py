@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import triptych
+from triptych.decoders.atrc import ATRC
+from triptych.decoders.atrc_search import ATRCSearch
 from triptych.decoders.baseline import ASPP, FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.layers import BasicBlock, BatchNorm2d, Bottleneck, SqueezeExcitation, concatenate, resize
 from triptych.tasks import boundary, depth, normals, nyuv2_tasks, pascal_context_tasks, saliency, semseg
@@ -59,6 +61,36 @@ def test_fcn_logits_start_near_zero():
     for head in decoder.heads.values():
         assert head[-1].bias.abs().max() == 0
         assert head[-1].weight.std() < 0.03
+
+
+@pytest.mark.parametrize("decoder", [FCN, ATRC, ATRCSearch])
+def test_heads_begin_as_asked(decoder):
+    def weights(**options):
+        torch.manual_seed(0)
+        heads = decoder((128, 256), strides=(4, 8), tasks={"semseg": semseg(40)}, **options).heads["semseg"]
+        return list(heads.modules())[-1]
+
+    published, explicit, wide, default = (
+        weights(),
+        weights(head_std=0.01),
+        weights(head_std=0.5),
+        weights(head_std="default"),
+    )
+    assert torch.equal(published.weight, explicit.weight)
+    assert published.weight.std().item() == pytest.approx(0.01, rel=0.1)
+    assert wide.weight.std().item() == pytest.approx(0.5, rel=0.1)
+    assert published.bias.abs().max() == wide.bias.abs().max() == 0
+    # torch's: uniform between plus and minus 1 / sqrt(fan in), bias too.
+    bound = default.in_channels**-0.5
+    assert default.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    assert default.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+    assert 0 < default.bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize("std", [-1.0, float("nan"), float("inf"), "small"])
+def test_a_deviation_of_heads_that_is_none_is_named(std):
+    with pytest.raises(ValueError, match=r"head_std is .*; give the deviation .*, 0 or more, or 'default'"):
+        FCN((8, 8), strides=(4, 8), tasks=NYUD, head_std=std)
 
 
 def test_concatenation_resizes_to_the_finest():

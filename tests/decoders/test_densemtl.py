@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from triptych.decoders.densemtl import XTAM, CrossTaskExchange, DenseMTL
+from triptych.decoders.padnet_plus import PADNetPlus
 from triptych.decoders.pyramid import PyramidDecoder
 from triptych.tasks import boundary, depth, normals, semseg
 
@@ -198,3 +200,31 @@ def test_auxiliary_tasks_send_messages_and_stop_at_the_exchange():
     assert set(decoder.exchange.messages["depth"]) == {"semseg", "normals"}
     assert list(decoder.decoders["normals"][0].parameters()) == []
     assert decoder.outputs["0"].keys() == {"semseg", "depth"}
+
+
+@pytest.mark.parametrize("decoder", [DenseMTL, PADNetPlus])
+def test_options_of_a_pyramid(decoder):
+    def build(**options):
+        torch.manual_seed(0)
+        return decoder((64, 64), strides=(8, 16), tasks=take(2), widths=(64, 64, 64), **options)
+
+    def parts(built, kind):
+        return [module for module in built.modules() if isinstance(module, kind)]
+
+    def dilations(built):
+        return {module.dilation[0] for module in parts(built, nn.Conv2d)} - {1}
+
+    published, changed = build(), build(aspp_rates=(2, 3, 5), dropout=0.25, init="he")
+    same = build(aspp_rates=(6, 12, 18), dropout=0.5, init="default")
+    assert all(torch.equal(value, same.state_dict()[key]) for key, value in published.state_dict().items())
+    assert (dilations(published), {module.p for module in parts(published, nn.Dropout)}) == ({6, 12, 18}, {0.5})
+    assert (dilations(changed), {module.p for module in parts(changed, nn.Dropout)}) == ({2, 3, 5}, {0.25})
+    for level in changed.decoders["depth"]:
+        fan_in = level.conv.weight[0].numel()
+        assert level.conv.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        assert level.conv.bias.abs().max() == 0
+    # Nothing but the convolutions without a norm begins otherwise.
+    kept, other = published.outputs.state_dict(), changed.outputs.state_dict()
+    assert {key: value.abs().max() <= 1 / 8 for key, value in other.items()} == dict.fromkeys(kept, True)
+    with pytest.raises(ValueError, match="unknown init of a pyramid 'hee'; did you mean 'he'"):
+        build(init="hee")

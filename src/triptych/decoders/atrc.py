@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from triptych.decoders.atrc_contexts import CONTEXTS, Context, Conv1x1, GlobalContext, LabelContext, LocalContext
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU
+from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU, initialize_heads
 from triptych.lookup import named_choice
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
 
@@ -64,7 +64,7 @@ class ATRC(Decoder):
 
     `regions[task]` is the task whose classes partition the image for label contexts, by default a classification of
     the task: bins for depth, clusters for normals, two classes for boundaries and saliency. `width` is that of the
-    tasks' maps, by default a quarter of the concatenation.
+    tasks' maps, by default a quarter of the concatenation. `head_std` is that of `FCN`.
 
     Returns the region logits of the tasks that need them, which `intermediate_tasks` supervises, then the final maps.
 
@@ -85,6 +85,7 @@ class ATRC(Decoder):
         regions: Mapping[str, Task] | None = None,
         width: int | None = None,
         dropout: float = 0.05,
+        head_std: float | str = 0.01,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
         total = sum(self.channels)
@@ -110,7 +111,7 @@ class ATRC(Decoder):
         )
         self.dropout = nn.Dropout2d(dropout)
         self.heads = nn.ModuleDict({name: nn.Conv2d(inner, task.channels, 1) for name, task in tasks.items()})
-        self._initialize()
+        self._initialize(head_std)
 
     @property
     def intermediate_tasks(self) -> dict[str, Task]:
@@ -148,16 +149,14 @@ class ATRC(Decoder):
             for target, row in self.contexts.items()
         }
 
-    def _initialize(self) -> None:
+    def _initialize(self, head_std: float | str) -> None:
         for module in self.contexts.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
         for join in self.joins.values():
             # Contexts start at zero: the network begins as plain multi-task heads.
             nn.init.zeros_(join[1].weight)
-        for head in self.heads.values():
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+        initialize_heads(self.heads.values(), head_std)
 
 
 BUILDERS: dict[str, Callable[[int], Context]] = {

@@ -114,13 +114,21 @@ class ATRCSearch(ATRC):
         regions: Mapping[str, Task] | None = None,
         width: int | None = None,
         dropout: float = 0.0,
+        head_std: float | str = 0.01,
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps of a search are {steps}; give those of the recipe, 1 or more.")
         # Any genotype without "none" gives every region and the widest joins.
         everything = {t: dict.fromkeys(tasks, "source-label") for t in tasks}
         super().__init__(
-            channels, strides=strides, tasks=tasks, genotype=everything, regions=regions, width=width, dropout=dropout
+            channels,
+            strides=strides,
+            tasks=tasks,
+            genotype=everything,
+            regions=regions,
+            width=width,
+            dropout=dropout,
+            head_std=head_std,
         )
         inner = next(iter(self.mixes.values()))[0].out_channels
         self.names = sorted(tasks)
@@ -128,7 +136,7 @@ class ATRCSearch(ATRC):
         self.contexts = nn.ModuleDict(
             {t: nn.ModuleDict({s: _all_contexts(inner, own=s == t) for s in self.names}) for t in tasks}
         )
-        self._initialize()
+        self._initialize(head_std)
 
     @property
     def fusion_modules(self) -> list[nn.Module]:

@@ -12,7 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, JoinedConvNormReLU, concatenate, resize
+from triptych.decoders.layers import (
+    BatchNorm2d,
+    ConvNormReLU,
+    JoinedConvNormReLU,
+    concatenate,
+    initialize_heads,
+    resize,
+)
 from triptych.tasks import Task
 
 
@@ -42,7 +49,8 @@ class HeadDecoder(Decoder):
 class FCN(HeadDecoder):
     """ATRC's multi-task FCN head on all maps concatenated: 3x3 to a quarter of the width, batch norm, ReLU, 1x1.
 
-    `width` replaces the quarter; smaller values make it cheap.
+    `width` replaces the quarter; smaller values make it cheap. `head_std` is the deviation of the 1x1's weights, 0.01
+    as published; `"default"` is torch's initialization, with which a few hundred steps from random weights learn more.
 
     >>> from triptych.tasks import nyuv2_tasks
     >>> decoder = FCN((18, 36, 72, 144), strides=(4, 8, 16, 32), tasks=nyuv2_tasks())
@@ -58,14 +66,14 @@ class FCN(HeadDecoder):
         tasks: Mapping[str, Task],
         width: int | None = None,
         dropout: float = 0.0,
+        head_std: float | str = 0.01,
     ) -> None:
         total = sum(channels)
         inner = total // 4 if width is None else width
 
         def make_head(outputs: int) -> nn.Module:
             logits = nn.Conv2d(inner, outputs, 1)
-            nn.init.normal_(logits.weight, std=0.01)
-            nn.init.zeros_(logits.bias)
+            initialize_heads([logits], head_std)
             return nn.Sequential(JoinedConvNormReLU(total, inner), nn.Dropout2d(dropout), logits)
 
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)

@@ -133,6 +133,9 @@ class DenseMTL(PyramidDecoder):
         downscale: int = 4,
         scales: Sequence[int] = (0, 1),
         auxiliary_tasks: Mapping[str, Task] | None = None,
+        aspp_rates: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.5,
+        init: str = "default",
     ) -> None:
         width = widths[min(exchange_level, len(widths) - 1)]
         everything = {**(auxiliary_tasks or {}), **tasks}
@@ -145,4 +148,7 @@ class DenseMTL(PyramidDecoder):
             exchange_level=exchange_level,
             scales=scales,
             auxiliary_tasks=auxiliary_tasks,
+            aspp_rates=aspp_rates,
+            dropout=dropout,
+            init=init,
         )

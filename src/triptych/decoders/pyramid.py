@@ -4,7 +4,7 @@ Lopes, Vu and de Charette, WACV 2023 (arXiv 2206.08927); their decoder descends 
 2019).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from math import log2
 
@@ -16,6 +16,7 @@ from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import ASPP
 from triptych.decoders.layers import resize
 from triptych.decoders.resampled_conv import conv_of_nearest
+from triptych.lookup import named_choice
 from triptych.tasks import Task
 
 
@@ -47,6 +48,9 @@ class PyramidDecoder(Decoder):
         exchange_level: int,
         scales: Sequence[int],
         auxiliary_tasks: Mapping[str, Task] | None = None,
+        aspp_rates: Sequence[int] = (6, 12, 18),
+        dropout: float = 0.5,
+        init: str = "default",
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
         self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
@@ -64,10 +68,16 @@ class PyramidDecoder(Decoder):
             )
         level_widths = [widths[min(level, len(widths) - 1)] for level in range(len(plan))]
         self.skips = [skip for _, skip in plan]
-        self.decoders = nn.ModuleDict({name: self._task_decoder(plan, level_widths) for name in tasks})
-        self.decoders.update(
-            {name: self._task_decoder(plan, level_widths, last=exchange_level) for name in self._auxiliary_tasks}
+        lasts = dict.fromkeys(tasks, 0) | dict.fromkeys(self._auxiliary_tasks, exchange_level)
+        self.decoders = nn.ModuleDict(
+            {
+                name: self._task_decoder(plan, level_widths, last=last, aspp_rates=aspp_rates, dropout=dropout)
+                for name, last in lasts.items()
+            }
         )
+        initialize = named_choice("init of a pyramid", init, INITIALIZATIONS)
+        for levels in self.decoders.values():
+            levels.apply(initialize)
         self.outputs = nn.ModuleDict()
         for level in sorted(scales, reverse=True):
             known = self.tasks if level < exchange_level else {**self.tasks, **self._auxiliary_tasks}
@@ -81,13 +91,24 @@ class PyramidDecoder(Decoder):
     def auxiliary_tasks(self) -> dict[str, Task]:
         return self._auxiliary_tasks
 
-    def _task_decoder(self, plan: list[tuple[bool, int | None]], widths: list[int], *, last: int = 0) -> nn.ModuleList:
+    def _task_decoder(
+        self,
+        plan: list[tuple[bool, int | None]],
+        widths: list[int],
+        *,
+        last: int,
+        aspp_rates: Sequence[int],
+        dropout: float,
+    ) -> nn.ModuleList:
         """Levels from 0 upwards, so that the index is the level; those finer than `last` do nothing."""
         levels: list[nn.Module] = [nn.Identity() for _ in range(last)]
         for level, (upsample, skip) in list(enumerate(plan))[last:]:
             coarsest = level == len(plan) - 1
-            into = ASPP(self.channels[-1], widths[level], rates=(6, 12, 18)) if coarsest else None
-            into = into or ReflectConv(widths[level + 1], widths[level])
+            into = (
+                ASPP(self.channels[-1], widths[level], rates=aspp_rates, dropout=dropout)
+                if coarsest
+                else ReflectConv(widths[level + 1], widths[level])
+            )
             skip_channels = 0 if skip is None else self.channels[skip]
             levels.append(PyramidLevel(into, widths[level], skip_channels, upsample=upsample))
         return nn.ModuleList(levels)
@@ -148,6 +169,17 @@ class ReflectConv(nn.Conv2d):
         self, x: Float[Tensor, "batch in_channels height width"]
     ) -> Float[Tensor, "batch channels height width"]:
         return F.elu(super().forward(pad_reflect(x)), inplace=True)
+
+
+def _initialize_by_he(module: nn.Module) -> None:
+    """Weights with the variance 2 / fan_in, no bias; ELU is close enough to ReLU for its gain."""
+    if isinstance(module, nn.Conv2d) and module.bias is not None:
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.zeros_(module.bias)
+
+
+INITIALIZATIONS: dict[str, Callable[[nn.Module], None]] = {"default": lambda module: None, "he": _initialize_by_he}
+"""What `init` names: how the convolutions of a pyramid that have a bias, hence no norm, begin."""
 
 
 def pad_reflect(

@@ -5,6 +5,7 @@ from triptych.recipes.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
+    Options,
     Recipe,
     ScheduleConfig,
     TrainingConfig,
@@ -24,6 +25,11 @@ DEMO = Recipe(
     training=TrainingConfig(evaluate_every=120, checkpoint_every=120, evaluate_limit=40),
 )
 
+PYRAMID: Options = {"widths": (8, 16, 24, 48, 48), "aspp_rates": (1, 2, 3), "dropout": 0.0, "init": "he"}
+"""The decoders of DenseMTL and PAD-Net+: wider where maps are coarser, as published; weights that carry the deepest map
+up to the output; rates and dropout for its 3x4 cells (docs/models.md).
+"""
+
 ADAPTATION = Recipe(
     description="Adapt to the second look of the rooms, without its labels; scored there (--split target-test).",
     data=DataConfig(
@@ -38,7 +44,7 @@ ADAPTATION = Recipe(
         backbone="resnet18_half",
         backbone_options={"include_stem": True},
         decoder="densemtl",
-        decoder_options={"widths": (16, 24, 24, 32, 32)},
+        decoder_options={**PYRAMID, "widths": (16, 24, 32, 48, 48)},
     ),
     optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=1e-3, clip_norm=10.0),
     schedule=ScheduleConfig(steps=600, name="cosine", warmup_steps=20),

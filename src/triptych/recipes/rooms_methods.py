@@ -8,15 +8,18 @@ from dataclasses import replace
 
 from triptych.recipes.config import ModelConfig, Options, Recipe, RegularizerConfig
 from triptych.recipes.regularized import SMALL, add_triplane
-from triptych.recipes.rooms import DEMO
+from triptych.recipes.rooms import DEMO, PYRAMID
+
+_HEADS: Options = {"head_std": "default"}
+"""Heads as torch begins them: published ones are so small that classes hardly learn within these few steps."""
 
 METHODS: dict[str, tuple[str, Options]] = {
-    "atrc": ("ATRC", {"width": 16}),
-    "atrc-search": ("Search of ATRC's genotype", {"width": 16, "steps": DEMO.schedule.steps}),
+    "atrc": ("ATRC", {"width": 16, **_HEADS}),
+    "atrc-search": ("Search of ATRC's genotype", {"width": 16, "steps": DEMO.schedule.steps, **_HEADS}),
     "cross-stitch": ("Cross-stitch networks", {"width": 16}),
     "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
-    "densemtl": ("DenseMTL", {"widths": (24, 16, 12, 8, 8)}),
-    "fcn": ("A convolutional head for each task", {"width": 16}),
+    "densemtl": ("DenseMTL", PYRAMID),
+    "fcn": ("A convolutional head for each task", {"width": 16, **_HEADS}),
     "hrnet": ("An HRNet head for each task", {}),
     "invpt": ("InvPT", {"width": 48, "preliminary_width": 32}),
     "mtan": ("MTAN", {"width": 16}),
@@ -24,7 +27,7 @@ METHODS: dict[str, tuple[str, Options]] = {
     "nddr": ("NDDR-CNN", {"width": 16}),
     "pad-net": ("PAD-Net", {"width": 16, "fused_width": 32}),
     "pad-net-densemtl": ("PAD-Net of the DenseMTL code", {"width": 16}),
-    "pad-net-plus": ("PAD-Net+", {"widths": (32, 24, 16, 16, 8)}),
+    "pad-net-plus": ("PAD-Net+", PYRAMID),
     "pap": ("PAP (our reading)", {"width": 16, "inner_width": 8}),
     "psd": ("PSD (our reading)", {"width": 16, "inner_width": 8}),
     "vit": ("Four fused levels and a head for each task", {"width": 16}),
