@@ -49,7 +49,7 @@ def test_importing_a_module_reads_no_file() -> None:
 @pytest.mark.slow
 def test_machine_code_is_kept_between_processes(tmp_path: Path) -> None:
     command = (
-        "from triptych.rooms.hierarchy import build_hierarchy as kernel; import numpy as np; "
+        "from triptych.rooms.rays import build_hierarchy as kernel; import numpy as np; "
         "kernel(np.array([[0.0, 0, 0, 1, 1, 1]])); print(sum(kernel.stats.cache_hits.values()))"
     )
     environment = {"TRIPTYCH_CACHE": str(tmp_path), "PYTHONPATH": str(HERE.parent), "PATH": ""}

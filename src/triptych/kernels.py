@@ -15,9 +15,6 @@ from numba.core.caching import FunctionCache, NullCache
 SOURCES = (
     "datasets/photometric_compiled.py",
     "datasets/resampling_compiled.py",
-    "rooms/camera.py",
-    "rooms/gather.py",
-    "rooms/hierarchy.py",
     "rooms/labels.py",
     "rooms/light.py",
     "rooms/rays.py",

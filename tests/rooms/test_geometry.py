@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from triptych.rooms.frames import build_room, trace
-from triptych.rooms.hierarchy import build_hierarchy
-from triptych.rooms.rays import FAR, Geometry, closest, intersect, surface
+from triptych.rooms.rays import FAR, Geometry, build_hierarchy, closest, intersect, surface
 from triptych.rooms.scene import (
     BOX,
     CAPSULE,
@@ -18,11 +17,14 @@ from triptych.rooms.scene import (
     Part,
     Piece,
     Scene,
+    ball,
+    box,
     compose,
+    cone,
     solid_arrays,
+    tube,
     turn,
 )
-from triptych.rooms.shapes import ball, box, cone, tube
 from triptych.rooms.views import View
 
 SIZE = (48, 64)

@@ -1,7 +1,6 @@
 """Standing figures from capsules, with the six human parts."""
 
-from triptych.rooms.scene import CAPSULE, Dice, Group, Part, Piece, Vector, apply, compose, turn
-from triptych.rooms.shapes import ball, tube
+from triptych.rooms.scene import CAPSULE, Dice, Group, Part, Piece, Vector, apply, ball, compose, tube, turn
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = 1, 2, 3, 4, 5, 6
 """Labels in the order of `triptych.tasks.HUMAN_PARTS`; neck and hair are head, hands lower arm, feet lower

@@ -1,4 +1,4 @@
-"""From the name of a scene to its frames: layout, cameras, pictures and labels, as records of one NumPy type."""
+"""Build and render a scene from its name: layout, cameras, pictures and labels, as records of one NumPy type."""
 
 import zlib
 from typing import NamedTuple
@@ -6,14 +6,13 @@ from typing import NamedTuple
 import numpy as np
 
 from triptych.rooms import render
-from triptych.rooms.camera import develop, expose
-from triptych.rooms.gather import bounce_pattern, light_view, window_pattern
-from triptych.rooms.hierarchy import build_hierarchy
 from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
 from triptych.rooms.layout import build_layout
+from triptych.rooms.light import bounce_pattern, light_view, window_pattern
 from triptych.rooms.looks import Appearance, dress
-from triptych.rooms.rays import Geometry
+from triptych.rooms.rays import Geometry, build_hierarchy
 from triptych.rooms.records import frame_type
+from triptych.rooms.render import develop, expose
 from triptych.rooms.scene import CLASSES, Dice, Scene, solid_arrays
 from triptych.rooms.views import View, choose_views
 

@@ -1,8 +1,163 @@
-"""Tables, shelves with books, and cabinets: each function rolls the dice for one piece or group."""
+"""Furniture and things: tables, shelves, cabinets, seats, beds, lamps, plants and small objects as parts."""
 
-from triptych.rooms.scene import Dice, Group, Piece
-from triptych.rooms.shapes import ball, box, cone, legs, moved
-from triptych.rooms.things import small_object
+from triptych.rooms.scene import (
+    BOX,
+    Dice,
+    Group,
+    Part,
+    Piece,
+    Vector,
+    apply,
+    ball,
+    box,
+    compose,
+    cone,
+    legs,
+    moved,
+    tube,
+    turn,
+)
+
+
+def floor_lamp(dice: Dice) -> Group:
+    height, radius = dice.number(1.4, 1.7), dice.number(0.16, 0.24)
+    parts = [
+        cone(0.0, 0.0, (0.0, 0.03), 0.15, 0.14, "metal:1"),
+        cone(0.0, 0.0, (0.03, height - 0.2), 0.013, 0.013, "metal:1"),
+        cone(0.0, 0.0, (height - 0.28, height), radius, radius * dice.number(0.55, 0.9), "shade:0", casts=False),
+    ]
+    return Group(0.36, 0.36, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.14),))
+
+
+def table_lamp(dice: Dice) -> Group:
+    height, radius = dice.number(0.34, 0.5), dice.number(0.1, 0.15)
+    base = [
+        [
+            cone(0.0, 0.0, (0.0, 0.02), 0.07, 0.07, "metal:1"),
+            cone(0.0, 0.0, (0.02, height - 0.1), 0.01, 0.01, "metal:1"),
+        ],
+        [
+            ball((0.0, 0.0, 0.09), (0.075, 0.075, 0.09), "ceramic:0"),
+            cone(0.0, 0.0, (0.16, height - 0.1), 0.014, 0.014, "metal:1"),
+        ],
+        [cone(0.0, 0.0, (0.0, height - 0.12), 0.07, 0.03, "ceramic:1")],
+    ]
+    parts = [
+        *dice.choice(base),
+        cone(0.0, 0.0, (height - 0.18, height), radius, radius * dice.number(0.5, 0.8), "shade:1", casts=False),
+    ]
+    return Group(0.24, 0.24, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.09),))
+
+
+def pendant(dice: Dice, drop: float) -> Group:
+    """A lamp hanging from the ceiling; its frame's origin is on the ceiling."""
+    radius = dice.number(0.14, 0.26)
+    cord = cone(0.0, 0.0, (-drop, 0.0), 0.008, 0.008, "metal:0", casts=False)
+    if dice.chance(0.4):
+        shade = ball(
+            (0.0, 0.0, -drop - 0.6 * radius), (0.7 * radius, 0.7 * radius, 0.7 * radius), "shade:2", casts=False
+        )
+    else:
+        shade = cone(
+            0.0, 0.0, (-drop - 0.2, -drop + 0.02), radius, radius * dice.number(0.3, 0.9), "shade:2", casts=False
+        )
+    return Group(0.5, 0.5, drop, [Piece("lamp", [cord, shade])], ((0.0, 0.0, -drop - 0.12),))
+
+
+def plant(dice: Dice, height: float) -> Piece:
+    """A pot with a bush, a palm or a small tree."""
+    radius, pot = dice.number(0.14, 0.2) * min(1.0, height + 0.2), min(0.34, 0.35 * height)
+    parts = [
+        cone(0.0, 0.0, (0.0, pot), 0.75 * radius, radius, "ceramic:2"),
+        cone(0.0, 0.0, (pot - 0.02, pot + 0.005), 0.92 * radius, 0.92 * radius, "soil:0"),
+    ]
+    trunk = 0.0 if dice.chance(0.5) else 0.35 * (height - pot)
+    if trunk > 0.0:
+        parts.append(cone(0.0, 0.0, (pot, pot + trunk + 0.1), 0.02, 0.014, "bark:0"))
+    count = dice.integer(12, 20)
+    long = 0.55 * (height - pot - trunk)
+    for i in range(count):
+        tilt = dice.number(0.15, 1.25) if i > 2 else dice.number(0.0, 0.2)
+        rotation = compose(turn(2, 2.39996 * i + dice.number(-0.3, 0.3)), turn(0, tilt))
+        size = long * dice.number(0.75, 1.0)
+        wide = size * dice.number(0.22, 0.4)
+        tip = apply(rotation, (0.0, 0.0, 0.95 * size))
+        parts.append(
+            ball(
+                (tip[0], tip[1], pot + trunk + tip[2]),
+                (wide, 0.05 * size + 0.004, size),
+                f"leaf:{i % 2}",
+                rotation=rotation,
+            )
+        )
+    return Piece("plant", parts)
+
+
+def cardboard_box(dice: Dice, size: float) -> Piece:
+    """A box or crate, sometimes with a second one on top."""
+    slot, x, y, z = (
+        f"carton:{dice.integer(0, 3)}",
+        size * dice.number(0.35, 0.55),
+        size * dice.number(0.3, 0.5),
+        size * dice.number(0.4, 0.9),
+    )
+    parts = [box((-x, x), (-y, y), (0.0, z), slot)]
+    if dice.chance(0.3):
+        rotation = turn(2, dice.number(-0.5, 0.5))
+        parts.append(
+            Part(BOX, (0.0, 0.0, 1.35 * z), (0.7 * x, 0.7 * y, 0.35 * z), f"carton:{dice.integer(0, 3)}", rotation)
+        )
+    return Piece("box", parts)
+
+
+def play_ball(dice: Dice) -> Piece:
+    radius = dice.number(0.09, 0.16)
+    spin = compose(turn(0, dice.number(0.0, 3.0)), turn(2, dice.number(0.0, 3.0)))
+    return Piece(
+        "object", [ball((0.0, 0.0, radius), (radius, radius, radius), f"ball:{dice.integer(0, 3)}", rotation=spin)]
+    )
+
+
+def small_object(dice: Dice, size: float) -> Piece:
+    """A vase, bowl, globe, small box or candle about `2 size` high."""
+    slot = f"ceramic:{dice.integer(0, 4)}"
+    kind = dice.integer(0, 4)
+    parts = [
+        [
+            ball((0.0, 0.0, 0.7 * size), (0.6 * size, 0.6 * size, 0.7 * size), slot),
+            cone(0.0, 0.0, (1.2 * size, 1.9 * size), 0.25 * size, 0.4 * size, slot),
+        ],
+        [cone(0.0, 0.0, (0.0, 0.7 * size), 0.5 * size, 1.1 * size, slot)],
+        [
+            ball((0.0, 0.0, size), (0.8 * size, 0.8 * size, 0.8 * size), "ball:0"),
+            cone(0.0, 0.0, (0.0, 0.3 * size), 0.5 * size, 0.2 * size, "wood:1"),
+        ],
+        [cone(0.0, 0.0, (0.0, 1.6 * size), 0.45 * size, 0.45 * size, slot)],
+    ][kind]
+    return Piece("object", parts)
+
+
+def screen(dice: Dice, width: float) -> Piece:
+    """A television or monitor on a foot."""
+    height = 0.58 * width
+    parts = [
+        box((-0.5 * width, 0.5 * width), (-0.02, 0.02), (0.08, 0.08 + height), "metal:0"),
+        box((-0.5 * width + 0.015, 0.5 * width - 0.015), (0.02, 0.023), (0.095, 0.065 + height), "screen:0"),
+        box((-0.025, 0.025), (-0.02, 0.0), (0.0, 0.1), "metal:0"),
+        box((-0.16 * width, 0.16 * width), (-0.08, 0.08), (0.0, 0.015), "metal:0"),
+    ]
+    return Piece("object", parts)
+
+
+def rug(dice: Dice, width: float, depth: float) -> Group:
+    slot = f"rug:{dice.integer(0, 3)}"
+    if dice.chance(0.3):
+        radius = 0.5 * min(width, depth)
+        return Group(
+            2 * radius, 2 * radius, 0.012, [Piece("rug", [cone(0.0, 0.0, (0.0, 0.012), radius, radius, slot)])]
+        )
+    part = box((-0.5 * width, 0.5 * width), (-0.5 * depth, 0.5 * depth), (0.0, 0.012), slot)
+    return Group(width, depth, 0.012, [Piece("rug", [part])])
 
 
 def table(dice: Dice, width: float, depth: float, height: float) -> Piece:
@@ -108,3 +263,122 @@ def cabinet(dice: Dice, width: float, depth: float, height: float) -> Piece:
             middle = a + 0.5 * wide if rows > 1 else a + (wide - 0.05 if i % 2 == 0 else 0.05)
             parts.append(ball((middle, y + 0.008, z + 0.5 * tall), (0.016, 0.016, 0.016), knob))
     return Piece("cabinet", parts)
+
+
+def chair(dice: Dice) -> Piece:
+    """A chair: four legs, a seat with or without a cushion, a back of slats or a panel; equal dice, equal chairs."""
+    wood, fabric = f"wood:{dice.integer(0, 3)}", f"fabric:{dice.integer(0, 4)}"
+    width, depth = dice.number(0.42, 0.5), dice.number(0.42, 0.5)
+    seat, height = dice.number(0.43, 0.47), dice.number(0.82, 1.0)
+    x, y = 0.5 * width, 0.5 * depth
+    parts = legs(width, depth, seat - 0.03, 0.02, wood, dice)
+    parts.append(box((-x, x), (-y, y), (seat - 0.03, seat), wood))
+    if dice.chance(0.6):
+        parts.append(box((-x + 0.02, x - 0.02), (-y + 0.03, y - 0.01), (seat, seat + 0.035), fabric))
+    lean = dice.number(0.05, 0.16)
+    tilt = turn(0, lean)
+    rise = 0.5 * (height - seat)
+
+    def back(cx: float, cz: float, half: Vector, slot: str) -> Part:
+        dx, dy, dz = apply(tilt, (cx, 0.0, cz))
+        return Part(BOX, (dx, -y + 0.02 + dy, seat + dz), half, slot, tilt)
+
+    for sign in (-1, 1):
+        parts.append(back(sign * (x - 0.02), rise, (0.018, 0.018, rise), wood))
+    if dice.chance(0.4):
+        parts.append(back(0.0, 1.2 * rise, (x - 0.035, 0.016, 0.75 * rise), fabric))
+        return Piece("chair", parts)
+    if dice.chance(0.5):
+        parts += [back(0.0, f * 2 * rise, (x - 0.03, 0.01, 0.035), wood) for f in (0.4, 0.65, 0.93)]
+        return Piece("chair", parts)
+    parts.append(back(0.0, 1.86 * rise, (x - 0.03, 0.012, 0.04), wood))
+    parts += [back(f * (x - 0.03), 0.93 * rise, (0.011, 0.008, 0.93 * rise), wood) for f in (-0.5, 0.0, 0.5)]
+    return Piece("chair", parts)
+
+
+def sofa(dice: Dice, seats: int) -> Group:
+    """A sofa or armchair: base, arms with round tops, back, seat cushions and pillows."""
+    fabric, legs = f"fabric:{dice.integer(0, 4)}", "wood:0"
+    arm, depth, seat, height = (
+        dice.number(0.12, 0.2),
+        dice.number(0.82, 0.95),
+        dice.number(0.4, 0.46),
+        dice.number(0.74, 0.9),
+    )
+    inner = seats * dice.number(0.6, 0.68)
+    x, y = 0.5 * inner, 0.5 * depth
+    arm_height = seat + dice.number(0.14, 0.22)
+    parts = [box((-x, x), (-y + 0.02, y - 0.03), (0.1, seat - 0.14), fabric)]
+    for s in (-1, 1):
+        parts.append(
+            box(
+                (min(s * x, s * (x + arm)), max(s * x, s * (x + arm))),
+                (-y, y - 0.02),
+                (0.08, arm_height - 0.5 * arm),
+                fabric,
+            )
+        )
+        middle = s * (x + 0.5 * arm)
+        parts.append(
+            tube(
+                (middle, -y + 0.5 * arm, arm_height - 0.5 * arm),
+                (middle, y - 0.02 - 0.5 * arm, arm_height - 0.5 * arm),
+                0.52 * arm,
+                fabric,
+            )
+        )
+        parts += [cone(s * (x + 0.5 * arm), b, (0.0, 0.09), 0.02, 0.03, legs) for b in (-y + 0.07, y - 0.09)]
+    parts.append(box((-x, x), (-y, -y + 0.2), (0.1, height - 0.07), fabric))
+    parts.append(tube((-x + 0.09, -y + 0.1, height - 0.09), (x - 0.09, -y + 0.1, height - 0.09), 0.1, fabric))
+    cushion = inner / seats
+    tilt = turn(0, 0.16)
+    for i in range(seats):
+        a, b = -x + i * cushion + 0.006, -x + (i + 1) * cushion - 0.006
+        parts.append(box((a, b), (-y + 0.18, y - 0.07), (seat - 0.14, seat - 0.01), fabric))
+        parts.append(tube((a + 0.065, y - 0.07, seat - 0.075), (b - 0.065, y - 0.07, seat - 0.075), 0.066, fabric))
+        middle = 0.5 * (a + b)
+        parts.append(
+            Part(
+                BOX,
+                (middle, -y + 0.25, seat + 0.5 * (height - seat) - 0.02),
+                (0.5 * (b - a), 0.07, 0.5 * (height - seat) - 0.04),
+                fabric,
+                tilt,
+            )
+        )
+    pillow = f"pillow:{dice.integer(0, 4)}"
+    for s in (-1, 1):
+        if dice.chance(0.6):
+            rotation = compose(turn(2, s * dice.number(0.2, 0.7)), turn(0, 1.25))
+            parts.append(ball((s * (x - 0.2), -y + 0.4, seat + 0.15), (0.22, 0.2, 0.075), pillow, rotation=rotation))
+    return Group(inner + 2 * arm, depth, height, [Piece("sofa", parts)])
+
+
+def bed(dice: Dice, width: float) -> Group:
+    """A bed: frame, headboard, mattress, blanket, pillows."""
+    wood, sheet, blanket = f"wood:{dice.integer(0, 3)}", "linen:0", f"fabric:{dice.integer(0, 4)}"
+    length, base, top, head = 2.05, dice.number(0.2, 0.3), dice.number(0.46, 0.55), dice.number(0.85, 1.15)
+    x, y = 0.5 * width, 0.5 * length
+    parts = [
+        box((-x, x), (-y + 0.05, y), (0.1, base), wood),
+        box((-x - 0.02, x + 0.02), (-y, -y + 0.06), (0.0, head), wood),
+        box((-x + 0.02, x - 0.02), (-y + 0.06, y - 0.03), (base, top), sheet),
+        box((-x - 0.01, x + 0.01), (-y + dice.number(0.55, 0.9), y - 0.005), (base - 0.06, top + 0.03), blanket),
+    ]
+    if dice.chance(0.5):
+        parts.append(box((-x - 0.02, x + 0.02), (y, y + 0.05), (0.0, dice.number(0.4, 0.6)), wood))
+    parts += [cone(a, b, (0.0, 0.12), 0.03, 0.03, wood) for a in (-x + 0.06, x - 0.06) for b in (-y + 0.1, y - 0.06)]
+    places = (0.0,) if width < 1.2 else (-0.24 * width, 0.24 * width)
+    for p in places:
+        tilt = compose(turn(2, dice.number(-0.1, 0.1)), turn(0, dice.number(0.2, 0.5)))
+        parts.append(ball((p, -y + 0.3, top + 0.08), (0.21 * min(width, 1.7), 0.2, 0.085), "linen:1", rotation=tilt))
+    if dice.chance(0.4):
+        parts.append(
+            ball(
+                (dice.number(-0.2, 0.2), -y + 0.52, top + 0.11),
+                (0.2, 0.19, 0.08),
+                f"pillow:{dice.integer(0, 4)}",
+                rotation=turn(0, 0.8),
+            )
+        )
+    return Group(width + 0.06, length + 0.1, head, [Piece("bed", parts)])

@@ -1,4 +1,4 @@
-"""Rendering the scenes that a folder lacks, in parallel."""
+"""Render the scenes that a folder lacks, in parallel."""
 
 import hashlib
 import json

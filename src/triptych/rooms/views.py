@@ -1,4 +1,4 @@
-"""Where cameras stand: views that show much of a room, and short paths that start from them."""
+"""Choose cameras: views that show much of a room, and short paths that start from them."""
 
 import math
 from typing import NamedTuple
