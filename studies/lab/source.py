@@ -1,0 +1,33 @@
+"""The pinned source of a study: a clean worktree of its commit, and nothing else, is what its jobs import."""
+
+import subprocess
+from pathlib import Path
+
+
+def check_source(source: Path, commit: str) -> str:
+    """The full commit of a worktree; `ValueError` unless it is at `commit` and nothing in it was changed."""
+    head = _git(source, "rev-parse", "HEAD")
+    if not commit or not head.startswith(commit):
+        raise ValueError(
+            f"{source} is at {head[:7]}, the study is pinned to {commit[:7] or 'no commit'}; "
+            f"`git worktree add DIR {commit[:7] or 'COMMIT'}` and pass --source DIR."
+        )
+    if changed := _git(source, "status", "--porcelain"):
+        raise ValueError(f"{source} has changes ({changed.splitlines()[0].strip()}); a study needs a clean worktree.")
+    return head
+
+
+def check_import(source: Path) -> None:
+    """`ValueError` unless `triptych` is imported from that worktree: an editable install would be another checkout."""
+    import triptych
+
+    here = Path(triptych.__file__).resolve()
+    if not here.is_relative_to((source / "src").resolve()):
+        raise ValueError(f"triptych is imported from {here.parent}, not from {source}; set PYTHONPATH={source}/src.")
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"{folder} is no worktree ({done.stderr.strip()}); `git worktree add` makes one.")
+    return done.stdout.strip()
