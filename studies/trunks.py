@@ -182,7 +182,7 @@ def trunk_file(folder: Path, arm: str, results: Path = ROOT / "results") -> Path
 def table(found: list[rows.Row]) -> str:
     """One line per trunk."""
     lines = [
-        "| trunk | cross-entropy (of the frequencies) | area under ROC | SHA-256 begins |",
+        "| trunk | cross-entropy (best constant) | area under ROC | SHA-256 begins |",
         "| --- | --- | --- | --- |",
     ]
     for row in found:
