@@ -1,0 +1,161 @@
+"""D0: what does the density of each task know, before and after training, beside a fog that knows nothing?
+
+python studies/fog.py run --source WORKTREE --out runs/lab
+python studies/fog.py table
+
+Five densities (`branch.DENSITIES`), three seeds; measured at the weights of the start and after 250, 1000 and 2000
+steps of one run, on the 80 validation rooms, nothing chosen by it. Of every density:
+
+- R2: the share of true depth's variance that its expected depth explains, after a scale and a shift per image.
+- entropy of its weights along a ray, 0 to 1, less that of a homogeneous fog of the same opacity. A fog that lets half
+  of the light through has entropy 0.99 and is no evidence of anything; what is below its own fog is sharp.
+- opacity.
+"""
+
+import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from branch import DENSITIES, SIZE, network, with_branch
+from density import at_centres, entropy, explained, fit
+from grid import markdown_table, mean_and_deviation
+from jaxtyping import Float
+from lab import rows
+from lab.running import main
+from lab.study import Scores, Study
+from torch import Tensor
+
+from triptych.datasets.rooms import Rooms
+from triptych.pretrained import load_weights
+from triptych.processes import accelerated
+from triptych.recipes.config import Recipe
+from triptych.regularizers.fields import render_shared_weights
+from triptych.regularizers.places import image_size
+from triptych.regularizers.triplane import Triplane3D
+from triptych.rendering.volume import expected_depth, render_opacity
+from triptych.training.building import accelerator_options, build_parts
+from triptych.training.loop import train
+from triptych.types import Sample, collate
+
+STEPS = (0, 250, 1000, 2000)
+SEEDS = (0, 1, 2)
+IMAGES = 80
+NUMBERS = ("R2", "excess", "entropy", "opacity")
+
+
+def arms() -> dict[str, Recipe]:
+    """The five densities on one network; every checkpoint is kept."""
+    plain = network(steps=STEPS[-1])
+    plain = replace(plain, training=replace(plain.training, keep_checkpoints=STEPS[-1]))
+    return {name: with_branch(plain, options) for name, options in DENSITIES.items()}
+
+
+def fog_entropy(opacity: Float[Tensor, "*rays"], samples: int) -> Float[Tensor, "*rays"]:
+    """Entropy, 0 to 1, of the weights of a homogeneous fog of that opacity in equal intervals: shares fall as q^i, q^n
+    being what the ray lets through.
+
+    >>> fog_entropy(torch.tensor([0.0, 0.5, 1.0]).double(), 16).mul(1000).round().tolist()
+    [1000.0, 992.0, 12.0]
+    """
+    passed = (1 - opacity.double()).clamp(2.0**-52, 1 - 1e-9)
+    powers = passed[..., None] ** (torch.arange(samples, device=opacity.device) / samples)
+    shares = powers / powers.sum(dim=-1, keepdim=True)
+    return torch.special.entr(shares).sum(dim=-1) / math.log(samples)
+
+
+def densities(regularizer: Triplane3D) -> dict[str, torch.nn.Module]:
+    """Every density there is, by the task that is rendered with it, or `shared`."""
+    if regularizer.density is not None:
+        return {"shared": regularizer.density}
+    return dict(regularizer.fields.items())
+
+
+@torch.no_grad()
+def measure(model: torch.nn.Module, regularizer: Triplane3D, rooms: Rooms) -> Scores:
+    """Means over images, by density: `depth/R2`, `depth/excess` (entropy less the fog's), `depth/opacity`; and
+    `network/R2` of the network's own depth at the same places. In double precision: opacities near 1 matter.
+    """
+    model.eval()
+    regularizer = regularizer.double().eval()
+    found: dict[str, list[float]] = {}
+    for index in range(min(IMAGES, len(rooms))):
+        sample = collate([rooms[index]])
+        output = model(sample.image)
+        planes = regularizer.encoder([maps.double() for maps in output.features], image_size(sample))
+        points = regularizer.sample_points(sample)
+        points = points._replace(points=points.points.double(), intervals=points.intervals.double())
+        for name, field in densities(regularizer).items():
+            weights = render_shared_weights(
+                field, planes, points, route=regularizer.route, aggregation=regularizer.aggregation
+            )
+            for key, value in measure_weights(weights, points.depths.double(), sample).items():
+                found.setdefault(f"{name}/{key}", []).append(value)
+        size = weights.shape[1:3]
+        own = at_centres(model.tasks["depth"].decode(output.predictions["depth"])[0], size)
+        found.setdefault("network/R2", []).append(_r2(own, sample, size))
+    return {name: statistics.fmean(values) for name, values in found.items()}
+
+
+def measure_weights(
+    weights: Float[Tensor, "1 height width samples"], depths: Float[Tensor, "1 1 1 samples"], sample: Sample
+) -> dict[str, float]:
+    """The numbers of one image's weights along its rays."""
+    opacity = render_opacity(weights)
+    excess = entropy(weights) - fog_entropy(opacity, weights.shape[-1])
+    return {
+        "R2": _r2(expected_depth(weights, depths), sample, weights.shape[1:3]),
+        "entropy": float(entropy(weights).nanmean()),
+        "excess": float(excess.nanmean()),
+        "opacity": float(opacity.mean()),
+    }
+
+
+def _r2(found: Tensor, sample: Sample, size: torch.Size) -> float:
+    truth = at_centres(sample.targets["depth"][0], size).numpy().ravel()
+    return float(explained(fit(found.double().numpy().ravel(), truth), truth)[0])
+
+
+def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+    """Train one arm and measure it at every one of `STEPS`: `250/depth/R2` and so on."""
+    recipe = replace(recipe, seed=seed)
+    rooms = Rooms(split="val", size=SIZE, workers=1, progress=False)
+    with accelerated("cpu", **accelerator_options(recipe, folder, "cpu")) as accelerator:
+        parts = build_parts(recipe, accelerator)  # the weights that the run starts from
+    model, regularizer = parts.objective.model, parts.objective.regularizer
+    scores = {f"0/{name}": value for name, value in measure(model, regularizer, rooms).items()}
+    if not (folder / "checkpoints" / f"{STEPS[-1]:08d}").is_dir():
+        train(recipe, folder, resume=(folder / "recipe.json").is_file(), device="cpu", progress=False)
+    for step in STEPS[1:]:
+        checkpoint = folder / "checkpoints" / f"{step:08d}"
+        load_weights(model, checkpoint / "model.safetensors")
+        load_weights(regularizer, checkpoint / "regularizer.safetensors")
+        scores |= {f"{step}/{name}": value for name, value in measure(model, regularizer, rooms).items()}
+    return scores
+
+
+STUDY = Study("fog", "", arms, dict.fromkeys(DENSITIES, SEEDS), score)
+
+
+def table(found: list[rows.Row]) -> str:
+    """A line per arm, density and step: numbers over seeds."""
+    lines = []
+    for arm in STUDY.seeds:
+        scores = list(rows.by_seed(found, arm).values())
+        names = dict.fromkeys(key.split("/")[1] for each in scores for key in each if not key.endswith("network/R2"))
+        for name in names:
+            for step in STEPS:
+                values = {
+                    key: [each[f"{step}/{name}/{key}"] for each in scores]
+                    for key in ("R2", "excess", "entropy", "opacity")
+                }
+                values["network"] = [each[f"{step}/network/R2"] for each in scores]
+                cells = [mean_and_deviation(each, digits=2) for each in values.values()]
+                lines.append([arm, name, str(step), str(len(scores)), *cells])
+    header = ["arm", "density of", "steps", "seeds", "R2", "entropy less fog's", "entropy", "opacity", "network's R2"]
+    return markdown_table(header, lines)
+
+
+if __name__ == "__main__":
+    main(STUDY, table)
