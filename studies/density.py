@@ -13,15 +13,14 @@ corners and furniture: compared is where normals of true depth, taken likewise, 
 """
 
 import argparse
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import grid
-import numpy as np
 import torch
 from arms import SIZE
+from field_numbers import at_centres, entropy, explained, fit
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -69,33 +68,12 @@ WIDE = 15
 """Degrees between normals of true depth and true ones up to which a surface is wide enough for the cells."""
 
 
-def fit(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """The best `scale * values + shift`."""
-    design = np.stack([values, np.ones_like(values)], axis=1)
-    return design @ np.linalg.lstsq(design, truth, rcond=None)[0]
-
-
-def explained(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """R2 and mean relative error."""
-    left = np.square(truth - found).sum() / np.square(truth - truth.mean()).sum()
-    return 1 - left, float(np.mean(np.abs(found - truth) / truth))
-
-
 def weights_of(
     regularizer: Triplane3D, planes: Triplane, samples: SamplePoints, name: str
 ) -> Float[Tensor, "batch height width samples"]:
     """The weights along the rays that task `name` is rendered with."""
     field = regularizer.fields[name] if regularizer.density is None else regularizer.density
     return render_shared_weights(field, planes, samples, route=regularizer.route, aggregation=regularizer.aggregation)
-
-
-def entropy(weights: Float[Tensor, "*rays samples"]) -> Float[Tensor, "*rays"]:
-    """-sum_i p_i log p_i / log n of the shares p_i = w_i / sum_j w_j: 0 of one sample, 1 of n alike.
-
-    What a ray lets through is left out, whatever its part (the opacity says it); an empty ray is NaN.
-    """
-    shares = weights / weights.sum(dim=-1, keepdim=True)
-    return torch.special.entr(shares).sum(dim=-1) / math.log(weights.shape[-1])
 
 
 def angles(one: Float[Tensor, "3 *places"], other: Float[Tensor, "3 *#places"]) -> Float[Tensor, "*places"]:
@@ -116,14 +94,6 @@ def normals_of(depth: Float[Tensor, "height width"], sample: Sample) -> Float[Te
     scale = [one / other for one, other in zip(depth.shape, sample.image.shape[-2:], strict=True)]
     intrinsics = sample.camera.intrinsics.double() * torch.tensor([*reversed(scale), 1.0]).double()[:, None]
     return derive_normals(depth.double()[None, None], intrinsics)[0, :, 1:-1, 1:-1]
-
-
-def at_centres(values: Float[Tensor, "*maps height width"], size: torch.Size) -> Float[Tensor, "*maps rows columns"]:
-    """Values at the pixels nearest to the centres of `size` cells."""
-    rows, columns = (
-        ((torch.arange(n) + 0.5) * (side / n)).long() for n, side in zip(size, values.shape[-2:], strict=True)
-    )
-    return values[..., rows[:, None], columns].double()
 
 
 @torch.no_grad()

@@ -12,30 +12,28 @@ steps of one run, on the 80 validation rooms, nothing chosen by it. Of every den
 - opacity.
 """
 
-import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from branch import DENSITIES, SIZE, network, with_branch
-from density import at_centres, entropy, explained, fit
+from field_numbers import at_centres, entropy, explained, fit, fog_entropy
 from grid import markdown_table, mean_and_deviation
 from jaxtyping import Float
 from lab import rows
 from lab.running import main
 from lab.study import Scores, Study
+from safetensors.torch import load_file
 from torch import Tensor
 
+from triptych import assemble
 from triptych.datasets.rooms import Rooms
-from triptych.pretrained import load_weights
-from triptych.processes import accelerated
 from triptych.recipes.config import Recipe
 from triptych.regularizers.fields import render_shared_weights
 from triptych.regularizers.places import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.volume import expected_depth, render_opacity
-from triptych.training.building import accelerator_options, build_parts
 from triptych.training.loop import train
 from triptych.types import Sample, collate
 
@@ -50,19 +48,6 @@ def arms() -> dict[str, Recipe]:
     plain = network(steps=STEPS[-1])
     plain = replace(plain, training=replace(plain.training, keep_checkpoints=STEPS[-1]))
     return {name: with_branch(plain, options) for name, options in DENSITIES.items()}
-
-
-def fog_entropy(opacity: Float[Tensor, "*rays"], samples: int) -> Float[Tensor, "*rays"]:
-    """Entropy, 0 to 1, of the weights of a homogeneous fog of that opacity in equal intervals: shares fall as q^i, q^n
-    being what the ray lets through.
-
-    >>> fog_entropy(torch.tensor([0.0, 0.5, 1.0]).double(), 16).mul(1000).round().tolist()
-    [1000.0, 992.0, 12.0]
-    """
-    passed = (1 - opacity.double()).clamp(2.0**-52, 1 - 1e-9)
-    powers = passed[..., None] ** (torch.arange(samples, device=opacity.device) / samples)
-    shares = powers / powers.sum(dim=-1, keepdim=True)
-    return torch.special.entr(shares).sum(dim=-1) / math.log(samples)
 
 
 def densities(regularizer: Triplane3D) -> dict[str, torch.nn.Module]:
@@ -117,20 +102,26 @@ def _r2(found: Tensor, sample: Sample, size: torch.Size) -> float:
     return float(explained(fit(found.double().numpy().ravel(), truth), truth)[0])
 
 
+def first_weights(recipe: Recipe) -> tuple[torch.nn.Module, Triplane3D]:
+    """The network and the branch that a run of this recipe starts from: built in the order of training."""
+    torch.manual_seed(recipe.seed)
+    tasks, auxiliary = assemble.build_tasks(recipe, assemble.build_training_set(recipe))
+    model = assemble.build_model(recipe, tasks, auxiliary)
+    return model, assemble.build_regularizer(recipe, model)
+
+
 def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
     """Train one arm and measure it at every one of `STEPS`: `250/depth/R2` and so on."""
     recipe = replace(recipe, seed=seed)
     rooms = Rooms(split="val", size=SIZE, workers=1, progress=False)
-    with accelerated("cpu", **accelerator_options(recipe, folder, "cpu")) as accelerator:
-        parts = build_parts(recipe, accelerator)  # the weights that the run starts from
-    model, regularizer = parts.objective.model, parts.objective.regularizer
+    model, regularizer = first_weights(recipe)
     scores = {f"0/{name}": value for name, value in measure(model, regularizer, rooms).items()}
     if not (folder / "checkpoints" / f"{STEPS[-1]:08d}").is_dir():
         train(recipe, folder, resume=(folder / "recipe.json").is_file(), device="cpu", progress=False)
     for step in STEPS[1:]:
         checkpoint = folder / "checkpoints" / f"{step:08d}"
-        load_weights(model, checkpoint / "model.safetensors")
-        load_weights(regularizer, checkpoint / "regularizer.safetensors")
+        for name, module in (("model", model), ("regularizer", regularizer)):
+            module.load_state_dict(load_file(checkpoint / f"{name}.safetensors"))
         scores |= {f"{step}/{name}": value for name, value in measure(model, regularizer, rooms).items()}
     return scores
 
