@@ -126,7 +126,7 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
     return scores
 
 
-STUDY = Study("fog", "", arms, dict.fromkeys(DENSITIES, SEEDS), score)
+STUDY = Study("fog", "cacd6fc", arms, dict.fromkeys(DENSITIES, SEEDS), score)
 
 
 def table(found: list[rows.Row]) -> str:

@@ -1,0 +1,72 @@
+"""What paired seeds say: Student's t, intervals, Holm's correction over the contrasts that were declared."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A mean of paired differences: its deviation over seeds, intervals of 90 and 95 %, and two-sided p, `adjusted`
+    where it was declared beside others.
+    """
+
+    count: int
+    mean: float
+    deviation: float
+    interval90: tuple[float, float]
+    interval95: tuple[float, float]
+    p: float
+    adjusted: float
+
+    @property
+    def above(self) -> bool:
+        """Whether it is above 0 at 5 %, after correction."""
+        return self.mean > 0 and self.adjusted <= 0.05
+
+    def within(self, limit: float) -> bool:
+        """Whether the 90 % interval lies within ± `limit`: two one-sided tests at 5 %."""
+        return -limit < self.interval90[0] and self.interval90[1] < limit
+
+
+def paired(differences: Sequence[float]) -> Contrast:
+    """Student's t of paired differences, of two or more.
+
+    >>> found = paired([1.0, 2.0, 3.0])
+    >>> [round(end, 3) for end in found.interval95], round(found.p, 4)
+    ([-0.484, 4.484], 0.0742)
+    """
+    count = len(differences)
+    if count < 2:
+        raise ValueError(f"a paired test needs two seeds or more, here are {count}.")
+    mean, deviation = statistics.fmean(differences), statistics.stdev(differences)
+    error = deviation / count**0.5
+
+    def interval(share: float) -> tuple[float, float]:
+        half = float(student.ppf((1 + share) / 2, count - 1)) * error
+        return mean - half, mean + half
+
+    p = float(2 * student.sf(abs(mean) / error, count - 1)) if error else float(mean == 0)
+    return Contrast(count, mean, deviation, interval(0.90), interval(0.95), p, p)
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's adjusted p values: the k-th smallest of n times n - k + 1, never below a smaller one's, at most 1.
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    largest, found = 0.0, {}
+    for rank, (name, p) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        largest = max(largest, min(1.0, (len(values) - rank) * p))
+        found[name] = largest
+    return {name: found[name] for name in values}
+
+
+def declared(contrasts: Mapping[str, Sequence[float]]) -> dict[str, Contrast]:
+    """The contrasts of one declaration, corrected for their number."""
+    found = {name: paired(differences) for name, differences in contrasts.items()}
+    adjusted = holm({name: each.p for name, each in found.items()})
+    return {name: replace(each, adjusted=adjusted[name]) for name, each in found.items()}
