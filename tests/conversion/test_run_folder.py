@@ -52,16 +52,46 @@ def test_nothing_is_written_over_or_after_an_error(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
-def test_tasks_are_found_and_default_to_the_code_bases_own():
-    state = {"decoders.sal.0.weight": 0, "decoders.semseg.0.weight": 0, "backbone.depthwise.weight": 0}
-    assert find_tasks(survey.FAMILY, state) == ("semseg", "saliency")
-    assert published_options(survey.FAMILY, ("semseg", "saliency")) == {
-        "semseg": {"classes": 21},
+def state_of(**shapes):
+    return {name.replace("__", "."): torch.zeros(shape) for name, shape in shapes.items()}
+
+
+def test_tasks_and_class_counts_are_read_from_the_last_layers():
+    hrnet = next(style for style in survey.FAMILY.styles if style.name == "hrnet")
+    state = state_of(
+        decoders__sal__last_layer__3__weight=(1, 2, 1, 1),
+        decoders__semseg__last_layer__3__weight=(13, 2, 1, 1),
+        decoders__semseg__last_layer__0__weight=(99, 2, 1, 1),
+        backbone__depthwise__weight=(1, 1),
+    )
+    assert find_tasks(survey.FAMILY, hrnet, state) == ("semseg", "saliency")
+    assert published_options(survey.FAMILY, hrnet, state, ("semseg", "saliency", "depth")) == {
+        "semseg": {"classes": 13},
         "saliency": {"channels": 1},
+        "depth": {},
     }
-    assert published_options(survey.FAMILY, ("semseg", "depth")) == {"semseg": {"classes": 40}, "depth": {}}
-    assert published_options(survey.FAMILY, ("semseg",), 13)["semseg"] == {"classes": 13}
+    single = state_of(decoder__last_layer__3__weight=(7, 2, 1, 1))
+    assert published_options(survey.FAMILY, hrnet, single, ("human_parts",)) == {"human_parts": {"classes": 7}}
     with pytest.raises(ValueError, match="no task is named"):
-        find_tasks(survey.FAMILY, {"conv.weight": 0})
+        find_tasks(survey.FAMILY, hrnet, {"conv.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match="predicts flow, which is none of"):
+        find_tasks(survey.FAMILY, hrnet, state_of(decoders__flow__last_layer__3__weight=(2, 2, 1, 1)))
     with pytest.raises(ValueError, match="unknown task 'sal'"):
-        published_options(survey.FAMILY, ("sal",))
+        published_options(survey.FAMILY, hrnet, state, ("sal",))
+
+
+def test_other_classes_than_the_checkpoint_has_are_refused(tmp_path):
+    case = golden("atrc_fcn_hrnet18_nyud4")
+    torch.save(case.state_dict(), tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match="has 40 classes of semseg, classes says 21"):
+        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", classes=21)
+
+
+def test_auxiliary_tasks_are_read_from_the_intermediate_layers(tmp_path):
+    case = golden("survey_padnet_hrnet18_nyud2_aux4")
+    torch.save(case.state_dict(), tmp_path / "a.pth")
+    convert_file("survey", tmp_path / "a.pth", tmp_path / "run", **AS_IS)
+    model, recipe = load_model(tmp_path / "run")
+    assert set(recipe.data.auxiliary_tasks) == {"normals", "boundary"}
+    with torch.no_grad():
+        case.check_predictions(model(case.image()))

@@ -71,21 +71,48 @@ def convert(
     tasks: tuple[str, ...] = (),
     auxiliary_tasks: tuple[str, ...] = (),
     classes: int = 0,
+    order: tuple[str, ...] = (),
+    orders: tuple[str, ...] = (),
+    genotype: str = "",
+    image_size: tuple[int, int] | None = None,
+    mean: tuple[float, float, float] | None = None,
+    std: tuple[float, float, float] | None = None,
+    reference: Path | None = None,
     overwrite: bool = False,
 ) -> None:
     """Turn a published checkpoint into a run folder, with a report of every tensor.
+
+    What the tensors do not tell is printed as "assumed"; where several values fit, the conversion is refused until one
+    is given, or found with --reference. Class counts are read from the shapes.
 
     Args:
         family: Code base: atrc, densemtl, invpt, survey.
         checkpoint: File of tensors (.pth, .pkl, .ckpt, .safetensors); no code in it is run.
         out: Run folder to create.
         tasks: Tasks of the network in the order of training; by default those that the tensors name.
-        auxiliary_tasks: Tasks that only intermediate predictions have.
-        classes: Classes of semseg; by default 40 (NYUv2), or 21 with human parts or saliency (PASCAL-Context).
+        auxiliary_tasks: Tasks that only intermediate predictions have; by default those that the tensors name.
+        classes: Classes of semseg to expect; they are read from the shapes.
+        order: InvPT, MTI-Net, NDDR: all tasks in the order of training, which numbers their tensors.
+        orders: DenseMTL: the order in which a task joined the others' messages, as normals=depth,semseg.
+        genotype: ATRC: nyud-w18, nyud-w48, pascal-w18, or rows of codes ("3344 4344 4334 3313").
+        image_size: InvPT: height and width of the training images.
+        mean: Mean that images were normalized with, where it is not the code base's own.
+        std: Deviation that images were normalized with.
+        reference: .npz with `image` and raw outputs of the published network by task: open settings are tried against
+            it, and the result must agree with it.
         overwrite: Replace a folder that exists.
     """
     from triptych.conversion.run_folder import REPORT_FILE, convert_file
 
+    messages = {target: tuple(sources.split(",")) for target, _, sources in (each.partition("=") for each in orders)}
+    given = {
+        "order": order,
+        "orders": messages,
+        "genotype": genotype,
+        "image_size": image_size,
+        "mean": mean,
+        "std": std,
+    }
     report = convert_file(
         family,
         checkpoint,
@@ -93,7 +120,11 @@ def convert(
         tasks=tasks,
         auxiliary_tasks=auxiliary_tasks,
         classes=classes,
+        reference=reference,
         overwrite=overwrite,
+        **{name: value for name, value in given.items() if value},
     )
     print(report.summary)
+    for assumption in report.assumed:
+        print(f"assumed: {assumption.line}")
     print(f"every tensor: {out / REPORT_FILE}")

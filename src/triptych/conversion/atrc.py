@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
 from triptych.conversion.trunks import trunk_name, trunk_rules
 from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_genotype
 from triptych.recipes.config import ModelConfig
 
 LOSS_BUFFERS: tuple[Rule, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
 """What Lightning stores beside the network."""
+LOGITS = r"head\.final_logits\.(\w+)\.weight"
 
 
 def convert_fcn(
@@ -51,7 +52,7 @@ def convert_atrc(
     """ATRC with HRNet.
 
     A checkpoint does not tell contexts from one another: `genotype` says them, as the decoder takes it (our task
-    names); the default is the released one of the trunk and the tasks.
+    names); the default is the released one of the trunk and the tasks, which the report names as assumed.
     """
     checkpoint.require_tasks(r"head\.final_logits\.(\w+)\..+")
     trunk = trunk_name(checkpoint.state, "backbone.")
@@ -72,7 +73,19 @@ def convert_atrc(
         rules += [move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}")]
         rules += [move(f"head.final_logits.{published}", f"decoder.heads.{name}")]
         rules += _context_rules(checkpoint, name, list(contexts[name]))
-    return Conversion(checkpoint.create(config), rules, config)
+    assumed = () if genotype else (_assume_genotype(checkpoint, chosen, trunk),)
+    return Conversion(checkpoint.create(config), rules, config, assumed=assumed)
+
+
+def _assume_genotype(checkpoint: Checkpoint, chosen: str | Genotype, trunk: str) -> Assumption:
+    """Every genotype that takes the same pairs has the same tensors."""
+    readings = [
+        name
+        for name, genotype in GENOTYPES.items()
+        if set(genotype) == set(checkpoint.tasks) and not _other_pairs(checkpoint, read_genotype(name, list(genotype)))
+    ]
+    why = f"the released one for {trunk} with these tasks; any with the same pairs has the same tensors"
+    return Assumption("genotype", chosen, tuple(readings), why, exhaustive=False)
 
 
 def _released(trunk: str, checkpoint: Checkpoint) -> str:
@@ -88,13 +101,24 @@ def _released(trunk: str, checkpoint: Checkpoint) -> str:
 
 def _require_pairs(checkpoint: Checkpoint, contexts: dict[str, dict[str, str]]) -> None:
     """Fail unless the genotype skips the pairs that the checkpoint has no tensors for."""
-    for name, published in checkpoint.pairs():
-        held = set(checkpoint.find(rf"head\.atrc_module\.cp_blocks\.{re.escape(published)}\.(\w+)\..+"))
-        if held != {checkpoint.names[source] for source in contexts[name]}:
-            raise ValueError(
-                f"the checkpoint has contexts of {published} from {', '.join(sorted(held)) or 'none'}, genotype says "
-                f"{', '.join(contexts[name]) or 'none'}; give the genotype that it was trained with."
-            )
+    for name, held in _other_pairs(checkpoint, contexts).items():
+        raise ValueError(
+            f"the checkpoint has contexts of {checkpoint.names[name]} from {', '.join(sorted(held)) or 'none'}, "
+            f"genotype says {', '.join(contexts[name]) or 'none'}; give the genotype that it was trained with."
+        )
+
+
+def _other_pairs(checkpoint: Checkpoint, contexts: dict[str, dict[str, str]]) -> dict[str, set[str]]:
+    """Targets of which the checkpoint has other sources than `contexts`, with those it has (published names)."""
+    held = {
+        name: set(checkpoint.find(rf"head\.atrc_module\.cp_blocks\.{re.escape(published)}\.(\w+)\..+"))
+        for name, published in checkpoint.pairs()
+    }
+    return {
+        name: sources
+        for name, sources in held.items()
+        if sources != {checkpoint.names[source] for source in contexts[name]}
+    }
 
 
 def _context_rules(checkpoint: Checkpoint, name: str, sources: Sequence[str]) -> list[Rule]:
@@ -126,7 +150,7 @@ def _conv_rules(old: str, new: str) -> list[Rule]:
 FAMILY = Family(
     task_names={"saliency": "sal", "boundary": "edge"},
     styles=(
-        Style("atrc", (r"backbone\.stage4\..+", r"head\.atrc_module\..+"), convert_atrc),
-        Style("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn),
+        Style("atrc", (r"backbone\.stage4\..+", r"head\.atrc_module\..+"), convert_atrc, logits=LOGITS),
+        Style("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn, logits=LOGITS),
     ),
 )

@@ -102,30 +102,97 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
+class Assumption:
+    """A setting that outputs depend on and the tensors do not hold: the converter's `option`, or its entry `key`.
+
+    `value` is what was taken, for the reason `why`. `readings` are the values that fit the shapes; where there are more
+    than can be listed, `exhaustive` is false. `tasks` are those whose outputs depend on it; empty: all.
+    """
+
+    option: str
+    value: Any
+    readings: tuple[Any, ...]
+    why: str
+    key: str = ""
+    exhaustive: bool = True
+    tasks: tuple[str, ...] = ()
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether another value fits the shapes as well."""
+        return len(self.readings) > 1 or not self.exhaustive
+
+    @property
+    def line(self) -> str:
+        """What was taken and why.
+
+        >>> Assumption("order", ("semseg", "depth"), (("semseg", "depth"),), "the published parser's").line
+        "order = semseg, depth: the published parser's"
+        """
+        return f"{self.option}{self.key and ' ' + self.key} = {describe_reading(self.value)}: {self.why}"
+
+    def merge_into(self, options: Mapping[str, Any], reading: Any) -> dict[str, Any]:
+        """`options` of a converter with one of the readings."""
+        value = {**options.get(self.option, {}), self.key: reading} if self.key else reading
+        return {**options, self.option: value}
+
+
+def describe_reading(value: Any) -> str:
+    """A value of an option as it is written on a command line.
+
+    >>> describe_reading((448, 576)), describe_reading("nyud-w18")
+    ('448 x 576', 'nyud-w18')
+    """
+    if not isinstance(value, tuple | list):
+        return str(value)
+    return (" x " if all(isinstance(part, int) for part in value) else ", ").join(map(str, value))
+
+
+@dataclass(frozen=True)
 class Conversion:
     """Our model, and the rules that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split).
 
     `config` is what `Checkpoint.create` made the model from: a run folder rebuilds it from that. Only a conversion of
-    something less than a network has none.
+    something less than a network has none. `assumed` is what the tensors did not tell.
     """
 
     model: MultiTaskModel
     rules: Sequence[Rule]
     config: ModelConfig | None = None
     finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda state: state)
+    assumed: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True)
 class Style:
-    """One published network: every marker (a regular expression) matches some tensor name of its checkpoints."""
+    """One published network: every marker (a regular expression) matches some tensor name of its checkpoints.
+
+    `logits` matches the weights whose rows are the channels of a task's final prediction, `intermediate` those of its
+    intermediate one; their first group is the task's published name, none in a single-task network.
+    """
 
     name: str
     markers: tuple[str, ...]
     convert: Callable[..., Conversion]
+    logits: str
+    intermediate: str = ""
 
     def fits(self, keys: Sequence[str]) -> bool:
         """Whether tensor names look like this network's."""
         return all(any(re.fullmatch(marker, key) for key in keys) for marker in self.markers)
+
+    def channels(self, state: Mapping[str, Tensor]) -> dict[str, int]:
+        """Channels of every final prediction by published name, in order of appearance."""
+        return _rows(self.logits, state)
+
+    def intermediate_channels(self, state: Mapping[str, Tensor]) -> dict[str, int]:
+        """Channels of every intermediate prediction by published name, in order of appearance."""
+        return _rows(self.intermediate, state) if self.intermediate else {}
+
+
+def _rows(pattern: str, state: Mapping[str, Tensor]) -> dict[str, int]:
+    matches = ((re.fullmatch(pattern, key), value) for key, value in state.items())
+    return {match.group(1) or "": value.shape[0] for match, value in matches if match}
 
 
 @dataclass(frozen=True)
@@ -149,6 +216,7 @@ class ConversionReport:
     config: ModelConfig | None
     used: dict[str, str]
     unused: dict[str, str]
+    assumed: tuple[Assumption, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -207,7 +275,7 @@ def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: 
     ]
     _require_none(f"{family} {style}: shapes differ (class counts, image size?)", shapes)
     conversion.model.load_state_dict(ours | filled)
-    return ConversionReport(family, style, conversion.config, used, dropped)
+    return ConversionReport(family, style, conversion.config, used, dropped, conversion.assumed)
 
 
 def _place(key: str, rules: Sequence[Rule]) -> tuple[Rule | None, str]:

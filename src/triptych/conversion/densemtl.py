@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 from torch import Tensor
 
-from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
 from triptych.conversion.parts import join_parts, part
 from triptych.conversion.trunks import aspp_rules, deeplab_rules, trunk_name, trunk_rules
 from triptych.recipes.config import ModelConfig
@@ -48,11 +48,24 @@ def convert_densemtl(
 
     The published code joins the other tasks' messages in an order that differs between processes and is not stored.
     `orders` gives it for target tasks: our names of the sources, as they were joined; the default is the order of
-    `tasks`. With three tasks or more try those of `message_orders` and keep the one that validates.
+    `tasks`. With three tasks or more every order fits the shapes: keep the one whose outputs are the published ones.
     """
     config = _pyramid_network(checkpoint, "densemtl", mean=mean, std=std)
     rules = [*_pyramid_rules(checkpoint, (0, 1)), *exchange_rules(checkpoint, "decoder.exchange", orders or {})]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+    assumed = _assume_orders([target for target in checkpoint.tasks if target not in (orders or {})], checkpoint)
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts, assumed=assumed)
+
+
+def _assume_orders(targets: Sequence[str], checkpoint: Checkpoint) -> tuple[Assumption, ...]:
+    """The order of the messages to each target, which no other task's output depends on."""
+    found = []
+    for target in targets:
+        sources = tuple(name for name in checkpoint.tasks if name != target)
+        readings = tuple(permutations(sources))
+        if len(readings) > 1:
+            why = "the order of the tasks; the published process joined messages in an order that it did not store"
+            found.append(Assumption("orders", sources, readings, why, key=target, tasks=(target,)))
+    return tuple(found)
 
 
 def exchange_rules(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequence[str]]) -> list[Rule]:
@@ -171,13 +184,35 @@ def _distillation_rules(checkpoint: Checkpoint, new: str) -> list[Rule]:
     return rules
 
 
+PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.14\.weight"
+
 FAMILY = Family(
     task_names={"boundary": "edges"},
     task_options={"boundary": {"channels": 2}, "depth": {"loss": "berhu-inverse"}},
     styles=(
-        Style("deeplab", (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"), convert_deeplab),
-        Style("pad-net", (r"backbone\.encoder\..+", r"first_block\.layers\..+"), convert_padnet),
-        Style("pad-net-plus", (r"dist_module\..+", r"heads\.\w+\.decoder\..+"), convert_padnet_plus),
-        Style("densemtl", (r"backbone\.encoder\..+", r"heads\.\w+\.decoder\..+"), convert_densemtl),
+        Style(
+            "deeplab",
+            (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"),
+            convert_deeplab,
+            logits=r"heads\.(\w+)\.4\.weight",
+        ),
+        Style(
+            "pad-net",
+            (r"backbone\.encoder\..+", r"first_block\.layers\..+"),
+            convert_padnet,
+            logits=r"second_block\.(\w+)\.2\.weight",
+        ),
+        Style(
+            "pad-net-plus",
+            (r"dist_module\..+", r"heads\.\w+\.decoder\..+"),
+            convert_padnet_plus,
+            logits=PYRAMID_LOGITS,
+        ),
+        Style(
+            "densemtl",
+            (r"backbone\.encoder\..+", r"heads\.\w+\.decoder\..+"),
+            convert_densemtl,
+            logits=PYRAMID_LOGITS,
+        ),
     ),
 )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.orders import training_order
 from triptych.conversion.parts import join_parts, part
 from triptych.decoders.invpt import STAGES
 from triptych.recipes.config import ModelConfig
@@ -35,14 +36,14 @@ def convert_invpt(
 
     `image_size` is the (height, width) of the training images, on which the position embeddings depend. A checkpoint
     holds only their number; the default is the grid nearest to a square, wider than high, which is right for NYUD
-    (448 x 576) and PASCAL (512 x 512). Other sizes work afterwards, by interpolation.
-    `order` are our task names in the order of training, which numbers some tensors and is not stored either: by default
-    the order in which the tensors name the tasks, or the published parser's where they are sorted by name. `tasks` may
-    have another order.
+    (448 x 576) and PASCAL (512 x 512); other grids that fit are among the report's assumptions. Other sizes work
+    afterwards, by interpolation. `order` are our task names in the order of training, which numbers some tensors and is
+    not stored either (see `orders.training_order`). `tasks` may have another order.
     """
     checkpoint.require_tasks(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
     first = checkpoint.pairs()[0][1]
-    trunk, size = _vit_name_and_size(checkpoint, image_size)
+    trunk, patch = _vit_name(checkpoint)
+    size, sized = _image_size(checkpoint, patch, image_size)
     config = ModelConfig(
         backbone=trunk,
         backbone_options={"image_size": size, "mean": tuple(mean), "std": tuple(std)},
@@ -55,45 +56,52 @@ def convert_invpt(
     )
     model = checkpoint.create(config)
     stacked = model.decoder.stacked
-    trained = _training_order(checkpoint, order)
+    named = checkpoint.find(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
+    trained, ordered = training_order(checkpoint.pairs(), named, order, PARSER_ORDER)
     positions = [trained.index(name) for name in stacked]
     rules = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
     rules += _shared_rules(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
     for name, published in checkpoint.pairs():
         rules += _task_rules(name, published)
         rules += _numbered_rules(name, trained.index(name), stacked.index(name))
-    return Conversion(model, rules, config, finish=join_parts)
+    return Conversion(model, rules, config, finish=join_parts, assumed=(*sized, *ordered))
 
 
-def _vit_name_and_size(checkpoint: Checkpoint, image_size: tuple[int, int] | None) -> tuple[str, tuple[int, int]]:
-    positions = checkpoint.tensor("backbone.pos_embed").shape
-    found = (positions[2], len(checkpoint.find(r"backbone\.blocks\.(\d+)\..+")))
+def _vit_name(checkpoint: Checkpoint) -> tuple[str, int]:
+    """Our name of the trunk, and the side of its patches in pixels."""
+    width = checkpoint.tensor("backbone.pos_embed").shape[2]
+    found = (width, len(checkpoint.find(r"backbone\.blocks\.(\d+)\..+")))
     if found not in _VITS:
         raise ValueError(
             f"the trunk is a ViT of width {found[0]} with {found[1]} blocks; known are {', '.join(_VITS.values())}."
         )
-    count, patch = positions[1] - 1, checkpoint.tensor("backbone.patch_embed.proj.weight").shape[-1]
-    height = max(side for side in range(1, int(count**0.5) + 1) if count % side == 0)
-    size = image_size or (height * patch, count // height * patch)
-    if (size[0] // patch) * (size[1] // patch) != count:
-        raise ValueError(
-            f"image_size {size[0]} x {size[1]} makes {size[0] // patch} x {size[1] // patch} positions, the checkpoint "
-            f"has {count}; give the size it was trained at."
-        )
-    return _VITS[found], size
+    return _VITS[found], checkpoint.tensor("backbone.patch_embed.proj.weight").shape[-1]
 
 
-def _training_order(checkpoint: Checkpoint, order: Sequence[str]) -> list[str]:
-    """Our task names as the published lists number them."""
-    if order:
-        if sorted(order) != sorted(checkpoint.tasks):
-            raise ValueError(f"order is {', '.join(order)}; it must name each of {', '.join(checkpoint.tasks)} once.")
-        return list(order)
-    ours = {published: name for name, published in checkpoint.pairs()}
-    named = checkpoint.find(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
-    if named == sorted(named) and set(named) <= set(PARSER_ORDER):
-        named.sort(key=PARSER_ORDER.index)
-    return [ours[published] for published in named]
+LARGEST_ASPECT = 2
+"""Training images longer than this times their other side are not considered."""
+
+
+def _image_size(
+    checkpoint: Checkpoint, patch: int, given: tuple[int, int] | None
+) -> tuple[tuple[int, int], tuple[Assumption, ...]]:
+    """(height, width) of the training images, and what had to be assumed: the checkpoint holds only its product."""
+    count = checkpoint.tensor("backbone.pos_embed").shape[1] - 1
+    if given:
+        height, width = given
+        if (height // patch) * (width // patch) != count:
+            raise ValueError(
+                f"image_size {height} x {width} makes {height // patch} x {width // patch} positions, the checkpoint "
+                f"has {count}; give the size it was trained at."
+            )
+        return given, ()
+    heights = [side for side in range(1, count + 1) if count % side == 0]
+    # Nearest to a square first, of two alike the wider one.
+    heights.sort(key=lambda side: (max(side, count // side), side))
+    sizes = [(side * patch, count // side * patch) for side in heights]
+    near = [size for size in sizes if max(size) <= LARGEST_ASPECT * min(size)]
+    why = f"the grid of {count} positions that is nearest to a square, wider than high"
+    return sizes[0], (Assumption("image_size", sizes[0], tuple(near or sizes), why),)
 
 
 def _shared_rules(reorder: Callable[[Tensor], Tensor]) -> list[Rule]:
@@ -148,5 +156,12 @@ def _numbered_rules(name: str, theirs: int, ours: int) -> list[Rule]:
 
 FAMILY = Family(
     task_names={"saliency": "sal", "boundary": "edge"},
-    styles=(Style("invpt", (r"backbone\.pos_embed", r"multi_task_decoder\.invpt\..+"), convert_invpt),),
+    styles=(
+        Style(
+            "invpt",
+            (r"backbone\.pos_embed", r"multi_task_decoder\.invpt\..+"),
+            convert_invpt,
+            logits=r"heads\.(\w+)\.linear_pred\.weight",
+        ),
+    ),
 )

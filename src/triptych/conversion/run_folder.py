@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_style
-from triptych.conversion.base import ConversionReport, Family
+from triptych.conversion.base import Assumption, ConversionReport, Family, Style, describe_reading
+from triptych.conversion.reference import TOLERANCE, Convert, read_reference, settle
 from triptych.lookup import named_choice
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import save_folder
 from triptych.recipes.config import DataConfig, Options, Recipe
 from triptych.tasks import TASKS
@@ -15,8 +19,8 @@ from triptych.tasks import TASKS
 REPORT_FILE = "conversion.txt"
 ORDER = ("semseg", "depth", "human_parts", "saliency", "normals", "boundary")
 """Order of the tasks where none is given: that of InvPT's and DenseMTL's code."""
-CLASSES = {True: 21, False: 40}
-"""Classes of semseg where none are given: PASCAL-Context with its human parts and saliency, NYUv2 otherwise."""
+COUNTED = {"semseg": "classes", "human_parts": "classes", "saliency": "channels", "boundary": "channels"}
+"""The option of a task's constructor that says how many channels it predicts, where that can vary."""
 
 
 def convert_file(
@@ -27,51 +31,143 @@ def convert_file(
     tasks: Sequence[str] = (),
     auxiliary_tasks: Sequence[str] = (),
     classes: int = 0,
+    reference: Path | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> ConversionReport:
     """Convert a checkpoint and write a run folder that `Predictor.load` and `triptych evaluate` read.
 
-    `tasks` are our names, in the order of training; by default those that the tensors name. `classes` are those of
-    semseg: by default 40 (NYUv2), or 21 where the checkpoint has human parts or saliency (PASCAL-Context). `options`
-    are those of the network's converter. The report of every tensor is written as `conversion.txt`.
+    `tasks` are our names, in the order of training; by default those that the tensors name, and `auxiliary_tasks` those
+    of which only intermediate predictions are there. Class counts are read from the shapes; `classes` of semseg, where
+    given, must be theirs. `options` are those of the network's converter. The report of every tensor, and of what was
+    assumed, is written as `conversion.txt`.
+
+    Raises `ValueError` where several settings fit the shapes and none is given: a wrong one would give wrong numbers
+    without a sign. `reference` is a `.npz` with an image and outputs of the published network (`read_reference`): the
+    settings are then tried against it, and the result must agree with it.
     """
     code_base = named_choice("family", family, FAMILIES)
-    state = read_state_dict(checkpoint)
-    find_style(family, state)  # before its tasks are looked for, which another checkpoint may not name
-    names = tuple(tasks) or find_tasks(code_base, state)
-    task_options = published_options(code_base, (*names, *auxiliary_tasks), classes)
-    built = {name: TASKS[name](**task_options[name]) for name in (*names, *auxiliary_tasks)}
-    if auxiliary_tasks:
-        options["auxiliary_tasks"] = {name: built[name] for name in auxiliary_tasks}
-    model, report = convert_checkpoint(family, state, tasks={name: built[name] for name in names}, **options)
+    state = {key.removeprefix("module."): value for key, value in read_state_dict(checkpoint).items()}
+    style = find_style(family, state)
+    names = tuple(tasks) or find_tasks(code_base, style, state)
+    auxiliary = tuple(auxiliary_tasks) or find_auxiliary_tasks(code_base, style, state, names)
+    task_options = published_options(code_base, style, state, (*names, *auxiliary))
+    if classes and task_options.get("semseg", {}).get("classes", classes) != classes:
+        raise ValueError(
+            f"the checkpoint has {task_options['semseg']['classes']} classes of semseg, classes says {classes}; leave "
+            "classes out, they are read from the shapes."
+        )
+    built = {name: TASKS[name](**task_options[name]) for name in (*names, *auxiliary)}
+    if auxiliary:
+        options["auxiliary_tasks"] = {name: built[name] for name in auxiliary}
+
+    def convert(chosen: Mapping[str, Any]) -> tuple[MultiTaskModel, ConversionReport]:
+        return convert_checkpoint(family, state, tasks={name: built[name] for name in names}, **chosen)
+
+    checked = []
+    model, report = convert(options)
+    if reference is not None:
+        published = {name: code_base.task_names.get(name, name) for name in names}
+        model, report, line = _check(convert, options, report, reference, published)
+        checked.append(line)
+    elif open_questions := [assumption for assumption in report.assumed if assumption.ambiguous]:
+        raise ValueError(_refuse(open_questions))
     recipe = Recipe(
         description=f"{report.style} of the code base '{family}', converted from {Path(checkpoint).name}.",
-        data=DataConfig(
-            dataset="folder", tasks=names, auxiliary_tasks=tuple(auxiliary_tasks), task_options=task_options
-        ),
+        data=DataConfig(dataset="folder", tasks=names, auxiliary_tasks=auxiliary, task_options=task_options),
         model=report.config,
     )
     save_folder(out, model, recipe, overwrite=overwrite)
-    (out / REPORT_FILE).write_text(f"{report.summary}\n\n{report.table()}\n", encoding="utf-8")
+    lines = [report.summary, *(f"assumed: {assumption.line}" for assumption in report.assumed), *checked]
+    (out / REPORT_FILE).write_text("\n".join([*lines, "", report.table()]) + "\n", encoding="utf-8")
     return report
 
 
-def find_tasks(family: Family, state: Mapping[str, Any]) -> tuple[str, ...]:
-    """Our names of the tasks that tensor names mention."""
-    parts = {part for key in state for part in key.split(".")}
-    found = tuple(name for name in ORDER if family.task_names.get(name, name) in parts)
+def _check(
+    convert: Convert,
+    options: Mapping[str, Any],
+    report: ConversionReport,
+    path: Path,
+    names: Mapping[str, str],
+) -> tuple[MultiTaskModel, ConversionReport, str]:
+    """The network under the settings that give the reference's outputs, and a line that says how well."""
+    reference = read_reference(path, names)
+    settled = settle(convert, options, report.assumed, reference)
+    model, report = convert(settled)
+    errors = reference.errors(model)
+    worst = max(errors, key=errors.__getitem__)
+    if errors[worst] > TOLERANCE:
+        raise ValueError(
+            f"the converted network does not give the outputs of {path}: '{worst}' differs by {errors[worst]:.1e} of "
+            f"its largest value (at most {TOLERANCE:g} is accepted); was the image normalized otherwise (mean, std), "
+            "or the network in training mode?"
+        )
+    found = [name for name in settled if name not in options or settled[name] != options[name]]
+    settings = "".join(f"; found {name} = {_describe(settled[name])}" for name in found)
+    return model, report, f"agrees with {path.name}: largest relative difference {errors[worst]:.1e}{settings}"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={','.join(reading)}" for key, reading in value.items())
+    return describe_reading(value)
+
+
+def _refuse(assumed: Sequence[Assumption]) -> str:
+    """Why the checkpoint cannot be read as it is, with the readings and how to say which."""
+    parts = []
+    for assumption in assumed:
+        flag = f"--{assumption.option.replace('_', '-')}"
+        readings = " | ".join(describe_reading(reading) for reading in assumption.readings)
+        more = "" if assumption.exhaustive else " | any other with the same pairs"
+        parts.append(f"{flag}{assumption.key and ' ' + assumption.key} ({readings}{more})")
+    return (
+        f"the tensors do not tell {'; '.join(parts)}, and another value gives other numbers: say which, or give "
+        "--reference, a .npz with an image and the published outputs to try them against (docs/convert.md)."
+    )
+
+
+def find_tasks(family: Family, style: Style, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Our names of the tasks that have a final prediction; `ValueError` where the tensors do not name them."""
+    ours = {theirs: name for name, theirs in _published_names(family).items()}
+    held = list(style.channels(state))
+    if unknown := [name for name in held if name and name not in ours]:
+        raise ValueError(
+            f"the checkpoint predicts {', '.join(unknown)}, which is none of this code base's tasks "
+            f"({', '.join(ours)}); convert it from Python with names={{ours: theirs}}."
+        )
+    found = tuple(sorted((ours[name] for name in held if name), key=ORDER.index))
     if not found:
         shown = ", ".join(list(state)[:3])
         raise ValueError(f"no task is named in the checkpoint's keys ({shown}, ...); give --tasks.")
     return found
 
 
-def published_options(family: Family, names: Sequence[str], classes: int = 0) -> dict[str, Options]:
-    """Keyword arguments that make our tasks those of a code base, by task name."""
+def find_auxiliary_tasks(
+    family: Family, style: Style, state: Mapping[str, Tensor], tasks: Sequence[str]
+) -> tuple[str, ...]:
+    """Our names of the tasks that have intermediate predictions only."""
+    ours = {theirs: name for name, theirs in _published_names(family).items()}
+    return tuple(ours[name] for name in style.intermediate_channels(state) if name in ours and ours[name] not in tasks)
+
+
+def published_options(
+    family: Family, style: Style, state: Mapping[str, Tensor], names: Sequence[str]
+) -> dict[str, Options]:
+    """Keyword arguments that make our tasks those of a checkpoint, by task name: its code base's losses, and as many
+    classes or channels as its last layers have rows.
+    """
+    published = _published_names(family)
+    rows = style.intermediate_channels(state) | style.channels(state)
+    options = {}
     for name in names:
         named_choice("task", name, TASKS)
-    options = {name: dict(family.task_options.get(name, {})) for name in names}
-    if "semseg" in options:
-        options["semseg"]["classes"] = classes or CLASSES[bool({"human_parts", "saliency"} & set(names))]
+        options[name] = dict(family.task_options.get(name, {}))
+        count = rows.get(published[name], rows.get(""))
+        if name in COUNTED and count is not None:
+            options[name][COUNTED[name]] = count
     return options
+
+
+def _published_names(family: Family) -> dict[str, str]:
+    return {name: family.task_names.get(name, name) for name in ORDER}

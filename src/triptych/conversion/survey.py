@@ -8,6 +8,7 @@ from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename
+from triptych.conversion.orders import training_order
 from triptych.conversion.parts import join_parts, part
 from triptych.conversion.trunks import deeplab_rules, distillation_rules, trunk_name, trunk_rules
 from triptych.recipes.config import ModelConfig
@@ -16,6 +17,12 @@ from triptych.tasks import Task
 TASK_NAMES = {"saliency": "sal", "boundary": "edge"}
 PARSER_ORDER = ("semseg", "human_parts", "sal", "normals", "edge", "depth")
 """The order in which the published code sorts the tasks of every run (published names)."""
+INTERMEDIATE = {
+    "mti-net": r"scale_0\.decoders\.(\w+)\.weight",
+    "pad-net": r"initial_task_prediction_heads\.conv_out\.(\w+)\.weight",
+}
+"""Weights of the intermediate predictions, by network."""
+DEEPLAB_HEADS = r"heads\.(\w+)\.4\.weight"
 
 
 def convert_deeplab(
@@ -55,8 +62,9 @@ def convert_mtinet(
     """
     targets = checkpoint.pairs()
     checkpoint.require_tasks(r"heads\.(\w+)\.last_layer\..+")
-    sources = _sources(checkpoint, auxiliary_tasks, r"scale_0\.decoders\.(\w+)\..+")
-    trained = list(order) or [name for name, published in sorted(sources, key=_parser_position)]
+    sources = _sources(checkpoint, auxiliary_tasks, INTERMEDIATE["mti-net"])
+    named = checkpoint.find(INTERMEDIATE["mti-net"])
+    trained, assumed = training_order(sources, named, order, PARSER_ORDER)
     options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
     config = ModelConfig(
         backbone=trunk_name(checkpoint.state, "backbone."),
@@ -76,7 +84,8 @@ def convert_mtinet(
                 move(f"scale_{k}.decoders.{published}", f"decoder.scales.{k}.logits.{name}"),
             ]
     rules += [move(f"heads.{published}.last_layer", f"decoder.heads.{name}") for name, published in targets]
-    return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
+    model = checkpoint.create(config, auxiliary_tasks)
+    return Conversion(model, rules, config, finish=join_parts, assumed=assumed)
 
 
 def convert_padnet(
@@ -89,7 +98,7 @@ def convert_padnet(
     """PAD-Net with HRNet. `auxiliary_tasks` are those that have initial predictions only."""
     targets = checkpoint.pairs()
     checkpoint.require_tasks(r"heads\.(\w+)\.2\..+")
-    sources = _sources(checkpoint, auxiliary_tasks, r"initial_task_prediction_heads\.conv_out\.(\w+)\..+")
+    sources = _sources(checkpoint, auxiliary_tasks, INTERMEDIATE["pad-net"])
     options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
     trunk = trunk_name(checkpoint.state, "backbone.0.")
     config = ModelConfig(backbone=trunk, backbone_options=options, decoder="pad-net")
@@ -146,9 +155,7 @@ def convert_nddr(
     """
     config, rules = _joined(checkpoint, "nddr", mean, std)
     pairs = sorted(checkpoint.pairs())
-    trained = list(order) or [name for name, _ in sorted(checkpoint.pairs(), key=_parser_position)]
-    if sorted(trained) != [name for name, _ in pairs]:
-        raise ValueError(f"order is {', '.join(trained)}; it must name each of {', '.join(checkpoint.tasks)} once.")
+    trained, assumed = training_order(checkpoint.pairs(), checkpoint.find(r"heads\.(\w+)\..+"), order, PARSER_ORDER)
     positions = [trained.index(name) for name, _ in pairs]
 
     def reorder(weight: Tensor) -> Tensor:
@@ -159,7 +166,7 @@ def convert_nddr(
             old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
             rules += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
             rules += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+    return Conversion(checkpoint.create(config), rules, config, finish=join_parts, assumed=assumed)
 
 
 def _joined(
@@ -180,11 +187,6 @@ def _dilated(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[floa
     """A network on a ResNet dilated to stride 8."""
     options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
     return ModelConfig(backbone=trunk, backbone_options=options, decoder=decoder)
-
-
-def _parser_position(pair: tuple[str, str]) -> int:
-    """Where the published code puts a task (our name, published name); unknown ones at the end, as they came."""
-    return PARSER_ORDER.index(pair[1]) if pair[1] in PARSER_ORDER else len(PARSER_ORDER)
 
 
 def _sources(checkpoint: Checkpoint, auxiliary_tasks: Mapping[str, Task] | None, pattern: str) -> list[tuple[str, str]]:
@@ -216,12 +218,39 @@ FAMILY = Family(
     task_names=TASK_NAMES,
     task_options={"saliency": {"channels": 1}},
     styles=(
-        Style("mti-net", (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"), convert_mtinet),
-        Style("pad-net", (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"), convert_padnet),
-        Style("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan),
-        Style("cross-stitch", (r"cross_stitch\..+", r"backbone\.\w+\.layer4\..+"), convert_cross_stitch),
-        Style("nddr", (r"nddr\..+", r"backbone\.\w+\.layer4\..+"), convert_nddr),
-        Style("deeplab", (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"), convert_deeplab),
-        Style("hrnet", (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"), convert_hrnet),
+        Style(
+            "mti-net",
+            (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"),
+            convert_mtinet,
+            logits=r"heads\.(\w+)\.last_layer\.3\.weight",
+            intermediate=INTERMEDIATE["mti-net"],
+        ),
+        Style(
+            "pad-net",
+            (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"),
+            convert_padnet,
+            logits=r"heads\.(\w+)\.2\.weight",
+            intermediate=INTERMEDIATE["pad-net"],
+        ),
+        Style("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan, logits=DEEPLAB_HEADS),
+        Style(
+            "cross-stitch",
+            (r"cross_stitch\..+", r"backbone\.\w+\.layer4\..+"),
+            convert_cross_stitch,
+            logits=DEEPLAB_HEADS,
+        ),
+        Style("nddr", (r"nddr\..+", r"backbone\.\w+\.layer4\..+"), convert_nddr, logits=DEEPLAB_HEADS),
+        Style(
+            "deeplab",
+            (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"),
+            convert_deeplab,
+            logits=r"decoder(?:s\.(\w+))?\.4\.weight",
+        ),
+        Style(
+            "hrnet",
+            (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"),
+            convert_hrnet,
+            logits=r"decoder(?:s\.(\w+))?\.last_layer\.3\.weight",
+        ),
     ),
 )

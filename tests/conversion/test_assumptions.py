@@ -1,0 +1,178 @@
+"""What a checkpoint does not tell is named: refused where several readings fit, or found by published outputs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden import AS_IS, golden, our_name
+
+from triptych.conversion import convert_checkpoint
+from triptych.conversion.base import Assumption, Checkpoint
+from triptych.conversion.invpt import _image_size
+from triptych.conversion.orders import training_order
+from triptych.conversion.reference import Reference, read_reference, settle
+from triptych.conversion.run_folder import convert_file
+from triptych.prediction.pretrained import load_model
+from triptych.types import Output
+
+
+def stored(case, folder):
+    torch.save(case.state_dict(), folder / "checkpoint.pth")
+    return folder / "checkpoint.pth"
+
+
+def codes(case):
+    genotype = case.config["genotype"]
+    return " ".join("".join(str(genotype[t][s]) for s in case.config["tasks"]) for t in case.config["tasks"])
+
+
+@pytest.mark.parametrize("name", ["atrc_hrnet18_nyud4_released", "atrc_hrnet18_nyud4_contexts"])
+def test_a_genotype_is_asked_for_since_every_one_has_the_same_tensors(name, tmp_path):
+    case = golden(name)
+    path = stored(case, tmp_path)
+    tasks = tuple(map(our_name, case.config["tasks"]))
+    if name.endswith("released"):
+        with pytest.raises(ValueError, match=r"do not tell --genotype \(nyud-w18 \| any other with the same pairs\)"):
+            convert_file("atrc", path, tmp_path / "run", tasks=tasks, **AS_IS)
+        assert not (tmp_path / "run").exists()
+    convert_file("atrc", path, tmp_path / "run", tasks=tasks, genotype=codes(case), **AS_IS)
+    with torch.no_grad():
+        case.check_predictions(load_model(tmp_path / "run")[0](case.image()))
+
+
+def test_an_order_in_the_file_that_is_not_the_parsers_fits_two_readings():
+    pairs = [("semseg", "semseg"), ("boundary", "edge"), ("depth", "depth")]
+    parser = ("semseg", "depth", "edge")
+    names = ["edge", "semseg", "depth"]
+    order, assumed = training_order(pairs, names, (), parser)
+    assert order == ["boundary", "semseg", "depth"]
+    assert assumed[0].readings == (("boundary", "semseg", "depth"), ("semseg", "depth", "boundary"))
+    for silent in (["depth", "edge", "semseg"], ["semseg", "depth", "edge"]):
+        order, assumed = training_order(pairs, silent, (), parser)
+        assert order == ["semseg", "depth", "boundary"]
+        assert not any(each.ambiguous for each in assumed)
+    assert training_order(pairs, names, ("depth", "semseg", "boundary"), parser) == (
+        ["depth", "semseg", "boundary"],
+        (),
+    )
+    with pytest.raises(ValueError, match="order is depth; it must name each of semseg, boundary, depth once"):
+        training_order(pairs, names, ("depth",), parser)
+
+
+def small_invpt(positions):
+    """The tensors from which an image size is read."""
+    return Checkpoint({"backbone.pos_embed": torch.zeros(1, positions + 1, 4)}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("positions", "sizes"),
+    [
+        (28 * 36, [(448, 576), (576, 448), (384, 672), (672, 384)]),
+        (32 * 32, [(512, 512)]),
+        (97, [(16, 97 * 16), (97 * 16, 16)]),
+    ],
+)
+def test_image_sizes_that_fit_are_listed(positions, sizes):
+    size, (assumed,) = _image_size(small_invpt(positions), 16, None)
+    assert size == sizes[0]
+    assert sorted(assumed.readings) == sorted(sizes)
+    assert _image_size(small_invpt(positions), 16, sizes[-1]) == (sizes[-1], ())
+
+
+def convert(case, family, **options):
+    return convert_checkpoint(family, case.state_dict(), tasks=case.tasks(), **(AS_IS | options))
+
+
+def message_reference(case, model, path):
+    """Outputs of a network whose messages were joined in other orders than declared."""
+    with torch.no_grad():
+        outputs = model(case.image()).predictions
+    arrays = {name: value[0].numpy() for name, value in outputs.items()}
+    np.savez(path, image=case.image()[0].numpy(), **arrays)
+
+
+@pytest.mark.slow
+def test_message_orders_are_found_by_published_outputs(tmp_path):
+    case = golden("densemtl_xtam_SDNE_nyud40")
+    path = stored(case, tmp_path)
+    with pytest.raises(ValueError, match=r"do not tell --orders semseg \(depth, normals, boundary \| "):
+        convert_file("densemtl", path, tmp_path / "run")
+    true = {"semseg": ("normals", "depth", "boundary"), "depth": ("boundary", "normals", "semseg")}
+    rest = {t: tuple(s for s in case.tasks() if s != t) for t in case.tasks() if t not in true}
+    tasks = case.tasks()
+    model, report = convert_checkpoint("densemtl", case.state_dict(), tasks=tasks, orders=true | rest)
+    assert report.assumed == ()
+    message_reference(case, model, tmp_path / "reference.npz")
+    report = convert_file("densemtl", path, tmp_path / "run", tasks=tuple(tasks), reference=tmp_path / "reference.npz")
+    found = load_model(tmp_path / "run")[0]
+    with torch.no_grad():
+        image = case.image()
+        for name, value in model(image).predictions.items():
+            assert torch.allclose(found(image).predictions[name], value, atol=1e-5)
+    assert "agrees with reference.npz" in (tmp_path / "run/conversion.txt").read_text()
+
+
+class Scaled(torch.nn.Module):
+    """A network whose outputs are the image times a factor of each task."""
+
+    def __init__(self, factors):
+        super().__init__()
+        self.factors = factors
+
+    def forward(self, image):
+        return Output({name: image.sum(dim=1, keepdim=True) * f for name, f in self.factors.items()}, [], [])
+
+
+def scaled(options):
+    own = options.get("own", {})
+    return Scaled({name: own.get(name, 1) * options.get("shared", 1) for name in ("depth", "boundary")}), None
+
+
+SHARED = Assumption("shared", 1, (1, 2, 3), "a guess")
+OWN = Assumption("own", 1, (1, 5, 7), "a guess", key="depth", tasks=("depth",))
+
+
+def reference(depth, boundary):
+    image = torch.rand(1, 3, 4, 4)
+    total = image.sum(dim=1, keepdim=True)
+    return Reference(Path("reference.npz"), image, {"depth": depth * total, "boundary": boundary * total})
+
+
+def test_readings_are_settled_together_and_by_task():
+    assert settle(scaled, {}, (SHARED, OWN), reference(14, 2)) == {"shared": 2, "own": {"depth": 7}}
+    assert settle(scaled, {"mean": 0}, (), reference(1, 1)) == {"mean": 0}
+    with pytest.raises(ValueError, match=r"no shared that was tried gives the outputs .* 1: 9.0e-01; 2: 8.0e-01"):
+        settle(scaled, {}, (SHARED,), reference(10, 10))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"image": np.zeros((3, 4, 4))}, "holds image; give `image`"),
+        ({"depth": np.zeros((1, 4, 4))}, "holds depth; give `image`"),
+        ({"image": np.zeros((4, 4)), "depth": np.zeros((1, 4, 4))}, "give `image`"),
+    ],
+)
+def test_a_reference_that_lacks_something_is_named(content, message, tmp_path):
+    np.savez(tmp_path / "r.npz", **content)
+    with pytest.raises(ValueError, match=message):
+        read_reference(tmp_path / "r.npz", {"depth": "depth"})
+
+
+def test_a_damaged_reference_is_named(tmp_path):
+    (tmp_path / "r.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match=r"r\.npz cannot be read as \.npz"):
+        read_reference(tmp_path / "r.npz", {"depth": "depth"})
+
+
+def test_a_conversion_that_does_not_give_the_reference_is_refused(tmp_path):
+    case = golden("atrc_fcn_hrnet18_nyud4")
+    path = stored(case, tmp_path)
+    np.savez(tmp_path / "r.npz", image=case.image()[0].numpy(), depth=np.ones((1, *case.image().shape[2:])))
+    with pytest.raises(ValueError, match=r"does not give the outputs of .*'depth' differs by"):
+        convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", **AS_IS)
+    assert not (tmp_path / "run").exists()
+    model, _ = convert(case, "atrc")
+    message_reference(case, model, tmp_path / "r.npz")
+    convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", **AS_IS)
