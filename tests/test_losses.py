@@ -165,7 +165,7 @@ def unit(array: np.ndarray) -> Tensor:
 DENSEMTL: dict[str, Case] = {
     "semseg_w50": scales("semseg", 50, lambda raw, i: losses.cross_entropy(raw, labels(i["semseg_label"], 250))),
     "depth_berhu_w1": scales(
-        "depth", 1, lambda raw, i: depth_losses.berhu_inverse_depth(raw, metres(i), reference_quirks=True)
+        "depth", 1, lambda raw, i: depth_losses.berhu_inverse_depth(raw, metres(i), all_pixels=True)
     ),
     "normals_derived_w100": scales("normals", 100, lambda raw, i: losses.cosine_normals(raw, derived(i))),
     "normals_gt_cosine_w100": scales("normals", 100, lambda raw, i: losses.cosine_normals(raw, unit(i["normals_gt"]))),
@@ -337,6 +337,7 @@ TWINS = {
     ),
     ("depth", "scale-invariant"): twin_scale_invariant,
     ("depth", "berhu-inverse"): twin_berhu_inverse,
+    ("depth", "berhu-inverse-all-pixels"): twin_berhu_published,
     ("depth", "berhu-inverse-published"): twin_berhu_published,
     ("auxiliary", "bins"): twin_bins,
     ("auxiliary", "clusters"): twin_clusters,

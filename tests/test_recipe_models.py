@@ -161,6 +161,38 @@ def test_published_settings() -> None:
     assert streets.weighting.weights == {"semseg": 50, "depth": 0.5, "normals": 50}
 
 
+DENSEMTL = [
+    name
+    for name, recipe in sorted(OURS.items())
+    if "depth" in recipe.data.tasks and recipe.data.task_options.get("depth", {}).get("loss", "").startswith("berhu")
+]
+
+
+@pytest.mark.parametrize("name", DENSEMTL)
+def test_depth_of_densemtl_s_recipes_is_averaged_over_all_pixels_and_decoded_exactly(name: str) -> None:
+    depth = tasks_of(OURS[name])[0]["depth"]
+    metres = torch.linspace(1, 60, 24).reshape(1, 1, 4, 6)
+    raw = depth.encode(metres) + torch.linspace(-3, 3, 24).reshape(1, 1, 4, 6)
+    unlabelled = torch.cat([metres, torch.full_like(metres, torch.nan)])
+    torch.testing.assert_close(depth.loss(raw.repeat(2, 1, 1, 1), unlabelled), depth.loss(raw, metres) / 2)
+    torch.testing.assert_close(depth.decode(depth.encode(metres)), metres, rtol=1e-4, atol=1e-4)
+
+
+def test_densemtl_s_recipes_are_known() -> None:
+    assert {"nyuv2-densemtl", "nyuv2-densemtl-single-depth", "cityscapes-pad-net-plus"} <= set(DENSEMTL)
+    assert {"synthia-densemtl", "vkitti2-densemtl", "synthia-cityscapes", "vkitti2-cityscapes"} <= set(DENSEMTL)
+
+
+@pytest.mark.parametrize("name", ["synthia-cityscapes", "vkitti2-cityscapes"])
+def test_depth_of_another_domain_is_scored_aligned_beside_metric(name: str) -> None:
+    """As the paper's numbers are; a prediction of another scale is then without error."""
+    metric = tasks_of(OURS[name])[0]["depth"].metric()
+    metric.update(torch.tensor([[[[1.0, 2.0]]]]), torch.tensor([[[[3.0, 6.0]]]]))
+    scores = metric.compute()
+    assert metric.primary == "rmse_aligned"
+    assert (scores["rmse_image_aligned"], scores["absrel_image"]) == (0.0, pytest.approx(2 / 3))
+
+
 def test_single_task_recipes_fit_the_networks_that_start_from_them() -> None:
     """PASCAL's Cross-Stitch takes the trunk and the head of every single-task network, tensor by tensor."""
     joined = build(RECIPES["pascal-cross-stitch"]).model

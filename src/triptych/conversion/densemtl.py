@@ -188,7 +188,7 @@ PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.14\.weight"
 
 FAMILY = Family(
     task_names={"boundary": "edges"},
-    task_options={"boundary": {"channels": 2}, "depth": {"loss": "berhu-inverse"}},
+    task_options={"boundary": {"channels": 2}, "depth": {"loss": "berhu-inverse-all-pixels"}},
     styles=(
         Style(
             "deeplab",

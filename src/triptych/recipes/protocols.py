@@ -21,7 +21,7 @@ from triptych.recipes.config import (
 RESNET50: Options = {"output_stride": 8}
 SURVEY_LOSSES: dict[str, Options] = {"normals": {"loss": "l1-mean"}}
 DENSEMTL_LOSSES: dict[str, Options] = {
-    "depth": {"loss": "berhu-inverse"},
+    "depth": {"loss": "berhu-inverse-all-pixels"},
     "normals": {"loss": "cosine"},
     "boundary": {"channels": 2, "loss": "weighted-mean"},
 }

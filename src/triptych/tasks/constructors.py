@@ -236,9 +236,10 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
     """Depth z in metres; decoding follows what the loss makes the network predict.
 
     `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1` and `scale-invariant` on ln d, `berhu-inverse` on
-    DenseMTL's inverse normalised depth (`berhu-inverse-published`: averaged and decoded as its code does), `disparity`
-    on the sigmoid between 0.1 and 100 m of depth from video. `aligned` scores each image after median scaling too, and
-    selects by that: for networks that cannot know the scale.
+    DenseMTL's inverse normalised depth (`berhu-inverse-all-pixels`: averaged as its code does;
+    `berhu-inverse-published`: decoded as its code does too, 0.99 m too near), `disparity` on the sigmoid between 0.1
+    and 100 m of depth from video. `aligned` scores each image after median scaling too, and selects by that: for
+    networks that cannot know the scale.
 
     >>> depth(loss="log-l1").decode(torch.zeros(1, 1, 1, 1)).item()
     1.0
