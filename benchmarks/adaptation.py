@@ -17,8 +17,8 @@ import torch
 from accelerate import Accelerator
 
 from triptych.adaptation import ADAPTERS
+from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS
-from triptych.datasets.base import DenseDataset
 from triptych.machine import keep_freed_memory
 from triptych.recipes.config import AdaptationConfig, DataConfig, ModelConfig, Recipe, ScheduleConfig, TrainingConfig
 from triptych.tasks import Task, depth, semseg

@@ -26,12 +26,12 @@ import torch
 from PIL import Image, ImageEnhance
 from skimage.morphology import thin
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.prepared import Prepared
-from triptych.datasets.preparing import prepare
+from triptych.augmentation.presets import build_transform
+from triptych.data.base import DenseDataset
 from triptych.datasets.rooms import Rooms
-from triptych.datasets.transforms import build_transform
 from triptych.machine import keep_freed_memory
+from triptych.prepared.reader import Prepared
+from triptych.prepared.write import prepare
 from triptych.tasks import pascal_context_tasks
 from triptych.types import IGNORE, Sample
 

@@ -16,7 +16,7 @@ import paired
 import torch
 from arms import SIZE
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
 from triptych.datasets.rooms import Rooms
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.scores import Evaluation

@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych import assemble
-from triptych.datasets.loading import make_loader
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.presets import build_transform
+from triptych.data.loading import make_loader
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.recipes.config import Recipe

@@ -9,12 +9,12 @@ from entries import own_entries
 
 import triptych
 from triptych import assemble
+from triptych.augmentation.presets import build_transform
 from triptych.backbones import BACKBONES
+from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS
-from triptych.datasets.base import DenseDataset
 from triptych.datasets.cityscapes import SPLITS as CITYSCAPES_SPLITS
 from triptych.datasets.nyuv2 import SPLITS as NYUV2_SPLITS
-from triptych.datasets.transforms import build_transform
 from triptych.decoders import DECODERS
 from triptych.lookup import require_options
 from triptych.models import ARCHITECTURES

@@ -7,11 +7,11 @@ from typing import Any
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
+from triptych.augmentation.presets import TRANSFORMS
 from triptych.backbones import BACKBONES, create_backbone
+from triptych.data.base import DenseDataset
+from triptych.data.subset import spread
 from triptych.datasets import DATASETS, open_dataset
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.subset import spread
-from triptych.datasets.transforms import TRANSFORMS
 from triptych.decoders import DECODERS
 from triptych.lookup import require_options, takes_option
 from triptych.models import ARCHITECTURES

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
 from triptych.drawing.panels import Cell, Legend, color_maps, contact_sheet, describe_colors
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels

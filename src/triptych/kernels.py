@@ -13,8 +13,8 @@ import numba
 from numba.core.caching import FunctionCache, NullCache
 
 SOURCES = (
-    "datasets/photometric_compiled.py",
-    "datasets/resampling_compiled.py",
+    "augmentation/color_kernels.py",
+    "augmentation/kernels.py",
     "rooms/labels.py",
     "rooms/light.py",
     "rooms/rays.py",

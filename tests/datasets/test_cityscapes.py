@@ -15,7 +15,7 @@ from street_scene import angles, inside_of, photo, save, see_street
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.cityscapes import Cityscapes
-from triptych.datasets.street_labels import CITYSCAPES_19
+from triptych.labels.street import CITYSCAPES_19
 from triptych.types import IGNORE, collate, valid_pixels
 
 SIZE = (64, 128)

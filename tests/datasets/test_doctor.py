@@ -12,8 +12,8 @@ from shared import shared_path
 
 from triptych.__main__ import main
 from triptych.dataset_sheet import draw_dataset
-from triptych.datasets.doctor import Report, describe, examine
 from triptych.datasets.folder import Folder
+from triptych.doctor.examine import Report, describe, examine
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (24, 32)

@@ -16,11 +16,11 @@ from PIL import Image
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
-from triptych.datasets.admission import known_readers, recognise_dataset
-from triptych.datasets.doctor import describe, examine
-from triptych.datasets.prepared import Prepared
-from triptych.datasets.preparing import prepare
 from triptych.datasets.rooms import Rooms
+from triptych.doctor.admission import known_readers, recognise_dataset
+from triptych.doctor.examine import describe, examine
+from triptych.prepared.reader import Prepared
+from triptych.prepared.write import prepare
 
 
 def load(name: str) -> ModuleType:

@@ -11,13 +11,13 @@ from PIL import Image
 from shared import shared_path
 
 from triptych.assemble import build_dataset
-from triptych.datasets.class_encodings import Labels
-from triptych.datasets.derived import boundaries_from_labels, normals_from_depth
+from triptych.data.files import match_files, read_array, read_image
 from triptych.datasets.descriptor import parse_descriptor
-from triptych.datasets.files import match_files, read_array, read_image
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder
-from triptych.datasets.measure_encodings import DIRECTIONS, Depth, Normals
+from triptych.labels.classes import Labels
+from triptych.labels.derived import boundaries_from_labels, normals_from_depth
+from triptych.labels.measures import DIRECTIONS, Depth, Normals
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.types import IGNORE, Camera, valid_pixels
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from triptych.datasets.base import missing_view
+from triptych.augmentation.color import ColorJitter, PhotometricDistortion
+from triptych.augmentation.presets import TRANSFORMS, build_transform
+from triptych.data.base import missing_view
+from triptych.data.frames import Videos
 from triptych.datasets.folder import Folder
-from triptych.datasets.frames import Videos
-from triptych.datasets.photometric import ColorJitter, PhotometricDistortion
-from triptych.datasets.transforms import TRANSFORMS, build_transform
 from triptych.tasks import depth, semseg
 from triptych.types import Camera, Sample, collate
 

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.loading import TRIES, BadSampleError, Order, evaluation_loader, make_loader
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.presets import build_transform
+from triptych.data.base import DenseDataset
+from triptych.data.loading import TRIES, BadSampleError, Order, evaluation_loader, make_loader
 from triptych.tasks import depth, semseg
 from triptych.types import Sample
 

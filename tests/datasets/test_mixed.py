@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.loading import make_loader
+from triptych.augmentation.presets import build_transform
+from triptych.data.base import DenseDataset
+from triptych.data.loading import make_loader
 from triptych.datasets.mixed import Mixed
-from triptych.datasets.transforms import build_transform
 from triptych.tasks import Task, depth, human_parts, normals, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
 from triptych.types import IGNORE, Sample, valid_pixels

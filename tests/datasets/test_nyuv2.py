@@ -14,12 +14,12 @@ from indoor_scene import angles, see_room
 from PIL import Image
 from shared import shared_path
 
-from triptych.datasets.derived import normals_from_depth
-from triptych.datasets.files import read_array
-from triptych.datasets.measure_encodings import DIRECTIONS
+from triptych.data.files import read_array
+from triptych.data.lists import packaged_lines
 from triptych.datasets.nyuv2 import NYUv2
-from triptych.datasets.nyuv2_labels import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
-from triptych.datasets.published_lists import packaged_lines
+from triptych.labels.derived import normals_from_depth
+from triptych.labels.measures import DIRECTIONS
+from triptych.labels.nyuv2 import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
 from triptych.types import IGNORE
 
 SIZE = (96, 128)

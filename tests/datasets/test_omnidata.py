@@ -15,8 +15,8 @@ from street_scene import angles, inside_of, photo, save, see_street
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
-from triptych.datasets.derived import normals_from_depth
 from triptych.datasets.omnidata import Omnidata
+from triptych.labels.derived import normals_from_depth
 from triptych.types import Camera, valid_pixels
 
 SIZE = (48, 64)

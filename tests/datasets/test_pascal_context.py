@@ -13,14 +13,14 @@ from PIL import Image
 from shared import shared_path
 from skimage.morphology import thin
 
+from triptych.data.files import read_array
 from triptych.datasets import DATASETS
-from triptych.datasets.derived import normals_from_depth
-from triptych.datasets.files import read_array
-from triptych.datasets.measure_encodings import DIRECTIONS
-from triptych.datasets.nyuv2_labels import fine_names
 from triptych.datasets.pascal_boundaries import evaluation_edges, training_edges
 from triptych.datasets.pascal_context import PascalContext
-from triptych.datasets.pascal_labels import NAMES_21, NAMES_60, PARTS
+from triptych.labels.derived import normals_from_depth
+from triptych.labels.measures import DIRECTIONS
+from triptych.labels.nyuv2 import fine_names
+from triptych.labels.pascal import NAMES_21, NAMES_60, PARTS
 from triptych.types import IGNORE, Camera
 
 SIZE = (60, 80)

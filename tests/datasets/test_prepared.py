@@ -18,15 +18,15 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from triptych.__main__ import main
-from triptych.datasets import preparing
-from triptych.datasets.base import DenseDataset
+from triptych.augmentation.presets import build_transform
+from triptych.data.base import DenseDataset
+from triptych.data.loading import BadSampleError, make_loader
 from triptych.datasets.folder import Folder
-from triptych.datasets.loading import BadSampleError, make_loader
-from triptych.datasets.prepared import Prepared
-from triptych.datasets.prepared_fields import decode_array, encode_array
-from triptych.datasets.preparing import prepare
 from triptych.datasets.rooms import Rooms
-from triptych.datasets.transforms import build_transform
+from triptych.prepared import write as preparing
+from triptych.prepared.fields import decode_array, encode_array
+from triptych.prepared.reader import Prepared
+from triptych.prepared.write import prepare
 from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
 from triptych.types import IGNORE, Camera, Sample
 
@@ -200,7 +200,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
 import test_prepared
-from triptych.datasets import preparing
+from triptych.prepared import write as preparing
 preparing.SHARD = 4
 
 class Doomed(test_prepared.Gallery):

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from shared import shared_path
 
-from triptych.datasets.photometric import PhotometricDistortion
-from triptych.datasets.steps import Chain, Transform
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.color import PhotometricDistortion
+from triptych.augmentation.presets import build_transform
+from triptych.augmentation.steps import Chain, Transform
 from triptych.tasks import nyuv2_tasks
 from triptych.types import IGNORE, Sample
 

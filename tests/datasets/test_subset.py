@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.subset import spread
+from triptych.data.base import DenseDataset
+from triptych.data.subset import spread
 from triptych.tasks import depth
 from triptych.types import Sample
 

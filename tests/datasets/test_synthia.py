@@ -11,8 +11,8 @@ from street_scene import angles, inside_of, photo, save, see_street
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
-from triptych.datasets.street_labels import SPACES
 from triptych.datasets.synthia import Synthia
+from triptych.labels.street import SPACES
 from triptych.types import IGNORE, valid_pixels
 
 SIZE = (38, 64)

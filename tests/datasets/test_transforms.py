@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from triptych.datasets.geometry import PAD_COLOR, Window, affine, look_through, turn
-from triptych.datasets.photometric import (
+from triptych.augmentation.color import (
     ColorJitter,
     PhotometricDistortion,
     adjust_colors,
     scale_saturation,
     shift_hue,
 )
-from triptych.datasets.steps import (
+from triptych.augmentation.presets import TRANSFORMS, build_transform
+from triptych.augmentation.steps import (
     CenterCrop,
     FitHeight,
     Flip,
@@ -29,7 +29,7 @@ from triptych.datasets.steps import (
     choose,
     uniform,
 )
-from triptych.datasets.transforms import TRANSFORMS, build_transform
+from triptych.augmentation.view import PAD_COLOR, Window, affine, look_through, turn
 from triptych.tasks import TASKS, boundary, depth, human_parts, normals, saliency, semseg
 from triptych.types import IGNORE, Camera, Sample, valid_pixels
 

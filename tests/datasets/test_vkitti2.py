@@ -14,9 +14,9 @@ from street_scene import angles, inside_of, photo, save, see_street
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
-from triptych.datasets.street_labels import VKITTI2_NAMES
 from triptych.datasets.street_splits import take_paper_code
 from triptych.datasets.vkitti2 import VKITTI2
+from triptych.labels.street import VKITTI2_NAMES
 from triptych.types import IGNORE, valid_pixels
 
 SIZE = (30, 100)
@@ -146,7 +146,7 @@ def test_eight_classes_are_the_published_ones(root: Path) -> None:
     expected = np.array([EIGHT.get(name, IGNORE) for name in names])[stored_classes(0)]
     dataset = VKITTI2(root, classes=8)
     np.testing.assert_array_equal(dataset[0].targets["semseg"], expected)
-    from triptych.datasets.street_labels import SPACES
+    from triptych.labels.street import SPACES
 
     assert dataset.tasks["semseg"].classes == tuple(SPACES["8"])
 

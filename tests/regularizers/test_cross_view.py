@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from training.tiny import RECIPE, change
 
-from triptych.datasets.base import missing_view
+from triptych.augmentation.steps import Select
+from triptych.data.base import missing_view
 from triptych.datasets.rooms import Rooms, rooms_tasks
-from triptych.datasets.steps import Select
 from triptych.recipes.config import DataConfig
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.cross_view import CrossView

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from triptych.backbones import BACKBONES
 from triptych.backbones.base import Backbone
+from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS
-from triptych.datasets.base import DenseDataset
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
 from triptych.recipes.config import (

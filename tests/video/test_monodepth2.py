@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from triptych.datasets.base import missing_view
+from triptych.data.base import missing_view
 from triptych.datasets.rooms import Rooms
 from triptych.losses import depth as depth_losses
 from triptych.tasks import depth, depth_bins, semseg

@@ -30,7 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.adaptation.base import Adapter, is_categorical, mean_over_processes, num_processes, own_rows
 from triptych.adaptation.entropy import class_probabilities
-from triptych.datasets.photometric import ColorJitter
+from triptych.augmentation.color import ColorJitter
 from triptych.tasks import Task
 from triptych.types import Output, Sample, named_choice, valid_pixels
 

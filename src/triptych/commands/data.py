@@ -82,7 +82,7 @@ def data_doctor(
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
     """
-    from triptych.datasets.doctor import describe, examine
+    from triptych.doctor.examine import describe, examine
 
     with _progress_bars() as show:
         report = examine(
@@ -120,7 +120,7 @@ def data_prepare(
         overwrite: Replace another dataset, or other tasks of this one, in the folder.
         threads: How many files are written at once; 0 takes one per core.
     """
-    from triptych.datasets.preparing import prepare
+    from triptych.prepared.write import prepare
 
     for name in split:
         source = _open_dataset(dataset, root, name, **read_options(options), **({"tasks": tasks} if tasks else {}))
@@ -142,7 +142,7 @@ def data_prepare(
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import DATASETS, open_dataset
-    from triptych.datasets.admission import recognise_dataset
+    from triptych.doctor.admission import recognise_dataset
     from triptych.types import named_choice
 
     if not (dataset.endswith(".toml") or Path(dataset).is_dir()):

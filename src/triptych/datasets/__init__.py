@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.folder import Folder
 from triptych.datasets.images import Images
@@ -11,11 +11,11 @@ from triptych.datasets.mixed import Mixed
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.datasets.omnidata import Omnidata
 from triptych.datasets.pascal_context import PascalContext
-from triptych.datasets.prepared import Prepared
 from triptych.datasets.rooms import Rooms
 from triptych.datasets.synthia import Synthia
 from triptych.datasets.vkitti2 import VKITTI2
 from triptych.lookup import named_choice, require_options
+from triptych.prepared.reader import Prepared
 
 DATASETS: dict[str, type[DenseDataset]] = {
     "cityscapes": Cityscapes,

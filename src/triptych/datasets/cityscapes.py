@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from triptych.datasets.archives import list_archive, read_bytes
-from triptych.datasets.encoding import Encoding
+from triptych.data.archives import list_archive, read_bytes
+from triptych.data.files import read_array, walk_files
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.files import read_array, walk_files
-from triptych.datasets.measure_encodings import Depth
-from triptych.datasets.street_labels import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
 from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth
+from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
 from triptych.types import Camera, named_choice
 
 NATIVE = (1024, 2048)

@@ -13,10 +13,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.datasets.camera_files import CameraFiles
-from triptych.datasets.class_encodings import BoundaryMask, Labels
-from triptych.datasets.encoding import Encoding
-from triptych.datasets.encodings import ENCODINGS
+from triptych.data.cameras import CameraFiles
+from triptych.labels.classes import BoundaryMask, Labels
+from triptych.labels.encoding import Encoding
+from triptych.labels.encodings import ENCODINGS
 from triptych.lookup import KINDS, named_choice
 
 FILE_NAME = "dataset.toml"

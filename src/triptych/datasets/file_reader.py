@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
-from triptych.datasets.base import DenseDataset, as_neighbour, missing_view
-from triptych.datasets.derived import boundaries_from_labels, normals_from_depth
-from triptych.datasets.encoding import Encoding
-from triptych.datasets.files import read_array, read_image
+from triptych.augmentation.view import Window, affine, move_camera
+from triptych.data.base import DenseDataset, as_neighbour, missing_view
+from triptych.data.files import read_array, read_image
+from triptych.data.lists import keep_present
 from triptych.datasets.folder import read_target
-from triptych.datasets.geometry import Window, affine, move_camera
-from triptych.datasets.published_lists import keep_present
+from triptych.labels.derived import boundaries_from_labels, normals_from_depth
+from triptych.labels.encoding import Encoding
 from triptych.tasks import Task
 from triptych.types import Camera, Sample, named_choice
 

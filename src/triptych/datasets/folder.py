@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.datasets.base import DenseDataset, as_neighbour, missing_view
-from triptych.datasets.class_encodings import BoundaryMask
-from triptych.datasets.derived import boundaries_from_labels
+from triptych.augmentation.view import Window, affine, look_through
+from triptych.data.base import DenseDataset, as_neighbour, missing_view
+from triptych.data.files import read_array, read_image
+from triptych.data.frames import Videos
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, read_descriptor
-from triptych.datasets.encoding import Encoding
-from triptych.datasets.files import read_array, read_image
-from triptych.datasets.frames import Videos
-from triptych.datasets.geometry import Window, affine, look_through
 from triptych.datasets.splits import ALL, list_files, list_images, split_names, unlisted_images
+from triptych.labels.classes import BoundaryMask
+from triptych.labels.derived import boundaries_from_labels
+from triptych.labels.encoding import Encoding
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera, Sample

@@ -10,13 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.datasets.camera_files import CameraFiles
+from triptych.data.cameras import CameraFiles
+from triptych.data.files import match_files, read_array, read_size
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, parse_descriptor
-from triptych.datasets.encodings import ENCODINGS
-from triptych.datasets.files import match_files, read_array, read_size
-from triptych.datasets.guessing_normals import FOV, guess_normals
-from triptych.datasets.guessing_numbers import GUESSES, Guess
 from triptych.datasets.layout import IMAGES, ROLE_OF, SPLIT_OF, SPLITS, WORDS, Place, find_places
+from triptych.labels.encodings import ENCODINGS
+from triptych.labels.guesses import GUESSES, Guess
+from triptych.labels.guessing_normals import FOV, guess_normals
 
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.files import PICTURES, read_image, walk_files
+from triptych.data.base import DenseDataset
+from triptych.data.files import PICTURES, read_image, walk_files
 from triptych.types import Sample
 
 

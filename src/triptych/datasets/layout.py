@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from triptych.datasets.files import PICTURES, SUFFIXES, walk_files
+from triptych.data.files import PICTURES, SUFFIXES, walk_files
 
 IMAGES = "images"
 

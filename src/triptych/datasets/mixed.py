@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
 from triptych.datasets.mixed_sources import Source, Table, check_classes, make_source, open_source
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample, named_choice

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample, named_choice
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.datasets.class_encodings import BoundaryMask
-from triptych.datasets.encoding import Encoding
+from triptych.data.files import match_files
+from triptych.data.lists import packaged_lines, read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader, scale_camera
-from triptych.datasets.files import match_files
-from triptych.datasets.measure_encodings import Depth, Normals
-from triptych.datasets.measured_axes import Axes, measure_axes
 from triptych.datasets.nyuv2_file import LabelledFile
-from triptych.datasets.nyuv2_labels import labels_of_13, labels_of_40, labels_of_names
 from triptych.datasets.nyuv2_variants import CROPPED, FULL, MAT, MTAN, OFFICIAL, VARIANTS, NYUv2Variant
-from triptych.datasets.published_lists import packaged_lines, read_keys
 from triptych.datasets.variants import AUTO, recognise
+from triptych.labels.axes import Axes, measure_axes
+from triptych.labels.classes import BoundaryMask
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth, Normals
+from triptych.labels.nyuv2 import labels_of_13, labels_of_40, labels_of_names
 from triptych.types import Camera, named_choice
 
 SPLITS = {

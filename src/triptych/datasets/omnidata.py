@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 import torch
 
-from triptych.datasets.class_encodings import BoundaryMask
-from triptych.datasets.encoding import Encoding
+from triptych.data.files import read_array, walk_files
 from triptych.datasets.file_reader import IMAGE, FileReader
-from triptych.datasets.files import read_array, walk_files
-from triptych.datasets.measure_encodings import Depth, Normals
 from triptych.datasets.splits import ALL
 from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.labels.classes import BoundaryMask
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth, Normals
 from triptych.types import Camera, Sample, named_choice
 
 STEP = 1 / 512

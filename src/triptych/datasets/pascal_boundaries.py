@@ -9,7 +9,7 @@ from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from triptych import tasks
-from triptych.datasets.encoding import Encoding
+from triptych.labels.encoding import Encoding
 from triptych.tasks import Task
 from triptych.types import Camera
 

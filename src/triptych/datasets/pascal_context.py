@@ -13,14 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.datasets.class_encodings import PartLabels, SaliencyMask
-from triptych.datasets.encoding import Encoding
+from triptych.data.files import match_files, read_array
+from triptych.data.lists import read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader
-from triptych.datasets.files import match_files, read_array
-from triptych.datasets.measure_encodings import Normals
-from triptych.datasets.measured_axes import Axes, axes_by_look
 from triptych.datasets.pascal_boundaries import EDGES, LabelMapBoundary
-from triptych.datasets.pascal_labels import (
+from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.labels.axes import Axes, axes_by_look
+from triptych.labels.classes import PartLabels, SaliencyMask
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Normals
+from triptych.labels.pascal import (
     decode_parts,
     has_normals,
     labels_of_21,
@@ -28,8 +30,6 @@ from triptych.datasets.pascal_labels import (
     labels_of_459,
     read_names,
 )
-from triptych.datasets.published_lists import read_keys
-from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.types import Camera, named_choice
 
 ARCHIVE = "PASCAL_MT.tgz (ASTMT's server) or PASCALContext.tar.gz (InvPT's and ATRC's README)"

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks as constructors
-from triptych.datasets.base import DenseDataset, as_neighbour
+from triptych.data.base import DenseDataset, as_neighbour
 from triptych.kernels import cache_folder
 from triptych.rooms.generation import Settings, complete, scene_file
 from triptych.rooms.records import frame_type, read_frame

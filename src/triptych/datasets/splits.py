@@ -4,8 +4,8 @@ import hashlib
 import math
 from pathlib import Path
 
+from triptych.data.files import match_files
 from triptych.datasets.descriptor import Descriptor
-from triptych.datasets.files import match_files
 from triptych.lookup import named_choice
 
 ALL = "all"

@@ -15,15 +15,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from triptych.datasets.encoding import Encoding
+from triptych.data.files import read_array
+from triptych.data.lists import packaged_lines
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.files import read_array
-from triptych.datasets.measure_encodings import Depth
-from triptych.datasets.published_lists import packaged_lines
 from triptych.datasets.splits import ALL
-from triptych.datasets.street_labels import SPACES, SYNTHIA_NAMES, StreetLabels
 from triptych.datasets.street_splits import PAPER_CODE, take_paper_code
 from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth
+from triptych.labels.street import SPACES, SYNTHIA_NAMES, StreetLabels
 from triptych.types import Camera, named_choice
 
 NATIVE = (760, 1280)

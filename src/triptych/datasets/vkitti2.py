@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from triptych.datasets.encoding import Encoding
+from triptych.data.lists import packaged_lines
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.measure_encodings import Depth
-from triptych.datasets.published_lists import packaged_lines
 from triptych.datasets.splits import ALL
-from triptych.datasets.street_labels import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
 from triptych.datasets.street_splits import PAPER_CODE, take_paper_code
 from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth
+from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
 from triptych.types import Camera, named_choice
 
 NATIVE = (375, 1242)

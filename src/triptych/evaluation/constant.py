@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.loading import OnBadSample, evaluation_loader
+from triptych.data.base import DenseDataset
+from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.tasks import Task
 from triptych.types import valid_pixels
 

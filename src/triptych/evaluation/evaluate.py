@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from triptych import assemble
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.loading import OnBadSample, evaluation_loader
-from triptych.datasets.transforms import Transform, build_transform
+from triptych.augmentation.presets import Transform, build_transform
+from triptych.data.base import DenseDataset
+from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, compute, write_json
 from triptych.evaluation.tables import score_table, shown_progress

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from triptych.datasets.base import DenseDataset
+from triptych.data.base import DenseDataset
+from triptych.data.files import ARRAYS, PICTURES, walk_files
 from triptych.datasets.descriptor import FILE_NAME
-from triptych.datasets.files import ARRAYS, PICTURES, walk_files
 from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
 from triptych.lookup import named_choice
 from triptych.metrics.protocols import GroundTruth

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from triptych.datasets.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
-from triptych.datasets.files import ARRAYS, read_array
+from triptych.data.files import ARRAYS, read_array
+from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
 from triptych.metrics.protocols import GroundTruth
 from triptych.types import IGNORE
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import assemble
-from triptych.datasets.loading import evaluation_loader
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.presets import build_transform
+from triptych.data.loading import evaluation_loader
 from triptych.image_files import find_images, read_image
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from triptych import assemble
-from triptych.datasets.loading import evaluation_loader
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.presets import build_transform
+from triptych.data.loading import evaluation_loader
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain

@@ -12,10 +12,10 @@ from torch._functorch import config as functorch_config
 
 from triptych import assemble
 from triptych.adaptation.base import Adapter
+from triptych.augmentation.presets import build_transform
+from triptych.augmentation.steps import Chain, Select
 from triptych.backbones.base import Backbone
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.steps import Chain, Select, Transform
-from triptych.datasets.transforms import build_transform
+from triptych.data.base import DenseDataset, Transform
 from triptych.machine import choose_device
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers

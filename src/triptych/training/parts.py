@@ -11,9 +11,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
-from triptych.datasets.base import DenseDataset
-from triptych.datasets.loading import Loader, make_loader
-from triptych.datasets.steps import Transform
+from triptych.data.base import DenseDataset, Transform
+from triptych.data.loading import Loader, make_loader
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 from triptych.training.objective import Objective

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from triptych.datasets.transforms import build_transform
+from triptych.augmentation.presets import build_transform
 from triptych.evaluation.evaluate import evaluate
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain

@@ -1,0 +1,1 @@
+"""Joint augmentation of images, labels, depth, normals and intrinsics."""

@@ -1,0 +1,151 @@
+"""Augmentation presets: the published pipelines, made of the steps in `steps.py`.
+
+A transform is called as `transform(sample, generator)`. Two departures from the published pipelines hold for all
+presets. What lies outside the image is invalid in every target; the originals fill label maps with class 0 in some
+(`reference_quirks=True` brings that back for `survey`). And pixels are resampled about their centres, targets by
+nearest neighbour everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from triptych.augmentation.color import ColorJitter, PhotometricDistortion
+from triptych.augmentation.steps import (
+    CenterCrop,
+    Chain,
+    Draw,
+    FitHeight,
+    Flip,
+    Pad,
+    ScaleCrop,
+    ScaleRotate,
+    Select,
+    Size,
+    Stretch,
+    Tasks,
+    Transform,
+    ZoomCrop,
+    choose,
+    uniform,
+)
+from triptych.lookup import named_choice
+
+one = partial(choose, choices=(1.0,))
+nowhere = partial(choose, choices=(0.0,))
+
+
+def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
+    """For own data and `rooms`: mirrored in half of the cases, magnified by 0.75 to 1.33, cropped or padded to `size`,
+    mild colours. Evaluation takes the image as it is.
+    """
+    if not train:
+        return Select(tasks)
+    colors = PhotometricDistortion(brightness=0.08, contrast=(0.8, 1.25), saturation=(0.8, 1.25), hue=9.0)
+    crop = ScaleCrop(tasks, size, scale=partial(uniform, low=0.75, high=1.33), max_share=0.9)
+    return Chain((crop, Flip(tasks), colors, Pad(tasks, size)))
+
+
+def survey(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
+    """NYUDv2 of the multi-task survey (Vandenhende et al., 2021): mirror, magnify by 1, 1.2 or 1.5 about the centre,
+    stretch to `size` (480x640). Evaluation stretches; predictions are scored at the native size.
+    """
+    return _survey(size, tasks, train, partial(choose, choices=(1.0, 1.2, 1.5)), nowhere, reference_quirks)
+
+
+def survey_pascal(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
+    """PASCAL-Context of the survey: mirror, turn by up to 20 degrees, magnify by 0.75 to 1.25, stretch to 512x512."""
+    scale, degrees = partial(uniform, low=0.75, high=1.25), partial(uniform, low=-20.0, high=20.0)
+    return _survey(size, tasks, train, scale, degrees, reference_quirks)
+
+
+def _survey(size: Size, tasks: Tasks, train: bool, scale: Draw, degrees: Draw, reference_quirks: bool) -> Transform:
+    stretch = Stretch(tasks, size, mode="bicubic")
+    if not train:
+        return stretch
+    return Chain((Flip(tasks), ScaleRotate(tasks, scale, degrees, zero_outside=reference_quirks), stretch))
+
+
+def atrc(*, size: Size, tasks: Tasks, train: bool) -> Transform:
+    """ATRC and the InvPT line (Bruggemann et al., 2021; Ye and Xu, 2022): magnify by 0.5 to 2, crop with at most 75 %
+    of one class, mirror, distort colours, pad. Sizes: 425x560 (ATRC) or 448x576 (InvPT) on NYUDv2, 512x512 on
+    PASCAL-Context. Evaluation pads.
+    """
+    if not train:
+        return Pad(tasks, size)
+    crop = ScaleCrop(tasks, size, scale=partial(uniform, low=0.5, high=2.0))
+    return Chain((crop, Flip(tasks), PhotometricDistortion(), Pad(tasks, size)))
+
+
+def mtan(*, size: Size, tasks: Tasks, train: bool) -> Transform:
+    """MTAN's line (Liu et al., 2019), 288x384: a crop magnified by 1, 1.2 or 1.5, mirror. Evaluation stretches."""
+    stretch = Stretch(tasks, size)
+    if not train:
+        return stretch
+    return Chain((stretch, ZoomCrop(tasks, partial(choose, choices=(1.0, 1.2, 1.5))), Flip(tasks)))
+
+
+def densemtl(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
+    """DenseMTL (Lopes et al., 2023): stretch to `size`, mirror; its colour jitter is off in every published recipe."""
+    stretch = Stretch(tasks, size)
+    if not train:
+        return stretch
+    return Chain((stretch, Flip(tasks), *((ColorJitter(),) if jitter else ())))
+
+
+def densemtl_crop(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
+    """DenseMTL's source domain in adaptation: fit the height, crop the width at random, mirror (VKITTI2: 512x1696
+    cropped to 512x1024).
+    """
+    if not train:
+        return Stretch(tasks, size)
+    crop = ScaleCrop(tasks, size, one, redraws=0)
+    colors = (ColorJitter(),) if jitter else ()
+    return Chain((FitHeight(tasks, size), crop, Flip(tasks), *colors, Pad(tasks, size)))
+
+
+def densemtl_video(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
+    """DenseMTL's depth from video: trained as `densemtl-crop` (512x1024 cropped to 512x512), evaluated on the whole
+    image at the height of `size`.
+    """
+    return densemtl_crop(size=size, tasks=tasks, train=True, jitter=jitter) if train else FitHeight(tasks, size)
+
+
+def plain(*, size: Size, tasks: Tasks, train: bool) -> Transform:
+    """No augmentation: training cuts or pads around the centre, evaluation takes the image as it is."""
+    return Chain((CenterCrop(tasks, size), Pad(tasks, size))) if train else Select(tasks)
+
+
+TRANSFORMS: dict[str, Callable[..., Transform]] = {
+    "default": default,
+    "survey": survey,
+    "survey-pascal": survey_pascal,
+    "atrc": atrc,
+    "invpt": atrc,
+    "mtan": mtan,
+    "densemtl": densemtl,
+    "densemtl-crop": densemtl_crop,
+    "densemtl-video": densemtl_video,
+    "none": plain,
+}
+"""Augmentation presets by name, as recipes name them."""
+
+
+def build_transform(name: str, *, size: Size, tasks: Tasks, train: bool, **options: Any) -> Transform:
+    """The transform of a preset: `transform(sample, generator)`.
+
+    `size` is (height, width) of what training sees. The result has the targets of `tasks` alone, in their order.
+    Raises `ValueError` for an unknown preset or a size that is not positive.
+
+    >>> import numpy as np, torch
+    >>> from triptych.tasks import depth
+    >>> from triptych.types import Sample
+    >>> transform = build_transform("default", size=(16, 16), tasks={"depth": depth()}, train=True)
+    >>> sample = Sample(torch.rand(3, 20, 30), {"depth": torch.ones(1, 20, 30)})
+    >>> tuple(transform(sample, np.random.default_rng(0)).targets["depth"].shape)
+    (1, 16, 16)
+    """
+    preset = named_choice("transform", name, TRANSFORMS)
+    if min(size) < 1:
+        raise ValueError(f"transform size is {size}; give a positive (height, width), such as (448, 576).")
+    return preset(size=tuple(size), tasks=dict(tasks), train=train, **options)

@@ -1,0 +1,98 @@
+"""What every dataset is: a sized sequence of samples that declares the tasks it can supervise."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from triptych.tasks import Task
+from triptych.types import Camera, Sample
+
+Transform = Callable[[Sample, np.random.Generator], Sample]
+"""Augmentation or preparation of a sample; all its randomness comes from the generator."""
+
+
+class DenseDataset:
+    """One split of one dataset.
+
+    `tasks` holds the tasks this dataset can supervise, with their class counts, in declaration order; every sample
+    has a target for each of them, an all-invalid map where the label is missing. Reading happens in `__getitem__`
+    only; the constructor lists the files once and names a missing one.
+    """
+
+    name: str
+    tasks: dict[str, Task]
+    needs_root: ClassVar[bool] = False
+    """Whether it can be read only where someone has put it."""
+    takes_root: ClassVar[bool] = False
+    """Whether its first argument describes it, and `root` says where the files lie."""
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        """Names of the splits that the dataset at `place` may have."""
+        return ("train", "val", "test")
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not define its length")
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at `index`, at its native size, labels in the layout of design section 7."""
+        raise NotImplementedError(f"{type(self).__name__} does not read samples")
+
+    def key(self, index: int) -> str:
+        """The name of the sample at `index`, without reading it."""
+        raise NotImplementedError(f"{type(self).__name__} does not name its samples")
+
+    def fingerprint(self) -> dict[str, object]:
+        """What a training run records about its data: name, split, counts and a hash of the file list."""
+        raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        """What training sees at `place` of its endless stream of samples: (epoch, index), where `epoch` counts how
+        often that sample came before.
+
+        A function of (seed, place) alone, so that a run can go on anywhere. By default epoch after epoch, each a
+        permutation of all samples.
+        """
+        return draw_shuffled(seed, place, len(self))
+
+
+def draw_shuffled(seed: int, place: int, length: int) -> tuple[int, int]:
+    """(epoch, index) at `place` of the permutations of `length` samples that follow one another.
+
+    >>> sorted(index for _, index in (draw_shuffled(0, place, 5) for place in range(5)))
+    [0, 1, 2, 3, 4]
+    """
+    epoch, rest = divmod(place, length)
+    return epoch, int(_permutation(seed, epoch, length)[rest])
+
+
+@lru_cache(maxsize=16)
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng((seed, epoch)).permutation(length)
+
+
+def as_neighbour(view: Sample, offset: int) -> Sample:
+    """A frame of a video as the neighbour of another: `offset` frames later, negative for earlier ones.
+
+    >>> as_neighbour(Sample(torch.zeros(3, 2, 2), {}), -1).extras["offset"].item()
+    -1
+    """
+    return replace(view, extras=view.extras | {"offset": torch.tensor(offset)})
+
+
+def missing_view(sample: Sample, offset: int) -> Sample:
+    """What stands for the frame `offset` frames after `sample` where there is none: an image and a camera of NaN.
+
+    >>> view = missing_view(Sample(torch.zeros(3, 2, 2), {}), 1)
+    >>> bool(view.image.isnan().all())
+    True
+    """
+    camera = sample.camera and Camera(
+        torch.full((3, 3), torch.nan), None if sample.camera.pose is None else torch.full((4, 4), torch.nan)
+    )
+    return as_neighbour(Sample(torch.full_like(sample.image, torch.nan), {}, "", camera), offset)

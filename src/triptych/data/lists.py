@@ -1,0 +1,56 @@
+"""Lists of sample names: those that come with this package in `lists/`, and those of a dataset's archive."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PACKAGED = Path(__file__).parents[1] / "datasets/lists"
+SHOWN = 3
+
+
+def packaged_lines(name: str) -> list[str]:
+    """The lines of `lists/<name>.txt`, without comments.
+
+    >>> len(packaged_lines("nyuv2_train")), packaged_lines("nyuv2_train")[0]
+    (795, '0003')
+    """
+    return read_lines(PACKAGED / f"{name}.txt")
+
+
+def read_lines(path: Path) -> list[str]:
+    """Lines of a text file without blank ones and comments (#); raises `OSError` naming a file that is no text."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OSError(f"list {path} is not text: {error}") from error
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_keys(path: Path) -> list[str]:
+    """Sample names of an archive's list, one per line; raises `ValueError` for an empty list and a name twice."""
+    keys = read_lines(path)
+    twice = [key for key, again in zip(sorted(keys), sorted(keys)[1:], strict=False) if key == again]
+    if twice:
+        raise ValueError(f"list {path} names '{twice[0]}' twice; take the list of the original archive.")
+    if not keys:
+        raise ValueError(f"list {path} is empty; take the list of the original archive.")
+    return keys
+
+
+def keep_present(
+    dataset: str, keys: Sequence[str], listing: Mapping[str, Mapping[str, Path]], kinds: Sequence[str], *, missing: bool
+) -> list[str]:
+    """The samples of a split that have an image.
+
+    Unless files may be `missing`, raises `ValueError` with the number and some names of those without an image, or
+    without a file of one of the other `kinds`.
+    """
+    for kind in () if missing else dict.fromkeys(("image", *kinds)):
+        lacking = [key for key in keys if key not in listing[kind]]
+        if lacking:
+            shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
+            raise ValueError(
+                f"{dataset}: {len(lacking)} of {len(keys)} samples have no {kind} file ({shown}); unpack the archive "
+                "again, or pass allow_missing=True to do without them."
+            )
+    return [key for key in keys if key in listing["image"]]

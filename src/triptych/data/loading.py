@@ -1,0 +1,244 @@
+"""Feeding samples: which ones, in which order, in how many processes.
+
+Batch number b of a whole run is a function of (seed, b): what a dataset draws, by default permutations of all samples
+one after the other, is one endless stream, batch b is its b-th piece, and the augmentation of a sample is drawn from
+(seed, epoch, index). So resuming means starting at another number, and neither the number of workers nor an
+interruption changes what is seen. Every batch is full: none is dropped and no batch norm meets a batch of one at the
+end of an epoch.
+"""
+
+import random
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from triptych.data.base import DenseDataset, Transform
+from triptych.machine import keep_freed_memory
+from triptych.types import Sample, collate
+
+OnBadSample = Literal["raise", "skip"]
+
+TRIES = 10
+"""After so many unreadable samples in a row the data, not a file, is at fault."""
+
+
+class BadSampleError(ValueError):
+    """A sample that cannot be read: one line that names it. `keys` maps what was unreadable to the reason."""
+
+    def __init__(self, message: str, keys: dict[str, str]) -> None:
+        super().__init__(message)
+        self.keys = keys
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of a whole training run: what `dataset.draw` gives, one place after the other.
+
+    With several processes each takes its own part of every batch, so that `world` processes of `batch_size` see what
+    one process of `world * batch_size` sees.
+    """
+
+    dataset: DenseDataset
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world: int = 1
+
+    def batch(self, number: int) -> list[tuple[int, int]]:
+        """(epoch, index) of the samples of batch `number` of this process."""
+        first = (number * self.world + self.rank) * self.batch_size
+        return [self.dataset.draw(self.seed, place) for place in range(first, first + self.batch_size)]
+
+
+class TrainingView(Dataset):
+    """A dataset seen through a transform; an item is named by (epoch, index), which also seeds its augmentation."""
+
+    def __init__(
+        self, dataset: DenseDataset, *, transform: Transform | None, seed: int, on_bad_sample: OnBadSample = "raise"
+    ) -> None:
+        if len(dataset) == 0:
+            raise ValueError(f"dataset {_name(dataset)} has no samples; check its split and its folder.")
+        self.dataset, self.transform, self.seed, self.on_bad_sample = dataset, transform, seed, on_bad_sample
+
+    def __getitem__(self, item: tuple[int, int]) -> Sample:
+        return self.read(item)[0]
+
+    def read(self, item: tuple[int, int]) -> tuple[Sample, dict[str, str]]:
+        """The sample, and what was skipped to get it: keys with the reason.
+
+        Raises `BadSampleError` where a sample is unreadable and may not be skipped.
+        """
+        epoch, index = item
+        skipped: dict[str, str] = {}
+        for _ in range(min(TRIES, len(self.dataset))):
+            try:
+                sample = self.dataset[index]
+            except Exception as error:  # readers raise whatever their file formats do
+                key, reason = self.dataset.key(index), _one_line(error)
+                if self.on_bad_sample == "raise":
+                    raise BadSampleError(
+                        f"sample {key!r} of {_name(self.dataset)} cannot be read: {reason} "
+                        "(`triptych data doctor` checks all files; on_bad_sample='skip' goes on without it)",
+                        {key: reason},
+                    ) from error
+                skipped[key] = reason
+                index = (index + 1) % len(self.dataset)
+                continue
+            if self.transform is None:
+                return sample, skipped
+            return self.transform(sample, np.random.default_rng((self.seed, epoch, index))), skipped
+        raise BadSampleError(
+            f"{len(skipped)} samples in a row of {_name(self.dataset)} cannot be read, the last one because: {reason} "
+            "(`triptych data doctor` checks all files)",
+            skipped,
+        )
+
+
+def _name(dataset: DenseDataset) -> str:
+    return str(getattr(dataset, "name", type(dataset).__name__))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{error}".split()) or type(error).__name__
+
+
+@dataclass
+class _Batch:
+    """What a worker sends back: a batch, or why there is none."""
+
+    sample: Sample | None
+    skipped: dict[str, str]
+    failure: str = ""
+
+    def pin_memory(self) -> "_Batch":
+        return self if self.sample is None else _Batch(_pin(self.sample), self.skipped)
+
+
+def _pin(sample: Sample) -> Sample:
+    """In memory that a GPU reads from directly."""
+    return replace(
+        sample,
+        image=sample.image.pin_memory(),
+        targets={name: target.pin_memory() for name, target in sample.targets.items()},
+        extras={name: extra.pin_memory() for name, extra in sample.extras.items()},
+        neighbours=tuple(_pin(view) for view in sample.neighbours),
+    )
+
+
+class _Batches(Dataset):
+    """Item number b is batch number b, whole: errors and skipped keys come back as values, not as tracebacks."""
+
+    def __init__(self, view: TrainingView, batches: Sequence[list[tuple[int, int]]] | Order) -> None:
+        self.view, self.batches = view, batches
+
+    def __getitem__(self, number: int) -> _Batch:
+        items = self.batches.batch(number) if isinstance(self.batches, Order) else self.batches[number]
+        skipped: dict[str, str] = {}
+        samples = []
+        try:
+            for item in items:
+                sample, passed = self.view.read(item)
+                samples.append(sample)
+                skipped.update(passed)
+        except BadSampleError as error:
+            return _Batch(None, {**skipped, **error.keys}, failure=str(error))
+        return _Batch(collate(samples), skipped)
+
+
+class Loader:
+    """Iterates over batches of samples; `skipped` maps the keys of samples that were left out to the reason."""
+
+    def __init__(
+        self, batches: _Batches, numbers: range, *, num_workers: int, pin_memory: bool = False, leave_out: bool = False
+    ) -> None:
+        self.batches, self.numbers, self.leave_out = batches, numbers, leave_out
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.skipped: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[Sample]:
+        loader: Any = DataLoader(
+            self.batches,
+            batch_size=None,
+            sampler=self.numbers,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+            worker_init_fn=_quiet_worker,
+            generator=torch.Generator().manual_seed(0),  # else starting an iteration draws from the global generator
+        )
+        for batch in loader:
+            if batch.sample is None and not self.leave_out:
+                raise BadSampleError(batch.failure, batch.skipped)
+            self.skipped.update(batch.skipped)
+            if batch.sample is not None:
+                yield batch.sample
+
+
+def _quiet_worker(worker: int) -> None:
+    """One thread per worker, and no hidden randomness: a reader that drew from global state would draw the same.
+
+    Signals are left to the parent, which saves before it ends its workers.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+
+
+def make_loader(
+    dataset: DenseDataset,
+    *,
+    transform: Transform | None,
+    batch_size: int,
+    seed: int,
+    steps: int,
+    first_step: int = 0,
+    num_workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    on_bad_sample: OnBadSample = "raise",
+    pin_memory: bool = False,
+) -> Loader:
+    """Batches number `first_step` to `steps - 1` of a training run, `batch_size` samples each, for process `rank`.
+
+    `steps` counts the batches of the whole run (optimizer steps times accumulated batches); the loader already shards
+    over processes, so accelerate must not do it again. A damaged sample raises `BadSampleError`, or with
+    `on_bad_sample="skip"` is replaced by the next one and named in `loader.skipped`.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+    view = TrainingView(dataset, transform=transform, seed=seed, on_bad_sample=on_bad_sample)
+    order = Order(dataset, batch_size, seed, rank, world)
+    return Loader(_Batches(view, order), range(first_step, steps), num_workers=num_workers, pin_memory=pin_memory)
+
+
+def evaluation_loader(
+    dataset: DenseDataset,
+    *,
+    transform: Transform | None = None,
+    limit: int = 0,
+    num_workers: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    on_bad_sample: OnBadSample = "raise",
+) -> Loader:
+    """The samples one by one, as batches of one at their native size, in order; process `rank` gets every `world`-th.
+
+    `limit` takes that many samples only, spread evenly over the dataset; 0 takes all. Nothing is repeated or padded:
+    over all processes each sample comes exactly once. With `on_bad_sample="skip"` a damaged sample is left out.
+    """
+    count = min(limit, len(dataset)) if limit > 0 else len(dataset)
+    indices = [i * len(dataset) // count for i in range(count)] if count else []
+    view = TrainingView(dataset, transform=transform, seed=0)
+    batches = [[(0, index)] for index in indices[rank::world]]
+    skip = on_bad_sample == "skip"
+    return Loader(_Batches(view, batches), range(len(batches)), num_workers=num_workers, leave_out=skip)

@@ -1,0 +1,139 @@
+"""Which dataset lies in a folder, and its splits, opened so that the doctor can look at them even where parts are
+missing.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from triptych.data.base import DenseDataset
+from triptych.datasets.descriptor import FILE_NAME
+from triptych.datasets.folder import find_descriptor
+from triptych.datasets.splits import ALL
+from triptych.datasets.variants import Variant, recognise, suggest_root
+from triptych.doctor.inspection import Finding
+from triptych.prepared.write import MANIFEST
+from triptych.types import named_choice
+
+SPLITS = ("train", "val", "test")
+"""Of a published dataset: those that share no image by design."""
+Opened = DenseDataset | Finding
+
+
+def known_readers() -> dict[str, Any]:
+    """Readers of published datasets by name: those that come in variants."""
+    from triptych.datasets import DATASETS  # it lists everything
+
+    return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
+
+
+def recognise_dataset(path: Path) -> str:
+    """The name of the dataset that lies in a folder: `folder` where it is none that is known.
+
+    Raises `ValueError` that names the right folder where a known dataset lies a level above or below.
+    """
+    if path.suffix == ".toml" or (path / FILE_NAME).is_file():
+        return "folder"
+    if any(path.glob(f"*/{MANIFEST}")) and not (path / MANIFEST).is_file():
+        return "prepared"
+    readers = {name: reader.variants for name, reader in known_readers().items()}
+    parts = {name: max(_share(path, one) for one in variants.values()) for name, variants in readers.items()}
+    nearest = max(parts, key=lambda name: parts[name], default="")
+    if nearest and parts[nearest] == 1:
+        return nearest
+    if not _is_own_folder(path):
+        for variants in readers.values():
+            if path.is_dir() and suggest_root(path, variants):
+                recognise(path, variants)  # raises, naming the folder
+        if nearest and parts[nearest] >= 0.5:
+            return nearest
+    return "folder"
+
+
+def _share(path: Path, variant: Variant) -> float:
+    """The share of a variant's markers that a folder has."""
+    if path.is_file():
+        return float(path.name in variant.markers)
+    return 1 - len(variant.missing(path)) / len(variant.markers)
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        find_descriptor(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def open_splits(name: str, path: Path, root: str | Path = "") -> Iterator[Opened]:
+    """The splits of a dataset, opened, and findings in place of those that cannot be.
+
+    Raises `ValueError` for an unknown name and where there is no dataset to look at.
+    """
+    from triptych.datasets import DATASETS  # it lists everything
+
+    reader = named_choice("dataset", name, DATASETS)
+    if root and not reader.takes_root:
+        raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
+    yield from _open_reader(reader, path) if name in known_readers() else _open_described(reader, path, root)
+
+
+def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opened]:
+    """Datasets whose own files say which splits there are."""
+    roots = {"root": root} if reader.takes_root else {}
+    splits = reader.splits_at(path, **roots)
+    if not splits:
+        cure = "add [splits] to the descriptor: folders, lists, or shares such as val = 0.1"
+        yield Finding("error", "splits", "", "", "", "there are no splits", cure)
+    for split in splits or [ALL]:
+        try:
+            yield reader(path, split=split, **roots)
+        except (OSError, ValueError) as error:
+            if not str(error).startswith("unknown split"):
+                yield Finding("error", "splits", split, "", "", *_text_and_cure(error, "correct the descriptor"))
+
+
+def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
+    try:
+        variant = recognise(path, reader.variants)
+    except ValueError as error:
+        yield Finding("error", "variant", "", "", str(path), *_text_and_cure(error))
+        return
+    told: set[str] = set()
+    for split in SPLITS:
+        try:
+            yield reader(path, split=split)
+            continue
+        except (OSError, ValueError) as error:
+            problem = error
+        none = "has no images" in str(problem) or "has none of" in str(problem)
+        if str(problem).startswith("unknown split") or (split == "test" and none):
+            continue  # many have no test split
+        if str(problem) not in told:
+            yield Finding("error", "archive", split, "", str(path), *_text_and_cure(problem))
+        told.add(str(problem))
+        lenient = _open_leniently(reader, path, split, variant)
+        if lenient is not None:
+            yield lenient
+
+
+def _text_and_cure(error: Exception, cure: str = "unpack the whole archive again") -> tuple[str, str]:
+    """The two halves of an error that says what is wrong; and the way out, `cure` where it names none."""
+    text, _, way_out = str(error).rstrip(".").partition("; ")
+    return text, way_out or cure
+
+
+def _open_leniently(
+    reader: Callable[..., DenseDataset], path: Path, split: str, variant: Variant
+) -> DenseDataset | None:
+    """The split without what is missing: first without files, then without the tasks that cannot be had."""
+    allow = {"allow_missing": True} if "allow_missing" in inspect.signature(reader).parameters else {}
+
+    def opens(*tasks: str) -> DenseDataset | None:
+        try:
+            return reader(path, split=split, **({"tasks": tasks} if tasks else {}), **allow)
+        except (OSError, ValueError):
+            return None
+
+    return opens() or opens(*(task for task in variant.tasks if opens(task) is not None))

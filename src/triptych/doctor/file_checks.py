@@ -1,0 +1,259 @@
+"""What can be wrong with one image or one label file: small functions, listed in `IMAGE_CHECKS` and `LABEL_CHECKS`.
+
+Each takes what was read and yields problems, each with its cure. A check for another kind of data is one more function.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from triptych.labels.classes import BoundaryMask, Labels, Mask
+from triptych.labels.encoding import Encoding
+from triptych.labels.measures import Depth, Normals
+from triptych.tasks import Task
+from triptych.types import valid_pixels
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file: an `error` stops training, a `warning` may spoil it."""
+
+    severity: Severity
+    check: str
+    text: str
+    cure: str
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """An image as read."""
+
+    path: Path
+    image: Tensor
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """A label file as stored, and the target it became, if it did."""
+
+    path: Path
+    task: str
+    encoding: Encoding
+    stored: np.ndarray
+    target: Tensor | None
+    failure: str
+    """Why there is no target."""
+    image_size: tuple[int, int]
+
+
+def check_constant(file: ImageFile) -> Iterator[Problem]:
+    """A picture of one colour is an empty or failed recording."""
+    if float(file.image.max() - file.image.min()) == 0:
+        yield Problem("warning", "constant image", "all pixels are equal", "remove it, or record it again")
+
+
+def check_orientation(file: ImageFile) -> Iterator[Problem]:
+    """A camera that was turned may say so in the file instead of turning the pixels; labels may follow either."""
+    if file.path.suffix.lower() not in (".jpg", ".jpeg"):
+        return
+    with Image.open(file.path) as picture:
+        turned = picture.getexif().get(274, 1)
+    if turned != 1:
+        yield Problem(
+            "warning",
+            "orientation",
+            f"its EXIF orientation is {turned}, which is not applied when it is read",
+            "turn the pixels and drop the tag, so that every program sees the same image",
+        )
+
+
+def check_decoded(file: LabelFile) -> Iterator[Problem]:
+    """The numbers mean what the descriptor says: classes in range, whole numbers, the right channels."""
+    if file.failure:
+        text, _, cure = file.failure.partition("; ")
+        yield Problem("error", "values", text, cure or f"correct [tasks.{file.task}] or the file")
+
+
+def check_size(file: LabelFile) -> Iterator[Problem]:
+    """A label map has the size of its image."""
+    if file.target is None or file.encoding.resize:
+        return
+    found, expected = (file.target.shape[-2], file.target.shape[-1]), file.image_size
+    if found != expected:
+        yield Problem(
+            "error",
+            "size",
+            f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}",
+            f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file",
+        )
+
+
+def check_type(file: LabelFile) -> Iterator[Problem]:
+    """The file format can hold such numbers."""
+    if file.path.suffix.lower() in (".jpg", ".jpeg", ".webp") and not isinstance(file.encoding, Mask):
+        yield Problem("error", "type", "JPEG changes values near edges", "save labels as PNG or .npy")
+    if isinstance(file.encoding, Depth) and file.stored.dtype == np.uint8:
+        yield Problem("warning", "type", "depth has 8 bits: 256 steps", "save it as 16-bit PNG or float .npy")
+    if isinstance(file.encoding, Labels) and not file.encoding.colors and file.stored.dtype.kind == "f":
+        yield Problem("warning", "type", f"class ids are stored as {file.stored.dtype}", "save them as whole numbers")
+
+
+def check_finite(file: LabelFile) -> Iterator[Problem]:
+    """NaN and infinity are taken as "no label"; saying so in `invalid` keeps the doctor quiet."""
+    if file.stored.dtype.kind != "f":
+        return
+    declared = np.array(file.encoding.invalid, np.float64)
+    for name, word, found, meant in (
+        ("NaN", "nan", np.isnan(file.stored), np.isnan(declared).any()),
+        ("infinite", "inf", np.isinf(file.stored), np.isinf(declared).any()),
+    ):
+        if found.any() and not meant:
+            yield Problem(
+                "warning",
+                "not finite",
+                f"{found.mean():.1%} of its values are {name}, which is taken as no label",
+                f"if that is meant, add {word} to invalid in [tasks.{file.task}]",
+            )
+
+
+def check_any_label(file: LabelFile) -> Iterator[Problem]:
+    """A label file that labels nothing is rarely meant."""
+    if file.target is not None and not valid_pixels(file.target).any():
+        yield Problem("warning", "empty", "no pixel has a label", "correct invalid and the unit, or remove the file")
+
+
+def check_threshold(file: LabelFile) -> Iterator[Problem]:
+    """A mask that holds values but nothing above its threshold was saved in other units."""
+    if not isinstance(file.encoding, Mask) or file.target is None or file.stored.max(initial=0) <= 0:
+        return
+    known = valid_pixels(file.target)
+    if known.any() and float(file.target[known].max()) == 0 and file.stored.max() == 1 != file.encoding.threshold:
+        yield Problem(
+            "warning",
+            "threshold",
+            "its values are 0 and 1, all below the threshold",
+            f"threshold = 1 in [tasks.{file.task}]",
+        )
+
+
+NEAR, FAR = 0.05, 300.0
+"""Metres between which the median depth of a photograph lies."""
+
+
+def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
+    """Distances are those of rooms and streets; the unit that would make them so is the cure."""
+    if not isinstance(file.encoding, Depth) or file.target is None:
+        return
+    values = file.target[valid_pixels(file.target)]
+    if values.numel() == 0:
+        return
+    median = float(values.median())
+    if not NEAR <= median <= FAR:
+        yield Problem(
+            "warning", "depth unit", f"its median depth is {median:.3g} m", f"set unit or scale: {_better_unit(median)}"
+        )
+    whole = file.stored.dtype == np.uint16
+    if whole and 65535 not in file.encoding.invalid and (file.stored == 65535).mean() > 1e-3:
+        share = (file.stored == 65535).mean()
+        yield Problem(
+            "warning",
+            "depth unit",
+            f"{share:.1%} of its values are 65535, a usual mark of no depth",
+            "invalid = [65535]",
+        )
+
+
+def _better_unit(median: float) -> str:
+    """What would bring the median to a few metres."""
+    factors = {
+        "millimetres": 1e-3,
+        "centimetres": 1e-2,
+        "1/256 m": 1 / 256,
+        "kilometres": 1e3,
+        "metres read as mm": 1e3,
+    }
+    name, factor = min(factors.items(), key=lambda item: abs(math.log(median * item[1] / 3)))
+    return f"it looks like {name} (times {factor:g})"
+
+
+def check_unit_length(file: LabelFile) -> Iterator[Problem]:
+    """Normals have length 1 as stored; grey, black and white pixels are no normals."""
+    if not isinstance(file.encoding, Normals) or file.target is None:
+        return
+    lengths = np.linalg.norm(file.encoding.stored_vectors(file.stored), axis=-1)
+    zero = (file.stored == file.stored[..., :1]).all(-1) if file.stored.shape[-1] == 3 else ~np.isfinite(lengths)
+    lengths = lengths[np.isfinite(lengths) & ~zero]
+    share = (np.abs(lengths - 1) > 0.1).mean() if len(lengths) else 0.0
+    if share > 0.05:
+        yield Problem(
+            "warning",
+            "normals length",
+            f"{share:.0%} of its vectors are not unit length (median {np.median(lengths):.2f})",
+            f"set scale and offset in [tasks.{file.task}]: components are stored * scale + offset, from -1 to 1",
+        )
+
+
+def check_facing(file: LabelFile) -> Iterator[Problem]:
+    """Visible surfaces face the camera: z is negative, but near the edge of a wide picture."""
+    if not isinstance(file.encoding, Normals) or file.target is None:
+        return
+    z = file.target[2][valid_pixels(file.target)[0]]
+    if z.numel() and float((z > 0.2).float().mean()) > 0.2:
+        yield Problem(
+            "warning",
+            "normals axes",
+            f"{float((z > 0.2).float().mean()):.0%} of its normals point away from the camera",
+            f"set axes in [tasks.{file.task}]: where the stored components point (`triptych data init` guesses it)",
+        )
+
+
+def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
+    """Boundaries are thin; where they fill the picture the mask is inverted or the threshold too low."""
+    if not isinstance(file.encoding, BoundaryMask) or file.target is None:
+        return
+    known = valid_pixels(file.target)
+    share = float(file.target[known].mean()) if known.any() else 0.0
+    if share > 0.5:
+        yield Problem(
+            "warning",
+            "boundary share",
+            f"{share:.0%} of its pixels are boundary",
+            "raise threshold, or invert the files",
+        )
+
+
+IMAGE_CHECKS: dict[str, Callable[[ImageFile], Iterator[Problem]]] = {
+    "constant": check_constant,
+    "orientation": check_orientation,
+}
+"""Checks of every image."""
+
+LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
+    "decoded": check_decoded,
+    "size": check_size,
+    "type": check_type,
+    "finite": check_finite,
+    "any label": check_any_label,
+    "threshold": check_threshold,
+    "depth unit": check_depth_unit,
+    "unit length": check_unit_length,
+    "facing": check_facing,
+    "boundary share": check_boundary_share,
+}
+"""Checks of every label file."""
+
+
+def histogram(task: Task, target: Tensor) -> Tensor:
+    """How often each class of a task occurs; empty for what has no classes."""
+    if not task.classes:
+        return torch.zeros(0, dtype=torch.int64)
+    return target[valid_pixels(target)].long().bincount(minlength=len(task.classes))

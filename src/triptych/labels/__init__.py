@@ -1,0 +1,1 @@
+"""Label files: what their numbers mean, class tables of published sets, labels derived from others."""

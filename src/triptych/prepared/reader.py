@@ -1,0 +1,110 @@
+"""Datasets that `triptych data prepare` wrote: the same samples as their source gives, many times faster.
+
+Records hold arrays as they will be used, in codes that give back the same bits (`prepared_fields.py`). Measured on a
+480x640 frame with one core: the photograph as bytes is ready in 0.2 ms, as JPEG in 1.4 ms, as PNG in 7 ms; a label
+map deflated in 0.3 ms, as PNG in 0.9 ms; normals of 8 bits as table and index in 0.8 ms, as PNG in 7 ms and a
+conversion. Reading a record with one `pread` is as fast as mapping the file into memory, and a file that was cut short
+is an error that names the record instead of a bus error. The checksum of every record is looked at whenever it is read
+(0.2 ms per MB).
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.data.base import DenseDataset
+from triptych.prepared.records import read_record, unpack_sample
+from triptych.prepared.write import FORMAT, MANIFEST, file_digest, read_json
+from triptych.tasks import Task
+from triptych.tasks.stored import tasks_from_json
+from triptych.types import Sample, named_choice
+
+
+class Prepared(DenseDataset):
+    """One split of a prepared dataset: `root` is what `triptych data prepare` was given as `--out`.
+
+    `tasks` selects some of the tasks, in that order. `name` is that of the source. Raises `ValueError` for a folder
+    that holds no prepared dataset, or an unfinished one, and `ValueError` naming the record for a damaged one.
+    """
+
+    needs_root = True
+
+    @classmethod
+    def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
+        return prepared_splits(place) or super().splits_at(place)
+
+    def __init__(self, root: str | Path, *, split: str = "train", tasks: Sequence[str] | None = None) -> None:
+        self.folder = find_split(Path(root), split)
+        manifest = read_manifest(self.folder)
+        self.name, self.split = str(manifest["name"]), split
+        self.source: dict[str, object] = manifest["source"]
+        """The fingerprint of what was prepared."""
+        known = tasks_from_json(json.dumps(manifest["tasks"]))
+        self.tasks: dict[str, Task] = {
+            name: named_choice("task of this prepared dataset", name, known)
+            for name in (known if tasks is None else tasks)
+        }
+        self.shards: list[dict[str, Any]] = manifest["shards"]
+        self.records = [(shard["file"], *record) for shard in self.shards for record in shard["records"]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def key(self, index: int) -> str:
+        return str(self.records[index][1])
+
+    def __getitem__(self, index: int) -> Sample:
+        file, key, offset, length = self.records[index]
+        path = self.folder / file
+        try:
+            return unpack_sample(read_record(path, offset, length), list(self.tasks))
+        except (OSError, ValueError) as error:
+            reason = "the file is missing" if isinstance(error, FileNotFoundError) else str(error)
+            raise ValueError(
+                f"record {index} ({key!r}) of {path} is damaged: {reason}; the same `triptych data prepare` again "
+                "mends it."
+            ) from error
+
+    def fingerprint(self) -> dict[str, object]:
+        """The source's fingerprint, and a digest of the prepared files."""
+        digests = "".join(f"{shard['file']} {shard['sha256']}\n" for shard in self.shards)
+        return {**self.source, "prepared_sha256": hashlib.sha256(digests.encode()).hexdigest()}
+
+    def damaged_files(self) -> list[Path]:
+        """Files of records whose bytes are not those that were written; reads all of them."""
+        paths = {self.folder / shard["file"]: shard["sha256"] for shard in self.shards}
+        return [path for path, digest in paths.items() if not path.is_file() or file_digest(path) != digest]
+
+
+def find_split(root: Path, split: str) -> Path:
+    """The folder of a prepared split; raises `ValueError` that says what to give instead."""
+    folder = root / split
+    if (folder / MANIFEST).is_file():
+        return folder
+    again = "run the same `triptych data prepare` again, which goes on where it stopped"
+    if (root / f"{split}.part").is_dir():
+        raise ValueError(f"the preparation of {folder} is not finished; {again}.")
+    if (root / MANIFEST).is_file():
+        raise ValueError(f"{root} is one split of a prepared dataset; give its parent {root.parent} as root.")
+    splits = prepared_splits(root)
+    if splits:
+        raise ValueError(f"{root} has no prepared split '{split}'; it has {', '.join(splits)}.")
+    raise ValueError(f"{root} holds no prepared dataset; `triptych data prepare DATASET --out {root}` writes one.")
+
+
+def prepared_splits(root: Path) -> list[str]:
+    """Names of the splits that are prepared below a folder."""
+    return sorted(path.parent.name for path in root.glob(f"*/{MANIFEST}"))
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared split; raises `ValueError` if it is damaged or of another format."""
+    manifest = read_json(folder / MANIFEST)
+    if manifest.get("format") != FORMAT:
+        raise ValueError(
+            f"{folder / MANIFEST} is damaged or of another version (format {manifest.get('format')}, this one reads "
+            f"{FORMAT}); remove {folder} and prepare it again."
+        )
+    return manifest

@@ -1,0 +1,197 @@
+"""`triptych data prepare`: any dataset as files that are read many times faster, written once and checked.
+
+A split becomes a folder: `manifest.json` and files of `SHARD` records each. It is built beside its place, in
+`<split>.part`, and takes its name once it is complete, so what has the name is whole. Files that are done have their
+index beside them: a preparation that was killed goes on after them, and gives the same bytes. What published pipelines
+compute anew for every sample (parts from `.mat` files, thin boundaries, normals) is part of the targets and thus
+computed once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from triptych.data.base import DenseDataset
+from triptych.prepared.records import open_whole, pack_sample, write_json
+from triptych.tasks.stored import tasks_to_json
+from triptych.types import named_choice
+
+MANIFEST, PLAN = "manifest.json", "plan.json"
+FORMAT = 1
+SHARD = 64
+"""Records of one file: enough that files are few, few enough that little is lost with an unfinished one."""
+
+Progress = Callable[[int, int], None]
+Index = dict[str, Any]
+"""Of one file of records: its name, size and SHA-256, and key, offset and length of each record."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What a preparation did: records in all, how many of them were there already, and the bytes of all."""
+
+    folder: Path
+    records: int
+    kept: int
+    size: int
+
+
+def prepare(
+    source: DenseDataset,
+    out: str | Path,
+    *,
+    split: str,
+    tasks: Sequence[str] = (),
+    overwrite: bool = False,
+    num_threads: int = 0,
+    progress: Progress = lambda done, total: None,
+) -> Preparation:
+    """Write a dataset, opened for one split, to `out/split`, which the dataset `prepared` reads.
+
+    `tasks` selects some of the source's. A folder of the same source and tasks, finished or not, is checked against
+    its checksums, and only what is missing or damaged is written; `overwrite` replaces another one once the new one is
+    whole. Raises `ValueError` for another preparation in the way, an unknown task, and a sample that cannot be read.
+    """
+    chosen = {name: named_choice("task of this dataset", name, source.tasks) for name in tasks or source.tasks}
+    plan = {
+        "format": FORMAT,
+        "name": source.name,
+        "split": split,
+        "source": json.loads(json.dumps(source.fingerprint())),
+        "tasks": json.loads(tasks_to_json(chosen)),
+        "records": len(source),
+        "shard": SHARD,
+    }
+    folder = Path(out) / split
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out {out} is a file; give a folder, new or of an earlier preparation.")
+    place = _choose_place(folder, plan, overwrite)
+    known, count = _known_files(place), _Count(len(source), progress)
+    with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
+        work = [
+            pool.submit(_write_shard, source, place, start, tuple(chosen), known, count)
+            for start in range(0, len(source), SHARD)
+        ]
+        try:
+            shards = [done.result() for done in work]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    write_json(place / MANIFEST, {**plan, "shards": shards})
+    if place != folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        place.replace(folder)
+    for left in (folder / PLAN, *folder.glob("[0-9]*.json"), *folder.glob("*.part")):
+        left.unlink(missing_ok=True)
+    return Preparation(folder, len(source), count.kept, sum(shard["size"] for shard in shards))
+
+
+def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
+    """The folder to work in: a finished one of the same plan, else the unfinished one beside its place."""
+    part = folder.with_name(f"{folder.name}.part")
+    for place, found in ((folder, read_json(folder / MANIFEST)), (part, read_json(part / PLAN))):
+        if not place.is_dir() or all(path.suffix == ".part" for path in place.iterdir()):
+            continue
+        differing = [key for key in plan if found.get(key) != plan[key]]
+        if differing and not overwrite:
+            raise ValueError(
+                f"{place} holds something else (its {', '.join(differing)} differ); give another --out, or pass "
+                "--overwrite to replace it."
+            )
+        if differing and place == part:
+            shutil.rmtree(part)
+        if not differing and place == folder:
+            return folder
+    part.mkdir(parents=True, exist_ok=True)
+    write_json(part / PLAN, plan)
+    return part
+
+
+def _known_files(place: Path) -> dict[str, Index]:
+    """The files of records that were finished, by name."""
+    shards = read_json(place / MANIFEST).get("shards")
+    found = shards if shards is not None else [read_json(path) for path in sorted(place.glob("[0-9]*.json"))]
+    return {index["file"]: index for index in found if index}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; nothing where it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+class _Count:
+    """How many records are there, over all threads."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self.total, self.progress, self.done, self.kept = total, progress, 0, 0
+        self.lock = Lock()
+
+    def add(self, number: int, *, kept: bool = False) -> None:
+        """Count `number` more records, and show them."""
+        with self.lock:
+            self.done += number
+            self.kept += number if kept else 0
+            self.progress(self.done, self.total)
+
+
+def _write_shard(
+    source: DenseDataset, place: Path, start: int, tasks: Sequence[str], known: dict[str, Index], count: _Count
+) -> Index:
+    """Write the file of the records from `start` on, unless it is there and sound."""
+    path = place / f"{start // SHARD:05d}.records"
+    numbers = range(start, min(start + SHARD, len(source)))
+    if path.name in known and path.is_file() and file_digest(path) == known[path.name]["sha256"]:
+        count.add(len(numbers), kept=True)
+        return known[path.name]
+    digest, size = hashlib.sha256(), 0
+    records: list[tuple[str, int, int]] = []
+    with open_whole(path) as file:
+        for number in numbers:
+            record = _read_record(source, number, tasks)
+            records.append((source.key(number), size, len(record)))
+            size += file.write(record)
+            digest.update(record)
+            count.add(1)
+    index = {"file": path.name, "size": size, "sha256": digest.hexdigest(), "records": records}
+    write_json(path.with_suffix(".json"), index)
+    return index
+
+
+def _read_record(source: DenseDataset, number: int, tasks: Sequence[str]) -> bytes:
+    try:
+        return pack_sample(source[number], tasks)
+    except Exception as error:  # readers raise whatever their file formats do
+        raise ValueError(
+            f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())} "
+            "(`triptych data doctor` checks all files; what is done is kept)."
+        ) from error
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Many samples at once, each in one thread: more threads within a sample would only get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
