@@ -7,8 +7,8 @@ from torch import nn
 
 from triptych import tasks as make
 from triptych.conversion import convert_checkpoint
-from triptych.conversion.base import Checkpoint, Conversion, apply_rules
-from triptych.conversion.densemtl import exchange_rules, message_orders
+from triptych.conversion.base import Checkpoint, Conversion, apply_renames
+from triptych.conversion.densemtl import exchange_renames, message_orders
 from triptych.conversion.parts import join_parts
 from triptych.decoders.densemtl import CrossTaskExchange
 from triptych.models.multitask import MultiTaskModel
@@ -49,8 +49,8 @@ def test_exchange_block_equals_the_published_one(name):
     names = {our_name(published): published for published in case.config["tasks"]}
     exchange = CrossTaskExchange(128, list(maps))
     checkpoint = Checkpoint(case.state_dict(), dict.fromkeys(maps, make.depth()), names)
-    conversion = Conversion(Block(exchange), exchange_rules(checkpoint, "exchange", {}), finish=join_parts)
-    apply_rules(conversion, checkpoint.state, family="densemtl", style="block")
+    conversion = Conversion(Block(exchange), exchange_renames(checkpoint, "exchange", {}), finish=join_parts)
+    apply_renames(conversion, checkpoint.state, family="densemtl", network="block")
     exchange.eval()
     assert sum(parameter.numel() for parameter in exchange.parameters()) == case.manifest["parameters"]
     with torch.no_grad():
@@ -106,8 +106,10 @@ def test_orders_undo_the_order_in_which_messages_were_joined():
     def convert(state, orders):
         exchange = CrossTaskExchange(4, names)
         checkpoint = Checkpoint(state, dict.fromkeys(names, make.depth()), {name: name for name in names})
-        rules = exchange_rules(checkpoint, "exchange", orders)
-        apply_rules(Conversion(Block(exchange), rules, finish=join_parts), state, family="densemtl", style="block")
+        renames = exchange_renames(checkpoint, "exchange", orders)
+        apply_renames(
+            Conversion(Block(exchange), renames, finish=join_parts), state, family="densemtl", network="block"
+        )
         with torch.no_grad():
             return exchange.eval()(maps)
 

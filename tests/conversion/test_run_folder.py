@@ -57,27 +57,27 @@ def state_of(**shapes):
 
 
 def test_tasks_and_class_counts_are_read_from_the_last_layers():
-    hrnet = next(style for style in survey.FAMILY.styles if style.name == "hrnet")
+    hrnet = next(network for network in survey.CODE_BASE.networks if network.name == "hrnet")
     state = state_of(
         decoders__sal__last_layer__3__weight=(1, 2, 1, 1),
         decoders__semseg__last_layer__3__weight=(13, 2, 1, 1),
         decoders__semseg__last_layer__0__weight=(99, 2, 1, 1),
         backbone__depthwise__weight=(1, 1),
     )
-    assert find_tasks(survey.FAMILY, hrnet, state) == ("semseg", "saliency")
-    assert published_options(survey.FAMILY, hrnet, state, ("semseg", "saliency", "depth")) == {
+    assert find_tasks(survey.CODE_BASE, hrnet, state) == ("semseg", "saliency")
+    assert published_options(survey.CODE_BASE, hrnet, state, ("semseg", "saliency", "depth")) == {
         "semseg": {"classes": 13},
         "saliency": {"channels": 1},
         "depth": {},
     }
     single = state_of(decoder__last_layer__3__weight=(7, 2, 1, 1))
-    assert published_options(survey.FAMILY, hrnet, single, ("human_parts",)) == {"human_parts": {"classes": 7}}
+    assert published_options(survey.CODE_BASE, hrnet, single, ("human_parts",)) == {"human_parts": {"classes": 7}}
     with pytest.raises(ValueError, match="no task is named"):
-        find_tasks(survey.FAMILY, hrnet, {"conv.weight": torch.zeros(1)})
+        find_tasks(survey.CODE_BASE, hrnet, {"conv.weight": torch.zeros(1)})
     with pytest.raises(ValueError, match="predicts flow, which is none of"):
-        find_tasks(survey.FAMILY, hrnet, state_of(decoders__flow__last_layer__3__weight=(2, 2, 1, 1)))
+        find_tasks(survey.CODE_BASE, hrnet, state_of(decoders__flow__last_layer__3__weight=(2, 2, 1, 1)))
     with pytest.raises(ValueError, match="unknown task 'sal'"):
-        published_options(survey.FAMILY, hrnet, state, ("sal",))
+        published_options(survey.CODE_BASE, hrnet, state, ("sal",))
 
 
 def test_other_classes_than_the_checkpoint_has_are_refused(tmp_path):

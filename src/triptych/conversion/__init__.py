@@ -10,18 +10,18 @@ from torch import Tensor
 
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import atrc, densemtl, invpt, survey
-from triptych.conversion.base import Checkpoint, ConversionReport, Family, Style, apply_rules
+from triptych.conversion.base import Checkpoint, CodeBase, ConversionReport, Network, apply_renames
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import TASKS, Task
 
-__all__ = ["FAMILIES", "convert_checkpoint", "find_style", "from_published", "read_state_dict"]
+__all__ = ["FAMILIES", "convert_checkpoint", "find_network", "from_published", "read_state_dict"]
 
-FAMILIES: dict[str, Family] = {
-    "atrc": atrc.FAMILY,
-    "densemtl": densemtl.FAMILY,
-    "invpt": invpt.FAMILY,
-    "survey": survey.FAMILY,
+FAMILIES: dict[str, CodeBase] = {
+    "atrc": atrc.CODE_BASE,
+    "densemtl": densemtl.CODE_BASE,
+    "invpt": invpt.CODE_BASE,
+    "survey": survey.CODE_BASE,
 }
 
 
@@ -50,31 +50,31 @@ def convert_checkpoint(
     """`from_published`, with the report of every tensor."""
     found = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in state_dict.items()}
-    style = find_style(family, state)
+    network = find_network(family, state)
     published = {name: found.task_names.get(name, name) for name in tasks} | dict(names or {})
-    require_options(f"{family} {style.name}", style.convert, options)
-    conversion = style.convert(Checkpoint(state, tasks, published), **options)
-    report = apply_rules(conversion, state, family=family, style=style.name)
+    require_options(f"{family} {network.name}", network.convert, options)
+    conversion = network.convert(Checkpoint(state, tasks, published), **options)
+    report = apply_renames(conversion, state, family=family, network=network.name)
     return conversion.model.eval(), report
 
 
-def find_style(family: str, state_dict: Mapping[str, Any]) -> Style:
+def find_network(family: str, state_dict: Mapping[str, Any]) -> Network:
     """Which network of a code base the tensor names are of; `ValueError` where of none, saying what they look like."""
     found = named_choice("family", family, FAMILIES)
     keys = [key.removeprefix("module.") for key in state_dict]
-    for style in found.styles:
-        if style.fits(keys):
-            return style
+    for network in found.networks:
+        if network.fits(keys):
+            return network
     for other, candidate in FAMILIES.items():
-        for style in candidate.styles:
-            if style.fits(keys):
+        for network in candidate.networks:
+            if network.fits(keys):
                 raise ValueError(
-                    f"the checkpoint is not of family '{family}': its keys look like {style.name} of '{other}'."
+                    f"the checkpoint is not of family '{family}': its keys look like {network.name} of '{other}'."
                 )
     if not keys:
         raise ValueError("the checkpoint holds no tensors; give the state dict of a network.")
     shown = ", ".join(keys[:: max(len(keys) // 3, 1)][:4])
-    networks = ", ".join(style.name for style in found.styles)
+    networks = ", ".join(network.name for network in found.networks)
     raise ValueError(
         f"the checkpoint is none of the networks of '{family}' ({networks}): its keys look like {shown}{_advise(keys)}."
     )

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
-from triptych.conversion.trunks import trunk_name, trunk_rules
+from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
+from triptych.conversion.trunks import trunk_name, trunk_renames
 from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_genotype
 from triptych.recipes.config import ModelConfig
 
-LOSS_BUFFERS: tuple[Rule, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
+LOSS_BUFFERS: tuple[Rename, ...] = (unused(r"(.*\.)?(criterion|criteria|loss)\w*\..+", "buffer of the losses"),)
 """What Lightning stores beside the network."""
 LOGITS = r"head\.final_logits\.(\w+)\.weight"
 
@@ -24,14 +24,14 @@ def convert_fcn(
     trunk = trunk_name(checkpoint.state, "backbone.")
     options = {"double_resize": True, "mean": tuple(mean), "std": tuple(std)}
     config = ModelConfig(backbone=trunk, backbone_options=options, decoder="fcn")
-    rules = [*trunk_rules("backbone"), *LOSS_BUFFERS]
+    renames = [*trunk_renames("backbone"), *LOSS_BUFFERS]
     for name, published in checkpoint.pairs():
-        rules += [
+        renames += [
             move(f"head.bottleneck.{published}.conv", f"decoder.heads.{name}.0.0"),
             move(f"head.bottleneck.{published}.bn", f"decoder.heads.{name}.0.1"),
             move(f"head.final_logits.{published}", f"decoder.heads.{name}.2"),
         ]
-    return Conversion(checkpoint.create(config), rules, config)
+    return Conversion(checkpoint.create(config), renames, config)
 
 
 RELEASED = {
@@ -66,15 +66,15 @@ def convert_atrc(
         decoder="atrc",
         decoder_options={"genotype": genotype_codes(chosen, list(checkpoint.tasks))},
     )
-    rules = [*trunk_rules("backbone"), *LOSS_BUFFERS]
+    renames = [*trunk_renames("backbone"), *LOSS_BUFFERS]
     for name, published in checkpoint.pairs():
         for old, new in (("bottleneck", "features"), ("aux_conv", "regions")):
-            rules += _conv_rules(f"head.{old}.{published}", f"decoder.{new}.{name}")
-        rules += [move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}")]
-        rules += [move(f"head.final_logits.{published}", f"decoder.heads.{name}")]
-        rules += _context_rules(checkpoint, name, list(contexts[name]))
+            renames += _conv_renames(f"head.{old}.{published}", f"decoder.{new}.{name}")
+        renames += [move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}")]
+        renames += [move(f"head.final_logits.{published}", f"decoder.heads.{name}")]
+        renames += _context_renames(checkpoint, name, list(contexts[name]))
     assumed = () if genotype else (_assume_genotype(checkpoint, chosen, trunk),)
-    return Conversion(checkpoint.create(config), rules, config, assumed=assumed)
+    return Conversion(checkpoint.create(config), renames, config, assumed=assumed)
 
 
 def _assume_genotype(checkpoint: Checkpoint, chosen: str | Genotype, trunk: str) -> Assumption:
@@ -121,36 +121,36 @@ def _other_pairs(checkpoint: Checkpoint, contexts: dict[str, dict[str, str]]) ->
     }
 
 
-def _context_rules(checkpoint: Checkpoint, name: str, sources: Sequence[str]) -> list[Rule]:
+def _context_renames(checkpoint: Checkpoint, name: str, sources: Sequence[str]) -> list[Rename]:
     """The blocks of one target; they are joined in the order of the run there, sorted by our names here."""
     published, module = checkpoint.names[name], "head.atrc_module"
-    rules = []
+    renames = []
     for source in sources:
         old, new = f"{module}.cp_blocks.{published}.{checkpoint.names[source]}", f"decoder.contexts.{name}.{source}"
         for projection in ("query", "key"):
             for stage in (0, 1):
-                rules += _conv_rules(f"{old}.{projection}_project.{stage}", f"{new}.{projection}.{stage}")
-        rules += _conv_rules(f"{old}.value_project", f"{new}.value")
+                renames += _conv_renames(f"{old}.{projection}_project.{stage}", f"{new}.{projection}.{stage}")
+        renames += _conv_renames(f"{old}.value_project", f"{new}.value")
     joined = [source for source in checkpoint.tasks if source in sources]
     positions = [joined.index(source) for source in sources]
     out = f"{module}.out_proj.{published}"
-    rules += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", _reorder(positions))]
-    rules += _conv_rules(out, f"decoder.joins.{name}")
-    return rules + _conv_rules(f"{module}.bottleneck.{published}.0", f"decoder.mixes.{name}")
+    renames += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", _reorder(positions))]
+    renames += _conv_renames(out, f"decoder.joins.{name}")
+    return renames + _conv_renames(f"{module}.bottleneck.{published}.0", f"decoder.mixes.{name}")
 
 
 def _reorder(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
     return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
 
 
-def _conv_rules(old: str, new: str) -> list[Rule]:
+def _conv_renames(old: str, new: str) -> list[Rename]:
     return [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn", f"{new}.1")]
 
 
-FAMILY = Family(
+CODE_BASE = CodeBase(
     task_names={"saliency": "sal", "boundary": "edge"},
-    styles=(
-        Style("atrc", (r"backbone\.stage4\..+", r"head\.atrc_module\..+"), convert_atrc, logits=LOGITS),
-        Style("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn, logits=LOGITS),
+    networks=(
+        Network("atrc", (r"backbone\.stage4\..+", r"head\.atrc_module\..+"), convert_atrc, logits=LOGITS),
+        Network("fcn", (r"backbone\.stage4\..+", r"head\.bottleneck\.\w+\.conv\..+"), convert_fcn, logits=LOGITS),
     ),
 )

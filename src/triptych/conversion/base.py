@@ -1,4 +1,4 @@
-"""From tensors of a published checkpoint to those of our model: rules, and a report of every tensor."""
+"""From tensors of a published checkpoint to those of our model: renames, and a report of every tensor."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from triptych.tasks import Task
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rename:
     """What becomes of the published tensors whose whole name matches `pattern`.
 
     `target` is our name, with `\\1` or `\\g<name>` for groups of the pattern; empty for a tensor that is known and not
@@ -27,23 +27,23 @@ class Rule:
     transform: Callable[[Tensor], Tensor] | None = None
 
 
-def rename(pattern: str, target: str, transform: Callable[[Tensor], Tensor] | None = None) -> Rule:
+def rename(pattern: str, target: str, transform: Callable[[Tensor], Tensor] | None = None) -> Rename:
     """Tensors whose name matches the regular expression become `target`.
 
     >>> rename(r"decoders\\.(\\w+)\\.last_layer\\.(.+)", r"decoder.heads.\\1.\\2").target
     'decoder.heads.\\\\1.\\\\2'
     """
-    return Rule(re.compile(pattern), target, transform=transform)
+    return Rename(re.compile(pattern), target, transform=transform)
 
 
-def move(old: str, new: str) -> Rule:
+def move(old: str, new: str) -> Rename:
     """Everything under the module `old` goes under the module `new`, by the same names."""
-    return Rule(re.compile(re.escape(old) + r"\.(.+)"), new + r".\1")
+    return Rename(re.compile(re.escape(old) + r"\.(.+)"), new + r".\1")
 
 
-def unused(pattern: str, reason: str) -> Rule:
+def unused(pattern: str, reason: str) -> Rename:
     """Tensors that the published code stores and our model has no use for."""
-    return Rule(re.compile(pattern), reason=reason)
+    return Rename(re.compile(pattern), reason=reason)
 
 
 @dataclass(frozen=True)
@@ -150,21 +150,21 @@ def describe_reading(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Conversion:
-    """Our model, and the rules that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split).
+    """Our model, and the renames that fill it. `finish` may rearrange the renamed tensors at the end (fuse, split).
 
     `config` is what `Checkpoint.create` made the model from: a run folder rebuilds it from that. Only a conversion of
     something less than a network has none. `assumed` is what the tensors did not tell.
     """
 
     model: MultiTaskModel
-    rules: Sequence[Rule]
+    renames: Sequence[Rename]
     config: ModelConfig | None = None
     finish: Callable[[dict[str, Tensor]], dict[str, Tensor]] = field(default=lambda state: state)
     assumed: tuple[Assumption, ...] = ()
 
 
 @dataclass(frozen=True)
-class Style:
+class Network:
     """One published network: every marker (a regular expression) matches some tensor name of its checkpoints.
 
     `logits` matches the weights whose rows are the channels of a task's final prediction, `intermediate` those of its
@@ -196,14 +196,14 @@ def _rows(pattern: str, state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Family:
+class CodeBase:
     """One code base: its names of tasks where they differ from ours, and its networks, the most specific first.
 
     `task_options` are keyword arguments that make our tasks its own (channels, losses), by our names.
     """
 
     task_names: Mapping[str, str]
-    styles: tuple[Style, ...]
+    networks: tuple[Network, ...]
     task_options: Mapping[str, Options] = field(default_factory=dict)
 
 
@@ -212,7 +212,7 @@ class ConversionReport:
     """What became of every published tensor: `used` under our name, or `unused` for a reason."""
 
     family: str
-    style: str
+    network: str
     config: ModelConfig | None
     used: dict[str, str]
     unused: dict[str, str]
@@ -222,7 +222,7 @@ class ConversionReport:
     def summary(self) -> str:
         """One line."""
         counts = f"{len(self.used)} tensors used, {len(self.unused)} known and unused, 0 unknown, 0 missing"
-        return f"{self.family} {self.style}: {counts}"
+        return f"{self.family} {self.network}: {counts}"
 
     def table(self) -> str:
         """One line for every tensor: published name, and our name or the reason."""
@@ -232,31 +232,33 @@ class ConversionReport:
         return "\n".join(lines)
 
 
-def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: str, style: str) -> ConversionReport:
+def apply_renames(
+    conversion: Conversion, state: Mapping[str, Tensor], *, family: str, network: str
+) -> ConversionReport:
     """Fill the model from published tensors; every tensor of either side must be accounted for.
 
-    Raises `ValueError` naming tensors that no rule knows, tensors of ours that stay empty, and shapes that differ.
+    Raises `ValueError` naming tensors that no rename knows, tensors of ours that stay empty, and shapes that differ.
     """
     used: dict[str, str] = {}
     dropped: dict[str, str] = {}
     filled: dict[str, Tensor] = {}
     for key, value in state.items():
-        rule, target = _place(key, conversion.rules)
-        if rule is None:
+        found, target = _place(key, conversion.renames)
+        if found is None:
             continue
-        if not rule.target:
-            dropped[key] = rule.reason
+        if not found.target:
+            dropped[key] = found.reason
             continue
         if target in filled:
             raise ValueError(
-                f"{family} {style}: {key} and another tensor both become {target}; the rules are ambiguous."
+                f"{family} {network}: {key} and another tensor both become {target}; the renames are ambiguous."
             )
         used[key] = target
         try:
-            filled[target] = value if rule.transform is None else rule.transform(value)
+            filled[target] = value if found.transform is None else found.transform(value)
         except RuntimeError as error:
             raise ValueError(
-                f"{family} {style}: {key} of shape {tuple(value.shape)} does not split among "
+                f"{family} {network}: {key} of shape {tuple(value.shape)} does not split among "
                 f"{len(conversion.model.tasks)} tasks; give the tasks it was trained for."
             ) from error
     ours = conversion.model.state_dict()
@@ -266,23 +268,23 @@ def apply_rules(conversion: Conversion, state: Mapping[str, Tensor], *, family: 
     ]
     # Counters that old checkpoints lack; nothing of ours reads them.
     missing = [key for key in ours if key not in filled and not key.endswith("num_batches_tracked")]
-    _require_none(f"{family} {style}: unknown tensors", unknown)
-    _require_none(f"{family} {style}: nothing in the checkpoint for", missing)
+    _require_none(f"{family} {network}: unknown tensors", unknown)
+    _require_none(f"{family} {network}: nothing in the checkpoint for", missing)
     shapes = [
         f"{key} {tuple(value.shape)} in the checkpoint, {tuple(ours[key].shape)} in the model"
         for key, value in filled.items()
         if value.shape != ours[key].shape
     ]
-    _require_none(f"{family} {style}: shapes differ (class counts, image size?)", shapes)
+    _require_none(f"{family} {network}: shapes differ (class counts, image size?)", shapes)
     conversion.model.load_state_dict(ours | filled)
-    return ConversionReport(family, style, conversion.config, used, dropped, conversion.assumed)
+    return ConversionReport(family, network, conversion.config, used, dropped, conversion.assumed)
 
 
-def _place(key: str, rules: Sequence[Rule]) -> tuple[Rule | None, str]:
-    for rule in rules:
-        match = rule.pattern.fullmatch(key)
+def _place(key: str, renames: Sequence[Rename]) -> tuple[Rename | None, str]:
+    for found in renames:
+        match = found.pattern.fullmatch(key)
         if match:
-            return rule, match.expand(rule.target)
+            return found, match.expand(found.target)
     return None, ""
 
 

@@ -6,9 +6,9 @@ from itertools import permutations, product
 
 from torch import Tensor
 
-from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
 from triptych.conversion.parts import join_parts, part
-from triptych.conversion.trunks import aspp_rules, deeplab_rules, trunk_name, trunk_rules
+from triptych.conversion.trunks import aspp_renames, deeplab_renames, trunk_name, trunk_renames
 from triptych.recipes.config import ModelConfig
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -28,10 +28,10 @@ def convert_deeplab(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std
     """STL and MTL: one DeepLab head per task."""
     checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
     config = network(checkpoint, "deeplab", mean=mean, std=std, include_stem=False)
-    rules = trunk_rules("backbone.encoder")
+    renames = trunk_renames("backbone.encoder")
     for name, published in checkpoint.pairs():
-        rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
-    return Conversion(checkpoint.create(config), rules, config)
+        renames += deeplab_renames(f"heads.{published}", f"decoder.heads.{name}")
+    return Conversion(checkpoint.create(config), renames, config)
 
 
 def convert_densemtl(
@@ -51,9 +51,9 @@ def convert_densemtl(
     `tasks`. With three tasks or more every order fits the shapes: keep the one whose outputs are the published ones.
     """
     config = _pyramid_network(checkpoint, "densemtl", mean=mean, std=std)
-    rules = [*_pyramid_rules(checkpoint, (0, 1)), *exchange_rules(checkpoint, "decoder.exchange", orders or {})]
+    renames = [*_pyramid_renames(checkpoint, (0, 1)), *exchange_renames(checkpoint, "decoder.exchange", orders or {})]
     assumed = _assume_orders([target for target in checkpoint.tasks if target not in (orders or {})], checkpoint)
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts, assumed=assumed)
+    return Conversion(checkpoint.create(config), renames, config, finish=join_parts, assumed=assumed)
 
 
 def _assume_orders(targets: Sequence[str], checkpoint: Checkpoint) -> tuple[Assumption, ...]:
@@ -68,9 +68,9 @@ def _assume_orders(targets: Sequence[str], checkpoint: Checkpoint) -> tuple[Assu
     return tuple(found)
 
 
-def exchange_rules(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequence[str]]) -> list[Rule]:
+def exchange_renames(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequence[str]]) -> list[Rename]:
     """The exchange block. Published messages are joined in declaration order, or as `orders` says; ours by name."""
-    rules = []
+    renames = []
     for target, theirs in checkpoint.pairs():
         sources = [name for name in checkpoint.tasks if name != target]
         order = list(orders.get(target, sources))
@@ -80,11 +80,11 @@ def exchange_rules(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequen
             )
         post, join = re.escape(f"m.{theirs}.1.post"), f"{new}.join.{target}"
         positions = [order.index(source) for source in sorted(sources)]
-        rules += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
-        rules += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
+        renames += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
+        renames += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
         for source in sources:
-            rules += _message_rules(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
-    return rules
+            renames += _message_renames(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
+    return renames
 
 
 def message_orders(tasks: Sequence[str]) -> Iterator[dict[str, tuple[str, ...]]]:
@@ -103,16 +103,16 @@ def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std:
     """Its version of PAD-Net."""
     checkpoint.require_tasks(r"first_block\.conv_out\.(\w+)\..+")
     config = network(checkpoint, "pad-net-densemtl", mean=mean, std=std, include_stem=False)
-    rules = [*trunk_rules("backbone.encoder"), ALIASES, *_distillation_rules(checkpoint, "decoder.distillation")]
+    renames = [*trunk_renames("backbone.encoder"), ALIASES, *_distillation_renames(checkpoint, "decoder.distillation")]
     for name, published in checkpoint.pairs():
-        rules += [
+        renames += [
             move(f"first_block.layers.{published}", f"decoder.first.{name}"),
             move(f"first_block.conv_out.{published}", f"decoder.initial.{name}"),
             move(f"second_block.{published}.0", f"decoder.second.{name}.0"),
             move(f"second_block.{published}.1", f"decoder.second.{name}.1"),
             move(f"second_block.{published}.2", f"decoder.heads.{name}"),
         ]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+    return Conversion(checkpoint.create(config), renames, config, finish=join_parts)
 
 
 def convert_padnet_plus(
@@ -120,8 +120,8 @@ def convert_padnet_plus(
 ) -> Conversion:
     """PAD-Net+, "3-ways"."""
     config = _pyramid_network(checkpoint, "pad-net-plus", mean=mean, std=std)
-    rules = [*_pyramid_rules(checkpoint, (0, 2)), *_distillation_rules(checkpoint, "decoder.exchange")]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+    renames = [*_pyramid_renames(checkpoint, (0, 2)), *_distillation_renames(checkpoint, "decoder.exchange")]
+    return Conversion(checkpoint.create(config), renames, config, finish=join_parts)
 
 
 ALIASES = unused(r"params\..+", "second name of a task's tensor")
@@ -134,24 +134,26 @@ def _pyramid_network(
     return network(checkpoint, decoder, mean=mean, std=std, include_stem=True)
 
 
-def _pyramid_rules(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Rule]:
+def _pyramid_renames(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Rename]:
     """The encoder and the per-task decoders, whose layers are numbered as they were built."""
-    rules = [*trunk_rules("backbone.encoder"), ALIASES]
+    renames = [*trunk_renames("backbone.encoder"), ALIASES]
     for name, published in checkpoint.pairs():
         old, new = f"heads.{published}.decoder", f"decoder.decoders.{name}"
-        rules += aspp_rules(f"{old}.0", f"{new}.4.into")
+        renames += aspp_renames(f"{old}.0", f"{new}.4.into")
         into = {3: 3, 2: 6, 1: 9, 0: 12}
         conv = {4: 2, 3: 5, 2: 8, 1: 11, 0: 13}
-        rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()]
-        rules += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()]
+        renames += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()]
+        renames += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()]
         # Side outputs come in the order of the run's scales: (0, 1), or (1, 0) in the domain adaptation runs.
         width = len(checkpoint.tensor(f"{old}.12.block.0.conv.bias"))
         stored = scales if checkpoint.tensor(f"{old}.14.weight").shape[1] == width else scales[::-1]
-        rules += [move(f"{old}.{number}", f"decoder.outputs.{scale}.{name}") for number, scale in enumerate(stored, 14)]
-    return rules
+        renames += [
+            move(f"{old}.{number}", f"decoder.outputs.{scale}.{name}") for number, scale in enumerate(stored, 14)
+        ]
+    return renames
 
 
-def _message_rules(target: str, source: str, new: str) -> list[Rule]:
+def _message_renames(target: str, source: str, new: str) -> list[Rename]:
     """One directed attention block; the feature and the gate are one convolution of ours."""
     old = f"m.{target}.1"
     gated = f"{new}.gated.weight"
@@ -172,43 +174,43 @@ def _reorder_inputs(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
     return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
 
 
-def _distillation_rules(checkpoint: Checkpoint, new: str) -> list[Rule]:
+def _distillation_renames(checkpoint: Checkpoint, new: str) -> list[Rename]:
     """All convolutions that read one source are one of ours: per reader, sorted by our name, feature then gate."""
-    rules = []
+    renames = []
     for source, theirs in checkpoint.pairs():
         readers = [published for name, published in sorted(checkpoint.pairs()) if name != source]
         for i, reader in enumerate(readers):
             old, weight = re.escape(f"dist_module.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
-            rules += [rename(rf"{old}\.conv\.weight", part(weight, 2 * i))]
-            rules += [rename(rf"{old}\.attention\.0\.weight", part(weight, 2 * i + 1))]
-    return rules
+            renames += [rename(rf"{old}\.conv\.weight", part(weight, 2 * i))]
+            renames += [rename(rf"{old}\.attention\.0\.weight", part(weight, 2 * i + 1))]
+    return renames
 
 
 PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.14\.weight"
 
-FAMILY = Family(
+CODE_BASE = CodeBase(
     task_names={"boundary": "edges"},
     task_options={"boundary": {"channels": 2}, "depth": {"loss": "berhu-inverse-all-pixels"}},
-    styles=(
-        Style(
+    networks=(
+        Network(
             "deeplab",
             (r"backbone\.encoder\..+", r"heads\.\w+\.0\.convs\..+"),
             convert_deeplab,
             logits=r"heads\.(\w+)\.4\.weight",
         ),
-        Style(
+        Network(
             "pad-net",
             (r"backbone\.encoder\..+", r"first_block\.layers\..+"),
             convert_padnet,
             logits=r"second_block\.(\w+)\.2\.weight",
         ),
-        Style(
+        Network(
             "pad-net-plus",
             (r"dist_module\..+", r"heads\.\w+\.decoder\..+"),
             convert_padnet_plus,
             logits=PYRAMID_LOGITS,
         ),
-        Style(
+        Network(
             "densemtl",
             (r"backbone\.encoder\..+", r"heads\.\w+\.decoder\..+"),
             convert_densemtl,

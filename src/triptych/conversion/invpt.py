@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Assumption, Checkpoint, Conversion, Family, Rule, Style, move, rename, unused
+from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
 from triptych.conversion.orders import training_order
 from triptych.conversion.parts import join_parts, part
 from triptych.decoders.invpt import STAGES
@@ -59,12 +59,12 @@ def convert_invpt(
     named = checkpoint.find(rf"{DECODER}\.preliminary_decoder\.(\w+)\..+")
     trained, ordered = training_order(checkpoint.pairs(), named, order, PARSER_ORDER)
     positions = [trained.index(name) for name in stacked]
-    rules = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
-    rules += _shared_rules(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
+    renames = [unused(r"backbone\.head\..+", "classifier"), move("backbone", "backbone.body")]
+    renames += _shared_renames(lambda value: value.unflatten(0, (len(positions), -1))[positions].flatten())
     for name, published in checkpoint.pairs():
-        rules += _task_rules(name, published)
-        rules += _numbered_rules(name, trained.index(name), stacked.index(name))
-    return Conversion(model, rules, config, finish=join_parts, assumed=(*sized, *ordered))
+        renames += _task_renames(name, published)
+        renames += _numbered_renames(name, trained.index(name), stacked.index(name))
+    return Conversion(model, renames, config, finish=join_parts, assumed=(*sized, *ordered))
 
 
 def _vit_name(checkpoint: Checkpoint) -> tuple[str, int]:
@@ -104,60 +104,60 @@ def _image_size(
     return sizes[0], (Assumption("image_size", sizes[0], tuple(near or sizes), why),)
 
 
-def _shared_rules(reorder: Callable[[Tensor], Tensor]) -> list[Rule]:
+def _shared_renames(reorder: Callable[[Tensor], Tensor]) -> list[Rename]:
     """What all tasks share, and what no output depends on."""
     dead = ((f"{DECODER}.scale_embed.2", "skip of the first stage"), (f"{INVPT}.norm_mt", "last norm"))
     dead += ((f"{INVPT}.redu_chan.0", "projection of the first stage"),)
     dead += ((f"{INVPT}.invpt_stages.0.blocks.0.attn.fuse_attn", "messages to the first stage"),)
-    rules = [unused(re.escape(old) + r"\..+", f"{what}: computed or built, never used") for old, what in dead]
-    rules += [move(f"{DECODER}.scale_embed.{i}", f"decoder.skips.{STAGES - 1 - i}") for i in (0, 1)]
-    rules += [rename(re.escape(f"{INVPT}.norm_mts.") + r"(.+)", r"decoder.norms.\1", reorder)]
+    renames = [unused(re.escape(old) + r"\..+", f"{what}: computed or built, never used") for old, what in dead]
+    renames += [move(f"{DECODER}.scale_embed.{i}", f"decoder.skips.{STAGES - 1 - i}") for i in (0, 1)]
+    renames += [rename(re.escape(f"{INVPT}.norm_mts.") + r"(.+)", r"decoder.norms.\1", reorder)]
     for i in range(STAGES):
         old, new = f"{INVPT}.invpt_stages.{i}.blocks.0", f"decoder.stages.{i}"
         names = {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
         names |= {"attn.proj_q": "attention.query", "attn.proj_k": "attention.key", "attn.proj_v": "attention.value"}
         names |= {"attn.proj": "attention.output", "attn.fuse_attn": "attention.fuse"}
-        rules += [move(f"{old}.{theirs}", f"{new}.{ours}") for theirs, ours in names.items()]
-    return rules
+        renames += [move(f"{old}.{theirs}", f"{new}.{ours}") for theirs, ours in names.items()]
+    return renames
 
 
-def _task_rules(name: str, published: str) -> list[Rule]:
+def _task_renames(name: str, published: str) -> list[Rename]:
     """What the published code keeps by the names of tasks."""
-    rules = []
+    renames = []
     for i in (0, 1):
         old, new = f"{DECODER}.preliminary_decoder.{published}.{i}", f"decoder.preliminary.{name}.{i}"
-        rules += [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn1", f"{new}.1")]
-        rules += [move(f"{INVPT}.mt_proj.{published}.{i}", f"decoder.projections.{name}.{i}")]
+        renames += [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn1", f"{new}.1")]
+        renames += [move(f"{INVPT}.mt_proj.{published}.{i}", f"decoder.projections.{name}.{i}")]
     return [
-        *rules,
+        *renames,
         move(f"{DECODER}.intermediate_head.{published}", f"decoder.initial.{name}"),
         move(f"{INVPT}.mix_proj.{published}.0", f"decoder.mix.{name}"),
         move(f"heads.{published}.linear_pred", f"decoder.heads.{name}"),
     ]
 
 
-def _numbered_rules(name: str, theirs: int, ours: int) -> list[Rule]:
+def _numbered_renames(name: str, theirs: int, ours: int) -> list[Rename]:
     """What the published code keeps by the numbers of tasks."""
-    rules = []
+    renames = []
     for i in range(STAGES):
         stage, new = re.escape(f"{INVPT}.invpt_stages.{i}."), f"decoder.stages.{i}"
         query = stage + re.escape(f"blocks.0.attn.conv_proj_q.{theirs}.")
-        rules += [
+        renames += [
             rename(query + r"conv\.(\w+)", part(rf"{new}.attention.query_conv.\1", ours)),
             rename(query + r"bn\.(\w+)", part(rf"{new}.attention.query_norm.\1", ours)),
         ]
         for layer, (conv, norm) in enumerate(((1, 2), (4, 5))):
             old = f"{INVPT}.invpt_stages.{i}.patch_embed.{theirs}.proj"
-            rules += [move(f"{old}.{conv}", f"{new}.up.{name}.{layer}.0")]
-            rules += [move(f"{old}.{norm}", f"{new}.up.{name}.{layer}.1")]
+            renames += [move(f"{old}.{conv}", f"{new}.up.{name}.{layer}.0")]
+            renames += [move(f"{old}.{norm}", f"{new}.up.{name}.{layer}.1")]
     reductions = [move(f"{INVPT}.redu_chan.{i}.{theirs}", f"decoder.reductions.{i - 1}.{name}") for i in (1, 2)]
-    return rules + reductions
+    return renames + reductions
 
 
-FAMILY = Family(
+CODE_BASE = CodeBase(
     task_names={"saliency": "sal", "boundary": "edge"},
-    styles=(
-        Style(
+    networks=(
+        Network(
             "invpt",
             (r"backbone\.pos_embed", r"multi_task_decoder\.invpt\..+"),
             convert_invpt,

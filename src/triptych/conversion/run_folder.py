@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from triptych.backbones.weights import read_state_dict
-from triptych.conversion import FAMILIES, convert_checkpoint, find_style
-from triptych.conversion.base import Assumption, ConversionReport, Family, Style, describe_reading
+from triptych.conversion import FAMILIES, convert_checkpoint, find_network
+from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading
 from triptych.conversion.reference import TOLERANCE, Convert, read_reference, settle
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
@@ -48,10 +48,10 @@ def convert_file(
     """
     code_base = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in read_state_dict(checkpoint).items()}
-    style = find_style(family, state)
-    names = tuple(tasks) or find_tasks(code_base, style, state)
-    auxiliary = tuple(auxiliary_tasks) or find_auxiliary_tasks(code_base, style, state, names)
-    task_options = published_options(code_base, style, state, (*names, *auxiliary))
+    network = find_network(family, state)
+    names = tuple(tasks) or find_tasks(code_base, network, state)
+    auxiliary = tuple(auxiliary_tasks) or find_auxiliary_tasks(code_base, network, state, names)
+    task_options = published_options(code_base, network, state, (*names, *auxiliary))
     if classes and task_options.get("semseg", {}).get("classes", classes) != classes:
         raise ValueError(
             f"the checkpoint has {task_options['semseg']['classes']} classes of semseg, classes says {classes}; leave "
@@ -73,7 +73,7 @@ def convert_file(
     elif open_questions := [assumption for assumption in report.assumed if assumption.ambiguous]:
         raise ValueError(_refuse(open_questions))
     recipe = Recipe(
-        description=f"{report.style} of the code base '{family}', converted from {Path(checkpoint).name}.",
+        description=f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}.",
         data=DataConfig(dataset="folder", tasks=names, auxiliary_tasks=auxiliary, task_options=task_options),
         model=report.config,
     )
@@ -127,10 +127,10 @@ def _refuse(assumed: Sequence[Assumption]) -> str:
     )
 
 
-def find_tasks(family: Family, style: Style, state: Mapping[str, Tensor]) -> tuple[str, ...]:
+def find_tasks(family: CodeBase, network: Network, state: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Our names of the tasks that have a final prediction; `ValueError` where the tensors do not name them."""
     ours = {theirs: name for name, theirs in _published_names(family).items()}
-    held = list(style.channels(state))
+    held = list(network.channels(state))
     if unknown := [name for name in held if name and name not in ours]:
         raise ValueError(
             f"the checkpoint predicts {', '.join(unknown)}, which is none of this code base's tasks "
@@ -144,21 +144,23 @@ def find_tasks(family: Family, style: Style, state: Mapping[str, Tensor]) -> tup
 
 
 def find_auxiliary_tasks(
-    family: Family, style: Style, state: Mapping[str, Tensor], tasks: Sequence[str]
+    family: CodeBase, network: Network, state: Mapping[str, Tensor], tasks: Sequence[str]
 ) -> tuple[str, ...]:
     """Our names of the tasks that have intermediate predictions only."""
     ours = {theirs: name for name, theirs in _published_names(family).items()}
-    return tuple(ours[name] for name in style.intermediate_channels(state) if name in ours and ours[name] not in tasks)
+    return tuple(
+        ours[name] for name in network.intermediate_channels(state) if name in ours and ours[name] not in tasks
+    )
 
 
 def published_options(
-    family: Family, style: Style, state: Mapping[str, Tensor], names: Sequence[str]
+    family: CodeBase, network: Network, state: Mapping[str, Tensor], names: Sequence[str]
 ) -> dict[str, Options]:
     """Keyword arguments that make our tasks those of a checkpoint, by task name: its code base's losses, and as many
     classes or channels as its last layers have rows.
     """
     published = _published_names(family)
-    rows = style.intermediate_channels(state) | style.channels(state)
+    rows = network.intermediate_channels(state) | network.channels(state)
     options = {}
     for name in names:
         named_choice("task", name, TASKS)
@@ -169,5 +171,5 @@ def published_options(
     return options
 
 
-def _published_names(family: Family) -> dict[str, str]:
+def _published_names(family: CodeBase) -> dict[str, str]:
     return {name: family.task_names.get(name, name) for name in ORDER}

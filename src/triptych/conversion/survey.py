@@ -7,10 +7,10 @@ from itertools import product
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, Conversion, Family, Rule, Style, move, rename
+from triptych.conversion.base import Checkpoint, CodeBase, Conversion, Network, Rename, move, rename
 from triptych.conversion.orders import training_order
 from triptych.conversion.parts import join_parts, part
-from triptych.conversion.trunks import deeplab_rules, distillation_rules, trunk_name, trunk_rules
+from triptych.conversion.trunks import deeplab_renames, distillation_renames, trunk_name, trunk_renames
 from triptych.recipes.config import ModelConfig
 from triptych.tasks import Task
 
@@ -32,8 +32,8 @@ def convert_deeplab(
     trunk = trunk_name(checkpoint.state, "backbone.")
     options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
     config = ModelConfig(backbone=trunk, backbone_options=options, decoder="deeplab")
-    heads = [rule for name, old in _head_names(checkpoint) for rule in deeplab_rules(old, f"decoder.heads.{name}")]
-    return Conversion(checkpoint.create(config), [*trunk_rules("backbone"), *heads], config)
+    heads = [one for name, old in _head_names(checkpoint) for one in deeplab_renames(old, f"decoder.heads.{name}")]
+    return Conversion(checkpoint.create(config), [*trunk_renames("backbone"), *heads], config)
 
 
 def convert_hrnet(
@@ -44,7 +44,7 @@ def convert_hrnet(
     options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
     config = ModelConfig(backbone=trunk, backbone_options=options, decoder="hrnet")
     heads = [move(f"{old}.last_layer", f"decoder.heads.{name}") for name, old in _head_names(checkpoint)]
-    return Conversion(checkpoint.create(config), [*trunk_rules("backbone"), *heads], config)
+    return Conversion(checkpoint.create(config), [*trunk_renames("backbone"), *heads], config)
 
 
 def convert_mtinet(
@@ -72,20 +72,20 @@ def convert_mtinet(
         decoder="mti-net",
         decoder_options={"order": tuple(trained)},
     )
-    rules = trunk_rules("backbone")
+    renames = trunk_renames("backbone")
     for k in range(4):
-        rules += distillation_rules(f"distillation_scale_{k}", f"decoder.distillation.{k}", sources, targets)
+        renames += distillation_renames(f"distillation_scale_{k}", f"decoder.distillation.{k}", sources, targets)
         old, new = f"fpm_scale_{k}", f"decoder.propagation.{k}"
-        rules += [move(f"{old}.non_linear", f"{new}.mask"), move(f"{old}.dimensionality_reduction", f"{new}.reduce")]
+        renames += [move(f"{old}.non_linear", f"{new}.mask"), move(f"{old}.dimensionality_reduction", f"{new}.reduce")]
         for name, published in sources:
-            rules += [
+            renames += [
                 move(f"{old}.se.{published}", f"{new}.gates.{name}"),
                 move(f"scale_{k}.refinement.{published}", f"decoder.scales.{k}.refine.{name}"),
                 move(f"scale_{k}.decoders.{published}", f"decoder.scales.{k}.logits.{name}"),
             ]
-    rules += [move(f"heads.{published}.last_layer", f"decoder.heads.{name}") for name, published in targets]
+    renames += [move(f"heads.{published}.last_layer", f"decoder.heads.{name}") for name, published in targets]
     model = checkpoint.create(config, auxiliary_tasks)
-    return Conversion(model, rules, config, finish=join_parts, assumed=assumed)
+    return Conversion(model, renames, config, finish=join_parts, assumed=assumed)
 
 
 def convert_padnet(
@@ -102,17 +102,17 @@ def convert_padnet(
     options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
     trunk = trunk_name(checkpoint.state, "backbone.0.")
     config = ModelConfig(backbone=trunk, backbone_options=options, decoder="pad-net")
-    rules = [*trunk_rules("backbone.0"), move("backbone.1.last_layer", "decoder.fuse")]
-    rules += distillation_rules("multi_modal_distillation", "decoder.distillation", sources, targets)
+    renames = [*trunk_renames("backbone.0"), move("backbone.1.last_layer", "decoder.fuse")]
+    renames += distillation_renames("multi_modal_distillation", "decoder.distillation", sources, targets)
     for name, published in sources:
-        rules += [
+        renames += [
             move(f"initial_task_prediction_heads.layers.{published}", f"decoder.first.{name}"),
             move(f"initial_task_prediction_heads.conv_out.{published}", f"decoder.initial.{name}"),
         ]
     for name, published in targets:
-        rules += [move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)]
-        rules += [move(f"heads.{published}.2", f"decoder.heads.{name}")]
-    return Conversion(checkpoint.create(config, auxiliary_tasks), rules, config, finish=join_parts)
+        renames += [move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)]
+        renames += [move(f"heads.{published}.2", f"decoder.heads.{name}")]
+    return Conversion(checkpoint.create(config, auxiliary_tasks), renames, config, finish=join_parts)
 
 
 def convert_mtan(
@@ -121,24 +121,24 @@ def convert_mtan(
     """MTAN with a ResNet dilated to stride 8."""
     checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
     config = _dilated(trunk_name(checkpoint.state, "backbone."), "mtan", mean, std)
-    rules = trunk_rules("backbone") + [move(f"refine_{i}.0", f"refine.{i - 1}") for i in (1, 2, 3)]
+    renames = trunk_renames("backbone") + [move(f"refine_{i}.0", f"refine.{i - 1}") for i in (1, 2, 3)]
     for name, published in checkpoint.pairs():
-        rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
-        rules += [move(f"attention_{i}.{published}", f"attention.{i - 1}.{name}") for i in (1, 2, 3, 4)]
-    return Conversion(checkpoint.create(config), rules, config)
+        renames += deeplab_renames(f"heads.{published}", f"decoder.heads.{name}")
+        renames += [move(f"attention_{i}.{published}", f"attention.{i - 1}.{name}") for i in (1, 2, 3, 4)]
+    return Conversion(checkpoint.create(config), renames, config)
 
 
 def convert_cross_stitch(
     checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Conversion:
     """Cross-Stitch with ResNets dilated to stride 8; the factors of a stage are one tensor of ours."""
-    config, rules = _joined(checkpoint, "cross-stitch", mean, std)
+    config, renames = _joined(checkpoint, "cross-stitch", mean, std)
     pairs = sorted(checkpoint.pairs())
     for i in range(4):
         for number, ((_, target), (_, source)) in enumerate(product(pairs, pairs)):
             old = re.escape(f"cross_stitch.layer{i + 1}.cross_stitch_unit.{target}.{source}.param")
-            rules += [rename(old, part(f"fusion.{i}.factors", number), lambda factors: factors[None])]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts)
+            renames += [rename(old, part(f"fusion.{i}.factors", number), lambda factors: factors[None])]
+    return Conversion(checkpoint.create(config), renames, config, finish=join_parts)
 
 
 def convert_nddr(
@@ -153,7 +153,7 @@ def convert_nddr(
     `order` are our task names in the order of training, in which maps were concatenated; it is not stored: by default
     the published parser's.
     """
-    config, rules = _joined(checkpoint, "nddr", mean, std)
+    config, renames = _joined(checkpoint, "nddr", mean, std)
     pairs = sorted(checkpoint.pairs())
     trained, assumed = training_order(checkpoint.pairs(), checkpoint.find(r"heads\.(\w+)\..+"), order, PARSER_ORDER)
     positions = [trained.index(name) for name, _ in pairs]
@@ -164,23 +164,23 @@ def convert_nddr(
     for i, stage in enumerate(("conv", "layer1_without_conv", "layer2", "layer3", "layer4")):
         for number, (_, published) in enumerate(pairs):
             old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
-            rules += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
-            rules += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
-    return Conversion(checkpoint.create(config), rules, config, finish=join_parts, assumed=assumed)
+            renames += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
+            renames += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
+    return Conversion(checkpoint.create(config), renames, config, finish=join_parts, assumed=assumed)
 
 
 def _joined(
     checkpoint: Checkpoint, decoder: str, mean: Sequence[float], std: Sequence[float]
-) -> tuple[ModelConfig, list[Rule]]:
-    """A network of one trunk and head per task, and the rules of these."""
+) -> tuple[ModelConfig, list[Rename]]:
+    """A network of one trunk and head per task, and the renames of these."""
     checkpoint.require_tasks(r"heads\.(\w+)\.0\.convs\..+")
     first = checkpoint.pairs()[0][1]
     config = _dilated(trunk_name(checkpoint.state, f"backbone.{first}."), decoder, mean, std)
-    rules = []
+    renames = []
     for name, published in checkpoint.pairs():
-        rules += trunk_rules(f"backbone.{published}", f"backbones.{name}")
-        rules += deeplab_rules(f"heads.{published}", f"decoder.heads.{name}")
-    return config, rules
+        renames += trunk_renames(f"backbone.{published}", f"backbones.{name}")
+        renames += deeplab_renames(f"heads.{published}", f"decoder.heads.{name}")
+    return config, renames
 
 
 def _dilated(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[float]) -> ModelConfig:
@@ -214,39 +214,39 @@ def _head_names(checkpoint: Checkpoint) -> list[tuple[str, str]]:
     return [(name, f"decoders.{published}") for name, published in checkpoint.pairs()]
 
 
-FAMILY = Family(
+CODE_BASE = CodeBase(
     task_names=TASK_NAMES,
     task_options={"saliency": {"channels": 1}},
-    styles=(
-        Style(
+    networks=(
+        Network(
             "mti-net",
             (r"fpm_scale_\d\..+", r"heads\.\w+\.last_layer\..+"),
             convert_mtinet,
             logits=r"heads\.(\w+)\.last_layer\.3\.weight",
             intermediate=INTERMEDIATE["mti-net"],
         ),
-        Style(
+        Network(
             "pad-net",
             (r"initial_task_prediction_heads\..+", r"multi_modal_distillation\..+"),
             convert_padnet,
             logits=r"heads\.(\w+)\.2\.weight",
             intermediate=INTERMEDIATE["pad-net"],
         ),
-        Style("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan, logits=DEEPLAB_HEADS),
-        Style(
+        Network("mtan", (r"attention_1\..+", r"refine_1\..+"), convert_mtan, logits=DEEPLAB_HEADS),
+        Network(
             "cross-stitch",
             (r"cross_stitch\..+", r"backbone\.\w+\.layer4\..+"),
             convert_cross_stitch,
             logits=DEEPLAB_HEADS,
         ),
-        Style("nddr", (r"nddr\..+", r"backbone\.\w+\.layer4\..+"), convert_nddr, logits=DEEPLAB_HEADS),
-        Style(
+        Network("nddr", (r"nddr\..+", r"backbone\.\w+\.layer4\..+"), convert_nddr, logits=DEEPLAB_HEADS),
+        Network(
             "deeplab",
             (r"backbone\.layer4\..+", r"(decoder|decoders\.\w+)\.0\.convs\..+"),
             convert_deeplab,
             logits=r"decoder(?:s\.(\w+))?\.4\.weight",
         ),
-        Style(
+        Network(
             "hrnet",
             (r"backbone\.stage4\..+", r"(decoder|decoders\.\w+)\.last_layer\..+"),
             convert_hrnet,

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.conversion.base import Rule, move, rename
+from triptych.conversion.base import Rename, move, rename
 from triptych.conversion.parts import part
 
 _RESNETS = {
@@ -38,12 +38,12 @@ def _count_blocks(state: Mapping[str, Tensor], layer: str) -> int:
     return len({key.split(".")[1] for key in state if key.startswith(f"{layer}.")})
 
 
-def trunk_rules(old: str, new: str = "backbone") -> list[Rule]:
+def trunk_renames(old: str, new: str = "backbone") -> list[Rename]:
     """ResNet and HRNet have the same tensor names as their timm models; a classifier, where stored, is not ours."""
-    return [Rule(re.compile(re.escape(old) + r"\.fc\.(weight|bias)"), reason="classifier"), move(old, f"{new}.body")]
+    return [Rename(re.compile(re.escape(old) + r"\.fc\.(weight|bias)"), reason="classifier"), move(old, f"{new}.body")]
 
 
-def aspp_rules(old: str, new: str) -> list[Rule]:
+def aspp_renames(old: str, new: str) -> list[Rename]:
     """ASPP: `convs.{0-3}` are the branches, `convs.4` the image pooling (its entry 0 pools), `project` joins."""
     old = re.escape(old)
     return [
@@ -54,28 +54,28 @@ def aspp_rules(old: str, new: str) -> list[Rule]:
     ]
 
 
-def deeplab_rules(old: str, new: str) -> list[Rule]:
+def deeplab_renames(old: str, new: str) -> list[Rename]:
     """DeepLabV3's head: 0 ASPP, 1 and 2 convolution and norm, 4 logits."""
     return [
-        *aspp_rules(f"{old}.0", f"{new}.0"),
+        *aspp_renames(f"{old}.0", f"{new}.0"),
         move(f"{old}.1", f"{new}.1.0"),
         move(f"{old}.2", f"{new}.1.1"),
         move(f"{old}.4", f"{new}.2"),
     ]
 
 
-def distillation_rules(
+def distillation_renames(
     old: str, new: str, sources: Sequence[tuple[str, str]], targets: Sequence[tuple[str, str]]
-) -> list[Rule]:
+) -> list[Rename]:
     """PAD-Net's distillation, for (our name, published name) of tasks that pass on and of tasks that receive.
 
     All convolutions that read one source are one of ours: per reader, sorted by our name, feature then gate.
     """
-    rules = []
+    renames = []
     for source, theirs in sources:
         readers = [published for name, published in sorted(targets) if name != source]
         for i, reader in enumerate(readers):
             pair, weight = re.escape(f"{old}.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
-            rules += [rename(rf"{pair}\.conv\.weight", part(weight, 2 * i))]
-            rules += [rename(rf"{pair}\.attention\.0\.weight", part(weight, 2 * i + 1))]
-    return rules
+            renames += [rename(rf"{pair}\.conv\.weight", part(weight, 2 * i))]
+            renames += [rename(rf"{pair}\.attention\.0\.weight", part(weight, 2 * i + 1))]
+    return renames

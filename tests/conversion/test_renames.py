@@ -6,7 +6,7 @@ from golden import AS_IS, golden
 
 from triptych.backbones import create_backbone
 from triptych.conversion import FAMILIES, convert_checkpoint, from_published
-from triptych.conversion.base import Checkpoint, Conversion, apply_rules, move, rename, unused
+from triptych.conversion.base import Checkpoint, Conversion, apply_renames, move, rename, unused
 from triptych.conversion.run_folder import convert_file
 from triptych.conversion.trunks import trunk_name
 from triptych.decoders import FCN
@@ -33,8 +33,8 @@ RULES = [rename(r"old\.(.+)", r"\1")]
 def test_every_tensor_is_used_under_our_name():
     source, target = tiny(), tiny()
     state = published(source) | {"loss.weight": torch.ones(1)}
-    report = apply_rules(
-        Conversion(target, [*RULES, unused(r"loss\..+", "of the loss")], CONFIG), state, family="f", style="s"
+    report = apply_renames(
+        Conversion(target, [*RULES, unused(r"loss\..+", "of the loss")], CONFIG), state, family="f", network="s"
     )
     for key, value in source.state_dict().items():
         assert torch.equal(target.state_dict()[key], value)
@@ -48,27 +48,32 @@ def test_every_tensor_is_used_under_our_name():
 def test_unknown_missing_and_misshapen_tensors_are_errors():
     state = published(tiny())
     with pytest.raises(ValueError, match=r"f s: unknown tensors: extra\.weight\."):
-        apply_rules(Conversion(tiny(), RULES, CONFIG), state | {"extra.weight": torch.ones(1)}, family="f", style="s")
+        apply_renames(
+            Conversion(tiny(), RULES, CONFIG), state | {"extra.weight": torch.ones(1)}, family="f", network="s"
+        )
     with pytest.raises(ValueError, match=r"unknown tensors: backbone\.body\.conv9"):
-        apply_rules(
-            Conversion(tiny(), RULES, CONFIG), state | {"old.backbone.body.conv9": torch.ones(1)}, family="f", style="s"
+        apply_renames(
+            Conversion(tiny(), RULES, CONFIG),
+            state | {"old.backbone.body.conv9": torch.ones(1)},
+            family="f",
+            network="s",
         )
     less = {key: value for key, value in state.items() if key != "old.backbone.body.conv1.weight"}
     with pytest.raises(ValueError, match=r"nothing in the checkpoint for: backbone\.body\.conv1\.weight"):
-        apply_rules(Conversion(tiny(), RULES, CONFIG), less, family="f", style="s")
+        apply_renames(Conversion(tiny(), RULES, CONFIG), less, family="f", network="s")
     state["old.decoder.heads.depth.2.bias"] = torch.zeros(40)
     with pytest.raises(
         ValueError, match=r"shapes differ .*heads\.depth\.2\.bias \(40,\) in the checkpoint, \(1,\) in the model"
     ):
-        apply_rules(Conversion(tiny(), RULES, CONFIG), state, family="f", style="s")
+        apply_renames(Conversion(tiny(), RULES, CONFIG), state, family="f", network="s")
 
 
 def test_a_failed_conversion_leaves_the_model_alone():
     model = tiny()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match="unknown tensors"):
-        apply_rules(
-            Conversion(model, RULES, CONFIG), published(tiny()) | {"extra": torch.ones(1)}, family="f", style="s"
+        apply_renames(
+            Conversion(model, RULES, CONFIG), published(tiny()) | {"extra": torch.ones(1)}, family="f", network="s"
         )
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -77,20 +82,22 @@ def test_a_rule_takes_whole_names_only():
     state = published(tiny()) | {"extra.weight.old": torch.ones(1)}
     conversion = Conversion(tiny(), [*RULES, unused(r"extra\.weight", "known")], CONFIG)
     with pytest.raises(ValueError, match=r"unknown tensors: extra\.weight\.old"):
-        apply_rules(conversion, state, family="f", style="s")
+        apply_renames(conversion, state, family="f", network="s")
 
 
 def test_two_tensors_for_one_place_are_an_error():
     state = published(tiny()) | {"other.backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}
     with pytest.raises(ValueError, match=r"both become backbone\.body\.conv1\.weight"):
-        apply_rules(Conversion(tiny(), [*RULES, rename(r"other\.(.+)", r"\1")], CONFIG), state, family="f", style="s")
+        apply_renames(
+            Conversion(tiny(), [*RULES, rename(r"other\.(.+)", r"\1")], CONFIG), state, family="f", network="s"
+        )
 
 
 def test_counters_may_be_missing_and_values_may_change_on_the_way():
     source, target = tiny(), tiny()
     state = {key: value for key, value in published(source).items() if not key.endswith("num_batches_tracked")}
     double = rename(r"old\.(decoder\.heads\.depth\.2\.bias)", r"\1", lambda bias: 2 * bias + 1)
-    apply_rules(Conversion(target, [double, *RULES], CONFIG), state, family="f", style="s")
+    apply_renames(Conversion(target, [double, *RULES], CONFIG), state, family="f", network="s")
     assert torch.equal(target.decoder.heads["depth"][2].bias, 2 * source.decoder.heads["depth"][2].bias + 1)
 
 
@@ -103,7 +110,7 @@ def test_finish_rearranges_at_the_end():
         weight = torch.cat([filled.pop("half.0"), filled.pop("half.1")], dim=1)
         return filled | {"decoder.heads.depth.2.weight": weight}
 
-    apply_rules(Conversion(target, RULES, CONFIG, finish=join), state, family="f", style="s")
+    apply_renames(Conversion(target, RULES, CONFIG, finish=join), state, family="f", network="s")
     assert torch.equal(target.decoder.heads["depth"][2].weight, source.decoder.heads["depth"][2].weight)
 
 
@@ -170,9 +177,9 @@ def test_a_tensor_that_does_not_split_is_named():
     def split(value):
         return value.unflatten(0, (3, -1))
 
-    rules = [rename(r"old\.(.+bias)", r"\1", split), *RULES]
+    renames = [rename(r"old\.(.+bias)", r"\1", split), *RULES]
     with pytest.raises(ValueError, match=r"f s: old\.\S+bias of shape \(\d+,\) does not split among 1 tasks"):
-        apply_rules(Conversion(tiny(), rules, CONFIG), published(tiny()), family="f", style="s")
+        apply_renames(Conversion(tiny(), renames, CONFIG), published(tiny()), family="f", network="s")
 
 
 def test_an_order_of_other_tasks_is_named():
@@ -250,5 +257,5 @@ def test_single_task_checkpoints_of_the_survey():
 
 def test_every_family_is_listed_with_distinct_networks():
     for family in FAMILIES.values():
-        names = [style.name for style in family.styles]
+        names = [network.name for network in family.networks]
         assert len(names) == len(set(names))
