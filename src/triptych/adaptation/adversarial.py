@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from triptych.adaptation.base import Adapter, is_categorical, mean, smallest_over_processes, supervised_maps
+from triptych.adaptation.base import Adapter, mean, smallest_over_processes, supervised_maps
 from triptych.adaptation.entropy import weighted_self_information
 from triptych.losses.pixel import adversarial_bce
 from triptych.tasks import Task
@@ -109,7 +109,7 @@ class AdversarialAlignment(Adapter):
         # Discriminators are small: full precision costs little and needs no loss scaling.
         with torch.autocast(source.image.device.type, enabled=False):
             for name, (task, raw) in theirs.items():
-                span = None if is_categorical(task) else value_range(task, source)
+                span = None if task.is_categorical else value_range(task, source)
                 aligned = alignment_map(task, _resize(raw, source.image.shape[-2:]), span)
                 with torch.no_grad():
                     reference = alignment_map(task, ours[name][1], span)
@@ -143,7 +143,7 @@ def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "ba
     >>> alignment_map(depth(), torch.tensor([[[[3.0, -1.0, 9.0]]]]), (torch.tensor(1.0), torch.tensor(5.0))).tolist()
     [[[[0.5, -0.25, 2.0]]]]
     """
-    if is_categorical(task):
+    if task.is_categorical:
         return weighted_self_information(raw)
     raw = raw if raw.dtype == torch.float64 else raw.float()
     if task.channels > 1 or span is None:
@@ -164,7 +164,7 @@ def value_range(task: Task, source: Sample) -> Range:
 
 def _channels(task: Task) -> int:
     """Channels of the alignment map: a single logit has two classes."""
-    return 2 if is_categorical(task) and task.channels == 1 else task.channels
+    return 2 if task.is_categorical and task.channels == 1 else task.channels
 
 
 def _resize(raw: Map, size: tuple[int, ...]) -> Float[Tensor, "batch channels new_height new_width"]:

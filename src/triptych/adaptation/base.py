@@ -58,16 +58,6 @@ class Adapter(nn.Module):
         """Told that the model was updated."""
 
 
-def is_categorical(task: Task) -> bool:
-    """Whether the raw map of a task scores classes; otherwise it is a quantity.
-
-    >>> from triptych.tasks import depth, depth_bins, semseg
-    >>> is_categorical(semseg(19)), is_categorical(depth_bins()), is_categorical(depth())
-    (True, True, False)
-    """
-    return bool(task.classes) or task.channels != task.target_channels
-
-
 def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, Tensor]]:
     """Every supervised raw map with its task, as `<task>_<scale>`: scale 0 is final, 1 the prediction before it, ..."""
     intermediate: Mapping[str, Task] = model.intermediate_tasks  # type: ignore[assignment]

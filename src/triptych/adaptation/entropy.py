@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.adaptation.base import Adapter, is_categorical, mean, supervised_maps
+from triptych.adaptation.base import Adapter, mean, supervised_maps
 from triptych.types import Output, Sample
 
 Scores = Float[Tensor, "batch channels height width"]
@@ -53,7 +53,7 @@ class MinEnt(Adapter):
     ) -> None:
         super().__init__(model, size=size, weights=weights, seed=seed)
         self.weight = weight
-        if not any(map(is_categorical, self.tasks.values())):
+        if not any(task.is_categorical for task in self.tasks.values()):
             raise ValueError(
                 f"entropy minimisation needs a task with classes; the model has {', '.join(self.tasks)}. "
                 "Add one to data.tasks, or choose adaptation 'advent-mt'."
@@ -61,5 +61,5 @@ class MinEnt(Adapter):
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         maps = supervised_maps(model, model(target.image)).values()
-        entropies = [weighted_self_information(raw).sum(dim=1).mean() for task, raw in maps if is_categorical(task)]
+        entropies = [weighted_self_information(raw).sum(dim=1).mean() for task, raw in maps if task.is_categorical]
         return {"entropy": self.weight * mean(entropies)}

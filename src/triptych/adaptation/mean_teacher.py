@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.base import Adapter, is_categorical, mean_over_processes, num_processes, own_rows
+from triptych.adaptation.base import Adapter, mean_over_processes, num_processes, own_rows
 from triptych.adaptation.entropy import class_probabilities
 from triptych.augmentation.color import ColorJitter
 from triptych.tasks import Task
@@ -78,7 +78,7 @@ class MeanTeacher(Adapter):
             raise ValueError(f"decay of the teacher is {decay}; give a number from 0 to below 1, such as 0.99.")
         if not 0 <= ramp_up <= 1:
             raise ValueError(f"ramp_up is {ramp_up}; give the share of the training that it lasts, from 0 to 1.")
-        labelled = tuple(tasks) or tuple(name for name, task in self.tasks.items() if is_categorical(task))
+        labelled = tuple(tasks) or tuple(name for name, task in self.tasks.items() if task.is_categorical)
         if not labelled:
             raise ValueError(
                 f"self-training needs a task with classes, whose teacher says how sure it is; the model has "
@@ -155,7 +155,7 @@ class MeanTeacher(Adapter):
     def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
         target = as_target(task, task.decode(raw))
         trust = torch.full((), self.trust() * (task.name in self.labelled), device=raw.device)
-        if is_categorical(task):
+        if task.is_categorical:
             sure = class_probabilities(raw).amax(dim=1) >= self.threshold
             trust = trust * mean_over_processes(sure.float().mean())
         return PseudoLabel(target, trust)

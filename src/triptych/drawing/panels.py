@@ -1,7 +1,6 @@
 """Predictions, targets and errors as pictures: panels, legends, contact sheets.
 
-Nothing here knows a task by name: colours and errors come from the `Task`, and legends follow from the kind of map
-(class ids, unit vectors, a quantity with or without a unit).
+Nothing here knows a task by name: colours and errors come from the `Task`, and legends follow from its kind.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,9 @@ NO_ERROR_VALUE = (72, 76, 92)
 # Black through purple and orange to pale yellow: brightness rises evenly, so it reads in grey too.
 _HEAT = np.array([[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], np.float64)
 _DIRECTIONS = {"right": (1, 0, 0), "left": (-1, 0, 0), "up": (0, -1, 0), "down": (0, 1, 0), "to the camera": (0, 0, -1)}
+
+
+_CHANNELS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,18 @@ def describe_colors(task: Task, maps: Sequence[np.ndarray]) -> Legend:
         names = {i: task.classes[i] for i in ids[np.argsort(-counts)].tolist() if i < len(task.classes)}
         names |= {IGNORE: "no label"} if IGNORE in ids else {}
         return Legend(swatches=tuple((name, _swatch(task, np.array([[i]]))) for i, name in names.items()))
-    if comparable[0].shape[0] == 3:
+    if task.kind == "direction":
         vectors = {name: np.array(vector, np.float64).reshape(3, 1, 1) for name, vector in _DIRECTIONS.items()}
         return Legend(swatches=tuple((name, _swatch(task, vector)) for name, vector in vectors.items()))
-    if not task.unit:
+    if task.kind == "probability":
         return Legend(bar=task.colorize(ramp(0.0, 1.0)), low="0", high="1")
+    if len(comparable[0]) > 1:
+        shown = _CHANNELS[: len(comparable[0])]
+        return Legend(swatches=tuple((f"channel {i}", color) for i, color in enumerate(shown, start=1)))
     values = np.concatenate([values[np.isfinite(values)] for values in comparable])
-    low, high = np.percentile(values, (2, 98)) if values.size else (0.0, 1.0)
-    return Legend(bar=task.colorize(ramp(low, high)), low=f"{low:.2g} {task.unit}", high=f"{high:.2g} {task.unit}")
+    low, high = task.limits or (np.percentile(values, (2, 98)) if values.size else (0.0, 1.0))
+    ends = [f"{end:.2g} {task.unit}".rstrip() for end in (low, high)]
+    return Legend(bar=task.colorize(ramp(low, high)), low=ends[0], high=ends[1])
 
 
 def describe_error(kind: ErrorMap, limit: float) -> Legend:

@@ -82,14 +82,12 @@ def _candidates(task: Task, pixels: list[Tensor]) -> list[Tensor]:
     if not example.is_floating_point():
         return [values[:, 0].mode().values]
     values = values.to(example)
-    if task.channels == 1:
+    if task.kind == "probability":
         values = values.mean(dim=1, keepdim=True)  # several annotators
     candidates = [values.mean(dim=0), values.median(dim=0).values]
-    if values.shape[1] > 1:
+    if task.kind == "direction":
         return [F.normalize(candidate, dim=0) for candidate in candidates]
-    if values.min() >= 0 and values.max() <= 1:
-        candidates.append(torch.ones(1))
-    return candidates
+    return [*candidates, torch.ones(1)] if task.kind == "probability" else candidates
 
 
 def _score(task: Task, value: Tensor, targets: list[Tensor]) -> float:

@@ -21,6 +21,7 @@ Logits = Float[Tensor, "batch classes height width"]
 OneMap = Float[Tensor, "batch 1 height width"]
 TwoMaps = Float[Tensor, "batch 2 height width"]
 ThreeMaps = Float[Tensor, "batch 3 height width"]
+Maps = Float[Tensor, "batch channels height width"]
 Scalar = Float[Tensor, ""]
 
 
@@ -174,6 +175,21 @@ def class_mean(raw: Tensor, labels: Tensor) -> Tensor:
     return total / (labels >= 0).sum().clamp(min=1)
 
 
+# Other quantities
+
+
+def l1_values(raw: Maps, target: Maps) -> Scalar:
+    """|v^ - v|, mean over channels and valid pixels."""
+    error = (at_least_float32(raw) - target.nan_to_num()).abs().mean(dim=1, keepdim=True)
+    return masked_mean(error, valid_pixels(target))
+
+
+def squared_values(raw: Maps, target: Maps) -> Scalar:
+    """(v^ - v)^2, mean over channels and valid pixels."""
+    error = (at_least_float32(raw) - target.nan_to_num()).square().mean(dim=1, keepdim=True)
+    return masked_mean(error, valid_pixels(target))
+
+
 # Discriminators
 
 
@@ -196,3 +212,4 @@ SALIENCY_2: dict[str, Loss] = {"balanced": balanced_cross_entropy, "cross-entrop
 BOUNDARY_1: dict[str, BoundaryLoss] = {"balanced": boundary_bce, "batch-balanced": boundary_batch_balanced}
 BOUNDARY_2: dict[str, BoundaryLoss] = {"balanced": boundary_cross_entropy, "weighted-mean": boundary_weighted_mean}
 NORMALS: dict[str, Loss] = {"l1": l1_normals, "l1-mean": l1_normals_mean, "cosine": cosine_normals}
+VALUES: dict[str, Loss] = {"l1": l1_values, "mse": squared_values}

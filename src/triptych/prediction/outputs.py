@@ -126,6 +126,7 @@ def _save_array(path: Path, task: Task, values: np.ndarray) -> None:
 
 
 def _save_map(path: Path, task: Task, values: np.ndarray) -> None:
+    assert task.to_png is not None, "maps are written only of tasks that have an integer form"
     Image.fromarray(task.to_png(values)).save(path)
 
 
@@ -158,6 +159,8 @@ class _Writer:
         files: dict[Path, Callable[[np.ndarray, Maps], None]] = {}
         for product, (suffix, save) in _PER_TASK.items():
             for task in self.tasks if product in self.products else ():
+                if product == "maps" and self.tasks[task].to_png is None:
+                    continue  # a quantity without limits has no integers
                 path = self.out / product / task / f"{name}{suffix}"
                 files[path] = of_task(save, path, task)
         for product, (suffix, write) in {
@@ -205,7 +208,7 @@ class _Writer:
         assert name is not None, "a camera is accepted only beside depth"
         depth = maps[name][0]
         shown = image if self.color_by == "image" else color_maps(self.tasks[self.color_by], [maps[self.color_by]])[0]
-        normals = next((name for name, task in self.tasks.items() if task.target_channels == 3), None)
+        normals = next((name for name, task in self.tasks.items() if task.kind == "direction"), None)
         vectors = maps[normals].transpose(1, 2, 0) if normals else None
         write_ply(path, backproject(depth, self.camera(depth.shape)), shown, vectors)
 

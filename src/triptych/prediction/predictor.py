@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from triptych.image_files import to_image_tensor
 from triptych.machine import choose_device, return_freed_memory
 from triptych.tasks import Task
-from triptych.tasks.constructors import keep_zoom
 from triptych.types import named_choice
 
 Picture = np.ndarray | Tensor | Image.Image | str | os.PathLike
@@ -133,11 +132,11 @@ class Predictor:
     @staticmethod
     def _comparable(task: Task, raw: Tensor, scale: float) -> Tensor:
         # An image enlarged by `scale` looks nearer by that factor.
-        return raw if task.zoom is keep_zoom else task.zoom(task.decode(raw), 1 / scale)
+        return task.zoom(task.decode(raw), 1 / scale) if task.scales_with_zoom else raw
 
     @staticmethod
     def _decoded(task: Task, mean: Tensor) -> Tensor:
-        return task.decode(mean) if task.zoom is keep_zoom else mean
+        return mean if task.scales_with_zoom else task.decode(mean)
 
     def _view(self, image: Tensor, scale: float, mirrored: bool) -> dict[str, Tensor]:
         """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back."""

@@ -131,7 +131,7 @@ The licence of the weights follows that of the data they were trained on; set `l
 
 
 def _meaning(task: Task) -> str:
-    if task.target_channels is None and task.channels == len(task.classes):
+    if task.kind == "labels":
         return f"{len(task.classes)} classes: {', '.join(task.classes)}"
     return f"{task.target_channels or 1} channel(s){', ' + task.unit if task.unit else ''}"
 

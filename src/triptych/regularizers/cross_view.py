@@ -21,7 +21,6 @@ from triptych.regularizers.planes import ceil_divide
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
-from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Output, Sample, named_choice
 
 
@@ -69,7 +68,8 @@ class CrossView(Triplane3D):
             )
         self.cross_tasks = named_choice("cross_tasks", cross_tasks, {"depth": self.lengths, "all": list(self.tasks)})
         self.moved = named_choice("cross_values", cross_values, {"moved": True, "plain": False})
-        if self.moved and (other := [n for n in self.lengths if n not in self.ends and not _is_metric(self.tasks[n])]):
+        other = [n for n in self.lengths if n not in self.ends and not self.tasks[n].raw_is_physical]
+        if self.moved and other:
             raise ValueError(
                 f"triplane-cross-view moves depth in metres, and the loss of task '{other[0]}' predicts another "
                 "quantity; use a depth loss on metres (such as 'l1'), depth_from='termination' or cross_values='plain'."
@@ -166,7 +166,7 @@ class CrossView(Triplane3D):
         if not self.moved:
             return raw
         rotation, translation = relative[:, :3, :3], relative[:, :3, 3]
-        if self.tasks[name].target_channels == 3:
+        if self.tasks[name].kind == "direction" and self.tasks[name].raw_is_physical:
             return torch.einsum("bij,bihw->bjhw", rotation, raw)
         if name not in self.lengths or name in self.ends:
             return raw
@@ -223,12 +223,6 @@ def _replace_missing(second: Sample, camera: Camera) -> Sample:
         torch.where(missing, camera.pose, second.camera.pose),
     )
     return replace(second, camera=cameras)
-
-
-def _is_metric(task: Task) -> bool:
-    """Whether raw values are the decoded ones."""
-    raw = torch.full((1, task.channels, 1, 1), 2.0, device="cpu")
-    return bool((task.decode(raw) == 2.0).all())
 
 
 def _move(points: Tensor, pose: Tensor) -> Tensor:

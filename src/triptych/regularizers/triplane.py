@@ -134,7 +134,7 @@ class Triplane3D(Regularizer):
         )
         for name in normalized:
             named_choice("task in normalized", name, self.tasks)
-        self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.classes)
+        self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.is_categorical)
         terminating = named_choice("depth_from", depth_from, {"value": False, "termination": True})
         lengths = [name for name, task in self.tasks.items() if task.in_metres]
         require(
@@ -158,7 +158,7 @@ class Triplane3D(Regularizer):
         )
         ends = lengths if terminating else []
         probable = named_choice("composited", composited, {"logits": False, "probabilities": True})
-        self.probabilities = tuple(name for name, task in self.tasks.items() if probable and task.classes)
+        self.probabilities = tuple(name for name, task in self.tasks.items() if probable and task.is_categorical)
         require(
             not (probable and self.route.late),
             f"route '{route}' composites before the output layer, which needs composited='logits'; use route='auto'.",

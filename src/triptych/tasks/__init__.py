@@ -3,7 +3,6 @@
 from triptych.tasks.constructors import (
     HUMAN_PARTS,
     TASKS,
-    Task,
     boundary,
     depth,
     depth_bins,
@@ -12,14 +11,17 @@ from triptych.tasks.constructors import (
     normals_clusters,
     nyuv2_tasks,
     pascal_context_tasks,
+    regression,
     saliency,
     semseg,
     with_weight,
 )
+from triptych.tasks.task import Kind, Task
 
 __all__ = [
     "HUMAN_PARTS",
     "TASKS",
+    "Kind",
     "Task",
     "boundary",
     "depth",
@@ -29,6 +31,7 @@ __all__ = [
     "normals_clusters",
     "nyuv2_tasks",
     "pascal_context_tasks",
+    "regression",
     "saliency",
     "semseg",
     "with_weight",

@@ -85,3 +85,25 @@ def color_probability(probability: np.ndarray) -> np.ndarray:
     valid = np.isfinite(probability) & (probability <= 1)
     grey = (np.where(valid, np.nan_to_num(probability), 0) * 255).astype(np.uint8)
     return np.where(valid[..., None], grey[..., None].repeat(3, -1), np.array([20, 20, 60], np.uint8))
+
+
+def color_values(values: np.ndarray, limits: tuple[float, float] | None = None) -> np.ndarray:
+    """Any quantity `(C, H, W)` in colors, linear between the limits (of one channel: the 2nd and 98th percentile of
+    the map unless given); invalid is black.
+
+    One channel runs through the colors of depth, low is cool; of several the first three are red, green and blue.
+    """
+    valid = np.isfinite(values).all(axis=0)
+    if limits is None:
+        known = values[:, valid]
+        limits = (np.percentile(known, 2), np.percentile(known, 98)) if known.size else (0.0, 1.0)
+    share = np.clip((np.where(valid, values, 0) - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
+    if len(values) == 1:
+        position = (1 - share[0]) * (len(_DEPTH) - 1)
+        index = np.minimum(position.astype(int), len(_DEPTH) - 2)
+        fraction = (position - index)[..., None]
+        image = _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
+    else:
+        image = np.zeros((*valid.shape, 3))
+        image[..., : len(values[:3])] = 255 * share[:3].transpose(1, 2, 0)
+    return np.where(valid[..., None], image, 0).astype(np.uint8)

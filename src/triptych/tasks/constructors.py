@@ -1,13 +1,8 @@
-"""Tasks: everything that differs between tasks, in one frozen value each.
-
-A `Task` knows its channels, loss, decoding to physical units, metric, and what flips, zooms and rotations do to its
-targets. Nothing else in the library compares task names.
-"""
+"""One constructor per task, the generic `regression`, and the table that recipes and files name them by."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,78 +16,10 @@ from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
+from triptych.metrics.values import ValuesMetric
 from triptych.tasks import colors, error_maps
-from triptych.types import IGNORE, named_choice
-
-
-def keep(target: Tensor) -> Tensor:
-    """Values that a mirrored image leaves alone: only the pixels move."""
-    return target
-
-
-def keep_zoom(target: Tensor, zoom: float) -> Tensor:
-    """Values that zooming leaves alone."""
-    return target
-
-
-def keep_rotation(target: Tensor, angle: float) -> Tensor:
-    """Values that an in-plane rotation leaves alone."""
-    return target
-
-
-@dataclass(frozen=True)
-class Task:
-    """One dense task.
-
-    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H,
-    W)` has the target's size. `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B,
-    C, H, W)` float (metres, unit normals, probabilities). `metric()` makes a fresh `Metric` over decoded predictions.
-    `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels of a float map `(B,
-    C, H, W)` with NaN.
-
-    `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
-    work: mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians,
-    from x towards y, that is clockwise as seen) turns normals.
-
-    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
-    array that an 8- or 16-bit PNG stores.
-    """
-
-    name: str
-    channels: int
-    loss: Callable[[Tensor, Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
-    metric: Callable[[], Metric]
-    colorize: Callable[[np.ndarray], np.ndarray]
-    to_png: Callable[[np.ndarray], np.ndarray]
-    target_channels: int | None = None
-    weight: float = 1.0
-    classes: tuple[str, ...] = ()
-    unit: str = ""
-    interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
-    mirror: Callable[[Tensor], Tensor] = keep
-    zoom: Callable[[Tensor, float], Tensor] = keep_zoom
-    rotate: Callable[[Tensor, float], Tensor] = keep_rotation
-    encode: Callable[[Tensor], Tensor] = keep
-    """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
-    error: error_maps.ErrorMap = error_maps.PROBABILITY
-    """The error map of one prediction and its target, and its unit: what panels draw."""
-    pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
-    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
-    `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
-    """
-
-    @property
-    def in_metres(self) -> bool:
-        """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
-        return self.unit == "m"
-
-    def invalid_target(self, size: tuple[int, int]) -> Tensor:
-        """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
-        if self.target_channels is None:
-            return torch.full(size, IGNORE, dtype=torch.int64)
-        return torch.full((self.target_channels, *size), torch.nan)
+from triptych.tasks.task import Task, keep
+from triptych.types import named_choice
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
@@ -138,6 +65,9 @@ def semseg(
         metric=partial(SegmentationMetric, names),
         colorize=colors.color_labels,
         to_png=_labels_png,
+        kind="labels",
+        constructor="semseg",
+        raw_form="scores",
         weight=weight,
         classes=names,
         error=error_maps.WRONG_CLASS,
@@ -172,6 +102,8 @@ def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) 
         metric=SaliencyMetric,
         colorize=colors.color_probability,
         to_png=_probability_png,
+        kind="probability",
+        raw_form="scores",
         weight=weight,
         classes=("background", "salient"),
         interpolation="bilinear",
@@ -213,6 +145,7 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         metric=NormalsMetric,
         colorize=colors.color_normals,
         to_png=_normals_png,
+        kind="direction",
         target_channels=3,
         weight=weight,
         interpolation="bilinear",
@@ -221,10 +154,6 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         error=error_maps.ANGLE,
         pair_loss=partial(pair_losses.compare_normals, decode=_unit_normals),
     )
-
-
-def _divide_by_zoom(target: Tensor, zoom: float) -> Tensor:
-    return target / zoom
 
 
 def _millimetres_png(depth: np.ndarray) -> np.ndarray:
@@ -253,11 +182,13 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         metric=AlignedDepthMetric if aligned else DepthMetric,
         colorize=colors.color_depth,
         to_png=_millimetres_png,
+        kind="length",
+        raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
+        scales_with_zoom=True,
         target_channels=1,
         weight=weight,
         unit="m",
         interpolation="bilinear",
-        zoom=_divide_by_zoom,
         encode=depth_losses.ENCODE_DEPTH.get(loss, keep),
         error=error_maps.DISTANCE,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
@@ -281,6 +212,8 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
         metric=_boundary_metric,
         colorize=colors.color_probability,
         to_png=_probability_png,
+        kind="probability",
+        raw_form="scores",
         target_channels=1,
         weight=weight,
         classes=("none", "boundary"),
@@ -298,6 +231,58 @@ def _boundary_metric() -> Metric:
 _BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, _sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
 
 
+def regression(
+    name: str,
+    channels: int = 1,
+    *,
+    unit: str = "",
+    loss: str | Callable[[Tensor, Tensor], Tensor] = "l1",
+    metric: Callable[[], Metric] = ValuesMetric,
+    weight: float = 1.0,
+    limits: tuple[float, float] | None = None,
+) -> Task:
+    """Any quantity of the surface in `unit`, `channels` numbers per pixel: albedo, temperature, heat flow.
+
+    `loss` is `l1`, `mse`, or a function of raw and target `(B, C, H, W)` that masks invalid pixels itself; `metric`
+    makes a metric of the same two. `limits` is the range that is drawn, and stored as PNG of 16 bit (one channel) or 8
+    (three); three channels are colors between 0 and 1 unless it says otherwise. Values move with the pixels and stay
+    what they are under flips, zooms and rotations.
+
+    >>> regression("albedo", 3).kind
+    'values'
+    """
+    if channels < 1:
+        raise ValueError(f"task {name!r} has {channels} channels; a quantity has at least 1.")
+    if limits is not None and not limits[0] < limits[1]:
+        raise ValueError(f"limits of task {name!r} are {limits}; give the lower one first, such as (0.0, 1.0).")
+    limits = (0.0, 1.0) if limits is None and channels == 3 else limits
+    return Task(
+        name=name,
+        channels=channels,
+        loss=named_choice("regression loss", loss, losses.VALUES) if isinstance(loss, str) else loss,
+        decode=losses.at_least_float32,
+        metric=metric,
+        colorize=partial(colors.color_values, limits=limits),
+        to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
+        kind="values",
+        constructor="regression",
+        target_channels=channels,
+        weight=weight,
+        unit=unit,
+        limits=limits,
+        interpolation="bilinear",
+        error=replace(error_maps.VALUES, unit=unit),
+    )
+
+
+def _values_png(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Linear between the limits, 0 to 65535 for one channel and 0 to 255 for three; invalid is 0."""
+    share = np.clip((np.nan_to_num(values, nan=limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1)
+    if len(values) == 1:
+        return np.rint(share[0] * 65535).astype(np.uint16)
+    return np.rint(share * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
 TASKS: dict[str, Callable[..., Task]] = {
     "semseg": semseg,
     "human_parts": human_parts,
@@ -307,6 +292,8 @@ TASKS: dict[str, Callable[..., Task]] = {
     "boundary": boundary,
 }
 """Task constructors by name, as recipes and dataset descriptors name them."""
+GENERIC: dict[str, Callable[..., Task]] = {"regression": regression}
+"""Constructors of tasks with names of their own, which files name beside those."""
 
 
 def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: float = 1.0) -> Task:
@@ -315,6 +302,7 @@ def depth_bins(*, bins: int = 40, near: float = 0.7, far: float = 10.0, weight: 
     return replace(
         depth(weight=weight),
         channels=bins,
+        raw_form="scores",
         loss=partial(depth_losses.bin_depth, near=near, far=far),
         decode=decode,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
@@ -332,6 +320,7 @@ def normals_clusters(centroids: Tensor | int = 40, *, weight: float = 10.0) -> T
     return replace(
         normals(weight=weight),
         channels=len(points),
+        raw_form="scores",
         loss=partial(losses.cluster_normals, centroids=points),
         decode=decode,
         pair_loss=partial(pair_losses.compare_normals, decode=decode),

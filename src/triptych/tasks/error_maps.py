@@ -42,6 +42,15 @@ def measure_angle(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.clip(cosine, -1, 1))).astype(np.float32)
 
 
+def measure_values(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Mean over channels of `|prediction - target|`, maps `(C, H, W)`; `(H, W)` float32, NaN where the target is.
+
+    >>> measure_values(np.full((3, 1, 1), 0.5), np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)).item()
+    0.5
+    """
+    return np.abs(prediction.astype(np.float64) - target).mean(axis=0).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class ErrorMap:
     """What a task calls an error, and the value that is drawn in full colour (`None`: large for the map at hand)."""
@@ -56,3 +65,4 @@ WRONG_CLASS = ErrorMap("wrong class", measure_wrong_class, limit=1.0)
 PROBABILITY = ErrorMap("absolute error", measure_absolute, limit=1.0)
 DISTANCE = ErrorMap("absolute error", measure_absolute, unit="m")
 ANGLE = ErrorMap("angular error", measure_angle, unit="°", limit=60.0)
+VALUES = ErrorMap("absolute error", measure_values)

@@ -1,7 +1,7 @@
 """Tasks as JSON: what a run folder stores so that a network can be rebuilt without its dataset.
 
-Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments. A task of
-semantic segmentation may have a name of its own; its entry says so with `"type": "semseg"`.
+Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments. A task may
+have a name of its own; its entry names the constructor with `"type": "semseg"`.
 """
 
 import inspect
@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from triptych.tasks import TASKS, Task
+from triptych.tasks.constructors import GENERIC
 from triptych.types import named_choice
 
-_READABLE = ("classes", "channels", "weight")
+_READABLE = ("classes", "channels", "weight", "unit", "limits")
 """Constructor arguments that can be read back from a finished task; others, such as the loss, come from the recipe."""
+_IDENTITY = ("channels", "classes", "kind", "unit")
+"""What a task has to be again after it was stored."""
 
 
 def tasks_to_json(tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> str:
@@ -69,9 +72,8 @@ def with_options(task: Task, name: str, options: Mapping[str, Any]) -> Task:
 
 def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The constructor's name, and its arguments: those that can be read from the task, and `options`."""
-    own_name = name not in TASKS and task.target_channels is None and bool(task.classes)
-    kind = "semseg" if own_name else name
-    parameters = inspect.signature(named_choice("task", kind, TASKS)).parameters
+    kind = name if name in TASKS else task.constructor or name
+    parameters = inspect.signature(named_choice("task", kind, TASKS | GENERIC)).parameters
     return kind, {key: getattr(task, key) for key in _READABLE if key in parameters} | dict(options)
 
 
@@ -80,17 +82,18 @@ def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
     entry = {"name": name, **({"type": kind} if kind != name else {}), "options": described}
     # Through JSON and back: what the reader will build is what must be equal.
     built = _build(name, kind, json.loads(json.dumps(described)))
-    if (built.channels, built.classes) != (task.channels, task.classes):
-        raise ValueError(
-            f"task {name!r} with {task.channels} channels cannot be rebuilt from {described} (that gives "
-            f"{built.channels}); "
-            "pass the keyword arguments of its constructor as options."
-        )
+    for field in _IDENTITY:
+        if getattr(built, field) != getattr(task, field):
+            raise ValueError(
+                f"task {name!r} cannot be rebuilt from {described}: its {field} is {getattr(task, field)!r}, that of "
+                f"`{kind}` would be {getattr(built, field)!r}; pass the keyword arguments of its constructor as "
+                "options, or register a constructor of its own."
+            )
     return entry
 
 
 def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
-    constructor = named_choice("task", kind, TASKS)
+    constructor = named_choice("task", kind, TASKS | GENERIC)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     if name != kind:
         values["name"] = name

@@ -21,6 +21,8 @@ VARIANTS: dict[str, Callable[[], Task]] = {
     "human_parts": tasks.human_parts,
     "depth bins": tasks.depth_bins,
     "normals clusters": tasks.normals_clusters,
+    "heat": lambda: tasks.regression("heat", unit="K", limits=(0.0, 1.0)),
+    "albedo": lambda: tasks.regression("albedo", 3, loss="mse"),
 }
 VARIANTS |= {f"normals {loss}": lambda loss=loss: tasks.normals(loss=loss) for loss in losses.NORMALS}
 VARIANTS |= {f"depth {loss}": lambda loss=loss: tasks.depth(loss=loss) for loss in depth_losses.DEPTH}
@@ -43,9 +45,11 @@ def make_target(task: Task, batch: int = 2) -> Tensor:
     if task.target_channels is None:
         return torch.randint(0, len(task.classes), (batch, *SIZE))
     values = torch.rand(batch, task.target_channels, *SIZE)
-    if task.unit == "m":
+    if task.kind == "length":
         return values * 5 + 0.5
-    return F.normalize(values * 2 - 1, dim=1) if task.target_channels == 3 else values.round()
+    if task.kind == "values":
+        return values
+    return F.normalize(values * 2 - 1, dim=1) if task.kind == "direction" else values.round()
 
 
 def make_raw(task: Task, batch: int = 2) -> Tensor:
@@ -58,7 +62,7 @@ def task(request: pytest.FixtureRequest) -> Task:
 
 
 def test_every_constructor_has_a_variant() -> None:
-    assert {make().name for make in VARIANTS.values()} == set(TASKS)
+    assert {make().name for make in VARIANTS.values() if make().kind != "values"} == set(TASKS)
 
 
 def test_missing_label_costs_nothing(task: Task) -> None:
@@ -90,11 +94,11 @@ def test_decoded_predictions_have_physical_units(task: Task) -> None:
     assert decoded.shape == (2, task.target_channels or 1, *SIZE)
     assert decoded.dtype == torch.float32
     assert decoded.isfinite().all()
-    if task.target_channels == 3:
+    if task.kind == "direction":
         torch.testing.assert_close(decoded.norm(dim=1), torch.ones(2, *SIZE))
-    elif task.unit == "m":
+    elif task.kind == "length":
         assert (decoded >= 0).all()
-    else:
+    elif task.kind == "probability":
         assert ((decoded >= 0) & (decoded <= 1)).all()
 
 
@@ -105,9 +109,9 @@ def test_half_precision_decodes_in_full(task: Task) -> None:
 
 def encoded(task: Task, target: Tensor) -> Tensor:
     """The raw map of a network that knows the target and is sure of it."""
-    if task.unit == "m" and task.channels == 1:
+    if task.kind == "length" or task.kind == "values":
         return task.encode(target)
-    if task.target_channels == 3:
+    if task.kind == "direction":
         return 7 * target
     labels = target if task.target_channels is None else target[:, 0].long()
     if task.channels == 1:
@@ -130,7 +134,7 @@ def test_perfect_prediction(variant: str) -> None:
     if task.name == "boundary":
         return  # its metric thins and matches; see its own tests
     metric = task.metric()
-    metric.update(decoded, torch.where(target > 0, target, torch.nan) if task.unit == "m" else target)
+    metric.update(decoded, torch.where(target > 0, target, torch.nan) if task.kind == "length" else target)
     scores = metric.compute()
     for name, value in scores.items():
         if name in ("maxF_invpt", "mIoU_absent_zero"):
@@ -207,7 +211,7 @@ def test_what_moves() -> None:
         target = make_target(task)
         if task.unit != "m":
             assert task.zoom(target, 1.5) is target
-        if task.target_channels != 3:
+        if task.kind != "direction":
             assert task.mirror(target) is target
             assert task.rotate(target, 0.5) is target
 
@@ -228,7 +232,7 @@ def test_pictures(task: Task) -> None:
         assert picture.dtype == np.uint8
         stored = task.to_png(values.numpy())
         assert stored.shape == ((*SIZE, 3) if task.target_channels == 3 else SIZE)
-        assert stored.dtype == (np.uint16 if task.unit == "m" else np.uint8)
+        assert stored.dtype == (np.uint16 if task.unit else np.uint8)
 
 
 def test_pictures_show_holes() -> None:
@@ -276,3 +280,14 @@ def test_standard_sets() -> None:
     assert [task.channels for task in tasks.nyuv2_tasks().values()] == [40, 1, 3, 1]
     assert [task.channels for task in tasks.pascal_context_tasks().values()] == [21, 7, 2, 3, 1]
     assert [task.weight for task in tasks.pascal_context_tasks().values()] == [1, 2, 5, 10, 50]
+
+
+def test_raw_maps_of_physical_tasks_are_what_is_decoded(task: Task) -> None:
+    """What `raw_form` says, found from decoding."""
+    raw = torch.rand(1, task.channels, *SIZE) + 0.5
+    decoded = task.decode(raw)
+    if task.kind == "direction" and task.channels == 3:
+        raw = F.normalize(raw, dim=1)
+    same = decoded.shape == raw.shape and torch.allclose(decoded, raw)
+    assert same == task.raw_is_physical
+    assert task.is_categorical == (bool(task.classes) or task.channels != task.target_channels)

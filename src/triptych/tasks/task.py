@@ -1,0 +1,122 @@
+"""What a dense task is: everything that differs between tasks, in one frozen value.
+
+A `Task` knows its channels, loss, decoding to physical units, metric, kind, and what flips, zooms and rotations do to
+its targets. Nothing else in the library compares task names or guesses what a map means.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.metrics.base import Metric
+from triptych.tasks import error_maps
+from triptych.types import IGNORE
+
+Kind = Literal["labels", "probability", "direction", "length", "values"]
+"""What predictions are; see `Task`."""
+
+
+def keep(target: Tensor) -> Tensor:
+    """Values that a mirrored image leaves alone: only the pixels move."""
+    return target
+
+
+def keep_rotation(target: Tensor, angle: float) -> Tensor:
+    """Values that an in-plane rotation leaves alone."""
+    return target
+
+
+@dataclass(frozen=True)
+class Task:
+    """One dense task.
+
+    `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H,
+    W)` has the target's size. `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B,
+    C, H, W)` float (metres, unit normals, probabilities). `metric()` makes a fresh `Metric` over decoded predictions.
+    `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels of a float map `(B,
+    C, H, W)` with NaN.
+
+    `kind` says what predictions are, and with it how they are drawn, averaged and moved with the camera:
+
+    - `labels`: class ids.
+    - `probability`: of one event, in [0, 1].
+    - `direction`: unit vectors in the camera frame, which turn with the camera.
+    - `length`: metres along the camera's z axis, which end rays and make points in space.
+    - `values`: anything else that belongs to the surface and not to the camera, such as albedo or temperature.
+
+    `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
+    work: mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians,
+    from x towards y, that is clockwise as seen) turns normals.
+
+    `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
+    array that an 8- or 16-bit PNG stores, `None` where values have no integer form.
+    """
+
+    name: str
+    channels: int
+    loss: Callable[[Tensor, Tensor], Tensor]
+    decode: Callable[[Tensor], Tensor]
+    metric: Callable[[], Metric]
+    colorize: Callable[[np.ndarray], np.ndarray]
+    to_png: Callable[[np.ndarray], np.ndarray] | None
+    kind: Kind
+    target_channels: int | None = None
+    weight: float = 1.0
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+    constructor: str = ""
+    """Its constructor's key in `TASKS`, for files; empty: that of its name."""
+    limits: tuple[float, float] | None = None
+    """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
+    raw_form: Literal["scores", "physical", "encoded"] = "physical"
+    """What raw maps are: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
+    such as its logarithm.
+    """
+    scales_with_zoom: bool = False
+    """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
+    interpolation: Literal["nearest", "bilinear"] = "nearest"
+    """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
+    mirror: Callable[[Tensor], Tensor] = keep
+    rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+    encode: Callable[[Tensor], Tensor] = keep
+    """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
+    error: error_maps.ErrorMap = error_maps.PROBABILITY
+    """The error map of one prediction and its target, and its unit: what panels draw."""
+    pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
+    `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
+    """
+
+    @property
+    def in_metres(self) -> bool:
+        """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
+        return self.kind == "length"
+
+    @property
+    def raw_is_physical(self) -> bool:
+        """Whether raw maps are the decoded quantity, up to clipping and normalising."""
+        return self.raw_form == "physical"
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether raw maps are scores of classes.
+
+        >>> from triptych.tasks import depth, depth_bins, semseg
+        >>> semseg(19).is_categorical, depth_bins().is_categorical, depth().is_categorical
+        (True, True, False)
+        """
+        return self.raw_form == "scores"
+
+    def zoom(self, target: Tensor, zoom: float) -> Tensor:
+        """Target values after zooming in by `zoom`."""
+        return target / zoom if self.scales_with_zoom else target
+
+    def invalid_target(self, size: tuple[int, int]) -> Tensor:
+        """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
+        if self.target_channels is None:
+            return torch.full(size, IGNORE, dtype=torch.int64)
+        return torch.full((self.target_channels, *size), torch.nan)

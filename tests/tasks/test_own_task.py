@@ -1,0 +1,151 @@
+"""A task that the library does not know: one constructor and one entry, and every verb takes it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from regularizers.branch import SMALL
+from training.tiny import RECIPE, Rectangles, change
+
+from triptych.datasets import DATASETS
+from triptych.drawing.panels import describe_colors
+from triptych.evaluation.compare import compare_runs
+from triptych.evaluation.constant import ConstantPredictor
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.prediction import Predictor
+from triptych.prediction.outputs import predict_images
+from triptych.regularizers.cross_view import CrossView
+from triptych.report.run import report_run
+from triptych.tasks import TASKS, Task, depth, normals, regression, semseg
+from triptych.tasks.stored import tasks_from_json, tasks_to_json, with_options
+from triptych.training.loop import train
+from triptych.types import Sample
+
+
+def albedo(*, weight: float = 1.0, loss: str = "l1") -> Task:
+    """Share of light that a surface throws back, by color."""
+    return regression("albedo", 3, weight=weight, loss=loss)
+
+
+class Painted(Rectangles):
+    """Rectangles whose albedo is their image without noise."""
+
+    name = "painted"
+
+    def __init__(self, root: str = "", **options: object) -> None:
+        super().__init__(root, **options)
+        self.tasks = {"albedo": albedo(), "depth": depth()}
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        shades = torch.tensor([[0.2, 0.2, 0.2], [0.9, 0.1, 0.1], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]])
+        painted = shades[sample.targets["semseg"]].permute(2, 0, 1).contiguous()
+        return Sample(sample.image, {"albedo": painted, "depth": sample.targets["depth"]}, sample.key)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TASKS, "albedo", albedo)
+        patch.setitem(DATASETS, "painted", Painted)
+        recipe = change(
+            RECIPE,
+            data__dataset="painted",
+            data__tasks=("albedo", "depth"),
+            regularizer__name="triplane",
+            regularizer__options={**SMALL, "num_samples": 4, "camera": "orthographic"},
+            schedule__steps=3,
+        )
+        folder = tmp_path_factory.mktemp("runs")
+        made = [train(change(recipe, seed=s), folder / f"seed{s}", device="cpu", progress=False) for s in (0, 1)]
+        for run in made:
+            evaluate_run(run, device="cpu", progress=False)
+        yield made
+
+
+def test_it_is_trained_scored_reported_and_compared(runs, capsys) -> None:
+    steps = [json.loads(line) for line in (runs[0] / "metrics.jsonl").read_text().splitlines()]
+    assert any("albedo" in record.get("losses", {}) for record in steps)
+    scores = json.loads((runs[0] / "evaluation-test.json").read_text())
+    assert set(scores["metrics"]["albedo"]) == {"mae", "rmse"}
+    page = report_run(runs[0], device="cpu").read_text(encoding="utf-8")
+    assert "albedo" in page
+    assert "to the camera" not in page  # the legend of directions
+    compared = compare_runs(runs)
+    assert len(compared["values"]["albedo"]["seed0"]) == 2
+
+
+def test_it_is_predicted_as_colors_and_not_as_normals(runs, tmp_path) -> None:
+    picture = tmp_path / "photo.png"
+    Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(picture)
+    predictor = Predictor.load(runs[0], flip=True, scales=(1.0, 1.5))
+    predict_images(predictor, [picture], tmp_path / "out", fov=60)
+    header = (tmp_path / "out/points/photo.ply").read_bytes().split(b"end_header")[0].decode()
+    assert "property float nx" not in header
+    values = np.load(tmp_path / "out/arrays/albedo/photo.npy")
+    drawn = np.asarray(Image.open(tmp_path / "out/pictures/albedo/photo.png"))
+    np.testing.assert_array_equal(drawn, (np.clip(values, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+    stored = np.asarray(Image.open(tmp_path / "out/maps/albedo/photo.png"))
+    np.testing.assert_array_equal(stored, np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def test_a_kind_decides_legends() -> None:
+    three, one = np.full((3, 4, 5), 0.5), np.linspace(0, 40, 20).reshape(1, 4, 5)
+    assert [name for name, _ in describe_colors(normals(), [three]).swatches] == [
+        "right", "left", "up", "down", "to the camera"
+    ]  # fmt: skip
+    assert [name for name, _ in describe_colors(albedo(), [three]).swatches] == ["channel 1", "channel 2", "channel 3"]
+    heat = regression("heat", unit="K", limits=(0.0, 50.0))
+    assert (describe_colors(heat, [one]).low, describe_colors(heat, [one]).high) == ("0 K", "50 K")
+    assert describe_colors(regression("plain"), [one]).high == "39"  # the 98th percentile
+
+
+def test_constants_of_vectors_that_are_no_directions_keep_their_length() -> None:
+    class Grey(Painted):
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(torch.zeros(3, 4, 4), {"albedo": torch.full((3, 4, 4), 0.5)}, str(index))
+
+    fitted = ConstantPredictor.fit(Grey(split="train", length=2), {"albedo": albedo()})
+    assert fitted.values["albedo"].tolist() == [0.5, 0.5, 0.5]
+
+
+def test_only_directions_turn_with_the_camera() -> None:
+    tasks = {"depth": depth(), "albedo": albedo(), "normals": normals()}
+    options = {**SMALL, "cross_tasks": "all", "depth_from": "value", "route": "recomputed"}
+    regularizer = CrossView((6, 10), strides=(4, 8), tasks=tasks, **{**options, "camera": "ndc"})
+    relative = torch.eye(4)[None].clone()
+    relative[0, :3, :3] = torch.tensor([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]])
+    values = torch.tensor([0.1, 0.2, 0.3]).expand(1, 2, 2, 3)
+    from triptych.regularizers.fields import Rendered
+
+    rendered = Rendered(values, torch.ones(1, 2, 2), torch.ones(1, 2, 2))
+    view = Sample(torch.zeros(1, 3, 16, 16), {})
+    for name, expected in (("albedo", [0.1, 0.2, 0.3]), ("normals", [-0.3, 0.2, 0.1])):
+        raw = regularizer.cross_raw(name, rendered, view, relative)
+        torch.testing.assert_close(raw[0, :, 0, 0], torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def test_a_task_with_its_own_name_is_stored() -> None:
+    tasks = {
+        "heat": regression("heat", unit="K", limits=(250.0, 350.0), weight=2.0),
+        "stuff": semseg(3, name="stuff"),
+    }
+    read = tasks_from_json(tasks_to_json(tasks))
+    assert [(t.name, t.unit, t.limits, t.weight, t.classes) for t in read.values()] == [
+        ("heat", "K", (250.0, 350.0), 2.0, ()),
+        ("stuff", "", None, 1.0, ("0", "1", "2")),
+    ]
+    raw, target = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0)
+    assert with_options(tasks["heat"], "heat", {"loss": "mse"}).loss(raw, target).item() == 9.0
+
+
+def test_a_task_that_files_cannot_describe_is_refused() -> None:
+    own = TASKS["normals"]()
+    with pytest.raises(ValueError, match="its kind is 'values'"):
+        tasks_to_json({"normals": Task(**{**vars(own), "kind": "values"})})
+    with pytest.raises(ValueError, match="unknown regression loss 'l3'"):
+        regression("heat", loss="l3")
+    with pytest.raises(ValueError, match="lower one first"):
+        regression("heat", limits=(1.0, 0.0))
