@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 """Options that make an adapter quick, or let a tiny network's teacher speak."""
 every_adapter = pytest.mark.parametrize("name", NAMES)
+every_learning_adapter = pytest.mark.parametrize("name", [name for name in NAMES if ADAPTERS[name].has_losses])
 
 
 def build(name: str, model: MultiTaskModel, tasks: dict[str, Task] = TASKS, **options: object) -> Adapter:
@@ -38,7 +39,7 @@ def losses(adapter: Adapter, model: MultiTaskModel, source: Sample, target: Samp
     return torch.stack(list(adapter(model, source, target, model(source.image)).values())).sum()
 
 
-@every_adapter
+@every_learning_adapter
 @pytest.mark.parametrize("tasks", [TASKS, ALL_TASKS], ids=["three", "six"])
 def test_gradients_are_finite_and_reach_the_whole_network(name: str, tasks: dict[str, Task]) -> None:
     model = network(tasks)
@@ -50,7 +51,7 @@ def test_gradients_are_finite_and_reach_the_whole_network(name: str, tasks: dict
     assert float(model.backbone.body[0].weight.grad.abs().max()) > 0
 
 
-@every_adapter
+@every_learning_adapter
 def test_a_source_batch_without_labels_gives_finite_gradients(name: str) -> None:
     model = network()
     source = batch()
@@ -59,7 +60,7 @@ def test_a_source_batch_without_labels_gives_finite_gradients(name: str) -> None
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@every_adapter
+@every_learning_adapter
 def test_a_step_leaves_no_gradient_in_the_adapter_and_its_own_none_in_the_model(name: str) -> None:
     model = network()
     adapter = build(name, model)
@@ -87,7 +88,7 @@ def test_building_one_draws_nothing_and_leaves_the_model_alone(name: str) -> Non
     assert not {id(p) for p in model.parameters()} & {id(p) for p in adapter.parameters()}
 
 
-@every_adapter
+@every_learning_adapter
 def test_the_same_seed_gives_the_same_losses_and_the_generator_goes_on(name: str) -> None:
     torch.manual_seed(3)
     model, source, target = network().eval(), batch(), unlabelled()
@@ -133,7 +134,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     assert_same_files(broken, whole)
     files = {path.stem for path in list_checkpoints(whole)[-1].glob("*.safetensors")}
     record = lines(whole, "train")[-1]
-    assert record["adaptation"] > 0
+    assert (record["adaptation"] or 0) > 0 or not ADAPTERS[name].has_losses
     assert ("adapter_optimizer" in files) == (record["adapter"] is not None)
     saved = load_file(whole / "model.safetensors")
     assert not any("adapter" in key or "discriminator" in key or "teacher" in key for key in saved)
@@ -142,5 +143,5 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 @every_adapter
 def test_an_unknown_option_is_named(name: str, tmp_path: Path) -> None:
     recipe = change(ADAPTED, adaptation__name=name, adaptation__options={"wieght": 1.0})
-    with pytest.raises(ValueError, match=r"has no option 'wieght'; its options are .*weight"):
+    with pytest.raises(ValueError, match=r"has no option 'wieght'; its options are .*seed"):
         run_recipe(recipe, tmp_path / "run")

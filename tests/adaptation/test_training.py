@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_adapter
+from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_learning_adapter
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -159,7 +159,7 @@ def test_a_teacher_begins_with_the_weights_that_a_run_starts_from_and_follows_ea
     assert any(not torch.equal(trained[name], value) for name, value in start.items())
 
 
-@every_adapter
+@every_learning_adapter
 def test_half_precision_trains(name: str, tmp_path: Path) -> None:
     recipe = change(
         ADAPTED,

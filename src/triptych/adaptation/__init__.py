@@ -1,5 +1,6 @@
 """Adaptation methods by name."""
 
+from triptych.adaptation.adabn import AdaBN
 from triptych.adaptation.adversarial import AdversarialAlignment
 from triptych.adaptation.base import Adapter
 from triptych.adaptation.dacs import DACS
@@ -8,6 +9,7 @@ from triptych.adaptation.entropy import MinEnt
 from triptych.adaptation.mean_teacher import MeanTeacher
 
 ADAPTERS: dict[str, type[Adapter]] = {
+    "adabn": AdaBN,
     "advent-mt": AdversarialAlignment,
     "dacs": DACS,
     "depth-mix": DepthMix,

@@ -1,6 +1,7 @@
 """What every adapter is: one step of unsupervised domain adaptation for any model and task set."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, distributed, nn
@@ -26,10 +27,14 @@ class Adapter(nn.Module):
     backward pass of the model, and steps the adapter's own optimizer after the model's. `after_step(model)` follows
     (averages of weights), `start(model)` precedes the first step, when the model has its first weights. `step` counts
     optimizer steps; the training takes `steps` of them, 0 where that is not known.
+
+    `finish(model, read)` sees the weights that are about to be scored or deployed.
     """
 
     step: int = 0
     steps: int = 0
+    has_losses: ClassVar[bool] = True
+    """Whether `forward` returns losses; else training reads no target images for its steps."""
     mixes: bool = False
     """Whether it pastes parts of source images into target images, which then have to be of one size."""
 
@@ -56,6 +61,13 @@ class Adapter(nn.Module):
 
     def after_step(self, model: nn.Module) -> None:
         """Told that the model was updated."""
+
+    def finish(self, model: nn.Module, read: Callable[[int], Iterable[Sample]]) -> None:
+        """Change buffers of a model that is about to be scored or deployed: what is scored is what is deployed.
+
+        `read(n)` gives n training images of the target as evaluation sees them, spread evenly and one by one, and the
+        same ones every time: a pure function of the weights, called once per evaluation and per deployment.
+        """
 
 
 def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, Tensor]]:

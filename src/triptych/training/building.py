@@ -13,7 +13,7 @@ from torch._functorch import config as functorch_config
 from triptych import assemble
 from triptych.adaptation.base import Adapter
 from triptych.augmentation.presets import build_transform
-from triptych.augmentation.steps import Chain, Select
+from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset, Transform
 from triptych.machine import choose_device
@@ -91,6 +91,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         validation_set=_validation_set(recipe),
         target_set=target_set,
         transforms=_build_transforms(recipe, objective.tasks),
+        target_view=target_view(recipe) if recipe.adaptation.used else None,
         adapter_optimizer=_adapter_optimizer(objective.adapter, recipe.adaptation),
     )
 
@@ -116,6 +117,13 @@ def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform
     transform = build_transform(target.transform, size=target.size, tasks={}, train=True)
     # No labels before anything is drawn: not even the place of a crop depends on them.
     return (source, Chain((Select({}), transform)))
+
+
+def target_view(recipe: Recipe) -> Transform:
+    """Images of the target domain as evaluation sees them, at most as large as in training and without labels."""
+    target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
+    seen = build_transform(target.transform, size=target.size, tasks={}, train=False)
+    return Chain((Select({}), seen, CenterCrop({}, target.size)))
 
 
 def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
 from triptych.data.base import DenseDataset, Transform
-from triptych.data.loading import Loader, make_loader
+from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 from triptych.training.objective import Objective
@@ -42,6 +42,8 @@ class Parts:
     target_set: DenseDataset | None
     transforms: tuple[Transform, ...]
     """Of the training set, then of the target set."""
+    target_view: Transform | None = None
+    """Images of the target set as evaluation sees them."""
     adapter_optimizer: torch.optim.Optimizer | None = None
 
     @property
@@ -61,8 +63,12 @@ class Parts:
         return recipe.data.batch_size * recipe.training.accumulate * self.accelerator.num_processes
 
     def loaders(self, first_step: int) -> list[Loader]:
-        """Labelled batches of this process from step `first_step` on; then those of a target domain, if any."""
-        sets = [dataset for dataset in (self.training_set, self.target_set) if dataset is not None]
+        """Labelled batches of this process from step `first_step` on; then those of a target domain, if any is learned
+        from.
+        """
+        adapter = self.objective.adapter
+        target_set = self.target_set if adapter is not None and adapter.has_losses else None
+        sets = [dataset for dataset in (self.training_set, target_set) if dataset is not None]
         seeds = (self.recipe.seed, self.recipe.seed + TARGET_SEED)
         return [
             self._loader(dataset, transform, seed, first_step)
@@ -83,6 +89,20 @@ class Parts:
             world=self.accelerator.num_processes,
             on_bad_sample=data.on_bad_sample,
             pin_memory=self.accelerator.device.type == "cuda",
+        )
+
+    def target_images(self, count: int) -> Loader:
+        """`count` training images of the target domain (all, if there are fewer) one by one, the same in every
+        process.
+        """
+        assert self.target_set is not None
+        data = self.recipe.data
+        return evaluation_loader(
+            self.target_set,
+            transform=self.target_view,
+            limit=count,
+            num_workers=data.num_workers,
+            on_bad_sample=data.on_bad_sample,
         )
 
     @property

@@ -1,6 +1,6 @@
 """Scoring the validation split during training, and keeping the weights that score best."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -43,10 +43,12 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
                 on_bad_sample=recipe.data.on_bad_sample,
                 progress=progress,
             )
+            score = evaluation.score()
+            best = state.best is None or score > state.best["score"]
+            if best:
+                _write(run, parts, deployed.state_dict())
     except _LeaveEvaluation:
         return False
-    score = evaluation.score()
-    best = state.best is None or score > state.best["score"]
     record = {
         "step": state.step,
         "split": recipe.data.val_split,
@@ -59,7 +61,6 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     state.evaluated = state.step
     if best:
         state.best = {"step": state.step, "score": score, "metrics": evaluation.primary()}
-        deploy(run, parts)
     log.skipped(evaluation.skipped)
     log.evaluation(record, evaluation)
     return True
@@ -71,7 +72,7 @@ class _LeaveEvaluation(Exception):
 
 @contextmanager
 def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
-    """The model with the weights that would be deployed now."""
+    """The model with the weights that would be deployed now, and what an adapter makes of their buffers."""
     parts.share_buffers()
     model = parts.whole_model()
     context: AbstractContextManager = nullcontext()
@@ -81,8 +82,25 @@ def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
         context = parts.average.applied_to(model)
     # Images have their own sizes here: compiled code would be compiled again for each.
     eager = torch.compiler.set_stance("force_eager") if parts.recipe.training.compile else nullcontext()
-    with context, eager:
+    with context, eager, _finished(parts, model):
         yield model
+
+
+@contextmanager
+def _finished(parts: Parts, model: nn.Module) -> Iterator[None]:
+    """The model as the adapter finishes it; training goes on with the buffers it had."""
+    adapter = parts.objective.adapter
+    if adapter is None:
+        yield
+        return
+    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        adapter.finish(model, parts.target_images)
+        parts.share_buffers()  # one answer in all processes, whatever their arithmetic
+        yield
+    finally:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(saved[name])
 
 
 def _deployed_tensors(parts: Parts) -> dict[str, Tensor]:
@@ -92,6 +110,13 @@ def _deployed_tensors(parts: Parts) -> dict[str, Tensor]:
 
 def deploy(run: Path, parts: Parts) -> None:
     """Write `model.safetensors`."""
-    tensors = _deployed_tensors(parts)
+    if parts.sharded:
+        _write(run, parts, _deployed_tensors(parts))
+        return
+    with _deployed_model(parts) as model:
+        _write(run, parts, model.state_dict())
+
+
+def _write(run: Path, parts: Parts, tensors: Mapping[str, Tensor]) -> None:
     if parts.accelerator.is_main_process:
         replace_tensors(run / "model.safetensors", tensors)

@@ -1,0 +1,167 @@
+"""AdaBN: statistics against a slow oracle, weights untouched, and what is deployed is what was scored."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from adaptation.networks import SIZE, network, weights
+from adaptation.test_properties import ADAPTED
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from training.test_loop import lines, run_recipe
+from training.tiny import RECIPE, Rectangles, change
+
+from triptych.adaptation.adabn import AdaBN, passes, renew_statistics
+from triptych.evaluation import evaluate_run
+from triptych.training import validation
+from triptych.types import Sample
+
+SMALL = {"images": 7, "batch_size": 3}
+RUN = change(ADAPTED, adaptation__name="adabn", adaptation__options=SMALL)
+
+
+def images(count: int = 6, size: tuple[int, int] = SIZE) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(1, 3, *size, generator=generator) * (i + 1) / count for i in range(count)]
+
+
+class TwoNorms(nn.Module):
+    """The second norm sees what the first one made of the pass, and twice: a layer that is shared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.unused = nn.BatchNorm2d(3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = self.dropout(self.conv(self.first(image)).relu())
+        return self.second(features) + self.second(features.square())
+
+
+def slow_statistics(model: TwoNorms, batches: list[Tensor]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Mean and variance over all rows that a layer was given, in NumPy."""
+    given: list[list[np.ndarray]] = [[], []]
+    for image in batches:
+        rows = image.numpy().astype(np.float64).transpose(0, 2, 3, 1).reshape(-1, 3)
+        given[0].append(rows)
+        mean, variance = rows.mean(axis=0), rows.var(axis=0)
+        scale = model.first.weight.detach().numpy() / np.sqrt(variance + model.first.eps)
+        normal = (rows - mean) * scale + model.first.bias.detach().numpy()
+        maps = normal.reshape(len(image), *image.shape[2:], 3).transpose(0, 3, 1, 2)
+        with torch.no_grad():
+            features = model.conv.double()(torch.from_numpy(maps)).relu().numpy()
+            model.conv.float()
+        for values in (features, features**2):
+            given[1].append(values.transpose(0, 2, 3, 1).reshape(-1, 4))
+    for rows in given:
+        joined = np.concatenate(rows)
+        yield joined.mean(axis=0), joined.var(axis=0, ddof=1)
+
+
+def test_statistics_are_those_of_all_images() -> None:
+    torch.manual_seed(0)
+    model = TwoNorms().train()
+    with torch.no_grad():
+        for norm in (model.first, model.second):
+            norm.weight.uniform_(0.5, 2)
+            norm.bias.uniform_(-1, 1)
+            norm.running_mean.fill_(7.0)
+    batches = [torch.cat(images(4)), torch.cat(images(5))]
+    expected = list(slow_statistics(model, batches))
+    renew_statistics(model, batches)
+    for norm, (mean, variance) in zip((model.first, model.second), expected, strict=True):
+        np.testing.assert_allclose(norm.running_mean.numpy(), mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(norm.running_var.numpy(), variance, rtol=1e-5)
+    assert model.unused.running_mean.eq(0).all()
+    assert model.unused.running_var.eq(1).all()
+    assert model.training
+    assert model.first.track_running_stats
+    assert not model.first._forward_pre_hooks
+
+
+def test_nothing_but_statistics_changes_and_twice_gives_the_same_bits() -> None:
+    model = network().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    adapter = AdaBN(model, size=SIZE, weights=weights(), images=6, batch_size=3)
+    asked: list[int] = []
+
+    def read(count: int) -> list[Sample]:
+        asked.append(count)
+        return [Sample(image, {}) for image in images(count)]
+
+    adapter.finish(model, read)
+    once = {name: value.clone() for name, value in model.state_dict().items()}
+    adapter.finish(model, read)
+    assert asked == [6, 6]
+    assert all(torch.equal(once[name], value) for name, value in model.state_dict().items())
+    changed = {name for name, value in once.items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.endswith(("running_mean", "running_var"))}
+
+
+def test_images_of_other_sizes_share_their_middle() -> None:
+    wide, high = torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 6, 4)
+    wide[..., 2:6] = 1.0
+    high[..., 1:5, :] = 1.0
+    (batch,) = passes([Sample(wide, {}), Sample(high, {})], 8)
+    assert batch.shape == (2, 3, 4, 4)
+    assert batch.eq(1).all()
+
+
+def test_two_hundred_images_are_twenty_five_passes() -> None:
+    assert [len(batch) for batch in passes((Sample(torch.zeros(1, 3, 2, 2), {}) for _ in range(200)), 8)] == [8] * 25
+
+
+def test_a_network_without_batch_statistics_is_refused(tmp_path: Path) -> None:
+    recipe = change(RUN, model__backbone_options={"norm": False})
+    with pytest.raises(
+        ValueError, match="this network has none .* choose a backbone or decoder with batch norm"
+    ) as told:
+        run_recipe(recipe, tmp_path / "run")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("options", [{"images": 1}, {"batch_size": 1}], ids=str)
+def test_one_image_alone_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="need at least 2 of each"):
+        AdaBN(network(), size=SIZE, weights=weights(), **options)
+    with pytest.raises(ValueError, match=r"found 1 image\(s\)"):
+        list(passes([Sample(torch.zeros(1, 3, 2, 2), {})], 2))
+
+
+def statistics_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if name.endswith(("running_mean", "running_var"))}
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_training_is_that_of_the_source_alone_and_only_statistics_are_deployed(ema: float, tmp_path: Path) -> None:
+    """For the network and for the average of its weights; the target's labels are not read."""
+    recipe = change(RUN, training__ema=ema, data__val_split="")
+    adapted = load_file(run_recipe(recipe, tmp_path / "adapted") / "model.safetensors")
+    plain = load_file(run_recipe(change(recipe, adaptation__name="none"), tmp_path / "plain") / "model.safetensors")
+    differ = {name for name in plain if not torch.equal(plain[name], adapted[name])}
+    assert differ == set(statistics_of(plain))
+    blind = change(recipe, adaptation__dataset_options={"unlabelled": ("semseg", "depth", "normals")})
+    unlabelled = load_file(run_recipe(blind, tmp_path / "blind") / "model.safetensors")
+    assert all(torch.equal(adapted[name], unlabelled[name]) for name in adapted)
+
+
+def test_what_was_scored_is_what_is_deployed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[dict[str, Tensor]] = []
+    original = validation.evaluate
+
+    def keep(predictor, *rest, **options):
+        scored.append({name: value.clone() for name, value in predictor.model.state_dict().items()})
+        return original(predictor, *rest, **options)
+
+    monkeypatch.setattr(validation, "evaluate", keep)
+    run = run_recipe(RUN, tmp_path / "run")
+    best = [record["best"] for record in lines(run, "evaluation")]
+    chosen = scored[max(i for i, found in enumerate(best) if found)]
+    deployed = load_file(run / "model.safetensors")
+    assert all(torch.equal(deployed[name], chosen[name]) for name in chosen)
+    assert len(scored) == 2
