@@ -1,14 +1,19 @@
 """Adapting from the first look of the rooms to the second without its labels, and depth from video without labels.
 
 python studies/adaptation.py run --out runs       # trains and scores; goes on where it stopped
+python studies/adaptation.py adabn --out runs     # every finished run again with the target's batch norm statistics
 python studies/adaptation.py report --out runs    # docs/study-adaptation.md, results/study-adaptation.json
 
 Every network is scored on the target's test rooms. `source only` never saw the target, `oracle` was trained on the
 target's labels; the share of the gap between them that a method closes is (method - source) / (oracle - source).
 `statistics only` sees the target's images and learns nothing from them: running statistics of its norms are of both
-domains, as those of every adapter's network. What a method gains beyond it is the method's.
+domains, as those of every adapter's network. What a method gains beyond it is the method's. `METHOD + adabn` is the
+network of a finished run with the statistics of the target alone: what a method gains there, its weights have learned.
 """
 
+import argparse
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +23,15 @@ import paired
 from arms import SIZE, base
 
 from triptych.adaptation import ADAPTERS
+from triptych.evaluation.evaluate import evaluate_run
 from triptych.recipes.config import AdaptationConfig, Options, Recipe
+from triptych.training.adapted_run import adapt_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = range(3)
 SPLIT = "target-test"
 TASKS = ("semseg", "depth")
+AFTER = " + adabn"
 ADAPTER_OPTIONS: dict[str, Options] = {"advent-mt": {"width": 16}}
 
 
@@ -58,6 +66,28 @@ def study_jobs() -> list[grid.Job]:
     return grid.jobs_of(arms_of("vanilla") | arms_of("densemtl"), SEEDS, [SPLIT])
 
 
+def score_after_adabn(
+    arms: Mapping[str, Recipe], out: Path, *, seeds: Iterable[int] = SEEDS, device: str = "cpu"
+) -> int:
+    """Adapt and score every scored run of `arms` that this was not done to; returns how many there were.
+
+    The run of an arm and a seed becomes one of the arm `<arm> + adabn`. Those that `adabn` trained are what it would
+    make of them already.
+    """
+    done = 0
+    for seed in seeds:
+        for arm, recipe in arms.items():
+            run, new = grid.folder(out, arm, seed), grid.folder(out, arm + AFTER, seed)
+            scores = f"evaluation-{SPLIT}.json"
+            if recipe.adaptation.name == "adabn" or not (run / scores).is_file() or (new / scores).is_file():
+                continue
+            if not (new / "model.safetensors").is_file():
+                adapt_run(run, replace(recipe.adaptation, name="adabn", options={}), new, device=device)
+            evaluate_run(new, split=SPLIT, device=device, constant=False, progress=False)
+            done += 1
+    return done
+
+
 def closed(found: dict[str, Any], oracle: dict[str, Any], task: str) -> list[float]:
     """The share of the gap to the oracle that was closed, percent, seed by seed."""
     one, two = found["tasks"][task], oracle["tasks"][task]
@@ -75,7 +105,8 @@ def report(out: Path) -> None:
     rows = []
     for method in ("vanilla", "densemtl"):
         source = f"adaptation/{method}/source only"
-        pairs = {arm.rsplit("/", 1)[1]: paired.compare(out, source, arm, SEEDS, SPLIT) for arm in arms_of(method)}
+        arms = [each for arm in arms_of(method) for each in (arm, arm + AFTER)]
+        pairs = {arm.rsplit("/", 1)[1]: paired.compare(out, source, arm, SEEDS, SPLIT) for arm in arms}
         found = {name: pair for name, pair in pairs.items() if pair is not None}
         content[method] = found
         for name, pair in found.items():
@@ -106,4 +137,10 @@ def report(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    grid.run_study(__doc__, study_jobs, report)
+    if sys.argv[1:2] == ["adabn"]:
+        parser = argparse.ArgumentParser(description=score_after_adabn.__doc__)
+        parser.add_argument("--out", type=Path, default=Path("runs/studies"))
+        found = parser.parse_args(sys.argv[2:])
+        print(f"{score_after_adabn(arms_of('vanilla') | arms_of('densemtl'), found.out)} runs adapted and scored")
+    else:
+        grid.run_study(__doc__, study_jobs, report)

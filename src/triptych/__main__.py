@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from triptych.commands.adapt import adapt
 from triptych.commands.data import DATA
 from triptych.commands.predict import predict
 from triptych.commands.runs import compare, convert, evaluate
@@ -36,6 +37,7 @@ VERBS: dict[str, Verb | Group] = {
     "predict": Verb(predict),
     "score": Verb(score),
     "compare": Verb(compare),
+    "adapt": Verb(adapt),
     "convert": Verb(convert),
     "data": DATA,
     "list": Verb(list_names),

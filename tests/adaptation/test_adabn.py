@@ -1,6 +1,10 @@
 """AdaBN: statistics against a slow oracle, weights untouched, and what is deployed is what was scored."""
 
+import hashlib
+import json
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +12,20 @@ import pytest
 import torch
 from adaptation.networks import SIZE, network, weights
 from adaptation.test_properties import ADAPTED
+from PIL import Image
 from safetensors.torch import load_file
+from test_studies import load
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from training.test_loop import lines, run_recipe
-from training.tiny import RECIPE, Rectangles, change
+from training.tiny import RECIPE, change
 
+from triptych.__main__ import main
 from triptych.adaptation.adabn import AdaBN, passes, renew_statistics
-from triptych.evaluation import evaluate_run
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.recipes.config import read_recipe
 from triptych.training import validation
+from triptych.training.adapted_run import adapt_run, find_target
+from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Sample
 
 SMALL = {"images": 7, "batch_size": 3}
@@ -117,9 +126,7 @@ def test_two_hundred_images_are_twenty_five_passes() -> None:
 
 def test_a_network_without_batch_statistics_is_refused(tmp_path: Path) -> None:
     recipe = change(RUN, model__backbone_options={"norm": False})
-    with pytest.raises(
-        ValueError, match="this network has none .* choose a backbone or decoder with batch norm"
-    ) as told:
+    with pytest.raises(ValueError, match=r"has none \(its norms look at one image alone\): choose") as told:
         run_recipe(recipe, tmp_path / "run")
     assert "\n" not in str(told.value)
     assert not (tmp_path / "run").exists()
@@ -143,6 +150,8 @@ def test_training_is_that_of_the_source_alone_and_only_statistics_are_deployed(e
     recipe = change(RUN, training__ema=ema, data__val_split="")
     adapted = load_file(run_recipe(recipe, tmp_path / "adapted") / "model.safetensors")
     plain = load_file(run_recipe(change(recipe, adaptation__name="none"), tmp_path / "plain") / "model.safetensors")
+    files = [list_checkpoints(tmp_path / name)[-1] / "model.safetensors" for name in ("adapted", "plain")]
+    assert files[0].read_bytes() == files[1].read_bytes()
     differ = {name for name in plain if not torch.equal(plain[name], adapted[name])}
     assert differ == set(statistics_of(plain))
     blind = change(recipe, adaptation__dataset_options={"unlabelled": ("semseg", "depth", "normals")})
@@ -165,3 +174,93 @@ def test_what_was_scored_is_what_is_deployed(tmp_path: Path, monkeypatch: pytest
     deployed = load_file(run / "model.safetensors")
     assert all(torch.equal(deployed[name], chosen[name]) for name in chosen)
     assert len(scored) == 2
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that knows nothing of another domain."""
+    return run_recipe(change(RECIPE, schedule__steps=3), tmp_path_factory.mktemp("finished") / "run")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of two sizes, one of them in a folder of its own."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = np.random.default_rng(0)
+    for i, size in enumerate([(40, 56), (36, 48), (30, 60)]):
+        path = folder / ("more" if i else "") / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (*size, 3), np.uint8)).save(path)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_becomes_another_one(finished: Path, photos: Path, tmp_path: Path) -> None:
+    before = contents(finished)
+    for name in ("one", "two"):
+        assert main(["adapt", str(finished), str(photos), "--out", str(tmp_path / name), "--device", "cpu"]) == 0
+    assert contents(finished) == before
+    old, new, again = (load_file(run / "model.safetensors") for run in (finished, tmp_path / "one", tmp_path / "two"))
+    assert {name for name in old if not torch.equal(old[name], new[name])} == set(statistics_of(old))
+    assert all(torch.equal(new[name], again[name]) for name in new)
+    start = json.loads((tmp_path / "one" / "environment.json").read_text())["starts"][-1]
+    assert start["adapted"]["from"] == str(finished)
+    assert start["adapted"]["weights_sha256"] == hashlib.sha256(before["model.safetensors"]).hexdigest()
+    assert start["data"]["target"]["images"] == start["adapted"]["images"] == 3
+
+
+def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "adapted"
+    target = find_target("rectangles", split="other")
+    adapt_run(finished, replace(target, name="adabn", options={"images": 4}), out, device="cpu")
+    recipe = read_recipe(out / "recipe.json")
+    assert recipe.adaptation.name == "adabn"
+    assert recipe.description.endswith("Adapted by adabn to 4 images of rectangles.")
+    copied = shutil.copytree(finished, tmp_path / "plain")
+    for run in (copied, out):
+        assert main(["evaluate", str(run), "--split", "test", "--device", "cpu"]) == 0
+    assert main(["evaluate", str(out), "--split", "target-val", "--no-report", "--device", "cpu"]) == 0
+    assert main(["predict", str(out), str(photos / "0.png"), "--out", str(tmp_path / "maps"), "--device", "cpu"]) == 0
+    assert main(["compare", str(copied), str(out), "--out", str(tmp_path / "difference.json")]) == 0
+    assert "adaptation.name" in (tmp_path / "difference.json").read_text()
+
+
+def test_what_cannot_be_adapted_is_refused(finished: Path, photos: Path, tmp_path: Path) -> None:
+    target = replace(find_target(str(photos)), name="adabn")
+    with pytest.raises(FileExistsError, match="never adapted in place"):
+        adapt_run(finished, target, finished, device="cpu")
+    with pytest.raises(ValueError, match="'min-ent' learns while a run trains"):
+        adapt_run(finished, replace(target, name="min-ent"), tmp_path / "out", device="cpu")
+    bare = run_recipe(
+        change(RECIPE, schedule__steps=1, model__backbone_options={"norm": False}), tmp_path / "without norms"
+    )
+    with pytest.raises(ValueError, match="this network has none"):
+        adapt_run(bare, target, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_what_it_looks_like(photos: Path, tmp_path: Path) -> None:
+    assert find_target(str(photos)).dataset == "images"
+    for name in ("images", "semseg"):
+        shutil.copytree(photos, tmp_path / "labelled" / name)
+    assert find_target(str(tmp_path / "labelled")).dataset == "folder"
+    assert find_target("rooms", options={"look": "b"}).dataset_options == {"look": "b"}
+    with pytest.raises(ValueError, match="unknown dataset, and no folder, 'romos'; did you mean 'rooms'"):
+        find_target("romos")
+
+
+def test_the_study_scores_every_adapter_after_adabn_too(tmp_path: Path) -> None:
+    adaptation = load("adaptation")
+    recipe = change(ADAPTED, adaptation__name="min-ent", schedule__steps=2, data__val_split="")
+    arms = {"min-ent": recipe, "adabn": change(recipe, adaptation__name="adabn", adaptation__options=SMALL)}
+    for name, each in arms.items():
+        run = run_recipe(each, tmp_path / name / "seed-0")
+        evaluate_run(run, split="target-test", device="cpu", constant=False, progress=False)
+    assert adaptation.score_after_adabn(arms, tmp_path, seeds=[0]) == 1
+    new = tmp_path / "min-ent + adabn" / "seed-0"
+    assert (new / "evaluation-target-test.json").is_file()
+    assert read_recipe(new / "recipe.json").adaptation.name == "min-ent"
+    assert adaptation.score_after_adabn(arms, tmp_path, seeds=[0]) == 0

@@ -106,7 +106,7 @@ def renew_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for images in batches:
             model(images)
     for layer, found in moments.items():
-        if found.count > 1:
+        if found.count > 1 and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.copy_(found.mean)
             layer.running_var.copy_(found.squares / (found.count - 1))
 

@@ -1,0 +1,111 @@
+"""A finished run adapted to another domain: a new run folder beside it, which says where it comes from."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from triptych import assemble
+from triptych.data.loading import evaluation_loader
+from triptych.datasets import DATASETS
+from triptych.datasets.descriptor import FILE_NAME
+from triptych.datasets.layout import IMAGES, find_places
+from triptych.doctor.admission import recognise_dataset
+from triptych.lookup import named_choice
+from triptych.machine import choose_device
+from triptych.models.multitask import MultiTaskModel
+from triptych.prediction.pretrained import FILES, load_model, save_folder
+from triptych.recipes.config import TARGET, AdaptationConfig, Options
+from triptych.training.building import target_view
+from triptych.training.run_folder import record_start
+
+
+def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "auto") -> Path:
+    """Write the network of a run folder to `out` as the adapter `target.name` finishes it on the target's images.
+
+    Evaluation, prediction and comparison read `out` like any run. Its recipe is that of `run`, with `target` as its
+    adaptation unless it was trained with one: then only its description tells them apart. `environment.json` has the
+    starts of `run` and one more, with the images that were used and the hash of the weights before.
+
+    Raises `FileExistsError` where `out` holds something (such as `run` itself), and `ValueError` where the adapter
+    needs a training or finds nothing to change.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
+    model, recipe = load_model(run)
+    assert isinstance(model, MultiTaskModel)
+    adapted = replace(recipe, adaptation=target)
+    adapter = assemble.build_adapter(adapted, model)
+    if adapter is None or adapter.has_losses:
+        raise ValueError(f"adapter '{target.name}' learns while a run trains; name it in a recipe (adaptation.name).")
+    dataset = assemble.build_dataset(adapted, TARGET + target.split)
+    view, data = target_view(adapted), recipe.data
+    seen: list[str] = []
+
+    def read(count: int) -> Any:
+        for sample in evaluation_loader(dataset, transform=view, limit=count, on_bad_sample=data.on_bad_sample):
+            seen.extend(sample.key)
+            yield sample
+
+    adapter.finish(model.to(choose_device(device)), read)
+    if recipe.adaptation.used:
+        adapted = recipe
+    source = f"{target.dataset} {target.root}".strip()
+    note = f"Adapted by {target.name} to {len(seen)} images of {source}."
+    adapted = replace(adapted, description=f"{recipe.description} {note}".strip())
+    save_folder(out, model, adapted, card=adapted.description)
+    _copy_history(run, out)
+    record_start(
+        out,
+        {
+            "device": str(next(model.parameters()).device),
+            "adapted": {
+                "from": str(run),
+                "weights_sha256": hashlib.sha256((run / FILES["weights"]).read_bytes()).hexdigest(),
+                "adapter": target.name,
+                "images": len(seen),
+                "keys_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest(),
+            },
+            "data": {"target": dataset.fingerprint()},
+        },
+    )
+    return out
+
+
+def _copy_history(run: Path, out: Path) -> None:
+    """What was before: starts and the curves of training, without scores, which were those of other weights."""
+    if (run / "environment.json").is_file():
+        (out / "environment.json").write_bytes((run / "environment.json").read_bytes())
+    if (run / "metrics.jsonl").is_file():
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line)["kind"] == "train"]
+        (out / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+
+
+def find_target(
+    place: str, *, root: str = "", split: str = "train", options: Options | None = None
+) -> AdaptationConfig:
+    """The domain that `place` names: a dataset by its name, a folder or a `dataset.toml` that describe one, or a folder
+    of pictures without labels.
+
+    `root` is where a named dataset lies, or the files of a `dataset.toml`.
+    """
+    options = dict(options or {})
+    if not (place.endswith(".toml") or Path(place).is_dir()):
+        named_choice("dataset, and no folder,", place, DATASETS)
+        return AdaptationConfig(dataset=place, root=root, split=split, dataset_options=options)
+    name = _dataset_in(Path(place))
+    if root and not DATASETS[name].takes_root:
+        raise ValueError(f"root is {root}, but {place} is the folder of {name} itself; leave root out.")
+    if root:
+        options["root"] = root
+    return AdaptationConfig(dataset=name, root=place, split=split, dataset_options=options)
+
+
+def _dataset_in(path: Path) -> str:
+    """The name of the dataset in a folder; `images` where pictures lie in it and nothing that looks like labels."""
+    name = recognise_dataset(path)
+    is_own = DATASETS[name].takes_root  # the user's, not a published one
+    bare = is_own and path.is_dir() and not (path / FILE_NAME).is_file() and set(find_places(path)) <= {IMAGES}
+    return "images" if bare else name
