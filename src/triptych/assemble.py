@@ -28,6 +28,9 @@ from triptych.video.base import VideoSupervision
 from triptych.weighting import WEIGHTINGS
 from triptych.weighting.base import Weighting
 
+REGULARIZER_SEED = 104729
+"""Added to the seed for what a regularizer draws: dropout draws by the seed itself."""
+
 
 def create_model(
     decoder: str,
@@ -137,20 +140,23 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
     """The recipe's regularizer over the model's shared features, or `None`.
 
-    One that takes `schedule_steps` is told how many steps the run has, unless its options say otherwise.
+    One that takes `schedule_steps` is told how many steps the run has, unless its options say otherwise. What it draws
+    while training follows from the recipe's seed.
     """
     config = recipe.regularizer
     if not config.used:
         return None
     build = named_choice("regularizer", config.name, REGULARIZERS)
     require_options(f"regularizer '{config.name}'", build, config.options)
-    return build(
+    regularizer = build(
         model.feature_channels,
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
         **({"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}) | config.options,
     )
+    regularizer.generator.manual_seed(recipe.seed + REGULARIZER_SEED)
+    return regularizer
 
 
 def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | None:

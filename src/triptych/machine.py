@@ -52,6 +52,21 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+def num_processes() -> int:
+    """How many processes work together."""
+    distributed = torch.distributed
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def own_rows(rows: torch.Tensor) -> torch.Tensor:
+    """This process's share of rows that were drawn for the images of all processes.
+
+    >>> own_rows(torch.arange(6).view(3, 2)).shape
+    torch.Size([3, 2])
+    """
+    return rows.chunk(num_processes())[torch.distributed.get_rank()] if num_processes() > 1 else rows
+
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of `mallopt`, as in malloc.h. glibc gives every large buffer back to the system, which fills the next one
 with zeros, page by page: up to a fifth of a training step on a CPU, half of a forward pass of wide maps, a third of

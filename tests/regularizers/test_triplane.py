@@ -202,6 +202,24 @@ def test_inverse_spacing_is_even_in_one_over_depth() -> None:
     assert points.intervals.min() > 0
 
 
+@pytest.mark.parametrize("name", REGULARIZERS)
+def test_random_numbers_are_the_regularizers_own(name: str) -> None:
+    """Nobody else's numbers move, and its own follow from its generator, whatever else is drawn."""
+    tasks = tasks_of("semseg", "depth")
+    regularizer = build(name, tasks, **{"num_samples": 4, **FEW.get(name, {})})
+    output, sample = batch(tasks, camera=True)
+    before, own = torch.get_rng_state(), regularizer.generator.get_state()
+    first = regularizer(output, sample)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(7)
+    other = regularizer(output, sample)
+    regularizer.generator.set_state(own)
+    again = regularizer(output, sample)
+    assert all(torch.equal(again[task], first[task]) for task in first)
+    draws = name not in ("triplane-single-sample", "auxiliary-heads", "decoder-2d")
+    assert draws == any(not torch.equal(other[task], first[task]) for task in first)
+
+
 def test_bf16_keeps_transmittance_in_float32() -> None:
     tasks = tasks_of("semseg", "depth", "normals")
     regularizer = build("triplane", tasks, stratified=False)

@@ -650,6 +650,24 @@ def test_network_and_regularizer_are_clipped_apart(tmp_path: Path, monkeypatch: 
     assert "regularizer_gradient_norm" not in without
 
 
+@pytest.mark.parametrize("name", ["triplane", "triplane-shuffled"])
+def test_a_regularizer_that_teaches_nothing_leaves_the_network_as_it_was(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its random numbers are its own: dropout and augmentation draw what they drew without it."""
+
+    class Detached(REGULARIZERS[name]):
+        def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+            return super().forward(output._replace(features=[map.detach() for map in output.features]), sample)
+
+    monkeypatch.setitem(REGULARIZERS, "detached", Detached)
+    alone = change(RECIPE, schedule__steps=20, data__val_split="")
+    small = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4}
+    with_it = change(alone, regularizer__name="detached", regularizer__options=small)
+    first, second = weights_after(alone, tmp_path / "alone"), weights_after(with_it, tmp_path / "with")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
 def test_bf16_trains_close_to_float32(tmp_path: Path) -> None:
     recipe = change(RECIPE, **NO_NORM)
     full = lines(run_recipe(recipe, tmp_path / "full"), "train")[-1]

@@ -91,17 +91,8 @@ TWO = change(
     training__accumulate=2,
     training__ema=0.9,
 )
-BRANCH: Options = {
-    "width": 8,
-    "plane_channels": 4,
-    "hidden": 6,
-    "num_samples": 4,
-    "stratified": False,
-    "route": "naive",
-}
-"""A regularizer that draws nothing (processes would draw different numbers), in torch: FSDP cannot free parameters that
-numba has seen.
-"""
+BRANCH: Options = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4, "route": "naive"}
+"""A small regularizer in torch: FSDP cannot free parameters that numba has seen."""
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +141,7 @@ def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> Non
 
 def test_sharded_training_equals_one_process_and_resumes_exactly(folder: Path) -> None:
     """FSDP: parameters, optimizer memory and averages are shards; checkpoints hold them whole. Network and regularizer
-    are clipped by their whole norms.
+    are clipped by their whole norms, and the regularizer draws for all images together.
     """
     recipe = change(
         TWO,

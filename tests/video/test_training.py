@@ -24,6 +24,7 @@ from triptych.datasets.rooms import Rooms
 from triptych.decoders import DECODERS
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.lookup import require_options
+from triptych.machine import accelerated
 from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
 from triptych.recipes import RECIPES
@@ -32,11 +33,13 @@ from triptych.recipes.config import (
     ModelConfig,
     OptimizerConfig,
     Recipe,
+    RegularizerConfig,
     ScheduleConfig,
     TrainingConfig,
     VideoConfig,
     to_json,
 )
+from triptych.training.building import build_parts
 from triptych.training.loop import train
 from triptych.types import collate
 from triptych.video import VIDEO
@@ -118,6 +121,17 @@ def test_the_pose_network_is_clipped_with_the_network(root: str, tmp_path: Path)
         squares[name] = sum(float((value - still[key]).double().square().sum()) for key, value in moved.items())
     assert all(square > 0 for square in squares.values())
     assert sum(squares.values()) == pytest.approx(1e-6, rel=1e-2)
+
+
+def test_the_pose_network_begins_alike_with_and_without_a_regularizer(root: str, tmp_path: Path) -> None:
+    recipe = change(RECIPE, data__root=root)
+    branch = RegularizerConfig(name="triplane", options={"width": 8, "plane_channels": 4, "hidden": 6})
+    with accelerated("cpu") as accelerator:
+        alone, beside = (
+            build_parts(each, accelerator).objective.video.state_dict()
+            for each in (recipe, replace(recipe, regularizer=branch))
+        )
+    assert all(torch.equal(alone[name], value) for name, value in beside.items())
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(finished: Path, root: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, distributed, nn
 
+from triptych.machine import num_processes
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -20,7 +21,7 @@ class Adapter(nn.Module):
     `forward(model, source, target, output)` returns named scalars that the loop adds to the supervised loss of the
     source batch as they are; `output` is the model's on that batch. Random numbers come from `generator`, which
     checkpoints keep and which is in the same state in every process: what is drawn per image is drawn for the images
-    of all processes (`own_rows`), so that two processes equal one with twice the batch.
+    of all processes (`machine.own_rows`), so that two processes equal one with twice the batch.
 
     What learns by losses of its own (discriminators) is listed by `own_parameters`, which do not ask for gradients
     except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
@@ -77,18 +78,6 @@ def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, T
     for scale, stage in enumerate(reversed(output.auxiliary), start=1):
         maps |= {f"{name}_{scale}": (intermediate[name], raw) for name, raw in stage.items()}
     return maps
-
-
-def own_rows(rows: Tensor) -> Tensor:
-    """This process's share of rows that were drawn for the images of all processes."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return rows
-    return rows.chunk(distributed.get_world_size())[distributed.get_rank()]
-
-
-def num_processes() -> int:
-    """How many processes train together."""
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def smallest_over_processes(value: Tensor) -> Tensor:

@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.base import Adapter, mean_over_processes, num_processes, own_rows
+from triptych.adaptation.base import Adapter, mean_over_processes
 from triptych.adaptation.entropy import class_probabilities
 from triptych.augmentation.color import ColorJitter
+from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task
 from triptych.types import Output, Sample, named_choice, valid_pixels
 

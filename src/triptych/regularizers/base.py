@@ -1,7 +1,9 @@
 """What every regularizer is: extra supervision from the same features and targets, never part of the model."""
 
+import torch
 from torch import Tensor, nn
 
+from triptych.machine import num_processes, own_rows
 from triptych.types import Output, Sample
 
 
@@ -12,9 +14,27 @@ class Regularizer(nn.Module):
     `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
     the task's: the loop adds them to the task losses of the same name before weighting. `step` counts optimizer
     steps, for schedules of the weight; one whose constructor takes `schedule_steps` is told the length of the run.
+
+    Random numbers come from `draw`, so that the network trains with the dropout and augmentation that it has without
+    the regularizer. Training seeds `generator` and keeps it in checkpoints; it is in the same state in every process.
     """
 
     step: int = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def draw(self, images: int, numbers: int, device: torch.device | str = "cpu") -> Tensor:
+        """Uniform random numbers in [0, 1), `(images, numbers)`: a row for each image of this process.
+
+        Rows are drawn for the images of all processes, so that two processes equal one with twice the batch.
+
+        >>> first, second = Regularizer(), Regularizer()
+        >>> torch.equal(first.draw(2, 3), second.draw(2, 3)), torch.equal(first.draw(2, 3), first.draw(2, 3))
+        (True, False)
+        """
+        return own_rows(torch.rand(images * num_processes(), numbers, generator=self.generator)).to(device)
 
     def counts(self) -> dict[str, int]:
         """What the regularizer counted since the start of training, for the log."""

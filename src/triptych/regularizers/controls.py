@@ -53,7 +53,7 @@ class ShuffledDepth(Triplane3D):
     """Planes are read at the ray's depths in random order, drawn anew per image and step: depth means nothing."""
 
     def depth_order(self, distances: Tensor) -> Tensor:
-        return distances.gather(1, torch.rand_like(distances).argsort(dim=1))
+        return distances.gather(1, self.draw(*distances.shape, distances.device).argsort(dim=1))
 
 
 class Flat2D(Regularizer):

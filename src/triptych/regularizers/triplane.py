@@ -244,14 +244,12 @@ class Triplane3D(Regularizer):
 
     def distances(self, sample: Sample, near: float, far: float) -> Tensor:
         """Distances along the rays, one vector per image."""
-        return sample_distances(
-            self.num_samples,
-            near=near,
-            far=far,
-            batch=len(sample.image),
-            stratified=self.stratified and self.training,
-            device=sample.image.device,
-        )
+        images, device = len(sample.image), sample.image.device
+        centers = sample_distances(self.num_samples, near=near, far=far, batch=images, device=device)
+        if not (self.stratified and self.training):
+            return centers
+        # Jitter within each bin, from the regularizer's own random numbers.
+        return centers + (self.draw(images, self.num_samples, device) - 0.5) * ((far - near) / self.num_samples)
 
     def depth_order(self, distances: Tensor) -> Tensor:
         """The distances at which planes are read; a control shuffles them."""

@@ -50,9 +50,10 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     model = assemble.build_model(recipe, tasks, auxiliary_tasks)
     objective = Objective(
         model,
-        regularizer=assemble.build_regularizer(recipe, model),
         adapter=assemble.build_adapter(recipe, model),
         video=assemble.build_video(recipe, model),
+        # Last, so that everything else begins with the weights that it has without a regularizer.
+        regularizer=assemble.build_regularizer(recipe, model),
         auxiliary_factor=recipe.weighting.auxiliary_factor,
         video_weight=recipe.video.weight,
     ).to(accelerator.device)
