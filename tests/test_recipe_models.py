@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import json
+import re
 
 import pytest
 import torch
@@ -16,10 +18,12 @@ from triptych.datasets import DATASETS
 from triptych.datasets.cityscapes import SPLITS as CITYSCAPES_SPLITS
 from triptych.datasets.nyuv2 import SPLITS as NYUV2_SPLITS
 from triptych.decoders import DECODERS
+from triptych.decoders.baseline import ASPP
+from triptych.decoders.pyramid import PyramidLevel
 from triptych.lookup import require_options
 from triptych.models import ARCHITECTURES
 from triptych.recipes import RECIPES, cityscapes, driving, nyuv2, pascal, rooms_methods
-from triptych.recipes.config import Recipe
+from triptych.recipes.config import Recipe, from_json
 from triptych.regularizers import REGULARIZERS
 from triptych.training.objective import Objective
 from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
@@ -191,6 +195,37 @@ def test_depth_of_another_domain_is_scored_aligned_beside_metric(name: str) -> N
     scores = metric.compute()
     assert metric.primary == "rmse_aligned"
     assert (scores["rmse_image_aligned"], scores["absrel_image"]) == (0.0, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("decoder", "options"),
+    [
+        ("fcn", {"width": 16}),
+        ("atrc", {"width": 16}),
+        ("densemtl", {"widths": [24, 16, 12, 8, 8]}),
+        ("pad-net-plus", {"widths": [32, 24, 16, 16, 8]}),
+    ],
+)
+def test_a_run_from_before_options_of_the_start_were_written_out_builds_the_same_network(decoder, options) -> None:
+    """`recipe.json` of a run on rooms names neither `head_std` nor `init`: it means the published ones."""
+    model = {"backbone": "resnet18_half", "decoder": decoder, "decoder_options": options}
+    stored = from_json(json.dumps({"description": "A run of before.", "model": model}))
+    torch.manual_seed(0)
+    network = build(stored).model
+    heads = [head for name, head in network.named_modules() if re.search(r"heads\.\w+(\.2)?$", name)]
+    for head in [head for head in heads if isinstance(head, torch.nn.Conv2d)]:
+        assert head.weight.std() < 0.012
+    assert bool(heads) == (decoder in ("fcn", "atrc"))
+    aspp = [module for module in network.modules() if isinstance(module, ASPP)]
+    for pyramid in aspp:
+        assert [branch[0].dilation[0] for branch in pyramid.branches] == [1, 6, 12, 18]
+        assert pyramid.dropout.p == 0.5
+    levels = [module.conv for module in network.modules() if isinstance(module, PyramidLevel)]
+    for conv in levels:
+        bound = conv.weight[0].numel() ** -0.5  # torch's own: uniform
+        assert conv.weight.abs().max() <= bound
+        assert conv.bias.abs().max() > 0
+    assert bool(aspp) == bool(levels) == (not heads)
 
 
 def test_single_task_recipes_fit_the_networks_that_start_from_them() -> None:

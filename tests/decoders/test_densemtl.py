@@ -101,6 +101,29 @@ def test_exchange_of_one_task_is_the_identity():
     assert list(exchange.parameters()) == []
 
 
+def test_what_the_attention_lets_through_can_be_read():
+    decoder = DenseMTL((4, 4), strides=(4, 8), tasks=take(3), widths=(4, 8))
+    assert decoder.attention_scales()["depth"] == {"normals": 0.0, "semseg": 0.0}
+    with torch.no_grad():
+        message = decoder.exchange.messages["depth"]["normals"]
+        message.alpha.copy_(torch.tensor([1.0, -1.0, 0.5, -0.5] * 2).reshape(1, 8, 1, 1))
+    assert decoder.attention_scales() == {
+        "semseg": {"depth": 0.0, "normals": 0.0},
+        "depth": {"normals": 0.75, "semseg": 0.0},
+        "normals": {"depth": 0.0, "semseg": 0.0},
+    }
+    text = decoder.describe()
+    assert "depth" in text
+    assert "0.7500" in text
+    assert text.endswith("mean |alpha| over 6 messages: 0.1250")
+
+
+def test_one_task_has_no_attention_to_describe():
+    decoder = DenseMTL((4, 4), strides=(4, 8), tasks=take(1), widths=(4, 8))
+    assert decoder.attention_scales() == {}
+    assert decoder.describe() == "one task, no messages"
+
+
 @pytest.mark.parametrize(
     ("number", "decoder_and_encoder", "exchange"),
     [(2, 87_404_114, 773_120), (3, 111_011_608, 2_318_592), (4, 135_391_516, 4_636_672)],

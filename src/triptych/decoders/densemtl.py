@@ -152,3 +152,26 @@ class DenseMTL(PyramidDecoder):
             dropout=dropout,
             init=init,
         )
+
+    def attention_scales(self) -> dict[str, dict[str, float]]:
+        """Mean |alpha| by target and source: how much of its attention a message lets through, 0 at the start.
+
+        The message's gated part passes whatever alpha is, so a network can train without exercising its attention.
+        """
+        return {
+            target: {source: float(xtam.alpha.detach().abs().mean()) for source, xtam in row.items()}
+            for target, row in self.exchange.messages.items()
+            if row
+        }
+
+    def describe(self) -> str:
+        """`attention_scales` as lines of text, and their mean."""
+        scales = self.attention_scales()
+        if not scales:
+            return "one task, no messages"
+        lines = [
+            f"{target} from " + ", ".join(f"{source} {value:.4f}" for source, value in row.items())
+            for target, row in scales.items()
+        ]
+        values = [value for row in scales.values() for value in row.values()]
+        return "\n".join([*lines, f"mean |alpha| over {len(values)} messages: {sum(values) / len(values):.4f}"])
