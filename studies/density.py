@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.datasets.rooms import Rooms
-from triptych.derived_normals import derive_normals
+from triptych.labels.derived_normals import derive_normals
 from triptych.regularizers.fields import SamplePoints, render_shared_weights
 from triptych.regularizers.inspection import inspect
 from triptych.regularizers.places import image_size

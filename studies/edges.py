@@ -20,6 +20,7 @@ from scipy.ndimage import distance_transform_edt
 
 from triptych.datasets.rooms import Rooms
 from triptych.prediction import Predictor
+from triptych.types import IGNORE
 
 ROOT = Path(__file__).resolve().parents[1]
 ARMS = ("vanilla", "vanilla+3d", "control/2D decoder", "control/one sample")
@@ -46,7 +47,7 @@ def edge_distance(labels: np.ndarray) -> np.ndarray:
 
 def pixel_scores(prediction: dict[str, np.ndarray], targets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Score of every pixel `(height, width)` by task; NaN where it has no label."""
-    right = np.where(targets["semseg"] < 0, np.nan, 100.0 * (prediction["semseg"] == targets["semseg"]))
+    right = np.where(targets["semseg"] == IGNORE, np.nan, 100.0 * (prediction["semseg"] == targets["semseg"]))
     cosine = (prediction["normals"] * targets["normals"]).sum(axis=0).clip(-1, 1)
     angle = np.degrees(np.arccos(cosine))
     error = 100 * np.abs(prediction["depth"] - targets["depth"])[0] / targets["depth"][0]

@@ -15,7 +15,7 @@ from shared import shared_path
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.derived_normals import derive_normals
+from triptych.labels.derived_normals import derive_normals
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.types import IGNORE, valid_pixels

@@ -243,7 +243,7 @@ def test_edge_distance_is_that_of_brute_force() -> None:
 
 def test_pixel_scores() -> None:
     ones, up = np.ones((1, 1, 3)), np.array([[[0.0, 0.0, 0.0]], [[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]]])
-    targets = {"semseg": np.array([[0, 1, -1]]), "depth": 2 * ones, "normals": up}
+    targets = {"semseg": np.array([[0, 1, 255]]), "depth": 2 * ones, "normals": up}
     tilted = np.array([[[0.0, 1.0, 0.0]], [[1.0, 0.0, -1.0]], [[0.0, 0.0, 0.0]]])
     found = edges.pixel_scores({"semseg": np.array([[0, 0, 0]]), "depth": 3 * ones, "normals": tilted}, targets)
     assert found["semseg"].ravel() == pytest.approx([100.0, 0.0, np.nan], nan_ok=True)

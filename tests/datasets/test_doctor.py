@@ -11,9 +11,9 @@ from PIL import Image
 from shared import shared_path
 
 from triptych.__main__ import main
-from triptych.dataset_sheet import draw_dataset
 from triptych.datasets.folder import Folder
 from triptych.doctor.examine import Report, describe, examine
+from triptych.doctor.sheet import draw_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (24, 32)

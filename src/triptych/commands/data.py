@@ -49,7 +49,7 @@ def data_show(
         root: Folder of the files, instead of the one that the dataset.toml names, or of a named dataset.
         overwrite: Replace the picture if it exists.
     """
-    from triptych.dataset_sheet import draw_dataset
+    from triptych.doctor.sheet import draw_dataset
 
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists and is not overwritten; pass --overwrite or another --out.")

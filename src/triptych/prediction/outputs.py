@@ -1,9 +1,13 @@
 """Predictions as files: arrays, integer maps, colour pictures, panels and point clouds of any number of images.
 
-OUT/arrays/TASK/NAME.npy      what the predictor returned OUT/maps/TASK/NAME.png        8- or 16-bit values (class
-ids, millimetres, ...): one folder per task, as a `folder` dataset has OUT/pictures/TASK/NAME.png    colours
-OUT/panels/NAME.png           the image and every prediction, with legends OUT/points/NAME.ply           where depth
-is predicted and the camera is known OUT/predictions.json          which image became what, and what the values mean
+| file                       | what it holds                                                            |
+| -------------------------- | ------------------------------------------------------------------------ |
+| `arrays/TASK/NAME.npy`     | what the predictor returned                                              |
+| `maps/TASK/NAME.png`       | class ids, millimetres, ... in 8 or 16 bit: as a `folder` dataset has it |
+| `pictures/TASK/NAME.png`   | colors                                                                   |
+| `panels/NAME.png`          | the image and every prediction, with legends                             |
+| `points/NAME.ply`          | points in space, where depth is predicted and the camera is known        |
+| `predictions.json`         | which image became what, and what the values mean                        |
 """
 
 import json
