@@ -13,7 +13,6 @@ import numba
 from numba.core.caching import FunctionCache, NullCache
 
 SOURCES = (
-    "augmentation/color_kernels.py",
     "augmentation/kernels.py",
     "rooms/labels.py",
     "rooms/light.py",

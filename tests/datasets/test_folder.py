@@ -15,9 +15,8 @@ from triptych.data.files import match_files, read_array, read_image
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder
-from triptych.labels.classes import Labels
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.measures import DIRECTIONS, Depth, Normals
+from triptych.labels.encodings import DIRECTIONS, Depth, Labels, Normals
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.types import IGNORE, Camera, valid_pixels
 

@@ -18,7 +18,7 @@ from triptych.data.files import read_array
 from triptych.data.lists import packaged_lines
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.measures import DIRECTIONS
+from triptych.labels.encodings import DIRECTIONS
 from triptych.labels.nyuv2 import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
 from triptych.types import IGNORE
 

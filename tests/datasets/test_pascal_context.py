@@ -15,10 +15,9 @@ from skimage.morphology import thin
 
 from triptych.data.files import read_array
 from triptych.datasets import DATASETS
-from triptych.datasets.pascal_boundaries import evaluation_edges, training_edges
-from triptych.datasets.pascal_context import PascalContext
+from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.measures import DIRECTIONS
+from triptych.labels.encodings import DIRECTIONS
 from triptych.labels.nyuv2 import fine_names
 from triptych.labels.pascal import NAMES_21, NAMES_60, PARTS
 from triptych.types import IGNORE, Camera

@@ -13,8 +13,8 @@ from shared import shared_path
 from street_scene import angles, inside_of, photo, save, see_street
 
 from triptych.__main__ import main
+from triptych.data.lists import take_paper_code
 from triptych.datasets import DATASETS
-from triptych.datasets.street_splits import take_paper_code
 from triptych.datasets.vkitti2 import VKITTI2
 from triptych.labels.street import VKITTI2_NAMES
 from triptych.types import IGNORE, valid_pixels

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from triptych.augmentation.color_kernels import adjust_on_cpu
+from triptych.augmentation.kernels import adjust_on_cpu
 from triptych.types import Sample
 
 Image = Float[Tensor, "3 height width"]

@@ -1,10 +1,16 @@
-"""Lists of sample names: those that come with this package in `lists/`, and those of a dataset's archive."""
+"""Lists of sample names: those that come with this package, those of a dataset's archive, and shuffled ones."""
 
+import random
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PACKAGED = Path(__file__).parents[1] / "datasets/lists"
 SHOWN = 3
+ALL = "all"
+"""The split that holds every image."""
+PAPER_CODE = "paper-code"
+SEED = 42
 
 
 def packaged_lines(name: str) -> list[str]:
@@ -54,3 +60,27 @@ def keep_present(
                 "again, or pass allow_missing=True to do without them."
             )
     return [key for key in keys if key in listing["image"]]
+
+
+def take_paper_code(keys: Sequence[str], split: str, *, name: str) -> list[str]:
+    """Keys of `split` ("train", "val" or "all") as DenseMTL's loaders take them, with a warning.
+
+    The sorted files are shuffled with seed 42 and the first 80 % taken for training, then shuffled anew from the
+    running random state and the last 20 % taken for validation: four of five validation images are training images
+    (348 of 426 for Virtual KITTI 2, 1506 of 1880 for SYNTHIA). Their loaders list files in the order of the file
+    system, so the images are not exactly theirs, but as many.
+    """
+    generator = random.Random(SEED)
+    shuffled = sorted(keys)
+    generator.shuffle(shuffled)
+    training = shuffled[: int(0.8 * len(keys))]
+    shuffled = sorted(keys)
+    generator.shuffle(shuffled)
+    validation = shuffled[int(0.8 * len(keys)) :]
+    leaked = len(set(training) & set(validation))
+    warnings.warn(
+        f"split '{PAPER_CODE}' of {name} leaks: {leaked} of its {len(validation)} validation images are training "
+        "images; use it only to compare with numbers that were published with it.",
+        stacklevel=3,
+    )
+    return sorted({"train": training, "val": validation, ALL: list(keys)}[split])

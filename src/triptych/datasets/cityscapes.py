@@ -20,8 +20,7 @@ from triptych.data.archives import list_archive, read_bytes
 from triptych.data.files import read_array, walk_files
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth
+from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
 from triptych.types import Camera, named_choice
 

@@ -20,7 +20,7 @@ from triptych.data.files import read_array, read_image
 from triptych.data.lists import keep_present
 from triptych.datasets.folder import read_target
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.encoding import Encoding
+from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import Camera, Sample, named_choice
 

@@ -14,11 +14,18 @@ from triptych.augmentation.view import Window, affine, look_through
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.files import read_array, read_image
 from triptych.data.frames import Videos
-from triptych.datasets.descriptor import FILE_NAME, Descriptor, read_descriptor
-from triptych.datasets.splits import ALL, list_files, list_images, split_names, unlisted_images
-from triptych.labels.classes import BoundaryMask
+from triptych.data.lists import ALL
+from triptych.datasets.descriptor import (
+    FILE_NAME,
+    Descriptor,
+    list_files,
+    list_images,
+    read_descriptor,
+    split_names,
+    unlisted_images,
+)
 from triptych.labels.derived import boundaries_from_labels
-from triptych.labels.encoding import Encoding
+from triptych.labels.encodings import BoundaryMask, Encoding
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Camera, Sample

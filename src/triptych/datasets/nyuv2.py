@@ -4,9 +4,12 @@ All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in me
 What an archive calls "val" is the official test split and is called `test` here.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,15 +18,155 @@ from torch import Tensor
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader, scale_camera
-from triptych.datasets.nyuv2_file import LabelledFile
-from triptych.datasets.nyuv2_variants import CROPPED, FULL, MAT, MTAN, OFFICIAL, VARIANTS, NYUv2Variant
-from triptych.datasets.variants import AUTO, recognise
+from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.axes import Axes, measure_axes
-from triptych.labels.classes import BoundaryMask
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth, Normals
+from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.labels.nyuv2 import labels_of_13, labels_of_40, labels_of_names
 from triptych.types import Camera, named_choice
+
+OFFICIAL = "official"
+MTAN = "MTAN"
+MAT = "nyu_depth_v2_labeled.mat"
+LISTS = ("gt_sets/train.txt", "gt_sets/val.txt")
+FULL = (480, 640)
+CROPPED = (425, 560)
+
+VAL_IS_TEST = "Its val.txt is the official test split: that is split='test' here; 'val' is held out from training."
+AXES = "Nobody wrote down where the components of its normals point; the reader measures it by the depth."
+EDGES = "How its edges were made is not documented."
+COMMON: dict[str, Any] = {
+    "counts": {"train": 715, "val": 80, "trainval": 795, "test": 654},
+    "licence": "none stated beyond the request to cite the paper; research use",
+    "citation": "Silberman et al., Indoor Segmentation and Support Inference from RGBD Images, ECCV 2012",
+}
+TASKS = ("semseg", "depth", "normals", "boundary")
+
+
+@dataclass(frozen=True)
+class NYUv2Variant(Variant):
+    """`classes` is the number of classes by default; `raw_depth` says whether it has that, and `counts_frames` whether
+    the names of its files count the official lists instead of naming the frames.
+    """
+
+    classes: int = 40
+    raw_depth: bool = False
+    counts_frames: bool = False
+
+
+VARIANTS = (
+    NYUv2Variant(
+        name="NYUD_MT",
+        title="archive of the multi-task survey and of ATRC's code: JPEG images, arrays",
+        download="NYUD_MT.tgz, named in the README of the survey's repository Multi-Task-Learning-PyTorch",
+        markers=("images/*.jpg", "segmentation/*.png", "depth/*.npy", "normals/*.npy", "edge/*.npy", *LISTS),
+        tasks=TASKS,
+        sizes=(FULL, CROPPED),
+        notes=(VAL_IS_TEST, AXES, EDGES),
+        **COMMON,
+    ),
+    NYUv2Variant(
+        name="NYUDv2",
+        title="archive of ATRC's server and of the InvPT line: PNG images, normals and edges",
+        download="NYUDv2.tar.gz, named in the README of InvPT (Multi-Task-Transformer) and of ATRC",
+        markers=("images/*.png", "segmentation/*.png", "depth/*.npy", "normals/*.png", "edge/*.png", *LISTS),
+        tasks=TASKS,
+        sizes=(CROPPED, FULL),
+        notes=(VAL_IS_TEST, AXES, EDGES, "Normals are quantised to 8 bits."),
+        **COMMON,
+    ),
+    NYUv2Variant(
+        name="NYUD_MT_ASTMT",
+        title="older archive of the name NYUD_MT: labels and depth as .mat, normals as JPEG",
+        download="NYUD_MT.tgz of ASTMT's server",
+        markers=("images/*.jpg", "segmentation/*.mat", "depth/*.mat", "normals/*.jpg", "edge/*.png", *LISTS),
+        tasks=TASKS,
+        sizes=(FULL, CROPPED),
+        notes=(VAL_IS_TEST, AXES, EDGES, "Normals went through JPEG: do not compare with numbers of other archives."),
+        **COMMON,
+    ),
+    NYUv2Variant(
+        name=MTAN,
+        title="288x384 arrays with 13 classes of the MTAN line",
+        download="the preprocessed NYUv2 of the README of mtan (folders train and val)",
+        markers=tuple(
+            f"{part}/{kind}/*.npy" for part in ("train", "val") for kind in ("image", "label", "depth", "normal")
+        ),
+        tasks=TASKS,
+        sizes=((288, 384),),
+        notes=(
+            VAL_IS_TEST,
+            AXES,
+            "Its authors lost the code that made it.",
+            "Files are numbered from 0; that they follow the official lists in order is taken for granted.",
+            "It has no boundaries; they are derived from the 13 classes.",
+        ),
+        classes=13,
+        counts_frames=True,
+        **COMMON,
+    ),
+    NYUv2Variant(
+        name=OFFICIAL,
+        title="the official file of the 1449 labelled frames",
+        download=f"{MAT}, 'Labeled dataset' of the NYU Depth V2 page",
+        markers=(MAT,),
+        tasks=TASKS,
+        sizes=(FULL,),
+        notes=(
+            "Depth has its holes filled; raw_depth=True gives the sensor's.",
+            "It has no normals and no boundaries: they are derived from depth and from the chosen classes.",
+            "Frames are not cropped: they have a white border.",
+        ),
+        raw_depth=True,
+        **COMMON,
+    ),
+)
+
+
+NEEDED = ("images", "depths", "labels", "names")
+
+
+class LabelledFile:
+    """MATLAB 7.3, that is HDF5 with axes reversed: `images` (N, 3, W, H), `depths`, `rawDepths`, `labels` (N, W, H).
+
+    Raises `OSError` naming a file that is damaged, not whole, or another one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        missing = [name for name in NEEDED if name not in self._file]
+        if missing:
+            raise OSError(f"{path} has no entry '{missing[0]}': it is not the labelled dataset of NYU Depth v2.")
+        self.length = int(self._file["images"].shape[0])
+
+    @property
+    def _file(self) -> Any:
+        try:
+            return _open(str(self.path), os.getpid())
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be read ({error}); download it again.") from error
+
+    def names(self) -> list[str]:
+        """Names of the classes, in the order that `labels` counts from 1."""
+        file = self._file
+        return ["".join(chr(code) for code in np.ravel(file[name][()])) for name in np.ravel(file["names"][()])]
+
+    def read(self, entry: str, index: int) -> np.ndarray:
+        """One frame of an entry, `(H, W)` or `(H, W, channels)`; `index` from 0."""
+        try:
+            return np.ascontiguousarray(np.asarray(self._file[entry][index]).T)
+        except KeyError as error:
+            raise OSError(f"{self.path} has no entry '{entry}'; download it again.") from error
+        except OSError as error:
+            raise OSError(f"frame {index + 1} of {self.path} cannot be read ({error}); download it again.") from error
+
+
+@lru_cache(maxsize=4)
+def _open(path: str, process: int) -> Any:
+    # Once per process: a file that was opened before a fork must not be shared.
+    import h5py
+
+    return h5py.File(path, "r")
+
 
 SPLITS = {
     "train": "official training frames without those of val: 715",
@@ -32,7 +175,6 @@ SPLITS = {
     "test": "official test frames: 654",
 }
 CLASSES = {"13": 13, "40": 40, "894": 894}
-TASKS = ("semseg", "depth", "normals", "boundary")
 KINDS = {"images": IMAGE, "segmentation": "semseg", "depth": "depth", "normals": "normals", "edge": "boundary"}
 """Folder of an archive to what lies in it."""
 ARRAYS = {"image": IMAGE, "label": "semseg", "depth": "depth", "normal": "normals"}

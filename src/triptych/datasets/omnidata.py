@@ -19,12 +19,10 @@ from typing import Any, ClassVar
 import torch
 
 from triptych.data.files import read_array, walk_files
+from triptych.data.lists import ALL
 from triptych.datasets.file_reader import IMAGE, FileReader
-from triptych.datasets.splits import ALL
 from triptych.datasets.variants import AUTO, Variant, recognise
-from triptych.labels.classes import BoundaryMask
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth, Normals
+from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.types import Camera, Sample, named_choice
 
 STEP = 1 / 512

@@ -4,24 +4,23 @@ Semseg of PASCAL VOC (or of PASCAL-Context), human parts of PASCAL-Part, boundar
 maps; **saliency and normals are the output of other networks**: scores tell how well these are imitated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Integer
 from torch import Tensor
 
+from triptych import tasks
 from triptych.data.files import match_files, read_array
 from triptych.data.lists import read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader
-from triptych.datasets.pascal_boundaries import EDGES, LabelMapBoundary
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.axes import Axes, axes_by_look
-from triptych.labels.classes import PartLabels, SaliencyMask
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Normals
+from triptych.labels.encodings import Encoding, Normals, PartLabels, SaliencyMask
 from triptych.labels.pascal import (
     decode_parts,
     has_normals,
@@ -30,7 +29,50 @@ from triptych.labels.pascal import (
     labels_of_459,
     read_names,
 )
+from triptych.tasks import Task
 from triptych.types import Camera, named_choice
+
+LabelMap = Integer[np.ndarray, "height width"]
+Edges = Bool[np.ndarray, "height width"]
+
+
+def training_edges(labels: LabelMap) -> Edges:
+    """Where |Laplacian(labels)| > 0 (4 neighbours, reflected border), thinned: what published loaders train on.
+
+    Both sides of a change are marked before thinning, so lines lie on either side.
+    """
+    from triptych.metrics.thinning import thin
+
+    padded = np.pad(labels.astype(np.int64), 1, mode="reflect")
+    around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
+    return thin(around != 4 * padded[1:-1, 1:-1])
+
+
+def evaluation_edges(labels: LabelMap) -> Edges:
+    """Where a label differs from its right, lower or lower right neighbour, thinned: what SEISM scores against."""
+    from triptych.metrics.contours import label_outlines
+    from triptych.metrics.thinning import thin
+
+    return thin(label_outlines(labels))
+
+
+EDGES: dict[str, Callable[[LabelMap], Edges]] = {"training": training_edges, "evaluation": evaluation_edges}
+
+
+@dataclass(frozen=True)
+class LabelMapBoundary(Encoding):
+    """Boundaries of a label map, by one of `EDGES`."""
+
+    key: str = "LabelMap"
+    edges: str = "training"
+
+    def make_task(self, name: str) -> Task:
+        return tasks.boundary()
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        labels = self.pick(stored).astype(np.int64)
+        return torch.from_numpy(EDGES[self.edges](labels).astype(np.float32)[None])
+
 
 ARCHIVE = "PASCAL_MT.tgz (ASTMT's server) or PASCALContext.tar.gz (InvPT's and ATRC's README)"
 CITATION = (

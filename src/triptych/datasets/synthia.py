@@ -16,13 +16,10 @@ import torch
 from torch import Tensor
 
 from triptych.data.files import read_array
-from triptych.data.lists import packaged_lines
+from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.splits import ALL
-from triptych.datasets.street_splits import PAPER_CODE, take_paper_code
 from triptych.datasets.variants import AUTO, Variant, recognise
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth
+from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, SYNTHIA_NAMES, StreetLabels
 from triptych.types import Camera, named_choice
 

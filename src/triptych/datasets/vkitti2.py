@@ -16,13 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from triptych.data.lists import packaged_lines
+from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.splits import ALL
-from triptych.datasets.street_splits import PAPER_CODE, take_paper_code
 from triptych.datasets.variants import AUTO, Variant, recognise
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth
+from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
 from triptych.types import Camera, named_choice
 

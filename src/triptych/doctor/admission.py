@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
+from triptych.data.lists import ALL
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
-from triptych.datasets.splits import ALL
 from triptych.datasets.variants import Variant, recognise, suggest_root
 from triptych.doctor.inspection import Finding
 from triptych.prepared.write import MANIFEST

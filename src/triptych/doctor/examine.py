@@ -13,8 +13,7 @@ import torch
 
 from triptych.data.base import DenseDataset
 from triptych.doctor.admission import open_splits, recognise_dataset
-from triptych.doctor.inspection import DatasetInFiles, Finding, inspect_sample
-from triptych.doctor.records import Records, inspect_record
+from triptych.doctor.inspection import DatasetInFiles, Finding, Records, inspect_record, inspect_sample
 from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey
 from triptych.prepared.write import one_thread_each
 

@@ -14,9 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from triptych.labels.classes import BoundaryMask, Labels, Mask
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth, Normals
+from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.tasks import Task
 from triptych.types import valid_pixels
 

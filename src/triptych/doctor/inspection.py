@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.data.base import DenseDataset
 from triptych.data.files import read_size
 from triptych.datasets.folder import Folder
 from triptych.doctor.file_checks import IMAGE_CHECKS, LABEL_CHECKS, ImageFile, LabelFile, Problem, Severity, histogram
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth, Normals
+from triptych.labels.encodings import Depth, Encoding, Normals
 from triptych.tasks import Task
 from triptych.types import Camera, valid_pixels
 
@@ -200,3 +200,63 @@ def _compare_normals(inspection: Inspection, dataset: DatasetInFiles, targets: M
     cosine = cosine[cosine.isfinite()].clamp(-1, 1)
     if cosine.numel():
         inspection.angles.append(float(cosine.acos().rad2deg().median()))
+
+
+class Records:
+    """A dataset whose samples are read whole; a sample is named where a file would be."""
+
+    def __init__(self, dataset: DenseDataset) -> None:
+        self.dataset, self.name, self.tasks = dataset, dataset.name, dataset.tasks
+        self.split = str(getattr(dataset, "split", dataset.fingerprint().get("split", "")))
+        self.keys = [dataset.key(index) for index in range(len(dataset))]
+        self.images: Mapping[str, Path] = {key: Path(key) for key in self.keys}
+        self.labels: dict[str, dict[str, Path]] = {name: {} for name in self.tasks}
+
+    def encoding(self, name: str, key: str) -> Encoding | None:
+        """Nothing is known of how a label was stored."""
+        return None
+
+    def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
+        """Samples bring their own."""
+        return None
+
+    def photo(self, key: str) -> Tensor:
+        """The image of a sample."""
+        return self.dataset[self.keys.index(key)].image
+
+    def stored(self, name: str, key: str) -> np.ndarray | None:
+        """There is no file of its own."""
+        return None
+
+    def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
+        """The target of a sample."""
+        return self.dataset[self.keys.index(key)].targets[name]
+
+    def fingerprint(self) -> dict[str, object]:
+        """That of the dataset."""
+        return self.dataset.fingerprint()
+
+
+def inspect_record(records: Records, index: int) -> Inspection:
+    """Read one sample: whether it can be read, and what its statistics are."""
+    key = records.keys[index]
+    inspection = Inspection(key)
+    try:
+        sample = records.dataset[index]
+    except (OSError, ValueError) as error:
+        text, _, cure = str(error).rstrip(".").partition("; ")
+        found = Finding("error", "unreadable", records.split, "", key, text, cure or "make it again")
+        inspection.findings.append(found)
+        return inspection
+    inspection.size = (sample.image.shape[1], sample.image.shape[2])
+    inspection.digest = digest_image(sample.image)
+    for name, task in records.tasks.items():
+        target = sample.targets[name]
+        known = valid_pixels(target)
+        if not known.any():
+            continue
+        records.labels[name][key] = Path(key)
+        inspection.classes[name] = histogram(task, target)
+        if task.in_metres:
+            inspection.depths[name] = float(target[known].median())
+    return inspection

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from triptych.data.lists import ALL
+from triptych.datasets.descriptor import list_files, list_images
 from triptych.datasets.folder import Folder
-from triptych.datasets.splits import ALL, list_files, list_images
 from triptych.doctor.inspection import ANOTHER, DatasetInFiles, Finding, Inspection
 
 

@@ -1,6 +1,7 @@
-"""Where the components of stored normals point, for archives that do not say it."""
+"""Where the components of stored normals point: measured by depth, or guessed by what scenes look like."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,86 @@ import torch
 from triptych.data.cameras import CameraFiles
 from triptych.data.files import read_array
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encoding import Encoding
-from triptych.labels.guessing_normals import FOV, all_axes, guess_normals
-from triptych.labels.measures import DIRECTIONS, Normals
+from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
+from triptych.labels.guesses import Guess, spread
 from triptych.types import Camera
+
+FOV = 60.0
+"""Degrees; assumed to compare normals with depth, which hardly depends on it."""
+
+
+def guess_normals(
+    paths: Sequence[Path], *, depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
+) -> Guess:
+    """Where the stored components point: by agreement with depth where `depth_of` a file gives some, else by what rooms
+    and streets look like."""
+    guess, pairs = Guess(), []
+    for path in spread(paths, 12):
+        try:
+            stored = read_array(path)
+            pairs.append((Normals().decode(stored).permute(1, 2, 0).numpy(), depth_of(path)))
+        except (OSError, ValueError):
+            continue  # the doctor's business
+    if not pairs:
+        guess.doubts.append("the files cannot be read, or have no three channels")
+        return guess
+    compared = [_compare(vectors, depth) for vectors, depth in pairs if depth is not None]
+    found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])
+    if len(found):
+        # Whole degrees: of choices that agree equally, the first, which is the usual one, wins.
+        ranked = sorted(((round(_disagreement(found, axes)), axes) for axes in all_axes()), key=lambda pair: pair[0])
+        (best, axes), (second, _) = ranked[:2]
+        reason = f"{best} degrees (median) from the normals of the depth, the next choice {second}"
+        guess.say("axes", list(axes), reason, doubt=best > 30 or second - best < 5)
+    else:
+        axes = _axes_by_look([vectors for vectors, _ in pairs])
+        guess.say("axes", list(axes), "floors face up, walls face the middle, all face us", doubt=True)
+    return guess
+
+
+def all_axes() -> list[tuple[str, str, str]]:
+    """The 48 ways in which three components can point along the axes of the camera."""
+    pairs = (("right", "left"), ("down", "up"), ("forward", "backward"))
+    return [axes for order in permutations(pairs) for axes in product(*order)]
+
+
+def _compare(vectors: np.ndarray, depth: torch.Tensor) -> np.ndarray | None:
+    """`(N, 2, 3)`: stored vectors beside the normals of depth, where both are known, at every fourth pixel."""
+    height, width = depth.shape[-2:]
+    camera = CameraFiles(fov=FOV).camera((height, width), None)
+    if camera is None or vectors.shape[:2] != (height, width):
+        return None
+    derived = normals_from_depth(depth, camera, reach=3).permute(1, 2, 0).numpy()
+    both = np.stack([vectors, derived], axis=2)[::4, ::4].reshape(-1, 2, 3)
+    return both[np.isfinite(both).all((1, 2))]
+
+
+def _disagreement(both: np.ndarray, axes: tuple[str, str, str]) -> float:
+    """Median angle in degrees between stored normals, read with `axes`, and the normals of depth."""
+    turned = np.empty_like(both[:, 0])
+    for component, axis in enumerate(axes):
+        place, sign = DIRECTIONS[axis]
+        turned[:, place] = sign * both[:, 0, component]
+    cosine = (turned * both[:, 1]).sum(-1)
+    return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+
+
+def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:
+    """Visible surfaces face the camera, the lower part of a picture faces up, its left part faces right."""
+    mean = np.nanmean([np.nanmean(v, axis=(0, 1)) for v in vectors], axis=0)
+    below = np.nanmean([np.nanmean(v[len(v) * 2 // 3 :], axis=(0, 1)) for v in vectors], axis=0)
+    forward = int(np.abs(mean).argmax())
+    others = [i for i in range(3) if i != forward]
+    vertical = max(others, key=lambda i: abs(below[i] - mean[i]) + abs(below[i]))
+    sideways = next(i for i in others if i != vertical)
+    left = np.nanmean([np.nanmean(v[:, : v.shape[1] // 3, sideways]) for v in vectors])
+    right = np.nanmean([np.nanmean(v[:, -(v.shape[1] // 3) :, sideways]) for v in vectors])
+    axes = ["", "", ""]
+    axes[forward] = "forward" if mean[forward] < 0 else "backward"
+    axes[vertical] = "up" if below[vertical] > 0 else "down"
+    axes[sideways] = "right" if left >= right else "left"
+    return axes[0], axes[1], axes[2]
+
 
 Axes = tuple[str, str, str]
 FindCamera = Callable[[str, tuple[int, int]], Camera | None]

@@ -1,11 +1,315 @@
-"""What the numbers in a label file mean: from stored arrays to targets in the one convention.
+"""Encodings of label files: where the files of a task are, and how their numbers become its target.
 
-Each encoding is a frozen dataclass whose fields are the options of `[tasks.NAME]` in a `dataset.toml`.
+Labels choose between classes (segmentation, parts, masks, boundaries) or measure (depth, normals).
 """
 
-from triptych.labels.classes import BoundaryMask, Labels, PartLabels, SaliencyMask
-from triptych.labels.encoding import Encoding
-from triptych.labels.measures import Depth, Normals
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych import tasks
+from triptych.lookup import named_choice
+from triptych.tasks import Task
+from triptych.types import IGNORE, Camera
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Where the files of a task are, and how their numbers become its target."""
+
+    files: str = ""
+    """Pattern of the files, with `{key}` and perhaps `{split}`, relative to the root."""
+    key: str = ""
+    """Entry of an .npz or .mat file."""
+    channel: int = -1
+    """Which channel of a colour picture or array; -1: all of them."""
+    invalid: tuple[float | int, ...] = ()
+    """Stored values that mean "no label"."""
+    resize: bool = False
+    """Take the nearest pixel where a label map is not of the image's size; otherwise that is an error."""
+
+    def make_task(self, name: str) -> Task:
+        """The task that is trained on this label."""
+        raise NotImplementedError
+
+    def decode(self, stored: np.ndarray, camera: Camera | None) -> Tensor:
+        """The target at the stored size; raises `ValueError` with the cure where the numbers cannot be right."""
+        raise NotImplementedError
+
+    def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
+        """The stored array as `(H, W)`, or `(H, W, channels)`: one channel chosen, axes in order."""
+        if self.channel >= 0 and stored.ndim == 3:
+            stored = np.moveaxis(stored, int(np.argmin(stored.shape)), -1)[..., self.channel]
+        if channels > 1:
+            if stored.ndim == 3 and stored.shape[0] == channels != stored.shape[-1]:
+                stored = np.moveaxis(stored, 0, -1)
+            if stored.ndim == 3 and stored.shape[-1] == channels + 1:
+                stored = stored[..., :channels]  # transparency
+            expected = f"(height, width, {channels})"
+            matches = stored.ndim == 3 and stored.shape[-1] == channels
+        else:
+            stored = stored.reshape([side for side in stored.shape if side > 1]) if stored.ndim > 2 else stored
+            expected, matches = "(height, width); set channel for one of several", stored.ndim == 2
+        if not matches:
+            raise ValueError(f"it has shape {stored.shape}, expected {expected}")
+        return stored
+
+
+@dataclass(frozen=True)
+class Labels(Encoding):
+    """Class ids of semantic segmentation or human parts: `stored + offset`, or looked up in `map` or `colors`."""
+
+    classes: int | tuple[str, ...] = 0
+    """Names of the classes, or their number."""
+    offset: int = 0
+    """Added to stored values: -1 where 0 means unlabelled and classes start at 1."""
+    map: Mapping[str, int] = field(default_factory=dict)
+    """Stored value to class id; values that are not named have no label."""
+    colors: tuple[tuple[int, int, int], ...] = ()
+    """RGB colours of the classes, in order, for colour-coded maps; other colours have no label."""
+    invalid: tuple[float | int, ...] = (IGNORE,)
+    kind: ClassVar[str] = "semseg"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_classes <= IGNORE:
+            raise ValueError(
+                f"classes is {self.classes!r}; give the names or the number of the classes, 1 to {IGNORE}."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    def make_task(self, name: str) -> Task:
+        return _LABEL_TASKS[self.kind](self.classes, name)
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """Stored 16-bit value to class id; -1 is a mistake."""
+        if self.map:
+            table = np.full(65536, IGNORE, np.int64)
+            for value, label in self.map.items():
+                table[int(value)] = label
+        else:
+            table = np.arange(65536) + self.offset
+        invalid = [int(value) for value in self.invalid if 0 <= value < 65536 and str(int(value)) not in self.map]
+        table[invalid] = IGNORE
+        if self.offset == -1 and not self.map:
+            table[0] = IGNORE
+        table[(table < 0) | ((table >= self.num_classes) & (table != IGNORE))] = -1
+        return table
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        if self.colors:
+            return self._decode_colors(self.pick(stored, 3))
+        stored = self.pick(stored)
+        values = stored
+        if stored.dtype.kind == "f":
+            values = np.where(np.isfinite(stored), stored, IGNORE).astype(np.int64)
+            if not np.array_equal(values, np.where(np.isfinite(stored), stored, IGNORE)):
+                raise ValueError("its values are not whole numbers; class ids are")
+        if values.dtype.itemsize > 2:
+            if values.min() < 0 or values.max() > 65535:
+                invalid = np.isin(values, self.invalid)
+                values = np.where(invalid, IGNORE, values)
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError(f"its values range from {values.min()} to {values.max()}; class ids are 0 to 65535")
+        labels = self._table[values]
+        if labels.min() < 0:
+            wrong = np.unique(stored[labels < 0])
+            shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
+            raise ValueError(
+                f"it has values outside the {self.num_classes} classes: {shown}; "
+                "list them in invalid, give a map or an offset, or more classes"
+            )
+        return torch.from_numpy(labels)
+
+    def _decode_colors(self, stored: np.ndarray) -> Tensor:
+        code = stored.astype(np.int64) @ np.array([65536, 256, 1])
+        colors = np.array(self.colors, np.int64) @ np.array([65536, 256, 1])
+        order = np.argsort(colors)
+        place = np.searchsorted(colors[order], code).clip(0, len(colors) - 1)
+        return torch.from_numpy(np.where(colors[order][place] == code, order[place], IGNORE))
+
+
+@dataclass(frozen=True)
+class PartLabels(Labels):
+    """Human parts."""
+
+    classes: int | tuple[str, ...] = tasks.HUMAN_PARTS
+    kind: ClassVar[str] = "human_parts"
+
+
+_LABEL_TASKS: dict[str, Callable[[int | tuple[str, ...], str], Task]] = {
+    "semseg": lambda classes, name: tasks.semseg(classes, name=name),
+    "human_parts": lambda classes, name: tasks.human_parts(classes),
+}
+
+
+@dataclass(frozen=True)
+class Mask(Encoding):
+    """Two classes: 1 where the stored value is at least `threshold`."""
+
+    threshold: float | int | None = None
+    """Half of the largest value of the file's type where it is not given: 128 for 8 bits, 0.5 for floats."""
+
+    def decode_mask(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which pixels are set, and which have a label."""
+        stored = self.pick(stored)
+        known = ~np.isin(stored, self.invalid) if self.invalid else np.ones(stored.shape, bool)
+        if stored.dtype.kind == "f":
+            known &= np.isfinite(stored)
+        return stored >= self._limit(stored.dtype), known
+
+    def _limit(self, dtype: np.dtype) -> float:
+        if self.threshold is not None:
+            return float(self.threshold)
+        return {"b": 1.0, "f": 0.5}.get(dtype.kind) or (np.iinfo(dtype).max + 1) / 2
+
+
+@dataclass(frozen=True)
+class SaliencyMask(Mask):
+    """Salient where the stored value is at least `threshold`."""
+
+    def make_task(self, name: str) -> Task:
+        return tasks.saliency()
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        inside, known = self.decode_mask(stored)
+        return torch.from_numpy(np.where(known, inside, IGNORE).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class BoundaryMask(Mask):
+    """A boundary where the stored value, such as a number of votes, is at least `threshold`."""
+
+    source: str = ""
+    """Name of a label task whose class changes are the boundaries (`from` in the descriptor); no files then."""
+    radius: int = 0
+    """Derived boundaries are thicker by this many pixels on all sides."""
+
+    def make_task(self, name: str) -> Task:
+        return tasks.boundary()
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        inside, known = self.decode_mask(stored)
+        return torch.from_numpy(np.where(known, inside, np.nan).astype(np.float32)[None])
+
+
+UNITS = {"m": 1.0, "dm": 0.1, "cm": 0.01, "mm": 0.001, "km": 1000.0, "ft": 0.3048, "in": 0.0254}
+"""Metres in a unit of length."""
+
+DIRECTIONS: dict[str, tuple[int, float]] = {
+    "right": (0, 1.0),
+    "left": (0, -1.0),
+    "down": (1, 1.0),
+    "up": (1, -1.0),
+    "forward": (2, 1.0),
+    "backward": (2, -1.0),
+}
+"""Component and sign in the camera frame: x right, y down, z forward."""
+
+
+@dataclass(frozen=True)
+class Depth(Encoding):
+    """Depth: metres = (stored * scale + offset) * unit. Values that are not positive are invalid."""
+
+    unit: str = "m"
+    """Unit of `stored * scale + offset`: m, cm, mm, ..."""
+    scale: float | int = 1.0
+    offset: float | int = 0.0
+    kind: Literal["z", "distance", "disparity"] = "z"
+    """`distance` is measured along the ray and needs a camera; `disparity` is in pixels and needs `numerator`."""
+    numerator: float | int = 0.0
+    """Baseline in metres times focal length in pixels: metres = numerator / disparity."""
+    minimum: float | int = 0.0
+    """Metres; nearer is invalid."""
+    maximum: float | int = float("inf")
+    """Metres; farther is invalid: the sky, or a sensor's range."""
+
+    def __post_init__(self) -> None:
+        named_choice("unit of depth", self.unit, UNITS)
+        named_choice("kind of depth", self.kind, dict.fromkeys(("z", "distance", "disparity")))
+        if self.kind == "disparity" and self.numerator <= 0:
+            raise ValueError("numerator is missing: disparity needs baseline (m) x focal length (pixels).")
+
+    def make_task(self, name: str) -> Task:
+        return tasks.depth()
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        stored = self.pick(stored)
+        known = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
+        if self.invalid:
+            known &= ~np.isin(stored, self.invalid)
+        values = np.where(known, stored, 0).astype(np.float64) * self.scale + self.offset
+        known &= values > 0
+        values = np.where(known, values, 1.0)
+        depth = self.numerator / values if self.kind == "disparity" else values * UNITS[self.unit]
+        if self.kind == "distance":
+            depth = depth / _ray_lengths(camera, depth.shape)
+        known &= (depth > self.minimum) & (depth <= self.maximum)
+        return torch.from_numpy(np.where(known, depth, np.nan).astype(np.float32)[None])
+
+
+def _ray_lengths(camera: Camera | None, shape: tuple[int, ...]) -> np.ndarray:
+    if camera is None:
+        raise ValueError('kind = "distance" needs a [camera] section: intrinsics or fov')
+    v, u = np.mgrid[: shape[0], : shape[1]] + 0.5
+    rays = np.linalg.inv(camera.intrinsics.double().numpy()) @ np.stack([u, v, np.ones_like(u)]).reshape(3, -1)
+    return np.linalg.norm(rays / rays[2], axis=0).reshape(shape)
+
+
+@dataclass(frozen=True)
+class Normals(Encoding):
+    """Surface normals: components `stored * scale + offset`, each pointing where `axes` says, made unit length.
+
+    Vectors whose length is not between 0.5 and 1.5 are invalid: grey, black and white pixels of 8-bit files are.
+    """
+
+    scale: float | None = None
+    """2/255 for 8-bit files, 2/65535 for 16-bit files and 1 for floats where it is not given."""
+    offset: float | int | None = None
+    """-1 for files of whole numbers and 0 for floats where it is not given."""
+    axes: tuple[str, str, str] = ("right", "down", "forward")
+    """Where the first, second and third stored component point."""
+
+    def __post_init__(self) -> None:
+        directions = [named_choice("axis of normals", axis, DIRECTIONS)[0] for axis in self.axes]
+        if sorted(directions) != [0, 1, 2]:
+            raise ValueError(
+                f"axes is {list(self.axes)}; name one of right/left, one of up/down, one of forward/backward."
+            )
+
+    def make_task(self, name: str) -> Task:
+        return tasks.normals()
+
+    def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
+        """`(H, W, 3)` float32 as the file has them: scaled, neither turned nor made unit length."""
+        stored = self.pick(stored, 3)
+        whole = stored.dtype.kind in "iu"
+        scale = self.scale if self.scale is not None else (2 / np.iinfo(stored.dtype).max if whole else 1.0)
+        offset = self.offset if self.offset is not None else (-1.0 if whole else 0.0)
+        vectors = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
+        if self.invalid:
+            vectors[np.isin(stored, self.invalid).all(-1)] = np.nan
+        return vectors
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        vectors = self.stored_vectors(stored)
+        length = np.linalg.norm(vectors, axis=-1)
+        known = (length > 0.5) & (length < 1.5)
+        target = np.empty((3, *length.shape), np.float32)
+        for component, axis in enumerate(self.axes):
+            place, sign = DIRECTIONS[axis]
+            target[place] = sign * vectors[..., component] / np.where(known, length, 1)
+        return torch.from_numpy(np.where(known, target, np.float32(np.nan)))
+
 
 ENCODINGS: dict[str, type[Encoding]] = {
     "semseg": Labels,

@@ -193,4 +193,4 @@ GUESSES: dict[str, Callable[..., Guess]] = {
     "boundary": partial(guess_mask, votes=True),
     "depth": guess_depth,
 }
-"""How each kind of label is guessed; normals are, with depth beside them, in `guessing_normals.py`."""
+"""How each kind of label is guessed; normals are, with depth beside them, in `axes.py`."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
-from triptych.labels.encoding import Encoding
+from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
 

@@ -1,24 +1,188 @@
-"""One record per image: a sample with its neighbours in one piece of bytes, so that one read brings it, and a checksum.
+"""Records of prepared samples: each sample with its neighbors in one piece of bytes, read at once, and a checksum.
 
 A record is `MAGIC`, the CRC-32 of what follows it, the length of a JSON header, the header (keys and fields), and the
 arrays, each at a multiple of 8 bytes. A file of records is a row of them; where each one lies stands in the manifest.
+
+Each array takes the first code of `CODES` that gives it back exactly, tried when it is written, so that no unit or
+scale is assumed: 8-bit photographs as bytes, whole numbers in the smallest type that holds them, everything else with
+few different vectors (boundaries, depth of 8 or 16 bits, normals of 8 bits, NaN included) as a table and an index, and
+what is left as it is. What deflate makes at least `WORTH` times smaller is deflated too: label maps and boundaries,
+which then inflate about as fast as they would be read; photographs, depth and normals do not gain enough to pay for it.
 """
 
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.prepared.fields import Field, decode_array, encode_array
 from triptych.types import Camera, Sample
+
+WORTH = 4
+"""Times smaller that makes deflating worth its time."""
+LARGEST_TABLE = 65536
+
+
+@dataclass(frozen=True)
+class Field:
+    """How one array is stored: its type and shape, the code and the type of what is stored, and where."""
+
+    code: str
+    dtype: str
+    shape: tuple[int, ...]
+    stored: str
+    table: int
+    """Rows of the table, where the code has one."""
+    deflated: bool
+    offset: int
+    size: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Field":
+        """What `to_json` gave."""
+        return cls(**{**values, "shape": tuple(values["shape"])})
+
+
+Stored = tuple[np.ndarray, np.ndarray | None]
+"""What is stored of an array, and the table it points into."""
+
+
+def _as_bytes(array: np.ndarray) -> Stored | None:
+    """Multiples of 1/255 in float32, which is what an 8-bit photograph becomes."""
+    if array.dtype != np.float32 or not array.size or not 0 <= array.min() <= array.max() <= 1:
+        return None
+    return np.rint(array * 255).astype(np.uint8), None
+
+
+def _from_bytes(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+    return np.divide(stored, np.float32(255), dtype=np.float32)
+
+
+def _as_whole(array: np.ndarray) -> Stored | None:
+    """Whole numbers in the smallest type that holds them."""
+    if array.dtype.kind not in "iu" or array.size == 0:
+        return None
+    low, high = int(array.min()), int(array.max())
+    small = next(kind for kind in "BHbhIiQq" if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
+    return array.astype(small), None
+
+
+def _from_whole(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+    return stored.astype(field.dtype)
+
+
+def _as_table(array: np.ndarray) -> Stored | None:
+    """The different vectors along the first axis of a map `(channels, height, width)`, and which one each pixel has."""
+    if array.dtype != np.float32 or array.ndim != 3 or array.size == 0:
+        return None
+    bits = np.ascontiguousarray(array).view(np.uint32).reshape(len(array), -1)
+    # One number per vector: with an odd factor per channel equal numbers are equal vectors but by accident, and then
+    # the array does not come back and is stored in another way.
+    factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, len(bits) + 1, dtype=np.uint64)
+    names = (bits * factors[:, None]).sum(axis=0, dtype=np.uint64)
+    _, first, index = np.unique(names, return_index=True, return_inverse=True)
+    if len(first) > LARGEST_TABLE:
+        return None
+    small = np.uint8 if len(first) <= 256 else np.uint16
+    return index.astype(small).reshape(array.shape[1:]), array.reshape(len(array), -1)[:, first]
+
+
+def _from_table(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+    assert table is not None
+    index = stored.astype(np.intp) if len(table) > 1 else stored
+    return np.stack([channel.take(index, mode="clip") for channel in table]).reshape(field.shape)
+
+
+def _as_is(array: np.ndarray) -> Stored | None:
+    return array, None
+
+
+def _from_itself(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+    return stored.copy()
+
+
+Encode = Callable[[np.ndarray], Stored | None]
+Decode = Callable[[np.ndarray, np.ndarray | None, Field], np.ndarray]
+
+CODES: dict[str, tuple[Encode, Decode]] = {
+    "bytes": (_as_bytes, _from_bytes),
+    "whole": (_as_whole, _from_whole),
+    "table": (_as_table, _from_table),
+    "plain": (_as_is, _from_itself),
+}
+"""How an array can be stored, the smallest first."""
+
+
+def encode_array(array: np.ndarray, offset: int) -> tuple[Field, bytes]:
+    """The first code that gives `array` back bit for bit, and its content, which will lie at `offset`.
+
+    >>> field, content = encode_array(np.tile(np.array([0.0, 1.0, np.nan], np.float32), (1, 4, 1)), 0)
+    >>> field.code, field.table, len(content)
+    ('table', 3, 24)
+    """
+    for code, (encode, _) in CODES.items():
+        found = encode(array) if array.ndim else _as_is(array)
+        if found is None:
+            continue
+        stored, table = found
+        content = (b"" if table is None else table.tobytes()) + stored.tobytes()
+        if len(content) >= array.nbytes and code != "plain":
+            continue
+        packed = _deflate(content)
+        deflated = packed is not None
+        content = content if packed is None else packed
+        field = Field(
+            code=code,
+            dtype=array.dtype.str,
+            shape=array.shape,
+            stored=stored.dtype.str,
+            table=0 if table is None else table.shape[1],
+            deflated=deflated,
+            offset=offset,
+            size=len(content),
+        )
+        if code == "plain" or decode_array(field, content).tobytes() == array.tobytes():
+            return field, content
+    raise AssertionError("every array can be stored as it is")
+
+
+def _deflate(content: bytes) -> bytes | None:
+    """Deflated content, where that is worth it; a piece from the middle tells of most photographs that it is not."""
+    piece = content[len(content) // 2 :][:65536]
+    if len(zlib.compress(piece, 1)) * WORTH > 2 * len(piece):
+        return None
+    packed = zlib.compress(content, 1)
+    return packed if len(packed) * WORTH <= len(content) else None
+
+
+def decode_array(field: Field, content: bytes | memoryview) -> np.ndarray:
+    """The array that `encode_array` stored, writable.
+
+    >>> decode_array(*encode_array(np.arange(3), 0)).tolist()
+    [0, 1, 2]
+    """
+    data = memoryview(zlib.decompress(content) if field.deflated else content)
+    table = None
+    if field.table:
+        width = np.dtype(field.dtype).itemsize * field.shape[0] * field.table
+        table = np.frombuffer(data[:width], field.dtype).reshape(field.shape[0], field.table)
+        data = data[width:]
+    stored = np.frombuffer(data, field.stored)
+    shape = field.shape[1:] if field.table else field.shape
+    return CODES[field.code][1](stored.reshape(shape), table, field)
+
 
 MAGIC = b"TRIPTYC1"
 _HEAD = struct.Struct("<8sII")

@@ -23,9 +23,10 @@ from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare
 
 
-def load(name: str) -> ModuleType:
-    """Another test module of this folder, for the trees that it writes."""
-    spec = importlib.util.spec_from_file_location(f"trees_of_{name}", Path(__file__).with_name(f"test_{name}.py"))
+def load(name: str, folder: str = "datasets") -> ModuleType:
+    """Another test module, for the trees that it writes."""
+    path = Path(__file__).parents[1] / folder / f"test_{name}.py"
+    spec = importlib.util.spec_from_file_location(f"trees_of_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -270,7 +271,7 @@ def test_every_planted_fault_is_named(
 
 
 def test_the_planted_faults_are_thirty_and_more() -> None:
-    assert len(ALL) + len(load("doctor").FAULTS) >= 30
+    assert len(ALL) + len(load("examine", "doctor").FAULTS) >= 30
 
 
 def test_one_fault_does_not_hide_another(clean: dict[str, Path], tmp_path: Path) -> None:

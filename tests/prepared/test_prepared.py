@@ -24,8 +24,8 @@ from triptych.data.loading import BadSampleError, make_loader
 from triptych.datasets.folder import Folder
 from triptych.datasets.rooms import Rooms
 from triptych.prepared import write as preparing
-from triptych.prepared.fields import decode_array, encode_array
 from triptych.prepared.reader import Prepared
+from triptych.prepared.records import decode_array, encode_array
 from triptych.prepared.write import prepare
 from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
 from triptych.types import IGNORE, Camera, Sample
