@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from triptych.commands.adapt import adapt
 from triptych.commands.data import DATA
+from triptych.commands.export import export
 from triptych.commands.predict import predict
 from triptych.commands.runs import compare, convert, evaluate
 from triptych.commands.score import score
@@ -39,6 +40,7 @@ VERBS: dict[str, Verb | Group] = {
     "compare": Verb(compare),
     "adapt": Verb(adapt),
     "convert": Verb(convert),
+    "export": Verb(export),
     "data": DATA,
     "list": Verb(list_names),
 }

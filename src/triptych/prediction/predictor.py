@@ -98,6 +98,11 @@ class Predictor:
         self._size: tuple[int, ...] = ()
 
     @property
+    def averages(self) -> bool:
+        """Whether raw maps of several views are averaged, or resized."""
+        return bool(self.tile or self.flip or self.shorter_side or self.scales != (1.0,))
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
@@ -177,10 +182,20 @@ class Predictor:
 
     @classmethod
     def load(cls: type[Itself], folder: str | os.PathLike, **options: Any) -> Itself:
-        """The network of a run folder or of `save_pretrained`; `options` are those of the constructor."""
+        """The network of a run folder, of `save_pretrained`, or of an ONNX file that `triptych export` wrote; `options`
+        are those of the constructor.
+        """
         from triptych.prediction import pretrained
 
-        model, recipe = pretrained.load_model(Path(folder))
+        path = Path(folder)
+        if path.suffix == ".onnx":
+            from triptych.prediction.exported import load_network
+
+            network, recipe = load_network(path)
+            predictor = cls(network, recipe=recipe, **options)
+            network.check_views(several=predictor.averages)
+            return predictor
+        model, recipe = pretrained.load_model(path)
         return cls(model, recipe=recipe, **options)
 
     @classmethod

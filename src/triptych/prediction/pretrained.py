@@ -137,11 +137,11 @@ def _meaning(task: Task) -> str:
 
 
 def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = None) -> Path:
-    """A local folder as it is; anything else is downloaded from the Hugging Face hub, without files that are not
+    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, without files that are not
     ours.
     """
     folder = Path(name_or_folder)
-    if folder.is_dir():
+    if folder.exists():
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

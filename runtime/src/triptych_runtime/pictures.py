@@ -1,0 +1,74 @@
+"""Reading pictures, and resizing pictures and maps, with pillow alone."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+
+def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
+    """`(H, W, 3)` uint8 or float32 in [0, 1] from a path, a PIL image or an array; files upright as EXIF says.
+
+    >>> read_picture(np.zeros((2, 5), np.uint8)).shape
+    (2, 5, 3)
+    """
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    if isinstance(picture, Image.Image):
+        return _from_pillow(picture)
+    path = Path(picture)
+    try:
+        with Image.open(path) as image:
+            return _from_pillow(ImageOps.exif_transpose(image))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no image {path}; check the path.") from None
+    except Exception as error:  # pillow's classes depend on the format and the place of the damage
+        raise ValueError(f"{path} cannot be read as an image ({error}); replace it or leave it out.") from error
+
+
+def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear with antialiasing, channel by channel in float: `(H, W, 3)` to `size`, float32 in [0, 1]."""
+    values = image.astype(np.float32) / 255 if image.dtype == np.uint8 else image.astype(np.float32)
+    return np.stack([_resize_plane(values[..., i], size, Image.Resampling.BILINEAR) for i in range(3)], axis=-1)
+
+
+def resize_map(values: np.ndarray, size: tuple[int, int], *, unit: bool) -> np.ndarray:
+    """A map `(H, W)` of class ids by the nearest pixel, `(C, H, W)` of numbers bilinearly, `unit` vectors kept unit."""
+    if np.issubdtype(values.dtype, np.integer):
+        rows, columns = (
+            np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+            for new, old in zip(size, values.shape, strict=True)
+        )
+        return values[rows[:, None], columns]
+    resized = np.stack([_resize_plane(plane, size, Image.Resampling.BILINEAR) for plane in values])
+    if unit:
+        resized /= np.maximum(np.linalg.norm(resized, axis=0, keepdims=True), 1e-12)
+    return resized
+
+
+def _resize_plane(plane: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((size[1], size[0]), method))
+
+
+def _from_pillow(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits of grey: `convert` would clip them to 8
+        gray = np.asarray(image).astype(np.float32) / 65535
+        return gray[..., None].repeat(3, axis=-1)
+    return np.asarray(image.convert("RGB"))
+
+
+def _from_array(values: np.ndarray) -> np.ndarray:
+    values = values[..., None].repeat(3, axis=-1) if values.ndim == 2 else values
+    if values.ndim != 3 or values.shape[2] != 3 or 0 in values.shape:
+        raise ValueError(f"image is an array of shape {values.shape}; expected (H, W, 3) with three colors.")
+    if values.dtype == np.uint8:
+        return values
+    if np.issubdtype(values.dtype, np.integer):
+        return (values / np.iinfo(values.dtype).max).astype(np.float32)
+    if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
+        raise ValueError(
+            f"image values run from {values.min():g} to {values.max():g}; float images lie in [0, 1]: divide by 255, or "
+            "pass uint8."
+        )
+    return values.astype(np.float32)

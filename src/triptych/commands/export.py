@@ -1,0 +1,47 @@
+"""The verb `triptych export`."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+def export(
+    run: Positional[Path],
+    to: Path,
+    size: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    outputs: Literal["maps", "raw"] = "maps",
+    uint8: bool = False,
+    images: int = 4,
+    split: str = "",
+    overwrite: bool = False,
+) -> None:
+    """Write a run's network as one file for other machines, after proving it equal to torch on real images.
+
+    Args:
+        run: Run folder.
+        to: File to write: .onnx, .pt2 (an archive of torch.export) or .aoti.pt2 (compiled by AOTInductor, for C++).
+        size: Height and width of the images; the training size by default.
+        dynamic: Let the sizes be free; proved at three of them.
+        outputs: maps, decoded (class ids and their probability, metres, unit normals, probabilities), or raw.
+        uint8: Take images of bytes instead of floats in [0, 1].
+        images: How many images of the validation split to compare on.
+        split: Split to compare on, instead of the validation split.
+        overwrite: Replace the file if it exists.
+    """
+    from triptych.export import export_run
+    from triptych.export.summary import summarize
+
+    done = export_run(
+        run,
+        to,
+        size=size,
+        dynamic=dynamic,
+        outputs=outputs,
+        uint8=uint8,
+        images=images,
+        split=split,
+        overwrite=overwrite,
+    )
+    print(summarize(done))

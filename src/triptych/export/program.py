@@ -1,0 +1,91 @@
+"""A network with its decoding as one program: an image in, maps in physical units out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from triptych.models.multitask import MultiTaskModel
+from triptych.tasks import Task
+from triptych.types import named_choice
+
+INPUT = "image"
+PROBABILITY = "_probability"
+"""What the name of a class map's probability ends with."""
+
+
+class DeployedModel(nn.Module):
+    """What is exported: a model in evaluation mode, and `Task.decode`.
+
+    `forward(image)` takes `(B, 3, H, W)` RGB, float32 in [0, 1] or uint8 in 0..255, and returns a dict of maps at the
+    image's size. With `outputs` `"maps"` these are the decoded predictions by task name, class ids `(B, H, W)` int64
+    followed by their probability `NAME_probability` `(B, 1, H, W)`; with `"raw"` the raw maps `(B, channels, H, W)`.
+    """
+
+    def __init__(self, model: MultiTaskModel, *, outputs: str = "maps") -> None:
+        super().__init__()
+        self.model = model.eval()
+        self.maps_of = named_choice("outputs", outputs, {"maps": decoded_maps, "raw": raw_maps})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        if not image.is_floating_point():
+            image = image / 255.0
+        predictions = self.model(image).predictions
+        maps: dict[str, Tensor] = {}
+        for name, task in self.model.tasks.items():
+            maps |= self.maps_of(name, task, predictions[name].float())
+        return maps
+
+
+def decoded_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:
+    """The prediction of a task, and for class ids the probability of the class."""
+    decoded = task.decode(raw)
+    if decoded.is_floating_point():
+        return {name: decoded}
+    return {name: decoded, name + PROBABILITY: raw.softmax(dim=1).amax(dim=1, keepdim=True)}
+
+
+def raw_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:
+    """The raw map of a task as it is."""
+    return {name: raw}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced network and what is needed to call it."""
+
+    exported: ExportedProgram
+    names: tuple[str, ...]
+    """Names of the maps, in order."""
+    example: Tensor
+
+
+def exported_program(
+    model: MultiTaskModel, size: tuple[int, int], *, dynamic: bool = False, outputs: str = "maps", uint8: bool = False
+) -> Program:
+    """Trace a model with its decoding for images of `size`, or with `dynamic` of any size.
+
+    A dynamic program is not yet right at other sizes: what the tracer could not prove it has dropped, or checks when
+    the program runs. Compare it at several sizes (`proof.compare`).
+
+    >>> from triptych.assemble import create_model
+    >>> from triptych.tasks import depth, semseg
+    >>> tasks = {"semseg": semseg(3), "depth": depth()}
+    >>> model = create_model("fcn", backbone="resnet18_half", tasks=tasks, decoder_options={"width": 8})
+    >>> program = exported_program(model, (32, 40))
+    >>> program.names
+    ('semseg', 'semseg_probability', 'depth')
+    >>> program.exported.module()(torch.rand(1, 3, 32, 40))["depth"].shape
+    torch.Size([1, 1, 32, 40])
+    """
+    deployed = DeployedModel(model, outputs=outputs)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, *size), generator=generator, dtype=torch.uint8)
+    example = image if uint8 else image / 255
+    shapes: Any = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},) if dynamic else None
+    with torch.no_grad():
+        names = tuple(deployed(example))
+        exported = torch.export.export(deployed, (example,), dynamic_shapes=shapes, strict=False)
+    return Program(exported, names, example)

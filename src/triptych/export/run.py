@@ -1,0 +1,194 @@
+"""`export_run`: from a run folder to a file that is proved equal to the network, or to no file at all."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych import assemble
+from triptych.augmentation.presets import build_transform
+from triptych.data.loading import evaluation_loader
+from triptych.export import aotinductor, archive, metadata, onnx_file
+from triptych.export.program import DeployedModel, Program, exported_program
+from triptych.export.proof import EXACT, Limits, Proof, Run, compare, measure_seconds, proof_sizes
+from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import pretrained
+from triptych.recipes.config import Recipe, split_domain
+from triptych.types import Sample, named_choice
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of file: how a program becomes one, how one is opened, and how it takes its description."""
+
+    write: Callable[[Program, Path], None]
+    open: Callable[[Path, tuple[str, ...]], Run]
+    describe: Callable[[Program, Path, dict[str, Any]], None]
+    packages: tuple[str, ...]
+
+
+TARGETS = {
+    ".aoti.pt2": Target(
+        aotinductor.write_package, aotinductor.open_package, lambda program, path, description: None, ("torch",)
+    ),
+    ".onnx": Target(
+        onnx_file.write_onnx,
+        onnx_file.open_onnx,
+        lambda program, path, description: onnx_file.describe_onnx(path, description),
+        ("torch", "onnx", "onnxscript", "onnxruntime"),
+    ),
+    ".pt2": Target(archive.write_archive, archive.open_archive, archive.write_archive, ("torch",)),
+}
+"""By the end of the file's name, the longest first."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, and what was measured of it."""
+
+    path: Path
+    description: Path
+    """The JSON beside the file."""
+    proof: Proof
+    bytes: int
+    weights_bytes: int
+    seconds: float
+    torch_seconds: float
+
+
+def export_run(
+    run: Path,
+    path: Path,
+    *,
+    size: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    outputs: str = "maps",
+    uint8: bool = False,
+    images: int = 4,
+    split: str = "",
+    overwrite: bool = False,
+    limits: Limits = EXACT,
+) -> Export:
+    """Write the network of a run folder to `path`; the name's end says what: `.onnx`, `.pt2` or `.aoti.pt2`.
+
+    `size` (height, width) is the training size unless given; with `dynamic` other sizes work too. The file is compared
+    with torch on `images` images of `split` (the validation split unless given), resized to the file's size, or to
+    three sizes where they are free; `ValueError` names the task where they differ, and no file is left. Beside the
+    file a JSON of the same name says what it holds and what was measured.
+    """
+    target = find_target(path)
+    beside = path.with_name(path.name + ".json")
+    _check_place(path, beside, overwrite)
+    model, recipe = pretrained.load_model(run)
+    assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
+    chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
+    stride = max(model.feature_strides)
+    # One pixel of the coarsest map is a case apart, which a program of free sizes does not hold.
+    smallest = stride + 1 if dynamic else 1
+    _check_size(chosen, smallest)
+    weights = run / pretrained.FILES["weights"]
+    _check_space(path, 4 * weights.stat().st_size)
+    samples = read_samples(recipe, model, images, split)
+    deployed = DeployedModel(model, outputs=outputs)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8)
+        target.write(program, draft)
+        file = target.open(draft, program.names)
+        network = _runner(deployed)
+        sizes = proof_sizes(chosen, stride, smallest=smallest) if dynamic else [chosen]
+        proof = compare(
+            file,
+            network,
+            model.tasks,
+            samples,
+            sizes,
+            limits,
+            decoded=outputs == "maps",
+            prepare=_to_uint8 if uint8 else _as_it_is,
+        )
+        if proof.problems:
+            raise ValueError(f"{path} is not written, for it does not agree with torch: {'; '.join(proof.problems)}.")
+        seconds, torch_seconds = (measure_seconds(call, program.example) for call in (file, network))
+        description = {
+            "format": metadata.FORMAT,
+            "outputs": outputs,
+            "precision": "fp32",
+            "input": metadata.describe_input(chosen, dynamic=dynamic, uint8=uint8, smallest=smallest),
+            "tasks": metadata.describe_tasks(model.tasks),
+            "maps": metadata.describe_maps(model.tasks, network(program.example), outputs=outputs),
+            "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
+            "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
+            "weights_sha256": metadata.hash_file(weights),
+            "versions": metadata.versions(*target.packages),
+            "proof": metadata.describe_proof(proof),
+            "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
+        }
+        target.describe(program, draft, description)
+        draft.replace(path)
+    beside.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return Export(path, beside, proof, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
+
+
+def find_target(path: Path) -> Target:
+    """The kind of file that a name's end says."""
+    ending = next((ending for ending in TARGETS if path.name.endswith(ending)), path.suffix or path.name)
+    return named_choice("kind of file", ending, TARGETS)
+
+
+def read_samples(recipe: Recipe, model: MultiTaskModel, count: int, split: str = "") -> list[Sample]:
+    """`count` images spread evenly over the validation split, as evaluation reads them."""
+    split = split or _held_out(recipe)
+    data = split_domain(recipe, split)[0].data
+    dataset = assemble.build_dataset(recipe, split)
+    transform = build_transform(data.transform, size=data.size, tasks=model.tasks, train=False)
+    loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
+    return list(loader)
+
+
+def _held_out(recipe: Recipe) -> str:
+    return recipe.data.val_split or recipe.data.test_split
+
+
+def _runner(deployed: DeployedModel) -> Run:
+    @torch.no_grad()
+    def run(image: Tensor) -> dict[str, Tensor]:
+        return deployed(image)
+
+    return run
+
+
+def _as_it_is(image: Tensor) -> Tensor:
+    return image
+
+
+def _to_uint8(image: Tensor) -> Tensor:
+    return (image * 255).round().byte()
+
+
+def _check_size(size: Sequence[int], smallest: int) -> None:
+    if len(size) != 2 or min(size) < smallest:
+        raise ValueError(f"size is {tuple(size)}; give height and width, {smallest} pixels or more each.")
+
+
+def _check_place(path: Path, beside: Path, overwrite: bool) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"folder {path.parent} does not exist; make it, or write elsewhere.")
+    for existing in (path, beside):
+        if existing.exists() and not overwrite:
+            raise FileExistsError(f"{existing} exists and is not overwritten; pass --overwrite or another name.")
+
+
+def _check_space(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OSError(
+            f"{path.parent} has {free / 1e6:.0f} MB left, exporting takes up to {needed / 1e6:.0f} MB; make room, or "
+            "write elsewhere."
+        )

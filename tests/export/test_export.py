@@ -1,0 +1,310 @@
+"""Export: files that agree with torch, or no files at all."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import triptych
+from export_runs import save_run
+from training.tiny import SIZE, Heads, Stairs
+from triptych.prediction import pretrained
+from triptych.__main__ import main
+from triptych.export import export_run, exported_program
+from triptych.export.archive import EXTRA, open_archive
+from triptych.export.metadata import hash_file
+from triptych.export.onnx_file import open_onnx, write_onnx
+from triptych.export.program import DeployedModel
+from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
+from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import Predictor
+from triptych.tasks import boundary, depth, normals, saliency, semseg
+from triptych_runtime import FileError, Network
+from triptych_runtime.__main__ import main as runtime_main
+from unchecked import shapes_unchecked
+
+TASKS = {task.name: task for task in (semseg(3), depth(loss="log-l1"), normals(), boundary(), saliency())}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def unchecked() -> Iterator[None]:
+    """The tracer's sizes are no plain integers."""
+    with shapes_unchecked():
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def file(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file of fixed size, of the run's three tasks."""
+    return export_run(run, tmp_path_factory.mktemp("files") / "model.onnx").path
+
+
+@pytest.fixture(scope="module")
+def free_file(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Raw maps at any size."""
+    return export_run(run, tmp_path_factory.mktemp("free") / "raw.onnx", dynamic=True, outputs="raw").path
+
+
+def photograph(size: tuple[int, int] = SIZE) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+
+
+def close(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype
+        np.testing.assert_allclose(ours[name], value, atol=1e-5)
+
+
+def test_the_file_predicts_what_the_run_predicts(run: Path, file: Path) -> None:
+    expected = Predictor.load(run)(photograph())
+    close(Predictor.load(file)(photograph()), expected)
+    close(Network(file)(photograph()), expected)
+
+
+def test_free_sizes_tiles_and_flips_work_from_the_file(run: Path, free_file: Path) -> None:
+    for options in ({}, {"tile": (40, 48), "flip": True}, {"shorter_side": 50, "scales": (1.0, 1.5)}):
+        expected = Predictor.load(run, **options)(photograph((61, 75)))
+        close(Predictor.load(free_file, **options)(photograph((61, 75))), expected)
+
+
+def test_bytes_in_give_what_floats_give(run: Path, tmp_path: Path) -> None:
+    done = export_run(run, tmp_path / "bytes.onnx", uint8=True)
+    assert onnx.load(done.path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    close(Network(done.path)(photograph()), Predictor.load(run)(photograph()))
+
+
+def test_the_description_is_in_the_file_and_beside_it(run: Path, file: Path) -> None:
+    beside = json.loads(file.with_name("model.onnx.json").read_text())
+    assert Network(file).metadata == beside
+    assert [entry["name"] for entry in beside["maps"]] == ["semseg", "semseg_probability", "depth", "normals"]
+    assert [entry["holds"] for entry in beside["maps"]] == [
+        "class ids",
+        "probability of the class",
+        "length",
+        "unit vectors",
+    ]
+    assert beside["tasks"][0]["classes"] == ["0", "1", "2", "3"]
+    assert beside["maps"][2]["unit"] == "m"
+    assert beside["weights_sha256"] == hash_file(run / "model.safetensors")
+    assert beside["proof"]["images"] == ["val-0", "val-1", "val-3", "val-4"]
+    assert all(task["difference"] < 1e-5 for task in beside["proof"]["tasks"].values())
+    assert beside["versions"]["triptych"] == triptych.__version__
+
+
+def test_probabilities_belong_to_the_class_ids(run: Path, file: Path) -> None:
+    maps, raw = Network(file)(photograph()), {}
+    model, _ = pretrained.load_model(run)
+    image = torch.from_numpy(photograph()).permute(2, 0, 1)[None] / 255
+    with torch.no_grad():
+        raw = model(image).predictions["semseg"].softmax(dim=1)[0].numpy()
+    np.testing.assert_allclose(maps["semseg_probability"][0], raw.max(axis=0), atol=1e-6)
+    np.testing.assert_array_equal(maps["semseg"], raw.argmax(axis=0))
+
+
+def test_an_archive_holds_the_program_and_its_description(run: Path, tmp_path: Path) -> None:
+    done = export_run(run, tmp_path / "model.pt2", dynamic=True)
+    extra = {EXTRA: ""}
+    torch.export.load(str(done.path), extra_files=extra)
+    assert json.loads(extra[EXTRA])["weights_sha256"] == hash_file(run / "model.safetensors")
+    image = torch.rand(1, 3, 50, 47)
+    maps = open_archive(done.path, ("depth",))(image)
+    np.testing.assert_allclose(maps["depth"], Predictor.load(run).predict(image)["depth"], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_compiled_package_agrees(run: Path, tmp_path: Path) -> None:
+    done = export_run(run, tmp_path / "model.aoti.pt2")
+    assert done.bytes > done.weights_bytes
+    assert max(proof.difference for proof in done.proof.tasks.values()) < 1e-4
+
+
+class Sick(nn.Module):
+    """A model whose file is wrong in one task."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model, self.tasks = model, model.tasks
+
+    def forward(self, image: torch.Tensor):
+        output = self.model(image)
+        off = 0.1 if torch.compiler.is_exporting() else 0.0
+        return output._replace(predictions=output.predictions | {"depth": output.predictions["depth"] + off})
+
+
+def test_a_task_that_disagrees_is_named_and_no_file_is_left(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sick = Sick(pretrained.load_model(run)[0])
+    # The traced program is that of the sick network; torch runs it without the fault.
+    monkeypatch.setattr("triptych.export.run.DeployedModel", lambda model, outputs: DeployedModel(model, outputs=outputs))
+    monkeypatch.setattr("triptych.export.run.exported_program", lambda model, *a, **k: exported_program(sick, *a, **k))
+    assert main(["export", str(run), "--to", str(tmp_path / "model.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "depth differs by" in error
+    assert "semseg" not in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_task_decodes_in_the_graph(tmp_path: Path) -> None:
+    backbone = Stairs()
+    model = MultiTaskModel(backbone, Heads(backbone.channels, strides=backbone.strides, tasks=TASKS))
+    program = exported_program(model, (32, 40))
+    write_onnx(program, tmp_path / "model.onnx")
+    image = torch.rand(1, 3, 32, 40)
+    maps = open_onnx(tmp_path / "model.onnx", program.names)(image)
+    for name, value in Predictor(model).predict(image).items():
+        assert measure_difference(maps[name], value) < 1e-5
+
+
+def test_differences_of_numbers_ids_and_nothing() -> None:
+    assert measure_difference(torch.tensor([1.0, -4.0]), torch.tensor([1.0, -5.0])) == pytest.approx(0.2)
+    assert measure_difference(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5])) == 0.25
+    assert measure_difference(torch.tensor([torch.nan]), torch.tensor([1.0])) == torch.inf
+    assert measure_difference(torch.ones(1, 2), torch.ones(2)) == torch.inf
+
+
+def test_a_prediction_against_itself_is_perfect_where_the_metric_has_a_perfect_number() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for name, best in (("semseg", ("mIoU", 1.0)), ("depth", ("rmse", 0.0)), ("normals", ("mErr", 0.0))):
+        task = TASKS[name]
+        decoded = task.decode(torch.randn(1, task.channels, 12, 16, generator=generator))
+        metric = task.metric()
+        metric.update(decoded, as_target(task, decoded))
+        assert metric.compute()[best[0]] == pytest.approx(best[1])
+    for name in ("boundary", "saliency"):
+        task = TASKS[name]
+        target = as_target(task, task.decode(torch.randn(1, task.channels, 12, 16, generator=generator)))
+        assert target.shape == task.invalid_target((12, 16))[None].shape
+        assert target.dtype == task.invalid_target((12, 16)).dtype
+
+
+def test_three_sizes_of_which_one_is_no_multiple() -> None:
+    for size in ((96, 128), (448, 576), (64, 64), (40, 50)):
+        sizes = proof_sizes(size, 32, smallest=33)
+        assert len(set(sizes)) == 3
+        assert sizes[0] == size
+        assert all(side % 32 for side in sizes[2])
+        assert min(min(pair) for pair in sizes) >= 33
+
+
+def test_wrong_requests_are_one_line(
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    (tmp_path / "is.onnx").touch()
+    cases = {
+        ("--to", str(tmp_path / "a.onx")): "unknown kind of file '.onx'; did you mean '.onnx'?",
+        ("--to", str(tmp_path / "no" / "a.onnx")): "does not exist",
+        ("--to", str(tmp_path / "is.onnx")): "exists and is not overwritten",
+        ("--to", str(tmp_path / "a.onnx"), "--size", "0", "40"): "give height and width",
+        ("--to", str(tmp_path / "a.onnx"), "--dynamic", "--size", "4", "40"): "5 pixels or more",
+    }
+    for words, told in cases.items():
+        assert main(["export", str(run), *words]) == 2
+        error = capsys.readouterr().err
+        assert told in error
+        assert error.count("\n") == 1
+
+
+def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(OSError, match="MB left, exporting takes up to"):
+        export_run(run, tmp_path / "model.onnx")
+
+
+def change_metadata(file: Path, out: Path, **changes: object) -> Path:
+    model = onnx.load(file)
+    stored = json.loads(model.metadata_props[0].value) | changes
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, {"triptych": json.dumps({k: v for k, v in stored.items() if v is not None})})
+    onnx.save(model, out)
+    return out
+
+
+def test_files_that_are_no_exports_are_told_in_one_line(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_text("no network")
+    foreign = onnx.load(file)
+    del foreign.metadata_props[:]
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    cases = [
+        (tmp_path / "text.onnx", "cannot be opened as ONNX"),
+        (tmp_path / "foreign.onnx", "is no export of Triptych"),
+        (change_metadata(file, tmp_path / "new.onnx", format=9), "has format 9, this version reads format 1"),
+        (change_metadata(file, tmp_path / "cut.onnx", maps=None), "its description has no maps"),
+    ]
+    for path, told in cases:
+        for load in (Network, Predictor.load):
+            with pytest.raises(FileError, match=told) as caught:
+                load(path)
+            assert "\n" not in str(caught.value)
+    with pytest.raises(FileError, match="no recipe"):
+        Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None))
+    with pytest.raises(FileNotFoundError, match="no file"):
+        Network(tmp_path / "nothing.onnx")
+
+
+def test_sizes_and_views_that_a_file_does_not_allow_are_told(file: Path, free_file: Path) -> None:
+    with pytest.raises(ValueError, match=r"takes images of 32 x 48, this one has 40 x 48"):
+        Predictor.load(file)(photograph((40, 48)))
+    with pytest.raises(ValueError, match="from 5 x 5 on"):
+        Predictor.load(free_file)(photograph((4, 48)))
+    for options in ({"tile": 32}, {"flip": True}, {"scales": (0.5,)}, {"shorter_side": 32}):
+        with pytest.raises(ValueError, match="--outputs raw"):
+            Predictor.load(file, **options)
+
+
+def test_the_verbs_work_from_the_file(run: Path, file: Path, tmp_path: Path) -> None:
+    Image.fromarray(photograph()).save(tmp_path / "photo.png")
+    assert main(["predict", str(file), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]) == 0
+    stored = np.load(tmp_path / "out/arrays/depth/photo.npy")
+    np.testing.assert_allclose(stored, Predictor.load(run)(photograph())["depth"], atol=1e-5)
+
+
+def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(photograph((64, 96))).save(tmp_path / "photo.png")
+    words = [str(file), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
+    assert runtime_main(words) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert runtime_main([*words, "--resize"]) == 0
+    labels, vectors = (np.load(tmp_path / f"out/photo_{name}.npy") for name in ("semseg", "normals"))
+    assert labels.shape == (64, 96)
+    assert labels.dtype == np.int64
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-5)
+    assert runtime_main([str(file)]) == 0
+    assert "depth" in capsys.readouterr().out
+
+
+def test_a_comparison_names_worse_scores() -> None:
+    """A file that is near in numbers and worse on the labels is found by its score."""
+    task = semseg(2)
+    raw = torch.zeros(1, 2, 8, 8)
+    raw[:, 1, :4] = 1e-6
+    target = torch.zeros(1, 8, 8, dtype=torch.int64)
+    target[:, :4] = 1
+    from triptych.types import Sample
+
+    sample = Sample(torch.rand(1, 3, 8, 8), {"semseg": target}, ("one",))
+    proof = compare(
+        lambda image: {"semseg": torch.zeros(1, 2, 8, 8)},
+        lambda image: {"semseg": raw},
+        {"semseg": task},
+        [sample],
+        [(8, 8)],
+        replace(EXACT, difference=2.0),
+        decoded=False,
+    )
+    assert any("mIoU on the labels" in problem for problem in proof.problems)
+    assert proof.tasks["semseg"].loss == pytest.approx(0.75)
