@@ -98,7 +98,8 @@ class Network:
         smallest = self.metadata["input"]["smallest"]
         if min(height, width) < smallest:
             raise ValueError(
-                f"{self.path} takes images from {smallest} x {smallest} on, this one has {height} x {width}; enlarge it."
+                f"{self.path} takes images from {smallest} x {smallest} on, this one has {height} x {width}: enlarge "
+                "it."
             )
 
 

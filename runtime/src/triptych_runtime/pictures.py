@@ -68,7 +68,7 @@ def _from_array(values: np.ndarray) -> np.ndarray:
         return (values / np.iinfo(values.dtype).max).astype(np.float32)
     if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
         raise ValueError(
-            f"image values run from {values.min():g} to {values.max():g}; float images lie in [0, 1]: divide by 255, or "
-            "pass uint8."
+            f"image values run from {values.min():g} to {values.max():g}; float images lie in [0, 1]: divide by 255, "
+            "or pass uint8."
         )
     return values.astype(np.float32)

@@ -45,7 +45,9 @@ class ExportedNetwork(nn.Module):
         stored = tasks_from_json(json.dumps(self.metadata["task_file"]))
         tasks = {entry["name"]: stored[entry["name"]] for entry in self.metadata["tasks"]}
         self.decoded = self.metadata["outputs"] == "maps"
-        self.tasks: dict[str, Task] = {name: _as_stored(task) for name, task in tasks.items()} if self.decoded else tasks
+        self.tasks: dict[str, Task] = (
+            {name: _as_stored(task) for name, task in tasks.items()} if self.decoded else tasks
+        )
 
     @property
     def recipe(self) -> Recipe:
@@ -60,8 +62,8 @@ class ExportedNetwork(nn.Module):
         """Fail in one line where raw maps would have to be averaged, and the file has none."""
         if several and self.decoded:
             raise ValueError(
-                f"{self.runtime.path} holds decoded maps, and tiles, flips, scales and a shorter side average or resize "
-                "raw ones; export the network with --outputs raw."
+                f"{self.runtime.path} holds decoded maps, and tiles, flips, scales and a shorter side average or "
+                "resize raw ones; export the network with --outputs raw."
             )
 
 

@@ -137,8 +137,8 @@ def _meaning(task: Task) -> str:
 
 
 def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = None) -> Path:
-    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, without files that are not
-    ours.
+    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, without files that
+    are not ours.
     """
     folder = Path(name_or_folder)
     if folder.exists():
