@@ -129,10 +129,19 @@ class AuxiliaryHeads(Flat2D):
 
 
 class Decoder2D(Flat2D):
-    """One 2D trunk for all tasks and a perceptron per task, of as many parameters as the regularizer."""
+    """One 2D trunk for all tasks and a perceptron per task, of as many parameters as the regularizer. `values_init` as
+    of `Triplane3D`.
+    """
+
+    def __init__(self, channels: Sequence[int], *, values_init: str = "small", **options: Any) -> None:
+        self.values_init = values_init
+        super().__init__(channels, **options)
 
     def build(self, build_trunk: Callable[[int], Trunk], width: int) -> nn.Module:
-        fields = {name: Field(width, task.channels, density=False) for name, task in self.tasks.items()}
+        fields = {
+            name: Field(width, task.channels, density=False, values_init=self.values_init)
+            for name, task in self.tasks.items()
+        }
         return nn.ModuleDict({"trunk": build_trunk(width), "fields": nn.ModuleDict(fields)})
 
     def predict(self, output: Output, size: tuple[int, int]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ task t is rendered as r(n_t(e(f(I)))) and adds alpha_t L_t(rendered, target). No
 silent the defaults below say why. It never enters the model.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import ClassVar
@@ -23,6 +24,7 @@ from triptych.regularizers.fields import (
 )
 from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
+from triptych.regularizers.presets import PRESETS
 from triptych.regularizers.terms import Alpha, choose_tasks, require, resize_to, thin_to
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
 from triptych.rendering.volume import sample_distances
@@ -40,6 +42,9 @@ _LOGITS = (torch.log, torch.logit)
 class Triplane3D(Regularizer):
     """The triplane regularizer (arXiv 2310.00986). Options, with the default first:
 
+    - `preset`: `published`, `surface` (one density that depth supervises; see `presets`). It decides `planes`,
+      `density`, `depth_from`, `density_init`, `density_activation` and `values_init` where these are not given; what
+      they are is in `chosen`. Without a task in metres `surface` renders values only, with a warning.
     - `rendered`: names of the tasks to render; empty: all.
     - `lift`: `auto` (transformers: the last map; pyramids: all), `all`, `last`, `nearest`.
     - `stride`: 8, that of planes and rendering (the paper renders 56x72 of 448x576). Sides it does not divide are
@@ -83,6 +88,7 @@ class Triplane3D(Regularizer):
         rendered: tuple[str, ...] = (),
         lift: str = "auto",
         stride: int = 8,
+        preset: str = "published",
         planes: str = "",
         width: int = 256,
         plane_channels: int = 32,
@@ -96,12 +102,12 @@ class Triplane3D(Regularizer):
         spacing: str = "linear",
         num_samples: int = 64,
         stratified: bool = True,
-        density: str = "task",
-        density_init: str = "small",
-        density_activation: str = "softplus",
-        values_init: str = "small",
+        density: str = "",
+        density_init: str = "",
+        density_activation: str = "",
+        values_init: str = "",
         normalized: tuple[str, ...] = (),
-        depth_from: str = "value",
+        depth_from: str = "",
         composited: str = "logits",
         resolution: str = "full",
         task_weights: tuple[float, ...] = (),
@@ -135,26 +141,35 @@ class Triplane3D(Regularizer):
         for name in normalized:
             named_choice("task in normalized", name, self.tasks)
         self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.is_categorical)
-        terminating = named_choice("depth_from", depth_from, {"value": False, "termination": True})
         lengths = [name for name, task in self.tasks.items() if task.in_metres]
+        given = {
+            "planes": planes,
+            "density": density,
+            "depth_from": depth_from,
+            "density_init": density_init,
+            "density_activation": density_activation,
+            "values_init": values_init,
+        }
+        self.chosen = self.choose(preset, given, supervised=bool(lengths))
+        terminating = named_choice("depth_from", self.chosen["depth_from"], {"value": False, "termination": True})
         require(
             not terminating or (bool(lengths) and self.has_density),
             "depth_from 'termination' needs a task in metres and a density; use depth_from='value'.",
         )
         trunk = Trunk(channels, strides=strides, lift=lift, stride=stride, width=width)
-        kind = named_choice("planes", planes or next(iter(self.plane_kinds)), self.plane_kinds)
+        kind = named_choice("planes", self.chosen["planes"], self.plane_kinds)
         self.encoder = PlaneEncoder(trunk, kind(width, plane_channels, bins=bins))
-        shared = named_choice("density", density, {"task": False, "shared": True})
+        shared = named_choice("density", self.chosen["density"], {"task": False, "shared": True})
         inputs = plane_channels * (3 if aggregation == "concat" else 1)
         own = self.has_density and not shared
-        exponential = named_choice("density_activation", density_activation, {"softplus": False, "exp": True})
+        activations = {"softplus": False, "exp": True}
         build = partial(
             Field,
             inputs,
             hidden=hidden,
-            values_init=values_init,
-            density_init=density_init,
-            exponential=exponential,
+            values_init=self.chosen["values_init"],
+            density_init=self.chosen["density_init"],
+            exponential=named_choice("density_activation", self.chosen["density_activation"], activations),
         )
         ends = lengths if terminating else []
         probable = named_choice("composited", composited, {"logits": False, "probabilities": True})
@@ -177,6 +192,24 @@ class Triplane3D(Regularizer):
         self.density = build(0) if self.has_density and shared else None
         # Metres from the cube's z: a first guess of 0 to 4 m.
         self.ends = nn.ParameterDict({name: nn.Parameter(torch.tensor([2.0, 2.0])) for name in ends})
+
+    def choose(self, preset: str, given: Mapping[str, str], *, supervised: bool) -> dict[str, str]:
+        """The options that a preset decides: as they are given, or else as the preset has them, where this class can.
+
+        `supervised`: whether there is a task in metres, whose labels say where rays end.
+        """
+        chosen = dict(named_choice("preset", preset, PRESETS))
+        if chosen["planes"] not in self.plane_kinds:
+            chosen["planes"] = next(iter(self.plane_kinds))
+        if chosen["depth_from"] == "termination" and not (supervised and self.has_density):
+            chosen["depth_from"] = "value"
+            if self.has_density and not given["depth_from"]:
+                warnings.warn(
+                    f"triplane regularizer: preset '{preset}' reads depth where rays end, but no rendered task is in "
+                    f"metres ({', '.join(self.tasks)}); values alone are rendered, with one density.",
+                    stacklevel=3,
+                )
+        return chosen | {name: value for name, value in given.items() if value}
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         rendered = self.render(output, sample)

@@ -1,0 +1,120 @@
+"""Presets: what they choose, that options override them, and how strong a branch pulls at the start."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from regularizers.branch import batch, build, tasks_of
+from torch import Tensor
+
+from triptych import assemble
+from triptych.recipes import RECIPES
+from triptych.recipes.config import Recipe, RegularizerConfig
+from triptych.recipes.regularized import SMALL
+from triptych.regularizers.planes import Pooled, Split
+from triptych.regularizers.presets import PRESETS, SURFACE_ACTIVATION
+from triptych.types import collate
+
+SURFACE = {"preset": "surface"}
+
+
+def test_surface_shares_a_density_from_which_depth_is_read() -> None:
+    regularizer = build("triplane", tasks_of("semseg", "depth", "normals"), **SURFACE, hidden=400)
+    assert list(regularizer.ends) == ["depth"]
+    assert list(regularizer.fields) == ["semseg", "normals"]
+    assert all(field.density is None for field in regularizer.fields.values())
+    assert isinstance(regularizer.encoder.planes, Pooled)
+    assert regularizer.density.exponential == (SURFACE_ACTIVATION == "exp")
+    for row in (regularizer.density.density, regularizer.fields["normals"].values):
+        assert row.weight.std().item() == pytest.approx(1 / 20, rel=0.15)
+    assert regularizer.chosen == PRESETS["surface"]
+
+
+def test_options_override_the_preset_and_the_rest_stays() -> None:
+    options = {"planes": "split", "density_activation": "softplus", "depth_from": "value"}
+    regularizer = build("triplane", tasks_of("semseg", "depth"), **SURFACE, **options)
+    assert isinstance(regularizer.encoder.planes, Split)
+    assert not regularizer.density.exponential
+    assert not regularizer.ends
+    assert regularizer.chosen == PRESETS["surface"] | options
+
+
+def test_without_a_preset_the_options_are_the_published_ones() -> None:
+    plain = build("triplane", tasks_of("semseg", "depth"))
+    named = build("triplane", tasks_of("semseg", "depth"), preset="published")
+    spelled = build("triplane", tasks_of("semseg", "depth"), **PRESETS["published"])
+    assert plain.chosen == named.chosen == spelled.chosen
+    assert str(plain) == str(named) == str(spelled)
+
+
+def test_without_a_task_in_metres_surface_falls_back_and_says_so() -> None:
+    tasks = tasks_of("semseg", "normals")
+    with pytest.warns(
+        UserWarning, match=r"preset 'surface'.*no rendered task is in metres \(semseg, normals\)"
+    ) as caught:
+        regularizer = build("triplane", tasks, **SURFACE)
+    assert len(caught) == 1
+    assert regularizer.chosen == {**PRESETS["surface"], "depth_from": "value"}
+    assert list(regularizer.fields) == list(tasks)
+    losses = regularizer(*batch(tasks))
+    assert all(loss.isfinite() for loss in losses.values())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build("triplane", tasks, **SURFACE, depth_from="value")  # it was asked for
+
+
+def test_controls_take_what_they_can_of_a_preset() -> None:
+    regularizer = build("triplane-single-sample", tasks_of("semseg", "depth"), **SURFACE, num_samples=1)
+    assert regularizer.chosen["planes"] == "flat"
+    assert regularizer.chosen["depth_from"] == "value"
+    assert regularizer.chosen["values_init"] == "unit"
+
+
+def test_an_unknown_preset_is_named_with_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"^unknown preset 'surfce'; did you mean 'surface'"):
+        build("triplane", tasks_of("depth"), preset="surfce")
+
+
+def norm(gradients: tuple[Tensor | None, ...]) -> float:
+    return torch.stack([g.square().sum() for g in gradients if g is not None]).sum().sqrt().item()
+
+
+UNIT = {"values_init": "unit"}
+ARMS = {
+    "surface": ("triplane", SURFACE),
+    "surface, exp": ("triplane", {**SURFACE, "density_activation": "exp"}),
+    "surface, softplus": ("triplane", {**SURFACE, "density_activation": "softplus"}),
+    "old branch at unit scale": ("triplane", {**UNIT, "density_init": "unit"}),
+    "one sample": ("triplane-single-sample", {**UNIT, "num_samples": 1}),
+    "2D decoder": ("decoder-2d", UNIT),
+    "auxiliary heads": ("auxiliary-heads", {}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rooms-demo", "rooms-fcn", "rooms-mti-net", "rooms-invpt"])
+def test_no_branch_pulls_more_than_twice_as_hard_as_the_network_at_the_start(name: str) -> None:
+    """Norms of gradients of the summed loss at step 0: by the branch's own parameters, and by what both share."""
+    recipe = RECIPES[name]
+    data = replace(recipe.data, options={"size": (64, 80), "scenes": 8, "views": 1})
+    recipe = replace(recipe, data=replace(data, size=(64, 80)))
+    dataset = assemble.build_dataset(recipe, "train")
+    torch.manual_seed(0)
+    tasks, _ = assemble.build_tasks(recipe, dataset)
+    model = assemble.build_model(recipe, tasks)
+    sample = collate([dataset[i] for i in range(8)])
+    output = model.train()(sample.image)
+    losses = [task.weight * task.loss(output.predictions[key], sample.targets[key]) for key, task in tasks.items()]
+    shared = [p for module in model.shared_modules for p in module.parameters()]
+    given = {"retain_graph": True, "allow_unused": True}
+    network = norm(torch.autograd.grad(torch.stack(losses).sum(), list(model.parameters()), **given))
+    on_shared = norm(torch.autograd.grad(torch.stack(losses).sum(), shared, **given))
+    for title, (kind, options) in ARMS.items():
+        config = RegularizerConfig(name=kind, options={**SMALL, **options})
+        branch = assemble.build_regularizer(Recipe(regularizer=config), model)
+        term = torch.stack([tasks[key].weight * term for key, term in branch(output, sample).items()]).sum()
+        own = norm(torch.autograd.grad(term, list(branch.parameters()), **given))
+        by_shared = norm(torch.autograd.grad(term, shared, **given))
+        assert own <= 2 * network, (title, own, network)
+        assert by_shared <= 2 * on_shared, (title, by_shared, on_shared)
