@@ -13,6 +13,7 @@ from triptych.data.base import DenseDataset
 from triptych.data.subset import spread
 from triptych.datasets import DATASETS, open_dataset
 from triptych.decoders import DECODERS
+from triptych.decoders.base import Decoder
 from triptych.lookup import require_options, takes_option
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
@@ -148,8 +149,12 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
         return None
     build = named_choice("regularizer", config.name, REGULARIZERS)
     require_options(f"regularizer '{config.name}'", build, config.options)
+    copied: tuple[Any, ...] = ()
+    if build.copies_decoder:
+        copied = (build_second_decoder(recipe, model), model.multiple, recipe.weighting.auxiliary_factor)
     regularizer = build(
         model.feature_channels,
+        *copied,
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
@@ -157,6 +162,21 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     )
     regularizer.generator.manual_seed(recipe.seed + REGULARIZER_SEED)
     return regularizer
+
+
+def build_second_decoder(recipe: Recipe, model: MultiTaskModel) -> Decoder:
+    """A decoder like the model's, from new random weights."""
+    config = recipe.model
+    if config.decoder in ARCHITECTURES:
+        raise ValueError(
+            f"regularizer '{recipe.regularizer.name}' copies the decoder on shared features, and '{config.decoder}' "
+            "shares inside its encoder; use the regularizer 'auxiliary-heads'."
+        )
+    build = named_choice("decoder", config.decoder, DECODERS)
+    options: dict[str, Any] = dict(config.decoder_options)
+    if model.auxiliary_tasks:
+        options["auxiliary_tasks"] = model.auxiliary_tasks
+    return build(model.feature_channels, strides=model.feature_strides, tasks=model.tasks, **options)
 
 
 def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 import triptych
+from triptych.decoders.baseline import FCN
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
@@ -41,4 +42,9 @@ def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True
 
 
 def build(name: str, tasks: dict[str, Task], **options: object) -> Regularizer:
-    return REGULARIZERS[name]((6, 10), strides=(4, 8), tasks=tasks, **{**SMALL, **options})
+    channels, strides = (6, 10), (4, 8)
+    if REGULARIZERS[name].copies_decoder:
+        sizeless = {key: value for key, value in options.items() if key not in ("num_samples", *SMALL)}
+        decoder = FCN(channels, strides=strides, tasks=tasks, width=4)
+        return REGULARIZERS[name](channels, decoder, strides=strides, tasks=tasks, **sizeless)
+    return REGULARIZERS[name](channels, strides=strides, tasks=tasks, **{**SMALL, **options})

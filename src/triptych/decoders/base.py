@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from triptych.tasks import Task
 from triptych.types import Output
@@ -53,6 +54,17 @@ class Decoder(nn.Module):
         """What supervises intermediate predictions: the tasks themselves unless a decoder predicts something else on
         the way, such as depth as a class."""
         return {**self.tasks, **self.auxiliary_tasks}
+
+    def resize(self, raw: Tensor, size: tuple[int, int], multiple: int = 1) -> Tensor:
+        """Bilinear resize of a raw map to the image size, without what a backbone padded to sides that are multiples of
+        `multiple`; none where the map has that size.
+        """
+        if raw.shape[-2:] == size:
+            return raw
+        covered = [-(-side // multiple) * multiple for side in size]
+        # Channels first, which losses and callers expect, while the map is small: turning a large one costs more.
+        resized = F.interpolate(raw.contiguous(), size=covered, mode="bilinear", align_corners=self.align_corners)
+        return resized[..., : size[0], : size[1]]
 
     def penalties(self) -> dict[str, Tensor]:
         """Scalars that training adds to the loss as they are, after a forward pass: none unless a decoder has some."""

@@ -5,7 +5,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
@@ -111,11 +110,4 @@ class MultiTaskModel(nn.Module):
 
     def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         """Bilinear resize of raw maps to the image size, without what the backbone padded; none where they have it."""
-        if raw.shape[-2:] == size:
-            return raw
-        covered = [-(-side // self.multiple) * self.multiple for side in size]
-        # Channels first, which losses and callers expect, while the map is small: turning a large one costs more.
-        resized = F.interpolate(
-            raw.contiguous(), size=covered, mode="bilinear", align_corners=self.decoder.align_corners
-        )
-        return resized[..., : size[0], : size[1]]
+        return self.decoder.resize(raw, size, self.multiple)

@@ -9,7 +9,9 @@ from triptych.regularizers.controls import (
     SingleSample,
     UniformWeights,
 )
+from triptych.regularizers.controls_depth import DepthInput, OtherDepth, TrueDepth
 from triptych.regularizers.cross_view import CrossView
+from triptych.regularizers.second_heads import SecondHeads
 from triptych.regularizers.triplane import Triplane3D
 
 REGULARIZERS: dict[str, type[Regularizer]] = {
@@ -19,6 +21,10 @@ REGULARIZERS: dict[str, type[Regularizer]] = {
     "triplane-single-sample": SingleSample,
     "triplane-uniform": UniformWeights,
     "triplane-shuffled": ShuffledDepth,
+    "triplane-true-depth": TrueDepth,
+    "triplane-other-depth": OtherDepth,
+    "triplane-depth-input": DepthInput,
     "auxiliary-heads": AuxiliaryHeads,
     "decoder-2d": Decoder2D,
+    "second-heads": SecondHeads,
 }

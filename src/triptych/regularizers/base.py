@@ -1,5 +1,7 @@
 """What every regularizer is: extra supervision from the same features and targets, never part of the model."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,10 @@ class Regularizer(nn.Module):
     """
 
     step: int = 0
+    copies_decoder: ClassVar[bool] = False
+    """Whether the constructor takes, after the channels, a new decoder like the model's, the multiple that the sides of
+    images are padded to, and the factor of intermediate losses.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.regularizers.fields import Rendered, SamplePoints
 from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points, spaced_distances
 from triptych.regularizers.planes import ceil_divide
+from triptych.regularizers.terms import keep_labels
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
@@ -119,7 +120,7 @@ class CrossView(Triplane3D):
         if self.training:
             self.pair_counts += torch.stack([overlaps.new_tensor(len(overlaps), dtype=torch.int64), (~overlaps).sum()])
         keep = (common & overlaps[:, None, None])[:, None]
-        return _with_targets(second, {name: _keep(second.targets[name], keep) for name in self.cross_tasks})
+        return _with_targets(second, {name: keep_labels(second.targets[name], keep) for name in self.cross_tasks})
 
     def to_cube(
         self, points: Float[Tensor, "batch *points 3"], sample: Sample
@@ -227,12 +228,6 @@ def _replace_missing(second: Sample, camera: Camera) -> Sample:
 
 def _move(points: Tensor, pose: Tensor) -> Tensor:
     return torch.einsum("bij,b...j->b...i", pose[:, :3, :3], points) + pose[:, None, None, None, :3, 3]
-
-
-def _keep(target: Tensor, keep: Bool[Tensor, "batch 1 height width"]) -> Tensor:
-    if target.is_floating_point():
-        return torch.where(keep, target, torch.nan)
-    return torch.where(keep[:, 0], target, IGNORE)
 
 
 def _is_empty(target: Tensor) -> bool:

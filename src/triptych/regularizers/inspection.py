@@ -37,8 +37,14 @@ def inspect(
 ) -> Inspection:
     """Render a batch from its own camera and from others. The regularizer should be in evaluation mode.
 
-    The density is that of the first task in metres, or else of the first task.
+    The density is that of the first task in metres, or else of the first task. Raises `ValueError` for controls that
+    render with the help of labels.
     """
+    if regularizer.reads_labels:
+        raise ValueError(
+            f"{type(regularizer).__name__} renders with the true depth of its training images and has no density: "
+            "there is nothing to show; look into a run of the regularizer 'triplane'."
+        )
     planes = regularizer.encoder(output.features, image_size(sample))
     samples = regularizer.sample_points(sample)
     rendered = regularizer.render_points(planes, samples)

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.tasks import Task
-from triptych.types import named_choice
+from triptych.types import IGNORE, named_choice
 
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -81,6 +82,13 @@ def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
         place = (torch.arange(count, device=target.device) + 0.5) * (target.shape[dim] / count)
         target = target.index_select(dim, place.long())
     return target
+
+
+def keep_labels(target: Tensor, keep: Bool[Tensor, "batch 1 height width"]) -> Tensor:
+    """A target, invalid where `keep` is false."""
+    if target.is_floating_point():
+        return torch.where(keep, target, torch.nan)
+    return torch.where(keep[:, 0], target, IGNORE)
 
 
 def require(condition: bool, message: str) -> None:

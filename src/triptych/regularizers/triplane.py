@@ -77,6 +77,10 @@ class Triplane3D(Regularizer):
 
     plane_kinds: ClassVar[dict[str, type[nn.Module]]] = PlaneEncoder.KINDS
     has_density: ClassVar[bool] = True
+    reads_labels: ClassVar[bool] = False
+    """Whether it renders with the help of labels: it then cannot show what it holds of images without them."""
+    told_channels: ClassVar[int] = 0
+    """Channels that perceptrons read beside those of the planes."""
 
     def __init__(
         self,
@@ -160,7 +164,7 @@ class Triplane3D(Regularizer):
         kind = named_choice("planes", self.chosen["planes"], self.plane_kinds)
         self.encoder = PlaneEncoder(trunk, kind(width, plane_channels, bins=bins))
         shared = named_choice("density", self.chosen["density"], {"task": False, "shared": True})
-        inputs = plane_channels * (3 if aggregation == "concat" else 1)
+        inputs = (plane_channels + self.told_channels) * (3 if aggregation == "concat" else 1)
         own = self.has_density and not shared
         activations = {"softplus": False, "exp": True}
         build = partial(
@@ -222,13 +226,16 @@ class Triplane3D(Regularizer):
         """What every task's field shows, at the rendering size."""
         return self.render_points(self.encoder(output.features, image_size(sample)), self.sample_points(sample))
 
-    def render_points(self, planes: Triplane, samples: SamplePoints, names: Sequence[str] = ()) -> dict[str, Rendered]:
-        """The same along any rays; `names` are the tasks, all of them if left out."""
+    def render_points(
+        self, planes: Triplane, samples: SamplePoints, names: Sequence[str] = (), weights: Tensor | None = None
+    ) -> dict[str, Rendered]:
+        """The same along any rays; `names` are the tasks, all of them if left out, `weights` those of rendering where
+        they do not come from a density.
+        """
         options = {"route": self.route, "aggregation": self.aggregation}
-        weights = None
         if self.density is not None:
             weights = render_shared_weights(self.density, planes, samples, **options)
-        elif not self.has_density:
+        elif not self.has_density and weights is None:
             weights = self.fixed_weights(samples)
         rendered = {
             name: render_field(field, planes, samples, weights=weights, **options)
