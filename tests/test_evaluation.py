@@ -14,6 +14,7 @@ from triptych import assemble
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run
 from triptych.evaluation.scores import Evaluation, compute
+from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_scores
 from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
 from triptych.training.loop import train
@@ -179,6 +180,7 @@ def test_evaluating_the_validation_split_again_gives_the_logged_numbers(run: Pat
     best = [record for record in records if record["kind"] == "evaluation" and record["best"]][-1]
     again = evaluate_run(run, split="val", device="cpu", constant=False, progress=False)
     assert again.flat() == best["metrics"]
+    assert again.losses == best["losses"]
 
 
 def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,6 +188,8 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     content = json.loads((run / "evaluation-test.json").read_text())
     assert content["metrics"]["semseg"] == pytest.approx(result.metrics["semseg"])
     assert content["constant"]["depth"]["rmse"] > 0
+    assert content["losses"] == pytest.approx(result.losses)
+    assert list(content["losses"]) == ["semseg", "depth"]
     shares = [share for share in content["per_class"]["semseg"].values() if share is not None]
     assert sum(shares) / len(shares) == pytest.approx(result.metrics["semseg"]["mIoU"])
     assert "depth" not in content["per_class"]
@@ -228,3 +232,23 @@ def test_a_module_is_scored_through_predictor(dataset: Rectangles) -> None:
     result = evaluate(model, dataset, dataset.tasks, limit=2)
     assert model.training
     assert set(result.metrics) == set(dataset.tasks)
+
+
+def test_losses_are_means_over_labelled_images_of_what_the_raw_maps_cost(dataset: Rectangles) -> None:
+    """In evaluation mode, at the labels' size; several views are averaged in other units and have none."""
+    model = assemble.build_model(change(RECIPE, data__tasks=()), dataset.tasks)
+    result = evaluate(model, dataset, dataset.tasks)
+    expected: dict[str, list[float]] = {name: [] for name in dataset.tasks}
+    model.eval()
+    for sample in (dataset[index] for index in range(len(dataset))):
+        with torch.no_grad():
+            raw = model(sample.image[None]).predictions
+        for name, task in dataset.tasks.items():
+            if sample.targets[name].isfinite().any():
+                expected[name].append(float(task.loss(raw[name], sample.targets[name][None])))
+    assert {name: len(values) for name, values in expected.items()} == {"semseg": 7, "depth": 4, "normals": 7}
+    assert result.losses == pytest.approx({name: sum(values) / len(values) for name, values in expected.items()})
+    mirrored = evaluate(Predictor(model, flip=True), dataset, dataset.tasks, limit=1)
+    assert mirrored.losses == evaluate(Oracle(), dataset, dataset.tasks, limit=1).losses == {}
+    nothing = Rectangles(length=2, unlabelled=("depth",))
+    assert "depth" not in evaluate(model, nothing, dataset.tasks).losses

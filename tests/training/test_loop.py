@@ -112,6 +112,7 @@ def test_metrics_lines_say_what_was_measured(finished: Path) -> None:
     assert evaluations[-1]["split"] == "val"
     assert evaluations[-1]["images"] == 5
     assert "semseg/mIoU" in evaluations[-1]["metrics"]
+    assert all(math.isfinite(evaluations[-1]["losses"][name]) for name in ("semseg", "depth"))
 
 
 def test_weighted_losses_are_weights_times_losses(tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ Training and the verb `evaluate` both come through `evaluate`, so that their num
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
@@ -36,6 +37,23 @@ class Predicts(Protocol):
     def predict(self, image: Tensor) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
+class PredictsRaw(Predicts, Protocol):
+    """What has losses too: raw maps of a batch by task (`None` where it has none), which `decode` makes predictions."""
+
+    def raw(self, image: Tensor) -> dict[str, Tensor] | None: ...
+
+    def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+
+class _Row(NamedTuple):
+    """One image: the metrics' states and the losses by task, `None` where there is no label or no raw map."""
+
+    key: str
+    sums: dict[str, dict[str, Tensor] | None]
+    losses: dict[str, float | None]
+
+
 def evaluate(
     model: nn.Module | Predicts,
     dataset: DenseDataset,
@@ -51,7 +69,7 @@ def evaluate(
 
     A module is run through `Predictor`. `limit` scores that many images spread over the dataset; 0 scores all. Under
     several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
-    after each image of this process.
+    after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
     """
     predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
     rank, world = _place()
@@ -65,23 +83,54 @@ def evaluate(
         on_bad_sample=on_bad_sample,
     )
     metrics = {name: task.metric() for name, task in tasks.items()}
-    rows: list[tuple[str, dict[str, dict[str, Tensor] | None]]] = []
+    rows: list[_Row] = []
     for done, sample in enumerate(loader, start=1):
-        predictions = predictor.predict(sample.image)
-        rows.append((sample.key[0], {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks}))
+        predictions, raw = _predict(predictor, sample.image)
+        rows.append(
+            _Row(
+                sample.key[0],
+                {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
+                {name: _loss(task, raw[name], sample) for name, task in tasks.items()} if raw is not None else {},
+            )
+        )
         if progress is not None:
             progress(done, len(loader))
     rows, skipped = _merge(rows, loader.skipped, world)
-    sums = {name: _stack(metrics[name], [row[name] for _, row in rows]) for name in tasks}
-    labelled = {name: sum(row[name] is not None for _, row in rows) for name in tasks}
+    sums = {name: _stack(metrics[name], [row.sums[name] for row in rows]) for name in tasks}
+    labelled = {name: sum(row.sums[name] is not None for row in rows) for name in tasks}
     return Evaluation(
         metrics={name: compute(task.metric(), sums[name]) if labelled[name] else {} for name, task in tasks.items()},
         labelled=labelled,
-        keys=tuple(key for key, _ in rows),
+        keys=tuple(row.key for row in rows),
         sums=sums,
         tasks=dict(tasks),
         skipped=skipped,
+        losses=_mean_losses(rows),
     )
+
+
+def _predict(predictor: Predicts, image: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """Predictions, and the raw maps that they come from, where there are any."""
+    if isinstance(predictor, PredictsRaw):
+        raw = predictor.raw(image)
+        if raw is not None:
+            return predictor.decode(raw), raw
+    return predictor.predict(image), None
+
+
+def _loss(task: Task, raw: Tensor, sample: Sample) -> float | None:
+    """The task's loss for one image, `None` where it has no label."""
+    target = sample.targets[task.name]
+    return float(task.loss(raw, target.to(raw.device))) if valid_pixels(target).any() else None
+
+
+def _mean_losses(rows: Sequence[_Row]) -> dict[str, float]:
+    """Means over the images that have one; the sums are exact, so that their order does not matter."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        for name, loss in row.losses.items():
+            values.setdefault(name, []).extend([] if loss is None else [loss])
+    return {name: math.fsum(each) / len(each) for name, each in values.items() if each}
 
 
 def _sums(metric: Metric, prediction: Tensor, sample: Sample, name: str) -> dict[str, Tensor] | None:
@@ -110,7 +159,7 @@ def _place() -> tuple[int, int]:
     return 0, 1
 
 
-def _merge(rows: list, skipped: dict[str, str], world: int) -> tuple[list, dict[str, str]]:
+def _merge(rows: list[_Row], skipped: dict[str, str], world: int) -> tuple[list[_Row], dict[str, str]]:
     """The rows of all processes in the order of the dataset: process r had number r, r + world, ..."""
     if world == 1:
         return rows, dict(skipped)

@@ -21,7 +21,8 @@ class Evaluation:
     `metrics`: named numbers by task; a task without a labelled image has none. `labelled`: images with a label, by
     task. `keys`: the images in the order of the dataset. `sums`: for every task the states of its metric per image,
     `(images, *state)`, from which any subset can be scored again (paired statistics). `skipped`: damaged samples and
-    why.
+    why. `losses`: by task, the mean over labelled images of the task's own loss, unweighted; only where the predictor
+    has raw maps.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -30,6 +31,7 @@ class Evaluation:
     sums: dict[str, dict[str, Tensor]]
     tasks: Mapping[str, Task] = field(repr=False)
     skipped: dict[str, str] = field(default_factory=dict)
+    losses: dict[str, float] = field(default_factory=dict)
 
     def flat(self) -> dict[str, float]:
         """All numbers under `task/metric`."""
@@ -89,6 +91,7 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "metrics": _finite(evaluation.metrics),
         "per_class": _finite(per_class(evaluation)),
+        **_finite({"losses": evaluation.losses}),
         "labelled": evaluation.labelled,
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,

@@ -34,14 +34,15 @@ def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None
 
 def summary_table(title: str, evaluation: Evaluation) -> Table:
     """An evaluation as a table: one row per task, its primary number first, each with the direction that is better."""
-    table = Table("task", "metrics", "images", title=title, title_justify="left")
+    table = Table("task", "metrics", "loss", "images", title=title, title_justify="left")
     for name, task in evaluation.tasks.items():
         metric = task.metric()
         shown = dict(sorted(evaluation.metrics[name].items(), key=lambda item: item[0] != metric.primary))
         numbers = [
             f"{key} {value:.4g}{ARROWS[metric.better[key]]}" for key, value in shown.items() if key in metric.better
         ]
-        table.add_row(name, "  ".join(numbers[:SHOWN]) or "no labels", str(evaluation.labelled[name]))
+        loss = f"{evaluation.losses[name]:.4g}" if name in evaluation.losses else ""
+        table.add_row(name, "  ".join(numbers[:SHOWN]) or "no labels", loss, str(evaluation.labelled[name]))
     return table
 
 

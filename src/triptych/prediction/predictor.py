@@ -123,6 +123,9 @@ class Predictor:
         Views are averaged as raw maps, except values that zooming changes (depth): these are averaged in physical
         units, because a raw map may be their inverse.
         """
+        single = self.raw(image)
+        if single is not None:
+            return self.decode(single)
         image = image.to(self.device)
         views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
         totals: dict[str, Tensor] = {}
@@ -133,6 +136,20 @@ class Predictor:
                     totals[name] = totals[name] + value if name in totals else value
         means = {name: total / len(views) for name, total in totals.items()}
         return {name: self._decoded(task, means[name]) for name, task in self.tasks.items()}
+
+    @torch.no_grad()
+    def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
+        """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
+        predictions. `None` where several views are averaged, or one of another scale, which happens in physical units.
+        """
+        if self.flip or self.scales != (1.0,):
+            return None
+        with _evaluating(self.model):
+            return self._view(image.to(self.device), 1.0, False)
+
+    def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predictions in physical units from raw maps."""
+        return {name: task.decode(raw[name]) for name, task in self.tasks.items()}
 
     @staticmethod
     def _comparable(task: Task, raw: Tensor, scale: float) -> Tensor:

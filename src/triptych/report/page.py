@@ -86,6 +86,8 @@ def make_charts(report: Report) -> list[dict[str, Any]]:
         arrow = "↑" if metric.better[metric.primary] else "↓"
         level = reference.get(name, {}).get(metric.primary)
         charts.append(_chart("Validation", name, f"{metric.primary} {arrow}", points, level, reference_title))
+        losses = [(record["step"], record.get("losses", {}).get(name)) for record in evaluations]
+        charts.append(_chart("Validation", f"{name}: loss", "raw loss ↓", losses))
     charts.append(_chart("Losses", "total", "weighted sum", [(record["step"], record.get("loss")) for record in train]))
     for name in dict.fromkeys(name for record in train for name in record.get("losses", {})):
         charts.append(

@@ -3,8 +3,8 @@
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
 `weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
 before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, and what `video_log` and adapters add)
-or `evaluation` (`split`, `metrics` by `task/metric`, `labelled`, `score`, `best`). `seconds` and `images_per_second`
-are the only fields that depend on the machine.
+or `evaluation` (`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
+`seconds` and `images_per_second` are the only fields that depend on the machine.
 """
 
 import importlib.util
@@ -115,7 +115,7 @@ class RunLog:
         text = io.StringIO()
         Console(file=text, width=100, no_color=True).print(table)
         self._append(self._text, text.getvalue().rstrip())
-        self._track(record, record["split"], ("metrics",), ("score",))
+        self._track(record, record["split"], ("metrics", "losses"), ("score",))
 
     def close(self) -> None:
         """Stop the bar and close the files."""

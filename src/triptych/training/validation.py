@@ -54,6 +54,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
         "split": recipe.data.val_split,
         "images": len(evaluation.keys),
         "metrics": evaluation.flat(),
+        "losses": evaluation.losses,
         "labelled": evaluation.labelled,
         "score": score,
         "best": best,
