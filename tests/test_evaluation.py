@@ -11,6 +11,7 @@ from torch import Tensor
 from training.tiny import RECIPE, Rectangles, change
 
 from triptych import assemble
+from triptych.decoders.base import Decoder
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run
 from triptych.evaluation.scores import Evaluation, compute
@@ -201,6 +202,14 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     printed = capsys.readouterr().out
     assert "mIoU ↑" in printed
     assert "constant" in printed
+
+
+def test_what_a_decoder_says_of_itself_is_printed(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Decoder, "describe", lambda self: f"[b] a decoder of {len(self.tasks)} tasks")
+    evaluate_run(run, device="cpu", constant=False, progress=False)
+    assert capsys.readouterr().out.endswith("[b] a decoder of 2 tasks\n")
 
 
 def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:

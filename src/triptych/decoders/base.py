@@ -74,5 +74,9 @@ class Decoder(nn.Module):
         """What training adds to the losses of tasks for pairs of places; none unless a decoder has it."""
         return {}
 
+    def describe(self) -> str:
+        """What a trained decoder has to say of itself, printed after an evaluation; nothing unless a decoder has."""
+        return ""
+
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")

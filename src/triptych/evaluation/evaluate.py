@@ -224,7 +224,7 @@ def evaluate_run(
                 "keys": list(evaluation.keys),
             }
             _write(run, split, content, evaluation)
-            _show(run, content, evaluation, reference)
+            _show(run, content, evaluation, reference, predictor.model.decoder.describe())
     return evaluation
 
 
@@ -234,12 +234,16 @@ def _write(run: Path, split: str, content: Mapping[str, Any], evaluation: Evalua
     write_json(run / f"evaluation-{split}.json", content)
 
 
-def _show(run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None) -> None:
+def _show(
+    run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None, description: str
+) -> None:
     console = Console()
     console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images", evaluation, reference))
     if content["delta_mtl"] is not None:
         against = ", ".join(content["single_task"])
         console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)
+    if description:
+        console.print(description, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
