@@ -188,6 +188,11 @@ VARIANTS = {
     "plain": {},
     "average": {"training__ema": 0.9, "optimizer__name": "sgd", "data__num_workers": 2, "training__log_every": 1},
     "weighting": {"weighting__name": "uncertainty", "training__accumulate": 2, "training__channels_last": True},
+    "turns": {
+        "weighting__name": "one-task",
+        "weighting__options": {"order": "shuffled"},
+        "training__accumulate": 2,
+    },
     "epochs": {"weighting__name": "dwa", "data__batch_size": 5, "schedule__steps": 8},
     "random": {"weighting__name": "random", "training__checkpoint_gradients": True, "training__precision": "bf16"},
     "regularizer": {

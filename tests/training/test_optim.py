@@ -206,3 +206,19 @@ def test_one_kernel_updates_as_torch_does_one_by_one(name: str, layout: torch.me
         updated.append(weights)
     for ours, expected in zip(*updated, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_momentum_begins_with_the_first_gradient_of_each_parameter() -> None:
+    """As in SGD that is not fused, where a parameter has no gradient in the first step."""
+    results = []
+    for fused in (True, False):
+        parameters = [nn.Parameter(torch.ones(3)) for _ in range(2)]
+        config = OptimizerConfig(name="sgd", lr=0.1, momentum=0.9, weight_decay=0.01)
+        groups = [{"params": parameters, "lr": 0.1, "weight_decay": 0.01}]
+        optimizer = build_optimizer(groups, config) if fused else torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+        for step in range(4):
+            parameters[0].grad = torch.arange(3.0) + step
+            parameters[1].grad = torch.arange(3.0) - step if step in (1, 3) else None
+            optimizer.step()
+        results.append([parameter.detach() for parameter in parameters])
+    torch.testing.assert_close(*results)

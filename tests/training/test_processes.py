@@ -109,7 +109,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad"])
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad", "one-task"])
 def test_two_processes_equal_one_with_twice_the_batch(weighting: str, folder: Path) -> None:
     """Every label is whole or missing in both halves of a batch: a mean over half of the pixels is no mean of means."""
     recipe = change(TWO, weighting__name=weighting, data__options={})

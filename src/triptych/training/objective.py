@@ -41,8 +41,11 @@ class Objective(nn.Module):
     The loss of a task is its final loss, plus `auxiliary_factor` times the sum over its intermediate predictions, plus
     what the decoder adds for pairs of places, plus the regularizer's term of the same name. A task that only
     intermediate predictions have lacks the first. `video` adds `video_weight` times its loss to its task, whose labels
-    may be missing throughout.
+    may be missing throughout. Losses of tasks that are not `active` are values without a graph.
     """
+
+    active: tuple[str, ...] | None = None
+    """Tasks that train in this step; `None` for all."""
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class Objective(nn.Module):
                 f"the regularizer returned a term for {sorted(unknown)}, which is no task of the model; "
                 f"its tasks are {', '.join(tasks)}."
             )
+        if self.active is not None:
+            tasks = {name: loss if name in self.active else loss.detach() for name, loss in tasks.items()}
         adaptation = self.model.penalties()
         if self.adapter is not None and target is not None:
             adaptation = adaptation | self.adapter(self.model, sample, target, output)

@@ -83,9 +83,27 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> to
         "adam": partial(torch.optim.Adam, betas=config.betas),
         "adamw": partial(torch.optim.AdamW, betas=config.betas),
     }
-    return named_choice("optimizer", config.name, builders)(
+    optimizer = named_choice("optimizer", config.name, builders)(
         groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused or None
     )
+    if optimizer.defaults.get("fused") and optimizer.defaults.get("momentum"):
+        optimizer.register_step_pre_hook(_start_momentum)
+    return optimizer
+
+
+def _start_momentum(optimizer: torch.optim.Optimizer, *call: Any) -> None:
+    """A momentum of zero for parameters whose first gradient comes after that of others: the same update as none, which
+    fused SGD refuses beside parameters that have one.
+    """
+    for group in optimizer.param_groups:
+        trained = [parameter for parameter in group["params"] if parameter.grad is not None]
+        states = [optimizer.state[parameter] for parameter in trained]
+        late = [state.get("momentum_buffer") is None for state in states]
+        if all(late):
+            continue
+        for parameter, state, begins in zip(trained, states, late, strict=True):
+            if begins:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def schedule_factor(config: ScheduleConfig, step: int) -> float:

@@ -37,6 +37,7 @@ def take_step(
     finite.
     """
     accelerator, accumulate = parts.accelerator, parts.recipe.training.accumulate
+    parts.objective.active = parts.weighting.active()
     if parts.objective.regularizer is not None:
         parts.objective.regularizer.step = step
     if parts.objective.adapter is not None:

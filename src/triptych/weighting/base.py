@@ -28,6 +28,10 @@ class Weighting(nn.Module):
         self.names = tuple(names)
         self.weights = {name: float(weights[name]) for name in self.names}
 
+    def active(self) -> tuple[str, ...]:
+        """The tasks that train in the next optimizer step; the losses of others need no graph."""
+        return self.names
+
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
