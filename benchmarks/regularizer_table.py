@@ -1,4 +1,4 @@
-"""What `regularizer.py --table` keeps: rows of results/regularizer-cost.csv, and the tables of docs/study-3d.md."""
+"""What `regularizer.py --table` keeps: rows of results/regularizer-cost.csv, and the tables of docs/study-3d-tables.md."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 CSV = ROOT / "results" / "regularizer-cost.csv"
-PAGE = ROOT / "docs" / "study-3d.md"
+PAGE = ROOT / "docs" / "study-3d-tables.md"
 COLUMNS = (
     "kind", "name", "device", "threads", "clock", "samples", "repeat", "seconds", "mib", "gmacs", "parameters",
     "step_seconds", "step_mib", "step_parameters", "hardware", "torch", "commit", "command",

@@ -1,7 +1,7 @@
 """The network and the 3D branch that the studies of the laboratory share, and the five densities they compare.
 
-64 x 80 pixels, a half-width ResNet-18 and one head per task on four levels; a branch at stride 4 (16 x 20 rays) of 32
-samples, whose weight stays 1. Options are spelled out: nothing here changes when a default or a preset does.
+64 x 80 pixels, a half-width ResNet-18 and one head per task on four levels; a branch whose weight stays 1. Options are
+spelled out: nothing here changes when a default or a preset does.
 """
 
 from dataclasses import replace
@@ -18,14 +18,11 @@ from triptych.recipes.config import (
 )
 
 SIZE = (64, 80)
-SIZES: Options = {
-    "width": 32,
-    "plane_channels": 16,
-    "hidden": 32,
-    "num_samples": 32,
-    "stride": 4,
-    "schedule": "constant",
-}
+SIZES: Options = {"width": 32, "plane_channels": 16, "hidden": 32, "schedule": "constant"}
+COARSE: Options = {**SIZES, "stride": 8, "num_samples": 16}
+"""8 x 10 rays: the branch of the first studies (`arms.SMALL_BRANCH`), whose density D0 looks at again."""
+FINE: Options = {**SIZES, "stride": 4, "num_samples": 32}
+"""16 x 20 rays: of the question whether geometry helps."""
 SURFACE: Options = {"density": "shared", "depth_from": "termination", "planes": "pooled", "values_init": "unit"}
 DENSITIES: dict[str, Options] = {
     "old": {"density_init": "small", "density_activation": "softplus"},
@@ -52,5 +49,5 @@ def network(*, steps: int, rate: float = 2e-3, ema: float = 0.0, val_split: str 
 
 
 def with_branch(recipe: Recipe, options: Options, name: str = "triplane") -> Recipe:
-    """The same network with a regularizer of the studies' sizes beside it."""
-    return replace(recipe, regularizer=RegularizerConfig(name=name, weight=1.0, options={**SIZES, **options}))
+    """The same network with a regularizer beside it, at a weight of 1."""
+    return replace(recipe, regularizer=RegularizerConfig(name=name, weight=1.0, options=options))

@@ -1,6 +1,6 @@
 """Where the regularizer helps: intersection over union of common and of rare classes, from the scores that are saved.
 
-python studies/breakdown.py --out runs    # after studies/triplane.py main; writes docs/study-3d.md
+python studies/breakdown.py --out runs    # after studies/triplane.py main; writes docs/study-3d-tables.md
 
 A rendering of 8 x 10 rays could blur small things away. Rare classes of the rooms are small ones: lamps, books, plants,
 balls.
@@ -75,7 +75,7 @@ def main() -> None:
         content[arm] = {"seeds": both, "difference": values, "baseline": [base[seed] for seed in both]}
     names = members(next(iter(alone.values())))
     header = ["arm", "seeds", *(f"{name} ({len(names[name])} classes)" for name in LIMITS)]
-    grid.replace_section(ROOT / "docs" / "study-3d.md", "classes", grid.markdown_table(header, rows))
+    grid.replace_section(ROOT / "docs" / "study-3d-tables.md", "classes", grid.markdown_table(header, rows))
     grid.write_results(
         ROOT / "results" / "study-3d-classes.json",
         {

@@ -1,6 +1,6 @@
 """Does the regularizer bake one camera into the network? Scores saved runs on test rooms seen by other cameras.
 
-python studies/camera.py --out runs    # after studies/triplane.py main; writes docs/study-3d.md
+python studies/camera.py --out runs    # after studies/triplane.py main; writes docs/study-3d-tables.md
 
 The same test rooms are rendered larger, and a window of the training size is cut out: the focal length in pixels grows
 by the factor, and a window off the centre moves the principal point. Labels stay exact.
@@ -98,7 +98,9 @@ def main() -> None:
         if both:
             cells = [f"{statistics.fmean(drop[n]):+.1f} / {paired.signed(against[n])}" for n in CAMERAS]
             rows.append([arm.removeprefix("sweep/"), str(len(both)), *cells])
-    grid.replace_section(ROOT / "docs" / "study-3d.md", "camera", grid.markdown_table(["arm", "seeds", *CAMERAS], rows))
+    grid.replace_section(
+        ROOT / "docs" / "study-3d-tables.md", "camera", grid.markdown_table(["arm", "seeds", *CAMERAS], rows)
+    )
     grid.write_results(
         ROOT / "results" / "study-3d-camera.json",
         {

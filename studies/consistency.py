@@ -1,6 +1,6 @@
 """Do predictions of two views agree? Saved networks on pairs of frames of test paths, each image predicted alone.
 
-python studies/consistency.py --out runs    # after studies/triplane.py views; writes docs/study-3d.md
+python studies/consistency.py --out runs    # after studies/triplane.py views; writes docs/study-3d-tables.md
 
 True depth and poses say which pixel of the first view shows what a pixel of the second one shows; where both see the
 same surface (depths within 5 %), the second view's prediction is carried to the first camera and compared. Labels
@@ -84,7 +84,7 @@ def main() -> None:
         for arm, found in content.items()
         if found
     ]
-    page = ROOT / "docs" / "study-3d.md"
+    page = ROOT / "docs" / "study-3d-tables.md"
     grid.replace_section(page, "consistency", grid.markdown_table(["predictions of", "seeds", *NAMES], rows))
     grid.write_results(
         ROOT / "results" / "study-3d-consistency.json",

@@ -1,6 +1,6 @@
 """Has the density learned the shape of the room? Depth, sharpness and normals of the regularizer's rays against truth.
 
-python studies/density.py --out runs    # after studies/triplane.py sweep and main; writes docs/study-3d.md
+python studies/density.py --out runs    # after studies/triplane.py sweep and main; writes docs/study-3d-tables.md
 
 Per test image a scale and a shift are fitted to the expected depth at the rendering size (8 x 10); what remains is
 given as the share of the depth's variance that is explained (R2) and as mean relative error. The network's own depth at
@@ -155,7 +155,7 @@ def main() -> None:
     for section, columns in COLUMNS.items():
         rows = [[arm.removeprefix("sweep/"), str(len(found)), *cells(found, columns)] for arm, found in content.items()]
         table = grid.markdown_table(["arm", "seeds", *columns], rows)
-        grid.replace_section(ROOT / "docs" / "study-3d.md", section, table)
+        grid.replace_section(ROOT / "docs" / "study-3d-tables.md", section, table)
     grid.write_results(
         ROOT / "results" / "study-3d-density.json",
         {

@@ -1,6 +1,6 @@
 """Where the regularizer helps: near edges or away from them, in shallow rooms or in deep ones.
 
-python studies/edges.py --out runs    # after studies/triplane.py main; writes docs/study-3d.md
+python studies/edges.py --out runs    # after studies/triplane.py main; writes docs/study-3d-tables.md
 
 Predictions of saved networks on the test rooms, pixel by pixel: share of right classes, angle of the normals, relative
 error of depth. An edge is where the class changes; a room's depth range is the 95th over the 5th percentile of its
@@ -99,7 +99,7 @@ def main() -> None:
                 cells.append(f"{alone:.1f}, {paired.signed(differences)}")
             rows.append([arm, str(len(both)), place, *cells])
     header = ["arm", "seeds", "where", *TITLES.values()]
-    grid.replace_section(ROOT / "docs" / "study-3d.md", "edges", grid.markdown_table(header, rows))
+    grid.replace_section(ROOT / "docs" / "study-3d-tables.md", "edges", grid.markdown_table(header, rows))
     grid.write_results(
         ROOT / "results" / "study-3d-edges.json",
         {

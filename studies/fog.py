@@ -4,7 +4,8 @@ python studies/fog.py run --source WORKTREE --out runs/lab
 python studies/fog.py table
 
 Five densities (`branch.DENSITIES`), three seeds; measured at the weights of the start and after 250, 1000 and 2000
-steps of one run, on the 80 validation rooms, nothing chosen by it. Of every density:
+steps of one run with the branch of the first studies (8 x 10 rays of 16 samples), on the 80 validation images, nothing
+chosen by it. Of every density:
 
 - R2: the share of true depth's variance that its expected depth explains, after a scale and a shift per image.
 - entropy of its weights along a ray, 0 to 1, less that of a homogeneous fog of the same opacity. A fog that lets half
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from branch import DENSITIES, SIZE, network, with_branch
+from branch import COARSE, DENSITIES, SIZE, network, with_branch
 from field_numbers import at_centres, entropy, explained, fit, fog_entropy
 from grid import markdown_table, mean_and_deviation
 from jaxtyping import Float
@@ -47,7 +48,7 @@ def arms() -> dict[str, Recipe]:
     """The five densities on one network; every checkpoint is kept."""
     plain = network(steps=STEPS[-1])
     plain = replace(plain, training=replace(plain.training, keep_checkpoints=STEPS[-1]))
-    return {name: with_branch(plain, options) for name, options in DENSITIES.items()}
+    return {name: with_branch(plain, {**COARSE, **options}) for name, options in DENSITIES.items()}
 
 
 def densities(regularizer: Triplane3D) -> dict[str, torch.nn.Module]:

@@ -1,6 +1,6 @@
 """Do the rendered tasks pull together? Cosines between the gradients of heads and of the branch.
 
-python studies/gradients.py --out runs    # after studies/triplane.py sweep and main; writes docs/study-3d.md
+python studies/gradients.py --out runs    # after studies/triplane.py sweep and main; writes docs/study-3d-tables.md
 
 Every task has two losses: of its head, and of its rendering (or of the auxiliary head in its place). Their gradients
 are taken at the shared feature maps, all levels end to end, and from there at the weights of the encoder, where they
@@ -197,7 +197,7 @@ def main() -> None:
             if (run / "model.safetensors").is_file():
                 found.setdefault(arm, []).append(measure(run, arguments.batches))
                 print(f"{run} done", flush=True)
-    grid.replace_section(ROOT / "docs" / "study-3d.md", "gradients", table(found))
+    grid.replace_section(ROOT / "docs" / "study-3d-tables.md", "gradients", table(found))
     grid.write_results(
         ROOT / "results" / "study-3d-gradients.json",
         {

@@ -1,6 +1,6 @@
 """Does the volume know what another camera sees? The first frame's planes, rendered from where the second was taken.
 
-python studies/novel_views.py --out runs    # after studies/triplane.py views; writes docs/study-3d.md
+python studies/novel_views.py --out runs    # after studies/triplane.py views; writes docs/study-3d-tables.md
 
 Pairs are those of `consistency.py`; maps are scored against the second frame's labels where both frames see the same
 surface. Training on one view at a time gives the cube no size in metres: it is read as the frustum that the other arms
@@ -174,7 +174,7 @@ def main() -> None:
         for arm, found in content.items()
         for way in found[0]
     ]
-    page = ROOT / "docs" / "study-3d.md"
+    page = ROOT / "docs" / "study-3d-tables.md"
     grid.replace_section(page, "novel-views", grid.markdown_table(["arm", "the first frame", "seeds", *NAMES], rows))
     grid.write_results(
         ROOT / "results" / "study-3d-novel-views.json",

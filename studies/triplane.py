@@ -1,4 +1,4 @@
-"""The study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d.md and results/study-3d.json.
+"""The study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d-tables.md and results/study-3d.json.
 
 python studies/triplane.py sweep --out runs     # choose the configuration on the validation split
 python studies/triplane.py weights --out runs   # its weight, schedule and samples, with more seeds
@@ -151,7 +151,7 @@ def compare(out: Path, comparison: Comparison) -> dict[str, Any] | None:
 
 
 def report(out: Path, *, workers: int) -> None:
-    """Write the tables of docs/study-3d.md and results/study-3d.json from the runs that are there."""
+    """Write the tables of docs/study-3d-tables.md and results/study-3d.json from the runs that are there."""
     named = comparisons()
     wanted = list(dict.fromkeys(each for rows in named.values() for each in rows.values()))
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -161,7 +161,7 @@ def report(out: Path, *, workers: int) -> None:
         for name, rows in named.items()
     }
     tables["sweep"] = dict(sorted(tables["sweep"].items(), key=lambda item: -statistics.fmean(item[1]["gain"])))
-    page = ROOT / "docs" / "study-3d.md"
+    page = ROOT / "docs" / "study-3d-tables.md"
     for name in ("sweep", "weight", "samples", "annealed", "main", "views", *triplane_ablations.pairs()):
         grid.replace_section(page, name, paired.gains_table(tables[name].items()))
     photographs = tables["photographs"]
