@@ -6,7 +6,7 @@ python benchmarks/regularizer.py --bf16                     # the same under aut
 python benchmarks/regularizer.py --device cuda --samples 128
 python benchmarks/regularizer.py --compiled                 # also torch.compile of the factored route: a minute more
 python benchmarks/regularizer.py --steps                    # InvPT ViT-B and MTI-Net HRNet-18 at 448x576: minutes
-python benchmarks/regularizer.py --table                    # all of it: results/regularizer-cost.csv, docs/study-3d-tables.md
+python benchmarks/regularizer.py --table                    # all: results/regularizer-cost.csv, docs/study-3d-tables.md
 python benchmarks/regularizer.py --table --device cuda      # adds the rows of a GPU
 
 Routes: one image, three planes of 32 channels at 56x72, 56x72 parallel rays, the four tasks of NYUv2, hidden layer 64,

@@ -1,4 +1,4 @@
-"""What `regularizer.py --table` keeps: rows of results/regularizer-cost.csv, and the tables of docs/study-3d-tables.md."""
+"""What `regularizer.py --table` keeps: rows of results/regularizer-cost.csv, tables of docs/study-3d-tables.md."""
 
 import csv
 from collections.abc import Iterable, Mapping

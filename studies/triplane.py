@@ -1,4 +1,4 @@
-"""The study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d-tables.md and results/study-3d.json.
+"""The first study of the 3D-aware regularizer: trains what is missing, writes docs/study-3d-tables.md and its JSON.
 
 python studies/triplane.py sweep --out runs     # choose the configuration on the validation split
 python studies/triplane.py weights --out runs   # its weight, schedule and samples, with more seeds

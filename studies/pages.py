@@ -1,0 +1,51 @@
+"""Write the tables of the laboratory's studies into the pages, from the rows in `results/` alone.
+
+python studies/pages.py            # writes them
+python studies/pages.py --check    # ends with 1 and names the page where a table is not what the rows say
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import fog
+import grid
+import trunks
+from lab import rows
+from lab.running import ROOT
+from lab.study import Study
+
+PAGE = ROOT / "docs" / "study-3d.md"
+TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
+    "fog": (fog.STUDY, fog.table, PAGE),
+    "trunks": (trunks.STUDY, trunks.table, PAGE),
+}
+"""Mark on a page: the study, its table and the page."""
+
+
+def section(study: Study, table: Callable[[list[rows.Row]], str]) -> str:
+    """The table of a study and how far it came, or that it has no row yet."""
+    found = rows.read_declared(ROOT / "results" / f"{study.name}.jsonl", study.commit)
+    if not found:
+        return "*No row yet.*"
+    count = f"*{len(found)} of {len(study.jobs())} jobs, commit {found[0].commit[:7]}.*"
+    return f"{table(found)}\n\n{count}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for name, (study, table, page) in TABLES.items():
+        before = page.read_text(encoding="utf-8")
+        grid.replace_section(page, name, section(study, table))
+        if check and page.read_text(encoding="utf-8") != before:
+            page.write_text(before, encoding="utf-8")
+            stale.append(f"{page.name}, {name}")
+    sys.exit(f"not what the rows say: {'; '.join(stale)}; run python studies/pages.py" if stale else 0)
+
+
+if __name__ == "__main__":
+    main()

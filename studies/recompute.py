@@ -1,0 +1,138 @@
+"""Numbers of the pages, computed again from the files in `results/`, by code that shares nothing with what wrote them.
+
+python studies/recompute.py    # ends with 1 and names the sentence where a page says something else
+
+Each entry is a page, the words around a number as the page has them with `{}` where numbers stand, and what these are.
+"""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOUR = ["semseg", "depth", "normals", "boundary"]
+SIX = ["semseg", "human_parts", "saliency", "normals", "depth", "boundary"]
+T9 = 2.2621571628
+"""Student's t of 9 degrees of freedom at 97.5 %, from a table."""
+T4 = 2.7764451052
+
+
+def points(row: dict, tasks: list[str]) -> dict[int, float]:
+    """Signed relative differences of one comparison in percent, by seed."""
+    found = {}
+    for i, seed in enumerate(row["seeds"]):
+        total = 0.0
+        for name in tasks:
+            before, after = row["tasks"][name]["baseline"][i], row["tasks"][name]["other"][i]
+            total += (after - before) / before * (-1.0 if name in ("normals", "depth") else 1.0)
+        found[seed] = 100 * total / len(tasks)
+    return found
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def deviation(values: list[float]) -> float:
+    return math.sqrt(sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1))
+
+
+def ends(values: list[float]) -> tuple[str, str]:
+    half = {10: T9, 5: T4}[len(values)] * deviation(values) / math.sqrt(len(values))
+    return f"{mean(values) - half:+.1f}", f"{mean(values) + half:+.1f}"
+
+
+def main_row(title: str) -> dict:
+    return json.loads((ROOT / "results" / "study-3d.json").read_text(encoding="utf-8"))["main"][title]
+
+
+def alone(title: str, tasks: list[str]) -> list[str]:
+    values = list(points(main_row(title), tasks).values())
+    return [f"{mean(values):+.2f}", f"{deviation(values):.2f}", *ends(values)]
+
+
+def against(control: str, tasks: list[str]) -> list[str]:
+    one, other = points(main_row("vanilla"), tasks), points(main_row(f"vanilla, {control}"), tasks)
+    values = [one[seed] - other[seed] for seed in one if seed in other]
+    return [f"{mean(values) + 0.0:+.2f}".replace("-0.00", "+0.00"), *ends(values)]
+
+
+def share() -> list[str]:
+    parts = [mean(list(points(main_row("vanilla"), [name]).values())) / 6 for name in ("human_parts", "saliency")]
+    return [f"{sum(parts):.2f}"]
+
+
+def halves() -> list[str]:
+    values = list(points(main_row("vanilla"), SIX).values())
+    return [text for part in (values[:5], values[5:]) for text in (f"{mean(part):+.1f}", f"{deviation(part):.1f}")]
+
+
+def normals() -> list[str]:
+    values = list(points(main_row("vanilla"), ["normals"]).values())
+    return [f"{mean(values):.2f}", *ends(values)]
+
+
+def short(title: str) -> list[str]:
+    values = list(points(main_row(title), SIX).values())
+    return [f"{mean(values):+.1f}", f"{deviation(values):.1f}"]
+
+
+def constant_weight() -> list[str]:
+    return short("vanilla, constant weight")
+
+
+def multi_adds() -> list[str]:
+    with (ROOT / "results" / "models-speed.csv").open(encoding="utf-8") as file:
+        cases = {row["case"]: row for row in csv.DictReader(file)}
+    row = cases["invpt/vit_large_patch16_384/448x576"]
+    return [f"{float(row['parameters']) / 1e6:.2f}", f"{float(row['gmacs']):.1f}"]
+
+
+STUDY = "docs/study-3d.md"
+NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
+    (
+        STUDY,
+        "| 3D branch over the network alone | {} ± {} ({} to {}) | {} ± {} ({} to {}) |",
+        lambda: alone("vanilla", SIX) + alone("vanilla", FOUR),
+    ),
+    (
+        STUDY,
+        "| 3D branch less one sample per ray | {} ({} to {}) | {} ({} to {}) |",
+        lambda: against("one sample", SIX) + against("one sample", FOUR),
+    ),
+    (
+        STUDY,
+        "| 3D branch less a 2D decoder | {} ({} to {}) | {} ({} to {}) |",
+        lambda: against("2D decoder", SIX) + against("2D decoder", FOUR),
+    ),
+    (
+        STUDY,
+        "| 3D branch less auxiliary heads | {} ({} to {}) | {} ({} to {}) |",
+        lambda: against("auxiliary heads", SIX) + against("auxiliary heads", FOUR),
+    ),
+    (STUDY, "human parts and saliency make {};", share),
+    (STUDY, "Normals gain {} % ({} to {})", normals),
+    (STUDY, "the vanilla network has {} ± {}, on the last five {} ± {}.", halves),
+    (STUDY, "DenseMTL {} ± {}, InvPT {} ± {}", lambda: short("densemtl") + short("invpt")),
+    (STUDY, "PAD-Net {} ± {}, MTI-Net {} ± {}", lambda: short("pad-net") + short("mti-net")),
+    (STUDY, "At the constant weight of the paper: {} ± {} on", constant_weight),
+    ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
+]
+
+
+def wrong() -> list[str]:
+    """The sentences that a page does not have with the numbers that the results give."""
+    found = []
+    for page, words, numbers in NUMBERS:
+        sentence = words.format(*numbers())
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        if " ".join(sentence.split()) not in text:
+            found.append(f"{page}: {sentence}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(wrong()) or 0)
