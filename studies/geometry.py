@@ -1,0 +1,98 @@
+"""D1: does geometry help? Regime R, the primary study; `geometry_p.py` is its replication.
+
+python studies/geometry.py run --source WORKTREE --out runs/lab    # after trunks.py, geometry_pilot.py, preset.py
+python studies/geometry.py table
+
+Arms: `geometry_arms.py`. 24 seeds; the old branch and the second heads 12. Scored on 200 test rooms, once, after all
+seeds; none is added; a failed run is repeated with its seed. Contrasts, tests and sentences: `lab/decisions.py`.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from geometry_arms import placed, regime_r, with_arm
+from geometry_pilot import OVERFIT
+from grid import markdown_table
+from lab import rows
+from lab.decisions import verdict
+from lab.gains import FOUR, differences
+from lab.inference import Contrast, declared, paired
+from lab.running import main
+from lab.study import Scores, Study
+from lab.training import train_and_score, validation_losses
+
+from triptych.recipes.config import Recipe
+
+MANY, FEW = tuple(range(24)), tuple(range(12))
+SEEDS = {**dict.fromkeys("ACDEFG", MANY), **dict.fromkeys("BH", FEW)}
+WITHOUT_DEPTH = ("semseg", "normals", "boundary")
+"""Depth is given to D, E and G, and rendered by none of them."""
+PRIMARY = {
+    "P1": ("D", "E", WITHOUT_DEPTH),
+    "P2": ("D", "F", WITHOUT_DEPTH),
+    "P3": ("D", "G", WITHOUT_DEPTH),
+    "P4": ("C", "F", FOUR),
+}
+APART = {"C - A": ("C", "A", FOUR), "H - A": ("H", "A", FOUR), "B - A": ("B", "A", FOUR), "C - H": ("C", "H", FOUR)}
+OVERFITTING_SEEDS = 20
+
+
+def arms() -> dict[str, Recipe]:
+    """Every arm in regime R; of the network alone all checkpoints are kept, to see it overfit."""
+    plain = regime_r()
+    kept = replace(plain, training=replace(plain.training, keep_checkpoints=100))
+    return {arm: with_arm(kept if arm == "A" else plain, arm) for arm in SEEDS}
+
+
+def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+    """Scores on the test rooms; of the network alone also how far its validation loss rises."""
+    recipe = placed(recipe, seed, folder)
+    found = train_and_score(recipe, folder, split="test")
+    if recipe.regularizer.used:
+        return found
+    losses = validation_losses(recipe, folder)
+    return {**found, "loss_minimum": min(losses.values()), "loss_end": losses[max(losses)]}
+
+
+STUDY = Study("geometry", "", arms, SEEDS, score)
+
+
+def contrasts(found: list[rows.Row]) -> tuple[dict[str, Contrast], dict[str, Contrast]]:
+    """P1 to P4, corrected together, and those that stand apart."""
+    scores = {arm: rows.by_seed(found, arm) for arm in SEEDS}
+    primary = {name: differences(scores, one, two, tasks, alone="A") for name, (one, two, tasks) in PRIMARY.items()}
+    apart = {name: differences(scores, one, two, tasks, alone="A") for name, (one, two, tasks) in APART.items()}
+    return declared(primary), {name: paired(values) for name, values in apart.items()}
+
+
+def table(found: list[rows.Row]) -> str:
+    """Contrasts and sentences, once every row is there: one look."""
+    if len(found) < len(STUDY.jobs()):
+        return f"{len(found)} of {len(STUDY.jobs())} rows; there is one look, after all of them."
+    primary, apart = contrasts(found)
+    lines = []
+    for name, each in {**primary, **apart}.items():
+        one, other, tasks = {**PRIMARY, **APART}[name]
+        intervals = [f"{low:+.2f} to {high:+.2f}" for low, high in (each.interval90, each.interval95)]
+        what = f"{one} - {other}, {', '.join(tasks)}"
+        lines.append(
+            [
+                name,
+                what,
+                str(each.count),
+                f"{each.mean:+.2f} ± {each.deviation:.2f}",
+                *intervals,
+                f"{each.adjusted:.3g}",
+            ]
+        )
+    header = ["contrast", "of", "seeds", "points", "90 %", "95 %", "p (Holm over P1 to P4)"]
+    alone = rows.by_seed(found, "A").values()
+    overfit = sum(row["loss_end"] >= OVERFIT * row["loss_minimum"] for row in alone)
+    regime = (
+        f"The network alone overfits in {overfit} of {len(alone)} seeds ({OVERFITTING_SEEDS} make the regime count)."
+    )
+    return f"{markdown_table(header, lines)}\n\n{regime}\n\n{verdict(primary, apart)}"
+
+
+if __name__ == "__main__":
+    main(STUDY, table)

@@ -1,0 +1,60 @@
+"""D1, regime P: the setting of the first studies again, as a replication; no sentence is decided by it.
+
+python studies/geometry_p.py run --source WORKTREE --out runs/lab
+python studies/geometry_p.py table
+"""
+
+from pathlib import Path
+
+from geometry import PRIMARY
+from geometry_arms import placed, regime_p, with_arm
+from grid import markdown_table
+from lab import rows
+from lab.gains import differences
+from lab.inference import paired
+from lab.running import main
+from lab.study import Scores, Study
+from lab.training import train_and_score
+
+from triptych.recipes.config import Recipe
+
+SEEDS = dict.fromkeys("ADEF", tuple(range(12)))
+ROOMS = 200
+
+
+def arms() -> dict[str, Recipe]:
+    """The network alone, true depth, another image's, one sample."""
+    return {arm: with_arm(regime_p(), arm) for arm in SEEDS}
+
+
+def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+    """Scores on 200 test rooms."""
+    return train_and_score(placed(recipe, seed, folder), folder, split="test", limit=ROOMS)
+
+
+STUDY = Study("geometry-p", "", arms, SEEDS, score)
+
+
+def table(found: list[rows.Row]) -> str:
+    """P1 and P2, each alone."""
+    scores = {arm: rows.by_seed(found, arm) for arm in SEEDS}
+    lines = []
+    for name in ("P1", "P2"):
+        one, other, tasks = PRIMARY[name]
+        values = differences(scores, one, other, tasks, alone="A")
+        if len(values) > 1:
+            each = paired(values)
+            low, high = each.interval95
+            lines.append(
+                [
+                    f"{one} - {other}",
+                    str(each.count),
+                    f"{each.mean:+.2f} ± {each.deviation:.2f}",
+                    f"{low:+.2f} to {high:+.2f}",
+                ]
+            )
+    return markdown_table(["contrast", "seeds", "points", "95 %"], lines)
+
+
+if __name__ == "__main__":
+    main(STUDY, table)

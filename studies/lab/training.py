@@ -1,0 +1,45 @@
+"""Train a recipe in a run folder that may be half done, and score it."""
+
+from pathlib import Path
+
+from lab.study import Scores
+from triptych.recipes.config import Recipe
+
+
+def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0, device: str = "cpu") -> Scores:
+    """The primary number of every task on a split, of the weights that the run deploys."""
+    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.training.loop import train
+
+    train(recipe, folder, resume=(folder / "recipe.json").is_file(), device=device, progress=False)
+    found = evaluate_run(folder, split=split, limit=limit, device=device, constant=False, progress=False)
+    return dict(found.primary())
+
+
+def validation_losses(recipe: Recipe, folder: Path) -> dict[int, float]:
+    """By step of every checkpoint that was kept: the weighted sum of the tasks' losses, mean over validation images.
+
+    The run itself has no validation split, so that nothing is selected by it.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    from triptych import assemble
+    from triptych.types import collate
+
+    dataset = assemble.build_dataset(recipe, "val")
+    tasks, auxiliary = assemble.build_tasks(recipe, dataset)
+    model = assemble.build_model(recipe, tasks, auxiliary).eval()
+    found = {}
+    for checkpoint in sorted((folder / "checkpoints").glob("[0-9]*")):
+        model.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        total = 0.0
+        with torch.no_grad():
+            for index in range(len(dataset)):
+                sample = collate([dataset[index]])
+                raw = model(sample.image).predictions
+                total += sum(
+                    float(task.weight * task.loss(raw[name], sample.targets[name])) for name, task in tasks.items()
+                )
+        found[int(checkpoint.name)] = total / len(dataset)
+    return found

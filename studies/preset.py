@@ -1,0 +1,116 @@
+"""The choice of the preset `surface`, on validation rooms alone.
+
+python studies/preset.py run --source WORKTREE --out runs/lab    # after trunks.py and the pilot of regime R
+python studies/preset.py table
+
+The five densities of `branch.DENSITIES` in regime R, 12 seeds that D1 does not use, 200 validation rooms. Rule, fixed
+before the first run. Admissible: R2 of depth's density at least that before training + 0.2, and its entropy at least
+0.1 below its fog's, on the mean over seeds. Of the admissible ones other than `old`, the best mean over NYUv2's four
+tasks, if its gain over `old` is above 0 (paired t, Holm over the four); else the fastest admissible one, marked "not
+better"; else `old`.
+"""
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import fog
+import geometry_arms
+from branch import DENSITIES, FINE, with_branch
+from grid import markdown_table, mean_and_deviation
+from lab import rows
+from lab.gains import FOUR, gain
+from lab.inference import declared
+from lab.running import main
+from lab.study import Scores, Study
+from lab.training import train_and_score
+from safetensors.torch import load_file
+
+from triptych import assemble
+from triptych.recipes.config import Recipe
+
+SEEDS = tuple(range(200, 212))
+BETTER, SHARPER = 0.2, 0.1
+AS_BEFORE = "old"
+
+
+def arms() -> dict[str, Recipe]:
+    """The five densities in regime R."""
+    plain = geometry_arms.regime_r()
+    return {name: with_branch(plain, {**FINE, **options}) for name, options in DENSITIES.items()}
+
+
+def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+    """Scores on validation rooms; depth's density before and after; processor seconds of training."""
+    recipe = geometry_arms.placed(recipe, seed, folder)
+    rooms = assemble.build_dataset(recipe, "val")
+    model, regularizer = fog.first_weights(recipe)
+    before = of_depth(fog.measure(model, regularizer, rooms))
+    started = time.process_time()
+    found = train_and_score(recipe, folder, split="val")
+    seconds = time.process_time() - started
+    [last] = sorted((folder / "checkpoints").glob("[0-9]*"))[-1:]
+    for name, module in (("model", model), ("regularizer", regularizer)):
+        module.load_state_dict(load_file(last / f"{name}.safetensors"))
+    after = of_depth(fog.measure(model, regularizer, rooms))
+    return {
+        **found,
+        **{f"before/{name}": value for name, value in before.items()},
+        **{f"after/{name}": value for name, value in after.items()},
+        "processor_seconds": seconds,
+    }
+
+
+def of_depth(numbers: Scores) -> Scores:
+    """The numbers of the density that depth is rendered with."""
+    name = "shared" if "shared/R2" in numbers else "depth"
+    return {key.split("/")[1]: value for key, value in numbers.items() if key.startswith(f"{name}/")}
+
+
+def is_admissible(scores: Sequence[Scores]) -> bool:
+    """Whether depth's density learned something, and is no fog."""
+    gained = statistics.fmean(each["after/R2"] - each["before/R2"] for each in scores)
+    return gained >= BETTER and statistics.fmean(each["after/excess"] for each in scores) <= -SHARPER
+
+
+def choose(scores: Mapping[str, Mapping[int, Scores]]) -> tuple[str, str]:
+    """The density by the rule, and why."""
+    others = [name for name in scores if name != AS_BEFORE]
+    gains = {name: [gain(scores[name][s], scores[AS_BEFORE][s], FOUR) for s in scores[AS_BEFORE]] for name in others}
+    tested = declared(gains)
+    admissible = [name for name in others if is_admissible(list(scores[name].values()))]
+    if not admissible:
+        return AS_BEFORE, "no other density is admissible"
+    best = max(admissible, key=lambda name: tested[name].mean)
+    if tested[best].above:
+        return best, "better"
+    seconds = {
+        name: statistics.fmean(each["processor_seconds"] for each in scores[name].values()) for name in admissible
+    }
+    return min(seconds, key=seconds.__getitem__), "not better"
+
+
+STUDY = Study("preset", "", arms, dict.fromkeys(DENSITIES, SEEDS), score)
+
+
+def table(found: list[rows.Row]) -> str:
+    """A line per density, and the choice once all rows are there."""
+    scores = {name: rows.by_seed(found, name) for name in DENSITIES}
+    lines = []
+    for name, each in scores.items():
+        seeds = [seed for seed in each if seed in scores[AS_BEFORE]]
+        gains = [gain(each[seed], scores[AS_BEFORE][seed], FOUR) for seed in seeds]
+        keys = ("before/R2", "after/R2", "after/excess", "processor_seconds")
+        cells = [mean_and_deviation([row[key] for row in each.values()], digits=2) for key in keys]
+        lines.append([name, str(len(each)), mean_and_deviation(gains, digits=2), *cells])
+    header = ["density", "seeds", "four tasks over old %", "R2 before", "R2 after", "entropy less fog's", "seconds"]
+    text = markdown_table(header, lines)
+    if len(found) < len(STUDY.jobs()):
+        return text
+    chosen, why = choose(scores)
+    return f"{text}\n\nChosen: {chosen} ({why})."
+
+
+if __name__ == "__main__":
+    main(STUDY, table)
