@@ -76,13 +76,13 @@ def read_images(split: str, scenes: int, looks: list[str]) -> tuple[Tensor, Tens
     return torch.stack(images), torch.stack(labels)
 
 
-def train(settings: dict[str, Any], seed: int, folder: Path) -> Tagger:
+def train(settings: dict[str, Any], seed: int, folder: Path, device: str = "cpu") -> Tagger:
     """Pretrain one trunk, from where `folder` stopped; every draw depends on the seed and the step alone."""
     from triptych.backbones import create_backbone
 
     torch.manual_seed(seed)
-    tagger = Tagger(create_backbone(settings["backbone"], **settings["options"]), 20)
-    images, labels = read_images("train", settings["rooms"], settings["looks"])
+    tagger = Tagger(create_backbone(settings["backbone"], **settings["options"]), 20).to(device)
+    images, labels = (part.to(device) for part in read_images("train", settings["rooms"], settings["looks"]))
     optimizer = torch.optim.AdamW(tagger.parameters(), lr=settings["rate"], weight_decay=settings["decay"])
     steps, batch = settings["steps"], settings["batch"]
 
@@ -100,8 +100,8 @@ def train(settings: dict[str, Any], seed: int, folder: Path) -> Tagger:
     tagger.train()
     for step in range(first, steps):
         generator = torch.Generator().manual_seed(1_000_003 * seed + step)
-        chosen = torch.randint(len(images), (batch,), generator=generator)
-        mirrored = torch.rand(batch, generator=generator) < 0.5
+        chosen = torch.randint(len(images), (batch,), generator=generator).to(device)
+        mirrored = (torch.rand(batch, generator=generator) < 0.5).to(device)
         torch.manual_seed(1_000_003 * seed + step)  # dropout of a trunk that has any
         inputs = images[chosen].float() / 255
         inputs = torch.where(mirrored[:, None, None, None], inputs.flip(3), inputs)
