@@ -2,7 +2,7 @@
 
 First a trunk, pretrained on image-level labels of other rooms at this size, unless `--out` has it. Then arms of
 `studies/geometry_arms.py` in regime R, several processes side by side, one seed of all arms before the next, until the
-time is over: a row of `geometry-gpu.jsonl` for every run that finished, so that a later call goes on. Seeds (400 and up)
+time is over: a row of `geometry-gpu.jsonl` for every run that finished, so that a later call goes on. Seeds (from 400)
 are apart from the study's; no sentence is decided by these rows, which are at another size and on a trunk of their own.
 """
 
