@@ -10,6 +10,7 @@ from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.backbones import BACKBONES, create_backbone
 from triptych.data.base import DenseDataset
+from triptych.data.label_settings import FewerLabels
 from triptych.data.subset import spread
 from triptych.datasets import DATASETS, open_dataset
 from triptych.decoders import DECODERS
@@ -74,14 +75,22 @@ def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
 
 
 def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDataset:
-    """The training split, or as many of its images as the recipe asks for, without the labels of `unread` tasks."""
+    """The training split, or as many of its images and labels as the recipe asks for, without the labels of `unread`
+    tasks.
+    """
     dataset = build_dataset(recipe, recipe.data.train_split)
     rest = tuple(name for name in dataset.tasks if name not in unread)
     if len(rest) < len(dataset.tasks):
         data = replace(recipe.data, options={**recipe.data.options, "tasks": rest})
         dataset = build_dataset(replace(recipe, data=data), recipe.data.train_split)
         assert tuple(dataset.tasks) == rest, f"{dataset.name} has not left out {unread}"
-    return spread(dataset, recipe.data.train_images) if recipe.data.train_images else dataset
+    data = recipe.data
+    if data.train_images:
+        dataset = spread(dataset, data.train_images)
+    if data.label_setting == "all":
+        return dataset
+    trained = (*data.tasks, *data.auxiliary_tasks) if data.tasks else tuple(dataset.tasks)
+    return FewerLabels(dataset, data.label_setting, [name for name in dataset.tasks if name in trained])
 
 
 def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task], dict[str, Task]]:

@@ -47,6 +47,10 @@ class DataConfig:
     test_split: str = "test"
     train_images: int = 0
     """Train on that many images, spread evenly over the training split; 0: all."""
+    label_setting: Literal["all", "one", "random"] = "all"
+    """Labels of the training split that are read: `all`, `one` per image, or `random` ones, at least one; which, a hash
+    of the image's key says.
+    """
     size: tuple[int, int] = (96, 128)
     """Training size (height, width): crops are this large."""
     transform: str = "default"
