@@ -12,8 +12,11 @@ from triptych import assemble
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, RegularizerConfig
 from triptych.recipes.regularized import SMALL
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.controls import SingleSample
 from triptych.regularizers.planes import Pooled, Split
 from triptych.regularizers.presets import PRESETS, SURFACE_ACTIVATION
+from triptych.regularizers.triplane import Triplane3D
 from triptych.types import collate
 
 SURFACE = {"preset": "surface"}
@@ -69,6 +72,19 @@ def test_controls_take_what_they_can_of_a_preset() -> None:
     assert regularizer.chosen["planes"] == "flat"
     assert regularizer.chosen["depth_from"] == "value"
     assert regularizer.chosen["values_init"] == "unit"
+
+
+@pytest.mark.parametrize("name", [name for name, kind in REGULARIZERS.items() if issubclass(kind, Triplane3D)])
+def test_every_kind_of_triplane_takes_the_preset(name: str) -> None:
+    tasks = tasks_of("semseg", "depth")
+    options = {"num_samples": 1} if issubclass(REGULARIZERS[name], SingleSample) else {"num_samples": 4}
+    regularizer = build(name, tasks, **SURFACE, **options)
+    output, sample = batch(tasks, camera=True)
+    total = torch.stack(list(regularizer(output, sample).values())).sum()
+    total.backward()
+    assert total.isfinite()
+    assert all(maps.grad.isfinite().all() for maps in output.features)
+    assert all(parameter.grad is not None for parameter in regularizer.parameters())
 
 
 def test_an_unknown_preset_is_named_with_the_choices() -> None:

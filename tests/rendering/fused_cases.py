@@ -80,9 +80,9 @@ def check_gradients() -> None:
         assert torch.autograd.gradcheck(run, (*features, *(rest[name] for name in names)))
 
 
-def check_half_precision(device: str = "cpu") -> None:
+def check_half_precision(weights: str = "softplus", device: str = "cpu") -> None:
     """bf16 readings are rounded once: results are those of the rounded readings, in float32."""
-    features, rest = readings((2, 3, 5, 4, 6), dtype=torch.float32, device=device)
+    features, rest = readings((2, 3, 5, 4, 6), weights=weights, dtype=torch.float32, device=device)
     halves = [feature.detach().bfloat16().requires_grad_() for feature in features]
     rounded = [half.detach().float().requires_grad_() for half in halves]
     found, expected = (fused.march(PlaneFeatures(*some), **rest) for some in (halves, rounded))

@@ -33,8 +33,9 @@ def test_gradients_by_finite_differences() -> None:
     check_gradients()
 
 
-def test_bf16_readings_are_summed_in_float32() -> None:
-    check_half_precision()
+@pytest.mark.parametrize("weights", ["softplus", "exp"])
+def test_bf16_readings_are_summed_in_float32(weights: str) -> None:
+    check_half_precision(weights)
 
 
 def test_a_slab_of_constant_density() -> None:
@@ -170,3 +171,4 @@ def test_triton_kernels_compile_for_gpus_that_are_not_here() -> None:
 def test_triton_kernels_on_a_gpu(shape: tuple[int, ...], weights: str) -> None:
     check_kernels(shape, weights=weights, device="cuda")
     check_half_precision(device="cuda")
+    check_opaque_walls(device="cuda")
