@@ -12,8 +12,8 @@ from torch import nn
 
 from triptych.assemble import create_model
 from triptych.backbones.base import Backbone
+from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.decoders.base import Decoder
-from triptych.image_files import find_images, read_image, to_image_tensor
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import predictor as prediction
 from triptych.prediction.outputs import predict_images

@@ -11,7 +11,8 @@ from PIL import Image
 from shared import shared_path
 
 from triptych.assemble import build_dataset
-from triptych.data.files import match_files, read_array, read_image
+from triptych.data.files import match_files, read_array
+from triptych.data.photos import read_image
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder

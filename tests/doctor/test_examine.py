@@ -90,10 +90,10 @@ def replace_text(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def turn(path: Path) -> None:
+def turn(path: Path, orientation: int) -> None:
     with Image.open(path) as image:
         exif = image.getexif()
-        exif[274] = 6
+        exif[274] = orientation
         image.convert("RGB").save(path.with_suffix(".jpg"), exif=exif)
     path.unlink()
 
@@ -193,7 +193,13 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
         lambda r: save(r / "images/train/3.png", np.full((*SIZE, 3), 7, np.uint8)),
         *("warning", "constant image", "images/train/3.png"),
     ),
-    "turned photograph": (lambda r: turn(r / "images/train/3.png"), "warning", "orientation", "images/train/3.jpg"),
+    "turned photograph": (lambda r: turn(r / "images/train/3.png", 3), "warning", "orientation", "images/train/3.jpg"),
+    "label of a turned photograph": (
+        lambda r: turn(r / "images/train/3.png", 6),
+        "error",
+        "size",
+        "semseg/train/3.png",
+    ),
     "leak between splits": (
         lambda r: shutil.copy(r / "images/train/3.png", r / "images/val/0.png"),
         *("warning", "copy", "images/val/0.png"),

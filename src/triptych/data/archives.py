@@ -7,13 +7,16 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 
+from triptych.data.errors import UnreadableFileError
+
 SUFFIX = ".zip"
 
 
 def open_source(path: Path) -> Path | BytesIO:
     """What `Image.open` and the like accept for a file on disk, or one inside an archive.
 
-    Raises `FileNotFoundError` for a member that is not there, `OSError` for an archive or member that is damaged.
+    Raises `FileNotFoundError` for a member that is not there, `UnreadableFileError` for an archive or member that is
+    damaged.
     """
     parts = _split(path)
     if parts is None:
@@ -24,7 +27,8 @@ def open_source(path: Path) -> Path | BytesIO:
     except KeyError as error:
         raise FileNotFoundError(f"{archive} has no member '{member}'.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise OSError(f"damaged in its archive ({error}); download {archive.name} again") from error
+        text = f"{path} cannot be read: damaged in its archive ({error})"
+        raise UnreadableFileError(text, f"download {archive.name} again") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -38,7 +42,7 @@ def list_archive(archive: Path) -> list[str]:
     try:
         names = _open_archive(str(archive), os.getpid()).namelist()
     except zipfile.BadZipFile as error:
-        raise OSError(f"{archive} is not a whole zip archive ({error}); download it again.") from error
+        raise UnreadableFileError(f"{archive} is not a whole zip archive ({error})", "download it again") from error
     return sorted(name for name in names if not name.endswith("/"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,11 +19,11 @@ class CameraFiles:
     """`[camera]`: one camera for all images, a field of view, or a file per image."""
 
     intrinsics: tuple[float | int, ...] = ()
-    """fx, fy, cx, cy in pixels."""
+    """fx, fy, cx, cy in pixels, of pictures as they are stored: what EXIF turns upright turns them too."""
     size: tuple[int, ...] = ()
     """(height, width) of the images that `intrinsics` belong to; others are scaled. Empty: those of the dataset."""
     fov: float = 0.0
-    """Horizontal field of view in degrees; square pixels, principal point in the middle."""
+    """Horizontal field of view in degrees, of pictures as stored; square pixels, principal point in the middle."""
     files: str = ""
     """Pattern of a file per image: fx fy cx cy or a 3x3 matrix as text, .npy or .json."""
     pixel_centers: Literal["half", "integer"] = "half"
@@ -38,8 +39,18 @@ class CameraFiles:
             raise ValueError(f"size is {list(self.size)}; give (height, width).")
         named_choice("pixel_centers", self.pixel_centers, {"half": 0, "integer": 0})
 
-    def camera(self, size: tuple[int, int], path: Path | None) -> Camera | None:
-        """The camera of an image of `size`; `path` is its own file, where there are files."""
+    def camera(self, size: tuple[int, int], path: Path | None, *, orientation: int = 1) -> Camera | None:
+        """The camera of an image of `size`; `path` is its own file, where there are files.
+
+        `orientation` is EXIF's, by which the image was turned upright: cameras are described as they were built in, so
+        they are turned along.
+        """
+        camera = self._stored_camera(stored_size(size, orientation), path)
+        if camera is None or orientation not in UPRIGHT:
+            return camera
+        return Camera(torch.from_numpy(turn_intrinsics(camera.intrinsics.numpy(), orientation, size)))
+
+    def _stored_camera(self, size: tuple[int, int], path: Path | None) -> Camera | None:
         height, width = size
         if self.fov:
             focal = width / 2 / math.tan(math.radians(self.fov) / 2)
@@ -53,6 +64,39 @@ class CameraFiles:
         shift = {"half": 0.0, "integer": 0.5}[self.pixel_centers]
         y, x = (height / self.size[0], width / self.size[1]) if self.size else (1.0, 1.0)
         return _pinhole(fx * x, fy * y, (cx + shift) * x, (cy + shift) * y)
+
+
+UPRIGHT: dict[int, Callable[[int, int], list[list[int]]]] = {
+    2: lambda height, width: [[-1, 0, width], [0, 1, 0]],
+    3: lambda height, width: [[-1, 0, width], [0, -1, height]],
+    4: lambda height, width: [[1, 0, 0], [0, -1, height]],
+    5: lambda height, width: [[0, 1, 0], [1, 0, 0]],
+    6: lambda height, width: [[0, -1, height], [1, 0, 0]],
+    7: lambda height, width: [[0, -1, height], [-1, 0, width]],
+    8: lambda height, width: [[0, 1, 0], [-1, 0, width]],
+}
+"""Where a stored pixel (x, y) lies in the upright image, by EXIF orientation: the first two rows of a matrix A."""
+
+
+def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """(height, width) at which an image of upright `size` is stored."""
+    return size if orientation < 5 else (size[1], size[0])
+
+
+def turn_intrinsics(matrix: np.ndarray, orientation: int, size: tuple[int, int]) -> np.ndarray:
+    """Intrinsics `(3, 3)` of a stored picture as those of the upright image, which has `size` (height, width).
+
+    The camera frame turns with the pixels, so that x stays right and y down: K' = A K R^-1, with R the turn in A.
+
+    >>> turn_intrinsics(np.array([[8.0, 0, 5], [0, 9, 2], [0, 0, 1]]), 6, (10, 6)).tolist()
+    [[9.0, 0.0, 4.0], [0.0, 8.0, 5.0], [0.0, 0.0, 1.0]]
+    """
+    if orientation not in UPRIGHT:
+        return matrix
+    upright = np.array([*UPRIGHT[orientation](*stored_size(size, orientation)), [0, 0, 1]], matrix.dtype)
+    turn = upright.copy()
+    turn[:2, 2] = 0
+    return upright @ matrix @ turn.T
 
 
 def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:

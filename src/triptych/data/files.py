@@ -9,30 +9,53 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
 
 from triptych.data.archives import open_source
+from triptych.data.errors import UnreadableFileError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
 SUFFIXES = (*PICTURES, *ARRAYS)
 KEY = "{key}"
+DAMAGE = (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct.error)
+"""What readers raise for damaged files, depending on the format and the place of the damage."""
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """All visible files below `folder`, sorted; links are followed once, so that loops end."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+    """All visible regular files below `folder`, sorted: first those of a folder, then those of the folders in it.
+
+    Hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), pipes and devices are left out; links are followed
+    once, so that loops end, and a link to nothing is a file that cannot be read.
+    """
+    yield from _walk(str(folder), set())
+
+
+def _walk(folder: str, seen: set[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    folders = [entry.path for entry in entries if _holds(entry.is_dir)]
+    yield from (Path(entry.path) for entry in entries if _holds(entry.is_file) or _leads_nowhere(entry))
+    for place in folders:
+        yield from _walk(place, seen)
+
+
+def _holds(question: Callable[[], bool]) -> bool:
+    try:
+        return question()
+    except OSError:  # a link to itself
+        return False
+
+
+def _leads_nowhere(entry: os.DirEntry) -> bool:
+    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
@@ -64,31 +87,20 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
 def read_array(path: Path, *, key: str = "") -> np.ndarray:
     """What a file stores: the values of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
 
-    `key` names the entry of an .npz or .mat file that has several. Raises `OSError` naming the file if it is damaged.
+    `key` names the entry of an .npz or .mat file that has several. Raises `UnreadableFileError`, an
+    `OSError` and `ValueError`, naming the file if it is damaged.
     """
     read = READERS.get(path.suffix.lower(), _read_picture)
     try:
         return read(path, key)
-    except FileNotFoundError:
+    except (FileNotFoundError, UnreadableFileError):
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct.error) as error:
-        raise OSError(f"{path} cannot be read: {error}") from error
-
-
-def read_image(path: Path) -> Float[Tensor, "3 height width"]:
-    """A photograph as RGB in [0, 1]; grey and 16-bit pictures become RGB, transparency is dropped."""
-    pixels = read_array(path) if path.suffix.lower() in ARRAYS else _open(path, _to_rgb)
-    if pixels.ndim == 2:
-        pixels = np.stack([pixels] * 3, axis=-1)
-    if pixels.ndim != 3 or pixels.shape[-1] != 3:
-        raise OSError(f"{path} has shape {pixels.shape}; an image is (height, width, 3).")
-    values = torch.from_numpy(pixels.astype(np.float32) if pixels.dtype == np.uint16 else pixels)
-    image = values.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format)
-    return image if pixels.dtype.kind == "f" else image / np.iinfo(pixels.dtype).max
+    except DAMAGE as error:
+        raise UnreadableFileError(f"{path} cannot be read: {error}") from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture or array; of a picture without decoding its pixels."""
+    """(height, width) of a picture or array as stored; of a picture without decoding its pixels."""
     if path.suffix.lower() in ARRAYS:
         shape = read_array(path).shape
         height, width = shape[-2:] if len(shape) == 3 and shape[0] in (1, 3) else shape[:2]
@@ -100,32 +112,29 @@ def _open(path: Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
         with Image.open(open_source(path)) as image:
             return convert(image)
-    except FileNotFoundError:
+    except (FileNotFoundError, UnreadableFileError):
         raise
-    except (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct.error) as error:
-        reason = str(error).replace(f" {str(path)!r}", "")
-        raise OSError(f"{path} cannot be read: {reason}") from error
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    return np.array(image if image.mode.startswith("I") else image.convert("RGB"))
+    except DAMAGE as error:
+        raise UnreadableFileError(f"{path} cannot be read: {str(error).replace(f' {str(path)!r}', '')}") from error
 
 
 def _read_picture(path: Path, key: str) -> np.ndarray:
-    def values(image: Image.Image) -> np.ndarray:
-        tiles = getattr(image, "tile", ())
-        layout = str(tiles[0][3]) if tiles else ""
-        if not layout.endswith(";16B") or image.mode.startswith("I"):
-            return np.array(image.convert("L") if image.mode == "1" else image)
-        if image.mode != layout.removesuffix(";16B"):
-            raise ValueError("PNG of 16 bits with transparency; save it as .npy, or without transparency")
-        return _read_deep(image, path)
+    return _open(path, lambda image: pixel_values(image, path))
 
-    return _open(path, values)
+
+def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
+    """What the picture `path`, opened as `image`, stores: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
+    tiles = getattr(image, "tile", ())
+    layout = str(tiles[0][3]) if tiles else ""
+    if not layout.endswith(";16B") or image.mode.startswith("I"):
+        return np.array(image.convert("L") if image.mode == "1" else image)
+    if image.mode != layout.removesuffix(";16B"):
+        raise ValueError("PNG of 16 bits with transparency; save it as .npy, or without transparency")
+    return _read_deep(image, path)
 
 
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
-    """A colour PNG of 16 bits per channel, `(height, width, channels)` uint16.
+    """A color PNG of 16 bits per channel, `(height, width, channels)` uint16.
 
     Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
     """

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import Window, affine, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
-from triptych.data.files import read_array, read_image
+from triptych.data.files import read_array
 from triptych.data.lists import keep_present
+from triptych.data.photos import read_image
 from triptych.datasets.folder import read_target
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding

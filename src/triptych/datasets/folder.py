@@ -12,9 +12,10 @@ from torch import Tensor
 
 from triptych.augmentation.view import Window, affine, look_through
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
-from triptych.data.files import read_array, read_image
+from triptych.data.files import read_array
 from triptych.data.frames import Videos
 from triptych.data.lists import ALL
+from triptych.data.photos import read_image, read_orientation
 from triptych.datasets.descriptor import (
     FILE_NAME,
     Descriptor,
@@ -137,7 +138,10 @@ class Folder(DenseDataset):
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of an image of `size`, where the descriptor gives one."""
-        return self.descriptor.camera.camera(size, self.cameras.get(key)) if self.descriptor.camera else None
+        if self.descriptor.camera is None:
+            return None
+        orientation = read_orientation(self.frames.get(key) or self.images[key])
+        return self.descriptor.camera.camera(size, self.cameras.get(key), orientation=orientation)
 
     def fingerprint(self) -> dict[str, object]:
         """Name, split, counts, and hashes of the file list and of the descriptor."""

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
-from triptych.data.files import PICTURES, read_image, walk_files
+from triptych.data.files import PICTURES, walk_files
+from triptych.data.photos import read_image
 from triptych.types import Sample
 
 

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from triptych.data.photos import read_orientation
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.tasks import Task
 from triptych.types import valid_pixels
@@ -61,16 +61,13 @@ def check_constant(file: ImageFile) -> Iterator[Problem]:
 
 def check_orientation(file: ImageFile) -> Iterator[Problem]:
     """A camera that was turned may say so in the file instead of turning the pixels; labels may follow either."""
-    if file.path.suffix.lower() not in (".jpg", ".jpeg"):
-        return
-    with Image.open(file.path) as picture:
-        turned = picture.getexif().get(274, 1)
+    turned = read_orientation(file.path)
     if turned != 1:
         yield Problem(
             "warning",
             "orientation",
-            f"its EXIF orientation is {turned}, which is not applied when it is read",
-            "turn the pixels and drop the tag, so that every program sees the same image",
+            f"its EXIF orientation is {turned}: it is read upright, and its labels must be upright too",
+            "look at them (`triptych data show`); if they were drawn on the stored pixels, drop the tag",
         )
 
 
@@ -91,7 +88,9 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
             "error",
             "size",
             f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}",
-            f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file",
+            "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
+            if found == expected[::-1]
+            else f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file",
         )
 
 

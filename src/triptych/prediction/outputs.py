@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from triptych.data.cameras import stored_size, turn_intrinsics
+from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.drawing.panels import color_maps, draw_panel
-from triptych.image_files import find_images, read_image
 from triptych.machine import keep_freed_memory
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
@@ -57,7 +58,8 @@ def predict_images(
 ) -> PredictedImages:
     """Predict image files, or folders of them, into `out` (see the head of this file).
 
-    `fov` (horizontal, degrees) or `intrinsics` (fx, fy, cx, cy in pixels of the images) make point clouds possible;
+    `fov` (horizontal, degrees) or `intrinsics` (fx, fy, cx, cy in pixels) of the images as they are stored make point
+    clouds possible; cameras of images that EXIF turns upright are turned along;
     `color_by` is `"image"` or the task that colours them. Nothing is predicted before every input is found and every
     output is known to be new and writable. A damaged image raises `ValueError`, or with `on_bad_sample="skip"` is
     named through `log` and left out.
@@ -84,7 +86,8 @@ def predict_images(
             log(f"skipped: {error}")
             result.skipped[name] = str(error)
             continue
-        result.written[name] = writer.write(name, _to_bytes(image.numpy()), predictor(image))
+        upright = replace(writer, camera=camera and partial(_upright, camera, read_orientation(path)))
+        result.written[name] = upright.write(name, _to_bytes(image.numpy()), predictor(image))
     writer.write_manifest(dict(found), result)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}")
     return result
@@ -112,6 +115,11 @@ def _camera(
     camera = partial(intrinsics_from_field_of_view, degrees=fov or 0)
     camera((1, 1))  # an impossible angle fails here, not after the first image
     return camera
+
+
+def _upright(camera: Camera, orientation: int, size: tuple[int, int]) -> np.ndarray:
+    """Intrinsics of an image that was turned upright, of `size` then."""
+    return turn_intrinsics(camera(stored_size(size, orientation)), orientation, size)
 
 
 def depth_task(tasks: dict[str, Task]) -> str | None:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.image_files import to_image_tensor
+from triptych.data.photos import to_image_tensor
 from triptych.machine import choose_device, return_freed_memory
 from triptych.tasks import Task
 from triptych.types import named_choice

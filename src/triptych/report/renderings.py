@@ -18,8 +18,9 @@ from torch.nn import functional as F
 
 from triptych import assemble
 from triptych.augmentation.presets import build_transform
+from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.loading import evaluation_loader
-from triptych.image_files import find_images, read_image
+from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -163,8 +164,10 @@ def render_images(
         image = read_image(path)
         camera = None
         if fov or intrinsics:
-            size = (image.shape[-2], image.shape[-1])
+            turned, upright = read_orientation(path), (image.shape[-2], image.shape[-1])
+            size = stored_size(upright, turned)
             matrix = intrinsics_matrix(intrinsics) if intrinsics else intrinsics_from_field_of_view(size, fov or 0)
+            matrix = turn_intrinsics(matrix, turned, upright)
             camera = Camera(torch.from_numpy(matrix).float()[None])
         sample = Sample(image[None], {}, (name,), camera)
         examples.append(_with_rendering(renderer, make_example(predictor, sample), sample))

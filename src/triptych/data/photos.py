@@ -1,0 +1,240 @@
+"""Read photographs: the one reader of every verb, for files, arrays and tensors alike.
+
+An image becomes `(3, height, width)` float32 RGB in [0, 1], upright as its EXIF orientation says. Its number type tells
+its range:
+
+- whole numbers of 8 or 16 bits are divided by the largest of their type; a PGM of 16 bits is one of them;
+- wider ones too, but an image of such a type whose values end at 65535 was most likely converted from a narrower type:
+  it is refused, as negative values are;
+- floats lie in [0, 1] already; anything else is refused with its range.
+
+Grey is repeated, palettes are looked up, transparency is dropped, CMYK and the like are converted by Pillow.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from triptych.data.archives import open_source
+from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.files import ARRAYS, PICTURES, pixel_values, read_array, walk_files
+
+Photo = Float[Tensor, "3 height width"]
+TOLERANCE = 1e-3
+"""By how much floats may leave [0, 1], as resampled ones do."""
+ORIENTATION = 0x0112
+"""EXIF's tag for how a picture is to be turned."""
+EXIF_OF_PNG = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+
+UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda a: np.rot90(a),
+}
+"""How pixels are turned upright, by EXIF orientation; those from 5 on swap height and width."""
+
+
+def to_image_tensor(image: np.ndarray | Tensor | Image.Image | str | os.PathLike) -> Photo:
+    """RGB float32 in [0, 1] from a path, a PIL image, an array `(H, W, 3)` or `(H, W)`, or a tensor `(3, H, W)`.
+
+    Raises `ValueError` for shapes and values that are no image's, `TypeError` for anything else.
+
+    >>> image = to_image_tensor(np.full((2, 5), 255, np.uint8))
+    >>> image.shape, image.max().item()
+    (torch.Size([3, 2, 5]), 1.0)
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return _scale(_turn(_picture_values(image), _orientation(image)))
+    if isinstance(image, Tensor):
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise DataError(f"image is a tensor of shape {tuple(image.shape)}", "expected (3, H, W) with three colors")
+        return _scale(image.detach().cpu().numpy().transpose(1, 2, 0))
+    if isinstance(image, np.ndarray):
+        return _scale(_color_axes(image, f"image is an array of shape {image.shape}"))
+    raise TypeError(
+        f"image is a {type(image).__name__}; give a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W)."
+    )
+
+
+def read_image(path: Path) -> Photo:
+    """Read a photograph: a picture in any of Pillow's modes, or an array `(H, W, 3)`, `(3, H, W)` or `(H, W)`.
+
+    Raises `UnreadableFileError`, a `ValueError` and `OSError`, that names a damaged file and numbers that are no
+    image's, `FileNotFoundError` where there is none.
+    """
+    try:
+        if path.suffix.lower() in ARRAYS:
+            stored = read_array(path)
+            return _scale(_color_axes(stored, f"it has shape {stored.shape}"))
+        with Image.open(open_source(path)) as image:
+            turned = _orientation(image)
+            return _scale(_turn(_picture_values(image, path), turned))
+    except (FileNotFoundError, MemoryError, UnreadableFileError):
+        raise
+    except DataError as error:
+        raise UnreadableFileError(f"{path} cannot be read as an image: {error.text}", error.cure) from error
+    # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
+    if path.suffix.lower() in ARRAYS:
+        shape = _color_axes(read_array(path), f"{path} is no image").shape
+        return shape[0], shape[1]
+    try:
+        with Image.open(open_source(path)) as image:
+            return _turned_size((image.height, image.width), _orientation(image))
+    except (FileNotFoundError, MemoryError, UnreadableFileError):
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def read_orientation(path: Path) -> int:
+    """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
+    if path.suffix.lower() in ARRAYS:
+        return 1
+    with Image.open(open_source(path)) as image:
+        return _orientation(image)
+
+
+def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
+    """Image files as `(name, path)`: files themselves, and folders searched with their sub-folders, in a fixed order.
+
+    A name is the path without its suffix, relative to the folder it was found in. In folders only pictures are looked
+    for: arrays there may be labels. Raises `ValueError` for a folder without images, a suffix that is no image's, what
+    is no regular file, or two files of the same name, and `FileNotFoundError` for what does not exist.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        for name, path in _images_of(Path(source)):
+            if found.get(name, path) != path:
+                raise ValueError(
+                    f"{found[name]} and {path} have the same name, so their predictions would too; predict them "
+                    "into different folders."
+                )
+            found[name] = path
+    if not found:
+        raise ValueError("no images given; name image files or folders of images.")
+    return list(found.items())
+
+
+def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
+    if source.is_dir():
+        paths = sorted(path for path in walk_files(source) if path.suffix.lower() in PICTURES)
+        if not paths:
+            raise ValueError(
+                f"folder {source} has no images; looked for {', '.join(PICTURES)} in it and its sub-folders."
+            )
+        return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in paths]
+    if not source.exists():
+        raise FileNotFoundError(f"no image or folder {source}; check the path.")
+    if not source.is_file():
+        raise ValueError(f"{source} is neither a file nor a folder; give image files or folders of images.")
+    if source.suffix.lower() not in (*PICTURES, *ARRAYS):
+        raise ValueError(f"{source} is not named like an image; accepted are {', '.join((*PICTURES, *ARRAYS))}.")
+    return [(source.stem, source)]
+
+
+def _unreadable(path: Path, error: Exception) -> UnreadableFileError:
+    reason = str(error).replace(f" {str(path)!r}", "")
+    return UnreadableFileError(f"{path} cannot be read as an image: {reason}", "replace it or leave it out")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation that Pillow has not applied: it turns TIFF itself."""
+    # Of a PNG, Pillow would decode all pixels to look for EXIF data behind them.
+    if image.format == "TIFF" or (image.format == "PNG" and not EXIF_OF_PNG & image.info.keys()):
+        return 1
+    found = image.getexif().get(ORIENTATION, 1)
+    return found if found in UPRIGHT else 1
+
+
+def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
+    return UPRIGHT[orientation](values) if orientation in UPRIGHT else values
+
+
+def _turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    return (size[1], size[0]) if orientation >= 5 else size
+
+
+def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
+    """`(H, W, 3)` of a picture: 8 or 16 bits, or what a mode of one channel stores."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
+        return _repeat(np.asarray(image).astype(np.uint16))
+    if image.mode in ("I", "F"):
+        return _repeat(np.asarray(image))
+    deep = pixel_values(image, path) if path is not None and _is_deep(image) else None
+    if deep is not None:
+        return deep[..., :3]
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # dropped below: Pillow warns where it would have to drop it itself
+    return np.array(image)[..., :3] if image.mode == "RGBA" else np.array(image.convert("RGB"))
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a color PNG has 16 bits per channel that can be read: not with grey and transparency."""
+    tiles: Any = getattr(image, "tile", ())
+    return bool(tiles) and str(tiles[0][3]) == f"{image.mode};16B"
+
+
+def _repeat(grey: np.ndarray) -> np.ndarray:
+    return np.stack([grey] * 3, axis=-1)
+
+
+def _color_axes(values: np.ndarray, what: str) -> np.ndarray:
+    """An array as `(H, W, 3)`."""
+    if values.ndim == 3 and values.shape[-1] not in (1, 3, 4) and values.shape[0] in (1, 3):
+        values = values.transpose(1, 2, 0)
+    if values.ndim == 2 or (values.ndim == 3 and values.shape[-1] == 1):
+        values = _repeat(values.reshape(values.shape[:2]))
+    if values.ndim != 3 or values.shape[-1] not in (3, 4) or 0 in values.shape:
+        raise DataError(what, "an image is (height, width, 3), with three colors")
+    return values[..., :3]
+
+
+def _scale(values: np.ndarray) -> Photo:
+    """`(H, W, 3)` of any number type to `(3, H, W)` float32 in [0, 1]."""
+    kind = values.dtype.kind
+    if 0 in values.shape:
+        raise DataError(f"image has shape {values.shape}", "an image is (height, width, 3), with three colors")
+    if kind not in "biuf":
+        raise DataError(f"image values are {values.dtype}", "save them as whole numbers or floats")
+    if kind == "f":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN is not in it either
+            raise DataError(
+                f"image values run from {low:g} to {high:g}",
+                "float images lie in [0, 1]: divide by 255, or save whole numbers as uint8",
+            )
+    elif kind in "iu" and (kind == "i" or values.dtype.itemsize > 2):
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or (values.dtype.itemsize > 2 and 0 < high <= 65535):
+            raise DataError(
+                f"image values are {values.dtype} from {low} to {high}, which is not the range of that type",
+                "save them as uint8 or uint16",
+            )
+    largest = np.iinfo(values.dtype).max if kind in "iu" else 1
+    if values.dtype != np.uint8:
+        values = values.astype(np.float32)
+    if any(step < 0 for step in values.strides) or not values.flags.writeable:  # torch takes neither
+        values = values.copy()
+    image = (
+        torch.from_numpy(values).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).contiguous()
+    )
+    return image if largest == 1 else image / largest

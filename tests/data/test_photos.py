@@ -1,0 +1,259 @@
+"""One reader of photographs for every verb: all modes, number types and orientations give the same image everywhere."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from triptych.data.cameras import UPRIGHT as MATRICES
+from triptych.data.cameras import CameraFiles, turn_intrinsics
+from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.files import walk_files
+from triptych.data.photos import (
+    ORIENTATION,
+    find_images,
+    read_image,
+    read_image_size,
+    read_orientation,
+    to_image_tensor,
+)
+from triptych.datasets import open_dataset
+from triptych.datasets.folder import Folder
+from triptych.prepared.records import pack_sample, unpack_sample
+from triptych.types import Sample
+
+HEIGHT, WIDTH = 4, 6
+COLORS = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+GREY = COLORS[..., 0]
+DEEP = COLORS.astype(np.uint16) * 257
+
+
+def turned(orientation: int, suffix: str) -> tuple[str, Callable[[Path], None], np.ndarray]:
+    """A picture whose pixels are stored so that EXIF's `orientation` turns them to `COLORS`; lossless."""
+    stored = Image.fromarray(COLORS)
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Pillow's transpositions
+    if orientation in undo:
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
+
+    def save(path: Path) -> None:
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        stored.save(path, exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+
+    return f"turned{orientation}{suffix}", save, COLORS / 255
+
+
+def saved(name: str, image: Image.Image, expected: np.ndarray) -> tuple[str, Callable[[Path], None], np.ndarray]:
+    return name, image.save, expected
+
+
+def stored(name: str, array: np.ndarray, expected: np.ndarray) -> tuple[str, Callable[[Path], None], np.ndarray]:
+    return name, lambda path: np.save(path, array), expected
+
+
+def write_pgm(path: Path) -> None:
+    path.write_bytes(b"P5 %d %d 65535\n" % (WIDTH, HEIGHT) + DEEP[..., 0].astype(">u2").tobytes())
+
+
+def write_deep_png(path: Path) -> None:
+    from deep_png import save_deep_png
+
+    save_deep_png(path, DEEP)
+
+
+def palette(transparent: bool) -> Image.Image:
+    image = Image.fromarray(GREY % 4).convert("P")
+    image.putpalette([200, 0, 0, 0, 100, 0, 0, 0, 50, 7, 8, 9])
+    if transparent:
+        image.info["transparency"] = b"\x00\xff"
+    return image
+
+
+PALETTE = np.array([[200, 0, 0], [0, 100, 0], [0, 0, 50], [7, 8, 9]])[GREY % 4] / 255
+THREE = np.repeat(GREY[..., None], 3, -1) / 255
+ONE_BIT = np.repeat((GREY > 127)[..., None], 3, -1).astype(float)
+FILES = [
+    saved("plain.png", Image.fromarray(COLORS), COLORS / 255),
+    saved("plain.bmp", Image.fromarray(COLORS), COLORS / 255),
+    saved("plain.ppm", Image.fromarray(COLORS), COLORS / 255),
+    saved("grey.png", Image.fromarray(GREY), THREE),
+    saved("alpha.png", Image.fromarray(np.dstack([COLORS, GREY])), COLORS / 255),
+    saved("grey-alpha.png", Image.fromarray(np.dstack([GREY, GREY]), "LA"), THREE),
+    saved("palette.png", palette(False), PALETTE),
+    saved("palette-alpha.png", palette(True), PALETTE),
+    saved("bits.png", Image.fromarray(GREY > 127), ONE_BIT),
+    saved("deep.png", Image.fromarray(DEEP[..., 0]), THREE),
+    saved("deep.tif", Image.fromarray(DEEP[..., 0]), THREE),
+    ("deep.pgm", write_pgm, THREE),
+    ("deep-colors.png", write_deep_png, COLORS / 255),
+    saved("float.tif", Image.fromarray((GREY / 255).astype(np.float32)), THREE),
+    saved("cmyk.tif", Image.fromarray(np.dstack([255 - COLORS, 0 * GREY]), "CMYK"), COLORS / 255),
+    *(turned(orientation, ".png") for orientation in range(2, 9)),
+    *(turned(orientation, ".tif") for orientation in (3, 6)),
+    *(turned(orientation, ".webp") for orientation in (6, 7)),
+    stored("bytes.npy", COLORS, COLORS / 255),
+    stored("planes.npy", COLORS.transpose(2, 0, 1), COLORS / 255),
+    stored("grey.npy", GREY, THREE),
+    stored("deep.npy", DEEP.astype(">u2"), COLORS / 255),
+    stored("half.npy", (COLORS / 255).astype(np.float16), (COLORS / 255).astype(np.float16)),
+    stored("double.npy", COLORS / 255, COLORS / 255),
+]
+
+
+def by_folder(path: Path) -> Tensor:
+    text = f'[images]\nfiles = "{{key}}{path.suffix}"\n[camera]\nfov = 60.0\n'
+    (path.parent / "dataset.toml").write_text(text)
+    return Folder(path.parent, split="all")[0].image
+
+
+def by_doctor(path: Path) -> Tensor:
+    dataset = Folder(path.parent, split="all")
+    return dataset.photo(dataset.keys[0])
+
+
+def by_images(path: Path) -> Tensor:
+    return open_dataset("images", path.parent)[0].image
+
+
+def by_predict(path: Path) -> Tensor:
+    ((_, found),) = find_images([path])
+    return read_image(found)
+
+
+def by_pillow(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        return to_image_tensor(image)
+
+
+def by_preparing(path: Path) -> Tensor:
+    return unpack_sample(pack_sample(Sample(by_folder(path), {}, "a"), []), []).image
+
+
+VERBS = {
+    "train": by_folder,
+    "doctor": by_doctor,
+    "adapt": by_images,
+    "predict": by_predict,
+    "call": to_image_tensor,
+    "call with a picture": by_pillow,
+    "prepare": by_preparing,
+}
+
+
+@pytest.mark.parametrize(("name", "save", "expected"), FILES, ids=[name for name, _, _ in FILES])
+def test_all_verbs_read_the_same_image(
+    name: str, save: Callable[[Path], None], expected: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    save(path)
+    for verb, read in VERBS.items():
+        if path.suffix == ".npy" and verb in ("adapt", "call with a picture"):
+            continue  # arrays in a folder of pictures may be labels, and Pillow opens none
+        if name == "deep-colors.png" and verb == "call with a picture":
+            continue  # Pillow has dropped the lower byte
+        image = read(path)
+        assert image.dtype == torch.float32
+        assert image.is_contiguous()
+        np.testing.assert_allclose(image.permute(1, 2, 0).numpy(), expected, atol=1e-6, err_msg=f"{verb} of {name}")
+    assert read_image_size(path) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (COLORS.astype(np.float32), r"run from 1 to 248; float images lie in \[0, 1\]: divide by 255"),
+        (np.where(COLORS > 99, np.nan, 0), "run from nan to nan"),
+        (COLORS.astype(np.int64), "are int64 from 1 to 248, which is not the range of that type; save them as uint8"),
+        (DEEP.astype(np.int32), "are int32 from"),
+        (COLORS.astype(np.int16) - 5, "from -4 to"),
+        (COLORS.astype(complex), "are complex128"),
+        (COLORS[..., :2], r"shape \(4, 6, 2\); an image is \(height, width, 3\)"),
+    ],
+)
+def test_numbers_that_are_no_image_are_named(values: np.ndarray, message: str, tmp_path: Path) -> None:
+    """Not read as black, as integers of 32 bits divided by two billions would be."""
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(UnreadableFileError, match=message) as caught:
+        read_image(tmp_path / "a.npy")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.npy'} cannot be read")
+    with pytest.raises(DataError, match=message):
+        to_image_tensor(values)
+
+
+def test_integers_of_all_bits_are_divided_by_the_largest() -> None:
+    wide = COLORS.astype(np.uint32) * (2**32 // 255)
+    np.testing.assert_allclose(to_image_tensor(wide).permute(1, 2, 0), COLORS / 255, atol=1e-6)
+
+
+def test_a_picture_of_32_bits_is_refused_or_scaled(tmp_path: Path) -> None:
+    Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableFileError, match=r"int32 from 1 to 248, which is not"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", sorted(MATRICES))
+def test_cameras_turn_with_the_pixels(orientation: int, tmp_path: Path) -> None:
+    """A point of the scene projects to the pixel that it had, wherever that one has gone."""
+    name, save, _ = turned(orientation, ".png")
+    save(tmp_path / name)
+    with Image.open(tmp_path / name) as picture:
+        size = (picture.height, picture.width)
+    focal = np.array([[5.0, 0, 2.25], [0, 7.0, 1.5], [0, 0, 1]])
+    turned_to = turn_intrinsics(focal, orientation, (HEIGHT, WIDTH))
+    matrix = np.array(MATRICES[orientation](*size))
+    point = np.array([0.2, -0.3, 2.0])
+    pixel = focal @ point / point[2]
+    there = matrix @ pixel
+    moved = np.array([*(matrix[:, :2] @ point[:2]), point[2]])
+    np.testing.assert_allclose((turned_to @ moved / moved[2])[:2], there)
+    marked = np.zeros(size)
+    marked[1, 3] = 1
+    from triptych.data.photos import UPRIGHT
+
+    row, column = np.argwhere(UPRIGHT[orientation](marked))[0]
+    assert (matrix @ [3.5, 1.5, 1]).tolist() == [column + 0.5, row + 0.5]
+    assert read_orientation(tmp_path / name) == orientation
+
+
+def test_a_folder_turns_its_camera(tmp_path: Path) -> None:
+    name, save, _ = turned(6, ".png")
+    save(tmp_path / name)
+    (tmp_path / "dataset.toml").write_text('[images]\nfiles = "{key}.png"\n[camera]\nintrinsics = [5, 7, 1.5, 2.25]\n')
+    camera = Folder(tmp_path, split="all")[0].camera
+    assert camera is not None
+    assert camera.intrinsics.tolist() == [[7, 0, 3.75], [0, 5, 1.5], [0, 0, 1]]
+    fov = CameraFiles(fov=90.0).camera((HEIGHT, WIDTH), None, orientation=6)
+    assert fov is not None
+    assert fov.intrinsics[0, 0] == 2  # half the width of 4 at which it is stored
+
+
+def test_one_walk_for_all_verbs(tmp_path: Path) -> None:
+    for name in ("b/2.jfif", "b/1.pgm", "a.JPG", "._a.jpg", ".ipynb_checkpoints/a.jpg", "b/note.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_pgm(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "b/loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "again.pgm").symlink_to(tmp_path / "b/1.pgm")
+    (tmp_path / "self.png").symlink_to(tmp_path / "self.png")
+    names = ["a.JPG", "again.pgm", "self.png", "b/1.pgm", "b/2.jfif", "b/note.txt"]
+    assert [path.relative_to(tmp_path).as_posix() for path in walk_files(tmp_path)] == names
+    (tmp_path / "self.png").unlink()
+    assert sorted(name for name, _ in find_images([tmp_path])) == ["a", "again", "b/1", "b/2"]
+    images = open_dataset("images", tmp_path)
+    assert [images.key(index) for index in range(len(images))] == ["a.JPG", "again.pgm", "b/1.pgm", "b/2.jfif"]
+    with pytest.raises(ValueError, match=r"pipe.png is neither a file nor a folder"):
+        find_images([tmp_path / "pipe.png"])
+
+
+def test_errors_of_data_travel_between_processes() -> None:
+    import pickle
+
+    error = UnreadableFileError("a.png is cut", "copy it again", missing=True)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (UnreadableFileError, "a.png is cut; copy it again.")
+    assert (again.text, again.cure, again.missing) == ("a.png is cut", "copy it again", True)
