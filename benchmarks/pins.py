@@ -1,0 +1,309 @@
+"""Whether two trees of this library compute the same bits: `python benchmarks/pins.py OLD NEW [--only rooms]`.
+
+Each tree runs in a process of its own with one thread, on the same machine; what is compared are digests of values, by
+name. Readers are pinned on the real frames of the shared folder beside the checkout, where it is there. A name that is
+new or gone is said; a digest that differs is an error. There are no digests in the tests: processors round differently.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve()
+SHARED = Path(os.environ.get("TRIPTYCH_SHARED", HERE.parents[2] / "shared"))
+Pins = Iterator[tuple[str, Any]]
+
+
+def digest(value: Any) -> str:
+    """A short hash of tensors, arrays, files' bytes, samples, and containers of them."""
+    found = hashlib.sha256()
+    _feed(found, value)
+    return found.hexdigest()[:16]
+
+
+def _feed(into: Any, value: Any) -> None:
+    import numpy as np
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().contiguous().numpy()
+    if isinstance(value, np.ndarray):
+        into.update(f"{value.dtype.str}{value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            into.update(field.name.encode())
+            _feed(into, getattr(value, field.name))
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            into.update(repr(key).encode())
+            _feed(into, one)
+    elif isinstance(value, list | tuple):
+        into.update(str(len(value)).encode())
+        for one in value:
+            _feed(into, one)
+    else:
+        into.update(value if isinstance(value, bytes) else repr(value).encode())
+
+
+def load(name: str, *places: str) -> Any:
+    """`name` of the first of the modules that is there: modules move between trees."""
+    for place in places:
+        try:
+            return getattr(importlib.import_module(f"triptych.{place}"), name)
+        except (ModuleNotFoundError, AttributeError):
+            continue
+    raise ImportError(f"none of {', '.join(places)} has {name}")
+
+
+def pin_rooms(folder: Path) -> Pins:
+    """Records and samples of generated rooms."""
+    from triptych.datasets import open_dataset
+
+    for look, paired in (("a", False), ("b", False), ("b", True)):
+        rooms = open_dataset(
+            "rooms", root=folder, split="val", scenes=2, views=2, size=(48, 64), look=look, path_length=4,
+            paired=paired, neighbour_frames=(-1, 1), progress=False, workers=1,
+        )  # fmt: skip
+        yield f"records {look}{' paired' if paired else ''}", rooms.files
+        yield f"samples {look}{' paired' if paired else ''}", [rooms[index] for index in (0, 5, 15)]
+        yield f"fingerprint {look}{' paired' if paired else ''}", rooms.fingerprint()
+
+
+def pin_presets(folder: Path) -> Pins:
+    """Every augmentation preset on the same samples."""
+    import numpy as np
+
+    from triptych.datasets import open_dataset
+
+    presets = load("TRANSFORMS", "augmentation", "augmentation.presets", "datasets.transforms")
+    build = load("build_transform", "augmentation", "augmentation.presets", "datasets.transforms")
+    rooms = open_dataset(
+        "rooms", root=folder, split="val", scenes=1, views=2, size=(96, 128), path_length=2, neighbour_frames=(1,),
+        progress=False, workers=1,
+    )  # fmt: skip
+    for name in presets:
+        for train in (True, False):
+            transform = build(name, size=(64, 80), tasks=rooms.tasks, train=train)
+            yield (
+                f"{name} {'train' if train else 'test'}",
+                [
+                    transform(rooms[index], np.random.default_rng((7, index, seed)))
+                    for index in (0, 3)
+                    for seed in (0, 1)
+                ],
+            )
+
+
+def pin_order(folder: Path) -> Pins:
+    """What training sees at which step, and batches of it."""
+    from triptych.datasets import open_dataset
+
+    rooms = open_dataset("rooms", root=folder, split="val", scenes=1, views=2, size=(48, 64), progress=False, workers=1)
+    order, batches = (load(name, "data.loading", "datasets.loading") for name in ("Order", "TrainingView"))
+    for rank in (0, 1):
+        yield f"order {rank}", [order(rooms, 3, seed=5, rank=rank, world=2).batch(number) for number in range(6)]
+    build = load("build_transform", "augmentation", "augmentation.presets", "datasets.transforms")
+    view = batches(rooms, transform=build("default", size=(32, 32), tasks=rooms.tasks, train=True), seed=5)
+    yield "view", [view[(epoch, index)] for epoch in (0, 1) for index in (0, 1)]
+
+
+def pin_prepared(folder: Path) -> Pins:
+    """Shards of a prepared set, and what is read from them."""
+    from triptych.datasets import open_dataset
+
+    prepare = load("prepare", "prepared", "prepared.preparing", "prepared.write", "datasets.preparing")
+    rooms = open_dataset("rooms", root=folder, split="val", scenes=2, views=2, size=(48, 64), progress=False, workers=1)
+    prepare(rooms, folder / "prepared", split="val", num_threads=1)
+    for path in sorted((folder / "prepared/val").iterdir()):
+        yield f"file {path.name}", path.read_bytes()
+    back = open_dataset("prepared", root=folder / "prepared", split="val")
+    yield "samples", [back[index] for index in range(len(back))]
+
+
+def pin_readers(folder: Path) -> Pins:
+    """Targets of every reader on the shared frames."""
+    if not SHARED.is_dir():
+        return
+    for name, place, options in _shared_sets(folder):
+        yield from _pin_reader(name, place, options)
+
+
+def _pin_reader(title: str, place: Path, options: dict[str, Any]) -> Pins:
+    from triptych.datasets import DATASETS
+
+    name = options.pop("dataset", title.split()[0])
+    dataset: Any = DATASETS[name](place, **options)
+    few = range(0, len(dataset), max(1, len(dataset) // 6))
+    yield f"{title} keys", [dataset.key(index) for index in range(len(dataset))]
+    yield f"{title} samples", [dataset[index] for index in few]
+    yield f"{title} fingerprint", dataset.fingerprint()
+
+
+def _shared_sets(folder: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    samples, data = SHARED / "samples", SHARED / "data"
+    for split in ("train", "val"):
+        yield f"cityscapes {split}", _cityscapes(folder / "cityscapes"), {"split": split, "instances": True}
+    for classes in ("16", "7"):
+        yield f"cityscapes {classes}", _cityscapes(folder / "cityscapes"), {"classes": classes}
+    yield "omnidata", samples / "omnidata", {"split": "all"}
+    yield "omnidata fov", samples / "omnidata", {"split": "all", "fov": 60.0}
+    nyu = _nyuv2(folder / "nyuv2", "labelled", (433,))
+    yield "nyuv2", nyu, {"split": "test"}
+    yield "nyuv2 13", nyu, {"split": "test", "classes": 13, "tasks": ("semseg",)}
+    cropped = _nyuv2(folder / "nyuv2-cropped", "cropped", (834, 972, 1096))
+    yield "nyuv2 cropped", cropped, {"split": "test", "tasks": ("semseg",), "classes": 13}
+    yield "pascal-context", _pascal(folder / "pascal"), {"split": "val"}
+    yield "vkitti2", _vkitti2(folder / "vkitti2"), {"split": "val", "tasks": ()}
+    yield "images", samples / "kitti", {}
+    examples = HERE.parents[1] / "examples/real-data"
+    for split in ("train", "test"):
+        root = data / "bsds500_sod"
+        yield f"folder bsds {split}", examples / "bsds500_sod.toml", {"dataset": "folder", "root": root, "split": split}
+    yield "folder camvid", examples / "camvid.toml", {"dataset": "folder", "root": data / "camvid", "split": "val"}
+
+
+def _link(source: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        place.symlink_to(source)
+
+
+def _cityscapes(root: Path) -> Path:
+    for path in sorted((SHARED / "samples/cityscapes").glob("*/*.png")):
+        kind = "leftImg8bit" if "leftImg8bit" in path.name else "gtFine"
+        split, city = ("val", "frankfurt") if path.name.startswith("frankfurt") else ("train", "aachen")
+        _link(path, root / kind / split / city / path.name)
+    return root
+
+
+def _nyuv2(root: Path, source: str, numbers: tuple[int, ...]) -> Path:
+    """The layout of the archive of the InvPT line."""
+    import numpy as np
+    from PIL import Image
+
+    at = SHARED / f"samples/nyuv2/{source}"
+    for name in ("segmentation", "edge", "images", "normals", "depth", "gt_sets"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        labels = np.asarray(Image.open(at / f"{number:06d}_seg40.png"))
+        stored = np.where(labels == 255, 0, labels + 1).astype(np.uint8)
+        Image.fromarray(stored).save(root / f"segmentation/{number:04d}.png")
+        Image.fromarray(stored // 20 * 255).save(root / f"edge/{number:04d}.png")
+        shutil.copy(at / f"{number:06d}_rgb.png", root / f"images/{number:04d}.png")
+        if (at / f"{number:06d}_normals.png").exists():
+            shutil.copy(at / f"{number:06d}_normals.png", root / f"normals/{number:04d}.png")
+            depth = np.asarray(Image.open(at / f"{number:06d}_depth_5000.png")) / np.float32(5000)
+            np.save(root / f"depth/{number:04d}.npy", depth.astype(np.float32))
+        else:
+            (root / f"normals/{number:04d}.png").touch()
+            (root / f"depth/{number:04d}.npy").touch()
+    (root / "gt_sets/train.txt").write_text("0003")
+    (root / "gt_sets/val.txt").write_text("\n".join(f"{number:04d}" for number in numbers))
+    return root
+
+
+def _pascal(root: Path) -> Path:
+    at = SHARED / "samples/pascal/context"
+    keys = sorted(path.stem for path in at.glob("*.png"))
+    for key in keys:
+        _link(at / f"{key}.jpg", root / f"JPEGImages/{key}.jpg")
+        _link(at / f"{key}.png", root / f"SegmentationClassContext/{key}.png")
+    lists = root / "ImageSets/SegmentationContext"
+    lists.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "val"):
+        (lists / f"{split}.txt").write_text("\n".join(keys))
+    return root
+
+
+def _vkitti2(root: Path) -> Path:
+    from PIL import Image
+
+    path = root / "Scene01/clone/frames/rgb/Camera_0/rgb_00000.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(min((SHARED / "samples/kitti").glob("0*_rgb.png"))).convert("RGB").save(path)
+    return root
+
+
+def pin_guesses(folder: Path) -> Pins:
+    """What `data init` reads out of folders without a description, and what `data doctor` finds in them."""
+    if not SHARED.is_dir():
+        return
+    describe = load("describe_folder", "doctor.guessing", "doctor.init", "doctor", "datasets.guessing")
+    examine = load("examine", "doctor", "doctor.examine", "datasets.doctor")
+    for name in ("nyuv2/labelled", "omnidata/taskonomy", "omnidata/replica", "pascal/voc", "pascal/person"):
+        guess = describe(SHARED / "samples" / name)
+        yield f"guess {name}", [guess.doubts, {task: one[1].values for task, one in guess.tasks.items()}]
+    report = examine(HERE.parents[1] / "examples/real-data/bsds500_sod.toml", root=SHARED / "data/bsds500_sod", limit=8)
+    yield "doctor bsds", [str(one) for one in report.findings]
+    report = examine(SHARED / "samples/omnidata", dataset="omnidata")
+    yield "doctor omnidata", [str(one) for one in report.findings]
+
+
+GROUPS: dict[str, Callable[[Path], Pins]] = {
+    "rooms": pin_rooms,
+    "presets": pin_presets,
+    "order": pin_order,
+    "prepared": pin_prepared,
+    "readers": pin_readers,
+    "guesses": pin_guesses,
+}
+"""What is pinned, by name."""
+
+
+def measure(names: list[str]) -> dict[str, str]:
+    """Digests of this process's tree."""
+    import warnings
+
+    import torch
+
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    found: dict[str, str] = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            found |= {f"{name}: {title}": digest(value) for title, value in GROUPS[name](Path(folder))}
+    return found
+
+
+def run(tree: Path, names: list[str]) -> dict[str, str]:
+    """Digests of the library in `tree`, which this file need not be part of."""
+    source = next(place for place in (tree / "src", tree) if (place / "triptych").is_dir())
+    environment = os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1", "TRIPTYCH_SHARED": str(SHARED)}
+    command = [sys.executable, str(HERE), "--measure", "--only", *names]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True, cwd="/")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> int:
+    """Compare; the exit status is 1 where a digest differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trees", nargs="*", type=Path, metavar="OLD NEW")
+    parser.add_argument("--only", nargs="+", choices=sorted(GROUPS), default=list(GROUPS))
+    parser.add_argument("--measure", action="store_true", help="print the digests of the library that is imported")
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.only)))
+        return 0
+    if len(arguments.trees) != 2:
+        parser.error("give two trees: OLD NEW")
+    old, new = (run(tree.resolve(), arguments.only) for tree in arguments.trees)
+    gone, added = sorted(set(old) - set(new)), sorted(set(new) - set(old))
+    differ = [name for name in old if name in new and old[name] != new[name]]
+    for what, some in (("gone", gone), ("new", added), ("DIFFERS", differ)):
+        print("".join(f"{what}: {name}\n" for name in some), end="")
+    print(f"{len(set(old) & set(new)) - len(differ)} of {len(set(old) & set(new))} pins are equal")
+    return 1 if differ else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
