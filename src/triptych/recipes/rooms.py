@@ -25,9 +25,10 @@ DEMO = Recipe(
     training=TrainingConfig(evaluate_every=120, checkpoint_every=120, evaluate_limit=40),
 )
 
-PYRAMID: Options = {"widths": (8, 16, 24, 48, 48), "aspp_rates": (1, 2, 3), "dropout": 0.0, "init": "he"}
-"""The decoders of DenseMTL and PAD-Net+: wider where maps are coarser, as published; weights that carry the deepest map
-up to the output; rates and dropout for its 3x4 cells (docs/models.md).
+PYRAMID: Options = {"widths": (24, 24, 32, 48, 48), "aspp_rates": (1, 2, 3), "dropout": 0.0, "init": "he"}
+"""The decoders of DenseMTL and PAD-Net+: wider where maps are coarser, as published, and at the finest wider than the
+number of classes; weights that carry the deepest map up to the output; rates and dropout for its 3x4 cells
+(docs/models.md).
 """
 
 ADAPTATION = Recipe(
@@ -44,7 +45,7 @@ ADAPTATION = Recipe(
         backbone="resnet18_half",
         backbone_options={"include_stem": True},
         decoder="densemtl",
-        decoder_options={**PYRAMID, "widths": (16, 24, 32, 48, 48)},
+        decoder_options=PYRAMID,
     ),
     optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=1e-3, clip_norm=10.0),
     schedule=ScheduleConfig(steps=600, name="cosine", warmup_steps=20),
