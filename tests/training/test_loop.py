@@ -735,6 +735,10 @@ def test_fine_tuning_takes_what_fits_and_reports_the_rest(finished: Path, tmp_pa
     report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
     assert report["missing"] == ["decoder.heads.normals.weight", "decoder.heads.normals.bias"]
     assert report["unexpected"] == ["decoder.heads.depth.bias", "decoder.heads.depth.weight"]
+    log = (run / "log.txt").read_text()
+    assert f"initialized from {finished}: {report['matched']} tensors fit" in log
+    assert f"not in {finished}, so still random: 2 tensors, such as decoder.heads.normals.weight" in log
+    assert f"of {finished} and not used: 2 tensors, such as decoder.heads.depth.bias" in log
 
 
 def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_path: Path) -> None:
@@ -773,6 +777,15 @@ def test_joined_networks_start_from_single_task_runs(architecture: str, tmp_path
 
 def test_fine_tuning_another_backbone_is_refused(finished: Path, tmp_path: Path) -> None:
     recipe = change(RECIPE, model__backbone="resnet18", model__initialize_from=(str(finished),))
-    with pytest.raises(ValueError, match=r"only 0 of \d+ backbone tensors"):
+    with pytest.raises(ValueError, match=r"another backbone: 0 of \d+ tensors"):
         run_recipe(recipe, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_smaller_backbone_of_the_same_family_is_another_backbone(tmp_path: Path) -> None:
+    """All tensors of a ResNet-18 have a namesake of the same shape in a ResNet-34."""
+    options = {"model__backbone_options": {"widths": (8, 8, 8, 8)}, "schedule__steps": 1, "data__tasks": ("semseg",)}
+    deep = run_recipe(change(RECIPE, model__backbone="resnet34", **options), tmp_path / "deep")
+    shallow = change(RECIPE, model__backbone="resnet18", model__initialize_from=(str(deep),), **options)
+    with pytest.raises(ValueError, match=r"another backbone: 126 of 126 tensors fit it, not backbone\.body\.layer1\.2"):
+        run_recipe(shallow, tmp_path / "run")

@@ -1,6 +1,5 @@
 """A recipe becomes the parts of a run."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from triptych.adaptation.base import Adapter
 from triptych.augmentation.presets import build_transform
 from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
+from triptych.backbones.weights import LoadReport
 from triptych.data.base import DenseDataset, Transform
 from triptych.machine import choose_device
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
@@ -142,7 +142,7 @@ def count_parameters(module: nn.Module | None) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
 
 
-def backbone_reports(model: nn.Module) -> dict[str, Any]:
+def load_reports(model: nn.Module) -> dict[str, LoadReport]:
     """What loading weights found, by the name of each backbone that loaded any."""
     reports = {name: module.load_report for name, module in model.named_modules() if isinstance(module, Backbone)}
-    return {name: asdict(report) for name, report in reports.items() if report is not None}
+    return {name: report for name, report in reports.items() if report is not None}

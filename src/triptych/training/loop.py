@@ -47,9 +47,10 @@ def train(
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
     with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
         parts = build_parts(recipe, accelerator)
-        state, facts = open_run(run, parts, resume=resume, overwrite=overwrite)
+        state, lines = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
-            log.message(facts)
+            for line in lines:
+                log.message(line)
             _loop(run, parts, state, log, interruption)
     return run
 

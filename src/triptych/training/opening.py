@@ -1,5 +1,7 @@
 """How a run begins: a new folder, or the last checkpoint of an old one."""
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -7,17 +9,17 @@ import torch
 
 from triptych.recipes.config import flatten
 from triptych.tasks.stored import write_tasks
-from triptych.training.building import backbone_reports, count_parameters
+from triptych.training.building import count_parameters, load_reports
 from triptych.training.checkpoint import list_checkpoints
-from triptych.training.initialize import initialize
+from triptych.training.initialize import describe_initialization, initialize
 from triptych.training.log import cut_metrics
 from triptych.training.parts import Parts
 from triptych.training.run_folder import check_same_data, prepare_run_folder, record_start
 from triptych.training.state import TrainingState, restore
 
 
-def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, str]:
-    """Create the folder or take up its last checkpoint; returns where the run stands and a line about it."""
+def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, list[str]]:
+    """Create the folder or take up its last checkpoint; returns where the run stands and lines about it."""
     accelerator, recipe = parts.accelerator, parts.recipe
     checkpoints = list_checkpoints(run) if resume else []
     checkpoint = checkpoints[-1] if checkpoints else None
@@ -41,11 +43,21 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         config = {name: str(value) for name, value in flatten(recipe).items()}
         accelerator.init_trackers("triptych", config, {"wandb": {"name": run.name, "dir": str(run)}})
     accelerator.wait_for_everyone()
-    return state, (
+    line = (
         f"{verb}: {run}, {recipe.schedule.steps} steps of {parts.images_per_step} images, "
         f"{len(parts.training_set)} in the training set, {facts['parameters']['model'] / 1e6:.3g} M parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
     )
+    return state, [line, *_weights_lines(parts, origin)]
+
+
+def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
+    """Which of the first weights were loaded, and which are random."""
+    if "resumed" in origin:
+        return []
+    reports = load_reports(parts.objective.model)
+    lines = [f"{name}: {report.summary}" for name, report in reports.items()]
+    return lines + (describe_initialization(origin["initialized"]) if "initialized" in origin else [])
 
 
 def _start(parts: Parts) -> dict[str, Any]:
@@ -78,6 +90,6 @@ def _facts(parts: Parts) -> dict[str, Any]:
             "weighting": count_parameters(parts.weighting),
             "adapter": sum(p.numel() for p in objective.adapter.own_parameters()) if objective.adapter else 0,
         },
-        "backbone_weights": backbone_reports(objective.model),
+        "backbone_weights": {name: asdict(report) for name, report in load_reports(objective.model).items()},
         "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None},
     }
