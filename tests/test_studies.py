@@ -63,7 +63,8 @@ def scored(offset: float, seed: int = 0, images: int = 12) -> ScoredRun:
     numbers = {name: {key: float(value) for key, value in metric.compute().items()} for name, metric in metrics.items()}
     stacked = {name: {state: torch.stack(rows) for state, rows in states.items()} for name, states in sums.items()}
     keys = tuple(map(str, range(images)))
-    return ScoredRun(Path(f"run-{offset}"), replace(Recipe(), seed=seed), tasks, numbers, keys, stacked)
+    recipe = replace(Recipe(), seed=seed)
+    return ScoredRun(Path(f"run-{offset}"), recipe, recipe, tasks, numbers, keys, stacked)
 
 
 def test_interval_over_seeds_is_that_of_a_t_test() -> None:

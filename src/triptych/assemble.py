@@ -8,18 +8,18 @@ from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.augmentation.presets import TRANSFORMS
-from triptych.backbones import BACKBONES, create_backbone
+from triptych.backbones import BACKBONES, create_backbone, find_backbone
 from triptych.data.base import DenseDataset
 from triptych.data.label_settings import FewerLabels
 from triptych.data.subset import spread
 from triptych.datasets import DATASETS, open_dataset
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
-from triptych.lookup import require_options, takes_option
+from triptych.lookup import option_defaults, require_options, takes_option
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes import RECIPES
-from triptych.recipes.config import TARGET, Recipe, split_domain
+from triptych.recipes.config import TARGET, Options, Recipe, split_domain
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
@@ -167,10 +167,14 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
-        **({"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}) | config.options,
+        **_told_steps(build, recipe) | config.options,
     )
     regularizer.generator.manual_seed(recipe.seed + REGULARIZER_SEED)
     return regularizer
+
+
+def _told_steps(build: Any, recipe: Recipe) -> Options:
+    return {"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}
 
 
 def build_second_decoder(recipe: Recipe, model: MultiTaskModel) -> Decoder:
@@ -235,6 +239,54 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
         )
     check_label_spaces(tasks, dataset.tasks)
     return dataset
+
+
+GIVEN = {
+    "data.options": ("split",),
+    "model.decoder_options": ("auxiliary_tasks",),
+    "regularizer.options": ("weight",),
+    "adaptation.options": ("seed",),
+    "adaptation.dataset_options": ("split",),
+    "video.options": ("task",),
+}
+"""Keywords of the parts that come from elsewhere in a recipe."""
+
+
+def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[str, Options]:
+    """All options of every part of the recipe, by place: its own, and the defaults of those that it leaves out.
+
+    `built` is its regularizer, which knows what a preset chose.
+
+    >>> resolve_options(Recipe())["model.decoder_options"]
+    {'width': None, 'dropout': 0.0, 'head_std': 0.01}
+    """
+    data, model, weighting, regularizer = recipe.data, recipe.model, recipe.weighting, recipe.regularizer
+    adaptation, video = recipe.adaptation, recipe.video
+    parts: dict[str, tuple[Any, Options]] = {
+        "data.options": (named_choice("dataset", data.dataset, DATASETS), data.options),
+        "model.backbone_options": (find_backbone(model.backbone), model.backbone_options),
+        "model.decoder_options": (
+            named_choice("decoder", model.decoder, {**DECODERS, **ARCHITECTURES}),
+            model.decoder_options,
+        ),
+        "weighting.options": (named_choice("weighting", weighting.name, WEIGHTINGS), weighting.options),
+    }
+    if regularizer.used:
+        build = named_choice("regularizer", regularizer.name, REGULARIZERS)
+        chosen: Options = dict(built.chosen) if built is not None else {}
+        parts["regularizer.options"] = (build, _told_steps(build, recipe) | regularizer.options | chosen)
+    if adaptation.used:
+        parts["adaptation.options"] = (named_choice("adapter", adaptation.name, ADAPTERS), adaptation.options)
+    if adaptation.dataset:
+        dataset = named_choice("dataset", adaptation.dataset, DATASETS)
+        parts["adaptation.dataset_options"] = (dataset, adaptation.dataset_options)
+    if video.used:
+        parts["video.options"] = (named_choice("self-supervision from video", video.name, VIDEO), video.options)
+    return {
+        place: {name: value for name, value in option_defaults(build).items() if name not in GIVEN.get(place, ())}
+        | options
+        for place, (build, options) in parts.items()
+    }
 
 
 REGISTRIES: dict[str, Mapping[str, Any]] = {

@@ -1,6 +1,7 @@
 """Looking names up: in registries, with help for a misspelt one, and in modules that are imported when needed."""
 
 import difflib
+import functools
 import importlib
 import inspect
 import types
@@ -61,6 +62,26 @@ def require_options(what: str, constructor: Callable[..., Any], options: Mapping
             require_kind(f"option {name} of {what}", value, known[name])
         elif not open_ended:
             raise ValueError(f"{what} has no option '{name}'; its options are {', '.join(known) or 'none'}.")
+
+
+def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword-only options of a constructor with their defaults, those of base classes too where it takes any keyword
+    and hands it on; a `partial`'s keywords are defaults.
+
+    >>> option_defaults(lambda channels, *, width=8, rates=(6, 12), tasks: None)
+    {'width': 8, 'rates': (6, 12)}
+    """
+    function: Any = constructor.func if isinstance(constructor, functools.partial) else constructor
+    found: dict[str, Any] = dict(constructor.keywords) if isinstance(constructor, functools.partial) else {}
+    for one in function.__mro__ if isinstance(function, type) else (function,):
+        if isinstance(one, type) and "__init__" not in vars(one):
+            continue
+        parameters = inspect.signature(one).parameters.values()
+        optional = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
+        found = {each.name: each.default for each in optional} | found
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters):
+            break
+    return found
 
 
 def require_kind(what: str, value: Any, annotation: Any) -> None:

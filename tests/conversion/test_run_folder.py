@@ -9,6 +9,7 @@ from triptych.conversion.run_folder import convert_file, find_tasks, published_o
 from triptych.prediction import Predictor
 from triptych.prediction.pretrained import load_model
 from triptych.recipes.config import from_json
+from triptych.recipes.resolved import read_run_recipe
 
 
 @pytest.mark.parametrize("name", ["survey_mtl_resnet18_pascal5", "atrc_fcn_hrnet18_nyud4"])
@@ -23,7 +24,8 @@ def test_the_folder_gives_the_published_outputs(name, tmp_path):
     assert {name: task.channels for name, task in model.tasks.items()} == {
         name: task.channels for name, task in case.tasks().items()
     }
-    assert recipe == from_json((tmp_path / "run/recipe.json").read_text())
+    assert recipe == read_run_recipe(tmp_path / "run")
+    assert report.config == from_json((tmp_path / "run/recipe.json").read_text()).model
     text = (tmp_path / "run/conversion.txt").read_text()
     assert text.startswith(report.summary)
     assert all(key in text for key in case.state_dict())

@@ -85,6 +85,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_folder_holds_what_the_design_says(finished: Path) -> None:
     assert {path.name for path in finished.iterdir()} == {
         "recipe.json",
+        "resolved.json",
         "tasks.json",
         "model.safetensors",
         "environment.json",

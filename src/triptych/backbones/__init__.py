@@ -55,6 +55,11 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
 """Which class takes a model of timm that `BACKBONES` does not name, by timm's module."""
 
 
+def find_backbone(name: str) -> Callable[..., Backbone]:
+    """The constructor of a backbone: one of `BACKBONES`, or that of the family that a model of timm belongs to."""
+    return BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
+
+
 def create_backbone(
     name: str, *, image_size: tuple[int, int] | None = None, weights: str = "", **options: Any
 ) -> Backbone:
@@ -68,7 +73,7 @@ def create_backbone(
     >>> create_backbone("resnet18", output_stride=8).strides
     (4, 8, 8, 8)
     """
-    constructor = BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
+    constructor = find_backbone(name)
     require_options(f"backbone '{name}'", constructor, options)
     backbone = constructor(image_size=image_size, **options)
     if weights:

@@ -17,11 +17,13 @@ from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor
 
+from triptych import assemble
 from triptych.evaluation.evaluate import read_references
 from triptych.evaluation.scores import write_json
 from triptych.metrics.bootstrap import bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.recipes.config import Recipe, flatten, read_recipe
+from triptych.recipes.resolved import fill_options, read_run_recipe
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks
 
@@ -30,10 +32,14 @@ ARROWS = {True: "↑", False: "↓"}
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """One run and its scores on a split: `sums` by task and state, `(images, *state)` in the order of `keys`."""
+    """One run and its scores on a split: `sums` by task and state, `(images, *state)` in the order of `keys`.
+
+    `resolved` is `recipe` with the options that it leaves out.
+    """
 
     path: Path
     recipe: Recipe
+    resolved: Recipe
     tasks: dict[str, Task]
     metrics: dict[str, dict[str, float]]
     keys: tuple[str, ...]
@@ -82,23 +88,28 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     for name, value in load_file(scores.with_suffix(".safetensors")).items():
         task, state = name.split("/", 1)
         sums[task][state] = value
-    recipe = read_recipe(path / "recipe.json")
-    return ScoredRun(path, recipe, tasks, stored["metrics"], tuple(stored["keys"]), sums)
+    recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
+    # Runs of before the file name no defaults: theirs are the constructors'.
+    resolved = fill_options(resolved, assemble.resolve_options(resolved))
+    return ScoredRun(path, recipe, resolved, tasks, stored["metrics"], tuple(stored["keys"]), sums)
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[Group]:
     """Gather runs whose recipes differ in the seed alone, in the order of first appearance."""
     gathered: dict[str, list[ScoredRun]] = {}
     for run in runs:
-        fields = {name: value for name, value in flatten(run.recipe).items() if name != "seed"}
+        fields = {name: value for name, value in flatten(run.resolved).items() if name != "seed"}
         gathered.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
     return [Group(members[0].path.name, tuple(members)) for members in gathered.values()]
 
 
 def recipe_differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """Dotted recipe fields that are not the same in all groups, with each group's value."""
-    flat = [flatten(group.runs[0].recipe) for group in groups]
-    names = dict.fromkeys(name for fields in flat for name in fields)
+    """Dotted recipe fields that are not the same in all groups, with each group's value; of the options that recipes
+    leave out, those that all groups have.
+    """
+    flat = [flatten(group.runs[0].resolved) for group in groups]
+    names = dict.fromkeys(name for group in groups for name in flatten(group.runs[0].recipe))
+    names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if name not in ("seed", "description")}
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 

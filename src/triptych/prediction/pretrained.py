@@ -11,11 +11,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from triptych.models.multitask import MultiTaskModel
-from triptych.recipes.config import Recipe, read_recipe, to_json
+from triptych.recipes.config import Recipe, to_json
+from triptych.recipes.resolved import FILE as RESOLVED
+from triptych.recipes.resolved import read_run_recipe, write_resolved
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks, write_tasks
 
-FILES = {"recipe": "recipe.json", "tasks": "tasks.json", "weights": "model.safetensors", "card": "README.md"}
+FILES = {
+    "recipe": "recipe.json",
+    "resolved": RESOLVED,
+    "tasks": "tasks.json",
+    "weights": "model.safetensors",
+    "card": "README.md",
+}
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
@@ -34,7 +42,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
                 f"{folder} has no {FILES[name]}; give a run folder of `triptych train`, or one written by "
                 "save_pretrained."
             )
-    recipe = read_recipe(folder / FILES["recipe"])
+    recipe = read_run_recipe(folder)
     tasks = read_tasks(folder / FILES["tasks"])
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
     # The stored weights are whole: those that training started from are not needed, and may be out of reach.
@@ -80,6 +88,8 @@ def save_folder(
     folder: Path, model: MultiTaskModel, recipe: Recipe | None, *, card: str = "", overwrite: bool = False
 ) -> Path:
     """Write the network so that `Predictor.from_pretrained(folder)` gives it back."""
+    from triptych.assemble import resolve_options
+
     if recipe is None:
         raise ValueError(
             "this predictor has no recipe, from which a network is rebuilt; pass Predictor(model, recipe=...), or "
@@ -91,6 +101,7 @@ def save_folder(
     tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
     write_tasks(folder / FILES["tasks"], tasks, recipe.data.task_options)
     (folder / FILES["recipe"]).write_text(to_json(recipe) + "\n", encoding="utf-8")
+    write_resolved(folder, resolve_options(recipe))
     # Cloned: safetensors refuses tensors that share memory, such as tied weights.
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     save_file(weights, folder / FILES["weights"], metadata={"format": "pt"})

@@ -1,5 +1,6 @@
 """What every regularizer is: extra supervision from the same features and targets, never part of the model."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -19,6 +20,7 @@ class Regularizer(nn.Module):
 
     Random numbers come from `draw`, so that the network trains with the dropout and augmentation that it has without
     the regularizer. Training seeds `generator` and keeps it in checkpoints; it is in the same state in every process.
+    `chosen` are options that it decided itself, where they were left open (by a preset): run folders keep them.
     """
 
     step: int = 0
@@ -29,6 +31,7 @@ class Regularizer(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.chosen: Mapping[str, str] = {}
         self.generator = torch.Generator().manual_seed(0)
 
     def draw(self, images: int, numbers: int, device: torch.device | str = "cpu") -> Tensor:

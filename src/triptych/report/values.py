@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from triptych.recipes.config import from_json
+from triptych.recipes.resolved import FILE
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks
 
@@ -77,6 +78,7 @@ def read_run(run: Path) -> Report:
         "Optimizer": f"{recipe.optimizer.name}, {recipe.optimizer.lr:g}",
         "Seed": str(recipe.seed),
     }
+    resolved = {"Options of every part": (run / FILE).read_text(encoding="utf-8")} if (run / FILE).is_file() else {}
     environment, facts_of_start = _read_environment(run / "environment.json")
     return Report(
         title=run.resolve().name,
@@ -87,7 +89,7 @@ def read_run(run: Path) -> Report:
         records=records,
         description=recipe.description,
         facts=facts | _timing(records) | facts_of_start,
-        details={"Recipe": recipe_text} | environment,
+        details={"Recipe": recipe_text} | resolved | environment,
     )
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 
+from triptych import assemble
 from triptych.recipes.config import flatten
+from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import count_parameters, load_reports
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.initialize import describe_initialization, initialize
 from triptych.training.log import cut_metrics
 from triptych.training.parts import Parts
-from triptych.training.run_folder import check_same_data, prepare_run_folder, record_start
+from triptych.training.run_folder import check_same_data, check_same_options, prepare_run_folder, record_start
 from triptych.training.state import TrainingState, restore
 
 
@@ -23,10 +25,12 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     accelerator, recipe = parts.accelerator, parts.recipe
     checkpoints = list_checkpoints(run) if resume else []
     checkpoint = checkpoints[-1] if checkpoints else None
+    options = assemble.resolve_options(recipe, parts.objective.regularizer)
     if checkpoint is None:
         state, origin = TrainingState(processes=accelerator.num_processes), _start(parts)
         verb = "training"
     else:
+        check_same_options(run, options)
         state, origin = restore(checkpoint, parts), {"resumed": str(checkpoint)}
         verb = f"resuming at step {state.step}"
     accelerator.wait_for_everyone()
@@ -36,6 +40,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     if accelerator.is_main_process:
         if checkpoint is None:
             prepare_run_folder(run, recipe, overwrite=overwrite)
+            write_resolved(run, options)
             write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)
         cut_metrics(run, trained=state.step, evaluated=state.evaluated)
         record_start(run, origin | facts)

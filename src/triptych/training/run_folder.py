@@ -1,17 +1,19 @@
 """The run folder: never overwritten unless told to, never resumed with another recipe; it says where it comes from."""
 
-import importlib.metadata
 import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.recipes.config import Recipe, flatten, from_json, read_recipe, to_json
+from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
+from triptych.recipes.fields import flatten as flatten_fields
+from triptych.recipes.resolved import FILE as RESOLVED
+from triptych.recipes.resolved import code_commit, package_version, read_resolved
 
 FREE_ON_RESUME = (
     "description",
@@ -26,6 +28,7 @@ FREE_ON_RESUME = (
 
 OURS = (
     "recipe.json",
+    "resolved.json",
     "tasks.json",
     "model.safetensors",
     "environment.json",
@@ -79,6 +82,31 @@ def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
         )
 
 
+def check_same_options(run: Path, options: Mapping[str, Options]) -> None:
+    """Raise `ValueError` where another version began the run, or one to whose parts the recipe meant other options.
+
+    `options` are what this version makes of the recipe, by place (`assemble.resolve_options`).
+    """
+    begun = read_resolved(run)
+    way_out = "Resume it with that version, or start another run from its weights (model.initialize_from)."
+    if begun is None:
+        raise ValueError(
+            f"cannot resume {run}: it has no {RESOLVED}, so an older version began it, which clips and draws otherwise "
+            f"(its commit is in environment.json). {way_out}"
+        )
+    version = package_version("triptych")
+    before, after = (flatten_fields(json.loads(json.dumps(each))) for each in (begun.options, options))
+    changed = [f"this is {version}"] if begun.version != version else []
+    changed += [
+        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        for name in dict.fromkeys((*before, *after))
+        if before.get(name) != after.get(name)
+    ]
+    if changed:
+        code = f"version {begun.version}" + (f" ({begun.commit[:10]})" if begun.commit else "")
+        raise ValueError(f"cannot resume {run}, which {code} began: {'; '.join(changed)}. {way_out}")
+
+
 def check_same_data(run: Path, data: dict[str, Any]) -> None:
     """Raise `ValueError` naming what changed where the fingerprints of the data are not those of the run's start."""
     path = run / "environment.json"
@@ -100,7 +128,7 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
 
 
 def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
-    """Create the folder and its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
+    """Create the folder, its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
     if overwrite and run.exists():
         for path in (*(run / name for name in OURS), *run.glob("evaluation-*")):
             if path.is_dir():
@@ -119,32 +147,11 @@ def record_start(run: Path, facts: dict[str, Any]) -> None:
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": sys.argv,
-            "commit": _commit(),
+            "commit": code_commit(),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: _version(name) for name in PACKAGES},
+            "packages": {name: package_version(name) for name in PACKAGES},
             **facts,
         }
     )
     path.write_text(json.dumps({"starts": starts}, indent=2, default=str) + "\n", encoding="utf-8")
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package is imported from, `+` where files differ; `None` outside one."""
-    here = Path(__file__).parent
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10, check=True)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", str(here)) else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

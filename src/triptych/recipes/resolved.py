@@ -1,0 +1,96 @@
+"""Options written out: a run folder's `resolved.json` beside its `recipe.json`.
+
+A recipe leaves most options of its parts to the defaults of their constructors. `resolved.json` holds all of them, with
+the version that began the run, so that a later version with other defaults reads the run as it was, and refuses to
+resume it as something else. Folders without the file are of versions whose defaults are still those of the
+constructors.
+"""
+
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from triptych.recipes import fields
+from triptych.recipes.config import Options, Recipe, read_recipe
+
+FILE = "resolved.json"
+
+
+class Resolved(NamedTuple):
+    """The version and commit of the code, and all options by their place in a recipe (`model.decoder_options`)."""
+
+    version: str | None
+    commit: str | None
+    options: dict[str, Options]
+
+
+def fill_options(recipe: Recipe, options: Mapping[str, Options]) -> Recipe:
+    """The recipe with `options` by place, where it does not give them itself.
+
+    >>> recipe = fill_options(Recipe(), {"model.decoder_options": {"width": 64}})
+    >>> fill_options(recipe, {"model.decoder_options": {"width": 8, "dropout": 0.1}}).model.decoder_options
+    {'width': 64, 'dropout': 0.1}
+    """
+    for place, values in options.items():
+        section, name = place.split(".")
+        part = getattr(recipe, section)
+        merged = {**values, **getattr(part, name)}
+        recipe = replace(recipe, **{section: replace(part, **{name: merged})})
+    return recipe
+
+
+def write_resolved(folder: Path, options: Mapping[str, Options]) -> None:
+    """Write the options that this version resolves, as `assemble.resolve_options` gives them."""
+    content = {"version": package_version("triptych"), "commit": code_commit(), "options": options}
+    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_resolved(folder: Path) -> Resolved | None:
+    """What `write_resolved` wrote into a folder, `None` where it did not; `ValueError` names a damaged file."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        options = fields.convert(dict[str, Options], content["options"], "options")
+        return Resolved(content["version"], content["commit"], options)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no resolved options ({error}); copy it again from where the run is.") from error
+
+
+def read_run_recipe(folder: Path) -> Recipe:
+    """The recipe of a run folder, with every option that the run was begun with."""
+    resolved = read_resolved(folder)
+    return fill_options(read_recipe(folder / "recipe.json"), resolved.options if resolved is not None else {})
+
+
+def package_version(package: str) -> str | None:
+    """The installed version of a package.
+
+    >>> package_version("torch") is not None, package_version("no-such-package")
+    (True, None)
+    """
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def code_commit() -> str | None:
+    """The commit of the checkout that this package is imported from, `+` where files differ; `None` outside one."""
+    package = Path(__file__).parent.parent
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(package), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "-uno", "--", str(package)) else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,212 @@
+"""Options of every part in the run folder: a later default changes no old run, and is no way to resume one."""
+
+import inspect
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from regularizers import branch
+from regularizers.branch import batch, build, tasks_of
+from torch import nn
+from training.tiny import RECIPE, Heads, change
+
+import triptych
+from triptych import assemble
+from triptych.adaptation import ADAPTERS
+from triptych.backbones import create_backbone, find_backbone
+from triptych.decoders import DECODERS
+from triptych.evaluation.compare import group_runs as group
+from triptych.evaluation.compare import read_scored_run, recipe_differences
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.lookup import option_defaults
+from triptych.models import ARCHITECTURES
+from triptych.prediction.predictor import Predictor
+from triptych.recipes import RECIPES
+from triptych.recipes.config import AdaptationConfig, Recipe, RegularizerConfig, from_json, to_json
+from triptych.recipes.resolved import (
+    FILE,
+    fill_options,
+    package_version,
+    read_resolved,
+    read_run_recipe,
+    write_resolved,
+)
+from triptych.regularizers import REGULARIZERS
+from triptych.report.renderings import Renderer
+from triptych.training.loop import train
+from triptych.weighting import WEIGHTINGS
+
+SMALL = {"plane_channels": 4, "hidden": 6, "num_samples": 4}
+
+
+class Wide(Heads):
+    """Heads with a layer whose width is an option."""
+
+    def __init__(self, channels, *, strides, tasks, width: int = 8) -> None:
+        super().__init__(channels, strides=strides, tasks=tasks)
+        self.inner = nn.Conv2d(channels[0], width, 1)
+        self.heads = nn.ModuleDict({name: nn.Conv2d(width, task.channels, 1) for name, task in tasks.items()})
+
+    def forward(self, features):
+        return [{name: head(self.inner(features[0]).relu()) for name, head in self.heads.items()}]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    DECODERS["wide"] = Wide
+    recipe = change(RECIPE, model__decoder="wide", model__decoder_options={}, schedule__steps=4)
+    recipe = change(recipe, regularizer=RegularizerConfig(name="triplane", options={**SMALL, "preset": "surface"}))
+    folder = train(recipe, tmp_path_factory.mktemp("runs") / "run", device="cpu", progress=False)
+    evaluate_run(folder, device="cpu", constant=False, progress=False)
+    return folder
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version with other defaults."""
+    monkeypatch.setitem(inspect.unwrap(Wide.__init__).__kwdefaults__, "width", 16)
+    monkeypatch.setitem(inspect.unwrap(REGULARIZERS["triplane"].__init__).__kwdefaults__, "width", 32)
+
+
+def test_a_run_stores_every_option_and_the_version(run: Path) -> None:
+    resolved = read_resolved(run)
+    assert resolved.version == package_version("triptych")
+    assert resolved.options["model.decoder_options"] == {"width": 8}
+    assert resolved.options["model.backbone_options"] == {"image_size": None, "norm": True}
+    assert resolved.options["data.options"]["length"] == 12
+    options = resolved.options["regularizer.options"]
+    assert (options["width"], options["num_samples"], options["schedule_steps"]) == (256, 4, 4)
+    assert (options["density"], options["depth_from"]) == ("shared", "termination")  # of the preset
+    assert read_run_recipe(run).model.decoder_options == {"width": 8}
+    assert from_json((run / "recipe.json").read_text()).model.decoder_options == {}
+
+
+@pytest.mark.usefixtures("later")
+def test_a_later_default_changes_no_old_run(run: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(run)
+    assert predictor.model.decoder.inner.out_channels == 8
+    assert Renderer.load(run).regularizer.encoder.trunk is not None
+    before = json.loads((run / "evaluation-test.json").read_text())
+    evaluate_run(run, device="cpu", constant=False, progress=False)
+    assert json.loads((run / "evaluation-test.json").read_text()) == before
+    saved = predictor.save_pretrained(tmp_path / "saved")
+    assert Predictor.load(saved).model.decoder.inner.out_channels == 8
+    bare = shutil.copytree(run, tmp_path / "bare")
+    (bare / FILE).unlink()
+    with pytest.raises(ValueError, match="does not fit this model"):
+        Predictor.load(bare)
+
+
+@pytest.mark.usefixtures("later")
+def test_comparing_names_defaults_that_differ(run: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    content = json.loads((other / FILE).read_text())
+    content["options"]["model.decoder_options"]["width"] = 4
+    (other / FILE).write_text(json.dumps(content))
+    groups = group([read_scored_run(path, "test") for path in (run, other)])
+    assert recipe_differences(groups) == {"model.decoder_options.width": [8, 4]}
+
+
+@pytest.mark.usefixtures("later")
+def test_another_default_is_no_way_to_resume(run: Path) -> None:
+    recipe = from_json((run / "recipe.json").read_text())
+    with pytest.raises(
+        ValueError, match=r"began: model.decoder_options.width was 8, now 16; regul.*width was 256"
+    ) as it:
+        train(recipe, run, resume=True, device="cpu", progress=False)
+    assert "\n" not in str(it.value)
+
+
+def test_another_version_or_none_is_no_way_to_resume(run: Path, tmp_path: Path) -> None:
+    recipe = from_json((run / "recipe.json").read_text())
+    older = shutil.copytree(run, tmp_path / "older")
+    content = json.loads((older / FILE).read_text())
+    (older / FILE).write_text(json.dumps(content | {"version": "0.0.9", "commit": "0123456789abcdef"}))
+    with pytest.raises(ValueError, match=r"which version 0\.0\.9 \(0123456789\) began: this is .*Resume it with that"):
+        train(recipe, older, resume=True, device="cpu", progress=False)
+    (older / FILE).unlink()
+    with pytest.raises(ValueError, match=r"it has no resolved\.json, so an older version began it"):
+        train(recipe, older, resume=True, device="cpu", progress=False)
+    assert Predictor.load(older).recipe.model.decoder_options == {}
+
+
+def test_the_recipe_has_the_last_word(run: Path, tmp_path: Path) -> None:
+    """An option that is written into `recipe.json` later, such as another place of the data."""
+    moved = shutil.copytree(run, tmp_path / "moved")
+    recipe = from_json((moved / "recipe.json").read_text())
+    (moved / "recipe.json").write_text(to_json(change(recipe, data__options={"length": 3})))
+    assert read_run_recipe(moved).data.options["length"] == 3
+
+
+def test_a_damaged_file_is_named(run: Path, tmp_path: Path) -> None:
+    damaged = shutil.copytree(run, tmp_path / "damaged")
+    for text in ("{", "[]", '{"version": "1", "commit": null}', '{"version": "1", "commit": null, "options": 3}'):
+        (damaged / FILE).write_text(text)
+        with pytest.raises(ValueError, match=r"damaged/resolved.json holds no resolved options"):
+            Predictor.load(damaged)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_can_be_resolved_and_read_back(name: str, tmp_path: Path) -> None:
+    """And resolving what is resolved changes nothing."""
+    recipe = RECIPES[name]
+    options = assemble.resolve_options(recipe)
+    write_resolved(tmp_path, options)
+    (tmp_path / "recipe.json").write_text(to_json(recipe))
+    whole = read_run_recipe(tmp_path)
+    assert whole == fill_options(recipe, options)
+    assert assemble.resolve_options(whole) == options
+
+
+def assert_same_shapes(one: nn.Module, other: nn.Module) -> None:
+    first, second = one.state_dict(), other.state_dict()
+    assert {name: value.shape for name, value in first.items()} == {name: v.shape for name, v in second.items()}
+
+
+@pytest.mark.parametrize("name", sorted(set(REGULARIZERS) - {"second-heads"}))
+def test_a_regularizer_takes_all_its_options(name: str) -> None:
+    tasks = tasks_of("semseg", "depth", "normals")
+    few = {"num_samples": 1} if name in ("triplane-single-sample", "triplane-depth-input") else {"num_samples": 4}
+    plain = build(name, tasks, **few)
+    config = RegularizerConfig(name=name, options={**branch.SMALL, **few})
+    options = assemble.resolve_options(Recipe(regularizer=config), plain)["regularizer.options"]
+    again = build(name, tasks, **options)
+    assert_same_shapes(plain, again)
+    output, sample = batch(tasks, camera=True)
+    assert all(term.isfinite() for term in again(output, sample).values())
+
+
+@pytest.mark.parametrize("name", sorted({**DECODERS, **ARCHITECTURES}))
+def test_a_network_takes_all_its_options(name: str) -> None:
+    tasks = {key: task for key, task in triptych.nyuv2_tasks().items() if key in ("semseg", "depth")}
+    recipe = change(Recipe(), model__backbone="resnet18_half", model__decoder=name)
+    whole = change(recipe, model__decoder_options=assemble.resolve_options(recipe)["model.decoder_options"])
+    with torch.device("meta"):
+        assert_same_shapes(*(assemble.build_model(each, tasks) for each in (recipe, whole)))
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "hrnet_w18_small_v2", "vit_tiny_patch16_384", "swin_tiny", "convnext_atto"]
+)
+def test_a_backbone_takes_all_its_options(name: str) -> None:
+    with torch.device("meta"):
+        assert_same_shapes(create_backbone(name), create_backbone(name, **option_defaults(find_backbone(name))))
+
+
+@pytest.mark.parametrize("name", sorted(WEIGHTINGS))
+def test_a_weighting_takes_all_its_options(name: str) -> None:
+    options = assemble.resolve_options(change(Recipe(), weighting__name=name))["weighting.options"]
+    weights = {"semseg": 1.0, "depth": 1.0}
+    assert_same_shapes(*(WEIGHTINGS[name](tuple(weights), weights=weights, **each) for each in ({}, options)))
+
+
+@pytest.mark.parametrize("name", sorted(ADAPTERS))
+def test_an_adapter_takes_all_its_options(name: str) -> None:
+    tasks = {key: task for key, task in triptych.nyuv2_tasks().items() if key in ("semseg", "depth")}
+    model = assemble.build_model(change(RECIPE, model__decoder_options={}), tasks)
+    recipe = Recipe(adaptation=AdaptationConfig(name=name))
+    options = assemble.resolve_options(recipe)["adaptation.options"]
+    given = {"size": (32, 48), "weights": dict.fromkeys(tasks, 1.0)}
+    assert_same_shapes(*(ADAPTERS[name](model, **given, **each) for each in ({}, options)))
