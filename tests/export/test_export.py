@@ -23,6 +23,7 @@ from triptych.export import export_run, exported_program
 from triptych.export.archive import EXTRA, open_archive
 from triptych.export.metadata import hash_file
 from triptych.export.onnx_file import open_onnx, write_onnx
+from triptych.export.precision import last_layers
 from triptych.export.program import DeployedModel
 from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
 from triptych.models.multitask import MultiTaskModel
@@ -91,9 +92,10 @@ def test_the_description_is_in_the_file_and_beside_it(run: Path, file: Path) -> 
     assert [entry["holds"] for entry in beside["maps"]] == [
         "class ids",
         "probability of the class",
-        "length",
-        "unit vectors",
+        "distance along the camera's axis",
+        "unit vectors (x right, y down, z forward)",
     ]
+    assert [entry["kind"] for entry in beside["maps"]] == ["labels", "probability", "length", "direction"]
     assert beside["tasks"][0]["classes"] == ["0", "1", "2", "3"]
     assert beside["maps"][2]["unit"] == "m"
     assert beside["weights_sha256"] == hash_file(run / "model.safetensors")
@@ -309,3 +311,54 @@ def test_a_comparison_names_worse_scores() -> None:
     )
     assert any("mIoU on the labels" in problem for problem in proof.problems)
     assert proof.tasks["semseg"].loss == pytest.approx(0.75)
+
+
+def write_images(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number in range(count):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (*SIZE, 3), np.uint8)).save(
+            folder / f"{number:02d}.png"
+        )
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precision: str) -> None:
+    done = export_run(
+        run,
+        tmp_path / "model.onnx",
+        precision=precision,
+        max_loss=10.0,
+        calibrate=write_images(tmp_path / "images", 32),
+    )
+    assert json.loads(done.description.read_text())["precision"] == precision
+    exact, reduced = Predictor.load(run)(photograph()), Predictor.load(done.path)(photograph())
+    assert 1e-6 < np.abs(reduced["normals"] - exact["normals"]).mean() < 0.02
+    assert done.proof.tasks["depth"].scores["rmse"][0] != done.proof.tasks["depth"].scores["rmse"][1]
+    graph = onnx.load(done.path).graph
+    kept = {node.name for node in graph.node if node.op_type == "Conv"} & set(last_layers(onnx.load(done.path)))
+    assert len(kept) == 3
+    quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    int8 = [node for node in graph.node if node.op_type == "Conv" and set(node.input) & quantized]
+    assert len(int8) == (1 if precision == "int8" else 0)
+    assert not kept & {node.name for node in int8}
+
+
+def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 32)
+    with pytest.raises(ValueError, match="on the labels is"):
+        export_run(run, tmp_path / "m.onnx", precision="int8", calibrate=images, max_loss=-1.0)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_precisions_that_cannot_be_are_told(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unknown precision of model\.pt2 'int8'"):
+        export_run(run, tmp_path / "model.pt2", precision="int8")
+    with pytest.raises(ValueError, match="give 32 to 128"):
+        export_run(run, tmp_path / "model.onnx", precision="int8")
+
+
+def test_a_network_of_one_size_says_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Stairs, "one_size", "its stairs have as many steps as the image")
+    with pytest.raises(ValueError, match="one size alone: its stairs have"):
+        export_run(run, tmp_path / "model.onnx", dynamic=True)

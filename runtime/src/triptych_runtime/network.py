@@ -83,7 +83,7 @@ class Network:
         maps = {name: value[0] for name, value in self.run(shown.transpose(2, 0, 1)[None]).items()}
         if not resized:
             return maps
-        unit = {entry["name"]: entry["holds"] == "unit vectors" for entry in self.metadata["maps"]}
+        unit = {entry["name"]: entry["kind"] == "direction" for entry in self.metadata["maps"]}
         return {name: resize_map(value, size, unit=unit[name]) for name, value in maps.items()}
 
     def _check(self, images: np.ndarray) -> None:

@@ -34,6 +34,8 @@ class Backbone(nn.Module):
     std: Tensor
     body: nn.Module
     timm_name: str = ""
+    one_size: str = ""
+    """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
     load_report: Any = None
     """What `load_weights` found, where weights were loaded."""
 

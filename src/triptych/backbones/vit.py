@@ -1,5 +1,6 @@
 """Plain vision transformers: ViT (Dosovitskiy et al., ICLR 2021), DINOv2 and DINOv3, with chosen blocks as features."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
 from triptych.lookup import named_choice
+from triptych.sizes import same_size
 
 
 class ViT(Backbone):
@@ -123,9 +125,38 @@ class RotaryViT(ViT):
 
     timm_options: ClassVar[dict[str, Any]] = {"dynamic_img_size": True}
 
+    def __init__(self, timm_name: str, **options: Any) -> None:
+        super().__init__(timm_name, **options)
+        rope = self.body.rope
+        if rope is not None and (getattr(rope, "normalize_coords", ""), rope.grid_indexing) != ("separate", "ij"):
+            self.one_size = f"timm computes the rotary positions of {timm_name} for a grid of known size"
+
     def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
         tokens, _ = super().embed(tokens, grid)
-        return tokens, () if self.body.rope is None else (self.body.rope.get_embed(shape=list(grid)),)
+        rope = self.body.rope
+        if rope is None:
+            return tokens, ()
+        free = torch.compiler.is_exporting() and not self.one_size
+        return tokens, (rotary_positions(rope, grid) if free else rope.get_embed(shape=list(grid)),)
+
+
+def rotary_positions(rope: nn.Module, grid: tuple[int, int]) -> Tensor:
+    """DINOv3's rotary positions of a grid whose size a tracer may hold open, `(h * w, 2 * head width)`: timm's numbers.
+
+    Sines, then cosines, of 2 pi c / period for the coordinates c of a patch's centre in [-1, 1], row before column.
+
+    >>> rope = build_timm("vit_small_patch16_dinov3").rope
+    >>> torch.equal(rotary_positions(rope, (5, 7)), rope.get_embed(shape=[5, 7]))
+    True
+    """
+    periods = rope.periods
+    centers = [torch.arange(side, device=periods.device, dtype=torch.float32) + 0.5 for side in grid]
+    axes = [(center + rope.grid_offset) / side for center, side in zip(centers, grid, strict=True)]
+    coordinates = 2 * torch.stack(torch.meshgrid(axes, indexing="ij"), dim=-1).flatten(0, 1) - 1
+    angles = (2 * math.pi * coordinates[:, :, None].to(periods) / periods).flatten(1)
+    parts = [angles.sin(), angles.cos()]
+    doubled = [part.repeat(1, 2) if rope.rotate_half else part.repeat_interleave(2, dim=1) for part in parts]
+    return torch.cat(doubled, dim=1)
 
 
 def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, int]) -> Tensor:
@@ -137,7 +168,7 @@ def resize_positions(positions: Tensor, old: tuple[int, int], new: tuple[int, in
     >>> resize_positions(torch.zeros(1, 1 + 6, 8), (2, 3), (4, 4)).shape
     torch.Size([1, 17, 8])
     """
-    if old == new:
+    if same_size(old, new):
         return positions
     prefix = positions.shape[1] - old[0] * old[1]
     grid = positions[:, prefix:].transpose(1, 2).unflatten(2, old)

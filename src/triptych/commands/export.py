@@ -13,7 +13,10 @@ def export(
     dynamic: bool = False,
     outputs: Literal["maps", "raw"] = "maps",
     uint8: bool = False,
-    images: int = 4,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    calibrate: Path | None = None,
+    max_loss: float = 0.05,
+    images: int = 0,
     split: str = "",
     overwrite: bool = False,
 ) -> None:
@@ -26,7 +29,10 @@ def export(
         dynamic: Let the sizes be free; proved at three of them.
         outputs: maps, decoded (class ids and their probability, metres, unit normals, probabilities), or raw.
         uint8: Take images of bytes instead of floats in [0, 1].
-        images: How many images of the validation split to compare on.
+        precision: Of weights and arithmetic; fp16 and int8 are for .onnx.
+        calibrate: Folder of images that show int8 the range of activations; the validation split by default.
+        max_loss: How much worse, relative to torch, a task may score with fp16 or int8.
+        images: How many images of the validation split to compare on; 0 takes 4, or 32 for fp16 and int8.
         split: Split to compare on, instead of the validation split.
         overwrite: Replace the file if it exists.
     """
@@ -40,6 +46,9 @@ def export(
         dynamic=dynamic,
         outputs=outputs,
         uint8=uint8,
+        precision=precision,
+        calibrate=calibrate,
+        max_loss=max_loss,
         images=images,
         split=split,
         overwrite=overwrite,

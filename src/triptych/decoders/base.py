@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.sizes import same_size
 from triptych.tasks import Task
 from triptych.types import Output
 
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
         """Bilinear resize of a raw map to the image size, without what a backbone padded to sides that are multiples of
         `multiple`; none where the map has that size.
         """
-        if raw.shape[-2:] == size:
+        if same_size(raw.shape[-2:], size):
             return raw
         covered = [-(-side // multiple) * multiple for side in size]
         # Channels first, which losses and callers expect, while the map is small: turning a large one costs more.

@@ -11,7 +11,7 @@ width of a head; its stochastic depth comes out as 0. `reference_quirks=True` co
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil, log2
+from math import log2
 
 import torch
 from jaxtyping import Float
@@ -121,7 +121,7 @@ class InvPT(Decoder):
 
     def grid(self, features: list[Tensor]) -> tuple[int, int]:
         """Height and width of the first stage, even because its queries are strided by two."""
-        height, width = (2 * ceil(side / (2 * self.pooling)) for side in features[-1].shape[-2:])
+        height, width = (2 * -(-side // (2 * self.pooling)) for side in features[-1].shape[-2:])
         return height, width
 
     def _skip_source(self, stage: int) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.decoders.resampled_conv import conv_of_bilinear
+from triptych.sizes import same_size
 
 
 def conv_of_concatenation(
@@ -46,4 +47,4 @@ def conv_of_concatenation(
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    return x if same_size(x.shape[-2:], size) else F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.decoders.joined_conv import conv_of_concatenation
+from triptych.sizes import same_size
 
 
 def resize(
@@ -23,7 +24,7 @@ def resize(
     >>> resize(torch.ones(1, 2, 3, 4), (5, 7)).shape
     torch.Size([1, 2, 5, 7])
     """
-    if tuple(x.shape[-2:]) == tuple(size):
+    if same_size(x.shape[-2:], size):
         return x
     corners = {"bilinear": align_corners, "bicubic": align_corners}.get(mode)
     return F.interpolate(x, size=tuple(size), mode=mode, align_corners=corners)

@@ -27,7 +27,8 @@ def describe_maps(tasks: Mapping[str, Task], maps: Mapping[str, Tensor], *, outp
             {
                 "name": name,
                 "task": task.name,
-                "holds": "raw network output" if outputs == "raw" else _meaning(task, name, values),
+                "kind": "raw" if outputs == "raw" else task.kind if name in tasks else "probability",
+                "holds": _meaning(task, name, outputs),
                 "unit": task.unit if outputs == "maps" and name in tasks else "",
                 "type": _TYPES[str(values.dtype)],
                 "layout": "batch height width" if values.ndim == 3 else "batch channels height width",
@@ -37,14 +38,20 @@ def describe_maps(tasks: Mapping[str, Task], maps: Mapping[str, Tensor], *, outp
     return entries
 
 
-def _meaning(task: Task, name: str, values: Tensor) -> str:
-    if not values.is_floating_point():
-        return "class ids"
-    if name not in (task.name,):
+_HOLDS = {
+    "labels": "class ids",
+    "direction": "unit vectors (x right, y down, z forward)",
+    "length": "distance along the camera's axis",
+    "values": "values",
+}
+
+
+def _meaning(task: Task, name: str, outputs: str) -> str:
+    if outputs == "raw":
+        return "raw network output"
+    if name.endswith(PROBABILITY) and task.kind == "labels":
         return "probability of the class"
-    if task.classes:
-        return f"probability of {task.classes[-1]}"
-    return "length" if task.in_metres else "unit vectors" if task.target_channels == 3 else "numbers"
+    return f"probability of {task.classes[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
 
 
 def describe_input(size: tuple[int, int], *, dynamic: bool, uint8: bool, smallest: int) -> dict[str, Any]:

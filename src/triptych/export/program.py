@@ -42,7 +42,7 @@ class DeployedModel(nn.Module):
 def decoded_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:
     """The prediction of a task, and for class ids the probability of the class."""
     decoded = task.decode(raw)
-    if decoded.is_floating_point():
+    if task.kind != "labels":
         return {name: decoded}
     return {name: decoded, name + PROBABILITY: raw.softmax(dim=1).amax(dim=1, keepdim=True)}
 
@@ -67,8 +67,9 @@ def exported_program(
 ) -> Program:
     """Trace a model with its decoding for images of `size`, or with `dynamic` of any size.
 
-    A dynamic program is not yet right at other sizes: what the tracer could not prove it has dropped, or checks when
-    the program runs. Compare it at several sizes (`proof.compare`).
+    A dynamic program is not yet right at other sizes. What the tracer assumed of the size it saw and could not prove
+    for all is dropped: most of it is about strides in memory, some of it decides what is computed. Compare the program
+    at several sizes (`proof.compare`).
 
     >>> from triptych.assemble import create_model
     >>> from triptych.tasks import depth, semseg
@@ -82,10 +83,14 @@ def exported_program(
     """
     deployed = DeployedModel(model, outputs=outputs)
     generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (1, 3, *size), generator=generator, dtype=torch.uint8)
+    # An odd size shows the tracer what holds for any: a multiple of the stride needs no padding, no crop, no resize.
+    traced = [side + 7 for side in size] if dynamic else size
+    image = torch.randint(0, 256, (1, 3, *traced), generator=generator, dtype=torch.uint8)
     example = image if uint8 else image / 255
     shapes: Any = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},) if dynamic else None
     with torch.no_grad():
         names = tuple(deployed(example))
         exported = torch.export.export(deployed, (example,), dynamic_shapes=shapes, strict=False)
+    if dynamic:
+        exported._guards_code = []  # else checked by every call, and stored in archives
     return Program(exported, names, example)

@@ -23,15 +23,16 @@ class Limits:
     """How far a file may be from torch.
 
     `difference`: of numbers, the largest difference relative to the largest value of the map; of class ids, the share
-    of pixels that differ. `metric`: how much worse a task's primary number, relative to torch's, may be on the labels,
-    and how far any number of the task's metric may be from torch's where torch's own prediction is the target.
+    of pixels that differ. `agreement`: how far any number of the task's metric may be from torch's where torch's own
+    prediction is the target. `loss`: how much worse, relative to torch's, a task's primary number may be on the labels.
     """
 
     difference: float
-    metric: float
+    agreement: float
+    loss: float
 
 
-EXACT = Limits(difference=1e-3, metric=1e-2)
+EXACT = Limits(difference=1e-3, agreement=1e-2, loss=1e-2)
 """For float32: rounding in another order. Measured: 1e-6 for numbers, no pixel or a few for class ids."""
 
 
@@ -92,7 +93,7 @@ def compare(
     labelled = dict.fromkeys(tasks, False)
     for sample in samples:
         for size in sizes:
-            image = prepare(_resize_image(sample.image, size))
+            image = prepare(resize_image(sample.image, size))
             ours, theirs = network(image), file(image)
             for name, task in tasks.items():
                 for key in _maps_of(name, ours):
@@ -138,7 +139,7 @@ def measure_difference(file: Tensor, network: Tensor) -> float:
 
 def as_target(task: Task, prediction: Tensor) -> Tensor:
     """A prediction in the layout of the task's targets: probabilities become 0 and 1."""
-    if not (task.classes and prediction.is_floating_point()):
+    if task.kind != "probability":
         return prediction
     positive = prediction > 0.5
     return positive[:, 0].long() if task.target_channels is None else positive.to(prediction)
@@ -187,15 +188,16 @@ def _problems(name: str, proof: TaskProof, limits: Limits) -> list[str]:
         problems.append(f"{name} differs by {proof.difference:.2g} (allowed {limits.difference:g})")
     for key, (file, network) in proof.agreement.items():
         # Numbers that torch's own prediction leaves open (NaN) say nothing.
-        if network == network and not abs(file - network) <= limits.metric * max(1.0, abs(network)):
+        if network == network and not abs(file - network) <= limits.agreement * max(1.0, abs(network)):
             problems.append(f"{name}: {key} against torch's prediction is {file:.4g}, torch's own {network:.4g}")
-    if not proof.loss <= limits.metric:
+    if not proof.loss <= limits.loss:
         file, network = proof.scores[proof.primary]
         problems.append(f"{name}: {proof.primary} on the labels is {file:.4g}, torch's {network:.4g}")
     return problems
 
 
-def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a batch of images, bilinear with antialiasing, as `Predictor` does."""
     if tuple(image.shape[-2:]) == tuple(size):
         return image
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from triptych import assemble
 from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
+from triptych.data.photos import find_images, read_image
 from triptych.export import aotinductor, archive, metadata, onnx_file
+from triptych.export.precision import MOST, quantize, to_float16
 from triptych.export.program import DeployedModel, Program, exported_program
-from triptych.export.proof import EXACT, Limits, Proof, Run, compare, measure_seconds, proof_sizes
+from triptych.export.proof import EXACT, Limits, Proof, Run, compare, measure_seconds, proof_sizes, resize_image
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.recipes.config import Recipe, split_domain
@@ -31,19 +34,57 @@ class Target:
     open: Callable[[Path, tuple[str, ...]], Run]
     describe: Callable[[Program, Path, dict[str, Any]], None]
     packages: tuple[str, ...]
+    precisions: dict[str, Callable[[Path, Path, "_Calibration"], object]]
+    """By name, how a file of float32 becomes one of that precision."""
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """Where the images come from that show int8 the range of activations; they are read when they are needed."""
+
+    recipe: Recipe
+    model: MultiTaskModel
+    size: tuple[int, int]
+    split: str
+    folder: Path | None
+    prepare: Callable[[Tensor], Tensor]
+
+    def read(self) -> list[np.ndarray]:
+        """Up to 128 images `(1, 3, H, W)` at the size of the file."""
+        if self.folder is None:
+            found = [sample.image for sample in read_samples(self.recipe, self.model, MOST, self.split)]
+        else:
+            found = [read_image(path)[None] for _, path in find_images([self.folder])[:MOST]]
+        return [self.prepare(resize_image(image, self.size)).numpy() for image in found]
+
+
+def _keep(source: Path, path: Path, calibration: _Calibration) -> None:
+    source.replace(path)
+
+
+_ONNX_PRECISIONS: dict[str, Callable[[Path, Path, _Calibration], object]] = {
+    "fp32": _keep,
+    "fp16": lambda source, path, calibration: to_float16(source, path),
+    "int8": lambda source, path, calibration: quantize(source, path, calibration.read()),
+}
 
 
 TARGETS = {
     ".aoti.pt2": Target(
-        aotinductor.write_package, aotinductor.open_package, lambda program, path, description: None, ("torch",)
+        aotinductor.write_package,
+        aotinductor.open_package,
+        lambda program, path, description: None,
+        ("torch",),
+        {"fp32": _keep},
     ),
     ".onnx": Target(
         onnx_file.write_onnx,
         onnx_file.open_onnx,
         lambda program, path, description: onnx_file.describe_onnx(path, description),
         ("torch", "onnx", "onnxscript", "onnxruntime"),
+        _ONNX_PRECISIONS,
     ),
-    ".pt2": Target(archive.write_archive, archive.open_archive, archive.write_archive, ("torch",)),
+    ".pt2": Target(archive.write_archive, archive.open_archive, archive.write_archive, ("torch",), {"fp32": _keep}),
 }
 """By the end of the file's name, the longest first."""
 
@@ -56,6 +97,7 @@ class Export:
     description: Path
     """The JSON beside the file."""
     proof: Proof
+    precision: str
     bytes: int
     weights_bytes: int
     seconds: float
@@ -70,10 +112,12 @@ def export_run(
     dynamic: bool = False,
     outputs: str = "maps",
     uint8: bool = False,
-    images: int = 4,
+    precision: str = "fp32",
+    calibrate: Path | None = None,
+    max_loss: float = 0.05,
+    images: int = 0,
     split: str = "",
     overwrite: bool = False,
-    limits: Limits = EXACT,
 ) -> Export:
     """Write the network of a run folder to `path`; the name's end says what: `.onnx`, `.pt2` or `.aoti.pt2`.
 
@@ -81,8 +125,15 @@ def export_run(
     with torch on `images` images of `split` (the validation split unless given), resized to the file's size, or to
     three sizes where they are free; `ValueError` names the task where they differ, and no file is left. Beside the
     file a JSON of the same name says what it holds and what was measured.
+
+    `precision` `"fp16"` or `"int8"` (ONNX alone; calibrated on the images of the folder `calibrate`, or of the split)
+    changes numbers: such a file is written where no task's primary number on the labels is worse by more than
+    `max_loss`, relative to torch's.
     """
     target = find_target(path)
+    reduce = named_choice(f"precision of {path.name}", precision, target.precisions)
+    limits = EXACT if precision == "fp32" else Limits(torch.inf, torch.inf, max_loss)
+    images = images or (4 if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)
     model, recipe = pretrained.load_model(run)
@@ -94,12 +145,19 @@ def export_run(
     _check_size(chosen, smallest)
     weights = run / pretrained.FILES["weights"]
     _check_space(path, 4 * weights.stat().st_size)
+    _check_free(model, dynamic)
     samples = read_samples(recipe, model, images, split)
     deployed = DeployedModel(model, outputs=outputs)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         draft = Path(folder) / path.name
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8)
         target.write(program, draft)
+        prepare = _to_uint8 if uint8 else _as_it_is
+        if precision != "fp32":
+            whole = draft.with_name("fp32.onnx")
+            draft.replace(whole)
+            calibration = _Calibration(recipe, model, chosen, split, calibrate, prepare)
+            reduce(whole, draft, calibration)
         file = target.open(draft, program.names)
         network = _runner(deployed)
         sizes = proof_sizes(chosen, stride, smallest=smallest) if dynamic else [chosen]
@@ -111,7 +169,7 @@ def export_run(
             sizes,
             limits,
             decoded=outputs == "maps",
-            prepare=_to_uint8 if uint8 else _as_it_is,
+            prepare=prepare,
         )
         if proof.problems:
             raise ValueError(f"{path} is not written, for it does not agree with torch: {'; '.join(proof.problems)}.")
@@ -119,7 +177,7 @@ def export_run(
         description = {
             "format": metadata.FORMAT,
             "outputs": outputs,
-            "precision": "fp32",
+            "precision": precision,
             "input": metadata.describe_input(chosen, dynamic=dynamic, uint8=uint8, smallest=smallest),
             "tasks": metadata.describe_tasks(model.tasks),
             "maps": metadata.describe_maps(model.tasks, network(program.example), outputs=outputs),
@@ -133,7 +191,7 @@ def export_run(
         target.describe(program, draft, description)
         draft.replace(path)
     beside.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    return Export(path, beside, proof, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
+    return Export(path, beside, proof, precision, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
 
 
 def find_target(path: Path) -> Target:
@@ -175,6 +233,12 @@ def _to_uint8(image: Tensor) -> Tensor:
 def _check_size(size: Sequence[int], smallest: int) -> None:
     if len(size) != 2 or min(size) < smallest:
         raise ValueError(f"size is {tuple(size)}; give height and width, {smallest} pixels or more each.")
+
+
+def _check_free(model: MultiTaskModel, dynamic: bool) -> None:
+    reasons = [reason for part in model.modules() if (reason := getattr(part, "one_size", ""))]
+    if dynamic and reasons:
+        raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
 
 
 def _check_place(path: Path, beside: Path, overwrite: bool) -> None:

@@ -8,12 +8,13 @@ from triptych.export.run import Export
 def summarize(export: Export) -> str:
     """One line per task, then sizes and latencies."""
     sizes = ", ".join(f"{height} x {width}" for height, width in export.proof.sizes)
-    rows = [f"{export.path}: agrees with torch on {len(export.proof.images)} images at {sizes}"]
+    verb = {"fp32": "agrees with torch"}.get(export.precision, f"{export.precision}, compared with torch in float32")
+    rows = [f"{export.path}: {verb} on {len(export.proof.images)} images at {sizes}"]
     for name, proof in export.proof.tasks.items():
         score = ""
         if proof.primary in proof.scores:
             file, network = proof.scores[proof.primary]
-            score = f"; {proof.primary} {file:.4g}, torch {network:.4g}"
+            score = f"; {proof.primary} {file:.4g}, torch {network:.4g} ({100 * proof.loss:.2f} % worse)"
         rows.append(f"  {name:<12} largest difference {proof.difference:.1e}{score}")
     rows.append(
         f"size {export.bytes / 1e6:.1f} MB (weights {export.weights_bytes / 1e6:.1f} MB); an image of "

@@ -75,12 +75,7 @@ def load_network(path: Path) -> tuple[ExportedNetwork, Recipe]:
 
 def _as_stored(task: Task) -> Task:
     # Predictor carries maps as float32, in which class ids are exact.
-    decode = Tensor.long if _has_class_ids(task) else _identity
-    return replace(task, decode=decode)
-
-
-def _has_class_ids(task: Task) -> bool:
-    return not task.decode(torch.zeros(1, task.channels, 1, 1)).is_floating_point()
+    return replace(task, decode=Tensor.long if task.kind == "labels" else _identity)
 
 
 def _identity(maps: Tensor) -> Tensor:

@@ -1,0 +1,75 @@
+"""Files of free sizes: every decoder and every trunk once, at three sizes, one of them no multiple of the stride."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_models import NAMES, accepted, build, stir, traced_tasks
+from unchecked import shapes_unchecked
+
+from triptych.assemble import create_model
+from triptych.backbones import create_backbone
+from triptych.backbones.vit import rotary_positions
+from triptych.export.onnx_file import open_onnx, write_onnx
+from triptych.export.program import DeployedModel, exported_program
+from triptych.export.proof import EXACT, measure_difference, proof_sizes
+from triptych.models.multitask import MultiTaskModel
+from triptych.sizes import same_size
+from triptych.tasks import depth, semseg
+
+TRUNKS: dict[str, dict[str, object]] = {
+    "resnet18": {"widths": (8, 16, 24, 32)},
+    "hrnet_w18_small_v2": {},
+    "vit_tiny_patch16_384": {"taps": (1, 2), "image_size": (64, 96)},
+    "swin_tiny": {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)},
+    "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
+    "dinov2_small": {"taps": (1, 2)},
+    "dinov3_small": {"taps": (1, 2)},
+}
+
+
+def check_free_file(model: MultiTaskModel, path: Path) -> None:
+    model = stir(model).eval()
+    with shapes_unchecked():
+        program = exported_program(model, (64, 96), dynamic=True, outputs="raw")
+        write_onnx(program, path)
+        file, network = open_onnx(path, program.names), DeployedModel(model, outputs="raw")
+        for size in proof_sizes((64, 96), 32, smallest=33):
+            image = torch.rand(1, 3, *size)
+            with torch.no_grad():
+                expected = network(image)
+            for name, maps in file(image).items():
+                assert measure_difference(maps, expected[name]) < EXACT.difference, (name, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_decoder_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> None:
+    family = accepted(name)[0]
+    check_free_file(build(name, family, traced_tasks(name, family)), tmp_path / "model.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRUNKS)
+def test_every_trunk_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> None:
+    tasks = {"semseg": semseg(4), "depth": depth()}
+    model = create_model("fcn", backbone=name, tasks=tasks, backbone_options=TRUNKS[name], decoder_options={"width": 8})
+    check_free_file(model, tmp_path / "model.onnx")
+
+
+def test_rotary_positions_are_those_of_timm() -> None:
+    rope = create_backbone("dinov3_small", taps=(1,)).body.rope
+    for grid in ((1, 1), (2, 9), (14, 14)):
+        assert torch.equal(rotary_positions(rope, grid), rope.get_embed(shape=list(grid)))
+
+
+def test_a_shortcut_is_taken_only_where_it_holds_for_every_size() -> None:
+    class Shortcut(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1 if same_size(x.shape[-2:], (8, 8)) else x + 2
+
+    x, free = torch.zeros(1, 1, 8, 8), {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+    fixed = torch.export.export(Shortcut(), (x,), strict=False)
+    open_ = torch.export.export(Shortcut(), (x,), dynamic_shapes=(free,), strict=False)
+    assert Shortcut()(x).max() == fixed.module()(x).max() == 1
+    assert open_.module()(x).max() == open_.module()(torch.zeros(1, 1, 9, 7)).max() == 2
