@@ -51,7 +51,7 @@ def _meaning(task: Task, name: str, outputs: str) -> str:
         return "raw network output"
     if name.endswith(PROBABILITY) and task.kind == "labels":
         return "probability of the class"
-    return f"probability of {task.classes[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
+    return f"probability of {(task.classes or (task.name,))[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
 
 
 def describe_input(size: tuple[int, int], *, dynamic: bool, uint8: bool, smallest: int) -> dict[str, Any]:
