@@ -56,9 +56,11 @@ def score(
         overwrite: Replace existing files.
         threads: Threads; one per processor by default.
     """
+    from triptych.evaluation.offline import require_new
     from triptych.evaluation.offline import score as run
 
-    run(
+    require_new(html, overwrite)
+    result = run(
         predictions,
         targets,
         protocol=protocol,
@@ -75,7 +77,10 @@ def score(
         partial=partial,
         ci=ci,
         out=out,
-        html=html,
         overwrite=overwrite,
         threads=threads,
     )
+    if html is not None:
+        from triptych.report.scores import write_page
+
+        write_page(result, html)

@@ -90,7 +90,6 @@ def score(
     partial: bool = False,
     ci: int = 0,
     out: Path | None = None,
-    html: Path | None = None,
     overwrite: bool = False,
     threads: int = 0,
     quiet: bool = False,
@@ -101,15 +100,13 @@ def score(
     that a `dataset.toml` describes (then `split` is scored). Files pair by name. `dataset` (nyuv2, pascal-context,
     bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which `max_dist`,
     `ground_truth` and `classes` override. `ci` is the number of bootstrap resamples of the images; 0 gives no
-    intervals. `out` is a JSON with per-image values; metric sums per image go beside it as .npz. `html` is a page with
-    curves and the worst images. Prints a table unless `quiet`.
+    intervals. `out` is a JSON with per-image values; metric sums per image go beside it as .npz. Prints a
+    table unless `quiet`.
 
     Raises `ValueError` for predictions that are missing (unless `partial`), of another size than their ground truth,
     NaN, or out of range, and `OSError` for files that cannot be read; each names the file and the way out.
     """
-    for path in (out, html):
-        if path is not None and path.exists() and not overwrite:
-            raise ValueError(f"{path} exists; name another file, or --overwrite it.")
+    require_new(out, overwrite)
     found, left_out = find_inputs(
         predictions,
         targets,
@@ -131,13 +128,15 @@ def score(
         from triptych.evaluation.saved import write_score
 
         write_score(result, out)
-    if html is not None:
-        from triptych.report.scores import write_page
-
-        write_page(result, html)
     if not quiet:
         print_score(result)
     return result
+
+
+def require_new(path: Path | None, overwrite: bool) -> None:
+    """Fail where a file to write exists already and must not be replaced."""
+    if path is not None and path.exists() and not overwrite:
+        raise ValueError(f"{path} exists; name another file, or --overwrite it.")
 
 
 def score_task(

@@ -1,24 +1,23 @@
 """`report.html`: one file about a run that opens without a network.
 
 Curves, a table of scores, image / target / prediction / error panels and a rotatable cloud of the predicted depth.
-The page's own HTML, CSS and JavaScript are in `assets/`.
 """
 
 import base64
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import triptych
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view
-from triptych.report import html as report_html
-from triptych.report import tables as report_tables
+from triptych.report.charts import draw_curve
+from triptych.report.engine import render_page
+from triptych.report.examples import show_examples
+from triptych.report.markup import Markup, element, join
+from triptych.report.tables import show_results
 from triptych.report.values import Example, Report, Scores, read_run
 from triptych.tasks import Task
 
@@ -46,28 +45,21 @@ def render_report(report: Report) -> str:
     """The whole page as text."""
     charts = make_charts(report)
     clouds = [make_cloud(report.tasks, example) for example in report.examples]
-    sections = {
-        "results": ("Results", report_tables.results(report.tasks, report.scores)),
-        "predictions": ("Predictions", report_html.examples(report.tasks, report.examples, with_points=any(clouds))),
-        "curves": ("Training", report_html.charts(charts)),
-        "run": ("The run", report_html.details(report.details)),
-    }
-    shown = {name: section for name, section in sections.items() if section[1]}
-    page = resources.files("triptych.report") / "assets"
-    return report_html.fill(
-        (page / "page.html").read_text(encoding="utf-8"),
-        title=report_html.escape(report.title),
-        description=report_html.escape(report.description),
-        facts=report_html.facts(report.facts),
-        links="".join(f'<a href="#{name}">{title}</a>' for name, (title, _) in shown.items()),
-        sections="".join(
-            f'<section id="{name}"><h2>{title}</h2>{body}</section>' for name, (title, body) in shown.items()
-        ),
-        style=(page / "style.css").read_text(encoding="utf-8"),
-        script="\n".join((page / name).read_text(encoding="utf-8") for name in ("charts.js", "points.js", "page.js")),
-        # `</script>` inside a name must not end the element.
-        data=json.dumps({"charts": charts, "clouds": clouds}, allow_nan=False).replace("<", "\\u003c"),
-        version=triptych.__version__,
+    folded = [
+        element("details", element("summary", name), element("div", element("pre", text), class_="card"))
+        for name, text in report.details.items()
+    ]
+    return render_page(
+        report.title,
+        {
+            "results": ("Results", show_results(report.tasks, report.scores)),
+            "predictions": ("Predictions", show_examples(report.tasks, report.examples, with_points=any(clouds))),
+            "curves": ("Training", _show_charts(charts)),
+            "run": ("The run", join(folded)),
+        },
+        lead=report.description,
+        facts=report.facts,
+        data={"charts": charts, "clouds": clouds},
     )
 
 
@@ -117,6 +109,28 @@ def _chart(
         "reference": reference,
         "reference_title": level_title if reference is not None else "",
     }
+
+
+def _show_charts(charts: Sequence[dict[str, Any]]) -> Markup:
+    """The charts in groups; each gets the frame that its reading under the pointer needs."""
+    groups: dict[str, list[Markup]] = {}
+    levels: dict[str, dict[str, None]] = {}
+    for number, chart in enumerate(charts):
+        ends = [f"{chart['y'][i]:.4g} at step {chart['x'][i]}" for i in (0, -1)]
+        label = f"{chart['title']} {chart['note']}: {ends[0]}, {ends[1]}"
+        drawing, frame = draw_curve(chart["x"], chart["y"], label=label, reference=chart["reference"])
+        chart["frame"] = frame.describe()
+        heading = element("h3", f"{chart['title']} ", element("span", chart["note"]))
+        figure = element("figure", heading, drawing, class_="chart card", data_chart=number)
+        groups.setdefault(chart["group"], []).append(figure)
+        levels.setdefault(chart["group"], {}).update(
+            {chart["reference_title"]: None} if chart["reference_title"] else {}
+        )
+    parts: list[Markup] = []
+    for name, figures in groups.items():
+        note = f"{name}, by optimizer step" + "".join(f"; dashed: {title}" for title in levels[name] if title)
+        parts += [element("p", note, class_="note"), element("div", *figures, class_="charts")]
+    return join(parts)
 
 
 def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | None:

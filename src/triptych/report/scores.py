@@ -1,77 +1,71 @@
-"""A score as one HTML file that opens without a network: numbers, curves, and the worst images."""
+"""The page of a score of saved maps: numbers, curves, and the worst images."""
 
-import base64
-import io
 import math
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from triptych.drawing.panels import color_error, color_maps, error_limit
-from triptych.evaluation.offline import ARROWS, Score, TaskScore
+from triptych.evaluation.offline import Score, TaskScore
 from triptych.metrics.boundary import BoundaryMetric
 from triptych.metrics.matching import match_boundaries
 from triptych.metrics.protocols import prepare_target
 from triptych.metrics.thinning import thin
-from triptych.report.charts import histogram_chart, precision_recall_chart
+from triptych.report.charts import draw_histogram, draw_precision_recall
+from triptych.report.engine import render_page
+from triptych.report.examples import card, show_map
+from triptych.report.markup import Markup, element, join
+from triptych.report.tables import number_cell, row, table
 from triptych.tasks import TASKS, Task
 
 WORST = 6
-LARGEST = 640
-"""Pixels of the longer side of a picture."""
 MATCHED, FALSE, MISSED = (64, 192, 110), (240, 84, 72), (86, 150, 255)
 
 
 def write_page(score: Score, path: Path) -> None:
     """Write the page; pictures are read again from the scored files."""
-    sections = "".join(_section(name, task) for name, task in score.tasks.items())
-    page = Template((files("triptych.report") / "assets" / "scores.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{score.predictions.name} under {score.protocol}"),
-        subtitle=escape(f"Predictions {score.predictions}, ground truth {score.targets}."),
-        body=_table(score) + sections,
+    page = render_page(
+        f"{score.predictions.name} under {score.protocol}",
+        {"results": ("Results", _table(score))}
+        | {f"task-{i}": (name, _section(name, task)) for i, (name, task) in enumerate(score.tasks.items())},
+        facts={"Predictions": str(score.predictions), "Ground truth": str(score.targets)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
 
 
-def _table(score: Score) -> str:
+def _table(score: Score) -> Markup:
     intervals = any(task.intervals for task in score.tasks.values())
     rows = []
     for name, task in score.tasks.items():
-        for i, (number, value) in enumerate(task.numbers.items()):
-            interval = task.intervals.get(number)
-            cells = [f"<td>{escape(name) if i == 0 else ''}</td>"]
-            cells.append(f"<td>{escape(number)} {ARROWS[task.metric.better[number]]}</td>")
-            cells.append(f'<td class="number">{value:.4f}</td>')
+        for number, value in task.numbers.items():
+            cells = [number_cell(f"{value:.4f}")]
             if intervals:
-                cells.append(f'<td class="number">{_range(interval)}</td>')
-            cells.append(f'<td class="number">{len(task.keys)}</td>')
-            rows.append(f"<tr>{''.join(cells)}</tr>")
-    heads = ["task", "metric", "value", *(["95 % interval"] if intervals else []), "images"]
-    kinds = ["", "", *[' class="number"'] * (len(heads) - 2)]
-    head = "".join(f"<th{kind}>{title}</th>" for title, kind in zip(heads, kinds, strict=True))
-    return f'<div class="card scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+                cells.append(number_cell(_range(task.intervals.get(number))))
+            cells.append(number_cell(str(len(task.keys))))
+            rows.append(row(name, number, task.metric.better[number], cells))
+    return table("task", ["value", *(["95 % interval"] if intervals else []), "images"], rows)
 
 
 def _range(interval: tuple[float, float, float] | None) -> str:
     return f"{interval[1]:.4f} – {interval[2]:.4f}" if interval else ""
 
 
-def _section(name: str, task: TaskScore) -> str:
+def _section(name: str, task: TaskScore) -> Markup:
     facts = ", ".join(f"{fact.replace('_', ' ')} {value}" for fact, value in task.facts.items())
     note = f"{task.given.rule.definition} {facts + '. ' if facts else ''}{task.counts()}."
-    charts = [histogram_chart(task.per_image[task.primary], f"{task.primary} of the image alone")]
+    charts = [draw_histogram(task.per_image[task.primary], f"{task.primary} of the image alone")]
     if isinstance(task.metric, BoundaryMetric) and len(task.metric.protocol.thresholds) > 1:
         charts.insert(0, _curve(task))
-    cards = "".join(f'<div class="card">{chart}</div>' for chart in charts if chart)
-    return (
-        f'<h2>{escape(name)}</h2><p class="note">{escape(note)}</p><div class="row">{cards}</div>'
-        f"<h3>Worst images</h3>{_worst(name, task)}"
+    figures = [element("figure", chart, class_="chart card") for chart in charts if chart]
+    return join(
+        [
+            element("p", note, class_="note"),
+            element("div", *figures, class_="charts wide"),
+            element("h3", "Worst images"),
+            *_worst(name, task),
+        ]
     )
 
 
@@ -82,38 +76,38 @@ def _summed(task: TaskScore) -> BoundaryMetric:
     return metric
 
 
-def _curve(task: TaskScore) -> str:
+def _curve(task: TaskScore) -> Markup:
     metric = _summed(task)
     best = metric.best()
     label = f"ODS {best.f:.4f} at {best.threshold:.3g}"
-    return precision_recall_chart(*metric.curve(), (best.precision, best.recall), label)
+    return draw_precision_recall(*metric.curve(), (best.precision, best.recall), label)
 
 
-def _worst(name: str, task: TaskScore) -> str:
+def _worst(name: str, task: TaskScore) -> list[Markup]:
     """The images with the worst main number, each with prediction, ground truth and what is wrong."""
     values = task.per_image[task.primary]
     sign = 1 if task.metric.better[task.primary] else -1
     order = sorted((i for i, v in enumerate(values) if math.isfinite(v)), key=lambda i: sign * values[i])[:WORST]
-    figures = []
+    shown = [_KEY] if isinstance(task.metric, BoundaryMetric) else []
     for i in order:
-        prediction, target = task.given.read(task.keys[i])
-        pictures = _pictures(name, task, prediction, target)
-        cells = "".join(
-            f'<div><img src="{_data_uri(picture)}" alt="{escape(label)} of {escape(task.keys[i])}">'
-            f"<span>{escape(label)}</span></div>"
-            for label, picture in pictures.items()
-        )
-        caption = f"<strong>{escape(task.keys[i])}</strong> {escape(task.primary)} {values[i]:.4f}"
-        figures.append(
-            f'<figure class="card"><figcaption>{caption}</figcaption><div class="maps">{cells}</div></figure>'
-        )
-    return (_KEY if isinstance(task.metric, BoundaryMetric) else "") + "".join(figures)
+        pictures = _pictures(name, task, *task.given.read(task.keys[i]))
+        maps = [show_map(picture, f"{label} of {task.keys[i]}", label) for label, picture in pictures.items()]
+        note = element("p", f"{task.primary} {values[i]:.4f}", class_="range")
+        shown.append(element("article", card(task.keys[i], [note], maps)))
+    return shown
 
 
-_KEY = '<p class="note">Right:' + "".join(
-    f'<span class="key" style="background:rgb{color}"></span>{words}'
-    for color, words in ((MATCHED, "matched"), (FALSE, "predicted only"), (MISSED, "missed by the prediction"))
-) + ", at the best threshold of the set.</p>"  # fmt: skip
+_KEY = element(
+    "p",
+    "Right:",
+    *(
+        part
+        for color, words in ((MATCHED, "matched"), (FALSE, "predicted only"), (MISSED, "missed by the prediction"))
+        for part in (element("span", class_="key", style=f"background:rgb{color}"), words)
+    ),
+    ", at the best threshold of the set.",
+    class_="note",
+)
 
 
 def _pictures(name: str, task: TaskScore, prediction: Tensor, target: Tensor) -> dict[str, np.ndarray]:
@@ -155,11 +149,3 @@ def _thicken(mask: np.ndarray) -> np.ndarray:
     thick[1:] |= mask[:-1]
     thick[:, 1:] |= mask[:, :-1]
     return thick
-
-
-def _data_uri(picture: np.ndarray) -> str:
-    image = Image.fromarray(picture)
-    image.thumbnail((LARGEST, LARGEST))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

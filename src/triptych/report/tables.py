@@ -1,59 +1,67 @@
-"""The score tables of `report.html`."""
+"""Tables of scores."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 
+from triptych.report.markup import Markup, element, join
 from triptych.tasks import Task
 
-_ARROWS: dict[bool | None, str] = {
-    True: '<span title="higher is better">↑</span>',
-    False: '<span title="lower is better">↓</span>',
+_ARROWS: dict[bool | None, Markup] = {
+    True: element("span", "↑", title="higher is better"),
+    False: element("span", "↓", title="lower is better"),
+    None: Markup(),
 }
 
 
-def results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def show_results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Markup:
     """The table of each task's first metric, gains over the other columns, and a second table with every number."""
     if not scores:
-        return ""
-    columns = list(scores)
-    ours, *others = columns
-    rows: list[str] = []
+        return Markup()
+    ours, *others = scores
+    rows: list[Markup] = []
     gains: dict[str, list[float]] = {column: [] for column in others}
     for name, task in tasks.items():
         metric = task.metric()
         value = scores[ours].get(name, {}).get(metric.primary)
-        cells = [f'<td class="number ours">{_number(value)}</td>']
+        cells = [element("td", _number(value), class_="number ours")]
         for column in others:
             other = scores[column].get(name, {}).get(metric.primary)
             gain = relative_gain(value, other, metric.better[metric.primary])
             gains[column] += [gain] if gain is not None else []
-            cells.append(f'<td class="number">{_number(other)}{_chip(gain)}</td>')
+            cells.append(number_cell(_number(other), _chip(gain)))
         rows.append(row(name, metric.primary, metric.better[metric.primary], cells))
+    columns = list(scores)
     if not others:
-        return table("Task", columns, rows) + _all_metrics(tasks, scores)
-    means = "".join(f'<td class="number">{_chip(_mean(gains[column]))}</td>' for column in others)
-    foot = f'<tfoot><tr><th scope="row">mean gain over tasks (delta_mtl)</th><td></td>{means}</tr></tfoot>'
-    return _GAIN_NOTE + table("Task", columns, rows, foot) + _all_metrics(tasks, scores)
+        return join([table("Task", columns, rows), _all_metrics(tasks, scores)])
+    means = [number_cell(_chip(_mean(gains[column]))) for column in others]
+    title = element("th", "mean gain over tasks (delta_mtl)", scope="row")
+    foot = element("tfoot", element("tr", title, element("td"), *means))
+    return join([_GAIN_NOTE, table("Task", columns, rows, foot), _all_metrics(tasks, scores)])
 
 
-_GAIN_NOTE = (
-    '<p class="note">The first metric of each task. A percentage says how much better the network is than that column, '
-    "relative to it.</p>"
+_GAIN_NOTE = element(
+    "p",
+    "The first metric of each task. A percentage says how much better the network is than that column, relative to it.",
+    class_="note",
 )
 
 
-def table(first: str, columns: Sequence[str], rows: Sequence[str], foot: str = "") -> str:
+def table(first: str, columns: Sequence[str], rows: Sequence[Markup], foot: Markup | None = None) -> Markup:
     """A table that scrolls sideways where it is wider than the page."""
-    titles = "".join(f'<th scope="col" class="number">{escape(column)}</th>' for column in columns)
-    head = f'<thead><tr><th scope="col">{first}</th>{titles}</tr></thead>'
-    return f'<div class="card scroll"><table>{head}<tbody>{"".join(rows)}</tbody>{foot}</table></div>'
+    titles = [element("th", column, scope="col", class_="number") for column in columns]
+    head = element("thead", element("tr", element("th", first, scope="col"), *titles))
+    return element("div", element("table", head, element("tbody", *rows), foot or Markup()), class_="card scroll")
 
 
-def row(task: str, metric: str, better: bool | None, cells: Sequence[str]) -> str:
+def row(task: str, metric: str, better: bool | None, cells: Sequence[Markup]) -> Markup:
     """One row, headed by a task and what is measured; an arrow says which way is better."""
-    label = f'{escape(task)} <span class="metric">{escape(metric)} {_ARROWS.get(better, "")}</span>'
-    return f'<tr><th scope="row">{label}</th>{"".join(cells)}</tr>'
+    measured = element("span", f"{metric} ", _ARROWS[better], class_="metric")
+    return element("tr", element("th", f"{task} ", measured, scope="row"), *cells)
+
+
+def number_cell(*content: str) -> Markup:
+    """A cell of a number."""
+    return element("td", *content, class_="number")
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -71,23 +79,22 @@ def relative_gain(value: float | None, other: float | None, higher_is_better: bo
     return (value - other) / abs(other) * (1 if higher_is_better else -1)
 
 
-def _all_metrics(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def _all_metrics(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Markup:
     rows = []
     for name, task in tasks.items():
         better = task.metric().better
         for metric in dict.fromkeys(metric for column in scores.values() for metric in column.get(name, {})):
-            values = (column.get(name, {}).get(metric) for column in scores.values())
-            cells = [f'<td class="number">{_number(value)}</td>' for value in values]
+            cells = [number_cell(_number(column.get(name, {}).get(metric))) for column in scores.values()]
             rows.append(row(name, metric, better.get(metric), cells))
-    return f"<details><summary>Every metric</summary>{table('Metric', list(scores), rows)}</details>"
+    return element("details", element("summary", "Every metric"), table("Metric", list(scores), rows))
 
 
 def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
 
 
-def _chip(gain: float | None) -> str:
+def _chip(gain: float | None) -> Markup:
     if gain is None:
-        return ""
+        return Markup()
     text = f"{gain * 100:+.0f} %" if abs(gain) < 10 else f"{gain * 100:+,.0f} %"
-    return f'<span class="gain {"up" if gain > 0 else "down"}">{text}</span>'
+    return element("span", text, class_=f"gain {'up' if gain > 0 else 'down'}")

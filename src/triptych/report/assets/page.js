@@ -8,7 +8,7 @@ document.getElementById("theme").addEventListener("click", () => {
   root.dataset.theme = dark ? "light" : "dark";
 });
 
-document.querySelectorAll(".chart").forEach((figure, i) => drawChart(figure, data.charts[i]));
+document.querySelectorAll(".chart[data-chart]").forEach((figure) => addReading(figure, data.charts[Number(figure.dataset.chart)]));
 
 const articles = [...document.querySelectorAll("article.example")];
 const choices = [...document.querySelectorAll(".strip button")];
@@ -21,7 +21,8 @@ async function showPoints() {
   const cloud = data.clouds[chosen];
   stage.hidden = !cloud;
   if (!cloud) return;
-  const picture = articles[chosen].querySelector(`img[data-map="${control("color").value}"]`);
+  const color = control("color").value;
+  const picture = [...articles[chosen].querySelectorAll("img[data-map]")].find((image) => image.dataset.map === color);
   const points = makePoints(cloud, control("geometry").value);
   viewer.show(cloud, points, await readColors(picture, cloud));
   const camera = cloud.assumed ? ` The camera is unknown: a field of view of ${cloud.assumed}° is assumed.` : "";

@@ -1,0 +1,64 @@
+"""The one page: a file that opens without a network and runs no script but its own."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import triptych
+from triptych.report.markup import Markup, element, join
+
+_SCRIPTS = ("charts.js", "points.js", "page.js")
+
+
+def render_page(
+    title: str,
+    sections: Mapping[str, tuple[str, Markup]],
+    *,
+    lead: str = "",
+    facts: Mapping[str, str] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> str:
+    """A page of sections, each with its address, title and markup; empty ones are left out.
+
+    `facts` are short values below the title, `data` is what the page's script reads. The page's policy names the hash
+    of that script: a browser runs no other, wherever it came from.
+    """
+    shown = {name: section for name, section in sections.items() if section[1]}
+    script = '\n"use strict";\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "\n"
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    boxes = [element("div", element("dt", name), element("dd", value)) for name, value in (facts or {}).items()]
+    values = {"charts": [], "clouds": []} | dict(data or {})
+    return fill(
+        _asset("page.html"),
+        policy=Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"),
+        title=title,
+        lead=lead,
+        facts=element("dl", *boxes, class_="facts") if boxes else Markup(),
+        links=join(element("a", heading, href=f"#{name}") for name, (heading, _) in shown.items()),
+        sections=join(
+            element("section", element("h2", heading), body, id=name) for name, (heading, body) in shown.items()
+        ),
+        style=Markup(_asset("style.css")),
+        script=Markup(script),
+        # `</script>` inside a name must not end the element.
+        data=Markup(json.dumps(values, allow_nan=False).replace("<", "\\u003c")),
+        version=triptych.__version__,
+    )
+
+
+def fill(template: str, **values: str) -> str:
+    """Replace `{{name}}` in a template, once, with escaped text or markup: values that hold such marks stay as they
+    are.
+
+    >>> fill("<p>{{text}}</p>", text="{{text}} <b>")
+    '<p>{{text}} &lt;b&gt;</p>'
+    """
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: join([values[mark[1]]]), template)
+
+
+def _asset(name: str) -> str:
+    return (resources.files("triptych.report") / "assets" / name).read_text(encoding="utf-8")

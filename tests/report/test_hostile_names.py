@@ -1,0 +1,112 @@
+"""Pages about received runs and files: no name in any field becomes markup or script, seen in a real browser."""
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from report.test_report import HEIGHT, RECORDS, WIDTH, Page, browse, example
+from saved_maps import save_array, save_png
+
+from triptych.evaluation.offline import score
+from triptych.report.page import render_report
+from triptych.report.scores import write_page
+from triptych.report.values import Rendering, Report
+from triptych.tasks import depth, regression, semseg
+
+HACK = "document.documentElement.dataset.hacked=1"
+HOSTILE = f"\"'><img src=x onerror={HACK}><svg onload={HACK}>{{{{data}}}}&lt;b"
+"""Without a slash, so that it can be the name of a file."""
+SCRIPT = f"{HOSTILE}</script></style></title><script>{HACK}</script>"
+
+
+def run_page() -> str:
+    """A run whose tasks, classes, files, data, recipe and columns are called like that."""
+    tasks = {SCRIPT: semseg([SCRIPT, "floor"], name=SCRIPT), "depth": replace(depth(), unit=SCRIPT)}
+    shown = example(SCRIPT)
+    predictions = {SCRIPT: shown.predictions["semseg"], "depth": shown.predictions["depth"]}
+    return render_report(
+        Report(
+            title=SCRIPT,
+            tasks=tasks,
+            scores={SCRIPT: {SCRIPT: {"mIoU": 0.5, SCRIPT: 0.5}}, f"{SCRIPT}2": {SCRIPT: {"mIoU": 0.25}}},
+            examples=[replace(shown, predictions=predictions, targets=dict(predictions))],
+            records=[
+                {"kind": "evaluation", "step": step, "split": SCRIPT, "metrics": {f"{SCRIPT}/mIoU": 0.1 * step}}
+                for step in (1, 2)
+            ]
+            + [record | {"losses": {SCRIPT: 1.0}} for record in RECORDS if record["kind"] == "train"],
+            description=SCRIPT,
+            facts={SCRIPT: SCRIPT},
+            details={SCRIPT: SCRIPT},
+        )
+    )
+
+
+def rendered_page() -> str:
+    """The same with what a regularizer renders."""
+    own = regression(SCRIPT, 3, unit=SCRIPT)
+    maps = {SCRIPT: np.full((3, HEIGHT, WIDTH), 0.5)}
+    opacity = np.ones((1, HEIGHT, WIDTH))
+    rendering = Rendering(maps, SCRIPT, opacity, opacity, SCRIPT, {SCRIPT: maps})
+    shown = replace(example(SCRIPT), predictions=maps, targets={}, rendering=rendering)
+    return render_report(Report(title=SCRIPT, tasks={SCRIPT: own}, examples=[shown]))
+
+
+def score_page(folder) -> str:
+    """A score of files with such names, under such a protocol."""
+    generator = np.random.default_rng(0)
+    for side in ("predictions", "targets"):
+        for name in (HOSTILE, "plain"):
+            labels = generator.integers(0, 2, (12, 16)).astype(np.uint8)
+            save_png(folder / HOSTILE / side / "semseg" / f"{name}.png", labels)
+            save_array(folder / HOSTILE / side / "boundary" / f"{name}.npy", labels.astype(np.float32))
+    root = folder / HOSTILE
+    options = {"classes": 2, "max_dist": 0.05, "ci": 10, "quiet": True}
+    found = score(root / "predictions", root / "targets", protocol="invpt", **options)
+    tasks = {
+        name: replace(
+            task,
+            facts=task.facts | {SCRIPT: SCRIPT},
+            given=replace(task.given, rule=replace(task.given.rule, definition=SCRIPT)),
+        )
+        for name, task in found.tasks.items()
+    }
+    write_page(replace(found, protocol=SCRIPT, tasks=tasks), folder / "page.html")
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module", params=["run", "renderings", "scores"])
+def page(request, tmp_path_factory) -> str:
+    makers = {"run": run_page, "renderings": rendered_page}
+    if request.param in makers:
+        return makers[request.param]()
+    return score_page(tmp_path_factory.mktemp("scores"))
+
+
+def test_names_are_text(page) -> None:
+    parsed = Page(page)
+    assert not parsed.open
+    assert len(parsed.all("script")) == 2
+    for tag, attributes in parsed.tags:
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert all(image.get("src", "data:").startswith("data:") for image in parsed.all("img"))
+    assert "hacked" in page  # the names are shown
+    policy = next(meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    assert "unsafe-inline" not in re.search("script-src[^;]*", policy)[0]
+
+
+def test_a_browser_runs_none_of_them(page, tmp_path) -> None:
+    root = Page(browse(page, tmp_path)).all("html")[0]
+    assert root["data-ready"] == "true"  # our own script ran to its end
+    assert "data-hacked" not in root
+
+
+def test_the_policy_stops_what_escaping_would_miss(page, tmp_path) -> None:
+    """Even where a name did become markup."""
+    broken = page.replace("</main>", SCRIPT + "</main>")
+    root = re.search("<html[^>]*>", browse(broken, tmp_path))[0]
+    assert 'data-ready="true"' in root
+    assert "data-hacked" not in root
+    unguarded = re.sub('script-src [^;"]*', "script-src 'unsafe-inline'", broken)
+    assert "data-hacked" in re.search("<html[^>]*>", browse(unguarded, tmp_path))[0]  # it would have run
