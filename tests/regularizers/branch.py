@@ -14,6 +14,10 @@ from triptych.types import Camera, Output, Sample
 SIZE = (50, 61)
 """A size that no stride divides."""
 SMALL = {"width": 8, "plane_channels": 4, "hidden": 6, "bins": 5}
+OTHERS: dict[str, dict[str, object]] = {"mtpsl": {"widths": (6, 8)}}
+"""Small forms of regularizers that render nothing."""
+RENDERING = [name for name in REGULARIZERS if name not in OTHERS]
+"""Those whose terms supervise the shared features by the tasks' labels."""
 
 
 def tasks_of(*names: str) -> dict[str, Task]:
@@ -22,8 +26,8 @@ def tasks_of(*names: str) -> dict[str, Task]:
 
 
 def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True) -> tuple[Output, Sample]:
-    """Features at strides 4 and 8, and targets; without labels every target is invalid. With cameras, the second view
-    is the first one again.
+    """Features at strides 4 and 8, raw maps, and targets; without labels every target is invalid. With cameras, the
+    second view is the first one again.
     """
     features = [torch.randn(2, 6, 13, 16), torch.randn(2, 10, 7, 8)]
     targets = {}
@@ -38,7 +42,8 @@ def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True
     if camera:
         sample = replace(sample, camera=Camera(intrinsics, torch.eye(4).repeat(2, 1, 1)))
         sample = replace(sample, neighbours=(sample,))
-    return Output({}, [], [feature.requires_grad_() for feature in features]), sample
+    raw = {name: torch.randn(2, task.channels, *SIZE).requires_grad_() for name, task in tasks.items()}
+    return Output(raw, [], [feature.requires_grad_() for feature in features]), sample
 
 
 def build(name: str, tasks: dict[str, Task], **options: object) -> Regularizer:
@@ -47,4 +52,6 @@ def build(name: str, tasks: dict[str, Task], **options: object) -> Regularizer:
         sizeless = {key: value for key, value in options.items() if key not in ("num_samples", *SMALL)}
         decoder = FCN(channels, strides=strides, tasks=tasks, width=4)
         return REGULARIZERS[name](channels, decoder, strides=strides, tasks=tasks, **sizeless)
+    if name in OTHERS:
+        return REGULARIZERS[name](channels, strides=strides, tasks=tasks, **{**OTHERS[name], **options})
     return REGULARIZERS[name](channels, strides=strides, tasks=tasks, **{**SMALL, **options})

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from regularizers.branch import SIZE, SMALL, batch, build, tasks_of
+from regularizers.branch import RENDERING, SIZE, SMALL, batch, build, tasks_of
 from safetensors import safe_open
 from torch import nn
 from training.tiny import RECIPE, change
@@ -69,12 +69,12 @@ def test_every_switch_supervises_features_at_odd_sizes(options: dict[str, object
     check_terms("triplane", **options)
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", RENDERING)
 def test_every_regularizer_supervises_features(name: str) -> None:
     check_terms(name, **FEW.get(name, {}))
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", RENDERING)
 def test_missing_labels_contribute_exactly_zero(name: str) -> None:
     tasks = tasks_of()
     regularizer = build(name, tasks, **{"num_samples": 2, **FEW.get(name, {})})
@@ -202,7 +202,7 @@ def test_inverse_spacing_is_even_in_one_over_depth() -> None:
     assert points.intervals.min() > 0
 
 
-@pytest.mark.parametrize("name", REGULARIZERS)
+@pytest.mark.parametrize("name", RENDERING)
 def test_random_numbers_are_the_regularizers_own(name: str) -> None:
     """Nobody else's numbers move, and its own follow from its generator, whatever else is drawn."""
     tasks = tasks_of("semseg", "depth")

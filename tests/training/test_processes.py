@@ -127,6 +127,15 @@ def test_a_batch_without_labels_in_one_process_stalls_nothing(folder: Path) -> N
     assert train_lines[-1]["labelled"]["depth"] < train_lines[-1]["labelled"]["semseg"]
 
 
+def test_mtpsl_waits_for_no_process_without_a_pair(folder: Path) -> None:
+    """With one label per image each process has pairs of other tasks, or none."""
+    options: Options = {"widths": (4, 6)}
+    recipe = change(TWO, data__options={}, data__label_setting="one", regularizer__name="mtpsl")
+    finish(start(folder / "mtpsl", change(recipe, regularizer__options=options), processes=2))
+    line = json.loads((folder / "mtpsl" / "metrics.jsonl").read_text().splitlines()[-2])
+    assert line["penalties"] > 0
+
+
 def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> None:
     run = folder / "evaluated"
     train(change(TWO, data__options={}), run, device="cpu", progress=False)

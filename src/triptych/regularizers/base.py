@@ -45,6 +45,14 @@ class Regularizer(nn.Module):
         """
         return own_rows(torch.rand(images * num_processes(), numbers, generator=self.generator)).to(device)
 
+    def penalties(self, output: Output, sample: Sample) -> dict[str, Tensor]:
+        """Scalars that belong to no task, by name: added to the weighted losses as they are."""
+        return {}
+
+    def measures(self) -> dict[str, float]:
+        """What the regularizer measured in its last step, for the log; checkpoints have to keep it."""
+        return {}
+
     def counts(self) -> dict[str, int]:
         """What the regularizer counted since the start of training, for the log."""
         return {}

@@ -2,8 +2,9 @@
 
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
 `weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
-before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, and what `video_log` and adapters add)
-or `evaluation` (`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
+before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, `penalties` that belong to no task,
+what a `regularizer` counted and measured, and what `video_log` and adapters add) or `evaluation` (`split`, `metrics` by
+`task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
 `seconds` and `images_per_second` are the only fields that depend on the machine.
 """
 

@@ -137,10 +137,13 @@ def _record(parts: Parts, state: TrainingState, rate: float) -> dict[str, Any]:
     }
     if parts.objective.regularizer is not None:
         record["regularizer_gradient_norm"] = window.mean("regularizer_gradient_norm")
-        if counts := parts.objective.regularizer.counts():
-            record["regularizer"] = counts
+        if found := parts.objective.regularizer.counts() | parts.objective.regularizer.measures():
+            record["regularizer"] = found
+    added = window.mean("adaptation")
+    if added is not None and parts.objective.adapter is None:
+        record["penalties"] = added
     if parts.objective.adapter is not None:
-        record["adaptation"] = window.mean("adaptation")
+        record["adaptation"] = added
         record["adapter"] = window.mean("adapter")
     if parts.objective.video is not None:
         record["video"] = video_record(window.sums, window.mean("video/static"))

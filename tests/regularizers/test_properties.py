@@ -1,0 +1,71 @@
+"""What every regularizer has in common; a new entry in `REGULARIZERS` is enrolled by its name."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from regularizers.branch import OTHERS, SIZE, batch, build, tasks_of
+from regularizers.test_triplane import FEW
+from torch import Tensor
+
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.base import Regularizer
+from triptych.types import Output, Sample
+
+every_regularizer = pytest.mark.parametrize("name", REGULARIZERS)
+
+
+def make(name: str) -> Regularizer:
+    torch.manual_seed(1)
+    return build(name, tasks_of(), **({} if name in OTHERS else {"num_samples": 2, **FEW.get(name, {})})).train()
+
+
+def terms(regularizer: Regularizer, output: Output, sample: Sample) -> dict[str, Tensor]:
+    """Those of tasks, and those of none."""
+    return regularizer(output, sample) | regularizer.penalties(output, sample)
+
+
+def partly(sample: Sample) -> Sample:
+    """The first image has a label of every other task, the second one none."""
+    targets = dict(sample.targets)
+    for i, (name, task) in enumerate(tasks_of().items()):
+        empty = task.invalid_target(SIZE)
+        targets[name] = torch.stack([empty if i % 2 else targets[name][0], empty])
+    return replace(sample, targets=targets)
+
+
+@every_regularizer
+@pytest.mark.parametrize("labels", ["all", "some", "none"])
+def test_terms_and_gradients_are_finite_whatever_labels_there_are(name: str, labels: str) -> None:
+    regularizer = make(name)
+    output, sample = batch(tasks_of(), camera=True, labelled=labels != "none")
+    if labels == "some":
+        sample = partly(sample)
+        sample = replace(sample, neighbours=(replace(sample, neighbours=()),))
+    found = terms(regularizer, output, sample)
+    assert found
+    assert set(regularizer(output, sample)) <= set(tasks_of())
+    total = torch.stack(list(found.values())).sum()
+    total.backward()
+    assert total.isfinite()
+    for key, parameter in regularizer.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+    for tensor in (*output.features, *output.predictions.values()):
+        assert tensor.grad is None or tensor.grad.isfinite().all()
+
+
+@every_regularizer
+def test_random_numbers_are_its_own(name: str) -> None:
+    """The network's dropout draws what it draws without it; the same state of the generator gives the same terms."""
+    output, sample = batch(tasks_of(), camera=True)
+    sample = partly(sample)
+    sample = replace(sample, neighbours=(replace(sample, neighbours=()),))
+    results = []
+    for seed in (5, 6):
+        regularizer = make(name)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        results.append(terms(regularizer, output, sample))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
