@@ -14,13 +14,16 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 from gpu_clock import REHEARSAL, ROOT, Clock, parse, source_digest, start, stop
+
+from triptych.tasks import Task
+from triptych.types import Sample
 
 NETWORKS = {"mti-net hrnet_w48": ("mti-net", "hrnet_w48"), "invpt vit_large": ("invpt", "vit_large_patch16_384")}
 EXECUTIONS = ("fp32", "bf16", "bf16 compiled")
@@ -54,7 +57,9 @@ def kernels(device: str) -> dict[str, Any]:
             total = rendered.values.square().mean() + rendered.opacity.mean() + rendered.depth.square().mean()
             gradients = torch.autograd.grad(total, [*planes, *field.parameters()])
             results.append([*rendered, *gradients])
-        differences = [float((one - other).abs().max() / one.abs().max()) for one, other in zip(*results, strict=True)]
+        differences = [
+            ((one - other).abs().max() / one.abs().max()).item() for one, other in zip(*results, strict=True)
+        ]
         found[f"{name}, outputs"] = max(differences[:3])
         found[f"{name}, gradients"] = max(differences[3:])
     return found
@@ -73,16 +78,22 @@ def tests(device: str) -> dict[str, Any]:
 
 
 def branch(device: str) -> dict[str, Any]:
-    """Milliseconds of a training step of the demo's network alone, with the branch, and peak memory."""
+    """Milliseconds of a training step of D1's network alone, with the branch and with one sample, and peak memory."""
     from geometry_arms import regime_r, with_arm
 
-    found: dict[str, Any] = {}
+    from triptych import assemble
+    from triptych.datasets.rooms import rooms_tasks
+    from triptych.training.objective import Objective
+
+    tasks, size = rooms_tasks(), (32, 40) if REHEARSAL else (128, 160)
+    plain, found = regime_r(), {}
     for arm in ("A", "C", "F"):
-        recipe = with_arm(replace(regime_r(), model=replace(regime_r().model, weights="")), arm)
-        size = (32, 40) if REHEARSAL else (128, 160)
-        options = {**recipe.data.options, "size": size, "scenes": 8}
-        recipe = replace(recipe, data=replace(recipe.data, size=size, options=options, train_images=0))
-        found |= {f"{arm}, {name}": value for name, value in step(recipe, device, "fp32").items()}
+        recipe = with_arm(replace(plain, model=replace(plain.model, weights="")), arm)
+        torch.manual_seed(0)
+        model = assemble.build_model(recipe, tasks)
+        objective = Objective(model, regularizer=assemble.build_regularizer(recipe, model)).to(device).train()
+        sample = random_sample(tasks, size, 8).to(device)
+        found |= {f"{arm}, {name}": value for name, value in timed(objective, sample, device, "fp32").items()}
     return found
 
 
@@ -90,43 +101,31 @@ def network(name: str, how: str, device: str) -> dict[str, Any]:
     """A training step at 448 x 576, batch 1."""
     from model_cases import Case
 
+    from triptych.training.objective import Objective
+
     decoder, backbone = NETWORKS[name]
     case = Case("mti-net", "resnet18_half", (64, 96)) if REHEARSAL else Case(decoder, backbone)
     torch.manual_seed(0)
-    return time_step(case.build().to(device), case.size, device, how)
-
-
-def step(recipe: Any, device: str, how: str) -> dict[str, Any]:
-    """A training step of a recipe's network and regularizer on its own first batch."""
-    from triptych import assemble
-    from triptych.training.objective import Objective
-    from triptych.types import collate
-
-    dataset = assemble.build_training_set(recipe)
-    model = assemble.build_model(recipe, *assemble.build_tasks(recipe, dataset))
-    objective = Objective(model, regularizer=assemble.build_regularizer(recipe, model)).to(device).train()
-    sample = collate([dataset[i] for i in range(8)]).to(device)
-    return timed(lambda: torch.stack(list(objective(sample).tasks.values())).sum(), objective, device, how)
-
-
-def time_step(model: torch.nn.Module, size: tuple[int, int], device: str, how: str) -> dict[str, Any]:
-    """A training step of a model on random labels of NYUv2's tasks."""
-    from triptych.training.objective import Objective
-    from triptych.types import Sample
-
-    targets = {
-        "semseg": torch.randint(0, 40, (1, *size)), "depth": torch.rand(1, 1, *size) + 1,
-        "normals": torch.nn.functional.normalize(torch.rand(1, 3, *size), dim=1),
-        "boundary": (torch.rand(1, 1, *size) > 0.9).float(),
-    }  # fmt: skip
-    sample = Sample(torch.rand(1, 3, *size), {name: targets[name] for name in model.tasks}).to(device)
+    model = case.build().to(device)
     if how.endswith("compiled"):
         model.compile()
     objective = Objective(model).to(device).train()
-    return timed(lambda: torch.stack(list(objective(sample).tasks.values())).sum(), objective, device, how)
+    return timed(objective, random_sample(model.tasks, case.size, 1).to(device), device, how)
 
 
-def timed(loss: Callable[[], torch.Tensor], objective: torch.nn.Module, device: str, how: str) -> dict[str, float]:
+def random_sample(tasks: Mapping[str, Task], size: tuple[int, int], batch: int) -> Sample:
+    """Images and labels without meaning."""
+
+    def target(task: Task) -> torch.Tensor:
+        if task.classes:
+            return torch.randint(0, max(task.channels, 2), (batch, *size))
+        values = torch.rand(batch, task.channels, *size) + 1
+        return (values > 1.5).float() if task.channels == 1 and not task.in_metres else values
+
+    return Sample(torch.rand(batch, 3, *size), {name: target(task) for name, task in tasks.items()})
+
+
+def timed(objective: torch.nn.Module, sample: Sample, device: str, how: str) -> dict[str, float]:
     """Median milliseconds of a step of Adam after three, and MiB at the peak."""
     optimizer = torch.optim.Adam(objective.parameters(), fused=device != "cpu")
     cuda = device.startswith("cuda")
@@ -134,7 +133,7 @@ def timed(loss: Callable[[], torch.Tensor], objective: torch.nn.Module, device: 
     def one() -> float:
         started = time.perf_counter()
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=how.startswith("bf16")):
-            total = loss()
+            total = torch.stack(list(objective(sample).tasks.values())).sum()
         total.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -14,13 +14,14 @@ chosen by it. Of every density:
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from branch import COARSE, DENSITIES, SIZE, network, with_branch
 from field_numbers import at_centres, entropy, explained, fit, fog_entropy
-from grid import markdown_table, mean_and_deviation
+from grid import markdown_table
 from jaxtyping import Float
 from lab import rows
 from lab.running import main
@@ -41,6 +42,7 @@ from triptych.types import Sample, collate
 STEPS = (0, 250, 1000, 2000)
 SEEDS = (0, 1, 2)
 IMAGES = 80
+SHORT = ("depth", "semseg", "shared")
 NUMBERS = ("R2", "excess", "entropy", "opacity")
 
 
@@ -130,23 +132,46 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
 STUDY = Study("fog", "cacd6fc", arms, dict.fromkeys(DENSITIES, SEEDS), score)
 
 
+def cell(values: Sequence[float]) -> str:
+    """Mean, and deviation over seeds where there are several."""
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values) + 0.0:.2f}{spread}".replace("-0.00", "0.00")
+
+
 def table(found: list[rows.Row]) -> str:
     """A line per arm, density and step: numbers over seeds."""
     lines = []
     for arm in STUDY.seeds:
         scores = list(rows.by_seed(found, arm).values())
-        names = dict.fromkeys(key.split("/")[1] for each in scores for key in each if not key.endswith("network/R2"))
-        for name in names:
+        for name in densities_of(scores):
             for step in STEPS:
-                values = {
-                    key: [each[f"{step}/{name}/{key}"] for each in scores]
-                    for key in ("R2", "excess", "entropy", "opacity")
-                }
-                values["network"] = [each[f"{step}/network/R2"] for each in scores]
-                cells = [mean_and_deviation(each, digits=2) for each in values.values()]
-                lines.append([arm, name, str(step), str(len(scores)), *cells])
+                values = [[each[f"{step}/{name}/{key}"] for each in scores] for key in NUMBERS]
+                values.append([each[f"{step}/network/R2"] for each in scores])
+                lines.append([arm, name, str(step), str(len(scores)), *map(cell, values)])
     header = ["arm", "density of", "steps", "seeds", "R2", "entropy less fog's", "entropy", "opacity", "network's R2"]
     return markdown_table(header, lines)
+
+
+def short_table(found: list[rows.Row]) -> str:
+    """The densities of depth and of segmentation, before training and after each number of steps."""
+    lines = []
+    for arm in STUDY.seeds:
+        scores = list(rows.by_seed(found, arm).values())
+        for name in [name for name in densities_of(scores) if name in SHORT]:
+            columns = [
+                " / ".join(cell([each[f"{step}/{name}/{key}"] for each in scores]) for step in STEPS)
+                for key in ("R2", "excess", "opacity")
+            ]
+            lines.append([arm, name, str(len(scores)), *columns])
+    steps = ", ".join(map(str, STEPS))
+    header = ["arm", "density of", "seeds", f"R2 after {steps} steps", "entropy less fog's", "opacity"]
+    return markdown_table(header, lines)
+
+
+def densities_of(scores: Sequence[Scores]) -> list[str]:
+    """The densities that an arm has."""
+    names = dict.fromkeys(key.split("/")[1] for each in scores for key in each)
+    return [name for name in names if name != "network"]
 
 
 if __name__ == "__main__":

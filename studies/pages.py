@@ -18,7 +18,8 @@ from lab.study import Study
 
 PAGE = ROOT / "docs" / "study-3d.md"
 TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
-    "fog": (fog.STUDY, fog.table, PAGE),
+    "fog": (fog.STUDY, fog.short_table, PAGE),
+    "fog-all": (fog.STUDY, fog.table, ROOT / "docs" / "study-3d-tables.md"),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
 }
 """Mark on a page: the study, its table and the page."""

@@ -7,13 +7,13 @@ from triptych.recipes.config import Recipe
 
 
 def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0, device: str = "cpu") -> Scores:
-    """The primary number of every task on a split, of the weights that the run deploys."""
+    """The primary number by task on a split, of the weights that the run deploys."""
     from triptych.evaluation.evaluate import evaluate_run
     from triptych.training.loop import train
 
     train(recipe, folder, resume=(folder / "recipe.json").is_file(), device=device, progress=False)
     found = evaluate_run(folder, split=split, limit=limit, device=device, constant=False, progress=False)
-    return dict(found.primary())
+    return {name.split("/")[0]: value for name, value in found.primary().items()}  # "depth/rmse"
 
 
 def validation_losses(recipe: Recipe, folder: Path) -> dict[int, float]:

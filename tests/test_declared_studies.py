@@ -1,0 +1,200 @@
+"""The declared studies: arms, seeds, rules of choice, and the trunks they start from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from test_studies import load
+
+load("trunks")  # puts `lab` where it can be imported
+from lab import gains, rows  # noqa: E402
+from lab.study import digest  # noqa: E402
+
+DECLARED = ("trunks", "fog", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed", "photographs")
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_declared_arms_are_told_apart_and_survive_json(name: str) -> None:
+    from triptych.recipes.config import Recipe, from_json, to_json
+
+    study = load(name).STUDY
+    arms = study.arms()
+    assert set(arms) == set(study.seeds)
+    assert len({digest(settings) for settings in arms.values()}) == len(arms)
+    for settings in arms.values():
+        if isinstance(settings, Recipe):
+            assert from_json(to_json(settings)) == settings
+            assert not settings.data.val_split  # nothing is selected while training
+
+
+def test_seeds_of_the_studies_do_not_meet() -> None:
+    used = [set(load(name).STUDY.jobs()) for name in ("geometry_pilot", "preset", "geometry")]
+    seeds = [{seed for _, seed in jobs} for jobs in used]
+    assert not seeds[0] & seeds[1]
+    assert not seeds[2] & (seeds[0] | seeds[1])
+
+
+def test_arms_of_geometry_differ_from_the_network_alone_in_the_branch() -> None:
+    from triptych.recipes.config import RegularizerConfig
+
+    for module in ("geometry", "geometry_p"):
+        found = load(module).STUDY.arms()
+        bare = [replace(recipe, regularizer=RegularizerConfig()) for recipe in found.values()]
+        training = [replace(recipe, training=bare[0].training) for recipe in bare]  # A keeps more checkpoints
+        assert all(recipe == training[0] for recipe in training)
+
+
+def test_the_pilots_rule() -> None:
+    pilot = load("geometry_pilot")
+
+    def ends(*pairs: tuple[float, float]) -> list[dict[str, float]]:
+        return [{"loss_minimum": low, "loss_end": end} for low, end in pairs]
+
+    rising, lower, flat = ends((1.0, 1.1), (1.0, 1.2)), ends((0.8, 0.9), (0.9, 1.0)), ends((0.1, 0.1), (0.1, 0.2))
+    assert pilot.choose({"rising": rising, "lower": lower, "flat": flat}) == ("lower", True)
+    assert pilot.choose({"flat": flat, "flatter": ends((0.1, 0.1), (0.1, 0.11))}) == ("flat", False)
+
+
+def test_the_presets_rule() -> None:
+    preset = load("preset")
+    generator = np.random.default_rng(3)
+
+    def scores(gained: float, r2: float, excess: float, seconds: float) -> dict[int, dict[str, float]]:
+        rows_of = {}
+        for seed in preset.SEEDS:
+            factor = 1 + (gained + generator.normal(0, 0.3)) / 100
+            numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
+            before = {"before/R2": 0.05, "after/R2": r2, "after/excess": excess, "processor_seconds": seconds}
+            rows_of[seed] = numbers | before
+        return rows_of
+
+    old, fog = scores(0, 0.1, 0.0, 10), scores(5, 0.1, 0.0, 1)
+    assert preset.choose({"old": old, "a": scores(3, 0.5, -0.3, 9), "b": scores(1, 0.5, -0.3, 3), "c": fog}) == (
+        "a",
+        "better",
+    )
+    assert preset.choose({"old": old, "a": scores(0, 0.5, -0.3, 9), "b": scores(-3, 0.5, -0.3, 3), "c": fog}) == (
+        "b",
+        "not better",
+    )
+    assert preset.choose({"old": old, "c": fog})[0] == "old"
+
+
+def test_one_look_after_all_rows() -> None:
+    geometry = load("geometry")
+    assert (
+        geometry.table([rows.Row("A", 0, "r", "c", {})])
+        == f"1 of {len(geometry.STUDY.jobs())} rows; there is one look, after all of them."
+    )
+    generator = np.random.default_rng(0)
+    found = []
+    for arm, seed in geometry.STUDY.jobs():
+        factor = 1 + ((3 if arm == "D" else 0) + generator.normal(0, 0.5)) / 100
+        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
+        numbers |= {"loss_minimum": 1.0, "loss_end": 1.1} if arm == "A" else {}
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    text = geometry.table(found)
+    assert "overfits in 24 of 24" in text
+    assert "Geometry helps" in text
+
+
+def test_a_trunk_of_another_hash_is_refused(tmp_path: Path) -> None:
+    trunks = load("trunks")
+    path = tmp_path / "out" / "trunks" / "vit-tiny" / "seed-0" / "trunk.safetensors"
+    with pytest.raises(ValueError, match="is missing"):
+        trunks.trunk_file(tmp_path / "out", "vit-tiny", tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    with pytest.raises(ValueError, match="says nothing"):
+        trunks.trunk_file(tmp_path / "out", "vit-tiny", tmp_path)
+    rows.append(tmp_path / "trunks.jsonl", rows.Row("vit-tiny", 0, "r", "c", {"sha256": trunks.checksum(path)}))
+    assert trunks.trunk_file(tmp_path / "out", "vit-tiny", tmp_path) == path
+    path.write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="has hash") as caught:
+        trunks.trunk_file(tmp_path / "out", "vit-tiny", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_area_under_curve_is_scikit_learns() -> None:
+    import torch
+
+    trunks, generator = load("trunks"), np.random.default_rng(0)
+    truth = generator.integers(0, 2, 60)
+    scores = generator.normal(size=60) + truth
+    ranks = stats.rankdata(scores)
+    positive = truth.sum()
+    expected = (ranks[truth == 1].sum() - positive * (positive + 1) / 2) / (positive * (60 - positive))
+    found = trunks.area_under_curve(torch.from_numpy(scores), torch.from_numpy(truth).double())
+    assert found == pytest.approx(expected)
+
+
+def test_fog_has_the_entropy_of_a_homogeneous_fog() -> None:
+    """Rendered through the library's own equation, at any density."""
+    import torch
+
+    from triptych.rendering.volume import render_weights
+
+    numbers = load("field_numbers")
+    density = torch.tensor([0.01, 0.3, 2.0, 8.0]).double()[:, None].expand(4, 16)
+    weights = render_weights(density, torch.full((16,), 2 / 16).double())
+    expected = numbers.entropy(weights)
+    assert numbers.fog_entropy(weights.sum(dim=-1), 16).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+
+
+def test_hed_becomes_our_trunk() -> None:
+    """Random layers: features of RGB through timm's VGG are those of the layers on BGR, away from the border."""
+    import torch
+    from torch.nn import functional as F
+
+    from triptych.backbones import create_backbone
+
+    hed = load("hed")
+    torch.manual_seed(0)
+    backbone = create_backbone("vgg16").eval()
+    layers = {}
+    shapes = [backbone.body.state_dict()[f"features.{place}.weight"].shape for place in hed.LAYERS]
+    names = [
+        f"block{block}/layers/conv2d{f'_{i}' if i else ''}/vars"
+        for block, count in enumerate(hed.BLOCKS, start=1)
+        for i in range(count)
+    ]
+    for name, shape in zip(names, shapes, strict=True):
+        layers[f"{name}/0"] = torch.randn(shape) * (2 / shape[1:].numel()) ** 0.5
+        layers[f"{name}/1"] = torch.randn(shape[0]) * 0.1
+    backbone.body.load_state_dict(hed.as_trunk(layers))
+    image = torch.rand(1, 3, 48, 48)
+    with torch.no_grad():
+        found = backbone(image)[0]
+        maps = (255 * image - torch.tensor(hed.MEAN)[:, None, None]).flip(1)
+        waiting = iter(hed.convolutions(layers))
+        for block, count in enumerate(hed.BLOCKS[:3]):
+            maps = F.max_pool2d(maps, 2) if block else maps
+            for _ in range(count):
+                maps = F.relu(F.conv2d(maps, *next(waiting), padding=1))
+    inner = (slice(None), slice(None), slice(5, 7), slice(5, 7))
+    assert torch.allclose(found[inner], maps[inner], rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", "ACDEFGBH")
+def test_every_arm_trains_and_is_scored_by_task(arm: str, tmp_path: Path) -> None:
+    from lab.training import train_and_score, validation_losses
+
+    recipe = load("geometry").STUDY.arms()[arm]
+    size = (32, 40)
+    recipe = replace(
+        recipe,
+        data=replace(
+            recipe.data, size=size, options={"size": size, "scenes": 4, "views": 1}, train_images=4, batch_size=2
+        ),
+        model=replace(recipe.model, weights=""),
+        schedule=replace(recipe.schedule, steps=2, warmup_steps=1),
+        training=replace(recipe.training, checkpoint_every=1),
+    )
+    assert set(train_and_score(recipe, tmp_path / "run", split="val")) == set(gains.HIGHER)
+    if arm == "A":
+        losses = validation_losses(recipe, tmp_path / "run")
+        assert list(losses) == [1, 2]
+        assert all(np.isfinite(loss) for loss in losses.values())
