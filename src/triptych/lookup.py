@@ -20,19 +20,28 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
 """What values of an annotation may be, and how people call it."""
 
 
+class UnknownNameError(ValueError):
+    """A name that is not in a registry; `name` is the one that was asked for."""
+
+    name: str = ""
+
+
 def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
-    """Look `name` up in `choices`; a `ValueError` names the nearest match and lists the options.
+    """Look `name` up in `choices`; an `UnknownNameError` (a `ValueError`) names the nearest match and lists
+    the options.
 
     >>> named_choice("decoder", "mtinet", {"mti-net": 1, "invpt": 2})
     Traceback (most recent call last):
     ...
-    ValueError: unknown decoder 'mtinet'; did you mean 'mti-net'? Choose from invpt, mti-net.
+    triptych.lookup.UnknownNameError: unknown decoder 'mtinet'; did you mean 'mti-net'? Choose from invpt, mti-net.
     """
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? Choose" if near else "choose"
-    raise ValueError(f"unknown {kind} '{name}'; {hint} from {', '.join(sorted(choices))}.")
+    error = UnknownNameError(f"unknown {kind} '{name}'; {hint} from {', '.join(sorted(choices))}.")
+    error.name = name
+    raise error
 
 
 def takes_option(constructor: Callable[..., Any], name: str) -> bool:

@@ -257,3 +257,10 @@ def test_errors_of_data_travel_between_processes() -> None:
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again)) == (UnreadableFileError, "a.png is cut; copy it again.")
     assert (again.text, again.cure, again.missing) == ("a.png is cut", "copy it again", True)
+
+
+def test_an_error_of_data_keeps_its_cure_when_more_is_said_of_it() -> None:
+    inner = DataError("it has values like 7; 9", "list them in invalid")
+    outer = DataError.about("label a.png", inner)
+    assert (outer.text, outer.cure) == ("label a.png: it has values like 7; 9", "list them in invalid")
+    assert str(DataError.about("label a.png", ValueError("it is empty."))) == "label a.png: it is empty."

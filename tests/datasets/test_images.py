@@ -36,7 +36,7 @@ def test_what_there_is_not_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'.*nowhere' does not exist; give the folder that holds the images"):
         open_dataset("images", tmp_path / "nowhere")
     paint(tmp_path / "a.png", 0)
-    with pytest.raises(ValueError, match="no labels and one split, train; it was asked for split 'val'"):
+    with pytest.raises(ValueError, match="no labels and one split, train, and was asked for split 'val'"):
         open_dataset("images", tmp_path, split="val")
-    with pytest.raises(ValueError, match=r"and depth\. For images with labels choose dataset 'folder'"):
+    with pytest.raises(ValueError, match=r"and depth; for images with labels choose dataset 'folder'"):
         open_dataset("images", tmp_path, tasks=("depth",))

@@ -92,13 +92,13 @@ def test_a_renamed_task_lives_on_in_a_run_folder() -> None:
 
 def test_different_classes_are_named_one_by_one() -> None:
     message = (
-        r"task 'semseg' has 3 classes in indoor and 2 in people: 0 is wall in indoor and background in people; "
-        r'2 is lamp in indoor and nothing in people. Rename it in one of them \(rename = \{ semseg = "semseg_people" \}'
+        r"task 'semseg' has 3 classes in indoor and 2 in people: 0 is wall in indoor and background in people, "
+        r'2 is lamp in indoor and nothing in people; rename it in one of them \(rename = \{ semseg = "semseg_people" \}'
     )
     with pytest.raises(ValueError, match=message):
         mix(INDOOR, PEOPLE)
     swapped = Some("swapped", 2, (semseg(["chair", "wall", "lamp"]),))
-    with pytest.raises(ValueError, match="0 is wall in indoor and chair in swapped; 1 is chair in indoor and wall in"):
+    with pytest.raises(ValueError, match="0 is wall in indoor and chair in swapped, 1 is chair in indoor and wall in"):
         mix(INDOOR, swapped)
     assert list(mix(INDOOR, Some("same", 2, (semseg(["wall", "chair", "lamp"]),))).tasks) == ["semseg", "depth"]
 

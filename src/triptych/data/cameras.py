@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from triptych.data.errors import DataError
 from triptych.lookup import named_choice
 from triptych.types import Camera
 
@@ -34,9 +35,9 @@ class CameraFiles:
         if len(given) != 1:
             raise ValueError(f"give exactly one of intrinsics, fov and files, not {given or 'none'}.")
         if self.intrinsics and len(self.intrinsics) != 4:
-            raise ValueError(f"intrinsics is {list(self.intrinsics)}; give fx, fy, cx, cy in pixels.")
+            raise DataError(f"intrinsics is {list(self.intrinsics)}", "give fx, fy, cx, cy in pixels")
         if self.size and len(self.size) != 2:
-            raise ValueError(f"size is {list(self.size)}; give (height, width).")
+            raise DataError(f"size is {list(self.size)}", "give (height, width)")
         named_choice("pixel_centers", self.pixel_centers, {"half": 0, "integer": 0})
 
     def camera(self, size: tuple[int, int], path: Path | None, *, orientation: int = 1) -> Camera | None:
@@ -113,8 +114,8 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
             values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else np.loadtxt(path)
         values = np.asarray(values, np.float64)
     except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"camera file {path} cannot be read: {error}; expected fx fy cx cy or a 3x3 matrix."
+        raise DataError(
+            f"camera file {path} cannot be read: {error}", "expected fx fy cx cy or a 3x3 matrix"
         ) from error
     if values.size == 4:
         fx, fy, cx, cy = values.ravel()
@@ -122,5 +123,5 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
         matrix = values.reshape(math.isqrt(values.size), -1)
         fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
     else:
-        raise ValueError(f"camera file {path} holds {values.size} numbers; expected fx fy cx cy or a 3x3 matrix.")
+        raise DataError(f"camera file {path} holds {values.size} numbers", "expected fx fy cx cy or a 3x3 matrix")
     return float(fx), float(fy), float(cx), float(cy)

@@ -11,8 +11,20 @@ class DataError(ValueError):
     """
 
     def __init__(self, text: str, cure: str = "", *, missing: bool = False) -> None:
-        super().__init__(f"{text}; {cure}." if cure else text)
-        self.text, self.cure, self.missing = text, cure, missing
+        self.text, self.cure, self.missing = text.rstrip("."), cure.rstrip("."), missing
+        said = "; ".join(part for part in (self.text, self.cure) if part)
+        super().__init__(said if said.endswith("?") else f"{said}.")
+
+    @classmethod
+    def about(cls, what: str, error: Exception) -> "DataError":
+        """The same error, said of `what`: a file, or a section of a description.
+
+        >>> str(DataError.about("label a.png", DataError("it is empty", "draw it again")))
+        'label a.png: it is empty; draw it again.'
+        """
+        if isinstance(error, DataError):
+            return cls(f"{what}: {error.text}", error.cure, missing=error.missing)
+        return cls(f"{what}: {error}")
 
     def __reduce__(self) -> tuple:
         return _rebuild, (type(self), self.text, self.cure, self.missing)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from triptych.data.archives import open_source
-from triptych.data.errors import UnreadableFileError
+from triptych.data.errors import DataError, UnreadableFileError
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 ARRAYS = (".npy", ".npz", ".mat")
@@ -65,7 +65,7 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     case. Raises `ValueError` for a pattern without `{key}` and for two files of one key.
     """
     if pattern.count(KEY) != 1:
-        raise ValueError(f"files = '{pattern}' has no {KEY} or several; write it like 'depth/{{split}}/{{key}}.png'.")
+        raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
     text = pattern.replace("{split}", split)
     ending = "(?i:" + "|".join(re.escape(suffix) for suffix in SUFFIXES) + ")" if text.endswith(".*") else ""
     stem = text[:-2] if ending else text
@@ -79,7 +79,7 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
             continue
         key = match["key"]
         if key in found:
-            raise ValueError(f"{found[key]} and {path} are both '{key}' of files = '{pattern}'; name the suffix there.")
+            raise DataError(f"{found[key]} and {path} are both '{key}' of files = '{pattern}'", "name the suffix there")
         found[key] = path
     return found
 
@@ -96,7 +96,7 @@ def read_array(path: Path, *, key: str = "") -> np.ndarray:
     except (FileNotFoundError, UnreadableFileError):
         raise
     except DAMAGE as error:
-        raise UnreadableFileError(f"{path} cannot be read: {error}") from error
+        raise UnreadableFileError.about(f"{path} cannot be read", error) from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -129,7 +129,7 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     if not layout.endswith(";16B") or image.mode.startswith("I"):
         return np.array(image.convert("L") if image.mode == "1" else image)
     if image.mode != layout.removesuffix(";16B"):
-        raise ValueError("PNG of 16 bits with transparency; save it as .npy, or without transparency")
+        raise DataError("PNG of 16 bits with transparency", "save it as .npy, or without transparency")
     return _read_deep(image, path)
 
 
@@ -173,7 +173,7 @@ def _entry(names: dict[str, object], key: str, get: Callable[[str], np.ndarray])
     if not key and len(names) == 1:
         return get(next(iter(names)))
     wanted = f"has no entry '{key}'" if key else "has several entries"
-    raise ValueError(f"it {wanted}; set key to one of {', '.join(sorted(names))}")
+    raise DataError(f"it {wanted}", f"set key to one of {', '.join(sorted(names))}")
 
 
 READERS: dict[str, Callable[[Path, str], np.ndarray]] = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat}

@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from triptych.data.errors import DataError
+
 PACKAGED = Path(__file__).parents[1] / "datasets/lists"
 SHOWN = 3
 ALL = "all"
@@ -37,9 +39,9 @@ def read_keys(path: Path) -> list[str]:
     keys = read_lines(path)
     twice = [key for key, again in zip(sorted(keys), sorted(keys)[1:], strict=False) if key == again]
     if twice:
-        raise ValueError(f"list {path} names '{twice[0]}' twice; take the list of the original archive.")
+        raise DataError(f"list {path} names '{twice[0]}' twice", "take the list of the original archive")
     if not keys:
-        raise ValueError(f"list {path} is empty; take the list of the original archive.")
+        raise DataError(f"list {path} is empty", "take the list of the original archive")
     return keys
 
 
@@ -55,9 +57,9 @@ def keep_present(
         lacking = [key for key in keys if key not in listing[kind]]
         if lacking:
             shown = ", ".join(lacking[:SHOWN]) + (", ..." if len(lacking) > SHOWN else "")
-            raise ValueError(
-                f"{dataset}: {len(lacking)} of {len(keys)} samples have no {kind} file ({shown}); unpack the archive "
-                "again, or pass allow_missing=True to do without them."
+            raise DataError(
+                f"{dataset}: {len(lacking)} of {len(keys)} samples have no {kind} file ({shown})",
+                "unpack the archive again, or pass allow_missing=True to do without them",
             )
     return [key for key in keys if key in listing["image"]]
 

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from triptych.data.base import DenseDataset, Transform
+from triptych.data.errors import DataError
 from triptych.machine import keep_freed_memory
 from triptych.types import Sample, collate
 
@@ -62,7 +63,7 @@ class TrainingView(Dataset):
         self, dataset: DenseDataset, *, transform: Transform | None, seed: int, on_bad_sample: OnBadSample = "raise"
     ) -> None:
         if len(dataset) == 0:
-            raise ValueError(f"dataset {_name(dataset)} has no samples; check its split and its folder.")
+            raise DataError(f"dataset {_name(dataset)} has no samples", "check its split and its folder")
         self.dataset, self.transform, self.seed, self.on_bad_sample = dataset, transform, seed, on_bad_sample
 
     def __getitem__(self, item: tuple[int, int]) -> Sample:
@@ -215,7 +216,7 @@ def make_loader(
     `on_bad_sample="skip"` is replaced by the next one and named in `loader.skipped`.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+        raise DataError(f"batch_size is {batch_size}", "give at least 1")
     view = TrainingView(dataset, transform=transform, seed=seed, on_bad_sample=on_bad_sample)
     order = Order(dataset, batch_size, seed, rank, world)
     return Loader(_Batches(view, order), range(first_step, steps), num_workers=num_workers, pin_memory=pin_memory)

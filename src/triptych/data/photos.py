@@ -124,13 +124,13 @@ def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
     for source in sources:
         for name, path in _images_of(Path(source)):
             if found.get(name, path) != path:
-                raise ValueError(
-                    f"{found[name]} and {path} have the same name, so their predictions would too; predict them "
-                    "into different folders."
+                raise DataError(
+                    f"{found[name]} and {path} have the same name, so their predictions would too",
+                    "predict them into different folders",
                 )
             found[name] = path
     if not found:
-        raise ValueError("no images given; name image files or folders of images.")
+        raise DataError("no images given", "name image files or folders of images")
     return list(found.items())
 
 
@@ -138,16 +138,16 @@ def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
     if source.is_dir():
         paths = sorted(path for path in walk_files(source) if path.suffix.lower() in PICTURES)
         if not paths:
-            raise ValueError(
-                f"folder {source} has no images; looked for {', '.join(PICTURES)} in it and its sub-folders."
+            raise DataError(
+                f"folder {source} has no images", f"looked for {', '.join(PICTURES)} in it and its sub-folders"
             )
         return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in paths]
     if not source.exists():
         raise FileNotFoundError(f"no image or folder {source}; check the path.")
     if not source.is_file():
-        raise ValueError(f"{source} is neither a file nor a folder; give image files or folders of images.")
+        raise DataError(f"{source} is neither a file nor a folder", "give image files or folders of images")
     if source.suffix.lower() not in (*PICTURES, *ARRAYS):
-        raise ValueError(f"{source} is not named like an image; accepted are {', '.join((*PICTURES, *ARRAYS))}.")
+        raise DataError(f"{source} is not named like an image", f"accepted are {', '.join((*PICTURES, *ARRAYS))}")
     return [(source.stem, source)]
 
 

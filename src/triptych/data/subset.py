@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.types import Sample
 
 
@@ -42,7 +43,6 @@ def spread(dataset: DenseDataset, count: int) -> Subset:
     Where neighbours in the dataset are alike (frames of a film, views of a room), these differ the most.
     """
     if not 1 <= count <= len(dataset):
-        raise ValueError(
-            f"{count} samples were asked for, and {dataset.name} has {len(dataset)}; ask for 1 to that many."
-        )
+        text = f"{count} samples were asked for, and {dataset.name} has {len(dataset)}"
+        raise DataError(text, "ask for 1 to that many")
     return Subset(dataset, [i * len(dataset) // count for i in range(count)])

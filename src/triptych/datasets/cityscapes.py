@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from triptych.data.archives import list_archive, read_bytes
+from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
@@ -107,12 +108,14 @@ class Cityscapes(FileReader):
         small = self.variant.suffix
         images = list_package(self.root, f"leftImg8bit{small}", split)["leftimg8bit"]
         if not images:
-            raise ValueError(f"split '{split}' of cityscapes has no images in {self.root}; unpack all of the archive.")
+            raise DataError(
+                f"split '{split}' of cityscapes has no images in {self.root}", "unpack all of the archive", missing=True
+            )
         videos: dict[str, Path] = {}
         if neighbour_frames or every_frame:
             videos = list_package(self.root, f"leftImg8bit_sequence{small}", split)["leftimg8bit"]
         if every_frame and not videos:
-            raise ValueError(f"every_frame needs the videos, which are not in {self.root}; {self.frames_hint}.")
+            raise DataError(f"every_frame needs the videos, which are not in {self.root}", f"{self.frames_hint}")
         fine = list_package(self.root, "gtFine", split)
         self.cameras = list_package(self.root, "camera", split)["camera"]
         self.drives = {key.rpartition("_")[0]: path for key, path in sorted(self.cameras.items())}
@@ -187,7 +190,7 @@ def _read_camera(path: Path) -> dict[str, dict[str, float]]:
             "extrinsic": {"baseline": float(found["extrinsic"]["baseline"])},
         }
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"camera file {path} is damaged ({error!r}); unpack {STEREO} again.") from error
+        raise DataError(f"camera file {path} is damaged ({error!r})", f"unpack {STEREO} again") from error
 
 
 def list_package(root: Path, package: str, split: str) -> dict[str, dict[str, Path]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triptych.data.cameras import CameraFiles
+from triptych.data.errors import DataError
 from triptych.data.files import match_files
 from triptych.data.lists import ALL
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
@@ -60,11 +61,11 @@ def read_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+        raise DataError.about(f"{path} is not a TOML file", error) from error
     try:
         return parse_descriptor(data, path, root=root)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise DataError.about(str(path), error) from error
 
 
 def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = "") -> Descriptor:
@@ -78,10 +79,10 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         _check_table(f"[tasks.{name}]", table)
     images = data.get("images", {}).get("files", "")
     if not images:
-        raise ValueError('[images] names no files; add files = "images/{split}/{key}.*".')
+        raise DataError("[images] names no files", 'add files = "images/{split}/{key}.*"')
     encodings = {name: _build_task(name, dict(table)) for name, table in data.get("tasks", {}).items()}
     if not encodings and "camera" not in data:
-        raise ValueError("no task is described; add a section such as [tasks.depth], or [camera] for frames of videos.")
+        raise DataError("no task is described", "add a section such as [tasks.depth], or [camera] for frames of videos")
     for name, encoding in encodings.items():
         source = getattr(encoding, "source", "")
         if source and not isinstance(encodings.get(source), Labels):
@@ -105,7 +106,7 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
 
 def _check_table(where: str, value: Any) -> None:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{where} is {value!r}; write a section of this name with options below it, such as files.")
+        raise DataError(f"{where} is {value!r}", "write a section of this name with options below it, such as files")
 
 
 def _check_splits(splits: Mapping[str, Any], images: str) -> dict[str, str | float]:
@@ -114,7 +115,7 @@ def _check_splits(splits: Mapping[str, Any], images: str) -> dict[str, str | flo
     if wrong or (shares and len(shares) < len(splits)):
         raise ValueError("[splits] gives folders or .txt lists for all splits, or shares such as 0.1 for all of them.")
     if shares and (min(shares.values()) < 0 or sum(shares.values()) > 1 or "train" in shares):
-        raise ValueError("[splits] gives shares of the other splits that sum to at most 1; train is the rest.")
+        raise DataError("[splits] gives shares of the other splits that sum to at most 1", "train is the rest")
     for name, value in splits.items():
         if isinstance(value, str) and not value.endswith(".txt") and "{split}" not in images:
             raise ValueError(
@@ -131,14 +132,15 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     try:
         encoding = named_choice("kind of task", kind, ENCODINGS)
     except ValueError as error:
-        raise ValueError(f"{where}: {error} Set type to one of these for a task of your own name.") from error
+        cure = "set type to one of these for a task of your own name"
+        raise DataError(f"{where}: {str(error).rstrip('.')}", cure) from error
     if name != kind and kind != "semseg":
-        raise ValueError(f"{where}: only tasks of type semseg can have a name of their own; call it {kind}.")
+        raise DataError(f"{where}: only tasks of type semseg can have a name of their own", f"call it {kind}")
     if "from" in table:
         table["source"] = table.pop("from")
     task = _build(encoding, table, where)
     if not task.files and not (isinstance(task, BoundaryMask) and task.source):
-        raise ValueError(f'{where} names no files; add files = "{name}/{{split}}/{{key}}.*".')
+        raise DataError(f"{where} names no files", f'add files = "{name}/{{split}}/{{key}}.*"')
     return task
 
 
@@ -150,7 +152,7 @@ def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
             named_choice("option", option, fields)
         return cls(**{option: _convert(option, value, fields[option]) for option, value in table.items()})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise DataError.about(where, error) from error
 
 
 def _convert(option: str, value: Any, hint: Any) -> Any:
@@ -167,7 +169,7 @@ def _convert(option: str, value: Any, hint: Any) -> Any:
         return value if int in accepted else float(value)
     if not isinstance(value, tuple(accepted)) or (isinstance(value, bool) and bool not in accepted):
         names = sorted(KINDS[kind][1] for kind in accepted)
-        raise ValueError(f"{option} is {value!r}; expected {' or '.join(names)}.")
+        raise DataError(f"{option} is {value!r}", f"expected {' or '.join(names)}")
     return value
 
 
@@ -219,8 +221,8 @@ def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Pa
 def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     """The image files of a split by key, in order; raises `ValueError` if there are none or no such split."""
     if not descriptor.root.is_dir():
-        raise ValueError(
-            f"dataset folder '{descriptor.root}' does not exist; set root in {descriptor.path}, or pass root."
+        raise DataError(
+            f"dataset folder '{descriptor.root}' does not exist", f"set root in {descriptor.path}, or pass root"
         )
     names = [*split_names(descriptor), ALL]
     named_choice(f"split of dataset {descriptor.name}", split, dict.fromkeys(names))
@@ -232,9 +234,11 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     elif str(value).endswith(".txt"):
         found = _listed(found, descriptor, descriptor.root / str(value))
     if not found:
-        raise ValueError(
-            f"split '{split}' of dataset {descriptor.name} has no images: nothing in {descriptor.root} matches "
-            f"'{descriptor.images}'; set files in [images] of {descriptor.path}, or run `triptych data init` there."
+        raise DataError(
+            f"split '{split}' of dataset {descriptor.name} has no images: nothing in "
+            f"{descriptor.root} matches '{descriptor.images}'",
+            f"set files in [images] of {descriptor.path}, or run `triptych data init` there",
+            missing=True,
         )
     return found
 
@@ -251,7 +255,7 @@ def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
 
 def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[str, Path]:
     if not path.is_file():
-        raise ValueError(f"split list {path} does not exist; [splits] of {descriptor.path} names it.")
+        raise DataError(f"split list {path} does not exist", f"[splits] of {descriptor.path} names it")
     chosen = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         word = line.strip()

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import Window, affine, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
+from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import keep_present
 from triptych.data.photos import read_image
@@ -84,7 +85,9 @@ class FileReader(DenseDataset):
     ) -> None:
         self.split, self.keys, self.listing, self.encodings = split, list(keys), listing, dict(encodings)
         if tasks is None and not encodings:
-            raise ValueError(f"{self.name} has images but no labels there; add {' or '.join(self.downloads.values())}.")
+            raise DataError(
+                f"{self.name} has images but no labels there", f"add {' or '.join(self.downloads.values())}"
+            )
         offered = (*encodings, *(name for name in self.derived if DERIVED[name].source in encodings))
         chosen = offered if tasks is None else tuple(tasks)
         self._check_tasks(chosen)
@@ -93,8 +96,8 @@ class FileReader(DenseDataset):
         self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
         for step in self.neighbour_frames:
             if step == 0 or not any(shift_frame(key, step) in listing[IMAGE] for key in self.keys):
-                raise ValueError(
-                    f"neighbour_frames has {step}, but no image of {self.name} has one; {self.frames_hint}."
+                raise DataError(
+                    f"neighbour_frames has {step}, but no image of {self.name} has one", f"{self.frames_hint}"
                 )
 
     def __len__(self) -> int:

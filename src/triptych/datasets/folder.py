@@ -12,6 +12,7 @@ from torch import Tensor
 
 from triptych.augmentation.view import Window, affine, look_through
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
+from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.frames import Videos
 from triptych.data.lists import ALL
@@ -78,9 +79,9 @@ class Folder(DenseDataset):
         self.videos = Videos(self.frames)
         for step in self.neighbour_frames:
             if step == 0 or not any(self.videos.shift(key, way) for key in self.keys for way in (step, -step)):
-                raise ValueError(
-                    f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one; frames of a "
-                    "video differ in the last number of their names (docs/video.md)."
+                raise DataError(
+                    f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one",
+                    "frames of a video differ in the last number of their names (docs/video.md)",
                 )
 
     def __len__(self) -> int:
@@ -185,18 +186,18 @@ def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
 
     if path.suffix == ".toml":
         if not path.is_file():
-            raise ValueError(f"{path} does not exist; `triptych data init FOLDER` writes a {FILE_NAME}.")
+            raise DataError(f"{path} does not exist", f"`triptych data init FOLDER` writes a {FILE_NAME}")
         return read_descriptor(path, root=root)
     if not path.is_dir():
-        raise ValueError(f"dataset folder '{path}' does not exist; give the folder that holds the images and labels.")
+        raise DataError(f"dataset folder '{path}' does not exist", "give the folder that holds the images and labels")
     if (path / FILE_NAME).is_file():
         return read_descriptor(path / FILE_NAME, root=root)
     better = suggest_root(path)
     if better is not None:
-        raise ValueError(f"{path} has no {FILE_NAME} and no folder of images; did you mean {better}?")
+        raise DataError(f"{path} has no {FILE_NAME} and no folder of images", f"did you mean {better}?")
     guess = describe_folder(path)
     if guess.doubts:
-        raise ValueError(f"{path} has no {FILE_NAME}; `triptych data init {path}` writes one ({guess.doubts[0]}).")
+        raise DataError(f"{path} has no {FILE_NAME}", f"`triptych data init {path}` writes one ({guess.doubts[0]})")
     return guess.descriptor()
 
 
@@ -206,14 +207,14 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
     try:
         target = encoding.decode(stored, camera)
     except ValueError as error:
-        raise ValueError(f"label {path} of [tasks.{name}]: {error}.") from error
+        raise DataError.about(f"label {path} of [tasks.{name}]", error) from error
     found = (target.shape[-2], target.shape[-1])
     if found == size:
         return target
     if not encoding.resize:
-        raise ValueError(
-            f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}; "
-            f"resize = true in [tasks.{name}] takes the nearest pixel."
+        raise DataError(
+            f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}",
+            f"resize = true in [tasks.{name}] takes the nearest pixel",
         )
     window = Window(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
     sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})

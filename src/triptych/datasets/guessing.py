@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
+from triptych.data.errors import DataError
 from triptych.data.files import PICTURES, SUFFIXES, match_files, read_array, read_size, walk_files
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, parse_descriptor
 from triptych.labels.axes import FOV, guess_normals
@@ -218,10 +219,10 @@ def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[st
     """
     root = Path(path)
     if not root.is_dir():
-        raise ValueError(f"folder '{root}' does not exist; give the folder that holds the images and labels.")
+        raise DataError(f"folder '{root}' does not exist", "give the folder that holds the images and labels")
     target = root / FILE_NAME
     if target.exists() and not force:
-        raise ValueError(f"{target} exists and is not overwritten; edit it, or use --force, which keeps the old one.")
+        raise DataError(f"{target} exists and is not overwritten", "edit it, or use --force, which keeps the old one")
     guess = describe_folder(root)
     text = guess.to_toml()
     if target.exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.data.files import PICTURES, walk_files
 from triptych.data.photos import read_image
 from triptych.types import Sample
@@ -28,12 +29,13 @@ class Images(DenseDataset):
     def __init__(self, root: str | Path, *, split: str = "train", tasks: Sequence[str] = ()) -> None:
         self.root, self.split, self.tasks = Path(root), split, {}
         if tasks or split != "train":
-            raise ValueError(
-                f"dataset 'images' has no labels and one split, train; it was asked for split '{split}'"
-                f"{' and ' + ', '.join(tasks) if tasks else ''}. For images with labels choose dataset 'folder'."
+            raise DataError(
+                "dataset 'images' has no labels and one split, train, and was asked for split "
+                f"'{split}'{' and ' + ', '.join(tasks) if tasks else ''}",
+                "for images with labels choose dataset 'folder'",
             )
         if not self.root.is_dir():
-            raise ValueError(f"dataset folder '{root}' does not exist; give the folder that holds the images.")
+            raise DataError(f"dataset folder '{root}' does not exist", "give the folder that holds the images")
         self.paths = [path for path in walk_files(self.root) if path.suffix.lower() in PICTURES]
         if not self.paths:
             raise ValueError(f"'{root}' holds no images ({', '.join(PICTURES)}), nor do the folders in it.")

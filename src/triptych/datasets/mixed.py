@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample, named_choice
 
@@ -83,10 +84,11 @@ def check_classes(sources: Sequence[Source]) -> None:
             pairs = enumerate(zip_longest(theirs.classes, task.classes, fillvalue="nothing"))
             different = [f"{i} is {a} in {other.name} and {b} in {source.name}" for i, (a, b) in pairs if a != b]
             own = source.own_names[name]
-            raise ValueError(
+            raise DataError(
                 f"task '{name}' has {theirs.channels} classes in {other.name} and {task.channels} in {source.name}: "
-                f'{"; ".join(different)}. Rename it in one of them (rename = {{ {own} = "{own}_{source.name}" }}), or '
-                f"map its classes ([sources.{source.name}.map.{own}])."
+                f"{', '.join(different)}",
+                f'rename it in one of them (rename = {{ {own} = "{own}_{source.name}" }}), or map its classes '
+                f"([sources.{source.name}.map.{own}])",
             )
 
 
@@ -116,7 +118,7 @@ def make_source(
         task = named_choice(f"task of source {name}", own, dataset.tasks)
         known = renamed.pop(own, own)
         if (known != own or own in maps) and task.decode is not semseg(2).decode:
-            raise ValueError(f"source {name} renames or maps task {own}; only tasks that choose a class can be.")
+            raise DataError(f"source {name} renames or maps task {own}", "only tasks that choose a class can be")
         own_names[known], task = own, replace(task, name=known)
         if own in maps or known in mapped:
             task, tables[known] = _map_classes(name, task, maps.pop(own, {}), spaces.get(known))
@@ -130,15 +132,15 @@ def make_source(
 def _map_classes(source: str, task: Task, table: Table, classes: Sequence[str] | None) -> tuple[Task, Tensor]:
     """The task with the classes of the mixture, and the new class of each old one."""
     if classes is None:
-        raise ValueError(f"source {source} maps task {task.name} to nothing; add [classes] {task.name} = [...].")
+        raise DataError(f"source {source} maps task {task.name} to nothing", f"add [classes] {task.name} = [...]")
     new = {name: number for number, name in enumerate(classes)} | {"": IGNORE}
     for old in table:
         named_choice(f"class of {task.name} in source {source}", old, dict.fromkeys((*task.classes, OTHERS)))
     lost = [name for name in task.classes if name not in table and name not in new]
     if lost and OTHERS not in table:
-        raise ValueError(
-            f"classes {', '.join(lost)} of task {task.name} in source {source} have no namesake in the mixture; map "
-            f'each of them to a class or to "" ([sources.{source}.map.{task.name}]), or add "{OTHERS}" = "".'
+        raise DataError(
+            f"classes {', '.join(lost)} of task {task.name} in source {source} have no namesake in the mixture",
+            f'map each of them to a class or to "" ([sources.{source}.map.{task.name}]), or add "{OTHERS}" = ""',
         )
     numbers = torch.full((IGNORE + 1,), IGNORE)
     for number, old in enumerate(task.classes):
@@ -175,7 +177,7 @@ class Mixed(DenseDataset):
             sampling, place = table.get("sampling", sampling), place.parent
         chosen = {name: table for name, table in sources.items() if dict(table.get("splits", {})).get(split) != ""}
         if not chosen:
-            raise ValueError(f"split '{split}' of the mixture has no source; its sources are {', '.join(sources)}.")
+            raise DataError(f"split '{split}' of the mixture has no source", f"its sources are {', '.join(sources)}")
         opened = {name: open_source(name, table, place, split) for name, table in chosen.items()}
         spaces: dict[str, Sequence[str]] = {
             table.get("rename", {}).get(own, own): task.classes
@@ -268,7 +270,7 @@ def share_out(sources: Sequence[Source], sampling: str, tasks: Mapping[str, Task
         shares = named_choice("sampling of the mixture", sampling, weights)(sources, tasks)
     elif not (shares > 0).all():
         missing = ", ".join(source.name for source in sources if source.share <= 0)
-        raise ValueError(f"some sources have a share and {missing} not; give all of them one, or none.")
+        raise DataError(f"some sources have a share and {missing} not", "give all of them one, or none")
     return shares / shares.sum()
 
 
@@ -287,13 +289,13 @@ def _by_tasks(sources: Sequence[Source], tasks: Mapping[str, Task]) -> np.ndarra
 
 def _read_table(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"'{path}' is no TOML file that describes a mixture; give one, or sources as options.")
+        raise DataError(f"'{path}' is no TOML file that describes a mixture", "give one, or sources as options")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file: {error}.") from error
+        raise DataError.about(f"{path} is not a TOML file", error) from error
     for section in table:
         named_choice(f"section of {path}", section, dict.fromkeys(("sources", "classes", "sampling")))
     if not table.get("sources"):
-        raise ValueError(f"{path} has no sources; add sections such as [sources.nyuv2].")
+        raise DataError(f"{path} has no sources", "add sections such as [sources.nyuv2]")
     return table

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader, scale_camera
@@ -143,7 +144,7 @@ class LabelledFile:
         try:
             return _open(str(self.path), os.getpid())
         except OSError as error:
-            raise OSError(f"{self.path} cannot be read ({error}); download it again.") from error
+            raise UnreadableFileError(f"{self.path} cannot be read ({error})", "download it again") from error
 
     def names(self) -> list[str]:
         """Names of the classes, in the order that `labels` counts from 1."""
@@ -155,9 +156,11 @@ class LabelledFile:
         try:
             return np.ascontiguousarray(np.asarray(self._file[entry][index]).T)
         except KeyError as error:
-            raise OSError(f"{self.path} has no entry '{entry}'; download it again.") from error
+            raise UnreadableFileError(f"{self.path} has no entry '{entry}'", "download it again") from error
         except OSError as error:
-            raise OSError(f"frame {index + 1} of {self.path} cannot be read ({error}); download it again.") from error
+            raise UnreadableFileError(
+                f"frame {index + 1} of {self.path} cannot be read ({error})", "download it again"
+            ) from error
 
 
 @lru_cache(maxsize=4)
@@ -221,7 +224,7 @@ class NYUv2(FileReader):
         self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
         kind = self.variant.name
         if raw_depth and not self.variant.raw_depth:
-            raise ValueError(f"raw_depth needs {MAT}; the depth of {kind} has its holes filled already.")
+            raise DataError(f"raw_depth needs {MAT}", f"the depth of {kind} has its holes filled already")
         classes = named_choice("number of classes of nyuv2", str(classes or self.variant.classes), CLASSES)
         self.classes, self.entries = classes, {**ENTRIES, "depth": "rawDepths"} if raw_depth else ENTRIES
         self.official: LabelledFile | None = None
@@ -248,7 +251,9 @@ class NYUv2(FileReader):
             allow_missing=allow_missing,
         )
         if not self.keys:
-            raise ValueError(f"split '{split}' of nyuv2 has no images in {self.root}; unpack the whole archive.")
+            raise DataError(
+                f"split '{split}' of nyuv2 has no images in {self.root}", "unpack the whole archive", missing=True
+            )
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
@@ -287,8 +292,8 @@ class NYUv2(FileReader):
         }
         if set(lists["trainval"]) & set(lists["test"]):
             both = min(set(lists["trainval"]) & set(lists["test"]))
-            raise ValueError(
-                f"'{both}' is in both lists of {self.root / 'gt_sets'}; take those of the original archive."
+            raise DataError(
+                f"'{both}' is in both lists of {self.root / 'gt_sets'}", "take those of the original archive"
             )
         self._check_classes(40, (13, 40))
         threshold = 128 if suffixes["boundary"] == ".png" else 0.5
@@ -316,14 +321,14 @@ class NYUv2(FileReader):
         try:
             labels = labels_of_names(self.official.names(), self.classes)
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise DataError.about(str(path), error) from error
         return listing, lists, {"semseg": labels, "depth": Depth()}
 
     def _check_classes(self, stored: int, possible: Sequence[int]) -> None:
         if self.classes not in possible:
-            raise ValueError(
-                f"classes is {self.classes}, but {self.variant.name} has {stored} classes; pass classes={stored}, or "
-                f"give the folder of {MAT}, which has all 894."
+            raise DataError(
+                f"classes is {self.classes}, but {self.variant.name} has {stored} classes",
+                f"pass classes={stored}, or give the folder of {MAT}, which has all 894",
             )
 
     def _read_photo(self, key: str) -> Tensor:
@@ -339,7 +344,7 @@ class NYUv2(FileReader):
         try:
             return self.encodings[name].decode(stored, camera)
         except ValueError as error:
-            raise ValueError(f"{name} of frame {key} in {self.official.path}: {error}.") from error
+            raise DataError.about(f"{name} of frame {key} in {self.official.path}", error) from error
 
 
 _Opened = tuple[dict[str, dict[str, Path]], dict[str, list[str]], dict[str, Encoding]]

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.data.lists import ALL
 from triptych.datasets.file_reader import IMAGE, FileReader
@@ -107,9 +108,10 @@ class Omnidata(FileReader):
         member = _members({_building(key) for key in listing[IMAGE]}, split_list, validation)
         keys = [key for key in sorted(listing[IMAGE]) if split in (ALL, member.get(_building(key)))]
         if not keys:
-            raise ValueError(
-                f"split '{split}' of omnidata has none of the {len(member)} buildings in {self.root}; name some in "
-                "validation, give a split_list, or read split 'all'."
+            raise DataError(
+                f"split '{split}' of omnidata has none of the {len(member)} buildings in {self.root}",
+                "name some in validation, give a split_list, or read split 'all'",
+                missing=True,
             )
         encodings: dict[str, Encoding] = {"depth": Depth(scale=step, invalid=(65535,)), "normals": Normals()}
         if boundary_threshold:
@@ -200,4 +202,4 @@ def _field_of_view(path: Path) -> float:
     try:
         return float(json.loads(path.read_text(encoding="utf-8"))["field_of_view_rads"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} does not tell field_of_view_rads ({error!r}); download point_info again.") from error
+        raise DataError(f"{path} does not tell field_of_view_rads ({error!r})", "download point_info again") from error

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.errors import DataError
 from triptych.data.files import match_files, read_array
 from triptych.data.lists import read_keys
 from triptych.datasets.file_reader import IMAGE, FileReader
@@ -183,7 +184,7 @@ class PascalContext(FileReader):
         self.normals_axes, self.normals_table = normals_axes, np.zeros(0, bool)
         if pictures:
             if self.classes != 60:
-                raise ValueError(f"classes is {self.classes}, but {self.root} has 60; the 21 of VOC are in {ARCHIVE}.")
+                raise DataError(f"classes is {self.classes}, but {self.root} has 60", f"the 21 of VOC are in {ARCHIVE}")
             listing["semseg"] = match_files(self.root, pictures)
             encodings: dict[str, Encoding] = {"semseg": labels_of_60()}
         else:
@@ -205,7 +206,9 @@ class PascalContext(FileReader):
             keys, split=split, listing=listing, encodings=encodings, tasks=chosen, allow_missing=allow_missing
         )
         if not self.keys:
-            raise ValueError(f"split '{split}' of {self.name} has no images in {self.root}; unpack the whole archive.")
+            raise DataError(
+                f"split '{split}' of {self.name} has no images in {self.root}", "unpack the whole archive", missing=True
+            )
 
     def files(self, index: int) -> dict[str, Path]:
         """The files of a sample; where normals are masked, also the label map that boundaries are derived from."""
@@ -245,9 +248,9 @@ class PascalContext(FileReader):
         folder = self.root / self.variant.lists
         lists = {path.stem: path for path in sorted(folder.glob("*.txt"))}
         if split == BOUNDARY_LIST and split not in lists:
-            raise ValueError(
-                f"split '{split}' is SEISM's list of the 2498 images that published boundary scores use; archives "
-                f"do not have it: put {split}.txt, one name per line, into {folder}."
+            raise DataError(
+                f"split '{split}' is SEISM's list of the 2498 images that published boundary scores use",
+                f"archives do not have it: put {split}.txt, one name per line, into {folder}",
             )
         return read_keys(named_choice(f"split of {self.name}", split, lists))
 
@@ -257,19 +260,20 @@ class PascalContext(FileReader):
         path = self.labels_file or next((place for place in places if place.is_file()), None)
         if path is None or not path.is_file():
             missing = f"{path} does not exist" if path else f"{places[0]} does not exist"
-            raise ValueError(
-                f"{need} labels.txt, the 459 class names of the PASCAL-Context page, and {missing}; put it there or "
-                "name it in labels_file (normals_mask='stored' and classes=21 do without)."
+            raise DataError(
+                f"{need} labels.txt, the 459 class names of the PASCAL-Context page, and {missing}",
+                "put it there or name it in labels_file (normals_mask='stored' and classes=21 do without)",
             )
         return read_names(path)
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
         path = self.listing[name].get(key)
         if name == "human_parts" and path is not None:
+            stored = read_array(path, key="anno")
             try:
-                return decode_parts(read_array(path, key="anno"), size)
+                return decode_parts(stored, size)
             except ValueError as error:
-                raise ValueError(f"human parts {path}: {error}.") from error
+                raise DataError.about(f"human parts {path}", error) from error
         target = super()._read_target(name, key, size, camera)
         if name == "normals" and len(self.normals_table):
             return self._mask_normals(target, self.listing["boundary"].get(key))
@@ -281,8 +285,8 @@ class PascalContext(FileReader):
             return torch.full_like(normals, torch.nan)
         labels = np.asarray(read_array(path, key="LabelMap")).astype(np.int64)
         if labels.shape != normals.shape[1:] or labels.min() < 0 or labels.max() >= len(self.normals_table):
-            raise ValueError(
-                f"label map {path} is {labels.shape} with values {labels.min()} to {labels.max()}; expected "
-                f"{tuple(normals.shape[1:])} and 0 to {len(self.normals_table) - 1}."
+            raise DataError(
+                f"label map {path} is {labels.shape} with values {labels.min()} to {labels.max()}",
+                f"expected {tuple(normals.shape[1:])} and 0 to {len(self.normals_table) - 1}",
             )
         return normals.masked_fill(~torch.from_numpy(self.normals_table[labels]), torch.nan)

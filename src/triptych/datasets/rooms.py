@@ -24,6 +24,7 @@ from torch import Tensor
 
 from triptych import tasks as constructors
 from triptych.data.base import DenseDataset, as_neighbour
+from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
 from triptych.rooms.generation import Settings, complete, scene_file
 from triptych.rooms.records import frame_type, read_frame
@@ -103,13 +104,14 @@ class Rooms(DenseDataset):
             ("workers", workers, 0),
         ):
             if value < least:
-                raise ValueError(f"rooms: {argument} is {value}; give at least {least}.")
+                raise DataError(f"rooms: {argument} is {value}", f"give at least {least}")
         self.neighbour_frames = tuple(neighbour_frames)
         for offset in self.neighbour_frames:
             if not 0 < 2 * abs(offset) <= path_length:
-                raise ValueError(
-                    f"rooms: neighbour_frames has {offset}, which not every frame of a path of {path_length} reaches "
-                    f"either way; give an offset other than 0, and path_length of at least {2 * abs(offset)}."
+                raise DataError(
+                    f"rooms: neighbour_frames has {offset}, which not every frame of a path of {path_length} "
+                    "reaches either way",
+                    f"give an offset other than 0, and path_length of at least {2 * abs(offset)}",
                 )
         self.settings = Settings(split, (size[0], size[1]), look, views, path_length, seed, paired and look != "a")
         self.num_scenes = scenes or SCENES[split]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
@@ -85,7 +86,8 @@ class Synthia(FileReader):
         }
         keys = take(sorted(listing[IMAGE]), split)
         if not keys:
-            raise ValueError(f"split '{split}' of synthia by {split_by} has no images in {self.root / 'RGB'}.")
+            text = f"split '{split}' of synthia by {split_by} has no images in {self.root / 'RGB'}"
+            raise DataError(text, "unpack the whole archive", missing=True)
         encodings: dict[str, Encoding] = {
             "semseg": StreetLabels(groups=groups, names=dict(enumerate(SYNTHIA_NAMES)), channel=0),
             "depth": Depth(unit="cm", invalid=(65535,), channel=0),
@@ -112,7 +114,7 @@ class Synthia(FileReader):
     def read_instances(self, path: Path) -> Tensor:
         stored = read_array(path)
         if stored.ndim != 3:
-            raise ValueError(f"label {path} has one channel, no instances; read the original 16-bit labels.")
+            raise DataError(f"label {path} has one channel, no instances", "read the original 16-bit labels")
         return torch.from_numpy(stored[..., 1].astype("int64"))
 
 
@@ -135,7 +137,7 @@ def list_numbers(folder: Path) -> dict[str, Path]:
     for path in (*_pictures(folder), *_pictures(folder / folder.name)):
         number = path.stem.split("_")[0]
         if number in found:
-            raise ValueError(f"{found[number]} and {path} have the same number; keep one of them in {folder}.")
+            raise DataError(f"{found[number]} and {path} have the same number", f"keep one of them in {folder}")
         found[number] = path
     return found
 

@@ -17,6 +17,7 @@ from fnmatch import fnmatch, fnmatchcase
 from pathlib import Path
 from typing import TypeVar
 
+from triptych.data.errors import DataError
 from triptych.lookup import named_choice
 
 AUTO = "auto"
@@ -69,7 +70,7 @@ def recognise(root: str | Path, variants: Mapping[str, Kind], *, variant: str = 
         if alone:
             return alone[0]
     if not root.is_dir():
-        raise ValueError(_no_folder(root, asked))
+        raise DataError(*_no_folder(root, asked))
     found = [one for one in asked.values() if not one.missing(root)]
     # What has all markers of another variant and more is the larger one.
     found = [one for one in found if not any(set(one.markers) < set(other.markers) for other in found)]
@@ -77,11 +78,11 @@ def recognise(root: str | Path, variants: Mapping[str, Kind], *, variant: str = 
         return found[0]
     if found:
         told = ", ".join(f"{one.name} ({_distinct(one, found)})" for one in found)
-        raise ValueError(
-            f"{root} mixes several variants: {told}; keep each in a folder of its own, or pass "
-            f"variant='{found[0].name}' to read that one."
+        raise DataError(
+            f"{root} mixes several variants: {told}",
+            f"keep each in a folder of its own, or pass variant='{found[0].name}' to read that one",
         )
-    raise ValueError(_nothing_there(root, asked))
+    raise DataError(*_nothing_there(root, asked))
 
 
 def has_marker(root: Path, marker: str) -> bool:
@@ -99,38 +100,39 @@ def suggest_root(root: Path, variants: Mapping[str, Variant]) -> tuple[Path, Var
     return None
 
 
-def _no_folder(root: Path, variants: Mapping[str, Variant]) -> str:
+def _no_folder(root: Path, variants: Mapping[str, Variant]) -> tuple[str, str]:
     if root.is_symlink() and not root.exists():
-        return f"{root} is a link that leads nowhere or in a circle; give the folder itself."
+        return f"{root} is a link that leads nowhere or in a circle", "give the folder itself"
     if root.is_file():
-        return f"{root} is a file and none of {', '.join(variants)} is this one file; give the folder of the dataset."
+        text = f"{root} is a file and none of {', '.join(variants)} is this one file"
+        return text, "give the folder of the dataset"
     actual = next(_find(root.parent, [root.name], _same_letters), None) if root.parent.is_dir() else None
-    hint = f"did you mean {actual}?" if actual else "give the folder of the unpacked archive."
-    return f"dataset folder '{root}' does not exist; {hint}"
+    cure = f"did you mean {actual}?" if actual else "give the folder of the unpacked archive"
+    return f"dataset folder '{root}' does not exist", cure
 
 
-def _nothing_there(root: Path, variants: Mapping[str, Variant]) -> str:
-    """Why `root` is none of the variants, for the one that it comes closest to."""
+def _nothing_there(root: Path, variants: Mapping[str, Variant]) -> tuple[str, str]:
+    """Why `root` is none of the variants, for the one that it comes closest to, and the cure."""
     better = suggest_root(root, variants)
     if better is not None:
-        return f"{root} is not the root of the dataset; {better[0]} is ({better[1].name}): give that one."
+        return f"{root} is not the root of the dataset", f"{better[0]} is ({better[1].name}): give that one"
     nearest = max(variants.values(), key=lambda one: 1 - len(one.missing(root)) / len(one.markers))
     missing = nearest.missing(root)
     dead = [path for path in (_dead_link(root, marker) for marker in missing) if path]
     if dead:
-        return f"{root} lacks a part of {nearest.name}: {dead[0]} is a link that leads nowhere or in a circle; mend it."
+        text = f"{root} lacks a part of {nearest.name}: {dead[0]} is a link that leads nowhere or in a circle"
+        return text, "mend it"
     renamed = {marker: _actual_name(root, marker) for marker in missing}
     actual = {marker: name for marker, name in renamed.items() if name}
     if actual:
         told = ", ".join(f"{name} where {marker} is expected" for marker, name in actual.items())
-        return f"{root} is nearly {nearest.name}: it has {told}; rename or convert it, or check which variant it is."
+        cure = "rename or convert it, or check which variant it is"
+        return f"{root} is nearly {nearest.name}: it has {told}", cure
     if len(missing) < len(nearest.markers):
-        return (
-            f"{root} is a part of {nearest.name} ({nearest.title}): missing {_enumerate(missing)}; unpack the whole "
-            f"archive there ({nearest.download})."
-        )
+        text = f"{root} is a part of {nearest.name} ({nearest.title}): missing {_enumerate(missing)}"
+        return text, f"unpack the whole archive there ({nearest.download})"
     wanted = "; ".join(f"{one.name}: {_enumerate(list(one.markers))}" for one in variants.values())
-    return f"{root} is no known variant; looked there, one level above and two below for {wanted}."
+    return f"{root} is no known variant", f"looked there, one level above and two below for {wanted}"
 
 
 def _distinct(one: Variant, others: list[Variant]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from triptych.data.errors import DataError
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
@@ -130,9 +131,10 @@ class VKITTI2(FileReader):
         listing, self.texts = list_drives(drives, conditions, [f"Camera_{number}" for number in cameras])
         keys = take(sorted(listing[IMAGE]), split)
         if not keys:
-            raise ValueError(
-                f"split '{split}' of vkitti2 by {split_by} has no images in {self.root}; unpack more of the archives, "
-                "or choose other conditions and cameras."
+            raise DataError(
+                f"split '{split}' of vkitti2 by {split_by} has no images in {self.root}",
+                "unpack more of the archives, or choose other conditions and cameras",
+                missing=True,
             )
         table = next((texts[COLORS] for texts in self.texts.values() if COLORS in texts), None)
         encodings: dict[str, Encoding] = {}
@@ -218,7 +220,7 @@ def read_colors(path: Path) -> dict[tuple[int, int, int], str]:
         match = re.fullmatch(r"(\w+)\s+(\d+)\s+(\d+)\s+(\d+)", line.strip())
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", match[1]).lower() if match else ""
         if match is None or name not in (*VKITTI2_NAMES, "undefined"):
-            raise ValueError(f"{path} has the line '{line}'; expected a class of Virtual KITTI 2 and its colour.")
+            raise DataError(f"{path} has the line '{line}'", "expected a class of Virtual KITTI 2 and its colour")
         colors[int(match[2]), int(match[3]), int(match[4])] = name
     return colors
 
@@ -229,7 +231,7 @@ def _row(texts: Mapping[str, Path], name: str, place: tuple[int, int], default: 
         return default
     rows = _read_rows(texts[name])
     if place not in rows:
-        raise ValueError(f"{texts[name]} has no row for frame {place[0]} of camera {place[1]}; unpack {TEXT} again.")
+        raise DataError(f"{texts[name]} has no row for frame {place[0]} of camera {place[1]}", f"unpack {TEXT} again")
     return rows[place]
 
 
@@ -239,7 +241,7 @@ def _read_rows(path: Path) -> dict[tuple[int, int], tuple[float, ...]]:
     try:
         table = np.loadtxt(path, skiprows=1, ndmin=2)
     except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}; unpack {TEXT} again.") from error
+        raise DataError(f"{path} is damaged: {error}", f"unpack {TEXT} again") from error
     if table.shape[1] != COLUMNS[path.name]:
-        raise ValueError(f"{path} has {table.shape[1]} columns, expected {COLUMNS[path.name]}; unpack {TEXT} again.")
+        raise DataError(f"{path} has {table.shape[1]} columns, expected {COLUMNS[path.name]}", f"unpack {TEXT} again")
     return {(int(row[0]), int(row[1])): tuple(row[2:].tolist()) for row in table}

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.variants import Variant, recognise, suggest_root
-from triptych.doctor.inspection import Finding
+from triptych.doctor.inspection import Finding, text_and_cure
+from triptych.lookup import UnknownNameError
 from triptych.prepared.write import MANIFEST
 from triptych.types import named_choice
 
 SPLITS = ("train", "val", "test")
 """Of a published dataset: those that share no image by design."""
+UNPACK = "unpack the whole archive again"
 Opened = DenseDataset | Finding
 
 
@@ -90,15 +93,15 @@ def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opene
         try:
             yield reader(path, split=split, **roots)
         except (OSError, ValueError) as error:
-            if not str(error).startswith("unknown split"):
-                yield Finding("error", "splits", split, "", "", *_text_and_cure(error, "correct the descriptor"))
+            if not _has_no_split(error, split):
+                yield Finding("error", "splits", split, "", "", *text_and_cure(error, "correct the descriptor"))
 
 
 def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
     try:
         variant = recognise(path, reader.variants)
     except ValueError as error:
-        yield Finding("error", "variant", "", "", str(path), *_text_and_cure(error))
+        yield Finding("error", "variant", "", "", str(path), *text_and_cure(error, UNPACK))
         return
     told: set[str] = set()
     for split in SPLITS:
@@ -107,21 +110,21 @@ def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
             continue
         except (OSError, ValueError) as error:
             problem = error
-        none = "has no images" in str(problem) or "has none of" in str(problem)
-        if str(problem).startswith("unknown split") or (split == "test" and none):
+        is_empty = isinstance(problem, DataError) and problem.missing
+        if _has_no_split(problem, split) or (split == "test" and is_empty):
             continue  # many have no test split
-        if str(problem) not in told:
-            yield Finding("error", "archive", split, "", str(path), *_text_and_cure(problem))
-        told.add(str(problem))
+        text, cure = text_and_cure(problem, UNPACK)
+        if text not in told:
+            yield Finding("error", "archive", split, "", str(path), text, cure)
+        told.add(text)
         lenient = _open_leniently(reader, path, split, variant)
         if lenient is not None:
             yield lenient
 
 
-def _text_and_cure(error: Exception, cure: str = "unpack the whole archive again") -> tuple[str, str]:
-    """The two halves of an error that says what is wrong; and the way out, `cure` where it names none."""
-    text, _, way_out = str(error).rstrip(".").partition("; ")
-    return text, way_out or cure
+def _has_no_split(error: Exception, split: str) -> bool:
+    """Whether a dataset does not know a split of that name."""
+    return isinstance(error, UnknownNameError) and error.name == split
 
 
 def _open_leniently(

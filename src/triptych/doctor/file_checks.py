@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.data.errors import DataError
 from triptych.data.photos import read_orientation
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.tasks import Task
@@ -48,9 +49,16 @@ class LabelFile:
     encoding: Encoding
     stored: np.ndarray
     target: Tensor | None
-    failure: str
+    failure: Exception | None
     """Why there is no target."""
     image_size: tuple[int, int]
+
+
+def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
+    """What an error says is wrong, and the way out: `cure` where it names none."""
+    if isinstance(error, DataError):
+        return error.text, error.cure or cure
+    return str(error).rstrip("."), cure
 
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:
@@ -73,9 +81,8 @@ def check_orientation(file: ImageFile) -> Iterator[Problem]:
 
 def check_decoded(file: LabelFile) -> Iterator[Problem]:
     """The numbers mean what the descriptor says: classes in range, whole numbers, the right channels."""
-    if file.failure:
-        text, _, cure = file.failure.partition("; ")
-        yield Problem("error", "values", text, cure or f"correct [tasks.{file.task}] or the file")
+    if file.failure is not None:
+        yield Problem("error", "values", *text_and_cure(file.failure, f"correct [tasks.{file.task}] or the file"))
 
 
 def check_size(file: LabelFile) -> Iterator[Problem]:

@@ -13,7 +13,16 @@ from torch import Tensor
 from triptych.data.base import DenseDataset
 from triptych.data.files import read_size
 from triptych.datasets.folder import Folder
-from triptych.doctor.file_checks import IMAGE_CHECKS, LABEL_CHECKS, ImageFile, LabelFile, Problem, Severity, histogram
+from triptych.doctor.file_checks import (
+    IMAGE_CHECKS,
+    LABEL_CHECKS,
+    ImageFile,
+    LabelFile,
+    Problem,
+    Severity,
+    histogram,
+    text_and_cure,
+)
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Normals
 from triptych.tasks import Task
@@ -97,7 +106,7 @@ class Inspection:
 
 def inspect_sample(dataset: DatasetInFiles, index: int) -> Inspection:
     """Read one image and its labels, and run the checks of files on them."""
-    key, split = dataset.keys[index], dataset.split
+    key = dataset.keys[index]
     inspection, path = Inspection(key), dataset.images[key]
     size: tuple[int, int] | None
     try:
@@ -107,7 +116,7 @@ def inspect_sample(dataset: DatasetInFiles, index: int) -> Inspection:
         _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, image))
     except (OSError, ValueError) as error:
         cure = "replace it, or remove it and its labels"
-        inspection.findings.append(_unreadable(split, "images", path, error, _cure(dataset, cure)))
+        inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
         size = _size_of_labels(dataset, key)
     targets: dict[str, Tensor] = {}
     for name, paths in dataset.labels.items():
@@ -137,7 +146,8 @@ def _size_of_labels(dataset: DatasetInFiles, key: str) -> tuple[int, int] | None
 
 
 def _inspect_label(inspection: Inspection, dataset: DatasetInFiles, name: str, size: tuple[int, int]) -> Tensor | None:
-    key, split, target, failure = inspection.key, dataset.split, None, ""
+    key, target = inspection.key, None
+    failure: Exception | None = None
     path = dataset.labels[name][key]
     try:
         encoding = dataset.encoding(name, key)
@@ -146,7 +156,7 @@ def _inspect_label(inspection: Inspection, dataset: DatasetInFiles, name: str, s
         stored = dataset.stored(name, key)
     except (OSError, ValueError) as error:
         cure = "replace it, or remove it: a missing label is fine"
-        inspection.findings.append(_unreadable(split, name, path, error, _cure(dataset, cure)))
+        inspection.findings.append(_unreadable(dataset, name, path, error, cure))
         return None
     try:
         if stored is None:
@@ -154,10 +164,10 @@ def _inspect_label(inspection: Inspection, dataset: DatasetInFiles, name: str, s
         else:
             target = encoding.decode(stored, dataset.camera(key, (stored.shape[0], stored.shape[1])))
     except OSError as error:
-        inspection.findings.append(_unreadable(split, name, path, error, _cure(dataset, "replace it")))
+        inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
         return None
     except (ValueError, IndexError) as error:
-        failure = str(error)
+        failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     file = LabelFile(path, name, encoding, stored, target, failure, size)
     _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
@@ -182,9 +192,11 @@ def _cure(dataset: DatasetInFiles, cure: str) -> str:
     return cure if isinstance(dataset, Folder) else ANOTHER
 
 
-def _unreadable(split: str, task: str, path: Path, error: Exception, cure: str) -> Finding:
-    text = str(error).removeprefix(f"{path} ")
-    return Finding("error", "unreadable", split, task, str(path), text, cure)
+def _unreadable(dataset: DatasetInFiles, task: str, path: Path, error: Exception, cure: str) -> Finding:
+    text, cure = text_and_cure(error, cure)
+    return Finding(
+        "error", "unreadable", dataset.split, task, str(path), text.removeprefix(f"{path} "), _cure(dataset, cure)
+    )
 
 
 def _compare_normals(inspection: Inspection, dataset: DatasetInFiles, targets: Mapping[str, Tensor]) -> None:
@@ -244,9 +256,8 @@ def inspect_record(records: Records, index: int) -> Inspection:
     try:
         sample = records.dataset[index]
     except (OSError, ValueError) as error:
-        text, _, cure = str(error).rstrip(".").partition("; ")
-        found = Finding("error", "unreadable", records.split, "", key, text, cure or "make it again")
-        inspection.findings.append(found)
+        text, cure = text_and_cure(error, "make it again")
+        inspection.findings.append(Finding("error", "unreadable", records.split, "", key, text, cure))
         return inspection
     inspection.size = (sample.image.shape[1], sample.image.shape[2])
     inspection.digest = digest_image(sample.image)

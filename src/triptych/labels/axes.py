@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from triptych.data.cameras import CameraFiles
+from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
@@ -133,9 +134,9 @@ def measure_axes(
     )[:2]
     if best < LEAST or best - second < MARGIN:
         reason = f"of {count} pixels, {', '.join(first)} fits best with a mean cosine of {best:.2f}, then {second:.2f}"
-        raise ValueError(
-            f"cannot tell where the components of the normals point: {reason}; pass normals_axes, three of "
-            f"{', '.join(DIRECTIONS)}."
+        raise DataError(
+            f"cannot tell where the components of the normals point: {reason}",
+            f"pass normals_axes, three of {', '.join(DIRECTIONS)}",
         )
     return first
 
@@ -144,8 +145,8 @@ def axes_by_look(normals: Sequence[Path]) -> Axes:
     """The axes by what scenes look like: floors face up, walls face the middle, everything faces the camera."""
     guess = guess_normals(normals)
     if "axes" not in guess.values:
-        raise ValueError(
-            f"cannot tell where the components of the normals point: {guess.doubts[0]}; pass normals_axes."
+        raise DataError(
+            f"cannot tell where the components of the normals point: {guess.doubts[0]}", "pass normals_axes"
         )
     first, second, third = guess.values["axes"]
     return first, second, third

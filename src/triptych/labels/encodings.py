@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.errors import DataError
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
@@ -77,8 +78,8 @@ class Labels(Encoding):
 
     def __post_init__(self) -> None:
         if not 0 < self.num_classes <= IGNORE:
-            raise ValueError(
-                f"classes is {self.classes!r}; give the names or the number of the classes, 1 to {IGNORE}."
+            raise DataError(
+                f"classes is {self.classes!r}", f"give the names or the number of the classes, 1 to {IGNORE}"
             )
 
     @property
@@ -113,20 +114,20 @@ class Labels(Encoding):
         if stored.dtype.kind == "f":
             values = np.where(np.isfinite(stored), stored, IGNORE).astype(np.int64)
             if not np.array_equal(values, np.where(np.isfinite(stored), stored, IGNORE)):
-                raise ValueError("its values are not whole numbers; class ids are")
+                raise DataError("its values are not whole numbers", "class ids are")
         if values.dtype.itemsize > 2:
             if values.min() < 0 or values.max() > 65535:
                 invalid = np.isin(values, self.invalid)
                 values = np.where(invalid, IGNORE, values)
             if values.min() < 0 or values.max() > 65535:
-                raise ValueError(f"its values range from {values.min()} to {values.max()}; class ids are 0 to 65535")
+                raise DataError(f"its values range from {values.min()} to {values.max()}", "class ids are 0 to 65535")
         labels = self._table[values]
         if labels.min() < 0:
             wrong = np.unique(stored[labels < 0])
             shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
-            raise ValueError(
-                f"it has values outside the {self.num_classes} classes: {shown}; "
-                "list them in invalid, give a map or an offset, or more classes"
+            raise DataError(
+                f"it has values outside the {self.num_classes} classes: {shown}",
+                "list them in invalid, give a map or an offset, or more classes",
             )
         return torch.from_numpy(labels)
 
@@ -282,8 +283,8 @@ class Normals(Encoding):
     def __post_init__(self) -> None:
         directions = [named_choice("axis of normals", axis, DIRECTIONS)[0] for axis in self.axes]
         if sorted(directions) != [0, 1, 2]:
-            raise ValueError(
-                f"axes is {list(self.axes)}; name one of right/left, one of up/down, one of forward/backward."
+            raise DataError(
+                f"axes is {list(self.axes)}", "name one of right/left, one of up/down, one of forward/backward"
             )
 
     def make_task(self, name: str) -> Task:

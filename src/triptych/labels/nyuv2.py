@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from triptych.data.errors import DataError
 from triptych.data.lists import packaged_lines
 from triptych.labels.tables import TableLabels
 from triptych.types import IGNORE
@@ -64,7 +65,7 @@ def labels_of_names(names: Sequence[str], classes: int) -> TableLabels:
     coarse = {line.partition(" ")[2]: int(line.partition(" ")[0]) - 1 for line in packaged_lines("nyuv2_classes")}
     unknown = [name for name in names if name not in coarse]
     if unknown:
-        raise ValueError(f"its names hold '{unknown[0]}', which is none of NYUv2's 894; take the official file.")
+        raise DataError(f"its names hold '{unknown[0]}', which is none of NYUv2's 894", "take the official file")
     if classes == 894:
         ids = {name: i for i, name in enumerate(class_space(894))}
     else:

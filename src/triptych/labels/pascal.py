@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from triptych.data.errors import DataError
 from triptych.data.lists import read_lines
 from triptych.labels.nyuv2 import fine_names
 from triptych.labels.tables import TableLabels, voc_colors
@@ -98,7 +99,7 @@ def decode_parts(annotation: np.ndarray, size: tuple[int, int]) -> Int64[Tensor,
         for part in _items(item, "parts"):
             name = str(np.ravel(part["part_name"])[0])
             if name not in PARTS:
-                raise ValueError(f"it has a part '{name}'; a person has {', '.join(PARTS)}")
+                raise DataError(f"it has a part '{name}'", f"a person has {', '.join(PARTS)}")
             mask = np.asarray(part["mask"])
             if mask.shape != size:
                 raise ValueError(f"the mask of its part '{name}' is {mask.shape}, the image {size}")

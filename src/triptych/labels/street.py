@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.errors import DataError
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
@@ -126,17 +127,17 @@ class StreetLabels(Encoding):
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         stored = self.pick(stored)
         if stored.dtype.kind not in "iu" or stored.min() < 0 or stored.max() > 65535:
-            raise ValueError(
-                f"it stores {stored.dtype} from {stored.min()} to {stored.max()}; class ids are 0 to 65535"
+            raise DataError(
+                f"it stores {stored.dtype} from {stored.min()} to {stored.max()}", "class ids are 0 to 65535"
             )
         labels = self._table[stored]
         if labels.min() < 0:
             wrong = np.unique(stored[labels < 0])
             shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
             known = sorted(value for value in self.names if value != IGNORE)
-            raise ValueError(
-                f"it has values that are no class ids: {shown}; known are {known[0]} to {known[-1]}; "
-                "the file is damaged, or of another label set"
+            raise DataError(
+                f"it has values that are no class ids: {shown}",
+                f"known are {known[0]} to {known[-1]}; the file is damaged, or of another label set",
             )
         return torch.from_numpy(labels)
 
@@ -164,9 +165,9 @@ class ColorLabels(StreetLabels):
         wrong = labels == UNKNOWN
         if wrong.any():
             shown = ", ".join(str(tuple(color.tolist())) for color in np.unique(stored[wrong], axis=0)[:4])
-            raise ValueError(
-                f"{wrong.sum()} of its pixels have colours that are no classes: {shown}; the file was resized or "
-                "compressed with loss, or the colour table is that of another set"
+            raise DataError(
+                f"{wrong.sum()} of its pixels have colours that are no classes: {shown}",
+                "the file was resized or compressed with loss, or the colour table is that of another set",
             )
         return torch.from_numpy(labels.astype(np.int64))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.errors import DataError
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
@@ -67,9 +68,9 @@ class TableLabels(Encoding):
 
     def _complain(self, values: list) -> None:
         shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
-        raise ValueError(
-            f"it has values that are none of the {len(self.lookup)} of {self.source}: {shown}; this file is damaged, "
-            "of another variant, or has been converted"
+        raise DataError(
+            f"it has values that are none of the {len(self.lookup)} of {self.source}: {shown}",
+            "this file is damaged, of another variant, or has been converted",
         )
 
 

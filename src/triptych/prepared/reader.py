@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.prepared.records import read_record, unpack_sample
 from triptych.prepared.write import FORMAT, MANIFEST, file_digest, read_json
 from triptych.tasks import Task
@@ -62,9 +63,9 @@ class Prepared(DenseDataset):
             return unpack_sample(read_record(path, offset, length), list(self.tasks))
         except (OSError, ValueError) as error:
             reason = "the file is missing" if isinstance(error, FileNotFoundError) else str(error)
-            raise ValueError(
-                f"record {index} ({key!r}) of {path} is damaged: {reason}; the same `triptych data prepare` again "
-                "mends it."
+            raise DataError(
+                f"record {index} ({key!r}) of {path} is damaged: {reason}",
+                "the same `triptych data prepare` again mends it",
             ) from error
 
     def fingerprint(self) -> dict[str, object]:
@@ -85,13 +86,13 @@ def find_split(root: Path, split: str) -> Path:
         return folder
     again = "run the same `triptych data prepare` again, which goes on where it stopped"
     if (root / f"{split}.part").is_dir():
-        raise ValueError(f"the preparation of {folder} is not finished; {again}.")
+        raise DataError(f"the preparation of {folder} is not finished", f"{again}")
     if (root / MANIFEST).is_file():
-        raise ValueError(f"{root} is one split of a prepared dataset; give its parent {root.parent} as root.")
+        raise DataError(f"{root} is one split of a prepared dataset", f"give its parent {root.parent} as root")
     splits = prepared_splits(root)
     if splits:
-        raise ValueError(f"{root} has no prepared split '{split}'; it has {', '.join(splits)}.")
-    raise ValueError(f"{root} holds no prepared dataset; `triptych data prepare DATASET --out {root}` writes one.")
+        raise DataError(f"{root} has no prepared split '{split}'", f"it has {', '.join(splits)}")
+    raise DataError(f"{root} holds no prepared dataset", f"`triptych data prepare DATASET --out {root}` writes one")
 
 
 def prepared_splits(root: Path) -> list[str]:
@@ -103,8 +104,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a prepared split; raises `ValueError` if it is damaged or of another format."""
     manifest = read_json(folder / MANIFEST)
     if manifest.get("format") != FORMAT:
-        raise ValueError(
-            f"{folder / MANIFEST} is damaged or of another version (format {manifest.get('format')}, this one reads "
-            f"{FORMAT}); remove {folder} and prepare it again."
+        raise DataError(
+            f"{folder / MANIFEST} is damaged or of another version (format {manifest.get('format')}, "
+            f"this one reads {FORMAT})",
+            f"remove {folder} and prepare it again",
         )
     return manifest

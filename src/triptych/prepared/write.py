@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.prepared.records import open_whole, pack_sample, write_json
 from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice
@@ -74,7 +75,7 @@ def prepare(
     }
     folder = Path(out) / split
     if Path(out).exists() and not Path(out).is_dir():
-        raise ValueError(f"--out {out} is a file; give a folder, new or of an earlier preparation.")
+        raise DataError(f"--out {out} is a file", "give a folder, new or of an earlier preparation")
     place = _choose_place(folder, plan, overwrite)
     known, count = _known_files(place), _Count(len(source), progress)
     with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
@@ -104,9 +105,9 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
             continue
         differing = [key for key in plan if found.get(key) != plan[key]]
         if differing and not overwrite:
-            raise ValueError(
-                f"{place} holds something else (its {', '.join(differing)} differ); give another --out, or pass "
-                "--overwrite to replace it."
+            raise DataError(
+                f"{place} holds something else (its {', '.join(differing)} differ)",
+                "give another --out, or pass --overwrite to replace it",
             )
         if differing and place == part:
             shutil.rmtree(part)
@@ -174,9 +175,9 @@ def _read_record(source: DenseDataset, number: int, tasks: Sequence[str]) -> byt
     try:
         return pack_sample(source[number], tasks)
     except Exception as error:  # readers raise whatever their file formats do
-        raise ValueError(
-            f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())} "
-            "(`triptych data doctor` checks all files; what is done is kept)."
+        raise DataError(
+            f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())}",
+            "`triptych data doctor` checks all files, and what is done is kept",
         ) from error
 
 
