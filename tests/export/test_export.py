@@ -276,6 +276,18 @@ def test_the_verbs_work_from_the_file(run: Path, file: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(stored, Predictor.load(run)(photograph())["depth"], atol=1e-5)
 
 
+def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path) -> None:
+    assert main(["evaluate", str(run), "--split", "val", "--no-report"]) == 0
+    assert main(["evaluate", str(file), "--split", "val"]) == 0
+    ours, theirs = (
+        json.loads((folder / "evaluation-val.json").read_text())["metrics"]
+        for folder in (run, file.with_name("model.onnx.results"))
+    )
+    for task, numbers in theirs.items():
+        assert ours[task] == pytest.approx(numbers, rel=1e-4)
+    assert "mIoU" in (file.with_name("model.onnx.results") / "report.html").read_text()
+
+
 def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(photograph((64, 96))).save(tmp_path / "photo.png")
     words = [str(file), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]

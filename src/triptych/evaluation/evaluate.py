@@ -24,6 +24,7 @@ from triptych.evaluation.scores import Evaluation, as_json, compute, write_json
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.machine import accelerated
 from triptych.metrics.base import Metric
+from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.tasks import Task
@@ -186,7 +187,8 @@ def evaluate_run(
     The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
     against single-task runs, which must have been evaluated on the same split. Beside it,
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
-    Processes started by `torchrun` or `accelerate launch` share the work.
+    Processes started by `torchrun` or `accelerate launch` share the work. Of a file that `triptych export` wrote both
+    lie in `FILE.results` beside it.
     """
     run = Path(run)
     with accelerated(device) as accelerator:
@@ -223,8 +225,8 @@ def evaluate_run(
                 "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
             }
-            _write(run, split, content, evaluation)
-            _show(run, content, evaluation, reference, predictor.model.decoder.describe())
+            _write(results_folder(run), split, content, evaluation)
+            _show(run, content, evaluation, reference, predictor.model.describe())
     return evaluation
 
 

@@ -102,6 +102,10 @@ class MultiTaskModel(nn.Module):
             features=features,
         )
 
+    def describe(self) -> str:
+        """What a trained decoder has to say of itself."""
+        return self.decoder.describe()
+
     def resize_later(self, stage: dict[str, Tensor], size: tuple[int, int]) -> ResizedMaps | dict[str, Tensor]:
         """Intermediate predictions at the image's size, each resized when it is read."""
         if torch.compiler.is_compiling():  # a program returns nothing but tensors

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from triptych.tasks import Task
 from triptych.tasks.stored import tasks_from_json
 from triptych.types import Output
 
+SUFFIX = ".onnx"
 INSTALL = "python -m pip install -c constraints.txt ./runtime -e '.[export]'"
 """From a clone; triptych-runtime lies in its folder `runtime`."""
 
@@ -30,7 +30,7 @@ class ExportedNetwork(nn.Module):
     """The network of a file that `triptych export` wrote, run by `triptych_runtime.Network`.
 
     `forward(image)` takes `(B, 3, H, W)` in [0, 1] of a size that the file allows. Where the file holds decoded maps,
-    `decoded` is true and these stand in place of raw ones, with tasks that decode them no further.
+    `is_decoded` is true and these stand in place of raw ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,11 +43,8 @@ class ExportedNetwork(nn.Module):
         if "task_file" not in self.metadata or "recipe" not in self.metadata:
             raise FileError(f"{path}: its description has no tasks or no recipe; export it again.")
         stored = tasks_from_json(json.dumps(self.metadata["task_file"]))
-        tasks = {entry["name"]: stored[entry["name"]] for entry in self.metadata["tasks"]}
-        self.decoded = self.metadata["outputs"] == "maps"
-        self.tasks: dict[str, Task] = (
-            {name: _as_stored(task) for name, task in tasks.items()} if self.decoded else tasks
-        )
+        self.tasks: dict[str, Task] = {entry["name"]: stored[entry["name"]] for entry in self.metadata["tasks"]}
+        self.is_decoded = self.metadata["outputs"] == "maps"
 
     @property
     def recipe(self) -> Recipe:
@@ -58,9 +55,13 @@ class ExportedNetwork(nn.Module):
         maps = self.runtime.run(image.float().cpu().numpy())
         return Output({name: torch.from_numpy(maps[name]) for name in self.tasks}, [], [])
 
+    def describe(self) -> str:
+        """What a trained decoder has to say of itself: a file has nothing."""
+        return ""
+
     def check_views(self, *, several: bool) -> None:
         """Fail in one line where raw maps would have to be averaged, and the file has none."""
-        if several and self.decoded:
+        if several and self.is_decoded:
             raise ValueError(
                 f"{self.runtime.path} holds decoded maps, and tiles, flips, scales and a shorter side average or "
                 "resize raw ones; export the network with --outputs raw."
@@ -73,10 +74,16 @@ def load_network(path: Path) -> tuple[ExportedNetwork, Recipe]:
     return network, network.recipe
 
 
-def _as_stored(task: Task) -> Task:
-    # Predictor carries maps as float32, in which class ids are exact.
-    return replace(task, decode=Tensor.long if task.kind == "labels" else _identity)
-
-
-def _identity(maps: Tensor) -> Tensor:
-    return maps
+def results_folder(run: Path) -> Path:
+    """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
+    gets the file's recipe and tasks.
+    """
+    if run.suffix != SUFFIX:
+        return run
+    folder = run.with_name(run.name + ".results")
+    if not folder.is_dir():
+        metadata = ExportedNetwork(run).metadata
+        folder.mkdir()
+        for name, content in (("recipe.json", metadata["recipe"]), ("tasks.json", metadata["task_file"])):
+            (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return folder

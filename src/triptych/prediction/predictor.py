@@ -95,6 +95,8 @@ class Predictor:
         self.shorter_side = shorter_side
         self.autocast = named_choice("precision", precision, _PRECISIONS)
         self.recipe = recipe
+        self.is_decoded: bool = getattr(model, "is_decoded", False)
+        """Whether the model's maps are predictions already, as those of an exported file."""
         self._size: tuple[int, ...] = ()
 
     @property
@@ -140,25 +142,30 @@ class Predictor:
     @torch.no_grad()
     def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
-        predictions. `None` where several views are averaged, or one of another scale, which happens in physical units.
+        predictions. `None` where several views are averaged, or one of another scale, which happens in physical units,
+        and for a file of decoded maps.
         """
-        if self.flip or self.scales != (1.0,):
+        if self.flip or self.scales != (1.0,) or self.is_decoded:
             return None
         with _evaluating(self.model):
             return self._view(image.to(self.device), 1.0, False)
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
-        return {name: task.decode(raw[name]) for name, task in self.tasks.items()}
+        return {name: self._decode(task, raw[name]) for name, task in self.tasks.items()}
 
-    @staticmethod
-    def _comparable(task: Task, raw: Tensor, scale: float) -> Tensor:
+    def _comparable(self, task: Task, raw: Tensor, scale: float) -> Tensor:
         # An image enlarged by `scale` looks nearer by that factor.
-        return task.zoom(task.decode(raw), 1 / scale) if task.scales_with_zoom else raw
+        return task.zoom(self._decode(task, raw), 1 / scale) if task.scales_with_zoom else raw
 
-    @staticmethod
-    def _decoded(task: Task, mean: Tensor) -> Tensor:
-        return mean if task.scales_with_zoom else task.decode(mean)
+    def _decoded(self, task: Task, mean: Tensor) -> Tensor:
+        return mean if task.scales_with_zoom else self._decode(task, mean)
+
+    def _decode(self, task: Task, raw: Tensor) -> Tensor:
+        if not self.is_decoded:
+            return task.decode(raw)
+        # Maps travel as float32, in which class ids are exact.
+        return raw.long() if task.kind == "labels" else raw
 
     def _view(self, image: Tensor, scale: float, mirrored: bool) -> dict[str, Tensor]:
         """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back."""
@@ -202,13 +209,11 @@ class Predictor:
         """The network of a run folder, of `save_pretrained`, or of an ONNX file that `triptych export` wrote; `options`
         are those of the constructor.
         """
-        from triptych.prediction import pretrained
+        from triptych.prediction import exported, pretrained
 
         path = Path(folder)
-        if path.suffix == ".onnx":
-            from triptych.prediction.exported import load_network
-
-            network, recipe = load_network(path)
+        if path.suffix == exported.SUFFIX:
+            network, recipe = exported.load_network(path)
             predictor = cls(network, recipe=recipe, **options)
             network.check_views(several=predictor.averages)
             return predictor

@@ -12,6 +12,7 @@ from triptych import assemble
 from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
+from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.report.page import write_report
@@ -28,9 +29,10 @@ def report_run(run: Path, *, split: str = "", examples: int = 6, device: str = "
     predictor = Predictor.load(run, device=device)
     recipe = predictor.recipe
     split = split or recipe.data.test_split
+    folder = results_folder(Path(run))
     return write_report(
-        run,
-        scores=read_scores(run, split),
+        folder,
+        scores=read_scores(folder, split),
         examples=spread_examples(predictor, examples, split),
         title=f"{run.resolve().name}: {split_domain(recipe, split)[0].data.dataset}, {split} split",
     )
