@@ -1,19 +1,20 @@
-"""Triptych: dense multi-task learning. One image in; segmentation, depth, normals, boundaries, saliency and human
-parts out.
+"""Triptych: dense multi-task learning. One image in; segmentation, depth, normals, boundaries, saliency and human parts
+out.
 
-Names are imported when they are first used, so that `import triptych` costs nothing.
+What `__all__` lists is public: it changes with a line in the changelog, after one release that warns. Other names may
+move. Names are imported when they are first used, so that `import triptych` costs nothing.
 
 >>> import triptych
 >>> triptych.IGNORE
 255
 """
 
-import importlib
-from typing import Any
+from triptych.lookup import exports
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    # Data and tasks
     "IGNORE": "types",
     "Camera": "types",
     "Output": "types",
@@ -23,17 +24,35 @@ _HOMES = {
     "Task": "tasks",
     "nyuv2_tasks": "tasks",
     "pascal_context_tasks": "tasks",
+    "regression": "tasks",
+    "open_dataset": "datasets",
+    # From a recipe to numbers
+    "Recipe": "recipes.config",
+    "load_recipe": "recipes",
+    "train": "training.loop",
+    "evaluate": "evaluation.evaluate",
+    "evaluate_run": "evaluation.evaluate",
+    "compare_runs": "evaluation.compare",
     "create_model": "assemble",
-    "Predictor": "prediction",
+    "Predictor": "prediction.predictor",
+    "predict_images": "prediction.outputs",
+    # Names and parts of one's own
+    "available": "assemble",
+    "register": "assemble",
+    "Adapter": "adaptation.base",
+    "Backbone": "backbones.base",
+    "Decoder": "decoders.base",
+    "DenseDataset": "data.base",
+    "Metric": "metrics.base",
+    "MultiTaskModel": "models.multitask",
+    "Regularizer": "regularizers.base",
+    "VideoSupervision": "video.base",
+    "Weighting": "weighting.base",
 }
 
 __all__ = ["__version__", *_HOMES]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"triptych.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'triptych' has no attribute '{name}'")
+__getattr__ = exports(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -54,6 +54,11 @@ def create_model(
     ['semseg', 'depth', 'normals', 'boundary']
     """
     builder = named_choice("decoder", decoder, {**DECODERS, **ARCHITECTURES})
+    if not isinstance(tasks, Mapping):
+        raise TypeError(
+            f"tasks is {tasks!r}; expected Task objects by name, such as triptych.nyuv2_tasks() or "
+            "{'semseg': triptych.tasks.semseg(40)}."
+        )
     options = dict(decoder_options or {})
     require_options(f"decoder '{decoder}'", builder, options)
     trunk = create_backbone(backbone, weights=weights, **(backbone_options or {}))
@@ -289,7 +294,7 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
     }
 
 
-REGISTRIES: dict[str, Mapping[str, Any]] = {
+REGISTRIES: dict[str, dict[str, Any]] = {
     "recipes": RECIPES,
     "datasets": DATASETS,
     "transforms": TRANSFORMS,
@@ -303,6 +308,33 @@ REGISTRIES: dict[str, Mapping[str, Any]] = {
     "video": VIDEO,
 }
 """Everything that a recipe can name, by kind."""
+
+
+def available(kind: str) -> tuple[str, ...]:
+    """The names of one kind that a recipe can use: `recipes`, `datasets`, `tasks`, `decoders`, `regularizers`, ...
+
+    >>> available("tasks")
+    ('boundary', 'depth', 'human_parts', 'normals', 'saliency', 'semseg')
+    """
+    return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
+
+
+def register(kind: str, name: str, entry: Any) -> None:
+    """Let recipes and files use a part of one's own: `register("decoders", "mine", MyDecoder)`.
+
+    `kind` is one of those of `available`. Register before anything is built, in every process. A name that is taken
+    is refused, unless by the same entry.
+
+    >>> register("tasks", "depth", lambda: None)
+    Traceback (most recent call last):
+    ...
+    ValueError: tasks has a 'depth' already (triptych.tasks.constructors); choose another name.
+    """
+    registry = named_choice("kind", kind, REGISTRIES)
+    if registry.get(name, entry) is not entry:
+        home = getattr(registry[name], "__module__", type(registry[name]).__module__)
+        raise ValueError(f"{kind} has a '{name}' already ({home}); choose another name.")
+    registry[name] = entry
 
 
 def list_registries(kind: str = "") -> None:

@@ -84,7 +84,7 @@ class Output(NamedTuple):
 
 
 def valid_pixels(target: Tensor) -> Tensor:
-    """Where a target says something: the one reader of `IGNORE` and NaN.
+    """Mask of labelled pixels: the one reader of `IGNORE` and NaN.
 
     Integer label maps `(*batch, H, W)` give a boolean map of the same shape; float maps `(*batch, C, H, W)` give
     `(*batch, 1, H, W)`, true where every channel is finite.

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.commands.verbs import HELP, Device, Verb, parse
-from triptych.lookup import named_choice
-from triptych.recipes import RECIPES
-from triptych.recipes.config import Recipe, read_recipe
+from triptych.recipes import RECIPES, load_recipe
+from triptych.recipes.config import Recipe
 from triptych.recipes.fields import override
 
 
@@ -52,7 +51,7 @@ class TrainVerb(Verb):
         if not words or words[0] in HELP:
             print(f"usage: {name} RECIPE --out RUN [options]\n\nRecipes (or the path of a recipe.json):\n{_recipes()}")
             return
-        default = find_recipe(words[0])
+        default = load_recipe(words[0])
 
         def run_recipe(
             out: Path, recipe: Recipe = default, resume: bool = False, overwrite: bool = False, device: Device = "auto"
@@ -61,11 +60,6 @@ class TrainVerb(Verb):
 
         run_recipe.__doc__ = self.function.__doc__
         parse(run_recipe, words[1:], f"{name} {words[0]}")
-
-
-def find_recipe(name: str) -> Recipe:
-    """A recipe by its name, or from the recipe.json at a path."""
-    return read_recipe(Path(name)) if name.endswith(".json") else named_choice("recipe", name, RECIPES)
 
 
 def _recipes() -> str:

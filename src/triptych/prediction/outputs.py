@@ -56,7 +56,7 @@ def predict_images(
     on_bad_sample: str = "raise",
     log: Callable[[str], None] = print,
 ) -> PredictedImages:
-    """Predict image files, or folders of them, into `out` (see the head of this file).
+    """Predict image files, or folders of them, into `out`: arrays, maps, pictures, panels and points.
 
     `fov` (horizontal, degrees) or `intrinsics` (fx, fy, cx, cy in pixels) of the images as they are stored make point
     clouds possible; cameras of images that EXIF turns upright are turned along;

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -109,12 +109,21 @@ class Predictor:
         """Where the model is."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
 
-    def __call__(self, image: Picture) -> dict[str, np.ndarray]:
-        """Decoded maps of one image at its own size: `(H, W)` int64 for labels, `(C, H, W)` float32 for the others.
+    @overload
+    def __call__(self, image: Picture) -> dict[str, np.ndarray]: ...
+
+    @overload
+    def __call__(self, image: Sequence[Picture]) -> list[dict[str, np.ndarray]]: ...
+
+    def __call__(self, image: Picture | Sequence[Picture]) -> dict[str, np.ndarray] | list[dict[str, np.ndarray]]:
+        """Decoded maps of one image at its own size: `(H, W)` int64 for labels, `(C, H, W)` float32 for the others; of
+        a list of images, which may differ in size, a list of them.
 
         `image` is a path, a PIL image, an array `(H, W, 3)` (uint8, or float in [0, 1]) or a tensor `(3, H, W)` in
         [0, 1].
         """
+        if isinstance(image, Sequence) and not isinstance(image, str):
+            return [self(one) for one in image]
         maps = self.predict(to_image_tensor(image)[None])
         return {name: value[0].cpu().numpy() for name, value in maps.items()}
 

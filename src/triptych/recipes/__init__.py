@@ -1,7 +1,10 @@
 """Recipes by name. Importing them imports no torch."""
 
+from pathlib import Path
+
+from triptych.lookup import named_choice
 from triptych.recipes import cityscapes, driving, folder, nyuv2, pascal, rooms, rooms_methods, video
-from triptych.recipes.config import Recipe
+from triptych.recipes.config import Recipe, read_recipe
 
 RECIPES: dict[str, Recipe] = {
     **rooms.RECIPES,
@@ -13,3 +16,12 @@ RECIPES: dict[str, Recipe] = {
     **cityscapes.RECIPES,
     **video.RECIPES,
 }
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by its name, or from the `recipe.json` at a path, such as every run folder holds.
+
+    >>> load_recipe("rooms-demo").data.dataset
+    'rooms'
+    """
+    return read_recipe(Path(name)) if str(name).endswith(".json") else named_choice("recipe", str(name), RECIPES)
