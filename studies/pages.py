@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fog
 import grid
+import sharpness
 import trunks
 from lab import rows
 from lab.running import ROOT
@@ -20,6 +21,7 @@ PAGE = ROOT / "docs" / "study-3d.md"
 TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "fog": (fog.STUDY, fog.short_table, PAGE),
     "fog-all": (fog.STUDY, fog.table, ROOT / "docs" / "study-3d-tables.md"),
+    "sharpness": (sharpness.STUDY, sharpness.table, PAGE),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
 }
 """Mark on a page: the study, its table and the page."""

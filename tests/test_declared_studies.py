@@ -12,7 +12,10 @@ load("trunks")  # puts `lab` where it can be imported
 from lab import gains, rows  # noqa: E402
 from lab.study import digest  # noqa: E402
 
-DECLARED = ("trunks", "fog", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed", "photographs")
+DECLARED = (
+    "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
+    "photographs",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DECLARED)
@@ -66,7 +69,7 @@ def test_the_presets_rule() -> None:
         for seed in preset.SEEDS:
             factor = 1 + (gained + generator.normal(0, 0.3)) / 100
             numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
-            before = {"before/R2": 0.05, "after/R2": r2, "after/excess": excess, "processor_seconds": seconds}
+            before = {"before/R2": 0.05, "after/R2": r2, "after/below_dullest": excess, "processor_seconds": seconds}
             rows_of[seed] = numbers | before
         return rows_of
 
@@ -141,6 +144,19 @@ def test_fog_has_the_entropy_of_a_homogeneous_fog() -> None:
     weights = render_weights(density, torch.full((16,), 2 / 16).double())
     expected = numbers.entropy(weights)
     assert numbers.fog_entropy(weights.sum(dim=-1), 16).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    assert numbers.dullest_entropy(weights).tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+
+
+def test_nothing_is_duller_than_the_dullest_weights_of_its_mean_depth() -> None:
+    import torch
+
+    numbers = load("field_numbers")
+    weights = torch.rand(500, 16, generator=torch.Generator().manual_seed(0)).double() ** 4
+    difference = numbers.entropy(weights) - numbers.dullest_entropy(weights)
+    assert float(difference.max()) < 0
+    surface = torch.eye(16).double()
+    assert numbers.entropy(surface).tolist() == [0.0] * 16
+    assert numbers.dullest_entropy(surface)[1:-1].min() > 0.4  # in the middle of the ray a mean leaves much open
 
 
 def test_hed_becomes_our_trunk() -> None:

@@ -312,5 +312,16 @@ def test_source_at_another_commit_is_refused(worktree: tuple[Path, str]) -> None
         source.check_source(folder.parent, commit)
 
 
+@pytest.mark.parametrize("name", ["field_numbers", "trunks", "lab.study", "lab.inference", "lab.gains"])
+def test_examples_run(name: str) -> None:
+    import doctest
+    import importlib
+
+    module = importlib.import_module(name) if "." in name else load(name)
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
+
+
 def test_results_are_those_of_the_checkout() -> None:
     assert running.ROOT == ROOT
