@@ -19,7 +19,7 @@ from torch import Tensor
 from triptych.data.archives import list_archive, read_bytes
 from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
-from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
+from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids

@@ -18,7 +18,7 @@ from torch import Tensor
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
-from triptych.datasets.file_reader import IMAGE, FileReader, scale_camera
+from triptych.datasets.in_files import IMAGE, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals

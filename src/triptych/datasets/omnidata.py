@@ -21,7 +21,7 @@ import torch
 from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.data.lists import ALL
-from triptych.datasets.file_reader import IMAGE, FileReader
+from triptych.datasets.in_files import IMAGE, FileReader
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.types import Camera, Sample, named_choice

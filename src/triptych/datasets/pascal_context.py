@@ -18,7 +18,7 @@ from triptych import tasks
 from triptych.data.errors import DataError
 from triptych.data.files import match_files, read_array
 from triptych.data.lists import read_keys
-from triptych.datasets.file_reader import IMAGE, FileReader
+from triptych.datasets.in_files import IMAGE, FileReader
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.axes import Axes, axes_by_look
 from triptych.labels.encodings import Encoding, Normals, PartLabels, SaliencyMask

@@ -18,7 +18,7 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
-from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
+from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, SYNTHIA_NAMES, StreetLabels

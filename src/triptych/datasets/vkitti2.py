@@ -18,7 +18,7 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
-from triptych.datasets.file_reader import IMAGE, INSTANCES, FileReader, scale_camera
+from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
 from triptych.datasets.variants import AUTO, Variant, recognise
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
