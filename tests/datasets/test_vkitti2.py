@@ -169,7 +169,7 @@ def test_conditions_and_cameras_are_chosen(root: Path) -> None:
     assert {key.split("/")[2] for key in dataset.keys} == {"Camera_1"}
     with pytest.raises(ValueError, match=r"unknown condition of vkitti2 'foggy'; did you mean 'fog'"):
         VKITTI2(root, conditions=("foggy",))
-    with pytest.raises(ValueError, match=r"split 'val' of vkitti2 by scene has no images .* choose other conditions"):
+    with pytest.raises(ValueError, match=r"split 'val' of vkitti2 has no images .* choose other conditions"):
         VKITTI2(root, split="val", conditions=("rain",))
 
 

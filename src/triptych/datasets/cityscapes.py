@@ -19,8 +19,8 @@ from torch import Tensor
 from triptych.data.archives import list_archive, read_bytes
 from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
-from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
 from triptych.types import Camera, named_choice
@@ -70,7 +70,7 @@ VARIANTS = (
 )
 
 
-class Cityscapes(FileReader):
+class Cityscapes(Published):
     """One split of Cityscapes: 2975 images for training, 500 for validation, 1525 for testing (without labels).
 
     `root` holds `leftImg8bit`, `gtFine`, `disparity` and `camera`, as folders or as the official zips. `classes` is the
@@ -84,6 +84,7 @@ class Cityscapes(FileReader):
     """
 
     name = "cityscapes"
+    splits = SPLITS
     frames_hint = "put leftImg8bit_sequence_trainvaltest.zip beside the other archives, or unpack it there"
     downloads: ClassVar[dict[str, str]] = {"semseg": LABELS, "depth": STEREO}
     variants: ClassVar[dict[str, CityscapesVariant]] = {one.name: one for one in VARIANTS}
@@ -102,15 +103,10 @@ class Cityscapes(FileReader):
         reach: int = 5,
         allow_missing: bool = False,
     ) -> None:
-        named_choice("split of cityscapes", split, dict.fromkeys(SPLITS))
         groups = named_choice("label space of cityscapes", str(classes), SPACES)
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         small = self.variant.suffix
         images = list_package(self.root, f"leftImg8bit{small}", split)["leftimg8bit"]
-        if not images:
-            raise DataError(
-                f"split '{split}' of cityscapes has no images in {self.root}", "unpack all of the archive", missing=True
-            )
         videos: dict[str, Path] = {}
         if neighbour_frames or every_frame:
             videos = list_package(self.root, f"leftImg8bit_sequence{small}", split)["leftimg8bit"]

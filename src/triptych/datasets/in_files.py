@@ -1,4 +1,4 @@
-"""What readers of published datasets share: files listed once, decoded when asked for, missing tasks derived."""
+"""Datasets in files: listed once, decoded when asked for, missing tasks derived; and what published ones share."""
 
 import hashlib
 import re
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
-from triptych.augmentation.view import Window, affine, move_camera
+from triptych.augmentation.view import Window, affine, look_through, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import keep_present
 from triptych.data.photos import read_image
-from triptych.datasets.folder import read_target
+from triptych.datasets.variants import recognise
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
@@ -51,24 +51,19 @@ DERIVED = {
 }
 
 
-class FileReader(DenseDataset):
-    """One split of a dataset that lies in files.
+class InFiles(DenseDataset):
+    """One split of images and label maps that lie in files.
 
     `keys` are the samples in order, `listing` the files, `encodings` what the numbers in a task's files mean, one for
-    each task that is stored. `tasks` chooses among these and the derived ones, normals from depth and camera over
-    `reach` pixels to each side and boundaries from semseg; without it they are the stored ones and `derived`.
-    `neighbour_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbours`,
-    at the ends of a video those as far the other way, views of NaN where these are missing too. `instances` adds the
-    extra of that name. A missing label is an error, or an all-invalid map with `allow_missing`.
+    each task that is stored, `derivations` how the other `tasks` are computed, over `reach` pixels to each side. A
+    label that is missing is an all-invalid map. `neighbour_frames` are offsets within a video such as `(-1, 1)`: the
+    frames there come along as `Sample.neighbours`, at the ends of a video those as far the other way, views of NaN
+    where these are missing too. `instances` adds the extra of that name.
     """
 
     needs_root = True
     frames_hint: ClassVar[str] = "it has no videos"
     """What to do where neighbouring frames are missing."""
-    derived: ClassVar[tuple[str, ...]] = ()
-    """Tasks that are offered without being stored; others can be asked for."""
-    downloads: ClassVar[Mapping[str, str]] = {}
-    """The archive that holds the labels of a stored task."""
 
     def __init__(
         self,
@@ -77,27 +72,20 @@ class FileReader(DenseDataset):
         split: str,
         listing: Listing,
         encodings: Mapping[str, Encoding],
-        tasks: Sequence[str] | None,
+        tasks: Mapping[str, Task],
+        derivations: Mapping[str, Derivation],
         reach: int = 1,
         neighbour_frames: Sequence[int] = (),
         instances: bool = False,
-        allow_missing: bool = False,
     ) -> None:
         self.split, self.keys, self.listing, self.encodings = split, list(keys), listing, dict(encodings)
-        if tasks is None and not encodings:
-            raise DataError(
-                f"{self.name} has images but no labels there", f"add {' or '.join(self.downloads.values())}"
-            )
-        offered = (*encodings, *(name for name in self.derived if DERIVED[name].source in encodings))
-        chosen = offered if tasks is None else tuple(tasks)
-        self._check_tasks(chosen)
-        self.tasks: dict[str, Task] = {name: self._make_task(name) for name in chosen}
-        self.keys = keep_present(self.name, self.keys, listing, self._sources(), missing=allow_missing)
+        self.tasks, self.derivations = dict(tasks), {name: derivations[name] for name in tasks if name in derivations}
         self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
         for step in self.neighbour_frames:
-            if step == 0 or not any(shift_frame(key, step) in listing[IMAGE] for key in self.keys):
+            if step == 0 or not any(self.shift(key, way) for key in self.keys for way in (step, -step)):
                 raise DataError(
-                    f"neighbour_frames has {step}, but no image of {self.name} has one", f"{self.frames_hint}"
+                    f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one",
+                    self.frames_hint,
                 )
 
     def __len__(self) -> int:
@@ -106,10 +94,11 @@ class FileReader(DenseDataset):
     def key(self, index: int) -> str:
         return self.keys[index]
 
-    def files(self, index: int) -> dict[str, Path]:
-        """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
-        key = self.keys[index]
-        return {kind: self.listing[kind][key] for kind in (IMAGE, *self._sources()) if key in self.listing[kind]}
+    @cached_property
+    def sources(self) -> list[str]:
+        """The stored tasks that the chosen ones need."""
+        named = (self.derivations[name].source if name in self.derivations else name for name in self.tasks)
+        return list(dict.fromkeys(named))
 
     @cached_property
     def images(self) -> dict[str, Path]:
@@ -121,19 +110,24 @@ class FileReader(DenseDataset):
         """The label files that are there, by stored task and key."""
         return {
             name: {key: self.listing[name][key] for key in self.keys if key in self.listing[name]}
-            for name in self._sources()
+            for name in self.sources
         }
+
+    def files(self, index: int) -> dict[str, Path]:
+        """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
+        key = self.keys[index]
+        return {kind: self.listing[kind][key] for kind in (IMAGE, *self.sources) if key in self.listing[kind]}
 
     def photo(self, key: str) -> Tensor:
         """The image alone."""
-        return self._read_photo(key)
+        return read_image(self.listing[IMAGE][key])
 
     def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
-        """The target of a stored task alone."""
+        """The target of a stored task alone, for an image of `size`."""
         return self._read_target(name, key, size, self.camera(key, size))
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
-        """What a label file stores, where `encoding` alone says what it means; `None` where the reader does more."""
+        """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more."""
         encoding = self.encoding(name, key)
         return None if encoding is None else read_array(self.listing[name][key], key=encoding.key)
 
@@ -149,35 +143,116 @@ class FileReader(DenseDataset):
         """Instance ids `(H, W)` int64, 0 where there is none."""
         return torch.from_numpy(read_array(path).astype("int64"))
 
-    def __getitem__(self, index: int) -> Sample:
-        key = self.keys[index]
-        sample = self.read(key)
-        return replace(
-            sample, neighbours=tuple(self._read_neighbour(sample, key, step) for step in self.neighbour_frames)
-        )
+    def shift(self, key: str, step: int) -> str | None:
+        """The key of the frame `step` later in the video; `None` where there is none."""
+        found = shift_frame(key, step)
+        return found if found in self.listing[IMAGE] else None
 
-    def _read_neighbour(self, sample: Sample, key: str, step: int) -> Sample:
-        """The frame `step` later, else the one as far the other way, else a view that says nothing."""
-        for offset in (step, -step):
-            name = shift_frame(key, offset)
-            if name in self.listing[IMAGE]:
-                return as_neighbour(self.read(name), offset)
+    def view(self, key: str, sample: Sample) -> Sample | None:
+        """The frame `key` as a neighbour of `sample`; `None` where it cannot be one."""
+        return self.read(key)
+
+    def missing_view(self, sample: Sample, step: int) -> Sample:
+        """Placeholder for a neighbour of `sample` that is not there: everything in it is invalid."""
         size = (sample.image.shape[1], sample.image.shape[2])
         targets = {name: task.invalid_target(size) for name, task in self.tasks.items()}
         return replace(missing_view(sample, step), targets=targets)
 
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.read(self.keys[index])
+        return replace(sample, neighbours=tuple(self._read_neighbour(sample, step) for step in self.neighbour_frames))
+
     def read(self, key: str) -> Sample:
         """The sample of an image, of whatever split, without neighbours."""
-        image = self._read_photo(key)
+        image = self.photo(key)
         size = (image.shape[1], image.shape[2])
         camera = self.camera(key, size)
-        targets = {name: self._read_target(name, key, size, camera) for name in self._sources()}
-        for name in self.tasks:
-            if name not in targets:
-                how = DERIVED[name]
-                targets[name] = how.compute(targets[how.source], camera, self.reach)
+        targets = {name: self._read_target(name, key, size, camera) for name in self.sources}
+        for name, (source, compute) in self.derivations.items():
+            targets[name] = compute(targets[source], camera, self.reach)
         extras = {INSTANCES: self._read_instances(key, size)} if self.instances else {}
         return Sample(image, {name: targets[name] for name in self.tasks}, key, camera, extras)
+
+    def _read_neighbour(self, sample: Sample, step: int) -> Sample:
+        """The frame `step` later, else the one as far the other way, else a placeholder."""
+        for offset in (step, -step):
+            key = self.shift(str(sample.key), offset)
+            view = None if key is None else self.view(key, sample)
+            if view is not None:
+                return as_neighbour(view, offset)
+        return self.missing_view(sample, step)
+
+    def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
+        path, encoding = self.listing[name].get(key), self.encoding(name, key)
+        if path is None or encoding is None:
+            return self.encodings[name].make_task(name).invalid_target(size)
+        return read_target(path, name, encoding, size, camera)
+
+    def _read_instances(self, key: str, size: tuple[int, int]) -> Tensor:
+        path = self.listing.get(INSTANCES, {}).get(key)
+        if path is None:
+            return torch.zeros(size, dtype=torch.int64)
+        found = self.read_instances(path)
+        return found if found.shape == size else _resize_nearest(found, size)
+
+
+class Published(InFiles):
+    """One split of a published dataset, of one of its `variants`.
+
+    `tasks` chooses among the stored tasks and those that follow from them: normals from depth and camera, boundaries
+    from semseg; without it they are the stored ones and `derived`. A missing label is an error, or an all-invalid map
+    with `allow_missing`.
+    """
+
+    splits: ClassVar[Sequence[str]] = ()
+    """Names of the splits, where they are always the same."""
+    derived: ClassVar[tuple[str, ...]] = ()
+    """Tasks that are offered without being stored; others can be asked for."""
+    downloads: ClassVar[Mapping[str, str]] = {}
+    """The archive that holds the labels of a stored task."""
+    variants: ClassVar[Mapping[str, Any]] = {}
+    empty_hint: ClassVar[str] = "unpack the whole archive"
+    """What to do where a split has no images."""
+
+    def _find(self, root: str | Path, split: str, variant: str) -> None:
+        """Check the split, and find out which variant lies in `root`."""
+        if self.splits:
+            named_choice(f"split of {self.name}", split, dict.fromkeys(self.splits))
+        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+
+    def __init__(
+        self,
+        keys: Sequence[str],
+        *,
+        split: str,
+        listing: Listing,
+        encodings: Mapping[str, Encoding],
+        tasks: Sequence[str] | None,
+        allow_missing: bool = False,
+        **options: Any,
+    ) -> None:
+        self._require_images(keys, split)
+        if tasks is None and not encodings:
+            raise DataError(
+                f"{self.name} has images but no labels there", f"add {' or '.join(self.downloads.values())}"
+            )
+        offered = (*encodings, *(name for name in self.derived if DERIVED[name].source in encodings))
+        chosen = offered if tasks is None else tuple(tasks)
+        self._check_tasks(chosen, encodings)
+        super().__init__(
+            keys,
+            split=split,
+            listing=listing,
+            encodings=encodings,
+            tasks={
+                name: encodings[name].make_task(name) if name in encodings else task_constructors.TASKS[name]()
+                for name in chosen
+            },
+            derivations={name: how for name, how in DERIVED.items() if name not in encodings},
+            **options,
+        )
+        self.keys = keep_present(self.name, self.keys, listing, self.sources, missing=allow_missing)
+        self._require_images(self.keys, split)
 
     def fingerprint(self) -> dict[str, object]:
         """Name, split, counts, classes, and a hash of the keys and of which labels they have."""
@@ -188,42 +263,45 @@ class FileReader(DenseDataset):
             "name": self.name,
             "split": self.split,
             "images": len(self),
-            "labels": {name: sum(key in self.listing[name] for key in self.keys) for name in self._sources()},
+            "labels": {name: sum(key in self.listing[name] for key in self.keys) for name in self.sources},
             "classes": {name: list(task.classes) for name, task in self.tasks.items() if name in self.encodings},
             "files_sha256": digest.hexdigest(),
         }
 
-    def _check_tasks(self, chosen: Sequence[str]) -> None:
-        stored = dict.fromkeys((*self.encodings, *self.downloads))
+    def _require_images(self, keys: Sequence[str], split: str) -> None:
+        if not keys:
+            raise DataError(
+                f"split '{split}' of {self.name} has no images in {self.root}", self.empty_hint, missing=True
+            )
+
+    def _check_tasks(self, chosen: Sequence[str], encodings: Mapping[str, Encoding]) -> None:
+        stored = dict.fromkeys((*encodings, *self.downloads))
         known = dict.fromkeys((*stored, *(name for name, how in DERIVED.items() if how.source in stored)))
         for name in chosen:
             named_choice(f"task of {self.name}", name, known)
             source = name if name in stored else DERIVED[name].source
-            if source not in self.encodings:
+            if source not in encodings:
                 raise ValueError(f"task {name} of {self.name} needs {self.downloads[source]}, which is not there.")
 
-    def _make_task(self, name: str) -> Task:
-        return self.encodings[name].make_task(name) if name in self.encodings else task_constructors.TASKS[name]()
 
-    def _sources(self) -> list[str]:
-        """Stored tasks that the chosen ones need."""
-        return list(dict.fromkeys(name if name in self.encodings else DERIVED[name].source for name in self.tasks))
-
-    def _read_photo(self, key: str) -> Tensor:
-        return read_image(self.listing[IMAGE][key])
-
-    def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
-        path, encoding = self.listing[name].get(key), self.encoding(name, key)
-        if path is None or encoding is None:
-            return self._make_task(name).invalid_target(size)
-        return read_target(path, name, encoding, size, camera)
-
-    def _read_instances(self, key: str, size: tuple[int, int]) -> Tensor:
-        path = self.listing.get(INSTANCES, {}).get(key)
-        if path is None:
-            return torch.zeros(size, dtype=torch.int64)
-        found = self.read_instances(path)
-        return found if found.shape == size else _resize_nearest(found, size)
+def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int], camera: Camera | None) -> Tensor:
+    """The target of a label file, at the size of its image; raises `ValueError` naming the file and the cure."""
+    stored = read_array(path, key=encoding.key)
+    try:
+        target = encoding.decode(stored, camera)
+    except ValueError as error:
+        raise DataError.about(f"label {path} of [tasks.{name}]", error) from error
+    found = (target.shape[-2], target.shape[-1])
+    if found == size:
+        return target
+    if not encoding.resize:
+        cure = f"resize = true in [tasks.{name}] takes the nearest pixel"
+        if found == (size[1], size[0]):
+            cure = "if EXIF turns the image upright, drop its orientation or turn the label too"
+        raise DataError(f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}", cure)
+    window = Window(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
+    sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})
+    return look_through(sample, window, {name: encoding.make_task(name)}).targets[name]
 
 
 def _resize_nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:

@@ -18,8 +18,8 @@ from torch import Tensor
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
-from triptych.datasets.in_files import IMAGE, FileReader, scale_camera
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, Published, scale_camera
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.labels.nyuv2 import labels_of_13, labels_of_40, labels_of_names
@@ -190,7 +190,7 @@ CROP = (45, 40)
 """First row and column of 425x560 images in the full frame, to within a pixel."""
 
 
-class NYUv2(FileReader):
+class NYUv2(Published):
     """One split of NYU Depth v2, from any of its archives (`NYUv2.variants`); `root` is the folder or the `.mat` file.
 
     `split` is `train` (715 frames), `val` (80 training frames held out for model selection, whole scenes),
@@ -205,6 +205,7 @@ class NYUv2(FileReader):
     """
 
     name = "nyuv2"
+    splits = tuple(SPLITS)
     variants: ClassVar[dict[str, NYUv2Variant]] = {one.name: one for one in VARIANTS}
 
     def __init__(
@@ -220,8 +221,7 @@ class NYUv2(FileReader):
         reach: int = 8,
         allow_missing: bool = False,
     ) -> None:
-        named_choice("split of nyuv2", split, SPLITS)
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         kind = self.variant.name
         if raw_depth and not self.variant.raw_depth:
             raise DataError(f"raw_depth needs {MAT}", f"the depth of {kind} has its holes filled already")
@@ -250,10 +250,6 @@ class NYUv2(FileReader):
             reach=reach,
             allow_missing=allow_missing,
         )
-        if not self.keys:
-            raise DataError(
-                f"split '{split}' of nyuv2 has no images in {self.root}", "unpack the whole archive", missing=True
-            )
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
@@ -331,9 +327,9 @@ class NYUv2(FileReader):
                 f"pass classes={stored}, or give the folder of {MAT}, which has all 894",
             )
 
-    def _read_photo(self, key: str) -> Tensor:
+    def photo(self, key: str) -> Tensor:
         if self.official is None:
-            return super()._read_photo(key)
+            return super().photo(key)
         pixels = torch.from_numpy(self.official.read("images", int(key) - 1))
         return pixels.permute(2, 0, 1).float() / 255
 

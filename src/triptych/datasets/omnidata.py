@@ -21,8 +21,8 @@ import torch
 from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.data.lists import ALL
-from triptych.datasets.in_files import IMAGE, FileReader
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, Published
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.types import Camera, Sample, named_choice
 
@@ -64,7 +64,7 @@ VARIANTS = (
 )
 
 
-class Omnidata(FileReader):
+class Omnidata(Published):
     """One split of a folder in the Omnidata or Taskonomy format; keys are like `taskonomy/allensville/point_0_view_1`.
 
     Buildings are kept whole: `split_list` is a CSV file as Taskonomy publishes (columns id, train, val, test);
@@ -100,7 +100,7 @@ class Omnidata(FileReader):
     ) -> None:
         splits = ("train", "val", *(("test",) if split_list else ()), ALL)
         named_choice("split of omnidata", split, dict.fromkeys(splits))
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         listing = list_views(self.root)
         self.fov, self.unscaled, self.distances = fov, tuple(unscaled), listing["distance"]
         self.masks, self.infos = listing["mask"], listing["point_info"]

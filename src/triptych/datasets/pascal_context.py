@@ -18,8 +18,8 @@ from triptych import tasks
 from triptych.data.errors import DataError
 from triptych.data.files import match_files, read_array
 from triptych.data.lists import read_keys
-from triptych.datasets.in_files import IMAGE, FileReader
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, Published
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, axes_by_look
 from triptych.labels.encodings import Encoding, Normals, PartLabels, SaliencyMask
 from triptych.labels.pascal import (
@@ -138,7 +138,7 @@ VARIANTS = (
 )
 
 
-class PascalContext(FileReader):
+class PascalContext(Published):
     """One split of PASCAL-Context: `train` (4998 images), `val` (5105), or any other list in `ImageSets/Context`.
 
     `test_new`, the 2498 validation images of published boundary scores, is a list of SEISM that archives do not have:
@@ -170,7 +170,7 @@ class PascalContext(FileReader):
         normals_axes: Axes | None = None,
         allow_missing: bool = False,
     ) -> None:
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         named_choice("kind of boundary of pascal-context", boundary, dict(EDGES))
         named_choice("normals_mask of pascal-context", normals_mask, MASKS)
         pictures = self.variant.label_pictures
@@ -205,10 +205,6 @@ class PascalContext(FileReader):
         super().__init__(
             keys, split=split, listing=listing, encodings=encodings, tasks=chosen, allow_missing=allow_missing
         )
-        if not self.keys:
-            raise DataError(
-                f"split '{split}' of {self.name} has no images in {self.root}", "unpack the whole archive", missing=True
-            )
 
     def files(self, index: int) -> dict[str, Path]:
         """The files of a sample; where normals are masked, also the label map that boundaries are derived from."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
-from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, SYNTHIA_NAMES, StreetLabels
 from triptych.types import Camera, named_choice
@@ -44,7 +44,7 @@ WIDE = "Labels have 16 bits and several channels: most readers cut them to 8 bit
 ORIGINAL = Variant("original", "the archive, unpacked", markers=("RGB", "GT/LABELS"), notes=(WIDE,), **COMMON)
 
 
-class Synthia(FileReader):
+class Synthia(Published):
     """One split of SYNTHIA-RAND-CITYSCAPES; keys are the numbers of the files.
 
     `split_by="blocks"` holds out a block of consecutive numbers (`lists/synthia_val_numbers.txt`): the set names no
@@ -55,6 +55,7 @@ class Synthia(FileReader):
     """
 
     name = "synthia"
+    splits = ("train", "val", ALL)
     derived = ("normals",)
     downloads: ClassVar[dict[str, str]] = {"semseg": "the folder GT/LABELS", "depth": "the folder Depth"}
     variants: ClassVar[dict[str, Variant]] = {ORIGINAL.name: ORIGINAL}
@@ -72,11 +73,10 @@ class Synthia(FileReader):
         reach: int = 2,
         allow_missing: bool = False,
     ) -> None:
-        named_choice("split of synthia", split, dict.fromkeys(("train", "val", ALL)))
         take = named_choice("split_by of synthia", split_by, SPLITS)
         groups = named_choice("label space of synthia", str(classes), SYNTHIA_SPACES)
         self.split_by = split_by
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         labels = list_numbers(self.root / "GT" / "LABELS")
         listing = {
             IMAGE: list_numbers(self.root / "RGB"),
@@ -85,9 +85,6 @@ class Synthia(FileReader):
             INSTANCES: labels,
         }
         keys = take(sorted(listing[IMAGE]), split)
-        if not keys:
-            text = f"split '{split}' of synthia by {split_by} has no images in {self.root / 'RGB'}"
-            raise DataError(text, "unpack the whole archive", missing=True)
         encodings: dict[str, Encoding] = {
             "semseg": StreetLabels(groups=groups, names=dict(enumerate(SYNTHIA_NAMES)), channel=0),
             "depth": Depth(unit="cm", invalid=(65535,), channel=0),

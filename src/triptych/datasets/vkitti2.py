@@ -18,8 +18,8 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
-from triptych.datasets.in_files import IMAGE, INSTANCES, FileReader, scale_camera
-from triptych.datasets.variants import AUTO, Variant, recognise
+from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
 from triptych.types import Camera, named_choice
@@ -82,7 +82,7 @@ VARIANTS = (
 )
 
 
-class VKITTI2(FileReader):
+class VKITTI2(Published):
     """One split of Virtual KITTI 2; keys are like `Scene01/clone/Camera_0/00000`.
 
     `split_by="scene"` holds out whole drives (`lists/vkitti2_val_scenes.txt`); `"paper-code"` is the shuffled split of
@@ -94,6 +94,8 @@ class VKITTI2(FileReader):
     """
 
     name = "vkitti2"
+    splits = ("train", "val", ALL)
+    empty_hint = "unpack more of the archives, or choose other conditions and cameras"
     frames_hint = "the drive is shorter"
     derived = ("normals",)
     downloads: ClassVar[dict[str, str]] = {
@@ -118,7 +120,6 @@ class VKITTI2(FileReader):
         reach: int = 2,
         allow_missing: bool = False,
     ) -> None:
-        named_choice("split of vkitti2", split, dict.fromkeys(("train", "val", ALL)))
         take = named_choice("split_by of vkitti2", split_by, SPLITS)
         groups = named_choice("label space of vkitti2", str(classes), VKITTI2_SPACES)
         for condition in conditions:
@@ -126,16 +127,10 @@ class VKITTI2(FileReader):
         if split_by == PAPER_CODE:
             conditions, cameras = conditions or PUBLISHED_CHOICE[0], cameras or PUBLISHED_CHOICE[1]
         self.split_by = split_by
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self._find(root, split, variant)
         drives = sorted(drive for drive in self.root.glob(self.variant.drives) if drive.is_dir())
         listing, self.texts = list_drives(drives, conditions, [f"Camera_{number}" for number in cameras])
         keys = take(sorted(listing[IMAGE]), split)
-        if not keys:
-            raise DataError(
-                f"split '{split}' of vkitti2 by {split_by} has no images in {self.root}",
-                "unpack more of the archives, or choose other conditions and cameras",
-                missing=True,
-            )
         table = next((texts[COLORS] for texts in self.texts.values() if COLORS in texts), None)
         encodings: dict[str, Encoding] = {}
         if listing["semseg"] and table is not None:
