@@ -14,7 +14,10 @@ from triptych.types import Camera, Output, Sample
 SIZE = (50, 61)
 """A size that no stride divides."""
 SMALL = {"width": 8, "plane_channels": 4, "hidden": 6, "bins": 5}
-OTHERS: dict[str, dict[str, object]] = {"mtpsl": {"widths": (6, 8)}}
+OTHERS: dict[str, dict[str, object]] = {
+    "distill": {"teachers": ("stairs",), "teacher_weights": ("random",)},
+    "mtpsl": {"widths": (6, 8)},
+}
 """Small forms of regularizers that render nothing."""
 RENDERING = [name for name in REGULARIZERS if name not in OTHERS]
 """Those whose terms supervise the shared features by the tasks' labels."""

@@ -11,6 +11,7 @@ from triptych.regularizers.controls import (
 )
 from triptych.regularizers.controls_depth import DepthInput, OtherDepth, TrueDepth
 from triptych.regularizers.cross_view import CrossView
+from triptych.regularizers.distillation import FeatureDistillation
 from triptych.regularizers.mtpsl import MTPSL
 from triptych.regularizers.second_heads import SecondHeads
 from triptych.regularizers.triplane import Triplane3D
@@ -27,6 +28,7 @@ REGULARIZERS: dict[str, type[Regularizer]] = {
     "triplane-depth-input": DepthInput,
     "auxiliary-heads": AuxiliaryHeads,
     "decoder-2d": Decoder2D,
+    "distill": FeatureDistillation,
     "mtpsl": MTPSL,
     "second-heads": SecondHeads,
 }

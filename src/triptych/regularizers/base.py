@@ -49,6 +49,10 @@ class Regularizer(nn.Module):
         """Scalars that belong to no task, by name: added to the weighted losses as they are."""
         return {}
 
+    def fingerprint(self) -> dict[str, str]:
+        """What it depends on besides the recipe: files of weights that are not its own. A run resumes with the same."""
+        return {}
+
     def measures(self) -> dict[str, float]:
         """What the regularizer measured in its last step, for the log; checkpoints have to keep it."""
         return {}

@@ -82,6 +82,7 @@ def _start(parts: Parts) -> dict[str, Any]:
 def _facts(parts: Parts) -> dict[str, Any]:
     """What a start of the run depends on besides the recipe."""
     objective, accelerator = parts.objective, parts.accelerator
+    beside = objective.regularizer.fingerprint() if objective.regularizer is not None else {}
     datasets = {"train": parts.training_set, "validation": parts.validation_set, "target": parts.target_set}
     return {
         "device": str(accelerator.device),
@@ -96,5 +97,6 @@ def _facts(parts: Parts) -> dict[str, Any]:
             "adapter": sum(p.numel() for p in objective.adapter.own_parameters()) if objective.adapter else 0,
         },
         "backbone_weights": {name: asdict(report) for name, report in load_reports(objective.model).items()},
-        "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None},
+        "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None}
+        | ({"regularizer": beside} if beside else {}),
     }
