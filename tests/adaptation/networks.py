@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from triptych.adaptation.adversarial import value_range
-from triptych.adaptation.base import mean_over_processes, own_rows
+from triptych.adaptation.base import mean_over_processes
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
+from triptych.machine import own_rows
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task, boundary, depth, human_parts, normals, saliency, semseg
 from triptych.types import Sample
