@@ -91,8 +91,8 @@ TWO = change(
     training__accumulate=2,
     training__ema=0.9,
 )
-BRANCH: Options = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4, "route": "naive"}
-"""A small regularizer in torch: FSDP cannot free parameters that numba has seen."""
+BRANCH: Options = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4}
+"""A small regularizer, which renders by numba on a CPU."""
 
 
 @pytest.fixture(scope="module")

@@ -243,8 +243,10 @@ def _arrays(arguments: Arguments) -> list[np.ndarray]:
     batch, *_, channels = arguments.xy.shape
     full = torch.promote_types(arguments.xy.dtype, torch.float32)
     absent = {"row": torch.zeros(channels), "bias": torch.zeros(()), "weights": torch.empty(batch, 0, 0, 0)}
-    tensors = zip(Arguments._fields, arguments[:-1], strict=False)
-    return [_array(absent[name] if tensor is None else tensor, full) for name, tensor in tensors]
+    given = zip(Arguments._fields, arguments[:-1], strict=False)
+    named = {name: absent[name] if tensor is None else tensor for name, tensor in given}
+    # Parameters are copied: a storage that numpy has seen can no longer be freed, which sharding (FSDP) does.
+    return [_array(tensor.clone() if name in ("row", "bias") else tensor, full) for name, tensor in named.items()]
 
 
 def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
