@@ -6,7 +6,8 @@
 #   benchmarks/gpu.sh study --results "$OUT" # rows elsewhere than results/
 #
 # Options: --seconds N, --device cuda|cpu, --results DIR, --out DIR (run folders). Nothing is installed and nothing is
-# read from outside the repository; packages that the machine lacks may lie unpacked in .wheels/ (ignored by git).
+# read from outside the repository; packages that the machine lacks may lie unpacked in .wheels/ (ignored by git): the
+# tests of `check` need beartype, nothing here needs torchjd or tyro.
 # TRIPTYCH_GPU_REHEARSAL=1 tries both on a CPU with tiny settings: such rows are no results.
 set -euo pipefail
 cd "$(dirname "$0")/.."

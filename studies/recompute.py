@@ -80,6 +80,13 @@ def short(title: str) -> list[str]:
     return [f"{mean(values):+.1f}", f"{deviation(values):.1f}"]
 
 
+def surface() -> list[str]:
+    """R2 of the density that all tasks share, and of the network's depth, after 2,000 steps; mean over seeds."""
+    text = (ROOT / "results" / "fog.jsonl").read_text(encoding="utf-8")
+    found = [row["scores"] for row in map(json.loads, text.splitlines()) if row["arm"] == "surface (exp)"]
+    return [f"{mean([row[f'2000/{name}/R2'] for row in found]):.2f}" for name in ("shared", "network")]
+
+
 def constant_weight() -> list[str]:
     return short("vanilla, constant weight")
 
@@ -113,12 +120,18 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
         "| 3D branch less auxiliary heads | {} ({} to {}) | {} ({} to {}) |",
         lambda: against("auxiliary heads", SIX) + against("auxiliary heads", FOUR),
     ),
+    (
+        STUDY,
+        "less shuffled depth {} ({} to {}) on six tasks, {} ({} to {}) on four",
+        lambda: against("shuffled depth", SIX) + against("shuffled depth", FOUR),
+    ),
     (STUDY, "human parts and saliency make {};", share),
     (STUDY, "Normals gain {} % ({} to {})", normals),
     (STUDY, "the vanilla network has {} ± {}, on the last five {} ± {}.", halves),
     (STUDY, "DenseMTL {} ± {}, InvPT {} ± {}", lambda: short("densemtl") + short("invpt")),
     (STUDY, "PAD-Net {} ± {}, MTI-Net {} ± {}", lambda: short("pad-net") + short("mti-net")),
     (STUDY, "At the constant weight of the paper: {} ± {} on", constant_weight),
+    (STUDY, "explains {} where the network's own depth explains {},", surface),
     ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
 ]
 
