@@ -26,11 +26,12 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe
     """
     started = time.perf_counter()
     run = train(RECIPES[recipe], out, overwrite=overwrite, device=device)
-    evaluate_run(run, device=device)
-    predictor = Predictor.load(run, device=device)
+    scored = evaluate_run(run, device=device)
+    predictor = scored.predictor
+    assert predictor is not None, "evaluate_run keeps its network"
     images = write_test_images(predictor, run / "images")
     predict_images(predictor, [run / "images"], run / "predictions", fov=60, overwrite=True)
-    report = report_run(run, device=device)
+    report = report_run(run, scored=scored)
     example = next(iter(sorted(spread_examples(predictor, 24), key=_labelled, reverse=True)))
     draw_overview(predictor.tasks, example).save(run / "overview.png")
     minutes = (time.perf_counter() - started) / 60

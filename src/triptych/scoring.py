@@ -4,7 +4,7 @@ import importlib
 import warnings
 from typing import Any
 
-_HOMES = {"score": "offline", "Score": "offline", "compare_scores": "compare_saved"}
+_HOMES = {"score": "offline", "Score": "offline", "compare_scores": "compare"}
 
 
 def __getattr__(name: str) -> Any:

@@ -29,9 +29,9 @@ def evaluate(
     from triptych.evaluation.evaluate import evaluate_run
     from triptych.report.run import report_run
 
-    evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
+    scored = evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
     if report and os.environ.get("RANK", "0") == "0":
-        print(f"page to look at: {report_run(run, split=split, device=device)}")
+        print(f"page to look at: {report_run(run, scored=scored)}")
 
 
 def compare(
@@ -53,7 +53,7 @@ def compare(
     if runs and all(path.suffix == ".json" for path in runs):
         from rich.console import Console
 
-        from triptych.evaluation.compare_saved import compare_scores, comparison_table
+        from triptych.evaluation.compare import compare_scores, comparison_table
 
         first, *others = (*baseline, *runs)
         for other in others:

@@ -51,7 +51,7 @@ def score(
         key: Entry of .npz and .mat files that have several.
         partial: Score what is there although predictions are missing.
         ci: Bootstrap resamples of the images for 95 % intervals; 0 computes none.
-        out: JSON to write, with the values of every image; metric sums per image go beside it as .npz.
+        out: JSON to write, with the values of every image; metric sums per image go beside it.
         html: Page to write, with curves and the worst images.
         overwrite: Replace existing files.
         threads: Threads; one per processor by default.

@@ -6,7 +6,7 @@ the bootstrap resamples images, the same ones for both groups, with every image'
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,20 +14,20 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 from rich.table import Table
-from safetensors.torch import load_file
 from torch import Tensor
 
 from triptych import assemble
 from triptych.evaluation.evaluate import read_references
-from triptych.evaluation.scores import write_json
+from triptych.evaluation.protocols import Settings, find_rule
+from triptych.evaluation.scores import SavedScores, read_scores, write_json
+from triptych.evaluation.tables import ARROWS
+from triptych.metrics.bootstrap import Difference as PairedDifference
 from triptych.metrics.bootstrap import bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.resolved import fill_options, read_run_recipe
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks
-
-ARROWS = {True: "↑", False: "↓"}
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,12 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
     if not scores.is_file():
         raise FileNotFoundError(f"{path} was not scored on {split}; run `triptych evaluate {path} --split {split}`.")
-    stored = json.loads(scores.read_text(encoding="utf-8"))
+    saved = read_scores(scores)
     tasks = read_tasks(path / "tasks.json")
-    sums: dict[str, dict[str, Tensor]] = {name: {} for name in tasks}
-    for name, value in load_file(scores.with_suffix(".safetensors")).items():
-        task, state = name.split("/", 1)
-        sums[task][state] = value
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
-    return ScoredRun(path, recipe, resolved, tasks, stored["metrics"], tuple(stored["keys"]), sums)
+    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, saved.keys[next(iter(tasks))], saved.read_sums())
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[Group]:
@@ -157,12 +153,80 @@ def _pooled(group: Group, task: str, like: Group | None = None) -> dict[str, Ten
                 f"{run.path} was scored on other images than {(like or group).runs[0].path} "
                 f"({len(set(run.keys) ^ set(order))} differ); evaluate both on the same split and limit."
             )
-        places = {key: i for i, key in enumerate(run.keys)}
-        index = torch.tensor([places[key] for key in order])
-        for state, value in run.sums[task].items():
-            total[state] = total.get(state, 0) + value[index].double()
+        for state, value in select_images(run.sums[task], run.keys, order).items():
+            total[state] = total.get(state, 0) + value.double()
     # Averaged, so that groups with different numbers of seeds weigh alike; counts may become fractions.
     return {state: value / len(group.runs) for state, value in total.items()}
+
+
+def select_images(sums: Mapping[str, Tensor], keys: Sequence[str], wanted: Sequence[str]) -> dict[str, Tensor]:
+    """The rows of `wanted` images from sums whose rows are those of `keys`."""
+    rows = {key: index for index, key in enumerate(keys)}
+    index = torch.tensor([rows[key] for key in wanted])
+    return {state: value[index] for state, value in sums.items()}
+
+
+def compare_scores(
+    first: Path, second: Path, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, dict[str, PairedDifference]]:
+    """Compare what `triptych score --out` saved of two sets of predictions, by task and number.
+
+    Only images that both scored count, for both. Raises `ValueError` where the scores share no task, or one was scored
+    under another protocol, maxDist, recipe or number of classes: such numbers do not compare.
+    """
+    one, other = read_scores(first), read_scores(second)
+    shared = [name for name in one.metrics if name in other.metrics]
+    if not shared:
+        raise ValueError(
+            f"{first} has {', '.join(one.metrics)}, {second} has {', '.join(other.metrics)}: no task in common."
+        )
+    sums = [one.read_sums(), other.read_sums()]
+    compared = {}
+    for name in shared:
+        facts = [_facts(scores, name) for scores in (one, other)]
+        if facts[0] != facts[1]:
+            raise ValueError(
+                f"{name} was scored under {facts[0]} in {first}, under {facts[1]} in {second}; score both alike."
+            )
+        common = set(other.keys[name])
+        keys = [key for key in one.keys[name] if key in common]
+        if not keys:
+            raise ValueError(f"{name}: {first} and {second} have no image in common.")
+        rows = [
+            select_images(each[name], scores.keys[name], keys) for each, scores in zip(sums, (one, other), strict=True)
+        ]
+        metric = find_rule(one.content["protocol"], name).metric(Settings(**one.content["tasks"][name]["settings"]))
+        found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
+        compared[name] = {number: found[number] for number in one.metrics[name]}
+    return compared
+
+
+def _facts(scores: SavedScores, task: str) -> str:
+    """What the numbers of a task depend on, in words."""
+    try:
+        facts = {"protocol": scores.content["protocol"], **scores.content["tasks"][task]["facts"]}
+    except KeyError as error:
+        raise ValueError(
+            f"{scores.path} has scores of a run; compare the run's folder, or files of `triptych score --out`."
+        ) from error
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def comparison_table(compared: dict[str, dict[str, PairedDifference]], first: str, second: str) -> Table:
+    """One row per number; the last column is the share of resamples in which the second is better."""
+    table = Table("task", "metric", first, second, "difference", "interval", f"{second} better")
+    for name, numbers in compared.items():
+        for i, (number, found) in enumerate(numbers.items()):
+            table.add_row(
+                name if i == 0 else "",
+                number,
+                f"{found.first:.4f}",
+                f"{found.second:.4f}",
+                f"{found.difference:+.4f}",
+                f"{found.low:+.4f} to {found.high:+.4f}",
+                f"{100 * found.second_better:.0f} %",
+            )
+    return table
 
 
 def compare_runs(
@@ -200,7 +264,7 @@ def compare_runs(
     }
     _print(Console(), groups, names, content)
     if out is not None:
-        write_json(out, json.loads(json.dumps(content, default=str).replace("NaN", "null")))
+        write_json(out, content)
     return content
 
 

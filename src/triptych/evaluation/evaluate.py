@@ -3,16 +3,15 @@
 Training and the verb `evaluate` both come through `evaluate`, so that their numbers cannot disagree.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from triptych import assemble
@@ -20,7 +19,7 @@ from triptych.augmentation.presets import Transform, build_transform
 from triptych.data.base import DenseDataset
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.scores import Evaluation, as_json, compute, write_json
+from triptych.evaluation.scores import Evaluation, as_json, compute, read_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.machine import accelerated
 from triptych.metrics.base import Metric
@@ -171,6 +170,41 @@ def _merge(rows: list[_Row], skipped: dict[str, str], world: int) -> tuple[list[
     return merged, {key: reason for _, part in parts for key, reason in part.items()}
 
 
+@dataclass(frozen=True)
+class RunEvaluation(Evaluation):
+    """The scores of a run on `split`, those that they are compared with, and its network: what a report draws."""
+
+    split: str = ""
+    constant: Evaluation | None = None
+    """Of the best constant prediction."""
+    single_task: Mapping[str, Mapping[str, float | None]] | None = None
+    """Of single-task networks, by task."""
+    predictor: Predictor | None = field(default=None, repr=False)
+
+    def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
+        """The numbers by column of a table, the network first, without those that could not be computed."""
+        constant = None if self.constant is None else self.constant.metrics
+        return name_columns(self.split, self.metrics, self.single_task, constant)
+
+
+Numbers = Mapping[str, Mapping[str, float | None]]
+
+
+def name_columns(
+    split: str, network: Numbers, single_task: Numbers | None, constant: Numbers | None
+) -> dict[str, Mapping[str, Mapping[str, float]]]:
+    """Numbers by task and metric under the titles of a table's columns, without those that could not be computed."""
+    columns = {f"network ({split})": network, "single-task networks": single_task, "constant predictor": constant}
+    return {
+        title: {
+            task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+            for task, numbers in column.items()
+        }
+        for title, column in columns.items()
+        if column
+    }
+
+
 def evaluate_run(
     run: Path,
     *,
@@ -180,7 +214,7 @@ def evaluate_run(
     device: str = "auto",
     constant: bool = True,
     progress: bool = True,
-) -> Evaluation:
+) -> RunEvaluation:
     """Score a run folder on a split (the recipe's test split by default): a table, and `evaluation-<split>.json`.
 
     `target-<split>` is a split of the domain that the recipe adapts to.
@@ -225,15 +259,11 @@ def evaluate_run(
                 "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
             }
-            _write(results_folder(run), split, content, evaluation)
+            write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             _show(run, content, evaluation, reference, predictor.model.describe())
-    return evaluation
-
-
-def _write(run: Path, split: str, content: Mapping[str, Any], evaluation: Evaluation) -> None:
-    flat = {f"{task}/{state}": value for task, sums in evaluation.sums.items() for state, value in sums.items()}
-    save_file(flat, run / f"evaluation-{split}.safetensors")
-    write_json(run / f"evaluation-{split}.json", content)
+    return RunEvaluation(
+        **vars(evaluation), split=split, constant=reference, single_task=references or None, predictor=predictor
+    )
 
 
 def _show(
@@ -257,7 +287,7 @@ def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task])
             raise FileNotFoundError(
                 f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
             )
-        found |= json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        found |= read_scores(path).metrics
     missing = [name for name in tasks if name not in found]
     if runs and missing:
         raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")

@@ -1,15 +1,14 @@
 """`triptych score`: folders of maps against folders or a dataset, under a named protocol."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from torch import Tensor
 
@@ -17,12 +16,12 @@ from triptych.evaluation.inputs import TaskInput, find_inputs
 from triptych.evaluation.map_files import Pairs, pair
 from triptych.evaluation.protocols import Settings
 from triptych.evaluation.saved_maps import Encodings
+from triptych.evaluation.scores import write_scores
+from triptych.evaluation.tables import number_table, shown_progress
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.protocols import GroundTruth
 from triptych.types import valid_pixels
-
-ARROWS = {True: "↑", False: "↓"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def score(
     that a `dataset.toml` describes (then `split` is scored). Files pair by name. `dataset` (nyuv2, pascal-context,
     bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which `max_dist`,
     `ground_truth` and `classes` override. `ci` is the number of bootstrap resamples of the images; 0 gives no
-    intervals. `out` is a JSON with per-image values; metric sums per image go beside it as .npz. Prints a
+    intervals. `out` is a JSON with per-image values; metric sums per image go beside it. Prints a
     table unless `quiet`.
 
     Raises `ValueError` for predictions that are missing (unless `partial`), of another size than their ground truth,
@@ -121,13 +120,11 @@ def score(
     }
     scores = {}
     for name, given in found.items():
-        with _shown_progress(name, len(pairs[name].keys), not quiet) as advance:
+        with shown_progress(name, not quiet) as advance:
             scores[name] = score_task(given, pairs[name], ci=ci, threads=threads, advance=advance)
     result = Score(protocol, predictions, targets, scores, left_out)
     if out is not None:
-        from triptych.evaluation.saved import write_score
-
-        write_score(result, out)
+        save_score(result, out)
     if not quiet:
         print_score(result)
     return result
@@ -140,7 +137,7 @@ def require_new(path: Path | None, overwrite: bool) -> None:
 
 
 def score_task(
-    given: TaskInput, pairs: Pairs, *, ci: int = 0, threads: int = 0, advance: Callable[[], None] = lambda: None
+    given: TaskInput, pairs: Pairs, *, ci: int = 0, threads: int = 0, advance: Callable[[int, int], None] | None = None
 ) -> TaskScore:
     """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
     metric = given.rule.metric(given.settings)
@@ -150,7 +147,8 @@ def score_task(
         with ThreadPoolExecutor(threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for row in pool.map(lambda key: _score_image(given, key), pairs.keys):
                 rows.append(row)
-                advance()
+                if advance is not None:
+                    advance(len(rows), len(pairs.keys))
     finally:
         torch.set_num_threads(before)
     keys = tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is not None)
@@ -205,25 +203,47 @@ def print_score(result: Score) -> None:
 def score_table(result: Score) -> Table:
     """One row per number: its task, name with the better direction, value, interval and the number of images."""
     intervals = any(task.intervals for task in result.tasks.values())
-    columns = ["task", "metric", "value", *(["95 % interval"] if intervals else []), "images"]
-    table = Table(*columns, title=f"{result.predictions}, protocol {result.protocol}", title_justify="left")
-    for name, task in result.tasks.items():
-        for i, (number, value) in enumerate(task.numbers.items()):
-            cells = [name if i == 0 else "", f"{number} {ARROWS[task.metric.better[number]]}", f"{value:.4f}"]
-            if intervals:
-                low, high = task.intervals[number][1:]
-                cells.append(f"{low:.4f} to {high:.4f}")
-            table.add_row(*cells, str(len(task.keys)))
-    return table
+    rows = [
+        (name, number, task.metric.better[number], [f"{value:.4f}", *_interval(task, number)], len(task.keys))
+        for name, task in result.tasks.items()
+        for number, value in task.numbers.items()
+    ]
+    columns = ["value", *(["95 % interval"] if intervals else [])]
+    return number_table(f"{result.predictions}, protocol {result.protocol}", columns, rows)
 
 
-@contextmanager
-def _shown_progress(title: str, total: int, enabled: bool) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal, otherwise nothing."""
-    console = Console()
-    if not (enabled and console.is_terminal):
-        yield lambda: None
-        return
-    with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-        row = bar.add_task(title, total=total)
-        yield lambda: bar.advance(row)
+def _interval(task: TaskScore, number: str) -> list[str]:
+    return [f"{task.intervals[number].low:.4f} to {task.intervals[number].high:.4f}"] if task.intervals else []
+
+
+def save_score(score: Score, path: Path) -> None:
+    """Write a score as a file of scores, with the values of every image."""
+    content = {
+        "protocol": score.protocol,
+        "predictions": score.predictions,
+        "targets": score.targets,
+        "metrics": {name: task.numbers for name, task in score.tasks.items()},
+        "tasks": {name: _describe(task) for name, task in score.tasks.items()},
+        "left_out": score.left_out,
+        "keys": {name: task.keys for name, task in score.tasks.items()},
+    }
+    write_scores(path, content, {name: task.sums for name, task in score.tasks.items()})
+
+
+def _describe(task: TaskScore) -> dict[str, Any]:
+    return {
+        "definition": task.given.rule.definition,
+        "facts": task.facts,
+        "settings": vars(task.given.settings),
+        "images": len(task.keys),
+        "primary": task.primary,
+        "numbers": task.numbers,
+        "higher_is_better": {name: task.metric.better[name] for name in task.numbers},
+        "intervals": {name: [interval.low, interval.high] for name, interval in task.intervals.items()},
+        "without_prediction": task.pairs.unpredicted,
+        "without_ground_truth": task.pairs.untargeted,
+        "without_label": task.unlabelled,
+        "per_image": {
+            key: {name: values[i] for name, values in task.per_image.items()} for i, key in enumerate(task.keys)
+        },
+    }

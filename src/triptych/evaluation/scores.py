@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from triptych.metrics.base import Metric
@@ -87,24 +90,96 @@ def per_class(evaluation: Evaluation) -> dict[str, dict[str, float]]:
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The numbers of an evaluation for a JSON file; not finite becomes null."""
+    """The numbers of an evaluation for a file of scores."""
     return {
-        "metrics": _finite(evaluation.metrics),
-        "per_class": _finite(per_class(evaluation)),
-        **_finite({"losses": evaluation.losses}),
+        "metrics": evaluation.metrics,
+        "per_class": per_class(evaluation),
+        "losses": evaluation.losses,
         "labelled": evaluation.labelled,
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,
     }
 
 
-def _finite(numbers: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    return {
-        task: {name: value if math.isfinite(value) else None for name, value in named.items()}
-        for task, named in numbers.items()
+FORMAT = 2
+"""Of files of scores. Format 1 has no number in run folders, and keeps the sums of saved maps in .npz."""
+
+
+@dataclass(frozen=True)
+class SavedScores:
+    """A file of scores: its `content`, `metrics` by task (null is NaN), and the `keys` of the images of each task."""
+
+    path: Path
+    content: Mapping[str, Any]
+    metrics: dict[str, dict[str, float]]
+    keys: dict[str, tuple[str, ...]]
+
+    def read_sums(self) -> dict[str, dict[str, Tensor]]:
+        """The states of the metrics by task, `(images, *state)` in the order of `keys`."""
+        old = self.path.with_suffix(".npz")
+        if "format" in self.content and self.content["format"] == 1 and old.is_file():
+            with np.load(old, allow_pickle=False) as archive:
+                flat = {name: torch.from_numpy(archive[name]) for name in archive.files}
+        else:
+            flat = load_file(self.path.with_suffix(".safetensors"))
+        sums: dict[str, dict[str, Tensor]] = {name: {} for name in self.metrics}
+        for name, value in flat.items():
+            task, state = name.split("/", 1)
+            sums[task][state] = value
+        return sums
+
+
+def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write scores: `content` as JSON, with `metrics` by task and the `keys` of the images (of all tasks, or by task);
+    beside it, as `task/state` in a file of tensors, what every image adds to them.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    flat = {f"{task}/{state}": value for task, states in sums.items() for state, value in states.items()}
+    save_file(flat, path.with_suffix(".safetensors"))
+    write_json(path, {"format": FORMAT, **content})
+
+
+def read_scores(path: Path) -> SavedScores:
+    """Read what `write_scores` wrote, or a file of before; `ValueError` for anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        number = content.get("format", 1)
+        if number not in (1, FORMAT):
+            raise ValueError(f"its format is {number!r}, and this version reads 1 to {FORMAT}: use a newer one")
+        if "metrics" in content:
+            metrics, keys = content["metrics"], content["keys"]
+            named = keys if isinstance(keys, dict) else dict.fromkeys(metrics, keys)
+        else:  # of saved maps, format 1
+            metrics = {name: task["numbers"] for name, task in content["tasks"].items()}
+            named = {name: list(task["per_image"]) for name, task in content["tasks"].items()}
+    except FileNotFoundError:
+        raise ValueError(f"{path} does not exist; `triptych score --out {path}` writes it.") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no score ({error}); `triptych evaluate` and `triptych score --out` write some."
+        ) from error
+    numbers = {
+        task: {name: math.nan if value is None else value for name, value in found.items()}
+        for task, found in metrics.items()
     }
+    return SavedScores(path, content, numbers, {name: tuple(named[name]) for name in metrics})
+
+
+def finite(content: Any) -> Any:
+    """Content for JSON, in which numbers that are not finite become null.
+
+    >>> finite({"a": (1.0, math.nan), "NaN": Path("x")})
+    {'a': [1.0, None], 'NaN': 'x'}
+    """
+    if isinstance(content, Mapping):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return content if isinstance(content, str | int | None) else str(content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write readable JSON; numbers that are not finite become null."""
+    path.write_text(json.dumps(finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")

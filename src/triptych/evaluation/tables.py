@@ -1,6 +1,6 @@
 """Evaluations as tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,22 +14,31 @@ SHOWN = 3
 ARROWS = {True: "↑", False: "↓"}
 
 
-def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None = None) -> Table:
-    """One row per number whose better direction is known; `reference` fills a column to compare with."""
-    table = Table("task", "metric", "value", title=title, title_justify="left")
-    if reference is not None:
-        table.add_column("constant")
-    table.add_column("images")
-    for name, task in evaluation.tasks.items():
-        better, first = task.metric().better, True
-        for metric, value in evaluation.metrics[name].items():
-            if metric not in better:
-                continue
-            other = [f"{reference.metrics[name][metric]:.4g}"] if reference is not None else []
-            images = str(evaluation.labelled[name]) if first else ""
-            table.add_row(name if first else "", f"{metric} {ARROWS[better[metric]]}", f"{value:.4g}", *other, images)
-            first = False
+Row = tuple[str, str, bool, Sequence[str], int]
+"""A task, a number's name, whether higher is better, its cells, and how many images count."""
+
+
+def number_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Table:
+    """One row per number, its cells under `columns`; the task and its images stand in its first row."""
+    table = Table("task", "metric", *columns, "images", title=title, title_justify="left")
+    last = None
+    for task, name, better, cells, images in rows:
+        first = task != last
+        table.add_row(task if first else "", f"{name} {ARROWS[better]}", *cells, str(images) if first else "")
+        last = task
     return table
+
+
+def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None = None) -> Table:
+    """The numbers whose better direction is known; `reference` fills a column to compare with."""
+    rows: list[Row] = []
+    for name, task in evaluation.tasks.items():
+        better = task.metric().better
+        for metric, value in evaluation.metrics[name].items():
+            if metric in better:
+                other = [f"{reference.metrics[name][metric]:.4g}"] if reference is not None else []
+                rows.append((name, metric, better[metric], [f"{value:.4g}", *other], evaluation.labelled[name]))
+    return number_table(title, ["value", *(["constant"] if reference is not None else [])], rows)
 
 
 def summary_table(title: str, evaluation: Evaluation) -> Table:

@@ -1,6 +1,5 @@
 """The report of a run folder: its scores on a split beside the constant predictor's, and example images."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from triptych import assemble
 from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
+from triptych.evaluation.evaluate import RunEvaluation, name_columns
+from triptych.evaluation.scores import read_scores
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
@@ -21,20 +22,26 @@ from triptych.tasks import Task
 from triptych.types import Sample
 
 
-def report_run(run: Path, *, split: str = "", examples: int = 6, device: str = "auto") -> Path:
+def report_run(
+    run: Path, *, split: str = "", examples: int = 6, device: str = "auto", scored: RunEvaluation | None = None
+) -> Path:
     """Write `report.html` of a run that `evaluate_run` scored on `split` (the recipe's test split by default).
 
-    `examples` images are spread evenly over the split. Raises `FileNotFoundError` where the split was not scored.
+    `scored` is what that returned; without it the files that it wrote are read and the network is loaded. `examples`
+    images are spread evenly over the split. Raises `FileNotFoundError` where the split was not scored.
     """
-    predictor = Predictor.load(run, device=device)
-    recipe = predictor.recipe
-    split = split or recipe.data.test_split
-    folder = results_folder(Path(run))
+    if scored is None:
+        predictor = Predictor.load(run, device=device)
+        split = split or predictor.recipe.data.test_split
+        columns = read_columns(results_folder(Path(run)), split)
+    else:
+        assert scored.predictor is not None, "evaluate_run keeps its network"
+        predictor, split, columns = scored.predictor, scored.split, scored.columns()
     return write_report(
-        folder,
-        scores=read_scores(folder, split),
+        results_folder(Path(run)),
+        scores=columns,
         examples=spread_examples(predictor, examples, split),
-        title=f"{run.resolve().name}: {split_domain(recipe, split)[0].data.dataset}, {split} split",
+        title=f"{run.resolve().name}: {split_domain(predictor.recipe, split)[0].data.dataset}, {split} split",
     )
 
 
@@ -59,20 +66,15 @@ def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240)
     return contact_sheet(above + below, columns=len(above), width=width)
 
 
-def read_scores(run: Path, split: str) -> dict[str, Scores]:
+def read_columns(run: Path, split: str) -> dict[str, Scores]:
     """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
     path = Path(run) / f"evaluation-{split}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
         )
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    columns = {
-        f"network ({split})": stored["metrics"],
-        "single-task networks": stored.get("single_task_metrics"),
-        "constant predictor": stored["constant"],
-    }
-    return {title: _known(column) for title, column in columns.items() if column}
+    content = read_scores(path).content
+    return name_columns(split, content["metrics"], content.get("single_task_metrics"), content["constant"])
 
 
 def make_example(predictor: Predictor, sample: Sample) -> Example:
@@ -90,9 +92,3 @@ def make_example(predictor: Predictor, sample: Sample) -> Example:
 
 def _array(batch: Tensor) -> np.ndarray:
     return batch[0].cpu().numpy()
-
-
-def _known(metrics: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
-    return {
-        task: {name: value for name, value in numbers.items() if value is not None} for task, numbers in metrics.items()
-    }

@@ -16,7 +16,7 @@ from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run
 from triptych.evaluation.scores import Evaluation, compute
 from triptych.prediction.predictor import Predictor
-from triptych.report.run import read_scores
+from triptych.report.run import read_columns
 from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
 from triptych.training.loop import train
 from triptych.types import Sample
@@ -229,7 +229,7 @@ def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
     nearer = 1 - result.metrics["depth"]["rmse"] / numbers[1]["depth"]["rmse"]
     stored = json.loads((run / "evaluation-test.json").read_text())["delta_mtl"]
     assert stored == pytest.approx(100 * (better + nearer) / 2)
-    column = read_scores(run, "test")["single-task networks"]
+    column = read_columns(run, "test")["single-task networks"]
     assert column["depth"] == numbers[1]["depth"]
     assert column["semseg"] == {name: value for name, value in numbers[0]["semseg"].items() if value is not None}
 

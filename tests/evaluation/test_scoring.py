@@ -18,7 +18,7 @@ from saved_maps import save_array, save_bsds, save_png
 
 from triptych.commands.score import score as score_verb
 from triptych.evaluation import saved_maps as maps
-from triptych.evaluation.compare_saved import compare_scores, comparison_table
+from triptych.evaluation.compare import compare_scores, comparison_table
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.protocols import RULES, Settings, find_rule
 from triptych.evaluation.saved_maps import Encodings, read_prediction

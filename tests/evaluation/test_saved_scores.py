@@ -1,0 +1,99 @@
+"""Files of scores: one form for runs and saved maps, those of before, and what is no score."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from training.tiny import RECIPE
+
+from triptych.commands.runs import evaluate as evaluate_verb
+from triptych.evaluation.compare import compare_runs, compare_scores
+from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.offline import score
+from triptych.evaluation.scores import FORMAT, finite, read_scores, write_json
+from triptych.prediction.predictor import Predictor
+from triptych.report.run import read_columns
+from triptych.training.loop import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(RECIPE, tmp_path_factory.mktemp("runs") / "NaN", device="cpu", progress=False)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """Scores of depth maps of three images, each off by some metres."""
+    for i, error in enumerate((0.1, 0.2, 0.4)):
+        for side, value in (("predictions", 2 + error), ("targets", 2.0)):
+            path = tmp_path / side / "depth" / f"{i}.npy"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, np.full((4, 5), value, np.float32))
+    score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt", out=tmp_path / "new.json", quiet=True)
+    return tmp_path / "new.json"
+
+
+def test_runs_and_saved_maps_have_one_form(run: Path, saved: Path) -> None:
+    scored = evaluate_run(run, device="cpu", progress=False)
+    for path, tasks in ((run / "evaluation-test.json", ["semseg", "depth"]), (saved, ["depth"])):
+        found = read_scores(path)
+        assert found.content["format"] == FORMAT
+        assert list(found.metrics) == tasks
+        sums = found.read_sums()
+        for task in tasks:
+            assert all(len(value) == len(found.keys[task]) for value in sums[task].values())
+    assert read_scores(run / "evaluation-test.json").metrics == scored.metrics
+    assert scored.columns() == read_columns(run, "test")  # what the report draws, with and without the files
+
+
+def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:
+    """`triptych score` wrote no metrics and no keys, and sums as .npz."""
+    now = read_scores(saved)
+    content = {name: value for name, value in now.content.items() if name not in ("metrics", "keys")}
+    (tmp_path / "old.json").write_text(json.dumps(content | {"format": 1}))
+    flat = {f"{task}/{state}": v.numpy() for task, sums in now.read_sums().items() for state, v in sums.items()}
+    np.savez_compressed(tmp_path / "old.npz", **flat)
+    before = read_scores(tmp_path / "old.json")
+    assert (before.metrics, before.keys) == (now.metrics, now.keys)
+    for state, value in now.read_sums()["depth"].items():
+        assert torch.equal(before.read_sums()["depth"][state], value)
+    found = compare_scores(tmp_path / "old.json", saved, resamples=20)["depth"]["rmse"]
+    assert (found.difference, found.first) == (0.0, now.metrics["depth"]["rmse"])
+
+
+def test_an_unknown_form_is_named(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "later.json"
+    path.write_text(json.dumps({**read_scores(saved).content, "format": 7}))
+    with pytest.raises(ValueError, match=r"later\.json is no score \(its format is 7, and this version reads 1 to 2"):
+        read_scores(path)
+    for text in ("{", "[]", "{}", '{"metrics": {}}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"later\.json is no score"):
+            read_scores(path)
+
+
+def test_scores_of_a_run_are_compared_by_its_folder(run: Path, saved: Path) -> None:
+    evaluate_run(run, device="cpu", progress=False, constant=False)
+    with pytest.raises(ValueError, match=r"has scores of a run; compare the run's folder"):
+        compare_scores(run / "evaluation-test.json", saved)
+
+
+def test_only_numbers_become_null(run: Path, tmp_path: Path) -> None:
+    """A folder called NaN keeps its name."""
+    evaluate_run(run, device="cpu", progress=False, constant=False)
+    compare_runs([run], out=tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["groups"] == {"NaN": [str(run)]}
+    write_json(tmp_path / "x.json", {"NaN": [math.nan, math.inf, 1.0, True, "NaN", None]})
+    assert json.loads((tmp_path / "x.json").read_text()) == {"NaN": [None, None, 1.0, True, "NaN", None]}
+    assert finite(math.nan) is None
+
+
+def test_evaluating_with_a_report_loads_the_network_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads, load = [], Predictor.load.__func__
+    monkeypatch.setattr(Predictor, "load", classmethod(lambda cls, *a, **k: loads.append(a) or load(cls, *a, **k)))
+    evaluate_verb(run, device="cpu")
+    assert len(loads) == 1
+    assert (run / "report.html").is_file()
