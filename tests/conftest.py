@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # side by side: threads of one test would take the processors of another
     os.environ.setdefault("OMP_NUM_THREADS", "1")

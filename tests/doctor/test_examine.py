@@ -12,7 +12,8 @@ from shared import shared_path
 
 from triptych.__main__ import main
 from triptych.datasets.folder import Folder
-from triptych.doctor.examine import Report, describe, examine
+from triptych.doctor.examine import examine
+from triptych.doctor.report import Report, describe
 from triptych.doctor.sheet import draw_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]

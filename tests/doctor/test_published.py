@@ -17,8 +17,8 @@ from PIL import Image
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import Rooms
-from triptych.doctor.admission import known_readers, recognise_dataset
-from triptych.doctor.examine import describe, examine
+from triptych.doctor.examine import examine, known_readers, recognise_dataset
+from triptych.doctor.report import describe
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare
 

@@ -82,7 +82,8 @@ def data_doctor(
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
     """
-    from triptych.doctor.examine import describe, examine
+    from triptych.doctor.examine import examine
+    from triptych.doctor.report import describe
 
     with _progress_bars() as show:
         report = examine(
@@ -142,7 +143,7 @@ def data_prepare(
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import DATASETS, open_dataset
-    from triptych.doctor.admission import recognise_dataset
+    from triptych.doctor.examine import recognise_dataset
     from triptych.types import named_choice
 
     if not (dataset.endswith(".toml") or Path(dataset).is_dir()):

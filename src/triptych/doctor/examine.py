@@ -1,95 +1,150 @@
 """`triptych data doctor`: read every file of a dataset and say what is wrong, where, and how to mend it."""
 
-import json
+import inspect
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from triptych.data.base import DenseDataset
-from triptych.doctor.admission import open_splits, recognise_dataset
-from triptych.doctor.inspection import DatasetInFiles, Finding, Records, inspect_record, inspect_sample
+from triptych.data.errors import DataError
+from triptych.data.lists import ALL
+from triptych.datasets.descriptor import FILE_NAME
+from triptych.datasets.folder import find_descriptor
+from triptych.datasets.in_files import InFiles
+from triptych.datasets.variants import Variant, recognise, suggest_root
+from triptych.doctor.file_checks import Finding, text_and_cure
+from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
+from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey
-from triptych.prepared.write import one_thread_each
+from triptych.lookup import UnknownNameError
+from triptych.prepared.write import MANIFEST, one_thread_each
+from triptych.types import named_choice
+
+SPLITS = ("train", "val", "test")
+"""Of a published dataset: those that share no image by design."""
+UNPACK = "unpack the whole archive again"
+Opened = DenseDataset | Finding
 
 
-@dataclass
-class Report:
-    """The doctor's report: what it is, counts per split and task, and findings."""
+def known_readers() -> dict[str, Any]:
+    """Readers of published datasets by name: those that come in variants."""
+    from triptych.datasets import DATASETS  # it lists everything
 
-    name: str
-    variant: str = ""
-    """Which variant of a published dataset it is."""
-    notes: tuple[str, ...] = ()
-    """Traps of this variant, even where all files are sound."""
-    files: int = 0
-    labels: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Split to task to number of images with a label; `images` counts them all."""
-    classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
-    """Split to task to class to number of pixels, of the samples that were read."""
-    fingerprints: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Of each split: what a training run records."""
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, survey: SplitSurvey) -> None:
-        """Count a split and take over what was found in its files."""
-        dataset, keys = survey.dataset, [sample.key for sample in survey.samples]
-        counts = {name: sum(key in dataset.images for key in paths) for name, paths in dataset.labels.items()}
-        self.labels[survey.split] = {"images": len(dataset.keys), **counts}
-        self.files += len(keys) + sum(key in paths for paths in dataset.labels.values() for key in keys)
-        self.fingerprints[survey.split] = dataset.fingerprint()
-        self.classes[survey.split] = {
-            name: dict(zip(task.classes, _sum(survey, name), strict=False))
-            for name, task in dataset.tasks.items()
-            if task.classes and name in dataset.labels
-        }
-        for sample in survey.samples:
-            self.findings += sample.findings
-
-    @property
-    def num_errors(self) -> int:
-        """Findings that would stop training."""
-        return sum(finding.severity == "error" for finding in self.findings)
-
-    @property
-    def num_warnings(self) -> int:
-        """Findings that may spoil it."""
-        return len(self.findings) - self.num_errors
-
-    @property
-    def verdict(self) -> str:
-        """One line: ready, usable or broken."""
-        counts = f"{self.num_errors} errors, {self.num_warnings} warnings in {self.files} files"
-        if self.num_errors:
-            return f"not ready: {counts}"
-        return f"usable, look at the warnings: {counts}" if self.num_warnings else f"ready: {counts}"
-
-    def to_json(self) -> str:
-        """The report as JSON."""
-        data = {
-            "name": self.name,
-            "variant": self.variant,
-            "notes": self.notes,
-            "verdict": self.verdict,
-            "errors": self.num_errors,
-            "warnings": self.num_warnings,
-            "labels": self.labels,
-            "classes": self.classes,
-            "fingerprints": self.fingerprints,
-            "findings": [asdict(finding) for finding in self.findings],
-        }
-        return json.dumps(data, indent=2)
+    return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
 
 
-def _sum(survey: SplitSurvey, name: str) -> list[int]:
-    """Pixels of each class of a task."""
-    counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
-    return torch.stack(counts).sum(0).tolist() if counts else []
+def recognise_dataset(path: Path) -> str:
+    """The name of the dataset that lies in a folder: `folder` where it is none that is known.
+
+    Raises `ValueError` that names the right folder where a known dataset lies a level above or below.
+    """
+    if path.suffix == ".toml" or (path / FILE_NAME).is_file():
+        return "folder"
+    if any(path.glob(f"*/{MANIFEST}")) and not (path / MANIFEST).is_file():
+        return "prepared"
+    readers = {name: reader.variants for name, reader in known_readers().items()}
+    parts = {name: max(_share(path, one) for one in variants.values()) for name, variants in readers.items()}
+    nearest = max(parts, key=lambda name: parts[name], default="")
+    if nearest and parts[nearest] == 1:
+        return nearest
+    if not _is_own_folder(path):
+        for variants in readers.values():
+            if path.is_dir() and suggest_root(path, variants):
+                recognise(path, variants)  # raises, naming the folder
+        if nearest and parts[nearest] >= 0.5:
+            return nearest
+    return "folder"
+
+
+def _share(path: Path, variant: Variant) -> float:
+    """The share of a variant's markers that a folder has."""
+    if path.is_file():
+        return float(path.name in variant.markers)
+    return 1 - len(variant.missing(path)) / len(variant.markers)
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        find_descriptor(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def open_splits(name: str, path: Path, root: str | Path = "") -> Iterator[Opened]:
+    """The splits of a dataset, opened, and findings in place of those that cannot be.
+
+    Raises `ValueError` for an unknown name and where there is no dataset to look at.
+    """
+    from triptych.datasets import DATASETS  # it lists everything
+
+    reader = named_choice("dataset", name, DATASETS)
+    if root and not reader.takes_root:
+        raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
+    yield from _open_reader(reader, path) if name in known_readers() else _open_described(reader, path, root)
+
+
+def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opened]:
+    """Datasets whose own files say which splits there are."""
+    roots = {"root": root} if reader.takes_root else {}
+    splits = reader.splits_at(path, **roots)
+    if not splits:
+        cure = "add [splits] to the descriptor: folders, lists, or shares such as val = 0.1"
+        yield Finding("error", "splits", "", "", "", "there are no splits", cure)
+    for split in splits or [ALL]:
+        try:
+            yield reader(path, split=split, **roots)
+        except (OSError, ValueError) as error:
+            if not _has_no_split(error, split):
+                yield Finding("error", "splits", split, "", "", *text_and_cure(error, "correct the descriptor"))
+
+
+def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
+    try:
+        variant = recognise(path, reader.variants)
+    except ValueError as error:
+        yield Finding("error", "variant", "", "", str(path), *text_and_cure(error, UNPACK))
+        return
+    told: set[str] = set()
+    for split in SPLITS:
+        try:
+            yield reader(path, split=split)
+            continue
+        except (OSError, ValueError) as error:
+            problem = error
+        is_empty = isinstance(problem, DataError) and problem.missing
+        if _has_no_split(problem, split) or (split == "test" and is_empty):
+            continue  # many have no test split
+        text, cure = text_and_cure(problem, UNPACK)
+        if text not in told:
+            yield Finding("error", "archive", split, "", str(path), text, cure)
+        told.add(text)
+        lenient = _open_leniently(reader, path, split, variant)
+        if lenient is not None:
+            yield lenient
+
+
+def _has_no_split(error: Exception, split: str) -> bool:
+    """Whether a dataset does not know a split of that name."""
+    return isinstance(error, UnknownNameError) and error.name == split
+
+
+def _open_leniently(
+    reader: Callable[..., DenseDataset], path: Path, split: str, variant: Variant
+) -> DenseDataset | None:
+    """The split without what is missing: first without files, then without the tasks that cannot be had."""
+    allow = {"allow_missing": True} if "allow_missing" in inspect.signature(reader).parameters else {}
+
+    def opens(*tasks: str) -> DenseDataset | None:
+        try:
+            return reader(path, split=split, **({"tasks": tasks} if tasks else {}), **allow)
+        except (OSError, ValueError):
+            return None
+
+    return opens() or opens(*(task for task in variant.tasks if opens(task) is not None))
 
 
 Progress = Callable[[str, int, int], None]
@@ -135,15 +190,15 @@ def examine(
 
 def survey_split(dataset: DenseDataset, limit: int, num_threads: int, progress: Progress) -> SplitSurvey:
     """Read a split with several threads: decoding releases the interpreter."""
-    seen: DatasetInFiles = dataset if hasattr(dataset, "stored") else Records(dataset)  # type: ignore[assignment]
-    inspect: Callable[[int], Inspection] = partial(
-        inspect_record if isinstance(seen, Records) else inspect_sample, seen
+    seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
+    look: Callable[[int], Inspection] = (
+        partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen)
     )
     count = min(limit, len(dataset)) if limit else len(dataset)
     survey = SplitSurvey(seen.split, seen, is_part=count < len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
     with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        for done, sample in enumerate(pool.map(inspect, indices), 1):
+        for done, sample in enumerate(pool.map(look, indices), 1):
             survey.samples.append(sample)
             progress(seen.split, done, count)
     return survey
@@ -159,22 +214,3 @@ def forgive_withheld_labels(survey: SplitSurvey) -> None:
         if len(empty) > 1 and all(empty):
             for sample in labelled:
                 sample.findings = [f for f in sample.findings if (f.check, f.task) != ("empty", name)]
-
-
-def describe(report: Report, *, examples: int = 5) -> str:
-    """The report in lines: a table of labels, findings grouped by kind with up to `examples` files, and the verdict."""
-    lines = [f"{report.name}, variant {report.variant}" if report.variant else report.name]
-    lines += [f"  note: {note}" for note in report.notes]
-    for split, counts in report.labels.items():
-        lines.append(f"  {split:<8}" + "  ".join(f"{name} {count}" for name, count in counts.items()))
-    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
-    for finding in report.findings:
-        groups[finding.severity, finding.check, finding.task].append(finding)
-    for (severity, check, task), found in groups.items():
-        lines.append(f"{severity}: {check}{f' of {task}' if task else ''} ({len(found)})")
-        lines += [f"  {finding}" for finding in found[:examples]]
-        if len(found) > examples:
-            splits = Counter(finding.split for finding in found[examples:])
-            more = ", ".join(f"{count} in {split}" if split else str(count) for split, count in splits.items())
-            lines.append(f"  ... and {len(found) - examples} more ({more})")
-    return "\n".join([*lines, report.verdict])

@@ -33,6 +33,23 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Finding:
+    """A problem of one file, or of a task or split as a whole (no file)."""
+
+    severity: Severity
+    check: str
+    split: str
+    task: str
+    file: str
+    text: str
+    cure: str
+
+    def __str__(self) -> str:
+        where = self.file or " ".join(part for part in (self.split, self.task) if part)
+        return f"{where}: {self.text}. Cure: {self.cure}."
+
+
+@dataclass(frozen=True)
 class ImageFile:
     """An image as read."""
 

@@ -1,10 +1,10 @@
 """Reading one sample of a dataset in files for the doctor: what is wrong with it, and what its statistics are."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,79 +13,26 @@ from torch import Tensor
 from triptych.data.base import DenseDataset
 from triptych.data.files import read_size
 from triptych.datasets.folder import Folder
+from triptych.datasets.in_files import InFiles
 from triptych.doctor.file_checks import (
     IMAGE_CHECKS,
     LABEL_CHECKS,
+    Finding,
     ImageFile,
     LabelFile,
     Problem,
-    Severity,
     histogram,
     text_and_cure,
 )
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Normals
-from triptych.tasks import Task
 from triptych.types import Camera, valid_pixels
 
 ANOTHER = "take it from the original archive again"
 """The cure for a file of a published dataset, whatever is wrong with it."""
 
 
-@runtime_checkable
-class DatasetInFiles(Protocol):
-    """What the doctor looks at: a folder of the user's own, or a published dataset."""
-
-    name: str
-    split: str
-    keys: Sequence[str]
-    tasks: dict[str, Task]
-
-    @property
-    def images(self) -> Mapping[str, Path]:
-        """The image files by key."""
-
-    @property
-    def labels(self) -> Mapping[str, Mapping[str, Path]]:
-        """The label files by task and key."""
-
-    def encoding(self, name: str, key: str) -> Encoding | None:
-        """What the numbers in a label file mean."""
-
-    def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
-        """The camera of an image."""
-
-    def photo(self, key: str) -> Tensor:
-        """An image."""
-
-    def stored(self, name: str, key: str) -> np.ndarray | None:
-        """What a label file stores, where `encoding` alone says what it means."""
-
-    def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
-        """The target of a label file."""
-
-    def fingerprint(self) -> dict[str, object]:
-        """What identifies it."""
-
-
 Checks = Iterable[Callable[[Any], Iterator[Problem]]]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem of one file, or of a task or split as a whole (no file)."""
-
-    severity: Severity
-    check: str
-    split: str
-    task: str
-    file: str
-    text: str
-    cure: str
-
-    def __str__(self) -> str:
-        where = self.file or " ".join(part for part in (self.split, self.task) if part)
-        return f"{where}: {self.text}. Cure: {self.cure}."
 
 
 @dataclass
@@ -102,116 +49,6 @@ class Inspection:
     """Median depth in metres by task."""
     angles: list[float] = field(default_factory=list)
     """Median angle in degrees between stored normals and those of the depth."""
-
-
-def inspect_sample(dataset: DatasetInFiles, index: int) -> Inspection:
-    """Read one image and its labels, and run the checks of files on them."""
-    key = dataset.keys[index]
-    inspection, path = Inspection(key), dataset.images[key]
-    size: tuple[int, int] | None
-    try:
-        image = dataset.photo(key)
-        inspection.size = size = (image.shape[1], image.shape[2])
-        inspection.digest = digest_image(image)
-        _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, image))
-    except (OSError, ValueError) as error:
-        cure = "replace it, or remove it and its labels"
-        inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
-        size = _size_of_labels(dataset, key)
-    targets: dict[str, Tensor] = {}
-    for name, paths in dataset.labels.items():
-        if key in paths and size is not None:
-            target = _inspect_label(inspection, dataset, name, size)
-            if target is not None:
-                targets[name] = target
-    _compare_normals(inspection, dataset, targets)
-    return inspection
-
-
-def digest_image(image: Tensor) -> str:
-    """A digest of the pixels in 8 bits, and of the size."""
-    pixels = (image * 255).round().byte().numpy().tobytes()
-    return hashlib.sha1(pixels + repr(tuple(image.shape)).encode(), usedforsecurity=False).hexdigest()
-
-
-def _size_of_labels(dataset: DatasetInFiles, key: str) -> tuple[int, int] | None:
-    """The size of the labels of an unreadable image, so that they are looked at too."""
-    for paths in dataset.labels.values():
-        try:
-            if key in paths:
-                return read_size(paths[key])
-        except (OSError, ValueError):
-            continue
-    return None
-
-
-def _inspect_label(inspection: Inspection, dataset: DatasetInFiles, name: str, size: tuple[int, int]) -> Tensor | None:
-    key, target = inspection.key, None
-    failure: Exception | None = None
-    path = dataset.labels[name][key]
-    try:
-        encoding = dataset.encoding(name, key)
-        if encoding is None:
-            return None
-        stored = dataset.stored(name, key)
-    except (OSError, ValueError) as error:
-        cure = "replace it, or remove it: a missing label is fine"
-        inspection.findings.append(_unreadable(dataset, name, path, error, cure))
-        return None
-    try:
-        if stored is None:
-            stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
-        else:
-            target = encoding.decode(stored, dataset.camera(key, (stored.shape[0], stored.shape[1])))
-    except OSError as error:
-        inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
-        return None
-    except (ValueError, IndexError) as error:
-        failure = error
-        stored = np.zeros(0, np.int64) if stored is None else stored
-    file = LabelFile(path, name, encoding, stored, target, failure, size)
-    _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
-    if target is not None:
-        inspection.classes[name] = histogram(dataset.tasks.get(name) or encoding.make_task(name), target)
-        values = target[valid_pixels(target)] if isinstance(encoding, Depth) else torch.zeros(0)
-        if values.numel():
-            inspection.depths[name] = float(values.median())
-    return target
-
-
-def _run(inspection: Inspection, dataset: DatasetInFiles, task: str, path: Path, checks: Checks, file: object) -> None:
-    for check in checks:
-        for problem in check(file):
-            text, cure = problem.text, _cure(dataset, problem.cure)
-            found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure)
-            inspection.findings.append(found)
-
-
-def _cure(dataset: DatasetInFiles, cure: str) -> str:
-    """Nobody should mend a published dataset: its file is wrong, or it is another archive than it looks like."""
-    return cure if isinstance(dataset, Folder) else ANOTHER
-
-
-def _unreadable(dataset: DatasetInFiles, task: str, path: Path, error: Exception, cure: str) -> Finding:
-    text, cure = text_and_cure(error, cure)
-    return Finding(
-        "error", "unreadable", dataset.split, task, str(path), text.removeprefix(f"{path} "), _cure(dataset, cure)
-    )
-
-
-def _compare_normals(inspection: Inspection, dataset: DatasetInFiles, targets: Mapping[str, Tensor]) -> None:
-    """The angle between the normals and those of the depth, where both and a camera are there."""
-    kinds = {type(dataset.encoding(name, inspection.key)): target for name, target in targets.items()}
-    normals, depth = kinds.get(Normals), kinds.get(Depth)
-    if normals is None or depth is None or normals.shape[-2:] != depth.shape[-2:]:
-        return
-    camera = dataset.camera(inspection.key, (depth.shape[-2], depth.shape[-1]))
-    if camera is None:
-        return
-    cosine = (normals_from_depth(depth, camera, reach=3) * normals).sum(0)
-    cosine = cosine[cosine.isfinite()].clamp(-1, 1)
-    if cosine.numel():
-        inspection.angles.append(float(cosine.acos().rad2deg().median()))
 
 
 class Records:
@@ -247,6 +84,120 @@ class Records:
     def fingerprint(self) -> dict[str, object]:
         """That of the dataset."""
         return self.dataset.fingerprint()
+
+
+Seen = InFiles | Records
+"""What the doctor looks at."""
+
+
+def inspect_sample(dataset: Seen, index: int) -> Inspection:
+    """Read one image and its labels, and run the checks of files on them."""
+    key = dataset.keys[index]
+    inspection, path = Inspection(key), dataset.images[key]
+    size: tuple[int, int] | None
+    try:
+        image = dataset.photo(key)
+        inspection.size = size = (image.shape[1], image.shape[2])
+        inspection.digest = digest_image(image)
+        _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, image))
+    except (OSError, ValueError) as error:
+        cure = "replace it, or remove it and its labels"
+        inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
+        size = _size_of_labels(dataset, key)
+    targets: dict[str, Tensor] = {}
+    for name, paths in dataset.labels.items():
+        if key in paths and size is not None:
+            target = _inspect_label(inspection, dataset, name, size)
+            if target is not None:
+                targets[name] = target
+    _compare_normals(inspection, dataset, targets)
+    return inspection
+
+
+def digest_image(image: Tensor) -> str:
+    """A digest of the pixels in 8 bits, and of the size."""
+    pixels = (image * 255).round().byte().numpy().tobytes()
+    return hashlib.sha1(pixels + repr(tuple(image.shape)).encode(), usedforsecurity=False).hexdigest()
+
+
+def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
+    """The size of the labels of an unreadable image, so that they are looked at too."""
+    for paths in dataset.labels.values():
+        try:
+            if key in paths:
+                return read_size(paths[key])
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _inspect_label(inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int]) -> Tensor | None:
+    key, target = inspection.key, None
+    failure: Exception | None = None
+    path = dataset.labels[name][key]
+    try:
+        encoding = dataset.encoding(name, key)
+        if encoding is None:
+            return None
+        stored = dataset.stored(name, key)
+    except (OSError, ValueError) as error:
+        cure = "replace it, or remove it: a missing label is fine"
+        inspection.findings.append(_unreadable(dataset, name, path, error, cure))
+        return None
+    try:
+        if stored is None:
+            stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
+        else:
+            target = encoding.decode(stored, dataset.camera(key, (stored.shape[0], stored.shape[1])))
+    except OSError as error:
+        inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
+        return None
+    except (ValueError, IndexError) as error:
+        failure = error
+        stored = np.zeros(0, np.int64) if stored is None else stored
+    file = LabelFile(path, name, encoding, stored, target, failure, size)
+    _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
+    if target is not None:
+        inspection.classes[name] = histogram(dataset.tasks.get(name) or encoding.make_task(name), target)
+        values = target[valid_pixels(target)] if isinstance(encoding, Depth) else torch.zeros(0)
+        if values.numel():
+            inspection.depths[name] = float(values.median())
+    return target
+
+
+def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: Checks, file: object) -> None:
+    for check in checks:
+        for problem in check(file):
+            text, cure = problem.text, _cure(dataset, problem.cure)
+            found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure)
+            inspection.findings.append(found)
+
+
+def _cure(dataset: Seen, cure: str) -> str:
+    """Nobody should mend a published dataset: its file is wrong, or it is another archive than it looks like."""
+    return cure if isinstance(dataset, Folder) else ANOTHER
+
+
+def _unreadable(dataset: Seen, task: str, path: Path, error: Exception, cure: str) -> Finding:
+    text, cure = text_and_cure(error, cure)
+    return Finding(
+        "error", "unreadable", dataset.split, task, str(path), text.removeprefix(f"{path} "), _cure(dataset, cure)
+    )
+
+
+def _compare_normals(inspection: Inspection, dataset: Seen, targets: Mapping[str, Tensor]) -> None:
+    """The angle between the normals and those of the depth, where both and a camera are there."""
+    kinds = {type(dataset.encoding(name, inspection.key)): target for name, target in targets.items()}
+    normals, depth = kinds.get(Normals), kinds.get(Depth)
+    if normals is None or depth is None or normals.shape[-2:] != depth.shape[-2:]:
+        return
+    camera = dataset.camera(inspection.key, (depth.shape[-2], depth.shape[-1]))
+    if camera is None:
+        return
+    cosine = (normals_from_depth(depth, camera, reach=3) * normals).sum(0)
+    cosine = cosine[cosine.isfinite()].clamp(-1, 1)
+    if cosine.numel():
+        inspection.angles.append(float(cosine.acos().rad2deg().median()))
 
 
 def inspect_record(records: Records, index: int) -> Inspection:

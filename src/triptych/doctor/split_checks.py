@@ -11,7 +11,8 @@ import torch
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import list_files, list_images
 from triptych.datasets.folder import Folder
-from triptych.doctor.inspection import ANOTHER, DatasetInFiles, Finding, Inspection
+from triptych.doctor.file_checks import Finding
+from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 
 
 @dataclass
@@ -19,7 +20,7 @@ class SplitSurvey:
     """One split, read: all of it, or a part that is spread evenly."""
 
     split: str
-    dataset: DatasetInFiles
+    dataset: Seen
     samples: list[Inspection] = field(default_factory=list)
     is_part: bool = False
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(os.environ.get("TRIPTYCH_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ROOT = Path(os.environ.get("TRIPTYCH_SHARED", Path(__file__).resolve().parents[3] / "shared"))
 
 
 def shared_path(relative: str) -> Path:

@@ -9,7 +9,7 @@ from torch import distributed
 from torch.multiprocessing import spawn
 
 Worker = Callable[[int, int], Any]
-"""`(rank, world)` to a value that `torch.save` can write. It must live in a module of the tests folder itself."""
+"""`(rank, world)` to a value that `torch.save` can write. It must live in a module that can be imported."""
 
 
 def run_in_two_processes(worker: Worker, folder: Path) -> list[Any]:

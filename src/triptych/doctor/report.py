@@ -1,0 +1,103 @@
+"""Findings of the doctor and its report: counts per split and task, a verdict, text and JSON."""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from triptych.doctor.file_checks import Finding
+from triptych.doctor.split_checks import SplitSurvey
+
+
+@dataclass
+class Report:
+    """The doctor's report: what it is, counts per split and task, and findings."""
+
+    name: str
+    variant: str = ""
+    """Which variant of a published dataset it is."""
+    notes: tuple[str, ...] = ()
+    """Traps of this variant, even where all files are sound."""
+    files: int = 0
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Split to task to number of images with a label; `images` counts them all."""
+    classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """Split to task to class to number of pixels, of the samples that were read."""
+    fingerprints: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Of each split: what a training run records."""
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, survey: SplitSurvey) -> None:
+        """Count a split and take over what was found in its files."""
+        dataset, keys = survey.dataset, [sample.key for sample in survey.samples]
+        counts = {name: sum(key in dataset.images for key in paths) for name, paths in dataset.labels.items()}
+        self.labels[survey.split] = {"images": len(dataset.keys), **counts}
+        self.files += len(keys) + sum(key in paths for paths in dataset.labels.values() for key in keys)
+        self.fingerprints[survey.split] = dataset.fingerprint()
+        self.classes[survey.split] = {
+            name: dict(zip(task.classes, _sum(survey, name), strict=False))
+            for name, task in dataset.tasks.items()
+            if task.classes and name in dataset.labels
+        }
+        for sample in survey.samples:
+            self.findings += sample.findings
+
+    @property
+    def num_errors(self) -> int:
+        """Findings that would stop training."""
+        return sum(finding.severity == "error" for finding in self.findings)
+
+    @property
+    def num_warnings(self) -> int:
+        """Findings that may spoil it."""
+        return len(self.findings) - self.num_errors
+
+    @property
+    def verdict(self) -> str:
+        """One line: ready, usable or broken."""
+        counts = f"{self.num_errors} errors, {self.num_warnings} warnings in {self.files} files"
+        if self.num_errors:
+            return f"not ready: {counts}"
+        return f"usable, look at the warnings: {counts}" if self.num_warnings else f"ready: {counts}"
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        data = {
+            "name": self.name,
+            "variant": self.variant,
+            "notes": self.notes,
+            "verdict": self.verdict,
+            "errors": self.num_errors,
+            "warnings": self.num_warnings,
+            "labels": self.labels,
+            "classes": self.classes,
+            "fingerprints": self.fingerprints,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+        return json.dumps(data, indent=2)
+
+
+def _sum(survey: SplitSurvey, name: str) -> list[int]:
+    """Pixels of each class of a task."""
+    counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
+    return torch.stack(counts).sum(0).tolist() if counts else []
+
+
+def describe(report: Report, *, examples: int = 5) -> str:
+    """The report in lines: a table of labels, findings grouped by kind with up to `examples` files, and the verdict."""
+    lines = [f"{report.name}, variant {report.variant}" if report.variant else report.name]
+    lines += [f"  note: {note}" for note in report.notes]
+    for split, counts in report.labels.items():
+        lines.append(f"  {split:<8}" + "  ".join(f"{name} {count}" for name, count in counts.items()))
+    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for finding in report.findings:
+        groups[finding.severity, finding.check, finding.task].append(finding)
+    for (severity, check, task), found in groups.items():
+        lines.append(f"{severity}: {check}{f' of {task}' if task else ''} ({len(found)})")
+        lines += [f"  {finding}" for finding in found[:examples]]
+        if len(found) > examples:
+            splits = Counter(finding.split for finding in found[examples:])
+            more = ", ".join(f"{count} in {split}" if split else str(count) for split, count in splits.items())
+            lines.append(f"  ... and {len(found) - examples} more ({more})")
+    return "\n".join([*lines, report.verdict])
