@@ -1,5 +1,6 @@
 """Files of free sizes: every decoder and every trunk once, at three sizes, one of them no multiple of the stride."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,15 @@ def check_free_file(model: MultiTaskModel, path: Path) -> None:
         program = exported_program(model, (64, 96), dynamic=True, outputs="raw")
         write_onnx(program, path)
         file, network = open_onnx(path, program.names), DeployedModel(model, outputs="raw")
+        precise = DeployedModel(deepcopy(model).double(), outputs="raw")
         for size in proof_sizes((64, 96), 32, smallest=33):
             image = torch.rand(1, 3, *size)
             with torch.no_grad():
-                expected = network(image)
+                expected, exact = network(image), precise(image.double())
             for name, maps in file(image).items():
-                assert measure_difference(maps, expected[name]) < EXACT.difference, (name, size)
+                # Stirred weights enlarge rounding: torch's own, against double precision, is the measure.
+                rounding = measure_difference(expected[name], exact[name])
+                assert measure_difference(maps, exact[name]) < max(EXACT.difference, 4 * rounding) < 0.1, (name, size)
 
 
 @pytest.mark.slow
