@@ -19,6 +19,7 @@ from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
+from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
 from triptych.export.archive import EXTRA, open_archive
 from triptych.export.metadata import hash_file
@@ -361,6 +362,19 @@ def test_precisions_that_cannot_be_are_told(run: Path, tmp_path: Path) -> None:
         export_run(run, tmp_path / "model.pt2", precision="int8")
     with pytest.raises(ValueError, match="give 32 to 128"):
         export_run(run, tmp_path / "model.onnx", precision="int8")
+
+
+class Odd(Decoder):
+    """Calls what ONNX does not know."""
+
+    def forward(self, features):
+        return [{"depth": torch.special.scaled_modified_bessel_k0(features[0].mean(dim=1, keepdim=True).exp())}]
+
+
+def test_an_operation_that_onnx_lacks_is_one_line(tmp_path: Path) -> None:
+    model = MultiTaskModel(Stairs(), Odd((8, 16), strides=(2, 4), tasks={"depth": TASKS["depth"]}))
+    with pytest.raises(ValueError, match="ONNX has no form for an operation of this network"):
+        write_onnx(exported_program(model, (32, 40)), tmp_path / "model.onnx")
 
 
 def test_a_network_of_one_size_says_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ class InvPT(Decoder):
         x = torch.stack([self.mix[k](torch.cat([prepared[k], initial[k]], dim=1)) for k in self.stacked], dim=1)
         tokens, messages, outputs = x.permute(0, 1, 3, 4, 2), None, []
         for i, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
-            skip = self._read_skip(i, features, (size[0] << i, size[1] << i)) if str(i) in self.skips else None
+            skip = self._read_skip(i, features, (size[0] * 2**i, size[1] * 2**i)) if str(i) in self.skips else None
             tokens, messages = stage(tokens, skip, messages)
             # Only this copy is normalised: the next stage reads the block's own output.
             normalized = norm(tokens.permute(0, 2, 3, 1, 4).flatten(3))

@@ -25,15 +25,24 @@ def write_onnx(program: Program, path: Path) -> None:
     """
     require("onnx", "onnxscript", "onnxruntime")
     with _quiet():
-        translated = torch.onnx.export(
-            program.exported,
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=list(program.names),
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-        )
+        try:
+            translated = torch.onnx.export(
+                program.exported,
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=list(program.names),
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason: BaseException = error
+            while reason.__cause__ is not None:
+                reason = reason.__cause__
+            raise ValueError(
+                f"{path.name} cannot be written: ONNX has no form for an operation of this network ({reason}); export "
+                "it to .pt2, or with a fixed --size."
+            ) from error
     assert translated is not None, "torch.onnx.export returns a program where dynamo is set"
     draft = path.with_name("draft-" + path.name)
     translated.save(str(draft), external_data=False)
