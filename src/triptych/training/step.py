@@ -12,8 +12,11 @@ from triptych.training.adapting import backward_adapter, step_adapter
 from triptych.training.objective import PARTS, Losses
 from triptych.training.parts import Parts
 from triptych.training.tensors import whole
-from triptych.training.video_log import video_names, video_rows
+from triptych.training.video_log import video_row
 from triptych.types import Sample
+
+Row = dict[str, tuple[Tensor, Tensor]]
+"""What one batch says of each name: a value, and the weight of it in a mean."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def take_step(
         parts.objective.regularizer.step = step
     if parts.objective.adapter is not None:
         parts.objective.adapter.step, parts.objective.adapter.steps = step, parts.recipe.schedule.steps
-    observed: list[Tensor] = []
+    rows: list[Row] = []
     keys: list[str] = []
     for i in range(accumulate):
         last = i == accumulate - 1
@@ -51,8 +54,10 @@ def take_step(
         # Gradients are exchanged once per step, with the last batch.
         with parts.gradient_exchange(last):
             losses: Losses = parts.wrapped(sample, target)
-            observed.append(_backward(parts, losses, accumulate, last))
-    numbers = torch.stack(observed).sum(dim=0)
+            rows.append(_backward(parts, losses, accumulate, last))
+    # The names are those of the recipe's parts: the same in every process and every step.
+    names = list(rows[0])
+    numbers = torch.stack([_pack(row) for row in rows]).sum(dim=0)
     numbers = torch.cat([numbers, numbers.new_tensor([[float(stop())], [0.0]])], dim=1)
     total = accelerator.reduce(numbers, "sum") if accelerator.num_processes > 1 else numbers
     clipped = _clip(parts)
@@ -60,7 +65,7 @@ def take_step(
     flat = torch.cat([total.flatten(), torch.stack([norm.to(total) for norm in clipped.values()])]).tolist()
     count = total.shape[1]
     values, weights, norms = flat[:count], flat[count : 2 * count], flat[2 * count :]
-    names, finite = observation_names(parts), all(map(math.isfinite, norms))
+    finite = all(map(math.isfinite, norms))
     if not all(map(math.isfinite, values)):
         own = dict(zip(names, numbers[0].tolist(), strict=False))
         raise FloatingPointError(_not_finite(own, step, keys))
@@ -109,23 +114,13 @@ def _clip_together(parameters: list[nn.Parameter], largest: float) -> Tensor:
     return norm
 
 
-def observation_names(parts: Parts) -> list[str]:
-    """What `_backward` observes, in order; the same in every process and every step."""
-    tasks = list(parts.tasks)
-    return [
-        "loss",
-        "adaptation",
-        "adapter",
-        *(f"losses/{name}" for name in tasks),
-        *(f"weighted/{name}" for name in tasks),
-        *(f"labelled/{name}" for name in tasks),
-        *(f"parts/{name}/{part}" for name in tasks for part in PARTS),
-        *video_names(parts.objective.video),
-    ]
+def _pack(row: Row) -> Tensor:
+    """Values and weights of a row, `(2, names)`."""
+    return torch.stack([torch.stack([value.detach().float() for value in pair]) for pair in row.values()], dim=1)
 
 
-def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tensor:
-    """Add the gradients of one batch, and return its observations: values and weights `(2, names)`."""
+def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
+    """Add the gradients of one batch, and return what was observed."""
     accelerator = parts.accelerator
     adaptation = torch.stack(list(losses.adaptation.values())).sum() if losses.adaptation else None
     slopes: dict[str, Tensor] = {}
@@ -144,20 +139,19 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Tens
     scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
     one, zero = torch.ones_like(total), torch.zeros_like(total)
     present = {name: (losses.labelled[name] > 0).to(total) for name in losses.tasks}
-    rows = [(total, one), (zero, zero) if adaptation is None else (adaptation, one)]
-    rows += [(zero, zero) if own is None else (own, one)]
-    rows += [(loss.detach() * present[name], present[name]) for name, loss in losses.tasks.items()]
-    rows += [
-        (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])
-        for name, loss in losses.tasks.items()
-    ]
-    rows += [(losses.labelled[name].to(total), one) for name in losses.tasks]
-    for name in losses.tasks:
+    row: Row = {
+        "loss": (total, one),
+        "adaptation": (zero, zero) if adaptation is None else (adaptation, one),
+        "adapter": (zero, zero) if own is None else (own, one),
+    }
+    for name, loss in losses.tasks.items():
+        row[f"losses/{name}"] = (loss.detach() * present[name], present[name])
+        row[f"weighted/{name}"] = (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])
+        row[f"labelled/{name}"] = (losses.labelled[name].to(total), one)
         for part in PARTS:
             term = losses.parts.get(f"{name}/{part}")
-            rows.append((zero, zero) if term is None else (term * present[name], present[name]))
-    rows += video_rows(losses.video, one)
-    return torch.stack([torch.stack([value.detach().float() for value in pair]) for pair in rows], dim=1)
+            row[f"parts/{name}/{part}"] = (zero, zero) if term is None else (term * present[name], present[name])
+    return row | video_row(losses.video, one)
 
 
 _ADVICE = (

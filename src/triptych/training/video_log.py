@@ -5,26 +5,18 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.video.base import COUNTS, VideoSupervision, VideoTerms
+from triptych.video.base import COUNTS, VideoTerms
 
 STATIC = 0.9
 """Share of pixels without motion above which the camera probably stands."""
 
 
-def video_names(video: VideoSupervision | None) -> list[str]:
-    """Names of what `video_rows` observes."""
-    return [] if video is None else ["video/static", "video/images", *(f"video/{name}" for name in COUNTS)]
-
-
-def video_rows(terms: VideoTerms | None, one: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Values and weights of one batch."""
+def video_row(terms: VideoTerms | None, one: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Values and weights of one batch, by name."""
     if terms is None:
-        return []
-    return [
-        (terms.static * terms.images, terms.images),
-        (terms.images, one),
-        *((count, one) for count in terms.skipped),
-    ]
+        return {}
+    counts = {f"video/{name}": (count, one) for name, count in zip(COUNTS, terms.skipped, strict=True)}
+    return {"video/static": (terms.static * terms.images, terms.images), "video/images": (terms.images, one)} | counts
 
 
 def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, Any]:
