@@ -117,10 +117,11 @@ def random_sample(tasks: Mapping[str, Task], size: tuple[int, int], batch: int) 
     """Images and labels without meaning."""
 
     def target(task: Task) -> torch.Tensor:
-        if task.classes:
-            return torch.randint(0, max(task.channels, 2), (batch, *size))
-        values = torch.rand(batch, task.channels, *size) + 1
-        return (values > 1.5).float() if task.channels == 1 and not task.in_metres else values
+        form = task.invalid_target(size)
+        if not form.is_floating_point():
+            return torch.randint(0, task.channels, (batch, *form.shape))
+        values = torch.rand(batch, *form.shape)
+        return (values > 0.9).float() if task.classes else values + 1
 
     return Sample(torch.rand(batch, 3, *size), {name: target(task) for name, task in tasks.items()})
 
