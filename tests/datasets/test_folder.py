@@ -211,7 +211,7 @@ def test_label_encodings(options: dict, stored: np.ndarray, expected: list[int])
 
 @pytest.mark.parametrize("stored", [np.array([[0, 3]], np.uint8), np.array([[0, 70000]], np.int32), np.array([[0.5]])])
 def test_labels_out_of_range_are_refused(stored: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"outside the 3 classes: 3;|class ids"):
+    with pytest.raises(ValueError, match=r"outside the 3 classes: (3|70000);|class ids"):
         Labels(files="x", classes=3).decode(stored)
 
 

@@ -20,12 +20,16 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
         folder: Folder that holds images and labels in sub-folders.
         force: Write a new one where there is one; the old one becomes dataset.toml.old.
     """
-    from triptych.datasets.guessing import init_folder
+    from triptych.datasets.guessing import write_descriptor
 
-    path, doubts = init_folder(folder, force=force)
+    path, guess = write_descriptor(folder, force=force)
     print(f"wrote {path}")
-    for doubt in doubts:
-        print(f"  check {doubt}")
+    for line in guess.evidence:
+        print(f"  {line}")
+    for reason in guess.left_out:
+        print(f"  left out: {reason}")
+    for doubt in guess.doubts:
+        print(f"  CHECK: {doubt}")
     print(f"next: triptych data doctor {folder}")
 
 

@@ -38,6 +38,10 @@ class CameraFiles:
             raise DataError(f"intrinsics is {list(self.intrinsics)}", "give fx, fy, cx, cy in pixels")
         if self.size and len(self.size) != 2:
             raise DataError(f"size is {list(self.size)}", "give (height, width)")
+        if self.intrinsics and not (all(map(math.isfinite, self.intrinsics)) and min(self.intrinsics[:2]) > 0):
+            raise DataError(f"intrinsics is {list(self.intrinsics)}", "fx and fy are positive, all four finite")
+        if self.fov and not 0 < self.fov < 180:
+            raise DataError(f"fov is {self.fov:g}", "give the horizontal field of view in degrees, between 0 and 180")
         named_choice("pixel_centers", self.pixel_centers, {"half": 0, "integer": 0})
 
     def camera(self, size: tuple[int, int], path: Path | None, *, orientation: int = 1) -> Camera | None:
@@ -113,7 +117,7 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
         else:
             values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else np.loadtxt(path)
         values = np.asarray(values, np.float64)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise DataError(
             f"camera file {path} cannot be read: {error}", "expected fx fy cx cy or a 3x3 matrix"
         ) from error
@@ -124,4 +128,7 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
         fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
     else:
         raise DataError(f"camera file {path} holds {values.size} numbers", "expected fx fy cx cy or a 3x3 matrix")
+    if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
+        text = f"camera file {path} has fx {fx:g}, fy {fy:g}, cx {cx:g}, cy {cy:g}"
+        raise DataError(text, "fx and fy are positive, all four finite")
     return float(fx), float(fy), float(cx), float(cy)

@@ -1,9 +1,9 @@
 """Finding and reading files: names matched against a pattern, arrays and images with errors that name the file."""
 
+import math
 import os
 import re
-import struct
-import zlib
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,6 @@ PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", 
 ARRAYS = (".npy", ".npz", ".mat")
 SUFFIXES = (*PICTURES, *ARRAYS)
 KEY = "{key}"
-DAMAGE = (OSError, SyntaxError, EOFError, ValueError, zlib.error, struct.error)
-"""What readers raise for damaged files, depending on the format and the place of the damage."""
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -95,8 +93,17 @@ def read_array(path: Path, *, key: str = "") -> np.ndarray:
         return read(path, key)
     except (FileNotFoundError, UnreadableFileError):
         raise
-    except DAMAGE as error:
+    except Exception as error:  # damaged files raise whatever their library does
         raise UnreadableFileError.about(f"{path} cannot be read", error) from error
+
+
+def list_entries(path: Path) -> list[str]:
+    """Names of the entries of an array file that has names; empty for one that has none, or cannot be read."""
+    list_names = ENTRIES.get(path.suffix.lower())
+    try:
+        return list_names(path) if list_names else []
+    except Exception:  # the doctor's business: damaged files raise whatever their library does
+        return []
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -108,13 +115,27 @@ def read_size(path: Path) -> tuple[int, int]:
     return _open(path, lambda image: (image.height, image.width))
 
 
+MOST_PIXELS = 100_000_000
+"""Pixels of a picture: Pillow warns from 89 million on; a tiny file can claim many."""
+
+
+def check_pixels(image: Image.Image) -> None:
+    """Refuse a picture that would take gigabytes, before its pixels are decoded."""
+    if image.width * image.height > MOST_PIXELS:
+        text = f"it has {image.height}x{image.width} pixels, more than {MOST_PIXELS // 10**6} million"
+        raise DataError(text, "cut it into tiles")
+
+
 def _open(path: Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
         with Image.open(open_source(path)) as image:
+            check_pixels(image)
             return convert(image)
     except (FileNotFoundError, UnreadableFileError):
         raise
-    except DAMAGE as error:
+    except DataError as error:
+        raise UnreadableFileError.about(f"{path} cannot be read", error) from error
+    except Exception as error:  # damaged files raise whatever their library does
         raise UnreadableFileError(f"{path} cannot be read: {str(error).replace(f' {str(path)!r}', '')}") from error
 
 
@@ -145,12 +166,34 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def _read_npy(path: Path, key: str) -> np.ndarray:
-    return np.load(path, allow_pickle=False)
+    # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_bytes(mapped.nbytes)
+    return np.array(mapped)
 
 
 def _read_npz(path: Path, key: str) -> np.ndarray:
+    with zipfile.ZipFile(path) as packed:
+        _check_bytes(max((member.file_size for member in packed.infolist()), default=0))
     with np.load(path, allow_pickle=False) as archive:
         return _entry(dict.fromkeys(archive.files), key, archive.__getitem__)
+
+
+MOST_BYTES = 1 << 30
+"""Bytes of one array: more is a mistake or a trap, and is refused before memory is asked for."""
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise DataError(f"it would take {count / 2**30:.1f} GiB of memory", "a label map of an image is far smaller")
+
+
+def _read_hdf5(file: Any, name: str) -> np.ndarray:
+    data = file[name]
+    if not hasattr(data, "shape"):
+        raise DataError(f"its entry '{name}' is a group, no array", "set key to the path of an array in it")
+    _check_bytes(data.size * data.dtype.itemsize)
+    return np.asarray(data)
 
 
 def _read_mat(path: Path, key: str) -> np.ndarray:
@@ -159,9 +202,11 @@ def _read_mat(path: Path, key: str) -> np.ndarray:
 
     if h5py.is_hdf5(path):  # MATLAB 7.3; arrays lie there with reversed axes
         with h5py.File(path, "r") as file:
-            return _entry(dict(file), key, lambda name: np.asarray(file[name]).T)
+            return _entry(dict(file), key, lambda name: _read_hdf5(file, name).T)
     try:
-        names = [name for name, _, _ in scipy.io.whosmat(path)]
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
+        _check_bytes(max((8 * math.prod(shape) for shape in shapes.values()), default=0))
+        names = list(shapes)
         return _entry(dict.fromkeys(names), key, lambda name: scipy.io.loadmat(path, variable_names=[name])[name])
     except (scipy.io.matlab.MatReadError, TypeError, IndexError, KeyError) as error:  # damaged headers give any of them
         raise ValueError(str(error)) from error
@@ -176,4 +221,21 @@ def _entry(names: dict[str, object], key: str, get: Callable[[str], np.ndarray])
     raise DataError(f"it {wanted}", f"set key to one of {', '.join(sorted(names))}")
 
 
+def _npz_entries(path: Path) -> list[str]:
+    with np.load(path, allow_pickle=False) as archive:
+        return list(archive.files)
+
+
+def _mat_entries(path: Path) -> list[str]:
+    import h5py
+    import scipy.io
+
+    if h5py.is_hdf5(path):
+        with h5py.File(path, "r") as file:
+            return list(file)
+    return [name for name, _, _ in scipy.io.whosmat(path)]
+
+
+ENTRIES: dict[str, Callable[[Path], list[str]]] = {".npz": _npz_entries, ".mat": _mat_entries}
+"""How the entries of array files with names are listed."""
 READERS: dict[str, Callable[[Path, str], np.ndarray]] = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat}

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from triptych.data.archives import open_source
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.files import ARRAYS, PICTURES, pixel_values, read_array, walk_files
+from triptych.data.files import ARRAYS, PICTURES, check_pixels, pixel_values, read_array, walk_files
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
@@ -80,6 +80,7 @@ def read_image(path: Path) -> Photo:
             stored = read_array(path)
             return _scale(_color_axes(stored, f"it has shape {stored.shape}"))
         with Image.open(open_source(path)) as image:
+            check_pixels(image)
             turned = _orientation(image)
             return _scale(_turn(_picture_values(image, path), turned))
     except (FileNotFoundError, MemoryError, UnreadableFileError):

@@ -271,7 +271,9 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
 def _members(keys: list[str], descriptor: Descriptor) -> dict[str, str]:
     """The split of each image, by shares: groups are taken in the order of a hash, the same on every machine."""
     group = {key: key.rpartition("/")[0] if descriptor.group == "folder" else key for key in keys}
-    ordered = sorted(set(group.values()), key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    ordered = sorted(
+        set(group.values()), key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
+    )
     splits: dict[str, str] = {}
     first = 0
     for name, share in descriptor.splits.items():

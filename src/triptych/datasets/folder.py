@@ -115,7 +115,7 @@ class Folder(InFiles):
         listing = hashlib.sha256()
         for key in self.keys:
             present = [name for name, paths in self.labels.items() if key in paths]
-            listing.update(f"{key}: {' '.join(present)}\n".encode())
+            listing.update(f"{key}: {' '.join(present)}\n".encode(errors="surrogateescape"))
         meaning = hashlib.sha256(repr(sorted(self.descriptor.tasks.items())).encode())
         return {
             "name": self.name,

@@ -1,10 +1,9 @@
 """Describe a folder by its names and some of its files: what `triptych data init` writes."""
 
 import json
-import re
+import math
 import tomllib
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
@@ -14,144 +13,29 @@ from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import PICTURES, SUFFIXES, match_files, read_array, read_size, walk_files
+from triptych.data.files import list_entries, read_array, read_size
+from triptych.data.photos import read_image_size
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, parse_descriptor
+from triptych.datasets.places import (
+    IMAGES,
+    NEEDS,
+    ROLE_OF,
+    SPLIT_OF,
+    SPLITS,
+    WORDS,
+    Place,
+    find_offers,
+    find_places,
+    find_rest,
+    find_taken,
+)
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.encodings import ENCODINGS
 from triptych.labels.guesses import GUESSES, Guess
 
-IMAGES = "images"
-
-WORDS: dict[str, tuple[str, ...]] = {
-    IMAGES: (
-        *("images", "image", "imgs", "img", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
-        *("jpegimages", "leftimg8bit", "input", "inputs", "frames"),
-    ),
-    "human_parts": ("human_parts", "humanparts", "parts", "part", "body", "bodyparts"),
-    "semseg": (
-        *("semseg", "segmentation", "segmentations", "semantic", "semantics", "seg", "labels", "label", "labelids"),
-        *("labeltrainids", "gtfine", "annotations", "annotation", "annot", "classes", "masks", "mask", "gt", "class"),
-    ),
-    "depth": ("depth", "depths", "depthmap", "depthmaps"),
-    "normals": ("normals", "normal", "norm", "surface_normals"),
-    "boundary": ("boundary", "boundaries", "edge", "edges", "contour", "contours", "outline"),
-    "saliency": ("saliency", "sal", "salient", "sod"),
-}
-"""What folders and file endings are called, by task."""
-
-SPLITS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tst"),
-}
-
-OTHER = ("instance", "instances", "instanceids", "polygons", "preview", "overlay", "vis", "viz")
-"""Endings of files beside the labels that are not one of the tasks."""
-
-ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
-SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
-
-
-@dataclass
-class Place:
-    """Files that one pattern describes."""
-
-    role: str
-    pattern: str
-    files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
-    """By the name that `{split}` stands for, or ""."""
-
-    @property
-    def paths(self) -> list[Path]:
-        """All of them, in order."""
-        return [path for files in self.files.values() for path in files]
-
-
-def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place]]:
-    """Image and label places below `root` by role; the likelier come first: more files, then the plainer pattern.
-
-    `limit` looks at that many files only.
-    """
-    places: dict[tuple[str, str], Place] = {}
-    for path in islice(walk_files(root), limit):
-        if path.suffix.lower() in SUFFIXES:
-            role, pattern, split = classify(path.relative_to(root))
-            places.setdefault((role, pattern), Place(role, pattern)).files[split].append(path)
-    roles = defaultdict(list)
-    for place in sorted(places.values(), key=lambda place: (-len(place.paths), len(place.pattern), place.pattern)):
-        roles[place.role].append(place)
-    unnamed = [place for place in roles.pop("", []) if place.paths[0].suffix.lower() in PICTURES]
-    roles.pop("other", None)
-    if IMAGES not in roles and unnamed:  # as in CamVid, where train/ holds images and trainannot/ labels
-        roles[IMAGES] = unnamed
-        _part_by_suffix(roles, unnamed[0])
-    return dict(roles)
-
-
-def _part_by_suffix(roles: dict[str, list[Place]], place: Place) -> None:
-    """Where x.jpg and x.png lie side by side, as people keep PASCAL VOC, the PNG is the label map."""
-    photos = {path.stem for path in place.paths if path.suffix.lower() in (".jpg", ".jpeg")}
-    if not photos & {path.stem for path in place.paths if path.suffix.lower() == ".png"}:
-        return
-    for role, suffixes in ((IMAGES, (".jpg", ".jpeg")), ("semseg", (".png",))):
-        part = Place(role, place.pattern.removesuffix(".*") + suffixes[0])
-        for split, paths in place.files.items():
-            part.files[split] = [path for path in paths if path.suffix.lower() in suffixes]
-        roles[role] = [part]
-
-
-def classify(path: Path) -> tuple[str, str, str]:
-    """(role, pattern, split folder) of one file, from the names of its folders and the ending of its own.
-
-    >>> classify(Path("depth/val/0001.npy"))
-    ('depth', 'depth/{split}/{key}.npy', 'val')
-    >>> classify(Path("trainannot/0001.png"))
-    ('semseg', '{split}annot/{key}.*', 'train')
-    >>> classify(Path("room/000433_depth_5000.png"))
-    ('depth', '{key}_depth_5000.*', '')
-    """
-    folders, role, split, last = list(path.parts[:-1]), "", "", 0
-    for i, name in enumerate(folders):
-        here, told = _read_folder(name)
-        if told and not split:
-            folders[i], split, last = name.replace(told, "{split}", 1), told, i + 1
-        if here:
-            role, last = here, i + 1
-    ending, told = _read_ending(path.stem)
-    suffix = ".*" if path.suffix.lower() in PICTURES else path.suffix
-    role = "other" if told == "other" else role or told
-    return role, "/".join([*folders[:last], "{key}" + ending + suffix]), split
-
-
-def _read_folder(name: str) -> tuple[str, str]:
-    """(role, split) that a folder's name tells: `depth`, `val`, or both as in `trainannot`."""
-    lower = name.lower()
-    if lower in SPLIT_OF:
-        return "", name
-    for split in sorted(SPLIT_OF, key=len, reverse=True):
-        if lower.startswith(split) and lower[len(split) :].strip("_- ") in ROLE_OF:
-            return ROLE_OF[lower[len(split) :].strip("_- ")], name[: len(split)]
-    return _role(re.split(r"[^a-z0-9]+", lower)), ""
-
-
-def _read_ending(stem: str) -> tuple[str, str]:
-    """(ending, role) of names like `000433_depth_5000`: what follows the key, from the first word that is known."""
-    for match in re.finditer(r"[_\-.]", stem):
-        words = re.split(r"[_\-.]", stem[match.end() :].lower())
-        if _role(words[:1]) or words[0] == "domain":
-            return stem[match.start() :], "other" if set(words) & set(OTHER) else _role(words)
-    return "", ""
-
-
-def _role(words: Iterable[str]) -> str:
-    """The role of the last word that has one: in `rgb_to_depth` it is depth."""
-    roles = [ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), "") for word in words]
-    return next((role for role in reversed(roles) if role), "")
-
-
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""
-TaskGuess = Callable[[Path, "FolderGuess", Place, Labelled], Guess]
+TaskGuess = Callable[[Path, "FolderGuess", Place, Labelled, str], Guess]
 
 
 @dataclass
@@ -164,12 +48,27 @@ class FolderGuess:
     split_reason: str = ""
     tasks: dict[str, tuple[str, Guess]] = field(default_factory=dict)
     """Task name to its pattern and the guess about its numbers."""
+    notes: list[str] = field(default_factory=list)
+    """Doubts about the folder as a whole."""
+    offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    """What a person has to name or complete: the sentence, with the pattern and options of a section."""
     left_out: list[str] = field(default_factory=list)
 
     @property
     def doubts(self) -> list[str]:
         """What a person should check."""
-        return [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
+        told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
+        return [*self.notes, *told, *self.offers]
+
+    @property
+    def evidence(self) -> list[str]:
+        """Every guess, and what it rests on."""
+        lines = [f"[images] files = {_toml(self.images)}"]
+        lines += [f"[splits] {name} = {_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
+        for name, (pattern, guess) in self.tasks.items():
+            lines.append(f"[tasks.{name}] files = {_toml(pattern)}")
+            lines += [f"[tasks.{name}] {option} = {_toml(value)}: {why}" for option, value, why in guess.options]
+        return lines
 
     def descriptor(self) -> Descriptor:
         """The descriptor that `to_toml` would give."""
@@ -187,6 +86,7 @@ class FolderGuess:
             lines += ["", f"[splits]  # {self.split_reason}"]
             lines += [f"{_bare(name)} = {_toml(value)}" for name, value in self.splits.items()]
         lines += ["", "[images]", f"files = {_toml(self.images)}"]
+        lines += [f"# CHECK: {note}" for note in self.notes]
         for name, (pattern, guess) in self.tasks.items():
             lines += ["", f"[tasks.{name}]", f"files = {_toml(pattern)}"]
             doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}
@@ -194,6 +94,9 @@ class FolderGuess:
                 mark = "CHECK: " if option in doubtful else ""
                 lines.append(f"{option} = {_toml(value)}  # {mark}{reason}")
             lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if " = " not in doubt]
+        for offer, (name, options) in self.offers.items():
+            lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
+            lines += [f"# {option} = {_toml(value)}" for option, value in options.items()]
         if "boundary" not in self.tasks and "semseg" in self.tasks:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
         lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
@@ -204,6 +107,10 @@ class FolderGuess:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -217,6 +124,12 @@ def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[st
     Raises `ValueError` if there is one already (`force` keeps it as dataset.toml.old), or if images or labels are not
     found, naming what was looked for and a better folder where there is one.
     """
+    target, guess = write_descriptor(path, force=force)
+    return target, guess.doubts
+
+
+def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, FolderGuess]:
+    """As `init_folder`, with the whole guess."""
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"folder '{root}' does not exist", "give the folder that holds the images and labels")
@@ -228,100 +141,166 @@ def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[st
     if target.exists():
         target.replace(target.with_name(FILE_NAME + ".old"))
     target.write_text(text, encoding="utf-8")
-    return target, guess.doubts
+    return target, guess
 
 
 def describe_folder(root: Path) -> FolderGuess:
-    """What a folder seems to hold; raises `ValueError` if there are no images or no labels that belong to them."""
+    """What a folder seems to hold; raises `ValueError` if there are no images or nothing that belongs to them."""
     places = find_places(root)
-    if IMAGES not in places or len(places) < 2:
-        better = suggest_root(root)
-        hint = f" Did you mean {better}?" if better else ""
-        missing = "images" if IMAGES not in places else "labels"
-        names = ", ".join(WORDS[IMAGES][:6]) if IMAGES not in places else ", ".join(role for role in ENCODINGS)
-        raise ValueError(f"{root} has no folder of {missing} with a usual name ({names}).{hint}")
+    if IMAGES not in places:
+        raise _nothing_found(root, "images", ", ".join(WORDS[IMAGES][:6]))
     guess = FolderGuess(root, images=places[IMAGES][0].pattern)
-    guess.left_out += [f"{place.pattern}: other images" for place in places[IMAGES][1:]]
-    guess.splits, guess.split_reason = _guess_splits(root, places[IMAGES][0])
-    images = _by_key(root, places[IMAGES][0])
+    guess.left_out += [f"{place}, other images" for place in places[IMAGES][1:]]
+    _guess_splits(guess, places[IMAGES][0])
+    images = places[IMAGES][0].by_key(root)
+    used = [place.pattern for place in places[IMAGES][1:]]
     for name, guess_task in TASK_GUESSES.items():
         for place in places.get(name, []):
-            problem = f"[tasks.{name}] has files already" if name in guess.tasks else _mismatch(root, place, images)
+            problem = f"[tasks.{name}] has files already" if name in guess.tasks else ""
+            problem = problem or _guess_place(guess, name, place, guess_task, images)
             if problem:
-                guess.left_out.append(f"{place.pattern}: {problem}")
-                continue
-            labels = {path: key for key, path in _by_key(root, place).items() if key in images}
-            numbers = guess_task(root, guess, place, labels)
-            if not numbers.usable:
-                guess.left_out.append(f"{place.pattern}: {'; '.join(numbers.doubts)}")
-                continue
-            guess.tasks[name] = (place.pattern, numbers)
-    if not guess.tasks:
-        raise ValueError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}.")
+                guess.left_out.append(f"{place}; {problem}")
+                used.append(place.pattern)
+    _look_at_the_rest(guess, places[IMAGES][0], images, used)
+    if not guess.tasks and not guess.offers:
+        if len(places) < 2:
+            raise _nothing_found(root, "labels", ", ".join(ENCODINGS))
+        raise DataError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}")
     return guess
 
 
-def _by_key(root: Path, place: Place) -> dict[tuple[str, str], Path]:
-    return {
-        (split, key): path for split in place.files for key, path in match_files(root, place.pattern, split).items()
-    }
+def _nothing_found(root: Path, what: str, names: str) -> DataError:
+    better = suggest_root(root)
+    return DataError(
+        f"{root} has no folder of {what} with a usual name ({names})" + (f". Did you mean {better}?" if better else "")
+    )
 
 
-def _mismatch(root: Path, place: Place, images: dict[tuple[str, str], Path]) -> str:
-    """Why a place cannot hold labels of the images; empty if it can."""
-    labels = _by_key(root, place)
-    pairs = [(path, images[key]) for key, path in labels.items() if key in images]
-    if not pairs:
-        names = next(iter(labels))[1], next(iter(images))[1]
+def _guess_place(
+    guess: FolderGuess, name: str, place: Place, guess_task: TaskGuess, images: Mapping[tuple[str, str], Path]
+) -> str:
+    """Take a place as the files of a task, or say why it is none."""
+    found = place.by_key(guess.root)
+    labels = {path: key for key, path in found.items() if key in images}
+    if not labels:
+        names = next(iter(found))[1], next(iter(images))[1]
         return f"its names, like '{names[0]}', are not those of images, like '{names[1]}'"
-    sizes = []
-    for label, image in pairs[:: max(len(pairs) // 5, 1)][:5]:
-        try:
-            sizes.append((read_size(label), read_size(image)))
-        except (OSError, ValueError):
-            continue
-    if sizes and all(label != image for label, image in sizes):
-        (height, width), (rows, columns) = sizes[0]
-        return f"{height}x{width} where the image is {rows}x{columns}"
+    entry, entries = _guess_entry(name, next(iter(labels)))
+    numbers = guess_task(guess.root, guess, place, labels, entry)
+    if not numbers.usable:
+        return "; ".join(numbers.doubts)
+    if entry:
+        numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
+    _say_size(numbers, [(path, images[key]) for path, key in labels.items()])
+    guess.tasks[name] = (place.pattern, numbers)
     return ""
 
 
-def _guess_splits(root: Path, images: Place) -> tuple[dict[str, str | float], str]:
-    folders = [name for name in images.files if name]
+def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
+    """Which of several entries of an array file holds a task: the one that is called so, else the first."""
+    entries = list_entries(path)
+    if len(entries) < 2:
+        return "", entries
+    words = {word for word, role in ROLE_OF.items() if role == name}
+    return next((entry for entry in entries if entry.lower() in words), entries[0]), entries
+
+
+def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Labels of another size than their images can be stretched, where they show the same part of the scene."""
+    sizes = []
+    for label, image in pairs[:: max(len(pairs) // 5, 1)][:5]:
+        try:
+            sizes.append((read_size(label), read_image_size(image)))
+        except (OSError, ValueError):
+            continue  # the doctor's business
+    differing = [(label, image) for label, image in sizes if label != image]
+    if not differing:
+        return
+    (height, width), (rows, columns) = differing[0]
+    text = f"{height}x{width} where the image is {rows}x{columns}"
+    if (height, width) == (columns, rows):
+        numbers.doubts.append(f"{text}: images are read upright, as their EXIF orientation says; turn the labels too")
+    elif abs(height * columns - width * rows) <= 0.03 * width * rows:
+        numbers.say("resize", True, f"{text}: the nearest pixel is taken", doubt=True)
+    else:
+        numbers.doubts.append(f"{text}, another shape: was it cut? resize = true would stretch it")
+
+
+def _look_at_the_rest(
+    guess: FolderGuess, place: Place, images: Mapping[tuple[str, str], Path], told: Sequence[str]
+) -> None:
+    """Count what no pattern takes, and offer folders that match the images."""
+    root = guess.root
+    patterns = [guess.images, *(pattern for pattern, _ in guess.tasks.values()), *told]
+    known = set(place.files) | {value for value in guess.splits.values() if isinstance(value, str)}
+    rest = find_rest(root, find_taken(root, patterns, sorted(known | {*SPLIT_OF})))
+    offered: set[Path] = set()
+    for offer in find_offers(root, rest, images):
+        word = offer.folder.strip("/").rpartition("/")[2].lower()
+        offered.update(offer.paths)
+        count = f"{offer.folder}: {len(offer.paths)} files match the images"
+        if word in NEEDS:
+            options: dict[str, Any] = {"files": offer.pattern, "kind": "disparity", "numerator": 0.0}
+            guess.offers[f"{count}; {NEEDS[word]}"] = ("depth", options)
+        else:
+            options = {"type": "semseg", "files": offer.pattern}
+            guess.offers[f"{count}; name its task"] = (_section_name(word), options)
+    for one in rest:
+        if not offered.issuperset(one.paths):
+            guess.left_out.append(f"{one} match no pattern, such as {one.paths[0].name}")
+
+
+def _section_name(word: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in word)
+
+
+def _guess_splits(guess: FolderGuess, images: Place) -> None:
+    root, folders = guess.root, [name for name in images.files if name]
     if folders:
-        order = sorted(folders, key=lambda name: list(SPLITS).index(SPLIT_OF[name.lower()]))
-        return {SPLIT_OF[name.lower()]: name for name in order}, "name = folder that {split} stands for"
+        order = sorted(folders, key=lambda name: (list(SPLITS).index(SPLIT_OF[name.lower()]), -len(images.files[name])))
+        guess.split_reason = "name = folder that {split} stands for"
+        for name in order:
+            known = SPLIT_OF[name.lower()]
+            guess.splits[name if known in guess.splits else known] = name
+            if guess.splits[known] != name:
+                counts = f"{len(images.files[str(guess.splits[known])])} and {len(images.files[name])} images"
+                guess.notes.append(f"folders {guess.splits[known]} and {name} ({counts}) are both taken for {known}")
+        return
     lists: dict[str, str | float] = {}
     for path in sorted([*root.glob("*.txt"), *root.glob("*/*.txt"), *root.glob("*/*/*.txt")]):
         if path.stem.lower() in SPLIT_OF:
             lists.setdefault(SPLIT_OF[path.stem.lower()], path.relative_to(root).as_posix())
     if lists:
-        return {name: lists[name] for name in SPLITS if name in lists}, "lists of keys, one per line"
-    return {"val": 0.1, "test": 0.1}, "shares of the images, drawn by a hash of their names; train is the rest"
+        guess.splits = {name: lists[name] for name in SPLITS if name in lists}
+        guess.split_reason = "lists of keys, one per line"
+        return
+    guess.splits = {"val": 0.1, "test": 0.1}
+    guess.split_reason = "shares of the images, drawn by a hash of their names; train is the rest"
 
 
-def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelled) -> Guess:
+def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelled, key: str) -> Guess:
     """Axes of normals, compared with the depth of the same images where there is some."""
     if "depth" not in guess.tasks:
-        return guess_normals(list(labels))
+        return guess_normals(list(labels), key=key)
     pattern, numbers = guess.tasks["depth"]
     depth = {"files": pattern, **numbers.values}
     data = {"images": {"files": guess.images}, "camera": {"fov": FOV}, "tasks": {"depth": depth}}
     encoding, camera = parse_descriptor(data, root).tasks["depth"], CameraFiles(fov=FOV)
-    files = _by_key(root, Place("depth", pattern, place.files))
+    files = Place("depth", pattern, place.files).by_key(root)
 
     def depth_of(path: Path) -> Tensor | None:
         file = files.get(labels[path])
         if file is None:
             return None
-        return encoding.decode(read_array(file), camera.camera(read_size(file), None))
+        return encoding.decode(read_array(file, key=encoding.key), camera.camera(read_size(file), None))
 
-    return guess_normals([path for path, key in labels.items() if key in files] or list(labels), depth_of=depth_of)
+    both = [path for path, name in labels.items() if name in files]
+    return guess_normals(both or list(labels), key=key, depth_of=depth_of)
 
 
-def _guess_alone(numbers: Callable[[list[Path]], Guess]) -> TaskGuess:
+def _guess_alone(numbers: Callable[..., Guess]) -> TaskGuess:
     """What the numbers of the labels say, whatever lies beside them."""
-    return lambda root, guess, place, labels: numbers(list(labels))
+    return lambda root, guess, place, labels, key: numbers(list(labels), key=key)
 
 
 TASK_GUESSES: dict[str, TaskGuess] = {

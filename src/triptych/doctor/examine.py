@@ -182,8 +182,12 @@ def examine(
         forgive_withheld_labels(survey)
         surveys.append(survey)
         report.add(survey)
-    for check in SURVEY_CHECKS.values():
-        report.findings += check(surveys)
+    for title, check in SURVEY_CHECKS.items():
+        try:
+            report.findings += list(check(surveys))
+        except Exception as error:  # what was found in files is still told
+            text = " ".join(f"the check of {title} failed: {type(error).__name__}: {error}".split())
+            report.findings.append(Finding("error", "check", "", "", str(path), text, "correct what is named above"))
     report.findings.sort(key=lambda finding: finding.severity)
     return report
 

@@ -16,8 +16,10 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.photos import read_orientation
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
+from triptych.labels.guesses import find_far_plane
+from triptych.labels.survey import color_codes, color_of, count_values
 from triptych.tasks import Task
-from triptych.types import valid_pixels
+from triptych.types import Camera, valid_pixels
 
 Severity = Literal["error", "warning"]
 
@@ -46,7 +48,16 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.file or " ".join(part for part in (self.split, self.task) if part)
-        return f"{where}: {self.text}. Cure: {self.cure}."
+        return printable(f"{where}: {self.text}. Cure: {self.cure}.")
+
+
+def printable(text: str) -> str:
+    r"""Names of files as one line that every terminal takes.
+
+    >>> printable("a\nb.png")
+    'a\\nb.png'
+    """
+    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,14 @@ class ImageFile:
 
     path: Path
     image: Tensor
+
+
+@dataclass(frozen=True)
+class CameraOfImage:
+    """The camera of an image, and the image's (height, width)."""
+
+    camera: Camera
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
     """What an error says is wrong, and the way out: `cure` where it names none."""
     if isinstance(error, DataError):
         return error.text, error.cure or cure
-    return str(error).rstrip("."), cure
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip("."), cure
 
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:
@@ -94,6 +113,28 @@ def check_orientation(file: ImageFile) -> Iterator[Problem]:
             f"its EXIF orientation is {turned}: it is read upright, and its labels must be upright too",
             "look at them (`triptych data show`); if they were drawn on the stored pixels, drop the tag",
         )
+
+
+NARROW, WIDE = 5.0, 170.0
+"""Degrees between which the field of view of a photograph lies, across."""
+
+
+def check_camera(file: CameraOfImage) -> Iterator[Problem]:
+    """Intrinsics are finite, focal lengths positive, and the field of view is that of a camera of this image's size."""
+    matrix = file.camera.intrinsics.double()
+    (height, width), (fx, fy) = file.size, (float(matrix[0, 0]), float(matrix[1, 1]))
+    if not bool(matrix.isfinite().all()) or min(fx, fy) <= 0:
+        text = f"its camera has focal lengths {fx:g}, {fy:g} and centre {matrix[0, 2]:g}, {matrix[1, 2]:g}"
+        yield Problem("error", "camera", text, "intrinsics are finite, focal lengths positive")
+        return
+    degrees = math.degrees(math.atan(width / 2 / fx)) * 2
+    if not NARROW <= degrees <= WIDE:
+        text = f"its camera has a field of view of {degrees:.3g} degrees across {width} pixels"
+        yield Problem("warning", "camera", text, "give intrinsics in pixels, and size where they are of another size")
+    cx, cy = float(matrix[0, 2]), float(matrix[1, 2])
+    if not (0 <= cx <= width and 0 <= cy <= height):
+        text = f"its camera has its centre at {cx:.0f}, {cy:.0f}, outside of {width} x {height} pixels"
+        yield Problem("warning", "camera", text, "give size in [camera], where intrinsics are of another size")
 
 
 def check_decoded(file: LabelFile) -> Iterator[Problem]:
@@ -193,6 +234,39 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
         )
 
 
+def check_far_plane(file: LabelFile) -> Iterator[Problem]:
+    """A sky or background at one value far above the rest is no distance."""
+    if not isinstance(file.encoding, Depth) or file.encoding.kind == "disparity" or file.target is None:
+        return
+    far = find_far_plane(file.target[valid_pixels(file.target)].numpy())
+    if far is not None:
+        yield Problem(
+            "warning",
+            "far plane",
+            f"{far[1]:.0%} of its values are one value, {far[0]:.6g} m, far above the rest",
+            f"list the stored value in invalid of [tasks.{file.task}], or set maximum in metres",
+        )
+
+
+def check_colors(file: LabelFile) -> Iterator[Problem]:
+    """Colors that are not listed are left unlabelled: black and white may be meant so, others rarely."""
+    if not isinstance(file.encoding, Labels) or not file.encoding.colors or file.target is None:
+        return
+    codes = color_codes(file.encoding.pick(file.stored, 3))
+    values, counts = count_values(codes)
+    listed = [*color_codes(np.array(file.encoding.colors)), 0, *color_codes(np.full((1, 3), 255))]
+    unknown = ~np.isin(values, listed)
+    share = counts[unknown].sum() / counts.sum()
+    if share > 0.02:
+        color = color_of(int(values[unknown][counts[unknown].argmax()]))
+        yield Problem(
+            "warning",
+            "colours",
+            f"{share:.0%} of its pixels have colours that are not listed, most of them {color}",
+            f"list it in colors of [tasks.{file.task}]; labels that were resized or compressed with loss have many",
+        )
+
+
 def _better_unit(median: float) -> str:
     """What would bring the median to a few metres."""
     factors = {
@@ -258,6 +332,9 @@ IMAGE_CHECKS: dict[str, Callable[[ImageFile], Iterator[Problem]]] = {
 }
 """Checks of every image."""
 
+CAMERA_CHECKS: dict[str, Callable[[CameraOfImage], Iterator[Problem]]] = {"camera": check_camera}
+"""Checks of the camera of every image."""
+
 LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
     "decoded": check_decoded,
     "size": check_size,
@@ -266,6 +343,8 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
     "any label": check_any_label,
     "threshold": check_threshold,
     "depth unit": check_depth_unit,
+    "far plane": check_far_plane,
+    "colors": check_colors,
     "unit length": check_unit_length,
     "facing": check_facing,
     "boundary share": check_boundary_share,

@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from triptych.data.base import DenseDataset
+from triptych.data.cameras import CameraFiles
 from triptych.data.files import read_size
 from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles
 from triptych.doctor.file_checks import (
+    CAMERA_CHECKS,
     IMAGE_CHECKS,
     LABEL_CHECKS,
+    CameraOfImage,
     Finding,
     ImageFile,
     LabelFile,
@@ -24,10 +27,14 @@ from triptych.doctor.file_checks import (
     histogram,
     text_and_cure,
 )
+from triptych.labels.axes import FOV
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import Depth, Encoding, Normals
+from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
+from triptych.labels.survey import count_values
 from triptych.types import Camera, valid_pixels
 
+MOST_CODES = 300
+"""Stored values kept of a label file, to compare files."""
 ANOTHER = "take it from the original archive again"
 """The cure for a file of a published dataset, whatever is wrong with it."""
 
@@ -45,6 +52,12 @@ class Inspection:
     size: tuple[int, int] | None = None
     findings: list[Finding] = field(default_factory=list)
     classes: dict[str, Tensor] = field(default_factory=dict)
+    codes: dict[str, frozenset[float | int]] = field(default_factory=dict)
+    """Stored values of label files by task, where they are few."""
+    types: dict[str, str] = field(default_factory=dict)
+    """Number type and channels of what label files store, by task."""
+    labelled: dict[str, bool] = field(default_factory=dict)
+    """Whether any pixel of a label file has a label, by task."""
     depths: dict[str, float] = field(default_factory=dict)
     """Median depth in metres by task."""
     angles: list[float] = field(default_factory=list)
@@ -100,18 +113,33 @@ def inspect_sample(dataset: Seen, index: int) -> Inspection:
         inspection.size = size = (image.shape[1], image.shape[2])
         inspection.digest = digest_image(image)
         _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, image))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it and its labels"
         inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
         size = _size_of_labels(dataset, key)
+    camera = _inspect_camera(inspection, dataset, size) if size is not None else None
     targets: dict[str, Tensor] = {}
     for name, paths in dataset.labels.items():
         if key in paths and size is not None:
-            target = _inspect_label(inspection, dataset, name, size)
+            target = _inspect_label(inspection, dataset, name, size, camera)
             if target is not None:
                 targets[name] = target
-    _compare_normals(inspection, dataset, targets)
+    _compare_normals(inspection, dataset, targets, camera)
     return inspection
+
+
+def _inspect_camera(inspection: Inspection, dataset: Seen, size: tuple[int, int]) -> Camera | None:
+    path = dataset.images[inspection.key]
+    try:
+        camera = dataset.camera(inspection.key, size)
+    except Exception as error:  # whatever a camera file makes its reader raise
+        text, cure = text_and_cure(error, "correct [camera]")
+        finding = Finding("error", "camera", dataset.split, "camera", str(path), text, _cure(dataset, cure))
+        inspection.findings.append(finding)
+        return None
+    if camera is not None:
+        _run(inspection, dataset, "camera", path, CAMERA_CHECKS.values(), CameraOfImage(camera, size))
+    return camera
 
 
 def digest_image(image: Tensor) -> str:
@@ -126,12 +154,14 @@ def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
         try:
             if key in paths:
                 return read_size(paths[key])
-        except (OSError, ValueError):
+        except Exception:  # told when the label is read
             continue
     return None
 
 
-def _inspect_label(inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int]) -> Tensor | None:
+def _inspect_label(
+    inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int], camera: Camera | None
+) -> Tensor | None:
     key, target = inspection.key, None
     failure: Exception | None = None
     path = dataset.labels[name][key]
@@ -140,7 +170,7 @@ def _inspect_label(inspection: Inspection, dataset: Seen, name: str, size: tuple
         if encoding is None:
             return None
         stored = dataset.stored(name, key)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
         return None
@@ -148,26 +178,38 @@ def _inspect_label(inspection: Inspection, dataset: Seen, name: str, size: tuple
         if stored is None:
             stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
         else:
-            target = encoding.decode(stored, dataset.camera(key, (stored.shape[0], stored.shape[1])))
+            is_other_size = camera is not None and stored.shape[:2] != size
+            target = encoding.decode(stored, dataset.camera(key, stored.shape[:2]) if is_other_size else camera)
     except OSError as error:
         inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
         return None
-    except (ValueError, IndexError) as error:
+    except Exception as error:
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     file = LabelFile(path, name, encoding, stored, target, failure, size)
     _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
+    if isinstance(encoding, Labels | Mask) and stored.ndim == 2:
+        values = count_values(stored)[0]
+        inspection.codes[name] = frozenset(values[:MOST_CODES].tolist())
+    if isinstance(encoding, Depth) and stored.size:
+        inspection.types[name] = str(stored.dtype)
     if target is not None:
+        inspection.labelled[name] = bool(valid_pixels(target).any())
         inspection.classes[name] = histogram(dataset.tasks.get(name) or encoding.make_task(name), target)
-        values = target[valid_pixels(target)] if isinstance(encoding, Depth) else torch.zeros(0)
-        if values.numel():
-            inspection.depths[name] = float(values.median())
+        known = target[valid_pixels(target)] if isinstance(encoding, Depth) else torch.zeros(0)
+        if known.numel():
+            inspection.depths[name] = float(known.median())
     return target
 
 
 def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: Checks, file: object) -> None:
     for check in checks:
-        for problem in check(file):
+        try:
+            problems = list(check(file))
+        except Exception as error:  # the rest is still looked at
+            text = f"{check.__name__} failed: {type(error).__name__}: {error}"
+            problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
+        for problem in problems:
             text, cure = problem.text, _cure(dataset, problem.cure)
             found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure)
             inspection.findings.append(found)
@@ -185,13 +227,16 @@ def _unreadable(dataset: Seen, task: str, path: Path, error: Exception, cure: st
     )
 
 
-def _compare_normals(inspection: Inspection, dataset: Seen, targets: Mapping[str, Tensor]) -> None:
-    """The angle between the normals and those of the depth, where both and a camera are there."""
+def _compare_normals(
+    inspection: Inspection, dataset: Seen, targets: Mapping[str, Tensor], camera: Camera | None
+) -> None:
+    """The angle between the normals and those of the depth; it hardly depends on the camera, which may be assumed."""
     kinds = {type(dataset.encoding(name, inspection.key)): target for name, target in targets.items()}
     normals, depth = kinds.get(Normals), kinds.get(Depth)
     if normals is None or depth is None or normals.shape[-2:] != depth.shape[-2:]:
         return
-    camera = dataset.camera(inspection.key, (depth.shape[-2], depth.shape[-1]))
+    if camera is None or depth.shape[-2:] != inspection.size:
+        camera = CameraFiles(fov=FOV).camera((depth.shape[-2], depth.shape[-1]), None)
     if camera is None:
         return
     cosine = (normals_from_depth(depth, camera, reach=3) * normals).sum(0)
@@ -206,7 +251,7 @@ def inspect_record(records: Records, index: int) -> Inspection:
     inspection = Inspection(key)
     try:
         sample = records.dataset[index]
-    except (OSError, ValueError) as error:
+    except Exception as error:  # readers raise whatever their file formats do
         text, cure = text_and_cure(error, "make it again")
         inspection.findings.append(Finding("error", "unreadable", records.split, "", key, text, cure))
         return inspection

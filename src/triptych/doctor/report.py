@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from triptych.doctor.file_checks import Finding
+from triptych.doctor.file_checks import Finding, printable
 from triptych.doctor.split_checks import SplitSurvey
 
 
@@ -100,4 +100,4 @@ def describe(report: Report, *, examples: int = 5) -> str:
             splits = Counter(finding.split for finding in found[examples:])
             more = ", ".join(f"{count} in {split}" if split else str(count) for split, count in splits.items())
             lines.append(f"  ... and {len(found) - examples} more ({more})")
-    return "\n".join([*lines, report.verdict])
+    return "\n".join(printable(line) for line in [*lines, report.verdict])

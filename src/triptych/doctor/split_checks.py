@@ -1,5 +1,6 @@
 """What can be wrong with a dataset as a whole, once every file was read: `SURVEY_CHECKS`."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,10 +10,13 @@ import numpy as np
 import torch
 
 from triptych.data.lists import ALL
-from triptych.datasets.descriptor import list_files, list_images
+from triptych.datasets.descriptor import Descriptor, list_files, list_images
 from triptych.datasets.folder import Folder
+from triptych.datasets.places import find_rest
 from triptych.doctor.file_checks import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
+from triptych.labels.encodings import Encoding
+from triptych.types import IGNORE
 
 
 @dataclass
@@ -82,6 +86,105 @@ def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                     yield Finding("warning", "coverage", survey.split, name, "", text, cure)
 
 
+def check_codes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Masks of 0 and 1 beside masks of 0 and 255: in some of them, the object is read as something else."""
+    found: dict[str, list[tuple[str, str, frozenset[float | int]]]] = defaultdict(list)
+    for survey in surveys:
+        for sample in survey.samples:
+            for name, codes in sample.codes.items():
+                if not _reads_alike(survey.dataset.encoding(name, sample.key), 1, IGNORE):
+                    found[name].append((survey.split, str(survey.dataset.labels[name][sample.key]), codes))
+    for name, files in found.items():
+        wide = [(split, path) for split, path, codes in files if IGNORE in codes <= {0, IGNORE}]
+        low = [(split, path) for split, path, codes in files if IGNORE not in codes and codes - {0}]
+        if not wide or not low or any(IGNORE in codes and codes - {0, IGNORE} for _, _, codes in files):
+            continue
+        split, path = min(wide, low, key=len)[0]
+        text = f"{len(wide)} files hold 0 and 255 alone, {len(low)} files other classes: masks of two codes?"
+        cure = f'save them alike, or map = {{ "0" = 0, "1" = 1, "255" = 1 }} in [tasks.{name}] (masks: threshold = 1)'
+        yield Finding("warning", "codes", split, name, path, text, cure)
+
+
+def _reads_alike(encoding: Encoding | None, *values: int) -> bool:
+    """Whether two stored values become the same label."""
+    if encoding is None:
+        return True
+    try:
+        labels = [float(encoding.decode(np.full((1, 1), value, np.uint8), None).ravel()[0]) for value in values]
+    except (ValueError, IndexError):
+        return False
+    return labels[0] == labels[1]
+
+
+def check_types(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Depth of two number types has two units, as a rule: millimetres in 16 bits, metres in floats."""
+    found: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
+    for survey in surveys:
+        for sample in survey.samples:
+            for name, kind in sample.types.items():
+                found[name][kind].append((survey.split, str(survey.dataset.labels[name][sample.key])))
+    for name, kinds in found.items():
+        if len(kinds) > 1:
+            counts = ", ".join(f"{len(files)} {kind}" for kind, files in kinds.items())
+            split, path = min(kinds.values(), key=len)[0]
+            cure = "save all files in one type and unit"
+            yield Finding("warning", "types", split, name, path, f"its files store different types: {counts}", cure)
+
+
+def check_cameras(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Where cameras lie in files, every image has one."""
+    for survey in surveys:
+        dataset = survey.dataset
+        if isinstance(dataset, Folder) and dataset.descriptor.camera and dataset.descriptor.camera.files:
+            for key in dataset.keys:
+                if key not in dataset.cameras:
+                    text, cure = "it has no camera file", "add it, or correct files in [camera]"
+                    yield Finding("warning", "camera", dataset.split, "camera", str(dataset.images[key]), text, cure)
+
+
+def check_near_names(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Files beside the labels that are named like an image but for case or suffix: no pattern takes them."""
+    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    if not folders:
+        return
+    descriptor = folders[0].descriptor
+    patterns = {"images": descriptor.images, **{name: one.files for name, one in descriptor.tasks.items() if one.files}}
+    taken = {path for files in patterns.values() for path in list_files(descriptor, files, ALL).values()}
+    places = {path.parent for path in taken}
+    names = {_plain(path.stem) for path in list_images(descriptor, ALL).values()}
+    for rest in find_rest(descriptor.root, taken):
+        for path in rest.paths:
+            if path.parent in places and _plain(path.stem) in names and not path.name.startswith("."):
+                task = next((name for name, files in patterns.items() if _starts(descriptor, files, path)), "")
+                text = f"it is named like an image, but files = '{patterns.get(task, '')}' does not take it"
+                cure = "give it the suffix and case of the others, or remove it"
+                yield Finding("warning", "not matched", "", task, str(path), text, cure)
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _starts(descriptor: Descriptor, pattern: str, path: Path) -> bool:
+    folder = pattern.partition("{")[0].rpartition("/")[0]
+    return bool(folder) and path.is_relative_to(descriptor.root / folder)
+
+
+def check_labels(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """A task of which no file has a valid pixel trains to the end with a loss of 0."""
+    for survey in surveys[:1]:
+        for name, paths in survey.dataset.labels.items():
+            read = [sample for sample in survey.samples if sample.key in paths and name in sample.labelled]
+            if read and not any(sample.labelled[name] for sample in read):
+                text = f"none of its {len(read)} label files has a valid pixel"
+                cure = f"correct unit, invalid and the encoding in [tasks.{name}]"
+                yield Finding("error", "coverage", survey.split, name, "", text, cure)
+
+
+FACTOR, SPREADS = 6.0, 5.0
+"""How far the median of a depth file lies from the others': this factor, and so many of their median deviations."""
+
+
 def check_outliers(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Single depth files in another unit than the rest."""
     medians: dict[str, list[tuple[str, str, float]]] = defaultdict(list)
@@ -90,9 +193,11 @@ def check_outliers(surveys: list[SplitSurvey]) -> Iterator[Finding]:
             for name, median in sample.depths.items():
                 medians[name].append((survey.split, str(survey.dataset.labels[name][sample.key]), median))
     for name, found in medians.items():
-        typical = float(np.median([median for _, _, median in found]))
+        logs = np.log([median for _, _, median in found])
+        typical = float(np.exp(np.median(logs)))
+        limit = max(np.log(FACTOR), SPREADS * float(np.median(np.abs(logs - np.median(logs)))))
         for split, path, median in found:
-            if len(found) >= 5 and not typical / 20 < median < typical * 20:
+            if len(found) >= 5 and abs(np.log(median / typical)) > limit:
                 text = f"its median depth is {median:.3g} m, that of the others {typical:.3g} m"
                 yield Finding("warning", "depth unit", split, name, path, text, "save it in the unit of the others")
 
@@ -145,6 +250,11 @@ SURVEY_CHECKS: dict[str, Callable[[list[SplitSurvey]], Iterator[Finding]]] = {
     "pairs": check_pairs,
     "copies": check_copies,
     "coverage": check_coverage,
+    "labels": check_labels,
+    "codes": check_codes,
+    "types": check_types,
+    "cameras": check_cameras,
+    "near names": check_near_names,
     "outliers": check_outliers,
     "normals against depth": check_normals_against_depth,
     "variant": check_variant,

@@ -12,7 +12,8 @@ from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
-from triptych.labels.guesses import Guess, spread
+from triptych.labels.guesses import Guess
+from triptych.labels.survey import read_some
 from triptych.types import Camera
 
 FOV = 60.0
@@ -20,15 +21,16 @@ FOV = 60.0
 
 
 def guess_normals(
-    paths: Sequence[Path], *, depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
+    paths: Sequence[Path], *, key: str = "", depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
 ) -> Guess:
     """Where the stored components point: by agreement with depth where `depth_of` a file gives some, else by what rooms
     and streets look like."""
     guess, pairs = Guess(), []
-    for path in spread(paths, 12):
+    files = [(path, array) for path, array in read_some(paths, 12, key=key) if array.ndim == 3 and 3 in array.shape]
+    encoding = _guess_range(guess, [array for _, array in files])
+    for path, stored in files:
         try:
-            stored = read_array(path)
-            pairs.append((Normals().decode(stored).permute(1, 2, 0).numpy(), depth_of(path)))
+            pairs.append((encoding.decode(stored).permute(1, 2, 0).numpy(), depth_of(path)))
         except (OSError, ValueError):
             continue  # the doctor's business
     if not pairs:
@@ -46,6 +48,41 @@ def guess_normals(
         axes = _axes_by_look([vectors for vectors, _ in pairs])
         guess.say("axes", list(axes), "floors face up, walls face the middle, all face us", doubt=True)
     return guess
+
+
+RANGES = ((1.0, 0.0), (2.0, -1.0), (2 / 255, -1.0), (2 / 65535, -1.0), (1 / 127, 0.0), (1 / 32767, 0.0))
+"""(scale, offset) of components as people store them."""
+
+
+def _guess_range(guess: Guess, arrays: Sequence[np.ndarray]) -> Normals:
+    """The scale and offset that make the most vectors unit length; before axes are looked at, which depend on it."""
+
+    def share(encoding: Normals, stored: np.ndarray) -> float:
+        try:
+            length = np.linalg.norm(encoding.stored_vectors(stored), axis=-1)
+        except ValueError:
+            return 0.0
+        told = np.isfinite(length) & (
+            stored.reshape(-1, 3).any(-1).reshape(length.shape) if stored.shape[-1] == 3 else 1
+        )
+        return float((np.abs(length[told] - 1) < 0.1).mean()) if told.any() else 0.0
+
+    usual = Normals()
+    fits = float(np.mean([share(usual, array) for array in arrays])) if arrays else 1.0
+    if fits > 0.9:
+        return usual
+    choices = [Normals(scale=scale, offset=offset) for scale, offset in RANGES]
+    ranked = [(float(np.mean([share(choice, array) for array in arrays])), choice) for choice in choices]
+    best, chosen = max(ranked, key=lambda pair: pair[0])
+    low, high = min(float(np.nanmin(a)) for a in arrays), max(float(np.nanmax(a)) for a in arrays)
+    if best <= fits + 0.2:
+        text = f"values from {low:.3g} to {high:.3g} give unit vectors at {max(best, fits):.0%} of the pixels"
+        guess.doubts.append(f"scale, offset: {text}; components are stored * scale + offset, from -1 to 1")
+        return usual
+    reason = f"values from {low:.3g} to {high:.3g}: {best:.0%} of the vectors have unit length so, {fits:.0%} without"
+    guess.say("scale", chosen.scale, reason, doubt=True)
+    guess.say("offset", chosen.offset, "as above")
+    return chosen
 
 
 def all_axes() -> list[tuple[str, str, str]]:

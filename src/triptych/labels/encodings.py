@@ -14,6 +14,7 @@ from torch import Tensor
 
 from triptych import tasks
 from triptych.data.errors import DataError
+from triptych.labels.survey import class_axis, color_codes
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
@@ -44,6 +45,10 @@ class Encoding:
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
         """The stored array as `(H, W)`, or `(H, W, channels)`: one channel chosen, axes in order."""
+        if stored.dtype.kind not in "biuf":
+            raise DataError(f"its values are {stored.dtype}", "labels are whole numbers or floats")
+        if stored.size == 0:
+            raise DataError(f"it has shape {stored.shape}", "it is empty")
         if self.channel >= 0 and stored.ndim == 3:
             stored = np.moveaxis(stored, int(np.argmin(stored.shape)), -1)[..., self.channel]
         if channels > 1:
@@ -73,6 +78,10 @@ class Labels(Encoding):
     """Stored value to class id; values that are not named have no label."""
     colors: tuple[tuple[int, int, int], ...] = ()
     """RGB colours of the classes, in order, for colour-coded maps; other colours have no label."""
+    one_hot: bool = False
+    """A plane per class, first or last: the class is the plane of the highest value; where all are 0, none is."""
+    threshold: float | int | None = None
+    """Two classes: 1 where the stored value is at least this, for masks in shades."""
     invalid: tuple[float | int, ...] = (IGNORE,)
     kind: ClassVar[str] = "semseg"
 
@@ -80,6 +89,20 @@ class Labels(Encoding):
         if not 0 < self.num_classes <= IGNORE:
             raise DataError(
                 f"classes is {self.classes!r}", f"give the names or the number of the classes, 1 to {IGNORE}"
+            )
+
+        wrong = {value: label for value, label in self.map.items() if not _is_whole(value)}
+        wrong |= {v: k for v, k in self.map.items() if k != IGNORE and not 0 <= k < self.num_classes}
+        if wrong:
+            value, label = next(iter(wrong.items()))
+            text = f"map has {value!r} = {label}, and classes are 0 to {self.num_classes - 1}"
+            raise DataError(text, 'write a stored value and its class, such as "7" = 0')
+        for color in self.colors:
+            if len(color) != 3:
+                raise DataError(f"colors has {list(color)}", "a colour of a class is red, green, blue")
+        if self.colors and len(self.colors) != self.num_classes:
+            raise DataError(
+                f"colors has {len(self.colors)} colours for {self.num_classes} classes", "give one per class"
             )
 
     @property
@@ -96,7 +119,8 @@ class Labels(Encoding):
         if self.map:
             table = np.full(65536, IGNORE, np.int64)
             for value, label in self.map.items():
-                table[int(value)] = label
+                if 0 <= int(value) < 65536:
+                    table[int(value)] = label
         else:
             table = np.arange(65536) + self.offset
         invalid = [int(value) for value in self.invalid if 0 <= value < 65536 and str(int(value)) not in self.map]
@@ -109,19 +133,16 @@ class Labels(Encoding):
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         if self.colors:
             return self._decode_colors(self.pick(stored, 3))
+        if self.one_hot:
+            return self._decode_planes(stored)
+        if self.channel < 0 and class_axis(stored) is not None and min(stored.shape) > 1:
+            raise DataError(f"it has shape {stored.shape}, a plane per class", "set one_hot = true")
         stored = self.pick(stored)
-        values = stored
-        if stored.dtype.kind == "f":
-            values = np.where(np.isfinite(stored), stored, IGNORE).astype(np.int64)
-            if not np.array_equal(values, np.where(np.isfinite(stored), stored, IGNORE)):
-                raise DataError("its values are not whole numbers", "class ids are")
-        if values.dtype.itemsize > 2:
-            if values.min() < 0 or values.max() > 65535:
-                invalid = np.isin(values, self.invalid)
-                values = np.where(invalid, IGNORE, values)
-            if values.min() < 0 or values.max() > 65535:
-                raise DataError(f"its values range from {values.min()} to {values.max()}", "class ids are 0 to 65535")
-        labels = self._table[values]
+        if self.threshold is not None:
+            known = ~np.isin(stored, [value for value in self.invalid if value != IGNORE])
+            known &= np.isfinite(stored)
+            return torch.from_numpy(np.where(known, stored >= self.threshold, IGNORE).astype(np.int64))
+        labels = self._table[stored] if stored.dtype in (np.uint8, np.uint16) else self._look_up(stored)
         if labels.min() < 0:
             wrong = np.unique(stored[labels < 0])
             shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
@@ -131,12 +152,53 @@ class Labels(Encoding):
             )
         return torch.from_numpy(labels)
 
+    def _look_up(self, stored: np.ndarray) -> np.ndarray:
+        """Class ids of any number type. What has no label is set aside before the look-up: it shares no number there.
+
+        -1 where a value is none of the classes.
+        """
+        if stored.dtype.kind not in "biuf":
+            raise DataError(f"its values are {stored.dtype}", "class ids are whole numbers")
+        known = np.isfinite(stored)
+        listed = [value for value in self.invalid if not (np.isfinite(value) and f"{value:g}" in self.map)]
+        known &= ~np.isin(stored, listed)
+        values = np.where(known, stored, 0)
+        if values.dtype.kind == "f" and (values != np.rint(values)).any():
+            raise DataError(
+                "its values are not whole numbers", "class ids are: were they interpolated, or are they scores?"
+            )
+        outside = (values < 0) | (values > 65535)
+        labels = self._table[np.where(outside, 0, values).astype(np.int64)]
+        far = {int(value): label for value, label in self.map.items() if not 0 <= int(value) <= 65535}
+        labels[outside] = IGNORE if self.map else -1
+        for value, label in far.items():
+            labels[values == value] = label
+        return np.where(known, labels, IGNORE)
+
+    def _decode_planes(self, stored: np.ndarray) -> Tensor:
+        sides = [axis for axis in (-1, 0) if stored.ndim == 3 and stored.shape[axis] == self.num_classes]
+        if not sides:
+            raise DataError(f"it has shape {stored.shape}", f"one_hot needs {self.num_classes} planes, first or last")
+        found = class_axis(stored) if len(sides) > 1 else sides[0]
+        planes = np.moveaxis(stored, sides[0] if found is None else found, -1)
+        known = (planes > 0).any(-1)
+        if stored.dtype.kind == "f":
+            known &= np.isfinite(planes).all(-1)
+        elif ((planes > 0).sum(-1) > 1).any():
+            raise DataError("several of its planes are set at one pixel", "one_hot has one class each")
+        return torch.from_numpy(np.where(known, planes.argmax(-1), IGNORE).astype(np.int64))
+
     def _decode_colors(self, stored: np.ndarray) -> Tensor:
-        code = stored.astype(np.int64) @ np.array([65536, 256, 1])
-        colors = np.array(self.colors, np.int64) @ np.array([65536, 256, 1])
+        if stored.dtype.kind == "f" and (stored != np.rint(stored)).any():
+            raise DataError("its colours are not whole numbers", "save them as 8 bits, 0 to 255")
+        code, colors = color_codes(stored), color_codes(np.array(self.colors, np.int64))
         order = np.argsort(colors)
         place = np.searchsorted(colors[order], code).clip(0, len(colors) - 1)
         return torch.from_numpy(np.where(colors[order][place] == code, order[place], IGNORE))
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
 
 
 @dataclass(frozen=True)
@@ -166,12 +228,24 @@ class Mask(Encoding):
         known = ~np.isin(stored, self.invalid) if self.invalid else np.ones(stored.shape, bool)
         if stored.dtype.kind == "f":
             known &= np.isfinite(stored)
+        self._check_range(stored, known)
         return stored >= self._limit(stored.dtype), known
 
     def _limit(self, dtype: np.dtype) -> float:
         if self.threshold is not None:
             return float(self.threshold)
         return {"b": 1.0, "f": 0.5}.get(dtype.kind) or (np.iinfo(dtype).max + 1) / 2
+
+    def _check_range(self, stored: np.ndarray, known: np.ndarray) -> None:
+        """Half of the range of a type says nothing where a type is wider than what it holds."""
+        if self.threshold is not None or stored.dtype in (bool, np.uint8, np.uint16):
+            return
+        values = stored[known]
+        low, high = values.min(initial=0), values.max(initial=0)
+        if low < 0 or (high > 1 if stored.dtype.kind == "f" else high > 0):
+            raise DataError(
+                f"its values are {stored.dtype} from {low:g} to {high:g}", "set threshold: at least this is inside"
+            )
 
 
 @dataclass(frozen=True)
@@ -266,6 +340,17 @@ def _ray_lengths(camera: Camera | None, shape: tuple[int, ...]) -> np.ndarray:
     return np.linalg.norm(rays / rays[2], axis=0).reshape(shape)
 
 
+def stored_range(dtype: np.dtype) -> tuple[float, float]:
+    """(scale, offset) by which normals of a number type usually become components from -1 to 1.
+
+    >>> stored_range(np.dtype(np.float32)), stored_range(np.dtype(np.int8))[1]
+    ((1.0, 0.0), 0.0)
+    """
+    if dtype.kind == "u":
+        return 2 / np.iinfo(dtype).max, -1.0
+    return (1 / np.iinfo(dtype).max, 0.0) if dtype.kind == "i" else (1.0, 0.0)
+
+
 @dataclass(frozen=True)
 class Normals(Encoding):
     """Surface normals: components `stored * scale + offset`, each pointing where `axes` says, made unit length.
@@ -274,9 +359,10 @@ class Normals(Encoding):
     """
 
     scale: float | None = None
-    """2/255 for 8-bit files, 2/65535 for 16-bit files and 1 for floats where it is not given."""
+    """2/255 for 8-bit files, 2/65535 for 16-bit files, 1/127 and 1/32767 for signed ones and 1 for floats where it is
+    not given."""
     offset: float | int | None = None
-    """-1 for files of whole numbers and 0 for floats where it is not given."""
+    """-1 for files of unsigned numbers, 0 for signed ones and floats where it is not given."""
     axes: tuple[str, str, str] = ("right", "down", "forward")
     """Where the first, second and third stored component point."""
 
@@ -293,9 +379,9 @@ class Normals(Encoding):
     def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` float32 as the file has them: scaled, neither turned nor made unit length."""
         stored = self.pick(stored, 3)
-        whole = stored.dtype.kind in "iu"
-        scale = self.scale if self.scale is not None else (2 / np.iinfo(stored.dtype).max if whole else 1.0)
-        offset = self.offset if self.offset is not None else (-1.0 if whole else 0.0)
+        usual_scale, usual_offset = stored_range(stored.dtype)
+        scale = usual_scale if self.scale is None else self.scale
+        offset = usual_offset if self.offset is None else self.offset
         vectors = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
         if self.invalid:
             vectors[np.isin(stored, self.invalid).all(-1)] = np.nan

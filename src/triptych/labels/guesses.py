@@ -1,11 +1,12 @@
-"""Guessing what the numbers in label files mean, from a few of them, and saying why.
+"""Guessing what the numbers in label files mean, from many of them, and saying why.
 
 Each guess is a list of options for `[tasks.NAME]`, each with its reason, and of doubts: what a person should check.
+"No label" never shares a number with a class: marks such as -1, NaN, 65535 or 255 are proposed as `invalid`, and files
+are compared with each other before any of them is believed.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.data.files import read_array
+from triptych.labels.survey import FileSummary, color_of, read_some, survey_files
 from triptych.types import IGNORE
 
 
@@ -43,91 +44,273 @@ class Guess:
         return {option: value for option, value, _ in self.options}
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """Up to `count` of the paths, spread evenly."""
-    count = min(count, len(paths))
-    return [paths[i * len(paths) // count] for i in range(count)]
+SAMPLE = 1000
+"""Files that a guess looks at."""
 
 
-def read_some(paths: Sequence[Path], count: int) -> list[np.ndarray]:
-    """The arrays of up to `count` files; unreadable ones are left to the doctor."""
-
-    def read(path: Path) -> np.ndarray | None:
-        try:
-            return read_array(path)
-        except OSError:
-            return None
-
-    with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter
-        return [array for array in pool.map(read, spread(paths, count)) if array is not None]
-
-
-def distinct(array: np.ndarray) -> np.ndarray:
-    """The values of an array, sorted, each once; colours as 0xRRGGBB."""
-    if array.ndim == 3 and array.dtype == np.uint8:
-        array = array[..., :3].astype(np.int32) @ np.array([65536, 256, 1], np.int32)
-    if array.dtype in (np.uint8, np.uint16):
-        return np.bincount(array.ravel(), minlength=1).nonzero()[0]
-    return np.unique(array)
-
-
-def guess_labels(paths: Sequence[Path], *, parts: bool = False) -> Guess:
-    """Number of classes, invalid values, or the colours of a colour-coded map."""
-    guess, arrays = Guess(needs_options=True), read_some(paths, 1000)
-    if not arrays:
+def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -> Guess:
+    """Number of classes, invalid values, a map, or the colors of a color-coded map."""
+    guess, files = Guess(needs_options=True), survey_files(paths, SAMPLE, key=key)
+    if not files:
         guess.doubts.append("none of the files can be read")
         return guess
-    values = np.unique(np.concatenate([distinct(array) for array in arrays]))
-    if all(array.ndim == 3 for array in arrays):
-        if len(values) > IGNORE:
-            guess.doubts.append(f"pictures of more than {IGNORE} colours are no label maps")
-            return guess
-        colors = [[int(value) >> 16, int(value) >> 8 & 255, int(value) & 255] for value in values]
-        guess.say("colors", colors, f"the {len(colors)} colours of {len(arrays)} files", doubt=True)
-        guess.say("classes", len(colors), "one per colour, in the order above; names can be listed instead")
-        return guess
-    whole = np.isfinite(values).all() and (values == np.round(values)).all()
-    highest = int(values[values != IGNORE].max(initial=0)) if whole else 0
-    if not whole or values.min() < 0 or highest >= IGNORE:
-        guess.doubts.append(f"values from {values.min()} to {values.max()} are no class ids, perhaps instances")
-    elif values.tolist() == [0, IGNORE]:
-        guess.say("map", {"0": 0, str(IGNORE): 1}, "a mask: all pixels are 0 or 255", doubt=True)
-        guess.say("classes", ["background", "object"], "names of your choice")
-    else:
-        if IGNORE in values:
-            guess.say("invalid", [IGNORE], f"{IGNORE} is the usual mark of unlabelled pixels")
-        _say_classes(guess, paths, len(arrays), highest, parts)
+    forms = sorted({file.form for file in files}, key=lambda form: -sum(file.form == form for file in files))
+    files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
+    FORMS[forms[0]](guess, files, len(paths), parts)
+    if others and guess.usable:
+        text = f"{len(files)} files hold {FORM_WORDS[forms[0]]}, {len(others)} something else"
+        guess.doubts.append(f"{text}, such as {others[0].path.name} ({FORM_WORDS[others[0].form]})")
     return guess
 
 
-def _say_classes(guess: Guess, paths: Sequence[Path], count: int, highest: int, parts: bool) -> None:
+def _guess_ids(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    values, counts = pool_values(files)
+    if (values != np.rint(values)).any():
+        _guess_shares(guess, values)
+        return
+    marks = [value for value in values.tolist() if is_mark(value)]
+    missing = any(file.missing for file in files)
+    pixels, kept = counts.sum(), ~np.isin(values, marks)
+    known = values[kept].astype(np.int64)
+    if len(known) == 0:
+        guess.doubts.append(f"all values are marks of missing labels: {_list(marks)}")
+        return
+    for value in marks:
+        share = counts[values == value].sum() / pixels
+        guess.doubts.append(f"invalid: {value:g} in {share:.0%} of the pixels is taken as no label")
+    if missing:
+        guess.doubts.append("invalid: NaN or infinity is taken as no label")
+    invalid: list[float | int] = [int(value) for value in marks] + ([float("nan")] if missing else [])
+    blurred = [file for file in files if file.between > 0.5]
+    if blurred:
+        _guess_blurred(guess, blurred, files, known, counts[kept], invalid)
+    elif set(known.tolist()) <= {0, 1, IGNORE} and IGNORE in known:
+        _guess_mask_ids(guess, files, known, invalid)
+    elif is_spread_out(known):
+        _guess_spread_out(guess, known, invalid)
+    else:
+        _guess_plain(guess, files, total, parts, known, invalid)
+
+
+def _guess_plain(
+    guess: Guess, files: Sequence[FileSummary], total: int, parts: bool, known: np.ndarray, invalid: list
+) -> None:
+    classes = known[known != IGNORE]
+    highest = int(classes.max(initial=0))
+    if highest >= IGNORE or len(classes) == 0:
+        text = f"values from {known.min()} to {known.max()} are no class ids, perhaps instances"
+        guess.doubts.append(text if len(classes) else "all values are 255, the usual mark of unlabelled pixels")
+        return
+    if IGNORE in known:
+        alone = [file for file in files if IGNORE in file.codes <= {0, IGNORE}]
+        beside = [file for file in files if IGNORE in file.codes and not file.codes <= {0, IGNORE}]
+        guess.say("invalid", [IGNORE, *invalid], f"{IGNORE} is the usual mark of unlabelled pixels")
+        if alone and not beside:
+            text = (
+                f"{len(alone)} files hold nothing but 0 and 255, and no other file holds 255: a mask among class ids?"
+            )
+            guess.doubts.append(f"invalid: {text} ({alone[0].path.name})")
+    elif invalid:
+        guess.say("invalid", [IGNORE, *invalid], "marks of unlabelled pixels")
     if parts and highest <= 6:
         guess.say("classes", 7, "background, head, torso, upper and lower arms, upper and lower legs")
         return
-    guess.say("classes", highest + 1, f"the highest value in {count} files is {highest}; names can be listed instead")
-    if count < len(paths):
-        guess.doubts.append(f"classes = {highest + 1}: only {count} of {len(paths)} files were read")
+    reason = f"the highest value in {len(files)} files is {highest}; names can be listed instead"
+    guess.say("classes", highest + 1, reason)
+    if len(files) < total:
+        guess.doubts.append(f"classes = {highest + 1}: only {len(files)} of {total} files were read")
+    if highest >= 32 and len(classes) * 4 <= highest:
+        text = f"only {len(classes)} of the ids up to {highest} occur; spread-out ids need a map"
+        guess.doubts.append(f"classes = {highest + 1}: {text}")
 
 
-def guess_mask(paths: Sequence[Path], *, votes: bool = False) -> Guess:
+def _guess_mask_ids(guess: Guess, files: Sequence[FileSummary], known: np.ndarray, invalid: list) -> None:
+    """0, 1 and 255: a class beside unlabelled pixels, a mask, or masks of two codes."""
+    marks = {0, 1, IGNORE}
+    sets = [file.codes & marks for file in files]
+    both = sum({1, IGNORE} <= codes for codes in sets)
+    ones, wide = sum(1 in codes for codes in sets), sum(IGNORE in codes for codes in sets)
+    if invalid:
+        guess.say("invalid", invalid, "marks of unlabelled pixels")
+    if not ones:
+        guess.say("map", {"0": 0, str(IGNORE): 1}, "a mask: all pixels are 0 or 255", doubt=True)
+    elif not both:
+        text = f"{ones} files hold 0 and 1, {wide} files 0 and 255: masks of two codes, or is 255 unlabelled?"
+        guess.say("map", {"0": 0, "1": 1, str(IGNORE): 1}, text, doubt=True)
+    else:
+        if not invalid:
+            guess.say("invalid", [IGNORE], f"{IGNORE} beside 0 and 1 in {both} files: unlabelled pixels")
+        else:
+            guess.options[-1] = ("invalid", [IGNORE, *invalid], "marks of unlabelled pixels")
+    guess.say("classes", ["background", "object"], "names of your choice")
+
+
+def _guess_spread_out(guess: Guess, known: np.ndarray, invalid: list) -> None:
+    steps = np.diff(known)
+    ids = known.tolist() if (steps == steps[0]).all() or len(known) == 2 else [v for v in known.tolist() if v != IGNORE]
+    if invalid:
+        guess.say("invalid", invalid, "marks of unlabelled pixels")
+    reason = f"the values {_list(ids)} are spread out, as masks that are made to be looked at"
+    guess.say("map", {str(value): i for i, value in enumerate(ids)}, reason, doubt=True)
+    if len(ids) < len(known):
+        guess.doubts.append(f"invalid: {IGNORE} is taken as no label")
+    guess.say("classes", len(ids), "one per value; names can be listed instead")
+
+
+def _guess_blurred(
+    guess: Guess,
+    blurred: Sequence[FileSummary],
+    files: Sequence[FileSummary],
+    known: np.ndarray,
+    counts: np.ndarray,
+    invalid: list,
+) -> None:
+    """Values between classes: a mask can be cut in the middle, ids have to be resized again."""
+    text = f"{len(blurred)} of {len(files)} files have values between their neighbors: they were interpolated"
+    often = known[counts >= 0.02 * counts.sum()]
+    if invalid:
+        guess.say("invalid", invalid, "marks of unlabelled pixels")
+    ends = counts[(known <= known.min() + 8) | (known >= known.max() - 8)].sum() / counts.sum()
+    if ends > 0.5 or len(often) <= 2:
+        guess.say(
+            "threshold", int(known.min() + known.max() + 1) // 2, f"{text}; half of the highest value", doubt=True
+        )
+        guess.say("classes", ["background", "object"], "names of your choice")
+        return
+    guess.say("map", {str(v): i for i, v in enumerate(often.tolist())}, "the frequent values", doubt=True)
+    guess.say("classes", len(often), "one per frequent value")
+    guess.doubts.append(f"{text}; resize the labels again with the nearest pixel")
+
+
+def _guess_shares(guess: Guess, values: np.ndarray) -> None:
+    if values.min() >= 0 and values.max() <= 1:
+        guess.say("threshold", 0.5, f"values from {values.min():.3g} to {values.max():.3g}: probabilities", doubt=True)
+        guess.say("classes", ["background", "object"], "names of your choice")
+        return
+    guess.doubts.append(f"values from {values.min():.3g} to {values.max():.3g} are no class ids: not whole numbers")
+
+
+def _guess_grey(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    guess.say("channel", 0, "the channels of the pictures are equal: ids, saved as grey", doubt=True)
+    before = len(guess.options)
+    _guess_ids(guess, files, total, parts)
+    if len(guess.options) == before:
+        guess.options.clear()
+
+
+def _guess_planes(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    count = {file.planes for file in files}
+    shape = "x".join(map(str, files[0].shape))
+    if len(count) > 1:
+        guess.doubts.append(f"arrays of a plane per class have {_list(sorted(count))} planes in different files")
+        return
+    said = "exactly one plane is set" if files[0].form == "one-hot" else "the planes sum to one: the highest counts"
+    guess.say("one_hot", True, f"arrays of {shape}: {said} at every pixel", doubt=True)
+    guess.say("classes", count.pop(), "one per plane; names can be listed instead")
+
+
+def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    values, counts = pool_values(files)
+    often = values[counts >= 0.002 * counts.sum()] if len(values) > IGNORE else values
+    share = counts[np.isin(values, often)].sum() / counts.sum()
+    if share < 0.8 or len(often) > IGNORE:
+        guess.doubts.append(f"pictures of more than {IGNORE} colours are no label maps")
+        return
+    colors = [color_of(int(value)) for value in often]
+    guess.say("colors", colors, f"the {len(colors)} colours of {len(files)} files", doubt=True)
+    if len(often) < len(values):
+        text = f"{len(values) - len(often)} rare colours in {1 - share:.1%} of the pixels are left unlabelled"
+        guess.doubts.append(f"{text}: the maps were interpolated or compressed with loss")
+    guess.say("classes", len(colors), "one per colour, in the order above; names can be listed instead")
+    if len(files) < total:
+        guess.doubts.append(f"classes = {len(colors)}: only {len(files)} of {total} files were read")
+
+
+def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    file = files[0]
+    guess.doubts.append(f"{file.path.name} holds {file.dtype} of shape {file.shape}: neither class ids nor colours")
+
+
+FORMS: dict[str, Callable[[Guess, Sequence[FileSummary], int, bool], None]] = {
+    "ids": _guess_ids,
+    "grey": _guess_grey,
+    "colors": _guess_colors,
+    "one-hot": _guess_planes,
+    "scores": _guess_planes,
+    "other": _guess_other,
+}
+FORM_WORDS = {
+    "ids": "class ids",
+    "grey": "grey pictures of three channels",
+    "colors": "colours",
+    "one-hot": "a plane per class",
+    "scores": "scores of classes",
+    "other": "neither ids nor colours",
+}
+
+
+def pool_values(files: Sequence[FileSummary]) -> tuple[np.ndarray, np.ndarray]:
+    """The values of all files, sorted, and how many pixels each has."""
+    values, place = np.unique(np.concatenate([file.values for file in files]), return_inverse=True)
+    return values, np.bincount(place, np.concatenate([file.counts for file in files])).astype(np.int64)
+
+
+def is_mark(value: float | int) -> bool:
+    """Whether a value of a label map is a usual mark of missing labels, and no class: negative, or the end of a type.
+
+    >>> is_mark(-1), is_mark(65535), is_mark(7)
+    (True, True, False)
+    """
+    return value < 0 or value in (32767, 65535, 2**31 - 1, 2**32 - 1)
+
+
+def is_spread_out(known: np.ndarray) -> bool:
+    """Whether ids are so few and far apart that they were made to be looked at: 0, 85, 170, 255.
+
+    >>> is_spread_out(np.array([0, 85, 170, 255])), is_spread_out(np.array([0, 6, 255]))
+    (True, False)
+    """
+    return 2 <= len(known) <= 26 and bool((np.diff(known) >= 10).all()) and int(known.max()) <= IGNORE
+
+
+def _list(values: Sequence[float | int]) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:8])
+    return shown + (", ..." if len(values) > 8 else "")
+
+
+def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> Guess:
     """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
-    guess, arrays = Guess(needs_options=True), read_some(paths, 50)
-    if not arrays:
-        guess.doubts.append("none of the files can be read")
+    guess, files = Guess(needs_options=True), survey_files(paths, 200, key=key)
+    files = [file for file in files if file.form in ("ids", "grey")]
+    if not files:
+        guess.doubts.append("none of the files can be read, or they are no masks of one channel")
         return guess
-    values = np.unique(np.concatenate([distinct(array) for array in arrays]))
-    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-    highest = values.max(initial=0)
+    if any(file.form == "grey" for file in files):
+        guess.say("channel", 0, "the channels of the pictures are equal", doubt=True)
+    values, _ = pool_values(files)
+    marks = [value for value in values.tolist() if is_mark(value) and value != values.max()]
+    if marks:
+        guess.say("invalid", [int(v) if v == int(v) else v for v in marks], "marks of missing labels", doubt=True)
+        values = values[~np.isin(values, marks)]
+    highest, is_float = values.max(initial=0), files[0].dtype.kind == "f"
+    ones = sum(file.codes - set(marks) <= {0, 1} and 1 in file.codes for file in files)
+    wide = sum(max(file.codes, default=0) > 1 for file in files)
     if highest <= 1:
-        threshold, why = (0.5, "values between 0 and 1") if values.dtype.kind == "f" else (1, "values are 0 and 1")
+        threshold, why = (0.5, "values between 0 and 1") if is_float else (1, "values are 0 and 1")
         guess.say("threshold", threshold, why)
     elif votes and highest <= 20 and len(values) > 2:
-        guess.say("threshold", 2, f"values up to {highest} are taken as votes of annotators; two agree", doubt=True)
-        guess.say("invalid", [1], "one vote alone: neither boundary nor background")
+        guess.say("threshold", 2, f"values up to {highest:g} are taken as votes of annotators; two agree", doubt=True)
+        old = dict(guess.values).get("invalid", [])
+        guess.options = [option for option in guess.options if option[0] != "invalid"]
+        guess.say("invalid", [1, *old], "one vote alone: neither boundary nor background")
+    elif ones and len(values) <= 3:
+        guess.say("threshold", 1, f"{ones} files hold 0 and 1, {wide} files 0 and {highest:g}", doubt=True)
     elif len(values) == 2:
-        guess.say("threshold", int(highest) // 2 + 1, f"values are {values[0]} and {highest}")
+        guess.say("threshold", int(highest) // 2 + 1, f"values are {values[0]:g} and {highest:g}")
     else:
-        guess.say("threshold", int(highest) // 2 + 1, f"values are shades up to {highest}; half of it", doubt=True)
+        guess.say("threshold", int(highest) // 2 + 1, f"values are shades up to {highest:g}; half of it", doubt=True)
+        if ones:
+            guess.doubts.append(f"threshold: {ones} files hold 0 and 1 alone, below it")
     return guess
 
 
@@ -144,10 +327,27 @@ DEPTH_UNITS: dict[str, tuple[Any, str]] = {
 """Metres per stored unit, by what the name of a file may tell."""
 
 
-def guess_depth(paths: Sequence[Path], **_: Any) -> Guess:
+def find_far_plane(values: np.ndarray) -> tuple[float, float] | None:
+    """(value, share of all) of the highest value where many pixels have it and it lies far above all others.
+
+    A sky or background at 1e10, 65504 or 1000 is no distance.
+
+    >>> find_far_plane(np.array([1.0, 2.0, 3.0, 1000.0]))
+    (1000.0, 0.25)
+    """
+    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    high = values.max(initial=0)
+    rest, share = values[values < high], float((values == high).mean()) if values.size else 0.0
+    rest = rest[rest > 0]
+    if share < 0.005 or len(rest) < 2 or high < 3 * np.percentile(rest, 99.5):
+        return None
+    return float(high), share
+
+
+def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     """The unit, by the names of the files, then by which one makes plausible distances."""
-    guess, arrays = Guess(), read_some(paths, 24)
-    arrays = [array.squeeze() for array in arrays]
+    guess, read = Guess(), read_some(paths, 24, key=key)
+    arrays = [array.squeeze() for _, array in read]
     if not arrays or any(array.ndim != 2 for array in arrays):
         guess.doubts.append("the files cannot be read, or are not (height, width)")
         return guess
@@ -155,6 +355,13 @@ def guess_depth(paths: Sequence[Path], **_: Any) -> Guess:
     if values.dtype.kind in "iu" and values.max(initial=0) == 65535:
         guess.say("invalid", [65535], "the largest 16-bit value marks missing or infinite depth")
         values = values[values != 65535]
+    far = find_far_plane(values)
+    if far is not None:
+        reason = f"{far[1]:.0%} of the values are {far[0]:g}, far above all others"
+        listed = dict(guess.values).get("invalid", [])
+        guess.options = [option for option in guess.options if option[0] != "invalid"]
+        guess.say("invalid", [*listed, int(far[0]) if far[0] == int(far[0]) else far[0]], reason, doubt=True)
+        values = values[values < far[0]]
     total, values = sum(array.size for array in arrays), values[values > 0]
     if len(values) == 0:
         guess.doubts.append("no depth is positive")
@@ -181,6 +388,11 @@ def guess_depth(paths: Sequence[Path], **_: Any) -> Guess:
         guess.say("unit", "m", "8-bit depth has no usual unit: set scale", doubt=True)
     else:
         guess.say("unit", "mm", f"whole numbers, median {median:.0f}: {median / 1000:.2f} m in millimetres", doubt=True)
+    if {"inverse", "inv", "invdepth", "inversedepth", "idepth"} & set(words):
+        guess.options = [option for option in guess.options if option[0] not in ("unit", "scale")]
+        guess.doubts = [doubt for doubt in guess.doubts if not doubt.startswith(("unit", "scale"))]
+        guess.say("kind", "disparity", "the name says inverse depth: metres = numerator / stored", doubt=True)
+        guess.say("numerator", 1.0, "inverse metres", doubt=True)
     if "euclidean" in words or "distance" in words:
         guess.say("kind", "distance", "the name says along the ray; a [camera] is needed", doubt=True)
     return guess

@@ -10,7 +10,7 @@ from triptych import assemble
 from triptych.data.loading import evaluation_loader
 from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
-from triptych.datasets.guessing import IMAGES, find_places
+from triptych.datasets.places import IMAGES, find_places
 from triptych.doctor.examine import recognise_dataset
 from triptych.lookup import named_choice
 from triptych.machine import choose_device

@@ -1,0 +1,307 @@
+"""Which files of a folder belong together, from all of their names: images and labels by task, split and pattern.
+
+One file name proves nothing: an ending such as `_rgb` is part of a pattern only where it holds for the files of a
+folder (`HOLDS`), and a number after a word counts the files, so it belongs to the key. What no pattern takes is
+counted.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from triptych.data.errors import DataError
+from triptych.data.files import PICTURES, SUFFIXES, match_files, walk_files
+
+IMAGES = "images"
+
+WORDS: dict[str, tuple[str, ...]] = {
+    IMAGES: (
+        *("images", "image", "imgs", "img", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
+        *("jpegimages", "leftimg8bit", "input", "inputs", "frames"),
+    ),
+    "human_parts": ("human_parts", "humanparts", "parts", "part", "body", "bodyparts"),
+    "semseg": (
+        *("semseg", "segmentation", "segmentations", "semantic", "semantics", "seg", "labels", "label", "labelids"),
+        *("labeltrainids", "gtfine", "annotations", "annotation", "annot", "classes", "masks", "mask", "gt", "class"),
+    ),
+    "depth": ("depth", "depths", "depthmap", "depthmaps", "invdepth", "idepth", "inversedepth"),
+    "normals": ("normals", "normal", "norm", "surface_normals"),
+    "boundary": ("boundary", "boundaries", "edge", "edges", "contour", "contours", "outline"),
+    "saliency": ("saliency", "sal", "salient", "sod"),
+}
+"""What folders and file endings are called, by task."""
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "tst"),
+}
+
+OTHER = ("instance", "instances", "instanceids", "polygons", "preview", "overlay", "vis", "viz")
+"""Endings of files beside the labels that are not one of the tasks."""
+
+NEEDS: dict[str, str] = {
+    "disparity": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
+    "disparities": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
+    "disp": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
+}
+"""Folders whose labels can be used once a person has added a number that no file tells."""
+
+ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
+SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
+HOLDS = 0.95
+"""Share of the files of a folder that an ending has to have to be part of its pattern."""
+
+
+@dataclass
+class Place:
+    """Files that one pattern describes."""
+
+    role: str
+    pattern: str
+    files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+    """By the name that `{split}` stands for, or ""."""
+
+    def __str__(self) -> str:
+        count = len(self.paths)
+        return f"{self.pattern}: {count} file{'s' if count > 1 else ''}"
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them, in order."""
+        return [path for files in self.files.values() for path in files]
+
+    def by_key(self, root: Path) -> dict[tuple[str, str], Path]:
+        """Files by split folder and key."""
+        return {
+            (split, key): path for split in self.files for key, path in match_files(root, self.pattern, split).items()
+        }
+
+
+@dataclass(frozen=True)
+class _File:
+    """One file, by the names of its folders."""
+
+    path: Path
+    role: str
+    prefix: str
+    """The folders of the pattern, with `{split}`, ending in a slash."""
+    split: str
+
+
+def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place]]:
+    """Image and label places below `root` by role; the likelier come first: more files, then the plainer pattern.
+
+    `limit` looks at that many files only.
+    """
+    groups: dict[tuple[str, str, str], list[_File]] = defaultdict(list)
+    for path in islice(walk_files(root), limit):
+        if path.suffix.lower() in SUFFIXES:
+            file = _read_folders(root, path)
+            groups[file.role, file.prefix, ".*" if path.suffix.lower() in PICTURES else path.suffix].append(file)
+    roles = defaultdict(list)
+    places = [place for (role, prefix, suffix), files in groups.items() for place in _part(role, prefix, suffix, files)]
+    places = [one for place in places for one in _one_suffix(root, place)]
+    for place in sorted(places, key=lambda place: (-len(place.paths), len(place.pattern), place.pattern)):
+        roles[place.role].append(place)
+    unnamed = [place for place in roles.pop("", []) if place.paths[0].suffix.lower() in PICTURES]
+    roles.pop("other", None)
+    if IMAGES not in roles and unnamed:  # as in CamVid, where train/ holds images and trainannot/ labels
+        roles[IMAGES] = unnamed
+        _part_by_suffix(roles, unnamed)
+    return dict(roles)
+
+
+def _part_by_suffix(roles: dict[str, list[Place]], places: list[Place]) -> None:
+    """Where x.jpg and x.png lie side by side, as people keep PASCAL VOC, the PNG is the label map."""
+    stem = {place.pattern.rpartition(".")[0] for place in places[:2]}
+    suffixes = {place.pattern.rpartition(".")[2].lower(): place for place in places[:2]}
+    if len(stem) == 1 and "png" in suffixes and suffixes.keys() & {"jpg", "jpeg"}:
+        roles[IMAGES] = [place for suffix, place in suffixes.items() if suffix != "png"]
+        roles["semseg"] = [suffixes["png"]]
+
+
+def _one_suffix(root: Path, place: Place) -> list[Place]:
+    """A place for each suffix where `a.jpg` and `a.png` lie side by side; else the place itself."""
+    if not place.pattern.endswith(".*"):
+        return [place]
+    names = [path.with_suffix("") for path in place.paths]
+    if len(set(names)) == len(names):
+        return [place]
+    parts: dict[str, Place] = {}
+    for split, paths in place.files.items():
+        for path in paths:
+            suffix = path.suffix
+            part = parts.setdefault(suffix, Place(place.role, place.pattern.removesuffix(".*") + suffix))
+            part.files[split].append(path)
+    return list(parts.values())
+
+
+def _read_folders(root: Path, path: Path) -> _File:
+    folders, role, split, last = list(path.relative_to(root).parts[:-1]), "", "", 0
+    for i, name in enumerate(folders):
+        here, told = _read_folder(name)
+        if told and not split:
+            folders[i], split, last = name.replace(told, "{split}", 1), told, i + 1
+        if here:
+            role, last = here, i + 1
+    return _File(path, role, "".join(f"{name}/" for name in folders[:last]), split)
+
+
+def _read_folder(name: str) -> tuple[str, str]:
+    """(role, split) that a folder's name tells: `depth`, `val`, or both as in `trainannot`."""
+    lower = name.lower()
+    if lower in SPLIT_OF:
+        return "", name
+    for split in sorted(SPLIT_OF, key=len, reverse=True):
+        if lower.startswith(split) and lower[len(split) :].strip("_- ") in ROLE_OF:
+            return ROLE_OF[lower[len(split) :].strip("_- ")], name[: len(split)]
+    return _role(re.split(r"[^a-z0-9]+", lower)), ""
+
+
+def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[Place]:
+    """The places of files in folders of one kind: one per ending or beginning of names where these hold, else one."""
+    endings = _common([_read_ending(file.path.stem) for file in files])
+    told = {ending: _role_of_words(role, ending) for ending in endings}
+    if role and sum(endings.values()) < HOLDS * len(files):
+        told = {}
+    starts = _common([_read_start(file.path.stem) for file in files]) if not role and not told else Counter()
+    places: dict[tuple[str, str], Place] = {}
+    for file in files:
+        stem = file.path.stem
+        ending = next((end for end in (_read_ending(stem),) if end in told), "")
+        start = next((start for start in (_read_start(stem),) if start in starts and not ending), "")
+        here = told[ending] if ending else _role_of_words(role, start) if start else role
+        place = places.setdefault((ending, start), Place(here, f"{prefix}{start}{{key}}{ending}{suffix}"))
+        place.files[file.split].append(file.path)
+    return list(places.values())
+
+
+def _common(parts: Sequence[str]) -> Counter[str]:
+    """The parts of names that are words: those whose numbers do not count the files."""
+    found = Counter(part for part in parts if part)
+    numbered = defaultdict(set)
+    for part in found:
+        numbered[re.sub(r"\d+", "#", part)].add(part)
+    return Counter({part: n for part, n in found.items() if len(numbered[re.sub(r"\d+", "#", part)]) == 1})
+
+
+def _role_of_words(role: str, text: str) -> str:
+    """The role of files in a folder of `role` whose names share `text`; among images, other words count."""
+    words = [word for word in re.split(r"[_\-.]", text.lower()) if word]
+    if set(words) & set(OTHER):
+        return "other"
+    return (_role(words) or role) if role in ("", IMAGES) else role
+
+
+def _read_ending(stem: str) -> str:
+    """What follows the key in names like `000433_depth_5000`: from the first word that is known."""
+    for match in re.finditer(r"[_\-.]", stem):
+        words = re.split(r"[_\-.]", stem[match.end() :].lower())
+        if _role(words[:1]) or words[0] in ("domain", *OTHER):
+            return stem[match.start() :]
+    return ""
+
+
+def _read_start(stem: str) -> str:
+    """What precedes the key in names like `rgb_0001` or `room-depth-0001`: up to the last word that is known."""
+    start = ""
+    for match in re.finditer(r"[_\-.]", stem):
+        if _role(re.split(r"[_\-.]", stem[: match.start()].lower())[-1:]):
+            start = stem[: match.end()]
+    return start
+
+
+def _role(words: Iterable[str]) -> str:
+    """The role of the last word that has one: in `rgb_to_depth` it is depth."""
+    roles = [ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), "") for word in words]
+    return next((role for role in reversed(roles) if role), "")
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Files of one folder and suffix that no pattern takes."""
+
+    folder: str
+    """With `{split}` where its name tells one."""
+    suffix: str
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        count = len(self.paths)
+        return f"{self.folder}*{self.suffix}: {count} file{'s' if count > 1 else ''}"
+
+
+QUIET = {"", ".txt", ".md", ".toml", ".old", ".json", ".csv", ".py", ".yaml", ".yml", ".xml", ".html", ".pdf", ".zip"}
+"""Suffixes of files beside a dataset that are no maps."""
+
+
+def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> set[Path]:
+    """Files that one of the patterns takes, in one of the split folders."""
+    taken: set[Path] = set()
+    for pattern in patterns:
+        for split in splits if "{split}" in pattern else ("",):
+            try:
+                taken.update(match_files(root, pattern, split).values())
+            except DataError:
+                continue  # told where the pattern is opened
+    return taken
+
+
+def find_rest(root: Path, taken: Container[Path]) -> list[Rest]:
+    """Files that no pattern takes, by folder and suffix, the most first."""
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in walk_files(root):
+        if path not in taken and path.suffix.lower() not in QUIET:
+            groups[_general_folder(path.relative_to(root).parts[:-1]), path.suffix].append(path)
+    found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
+    return sorted(found, key=lambda rest: (-len(rest.paths), rest.folder, rest.suffix))
+
+
+def _general_folder(folders: Sequence[str]) -> str:
+    """The folder with `{split}` for a split, cut after two names."""
+    names = ["{split}" if _read_folder(name)[1] == name else name for name in folders[:2]]
+    return "".join(f"{name}/" for name in names)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A folder of a name that is not known, whose files have the names of the images."""
+
+    folder: str
+    pattern: str
+    paths: tuple[Path, ...]
+
+
+def find_offers(root: Path, rest: Sequence[Rest], images: Iterable[tuple[str, str]]) -> list[Offer]:
+    """Folders among the files that no pattern takes whose files are named like the images."""
+    known, keys = set(images), {key for _, key in images}
+    groups: dict[str, list[tuple[Path, tuple[str, str]]]] = defaultdict(list)
+    for one in rest:
+        for path in one.paths:
+            if path.suffix.lower() in SUFFIXES and len(path.relative_to(root).parts) > 1:
+                pattern, split, key = _read_unknown(path.relative_to(root))
+                groups[pattern].append((path, (split, key)))
+    offers = []
+    for pattern, files in groups.items():
+        matching = [path for path, key in files if key in known or (not key[0] and key[1] in keys)]
+        if len(matching) >= max(1, len(files) // 2):
+            folder = "/".join(part for part in pattern.partition("{key}")[0].split("/") if part and part != "{split}")
+            offers.append(Offer(f"{folder}/", pattern, tuple(matching)))
+    return offers
+
+
+def _read_unknown(path: Path) -> tuple[str, str, str]:
+    """(pattern, split, key) of a file in a folder of an unknown name: the folder, the split and then the key."""
+    folders, split, last = list(path.parts[:-1]), "", 1
+    for i, name in enumerate(folders[:3]):
+        if _read_folder(name)[1] == name:
+            folders[i], split, last = "{split}", name, i + 1
+    if folders[0] == "{split}" and len(folders) > 1:
+        last = max(last, 2)
+    key = "/".join([*folders[last:], path.stem])
+    suffix = ".*" if path.suffix.lower() in PICTURES else path.suffix
+    return "".join(f"{name}/" for name in folders[:last]) + "{key}" + suffix, split, key

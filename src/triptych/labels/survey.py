@@ -1,0 +1,188 @@
+"""What label files store, one summary per file: the evidence that guesses and checks weigh."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from triptych.data.files import read_array
+
+Form = Literal["ids", "grey", "colors", "one-hot", "scores", "other"]
+"""How a map is laid out: `(H, W)` numbers, the same in all color channels, colors, a plane per class (exactly one is
+set, or the highest counts), anything else."""
+MOST_VALUES = 65536
+"""Distinct values kept of one file; more are no class ids."""
+COLOR_BASE = 1 << 16
+
+
+@dataclass(frozen=True)
+class FileSummary:
+    """Type, layout and values of one label file."""
+
+    path: Path
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    form: Form
+    values: np.ndarray
+    """Distinct finite values, sorted, at most `MOST_VALUES`; colors as one number (`color_codes`)."""
+    counts: np.ndarray
+    """Pixels of each value."""
+    missing: float
+    """Share of NaN and infinite values."""
+    planes: int
+    """Planes of classes; 0 for other layouts."""
+    between: float
+    """Share of the pixels of rare values that lie between the values beside them, as interpolation leaves them."""
+
+    @property
+    def codes(self) -> frozenset[float | int]:
+        """The values as a set."""
+        return frozenset(self.values.tolist())
+
+
+def summarize(path: Path, array: np.ndarray) -> FileSummary:
+    """The summary of what a file stores."""
+    form, values = layout(array)
+    finite = values if values.dtype.kind != "f" else values[np.isfinite(values)]
+    distinct, counts = count_values(finite)
+    missing = 1 - finite.size / max(values.size, 1)
+    between = share_between(values, distinct, counts) if form in ("ids", "grey") and values.ndim == 2 else 0.0
+    chosen = np.argsort(-counts, kind="stable")[:MOST_VALUES]
+    chosen.sort()
+    planes = array.size // max(values.size, 1) if form in ("one-hot", "scores") else 0
+    return FileSummary(path, array.dtype, array.shape, form, distinct[chosen], counts[chosen], missing, planes, between)
+
+
+def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
+    """How a map is laid out, and its values: `(H, W)` numbers, color codes, or classes.
+
+    >>> layout(np.eye(3)[np.arange(8).reshape(2, 4) % 3])[0], layout(np.zeros((4, 5, 3), np.uint8))[0]
+    ('one-hot', 'grey')
+    """
+    if array.ndim > 2:
+        array = array.reshape([side for side in array.shape if side > 1] or [1, 1])
+    if array.dtype.kind == "b":
+        array = array.view(np.uint8)
+    if array.dtype.kind not in "iuf" or array.ndim not in (2, 3) or array.size == 0:
+        return "other", np.zeros(0)
+    if array.ndim == 2:
+        return "ids", array
+    axis = class_axis(array)
+    if axis is not None:
+        exact = bool(((array == 0) | (array == 1)).all())
+        return ("one-hot" if exact else "scores"), array.argmax(axis)
+    if array.shape[-1] not in (3, 4) and array.shape[0] == 3:
+        array = np.moveaxis(array, 0, -1)
+    if array.shape[-1] not in (3, 4):
+        return "other", np.zeros(0)
+    array = array[..., :3]
+    if (array == array[..., :1]).all():
+        return "grey", array[..., 0]
+    whole = array.dtype.kind in "iu" or bool((array == np.rint(array)).all())
+    if not whole or array.min() < 0 or array.max() >= COLOR_BASE:
+        return "other", np.zeros(0)
+    return "colors", color_codes(array)
+
+
+def class_axis(array: np.ndarray) -> int | None:
+    """The axis of a three-dimensional array along which every pixel's values are shares of the classes: they are not
+    negative and sum to one.
+
+    >>> class_axis(np.eye(3)[None]), class_axis(np.zeros((4, 5, 3)))
+    (-1, None)
+    """
+    if array.ndim != 3 or array.dtype.kind not in "biuf":
+        return None
+    low, high = array.min(), array.max()
+    if not (low >= 0 and 0 < high <= 1):
+        return None
+    for axis in (-1, 0):
+        sums = array.sum(axis, dtype=np.float64)
+        if array.shape[axis] > 1 and (np.abs(sums - 1) < 1e-3).mean() > 0.95 and sums.max() < 1.001:
+            return axis
+    return None
+
+
+def color_codes(array: np.ndarray) -> np.ndarray:
+    """Colors `(..., 3)` of whole numbers below 65536 as one int64 each."""
+    red, green, blue = (array[..., i].astype(np.int64) for i in range(3))
+    return (red * COLOR_BASE + green) * COLOR_BASE + blue
+
+
+def color_of(code: int) -> list[int]:
+    """The color of a code.
+
+    >>> color_of(int(color_codes(np.array([[1, 2, 300]]))[0]))
+    [1, 2, 300]
+    """
+    return [code // COLOR_BASE**2, code // COLOR_BASE % COLOR_BASE, code % COLOR_BASE]
+
+
+def count_values(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values, sorted, and how often each occurs."""
+    if array.dtype in (np.uint8, np.uint16):
+        counts = np.bincount(array.ravel())
+        values = counts.nonzero()[0]
+        return values, counts[values]
+    return np.unique(array, return_counts=True)
+
+
+RARE = 0.01
+"""Share of the pixels below which a value is rare."""
+
+
+def share_between(array: np.ndarray, values: np.ndarray, counts: np.ndarray) -> float:
+    """Of the pixels with a rare value, the share that lies strictly between its neighbors in a row or a column.
+
+    Interpolation makes such pixels along every edge; classes, however rare, come in areas. 0 where few are rare.
+    """
+    rare = values[counts < RARE * counts.sum()]
+    if len(rare) < 4:
+        return 0.0
+    chosen = np.isin(array, rare)[1:-1, 1:-1]
+    array = array.astype(np.float64)
+    middle = array[1:-1, 1:-1]
+    inside = np.zeros(middle.shape, bool)
+    for one, other in (
+        (array[1:-1, :-2], array[1:-1, 2:]),
+        (array[:-2, 1:-1], array[2:, 1:-1]),
+        (array[:-2, :-2], array[2:, 2:]),
+        (array[:-2, 2:], array[2:, :-2]),
+    ):
+        inside |= (middle > np.minimum(one, other)) & (middle < np.maximum(one, other))
+    return float(inside[chosen].mean()) if chosen.any() else 0.0
+
+
+def spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """Up to `count` of the paths, spread evenly."""
+    count = min(count, len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple[Path, np.ndarray]]:
+    """Up to `count` files that can be read; the others are left to the doctor."""
+
+    def read(path: Path) -> tuple[Path, np.ndarray] | None:
+        try:
+            return path, read_array(path, key=key)
+        except (OSError, ValueError, MemoryError):
+            return None
+
+    with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter
+        return [found for found in pool.map(read, spread(paths, count)) if found is not None]
+
+
+def survey_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
+    """Summaries of up to `count` files, spread evenly."""
+
+    def look(path: Path) -> FileSummary | None:
+        try:
+            return summarize(path, read_array(path, key=key))
+        except (OSError, ValueError, MemoryError):
+            return None
+
+    with ThreadPoolExecutor(8) as pool:
+        return [found for found in pool.map(look, spread(paths, count)) if found is not None]

@@ -1,0 +1,340 @@
+"""Folders as people bring them: read right, or named with the cure; never silently wrong."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from triptych.datasets.folder import Folder
+from triptych.datasets.guessing import FolderGuess, describe_folder, init_folder
+from triptych.doctor.examine import examine
+from triptych.doctor.report import describe
+from triptych.types import IGNORE
+
+SIZE = (12, 16)
+HALF = np.zeros(SIZE, np.uint8)
+HALF[:, 8:] = 1
+
+
+def photo(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+
+
+def put(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, array)
+    else:
+        Image.fromarray(array).save(path)
+
+
+def build(root: Path, folder: str, *labels: np.ndarray, suffix: str = ".png", splits: int = 1) -> Path:
+    """Images and one folder of labels: the last files are those of val where there are two splits."""
+    for i, label in enumerate(labels):
+        split = "val" if splits == 2 and i >= len(labels) - len(labels) // 3 else "train"
+        put(root / f"images/{split}/{i}.png", photo(i))
+        put(root / f"{folder}/{split}/{i}{suffix}", label)
+    return root
+
+
+def said(guess: FolderGuess) -> str:
+    """What init asks to check, and what it leaves out."""
+    return "\n".join([*guess.doubts, *guess.left_out])
+
+
+def targets(root: Path, task: str = "semseg", split: str = "train") -> torch.Tensor:
+    init_folder(root)
+    return Folder(root, split=split)[0].targets[task]
+
+
+def codes(target: torch.Tensor) -> dict[int, int]:
+    values, counts = target.unique(return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def test_a_word_and_a_number_in_names_belong_to_the_key(tmp_path: Path) -> None:
+    for scene in range(3):
+        for i in range(4):
+            name = f"scene{scene}/left_image_{i:04d}.png"
+            put(tmp_path / "images" / name, photo(10 * scene + i))
+            put(tmp_path / "semseg" / name, HALF)
+    init_folder(tmp_path)
+    dataset = Folder(tmp_path, split="all")
+    assert len(dataset) == len(dataset.labels["semseg"]) == 12
+
+
+def test_an_ending_of_some_names_is_no_pattern(tmp_path: Path) -> None:
+    for i in range(8):
+        name = f"{i}_rgb.png" if i < 2 else f"{i}.png"
+        put(tmp_path / "images" / name, photo(i))
+        put(tmp_path / "semseg" / name, HALF)
+    assert len(Folder(init_folder(tmp_path)[0], split="all")) == 8
+
+
+def test_what_no_pattern_takes_is_counted_and_named(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF, HALF, splits=2)
+    for i in range(3):
+        put(tmp_path / f"old/{'train' if i < 2 else 'val'}/photo{i}.png", photo(i))
+    put(tmp_path / "semseg/train/77.npy", HALF)
+    text = said(describe_folder(tmp_path))
+    assert "old/{split}/*.png: 3 files" in text
+    assert "semseg/{split}/{key}.npy: 1 file" in text
+
+
+def test_folders_of_unknown_names_that_match_the_images_are_offered(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF, HALF)
+    build(tmp_path, "garments", HALF, HALF, HALF)
+    path, doubts = init_folder(tmp_path)
+    expected = "garments/: 3 files match the images; name its task"
+    assert any(expected in doubt for doubt in doubts)
+    assert expected in path.read_text()
+
+
+def test_a_folder_of_unknown_labels_alone_gets_a_file_to_complete(tmp_path: Path) -> None:
+    build(tmp_path, "garments", HALF, HALF, HALF)
+    path, doubts = init_folder(tmp_path)
+    assert any("name its task" in doubt for doubt in doubts)
+    path.write_text(
+        path.read_text().replace("# [tasks", "[tasks").replace("# type", "type").replace("# files", "files")
+    )
+    with pytest.raises(ValueError, match="classes is 0"):
+        Folder(tmp_path)
+
+
+def test_prefixes_are_patterns_too(tmp_path: Path) -> None:
+    for i in range(4):
+        put(tmp_path / f"rgb_{i:03d}.png", photo(i))
+        put(tmp_path / f"depth_{i:03d}.png", np.full(SIZE, 2000 + i, np.uint16))
+    init_folder(tmp_path)
+    dataset = Folder(tmp_path, split="all")
+    assert (len(dataset), len(dataset.labels["depth"])) == (4, 4)
+
+
+def test_the_same_name_twice_keeps_the_likelier_suffix(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF, HALF)
+    put(tmp_path / "images/train/0.jpg", photo(0))
+    guess = describe_folder(tmp_path)
+    assert guess.images == "images/{split}/{key}.png"
+    assert "images/{split}/{key}.jpg: 1 file" in said(guess)
+
+
+def test_two_folders_of_one_split_are_told(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    put(tmp_path / "images/training/9.png", photo(9))
+    put(tmp_path / "semseg/training/9.png", HALF)
+    path, doubts = init_folder(tmp_path)
+    assert Folder(path, split="train").keys == ["0", "1"]
+    assert Folder(path, split="training").keys == ["9"]
+    assert any("training" in doubt for doubt in doubts)
+
+
+def test_labels_of_half_the_size_are_offered_with_resize(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF[::2, ::2], HALF[::2, ::2])
+    path, doubts = init_folder(tmp_path)
+    assert any("resize" in doubt for doubt in doubts)
+    assert codes(Folder(path)[0].targets["semseg"]) == {0: 96, 1: 96}
+
+
+def test_one_of_several_entries_is_chosen_and_named(tmp_path: Path) -> None:
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", photo(i))
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        np.savez(tmp_path / f"depth/{i}.npz", confidence=HALF, depth=np.full(SIZE, 2.5, np.float32))
+    path, doubts = init_folder(tmp_path)
+    assert Folder(path, split="all")[0].targets["depth"].unique().tolist() == [2.5]
+    assert any("confidence" in doubt for doubt in doubts)
+
+
+MIXED = [HALF, HALF, HALF * 255, HALF * 255]
+
+
+def test_masks_of_two_codes_are_told_by_init_and_doctor(tmp_path: Path) -> None:
+    build(tmp_path, "masks", *MIXED)
+    path, doubts = init_folder(tmp_path)
+    assert any("0 and 1" in doubt and "0 and 255" in doubt for doubt in doubts)
+    dataset = Folder(path)
+    assert all(codes(dataset[i].targets["semseg"]) == {0: 96, 1: 96} for i in range(4))
+    path.write_text(path.read_text().replace("map =", "# map ="))
+    report = examine(tmp_path)
+    assert "codes" in {finding.check for finding in report.findings}, describe(report)
+
+
+def test_a_void_of_255_beside_the_class_is_no_mixture(tmp_path: Path) -> None:
+    void = HALF.copy()
+    void[:2] = 255
+    build(tmp_path, "masks", void, void)
+    assert codes(targets(tmp_path)) == {0: 80, 1: 80, 255: 32}
+    assert not examine(tmp_path).findings
+
+
+def test_saliency_of_two_codes_is_read_right(tmp_path: Path) -> None:
+    build(tmp_path, "saliency", *MIXED)
+    path, doubts = init_folder(tmp_path)
+    assert doubts
+    assert all(codes(Folder(path)[i].targets["saliency"]) == {0: 96, 1: 96} for i in range(4))
+
+
+VOID = HALF.astype(np.float32) * 255
+VOID[:3] = np.nan
+RAMP = (np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) % 4).astype(np.uint8)
+ONE_HOT = np.eye(4, dtype=np.float32)[RAMP]
+PALETTE = np.array([[0, 0, 0], [128, 64, 128], [70, 70, 70], [0, 0, 142]])
+EQUAL = {0: 48, 1: 48, 2: 48, 3: 48}
+
+LABELS: dict[str, tuple[np.ndarray, dict[int, int], bool]] = {
+    "NaN beside 0 and 255": (VOID, {0: 72, 1: 72, 255: 48}, True),
+    "-1 beside 0 and 255": (np.nan_to_num(VOID, nan=-1).astype(np.int16), {0: 72, 1: 72, 255: 48}, True),
+    "int8 with -1": (HALF.astype(np.int8) - 1, {0: 96, 255: 96}, True),
+    "int64 with -100": (np.where(HALF, 1, -100), {1: 96, 255: 96}, True),
+    "uint16 with 65535": (np.where(HALF, 65535, RAMP.astype(np.uint16)), {0: 24, 1: 24, 2: 24, 3: 24, 255: 96}, True),
+    "bool": (HALF.astype(bool), {0: 96, 1: 96}, False),
+    "int32": (RAMP.astype(np.int32), EQUAL, False),
+    "whole floats": (RAMP.astype(np.float64), EQUAL, False),
+    "spread out": (RAMP * 85, EQUAL, True),
+    "one-hot, last": (ONE_HOT, EQUAL, True),
+    "one-hot, first, bool": (ONE_HOT.transpose(2, 0, 1).astype(bool), EQUAL, True),
+    "one-hot, uint8": (ONE_HOT.astype(np.uint8), EQUAL, True),
+    "scores of a network": ((ONE_HOT * 0.8 + 0.05).astype(np.float32), EQUAL, True),
+    "grey as color": (np.stack([RAMP] * 3, -1), EQUAL, True),
+    "colors": (PALETTE[RAMP].astype(np.uint8), EQUAL, True),
+    "colors of int64": (PALETTE[RAMP], EQUAL, True),
+    "colors, channels first": (PALETTE[RAMP].transpose(2, 0, 1).astype(np.float32), EQUAL, True),
+    "probabilities": (HALF * 0.5 + 0.3, {0: 96, 1: 96}, True),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_label_maps_of_any_type_are_read_right(tmp_path: Path, kind: str) -> None:
+    stored, expected, check = LABELS[kind]
+    build(tmp_path, "semseg", stored, stored, suffix=".npy")
+    doubts = init_folder(tmp_path)[1]
+    assert codes(Folder(tmp_path)[0].targets["semseg"]) == expected
+    assert bool(doubts) >= check, doubts
+    assert examine(tmp_path).num_errors == 0
+
+
+def test_interpolated_masks_get_a_threshold(tmp_path: Path) -> None:
+    v, u = np.mgrid[:40, :60]
+    disk = Image.fromarray((np.hypot(v - 20, u - 30) < 12).astype(np.uint8) * 255)
+    blurred = np.asarray(disk.resize((90, 60), Image.Resampling.BICUBIC))
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", np.zeros((60, 90, 3), np.uint8))
+        put(tmp_path / f"semseg/{i}.png", blurred)
+    path, doubts = init_folder(tmp_path)
+    assert any("interpolat" in doubt for doubt in doubts)
+    found = Folder(path, split="all")[0].targets["semseg"].numpy()
+    nearest = np.asarray(disk.resize((90, 60), Image.Resampling.NEAREST)) > 0
+    assert (found == nearest).mean() > 0.98
+
+
+def test_interpolated_ids_are_told(tmp_path: Path) -> None:
+    blocks = np.kron(np.array([[0, 40, 90], [160, 20, 60]], np.uint8), np.ones((24, 24), np.uint8))
+    blurred = np.asarray(Image.fromarray(blocks).resize((60, 40), Image.Resampling.BILINEAR))
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
+        put(tmp_path / f"semseg/{i}.png", blurred)
+    guess = describe_folder(tmp_path)
+    assert "interpolat" in said(guess)
+
+
+def test_rare_classes_are_not_taken_for_interpolation(tmp_path: Path) -> None:
+    labels = np.zeros((40, 60), np.uint8)
+    for i in range(1, 30):
+        labels[i : i + 3, 2 * i : 2 * i + 3] = i
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
+        put(tmp_path / f"semseg/{i}.png", labels)
+    assert describe_folder(tmp_path).tasks["semseg"][1].values["classes"] == 30
+
+
+@pytest.mark.parametrize("far", [1e10, 65504.0, 1000.0])
+def test_a_far_plane_is_no_depth(tmp_path: Path, far: float) -> None:
+    depth = np.linspace(1, 6, SIZE[0] * SIZE[1], dtype=np.float32).reshape(SIZE)
+    depth[:4] = far
+    build(tmp_path, "depth", depth, depth, suffix=".npy")
+    path, doubts = init_folder(tmp_path)
+    assert any("33%" in doubt for doubt in doubts)
+    known = Folder(path)[0].targets["depth"]
+    assert int(known.isnan().sum()) == 64
+    assert float(known[known.isfinite()].max()) <= 6
+    path.write_text('[images]\nfiles = "images/{split}/{key}.*"\n[tasks.depth]\nfiles = "depth/{split}/{key}.npy"\n')
+    found = [finding for finding in examine(tmp_path).findings if finding.check == "far plane"]
+    assert found
+    assert "33% of its values" in found[0].text
+
+
+def looking_down() -> np.ndarray:
+    normals = np.zeros((*SIZE, 3), np.float32)
+    normals[:8, :, 2] = -1
+    normals[8:, :, 1] = -1
+    normals[:, :4] = (0.8, 0, -0.6)
+    normals[:, 12:] = (-0.8, 0, -0.6)
+    return normals
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda n: n,
+        lambda n: (n + 1) / 2,
+        lambda n: (n + 1) * 127.5,
+        lambda n: np.rint(n * 127).astype(np.int8),
+        lambda n: np.rint((n + 1) * 127.5).astype(np.int32),
+        lambda n: np.rint((n + 1) * 127.5).astype(np.uint8),
+    ],
+)
+def test_normals_of_any_range_come_back(tmp_path: Path, store: Callable[[np.ndarray], np.ndarray]) -> None:
+    build(tmp_path, "normals", store(looking_down()), store(looking_down()), suffix=".npy")
+    target = targets(tmp_path, "normals")
+    np.testing.assert_allclose(target.permute(1, 2, 0).numpy(), looking_down(), atol=0.02)
+
+
+def test_labels_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    for i in range(2):
+        (tmp_path / "depth/train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"depth/train/{i}.flo").write_bytes(b"PIEH")
+    assert "depth/{split}/*.flo: 2 files" in said(describe_folder(tmp_path))
+
+
+def test_disparity_is_named_with_what_it_needs(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    build(tmp_path, "disparity", HALF.astype(np.uint16) * 900 + 100, HALF.astype(np.uint16) * 900 + 100)
+    path, doubts = init_folder(tmp_path)
+    assert any("disparity/" in doubt and "numerator" in doubt for doubt in doubts)
+    assert list(Folder(path).tasks) == ["semseg"]
+    path.write_text(path.read_text().replace("# [tasks.depth]", "[tasks.depth]").replace("# files", "files"))
+
+
+def test_inverse_depth_is_turned(tmp_path: Path) -> None:
+    build(tmp_path, "inverse_depth", *[np.full(SIZE, 0.25, np.float32)] * 2, suffix=".npy")
+    assert targets(tmp_path, "depth").unique().tolist() == [4.0]
+
+
+def test_a_mask_of_wide_numbers_needs_a_threshold(tmp_path: Path) -> None:
+    build(tmp_path, "saliency", HALF.astype(np.int32) * 255, HALF.astype(np.int32) * 255, suffix=".npy")
+    toml = '[images]\nfiles = "images/{split}/{key}.*"\n[tasks.saliency]\nfiles = "saliency/{split}/{key}.npy"\n'
+    (tmp_path / "dataset.toml").write_text(toml)
+    with pytest.raises(ValueError, match="set threshold"):
+        Folder(tmp_path)[0]
+
+
+def test_unlabelled_values_do_not_pass_through_a_class(tmp_path: Path) -> None:
+    """-1 in int8 is the last value of a table of 65536, NaN as 255 is the object of a mask."""
+    from triptych.labels.encodings import Labels
+
+    for stored in (np.array([[-1, 0]], np.int8), np.array([[-1, 0]]), np.array([[np.nan, 0]])):
+        for extra in ({}, {"offset": 1}, {"map": {"0": 1, "255": 0}}):
+            decoded = Labels(files="x", classes=2, invalid=(-1,), **extra).decode(stored)
+            assert decoded.tolist() == [[IGNORE, 1 if extra else 0]]
+
+
+def test_hidden_pipes_do_not_hang(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    os.mkfifo(tmp_path / "images/train/5.png")
+    init_folder(tmp_path)
+    assert len(Folder(tmp_path)) == 2
