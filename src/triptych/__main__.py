@@ -11,6 +11,7 @@ from triptych.commands.adapt import adapt
 from triptych.commands.data import DATA
 from triptych.commands.export import export
 from triptych.commands.predict import predict
+from triptych.commands.profile import profile
 from triptych.commands.runs import compare, convert, evaluate
 from triptych.commands.score import score
 from triptych.commands.train import TrainVerb, demo, train
@@ -41,6 +42,7 @@ VERBS: dict[str, Verb | Group] = {
     "adapt": Verb(adapt),
     "convert": Verb(convert),
     "export": Verb(export),
+    "profile": Verb(profile),
     "data": DATA,
     "list": Verb(list_names),
 }
