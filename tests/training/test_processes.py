@@ -94,6 +94,8 @@ TWO = change(
 BRANCH: Options = {"width": 8, "plane_channels": 4, "hidden": 6, "num_samples": 4}
 """A small regularizer, which renders by numba on a CPU."""
 
+TEACHER: Options = {"teachers": ("stairs",), "teacher_weights": ("random",)}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -127,13 +129,31 @@ def test_a_batch_without_labels_in_one_process_stalls_nothing(folder: Path) -> N
     assert train_lines[-1]["labelled"]["depth"] < train_lines[-1]["labelled"]["semseg"]
 
 
-def test_mtpsl_waits_for_no_process_without_a_pair(folder: Path) -> None:
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_mtpsl_waits_for_no_process_without_a_pair(sharded: str, folder: Path) -> None:
     """With one label per image each process has pairs of other tasks, or none."""
     options: Options = {"widths": (4, 6)}
     recipe = change(TWO, data__options={}, data__label_setting="one", regularizer__name="mtpsl")
-    finish(start(folder / "mtpsl", change(recipe, regularizer__options=options), processes=2))
-    line = json.loads((folder / "mtpsl" / "metrics.jsonl").read_text().splitlines()[-2])
-    assert line["penalties"] > 0
+    run = folder / f"mtpsl-{sharded}"
+    finish(start(run, change(recipe, regularizer__options=options), processes=2, ACCELERATE_USE_FSDP=sharded))
+    trained = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(line["penalties"] > 0 for line in trained if line["kind"] == "train")
+
+
+ALONE: dict[str, dict[str, object]] = {
+    "distill": {"regularizer": RegularizerConfig(name="distill", options=TEACHER)},
+    "one-task": {"weighting__name": "one-task"},
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_two_shards_learn_as_one_process(name: str, folder: Path) -> None:
+    """By SGD with momentum, of which torch has no fused form for shards."""
+    recipe = change(TWO, data__options={}, **ALONE[name])
+    process = start(folder / f"shards-{name}", recipe, processes=2, ACCELERATE_USE_FSDP="true")
+    one = train(change(recipe, data__batch_size=4), folder / f"single-{name}", device="cpu", progress=False)
+    finish(process)
+    assert_equal_runs(folder / f"shards-{name}", one)
 
 
 def test_evaluation_by_two_processes_gives_the_same_numbers(folder: Path) -> None:

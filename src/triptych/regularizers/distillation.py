@@ -100,7 +100,7 @@ class TapAdapter(nn.Module):
         super().__init__()
         middle = max(channels // 4, 1)
         self.down, self.up = nn.Conv2d(channels, middle, 1), nn.Conv2d(middle, channels, 1)
-        self.gate = nn.Parameter(torch.ones(()))
+        self.gate = nn.Parameter(torch.ones(1))  # a vector, which can be sharded
         self.last = nn.Conv2d(channels, teacher_channels, 1)
 
     def forward(

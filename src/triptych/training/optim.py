@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from triptych.backbones.base import Backbone
 from triptych.lookup import named_choice
@@ -78,14 +79,13 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> to
     # One pass over the memory for ten. It pairs a parameter and its gradient in the order of memory, unchecked: weights
     # in channels_last, whose gradients may come in another order (gradient balancing), are updated one by one.
     fused = all(p.is_contiguous() and p.is_floating_point() and p.device.type in FUSED_ON for p in parameters)
+    whole = not any(isinstance(parameter, DTensor) for parameter in parameters)  # torch has no fused SGD of shards
     builders: dict[str, Callable[..., torch.optim.Optimizer]] = {
-        "sgd": partial(torch.optim.SGD, momentum=config.momentum),
-        "adam": partial(torch.optim.Adam, betas=config.betas),
-        "adamw": partial(torch.optim.AdamW, betas=config.betas),
+        "sgd": partial(torch.optim.SGD, momentum=config.momentum, fused=(fused and whole) or None),
+        "adam": partial(torch.optim.Adam, betas=config.betas, fused=fused or None),
+        "adamw": partial(torch.optim.AdamW, betas=config.betas, fused=fused or None),
     }
-    optimizer = named_choice("optimizer", config.name, builders)(
-        groups, lr=config.lr, weight_decay=config.weight_decay, fused=fused or None
-    )
+    optimizer = named_choice("optimizer", config.name, builders)(groups, lr=config.lr, weight_decay=config.weight_decay)
     if optimizer.defaults.get("fused") and optimizer.defaults.get("momentum"):
         optimizer.register_step_pre_hook(_start_momentum)
     return optimizer
