@@ -12,7 +12,7 @@ import numpy as np
 from triptych.datasets.rooms import Rooms
 from triptych.rooms.frames import Room, build_room, render_room, trace
 from triptych.rooms.scene import BOX, CONE, SPHERE
-from triptych.rooms.views import View
+from triptych.rooms.views import Viewpoint
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     print(f"reading a sample: {1e3 * reading:.2f} ms, ratio to rendering {rendering / reading:.0f}")
 
 
-def slow_trace(room: Room, camera: View, size: tuple[int, int]) -> np.ndarray:
+def slow_trace(room: Room, camera: Viewpoint, size: tuple[int, int]) -> np.ndarray:
     """Depth (H, W) by trying every solid for all pixels at once."""
     height, width = size
     pose, k = camera.pose(), camera.intrinsics(size)

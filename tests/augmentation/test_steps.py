@@ -29,7 +29,7 @@ from triptych.augmentation.steps import (
     choose,
     uniform,
 )
-from triptych.augmentation.view import PAD_COLOR, Window, affine, look_through, turn
+from triptych.augmentation.view import PAD_COLOR, View, affine, apply_view, rotate
 from triptych.tasks import TASKS, boundary, depth, human_parts, normals, saliency, semseg
 from triptych.types import IGNORE, Camera, Sample, valid_pixels
 
@@ -185,10 +185,10 @@ def test_resampling_equals_a_loop_over_pixels(seed: int, straight: bool) -> None
     if straight:
         matrix = affine(scale=(scale * random.choice([-1, 1]), scale * 1.3), offset=tuple(random.uniform(-5, 30, 2)))
     else:
-        matrix = turn(random.uniform(-1, 1), scale, (23.0, 16.0))
-    window = Window(matrix, (25, 29))
+        matrix = rotate(random.uniform(-1, 1), scale, (23.0, 16.0))
+    view = View(matrix, (25, 29))
     before = scene(seed)
-    after = look_through(before, window, {"semseg": ALL["semseg"]}, fill=(0.1, 0.2, 0.3))
+    after = apply_view(before, view, {"semseg": ALL["semseg"]}, fill=(0.1, 0.2, 0.3))
     inverse = np.linalg.inv(matrix)
     for i in range(25):
         for j in range(29):
@@ -225,8 +225,8 @@ def test_flipping_twice_changes_nothing() -> None:
 
 def test_cropping_and_pasting_back_changes_nothing_inside() -> None:
     before = scene()
-    crop = look_through(before, Window(affine(offset=(-7, -4)), (20, 30)), ALL)
-    back = look_through(crop, Window(affine(offset=(7, 4)), (HEIGHT, WIDTH)), ALL)
+    crop = apply_view(before, View(affine(offset=(-7, -4)), (20, 30)), ALL)
+    back = apply_view(crop, View(affine(offset=(7, 4)), (HEIGHT, WIDTH)), ALL)
     inside = np.s_[..., 4:24, 7:37]
     torch.testing.assert_close(back.image[inside], before.image[inside], rtol=0, atol=0)
     for name, target in back.targets.items():
@@ -243,17 +243,17 @@ def test_poses_of_two_views_that_move_alike_meet_in_one_world() -> None:
     pose[:3, 3] = torch.tensor([0.7, -0.2, 0.1])
     point = torch.tensor([0.3, -0.1, 3.0])  # in the frame of the first camera, which is the world's
     second = pose[:3, :3].T @ (point - pose[:3, 3])
-    for window in (
-        Window(affine(scale=(-1, 1), offset=(WIDTH, 0)), (HEIGHT, WIDTH), mirrored=True),
-        Window(turn(0.3, 1.5, (20.0, 10.0)), (HEIGHT, WIDTH), zoom=1.5, angle=0.3),
+    for view in (
+        View(affine(scale=(-1, 1), offset=(WIDTH, 0)), (HEIGHT, WIDTH), mirrored=True),
+        View(rotate(0.3, 1.5, (20.0, 10.0)), (HEIGHT, WIDTH), zoom=1.5, angle=0.3),
     ):
         world = []
         for seen, camera_pose in ((point, torch.eye(4)), (second, pose)):
             sample = replace(scene(), camera=Camera(scene().camera.intrinsics, camera_pose))
-            camera = look_through(sample, window, {}).camera
+            camera = apply_view(sample, view, {}).camera
             pixel = sample.camera.intrinsics @ seen / seen[2]
-            moved = torch.from_numpy(window.matrix).float() @ pixel
-            frame = torch.linalg.inv(camera.intrinsics) @ moved * seen[2] / window.zoom
+            moved = torch.from_numpy(view.matrix).float() @ pixel
+            frame = torch.linalg.inv(camera.intrinsics) @ moved * seen[2] / view.zoom
             world.append(camera.pose[:3, :3] @ frame + camera.pose[:3, 3])
             assert torch.linalg.det(camera.pose[:3, :3]) == pytest.approx(1, abs=1e-5)
         torch.testing.assert_close(world[0], world[1], atol=1e-5, rtol=1e-5)
@@ -329,12 +329,12 @@ def world_points(view: Sample) -> np.ndarray:
 
 def test_a_rotation_turns_the_normal_of_an_edge_with_the_edge() -> None:
     """A wall whose normal points right, its picture turned clockwise by 90 degrees: the normal points down."""
-    window = Window(turn(np.pi / 2, 1.0, (WIDTH / 2, WIDTH / 2)), (WIDTH, WIDTH), angle=np.pi / 2)
+    view = View(rotate(np.pi / 2, 1.0, (WIDTH / 2, WIDTH / 2)), (WIDTH, WIDTH), angle=np.pi / 2)
     normal = torch.zeros(3, WIDTH, WIDTH)
     normal[0] = 1
     image = torch.zeros(3, WIDTH, WIDTH)
     image[:, :, -5:] = 1  # bright on the right, where the normal points
-    after = look_through(Sample(image, {"normals": normal}), window, {"normals": ALL["normals"]})
+    after = apply_view(Sample(image, {"normals": normal}), view, {"normals": ALL["normals"]})
     assert after.image[0, -3, WIDTH // 2] == pytest.approx(1)
     assert after.targets["normals"][:, 20, 20].tolist() == pytest.approx([0, 1, 0], abs=1e-6)
 
@@ -344,7 +344,7 @@ def test_a_rotation_turns_the_normal_of_an_edge_with_the_edge() -> None:
 def test_presets_give_the_size_they_were_asked_for(name: str, native: tuple[int, int]) -> None:
     transform = build_transform(name, size=(32, 48), tasks=ALL, train=True)
     for seed in range(5):
-        sample = look_through(scene(), Window(affine(), native), ALL)
+        sample = apply_view(scene(), View(affine(), native), ALL)
         after = transform(sample, draw(seed))
         assert after.image.shape == (3, 32, 48)
         assert after.image.min() >= 0

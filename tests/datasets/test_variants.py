@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.datasets.variants import Variant, recognise
+from triptych.datasets.variants import Variant, recognize
 
 PHOTOS = Variant(
     name="photos",
@@ -42,7 +42,7 @@ def pictures(root: Path) -> Path:
 
 def complaint(root: Path, variant: str = "auto") -> str:
     with pytest.raises(ValueError) as caught:
-        recognise(root, VARIANTS, variant=variant)
+        recognize(root, VARIANTS, variant=variant)
     text = str(caught.value)
     assert "\n" not in text
     assert str(root) in text
@@ -50,17 +50,17 @@ def complaint(root: Path, variant: str = "auto") -> str:
 
 
 def test_each_variant_is_told_by_its_markers(tmp_path: Path) -> None:
-    assert recognise(photos(tmp_path / "a"), VARIANTS) is PHOTOS
-    assert recognise(pictures(tmp_path / "b"), VARIANTS) is PICTURES
-    assert recognise(grow(tmp_path / "c", "all.mat"), VARIANTS) is SINGLE
-    assert recognise(tmp_path / "c/all.mat", VARIANTS) is SINGLE
-    assert recognise(str(tmp_path / "a"), VARIANTS, variant="photos") is PHOTOS
+    assert recognize(photos(tmp_path / "a"), VARIANTS) is PHOTOS
+    assert recognize(pictures(tmp_path / "b"), VARIANTS) is PICTURES
+    assert recognize(grow(tmp_path / "c", "all.mat"), VARIANTS) is SINGLE
+    assert recognize(tmp_path / "c/all.mat", VARIANTS) is SINGLE
+    assert recognize(str(tmp_path / "a"), VARIANTS, variant="photos") is PHOTOS
 
 
 def test_more_markers_win_over_fewer(tmp_path: Path) -> None:
     larger = Variant("larger", "", "", (*PHOTOS.markers, "depth/*.npy"), ("semseg", "depth"))
     root = grow(photos(tmp_path), "depth/1.npy")
-    assert recognise(root, {**VARIANTS, "larger": larger}) is larger
+    assert recognize(root, {**VARIANTS, "larger": larger}) is larger
 
 
 @pytest.mark.parametrize("place", ["data", "data/archive"])
@@ -87,7 +87,7 @@ def test_several_variants_in_one_folder(tmp_path: Path) -> None:
     text = complaint(root)
     assert "photos (images/*.jpg)" in text
     assert "pictures (images/*.png)" in text
-    assert recognise(root, VARIANTS, variant="pictures") is PICTURES
+    assert recognize(root, VARIANTS, variant="pictures") is PICTURES
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_names_that_do_not_exist(tmp_path: Path) -> None:
     assert "does not exist" in complaint(tmp_path / "elsewhere")
     assert "is a file" in complaint(grow(tmp_path, "some.txt") / "some.txt")
     with pytest.raises(ValueError, match="unknown variant 'photo'; did you mean 'photos'"):
-        recognise(tmp_path, VARIANTS, variant="photo")
+        recognize(tmp_path, VARIANTS, variant="photo")
 
 
 def test_hidden_files_are_no_markers(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     root = photos(tmp_path / "root")
     (root / "round").symlink_to(root)
     (root / "self").symlink_to(root / "self")
-    assert recognise(root, VARIANTS) is PHOTOS
+    assert recognize(root, VARIANTS) is PHOTOS
     (root / "labels/1.png").unlink()
     assert "missing labels/*.png" in complaint(root)
     (root / "labels").rmdir()

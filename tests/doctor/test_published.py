@@ -17,7 +17,7 @@ from PIL import Image
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import Rooms
-from triptych.doctor.examine import examine, known_readers, recognise_dataset
+from triptych.doctor.examine import examine, known_readers, recognize_dataset
 from triptych.doctor.report import describe
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare
@@ -90,7 +90,7 @@ def before(clean: dict[str, Path]) -> dict[str, set[tuple[str, str, str, str]]]:
 
 @pytest.mark.parametrize("name", TREES)
 def test_published_datasets_are_recognised(clean: dict[str, Path], name: str) -> None:
-    assert recognise_dataset(clean[name]) == name
+    assert recognize_dataset(clean[name]) == name
     report = examine(clean[name])
     assert report.name == name
     assert report.variant in DATASETS[name].variants  # type: ignore[attr-defined]

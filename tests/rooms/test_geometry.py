@@ -25,7 +25,7 @@ from triptych.rooms.scene import (
     tube,
     turn,
 )
-from triptych.rooms.views import View
+from triptych.rooms.views import Viewpoint
 
 SIZE = (48, 64)
 SIDES = 6
@@ -146,7 +146,7 @@ def test_the_hierarchy_finds_what_a_search_of_all_solids_finds():
 
 
 def view(position, target):
-    return View(position, target, 0.0, 0.8)
+    return Viewpoint(position, target, 0.0, 0.8)
 
 
 def rays(camera, size=SIZE):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.augmentation.kernels import count_classes
-from triptych.augmentation.view import PAD_COLOR, Window, affine, look_through, turn
+from triptych.augmentation.view import PAD_COLOR, View, affine, apply_view, rotate
 from triptych.data.base import Transform
 from triptych.tasks import Task
 from triptych.types import IGNORE, Sample
@@ -65,7 +65,7 @@ class Select:
             name: sample.targets[name] if name in sample.targets else task.invalid_target(size)
             for name, task in self.tasks.items()
         }
-        neighbours = tuple(self(view, generator) for view in sample.neighbours)
+        neighbours = tuple(self(frame, generator) for frame in sample.neighbours)
         return replace(sample, targets=targets, neighbours=neighbours)
 
 
@@ -80,8 +80,8 @@ class Flip:
         if generator.random() >= self.probability:
             return Select(self.tasks)(sample, generator)
         height, width = _size(sample)
-        window = Window(affine(scale=(-1.0, 1.0), offset=(width, 0.0)), (height, width), mirrored=True)
-        return look_through(sample, window, self.tasks)
+        view = View(affine(scale=(-1.0, 1.0), offset=(width, 0.0)), (height, width), mirrored=True)
+        return apply_view(sample, view, self.tasks)
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,13 @@ class ScaleCrop:
         for _ in range(1 + self.redraws):
             top = int(generator.integers(height - crop[0] + 1))
             left = int(generator.integers(width - crop[1] + 1))
-            window = Window(affine(scale=(scale, scale), offset=(-left, -top)), crop, zoom=scale)
-            if labels is None or self._is_balanced(labels, window):
+            view = View(affine(scale=(scale, scale), offset=(-left, -top)), crop, zoom=scale)
+            if labels is None or self._is_balanced(labels, view):
                 break
-        return look_through(sample, window, self.tasks)
+        return apply_view(sample, view, self.tasks)
 
-    def _is_balanced(self, labels: Tensor, window: Window) -> bool:
-        (left, top), (right, bottom) = ((window.inverse @ [x, y, 1])[:2] for x, y in ((0, 0), window.size[::-1]))
+    def _is_balanced(self, labels: Tensor, view: View) -> bool:
+        (left, top), (right, bottom) = ((view.inverse @ [x, y, 1])[:2] for x, y in ((0, 0), view.size[::-1]))
         bottom, right = max(int(bottom), int(top) + 1), max(int(right), int(left) + 1)
         ends = min(bottom, labels.shape[0]), min(right, labels.shape[1])
         counts = count_classes(labels.contiguous().numpy(), int(top), ends[0], int(left), ends[1])[:IGNORE]
@@ -138,9 +138,9 @@ class ScaleRotate:
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         scale, angle = self.scale(generator), float(np.deg2rad(self.degrees(generator)))
         size = _size(sample)
-        window = Window(turn(angle, scale, (size[1] / 2, size[0] / 2)), size, zoom=scale, angle=angle)
+        view = View(rotate(angle, scale, (size[1] / 2, size[0] / 2)), size, zoom=scale, angle=angle)
         outside = {name: 0.0 for name, task in self.tasks.items() if task.classes} if self.zero_outside else {}
-        return look_through(sample, window, self.tasks, fill=self.fill, outside=outside)
+        return apply_view(sample, view, self.tasks, fill=self.fill, outside=outside)
 
 
 @dataclass(frozen=True)
@@ -153,8 +153,8 @@ class ZoomCrop:
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         scale, (height, width) = self.scale(generator), _size(sample)
         top, left = (int(generator.integers(int(side * (scale - 1)) + 1)) for side in (height, width))
-        window = Window(affine(scale=(scale, scale), offset=(-left, -top)), (height, width), zoom=scale)
-        return look_through(sample, window, self.tasks)
+        view = View(affine(scale=(scale, scale), offset=(-left, -top)), (height, width), zoom=scale)
+        return apply_view(sample, view, self.tasks)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Pad:
         if size == (height, width):
             return Select(self.tasks)(sample, generator)
         offset = (size[1] - width) // 2, (size[0] - height) // 2
-        return look_through(sample, Window(affine(offset=offset), size), self.tasks, fill=self.fill)
+        return apply_view(sample, View(affine(offset=offset), size), self.tasks, fill=self.fill)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class CenterCrop:
         if size == (height, width):
             return Select(self.tasks)(sample, generator)
         offset = -((width - size[1]) // 2), -((height - size[0]) // 2)
-        return look_through(sample, Window(affine(offset=offset), size), self.tasks)
+        return apply_view(sample, View(affine(offset=offset), size), self.tasks)
 
 
 @dataclass(frozen=True)
@@ -206,14 +206,14 @@ class Stretch:
         height, width = _size(sample)
         if self.size == (height, width):
             return Select(self.tasks)(sample, generator)
-        window = Window(affine(scale=(self.size[1] / width, self.size[0] / height)), self.size)
+        view = View(affine(scale=(self.size[1] / width, self.size[0] / height)), self.size)
 
-        def filtered(view: Sample, moved: Sample) -> Sample:
-            image = F.interpolate(view.image[None], self.size, mode=self.mode, align_corners=False, antialias=True)[0]
-            pairs = zip(view.neighbours, moved.neighbours, strict=True)
+        def filtered(frame: Sample, moved: Sample) -> Sample:
+            image = F.interpolate(frame.image[None], self.size, mode=self.mode, align_corners=False, antialias=True)[0]
+            pairs = zip(frame.neighbours, moved.neighbours, strict=True)
             return replace(moved, image=image.clamp(0, 1), neighbours=tuple(filtered(*pair) for pair in pairs))
 
-        return filtered(sample, look_through(sample, window, self.tasks))
+        return filtered(sample, apply_view(sample, view, self.tasks))
 
 
 @dataclass(frozen=True)

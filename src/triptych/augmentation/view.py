@@ -1,6 +1,6 @@
 """Moving the pixels of a sample: image, targets, extras and camera together.
 
-Every geometric transform is one `Window`: which part of the source image each output pixel sees, and what that does to
+Every geometric transform is one `View`: which part of the source image each output pixel sees, and what that does to
 the scene in front of the camera. Pixel coordinates are continuous, `(x, y)` with pixel centres at integer + 0.5, so a
 flip, a crop and a zoom are exact for the camera too.
 """
@@ -24,7 +24,7 @@ PAD_COLOR = (0.485, 0.456, 0.406)
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class View:
     """A view of `size` (height, width) onto a source image.
 
     `matrix` (3, 3) takes source pixel coordinates to output pixel coordinates. `mirrored`, `zoom` and `angle` say what
@@ -63,39 +63,39 @@ def affine(*, scale: Pair = (1.0, 1.0), offset: Pair = (0.0, 0.0)) -> Float[np.n
     return np.array([[scale[0], 0.0, offset[0]], [0.0, scale[1], offset[1]], [0.0, 0.0, 1.0]])
 
 
-def turn(angle: float, zoom: float, center: Pair) -> Float[np.ndarray, "3 3"]:
+def rotate(angle: float, zoom: float, center: Pair) -> Float[np.ndarray, "3 3"]:
     """The matrix that turns by `angle` from x towards y and magnifies by `zoom` about `center` (x, y)."""
     cos, sin = zoom * np.cos(angle), zoom * np.sin(angle)
     x, y = center
     return np.array([[cos, -sin, x - cos * x + sin * y], [sin, cos, y - sin * x - cos * y], [0.0, 0.0, 1.0]])
 
 
-def look_through(
+def apply_view(
     sample: Sample,
-    window: Window,
+    view: View,
     tasks: Mapping[str, Task],
     *,
     fill: tuple[float, float, float] = PAD_COLOR,
     outside: Mapping[str, float | int] | None = None,
 ) -> Sample:
-    """The sample as seen through `window`, with the targets of `tasks`.
+    """The sample as seen through `view`, with the targets of `tasks`.
 
     The image is interpolated linearly and is `fill` outside the source; targets, and extras of the image's size, move
     by nearest neighbour: averaging labels would invent values. Outside the source a target is invalid, or
     `outside[task name]` where given; extras are NaN, or 0 where they are whole numbers (no instance, no mask). A target
-    that the sample lacks is invalid everywhere. Neighbours move through the same window.
+    that the sample lacks is invalid everywhere. Neighbours move through the same view.
     """
     size = tuple(sample.image.shape[-2:])
-    source = (_Straight if window.is_straight else _Turned)(window, (size[0], size[1]))
+    source = (_Straight if view.is_straight else _Turned)(view, (size[0], size[1]))
     targets = {}
     for name, task in tasks.items():
         target = sample.targets.get(name)
         if target is None:
-            targets[name] = task.invalid_target(window.size)
+            targets[name] = task.invalid_target(view.size)
             continue
         invalid = float("nan") if target.is_floating_point() else IGNORE
         moved = source.nearest(target, _fill_like(target, (outside or {}).get(name, invalid)))
-        targets[name] = _change_values(moved, task, window)
+        targets[name] = _change_values(moved, task, view)
     extras = {}
     for name, extra in sample.extras.items():
         invalid = float("nan") if extra.is_floating_point() else 0
@@ -105,9 +105,9 @@ def look_through(
         sample,
         image=source.linear(sample.image, _fill_like(sample.image, fill).view(-1, 1, 1)),
         targets=targets,
-        camera=None if sample.camera is None else move_camera(sample.camera, window),
+        camera=None if sample.camera is None else move_camera(sample.camera, view),
         extras=extras,
-        neighbours=tuple(look_through(view, window, tasks, fill=fill, outside=outside) for view in sample.neighbours),
+        neighbours=tuple(apply_view(frame, view, tasks, fill=fill, outside=outside) for frame in sample.neighbours),
     )
 
 
@@ -115,39 +115,39 @@ def _fill_like(values: Tensor, fill: float | int | tuple[float, ...]) -> Tensor:
     return torch.tensor(fill, dtype=values.dtype)
 
 
-def _change_values(target: Tensor, task: Task, window: Window) -> Tensor:
-    if window.mirrored:
+def _change_values(target: Tensor, task: Task, view: View) -> Tensor:
+    if view.mirrored:
         target = task.mirror(target)
-    if window.zoom != 1:
-        target = task.zoom(target, window.zoom)
-    if window.angle != 0:
-        target = task.rotate(target, window.angle)
+    if view.zoom != 1:
+        target = task.zoom(target, view.zoom)
+    if view.angle != 0:
+        target = task.rotate(target, view.angle)
     return target
 
 
-def move_camera(camera: Camera, window: Window) -> Camera:
-    """The camera that sees the changed scene through `window`.
+def move_camera(camera: Camera, view: View) -> Camera:
+    """The camera that sees the changed scene through `view`.
 
-    With A the window's matrix, R its rotation and M its mirroring, a point p of the camera frame moves to
+    With A the view's matrix, R its rotation and M its mirroring, a point p of the camera frame moves to
     p' = R M p / zoom, so K' = A K (R M)^-1 up to a factor; the world is mirrored and shrunk along, so that poses stay
     rigid and views of one scene that are moved alike keep their relative pose.
     """
-    mirror = torch.diag(torch.tensor([-1.0 if window.mirrored else 1.0, 1.0, 1.0], dtype=torch.float64))
-    cos, sin = np.cos(window.angle), np.sin(window.angle)
+    mirror = torch.diag(torch.tensor([-1.0 if view.mirrored else 1.0, 1.0, 1.0], dtype=torch.float64))
+    cos, sin = np.cos(view.angle), np.sin(view.angle)
     rotation = torch.tensor([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
     back = mirror @ rotation.T
-    intrinsics = torch.from_numpy(window.matrix) @ camera.intrinsics.double() @ back
+    intrinsics = torch.from_numpy(view.matrix) @ camera.intrinsics.double() @ back
     intrinsics = (intrinsics / intrinsics[..., 2:, 2:]).to(camera.intrinsics.dtype)
     if camera.pose is None:
         return Camera(intrinsics)
     pose = camera.pose.double().clone()
     pose[..., :3, :3] = mirror @ pose[..., :3, :3] @ back
-    pose[..., :3, 3] = (pose[..., :3, 3] @ mirror) / window.zoom
+    pose[..., :3, 3] = (pose[..., :3, 3] @ mirror) / view.zoom
     return Camera(intrinsics, pose.to(camera.pose.dtype))
 
 
 class _Axis:
-    """Rows or columns of a window: where those that see the source lie along an axis of it that is `length` long."""
+    """Rows or columns of a view: where those that see the source lie along an axis of it that is `length` long."""
 
     def __init__(self, scale: float, offset: float, count: int, length: int) -> None:
         position = scale * (np.arange(count) + 0.5) + offset
@@ -166,15 +166,15 @@ class _Axis:
         return len(self.nearest)
 
     def cut(self) -> slice:
-        """The part of the source that is seen, where the window only shifts it."""
+        """The part of the source that is seen, where the view only shifts it."""
         return slice(int(self.nearest[0]), int(self.nearest[0]) + len(self))
 
 
 class _Straight:
-    """The pixels of a window whose rows stay rows: each axis is resampled on its own."""
+    """The pixels of a view whose rows stay rows: each axis is resampled on its own."""
 
-    def __init__(self, window: Window, size: tuple[int, int]) -> None:
-        inverse, self.size = window.inverse, window.size
+    def __init__(self, view: View, size: tuple[int, int]) -> None:
+        inverse, self.size = view.inverse, view.size
         self.rows = _Axis(inverse[1, 1], inverse[1, 2], self.size[0], size[0])
         self.columns = _Axis(inverse[0, 0], inverse[0, 2], self.size[1], size[1])
 
@@ -214,13 +214,13 @@ def _planes(values: Tensor) -> np.ndarray:
 
 
 class _Turned:
-    """The pixels of any other window, one by one."""
+    """The pixels of any other view, one by one."""
 
-    def __init__(self, window: Window, size: tuple[int, int]) -> None:
+    def __init__(self, view: View, size: tuple[int, int]) -> None:
         self.size = size
-        height, width = window.size
+        height, width = view.size
         x, y = np.arange(width) + 0.5, (np.arange(height) + 0.5)[:, None]
-        self.x, self.y = (row[0] * x + row[1] * y + row[2] for row in window.inverse[:2])
+        self.x, self.y = (row[0] * x + row[1] * y + row[2] for row in view.inverse[:2])
         self.inside = torch.from_numpy((self.x >= 0) & (self.x < size[1]) & (self.y >= 0) & (self.y < size[0]))
 
     def nearest(self, values: Tensor, beyond: Tensor) -> Tensor:

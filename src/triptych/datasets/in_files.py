@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
-from triptych.augmentation.view import Window, affine, look_through, move_camera
+from triptych.augmentation.view import View, affine, apply_view, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import keep_present
 from triptych.data.photos import read_image
-from triptych.datasets.variants import recognise
+from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
@@ -218,7 +218,7 @@ class Published(InFiles):
         """Check the split, and find out which variant lies in `root`."""
         if self.splits:
             named_choice(f"split of {self.name}", split, dict.fromkeys(self.splits))
-        self.root, self.variant = Path(root), recognise(root, self.variants, variant=variant)
+        self.root, self.variant = Path(root), recognize(root, self.variants, variant=variant)
 
     def __init__(
         self,
@@ -299,9 +299,9 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
         if found == (size[1], size[0]):
             cure = "if EXIF turns the image upright, drop its orientation or turn the label too"
         raise DataError(f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}", cure)
-    window = Window(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
+    view = View(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
     sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})
-    return look_through(sample, window, {name: encoding.make_task(name)}).targets[name]
+    return apply_view(sample, view, {name: encoding.make_task(name)}).targets[name]
 
 
 def _resize_nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:
@@ -311,7 +311,7 @@ def _resize_nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:
 
 def scale_camera(camera: Camera, native: tuple[int, int], size: tuple[int, int]) -> Camera:
     """The camera of an image that was resized from `native` (height, width) to `size`."""
-    return move_camera(camera, Window(affine(scale=(size[1] / native[1], size[0] / native[0])), size))
+    return move_camera(camera, View(affine(scale=(size[1] / native[1], size[0] / native[0])), size))
 
 
 def shift_frame(key: str, step: int) -> str:

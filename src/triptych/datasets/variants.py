@@ -3,7 +3,7 @@
 A reader of a published dataset is a `DenseDataset` with
 
 - `variants: ClassVar[dict[str, Variant]]`, the forms in which the dataset is handed around, by name;
-- a constructor `Reader(root, *, split="train", tasks=None, variant="auto", ...)`, where `"auto"` asks `recognise`; the
+- a constructor `Reader(root, *, split="train", tasks=None, variant="auto", ...)`, where `"auto"` asks `recognize`; the
   outcome is the attribute `variant: Variant`;
 - `files(index) -> dict[str, Path]`: the files of sample `index` on disk by what they hold, `"image"` or the name of a
   task (also of a task that another one is derived from); labels that are missing are left out, and several tasks may
@@ -56,7 +56,7 @@ class Variant:
 Kind = TypeVar("Kind", bound=Variant)
 
 
-def recognise(root: str | Path, variants: Mapping[str, Kind], *, variant: str = AUTO) -> Kind:
+def recognize(root: str | Path, variants: Mapping[str, Kind], *, variant: str = AUTO) -> Kind:
     """The variant whose markers the folder `root` has; `variant` is a name, or `"auto"` for whichever it is.
 
     `root` may also be the one file that a variant consists of. Raises `ValueError` in one line that names the folder,

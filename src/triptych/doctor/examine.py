@@ -14,7 +14,7 @@ from triptych.data.lists import ALL
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.in_files import InFiles
-from triptych.datasets.variants import Variant, recognise, suggest_root
+from triptych.datasets.variants import Variant, recognize, suggest_root
 from triptych.doctor.file_checks import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
@@ -36,7 +36,7 @@ def known_readers() -> dict[str, Any]:
     return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
 
 
-def recognise_dataset(path: Path) -> str:
+def recognize_dataset(path: Path) -> str:
     """The name of the dataset that lies in a folder: `folder` where it is none that is known.
 
     Raises `ValueError` that names the right folder where a known dataset lies a level above or below.
@@ -53,7 +53,7 @@ def recognise_dataset(path: Path) -> str:
     if not _is_own_folder(path):
         for variants in readers.values():
             if path.is_dir() and suggest_root(path, variants):
-                recognise(path, variants)  # raises, naming the folder
+                recognize(path, variants)  # raises, naming the folder
         if nearest and parts[nearest] >= 0.5:
             return nearest
     return "folder"
@@ -104,7 +104,7 @@ def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opene
 
 def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
     try:
-        variant = recognise(path, reader.variants)
+        variant = recognize(path, reader.variants)
     except ValueError as error:
         yield Finding("error", "variant", "", "", str(path), *text_and_cure(error, UNPACK))
         return
@@ -166,7 +166,7 @@ def examine(
     look at.
     """
     path = Path(path)
-    name = dataset or recognise_dataset(path)
+    name = dataset or recognize_dataset(path)
     report = Report(name)
     surveys: list[SplitSurvey] = []
     for opened in open_splits(name, path, root):

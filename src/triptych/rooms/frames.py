@@ -14,7 +14,7 @@ from triptych.rooms.rays import Geometry, build_hierarchy
 from triptych.rooms.records import frame_type
 from triptych.rooms.render import develop, expose
 from triptych.rooms.scene import CLASSES, Dice, Scene, solid_arrays
-from triptych.rooms.views import View, choose_views
+from triptych.rooms.views import Viewpoint, choose_views
 
 SIDES = {"ceiling": 2, "floor": 1, "wall y = Y": 6, "wall y = 0": 5, "wall x = X": 4, "wall x = 0": 3}
 """Instance ids of the room's sides -6, -5, ..., -1: negative indices into the tails of tables over solids."""
@@ -30,7 +30,7 @@ class Room(NamedTuple):
     scene: Scene
     geometry: Geometry
     appearance: Appearance
-    paths: list[list[View]]
+    paths: list[list[Viewpoint]]
 
 
 class Hits(NamedTuple):
@@ -74,7 +74,7 @@ def render_room(room: Room, size: tuple[int, int], words: tuple[object, ...]) ->
     return records
 
 
-def trace(room: Room, view: View, size: tuple[int, int]) -> Hits:
+def trace(room: Room, view: Viewpoint, size: tuple[int, int]) -> Hits:
     """What the pixel centres of a view see."""
     hits = Hits(np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64), np.empty((*size, 3)))
     pose = view.pose()
@@ -82,7 +82,7 @@ def trace(room: Room, view: View, size: tuple[int, int]) -> Hits:
     return hits
 
 
-def illuminate(room: Room, view: View, hits: Hits) -> np.ndarray:
+def illuminate(room: Room, view: Viewpoint, hits: Hits) -> np.ndarray:
     """Linear radiance of a view, `(H, W, 3)`."""
     size, pose = (hits.depth.shape[0], hits.depth.shape[1]), view.pose()
     camera = (pose[:3, 3].copy(), pose[:3, :3].copy(), view.intrinsics(size))
@@ -96,7 +96,7 @@ def illuminate(room: Room, view: View, hits: Hits) -> np.ndarray:
     return image
 
 
-def label(room: Room, view: View, hits: Hits, record: np.ndarray) -> None:
+def label(room: Room, view: Viewpoint, hits: Hits, record: np.ndarray) -> None:
     """Write the camera and all labels of a view into a record, `(1,)` of `frame_type`."""
     scene, intrinsics, rotation = room.scene, view.intrinsics(hits.depth.shape), np.array(view.rotation())
     sides = [CLASSES.index(name.split()[0]) for name in SIDES]

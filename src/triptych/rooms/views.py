@@ -31,7 +31,7 @@ CANDIDATES = 12
 PROBE = (18, 24)
 
 
-class View(NamedTuple):
+class Viewpoint(NamedTuple):
     """A pinhole camera that looks at a point."""
 
     position: Vector
@@ -60,7 +60,7 @@ class View(NamedTuple):
 
 def choose_views(
     scene: Scene, floor: Floor, geometry: Geometry, dice: Dice, *, look: str, views: int, path_length: int
-) -> list[list[View]]:
+) -> list[list[Viewpoint]]:
     """`views` camera paths of `path_length` frames around one point of the room.
 
     Each first frame is the best of a few random ones: much furniture, nothing right before the lens, away from the
@@ -71,9 +71,9 @@ def choose_views(
     spot = dice.choice(floor.targets) if floor.targets else middle
     x, y, z = (0.6 * a + 0.4 * b for a, b in zip(spot, middle, strict=True))
     focus = (x, y, z)
-    paths: list[list[View]] = []
+    paths: list[list[Viewpoint]] = []
 
-    def worth(scored: tuple[float, View]) -> float:
+    def worth(scored: tuple[float, Viewpoint]) -> float:
         x, y, _ = scored[1].position
         return scored[0] - 6.0 * sum(_near(x, y, *path[0].position[:2], 0.7) for path in paths)
 
@@ -86,7 +86,7 @@ def choose_views(
 
 def _candidate(
     scene: Scene, floor: Floor, geometry: Geometry, dice: Dice, focus: Vector, look: str
-) -> tuple[float, View]:
+) -> tuple[float, Viewpoint]:
     width, depth, _ = scene.size
     height = dice.number(*HEIGHTS[look])
     target = (focus[0] + dice.number(-0.5, 0.5), focus[1] + dice.number(-0.5, 0.5), focus[2] + dice.number(-0.1, 0.5))
@@ -95,9 +95,9 @@ def _candidate(
         x, y = dice.number(0.15, width - 0.15), dice.number(0.15, depth - 0.15)
         close = any(_near(x, y, a, b, 1.6 if attempt < 40 else 0.9) for a, b in ((focus[0], focus[1]), *floor.figures))
         if not close and _standable(floor, x, y, height):
-            view = View((x, y, height), target, roll, focal)
+            view = Viewpoint((x, y, height), target, roll, focal)
             return _score(scene, geometry, view), view
-    return -1e9, View((0.5 * width, 0.5 * depth, height), target, roll, focal)
+    return -1e9, Viewpoint((0.5 * width, 0.5 * depth, height), target, roll, focal)
 
 
 def _standable(floor: Floor, x: float, y: float, height: float) -> bool:
@@ -110,7 +110,7 @@ def _standable(floor: Floor, x: float, y: float, height: float) -> bool:
     )
 
 
-def _score(scene: Scene, geometry: Geometry, view: View) -> float:
+def _score(scene: Scene, geometry: Geometry, view: Viewpoint) -> float:
     """How much a view shows: objects, the share of the image that they fill, figures; less what is before the lens."""
     depth, solid = probe(geometry, np.array(view.position), np.array(view.rotation()), view.intrinsics(PROBE), *PROBE)
     seen = solid[solid >= 0]
@@ -128,7 +128,7 @@ def _score(scene: Scene, geometry: Geometry, view: View) -> float:
     return min(objects, 14) + 10 * min(share, 0.6) + 0.08 * people - 12 * max(largest - 0.35, 0.0) - 60 * close
 
 
-def _path(floor: Floor, start: View, dice: Dice, length: int) -> list[View]:
+def _path(floor: Floor, start: Viewpoint, dice: Dice, length: int) -> list[Viewpoint]:
     """A steady walk from `start` with the gaze on a slowly drifting point; it turns back before furniture, walls and
     what it looks at.
     """
@@ -147,7 +147,7 @@ def _path(floor: Floor, start: View, dice: Dice, length: int) -> list[View]:
             target[k], drift[k] = _sway(target[k], drift[k], start.target[k], 0.4)
         z, dz = _sway(z, dz, start.position[2], 0.1)
         roll, droll = _sway(roll, droll, start.roll, 0.03)
-        path.append(View((x + dx, y + dy, z), (target[0], target[1], target[2]), roll, start.focal))
+        path.append(Viewpoint((x + dx, y + dy, z), (target[0], target[1], target[2]), roll, start.focal))
     return path
 
 

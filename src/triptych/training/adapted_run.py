@@ -11,7 +11,7 @@ from triptych.data.loading import evaluation_loader
 from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.places import IMAGES, find_places
-from triptych.doctor.examine import recognise_dataset
+from triptych.doctor.examine import recognize_dataset
 from triptych.lookup import named_choice
 from triptych.machine import choose_device
 from triptych.models.multitask import MultiTaskModel
@@ -105,7 +105,7 @@ def find_target(
 
 def _dataset_in(path: Path) -> str:
     """The name of the dataset in a folder; `images` where pictures lie in it and nothing that looks like labels."""
-    name = recognise_dataset(path)
+    name = recognize_dataset(path)
     is_own = DATASETS[name].takes_root  # the user's, not a published one
     bare = is_own and path.is_dir() and not (path / FILE_NAME).is_file() and set(find_places(path)) <= {IMAGES}
     return "images" if bare else name
