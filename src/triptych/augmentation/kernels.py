@@ -42,7 +42,7 @@ def take_linear(source, rows, below, columns, beside, output):  # type: ignore[n
 
 @compiled
 def count_classes(labels, top, bottom, left, right):  # type: ignore[no-untyped-def]
-    """How often each id from 0 to 255 occurs between these rows and columns of `(height, width)`."""
+    """Count each id from 0 to 255 between these rows and columns of `(height, width)`."""
     counts = np.zeros(256, np.int64)
     for i in range(top, bottom):
         line = labels[i, left:right]

@@ -1,1 +1,1 @@
-"""What datasets share: the base class, loading, files and photographs, lists of names, frames of videos, cameras."""
+"""Shared parts of datasets: base class, loading, files and photographs, lists of names, frames of videos, cameras."""

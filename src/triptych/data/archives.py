@@ -13,7 +13,7 @@ SUFFIX = ".zip"
 
 
 def open_source(path: Path) -> Path | BytesIO:
-    """What `Image.open` and the like accept for a file on disk, or one inside an archive.
+    """A file on disk, or one inside an archive, in the form that `Image.open` and the like accept.
 
     Raises `FileNotFoundError` for a member that is not there, `UnreadableFileError` for an archive or member that is
     damaged.

@@ -1,4 +1,4 @@
-"""What every dataset is: a sized sequence of samples that declares the tasks it can supervise."""
+"""Base class of datasets: a sized sequence of samples that declares the tasks it can supervise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -48,7 +48,7 @@ class DenseDataset:
         raise NotImplementedError(f"{type(self).__name__} does not name its samples")
 
     def fingerprint(self) -> dict[str, object]:
-        """What a training run records about its data: name, split, counts and a hash of the file list."""
+        """Identity of the data for a training run: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
 
     def draw(self, seed: int, place: int) -> tuple[int, int]:
@@ -86,7 +86,7 @@ def as_neighbour(view: Sample, offset: int) -> Sample:
 
 
 def missing_view(sample: Sample, offset: int) -> Sample:
-    """What stands for the frame `offset` frames after `sample` where there is none: an image and a camera of NaN.
+    """Placeholder for a missing neighbour: image and camera are NaN.
 
     >>> view = missing_view(Sample(torch.zeros(3, 2, 2), {}), 1)
     >>> bool(view.image.isnan().all())

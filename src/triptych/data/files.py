@@ -83,7 +83,7 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
 
 
 def read_array(path: Path, *, key: str = "") -> np.ndarray:
-    """What a file stores: the values of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
+    """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
 
     `key` names the entry of an .npz or .mat file that has several. Raises `UnreadableFileError`, an
     `OSError` and `ValueError`, naming the file if it is damaged.
@@ -144,7 +144,7 @@ def _read_picture(path: Path, key: str) -> np.ndarray:
 
 
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
-    """What the picture `path`, opened as `image`, stores: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
+    """Stored values of the picture `path`, opened as `image`: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
     tiles = getattr(image, "tile", ())
     layout = str(tiles[0][3]) if tiles else ""
     if not layout.endswith(";16B") or image.mode.startswith("I"):

@@ -9,7 +9,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)
 
 
 class Videos:
-    """Which image follows which.
+    """Order of frames in videos, by their names.
 
     Images belong to one video if their names, folders included, differ in the last number alone. Its frames are one
     step apart, the smallest difference that occurs: a video may keep every fifth frame, and where some are missing

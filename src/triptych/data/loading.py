@@ -110,7 +110,7 @@ def _one_line(error: Exception) -> str:
 
 @dataclass
 class _Batch:
-    """What a worker sends back: a batch, or why there is none."""
+    """A batch from a worker process, or why there is none."""
 
     sample: Sample | None
     skipped: dict[str, str]

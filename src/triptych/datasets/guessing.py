@@ -40,7 +40,7 @@ TaskGuess = Callable[[Path, "FolderGuess", Place, Labelled, str], Guess]
 
 @dataclass
 class FolderGuess:
-    """What a folder seems to hold."""
+    """Guessed content of a folder."""
 
     root: Path
     images: str = ""

@@ -33,7 +33,7 @@ Listing = Mapping[str, Mapping[str, Path]]
 
 
 class Derivation(NamedTuple):
-    """How a task that no file holds is computed: the stored task, and `compute(target, camera, reach)`."""
+    """Derivation of a task that no file holds: the stored task, and `compute(target, camera, reach)`."""
 
     source: str
     compute: Callable[[Tensor, Camera | None, int], Tensor]
@@ -136,7 +136,7 @@ class InFiles(DenseDataset):
         return None
 
     def encoding(self, name: str, key: str) -> Encoding | None:
-        """What the numbers in a sample's file of a task mean; `None` where that cannot be known."""
+        """Meaning of the numbers in a sample's file of a task; `None` where that cannot be known."""
         return self.encodings[name]
 
     def read_instances(self, path: Path) -> Tensor:

@@ -247,7 +247,7 @@ class Mixed(DenseDataset):
 
     @cached_property
     def _counts(self) -> np.ndarray:
-        """How many samples of an epoch each source gives: its share, whole numbers by the largest remainder."""
+        """Number of samples of an epoch from each source: its share, whole numbers by the largest remainder."""
         exact = self.shares * len(self)
         counts = np.floor(exact).astype(int)
         counts[np.argsort(counts - exact, kind="stable")[: len(self) - counts.sum()]] += 1

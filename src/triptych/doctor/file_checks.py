@@ -1,4 +1,4 @@
-"""What can be wrong with one image or one label file: small functions, listed in `IMAGE_CHECKS` and `LABEL_CHECKS`.
+"""Checks of one image or one label file: small functions, listed in `IMAGE_CHECKS` and `LABEL_CHECKS`.
 
 Each takes what was read and yields problems, each with its cure. A check for another kind of data is one more function.
 """
@@ -91,7 +91,7 @@ class LabelFile:
 
 
 def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
-    """What an error says is wrong, and the way out: `cure` where it names none."""
+    """The problem that an error names, and its cure; `cure` where it names none."""
     if isinstance(error, DataError):
         return error.text, error.cure or cure
     return (" ".join(str(error).split()) or type(error).__name__).rstrip("."), cure
@@ -268,7 +268,7 @@ def check_colors(file: LabelFile) -> Iterator[Problem]:
 
 
 def _better_unit(median: float) -> str:
-    """What would bring the median to a few metres."""
+    """The unit that would bring the median to a few metres."""
     factors = {
         "millimetres": 1e-3,
         "centimetres": 1e-2,
@@ -353,7 +353,7 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
 
 
 def histogram(task: Task, target: Tensor) -> Tensor:
-    """How often each class of a task occurs; empty for what has no classes."""
+    """Count of each class of a task; empty for what has no classes."""
     if not task.classes:
         return torch.zeros(0, dtype=torch.int64)
     return target[valid_pixels(target)].long().bincount(minlength=len(task.classes))

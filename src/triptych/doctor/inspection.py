@@ -44,7 +44,7 @@ Checks = Iterable[Callable[[Any], Iterator[Problem]]]
 
 @dataclass
 class Inspection:
-    """What reading one sample gave."""
+    """Findings and statistics of one sample."""
 
     key: str
     digest: str = ""
@@ -100,7 +100,7 @@ class Records:
 
 
 Seen = InFiles | Records
-"""What the doctor looks at."""
+"""A dataset that can be examined."""
 
 
 def inspect_sample(dataset: Seen, index: int) -> Inspection:

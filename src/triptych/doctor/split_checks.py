@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset as a whole, once every file was read: `SURVEY_CHECKS`."""
+"""Checks of a dataset as a whole, once every file was read: `SURVEY_CHECKS`."""
 
 import unicodedata
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Where the components of stored normals point: measured by depth, or guessed by what scenes look like."""
+"""Directions of the components of stored normals: measured by depth, or guessed by what scenes look like."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import permutations, product
@@ -23,8 +23,8 @@ FOV = 60.0
 def guess_normals(
     paths: Sequence[Path], *, key: str = "", depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
 ) -> Guess:
-    """Where the stored components point: by agreement with depth where `depth_of` a file gives some, else by what rooms
-    and streets look like."""
+    """Guess where the stored components point: by agreement with depth where `depth_of` a file gives some, else by
+    what rooms and streets look like."""
     guess, pairs = Guess(), []
     files = [(path, array) for path, array in read_some(paths, 12, key=key) if array.ndim == 3 and 3 in array.shape]
     encoding = _guess_range(guess, [array for _, array in files])

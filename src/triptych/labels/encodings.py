@@ -22,7 +22,7 @@ from triptych.types import IGNORE, Camera
 
 @dataclass(frozen=True)
 class Encoding:
-    """Where the files of a task are, and how their numbers become its target."""
+    """Encoding of a label file: the files of a task, and how their numbers become its target."""
 
     files: str = ""
     """Pattern of the files, with `{key}` and perhaps `{split}`, relative to the root."""
@@ -107,7 +107,7 @@ class Labels(Encoding):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     def make_task(self, name: str) -> Task:

@@ -50,18 +50,18 @@ def fine_names() -> list[str]:
 
 
 def labels_of_40(classes: int) -> TableLabels:
-    """How files of 0 (unlabelled) and 1 to 40 are read."""
+    """Encoding of files of 0 (unlabelled) and 1 to 40."""
     lookup = (IGNORE, *(range(40) if classes == 40 else FROM_40_TO_13))
     return TableLabels(classes=class_space(classes), lookup=lookup, source="NYUv2's 40 classes")
 
 
 def labels_of_13() -> TableLabels:
-    """How the arrays of the MTAN line are read: 0 to 12, -1 unlabelled."""
+    """Encoding of the arrays of the MTAN line: 0 to 12, -1 unlabelled."""
     return TableLabels(classes=NAMES_13, lookup=tuple(range(13)), invalid=(-1,), source="NYUv2's 13 classes")
 
 
 def labels_of_names(names: Sequence[str], classes: int) -> TableLabels:
-    """How the labels of the official file are read: 0 unlabelled, i the i-th of its `names`."""
+    """Encoding of the labels of the official file: 0 unlabelled, i the i-th of its `names`."""
     coarse = {line.partition(" ")[2]: int(line.partition(" ")[0]) - 1 for line in packaged_lines("nyuv2_classes")}
     unknown = [name for name in names if name not in coarse]
     if unknown:

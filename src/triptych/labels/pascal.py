@@ -43,12 +43,12 @@ PARTS = {
 
 
 def labels_of_21() -> TableLabels:
-    """How VOC's palette pictures are read: 0 to 20, 255 at the borders of objects."""
+    """Encoding of VOC's palette pictures: 0 to 20, 255 at the borders of objects."""
     return TableLabels(classes=NAMES_21, lookup=tuple(range(21)), invalid=(IGNORE,), source="VOC's 21 classes")
 
 
 def labels_of_60() -> TableLabels:
-    """How pictures of 60 classes are read: indices in alphabetical order, colours of VOC's map in the official one."""
+    """Encoding of pictures of 60 classes: indices in alphabetical order, colours of VOC's map in the official one."""
     source = "PASCAL-Context's 60 classes"
     return TableLabels(
         classes=NAMES_60, lookup=BY_ALPHABET, invalid=(IGNORE,), source=source, colors=voc_colors(len(NAMES_60))
@@ -56,7 +56,7 @@ def labels_of_60() -> TableLabels:
 
 
 def labels_of_459(names: list[str]) -> TableLabels:
-    """How `LabelMap` becomes 60 classes: by name, everything that is none of the 59 being background."""
+    """Encoding of `LabelMap` as 60 classes: by name, everything that is none of the 59 being background."""
     place = {name: i for i, name in enumerate(NAMES_60)}
     lookup = (0, *(place.get(name, 0) for name in names))
     return TableLabels(

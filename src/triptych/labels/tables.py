@@ -32,7 +32,7 @@ class TableLabels(Encoding):
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.classes)
 
     def make_task(self, name: str) -> Task:

@@ -33,7 +33,7 @@ LARGEST_TABLE = 65536
 
 @dataclass(frozen=True)
 class Field:
-    """How one array is stored: its type and shape, the code and the type of what is stored, and where."""
+    """One stored array: its type and shape, the code and the type of what is stored, and where."""
 
     code: str
     dtype: str
@@ -51,12 +51,12 @@ class Field:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Field":
-        """What `to_json` gave."""
+        """The field that `to_json` wrote."""
         return cls(**{**values, "shape": tuple(values["shape"])})
 
 
 Stored = tuple[np.ndarray, np.ndarray | None]
-"""What is stored of an array, and the table it points into."""
+"""Stored values of an array, and the table they index."""
 
 
 def _as_bytes(array: np.ndarray) -> Stored | None:
@@ -122,7 +122,7 @@ CODES: dict[str, tuple[Encode, Decode]] = {
     "table": (_as_table, _from_table),
     "plain": (_as_is, _from_itself),
 }
-"""How an array can be stored, the smallest first."""
+"""Codes of arrays, the smallest first."""
 
 
 def encode_array(array: np.ndarray, offset: int) -> tuple[Field, bytes]:
@@ -204,7 +204,7 @@ def pack_sample(sample: Sample, tasks: Sequence[str]) -> bytes:
 
 
 def _tensors(sample: Sample, tasks: Sequence[str]) -> dict[str, Tensor]:
-    """What a sample consists of, by name."""
+    """Tensors of a sample, by name."""
     tensors = {"image": sample.image} | {f"targets/{name}": sample.targets[name] for name in tasks}
     tensors |= {f"extras/{name}": extra for name, extra in sample.extras.items()}
     if sample.camera is not None:

@@ -39,7 +39,7 @@ Index = dict[str, Any]
 
 @dataclass(frozen=True)
 class Preparation:
-    """What a preparation did: records in all, how many of them were there already, and the bytes of all."""
+    """Outcome of a preparation: records in all, how many of them were there already, and the bytes of all."""
 
     folder: Path
     records: int
@@ -126,7 +126,7 @@ def _known_files(place: Path) -> dict[str, Index]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file holds; nothing where it is missing or damaged."""
+    """Content of a JSON file; nothing where it is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class _Count:
-    """How many records are there, over all threads."""
+    """Counter of records over all threads."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self.total, self.progress, self.done, self.kept = total, progress, 0, 0
