@@ -247,11 +247,11 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
 
 
 GIVEN = {
-    "data.options": ("split",),
+    "data.options": ("root", "split"),
     "model.decoder_options": ("auxiliary_tasks",),
     "regularizer.options": ("weight",),
     "adaptation.options": ("seed",),
-    "adaptation.dataset_options": ("split",),
+    "adaptation.dataset_options": ("root", "split"),
     "video.options": ("task",),
 }
 """Keywords of the parts that come from elsewhere in a recipe."""
