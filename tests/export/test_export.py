@@ -27,6 +27,7 @@ from triptych.export.onnx_file import open_onnx, write_onnx
 from triptych.export.precision import last_layers
 from triptych.export.program import DeployedModel
 from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
+from triptych.export.run import TARGETS
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
 from triptych.tasks import boundary, depth, normals, saliency, semseg
@@ -220,6 +221,19 @@ def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="MB left, exporting takes up to"):
         export_run(run, tmp_path / "model.onnx")
+
+
+def test_weights_that_onnx_cannot_hold_are_told(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TARGETS, ".onnx", replace(TARGETS[".onnx"], largest=100.0))
+    with pytest.raises(ValueError, match=r"files hold at most .* GB; export to \.pt2"):
+        export_run(run, tmp_path / "model.onnx")
+
+
+def test_the_time_is_that_of_the_files_size(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed = []
+    monkeypatch.setattr("triptych.export.run.measure_seconds", lambda call, image: timed.append(image.shape) or 1.0)
+    export_run(run, tmp_path / "model.pt2", dynamic=True, size=(40, 56))
+    assert timed == [(1, 3, 40, 56)] * 2
 
 
 def change_metadata(file: Path, out: Path, **changes: object) -> Path:

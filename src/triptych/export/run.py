@@ -1,6 +1,7 @@
 """`export_run`: from a run folder to a file that is proved equal to the network, or to no file at all."""
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ class Target:
     packages: tuple[str, ...]
     precisions: dict[str, Callable[[Path, Path, "_Calibration"], object]]
     """By name, how a file of float32 becomes one of that precision."""
+    largest: float = math.inf
+    """Most bytes of weights that such a file holds."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ TARGETS = {
         lambda program, path, description: onnx_file.describe_onnx(path, description),
         ("torch", "onnx", "onnxscript", "onnxruntime"),
         _ONNX_PRECISIONS,
+        largest=1.9e9,  # protobuf ends at 2 GiB
     ),
     ".pt2": Target(archive.write_archive, archive.open_archive, archive.write_archive, ("torch",), {"fp32": _keep}),
 }
@@ -145,6 +149,11 @@ def export_run(
     _check_size(chosen, smallest)
     weights = run / pretrained.FILES["weights"]
     _check_space(path, 4 * weights.stat().st_size)
+    if weights.stat().st_size > target.largest:
+        raise ValueError(
+            f"the weights have {weights.stat().st_size / 1e9:.1f} GB, {path.suffix} files hold at most "
+            f"{target.largest / 1e9:.1f} GB; export to .pt2."
+        )
     _check_free(model, dynamic)
     samples = read_samples(recipe, model, images, split)
     deployed = DeployedModel(model, outputs=outputs)
@@ -173,7 +182,8 @@ def export_run(
         )
         if proof.problems:
             raise ValueError(f"{path} is not written, for it does not agree with torch: {'; '.join(proof.problems)}.")
-        seconds, torch_seconds = (measure_seconds(call, program.example) for call in (file, network))
+        image = prepare(resize_image(samples[0].image, chosen))
+        seconds, torch_seconds = (measure_seconds(call, image) for call in (file, network))
         description = {
             "format": metadata.FORMAT,
             "outputs": outputs,
@@ -189,8 +199,10 @@ def export_run(
             "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
         }
         target.describe(program, draft, description)
+        text = Path(folder) / beside.name
+        text.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         draft.replace(path)
-    beside.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text.replace(beside)
     return Export(path, beside, proof, precision, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
 
 
