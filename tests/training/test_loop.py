@@ -372,7 +372,7 @@ def test_a_full_disk_gives_one_line_and_leaves_older_checkpoints(
 
     def filling(*args):
         if args[2].step == 4:
-            monkeypatch.setattr("triptych.training.checkpoint.save_file", no_space)
+            monkeypatch.setattr("triptych.files.save_file", no_space)
         return original(*args)
 
     def no_space(tensors, path, metadata=None):

@@ -20,6 +20,7 @@ from triptych.decoders import DECODERS
 from triptych.evaluation.compare import group_runs as group
 from triptych.evaluation.compare import read_scored_run, recipe_differences
 from triptych.evaluation.evaluate import evaluate_run
+from triptych.files import check_signed, sign
 from triptych.lookup import option_defaults
 from triptych.models import ARCHITECTURES
 from triptych.prediction.predictor import Predictor
@@ -100,11 +101,15 @@ def test_a_later_default_changes_no_old_run(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("later")
+def stored(folder: Path) -> dict:
+    return check_signed(json.loads((folder / FILE).read_text()))
+
+
 def test_comparing_names_defaults_that_differ(run: Path, tmp_path: Path) -> None:
     other = shutil.copytree(run, tmp_path / "other")
-    content = json.loads((other / FILE).read_text())
+    content = stored(other)
     content["options"]["model.decoder_options"]["width"] = 4
-    (other / FILE).write_text(json.dumps(content))
+    (other / FILE).write_text(json.dumps(sign(content)))
     groups = group([read_scored_run(path, "test") for path in (run, other)])
     assert recipe_differences(groups) == {"model.decoder_options.width": [8, 4]}
 
@@ -122,8 +127,8 @@ def test_another_default_is_no_way_to_resume(run: Path) -> None:
 def test_another_version_or_none_is_no_way_to_resume(run: Path, tmp_path: Path) -> None:
     recipe = from_json((run / "recipe.json").read_text())
     older = shutil.copytree(run, tmp_path / "older")
-    content = json.loads((older / FILE).read_text())
-    (older / FILE).write_text(json.dumps(content | {"version": "0.0.9", "commit": "0123456789abcdef"}))
+    content = stored(older) | {"version": "0.0.9", "commit": "0123456789abcdef"}
+    (older / FILE).write_text(json.dumps(sign(content)))
     with pytest.raises(ValueError, match=r"which version 0\.0\.9 \(0123456789\) began: this is .*Resume it with that"):
         train(recipe, older, resume=True, device="cpu", progress=False)
     (older / FILE).unlink()
@@ -169,8 +174,9 @@ def assert_same_shapes(one: nn.Module, other: nn.Module) -> None:
 def test_a_regularizer_takes_all_its_options(name: str) -> None:
     tasks = tasks_of("semseg", "depth", "normals")
     few = {"num_samples": 1} if name in ("triplane-single-sample", "triplane-depth-input") else {"num_samples": 4}
-    plain = build(name, tasks, **few)
-    config = RegularizerConfig(name=name, options={**branch.SMALL, **few})
+    small = branch.OTHERS.get(name, {**branch.SMALL, **few})
+    plain = build(name, tasks, **small)
+    config = RegularizerConfig(name=name, options=small)
     options = assemble.resolve_options(Recipe(regularizer=config), plain)["regularizer.options"]
     again = build(name, tasks, **options)
     assert_same_shapes(plain, again)

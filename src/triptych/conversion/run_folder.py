@@ -10,6 +10,7 @@ from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
 from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading
 from triptych.conversion.reference import TOLERANCE, Convert, read_reference, settle
+from triptych.files import write_text
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import save_folder
@@ -79,7 +80,7 @@ def convert_file(
     )
     save_folder(out, model, recipe, overwrite=overwrite)
     lines = [report.summary, *(f"assumed: {assumption.line}" for assumption in report.assumed), *checked]
-    (out / REPORT_FILE).write_text("\n".join([*lines, "", report.table()]) + "\n", encoding="utf-8")
+    write_text(out / REPORT_FILE, "\n".join([*lines, "", report.table()]) + "\n")
     return report
 
 

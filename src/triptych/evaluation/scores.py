@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from triptych.files import read_tensors, save_tensors, write_text, written_whole
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
@@ -121,7 +121,7 @@ class SavedScores:
             with np.load(old, allow_pickle=False) as archive:
                 flat = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            flat = load_file(self.path.with_suffix(".safetensors"))
+            flat = read_tensors(self.path.with_suffix(".safetensors"))
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in self.metrics}
         for name, value in flat.items():
             task, state = name.split("/", 1)
@@ -135,7 +135,8 @@ def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapp
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = {f"{task}/{state}": value for task, states in sums.items() for state, value in states.items()}
-    save_file(flat, path.with_suffix(".safetensors"))
+    with written_whole(path.with_suffix(".safetensors")) as partial:
+        save_tensors(partial, flat)
     write_json(path, {"format": FORMAT, **content})
 
 
@@ -182,4 +183,4 @@ def finite(content: Any) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write readable JSON; numbers that are not finite become null."""
-    path.write_text(json.dumps(finite(content), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")

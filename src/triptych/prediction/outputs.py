@@ -26,6 +26,7 @@ from rich.progress import track
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.drawing.panels import color_maps, draw_panel
+from triptych.files import write_text
 from triptych.machine import keep_freed_memory
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
@@ -229,4 +230,4 @@ class _Writer:
         meaning = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in self.tasks.items()}
         written = {name: str(sources[name]) for name in result.written}
         manifest = {"tasks": meaning, "products": list(self.products), "images": written, "skipped": result.skipped}
-        (self.out / "predictions.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        write_text(self.out / "predictions.json", json.dumps(manifest, indent=2) + "\n")

@@ -6,10 +6,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from triptych.files import read_tensors, save_tensors, write_text, written_whole
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -44,10 +43,15 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
             )
     recipe = read_run_recipe(folder)
     tasks = read_tasks(folder / FILES["tasks"])
+    if missing := [name for name in recipe.data.auxiliary_tasks if name not in tasks]:
+        raise ValueError(f"{folder / FILES['tasks']} has no task {', '.join(missing)}, which the recipe names.")
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
     # The stored weights are whole: those that training started from are not needed, and may be out of reach.
     bare = replace(recipe, model=replace(recipe.model, weights=""))
-    model = build_model(bare, tasks, auxiliary)
+    try:
+        model = build_model(bare, tasks, auxiliary)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
     load_weights(model, folder / FILES["weights"])
     return model.eval(), recipe
 
@@ -56,10 +60,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load every tensor of a safetensors file; `ValueError`, before anything is changed, unless names and shapes
     agree exactly.
     """
-    try:
-        stored = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({error}); copy it again or train anew.") from error
+    stored = read_tensors(path)
     expected = model.state_dict()
     problems = _differences(stored, expected)
     if problems:
@@ -100,12 +101,11 @@ def save_folder(
     folder.mkdir(parents=True, exist_ok=True)
     tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
     write_tasks(folder / FILES["tasks"], tasks, recipe.data.task_options)
-    (folder / FILES["recipe"]).write_text(to_json(recipe) + "\n", encoding="utf-8")
+    write_text(folder / FILES["recipe"], to_json(recipe) + "\n")
     write_resolved(folder, resolve_options(recipe))
-    # Cloned: safetensors refuses tensors that share memory, such as tied weights.
-    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, folder / FILES["weights"], metadata={"format": "pt"})
-    (folder / FILES["card"]).write_text(model_card(model.tasks, recipe, folder.name, card), encoding="utf-8")
+    with written_whole(folder / FILES["weights"]) as partial:
+        save_tensors(partial, model.state_dict())
+    write_text(folder / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
     return folder
 
 

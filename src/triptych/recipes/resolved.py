@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from triptych.files import check_signed, sign, write_text
 from triptych.recipes import fields
 from triptych.recipes.config import Options, Recipe, read_recipe
 
@@ -46,7 +47,7 @@ def fill_options(recipe: Recipe, options: Mapping[str, Options]) -> Recipe:
 def write_resolved(folder: Path, options: Mapping[str, Options]) -> None:
     """Write the options that this version resolves, as `assemble.resolve_options` gives them."""
     content = {"version": package_version("triptych"), "commit": code_commit(), "options": options}
-    (folder / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / FILE, json.dumps(sign(content), indent=2) + "\n")
 
 
 def read_resolved(folder: Path) -> Resolved | None:
@@ -55,7 +56,7 @@ def read_resolved(folder: Path) -> Resolved | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = check_signed(json.loads(path.read_text(encoding="utf-8")))
         options = fields.convert(dict[str, Options], content["options"], "options")
         return Resolved(content["version"], content["commit"], options)
     except (KeyError, TypeError, ValueError) as error:

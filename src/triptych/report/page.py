@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.files import write_text
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view
 from triptych.report.charts import draw_curve
 from triptych.report.engine import render_page
@@ -37,7 +38,7 @@ def write_report(
     report = read_run(run)
     changed = replace(report, scores=scores or report.scores, examples=tuple(examples), title=title or report.title)
     path = run / "report.html"
-    path.write_text(render_report(changed), encoding="utf-8")
+    write_text(path, render_report(changed))
     return path
 
 

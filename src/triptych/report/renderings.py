@@ -21,6 +21,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image, read_orientation
+from triptych.files import write_text
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -178,7 +179,7 @@ def write_page(run: Path, out: Path, examples: Sequence[Example], *, title: str)
     """Write `report.html` with the examples into `out`, and return its path."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / PAGE
-    path.write_text(render_report(replace(read_run(run), examples=examples, title=title)), encoding="utf-8")
+    write_text(path, render_report(replace(read_run(run), examples=examples, title=title)))
     return path
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from triptych.drawing.panels import color_error, color_maps, error_limit
 from triptych.evaluation.offline import Score, TaskScore
+from triptych.files import write_text
 from triptych.metrics.boundary import BoundaryMetric
 from triptych.metrics.matching import match_boundaries
 from triptych.metrics.protocols import prepare_target
@@ -32,7 +33,7 @@ def write_page(score: Score, path: Path) -> None:
         facts={"Predictions": str(score.predictions), "Ground truth": str(score.targets)},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _table(score: Score) -> Markup:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from triptych.files import write_text
 from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
 from triptych.types import named_choice
@@ -48,7 +49,7 @@ def tasks_from_json(text: str) -> dict[str, Task]:
 
 def write_tasks(path: Path, tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Write `tasks_to_json` to a file."""
-    path.write_text(tasks_to_json(tasks, options) + "\n", encoding="utf-8")
+    write_text(path, tasks_to_json(tasks, options) + "\n")
 
 
 def read_tasks(path: Path) -> dict[str, Task]:

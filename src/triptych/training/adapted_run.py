@@ -12,6 +12,7 @@ from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.places import IMAGES, find_places
 from triptych.doctor.examine import recognize_dataset
+from triptych.files import write_text
 from triptych.lookup import named_choice
 from triptych.machine import choose_device
 from triptych.models.multitask import MultiTaskModel
@@ -80,7 +81,7 @@ def _copy_history(run: Path, out: Path) -> None:
     if (run / "metrics.jsonl").is_file():
         lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if json.loads(line)["kind"] == "train"]
-        (out / "metrics.jsonl").write_text("".join(kept), encoding="utf-8")
+        write_text(out / "metrics.jsonl", "".join(kept))
 
 
 def find_target(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from triptych.backbones.base import Backbone
+from triptych.files import read_tensors
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks.stored import read_tasks
 from triptych.training.tensors import like
@@ -117,4 +117,4 @@ def _read(run: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"{run} has no model.safetensors; model.initialize_from takes folders of finished runs."
         )
-    return load_file(path)
+    return read_tensors(path)

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
+from triptych.files import write_text
 
 
 class RunLog:
@@ -165,9 +166,7 @@ def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
             continue  # the line that was being written when the process ended
         if record["step"] <= {"train": trained, "evaluation": evaluated}[record["kind"]]:
             kept.append(line + "\n")
-    partial = path.with_name(".metrics.jsonl.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(kept))
 
 
 def tracker_names(names: tuple[str, ...]) -> list[str]:

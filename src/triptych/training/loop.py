@@ -51,6 +51,8 @@ def train(
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
             for line in lines:
                 log.message(line)
+            if state.step and state.best is None:
+                deploy(run, parts)  # a run that was killed after its last checkpoint may not have come to it
             _loop(run, parts, state, log, interruption)
     return run
 

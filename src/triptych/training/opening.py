@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from triptych import assemble
+from triptych.files import remove_partials
 from triptych.recipes.config import flatten
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import count_parameters, load_reports
-from triptych.training.checkpoint import list_checkpoints
+from triptych.training.checkpoint import incomplete_checkpoints, list_checkpoints
 from triptych.training.initialize import describe_initialization, initialize
 from triptych.training.log import cut_metrics
 from triptych.training.parts import Parts
@@ -24,6 +25,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     """Create the folder or take up its last checkpoint; returns where the run stands and lines about it."""
     accelerator, recipe = parts.accelerator, parts.recipe
     checkpoints = list_checkpoints(run) if resume else []
+    left_out = incomplete_checkpoints(run) if resume else []
     checkpoint = checkpoints[-1] if checkpoints else None
     options = assemble.resolve_options(recipe, parts.objective.regularizer)
     if checkpoint is None:
@@ -41,7 +43,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         if checkpoint is None:
             prepare_run_folder(run, recipe, overwrite=overwrite)
             write_resolved(run, options)
-            write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)
+        remove_partials(run)
+        write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)  # follows from the recipe
         cut_metrics(run, trained=state.step, evaluated=state.evaluated)
         record_start(run, origin | facts)
     if recipe.training.trackers:
@@ -53,7 +56,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         f"{len(parts.training_set)} in the training set, {facts['parameters']['model'] / 1e6:.3g} M parameters, "
         f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
     )
-    return state, [line, *_weights_lines(parts, origin)]
+    lines = [f"checkpoint {folder} is incomplete and left out" for folder in left_out]
+    return state, [*lines, line, *_weights_lines(parts, origin)]
 
 
 def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from triptych.files import PARTIAL, write_text
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -55,7 +56,8 @@ def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool
     parent = next(path for path in (run, *run.absolute().parents) if path.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise PermissionError(f"cannot write to {parent}: the folder is read-only; choose another --out.")
-    if not run.exists() or not any(run.iterdir()):
+    # What was half written when a start was killed is nothing yet.
+    if not run.exists() or all(path.name.endswith(PARTIAL) for path in run.iterdir()):
         return
     if not (run / "recipe.json").is_file():
         raise FileExistsError(f"{run} is not empty and is no run folder (it has no recipe.json); choose another --out.")
@@ -112,7 +114,7 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
     path = run / "environment.json"
     if not path.is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))["starts"][0]["data"]
+    before = _read_starts(path)[0]["data"]
     now = json.loads(json.dumps(data, default=str))
     changed = [
         f"{part}.{key} was {value!r}, now {now.get(part, {}).get(key)!r}"
@@ -127,6 +129,20 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
         )
 
 
+def _read_starts(path: Path) -> list[dict[str, Any]]:
+    """The starts that `environment.json` tells of, at least one; `ValueError` names the file where it is damaged."""
+    try:
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+        if not all(isinstance(start["data"], dict) for start in starts) or not starts:
+            raise ValueError("no start tells of its data")
+        return starts
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}: {error}); copy it again, or move it away to go on without "
+            "comparing the data with those of the start."
+        ) from error
+
+
 def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
     """Create the folder, its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
     if overwrite and run.exists():
@@ -136,13 +152,13 @@ def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
             else:
                 path.unlink(missing_ok=True)
     run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.json").write_text(to_json(recipe) + "\n", encoding="utf-8")
+    write_text(run / "recipe.json", to_json(recipe) + "\n")
 
 
 def record_start(run: Path, facts: dict[str, Any]) -> None:
     """Append to `environment.json` what this start of the run depends on: versions, command, commit and `facts`."""
     path = run / "environment.json"
-    starts = json.loads(path.read_text(encoding="utf-8"))["starts"] if path.exists() else []
+    starts = _read_starts(path) if path.exists() else []
     starts.append(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -154,4 +170,4 @@ def record_start(run: Path, facts: dict[str, Any]) -> None:
             **facts,
         }
     )
-    path.write_text(json.dumps({"starts": starts}, indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(path, json.dumps({"starts": starts}, indent=2, default=str) + "\n")

@@ -103,6 +103,7 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
 def restore(folder: Path, parts: Parts) -> TrainingState:
     """Put a checkpoint back into `parts`, and return where the run stood."""
     files, content = read_checkpoint(folder)
+    _require_whole(folder, files, content)
     processes = parts.accelerator.num_processes
     if content["processes"] != processes:
         raise ValueError(
@@ -133,6 +134,18 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     _restore_generators(parts, files["generators"])
     content |= {name: Means(**content[name]) for name in ("window", "epoch")}
     return TrainingState(**content)
+
+
+def _require_whole(folder: Path, files: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    """Raise `ValueError` naming what a checkpoint lacks that every checkpoint has."""
+    fields = {"step", "evaluated", "window", "epoch", "best", "processes", "optimizer", "scaler"}
+    missing = [f"{name}.safetensors" for name in ("model", "optimizer", "weighting", "generators") if name not in files]
+    missing += [f"{name} in state.json" for name in sorted(fields - set(content))]
+    if missing:
+        raise ValueError(
+            f"checkpoint {folder} has no {', no '.join(missing)}; copy it again, or delete it to go on from an older "
+            "one."
+        )
 
 
 def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:

@@ -1,0 +1,178 @@
+"""Files that are written whole or not at all, and files of tensors that carry a checksum.
+
+A file is written under another name beside its own, flushed to the disk and renamed: whoever is killed in between
+leaves the older file as it was.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+PARTIAL = ".partial"
+"""Ending of what is being written: `.<name>.<process>.partial`."""
+
+
+def partial_path(path: Path) -> Path:
+    """Where `path` is written by this process before it is renamed; of files and of folders."""
+    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Gives the path to write to, which becomes `path` when the block ends well and is deleted when it does not.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with written_whole(folder / "a.txt") as partial:
+    ...     _ = partial.write_text("whole")
+    >>> [path.name for path in folder.iterdir()], (folder / "a.txt").read_text()
+    (['a.txt'], 'whole')
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        flush(partial)
+        partial.replace(path)
+        flush(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what processes that no longer run left half written in a folder, files and folders."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        *name, process, _ = path.name.split(".")
+        # Earlier versions wrote no number: `.<name>.partial`.
+        if len(name) > 1 and _is_running(process):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    if not process.isdigit() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # somebody else's
+    return True
+
+
+def flush(path: Path) -> None:
+    """fsync: a rename must not reach the disk before what it renames."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Some file systems cannot flush folders; they order the rename themselves.
+        if path.is_dir():
+            with suppress(OSError):
+                os.fsync(descriptor)
+        else:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors, on whatever device and in whatever layout, with their checksum, and flush them to the disk."""
+    # Cloned only where memory is shared, which safetensors refuses.
+    seen: set[int] = set()
+    ready = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        ready[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    path.touch()
+    mode = path.stat().st_mode  # as the umask says; the library writes for the user alone
+    # One entry: the library writes several in random order, and equal tensors shall be equal bytes.
+    save_file(ready, path, metadata={"crc32": checksum(ready)})
+    path.chmod(mode)
+    flush(path)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a file of `save_tensors`, or any safetensors file without a checksum.
+
+    Raises `ValueError` naming the file where it cannot be read or where its tensors are not those that were written;
+    `FileNotFoundError` where there is none.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except Exception as error:  # a damaged header fails in any way
+        if isinstance(error, MemoryError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as safetensors ({reason}); copy it again or train anew.") from error
+    stated = metadata.get("crc32", "" if set(metadata) <= {"format"} else "none")
+    if stated and stated != checksum(tensors):
+        raise ValueError(
+            f"{path} is damaged: the checksum of its tensors is {checksum(tensors)}, written was {stated}; copy it "
+            "again or train anew."
+        )
+    return tensors
+
+
+def sign(content: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON content with a checksum of itself, for files that nobody edits.
+
+    >>> sign({"step": 3})
+    {'crc32': '08b1f3bf', 'step': 3}
+    """
+    return {"crc32": f"{zlib.crc32(json.dumps(content).encode()):08x}", **content}
+
+
+def check_signed(content: Any) -> dict[str, Any]:
+    """The content that `sign` signed; as it is where it has no checksum. `ValueError` where it was changed.
+
+    >>> check_signed({"crc32": "08b1f3bf", "step": 3})
+    {'step': 3}
+    """
+    if not isinstance(content, dict):
+        raise ValueError("not an object")
+    bare = {name: value for name, value in content.items() if name != "crc32"}
+    if content not in (bare, sign(bare)):
+        raise ValueError("its checksum is not that of its content")
+    return bare
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """CRC-32 of names, number types, shapes and bytes, independent of the order of the tensors.
+
+    >>> checksum({"a": torch.zeros(2), "b": torch.ones(1)}) == checksum({"b": torch.ones(1), "a": torch.zeros(2)})
+    True
+    >>> checksum({"a": torch.zeros(2)}) == checksum({"a": torch.zeros(1, 2)})
+    False
+    """
+    code = 0
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        code = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), code)
+        code = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, code)
+    return f"{code:08x}"

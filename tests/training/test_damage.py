@@ -1,0 +1,176 @@
+"""Runs that were killed or damaged: resumed to equal bits, or refused in one line that names the file."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from training.tiny import RECIPE, change
+
+from triptych.files import checksum, partial_path, read_tensors, remove_partials, save_tensors, written_whole
+from triptych.prediction.predictor import Predictor
+from triptych.training.checkpoint import list_checkpoints
+from triptych.training.loop import train
+
+SHORT = change(RECIPE, schedule__steps=4, data__val_split="", training__evaluate_every=0)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(SHORT, tmp_path_factory.mktemp("run") / "run", device="cpu", progress=False)
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
+def resume(folder: Path, recipe=SHORT) -> Path:
+    return train(recipe, folder, resume=True, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [[], ["--validation"]])
+def test_a_run_that_is_killed_at_a_file_operation_resumes_to_equal_bits(words: list[str], tmp_path: Path) -> None:
+    """Every third operation; without `--stride`, the script does all of them."""
+    script = Path(__file__).with_name("kills.py")
+    command = [sys.executable, "-W", "ignore", str(script), str(tmp_path), "--stride", "3", *words]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=900, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    last = done.stdout.splitlines()[-1]
+    assert last.endswith("operations, 0 differ"), done.stdout + done.stderr
+    assert int(last.split()[0]) > 40
+
+
+def test_resuming_deploys_what_a_kill_prevented(run: Path, copy: Path) -> None:
+    (copy / "model.safetensors").unlink()
+    resume(copy)
+    assert (copy / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    save_tensors(copy / "model.safetensors", {"stale": torch.zeros(1)})
+    (copy / "tasks.json").write_text("{")
+    resume(copy)
+    assert (copy / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (copy / "tasks.json").read_bytes() == (run / "tasks.json").read_bytes()
+
+
+def test_an_empty_checkpoint_folder_is_left_out_and_said(run: Path, copy: Path) -> None:
+    last = list_checkpoints(copy)[-1]
+    for path in last.iterdir():
+        path.unlink()
+    resume(copy)
+    assert f"checkpoint {last} is incomplete and left out" in (copy / "log.txt").read_text()
+    assert (copy / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
+    assert (last / "state.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["optimizer", "weighting", "generators", "model"])
+def test_a_checkpoint_without_one_of_its_files_is_named(name: str, copy: Path) -> None:
+    last = list_checkpoints(copy)[-1]
+    (last / f"{name}.safetensors").unlink()
+    with pytest.raises(ValueError, match=rf"{last.name} has no {name}\.safetensors; copy it again, or delete it"):
+        resume(copy)
+
+
+def mutate(path: Path, generator: random.Random) -> None:
+    """Change, cut or empty a file."""
+    content = bytearray(path.read_bytes())
+    kind = generator.choice(["byte", "byte", "byte", "cut", "empty", "other encoding"])
+    if kind == "byte":
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+    elif kind == "other encoding":
+        content[generator.randrange(len(content))] = 0xFF
+    else:
+        content = content[: generator.randrange(len(content)) if kind == "cut" else 0]
+    path.write_bytes(content)
+
+
+def one_line_about(error: BaseException, path: Path) -> bool:
+    return "\n" not in str(error) and (path.name in str(error) or path.parent.name in str(error))
+
+
+def loaded(folder: Path, image: torch.Tensor) -> tuple[dict, Exception | None]:
+    """What a network in a folder predicts, or why it was not read."""
+    try:
+        return Predictor.load(folder)(image), None
+    except (ValueError, FileNotFoundError) as error:
+        return {}, error
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "recipe.json", "tasks.json", "resolved.json"])
+def test_a_damaged_file_of_a_network_is_named(name: str, run: Path, copy: Path) -> None:
+    image, generator = torch.rand(3, 32, 48), random.Random(name)
+    expected = Predictor.load(run)(image)
+    for _ in range(25):
+        shutil.copy(run / name, copy / name)
+        mutate(copy / name, generator)
+        found, error = loaded(copy, image)
+        if error is not None:
+            assert one_line_about(error, copy / name), f"{name}: {error}"
+        elif name.endswith(".safetensors"):
+            assert all((found[task] == expected[task]).all() for task in expected)
+
+
+@pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors", "generators.safetensors"])
+def test_a_damaged_file_of_a_checkpoint_is_named(name: str, run: Path, copy: Path) -> None:
+    generator, last = random.Random(name), list_checkpoints(copy)[-1]
+    for _ in range(12):
+        shutil.copy(list_checkpoints(run)[-1] / name, last / name)
+        mutate(last / name, generator)
+        with pytest.raises(ValueError) as raised:
+            resume(copy)
+        assert one_line_about(raised.value, last / name), f"{name}: {raised.value}"
+
+
+def test_a_damaged_environment_is_named(run: Path, copy: Path) -> None:
+    for text in ("", "{", "[]", '{"starts": []}', '{"starts": [3]}'):
+        (copy / "environment.json").write_text(text)
+        with pytest.raises(ValueError, match=r"environment\.json is damaged .*move it away"):
+            resume(copy)
+    (copy / "environment.json").unlink()
+    resume(copy)
+    assert len(json.loads((copy / "environment.json").read_text())["starts"]) == 1
+
+
+def test_files_have_the_modes_of_the_umask(run: Path) -> None:
+    os.umask(mask := os.umask(0))
+    for path in run.rglob("*"):
+        assert path.stat().st_mode & 0o777 == (0o777 if path.is_dir() else 0o666) & ~mask, path
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError), written_whole(path) as partial:
+        partial.write_text("half of it is not ASCII: \u00bd", encoding="ascii")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_partial_files_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for process in (dead.stdout.strip(), str(os.getppid())):
+        (tmp_path / f".model.safetensors.{process}.partial").touch()
+    (tmp_path / ".00000002.partial").mkdir()  # of an earlier version
+    partial_path(tmp_path / "recipe.json").touch()
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f".model.safetensors.{os.getppid()}.partial"]
+
+
+def test_tensors_are_read_back_whatever_their_type(tmp_path: Path) -> None:
+    types = (torch.float32, torch.bfloat16, torch.int64, torch.bool)
+    tensors = {str(kind): torch.ones(3, 2).to(kind) for kind in types} | {
+        "empty": torch.zeros(0),
+        "one": torch.tensor(1),
+    }
+    shared = torch.arange(4.0)
+    tensors |= {"shared": shared, "again": shared, "turned": torch.rand(3, 2).T}
+    save_tensors(tmp_path / "a.safetensors", tensors)
+    found = read_tensors(tmp_path / "a.safetensors")
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+    assert checksum(found) == checksum(tensors)
