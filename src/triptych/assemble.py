@@ -12,7 +12,7 @@ from triptych.backbones import BACKBONES, create_backbone, find_backbone
 from triptych.data.base import DenseDataset
 from triptych.data.label_settings import FewerLabels
 from triptych.data.subset import spread
-from triptych.datasets import DATASETS, open_dataset
+from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
 from triptych.lookup import option_defaults, require_options, takes_option
@@ -71,7 +71,7 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
     """The recipe's dataset, one split of it; `target-<split>` is one of the domain that the recipe adapts to."""
     recipe, split = split_domain(recipe, split)
     data = recipe.data
-    return open_dataset(data.dataset, data.root, split=split, **data.options)
+    return open_configured(data.dataset, data.root, split, data.options)
 
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:

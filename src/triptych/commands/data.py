@@ -146,7 +146,7 @@ def data_prepare(
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
-    from triptych.datasets import DATASETS, open_dataset
+    from triptych.datasets import DATASETS, open_configured, open_dataset
     from triptych.doctor.examine import recognize_dataset
     from triptych.types import named_choice
 
@@ -156,7 +156,7 @@ def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     name = recognize_dataset(Path(dataset))
     if root and not DATASETS[name].takes_root:
         raise ValueError(f"root is {root}, but {dataset} is the folder of {name} itself; leave root out.")
-    return open_dataset(name, dataset, split=split, **({"root": root} if root else {}), **options)
+    return open_configured(name, dataset, split, {**({"root": root} if root else {}), **options})
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from triptych.data.errors import DataError
+from triptych.data.text import read_text
 from triptych.lookup import named_choice
 from triptych.types import Camera
 
@@ -111,7 +112,7 @@ def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:
 def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
     try:
         if path.suffix.lower() == ".json":
-            values = json.loads(path.read_text())
+            values = json.loads(read_text(path))
             if isinstance(values, dict):
                 values = [values[name] for name in ("fx", "fy", "cx", "cy")]
         else:

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from triptych.data.archives import open_source
 from triptych.data.errors import DataError, UnreadableFileError
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-ARRAYS = (".npy", ".npz", ".mat")
+ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
 SUFFIXES = (*PICTURES, *ARRAYS)
 KEY = "{key}"
 
@@ -64,7 +65,8 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     """
     if pattern.count(KEY) != 1:
         raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
-    text = pattern.replace("{split}", split)
+    # Names are compared in one form of Unicode: some systems write an accent as a letter of its own.
+    text = unicodedata.normalize("NFC", pattern.replace("{split}", split))
     ending = "(?i:" + "|".join(re.escape(suffix) for suffix in SUFFIXES) + ")" if text.endswith(".*") else ""
     stem = text[:-2] if ending else text
     before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in stem.split(KEY))
@@ -72,7 +74,7 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     folder = root / text[: text.index(KEY)].split("*")[0].rpartition("/")[0]
     found: dict[str, Path] = {}
     for path in walk_files(folder):
-        match = expression.fullmatch(path.relative_to(root).as_posix())
+        match = expression.fullmatch(unicodedata.normalize("NFC", path.relative_to(root).as_posix()))
         if match is None:
             continue
         key = match["key"]
@@ -236,6 +238,82 @@ def _mat_entries(path: Path) -> list[str]:
     return [name for name, _, _ in scipy.io.whosmat(path)]
 
 
-ENTRIES: dict[str, Callable[[Path], list[str]]] = {".npz": _npz_entries, ".mat": _mat_entries}
+def _h5_entries(path: Path) -> list[str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        return list(file)
+
+
+ENTRIES: dict[str, Callable[[Path], list[str]]] = {
+    ".npz": _npz_entries,
+    ".mat": _mat_entries,
+    ".h5": _h5_entries,
+    ".hdf5": _h5_entries,
+}
 """How the entries of array files with names are listed."""
-READERS: dict[str, Callable[[Path, str], np.ndarray]] = {".npy": _read_npy, ".npz": _read_npz, ".mat": _read_mat}
+
+
+def _read_h5(path: Path, key: str) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if key and key in file:
+            return _read_hdf5(file, key)
+        return _entry(dict(file), key, lambda name: _read_hdf5(file, name))
+
+
+def _read_pfm(path: Path, key: str) -> np.ndarray:
+    """Portable float map: `Pf` (grey) or `PF` (color), width and height, a scale whose sign is the byte order, and rows
+    from the bottom up."""
+    with path.open("rb") as file:
+        kind = file.readline().strip()
+        width, height = (int(word) for word in file.readline().split())
+        order = "<f4" if float(file.readline()) < 0 else ">f4"
+        channels = {b"Pf": 1, b"PF": 3}.get(kind)
+        if channels is None or width < 1 or height < 1:
+            raise DataError(f"it starts with {kind[:8]!r}", "a .pfm file starts with Pf or PF, its width and height")
+        _check_bytes(4 * width * height * channels)
+        stored = np.frombuffer(file.read(), order)
+    if stored.size != width * height * channels:
+        raise DataError(f"it holds {stored.size} numbers for {height}x{width}x{channels}", "it was cut: copy it again")
+    rows = stored.reshape(height, width, channels)[::-1].astype(np.float32)
+    return rows if channels == 3 else rows[..., 0]
+
+
+def _read_exr(path: Path, key: str) -> np.ndarray:
+    """OpenEXR: the one channel of a file, the one that `key` names, or the colors as `(H, W, channels)`."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise DataError("it is an OpenEXR file", "pip install triptych[formats] reads it") from error
+    with OpenEXR.File(str(path)) as file:
+        return _entry(file.channels(), key, lambda name: np.asarray(file.channels()[name].pixels))
+
+
+def _read_tiff(path: Path, key: str) -> np.ndarray:
+    """Pillow's reading; where it has no mode for the numbers (colors of floats), tifffile's."""
+    try:
+        return _read_picture(path, key)
+    except UnreadableFileError:
+        try:
+            import tifffile
+        except ImportError as error:
+            text = "it is damaged, or a TIFF of floats or wide numbers"
+            raise DataError(text, "pip install triptych[formats] reads these") from error
+        with tifffile.TiffFile(path) as file:
+            _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
+            return file.asarray(series=0)
+
+
+READERS: dict[str, Callable[[Path, str], np.ndarray]] = {
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".mat": _read_mat,
+    ".h5": _read_h5,
+    ".hdf5": _read_h5,
+    ".pfm": _read_pfm,
+    ".exr": _read_exr,
+}

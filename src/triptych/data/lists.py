@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from triptych.data.errors import DataError
+from triptych.data.text import read_text
 
 PACKAGED = Path(__file__).parents[1] / "datasets/lists"
 SHOWN = 3
@@ -26,11 +27,7 @@ def packaged_lines(name: str) -> list[str]:
 
 def read_lines(path: Path) -> list[str]:
     """Lines of a text file without blank ones and comments (#); raises `OSError` naming a file that is no text."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise OSError(f"list {path} is not text: {error}") from error
-    lines = (line.strip() for line in text.splitlines())
+    lines = (line.strip() for line in read_text(path).splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 

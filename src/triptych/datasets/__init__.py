@@ -1,5 +1,6 @@
 """Datasets by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ def open_dataset(name: str, root: str | Path = "", *, split: str = "train", **op
     ...
     ValueError: dataset 'nyuv2' needs its folder; give it as root (`--recipe.data.root` in training).
     """
+    return open_configured(name, root, split, options)
+
+
+def open_configured(name: str, root: str | Path, split: str, options: Mapping[str, Any]) -> DenseDataset:
+    """As `open_dataset`; among the options of a described dataset, `root` is the folder of the files that its
+    description names."""
     reader = named_choice("dataset", name, DATASETS)
     require_options(f"dataset '{name}'", reader, options)
     if reader.needs_root and not str(root):

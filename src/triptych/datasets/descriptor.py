@@ -6,10 +6,13 @@ The reference of all options is docs/own-data.md.
 import dataclasses
 import hashlib
 import math
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +21,8 @@ from typing import Any, Literal
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import match_files
-from triptych.data.lists import ALL
+from triptych.data.lists import ALL, read_lines
+from triptych.data.text import read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
 from triptych.lookup import KINDS, named_choice
 
@@ -38,8 +42,8 @@ class Descriptor:
     tasks: dict[str, Encoding]
     splits: dict[str, str | float] = field(default_factory=dict)
     """Name of a split to the folder that `{split}` stands for, a list of keys (.txt), or a share of the images."""
-    group: Literal["file", "folder"] = "file"
-    """What a split by shares keeps together: nothing, or the images of one folder (frames of one video)."""
+    group: Literal["file", "folder", "time"] = "file"
+    """What a split by shares keeps together: nothing, the images of one folder, or blocks of time of a video."""
     camera: CameraFiles | None = None
 
     @property
@@ -59,8 +63,8 @@ def read_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     Raises `ValueError` for anything that is not understood, naming the section, the option and what is accepted.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, DataError) as error:
         raise DataError.about(f"{path} is not a TOML file", error) from error
     try:
         return parse_descriptor(data, path, root=root)
@@ -91,7 +95,7 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
     place = Path(root) if root else base / data.get("root", ".")
     camera = data.get("camera")
     group = data.get("group", "file")
-    named_choice("group", group, {"file": 0, "folder": 0})
+    named_choice("group", group, GROUPS)
     return Descriptor(
         path=path,
         root=place,
@@ -257,10 +261,11 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     if not path.is_file():
         raise DataError(f"split list {path} does not exist", f"[splits] of {descriptor.path} names it")
     chosen = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        word = line.strip()
-        if not word or word.startswith("#"):
-            continue
+    words = read_lines(path)
+    if not words:
+        raise DataError(f"split list {path} is empty", "name one image per line, without its folder and suffix")
+    for listed in words:
+        word = unicodedata.normalize("NFC", listed)
         key = word if word in found else word.rpartition(".")[0]
         if key not in found:
             raise ValueError(f"{path} names '{word}', but {descriptor.root} has no such image ('{descriptor.images}').")
@@ -268,12 +273,45 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     return chosen
 
 
+BLOCKS = 20
+"""Blocks of time of one video, with `group = "time"`."""
+
+
+def _blocks_of_time(keys: list[str]) -> list[str]:
+    """The block of each frame: a folder's frames, in the order of their names, in `BLOCKS` blocks of equal length."""
+    folders: dict[str, list[str]] = defaultdict(list)
+    for key in sorted(keys, key=_counted):
+        folders[key.rpartition("/")[0]].append(key)
+    block = {
+        key: f"{folder}/{place * min(BLOCKS, len(frames)) // len(frames)}"
+        for folder, frames in folders.items()
+        for place, key in enumerate(frames)
+    }
+    return [block[key] for key in keys]
+
+
+def _counted(key: str) -> list[tuple[int, str]]:
+    """Sorts names by their numbers: frame 9 before frame 10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", key)]
+
+
+GROUPS: dict[str, Callable[[list[str]], list[str]]] = {
+    "file": lambda keys: keys,
+    "folder": lambda keys: [key.rpartition("/")[0] for key in keys],
+    "time": _blocks_of_time,
+}
+"""What a split by shares keeps together: the group of each key."""
+
+
 def _members(keys: list[str], descriptor: Descriptor) -> dict[str, str]:
     """The split of each image, by shares: groups are taken in the order of a hash, the same on every machine."""
-    group = {key: key.rpartition("/")[0] if descriptor.group == "folder" else key for key in keys}
+    group = dict(zip(keys, GROUPS[descriptor.group](keys), strict=True))
     ordered = sorted(
         set(group.values()), key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
     )
+    if len(ordered) <= len(descriptor.splits) and len(keys) > len(ordered):
+        text = f"group = '{descriptor.group}' gives {len(ordered)} groups for {len(descriptor.splits) + 1} splits"
+        raise DataError(text, "group = 'time' takes blocks of time of each video, group = 'file' single images")
     splits: dict[str, str] = {}
     first = 0
     for name, share in descriptor.splits.items():

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
+from triptych.data.text import read_text
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample, named_choice
 
@@ -94,7 +95,7 @@ def check_classes(sources: Sequence[Source]) -> None:
 
 def open_source(name: str, table: Table, place: Path, split: str) -> DenseDataset:
     """The dataset that the table of a source describes, for one split; folders are relative to `place`."""
-    from triptych.datasets import open_dataset  # it lists this file
+    from triptych.datasets import open_configured  # it lists this file
 
     for option in table:
         named_choice(f"option of source {name}", option, dict.fromkeys(OPTIONS))
@@ -105,7 +106,7 @@ def open_source(name: str, table: Table, place: Path, split: str) -> DenseDatase
     if "tasks" in table:
         options["tasks"] = tuple(table["tasks"])
     root = str(place / table["root"]) if "root" in table else ""
-    return open_dataset(found, root, split=table.get("splits", {}).get(split, split), **options)
+    return open_configured(found, root, table.get("splits", {}).get(split, split), options)
 
 
 def make_source(
@@ -291,7 +292,7 @@ def _read_table(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"'{path}' is no TOML file that describes a mixture", "give one, or sources as options")
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DataError.about(f"{path} is not a TOML file", error) from error
     for section in table:

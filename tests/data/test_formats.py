@@ -1,0 +1,126 @@
+"""Maps in other formats, texts in other encodings, names in other forms of Unicode, splits of videos."""
+
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from triptych.assemble import build_dataset
+from triptych.data.files import match_files, read_array
+from triptych.data.text import read_text
+from triptych.datasets.folder import Folder
+from triptych.recipes.config import DataConfig, Recipe
+
+DEPTH = np.arange(12, dtype=np.float32).reshape(3, 4) + 0.5
+TOML = '[images]\nfiles = "images/{key}.png"\n[tasks.depth]\nfiles = "depth/{key}.*"\n'
+
+
+def write_pfm(path: Path, array: np.ndarray, order: str = "<f4") -> None:
+    kind = b"PF" if array.ndim == 3 else b"Pf"
+    scale = b"-1.0" if order == "<f4" else b"1.0"
+    head = b"%s\n%d %d\n%s\n" % (kind, array.shape[1], array.shape[0], scale)
+    path.write_bytes(head + array[::-1].astype(order).tobytes())
+
+
+def photos(root: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        path = root / f"images/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((3, 4, 3), i, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("order", ["<f4", ">f4"])
+def test_portable_float_maps(tmp_path: Path, order: str) -> None:
+    for array in (DEPTH, np.stack([DEPTH, DEPTH + 1, -DEPTH], -1)):
+        write_pfm(tmp_path / "a.pfm", array, order)
+        np.testing.assert_array_equal(read_array(tmp_path / "a.pfm"), array)
+    (tmp_path / "a.pfm").write_bytes((tmp_path / "a.pfm").read_bytes()[:-8])
+    with pytest.raises(OSError, match=r"a\.pfm cannot be read: it holds 34 numbers for 3x4x3; it was cut"):
+        read_array(tmp_path / "a.pfm")
+
+
+def test_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["left/depth"] = DEPTH
+        file["confidence"] = DEPTH * 0
+    np.testing.assert_array_equal(read_array(tmp_path / "a.h5", key="left/depth"), DEPTH)
+    with pytest.raises(OSError, match="set key to one of confidence, left"):
+        read_array(tmp_path / "a.h5")
+    with pytest.raises(OSError, match="is a group, no array; set key to the path of an array"):
+        read_array(tmp_path / "a.h5", key="left")
+
+
+def test_openexr(tmp_path: Path) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    with exr.File(header, {"Z": DEPTH}) as file:
+        file.write(str(tmp_path / "a.exr"))
+    np.testing.assert_array_equal(read_array(tmp_path / "a.exr"), DEPTH)
+    (tmp_path / "b.exr").write_bytes(b"v/1\x01")
+    with pytest.raises(OSError, match=r"b\.exr cannot be read"):
+        read_array(tmp_path / "b.exr")
+
+
+def test_float_tiff_with_colors(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    normals = np.stack([DEPTH, -DEPTH, DEPTH * 0], -1)
+    tifffile.imwrite(tmp_path / "a.tif", normals, photometric="rgb")
+    np.testing.assert_array_equal(read_array(tmp_path / "a.tif"), normals)
+
+
+def test_formats_are_labels_of_folders(tmp_path: Path) -> None:
+    photos(tmp_path, "a")
+    (tmp_path / "depth").mkdir()
+    write_pfm(tmp_path / "depth/a.pfm", DEPTH)
+    (tmp_path / "dataset.toml").write_text(TOML)
+    np.testing.assert_array_equal(Folder(tmp_path, split="all")[0].targets["depth"][0], DEPTH)
+
+
+def test_names_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
+    for folder, form in (("images", "NFC"), ("depth", "NFD")):
+        path = tmp_path / folder / f"{unicodedata.normalize(form, 'kéy')}.png"
+        path.parent.mkdir()
+        Image.fromarray(np.full((3, 4), 7, np.uint8)).save(path)
+    assert match_files(tmp_path, "images/{key}.png").keys() == match_files(tmp_path, "depth/{key}.png").keys()
+
+
+def test_marks_of_utf8_are_left_out_and_other_encodings_named(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\nb\n")
+    assert read_text(path) == "a\nb\n"
+    path.write_bytes(b"a\nk\xe9y\n")
+    with pytest.raises(ValueError, match=r"list\.txt is not UTF-8: line 2 holds the byte 0xe9; save it as UTF-8"):
+        read_text(path)
+    photos(tmp_path, "a", "b")
+    (tmp_path / "dataset.toml").write_bytes(b"\xef\xbb\xbf" + f'[splits]\ntrain = "list.txt"\n{TOML}'.encode())
+    path.write_bytes(b"\xef\xbb\xbfb\n")
+    assert Folder(tmp_path).keys == ["b"]
+    path.write_bytes(b"\n# none\n")
+    with pytest.raises(ValueError, match=r"split list .*list\.txt is empty; name one image per line"):
+        Folder(tmp_path)
+
+
+def test_one_folder_cannot_be_split_by_folders(tmp_path: Path) -> None:
+    photos(tmp_path, *(f"video/{i}" for i in range(40)))
+    text = f'group = "folder"\n[splits]\nval = 0.25\n{TOML}'
+    (tmp_path / "dataset.toml").write_text(text)
+    with pytest.raises(ValueError, match=r"group = 'folder' gives 1 groups for 2 splits; group = 'time' takes blocks"):
+        Folder(tmp_path)
+    (tmp_path / "dataset.toml").write_text(text.replace('"folder"', '"time"'))
+    train, val = ({int(key.rpartition("/")[2]) for key in Folder(tmp_path, split=s).keys} for s in ("train", "val"))
+    assert len(val) == 10
+    assert train | val == set(range(40))
+    assert all(frame ^ 1 in val for frame in val)  # two frames of a block stay together
+
+
+def test_the_files_of_a_description_may_lie_elsewhere(tmp_path: Path) -> None:
+    photos(tmp_path / "photos", "a")
+    (tmp_path / "mine.toml").write_text(TOML.replace("[tasks", "[camera]\nfov = 60.0\n[tasks"))
+    data = DataConfig(dataset="folder", root=str(tmp_path / "mine.toml"), options={"root": str(tmp_path / "photos")})
+    assert len(build_dataset(Recipe(data=data), "all")) == 1
+    with pytest.raises(ValueError, match="dataset 'images' has no option 'root'"):
+        build_dataset(Recipe(data=replace(data, dataset="images")), "train")
