@@ -17,6 +17,15 @@ def test_the_tree_is_the_tree() -> None:
     assert {name for name in re.findall(r"\w+\.py", tree)} == files - {"_torchvision.py", "scoring.py"}
 
 
+def test_the_steps_to_a_sample_exist() -> None:
+    steps = re.findall(r"`((?:data|datasets|labels|augmentation)(?:\.\w+)+)`", PAGE.split("## Train")[0])
+    assert len(steps) >= 7
+    for name in steps:
+        home, _, last = name.rpartition(".")
+        module = importlib.import_module(f"triptych.{home}")
+        assert hasattr(module, last) or importlib.import_module(f"triptych.{name}"), name
+
+
 def test_every_station_exists_and_a_walk_has_at_most_twelve() -> None:
     walks = re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]
     assert [walk.split("\n")[0] for walk in walks] == ["Train", "Predict", "Evaluate"]
