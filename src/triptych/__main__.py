@@ -1,4 +1,4 @@
-"""The command line: verbs by name, and what becomes of their errors. Nothing heavy is imported before a verb runs."""
+"""The command line: verbs by name, and how errors end it. Nothing heavy is imported before a verb runs."""
 
 import sys
 from collections.abc import Sequence

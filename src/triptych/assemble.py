@@ -155,8 +155,8 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
     """The recipe's regularizer over the model's shared features, or `None`.
 
-    One that takes `schedule_steps` is told how many steps the run has, unless its options say otherwise. What it draws
-    while training follows from the recipe's seed.
+    One that takes `schedule_steps` receives the number of steps of the run, unless its options say otherwise. Its
+    random numbers follow from the recipe's seed.
     """
     config = recipe.regularizer
     if not config.used:

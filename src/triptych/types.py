@@ -1,4 +1,4 @@
-"""The words everybody shares: samples, outputs, cameras, and the one reader of invalid labels."""
+"""Types that everything shares: samples, outputs, cameras, and the one reader of invalid labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,7 +71,7 @@ class Sample:
 
 
 class Output(NamedTuple):
-    """What a multi-task model returns.
+    """Outputs of a multi-task model.
 
     `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate
     predictions, one mapping per supervised stage, at the image's size too (resized when they are read). `features`: the

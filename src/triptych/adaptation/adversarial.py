@@ -135,7 +135,7 @@ class AdversarialAlignment(Adapter):
 
 
 def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "batch seen height width"]:
-    """What the discriminator sees of a raw map: self-information, normalised depth, or unit vectors.
+    """Input of the discriminator from a raw map: self-information, normalised depth, or unit vectors.
 
     Depth: (max(u, min(0, low)) - low) / (high - low) with the range `(low, high)` of the source's labels.
 

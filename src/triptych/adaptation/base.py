@@ -1,4 +1,4 @@
-"""What every adapter is: one step of unsupervised domain adaptation for any model and task set."""
+"""Base class of adapters: one step of unsupervised domain adaptation for any model and task set."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
@@ -47,7 +47,7 @@ class Adapter(nn.Module):
         self.generator = torch.Generator().manual_seed(seed)
 
     def start(self, model: nn.Module) -> None:
-        """Told that the model has its first weights."""
+        """Called once, when the model has its first weights."""
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
@@ -61,7 +61,7 @@ class Adapter(nn.Module):
         return {}
 
     def after_step(self, model: nn.Module) -> None:
-        """Told that the model was updated."""
+        """Called after each optimizer step of the model."""
 
     def finish(self, model: nn.Module, read: Callable[[int], Iterable[Sample]]) -> None:
         """Change buffers of a model that is about to be scored or deployed: what is scored is what is deployed.

@@ -42,7 +42,7 @@ JITTER = ColorJitter(probability=0.8)
 
 
 class PseudoLabel(NamedTuple):
-    """What the teacher says: a target in the layout of its task, and its weight from 0 to 1."""
+    """Pseudo-labels of the teacher: a target in the layout of its task, and its weight from 0 to 1."""
 
     target: Tensor
     weight: Tensor

@@ -44,7 +44,7 @@ def score(
         split: Split of a dataset with a dataset.toml.
         classes: Number of classes of semseg.
         max_dist: Matching radius of boundaries as a fraction of the image diagonal.
-        ground_truth: What becomes of boundary ground truth: as stored, thinned, or the outline of a map of labels.
+        ground_truth: How boundary ground truth is prepared: as stored, thinned, or the outline of a map of labels.
         depth_scale: Metres per unit of integer depth files; 0.001 for 16 bit by default.
         label_offset: Added to stored class ids of the ground truth: -1 where 0 means unlabelled.
         prediction_offset: Added to stored class ids of the predictions.

@@ -15,7 +15,7 @@ from triptych.tasks import Task
 
 @dataclass(frozen=True)
 class Rename:
-    """What becomes of the published tensors whose whole name matches `pattern`.
+    """New name and layout of the published tensors whose whole name matches `pattern`.
 
     `target` is our name, with `\\1` or `\\g<name>` for groups of the pattern; empty for a tensor that is known and not
     used, for the `reason` given. `transform` changes the values on the way.

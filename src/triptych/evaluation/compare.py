@@ -202,7 +202,7 @@ def compare_scores(
 
 
 def _facts(scores: SavedScores, task: str) -> str:
-    """What the numbers of a task depend on, in words."""
+    """Settings that the numbers of a task depend on, in words."""
     try:
         facts = {"protocol": scores.content["protocol"], **scores.content["tasks"][task]["facts"]}
     except KeyError as error:

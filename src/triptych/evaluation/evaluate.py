@@ -32,14 +32,16 @@ from triptych.types import Sample, valid_pixels
 
 @runtime_checkable
 class Predicts(Protocol):
-    """What can be scored: decoded predictions of a batch `(B, 3, H, W)`, by task."""
+    """A predictor that can be scored: decoded predictions of a batch `(B, 3, H, W)`, by task."""
 
     def predict(self, image: Tensor) -> dict[str, Tensor]: ...
 
 
 @runtime_checkable
 class PredictsRaw(Predicts, Protocol):
-    """What has losses too: raw maps of a batch by task (`None` where it has none), which `decode` makes predictions."""
+    """A predictor whose losses can be computed too: raw maps of a batch by task (`None` where it has none), and their
+    decoding.
+    """
 
     def raw(self, image: Tensor) -> dict[str, Tensor] | None: ...
 

@@ -1,4 +1,4 @@
-"""What is scored: for every task its rule, its predictions and its ground truth, read one image at a time."""
+"""Inputs of offline scoring: each task's rule, predictions and ground truth, read one image at a time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -96,7 +96,7 @@ class FolderTargets:
     task: str
     encodings: Encodings
     recipe: GroundTruth | None
-    """What becomes of maps of annotators, where these are what is stored."""
+    """How maps of annotators are prepared, where these are what is stored."""
 
     def keys(self) -> list[str]:
         return list(self.files)
@@ -141,7 +141,7 @@ def dataset_targets(dataset: DenseDataset, task: str) -> DatasetTargets:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What can be scored of a task: keys with a prediction and ground truth, and those with one of them only."""
+    """Images of a task that can be scored: keys with a prediction and ground truth, and those with one of them only."""
 
     keys: tuple[str, ...]
     unpredicted: tuple[str, ...]

@@ -26,7 +26,7 @@ NUM_PARTS = 7
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user says about the data: its name, and what overrides the protocol's default for it."""
+    """Settings of the user about the data: its name, and what overrides the protocol's default for it."""
 
     dataset: str = ""
     classes: int = 0

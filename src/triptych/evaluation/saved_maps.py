@@ -19,7 +19,7 @@ from triptych.types import IGNORE
 
 @dataclass(frozen=True)
 class Encodings:
-    """What stored numbers mean where the files cannot say it.
+    """Meaning of stored numbers where the files cannot say it.
 
     `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit. `label_offset` and
     `prediction_offset` are added to stored class ids: -1 where 0 means unlabelled and classes start at 1. `key`: the
@@ -47,7 +47,7 @@ threads of CPython 3.11 use it, and a dataset's reader need not be safe in threa
 
 
 def read_stored(path: Path, key: str) -> np.ndarray:
-    """What a file stores; pictures are decoded side by side, arrays one after the other."""
+    """Read the array of a file; pictures are decoded side by side, arrays one after the other."""
     with ONE_READER if path.suffix.lower() in ARRAYS else nullcontext():
         return read_array(path, key=key)
 

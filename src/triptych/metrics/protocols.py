@@ -16,7 +16,7 @@ from triptych.metrics.thinning import thin
 from triptych.types import named_choice
 
 GroundTruth = Literal["stored", "thin", "outline"]
-"""What becomes of a ground-truth map: used as it is, thinned, or read as a label map whose outline is thinned."""
+"""How a ground-truth map is prepared: used as it is, thinned, or read as a label map whose outline is thinned."""
 
 
 class BoundaryCounts(NamedTuple):
@@ -38,7 +38,7 @@ class BoundaryProtocol:
     bit, truncated, as the published pipelines do before scoring. `suppress` runs SEISM's oriented non-maximum
     suppression, `thin` thins the thresholded map. `empty_is_perfect`: precision of an empty prediction and recall of
     an empty ground truth are 1, not 0. `max_dist` is the matching radius as a fraction of the image diagonal, per
-    dataset; `ground_truth` likewise says what becomes of the annotation. The key "" is every other dataset.
+    dataset; `ground_truth` likewise says how the annotation is prepared. The key "" is every other dataset.
     """
 
     name: str
@@ -66,7 +66,7 @@ class BoundaryProtocol:
         return np.searchsorted(thresholds, values, side="left" if self.strict else "right").astype(np.uint8)
 
     def recipe(self, dataset: str = "") -> GroundTruth:
-        """What becomes of the ground truth of `dataset`."""
+        """How the ground truth of `dataset` is prepared."""
         return self.ground_truth.get(dataset, self.ground_truth[""])
 
     def radius(self, dataset: str = "") -> float:

@@ -38,7 +38,7 @@ PRODUCTS = ("arrays", "maps", "pictures", "panels", "points")
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """What `predict_images` wrote: the files of each image, and why others were left out."""
+    """Result of `predict_images`: the files of each image, and why others were left out."""
 
     written: dict[str, list[Path]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ class Regularizer(nn.Module):
 
     `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
     the task's: the loop adds them to the task losses of the same name before weighting. `step` counts optimizer
-    steps, for schedules of the weight; one whose constructor takes `schedule_steps` is told the length of the run.
+    steps, for schedules of the weight; one whose constructor takes `schedule_steps` receives the length of the run.
 
     Random numbers come from `draw`, so that the network trains with the dropout and augmentation that it has without
     the regularizer. Training seeds `generator` and keeps it in checkpoints; it is in the same state in every process.

@@ -162,7 +162,7 @@ def show_map(picture: np.ndarray, description: str, caption: str, *, name: str =
 
 
 def show_legend(legend: Legend) -> Markup:
-    """What colors mean, as a list of swatches or a bar."""
+    """The legend of colors, as a list of swatches or a bar."""
     if legend.bar is not None:
         ends = element("span", element("b", legend.low), element("b", legend.high))
         return element("div", element("img", alt="", src=embed(legend.bar)), ends, class_="range")

@@ -1,4 +1,4 @@
-"""What the 3D-aware regularizer of a run renders, beside the network's predictions: a page to look at.
+"""Renderings of a run's 3D-aware regularizer, beside the network's predictions: a page to look at.
 
 Only a run folder of training holds the regularizer, in its checkpoints; the saved network never does.
 """

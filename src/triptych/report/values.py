@@ -1,4 +1,4 @@
-"""What a report shows, as plain data, and how a run folder fills it."""
+"""Contents of a report, as plain data, and how a run folder fills it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Rendering:
-    """What the regularizer renders of one image, at its size: decoded `maps` by task; `depth`, where its density ends
+    """Renderings of the regularizer for one image, at its size: decoded `maps` by task; `depth`, where its density ends
     the rays, and `opacity`, both `(1, H, W)`, of the density of task `geometry`, and a `note` on them; decoded maps by
     task of cameras that stand aside, by title.
     """
@@ -66,7 +66,7 @@ class Report:
 
 
 def read_run(run: Path) -> Report:
-    """What a run folder alone says: recipe, tasks, curves, and the scores of the best evaluation."""
+    """Contents from a run folder alone: recipe, tasks, curves, and the scores of the best evaluation."""
     recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
     recipe = from_json(recipe_text)
     records = read_records(run / "metrics.jsonl")

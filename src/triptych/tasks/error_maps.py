@@ -53,7 +53,7 @@ def measure_values(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ErrorMap:
-    """What a task calls an error, and the value that is drawn in full colour (`None`: large for the map at hand)."""
+    """Error of a task pixel by pixel, and the value that is drawn in full color (`None`: large for the map)."""
 
     label: str
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -18,7 +18,7 @@ from triptych.types import named_choice
 _READABLE = ("classes", "channels", "weight", "unit", "limits")
 """Constructor arguments that can be read back from a finished task; others, such as the loss, come from the recipe."""
 _IDENTITY = ("channels", "classes", "kind", "unit")
-"""What a task has to be again after it was stored."""
+"""Fields that have to be equal after a task was stored."""
 
 
 def tasks_to_json(tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> str:

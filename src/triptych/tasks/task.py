@@ -1,4 +1,4 @@
-"""What a dense task is: everything that differs between tasks, in one frozen value.
+"""The definition of a dense task: everything that differs between tasks, in one frozen value.
 
 A `Task` knows its channels, loss, decoding to physical units, metric, kind, and what flips, zooms and rotations do to
 its targets. Nothing else in the library compares task names or guesses what a map means.
@@ -17,7 +17,7 @@ from triptych.tasks import error_maps
 from triptych.types import IGNORE
 
 Kind = Literal["labels", "probability", "direction", "length", "values"]
-"""What predictions are; see `Task`."""
+"""Kind of a task's predictions; see `Task`."""
 
 
 def keep(target: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Task:
     limits: tuple[float, float] | None = None
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"
-    """What raw maps are: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
+    """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
     such as its logarithm.
     """
     scales_with_zoom: bool = False

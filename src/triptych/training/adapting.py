@@ -1,4 +1,4 @@
-"""What an adapter trains by itself, beside the network: its gradients, its optimizer, its turn in a step."""
+"""Backward pass and optimizer step for an adapter's own parameters (discriminators)."""
 
 from dataclasses import replace
 

@@ -28,7 +28,7 @@ from triptych.training.sharding import asks_for_sharding, shard
 
 
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
-    """What the recipe asks of accelerate."""
+    """Options of accelerate that the recipe asks for."""
     if recipe.training.precision == "fp16" and choose_device(device).type == "cpu":
         raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
     return {
@@ -143,6 +143,6 @@ def count_parameters(module: nn.Module | None) -> int:
 
 
 def load_reports(model: nn.Module) -> dict[str, LoadReport]:
-    """What loading weights found, by the name of each backbone that loaded any."""
+    """Reports of loaded weights, by the name of each backbone that loaded any."""
     reports = {name: module.load_report for name, module in model.named_modules() if isinstance(module, Backbone)}
     return {name: report for name, report in reports.items() if report is not None}

@@ -81,7 +81,7 @@ class RunLog:
             self.message(text)
 
     def status(self, text: str) -> None:
-        """What goes on right now, on a terminal only."""
+        """A line of progress, on a terminal only."""
         if self.bar is not None:
             self._losses.plain = text
 

@@ -1,4 +1,4 @@
-"""What one training step computes: the model's losses, and the terms of regularizer, video and adapter, in one module.
+"""One forward pass of training: the model's losses, and the terms of regularizer, video and adapter, in one module.
 
 One module, so that the wrappers of several processes (DDP, FSDP) see every parameter that takes part in one forward
 pass.
@@ -17,7 +17,7 @@ from triptych.types import Output, Sample, valid_pixels
 from triptych.video.base import VideoSupervision, VideoTerms
 
 PARTS = ("final", "auxiliary", "affinity", "regularizer", "video")
-"""What the loss of a task can consist of."""
+"""Parts of a task's loss."""
 
 
 class Losses(NamedTuple):

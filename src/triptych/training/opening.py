@@ -84,7 +84,7 @@ def _start(parts: Parts) -> dict[str, Any]:
 
 
 def _facts(parts: Parts) -> dict[str, Any]:
-    """What a start of the run depends on besides the recipe."""
+    """Settings of a start that the recipe does not have: data, processes, packages."""
     objective, accelerator = parts.objective, parts.accelerator
     beside = objective.regularizer.fingerprint() if objective.regularizer is not None else {}
     datasets = {"train": parts.training_set, "validation": parts.validation_set, "target": parts.target_set}

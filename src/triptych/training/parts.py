@@ -1,4 +1,4 @@
-"""What a training run is made of, built from its recipe."""
+"""The parts of a training run, built from its recipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -16,12 +16,12 @@ from triptych.training.video_log import video_row
 from triptych.types import Sample
 
 Row = dict[str, tuple[Tensor, Tensor]]
-"""What one batch says of each name: a value, and the weight of it in a mean."""
+"""Observations of one batch by name: a value, and its weight in a mean."""
 
 
 @dataclass(frozen=True)
 class StepNumbers:
-    """What a step measured, summed over batches and processes: `values[i]` is a sum of `weights[i]` observations of
+    """Observations of a step, summed over batches and processes: `values[i]` is a sum of `weights[i]` observations of
     `names[i]`.
     """
 

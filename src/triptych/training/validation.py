@@ -89,7 +89,7 @@ def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
 
 @contextmanager
 def _finished(parts: Parts, model: nn.Module) -> Iterator[None]:
-    """The model as the adapter finishes it; training goes on with the buffers it had."""
+    """The model as the adapter finishes it; training resumes with the buffers it had."""
     adapter = parts.objective.adapter
     if adapter is None:
         yield

@@ -1,4 +1,4 @@
-"""What the log says of self-supervision from video: images, pixels that stand still, frames that could not be used."""
+"""Self-supervision from video in the log: images, pixels that stand still, frames that could not be used."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -27,7 +27,7 @@ def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, A
 
 
 def video_warnings(record: dict[str, Any]) -> list[str]:
-    """What the user should look at."""
+    """Warnings about frames that teach nothing."""
     if not record["images"]:
         reasons = ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
         return [f"video: no image since the last line could be learnt from ({reasons})"]

@@ -19,7 +19,7 @@ class OneTask(Weighting):
     """total = w_t L_t of the task t whose turn it is: the same in all micro-batches of a step and in all processes.
 
     `order`: `cycle`, as the tasks are declared; `shuffled`, another permutation in each round, drawn from `seed` and
-    the number of the round. A buffer counts steps: a resumed run goes on where it stopped. A task without a label in
+    the number of the round. A buffer counts steps: a resumed run continues where it stopped. A task without a label in
     the batch has its turn all the same.
 
     The loop leaves the other tasks without a graph (`active`), so that heads whose turn it is not keep their weights
