@@ -138,8 +138,8 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     except ValueError as error:
         cure = "set type to one of these for a task of your own name"
         raise DataError(f"{where}: {str(error).rstrip('.')}", cure) from error
-    if name != kind and kind != "semseg":
-        raise DataError(f"{where}: only tasks of type semseg can have a name of their own", f"call it {kind}")
+    if name != kind and name in ENCODINGS:
+        raise DataError(f"{where} has type = '{kind}'", f"{name} is a kind of task: give this one a name of its own")
     if "from" in table:
         table["source"] = table.pop("from")
     task = _build(encoding, table, where)

@@ -30,7 +30,6 @@ from triptych.datasets.places import (
     find_taken,
 )
 from triptych.labels.axes import FOV, guess_normals
-from triptych.labels.encodings import ENCODINGS
 from triptych.labels.guesses import GUESSES, Guess
 
 Labelled = dict[Path, tuple[str, str]]
@@ -164,7 +163,7 @@ def describe_folder(root: Path) -> FolderGuess:
     _look_at_the_rest(guess, places[IMAGES][0], images, used)
     if not guess.tasks and not guess.offers:
         if len(places) < 2:
-            raise _nothing_found(root, "labels", ", ".join(ENCODINGS))
+            raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
         raise DataError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}")
     return guess
 

@@ -4,7 +4,7 @@ Labels choose between classes (segmentation, parts, masks, boundaries) or measur
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -16,8 +16,14 @@ from triptych import tasks
 from triptych.data.errors import DataError
 from triptych.labels.survey import class_axis, color_codes
 from triptych.lookup import named_choice
+from triptych.losses.pixel import VALUES
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
+
+
+def own_name(task: Task, name: str) -> Task:
+    """The task under a name of its own; files name its constructor beside it."""
+    return task if name == task.name else replace(task, name=name, constructor=task.name)
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ class PartLabels(Labels):
 
 _LABEL_TASKS: dict[str, Callable[[int | tuple[str, ...], str], Task]] = {
     "semseg": lambda classes, name: tasks.semseg(classes, name=name),
-    "human_parts": lambda classes, name: tasks.human_parts(classes),
+    "human_parts": lambda classes, name: own_name(tasks.human_parts(classes), name),
 }
 
 
@@ -253,7 +259,7 @@ class SaliencyMask(Mask):
     """Salient where the stored value is at least `threshold`."""
 
     def make_task(self, name: str) -> Task:
-        return tasks.saliency()
+        return own_name(tasks.saliency(), name)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         inside, known = self.decode_mask(stored)
@@ -270,7 +276,7 @@ class BoundaryMask(Mask):
     """Derived boundaries are thicker by this many pixels on all sides."""
 
     def make_task(self, name: str) -> Task:
-        return tasks.boundary()
+        return own_name(tasks.boundary(), name)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         inside, known = self.decode_mask(stored)
@@ -315,7 +321,7 @@ class Depth(Encoding):
             raise ValueError("numerator is missing: disparity needs baseline (m) x focal length (pixels).")
 
     def make_task(self, name: str) -> Task:
-        return tasks.depth()
+        return own_name(tasks.depth(), name)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         stored = self.pick(stored)
@@ -374,7 +380,7 @@ class Normals(Encoding):
             )
 
     def make_task(self, name: str) -> Task:
-        return tasks.normals()
+        return own_name(tasks.normals(), name)
 
     def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` float32 as the file has them: scaled, neither turned nor made unit length."""
@@ -398,6 +404,45 @@ class Normals(Encoding):
         return torch.from_numpy(np.where(known, target, np.float32(np.nan)))
 
 
+@dataclass(frozen=True)
+class Values(Encoding):
+    """Any quantity: values = stored * scale + offset, in `unit`; NaN, infinity and `invalid` have no label."""
+
+    channels: int = 1
+    """Numbers per pixel."""
+    unit: str = ""
+    """Shown in tables."""
+    scale: float | int = 1.0
+    offset: float | int = 0.0
+    loss: str = "l1"
+    """`l1`, `l2`, `huber` or `cosine`."""
+    limits: tuple[float | int, ...] = ()
+    """(lowest, highest) that are drawn, and stored as PNG."""
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise DataError(f"channels is {self.channels}", "a quantity has at least 1")
+        if self.limits and not (len(self.limits) == 2 and self.limits[0] < self.limits[1]):
+            raise DataError(f"limits is {list(self.limits)}", "give the lowest and the highest value")
+        named_choice("regression loss", self.loss, VALUES)
+        if self.loss == "cosine" and self.channels == 1:
+            raise DataError("loss is 'cosine' for 1 channel", "directions have several; choose l1, l2 or huber")
+
+    def make_task(self, name: str) -> Task:
+        limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None
+        return tasks.regression(name, self.channels, unit=self.unit, loss=self.loss, limits=limits)
+
+    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        stored = self.pick(stored, self.channels)
+        known = np.isfinite(stored)
+        if self.invalid:
+            known &= ~np.isin(stored, self.invalid)
+        values = np.where(known, stored, 0).astype(np.float64) * self.scale + self.offset
+        values, known = values.reshape(*stored.shape[:2], -1), known.reshape(*stored.shape[:2], -1)
+        values = np.where(known.all(-1, keepdims=True), values, np.nan)
+        return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32))
+
+
 ENCODINGS: dict[str, type[Encoding]] = {
     "semseg": Labels,
     "human_parts": PartLabels,
@@ -405,5 +450,6 @@ ENCODINGS: dict[str, type[Encoding]] = {
     "normals": Normals,
     "depth": Depth,
     "boundary": BoundaryMask,
+    "regression": Values,
 }
 """How the labels of each kind of task are stored."""

@@ -190,6 +190,19 @@ def squared_values(raw: Maps, target: Maps) -> Scalar:
     return masked_mean(error, valid_pixels(target))
 
 
+def huber_values(raw: Maps, target: Maps) -> Scalar:
+    """Huber loss with delta 1: e^2 / 2 where |e| <= 1, else |e| - 1/2; mean over channels and valid pixels."""
+    error = F.huber_loss(at_least_float32(raw), target.nan_to_num().to(at_least_float32(raw)), reduction="none")
+    return masked_mean(error.mean(dim=1, keepdim=True), valid_pixels(target))
+
+
+def cosine_values(raw: Maps, target: Maps) -> Scalar:
+    """1 - cos(v^, v) of the vectors of channels, mean over valid pixels: for embeddings and other directions."""
+    raw = at_least_float32(raw)
+    cosine = F.cosine_similarity(raw, target.nan_to_num().to(raw), dim=1)[:, None]
+    return masked_mean(1 - cosine, valid_pixels(target))
+
+
 # Discriminators
 
 
@@ -212,4 +225,10 @@ SALIENCY_2: dict[str, Loss] = {"balanced": balanced_cross_entropy, "cross-entrop
 BOUNDARY_1: dict[str, BoundaryLoss] = {"balanced": boundary_bce, "batch-balanced": boundary_batch_balanced}
 BOUNDARY_2: dict[str, BoundaryLoss] = {"balanced": boundary_cross_entropy, "weighted-mean": boundary_weighted_mean}
 NORMALS: dict[str, Loss] = {"l1": l1_normals, "l1-mean": l1_normals_mean, "cosine": cosine_normals}
-VALUES: dict[str, Loss] = {"l1": l1_values, "mse": squared_values}
+VALUES: dict[str, Loss] = {
+    "l1": l1_values,
+    "l2": squared_values,
+    "mse": squared_values,
+    "huber": huber_values,
+    "cosine": cosine_values,
+}

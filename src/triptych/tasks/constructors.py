@@ -243,10 +243,10 @@ def regression(
 ) -> Task:
     """Any quantity of the surface in `unit`, `channels` numbers per pixel: albedo, temperature, heat flow.
 
-    `loss` is `l1`, `mse`, or a function of raw and target `(B, C, H, W)` that masks invalid pixels itself; `metric`
-    makes a metric of the same two. `limits` is the range that is drawn, and stored as PNG of 16 bit (one channel) or 8
-    (three); three channels are colors between 0 and 1 unless it says otherwise. Values move with the pixels and stay
-    what they are under flips, zooms and rotations.
+    `loss` is `l1`, `l2` (also `mse`), `huber`, `cosine`, or a function of raw and target `(B, C, H, W)` that masks
+    invalid pixels itself; `metric` makes a metric of the same two. `limits` is the range that is drawn, and stored as
+    PNG of 16 bit (one channel) or 8 (three); three channels are colors between 0 and 1 unless it says otherwise. Values
+    move with the pixels and stay what they are under flips, zooms and rotations.
 
     >>> regression("albedo", 3).kind
     'values'

@@ -7,6 +7,7 @@ have a name of its own; its entry names the constructor with `"type": "semseg"`.
 import inspect
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +97,12 @@ def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
 def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
     constructor = named_choice("task", kind, TASKS | GENERIC)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    if name != kind:
+    has_name = "name" in inspect.signature(constructor).parameters
+    if name != kind and has_name:
         values["name"] = name
     try:
-        return constructor(**values)
+        task = constructor(**values)
+        return task if name == task.name else replace(task, name=name, constructor=kind)
     except TypeError as error:
         raise ValueError(
             f"task {name!r}: {error}; its arguments are {', '.join(inspect.signature(constructor).parameters)}."
