@@ -4,6 +4,7 @@ A file is written under another name beside its own, flushed to the disk and ren
 leaves the older file as it was.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -58,15 +59,34 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_partials(folder: Path) -> None:
     """Delete what processes that no longer run left half written in a folder, files and folders."""
-    for path in folder.glob(f".*{PARTIAL}"):
-        *name, process, _ = path.name.split(".")
-        # Earlier versions wrote no number: `.<name>.partial`.
-        if len(name) > 1 and _is_running(process):
-            continue
+    for path in filter(is_abandoned, folder.glob(f".*{PARTIAL}")):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def is_abandoned(path: Path) -> bool:
+    """Whether the process that was writing a partial file or folder is gone."""
+    *name, process, _ = path.name.split(".")
+    # Earlier versions wrote no number: `.<name>.partial`.
+    return len(name) < 2 or not _is_running(process)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Exchange two files or folders of one file system; in one step where the system can (Linux), else in three."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if os.name == "posix" else None
+    if renameat2 and renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
+        flush(other.parent)
+        return
+    aside = other.with_name(f"{partial_path(other).name}{PARTIAL}")
+    other.rename(aside)
+    one.rename(other)
+    aside.rename(one)
+
+
+_HERE, _EXCHANGE = -100, 2
+"""AT_FDCWD and RENAME_EXCHANGE of Linux's headers."""
 
 
 def _is_running(process: str) -> bool:

@@ -9,6 +9,7 @@ import argparse
 import itertools
 import json
 import os
+import shutil
 import sys
 import traceback
 from pathlib import Path
@@ -49,7 +50,7 @@ def forked(function, *arguments) -> int:
 
 def run(recipe, out: Path, *, resume: bool = False, end: int = 0, overwrite: bool = False) -> None:
     if end:
-        end_at(end, out)
+        end_at(end, out.parent)
     train(recipe, out, resume=resume, overwrite=overwrite, device="cpu", progress=False)
 
 
@@ -66,26 +67,50 @@ def contents(folder: Path) -> dict[str, object]:
     return found
 
 
+def contents_are_old(out: Path, before: dict[str, object]) -> bool:
+    """Whether the run that was to be replaced is there, and then whole."""
+    if (out / "recipe.json").read_bytes() != before["recipe.json"]:
+        return False
+    assert contents(out) == before
+    return True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--overwrite", action="store_true", help="over a finished run of another recipe")
     parser.add_argument("--stride", type=int, default=1)
     arguments = parser.parse_args()
     recipe = change(RECIPE, schedule__steps=4, training__evaluate_every=2, training__checkpoint_every=2)
     if not arguments.validation:
         recipe = change(recipe, data__val_split="", training__evaluate_every=0)
-    whole = arguments.folder / "whole"
+    whole, old = arguments.folder / "whole", arguments.folder / "old"
     assert forked(run, recipe, whole) == 0
     expected, differing = contents(whole), []
+    if arguments.overwrite:
+        assert forked(run, change(recipe, seed=1), old) == 0
+        (old / "mine.txt").write_text("not a run's")
+        before = contents(old)
     for end in itertools.count(1, arguments.stride):
-        out = arguments.folder / f"killed-{end}"
-        code = forked(lambda out=out, end=end: run(recipe, out, end=end))
+        out = arguments.folder / f"killed-{end}" / "run"
+        if arguments.overwrite:
+            shutil.copytree(old, out)
+        else:
+            out.parent.mkdir()
+        code = forked(lambda out=out, end=end: run(recipe, out, end=end, overwrite=arguments.overwrite))
         if code == 0:
             break
         assert code == KILLED, code
-        code = forked(lambda out=out: run(recipe, out, resume=(out / "recipe.json").is_file()))
+        begun = (out / "recipe.json").is_file()
+        if begun and arguments.overwrite and contents_are_old(out, before):
+            code = forked(lambda out=out: run(recipe, out, overwrite=True))
+        else:
+            code = forked(lambda out=out, begun=begun: run(recipe, out, resume=begun))
         found = contents(out) if code == 0 else {}
+        if arguments.overwrite:
+            assert (out / "mine.txt").read_text() == "not a run's", end
+            assert [path.name for path in out.parent.iterdir()] == ["run"], end
         wrong = [name for name in expected if found.get(name) != expected[name]]
         if wrong:
             differing.append(end)

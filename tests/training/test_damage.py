@@ -35,7 +35,7 @@ def resume(folder: Path, recipe=SHORT) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [[], ["--validation"]])
+@pytest.mark.parametrize("words", [[], ["--validation"], ["--overwrite"]])
 def test_a_run_that_is_killed_at_a_file_operation_resumes_to_equal_bits(words: list[str], tmp_path: Path) -> None:
     """Every third operation; without `--stride`, the script does all of them."""
     script = Path(__file__).with_name("kills.py")

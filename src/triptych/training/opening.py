@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from triptych import assemble
-from triptych.files import remove_partials
-from triptych.recipes.config import flatten
+from triptych.files import remove_partials, write_text
+from triptych.recipes.config import flatten, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import count_parameters, load_reports
@@ -17,7 +17,13 @@ from triptych.training.checkpoint import incomplete_checkpoints, list_checkpoint
 from triptych.training.initialize import describe_initialization, initialize
 from triptych.training.log import cut_metrics
 from triptych.training.parts import Parts
-from triptych.training.run_folder import check_same_data, check_same_options, prepare_run_folder, record_start
+from triptych.training.run_folder import (
+    begin_run_folder,
+    check_same_data,
+    check_same_options,
+    finish_exchange,
+    record_start,
+)
 from triptych.training.state import TrainingState, restore
 
 
@@ -37,14 +43,21 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         verb = f"resuming at step {state.step}"
     accelerator.wait_for_everyone()
     facts = _facts(parts)
+
+    def write(folder: Path) -> None:
+        write_text(folder / "recipe.json", to_json(recipe) + "\n")
+        write_resolved(folder, options)
+        write_tasks(folder / "tasks.json", parts.tasks, recipe.data.task_options)
+
     if checkpoint is not None:
         check_same_data(run, facts["data"])
     if accelerator.is_main_process:
         if checkpoint is None:
-            prepare_run_folder(run, recipe, overwrite=overwrite)
-            write_resolved(run, options)
+            begin_run_folder(run, write, overwrite=overwrite)
+        else:
+            write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)  # follows from the recipe
+        finish_exchange(run)
         remove_partials(run)
-        write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)  # follows from the recipe
         cut_metrics(run, trained=state.step, evaluated=state.evaluated)
         record_start(run, origin | facts)
     if recipe.training.trackers:

@@ -6,11 +6,11 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.files import PARTIAL, write_text
+from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -143,16 +143,39 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def prepare_run_folder(run: Path, recipe: Recipe, *, overwrite: bool) -> None:
-    """Create the folder, its `recipe.json`; with `overwrite`, remove what an older run left, and nothing else."""
-    if overwrite and run.exists():
-        for path in (*(run / name for name in OURS), *run.glob("evaluation-*")):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    run.mkdir(parents=True, exist_ok=True)
-    write_text(run / "recipe.json", to_json(recipe) + "\n")
+def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
+    """Create the folder with what `write` puts into it. With `overwrite` an older run is replaced, and nothing else.
+
+    The new folder is made beside the old one and exchanged for it in one step: whoever is killed leaves the old run as
+    it was, or the new one as it begins. Files that are not a run's move to the new folder.
+    """
+    if not (overwrite and run.exists()):
+        run.mkdir(parents=True, exist_ok=True)
+        write(run)
+        return
+    run = run.resolve()
+    beside = partial_path(run)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    write(beside)
+    exchange(beside, run)
+    _take_over(beside, run)
+
+
+def finish_exchange(run: Path) -> None:
+    """Do what a process that was killed while it replaced `run` did not come to."""
+    run = run.resolve()
+    for beside in run.parent.glob(f".{run.name}.*{PARTIAL}"):
+        if beside.is_dir() and is_abandoned(beside):
+            _take_over(beside, run)
+
+
+def _take_over(beside: Path, run: Path) -> None:
+    """Move what is not a run's into the new folder, and delete the old one."""
+    for path in beside.iterdir():
+        if not (path.name in OURS or path.name.startswith("evaluation-") or (run / path.name).exists()):
+            path.rename(run / path.name)
+    shutil.rmtree(beside)
 
 
 def record_start(run: Path, facts: dict[str, Any]) -> None:
