@@ -71,7 +71,7 @@ def pin_rooms(folder: Path) -> Pins:
 
     for look, paired in (("a", False), ("b", False), ("b", True)):
         rooms = open_dataset(
-            "rooms", folder, split="val", scenes=2, views=2, size=(48, 64), look=look, path_length=4,
+            "rooms", root=folder, split="val", scenes=2, views=2, size=(48, 64), look=look, path_length=4,
             paired=paired, neighbour_frames=(-1, 1), progress=False, workers=1,
         )  # fmt: skip
         yield f"records {look}{' paired' if paired else ''}", rooms.files
@@ -88,7 +88,7 @@ def pin_presets(folder: Path) -> Pins:
     presets = load("TRANSFORMS", "augmentation", "augmentation.presets", "datasets.transforms")
     build = load("build_transform", "augmentation", "augmentation.presets", "datasets.transforms")
     rooms = open_dataset(
-        "rooms", folder, split="val", scenes=1, views=2, size=(96, 128), path_length=2, neighbour_frames=(1,),
+        "rooms", root=folder, split="val", scenes=1, views=2, size=(96, 128), path_length=2, neighbour_frames=(1,),
         progress=False, workers=1,
     )  # fmt: skip
     for name in presets:
@@ -108,7 +108,7 @@ def pin_order(folder: Path) -> Pins:
     """What training sees at which step, and batches of it."""
     from triptych.datasets import open_dataset
 
-    rooms = open_dataset("rooms", folder, split="val", scenes=1, views=2, size=(48, 64), progress=False, workers=1)
+    rooms = open_dataset("rooms", root=folder, split="val", scenes=1, views=2, size=(48, 64), progress=False, workers=1)
     order, batches = (load(name, "data.loading", "datasets.loading") for name in ("Order", "TrainingView"))
     for rank in (0, 1):
         yield f"order {rank}", [order(rooms, 3, seed=5, rank=rank, world=2).batch(number) for number in range(6)]
@@ -122,11 +122,11 @@ def pin_prepared(folder: Path) -> Pins:
     from triptych.datasets import open_dataset
 
     prepare = load("prepare", "prepared", "prepared.preparing", "prepared.write", "datasets.preparing")
-    rooms = open_dataset("rooms", folder, split="val", scenes=2, views=2, size=(48, 64), progress=False, workers=1)
+    rooms = open_dataset("rooms", root=folder, split="val", scenes=2, views=2, size=(48, 64), progress=False, workers=1)
     prepare(rooms, folder / "prepared", split="val", num_threads=1)
     for path in sorted((folder / "prepared/val").iterdir()):
         yield f"file {path.name}", path.read_bytes()
-    back = open_dataset("prepared", folder / "prepared", split="val")
+    back = open_dataset("prepared", root=folder / "prepared", split="val")
     yield "samples", [back[index] for index in range(len(back))]
 
 
