@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
+from triptych.sizes import ceil_div, round_up
 
 
 class Pyramid(Backbone):
@@ -60,10 +61,12 @@ class Pyramid(Backbone):
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         height, width = image.shape[-2:]
         largest = max(self.strides)
-        padded = F.pad(self.normalize(image), (0, -width % largest, 0, -height % largest))
+        padded = F.pad(
+            self.normalize(image), (0, round_up(width, largest) - width, 0, round_up(height, largest) - height)
+        )
         maps = self.body.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
         return [
-            norm(x[..., : -(-height // stride), : -(-width // stride)])
+            norm(x[..., : ceil_div(height, stride), : ceil_div(width, stride)])
             for x, stride, norm in zip(maps, self.strides, self.norms, strict=True)
         ]
 

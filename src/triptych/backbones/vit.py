@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
 from triptych.lookup import named_choice
-from triptych.sizes import same_size
+from triptych.sizes import round_up, same_size
 
 
 class ViT(Backbone):
@@ -66,9 +66,7 @@ class ViT(Backbone):
 
     def store_grid(self, image_size: tuple[int, int]) -> None:
         """Let the position embeddings have the grid of `image_size`, rounded up to whole patches, with fresh values."""
-        self.body.set_input_size(
-            img_size=tuple(-(-side // self.patch_size[0]) * self.patch_size[0] for side in image_size)
-        )
+        self.body.set_input_size(img_size=tuple(round_up(side, self.patch_size[0]) for side in image_size))
         if self.body.pos_embed is not None:
             nn.init.trunc_normal_(self.body.pos_embed, std=0.02)
 
@@ -87,7 +85,8 @@ class ViT(Backbone):
     def pad(self, image: Tensor) -> Tensor:
         """Zeros, the mean colour after normalisation, up to whole patches."""
         height, width = image.shape[-2:]
-        return F.pad(image, (0, -width % self.patch_size[1], 0, -height % self.patch_size[0]))
+        patch = self.patch_size[0]
+        return F.pad(image, (0, round_up(width, patch) - width, 0, round_up(height, patch) - height))
 
     def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Add positions and prefix tokens; also what every block gets beside the tokens."""

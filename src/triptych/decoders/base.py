@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.sizes import same_size
+from triptych.sizes import round_up, same_size
 from triptych.tasks import Task
 from triptych.types import Output
 
@@ -62,7 +62,7 @@ class Decoder(nn.Module):
         """
         if same_size(raw.shape[-2:], size):
             return raw
-        covered = [-(-side // multiple) * multiple for side in size]
+        covered = [round_up(side, multiple) for side in size]
         # Channels first, which losses and callers expect, while the map is small: turning a large one costs more.
         resized = F.interpolate(raw.contiguous(), size=covered, mode="bilinear", align_corners=self.align_corners)
         return resized[..., : size[0], : size[1]]

@@ -21,6 +21,7 @@ from triptych.decoders.base import Decoder
 from triptych.decoders.invpt_stages import InvPTStage
 from triptych.decoders.layers import ConvNormReLU, resize
 from triptych.decoders.resampled_conv import compose, conv_of_bilinear
+from triptych.sizes import ceil_div, round_up
 from triptych.tasks import Task
 
 Maps = Float[Tensor, "batch channels height width"]
@@ -121,7 +122,7 @@ class InvPT(Decoder):
 
     def grid(self, features: list[Tensor]) -> tuple[int, int]:
         """Height and width of the first stage, even because its queries are strided by two."""
-        height, width = (2 * -(-side // (2 * self.pooling)) for side in features[-1].shape[-2:])
+        height, width = (round_up(ceil_div(side, self.pooling), 2) for side in features[-1].shape[-2:])
         return height, width
 
     def _skip_source(self, stage: int) -> int:
