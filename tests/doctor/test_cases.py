@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import FolderGuess, describe_folder, init_folder
 from triptych.doctor.examine import examine
@@ -338,3 +341,57 @@ def test_hidden_pipes_do_not_hang(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images/train/5.png")
     init_folder(tmp_path)
     assert len(Folder(tmp_path)) == 2
+
+
+def test_weights_of_classes_follow_the_median_frequency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build(tmp_path, "semseg", HALF, np.zeros_like(HALF))
+    init_folder(tmp_path)
+    # Class 0 has 3/4 of the pixels of both images, class 1 half of those of the one that has it.
+    median = (3 / 4 + 1 / 2) / 2
+    assert examine(tmp_path).class_weights["semseg"] == pytest.approx({"0": median / 0.75, "1": median / 0.5})
+    assert main(["data", "doctor", str(tmp_path), "--class-weights"]) == 0
+    assert "semseg: [0.8333, 1.25]" in capsys.readouterr().out
+
+
+CODES = st.lists(st.integers(0, 200), min_size=2, max_size=5, unique=True)
+STORES: dict[str, Callable[[np.ndarray, list[int]], np.ndarray]] = {
+    "ids": lambda labels, codes: labels.astype(np.uint8),
+    "int64": lambda labels, codes: labels.astype(np.int64),
+    "floats": lambda labels, codes: labels.astype(np.float32),
+    "one-hot": lambda labels, codes: np.eye(len(codes), dtype=bool)[labels],
+    "colors": lambda labels, codes: np.stack([np.array(codes)[labels], labels, 7 + 0 * labels], -1).astype(np.uint8),
+    "with -1": lambda labels, codes: np.where(np.arange(SIZE[1]) < 2, -1, labels).astype(np.int16),
+    "with NaN": lambda labels, codes: np.where(np.arange(SIZE[1]) < 2, np.nan, labels),
+}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    store=st.sampled_from(sorted(STORES)),
+    codes=CODES,
+    word=st.sampled_from(["semseg", "labels", "Annotations", "gt"]),
+    prefix=st.sampled_from(["", "room_", "left_image_", "é-"]),
+    ending=st.sampled_from(["", "_mask", "_seg40"]),
+    seed=st.integers(0, 999),
+)
+def test_folders_of_any_names_and_codes_give_the_labels_that_were_drawn(
+    tmp_path_factory: pytest.TempPathFactory,
+    store: str,
+    codes: list[int],
+    word: str,
+    prefix: str,
+    ending: str,
+    seed: int,
+) -> None:
+    root, codes = tmp_path_factory.mktemp("drawn"), sorted(codes)
+    generator, truth = np.random.default_rng(seed), []
+    for i in range(3):
+        labels = generator.permuted(np.arange(SIZE[0] * SIZE[1]) % len(codes)).reshape(SIZE)
+        put(root / f"rgb/train/{prefix}{i:03d}.png", photo(i))
+        put(root / f"{word}/train/{prefix}{i:03d}{ending}.npy", STORES[store](labels, codes))
+        truth.append(np.where((np.arange(SIZE[1]) < 2) & store.startswith("with"), IGNORE, labels))
+    init_folder(root)
+    dataset = Folder(root)
+    assert len(dataset) == 3
+    for i, expected in enumerate(truth):
+        np.testing.assert_array_equal(dataset[i].targets["semseg"].numpy(), expected)

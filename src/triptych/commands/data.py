@@ -71,6 +71,7 @@ def data_doctor(
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     examples: int = 5,
     threads: int = 0,
+    class_weights: bool = False,
 ) -> None:
     """Check a dataset: read every file, and say what is wrong, where, and how to mend it.
 
@@ -85,9 +86,10 @@ def data_doctor(
         json_file: Also write the report as JSON.
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
+        class_weights: Also print weights of classes by median frequency, of the first split.
     """
     from triptych.doctor.examine import examine
-    from triptych.doctor.report import describe
+    from triptych.doctor.report import describe, describe_weights
 
     with _progress_bars() as show:
         report = examine(
@@ -96,6 +98,8 @@ def data_doctor(
     if json_file is not None:
         json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))
+    if class_weights:
+        print(describe_weights(report))
     if report.num_errors:
         raise SystemExit(1)
 

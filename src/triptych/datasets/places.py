@@ -164,15 +164,15 @@ def _read_folder(name: str) -> tuple[str, str]:
 
 def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[Place]:
     """The places of files in folders of one kind: one per ending or beginning of names where these hold, else one."""
-    endings = _common([_read_ending(file.path.stem) for file in files])
+    endings = _common([_read_endings(file.path.stem) for file in files])
     told = {ending: _role_of_words(role, ending) for ending in endings}
     if role and sum(endings.values()) < HOLDS * len(files):
         told = {}
-    starts = _common([_read_start(file.path.stem) for file in files]) if not role and not told else Counter()
+    starts = _common([[_read_start(file.path.stem)] for file in files]) if not role and not told else Counter()
     places: dict[tuple[str, str], Place] = {}
     for file in files:
         stem = file.path.stem
-        ending = next((end for end in (_read_ending(stem),) if end in told), "")
+        ending = next((end for end in _read_endings(stem) if end in told), "")
         start = next((start for start in (_read_start(stem),) if start in starts and not ending), "")
         here = told[ending] if ending else _role_of_words(role, start) if start else role
         place = places.setdefault((ending, start), Place(here, f"{prefix}{start}{{key}}{ending}{suffix}"))
@@ -180,13 +180,13 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
     return list(places.values())
 
 
-def _common(parts: Sequence[str]) -> Counter[str]:
-    """The parts of names that are words: those whose numbers do not count the files."""
-    found = Counter(part for part in parts if part)
+def _common(names: Sequence[Sequence[str]]) -> Counter[str]:
+    """The parts of names that are words, the longest of each name: those whose numbers do not count the files."""
     numbered = defaultdict(set)
-    for part in found:
+    for part in {part for parts in names for part in parts}:
         numbered[re.sub(r"\d+", "#", part)].add(part)
-    return Counter({part: n for part, n in found.items() if len(numbered[re.sub(r"\d+", "#", part)]) == 1})
+    words = {part for parts in numbered.values() if len(parts) == 1 for part in parts if part}
+    return Counter(next((part for part in parts if part in words), "") for parts in names) - Counter({"": len(names)})
 
 
 def _role_of_words(role: str, text: str) -> str:
@@ -197,13 +197,18 @@ def _role_of_words(role: str, text: str) -> str:
     return (_role(words) or role) if role in ("", IMAGES) else role
 
 
-def _read_ending(stem: str) -> str:
-    """What follows the key in names like `000433_depth_5000`: from the first word that is known."""
+def _read_endings(stem: str) -> list[str]:
+    """What may follow the key in names like `000433_depth_5000`: from each word that is known, the longest first.
+
+    >>> _read_endings("left_image_07_mask")
+    ['_image_07_mask', '_mask']
+    """
+    endings = []
     for match in re.finditer(r"[_\-.]", stem):
         words = re.split(r"[_\-.]", stem[match.end() :].lower())
         if _role(words[:1]) or words[0] in ("domain", *OTHER):
-            return stem[match.start() :]
-    return ""
+            endings.append(stem[match.start() :])
+    return endings
 
 
 def _read_start(stem: str) -> str:

@@ -26,6 +26,8 @@ class Report:
     """Split to task to class to number of pixels, of the samples that were read."""
     fingerprints: dict[str, dict[str, object]] = field(default_factory=dict)
     """Of each split: what a training run records."""
+    class_weights: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Task to class to weight by median frequency, of the first split: what training sees."""
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, survey: SplitSurvey) -> None:
@@ -40,6 +42,11 @@ class Report:
             for name, task in dataset.tasks.items()
             if task.classes and name in dataset.labels
         }
+        for name in self.classes[survey.split] if not self.class_weights else ():
+            pixels = [sample.classes[name] for sample in survey.samples if name in sample.classes]
+            if pixels:
+                weights = median_frequency_weights(torch.stack(pixels)).tolist()
+                self.class_weights[name] = dict(zip(dataset.tasks[name].classes, weights, strict=False))
         for sample in survey.samples:
             self.findings += sample.findings
 
@@ -72,10 +79,37 @@ class Report:
             "warnings": self.num_warnings,
             "labels": self.labels,
             "classes": self.classes,
+            "class_weights": self.class_weights,
             "fingerprints": self.fingerprints,
             "findings": [asdict(finding) for finding in self.findings],
         }
         return json.dumps(data, indent=2)
+
+
+def median_frequency_weights(counts: torch.Tensor) -> torch.Tensor:
+    """Weights of classes from pixels per image and class, `(images, classes)`: median frequency / frequency.
+
+    The frequency of a class is its share of the pixels of those images that have it (Eigen and Fergus, ICCV 2015,
+    section 6.3.1); a class that never occurs has weight 0.
+
+    >>> median_frequency_weights(torch.tensor([[8, 2, 0], [5, 0, 5]])).round(decimals=2).tolist()
+    [0.77, 2.5, 1.0]
+    """
+    counts = counts.double()
+    seen = counts > 0
+    frequency = counts.sum(0) / (seen * counts.sum(1, keepdim=True)).sum(0).clamp(min=1)
+    occurs = frequency > 0
+    median = frequency[occurs].quantile(0.5) if occurs.any() else frequency.sum()
+    return torch.where(occurs, median / frequency.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+
+
+def describe_weights(report: Report) -> str:
+    """The weights of each task's classes, as lists that can be copied."""
+    lines = []
+    for name, weights in report.class_weights.items():
+        lines.append(f"{name}: [{', '.join(f'{weight:.4g}' for weight in weights.values())}]")
+        lines += [f"  {label}: {weight:.4g}" for label, weight in weights.items()]
+    return "\n".join(printable(line) for line in lines) or "no task has classes"
 
 
 def _sum(survey: SplitSurvey, name: str) -> list[int]:
