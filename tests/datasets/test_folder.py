@@ -1,5 +1,6 @@
 """Own data in any layout and encoding becomes samples in the one convention, and mistakes name file and cure."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -586,3 +587,19 @@ def test_taskonomy_normals_agree_with_depth_within_degrees() -> None:
     guess = describe_folder(shared_path("samples/omnidata/taskonomy"))
     assert guess.tasks["normals"][1].values["axes"] == ["right", "down", "forward"]
     assert "2 degrees" in dict((o, r) for o, _, r in guess.tasks["normals"][1].options)["axes"]
+
+
+def test_options_that_came_later_count_in_fingerprints_once_they_are_set(tmp_path: Path) -> None:
+    """A run records the fingerprint of its data; one of an older version must be able to go on."""
+    for name in ("images", "semseg"):
+        save(tmp_path / f"{name}/a.png", np.zeros((2, 2), np.uint8))
+    text = '[images]\nfiles = "images/{key}.png"\n[tasks.semseg]\nfiles = "semseg/{key}.png"\nclasses = 2\n'
+    write(tmp_path, text)
+    told = Folder(tmp_path, split="all").fingerprint()["descriptor_sha256"]
+    before = (
+        "[('semseg', Labels(files='semseg/{key}.png', key='', channel=-1, invalid=(255,), resize=False, classes=2, "
+        "offset=0, map={}, colors=()))]"
+    )
+    assert told == hashlib.sha256(before.encode()).hexdigest()
+    write(tmp_path, text + "threshold = 128\n")
+    assert Folder(tmp_path, split="all").fingerprint()["descriptor_sha256"] != told

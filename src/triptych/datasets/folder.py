@@ -24,7 +24,7 @@ from triptych.datasets.descriptor import (
 )
 from triptych.datasets.in_files import IMAGE, Derivation, InFiles
 from triptych.labels.derived import boundaries_from_labels
-from triptych.labels.encodings import BoundaryMask
+from triptych.labels.encodings import BoundaryMask, describe_encoding
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
 
@@ -116,7 +116,8 @@ class Folder(InFiles):
         for key in self.keys:
             present = [name for name, paths in self.labels.items() if key in paths]
             listing.update(f"{key}: {' '.join(present)}\n".encode(errors="surrogateescape"))
-        meaning = hashlib.sha256(repr(sorted(self.descriptor.tasks.items())).encode())
+        tasks = (f"({name!r}, {describe_encoding(one)})" for name, one in sorted(self.descriptor.tasks.items()))
+        meaning = hashlib.sha256(f"[{', '.join(tasks)}]".encode())
         return {
             "name": self.name,
             "split": self.split,

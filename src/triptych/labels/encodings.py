@@ -4,7 +4,7 @@ Labels choose between classes (segmentation, parts, masks, boundaries) or measur
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -19,6 +19,23 @@ from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
+
+LATER = {"later": True}
+"""Mark of options that came after runs had recorded descriptions: they count once they are set."""
+
+
+def describe_encoding(encoding: "Encoding") -> str:
+    """The options of an encoding as text, the same for the same options in every version.
+
+    >>> ["one_hot" in describe_encoding(Labels(classes=2, one_hot=given)) for given in (False, True)]
+    [False, True]
+    """
+    shown = [
+        f"{option.name}={getattr(encoding, option.name)!r}"
+        for option in fields(encoding)
+        if not option.metadata.get("later") or getattr(encoding, option.name) != option.default
+    ]
+    return f"{type(encoding).__qualname__}({', '.join(shown)})"
 
 
 def own_name(task: Task, name: str) -> Task:
@@ -84,9 +101,9 @@ class Labels(Encoding):
     """Stored value to class id; values that are not named have no label."""
     colors: tuple[tuple[int, int, int], ...] = ()
     """RGB colours of the classes, in order, for colour-coded maps; other colours have no label."""
-    one_hot: bool = False
+    one_hot: bool = field(default=False, metadata=LATER)
     """A plane per class, first or last: the class is the plane of the highest value; where all are 0, none is."""
-    threshold: float | int | None = None
+    threshold: float | int | None = field(default=None, metadata=LATER)
     """Two classes: 1 where the stored value is at least this, for masks in shades."""
     invalid: tuple[float | int, ...] = (IGNORE,)
     kind: ClassVar[str] = "semseg"
