@@ -426,6 +426,12 @@ def test_a_task_without_labels_contributes_exactly_nothing(tmp_path: Path) -> No
     assert not torch.equal(trained["decoder.heads.semseg.weight"], fresh["decoder.heads.semseg.weight"])
 
 
+def test_a_task_without_a_label_in_an_epoch_stops_training(tmp_path: Path) -> None:
+    recipe = change(RECIPE, schedule__steps=6, data__options={"unlabelled": ("depth",)})
+    with pytest.raises(ValueError, match="ended at step 3 has a label of task 'depth'; correct its files"):
+        run_recipe(recipe, tmp_path / "run")
+
+
 def test_means_count_labelled_batches_only(tmp_path: Path) -> None:
     """Every other sample has depth; batches of one: the mean of depth is over half of the batches."""
     recipe = change(
@@ -588,9 +594,9 @@ def test_regularizers_are_told_the_optimizer_step(tmp_path: Path, monkeypatch: p
 def test_weightings_are_told_the_mean_losses_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, float]] = []
     monkeypatch.setattr("triptych.weighting.fixed.Fixed.end_epoch", lambda self, losses: told.append(losses))
-    recipe = change(RECIPE, training__log_every=3, data__options={"unlabelled": ("depth",)})  # 12 images, 4 a step
+    recipe = change(RECIPE, training__log_every=3)  # 12 images, 4 a step
     records = lines(run_recipe(recipe, tmp_path / "run"), "train")
-    assert told == [{"semseg": pytest.approx(record["losses"]["semseg"])} for record in records]
+    assert told == [pytest.approx(record["losses"]) for record in records]
 
 
 def test_clipping_bounds_the_gradient_and_the_log_has_its_norm_before(tmp_path: Path) -> None:

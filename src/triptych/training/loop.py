@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from triptych.data.errors import DataError
 from triptych.machine import accelerated
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts
@@ -92,11 +93,23 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
                 log.once(text)
             state.start_window()
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
+            if state.step < steps:
+                _require_labels(parts, state)
             parts.weighting.end_epoch(
                 {name: mean for name, mean in state.epoch.under("losses").items() if mean is not None}
             )
             state.epoch = Means()
     log.message(f"finished {steps} steps in {state.seconds:.0f} s of training{_best(state)}")
+
+
+def _require_labels(parts: Parts, state: TrainingState) -> None:
+    """A task without one label in a whole epoch would train to the end with a loss of 0."""
+    for name in parts.tasks:
+        if not state.epoch.sums.get(f"labelled/{name}"):
+            raise DataError(
+                f"no image of the epoch that ended at step {state.step} has a label of task '{name}'",
+                "correct its files (`triptych data doctor`), or leave it out of data.tasks",
+            )
 
 
 def _due(step: int, every: int, *, last: int) -> bool:
