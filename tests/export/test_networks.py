@@ -23,7 +23,6 @@ TRUNKS: dict[str, dict[str, object]] = {
     "resnet18": {"widths": (8, 16, 24, 32)},
     "hrnet_w18_small_v2": {},
     "vit_tiny_patch16_384": {"taps": (1, 2), "image_size": (64, 96)},
-    "swin_tiny": {"embed_dim": 24, "depths": (1, 1, 2, 1), "num_heads": (1, 2, 4, 8)},
     "convnext_atto": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)},
     "dinov2_small": {"taps": (1, 2)},
     "dinov3_small": {"taps": (1, 2)},
@@ -62,6 +61,14 @@ def test_every_decoder_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> No
 def test_every_trunk_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> None:
     model = create_model("fcn", backbone=name, tasks=TASKS, backbone_options=TRUNKS[name], decoder_options={"width": 8})
     check_free_file(model, tmp_path / "model.onnx")
+
+
+def test_trunks_say_whether_sizes_can_be_free() -> None:
+    assert all(not create_backbone(name, **options).one_size for name, options in TRUNKS.items())
+    assert (
+        "shifted windows"
+        in create_backbone("swin_tiny", embed_dim=24, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8)).one_size
+    )
 
 
 def test_rotary_positions_are_those_of_timm() -> None:

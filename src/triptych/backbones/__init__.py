@@ -12,7 +12,14 @@ from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
 from triptych.lookup import require_options
 
-_SWIN = {"stage_norms": True, "drop_path_rate": 0.0, "strict_img_size": False, "always_partition": True}
+_SHIFTED = "tracing the shifted windows of Swin at open sizes does not end within minutes"
+_SWIN: dict[str, Any] = {
+    "stage_norms": True,
+    "drop_path_rate": 0.0,
+    "strict_img_size": False,
+    "always_partition": True,
+    "one_size": _SHIFTED,
+}
 """Windows keep their size and shift at every image size, so that weights fit whatever the crop."""
 
 BACKBONES: dict[str, Callable[..., Backbone]] = {
@@ -50,7 +57,7 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
     "vision_transformer": ViT,
     "eva": RotaryViT,
     "swin_transformer": partial(Pyramid, **_SWIN),
-    "swin_transformer_v2": partial(Pyramid, stage_norms=True, strict_img_size=False),
+    "swin_transformer_v2": partial(Pyramid, stage_norms=True, strict_img_size=False, one_size=_SHIFTED),
 }
 """Which class takes a model of timm that `BACKBONES` does not name, by timm's module."""
 

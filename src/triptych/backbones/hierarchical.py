@@ -33,9 +33,11 @@ class Pyramid(Backbone):
         drop_path_rate: float | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
+        one_size: str = "",
         **timm_options: Any,
     ) -> None:
         super().__init__(mean, std)
+        self.one_size = one_size
         self.timm_name = timm_name
         if drop_path_rate is not None:
             timm_options["drop_path_rate"] = drop_path_rate
