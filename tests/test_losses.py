@@ -11,17 +11,20 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from class_loss_twins import matched_gradients
+from class_loss_twins import twin as class_twin
 from shared import shared_path
 from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.labels.derived_normals import derive_normals
+from triptych.losses import classes
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.types import IGNORE, valid_pixels
 
 TABLES = {
-    "segmentation": losses.SEGMENTATION,
+    "segmentation": classes.SEGMENTATION,
     "saliency_1": losses.SALIENCY_1,
     "saliency_2": losses.SALIENCY_2,
     "boundary_1": losses.BOUNDARY_1,
@@ -341,6 +344,13 @@ TWINS = {
     ("depth", "berhu-inverse-published"): twin_berhu_published,
     ("auxiliary", "bins"): twin_bins,
     ("auxiliary", "clusters"): twin_clusters,
+    **{
+        ("segmentation", name): partial(class_twin, name)
+        for name in ("focal", "dice", "cross-entropy-dice", "lovasz", "ohem")
+    },
+    ("depth", "scale-invariant-gradients"): lambda raw, t: (
+        twin_scale_invariant(raw, t) + 0.5 * matched_gradients(raw, t)
+    ),
 }
 
 CHANNELS = {"segmentation": 5, "saliency_1": 1, "saliency_2": 2, "boundary_1": 1, "boundary_2": 2, "normals": 3}

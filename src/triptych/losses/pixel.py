@@ -219,7 +219,6 @@ def adversarial_bce(logits: Float[Tensor, "..."], label: float) -> Scalar:
 Loss = Callable[[Tensor, Tensor], Tensor]
 BoundaryLoss = Callable[[Tensor, Tensor, float], Tensor]
 
-SEGMENTATION: dict[str, Loss] = {"cross-entropy": cross_entropy}
 SALIENCY_1: dict[str, Loss] = {"balanced": balanced_binary_cross_entropy, "cross-entropy": binary_cross_entropy}
 SALIENCY_2: dict[str, Loss] = {"balanced": balanced_cross_entropy, "cross-entropy": cross_entropy}
 BOUNDARY_1: dict[str, BoundaryLoss] = {"balanced": boundary_bce, "batch-balanced": boundary_batch_balanced}

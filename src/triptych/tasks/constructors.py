@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.losses import classes as class_losses
 from triptych.losses import depth as depth_losses
 from triptych.losses import pairs as pair_losses
 from triptych.losses import pixel as losses
@@ -49,18 +50,33 @@ def _foreground(raw: Tensor) -> Tensor:
 
 
 def semseg(
-    classes: int | Sequence[str], *, loss: str = "cross-entropy", weight: float = 1.0, name: str = "semseg"
+    classes: int | Sequence[str],
+    *,
+    loss: str = "cross-entropy",
+    class_weights: Sequence[float] = (),
+    weight: float = 1.0,
+    name: str = "semseg",
 ) -> Task:
     """Semantic segmentation over `classes` (a count or the names).
+
+    `loss` is `cross-entropy`, `focal`, `dice`, `cross-entropy-dice`, `lovasz` or `ohem` (`losses/classes.py`).
+    `class_weights` are factors of the classes in it, in their order; `triptych data doctor --class-weights` prints
+    those of median frequency.
 
     >>> semseg(["wall", "floor"]).channels
     2
     """
     names = _classes(classes)
+    function = named_choice("segmentation loss", loss, class_losses.SEGMENTATION)
+    if class_weights and (len(class_weights) != len(names) or not all(factor >= 0 for factor in class_weights)):
+        raise ValueError(
+            f"class_weights of task '{name}' has {len(class_weights)} factors; give one, not below 0, for each of its "
+            f"{len(names)} classes."
+        )
     return Task(
         name=name,
         channels=len(names),
-        loss=named_choice("segmentation loss", loss, losses.SEGMENTATION),
+        loss=partial(function, class_weights=tuple(class_weights)) if class_weights else function,
         decode=_argmax,
         metric=partial(SegmentationMetric, names),
         colorize=colors.color_labels,
@@ -79,10 +95,14 @@ HUMAN_PARTS = ("background", "head", "torso", "upper arm", "lower arm", "upper l
 
 
 def human_parts(
-    classes: int | Sequence[str] = HUMAN_PARTS, *, loss: str = "cross-entropy", weight: float = 2.0
+    classes: int | Sequence[str] = HUMAN_PARTS,
+    *,
+    loss: str = "cross-entropy",
+    class_weights: Sequence[float] = (),
+    weight: float = 2.0,
 ) -> Task:
-    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT)."""
-    return semseg(classes, loss=loss, weight=weight, name="human_parts")
+    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT); losses as in `semseg`."""
+    return semseg(classes, loss=loss, class_weights=class_weights, weight=weight, name="human_parts")
 
 
 def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
@@ -164,7 +184,8 @@ def _millimetres_png(depth: np.ndarray) -> np.ndarray:
 def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Task:
     """Depth z in metres; decoding follows what the loss makes the network predict.
 
-    `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1` and `scale-invariant` on ln d, `berhu-inverse` on
+    `loss`: `l1`, `l1-rectified` and `berhu` on metres, `log-l1`, `scale-invariant` and
+    `scale-invariant-gradients` on ln d, `berhu-inverse` on
     DenseMTL's inverse normalised depth (`berhu-inverse-all-pixels`: averaged as its code does;
     `berhu-inverse-published`: decoded as its code does too, 0.99 m too near), `disparity` on the sigmoid between 0.1
     and 100 m of depth from video. `aligned` scores each image after median scaling too, and selects by that: for
