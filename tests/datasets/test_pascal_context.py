@@ -433,5 +433,5 @@ def test_unreadable_files(copy: Path) -> None:
     with pytest.raises(OSError, match=rf"trainval/{TRAIN[0]}\.mat cannot be read"):
         PascalContext(copy, tasks=("boundary",))[0]
     (copy / "ImageSets/Context/train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(OSError, match=r"train\.txt is not text"):
+    with pytest.raises(OSError, match=r"train\.txt is not UTF-8: line 1 holds the byte 0xff"):
         PascalContext(copy)
