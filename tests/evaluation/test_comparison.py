@@ -114,6 +114,10 @@ def test_what_cannot_be_compared_is_named(runs: dict[str, list[Path]], tmp_path:
         compare_runs(runs["base"], split="val")
     with pytest.raises(FileNotFoundError, match="is no run folder"):
         compare_runs([tmp_path / "nothing"])
+    unscored = write_run(tmp_path / "unscored", dataclasses.replace(Recipe(), description="y"), np.ones(3))
+    (unscored / "evaluation-test.json").rename(unscored / "evaluation-val.json")
+    with pytest.raises(ValueError, match=r"on no split in common \(.*: test; .*unscored: val\)"):
+        compare_runs([runs["base"][0], unscored])
     short = write_run(tmp_path / "short", dataclasses.replace(Recipe(), description="x"), np.ones(3))
     with pytest.raises(ValueError, match="scored on other images"):
         compare_runs([runs["base"][0], short])

@@ -11,10 +11,13 @@ from torch import Tensor
 from training.tiny import RECIPE, Rectangles, change
 
 from triptych import assemble
+from triptych.datasets import DATASETS
 from triptych.decoders.base import Decoder
+from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.evaluate import evaluate, evaluate_run
+from triptych.evaluation.evaluate import evaluate, evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation, compute
+from triptych.lookup import named_choice
 from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_columns
 from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
@@ -202,6 +205,30 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     printed = capsys.readouterr().out
     assert "mIoU ↑" in printed
     assert "constant" in printed
+
+
+class TwoSplits(Rectangles):
+    """Rectangles without a test split."""
+
+    def __init__(self, root: str = "", *, split: str = "train", **options: object) -> None:
+        named_choice("split of two-splits", split, {"train": 0, "val": 0})
+        super().__init__(root, split=split, **options)
+
+
+def test_without_a_test_split_the_validation_split_is_scored(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(DATASETS, "two-splits", TwoSplits)
+    recipe = change(RECIPE, data__dataset="two-splits", schedule__steps=1, training__evaluate_every=0)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    assert evaluate_run(run, device="cpu", constant=False, progress=False).split == "val"
+    assert "val" in capsys.readouterr().out
+    assert compare_runs([run])["split"] == "val"
+    with pytest.raises(ValueError, match="unknown split of two-splits 'test'"):
+        evaluate_run(run, split="test", device="cpu", progress=False)
+    alone = change(recipe, data__val_split="")
+    with pytest.raises(ValueError, match=r"have no split 'test' \(unknown split .*name one with --split"):
+        open_scored_split(alone)
 
 
 def test_what_a_decoder_says_of_itself_is_printed(

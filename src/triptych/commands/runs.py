@@ -20,7 +20,8 @@ def evaluate(
 
     Args:
         run: Run folder.
-        split: Split to score; the recipe's test split by default. target-SPLIT is of the domain it adapts to.
+        split: Split to score; by default the recipe's test split, or its validation split where there is none.
+            target-SPLIT is of the domain it adapts to.
         single_task: Run folders of single-task networks to compute delta_mtl against.
         limit: Score at most this many images; 0 scores all.
         report: Write report.html.
@@ -36,7 +37,7 @@ def evaluate(
 
 def compare(
     runs: Positional[tuple[Path, ...]],
-    split: str = "test",
+    split: str = "",
     baseline: tuple[Path, ...] = (),
     single_task: tuple[Path, ...] = (),
     out: Path | None = None,
@@ -45,7 +46,7 @@ def compare(
 
     Args:
         runs: Run folders that `triptych evaluate` scored, or JSON files that `triptych score --out` wrote.
-        split: Which evaluation to compare.
+        split: Which evaluation to compare; by default the first that all have: test, else val, else another.
         baseline: Runs to compare the others with; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl.
         out: JSON file to write the comparison to.

@@ -75,11 +75,15 @@ class Difference(NamedTuple):
     """The interval leaves zero out and every seed agrees on the sign."""
 
 
+def _require_run(path: Path) -> None:
+    if not (path / "recipe.json").is_file():
+        raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
+
+
 def read_scored_run(path: Path, split: str) -> ScoredRun:
     """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
     scores = path / f"evaluation-{split}.json"
-    if not (path / "recipe.json").is_file():
-        raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
+    _require_run(path)
     if not scores.is_file():
         raise FileNotFoundError(f"{path} was not scored on {split}; run `triptych evaluate {path} --split {split}`.")
     saved = read_scores(scores)
@@ -229,21 +233,42 @@ def comparison_table(compared: dict[str, dict[str, PairedDifference]], first: st
     return table
 
 
+def common_split(runs: Sequence[Path]) -> str:
+    """The split that all runs were scored on: `test`, else `val`, else the first by name.
+
+    Raises `ValueError` naming what each was scored on where they have none in common.
+    """
+    for run in runs:
+        _require_run(run)
+    prefix = "evaluation-"
+    scored = {run: {path.stem.removeprefix(prefix) for path in run.glob(f"{prefix}*.json")} for run in runs}
+    common = set.intersection(*scored.values())
+    if not common:
+        each = "; ".join(f"{run}: {', '.join(sorted(splits)) or 'none'}" for run, splits in scored.items())
+        raise ValueError(
+            f"the runs were scored on no split in common ({each}); run `triptych evaluate RUN --split SPLIT` for each."
+        )
+    return next((name for name in ("test", "val") if name in common), min(common))
+
+
 def compare_runs(
     runs: Sequence[Path],
     *,
-    split: str = "test",
+    split: str = "",
     baseline: Sequence[Path] = (),
     single_task: Sequence[Path] = (),
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Print the comparison of scored runs, and return it as plain data (also written to `out` as JSON).
 
-    `baseline` names the runs to compare with; the first group by default.
+    `split` is by default the first that all runs were scored on: test, else val, else another. `baseline` names the
+    runs to compare with; the first group by default.
     """
     if not runs:
         raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
-    groups = group_runs([read_scored_run(Path(path), split) for path in dict.fromkeys((*baseline, *runs))])
+    paths = [Path(path) for path in dict.fromkeys((*baseline, *runs))]
+    split = split or common_split(paths)
+    groups = group_runs([read_scored_run(path, split) for path in paths])
     names = [name for name in groups[0].runs[0].tasks if all(name in group.runs[0].tasks for group in groups)]
     if not names:
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from triptych import assemble
 from triptych.augmentation.presets import Transform, build_transform
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, compute, read_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
+from triptych.lookup import UnknownNameError
 from triptych.machine import accelerated
 from triptych.metrics.base import Metric
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
-from triptych.recipes.config import split_domain
+from triptych.recipes.config import Recipe, split_domain
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -207,6 +209,33 @@ def name_columns(
     }
 
 
+def open_scored_split(recipe: Recipe, split: str = "") -> tuple[str, DenseDataset]:
+    """The name and the dataset of the split to score: the one that is asked for, else the recipe's test split, else its
+    validation split where the data have no test split.
+
+    Raises `ValueError` where there is none.
+    """
+    if split:
+        return split, assemble.build_dataset(recipe, split)
+    candidates = list(dict.fromkeys(name for name in (recipe.data.test_split, recipe.data.val_split) if name))
+    reasons = []
+    for name in candidates:
+        try:
+            return name, assemble.build_dataset(recipe, name)
+        except UnknownNameError as error:
+            if error.name != split_domain(recipe, name)[1]:
+                raise  # another name of the recipe
+            reasons.append(str(error))
+        except DataError as error:
+            if not error.missing:
+                raise
+            reasons.append(str(error))
+    raise ValueError(
+        f"the data of this run have no split {' or '.join(map(repr, candidates))} ({reasons[0]}); name one with "
+        "--split."
+    )
+
+
 def evaluate_run(
     run: Path,
     *,
@@ -217,7 +246,9 @@ def evaluate_run(
     constant: bool = True,
     progress: bool = True,
 ) -> RunEvaluation:
-    """Score a run folder on a split (the recipe's test split by default): a table, and `evaluation-<split>.json`.
+    """Score a run folder on a split: a table, and `evaluation-<split>.json`.
+
+    By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
 
     `target-<split>` is a split of the domain that the recipe adapts to.
     The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
@@ -230,9 +261,9 @@ def evaluate_run(
     with accelerated(device) as accelerator:
         predictor = Predictor.load(run, device=accelerator.device)
         recipe, tasks = predictor.recipe, predictor.tasks
-        split = split or recipe.data.test_split
+        split, dataset = open_scored_split(recipe, split)
         references = read_references(single_task, split, tasks)
-        dataset, data = assemble.build_dataset(recipe, split), split_domain(recipe, split)[0].data
+        data = split_domain(recipe, split)[0].data
         score = partial(
             evaluate,
             dataset=dataset,
