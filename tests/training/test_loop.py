@@ -14,13 +14,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from training.tiny import OPENED, RECIPE, Rectangles, change
+from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
 
 from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.prediction import Predictor
-from triptych.recipes.config import AdaptationConfig, Recipe, to_json
+from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.training import loop
@@ -721,6 +721,41 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
 def test_an_unknown_tracker_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown tracker 'mlflow'; choose from tensorboard, wandb"):
         run_recipe(change(RECIPE, training__trackers=("mlflow",)), tmp_path / "run")
+
+
+def test_a_finished_run_goes_on_for_more_steps_where_the_schedule_says_what_they_are(tmp_path: Path) -> None:
+    steady = {"schedule__name": "step", "schedule__milestones": (4,)}
+    short, long = (change(RECIPE, **steady, schedule__steps=steps) for steps in (4, 6))
+    run_recipe(short, tmp_path / "run")
+    run_recipe(long, tmp_path / "run", resume=True)
+    assert read_recipe(tmp_path / "run/recipe.json").schedule.steps == 6
+    whole = run_recipe(long, tmp_path / "whole")
+    last = "checkpoints/00000006/{}.safetensors"
+    for name in ("model", "optimizer"):
+        assert (tmp_path / "run" / last.format(name)).read_bytes() == (whole / last.format(name)).read_bytes()
+    with pytest.raises(ValueError, match=r"schedule.steps was 6, now 4 \(more steps need a schedule"):
+        run_recipe(short, tmp_path / "run", resume=True)
+    falling = run_recipe(change(RECIPE, schedule__steps=4), tmp_path / "falling")
+    with pytest.raises(ValueError, match=r"schedule.steps was 4, now 6 \(more steps need a schedule whose rates"):
+        run_recipe(RECIPE, falling, resume=True)
+
+
+def test_predictions_that_are_not_finite_end_the_run_at_their_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = Heads.forward
+
+    def broken(self: Heads, features: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        stages = forward(self, features)
+        return stages if self.training else [{**stage, "depth": stage["depth"] * torch.nan} for stage in stages]
+
+    monkeypatch.setattr(Heads, "forward", broken)
+    with pytest.raises(FloatingPointError) as stop:
+        run_recipe(RECIPE, tmp_path / "run")
+    message = str(stop.value)
+    assert "validation of step 3 has a loss of task 'depth' (nan) that is not finite" in message
+    assert f"The last checkpoint is {tmp_path / 'run/checkpoints/00000002'}" in message
+    assert "\n" not in message
 
 
 # Starting from another run

@@ -1,7 +1,7 @@
 """How a run begins: a new folder, or the last checkpoint of an old one."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 
 from triptych import assemble
 from triptych.files import remove_partials, write_text
-from triptych.recipes.config import flatten, to_json
+from triptych.recipes.config import flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import count_parameters, load_reports
@@ -56,6 +56,9 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
             begin_run_folder(run, write, overwrite=overwrite)
         else:
             write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)  # follows from the recipe
+            begun = read_recipe(run / "recipe.json")
+            if begun.schedule != recipe.schedule:  # it goes on for more steps
+                write_text(run / "recipe.json", to_json(replace(begun, schedule=recipe.schedule)) + "\n")
         finish_exchange(run)
         remove_partials(run)
         cut_metrics(run, trained=state.step, evaluated=state.evaluated)

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from triptych.recipes.config import Options, Recipe, flatten, from_json, read_re
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import code_commit, package_version, read_resolved
+from triptych.training.optim import schedule_factor
 
 FREE_ON_RESUME = (
     "description",
@@ -70,18 +72,45 @@ def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool
 
 
 def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
-    """Raise `ValueError` naming every field in which two recipes would compute something else."""
+    """Raise `ValueError` naming every field in which two recipes would compute something else.
+
+    More steps are allowed where they change none of those before (`can_go_on`).
+    """
+    free = (*FREE_ON_RESUME, "schedule.steps") if can_go_on(stored, asked) else FREE_ON_RESUME
     before, after = (flatten(from_json(to_json(recipe))) for recipe in (stored, asked))
     changed = [
         f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
         for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name) and not name.startswith(FREE_ON_RESUME)
+        if before.get(name) != after.get(name) and not name.startswith(free)
     ]
     if changed:
-        raise ValueError(
-            f"cannot resume {run} with another recipe: {'; '.join(changed)}. Resume with the run's recipe, or start "
-            "another run from its weights (model.initialize_from)."
+        longer = (
+            ""
+            if stored.schedule.steps == asked.schedule.steps
+            else " (more steps need a schedule whose rates do not depend on their number, constant or step, and no "
+            "adapter)"
         )
+        raise ValueError(
+            f"cannot resume {run} with another recipe: {'; '.join(changed)}{longer}. Resume with the run's recipe, or "
+            "start another run from its weights (model.initialize_from)."
+        )
+
+
+def can_go_on(stored: Recipe, asked: Recipe) -> bool:
+    """Whether a run with more steps begins as the stored one did.
+
+    Then every rate of its first steps is the same, and no adapter counts on their number.
+
+    >>> recipe = Recipe()
+    >>> longer = replace(recipe, schedule=replace(recipe.schedule, steps=2 * recipe.schedule.steps))
+    >>> can_go_on(recipe, longer)  # poly falls to 0 at its end
+    False
+    """
+    before, after = stored.schedule, asked.schedule
+    if after.steps <= before.steps or asked.adaptation.used:
+        return False
+    same = all(schedule_factor(before, step) == schedule_factor(after, step) for step in range(before.steps))
+    return same and replace(before, steps=after.steps) == after
 
 
 def check_same_options(run: Path, options: Mapping[str, Options]) -> None:

@@ -1,5 +1,6 @@
 """Scoring the validation split during training, and keeping the weights that score best."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from triptych.augmentation.presets import build_transform
 from triptych.evaluation.evaluate import evaluate
+from triptych.evaluation.scores import Evaluation
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.training.checkpoint import replace_tensors
@@ -43,6 +45,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
                 on_bad_sample=recipe.data.on_bad_sample,
                 progress=progress,
             )
+            _check_finite(evaluation, state.step)
             score = evaluation.score()
             best = state.best is None or score > state.best["score"]
             if best:
@@ -65,6 +68,16 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     log.skipped(evaluation.skipped)
     log.evaluation(record, evaluation)
     return True
+
+
+def _check_finite(evaluation: Evaluation, step: int) -> None:
+    """Raise `FloatingPointError` naming step and tasks where predictions are not finite: such scores choose nothing."""
+    if bad := [f"'{name}' ({loss})" for name, loss in evaluation.losses.items() if not math.isfinite(loss)]:
+        raise FloatingPointError(
+            f"the validation of step {step} has a loss of task {', '.join(bad)} that is not finite, though training "
+            "had none: statistics of norms or the averaged weights may have run away. Nothing was deployed with it; "
+            "lower optimizer.lr or set optimizer.clip_norm."
+        )
 
 
 class _LeaveEvaluation(Exception):
