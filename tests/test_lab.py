@@ -317,7 +317,8 @@ def test_examples_run(name: str) -> None:
     import doctest
     import importlib
 
-    module = importlib.import_module(name) if "." in name else load(name)
+    # doctest looks a function's module up by name, and another test may have imported it as a sibling.
+    module = importlib.import_module(name) if "." in name else sys.modules.get(name) or load(name)
     result = doctest.testmod(module)
     assert result.attempted
     assert not result.failed

@@ -234,6 +234,7 @@ RUN = change(
     RECIPE,
     data__tasks=TASKS,
     data__label_setting="one",
+    data__options={"length": 24},  # of 12 images none keeps its classes
     regularizer=RegularizerConfig(name="mtpsl", options={"widths": (8, 12)}),
     training__log_every=2,
 )
