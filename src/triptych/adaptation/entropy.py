@@ -1,4 +1,4 @@
-"""MinEnt: unlabelled predictions become sure of themselves (Vu et al., "ADVENT: Adversarial Entropy Minimization for
+"""MinEnt: minimize the entropy of unlabelled predictions (Vu et al., "ADVENT: Adversarial Entropy Minimization for
 Domain Adaptation in Semantic Segmentation", CVPR 2019, arXiv 1811.12833, section 3.1).
 
 Paper and this file. The paper has one segmentation map (and a second one with a weight of its own); here the mean is

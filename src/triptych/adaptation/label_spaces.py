@@ -1,4 +1,4 @@
-"""Whether what is learned on one domain means the same on the other."""
+"""Check that source and target domain have the same classes."""
 
 from collections.abc import Mapping
 from itertools import zip_longest

@@ -1,4 +1,4 @@
-"""What every backbone is: image in, feature maps out, finest first."""
+"""Base class of backbones: image in, feature maps out, finest first."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,4 +1,4 @@
-"""Text files of people: lists, descriptors and cameras, in UTF-8 with or without its mark."""
+"""Text files written by hand: lists, descriptors and cameras, in UTF-8 with or without a byte order mark."""
 
 from pathlib import Path
 

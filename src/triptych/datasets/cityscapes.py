@@ -74,7 +74,7 @@ class Cityscapes(Published):
     """One split of Cityscapes: 2975 images for training, 500 for validation, 1525 for testing (without labels).
 
     `root` holds `leftImg8bit`, `gtFine`, `disparity` and `camera`, as folders or as the official zips. `classes` is the
-    label space: 19, 16, 13, 8, 7 or `categories` (`street_labels.py`). `tasks` chooses among semseg, depth, and what is
+    label space: 19, 16, 13, 8, 7 or `categories` (`labels/street.py`). `tasks` chooses among semseg, depth, and what is
     derived from them: boundary and normals (over `reach` pixels to each side; stereo is noisy). Without it they are
     those of semseg and depth that lie there. With `neighbour_frames`, or `every_frame` (each frame of the videos is a
     sample; one of 30 has labels), `leftImg8bit_sequence` has to be there too. `instances` adds the extra of that name:

@@ -1,4 +1,4 @@
-"""What every decoder is: feature maps in, one dict of task maps per supervised stage out."""
+"""Base class of decoders: feature maps in, one dict of task maps per supervised stage out."""
 
 from collections.abc import Mapping, Sequence
 

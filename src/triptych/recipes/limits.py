@@ -1,4 +1,4 @@
-"""Numbers of a recipe that cannot be: told before anything is read, trained or written."""
+"""Limits of a recipe's numbers, checked before anything is read, trained or written."""
 
 from triptych.recipes.config import Recipe, flatten
 

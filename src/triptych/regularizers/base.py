@@ -1,4 +1,4 @@
-"""What every regularizer is: extra supervision from the same features and targets, never part of the model."""
+"""Base class of regularizers: extra supervision from the same features and targets, never part of the model."""
 
 from collections.abc import Mapping
 from typing import ClassVar

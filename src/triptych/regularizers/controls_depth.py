@@ -1,4 +1,4 @@
-"""Controls that are told a depth: what would geometry be worth if it were known?
+"""Controls that receive a depth: what would geometry be worth if it were known?
 
 They render every task but those in metres. Depth reaches the cube by a stated map, z = 2 (depth - near) / (far - near)
 - 1, with `near` 0.5 and `far` 10 m unless told otherwise; what lies outside comes to the rim. It is read at the pixels

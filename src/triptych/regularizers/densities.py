@@ -1,4 +1,4 @@
-"""What densities know: how opaque and how sharp they are, and how much of the true depth lies where they end rays.
+"""Measures of densities: how opaque and how sharp they are, and how much of the true depth lies where they end rays.
 
 Entropy alone says little. A homogeneous fog that lets half of the light through has entropy 0.99 on 16 samples, and a
 thicker one less, whatever the image shows: what a density knows is what remains after subtracting the entropy of a fog

@@ -1,4 +1,4 @@
-"""What a triplane says at points: a small perceptron per task, and the routes from planes to rendered maps.
+"""Decoding a triplane at points: a small perceptron per task, and the routes from planes to rendered maps.
 
 The routes compute the same numbers. `naive` reads every plane at every sample. `factored` uses that reading is linear:
 W (A + B + C) = W A + W B + W C, so the first layer is applied to the planes, and with parallel rays each plane is read

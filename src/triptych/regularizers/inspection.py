@@ -1,4 +1,4 @@
-"""Looking inside a triplane: what it renders, where its density ends rays, and what a camera beside would see."""
+"""Looking inside a triplane: what it renders, where its density ends rays, and views of it from other cameras."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Learning from labels that are not there: predictions without a label agree with the labels of other tasks (MTPSL; Li,
+"""Learning with missing labels: predictions without a label agree with the labels of other tasks (MTPSL; Li,
 Liu and Bilen, "Learning multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893).
 
 For an image without a label of task s and with one of task t, a network M maps the prediction of s and the label of t

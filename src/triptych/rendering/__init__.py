@@ -1,0 +1,1 @@
+"""Rays, triplanes, volume rendering and view synthesis, as pure functions of tensors."""

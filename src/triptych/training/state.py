@@ -1,4 +1,4 @@
-"""Where a run stands, and the way to and from a checkpoint."""
+"""State of a run: its position, and how it is saved to and loaded from a checkpoint."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What every self-supervision from video is: a loss of one task without its labels, never part of the model."""
+"""Base class of self-supervision from video: a loss of one task without its labels, never part of the model."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

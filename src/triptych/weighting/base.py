@@ -1,4 +1,4 @@
-"""What every weighting is: task losses in, one total and its gradients out."""
+"""Base class of weightings: task losses in, one total and its gradients out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import ClassVar
