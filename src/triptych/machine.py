@@ -52,6 +52,27 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@contextmanager
+def unreachable_hub_is_offline(seconds: float = 5.0) -> Iterator[None]:
+    """Ask the Hugging Face hub once whether it answers; where it does not, use what was downloaded before.
+
+    Without this, a machine without a network tries every file for a minute.
+    """
+    from huggingface_hub import constants, get_session
+
+    if constants.HF_HUB_OFFLINE:
+        yield
+        return
+    try:
+        get_session().head(constants.ENDPOINT, timeout=seconds)
+    except Exception:  # names, certificates, proxies: a network fails in any way
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
 def num_processes() -> int:
     """How many processes work together."""
     distributed = torch.distributed

@@ -1,5 +1,8 @@
 """Weights are matched by name and shape, reported, and refused when few match."""
 
+import time
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -8,6 +11,7 @@ from triptych.backbones import create_backbone, timm_models
 from triptych.backbones import weights as weights_module
 from triptych.backbones.vit import resize_positions
 from triptych.backbones.weights import load_weights, read_state_dict
+from triptych.prediction.pretrained import find_folder
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,30 @@ def test_timm_weights_are_explicit(monkeypatch):
     assert asked == [("resnet18.tv_in1k", True)]
     assert backbone.load_report.unexpected == ("fc.weight", "fc.bias")
     assert backbone.load_report.source == "timm resnet18.tv_in1k"
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """No hub, and nothing that was downloaded before."""
+    from huggingface_hub import constants
+
+    def fail(*_, **__):
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=fail))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+
+
+@pytest.mark.usefixtures("no_network")
+def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once():
+    started = time.monotonic()
+    with pytest.raises(
+        FileNotFoundError, match=r"weights of resnet18.tv_in1k are not on this machine.*give the \.safetensors"
+    ):
+        create_backbone("resnet18", weights="timm")
+    with pytest.raises(FileNotFoundError, match=r"owner/name is no local folder.*copy the folder here"):
+        find_folder("owner/name")
+    assert time.monotonic() - started < 10
+    from huggingface_hub import constants
+
+    assert not constants.HF_HUB_OFFLINE

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
 from triptych.backbones.timm_models import build_timm
+from triptych.machine import unreachable_hub_is_offline
 
 ENOUGH = 0.9
 """Loading a smaller share of a backbone's parameters than this is an error."""
@@ -121,7 +122,17 @@ def _most_tensors(content: Any) -> dict[str, Tensor]:
 
 
 def _pretrained(timm_name: str) -> dict[str, Tensor]:
-    return build_timm(timm_name, pretrained=True).state_dict()
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        with unreachable_hub_is_offline():
+            return build_timm(timm_name, pretrained=True).state_dict()
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        raise FileNotFoundError(
+            f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
+            f"({type(error).__name__}); download them elsewhere and give the .safetensors or .pth file as "
+            "model.weights."
+        ) from error
 
 
 def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:

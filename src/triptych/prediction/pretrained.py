@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from triptych.files import read_tensors, save_tensors, write_text, written_whole
+from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -158,9 +159,11 @@ def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = Non
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(FILES.values())))
+        with unreachable_hub_is_offline():
+            return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(FILES.values())))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
-            f"{name_or_folder} is no local folder, and the hub did not give it ({reason})."
+            f"{name_or_folder} is no local folder, and the hub did not give it ({reason}); copy the folder here and "
+            "give its path."
         ) from error
