@@ -458,7 +458,8 @@ print("compiled", len(t.ENTRIES))
 @pytest.mark.slow
 def test_losses_compile_to_one_graph() -> None:
     """In a process of its own: shape checks would break the graph."""
-    environment = os.environ | {"PYTHONPATH": os.path.dirname(__file__)}
+    here = os.path.dirname(__file__)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, os.path.join(here, "helpers"), *sys.path])}
     done = subprocess.run([sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["compiled", str(len(ENTRIES))], done.stderr[-2000:]
 

@@ -133,7 +133,8 @@ def test_a_batch_without_labels_in_one_process_stalls_nothing(folder: Path) -> N
 def test_mtpsl_waits_for_no_process_without_a_pair(sharded: str, folder: Path) -> None:
     """With one label per image each process has pairs of other tasks, or none."""
     options: Options = {"widths": (4, 6)}
-    recipe = change(TWO, data__options={}, data__label_setting="one", regularizer__name="mtpsl")
+    more = {"length": 24}  # of 12 images none keeps its classes
+    recipe = change(TWO, data__options=more, data__label_setting="one", regularizer__name="mtpsl")
     run = folder / f"mtpsl-{sharded}"
     finish(start(run, change(recipe, regularizer__options=options), processes=2, ACCELERATE_USE_FSDP=sharded))
     trained = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

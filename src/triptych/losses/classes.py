@@ -94,7 +94,8 @@ def hard_pixel_cross_entropy(raw: Logits, target: Labels, class_weights: Sequenc
     error, valid = _cross_entropies(raw, target)
     ranked = torch.where(valid, error.detach(), -1).flatten().sort(descending=True).values
     fewest = (valid.sum() * FEWEST).ceil().long().clamp(min=1)
-    kept = valid & ((error.detach() >= ranked[fewest - 1]) | ((-error.detach()).exp() < EASY))
+    least = ranked.gather(0, (fewest - 1).view(1))  # not indexed: the host would wait for the number
+    kept = valid & ((error.detach() >= least) | ((-error.detach()).exp() < EASY))
     weights = _pixel_weights(error, target, class_weights) * kept if class_weights else kept.to(error)
     return (error * weights).sum() / weights.sum().clamp(min=torch.finfo(error.dtype).tiny)
 
