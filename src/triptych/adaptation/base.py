@@ -35,7 +35,7 @@ class Adapter(nn.Module):
     step: int = 0
     steps: int = 0
     has_losses: ClassVar[bool] = True
-    """Whether `forward` returns losses; else training reads no target images for its steps."""
+    """False for adapters without losses: training then reads no target images in its steps."""
     mixes: bool = False
     """Whether it pastes parts of source images into target images, which then have to be of one size."""
 

@@ -119,12 +119,12 @@ class Assumption:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether another value fits the shapes as well."""
+        """True where another value fits the shapes of the tensors too."""
         return len(self.readings) > 1 or not self.exhaustive
 
     @property
     def line(self) -> str:
-        """What was taken and why.
+        """One line for the report: option, value and reason.
 
         >>> Assumption("order", ("semseg", "depth"), (("semseg", "depth"),), "the published parser's").line
         "order = semseg, depth: the published parser's"

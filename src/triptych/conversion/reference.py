@@ -24,7 +24,7 @@ Convert = Callable[[Mapping[str, Any]], tuple[MultiTaskModel, ConversionReport]]
 
 @dataclass(frozen=True)
 class Reference:
-    """What the published network gives for an image: `(1, 3, H, W)` as our networks take it, and raw outputs
+    """An image, `(1, 3, H, W)` as our networks take it, and the published network's raw outputs for it,
     `(1, C, H, W)` by our task names.
     """
 

@@ -29,7 +29,7 @@ class CameraFiles:
     files: str = ""
     """Pattern of a file per image: fx fy cx cy or a 3x3 matrix as text, .npy or .json."""
     pixel_centers: Literal["half", "integer"] = "half"
-    """Where the centre of the first pixel lies: 0.5, or 0 as OpenCV's calibration has it."""
+    """Coordinate of the first pixel's center: 0.5, or 0 as in OpenCV's calibration."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("intrinsics", "fov", "files") if getattr(self, name)]
@@ -81,7 +81,7 @@ UPRIGHT: dict[int, Callable[[int, int], list[list[int]]]] = {
     7: lambda height, width: [[0, -1, height], [-1, 0, width]],
     8: lambda height, width: [[0, 1, 0], [-1, 0, width]],
 }
-"""Where a stored pixel (x, y) lies in the upright image, by EXIF orientation: the first two rows of a matrix A."""
+"""Map from a stored pixel (x, y) to the upright image by EXIF orientation: the first two rows of a matrix A."""
 
 
 def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:

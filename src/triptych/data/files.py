@@ -251,7 +251,7 @@ ENTRIES: dict[str, Callable[[Path], list[str]]] = {
     ".h5": _h5_entries,
     ".hdf5": _h5_entries,
 }
-"""How the entries of array files with names are listed."""
+"""Functions that list the named arrays of a file, by suffix."""
 
 
 def _read_h5(path: Path, key: str) -> np.ndarray:

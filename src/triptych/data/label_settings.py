@@ -41,7 +41,7 @@ def _number(text: str) -> int:
 
 
 LABEL_SETTINGS: dict[str, Callable[[str, Sequence[str]], set[str]]] = {"one": keep_one, "random": keep_some}
-"""Which tasks an image of a key keeps of those it has labels for, by the name of the setting."""
+"""Functions from the key of an image and its labelled tasks to those that it keeps, by the name of the setting."""
 
 
 class FewerLabels(DenseDataset):

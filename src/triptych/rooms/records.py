@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-import os
 import zlib
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+
+from triptych.files import written_whole
 
 MANIFEST = "manifest.json"
 
@@ -38,17 +39,10 @@ def frame_type(size: tuple[int, int]) -> np.dtype:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all, in a folder that may not exist yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as partial:
+        partial.write_bytes(content)
 
 
 def _header(kind: np.dtype, count: int) -> bytes:
