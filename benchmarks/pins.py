@@ -249,6 +249,127 @@ def pin_guesses(folder: Path) -> Pins:
     yield "doctor omnidata", [str(one) for one in report.findings]
 
 
+WIDTHS: dict[str, dict[str, Any]] = {
+    "densemtl": {"widths": [8] * 5},
+    "invpt": {"width": 16, "preliminary_width": 16},
+    "hrnet": {},
+    "pad-net": {"width": 8, "fused_width": 16},
+    "pad-net-plus": {"widths": [8] * 5},
+    "pap": {"width": 8, "inner_width": 4},
+    "psd": {"width": 8, "inner_width": 4},
+}
+"""Options that make a decoder small; the others take a width of 8."""
+FIELD = {"width": 16, "plane_channels": 8, "hidden": 16, "bins": 8, "num_samples": 8, "widths": [8] * 5}
+"""Options that make a regularizer small, where it has them."""
+
+
+def _train(folder: Path, title: str, **parts: Any) -> Pins:
+    """Two steps of a tiny run: names and values of all that it saves, and what it logs. A part that refuses says so."""
+    from triptych.recipes.config import from_json
+    from triptych.training.loop import train
+
+    rooms = {"scenes": 2, "views": 2, "size": [48, 64], "path_length": 4, "neighbour_frames": [-1, 1], "workers": 1}
+    rooms["progress"] = False
+    base: dict[str, Any] = {
+        "data": {"dataset": "rooms", "root": str(folder), "size": [48, 64], "batch_size": 2, "options": rooms},
+        "model": {"backbone": "resnet18", "backbone_options": {"widths": [8, 16, 24, 32]}, "decoder": "fcn"},
+        "schedule": {"steps": 2},
+        "optimizer": {"clip_norm": 1.0},
+        "training": {"evaluate_every": 0, "checkpoint_every": 2, "log_every": 1},
+    }
+    for name, part in parts.items():
+        base[name] = base.get(name, {}) | part
+    if base["model"]["decoder"] == "fcn":
+        base["model"].setdefault("decoder_options", {"width": 8})
+    if "adaptation" in parts:
+        base["adaptation"] |= {"dataset": "rooms", "root": str(folder), "dataset_options": rooms | {"look": "b"}}
+    with tempfile.TemporaryDirectory() as run:
+        try:
+            train(from_json(json.dumps(base)), Path(run) / "run", device="cpu", progress=False)
+        except (ValueError, TypeError) as error:
+            yield f"{title} refused", type(error).__name__
+            return
+        yield from _saved(Path(run) / "run", title)
+
+
+def _saved(run: Path, title: str) -> Pins:
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = {path.name: load_file(path) for path in sorted(run.glob("checkpoints/*/*.safetensors"))}
+    assert tensors, f"no checkpoint in {[str(path) for path in run.rglob('*')]}"
+    yield f"{title} names", {file: sorted(found) for file, found in tensors.items()}
+    yield f"{title} values", {file: [found[name] for name in sorted(found)] for file, found in tensors.items()}
+    assert all(isinstance(one, torch.Tensor) for found in tensors.values() for one in found.values())
+    numbers = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    timed = ("seconds", "images_per_second", "memory")
+    yield f"{title} log", [[(k, row[k]) for k in sorted(row) if not k.startswith(timed)] for row in numbers]
+
+
+def pin_decoders(folder: Path) -> Pins:
+    """Two training steps of every decoder and architecture."""
+    from triptych.decoders import DECODERS
+    from triptych.models import ARCHITECTURES
+
+    for name in [*DECODERS, *ARCHITECTURES]:
+        yield from _train(folder, name, model={"decoder": name, "decoder_options": WIDTHS.get(name, {"width": 8})})
+    for name in ("pad-net", "mti-net"):
+        model = {"decoder": name, "decoder_options": WIDTHS.get(name, {"width": 8})}
+        data = {"tasks": ["semseg", "depth"], "auxiliary_tasks": ["boundary"]}
+        yield from _train(folder, f"{name} with an auxiliary task", model=model, data=data)
+
+
+def pin_regularizers(folder: Path) -> Pins:
+    """Two training steps of every regularizer; of the triplane also in other weightings of the batch."""
+    from triptych.regularizers import REGULARIZERS
+
+    defaults = load("option_defaults", "lookup", "choices")
+    for name, build in REGULARIZERS.items():
+        options = {option: value for option, value in FIELD.items() if option in defaults(build)}
+        options |= {"num_samples": 1} if defaults(build).get("num_samples") == 1 else {}
+        if "teachers" in defaults(build):
+            options |= {"teachers": ["resnet18_half"], "teacher_weights": ["random"]}
+        yield from _train(folder, name, regularizer={"name": name, "options": options})
+        few = {"data": {"label_setting": "one"}, "regularizer": {"name": name, "options": options}}
+        yield from _train(folder, f"{name} with one label per image", **few)
+
+
+def pin_weightings(folder: Path) -> Pins:
+    """Two training steps of every weighting, on two batches each."""
+    from triptych.weighting import WEIGHTINGS
+
+    for name in WEIGHTINGS:
+        training = {"accumulate": 2, "evaluate_every": 0, "checkpoint_every": 2, "log_every": 1}
+        yield from _train(folder, name, weighting={"name": name}, training=training)
+
+
+def pin_adapters(folder: Path) -> Pins:
+    """Two training steps of every adapter on two looks of the rooms."""
+    from triptych.adaptation import ADAPTERS
+
+    for name in ADAPTERS:
+        yield from _train(folder, name, adaptation={"name": name})
+
+
+def pin_video(folder: Path) -> Pins:
+    """Two training steps of video self-supervision in each of its settings."""
+    from triptych.video import VIDEO
+
+    settings: tuple[dict[str, Any], ...] = (
+        {"poses": "network", "pose_backbone": "resnet18_half"},
+        {"poses": "alignment"},
+        {"poses": "known"},
+        {"poses": "known", "automask": False, "scales": 1},
+    )
+    data = {"tasks": ["semseg", "depth"], "task_options": {"depth": {"loss": "log-l1", "aligned": True}}}
+    for name in VIDEO:
+        for labels in (False, True):
+            for options in settings:
+                title = f"{name} {' '.join(map(str, options.values()))}{' with labels' if labels else ''}"
+                video = {"name": name, "labels": labels, "options": options}
+                yield from _train(folder, title, video=video, data=data)
+
+
 GROUPS: dict[str, Callable[[Path], Pins]] = {
     "rooms": pin_rooms,
     "presets": pin_presets,
@@ -256,6 +377,11 @@ GROUPS: dict[str, Callable[[Path], Pins]] = {
     "prepared": pin_prepared,
     "readers": pin_readers,
     "guesses": pin_guesses,
+    "decoders": pin_decoders,
+    "regularizers": pin_regularizers,
+    "weightings": pin_weightings,
+    "adapters": pin_adapters,
+    "video": pin_video,
 }
 """What is pinned, by name."""
 
