@@ -22,7 +22,7 @@ def failure() -> str:
 
 def test_timm_and_torchmetrics_import_after_the_declaration() -> None:
     assert run(
-        "from triptych._torchvision import declare_missing_operators as d\n"
+        "from triptych.machine import declare_missing_operators as d\n"
         "first = d(); again = d()\n"
         "import timm, torchmetrics\n"
         "print(first, again)"
@@ -30,7 +30,7 @@ def test_timm_and_torchmetrics_import_after_the_declaration() -> None:
 
 
 def test_something_is_declared_only_where_torchvision_does_not_load() -> None:
-    declared = run("from triptych._torchvision import declare_missing_operators as d; print(d())")
+    declared = run("from triptych.machine import declare_missing_operators as d; print(d())")
     assert declared == str(failure() != "")
 
 
@@ -40,7 +40,7 @@ def test_nothing_is_declared_without_torchvision() -> None:
             "import importlib.util as u\n"
             "real = u.find_spec\n"
             "u.find_spec = lambda name, *a: None if name == 'torchvision' else real(name, *a)\n"
-            "from triptych._torchvision import declare_missing_operators as d\n"
+            "from triptych.machine import declare_missing_operators as d\n"
             "print(d())"
         )
         == "False"

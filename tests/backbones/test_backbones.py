@@ -9,10 +9,10 @@ from entries import own_entries
 from torch import nn
 from unchecked import shapes_unchecked
 
-from triptych._torchvision import declare_missing_operators
 from triptych.backbones import BACKBONES, create_backbone
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.backbones.vit import resize_positions
+from triptych.machine import declare_missing_operators
 
 SMALL = ("resnet18", "hrnet_w18_small_v2", "vit_tiny_patch16_384", "swin_tiny", "convnext_atto", "dinov3_small")
 AS_IS = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -15,9 +15,8 @@ from triptych.export.onnx_file import open_onnx, write_onnx
 from triptych.export.program import DeployedModel, exported_program
 from triptych.export.proof import EXACT, measure_difference, proof_sizes
 from triptych.models.multitask import MultiTaskModel
-from triptych.sizes import ceil_div, round_up, same_size
 from triptych.tasks import depth, semseg
-from triptych.types import Output
+from triptych.types import Output, ceil_div, round_up, same_size
 
 TRUNKS: dict[str, dict[str, object]] = {
     "resnet18": {"widths": (8, 16, 24, 32)},

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
-from triptych.sizes import ceil_div, round_up
+from triptych.types import ceil_div, round_up
 
 
 class Pyramid(Backbone):

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from triptych._torchvision import declare_missing_operators
+from triptych.machine import declare_missing_operators
 
 
 def build_timm(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:

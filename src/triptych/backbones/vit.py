@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.timm_models import build_timm
 from triptych.lookup import named_choice
-from triptych.sizes import round_up, same_size
+from triptych.types import round_up, same_size
 
 
 class ViT(Backbone):

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.sizes import round_up, same_size
 from triptych.tasks import Task
-from triptych.types import Output
+from triptych.types import Output, round_up, same_size
 
 
 class Decoder(nn.Module):

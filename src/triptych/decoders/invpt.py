@@ -21,8 +21,8 @@ from triptych.decoders.base import Decoder
 from triptych.decoders.invpt_stages import InvPTStage
 from triptych.decoders.layers import ConvNormReLU, resize
 from triptych.decoders.resampled_conv import compose, conv_of_bilinear
-from triptych.sizes import ceil_div, round_up
 from triptych.tasks import Task
+from triptych.types import ceil_div, round_up
 
 Maps = Float[Tensor, "batch channels height width"]
 STAGES = 3

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.decoders.resampled_conv import conv_of_bilinear
-from triptych.sizes import same_size
+from triptych.types import same_size
 
 
 def conv_of_concatenation(

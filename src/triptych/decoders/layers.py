@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.decoders.joined_conv import conv_of_concatenation
-from triptych.sizes import same_size
+from triptych.types import same_size
 
 
 def resize(

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from triptych._torchvision import declare_missing_operators
+from triptych.machine import declare_missing_operators
 
 declare_missing_operators()  # before torchmetrics, which imports torchvision
 import torchmetrics  # noqa: E402
