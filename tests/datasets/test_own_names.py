@@ -52,12 +52,13 @@ def test_a_quantity_is_scaled_and_masked(tmp_path: Path) -> None:
     stored = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
     stored[1, 0, 0], stored[0, 2, 3] = np.nan, -9999
     table = 'type = "regression"\nchannels = 2\nunit = "K"\nscale = "1/10"\noffset = 273\ninvalid = [-9999]\n'
-    dataset = folder(tmp_path, stored, table + 'loss = "huber"\n')
+    dataset = folder(tmp_path, stored, table + 'loss = "huber"\nmetric = "angle"\n')
     target = dataset[0].targets["mine"]
     expected = torch.from_numpy(stored) / 10 + 273
     expected[:, 0, 0] = expected[:, 2, 3] = torch.nan
     torch.testing.assert_close(target, expected, equal_nan=True)
     assert dataset.tasks["mine"].unit == "K"
+    assert dataset.tasks["mine"].metric().primary == "angle"
 
 
 def test_losses_of_quantities_equal_their_formulas() -> None:
@@ -87,6 +88,8 @@ def test_losses_of_quantities_equal_their_formulas() -> None:
         ({"channels": 0}, "channels is 0; a quantity has at least 1"),
         ({"loss": "l3"}, "unknown regression loss 'l3'"),
         ({"loss": "cosine"}, "loss is 'cosine' for 1 channel"),
+        ({"metric": "l3"}, "unknown regression metric 'l3'"),
+        ({"metric": "angle"}, "metric is 'angle' for 1 channel"),
         ({"limits": (2.0, 1.0)}, "give the lowest and the highest"),
     ],
 )

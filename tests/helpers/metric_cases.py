@@ -13,7 +13,7 @@ from triptych.metrics.depth import DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
-from triptych.metrics.values import ValuesMetric
+from triptych.metrics.values import AngleMetric, ExplainedMetric, ValuesMetric
 from triptych.types import IGNORE
 
 Images = tuple[Tensor, Tensor]
@@ -61,6 +61,8 @@ CASES = {
         lambda: DepthMetric(near=1e-3, far=8.0, lowest=1e-3, highest=80.0, median_scaling=True), make_depth
     ),
     "values": Case(ValuesMetric, make_depth),
+    "values-explained": Case(lambda: ExplainedMetric(3), make_normals),
+    "values-angle": Case(AngleMetric, make_normals),
     "normals": Case(NormalsMetric, make_normals),
     "normals-densemtl": Case(PublishedDenseMTLNormalsMetric, make_normals),
     "saliency": Case(SaliencyMetric, make_saliency),

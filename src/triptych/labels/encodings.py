@@ -17,6 +17,7 @@ from triptych.data.errors import DataError
 from triptych.labels.survey import class_axis, color_codes
 from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
+from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
 
@@ -433,6 +434,8 @@ class Values(Encoding):
     offset: float | int = 0.0
     loss: str = "l1"
     """`l1`, `l2`, `huber` or `cosine`."""
+    metric: str = field(default="mae", metadata=LATER)
+    """The number that selects the best checkpoint and is compared: `mae`, `rmse`, `r2` or `angle`."""
     limits: tuple[float | int, ...] = ()
     """(lowest, highest) that are drawn, and stored as PNG."""
 
@@ -444,10 +447,14 @@ class Values(Encoding):
         named_choice("regression loss", self.loss, VALUES)
         if self.loss == "cosine" and self.channels == 1:
             raise DataError("loss is 'cosine' for 1 channel", "directions have several; choose l1, l2 or huber")
+        named_choice("regression metric", self.metric, VALUES_METRICS)
+        if self.metric == "angle" and self.channels == 1:
+            raise DataError("metric is 'angle' for 1 channel", "vectors have several; choose mae, rmse or r2")
 
     def make_task(self, name: str) -> Task:
         limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None
-        return tasks.regression(name, self.channels, unit=self.unit, loss=self.loss, limits=limits)
+        chosen = {"loss": self.loss, "metric": self.metric}
+        return tasks.regression(name, self.channels, unit=self.unit, limits=limits, **chosen)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         stored = self.pick(stored, self.channels)

@@ -20,6 +20,8 @@ _HOMES = {
     "AlignedDepthMetric": "depth",
     "BoundaryMetric": "boundary",
     "ValuesMetric": "values",
+    "ExplainedMetric": "values",
+    "AngleMetric": "values",
     "bootstrap_difference": "bootstrap",
     "delta_mtl": "delta",
     "match_boundaries": "matching",

@@ -19,7 +19,9 @@ BINS = FINE * KNEE + COARSE * (180 - KNEE)
 LIMITS = (11.25, 22.5, 30.0)
 
 
-def measure_angle(first: Normals, second: Normals) -> Float[Tensor, "batch height width"]:
+def measure_angle(
+    first: Float[Tensor, "batch channels height width"], second: Float[Tensor, "batch channels height width"]
+) -> Float[Tensor, "batch height width"]:
     """Angle in degrees, in double precision: 2 atan2(|a - b|, |a + b|) of the unit vectors, accurate at 0 and 180."""
     a, b = F.normalize(first.double(), dim=1), F.normalize(second.double(), dim=1)
     return torch.rad2deg(2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1)))

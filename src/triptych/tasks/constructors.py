@@ -17,7 +17,7 @@ from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
-from triptych.metrics.values import ValuesMetric
+from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import colors, error_maps
 from triptych.tasks.task import Task, keep
 from triptych.types import named_choice
@@ -252,20 +252,25 @@ def _boundary_metric() -> Metric:
 _BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, _sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
 
 
+_USUAL = {"loss": "l1", "metric": "mae"}
+_OF_NUMBERS = tuple(name for name in VALUES_METRICS if name != "angle")
+
+
 def regression(
     name: str,
     channels: int = 1,
     *,
     unit: str = "",
     loss: str | Callable[[Tensor, Tensor], Tensor] = "l1",
-    metric: Callable[[], Metric] = ValuesMetric,
+    metric: str | Callable[[], Metric] = "mae",
     weight: float = 1.0,
     limits: tuple[float, float] | None = None,
 ) -> Task:
     """Any quantity of the surface in `unit`, `channels` numbers per pixel: albedo, temperature, heat flow.
 
     `loss` is `l1`, `l2` (also `mse`), `huber`, `cosine`, or a function of raw and target `(B, C, H, W)` that masks
-    invalid pixels itself; `metric` makes a metric of the same two. `limits` is the range that is drawn, and stored as
+    invalid pixels itself; `metric` is the number that selects, `mae`, `rmse`, `r2` or `angle` (degrees between vectors
+    of channels), or makes a metric. `limits` is the range that is drawn, and stored as
     PNG of 16 bit (one channel) or 8 (three); three channels are colors between 0 and 1 unless it says otherwise. Values
     move with the pixels and stay what they are under flips, zooms and rotations.
 
@@ -276,17 +281,23 @@ def regression(
         raise ValueError(f"task {name!r} has {channels} channels; a quantity has at least 1.")
     if limits is not None and not limits[0] < limits[1]:
         raise ValueError(f"limits of task {name!r} are {limits}; give the lower one first, such as (0.0, 1.0).")
+    if metric == "angle" and channels == 1:
+        raise ValueError(f"metric of task {name!r} is 'angle' for 1 channel; choose {', '.join(_OF_NUMBERS)}.")
     limits = (0.0, 1.0) if limits is None and channels == 3 else limits
+    chosen = {key: value for key, value in {"loss": loss, "metric": metric}.items() if isinstance(value, str)}
     return Task(
         name=name,
         channels=channels,
         loss=named_choice("regression loss", loss, losses.VALUES) if isinstance(loss, str) else loss,
         decode=losses.at_least_float32,
-        metric=metric,
+        metric=partial(named_choice("regression metric", metric, VALUES_METRICS), channels)
+        if isinstance(metric, str)
+        else metric,
         colorize=partial(colors.color_values, limits=limits),
         to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
         kind="values",
         constructor="regression",
+        options={key: value for key, value in chosen.items() if value != _USUAL[key]},
         target_channels=channels,
         weight=weight,
         unit=unit,

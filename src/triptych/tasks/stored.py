@@ -17,7 +17,8 @@ from triptych.tasks.constructors import GENERIC
 from triptych.types import named_choice
 
 _READABLE = ("classes", "channels", "weight", "unit", "limits")
-"""Constructor arguments that can be read back from a finished task; others, such as the loss, come from the recipe."""
+"""Constructor arguments that are fields of a finished task; a task keeps others in its `options`, and what neither has
+(a loss of the recipe's) comes from the recipe."""
 _IDENTITY = ("channels", "classes", "kind", "unit")
 """Fields that have to be equal after a task was stored."""
 
@@ -76,7 +77,8 @@ def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, 
     """The constructor's name, and its arguments: those that can be read from the task, and `options`."""
     kind = name if name in TASKS else task.constructor or name
     parameters = inspect.signature(named_choice("task", kind, TASKS | GENERIC)).parameters
-    return kind, {key: getattr(task, key) for key in _READABLE if key in parameters} | dict(options)
+    read = {key: getattr(task, key) for key in _READABLE if key in parameters}
+    return kind, read | dict(task.options) | dict(options)
 
 
 def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,9 @@ A `Task` knows its channels, loss, decoding to physical units, metric, kind, and
 its targets. Nothing else in the library compares task names or guesses what a map means.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ class Task:
     unit: str = ""
     constructor: str = ""
     """Its constructor's key in `TASKS`, for files; empty: that of its name."""
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Arguments of its constructor that files keep and no other field tells, such as the metric that was chosen."""
     limits: tuple[float, float] | None = None
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"

@@ -1,0 +1,50 @@
+"""Metrics of any quantity against plain NumPy."""
+
+import numpy as np
+import pytest
+import torch
+
+from triptych.metrics.values import VALUES_METRICS
+from triptych.tasks import regression
+from triptych.tasks.stored import tasks_from_json, tasks_to_json, with_options
+
+
+def test_numbers_equal_their_formulas() -> None:
+    torch.manual_seed(0)
+    target = torch.randn(2, 3, 5, 4).double().round(decimals=3) + torch.tensor([250.0, 0.0, -3.0]).view(3, 1, 1)
+    prediction = target + torch.randn_like(target).round(decimals=3)
+    target[0, :, 1, 2] = torch.nan
+    known = target[:, 0].isfinite()
+    found = {}
+    for name, make in VALUES_METRICS.items():
+        metric = make(3)
+        for image in range(2):
+            metric.update(prediction[image : image + 1], target[image : image + 1])
+        assert metric.primary == name
+        found[name] = metric.compute()[name]
+    p, t = (values.movedim(1, -1)[known].numpy() for values in (prediction, target))
+    cosine = (p * t).sum(1) / np.linalg.norm(p, axis=1) / np.linalg.norm(t, axis=1)
+    assert found == pytest.approx(
+        {
+            "mae": np.abs(p - t).mean(),
+            "rmse": np.sqrt(((p - t) ** 2).mean()),
+            "r2": 1 - ((p - t) ** 2).sum() / ((t - t.mean(0)) ** 2).sum(),
+            "angle": np.degrees(np.arccos(cosine)).mean(),
+        },
+        abs=1e-6,  # sums are rounded to 2^-24
+    )
+
+
+def test_the_chosen_metric_is_kept_in_files_and_beside_other_options() -> None:
+    task = regression("heat", unit="K", loss="huber", metric="r2")
+    for again in (tasks_from_json(tasks_to_json({"heat": task}))["heat"], with_options(task, "heat", {"weight": 2.0})):
+        assert again.metric().primary == "r2"
+        assert again.loss(torch.full((1, 1, 1, 1), 3.0), torch.zeros(1, 1, 1, 1)).item() == 2.5
+    assert '"loss"' not in tasks_to_json({"heat": regression("heat")})  # usual choices leave files as they were
+
+
+def test_mistakes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unknown regression metric 'mse'.*Choose from angle, mae, r2, rmse"):
+        regression("heat", metric="mse")
+    with pytest.raises(ValueError, match="'angle' for 1 channel; choose mae, rmse, r2"):
+        regression("heat", metric="angle")
