@@ -14,6 +14,7 @@ from triptych.assemble import create_model
 from triptych.backbones.base import Backbone
 from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.decoders.base import Decoder
+from triptych.drawing.panels import overlay_map
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import predictor as prediction
 from triptych.prediction.outputs import predict_images
@@ -284,6 +285,18 @@ def test_only_chosen_products_are_written(tmp_path):
         Predictor(local_model()), [folder / "0.png"], tmp_path / "out", products=("maps",), log=lambda line: None
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["maps", "predictions.json"]
+
+
+def test_maps_are_drawn_over_the_image(tmp_path):
+    folder, predictor = write_images(tmp_path / "images"), Predictor(local_model())
+    chosen = {"products": ("pictures", "panels"), "log": lambda line: None}
+    predict_images(predictor, [folder / "0.png"], tmp_path / "plain", **chosen)
+    predict_images(predictor, [folder / "0.png"], tmp_path / "over", overlay=True, **chosen)
+    image, labels = pixels(folder / "0.png"), predictor(folder / "0.png")["semseg"]
+    over = pixels(tmp_path / "over/pictures/semseg/0.png")
+    np.testing.assert_array_equal(over, overlay_map(predictor.tasks["semseg"], image, labels))
+    panels = [pixels(tmp_path / f"{name}/panels/0.png") for name in ("plain", "over")]
+    assert (panels[0] != panels[1]).any()
 
 
 def test_nothing_is_overwritten_or_half_done(tmp_path):

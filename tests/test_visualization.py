@@ -13,6 +13,7 @@ from triptych.drawing.panels import (
     describe_error,
     draw_panel,
     error_limit,
+    overlay_map,
 )
 from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
 from triptych.tasks.error_maps import ANGLE, DISTANCE, PROBABILITY, WRONG_CLASS, measure_absolute, measure_angle
@@ -169,3 +170,48 @@ def test_contact_sheets_keep_pictures_apart():
         assert (sheet == cell.picture[0, 0]).all(-1).sum() >= cell.picture.shape[0] * 20
     with pytest.raises(ValueError, match="no pictures"):
         contact_sheet([], columns=2)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_photograph_shows_through_and_is_whole_where_nothing_is_known(name):
+    task, (predictions, targets) = TASKS[name], random_maps()
+    image = np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    over = overlay_map(task, image, targets[name])
+    np.testing.assert_array_equal(over[:4], image[:4])  # invalid there
+    assert (over[4:] != image[4:]).any()
+    drawn = color_maps(task, [predictions[name]])[0].astype(float)
+    over = overlay_map(task, image, predictions[name])
+    low, high = np.minimum(image, drawn), np.maximum(image, drawn)
+    assert ((over >= low - 1) & (over <= high + 1)).all()
+
+
+def test_where_there_is_no_boundary_nothing_hides_the_photograph():
+    image = np.full((1, 2, 3), 40, np.uint8)
+    over = overlay_map(boundary(), image, np.array([[[0.0, 1.0]]]))
+    assert over.tolist() == [[[40, 40, 40], [169, 169, 169]]]
+
+
+def test_chosen_colors_are_in_maps_legends_and_panels():
+    chosen = [[10, 20, 30], [200, 0, 0], [0, 0, 200]]
+    task = semseg(["wall", "floor", "bed"], colors_shown=chosen)
+    labels = np.array([[0, 1], [2, 255]])
+    assert color_maps(task, [labels])[0].reshape(-1, 3).tolist() == [*chosen, [0, 0, 0]]
+    legend = dict(describe_colors(task, [labels]).swatches)
+    assert legend == {"wall": (10, 20, 30), "floor": (200, 0, 0), "bed": (0, 0, 200), "no label": (0, 0, 0)}
+    image = np.full((2, 2, 3), 255, np.uint8)
+    for overlay, color in ((False, (200, 0, 0)), (True, (222, 102, 102))):
+        panel = np.asarray(draw_panel(image, {"semseg": labels}, {"semseg": task}, width=40, overlay=overlay))
+        assert (panel == color).all(-1).any()
+
+
+@pytest.mark.parametrize(
+    ("colors", "message"),
+    [
+        ([[1, 2, 3]], "colors_shown of task 'semseg' has 1 colors; give one for each of its 2 classes"),
+        ([[1, 2, 3], [1, 2, 256]], r"has \[1, 2, 256\]; a color is red, green, blue"),
+        ([[1, 2, 3], [1, 2]], r"has \[1, 2\]; a color is red, green, blue"),
+    ],
+)
+def test_mistakes_in_colors_are_named(colors, message):
+    with pytest.raises(ValueError, match=message):
+        semseg(2, colors_shown=colors)

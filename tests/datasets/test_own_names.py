@@ -61,6 +61,20 @@ def test_a_quantity_is_scaled_and_masked(tmp_path: Path) -> None:
     assert dataset.tasks["mine"].metric().primary == "angle"
 
 
+@pytest.mark.parametrize("kind", ["semseg", "human_parts"])
+def test_chosen_colors_reach_pictures_and_run_folders_and_no_fingerprint(tmp_path: Path, kind: str) -> None:
+    stored, chosen = np.array([[0, 1, 1, 0]] * 3, np.uint8), [[1, 2, 3], [250, 0, 0]]
+    table = f'type = "{kind}"\nclasses = 2\n'
+    before = folder(tmp_path, stored, table)
+    after = folder(tmp_path, stored, table + f"colors_shown = {chosen}\n")
+    for task in (after.tasks["mine"], tasks_from_json(tasks_to_json(after.tasks))["mine"]):
+        assert task.colorize(stored)[0].tolist() == [chosen[value] for value in stored[0]]
+        assert task.name == "mine"
+    assert before.fingerprint() == after.fingerprint()
+    with pytest.raises(ValueError, match=r"\[tasks\.mine\]: colors_shown of this task has 1 colors; give one for each"):
+        folder(tmp_path, stored, table + "colors_shown = [[1, 2, 3]]\n")
+
+
 def test_losses_of_quantities_equal_their_formulas() -> None:
     raw, target = torch.randn(2, 3, 4, 5) * 2, torch.randn(2, 3, 4, 5) * 2
     target[0, :, 0, 0] = torch.nan

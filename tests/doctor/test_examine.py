@@ -330,6 +330,10 @@ def test_init_and_show_from_the_command_line(clinic: Path, tmp_path: Path, capsy
     assert main(["data", "show", str(clinic), "--out", str(sheet), "--split", "all", "--count", "3"]) == 0
     with Image.open(sheet) as picture:
         assert picture.width > 6 * 200
+    plain = sheet.read_bytes()
+    shown = ["data", "show", str(clinic), "--out", str(sheet), "--split", "all", "--count", "3", "--overwrite"]
+    assert main([*shown, "--overlay"]) == 0
+    assert sheet.read_bytes() != plain
     assert main(["data", "show", str(clinic), "--out", str(sheet)]) == 2
     assert main(["data", "show", "roms", "--out", str(tmp_path / "x.png")]) == 2
     assert "did you mean 'rooms'" in capsys.readouterr().err
@@ -346,6 +350,9 @@ def test_a_sheet_shows_every_label_in_its_colours(clinic: Path) -> None:
     colors = {tuple(color) for color in sheet.reshape(-1, 3).tolist()}
     assert {tuple(color) for color in palette.tolist()} <= colors
     assert (225, 225, 225) in colors  # the missing depth
+    over = np.asarray(draw_dataset(dataset, count=2, width=32, overlay=True))
+    assert over.shape == sheet.shape
+    assert (over != sheet).any()
 
 
 def test_the_real_data_of_the_examples_is_clean() -> None:

@@ -40,6 +40,7 @@ def data_show(
     count: int = 6,
     width: int = 240,
     root: str = "",
+    overlay: bool = False,
     overwrite: bool = False,
 ) -> None:
     """Look at a dataset: a picture of some images beside all their labels, with legends.
@@ -51,6 +52,7 @@ def data_show(
         count: Number of images, spread evenly over the split.
         width: Width of one map in pixels.
         root: Folder of the files, instead of the one that the dataset.toml names, or of a named dataset.
+        overlay: Draw the labels over the images: edges that do not meet are seen at once.
         overwrite: Replace the picture if it exists.
     """
     from triptych.doctor.sheet import draw_dataset
@@ -59,7 +61,7 @@ def data_show(
         raise ValueError(f"{out} exists and is not overwritten; pass --overwrite or another --out.")
     found = _open_dataset(dataset, root, split)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_dataset(found, count=count, width=width).save(out)
+    draw_dataset(found, count=count, width=width, overlay=overlay).save(out)
     print(f"{found.name}, split {split}: {min(count, len(found))} of {len(found)} images in {out}")
 
 

@@ -26,6 +26,7 @@ def predict(
     fov: float = 0.0,
     intrinsics: tuple[float, ...] = (),
     color_by: str = "image",
+    overlay: bool = False,
     precision: Literal["no", "bf16", "fp16"] = "no",
     overwrite: bool = False,
     on_bad_sample: Literal["raise", "skip"] = "raise",
@@ -46,6 +47,7 @@ def predict(
         fov: Horizontal field of view in degrees, for point clouds.
         intrinsics: fx, fy, cx, cy in pixels, for point clouds.
         color_by: The map that colours the points: image, or a task.
+        overlay: Draw the maps of pictures and panels over the images.
         precision: Number format of the network.
         overwrite: Replace existing predictions.
         on_bad_sample: What an unreadable image does.
@@ -80,6 +82,7 @@ def predict(
         out,
         products=products,
         color_by=color_by,
+        overlay=overlay,
         fov=fov or None,
         intrinsics=intrinsics or None,
         overwrite=overwrite,

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from triptych.data.base import DenseDataset
-from triptych.drawing.panels import Cell, Legend, color_maps, contact_sheet, describe_colors
+from triptych.drawing.panels import Cell, Legend, Picture, color_maps, contact_sheet, describe_colors, overlay_map
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -12,9 +12,10 @@ MISSING = 225
 """Grey of a label that a sample does not have."""
 
 
-def draw_dataset(dataset: DenseDataset, *, count: int = 6, width: int = 240) -> Image.Image:
+def draw_dataset(dataset: DenseDataset, *, count: int = 6, width: int = 240, overlay: bool = False) -> Image.Image:
     """One row per sample, spread evenly over the dataset: the image and every task's label, each `width` pixels wide.
 
+    With `overlay` labels are drawn over their image: edges that do not meet are seen at once.
     Raises `ValueError` for an empty dataset.
     """
     if len(dataset) == 0:
@@ -25,15 +26,17 @@ def draw_dataset(dataset: DenseDataset, *, count: int = 6, width: int = 240) -> 
         sample = dataset[i * len(dataset) // count]
         pixels = (sample.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         cells.append(Cell(str(sample.key)[-32:], pixels))
-        cells += [_draw_label(name, task, sample) for name, task in dataset.tasks.items()]
+        below = pixels if overlay else None
+        cells += [_draw_label(name, task, sample, below) for name, task in dataset.tasks.items()]
     return contact_sheet(cells, columns=1 + len(dataset.tasks), width=width)
 
 
-def _draw_label(name: str, task: Task, sample: Sample) -> Cell:
+def _draw_label(name: str, task: Task, sample: Sample, below: Picture | None) -> Cell:
     target = sample.targets[name]
     valid = valid_pixels(target)
     if not valid.any():
         return Cell(f"{name}: missing", np.full((*sample.image.shape[-2:], 3), MISSING, np.uint8), Legend())
     labels = target.numpy()
     share = "" if valid.all() else f" ({float(valid.float().mean()):.0%} labelled)"
-    return Cell(f"{name}{share}", color_maps(task, [labels])[0], describe_colors(task, [labels]))
+    shown = color_maps(task, [labels])[0] if below is None else overlay_map(task, below, labels)
+    return Cell(f"{name}{share}", shown, describe_colors(task, [labels]))

@@ -49,6 +49,33 @@ def color_maps(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     return np.split(task.colorize(np.concatenate(comparable, axis=-1)), len(maps), axis=1)
 
 
+OPACITY = 0.6
+"""Of labels over a photograph: shapes below are still seen."""
+
+
+def overlay_map(task: Task, image: Picture, values: np.ndarray) -> Picture:
+    """Draw a map over the photograph it belongs to, which shows through, and stays as it is where there is no label.
+
+    Probabilities cover as much of it as they are likely: where there is no boundary, nothing hides it.
+
+    >>> from triptych.tasks import semseg
+    >>> drawn = overlay_map(semseg(2, colors_shown=[[0, 0, 0], [255, 0, 0]]), np.zeros((1, 2, 3), np.uint8),
+    ...                     np.array([[1, 255]]))
+    >>> drawn.tolist()
+    [[[153, 0, 0], [0, 0, 0]]]
+    """
+    (comparable,) = _comparable(task, [values])
+    shown = color_maps(task, [values])[0].astype(np.float64)
+    if np.issubdtype(comparable.dtype, np.integer):
+        known = (comparable != IGNORE).astype(np.float64)
+    else:
+        known = np.isfinite(comparable).all(axis=0).astype(np.float64)
+    if task.kind == "probability":
+        known = np.where(known > 0, comparable.reshape(known.shape), 0.0).clip(0, 1)
+    cover = OPACITY * known[..., None]
+    return np.rint(image * (1 - cover) + shown * cover).astype(np.uint8)
+
+
 def color_error(error: np.ndarray, limit: float) -> Picture:
     """Error map `(H, W)` to colours: black is none, pale yellow is `limit` and above, blue-grey is unknown (NaN)."""
     position = np.clip(np.nan_to_num(error) / max(limit, 1e-12), 0, 1) * (len(_HEAT) - 1)
@@ -104,17 +131,19 @@ def draw_panel(
     targets: Mapping[str, np.ndarray] | None = None,
     *,
     width: int = 320,
+    overlay: bool = False,
 ) -> Image.Image:
     """One picture of everything known about an image.
 
     With `targets`, a row per task: image, target, prediction, error. Without them, the image and every prediction
-    beside each other. `predictions` are decoded maps `(H, W)` or `(C, H, W)` at the image's size; `width` is that of
-    one map in the panel.
+    beside each other, or over it with `overlay`. `predictions` are decoded maps `(H, W)` or `(C, H, W)` at the image's
+    size; `width` is that of one map in the panel.
     """
     if targets is None:
         cells = [Cell("image", image)]
         for name, values in predictions.items():
-            cells.append(Cell(name, color_maps(tasks[name], [values])[0], describe_colors(tasks[name], [values])))
+            shown = overlay_map(tasks[name], image, values) if overlay else color_maps(tasks[name], [values])[0]
+            cells.append(Cell(name, shown, describe_colors(tasks[name], [values])))
         return contact_sheet(cells, columns=min(len(cells), 4), width=width)
     cells = []
     for name, prediction in predictions.items():

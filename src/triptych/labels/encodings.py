@@ -19,10 +19,13 @@ from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
 from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import Task
+from triptych.tasks.constructors import check_colors_shown
 from triptych.types import IGNORE, Camera
 
 LATER = {"later": True}
 """Mark of options that came after runs had recorded descriptions: they count once they are set."""
+DRAWN = {"drawn": True}
+"""Mark of options that pictures follow, and no number of a label."""
 
 
 def describe_encoding(encoding: "Encoding") -> str:
@@ -34,7 +37,8 @@ def describe_encoding(encoding: "Encoding") -> str:
     shown = [
         f"{option.name}={getattr(encoding, option.name)!r}"
         for option in fields(encoding)
-        if not option.metadata.get("later") or getattr(encoding, option.name) != option.default
+        if not option.metadata.get("drawn")
+        and (not option.metadata.get("later") or getattr(encoding, option.name) != option.default)
     ]
     return f"{type(encoding).__qualname__}({', '.join(shown)})"
 
@@ -106,6 +110,8 @@ class Labels(Encoding):
     """A plane per class, first or last: the class is the plane of the highest value; where all are 0, none is."""
     threshold: float | int | None = field(default=None, metadata=LATER)
     """Two classes: 1 where the stored value is at least this, for masks in shades."""
+    colors_shown: tuple[tuple[int, int, int], ...] = field(default=(), metadata=DRAWN)
+    """RGB colors of the classes in pictures, in order, whatever the files hold."""
     invalid: tuple[float | int, ...] = (IGNORE,)
     kind: ClassVar[str] = "semseg"
 
@@ -128,6 +134,7 @@ class Labels(Encoding):
             raise DataError(
                 f"colors has {len(self.colors)} colours for {self.num_classes} classes", "give one per class"
             )
+        check_colors_shown(self.colors_shown, self.num_classes, "this task")
 
     @property
     def num_classes(self) -> int:
@@ -135,7 +142,7 @@ class Labels(Encoding):
         return self.classes if isinstance(self.classes, int) else len(self.classes)
 
     def make_task(self, name: str) -> Task:
-        return _LABEL_TASKS[self.kind](self.classes, name)
+        return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
 
     @cached_property
     def _table(self) -> np.ndarray:
@@ -233,9 +240,9 @@ class PartLabels(Labels):
     kind: ClassVar[str] = "human_parts"
 
 
-_LABEL_TASKS: dict[str, Callable[[int | tuple[str, ...], str], Task]] = {
-    "semseg": lambda classes, name: tasks.semseg(classes, name=name),
-    "human_parts": lambda classes, name: own_name(tasks.human_parts(classes), name),
+_LABEL_TASKS: dict[str, Callable[..., Task]] = {
+    "semseg": lambda name, **options: tasks.semseg(name=name, **options),
+    "human_parts": lambda name, **options: own_name(tasks.human_parts(**options), name),
 }
 
 

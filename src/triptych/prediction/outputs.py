@@ -4,8 +4,8 @@
 | -------------------------- | ------------------------------------------------------------------------ |
 | `arrays/TASK/NAME.npy`     | what the predictor returned                                              |
 | `maps/TASK/NAME.png`       | class ids, millimetres, ... in 8 or 16 bit: as a `folder` dataset has it |
-| `pictures/TASK/NAME.png`   | colors                                                                   |
-| `panels/NAME.png`          | the image and every prediction, with legends                             |
+| `pictures/TASK/NAME.png`   | colors, or with `overlay` these over the image                           |
+| `panels/NAME.png`          | the image and every prediction, with legends; with `overlay` over it     |
 | `points/NAME.ply`          | points in space, where depth is predicted and the camera is known        |
 | `predictions.json`         | which image became what, and what the values mean                        |
 """
@@ -25,7 +25,7 @@ from rich.progress import track
 
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
-from triptych.drawing.panels import color_maps, draw_panel
+from triptych.drawing.panels import color_maps, draw_panel, overlay_map
 from triptych.files import write_text
 from triptych.machine import keep_freed_memory
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
@@ -53,6 +53,7 @@ def predict_images(
     fov: int | float | None = None,
     intrinsics: Sequence[int | float] | np.ndarray | None = None,
     color_by: str = "image",
+    overlay: bool = False,
     overwrite: bool = False,
     on_bad_sample: str = "raise",
     log: Callable[[str], None] = print,
@@ -61,16 +62,21 @@ def predict_images(
 
     `fov` (horizontal, degrees) or `intrinsics` (fx, fy, cx, cy in pixels) of the images as they are stored make point
     clouds possible; cameras of images that EXIF turns upright are turned along;
-    `color_by` is `"image"` or the task that colours them. Nothing is predicted before every input is found and every
-    output is known to be new and writable. A damaged image raises `ValueError`, or with `on_bad_sample="skip"` is
-    named through `log` and left out.
+    `color_by` is `"image"` or the task that colours them. `overlay` draws pictures and panels over the image. Nothing
+    is predicted before every input is found and every output is known to be new and writable. A damaged image raises
+    `ValueError`, or with `on_bad_sample="skip"` is named through `log` and left out.
     """
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
     chosen = {name: named_choice("product", name, {known: known for known in PRODUCTS}) for name in products}
     named_choice("map to colour points by", color_by, {"image": None} | predictor.tasks)
     camera = _camera(predictor.tasks, fov, intrinsics)
     writer = _Writer(
-        Path(out), predictor.tasks, tuple(name for name in chosen if name != "points" or camera), camera, color_by
+        Path(out),
+        predictor.tasks,
+        tuple(name for name in chosen if name != "points" or camera),
+        camera,
+        color_by,
+        overlay,
     )
     found = find_images(images)
     writer.check([name for name, _ in found], overwrite)
@@ -143,11 +149,7 @@ def _save_map(path: Path, task: Task, values: np.ndarray) -> None:
     Image.fromarray(task.to_png(values)).save(path)
 
 
-def _save_picture(path: Path, task: Task, values: np.ndarray) -> None:
-    Image.fromarray(color_maps(task, [values])[0]).save(path)
-
-
-_PER_TASK = {"arrays": (".npy", _save_array), "maps": (".png", _save_map), "pictures": (".png", _save_picture)}
+_PER_TASK = {"arrays": (".npy", _save_array), "maps": (".png", _save_map)}
 Maps = dict[str, np.ndarray]
 
 
@@ -160,6 +162,7 @@ class _Writer:
     products: tuple[str, ...]
     camera: Camera | None
     color_by: str
+    overlay: bool
 
     def files(self, name: str) -> dict[Path, Callable[[np.ndarray, Maps], None]]:
         """Every file of one image, and what writes it from the image `(H, W, 3)` and its maps."""
@@ -170,6 +173,9 @@ class _Writer:
             return lambda image, maps: save(path, self.tasks[task], maps[task])
 
         files: dict[Path, Callable[[np.ndarray, Maps], None]] = {}
+        for task in self.tasks if "pictures" in self.products else ():
+            path = self.out / "pictures" / task / f"{name}.png"
+            files[path] = partial(self._write_picture, path, task)
         for product, (suffix, save) in _PER_TASK.items():
             for task in self.tasks if product in self.products else ():
                 if product == "maps" and self.tasks[task].to_png is None:
@@ -213,7 +219,12 @@ class _Writer:
         return list(files)
 
     def _write_panel(self, path: Path, image: np.ndarray, maps: Maps) -> None:
-        draw_panel(image, maps, self.tasks).save(path)
+        draw_panel(image, maps, self.tasks, overlay=self.overlay).save(path)
+
+    def _write_picture(self, path: Path, name: str, image: np.ndarray, maps: Maps) -> None:
+        task, values = self.tasks[name], maps[name]
+        shown = overlay_map(task, image, values) if self.overlay else color_maps(task, [values])[0]
+        Image.fromarray(shown).save(path)
 
     def _write_points(self, path: Path, image: np.ndarray, maps: Maps) -> None:
         name = depth_task(self.tasks)

@@ -1,6 +1,7 @@
 """Maps to colours: pure functions from one prediction or target to `(H, W, 3)` uint8."""
 
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -25,9 +26,14 @@ def label_palette(count: int) -> np.ndarray:
     return np.array(rows, np.uint8).reshape(count, 3)
 
 
-def color_labels(labels: np.ndarray) -> np.ndarray:
-    """Label map `(H, W)` to colours; `IGNORE` is black."""
+def color_labels(labels: np.ndarray, shown: Sequence[Sequence[int]] = ()) -> np.ndarray:
+    """Label map `(H, W)` to colours: those `shown`, by class, else a palette of ours; `IGNORE` is black.
+
+    >>> color_labels(np.array([[1, 255]]), [[9, 9, 9], [0, 128, 255]]).tolist()
+    [[[0, 128, 255], [0, 0, 0]]]
+    """
     palette = label_palette(256)
+    palette[: len(shown)] = np.array(shown, np.uint8).reshape(-1, 3)
     palette[IGNORE] = INVALID
     return palette[np.clip(labels, 0, 255).astype(np.intp)]
 

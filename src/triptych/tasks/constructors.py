@@ -27,6 +27,15 @@ def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
     return tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
 
 
+def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -> None:
+    """Fail unless there are no colors, or one of three bytes for each of `count` classes."""
+    if shown and len(shown) != count:
+        raise ValueError(f"colors_shown of {where} has {len(shown)} colors; give one for each of its {count} classes.")
+    for color in shown:
+        if len(color) != 3 or not all(isinstance(part, int) and 0 <= part <= 255 for part in color):
+            raise ValueError(f"colors_shown of {where} has {list(color)}; a color is red, green, blue, 0 to 255 each.")
+
+
 def _argmax(raw: Tensor) -> Tensor:
     return raw.argmax(dim=1)
 
@@ -54,6 +63,7 @@ def semseg(
     *,
     loss: str = "cross-entropy",
     class_weights: Sequence[float] = (),
+    colors_shown: Sequence[Sequence[int]] = (),
     weight: float = 1.0,
     name: str = "semseg",
 ) -> Task:
@@ -61,7 +71,8 @@ def semseg(
 
     `loss` is `cross-entropy`, `focal`, `dice`, `cross-entropy-dice`, `lovasz` or `ohem` (`losses/classes.py`).
     `class_weights` are factors of the classes in it, in their order; `triptych data doctor --class-weights` prints
-    those of median frequency.
+    those of median frequency. `colors_shown` are the colors that pictures have, red, green and blue from 0 to 255 for
+    each class, in their order.
 
     >>> semseg(["wall", "floor"]).channels
     2
@@ -73,16 +84,18 @@ def semseg(
             f"class_weights of task '{name}' has {len(class_weights)} factors; give one, not below 0, for each of its "
             f"{len(names)} classes."
         )
+    check_colors_shown(colors_shown, len(names), f"task '{name}'")
     return Task(
         name=name,
         channels=len(names),
         loss=partial(function, class_weights=tuple(class_weights)) if class_weights else function,
         decode=_argmax,
         metric=partial(SegmentationMetric, names),
-        colorize=colors.color_labels,
+        colorize=partial(colors.color_labels, shown=colors_shown) if colors_shown else colors.color_labels,
         to_png=_labels_png,
         kind="labels",
         constructor="semseg",
+        options={"colors_shown": [list(color) for color in colors_shown]} if colors_shown else {},
         raw_form="scores",
         weight=weight,
         classes=names,
@@ -99,10 +112,12 @@ def human_parts(
     *,
     loss: str = "cross-entropy",
     class_weights: Sequence[float] = (),
+    colors_shown: Sequence[Sequence[int]] = (),
     weight: float = 2.0,
 ) -> Task:
-    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT); losses as in `semseg`."""
-    return semseg(classes, loss=loss, class_weights=class_weights, weight=weight, name="human_parts")
+    """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT); options as in `semseg`."""
+    options = {"loss": loss, "class_weights": class_weights, "colors_shown": colors_shown, "weight": weight}
+    return semseg(classes, name="human_parts", **options)
 
 
 def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
