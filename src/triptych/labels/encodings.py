@@ -460,8 +460,7 @@ class Values(Encoding):
 
     def make_task(self, name: str) -> Task:
         limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None
-        chosen = {"loss": self.loss, "metric": self.metric}
-        return tasks.regression(name, self.channels, unit=self.unit, limits=limits, **chosen)
+        return tasks.regression(name, self.channels, unit=self.unit, loss=self.loss, metric=self.metric, limits=limits)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         stored = self.pick(stored, self.channels)

@@ -116,8 +116,14 @@ def human_parts(
     weight: float = 2.0,
 ) -> Task:
     """Human part segmentation: background and six parts (PASCAL-Part as in ASTMT); options as in `semseg`."""
-    options = {"loss": loss, "class_weights": class_weights, "colors_shown": colors_shown, "weight": weight}
-    return semseg(classes, name="human_parts", **options)
+    return semseg(
+        classes,
+        loss=loss,
+        class_weights=class_weights,
+        colors_shown=colors_shown,
+        weight=weight,
+        name="human_parts",
+    )
 
 
 def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) -> Task:
