@@ -46,7 +46,12 @@ class AdaBN(Adapter):
                 "200 and 8."
             )
         self.images, self.batch_size = images, batch_size
-        batch_norms(model)
+        kept = {each for module in getattr(model, "frozen", ()) for each in module.modules()}
+        if kept.intersection(batch_norms(model)):
+            raise ValueError(
+                "adabn renews the statistics of batch norms, and model.freeze keeps some of them; leave one of the two "
+                "out, or adapt the finished run (`triptych adapt`)."
+            )
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         return {}

@@ -1,6 +1,7 @@
 """Base class of decoders: feature maps in, one dict of task maps per supervised stage out."""
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +22,8 @@ class Decoder(nn.Module):
 
     align_corners = False
     """How the model resizes this decoder's maps to the image size."""
+    has_independent_heads: ClassVar[bool] = False
+    """Whether no task's output depends on what other tasks have for themselves."""
 
     def __init__(self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task]) -> None:
         super().__init__()

@@ -26,6 +26,8 @@ from triptych.tasks import Task
 class HeadDecoder(Decoder):
     """One head per task, made by `make_head(outputs)`; all read the same selection of the features."""
 
+    has_independent_heads = True
+
     def __init__(
         self,
         channels: Sequence[int],

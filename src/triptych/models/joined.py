@@ -58,6 +58,10 @@ class JoinedNetworks(MultiTaskModel):
         return [self.fusion]
 
     @property
+    def has_independent_heads(self) -> bool:
+        return False
+
+    @property
     def feature_channels(self) -> tuple[int, ...]:
         return tuple(channels * len(self.tasks) for channels in self.decoder.channels)
 

@@ -1,15 +1,19 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
+from triptych.models.parts import find_part
 from triptych.tasks import Task
 from triptych.types import Output
+
+Itself = TypeVar("Itself", bound="MultiTaskModel")  # `Self` is not understood by the shape checks of the tests
 
 
 class ResizedMaps(Mapping[str, Tensor]):
@@ -42,6 +46,8 @@ class MultiTaskModel(nn.Module):
 
     multiple: int = 1
     """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
+    frozen: tuple[nn.Module, ...] = ()
+    """Modules that are in evaluation mode whatever the mode of the network."""
 
     def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
         super().__init__()
@@ -92,6 +98,54 @@ class MultiTaskModel(nn.Module):
         """Strides of `Output.features`, finest first."""
         return self.backbone.strides
 
+    @property
+    def has_independent_heads(self) -> bool:
+        """Whether no task's output depends on what other tasks have for themselves."""
+        return self.decoder.has_independent_heads
+
+    @property
+    def learns_features(self) -> bool:
+        """Whether training changes the shared features."""
+        sources = [*(module for module in self.modules() if isinstance(module, Backbone)), *self.fusion_modules]
+        return any(parameter.requires_grad for module in sources for parameter in module.parameters())
+
+    def idle_tasks(self) -> list[str]:
+        """Tasks whose output no training changes, because everything that it depends on is frozen."""
+        if self.learns_features or not self.has_independent_heads:
+            return []
+        return [
+            name for name in self.tasks if not any(p.requires_grad for p in find_part(self, f"heads.{name}").parameters)
+        ]
+
+    def freeze(self, names: Sequence[str]) -> None:
+        """Keep parts (`find_part`) as they are: no gradient, and evaluation mode, in which running statistics stand
+        still and nothing is dropped.
+
+        A module of which nothing is left to train is in evaluation mode too. Raises `ValueError` for a name that means
+        nothing, and for the head of a task where tasks exchange features.
+        """
+        for name in names:
+            if name.startswith("heads.") and not self.has_independent_heads:
+                raise ValueError(
+                    f"model.freeze names {name}, but in {type(self.decoder).__name__} tasks exchange features, so its "
+                    "output would change all the same; freeze 'backbone' or 'decoder', or choose a decoder of "
+                    "independent heads, such as fcn, vit, hrnet or deeplab."
+                )
+        parts = [find_part(self, name) for name in names]
+        for part in parts:
+            for parameter in part.parameters:
+                parameter.requires_grad_(False)
+        whole = [module for module in self.modules() if module is not self and _is_frozen(module)]
+        self.frozen = tuple(dict.fromkeys([*(module for part in parts for module in part.modules), *whole]))
+        self.train(self.training)
+
+    def train(self: Itself, mode: bool = True) -> Itself:
+        """Set the mode of all that is not frozen."""
+        super().train(mode)
+        for module in self.frozen:
+            module.eval()
+        return self
+
     def forward(self, image: Tensor) -> Output:
         features = self.backbone(image)
         *auxiliary, final = self.decoder(features)
@@ -115,3 +169,8 @@ class MultiTaskModel(nn.Module):
     def resize(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         """Bilinear resize of raw maps to the image size, without what the backbone padded; none where they have it."""
         return self.decoder.resize(raw, size, self.multiple)
+
+
+def _is_frozen(module: nn.Module) -> bool:
+    parameters = list(module.parameters())
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)

@@ -76,6 +76,10 @@ class ModelConfig:
     """Backbone weights: empty (random), `timm` (pretrained by name) or the path of a safetensors file."""
     initialize_from: tuple[str, ...] = ()
     """Run folders to start from: one to fine-tune, or one per task for Cross-Stitch and NDDR-CNN."""
+    freeze: tuple[str, ...] = ()
+    """Parts that stay as they are, in evaluation mode: `backbone`, `backbone.norms`, `heads.<task>`, or any path in the
+    network.
+    """
     backbone_options: Options = field(default_factory=dict)
     decoder_options: Options = field(default_factory=dict)
 
@@ -101,6 +105,10 @@ class OptimizerConfig:
     """
     pose_lr_factor: float = 1.0
     """Learning rate of the pose network of self-supervision from video relative to `lr`."""
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    """Further factors of the learning rate by part, named as in `model.freeze`, such as `heads.depth=0.1`; a parameter
+    takes all that name it.
+    """
     clip_norm: float = 0.0
     """Largest gradient norm of the network (a pose network included) and, apart from it, of the regularizer; 0 switches
     clipping off.

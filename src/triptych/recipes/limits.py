@@ -29,6 +29,9 @@ def check_numbers(recipe: Recipe) -> None:
     for name, least in LEAST.items():
         if not flat[name] >= least:  # not a number is no number either
             raise ValueError(f"{name} is {flat[name]}; give at least {least:g}.")
+    for part, factor in recipe.optimizer.lr_factors.items():
+        if not 0 <= factor < float("inf"):
+            raise ValueError(f"optimizer.lr_factors.{part} is {factor}; give a factor of 0 or more.")
     height, width = recipe.data.size
     if height < 1 or width < 1:
         raise ValueError(f"data.size is {recipe.data.size}; give a (height, width) of at least 1, such as 96 128.")

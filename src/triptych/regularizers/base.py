@@ -24,6 +24,10 @@ class Regularizer(nn.Module):
     """
 
     step: int = 0
+    needs_features: ClassVar[bool] = True
+    """Whether its gradients reach the network through the shared features alone: on a frozen trunk it would train
+    nothing that is kept.
+    """
     copies_decoder: ClassVar[bool] = False
     """Whether the constructor takes, after the channels, a new decoder like the model's, the multiple that the sides of
     images are padded to, and the factor of intermediate losses.

@@ -56,6 +56,7 @@ class MTPSL(Regularizer):
     """
 
     variance: Tensor
+    needs_features = False
 
     def __init__(
         self,

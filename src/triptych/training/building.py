@@ -25,6 +25,7 @@ from triptych.training.objective import Objective
 from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
 from triptych.training.parts import Parts
 from triptych.training.sharding import asks_for_sharding, shard
+from triptych.weighting.base import Weighting
 
 
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
     target_set = assemble.build_target_set(recipe, tasks)
     model = assemble.build_model(recipe, tasks, auxiliary_tasks)
+    model.freeze(recipe.model.freeze)
     objective = Objective(
         model,
         adapter=assemble.build_adapter(recipe, model),
@@ -58,10 +60,11 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         video_weight=recipe.video.weight,
     ).to(accelerator.device)
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
+    _check_learnable(recipe, objective, weighting)
     training = recipe.training
     if training.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
+    for backbone in (module for module in model.modules() if isinstance(module, Backbone) and module.training):
         backbone.set_checkpointing(training.checkpoint_gradients)
     if training.compile:
         functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
@@ -95,6 +98,24 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         target_view=target_view(recipe) if recipe.adaptation.used else None,
         adapter_optimizer=_adapter_optimizer(objective.adapter, recipe.adaptation),
     )
+
+
+def _check_learnable(recipe: Recipe, objective: Objective, weighting: Weighting) -> None:
+    """Raise `ValueError` where so much of the network is frozen that a part of the recipe would do nothing."""
+    model, regularizer, video = objective.model, objective.regularizer, objective.video
+    if not count_parameters(model):
+        raise ValueError(f"model.freeze ({', '.join(recipe.model.freeze)}) leaves nothing to train; freeze less.")
+    if regularizer is not None and regularizer.needs_features and not model.learns_features:
+        raise ValueError(
+            f"regularizer '{recipe.regularizer.name}' reaches the network through its shared features, which "
+            "model.freeze keeps as they are: it would change nothing. Leave one of the two out, or train adapters in "
+            "the trunk."
+        )
+    idle = model.idle_tasks()
+    if video is not None and video.task in idle:
+        raise ValueError(f"video.task is {video.task}, of which nothing trains (model.freeze); freeze less.")
+    shared = [parameter for module in model.shared_modules for parameter in module.parameters()]
+    weighting.check(shared, idle)
 
 
 def _validation_set(recipe: Recipe) -> DenseDataset | None:

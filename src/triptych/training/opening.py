@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from triptych import assemble
 from triptych.files import remove_partials, write_text
@@ -69,11 +70,18 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     accelerator.wait_for_everyone()
     line = (
         f"{verb}: {run}, {recipe.schedule.steps} steps of {parts.images_per_step} images, "
-        f"{len(parts.training_set)} in the training set, {facts['parameters']['model'] / 1e6:.3g} M parameters, "
+        f"{len(parts.training_set)} in the training set, {facts['parameters']['model'] / 1e6:.3g} M parameters"
+        f"{_frozen(parts)}, "
         f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
     )
     lines = [f"checkpoint {folder} is incomplete and left out" for folder in left_out]
     return state, [*lines, line, *_weights_lines(parts, origin)]
+
+
+def _frozen(parts: Parts) -> str:
+    model = parts.objective.model
+    kept = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
+    return f" to train and {kept / 1e6:.3g} M frozen" if kept else ""
 
 
 def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
@@ -90,6 +98,8 @@ def _start(parts: Parts) -> dict[str, Any]:
     recipe = parts.recipe
     runs = recipe.model.initialize_from
     report = {"initialized": initialize(parts.objective.model, runs)} if runs else {}
+    if "missing" in report.get("initialized", {}):
+        _check_frozen(parts.objective.model, report["initialized"])
     if parts.average is not None and runs:
         parts.average.restart(parts.objective.model)
     if parts.objective.adapter is not None:
@@ -97,6 +107,17 @@ def _start(parts: Parts) -> dict[str, Any]:
     # Each process draws its own dropout; the weights were drawn alike before.
     torch.manual_seed(recipe.seed + parts.accelerator.process_index)
     return report
+
+
+def _check_frozen(model: nn.Module, found: Mapping[str, Any]) -> None:
+    """Raise `ValueError` where a frozen part did not come from the run that training starts from."""
+    random = {*found["missing"], *found["reshaped"]}
+    kept = [name for name, parameter in model.named_parameters() if name in random and not parameter.requires_grad]
+    if kept:
+        raise ValueError(
+            f"model.freeze would keep {len(kept)} tensors at random values, such as {kept[0]}, which "
+            f"{found['run']} does not have in this shape; take them out of model.freeze."
+        )
 
 
 def _facts(parts: Parts) -> dict[str, Any]:

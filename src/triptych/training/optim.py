@@ -12,6 +12,8 @@ from torch.distributed.tensor import DTensor
 
 from triptych.backbones.base import Backbone
 from triptych.lookup import named_choice
+from triptych.models.multitask import MultiTaskModel
+from triptych.models.parts import find_part
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.base import Regularizer
 from triptych.video.base import VideoSupervision
@@ -26,7 +28,7 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
     Backbones get `backbone_lr_factor`, and `layer_decay ** (n - i)` for layer i of n (from 0 at the image), so that
     the last layer has one factor of decay and everything after the backbone none. Parameters of
     the `fusion_modules` of any module get `fusion_lr_factor`, regularizers `regularizer_lr_factor`, pose networks
-    `pose_lr_factor`.
+    `pose_lr_factor`. Each of `lr_factors` comes on top, in the network whose part it names.
     """
     factors = {name: 1.0 for name, parameter in model.named_parameters() if parameter.requires_grad}
     names = {parameter: name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -49,7 +51,21 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
             scale(module, config.regularizer_lr_factor)
         if isinstance(module, VideoSupervision):
             scale(module, config.pose_lr_factor)
+    for network in (module for module in model.modules() if isinstance(module, MultiTaskModel)):
+        for part, factor in config.lr_factors.items():
+            for name in _trained_names(network, part, names):
+                factors[name] *= factor
     return factors
+
+
+def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Parameter, str]) -> list[str]:
+    """Names of a part's trainable parameters; `ValueError` where there are none, unless the network is a copy of which
+    nothing trains.
+    """
+    found = [names[parameter] for parameter in find_part(network, part).parameters if parameter in names]
+    if not found and any(parameter in names for parameter in network.parameters()):
+        raise ValueError(f"optimizer.lr_factors names '{part}', of which nothing trains; take it out of model.freeze.")
+    return found
 
 
 def parameter_groups(

@@ -32,6 +32,11 @@ class Weighting(nn.Module):
         """The tasks that train in the next optimizer step; the losses of others need no graph."""
         return self.names
 
+    def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:
+        """Raise `ValueError` where it cannot combine losses of a network of which parts are frozen: `idle` are tasks of
+        which nothing trains.
+        """
+
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 

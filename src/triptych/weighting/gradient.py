@@ -50,6 +50,9 @@ class GradientBalancing(Weighting):
         self._rows: Tensor | None = None
         self._scale: Tensor | float = 1.0
 
+    def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:
+        _checked(shared_parameters)
+
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))
 
@@ -117,7 +120,10 @@ class GradientBalancing(Weighting):
 def _checked(shared_parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
     shared = [parameter for parameter in shared_parameters if parameter.requires_grad]
     if not shared:
-        raise ValueError("shared_parameters has no trainable parameter to balance; use weighting 'fixed'.")
+        raise ValueError(
+            "no parameter that tasks share trains (model.freeze), so there is nothing to balance; use weighting "
+            "'fixed'."
+        )
     if any(hasattr(parameter, "to_local") for parameter in shared):  # a DTensor
         raise ValueError("gradient balancing needs whole parameters, these are sharded (FSDP); use DDP or 'fixed'.")
     return shared

@@ -49,6 +49,13 @@ class OneTask(Weighting):
             place = int(torch.randperm(len(self.names), generator=generator)[place])
         return (self.names[place],)
 
+    def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:
+        if idle:
+            raise ValueError(
+                f"weighting 'one-task' would give steps to {', '.join(idle)}, of which nothing trains (model.freeze); "
+                "use weighting 'fixed'."
+            )
+
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         chosen = self.active()
         # Several processes expect a gradient of whatever took part in the forward pass.
