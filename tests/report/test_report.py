@@ -5,9 +5,7 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import SWITCHES, find_browser
 from PIL import Image
 
 from triptych.prediction.point_cloud import intrinsics_matrix
@@ -241,15 +240,10 @@ def test_a_run_folder_fills_the_report(tmp_path):
 
 def browse(text, folder):
     """The page's DOM after its scripts ran in headless Chromium."""
-    names = (os.environ.get("TRIPTYCH_CHROMIUM", "chromium"), "chromium-browser", "chromium-headless-shell", "chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip("no Chromium found to open the page with")
     path = Path(folder) / "report.html"
     path.write_text(text, encoding="utf-8")
-    network = ["quic", "background-networking", "component-update", "sync", "gpu"]
-    switches = ["--headless", "--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in network)]
-    switches += [
+    switches = [
+        *SWITCHES,
         "--force-prefers-reduced-motion",
         "--window-size=1280,1600",
         "--virtual-time-budget=4000",
@@ -257,7 +251,7 @@ def browse(text, folder):
     ]
     profile = Path(folder) / "profile"
     done = subprocess.run(
-        [browser, *switches, f"--user-data-dir={profile}", path.as_uri()],
+        [find_browser(), *switches, f"--user-data-dir={profile}", path.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,

@@ -35,8 +35,8 @@ def profile(path: Path, sizes: Sequence[tuple[int, int]] = (), *, repeats: int =
     recipe = predictor.recipe
     height, width = split_domain(recipe, recipe.data.test_split)[0].data.size
     metadata = getattr(predictor.model, "metadata", None)
-    fixed = metadata["input"]["size"] if metadata else None
-    usual = [tuple(fixed)] if fixed else [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
+    fixed = predictor.fixed_size
+    usual = [fixed] if fixed else [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
     return [_measure(predictor, size, repeats, counted=metadata is None) for size in sizes or usual]
 
 

@@ -47,6 +47,11 @@ class ExportedNetwork(nn.Module):
         self.is_decoded = self.metadata["outputs"] == "maps"
 
     @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width that the file takes; `None` where these are free."""
+        return self.runtime.size
+
+    @property
     def recipe(self) -> Recipe:
         """What the network was trained by."""
         return from_json(json.dumps(self.metadata["recipe"]))

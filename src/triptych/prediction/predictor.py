@@ -105,6 +105,11 @@ class Predictor:
         return bool(self.tile or self.flip or self.shorter_side or self.scales != (1.0,))
 
     @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """The only height and width that the model takes, as some exported files do; `None`: any."""
+        return getattr(self.model, "fixed_size", None)
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))

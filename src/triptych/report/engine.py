@@ -21,20 +21,27 @@ def render_page(
     lead: str = "",
     facts: Mapping[str, str] | None = None,
     data: Mapping[str, Any] | None = None,
+    script: str = "",
+    style: str = "",
+    allowed: str = "",
+    closing: str = "This page is one file and needs no network.",
 ) -> str:
     """A page of sections, each with its address, title and markup; empty ones are left out.
 
     `facts` are short values below the title, `data` is what the page's script reads. The page's policy names the hash
-    of that script: a browser runs no other, wherever it came from.
+    of that script: a browser runs no other, wherever it came from. A page may add to script and style, and to the
+    policy what it is `allowed` to fetch; `closing` is the last line.
     """
     shown = {name: section for name, section in sections.items() if section[1]}
-    script = '\n"use strict";\n' + "\n".join(_asset(name) for name in _SCRIPTS) + "\n"
+    script = '\n"use strict";\n' + "\n".join([*map(_asset, _SCRIPTS), script]) + "\n"
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     boxes = [element("div", element("dt", name), element("dd", value)) for name, value in (facts or {}).items()]
     values = {"charts": [], "clouds": []} | dict(data or {})
     return fill(
         _asset("page.html"),
-        policy=Markup(f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"),
+        policy=Markup(
+            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{allowed}"
+        ),
         title=title,
         lead=lead,
         facts=element("dl", *boxes, class_="facts") if boxes else Markup(),
@@ -42,11 +49,12 @@ def render_page(
         sections=join(
             element("section", element("h2", heading), body, id=name) for name, (heading, body) in shown.items()
         ),
-        style=Markup(_asset("style.css")),
+        style=Markup(_asset("style.css") + style),
         script=Markup(script),
         # `</script>` inside a name must not end the element.
         data=Markup(json.dumps(values, allow_nan=False).replace("<", "\\u003c")),
         version=triptych.__version__,
+        closing=closing,
     )
 
 

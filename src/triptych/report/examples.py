@@ -30,27 +30,33 @@ def show_examples(tasks: Mapping[str, Task], values: Sequence[Example], *, with_
     """A strip to choose an image from, the 3D view, and the maps of every image."""
     if not values:
         return Markup()
-    choices = [
-        element(
-            "button",
-            element("img", alt="", src=embed(_shrink(example.image, 160))),
-            element("span", _ending(example.name, 13), title=example.name),
-            type="button",
-            aria_pressed="false",
-        )
-        for example in values
-    ]
-    strip = element("div", *choices, class_="strip", role="group", aria_label="Choose an image")
+    strip = show_strip([show_choice(example) for example in values])
     return join(
         [
             strip if len(values) > 1 else "",
-            _STAGE if with_points else "",
-            *(_article(tasks, example) for example in values),
+            STAGE if with_points else "",
+            *(show_example(tasks, example) for example in values),
         ]
     )
 
 
-_STAGE = Markup("""<div class="stage card">
+def show_strip(choices: Sequence[Markup]) -> Markup:
+    """The strip of pictures to choose an image from."""
+    return element("div", *choices, class_="strip", role="group", aria_label="Choose an image")
+
+
+def show_choice(example: Example) -> Markup:
+    """One picture of the strip."""
+    return element(
+        "button",
+        element("img", alt="", src=embed(_shrink(example.image, 160))),
+        element("span", _ending(example.name, 13), title=example.name),
+        type="button",
+        aria_pressed="false",
+    )
+
+
+STAGE = Markup("""<div class="stage card">
 <canvas tabindex="0" role="application"
   aria-label="Points of the depth map in space. Arrow keys rotate, plus and minus zoom, 0 resets."></canvas>
 <div class="controls"><h3>In three dimensions</h3>
@@ -67,7 +73,8 @@ def _ending(name: str, length: int) -> str:
     return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
-def _article(tasks: Mapping[str, Task], example: Example) -> Markup:
+def show_example(tasks: Mapping[str, Task], example: Example) -> Markup:
+    """The image and its maps, a card a task."""
     rows = [_head_row(tasks, example)]
     rows += [_task_row(tasks[name], values, example) for name, values in example.predictions.items()]
     if example.rendering is not None:

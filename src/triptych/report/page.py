@@ -136,7 +136,7 @@ def _show_charts(charts: Sequence[dict[str, Any]]) -> Markup:
 
 def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | None:
     """Depth maps of an example for the 3D view, thinned to at most 320 columns: 16-bit multiples of `scale` metres, 0
-    where invalid; `None` without depth.
+    where invalid; `None` without a depth above 0.
     """
     name = next((name for name, task in tasks.items() if task.in_metres and name in example.predictions), None)
     if name is None:
@@ -152,6 +152,8 @@ def make_cloud(tasks: Mapping[str, Task], example: Example) -> dict[str, Any] | 
         for title, values in maps.items()
     }
     valid = {title: np.where(np.isfinite(values) & (values > 0), values, 0) for title, values in thin.items()}
+    if not any(values.any() for values in valid.values()):
+        return None
     scale = max(max(values.max() for values in valid.values()), 1e-6) / 65535
     matrix = example.intrinsics
     if matrix is None:

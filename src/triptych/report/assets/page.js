@@ -10,9 +10,10 @@ document.getElementById("theme").addEventListener("click", () => {
 
 document.querySelectorAll(".chart[data-chart]").forEach((figure) => addReading(figure, data.charts[Number(figure.dataset.chart)]));
 
-const articles = [...document.querySelectorAll("article.example")];
-const choices = [...document.querySelectorAll(".strip button")];
-const stage = document.querySelector(".stage");
+// Asked anew each time: the app adds examples while the page is open.
+const articles = () => [...document.querySelectorAll("article.example")];
+const choices = () => [...document.querySelectorAll(".strip button")];
+const stage = document.querySelector(".stage canvas")?.closest(".stage");
 const viewer = stage ? new PointViewer(stage.querySelector("canvas")) : null;
 const control = (name) => stage.querySelector(`[name="${name}"]`);
 let chosen = 0;
@@ -22,7 +23,7 @@ async function showPoints() {
   stage.hidden = !cloud;
   if (!cloud) return;
   const color = control("color").value;
-  const picture = [...articles[chosen].querySelectorAll("img[data-map]")].find((image) => image.dataset.map === color);
+  const picture = [...articles()[chosen].querySelectorAll("img[data-map]")].find((image) => image.dataset.map === color);
   const points = makePoints(cloud, control("geometry").value);
   viewer.show(cloud, points, await readColors(picture, cloud));
   const camera = cloud.assumed ? ` The camera is unknown: a field of view of ${cloud.assumed}° is assumed.` : "";
@@ -38,15 +39,20 @@ function fill(select, options) {
 
 function choose(index) {
   chosen = index;
-  articles.forEach((article, i) => { article.hidden = i !== index; });
-  choices.forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
+  const shown = articles()[index];
+  articles().forEach((article) => { article.hidden = article !== shown; });
+  choices().forEach((button, i) => button.setAttribute("aria-pressed", String(i === index)));
+  document.dispatchEvent(new CustomEvent("chosen", { detail: shown }));
   if (!viewer) return;
-  fill(control("color"), [...articles[index].querySelectorAll("img[data-map]")].map((image) => [image.dataset.map, image.dataset.map]));
+  fill(control("color"), [...shown.querySelectorAll("img[data-map]")].map((image) => [image.dataset.map, image.dataset.map]));
   fill(control("geometry"), Object.keys(data.clouds[index]?.depths ?? {}).map((name) => [name, `${name} depth`]));
   showPoints();
 }
 
-choices.forEach((button, i) => button.addEventListener("click", () => choose(i)));
+document.querySelector(".strip")?.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (button) choose(choices().indexOf(button));
+});
 if (viewer) {
   control("color").addEventListener("change", showPoints);
   control("geometry").addEventListener("change", showPoints);
@@ -55,20 +61,17 @@ if (viewer) {
   stage.querySelector(".reset").addEventListener("click", () => { viewer.hold(); viewer.reset(); viewer.request(); });
   stage.querySelector("canvas").addEventListener("contextmenu", (event) => event.preventDefault());
 }
-if (articles.length) choose(0);
+if (articles().length) choose(0);
 
 // One pointer, every map: the same pixel is marked in all maps of an example.
-for (const article of articles) {
-  article.addEventListener("pointermove", (event) => {
-    const map = event.target.closest(".map");
-    article.classList.toggle("pointing", Boolean(map));
-    if (!map) return;
-    const box = map.getBoundingClientRect();
-    article.style.setProperty("--x", `${((event.clientX - box.left) / box.width) * 100}%`);
-    article.style.setProperty("--y", `${((event.clientY - box.top) / box.height) * 100}%`);
-  });
-  article.addEventListener("pointerleave", () => article.classList.remove("pointing"));
-}
+document.addEventListener("pointermove", (event) => {
+  const map = event.target.closest(".map"), article = map?.closest("article.example");
+  articles().forEach((each) => each.classList.toggle("pointing", each === article));
+  if (!article) return;
+  const box = map.getBoundingClientRect();
+  article.style.setProperty("--x", `${((event.clientX - box.left) / box.width) * 100}%`);
+  article.style.setProperty("--y", `${((event.clientY - box.top) / box.height) * 100}%`);
+});
 
 const zoom = document.getElementById("zoom");
 let enlarged = [], place = 0;
