@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from triptych.commands.adapt import adapt
+from triptych.commands.app import app
 from triptych.commands.data import DATA
 from triptych.commands.export import export
 from triptych.commands.predict import predict
@@ -42,6 +43,7 @@ VERBS: dict[str, Verb | Group] = {
     "adapt": Verb(adapt),
     "convert": Verb(convert),
     "export": Verb(export),
+    "app": Verb(app),
     "profile": Verb(profile),
     "data": DATA,
     "list": Verb(list_names),

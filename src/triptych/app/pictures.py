@@ -1,0 +1,141 @@
+"""A picture that somebody sent: bytes in; maps, their part of the page and their files out."""
+
+import io
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from triptych.data.errors import DataError
+from triptych.data.photos import to_image_tensor
+from triptych.drawing.panels import color_maps, draw_panel
+from triptych.prediction.outputs import depth_task
+from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
+from triptych.prediction.predictor import Predictor
+from triptych.report.examples import show_choice, show_example
+from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
+from triptych.report.values import Example
+from triptych.tasks import Task
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
+"""What browsers and cameras send. Pillow knows more, some of which start other programs."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted: `bytes` and `pixels` of a picture, pictures `waiting` at a time; larger pictures are shrunk to
+    the longer `side` that the network sees.
+    """
+
+    bytes: int = 20_000_000
+    pixels: int = 40_000_000
+    side: int = 1024
+    waiting: int = 16
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A picture as the network saw it, its maps at that size, the size that was sent, and the seconds it took."""
+
+    example: Example
+    sent: tuple[int, int]
+    seconds: float
+
+
+def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Predicted:
+    """Decode, shrink and predict; `DataError` for what is no picture, or too large a one."""
+    picture, sent = read_picture(data, limits)
+    started = time.perf_counter()
+    maps = predict_any_size(predictor, picture)
+    seconds = time.perf_counter() - started
+    image = (picture.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+    return Predicted(Example(name, image, maps, {}, None), sent, seconds)
+
+
+def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
+    """A picture `(3, H, W)` in [0, 1], upright and at most `limits.side` on its longer side, and the height and width
+    that it was sent with.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            sent = (image.height, image.width)
+            if sent[0] * sent[1] > limits.pixels:
+                text = f"the picture has {sent[1]} x {sent[0]} pixels"
+                raise DataError(text, f"at most {limits.pixels / 1e6:g} million are taken: send a smaller one")
+            image.draft(None, (limits.side, limits.side))  # of a JPEG, no more is decoded than is needed
+            picture = to_image_tensor(image)
+    except DataError:
+        raise
+    except Exception as error:  # damaged pictures raise whatever their library does
+        text = "this is no picture that can be read" if data else "nothing was sent"
+        raise DataError(text, "send a JPEG, PNG, WebP, BMP, TIFF or GIF") from error
+    shrink = limits.side / max(picture.shape[-2:])
+    return (picture if shrink >= 1 else _resize(picture, _scaled(picture, shrink))), sent
+
+
+def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndarray]:
+    """Maps at the picture's size, also of a network that takes one size alone: it sees the picture resized."""
+    size = predictor.fixed_size
+    if size is None or size == tuple(picture.shape[-2:]):
+        return predictor(picture)
+    from triptych_runtime.pictures import resize_map  # networks of one size are files, which need that package
+
+    maps = predictor(_resize(picture, size))
+    shown = (picture.shape[1], picture.shape[2])
+    return {
+        name: resize_map(value, shown, unit=predictor.tasks[name].kind == "direction") for name, value in maps.items()
+    }
+
+
+def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
+    """What the page adds for this picture, as JSON: markup, and the points in space."""
+    example = predicted.example
+    height, width = example.image.shape[:2]
+    shrunk = "" if predicted.sent in ((height, width), (width, height)) else ", shrunk from {1} x {0}"
+    size = f"{width} x {height} pixels{shrunk.format(*predicted.sent)}"
+    return {
+        "choice": show_choice(example),
+        "article": show_example(tasks, example),
+        "cloud": make_cloud(tasks, example),
+        "text": f"{example.name}: {size}, predicted in {predicted.seconds:.2f} s",
+    }
+
+
+def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
+    """Every map of this picture as a file: arrays, colors, a panel, and points where there is depth."""
+    example = predicted.example
+    with TemporaryDirectory() as folder:
+        out = Path(folder)
+        for name, values in example.predictions.items():
+            np.save(out / f"{name}.npy", values)
+            Image.fromarray(color_maps(tasks[name], [values])[0]).save(out / f"{name}.png")
+        draw_panel(example.image, example.predictions, tasks).save(out / "panel.png")
+        depth = depth_task(dict(tasks))
+        if depth is not None:
+            height, width = example.image.shape[:2]
+            camera = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
+            points = backproject(example.predictions[depth].reshape(height, width), camera)
+            write_ply(out / "points.ply", points, example.image)
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(out.iterdir()):
+                archive.write(path, path.name)
+    return packed.getvalue()
+
+
+def _scaled(picture: Tensor, factor: float) -> tuple[int, int]:
+    height, width = picture.shape[-2:]
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    resized = F.interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resized[0].clamp(0, 1)

@@ -1,0 +1,154 @@
+"""The server: a page, and an answer to every picture, whatever is sent.
+
+One picture is predicted at a time; others wait their turn, and beyond `Limits.waiting` they are told to come back.
+A picture is the body of a request, as `curl --data-binary @photo.jpg http://127.0.0.1:7860/predict` sends it.
+"""
+
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from triptych.app.page import make_page
+from triptych.app.pictures import Limits, Predicted, as_page, as_zip, predict_picture
+from triptych.prediction.predictor import Predictor
+from triptych.tasks import Task
+
+HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
+PATIENCE = 60.0
+"""Seconds in which a picture must have arrived."""
+
+Answer = Callable[[Predicted, Mapping[str, Task]], Response]
+
+
+def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) -> Starlette:
+    """The app of a network: `GET /` is the page, `POST /predict` answers with JSON for it, `POST /files` with a zip.
+
+    What cannot be served is answered with a status and `{"error": "one line"}`.
+    """
+    chosen = limits or Limits()
+    page = make_page(predictor, title=title, limits=chosen)
+    turn = anyio.Semaphore(1)  # two at a time would only be slower, and take the memory of both
+    present = 0
+
+    async def show(request: Request) -> Response:
+        return HTMLResponse(page, headers=HEADERS)
+
+    def answering(answer: Answer) -> Callable[[Request], Any]:
+        async def predict(request: Request) -> Response:
+            nonlocal present
+            _check_origin(request)
+            if present >= chosen.waiting:
+                raise HTTPException(503, f"{present} pictures are waiting already; try again in a moment.")
+            present += 1
+            try:
+                data = await read_body(request, chosen.bytes)
+                async with turn:
+                    return await anyio.to_thread.run_sync(work, data, request.query_params.get("name", "picture"))
+            finally:
+                present -= 1
+
+        def work(data: bytes, name: str) -> Response:
+            return answer(predict_picture(predictor, data, name[:80], chosen), predictor.tasks)
+
+        return predict
+
+    return Starlette(
+        routes=[
+            Route("/", show),
+            Route("/predict", answering(_json), methods=["POST"]),
+            Route("/files", answering(_zip), methods=["POST"]),
+        ],
+        exception_handlers={HTTPException: _refuse, ValueError: _refuse_picture, Exception: _fail},
+    )
+
+
+async def read_body(request: Request, most: int) -> bytes:
+    """The body of a request of at most `most` bytes.
+
+    A larger one is read on for a while and forgotten: browsers show an answer only when they could send everything.
+    """
+    received, parts = 0, []
+    with anyio.move_on_after(PATIENCE) as patience:
+        try:
+            async for part in request.stream():
+                received += len(part)
+                parts.append(part)
+                if received > most:
+                    parts.clear()
+                if received > 8 * most:
+                    break
+        except ClientDisconnect as error:
+            raise HTTPException(400, "the sender left.") from error
+    if patience.cancelled_caught:
+        raise HTTPException(408, f"the picture did not arrive within {PATIENCE:.0f} s; send it again.")
+    if received > most:
+        raise HTTPException(413, f"the file has more than {most / 1e6:g} MB; send a smaller picture.")
+    return b"".join(parts)
+
+
+def serve(app: Starlette, *, host: str, port: int, ready: Callable[[str], None] = print) -> None:
+    """Serve until interrupted; `ready` is called with the address. Port 0 takes any that is free."""
+    taken = bind(host, port)
+    address = f"[{host}]" if ":" in host else host
+    ready(f"http://{address}:{taken.getsockname()[1]}")
+    config = uvicorn.Config(app, log_level="warning", timeout_keep_alive=5, server_header=False, ws="none")
+    uvicorn.Server(config).run(sockets=[taken])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket of this address; `OSError` in one line where it cannot be had."""
+    bound = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.listen(64)  # whoever read the address may connect at once
+    except (OSError, OverflowError) as error:
+        if bound is not None:
+            bound.close()
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot serve on {host}, port {port} ({reason}); choose another --port or --host.") from error
+    return bound
+
+
+def _json(predicted: Predicted, tasks: Mapping[str, Task]) -> Response:
+    return JSONResponse(as_page(predicted, tasks), headers=HEADERS)
+
+
+def _zip(predicted: Predicted, tasks: Mapping[str, Task]) -> Response:
+    return Response(as_zip(predicted, tasks), media_type="application/zip", headers=HEADERS)
+
+
+def _check_origin(request: Request) -> None:
+    """Pages of other sites may not use a visitor's browser to send pictures here."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
+        raise HTTPException(403, "this request comes from a page of another site; open the app itself.")
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": " ".join(text.split())}, status, headers=HEADERS)
+
+
+async def _refuse(request: Request, error: Any) -> Response:
+    return _error(error.status_code, error.detail)
+
+
+async def _refuse_picture(request: Request, error: Any) -> Response:
+    return _error(400, str(error))
+
+
+async def _fail(request: Request, error: Exception) -> Response:
+    """The traceback is written by uvicorn."""
+    reason = str(error).partition("\n")[0][:200]
+    return _error(500, f"the network failed on this picture ({type(error).__name__}: {reason}); the server goes on.")

@@ -1,0 +1,286 @@
+"""The app: pictures through the browser and past it, in parallel, too large, wrong: served or refused, never down."""
+
+import http.client
+import io
+import json
+import os
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from browser import Browser
+from export_runs import save_run
+from PIL import Image
+from unchecked import shapes_unchecked
+
+from triptych.__main__ import main
+from triptych.app.pictures import Limits, predict_any_size, read_picture
+from triptych.app.server import bind, make_app
+from triptych.data.errors import DataError
+from triptych.export import export_run
+from triptych.prediction.predictor import Predictor
+
+LIMITS = Limits(bytes=300_000, pixels=4_000_000, side=64, waiting=10)
+
+
+@contextmanager
+def serving(predictor, limits=LIMITS):
+    """A running server, and its port."""
+    taken = bind("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(make_app(predictor, title="rooms", limits=limits), log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
+    thread.start()
+    try:
+        yield taken.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        taken.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    predictor = Predictor.load(save_run(tmp_path_factory.mktemp("app") / "run"))
+    # Untrained, it would predict no depth above 0 almost anywhere.
+    biases = [value for name, value in predictor.model.named_parameters() if "depth" in name and "bias" in name]
+    torch.nn.init.constant_(biases[-1], 2.0)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def port(predictor):
+    with serving(predictor) as port:
+        yield port
+
+
+def encode(size=(40, 48), form="PNG", **options):
+    height, width = size
+    values = np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, form, **options)
+    return file.getvalue()
+
+
+def ask(port, body, path="/predict?name=a.png", method="POST", headers=()):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request(method, path, body, dict(headers))
+        reply = connection.getresponse()
+        return reply.status, reply.read()
+    finally:
+        connection.close()
+
+
+def test_a_picture_becomes_its_part_of_the_page(port, predictor):
+    status, body = ask(port, encode((40, 48)))
+    answer = json.loads(body)
+    assert status == 200
+    assert answer["text"].startswith("a.png: 48 x 40 pixels, predicted in ")
+    assert all(f'data-map="{name} prediction"' in answer["article"] for name in predictor.tasks)
+    assert (answer["cloud"]["width"], answer["cloud"]["height"]) == (48, 40)
+
+
+def test_names_are_text(port):
+    _, body = ask(port, encode(), path="/predict?name=%3Cscript%3Ealert(1)%3C/script%3E")
+    answer = json.loads(body)
+    assert "<script" not in answer["article"] + answer["choice"]
+    assert "&lt;script" in answer["article"]
+
+
+def test_files_are_what_the_predictor_returns(port, predictor):
+    status, body = ask(port, encode((40, 48)), path="/files")
+    assert status == 200
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        names = set(archive.namelist())
+        depth = np.load(io.BytesIO(archive.read("depth.npy")))
+    assert names == {"panel.png", "points.ply"} | {
+        f"{name}.{end}" for name in predictor.tasks for end in ("npy", "png")
+    }
+    expected = predictor(Image.open(io.BytesIO(encode((40, 48)))))["depth"]
+    np.testing.assert_array_equal(depth, expected)
+
+
+def test_eight_at_once_are_served(port):
+    pictures = [encode((20 + i, 30)) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: ask(port, body), pictures))
+    assert [status for status, _ in answers] == [200] * 8
+    assert [json.loads(body)["cloud"]["height"] for _, body in answers] == [20 + i for i in range(8)]
+
+
+def test_beyond_the_queue_are_told_to_come_back(predictor):
+    started, free = threading.Event(), threading.Event()
+
+    class Slow(Predictor):
+        def __call__(self, image):
+            started.set()
+            free.wait(30)
+            return super().__call__(image)
+
+    slow = Slow(predictor.model, recipe=predictor.recipe)
+    with serving(slow, Limits(waiting=1)) as port, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, port, encode())
+        assert started.wait(30)
+        status, body = ask(port, encode())
+        free.set()
+        assert status == 503
+        assert "try again" in json.loads(body)["error"]
+        assert first.result()[0] == 200
+        assert ask(port, encode())[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"", 400, "nothing was sent"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", 400, "no picture"),
+        (os.urandom(2000), 400, "no picture"),
+        (encode((40, 48))[:600], 400, "no picture"),
+        (encode((2001, 2000), "PNG", compress_level=9)[:200], 400, "at most 4 million"),
+        (bytes(LIMITS.bytes + 1), 413, "more than 0.3 MB"),
+        (bytes(6 * LIMITS.bytes), 413, "more than 0.3 MB"),
+    ],
+    ids=["empty", "postscript", "noise", "cut off", "too many pixels", "too large", "far too large"],
+)
+def test_what_cannot_be_served_is_refused_in_one_line(port, body, status, message):
+    given, answer = ask(port, body)
+    error = json.loads(answer)["error"]
+    assert (given, "\n" in error) == (status, False)
+    assert message in error
+    assert ask(port, encode())[0] == 200  # and the next is served
+
+
+def test_pages_of_other_sites_are_refused(port):
+    assert ask(port, encode(), headers={"Origin": "http://evil.example"})[0] == 403
+    assert ask(port, encode(), headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
+
+
+def test_a_network_that_fails_does_not_end_the_server(predictor):
+    class Broken(Predictor):
+        def __call__(self, image):
+            raise RuntimeError("out of memory\nwith details")
+
+    with serving(Broken(predictor.model, recipe=predictor.recipe)) as port:
+        for _ in range(2):
+            status, body = ask(port, encode())
+            assert status == 500
+            assert "RuntimeError: out of memory)" in json.loads(body)["error"]
+        assert ask(port, None, "/", "GET")[0] == 200
+
+
+def test_large_pictures_are_shrunk_and_turned_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture, sent = read_picture(encode((100, 200), "JPEG", exif=exif), LIMITS)
+    assert (tuple(picture.shape), sent) == ((3, 64, 32), (100, 200))
+    with pytest.raises(DataError, match=r"at most 0\.01 million"):
+        read_picture(encode((101, 100)), Limits(pixels=10_000))
+
+
+@pytest.mark.parametrize("outputs", ["maps", "raw"])
+def test_a_file_of_one_size_takes_any_picture(tmp_path, outputs):
+    with shapes_unchecked():
+        export_run(save_run(tmp_path / "run"), tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
+        predictor = Predictor.load(tmp_path / "model.onnx")
+        with serving(predictor) as port:
+            status, body = ask(port, encode((30, 64)))
+        assert (status, json.loads(body)["text"][:25]) == (200, "a.png: 64 x 30 pixels, pr")
+        picture, _ = read_picture(encode((30, 64)), LIMITS)
+        maps = predict_any_size(predictor, picture)
+    assert maps["semseg"].shape == (30, 64)
+    np.testing.assert_allclose(np.linalg.norm(maps["normals"], axis=0), 1, atol=1e-5)
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
+    run = save_run(tmp_path / "run")
+    with bind("127.0.0.1", 0) as taken:
+        assert main(["app", str(run), "--port", str(taken.getsockname()[1])]) == 2
+    assert "choose another --port" in capsys.readouterr().err
+    assert main(["app", str(tmp_path / "none.onnx"), "--port", "0"]) == 2
+
+
+@pytest.fixture(scope="module")
+def opened(port, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    with Browser(folder / "profile") as browser:
+        browser.open(f"http://127.0.0.1:{port}/")
+        yield browser, folder
+
+
+def count(browser):
+    return browser.run("Number(root.dataset.predicted ?? 0)")
+
+
+def test_the_browser_uploads_files_and_draws_them(opened, predictor):
+    browser, folder = opened
+    paths = []
+    for i, size in enumerate([(40, 48), (64, 50)]):
+        paths.append(folder / f"photo {i}.png")
+        paths[-1].write_bytes(encode(size))
+    before = count(browser)
+    browser.choose_files("[name=pictures]", *paths)
+    browser.wait(f"Number(root.dataset.predicted) === {before + 2} && root.dataset.points === 'shown'")
+    assert "photo 1.png: 50 x 64 pixels" in browser.run("document.querySelector('.ask [role=status]').textContent")
+    shown = "[...document.querySelectorAll('article.example:not([hidden]) img[data-map]')]"
+    assert browser.run(f"{shown}.every((image) => image.complete && image.naturalWidth > 0)")
+    assert browser.run(f"{shown}.length") == 1 + len(predictor.tasks)
+    browser.wait("Number(document.querySelector('.stage canvas').dataset.drawn) > 100")
+    browser.run("part('opacity').value = 0.25; part('opacity').dispatchEvent(new Event('input'))")
+    assert browser.run("layers[1].style.opacity") == "0.25"
+    assert browser.run("layers[1].src.startsWith('data:image/')")
+    browser.run("document.querySelector('.strip button').click()")
+    assert browser.run("articles().map((article) => article.hidden)")[-2:] == [before > 0, True]
+    browser.run("part('files').click()")
+    browser.wait("root.dataset.downloaded === 'photo 0.zip'")
+
+
+def test_the_browser_says_why_a_file_is_refused(opened):
+    browser, folder = opened
+    wrong, large, right = folder / "notes.txt", folder / "large.png", folder / "right.png"
+    wrong.write_text("no picture")
+    large.write_bytes(bytes(LIMITS.bytes + 1))
+    right.write_bytes(encode())
+    before = count(browser)
+    browser.choose_files("[name=pictures]", wrong, large, right)
+    browser.wait(f"Number(root.dataset.predicted) === {before + 1} && !document.querySelector('.ask.busy')")
+    said = "document.querySelector('.ask [role=status].bad')?.textContent ?? ''"
+    browser.wait(f"({said}).includes('large.png')")
+    assert "notes.txt: this is no picture" in browser.run(said)
+    assert "large.png has 0.3 MB; at most 0.3 MB" in browser.run(said)
+
+
+def test_the_camera_is_predicted(opened):
+    browser, _ = opened
+    before = count(browser)
+    browser.run("part('camera').click()")
+    browser.wait("video.videoWidth > 0 && !video.hidden")
+    browser.run("part('shoot').click()")
+    browser.wait(f"Number(root.dataset.predicted) === {before + 1}")
+    examples = browser.run("articles().length")
+    browser.run("part('live').click()")
+    browser.wait(f"Number(root.dataset.predicted) >= {before + 4}")
+    assert browser.run("articles().length") == examples + 1  # each takes the place of the last
+    browser.run("part('live').click()")
+    browser.run("part('camera').click()")
+    assert browser.run("video.hidden && stream === null")
+
+
+def test_nothing_is_wider_than_a_phone(opened):
+    browser, folder = opened
+    if count(browser) == 0:
+        (folder / "one.png").write_bytes(encode())
+        browser.choose_files("[name=pictures]", folder / "one.png")
+        browser.wait("root.dataset.predicted === '1'")
+    browser.resize(390, 844, phone=True)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+    if "TRIPTYCH_SCREENSHOTS" in os.environ:
+        browser.screenshot(Path(os.environ["TRIPTYCH_SCREENSHOTS"]) / "phone.png", whole=True)
+        browser.resize(1280, 1000)
+        browser.screenshot(Path(os.environ["TRIPTYCH_SCREENSHOTS"]) / "desk.png", whole=True)
