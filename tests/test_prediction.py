@@ -19,7 +19,8 @@ from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import predictor as prediction
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
-from triptych.prediction.predictor import Predictor, _windows
+from triptych.prediction.predictor import Predictor
+from triptych.prediction.strips import windows
 from triptych.recipes.config import ModelConfig, Recipe
 from triptych.tasks import boundary, depth, normals, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json, write_tasks
@@ -108,7 +109,7 @@ def test_every_pass_sees_exactly_the_tile():
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.9])
 def test_windows_cover_every_pixel(length, overlap):
     total = np.zeros(max(length, 32))
-    for start, weight in _windows(len(total), 32, overlap):
+    for start, weight in windows(len(total), 32, overlap):
         assert 0 <= start <= len(total) - 32
         total[start : start + 32] += weight.numpy()
     assert (total > 0.4).all()

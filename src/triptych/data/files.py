@@ -6,6 +6,7 @@ import re
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +118,42 @@ def read_size(path: Path) -> tuple[int, int]:
     return _open(path, lambda image: (image.height, image.width))
 
 
-MOST_PIXELS = 100_000_000
-"""Pixels of a picture: Pillow warns from 89 million on; a tiny file can claim many."""
+MOST_PIXELS = 178_000_000
+"""The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
+`TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
+"""
+MAX_PIXELS = "TRIPTYCH_MAX_PIXELS"
 
 
-def check_pixels(image: Image.Image) -> None:
-    """Refuse a picture that would take gigabytes, before its pixels are decoded."""
-    if image.width * image.height > MOST_PIXELS:
-        text = f"it has {image.height}x{image.width} pixels, more than {MOST_PIXELS // 10**6} million"
-        raise DataError(text, "cut it into tiles")
+def most_pixels() -> int:
+    """The limit for this process and those that it starts."""
+    text = os.environ.get(MAX_PIXELS) or str(MOST_PIXELS)
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{MAX_PIXELS} is {text!r}; give a number of pixels, such as {MOST_PIXELS}.")
+    return int(text)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture by Pillow, its pixels not yet decoded; `DataError` for one above the limit of pixels."""
+    kept, limit = Image.MAX_IMAGE_PIXELS, most_pixels()
+    try:
+        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which has no cure to name
+        with Image.open(open_source(path)) as image:
+            if image.width * image.height > limit:
+                raise DataError(
+                    f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
+                    f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
+                )
+            Image.MAX_IMAGE_PIXELS = limit
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
 
 
 def _open(path: Path, convert: Callable[[Image.Image], Any]) -> Any:
     try:
-        with Image.open(open_source(path)) as image:
-            check_pixels(image)
+        with open_picture(path) as image:
             return convert(image)
     except (FileNotFoundError, UnreadableFileError):
         raise
@@ -161,7 +183,7 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
 
     Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
     """
-    with Image.open(open_source(path)) as again:
+    with open_picture(path) as again:
         again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
         lower = np.array(again)
     return np.array(image).astype(np.uint16) << 8 | lower

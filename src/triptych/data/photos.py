@@ -13,6 +13,7 @@ Grey is repeated, palettes are looked up, transparency is dropped, CMYK and the 
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from triptych.data.archives import open_source
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.files import ARRAYS, PICTURES, check_pixels, pixel_values, read_array, walk_files
+from triptych.data.files import ARRAYS, PICTURES, open_picture, pixel_values, read_array, walk_files
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
 """By how much floats may leave [0, 1], as resampled ones do."""
+STRIP = 2**22
+"""Pixels that are converted at a time."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is to be turned."""
 EXIF_OF_PNG = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
@@ -69,20 +71,68 @@ def to_image_tensor(image: np.ndarray | Tensor | Image.Image | str | os.PathLike
     )
 
 
+@dataclass(frozen=True)
+class StoredPhoto:
+    """A photograph as its file holds it, upright: `values` `(H, W, 3)`, of which rows are converted when asked for.
+
+    `largest` is what they are divided by; `orientation` is that of the file, EXIF's 1 to 8.
+
+    >>> photo = StoredPhoto.checked(np.full((4, 5, 3), 255, np.uint8))
+    >>> photo.size, photo.rows(1, 3).shape
+    ((4, 5), torch.Size([3, 2, 5]))
+    """
+
+    values: np.ndarray
+    largest: int
+    orientation: int = 1
+
+    @classmethod
+    def checked(cls: "type[StoredPhoto]", values: np.ndarray, orientation: int = 1) -> "StoredPhoto":
+        """From values as they are stored, `(H, W, 3)` before they are turned; `DataError` where they are no image's."""
+        largest = _check_values(values)
+        return cls(_turn(values, orientation), largest, orientation)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)"""
+        return self.values.shape[0], self.values.shape[1]
+
+    def rows(self, top: int, bottom: int) -> Photo:
+        """Rows from `top` to before `bottom` as floats in [0, 1]."""
+        values = self.values[top:bottom]
+        if values.dtype != np.uint8:
+            values = values.astype(np.float32)
+        if any(step < 0 for step in values.strides) or not values.flags.writeable:  # torch takes neither
+            values = values.copy()
+        floats = torch.from_numpy(values).permute(2, 0, 1)
+        image = floats.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
+        return image if self.largest == 1 else image / self.largest
+
+    def bytes(self, step: int = 1) -> np.ndarray:
+        """Every `step`-th pixel of both axes in 8 bits, `(H, W, 3)`."""
+        thinned = replace(self, values=self.values[::step, ::step])
+        return np.rint(thinned.rows(0, thinned.size[0]).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+
+
 def read_image(path: Path) -> Photo:
     """Read a photograph: a picture in any of Pillow's modes, or an array `(H, W, 3)`, `(3, H, W)` or `(H, W)`.
 
     Raises `UnreadableFileError`, a `ValueError` and `OSError`, that names a damaged file and numbers that are no
     image's, `FileNotFoundError` where there is none.
     """
+    photo = read_photo(path)
+    return photo.rows(0, photo.size[0])
+
+
+def read_photo(path: Path) -> StoredPhoto:
+    """The same as its file holds it; its rows become floats when they are asked for."""
     try:
         if path.suffix.lower() in ARRAYS:
             stored = read_array(path)
-            return _scale(_color_axes(stored, f"it has shape {stored.shape}"))
-        with Image.open(open_source(path)) as image:
-            check_pixels(image)
+            return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"))
+        with open_picture(path) as image:
             turned = _orientation(image)
-            return _scale(_turn(_picture_values(image, path), turned))
+            return StoredPhoto.checked(_picture_values(image, path), turned)
     except (FileNotFoundError, MemoryError, UnreadableFileError):
         raise
     except DataError as error:
@@ -98,7 +148,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
         shape = _color_axes(read_array(path), f"{path} is no image").shape
         return shape[0], shape[1]
     try:
-        with Image.open(open_source(path)) as image:
+        with open_picture(path) as image:
             return _turned_size((image.height, image.width), _orientation(image))
     except (FileNotFoundError, MemoryError, UnreadableFileError):
         raise
@@ -110,7 +160,7 @@ def read_orientation(path: Path) -> int:
     """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
     if path.suffix.lower() in ARRAYS:
         return 1
-    with Image.open(open_source(path)) as image:
+    with open_picture(path) as image:
         return _orientation(image)
 
 
@@ -183,9 +233,15 @@ def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
     deep = pixel_values(image, path) if path is not None and _is_deep(image) else None
     if deep is not None:
         return deep[..., :3]
-    if "transparency" in image.info:
-        image = image.convert("RGBA")  # dropped below: Pillow warns where it would have to drop it itself
-    return np.array(image)[..., :3] if image.mode == "RGBA" else np.array(image.convert("RGB"))
+    # Strip by strip: Pillow copies what it converts, and what it hands over once more.
+    values = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(1, STRIP // image.width)
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(top + step, image.height)))
+        if "transparency" in image.info:
+            strip = strip.convert("RGBA")  # dropped below: Pillow warns where it would have to drop it itself
+        values[top : top + step] = np.asarray(strip if strip.mode == "RGBA" else strip.convert("RGB"))[..., :3]
+    return values
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -211,6 +267,12 @@ def _color_axes(values: np.ndarray, what: str) -> np.ndarray:
 
 def _scale(values: np.ndarray) -> Photo:
     """`(H, W, 3)` of any number type to `(3, H, W)` float32 in [0, 1]."""
+    photo = StoredPhoto.checked(values)
+    return photo.rows(0, photo.size[0])
+
+
+def _check_values(values: np.ndarray) -> int:
+    """What values `(H, W, 3)` are divided by; `DataError` where they are no image's."""
     kind = values.dtype.kind
     if 0 in values.shape:
         raise DataError(f"image has shape {values.shape}", "an image is (height, width, 3), with three colors")
@@ -230,12 +292,4 @@ def _scale(values: np.ndarray) -> Photo:
                 f"image values are {values.dtype} from {low} to {high}, which is not the range of that type",
                 "save them as uint8 or uint16",
             )
-    largest = np.iinfo(values.dtype).max if kind in "iu" else 1
-    if values.dtype != np.uint8:
-        values = values.astype(np.float32)
-    if any(step < 0 for step in values.strides) or not values.flags.writeable:  # torch takes neither
-        values = values.copy()
-    image = (
-        torch.from_numpy(values).permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format).contiguous()
-    )
-    return image if largest == 1 else image / largest
+    return int(np.iinfo(values.dtype).max) if kind in "iu" else 1

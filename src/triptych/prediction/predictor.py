@@ -15,10 +15,21 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from triptych.data.photos import to_image_tensor
 from triptych.machine import choose_device, return_freed_memory
+from triptych.prediction.strips import (
+    Batch,
+    Maps,
+    Mirrored,
+    Resized,
+    Source,
+    Taken,
+    joined,
+    resized_strips,
+    split_strips,
+    tiled_strips,
+)
 from triptych.tasks import Task
 from triptych.types import named_choice
 
@@ -132,28 +143,35 @@ class Predictor:
         maps = self.predict(to_image_tensor(image)[None])
         return {name: value[0].cpu().numpy() for name, value in maps.items()}
 
-    @torch.no_grad()
     def predict(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)` in [0, 1], on the model's device.
 
         Views are averaged as raw maps, except values that zooming changes (depth): these are averaged in physical
         units, because a raw map may be their inverse.
         """
-        single = self.raw(image)
-        if single is not None:
-            return self.decode(single)
-        image = image.to(self.device)
-        views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
-        totals: dict[str, Tensor] = {}
-        with _evaluating(self.model):
-            for scale, mirrored in views:
-                for name, raw in self._view(image, scale, mirrored).items():
-                    value = self._comparable(self.tasks[name], raw, scale)
-                    totals[name] = totals[name] + value if name in totals else value
-        means = {name: total / len(views) for name, total in totals.items()}
-        return {name: self._decoded(task, means[name]) for name, task in self.tasks.items()}
+        return joined(self.strips(Batch(image.to(self.device))))
 
-    @torch.no_grad()
+    def strips(self, image: Source, *, rows: int | None = None) -> Iterator[dict[str, Tensor]]:
+        """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
+        height of the image.
+        """
+        views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
+        with _evaluating(self.model):
+            first, *others = (self._view(image, scale, mirrored, rows) for scale, mirrored in views)
+            rest = [Taken(strips) for strips in others]
+            for strip in split_strips(first, rows):
+                height = next(iter(strip.values())).shape[-2]
+                means = self._comparable(strip, views[0][0])
+                for (scale, _), strips in zip(views[1:], rest, strict=True):
+                    more = self._comparable(strips.take(height), scale)
+                    means = {name: total + more[name] for name, total in means.items()}
+                if rest:
+                    means = {name: total / len(views) for name, total in means.items()}
+                yield {
+                    name: means[name] if task.scales_with_zoom else self._decode(task, means[name])
+                    for name, task in self.tasks.items()
+                }
+
     def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
         predictions. `None` where several views are averaged, or one of another scale, which happens in physical units,
@@ -162,18 +180,19 @@ class Predictor:
         if self.flip or self.scales != (1.0,) or self.is_decoded:
             return None
         with _evaluating(self.model):
-            return self._view(image.to(self.device), 1.0, False)
+            return joined(self._view(Batch(image.to(self.device)), 1.0, False))
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
         return {name: self._decode(task, raw[name]) for name, task in self.tasks.items()}
 
-    def _comparable(self, task: Task, raw: Tensor, scale: float) -> Tensor:
+    def _comparable(self, raw: Maps, scale: float) -> Maps:
+        """Maps of a view in the form in which views are averaged."""
         # An image enlarged by `scale` looks nearer by that factor.
-        return task.zoom(self._decode(task, raw), 1 / scale) if task.scales_with_zoom else raw
-
-    def _decoded(self, task: Task, mean: Tensor) -> Tensor:
-        return mean if task.scales_with_zoom else self._decode(task, mean)
+        return {
+            name: task.zoom(self._decode(task, raw[name]), 1 / scale) if task.scales_with_zoom else raw[name]
+            for name, task in self.tasks.items()
+        }
 
     def _decode(self, task: Task, raw: Tensor) -> Tensor:
         if not self.is_decoded:
@@ -181,34 +200,23 @@ class Predictor:
         # Maps travel as float32, in which class ids are exact.
         return raw.long() if task.kind == "labels" else raw
 
-    def _view(self, image: Tensor, scale: float, mirrored: bool) -> dict[str, Tensor]:
-        """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back."""
-        size = tuple(image.shape[-2:])
-        factor = scale * (self.shorter_side / min(size) if self.shorter_side else 1.0)
-        view = _resize(image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))), antialias=True)
-        maps = self._tiled(view.flip(-1) if mirrored else view)
+    def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
+        """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back; strip by strip."""
+        factor = scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0)
+        size = (max(1, round(image.size[0] * factor)), max(1, round(image.size[1] * factor)))
+        view: Source = image if size == image.size else Resized(image, size)
+        strips = self._run(Mirrored(view) if mirrored else view, rows)
         if mirrored:
-            maps = {name: self.tasks[name].mirror(raw.flip(-1)) for name, raw in maps.items()}
-        return {name: _resize(raw, size) for name, raw in maps.items()}
+            strips = ({name: self.tasks[name].mirror(raw.flip(-1)) for name, raw in strip.items()} for strip in strips)
+        return strips if size == image.size else resized_strips(strips, size[0], image.size, rows)
 
-    def _tiled(self, image: Tensor) -> dict[str, Tensor]:
-        """Raw maps of the whole image, or blended from windows of `tile` pixels."""
-        if self.tile is None:
-            return self._forward(image)
-        height, width = image.shape[-2:]
-        image = _extend(image, self.tile)
-        size = tuple(image.shape[-2:])
-        rows, columns = (_windows(length, tile, self.overlap) for length, tile in zip(size, self.tile, strict=True))
-        sums: dict[str, Tensor] = {}
-        for (top, row), (left, column) in itertools.product(rows, columns):
-            window = (..., slice(top, top + self.tile[0]), slice(left, left + self.tile[1]))
-            weight = (row[:, None] * column).to(image.device)
-            for name, raw in self._forward(image[window]).items():
-                total = sums.setdefault(name, raw.new_zeros(*raw.shape[:2], *size))
-                total[window] += raw * weight
-        weight = (_coverage(rows, size[0])[:, None] * _coverage(columns, size[1])).to(image.device)
-        return {name: (total / weight)[..., :height, :width] for name, total in sums.items()}
+    def _run(self, image: Source, rows: int | None) -> Iterator[Maps]:
+        """Raw maps of the whole image at once, or blended from windows of `tile` pixels."""
+        if self.tile is not None:
+            return tiled_strips(image, self._forward, self.tile, self.overlap, rows)
+        return iter([self._forward(image.rows(0, image.size[0]))])
 
+    @torch.no_grad()
     def _forward(self, image: Tensor) -> dict[str, Tensor]:
         """Raw maps `(B, channels, H, W)` in float32."""
         if image.device.type == "cpu" and image.shape != self._size:
@@ -264,40 +272,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _resize(maps: Tensor, size: tuple[int, ...], *, antialias: bool = False) -> Tensor:
-    if tuple(maps.shape[-2:]) == size:
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=antialias)
-
-
-def _extend(image: Tensor, tile: tuple[int, int]) -> Tensor:
-    """Repeat the last row and column until the image is at least as large as a tile."""
-    bottom, right = (max(0, wanted - length) for wanted, length in zip(tile, image.shape[-2:], strict=True))
-    return F.pad(image, (0, right, 0, bottom), mode="replicate") if bottom or right else image
-
-
-def _windows(length: int, tile: int, overlap: float) -> list[tuple[int, Tensor]]:
-    """Starts of evenly spaced windows along one axis, each with its blending weights `(tile,)`.
-
-    With o pixels of overlap, a window's weight rises from 0 at o/4 to 1 at 3o/4 from an inner edge: two neighbours
-    sum to one, and the outer quarter is left out. At the ends of the image nothing fades.
-    """
-    shared = round(overlap * tile)
-    count = 1 if length <= tile else -(-(length - shared) // max(tile - shared, 1))
-    starts = [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
-    centres = torch.arange(tile) + 0.5
-    rise = ((centres - shared / 4) / max(shared / 2, 1e-6)).clamp(0, 1)
-    flat = torch.ones(tile)
-    return [
-        (start, (rise if start > 0 else flat) * (rise.flip(0) if start + tile < length else flat)) for start in starts
-    ]
-
-
-def _coverage(windows: list[tuple[int, Tensor]], length: int) -> Tensor:
-    """The sum of all windows' weights at each pixel of an axis: positive everywhere."""
-    total = torch.zeros(length)
-    for start, weight in windows:
-        total[start : start + len(weight)] += weight
-    return total
