@@ -1,5 +1,6 @@
 """The command line: quick help, one-line errors, exit codes."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,16 @@ def test_list_names_what_recipes_can_name(capsys: pytest.CaptureFixture[str]) ->
     assert main(["list", "decoder"]) == 2
     assert all(kind in (list_names.__doc__ or "") for kind in REGISTRIES)
     assert "did you mean 'decoders'" in capsys.readouterr().err
+
+
+def test_the_limit_of_pixels_is_an_option_of_every_verb(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "")
+    assert main(["list", "--max-pixels", "12", "tasks"]) == 0
+    assert os.environ["TRIPTYCH_MAX_PIXELS"] == "12"
+    assert main(["--max-pixels=13", "list", "tasks"]) == 0
+    assert os.environ["TRIPTYCH_MAX_PIXELS"] == "13"
+    for words in (["--max-pixels", "many"], ["--max-pixels"]):
+        assert main(["list", "tasks", *words]) == 2
+    assert capsys.readouterr().err.count("give a number of pixels, such as 178000000") == 2

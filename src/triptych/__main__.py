@@ -1,5 +1,6 @@
 """The command line: verbs by name, and how errors end it. Nothing heavy is imported before a verb runs."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -51,12 +52,33 @@ VERBS: dict[str, Verb | Group] = {
 TRIPTYCH = Group("dense multi-task learning", VERBS)
 
 
+MAX_PIXELS_OPTION = "--max-pixels"
+
+
+def _take_max_pixels(words: list[str]) -> list[str]:
+    """Words without `--max-pixels N`, which holds for all verbs and for the processes that they start."""
+    if not any(word.split("=")[0] == MAX_PIXELS_OPTION for word in words):
+        return words
+    from triptych.data.files import MAX_PIXELS, most_pixels
+
+    rest, pending = [], iter(words)
+    for word in pending:
+        name, _, value = word.partition("=")
+        if name == MAX_PIXELS_OPTION:
+            os.environ[MAX_PIXELS] = value or next(pending, "nothing")
+        else:
+            rest.append(word)
+    most_pixels()
+    return rest
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a mistake in what was asked, 1 for a mistake of ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     try:
+        words = _take_max_pixels(words)
         if words[:1] == ["--version"]:
             from triptych import __version__
 

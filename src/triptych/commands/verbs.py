@@ -49,7 +49,10 @@ class Group:
         """The help of the group: its verbs, one line each."""
         width = max(map(len, self.verbs))
         rows = [f"  {verb:<{width}} {entry.summary}" for verb, entry in self.verbs.items()]
-        end = f"`{name} VERB --help` shows the options of one verb; --debug shows tracebacks."
+        end = (
+            f"`{name} VERB --help` shows the options of one verb; --debug shows tracebacks; --max-pixels N raises the "
+            "limit of pixels\nof an image (178 million)."
+        )
         return "\n".join([f"usage: {name} VERB [options]", "", "verbs:", *rows, "", end])
 
 

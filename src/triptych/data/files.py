@@ -184,7 +184,8 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
     """
     with open_picture(path) as again:
-        again.tile = [tile._replace(args=f"{image.mode};16L") for tile in again.tile]
+        told: Any = again  # Pillow declares `tile` of files alone
+        told.tile = [tile._replace(args=f"{image.mode};16L") for tile in told.tile]
         lower = np.array(again)
     return np.array(image).astype(np.uint16) << 8 | lower
 
