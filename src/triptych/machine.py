@@ -90,6 +90,20 @@ def own_rows(rows: torch.Tensor) -> torch.Tensor:
     return rows.chunk(num_processes())[torch.distributed.get_rank()] if num_processes() > 1 else rows
 
 
+def available_memory() -> float:
+    """Bytes of memory that are free or can be freed at once; infinite where the system does not say.
+
+    >>> available_memory() > 0
+    True
+    """
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = dict(line.split(":", 1) for line in lines)
+        return 1024 * float(found["MemAvailable"].split()[0])
+    except (OSError, KeyError):
+        return float("inf")
+
+
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 """Parameters of `mallopt`, as in malloc.h. glibc gives every large buffer back to the system, which fills the next one
 with zeros, page by page: up to a fifth of a training step on a CPU, half of a forward pass of wide maps, a third of

@@ -25,6 +25,7 @@ class JoinedNetworks(MultiTaskModel):
     """
 
     architecture: ClassVar[str]
+    takes_features = False
     unit: ClassVar[Callable[..., nn.Module]]
     mixes_stem: ClassVar[bool]
     """Whether there is a unit after the stem and its max-pooling, besides those after layer1 to layer4."""
@@ -69,7 +70,7 @@ class JoinedNetworks(MultiTaskModel):
     def feature_strides(self) -> tuple[int, ...]:
         return self.decoder.strides
 
-    def forward(self, image: Tensor) -> Output:
+    def forward(self, image: Tensor) -> Output:  # type: ignore[override]
         maps = {name: trunk.pool(trunk.stem(image)) for name, trunk in self.backbones.items()}
         units, features = iter(self.fusion), []
         if self.mixes_stem:

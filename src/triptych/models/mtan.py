@@ -36,6 +36,8 @@ class MTAN(MultiTaskModel):
     torch.Size([1, 1, 32, 40])
     """
 
+    takes_features = False
+
     def __init__(
         self,
         backbone: Backbone,
@@ -67,7 +69,7 @@ class MTAN(MultiTaskModel):
     def feature_strides(self) -> tuple[int, ...]:
         return self.backbone.strides[-4:]
 
-    def forward(self, image: Tensor) -> Output:
+    def forward(self, image: Tensor) -> Output:  # type: ignore[override]
         x = self.backbone.pool(self.backbone.stem(image))
         attended: dict[str, Tensor] = {}
         features = []

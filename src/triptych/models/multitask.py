@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,8 @@ class MultiTaskModel(nn.Module):
 
     multiple: int = 1
     """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
+    takes_features: ClassVar[bool] = True
+    """Whether `forward` takes features that were computed before."""
     frozen: tuple[nn.Module, ...] = ()
     """Modules that are in evaluation mode whatever the mode of the network."""
 
@@ -146,8 +148,9 @@ class MultiTaskModel(nn.Module):
             module.eval()
         return self
 
-    def forward(self, image: Tensor) -> Output:
-        features = self.backbone(image)
+    def forward(self, image: Tensor, features: list[Tensor] | None = None) -> Output:
+        """Maps of a batch of images; `features` are the backbone's, where they are known."""
+        features = self.backbone(image) if features is None else features
         *auxiliary, final = self.decoder(features)
         size = image.shape[-2:]
         return Output(

@@ -201,6 +201,10 @@ class TrainingConfig:
     channels_last: bool = False
     checkpoint_gradients: bool = False
     """Recompute backbone activations in the backward pass: less memory, more time."""
+    cache_features: bool = False
+    """Compute the features of a frozen trunk once for every image and keep them in memory; for a transform that draws
+    nothing (`none`).
+    """
     evaluate_every: int = 200
     checkpoint_every: int = 200
     log_every: int = 10

@@ -20,6 +20,7 @@ from triptych.machine import choose_device
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers
 from triptych.tasks import Task
+from triptych.training.feature_cache import FeatureCache, Undrawn, require_cacheable
 from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
 from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
@@ -77,6 +78,9 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         )
     if sharded:
         shard(objective, accelerator.device.type, accelerator.num_processes, recipe.data.size)
+    transforms = _build_transforms(recipe, objective.tasks)
+    if training.cache_features:
+        transforms = (_keep_features(recipe, objective, training_set, transforms[0], sharded), *transforms[1:])
     optimizer = build_optimizer(
         parameter_groups({"objective": objective, "weighting": weighting}, recipe.optimizer), recipe.optimizer
     )
@@ -94,7 +98,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         training_set=training_set,
         validation_set=_validation_set(recipe),
         target_set=target_set,
-        transforms=_build_transforms(recipe, objective.tasks),
+        transforms=transforms,
         target_view=target_view(recipe) if recipe.adaptation.used else None,
         adapter_optimizer=_adapter_optimizer(objective.adapter, recipe.adaptation),
     )
@@ -116,6 +120,18 @@ def _check_learnable(recipe: Recipe, objective: Objective, weighting: Weighting)
         raise ValueError(f"video.task is {video.task}, of which nothing trains (model.freeze); freeze less.")
     shared = [parameter for module in model.shared_modules for parameter in module.parameters()]
     weighting.check(shared, idle)
+
+
+def _keep_features(
+    recipe: Recipe, objective: Objective, dataset: DenseDataset, transform: Transform, sharded: bool
+) -> Undrawn:
+    """Let the objective keep features of labelled images; their transform, which may not draw."""
+    if sharded:
+        raise ValueError("training.cache_features reads a trunk image by image, FSDP shards it; start with DDP.")
+    fixed = Undrawn(transform, recipe.data.transform)
+    require_cacheable(objective.model, dataset, fixed, recipe.data.size, objective.tasks)
+    objective.features = FeatureCache(len(dataset))
+    return fixed
 
 
 def _validation_set(recipe: Recipe) -> DenseDataset | None:

@@ -13,6 +13,7 @@ from triptych.adaptation.base import Adapter
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
+from triptych.training.feature_cache import FeatureCache
 from triptych.types import Output, Sample, valid_pixels
 from triptych.video.base import VideoSupervision, VideoTerms
 
@@ -46,6 +47,8 @@ class Objective(nn.Module):
 
     active: tuple[str, ...] | None = None
     """Tasks that train in this step; `None` for all."""
+    features: FeatureCache | None = None
+    """Features of labelled images that are computed once, where the trunk is frozen."""
 
     def __init__(
         self,
@@ -71,7 +74,8 @@ class Objective(nn.Module):
 
     def forward(self, sample: Sample, target: Sample | None = None) -> Losses:
         """Losses of a labelled batch and, with an adapter, of an unlabelled `target` batch."""
-        output = self.model(sample.image)
+        known = () if self.features is None else (self.features.read(self.model.backbone, sample),)
+        output = self.model(sample.image, *known)
         parts = self.supervise(output, sample)
         if self.regularizer is not None:
             parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
