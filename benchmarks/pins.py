@@ -259,8 +259,19 @@ WIDTHS: dict[str, dict[str, Any]] = {
     "psd": {"width": 8, "inner_width": 4},
 }
 """Options that make a decoder small; the others take a width of 8."""
-FIELD = {"width": 16, "plane_channels": 8, "hidden": 16, "bins": 8, "num_samples": 8, "widths": [8] * 5}
-"""Options that make a regularizer small, where it has them."""
+FIELD = {"width": 16, "plane_channels": 8, "hidden": 16, "bins": 8, "num_samples": 8}
+"""Options that make the field of a regularizer small."""
+ONE_SAMPLE = FIELD | {"num_samples": 1}
+REGULARIZERS: dict[str, dict[str, Any]] = {
+    "triplane-single-sample": ONE_SAMPLE,
+    "triplane-depth-input": ONE_SAMPLE,
+    "auxiliary-heads": {},
+    "decoder-2d": {},
+    "distill": {"teachers": ["resnet18_half"], "teacher_weights": ["random"]},
+    "mtpsl": {"widths": [8] * 5},
+    "second-heads": {},
+}
+"""Options of regularizers; those of the others are `FIELD`."""
 
 
 def _train(folder: Path, title: str, **parts: Any) -> Pins:
@@ -320,18 +331,13 @@ def pin_decoders(folder: Path) -> Pins:
 
 
 def pin_regularizers(folder: Path) -> Pins:
-    """Two training steps of every regularizer; of the triplane also in other weightings of the batch."""
-    from triptych.regularizers import REGULARIZERS
+    """Two training steps of every regularizer, with all labels and with one per image."""
+    from triptych import regularizers
 
-    defaults = load("option_defaults", "lookup", "choices")
-    for name, build in REGULARIZERS.items():
-        options = {option: value for option, value in FIELD.items() if option in defaults(build)}
-        options |= {"num_samples": 1} if defaults(build).get("num_samples") == 1 else {}
-        if "teachers" in defaults(build):
-            options |= {"teachers": ["resnet18_half"], "teacher_weights": ["random"]}
-        yield from _train(folder, name, regularizer={"name": name, "options": options})
-        few = {"data": {"label_setting": "one"}, "regularizer": {"name": name, "options": options}}
-        yield from _train(folder, f"{name} with one label per image", **few)
+    for name in regularizers.REGULARIZERS:
+        part = {"name": name, "options": REGULARIZERS.get(name, FIELD)}
+        yield from _train(folder, name, regularizer=part)
+        yield from _train(folder, f"{name} with one label per image", regularizer=part, data={"label_setting": "one"})
 
 
 def pin_weightings(folder: Path) -> Pins:
