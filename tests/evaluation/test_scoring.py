@@ -16,10 +16,10 @@ from boundary_maps import golden_annotators, golden_map
 from published_metrics import arrays, expected
 from saved_maps import save_array, save_bsds, save_png
 
-from triptych.commands.score import score as score_verb
 from triptych.evaluation import saved_maps as maps
 from triptych.evaluation.compare import compare_scores, comparison_table
 from triptych.evaluation.offline import Score, score, score_table
+from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, Settings, find_rule
 from triptych.evaluation.saved_maps import Encodings, read_prediction
 from triptych.metrics import BoundaryMetric
@@ -305,7 +305,7 @@ def test_the_page_shows_every_task(published: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_offers_every_protocol() -> None:
-    offered = typing.get_args(typing.get_type_hints(score_verb)["protocol"])
+    offered = typing.get_args(typing.get_type_hints(ScoreOptions)["protocol"])
     assert set(offered) == set(RULES)
 
 

@@ -1,6 +1,5 @@
 """Inputs of offline scoring: each task's rule, predictions and ground truth, read one image at a time."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,10 +7,11 @@ from torch import Tensor
 
 from triptych.datasets.folder import Folder
 from triptych.evaluation.map_files import FolderTargets, Targets, dataset_targets, find_tasks, is_dataset, list_maps
+from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, Rule, Settings, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, read_prediction
 from triptych.metrics.boundary import BoundaryMetric
-from triptych.types import named_choice, valid_pixels
+from triptych.types import valid_pixels
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,25 @@ class TaskInput:
         return stored.values if stored.integer else self.rule.store(stored.values), target
 
 
-def find_inputs(
-    predictions: Path, targets: Path, *, protocol: str, tasks: Sequence[str], settings: Settings, encodings: Encodings,
-    split: str,
-) -> tuple[dict[str, TaskInput], dict[str, str]]:  # fmt: skip
+def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tuple[dict[str, TaskInput], dict[str, str]]:
     """The tasks that can be scored, and why others of the predictions' folders are left out.
 
-    A task named in `tasks` must be there. Without any, all tasks with predictions are taken; a protocol of one task
+    A task named in the options must be there. Without any, all tasks with predictions are taken; a protocol of one task
     needs no name.
     """
-    rules = named_choice("protocol", protocol, RULES)
-    named = tuple(tasks) or (tuple(rules) if len(rules) == 1 else ())
+    settings = Settings(options.dataset, options.classes, options.max_dist, options.ground_truth)
+    encodings = Encodings(
+        options.classes, options.depth_scale, options.label_offset, options.prediction_offset, options.key
+    )
+    rules = RULES[options.protocol]
+    named = tuple(options.task) or (tuple(rules) if len(rules) == 1 else ())
     folders = find_tasks(predictions, named)
     found: dict[str, TaskInput] = {}
     left_out: dict[str, str] = {}
     for name, folder in folders.items():
         try:
-            rule = find_rule(protocol, name)
-            truth, own = _find_targets(targets, name, rule, settings, encodings, split)
+            rule = find_rule(options.protocol, name)
+            truth, own = _find_targets(targets, name, rule, settings, encodings, options.split)
         except ValueError as error:
             if named:
                 raise

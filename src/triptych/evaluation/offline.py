@@ -14,14 +14,13 @@ from torch import Tensor
 
 from triptych.evaluation.inputs import TaskInput, find_inputs
 from triptych.evaluation.map_files import Pairs, pair
-from triptych.evaluation.protocols import Settings
-from triptych.evaluation.saved_maps import Encodings
+from triptych.evaluation.options import ScoreOptions
+from triptych.evaluation.protocols import RULES
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
-from triptych.metrics.protocols import GroundTruth
-from triptych.types import valid_pixels
+from triptych.types import named_choice, valid_pixels
 
 
 @dataclass(frozen=True)
@@ -72,59 +71,32 @@ class Score:
 
 
 def score(
-    predictions: Path,
-    targets: Path,
-    *,
-    protocol: str,
-    task: Sequence[str] = (),
-    dataset: str = "",
-    split: str = "test",
-    classes: int = 0,
-    max_dist: float | None = None,
-    ground_truth: GroundTruth | None = None,
-    depth_scale: float = 0.0,
-    label_offset: int = 0,
-    prediction_offset: int = 0,
-    key: str = "",
-    partial: bool = False,
-    ci: int = 0,
-    out: Path | None = None,
-    overwrite: bool = False,
-    threads: int = 0,
-    quiet: bool = False,
+    predictions: Path, targets: Path, *, protocol: str, task: Sequence[str] = (), quiet: bool = False, **options: Any
 ) -> Score:
-    """Score maps saved by any code base.
+    """Score maps saved by any code base; `options` are the others of `ScoreOptions`.
 
     `predictions` holds one sub-folder per task, or the maps of the one `task` named; `targets` likewise, or a dataset
     that a `dataset.toml` describes (then `split` is scored). Files pair by name. `dataset` (nyuv2, pascal-context,
     bsds500) sets maxDist, the recipe of boundary ground truth and the number of classes, which `max_dist`,
-    `ground_truth` and `classes` override. `ci` is the number of bootstrap resamples of the images; 0 gives no
-    intervals. `out` is a JSON with per-image values; metric sums per image go beside it. Prints a
-    table unless `quiet`.
+    `ground_truth` and `classes` override. Prints a table unless `quiet`.
 
     Raises `ValueError` for predictions that are missing (unless `partial`), of another size than their ground truth,
     NaN, or out of range, and `OSError` for files that cannot be read; each names the file and the way out.
     """
-    require_new(out, overwrite)
-    found, left_out = find_inputs(
-        predictions,
-        targets,
-        protocol=protocol,
-        tasks=task,
-        settings=Settings(dataset, classes, max_dist, ground_truth),
-        encodings=Encodings(classes, depth_scale, label_offset, prediction_offset, key),
-        split=split,
-    )
+    named_choice("protocol", protocol, RULES)
+    how = ScoreOptions(**{"protocol": protocol, "task": tuple(task), **options})
+    require_new(how.out, how.overwrite)
+    found, left_out = find_inputs(predictions, targets, how)
     pairs = {
-        name: pair(given.predictions, given.targets.keys(), name, partial=partial) for name, given in found.items()
+        name: pair(given.predictions, given.targets.keys(), name, partial=how.partial) for name, given in found.items()
     }
     scores = {}
     for name, given in found.items():
         with shown_progress(name, not quiet) as advance:
-            scores[name] = score_task(given, pairs[name], ci=ci, threads=threads, advance=advance)
+            scores[name] = score_task(given, pairs[name], ci=how.ci, threads=how.threads, advance=advance)
     result = Score(protocol, predictions, targets, scores, left_out)
-    if out is not None:
-        save_score(result, out)
+    if how.out is not None:
+        save_score(result, how.out)
     if not quiet:
         print_score(result)
     return result
