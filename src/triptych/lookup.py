@@ -1,5 +1,6 @@
-"""Looking names up: in registries, with help for a misspelt one, and in modules that are imported when needed."""
+"""Looking names up, in registries and in modules that are imported when needed; reading untyped values."""
 
+import dataclasses
 import difflib
 import functools
 import importlib
@@ -7,7 +8,9 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any, Literal
 
 KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -93,6 +96,71 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
     return found
 
 
+def build(cls: Any, data: Any, where: str = "") -> Any:
+    """An instance of the dataclass `cls` from untyped values, those of JSON, TOML or a command line; lists become
+    tuples, missing fields keep their defaults.
+
+    Raises `ValueError` naming the field, what came and what is accepted.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where} is {data!r}; expected an object with fields.")
+    hints = typing.get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]
+    for name in data:
+        if name not in names:
+            raise ValueError(f"{where} has no field {name!r}; its fields are {', '.join(names)}.")
+    dot = "." if where else ""
+    return cls(**{name: convert(hints[name], value, f"{where}{dot}{name}") for name, value in data.items()})
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """An untyped value as its annotation has it; a number may be written as a fraction. `ValueError` names the place
+    `where` it does not fit.
+
+    >>> convert(tuple[int, int], [48, 64], "size"), convert(float, "1/256", "scale")
+    ((48, 64), 0.00390625)
+    >>> convert(float, "fast", "lr")
+    Traceback (most recent call last):
+    ...
+    ValueError: lr is 'fast'; expected a number.
+    """
+    if dataclasses.is_dataclass(hint):
+        return build(hint, value, where)
+    kind, parts = _kind(hint), typing.get_args(hint)
+    if kind is Literal:
+        if value not in parts:
+            raise ValueError(f"{where} is {value!r}; expected one of {', '.join(map(str, parts))}.")
+        return value
+    kinds = parts if kind in (types.UnionType, typing.Union) else (kind,)
+    if isinstance(value, str) and float in kinds and str not in kinds:
+        with suppress(ValueError, ZeroDivisionError):
+            value = float(Fraction(value))
+    require_kind(where, value, hint)
+    if kinds is parts:
+        whole = isinstance(value, int) and not {bool, int} & {*kinds}
+        return float(value) if whole and float in kinds else as_tuples(value)
+    if kind is tuple:
+        if parts[1:] == (...,):
+            parts = (parts[0],) * len(value)
+        if len(value) != len(parts):
+            raise ValueError(f"{where} is {value!r}; expected {len(parts)} values.")
+        return tuple(convert(part, item, where) for part, item in zip(parts, value, strict=True))
+    if kind is dict:
+        return {name: convert(parts[1], item, f"{where}.{name}") for name, item in value.items()}
+    return kind(value)
+
+
+def as_tuples(value: Any) -> Any:
+    """A value with tuples in place of its lists, at any depth.
+
+    >>> as_tuples({"sizes": [[48, 64]]})
+    {'sizes': ((48, 64),)}
+    """
+    if isinstance(value, list | tuple):
+        return tuple(as_tuples(item) for item in value)
+    return {name: as_tuples(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
 def require_kind(what: str, value: Any, annotation: Any) -> None:
     """Fail unless `value` is what a simple annotation says; any other annotation accepts everything.
 
@@ -103,6 +171,9 @@ def require_kind(what: str, value: Any, annotation: Any) -> None:
     """
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
     kinds = [_kind(one) for one in (typing.get_args(annotation) if union else (annotation,))]
+    if value is None and type(None) in kinds:
+        return
+    kinds = [kind for kind in kinds if kind is not type(None)]
     if any(kind not in KINDS for kind in kinds):
         return
     if not any(isinstance(value, KINDS[kind][0]) and (kind is bool or not isinstance(value, bool)) for kind in kinds):

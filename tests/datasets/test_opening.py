@@ -9,7 +9,7 @@ from entries import own_entries
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS, open_dataset
-from triptych.lookup import require_kind
+from triptych.lookup import convert, require_kind
 
 
 @pytest.mark.parametrize("name", [name for name in own_entries(DATASETS) if DATASETS[name].needs_root])
@@ -39,7 +39,8 @@ def test_an_option_of_another_kind_is_named(option: str, value: Any, kind: str) 
         (bool, False, 0),
         (str, "", 1),
         (int | str, "a", 1.5),
-        (str | None, 1, None),  # more than simple kinds: everything is accepted
+        (str | None, None, 1),
+        (str | Path, 1, None),  # more than simple kinds: everything is accepted
         (Sequence[int], (1, 2), "12"),
         (tuple[int, int], [1, 2], 1),
         (Mapping[str, int], {}, []),
@@ -50,6 +51,23 @@ def test_simple_kinds_are_told_apart(annotation: Any, good: Any, bad: Any) -> No
     if bad is not None:
         with pytest.raises(ValueError, match="x is "):
             require_kind("x", bad, annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "read"),
+    [
+        (float | None, 1, 1.0),
+        (float | int, 1, 1),
+        (float | int, "1/4", 0.25),
+        (float | str, "1/4", "1/4"),
+        (Mapping[str, int], {"7": 1}, {"7": 1}),
+        (tuple[str, ...] | int, ["a"], ("a",)),
+    ],
+)
+def test_untyped_values_become_those_of_their_annotation(annotation: Any, value: Any, read: Any) -> None:
+    found = convert(annotation, value, "x")
+    assert found == read
+    assert type(found) is type(read)
 
 
 @pytest.mark.parametrize("verb", ["show", "doctor"])

@@ -8,13 +8,10 @@ import hashlib
 import math
 import re
 import tomllib
-import types
-import typing
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +21,7 @@ from triptych.data.files import match_files
 from triptych.data.lists import ALL, read_lines
 from triptych.data.text import read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
-from triptych.lookup import KINDS, named_choice
+from triptych.lookup import build, named_choice
 
 FILE_NAME = "dataset.toml"
 
@@ -149,41 +146,12 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
     try:
         for option in table:
-            named_choice("option", option, fields)
-        return cls(**{option: _convert(option, value, fields[option]) for option, value in table.items()})
+            named_choice("option", option, {field.name: None for field in dataclasses.fields(cls)})
+        return build(cls, table)
     except (ValueError, TypeError) as error:
         raise DataError.about(where, error) from error
-
-
-def _convert(option: str, value: Any, hint: Any) -> Any:
-    """A TOML value as the type of its option; numbers may be written as fractions, "1/256"."""
-    accepted = _types(hint)
-    if isinstance(value, list) and tuple in accepted:
-        return tuple(tuple(item) if isinstance(item, list) else item for item in value)
-    if isinstance(value, str) and float in accepted and str not in accepted:
-        try:
-            return float(Fraction(value))
-        except (ValueError, ZeroDivisionError):
-            pass
-    if isinstance(value, int) and float in accepted and not isinstance(value, bool):
-        return value if int in accepted else float(value)
-    if not isinstance(value, tuple(accepted)) or (isinstance(value, bool) and bool not in accepted):
-        names = sorted(KINDS[kind][1] for kind in accepted)
-        raise DataError(f"{option} is {value!r}", f"expected {' or '.join(names)}")
-    return value
-
-
-def _types(hint: Any) -> set[type]:
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        return set().union(*(_types(part) for part in typing.get_args(hint))) - {type(None)}
-    if origin is Literal:
-        return {str}
-    return {dict if origin is Mapping or hasattr(origin, "keys") else origin or hint}
 
 
 def split_names(descriptor: Descriptor) -> list[str]:

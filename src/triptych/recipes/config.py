@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych.lookup import build
 from triptych.recipes import fields
 
 Value = bool | int | float | str | tuple[Any, ...] | dict[str, Any] | None
@@ -275,7 +276,7 @@ def from_json(text: str) -> Recipe:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"recipe is no JSON: {error}.") from error
-    return fields.build(Recipe, data, "recipe")
+    return build(Recipe, data, "recipe")
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -1,4 +1,4 @@
-"""Reading fields: dataclasses from JSON, and options from words such as `look=b`, checked against their annotations.
+"""Options as words such as `look=b`, and fields of recipes under others.
 
 Nothing here knows what a recipe is; nothing heavy is imported.
 """
@@ -6,65 +6,10 @@ Nothing here knows what a recipe is; nothing heavy is imported.
 import ast
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from triptych.lookup import require_kind
-
-
-def build(cls: Any, data: Any, where: str) -> Any:
-    """An instance of the dataclass `cls` from what JSON holds; lists become tuples, missing fields keep their defaults.
-
-    Raises `ValueError` naming the field, what came and what is accepted.
-    """
-    if not isinstance(data, dict):
-        raise ValueError(f"{where} is {data!r}; expected an object with fields.")
-    hints = typing.get_type_hints(cls)
-    for name in data:
-        if name not in hints:
-            raise ValueError(f"{where} has no field {name!r}; its fields are {', '.join(hints)}.")
-    return cls(**{name: convert(hints[name], value, f"{where}.{name}") for name, value in data.items()})
-
-
-def convert(hint: Any, value: Any, where: str) -> Any:
-    """A value of JSON as its annotation has it; `ValueError` names the place `where` it does not fit.
-
-    >>> convert(tuple[int, int], [48, 64], "size")
-    (48, 64)
-    >>> convert(float, "fast", "lr")
-    Traceback (most recent call last):
-    ...
-    ValueError: lr is 'fast'; expected a number.
-    """
-    if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in parts:
-            raise ValueError(f"{where} is {value!r}; expected one of {', '.join(map(str, parts))}.")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        return _tuples(value)  # an option: the component that takes it checks it
-    require_kind(where, value, hint)
-    if origin is tuple:
-        if parts[1:] == (...,):
-            parts = (parts[0],) * len(value)
-        if len(value) != len(parts):
-            raise ValueError(f"{where} is {value!r}; expected {len(parts)} values.")
-        return tuple(convert(part, item, where) for part, item in zip(parts, value, strict=True))
-    if origin is dict:
-        return {name: convert(parts[1], item, f"{where}.{name}") for name, item in value.items()}
-    return hint(value)
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return tuple(_tuples(item) for item in value)
-    if isinstance(value, dict):
-        return {name: _tuples(item) for name, item in value.items()}
-    return value
+from triptych.lookup import as_tuples, require_kind
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -103,7 +48,7 @@ def _read_value(text: str, word: str) -> Any:
     readers: tuple[Callable[[str], Any], ...] = (json.loads, ast.literal_eval)
     for read in readers[: 1 if text[:1].isdigit() else 2]:  # Python would read 2020_01 as a number
         try:
-            return _tuples(read(text))
+            return as_tuples(read(text))
         except (ValueError, SyntaxError):
             continue
     if text[:1] in ("[", "(", "{"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from triptych.files import check_signed, sign, write_text
-from triptych.recipes import fields
+from triptych.lookup import convert
 from triptych.recipes.config import Options, Recipe, read_recipe
 
 FILE = "resolved.json"
@@ -57,7 +57,7 @@ def read_resolved(folder: Path) -> Resolved | None:
         return None
     try:
         content = check_signed(json.loads(path.read_text(encoding="utf-8")))
-        options = fields.convert(dict[str, Options], content["options"], "options")
+        options = convert(dict[str, Options], content["options"], "options")
         return Resolved(content["version"], content["commit"], options)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no resolved options ({error}); copy it again from where the run is.") from error
