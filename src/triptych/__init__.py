@@ -38,7 +38,7 @@ _HOMES = {
     "predict_images": "prediction.outputs",
     # Names and parts of one's own
     "available": "assemble",
-    "register": "assemble",
+    "register": "extending.registering",
     "Adapter": "adaptation.base",
     "Backbone": "backbones.base",
     "Decoder": "decoders.base",

@@ -18,6 +18,7 @@ from triptych.commands.runs import compare, convert, evaluate
 from triptych.commands.score import score
 from triptych.commands.train import TrainVerb, demo, train
 from triptych.commands.verbs import Group, Verb
+from triptych.plugins.loading import load_plugin
 
 
 def list_names(
@@ -27,11 +28,14 @@ def list_names(
 
     Args:
         kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, regularizers,
-        weightings, adapters, video; all of them if left out.
+        weightings, adapters, video, plugins; all of them if left out.
     """
-    from triptych.assemble import list_registries
+    from triptych.assemble import list_plugins, list_registries
 
-    list_registries(kind)
+    if kind == "plugins":
+        list_plugins()
+    else:
+        list_registries(kind)
 
 
 VERBS: dict[str, Verb | Group] = {
@@ -52,33 +56,44 @@ VERBS: dict[str, Verb | Group] = {
 TRIPTYCH = Group("dense multi-task learning", VERBS)
 
 
-MAX_PIXELS_OPTION = "--max-pixels"
+def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
+    """The words of a command line without an option that every verb takes, and its values, wherever they stand; the
+    value is empty where the line ends.
 
-
-def _take_max_pixels(words: list[str]) -> list[str]:
-    """Words without `--max-pixels N`, which holds for all verbs and for the processes that they start."""
-    if not any(word.split("=")[0] == MAX_PIXELS_OPTION for word in words):
-        return words
-    from triptych.data.files import MAX_PIXELS, most_pixels
-
-    rest, pending = [], iter(words)
+    >>> take_option(["train", "rooms-demo", "--plugin", "my_lab", "--plugin=mine", "--out", "runs/a"], "--plugin")
+    (['train', 'rooms-demo', '--out', 'runs/a'], ['my_lab', 'mine'])
+    """
+    rest: list[str] = []
+    values: list[str] = []
+    pending = iter(words)
     for word in pending:
-        name, _, value = word.partition("=")
-        if name == MAX_PIXELS_OPTION:
-            os.environ[MAX_PIXELS] = value or next(pending, "nothing")
+        name, equals, value = word.partition("=")
+        if name == option:
+            values.append(value if equals else next(pending, ""))
         else:
             rest.append(word)
+    return rest, values
+
+
+def _set_max_pixels(values: Sequence[str]) -> None:
+    """The limit holds for the processes that a verb starts too."""
+    from triptych.data.files import MAX_PIXELS, most_pixels
+
+    os.environ[MAX_PIXELS] = values[-1] or "nothing"
     most_pixels()
-    return rest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a mistake in what was asked, 1 for a mistake of ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
     try:
-        words = _take_max_pixels(words)
+        words, limits = take_option([word for word in words if word != "--debug"], "--max-pixels")
+        if limits:
+            _set_max_pixels(limits)
+        words, plugins = take_option(words, "--plugin")
+        for name in plugins:
+            load_plugin(name)
         if words[:1] == ["--version"]:
             from triptych import __version__
 

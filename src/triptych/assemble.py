@@ -15,9 +15,11 @@ from triptych.data.subset import spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
-from triptych.lookup import option_defaults, require_options, takes_option
+from triptych.lookup import UnknownNameError, option_defaults, require_options, takes_option
 from triptych.models import ARCHITECTURES
 from triptych.models.multitask import MultiTaskModel
+from triptych.plugins import loading
+from triptych.plugins.loading import load_installed, parts_of, require_plugins
 from triptych.recipes import RECIPES
 from triptych.recipes.config import TARGET, Options, Recipe, split_domain
 from triptych.regularizers import REGULARIZERS
@@ -53,7 +55,7 @@ def create_model(
     >>> list(model.tasks)
     ['semseg', 'depth', 'normals', 'boundary']
     """
-    builder = named_choice("decoder", decoder, {**DECODERS, **ARCHITECTURES})
+    builder = named_choice("decoder", decoder, DECODERS, ARCHITECTURES)
     if not isinstance(tasks, Mapping):
         raise TypeError(
             f"tasks is {tasks!r}; expected Task objects by name, such as triptych.nyuv2_tasks() or "
@@ -71,7 +73,11 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
     """The recipe's dataset, one split of it; `target-<split>` is one of the domain that the recipe adapts to."""
     recipe, split = split_domain(recipe, split)
     data = recipe.data
-    return open_configured(data.dataset, data.root, split, data.options)
+    try:
+        return open_configured(data.dataset, data.root, split, data.options)
+    except UnknownNameError:
+        require_plugins(recipe.plugins, f"dataset '{data.dataset}'")
+        raise
 
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
@@ -271,7 +277,7 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
         "data.options": (named_choice("dataset", data.dataset, DATASETS), data.options),
         "model.backbone_options": (find_backbone(model.backbone), model.backbone_options),
         "model.decoder_options": (
-            named_choice("decoder", model.decoder, {**DECODERS, **ARCHITECTURES}),
+            named_choice("decoder", model.decoder, DECODERS, ARCHITECTURES),
             model.decoder_options,
         ),
         "weighting.options": (named_choice("weighting", weighting.name, WEIGHTINGS), weighting.options),
@@ -316,33 +322,32 @@ def available(kind: str) -> tuple[str, ...]:
     >>> available("tasks")
     ('boundary', 'depth', 'human_parts', 'normals', 'saliency', 'semseg')
     """
+    load_installed()
     return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
 
 
-def register(kind: str, name: str, entry: Any) -> None:
-    """Let recipes and files use a part of one's own: `register("decoders", "mine", MyDecoder)`.
-
-    `kind` is one of those of `available`. Register before anything is built, in every process. A name that is taken
-    is refused, unless by the same entry.
-
-    >>> register("tasks", "depth", lambda: None)
-    Traceback (most recent call last):
-    ...
-    ValueError: tasks has a 'depth' already (triptych.tasks.constructors); choose another name.
-    """
-    registry = named_choice("kind", kind, REGISTRIES)
-    if registry.get(name, entry) is not entry:
-        home = getattr(registry[name], "__module__", type(registry[name]).__module__)
-        raise ValueError(f"{kind} has a '{name}' already ({home}); choose another name.")
-    registry[name] = entry
-
-
 def list_registries(kind: str = "") -> None:
-    """Print the names of one kind, or of every kind.
+    """Print the names of one kind, or of every kind, and then the plug-ins that are loaded or were left out.
 
     >>> list_registries("tasks")
     tasks: boundary, depth, human_parts, normals, saliency, semseg
     """
+    load_installed()
     kinds = {kind: named_choice("kind", kind, REGISTRIES)} if kind else REGISTRIES
     for title, registry in kinds.items():
         print(f"{title}: {', '.join(sorted(registry))}")
+    if not kind:
+        list_plugins()
+
+
+def list_plugins() -> None:
+    """Print the plug-ins that are loaded, with what they registered, and why others were left out."""
+    load_installed()
+    for reason in loading.STATE.failed.values():
+        print(f"left out: {reason}")
+    for name, version in sorted(loading.STATE.loaded.items()):
+        kinds: dict[str, list[str]] = {}
+        for part_kind, part in parts_of(name):
+            kinds.setdefault(part_kind, []).append(part)
+        lists = "; ".join(f"{part_kind} {', '.join(parts)}" for part_kind, parts in kinds.items())
+        print(f"plug-in {name} {version}: {lists}")

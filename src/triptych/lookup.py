@@ -7,10 +7,13 @@ import importlib
 import inspect
 import types
 import typing
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any, Literal
+
+from triptych.plugins.loading import load_installed
 
 KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     bool: ((bool,), "true or false"),
@@ -29,15 +32,18 @@ class UnknownNameError(ValueError):
     name: str = ""
 
 
-def named_choice(kind: str, name: str, choices: dict[str, Any]) -> Any:
-    """Look `name` up in `choices`; an `UnknownNameError` (a `ValueError`) names the nearest match and lists
-    the options.
+def named_choice(kind: str, name: str, *registries: dict[str, Any]) -> Any:
+    """Look `name` up in the registries, in which installed plug-ins may put more; an `UnknownNameError` (a
+    `ValueError`) names the nearest match and lists the options.
 
     >>> named_choice("decoder", "mtinet", {"mti-net": 1, "invpt": 2})
     Traceback (most recent call last):
     ...
     triptych.lookup.UnknownNameError: unknown decoder 'mtinet'; did you mean 'mti-net'? Choose from invpt, mti-net.
     """
+    choices = ChainMap(*registries)
+    if name not in choices:
+        load_installed()
     if name in choices:
         return choices[name]
     near = difflib.get_close_matches(name, choices, n=1, cutoff=0.4)

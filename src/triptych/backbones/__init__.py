@@ -11,6 +11,7 @@ from triptych.backbones.resnet import ResNet
 from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
 from triptych.lookup import require_options
+from triptych.plugins.loading import load_installed
 
 _SHIFTED = "tracing the shifted windows of Swin at open sizes does not end within minutes"
 _SWIN: dict[str, Any] = {
@@ -64,6 +65,8 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
 
 def find_backbone(name: str) -> Callable[..., Backbone]:
     """The constructor of a backbone: one of `BACKBONES`, or that of the family that a model of timm belongs to."""
+    if name not in BACKBONES:
+        load_installed()
     return BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.commands.verbs import HELP, Device, Verb, parse
+from triptych.plugins.loading import load_installed
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
 from triptych.recipes.fields import override
@@ -63,6 +64,7 @@ class TrainVerb(Verb):
 
 
 def _recipes() -> str:
+    load_installed()
     return "\n".join(
         f"  {name:<28} {recipe.description.splitlines()[0] if recipe.description else ''}"
         for name, recipe in sorted(RECIPES.items())

@@ -49,11 +49,12 @@ class Group:
         """The help of the group: its verbs, one line each."""
         width = max(map(len, self.verbs))
         rows = [f"  {verb:<{width}} {entry.summary}" for verb, entry in self.verbs.items()]
-        end = (
-            f"`{name} VERB --help` shows the options of one verb; --debug shows tracebacks; --max-pixels N raises the "
-            "limit of pixels\nof an image (178 million)."
-        )
-        return "\n".join([f"usage: {name} VERB [options]", "", "verbs:", *rows, "", end])
+        end = [
+            f"`{name} VERB --help` shows the options of one verb. Every verb takes --debug, which shows tracebacks,",
+            "--plugin MODULE (repeatable), which imports a module that registers parts of your own, and",
+            "--max-pixels N, which raises the limit of pixels of an image (178 million).",
+        ]
+        return "\n".join([f"usage: {name} VERB [options]", "", "verbs:", *rows, "", *end])
 
 
 def parse(function: Callable[..., None], words: Sequence[str], name: str) -> None:

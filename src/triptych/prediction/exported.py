@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from triptych.lookup import UnknownNameError
+from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import Recipe, from_json
 from triptych.tasks import Task
 from triptych.tasks.stored import tasks_from_json
@@ -42,7 +44,11 @@ class ExportedNetwork(nn.Module):
         self.metadata = self.runtime.metadata
         if "task_file" not in self.metadata or "recipe" not in self.metadata:
             raise FileError(f"{path}: its description has no tasks or no recipe; export it again.")
-        stored = tasks_from_json(json.dumps(self.metadata["task_file"]))
+        try:
+            stored = tasks_from_json(json.dumps(self.metadata["task_file"]))
+        except UnknownNameError:  # its decoder is in the file, its tasks are not
+            require_plugins(self.recipe.plugins, str(path))
+            raise
         self.tasks: dict[str, Task] = {entry["name"]: stored[entry["name"]] for entry in self.metadata["tasks"]}
         self.is_decoded = self.metadata["outputs"] == "maps"
 

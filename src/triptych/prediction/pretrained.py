@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from triptych.files import read_tensors, save_tensors, write_text, written_whole
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
+from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import read_run_recipe, write_resolved
@@ -43,6 +44,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
                 "save_pretrained."
             )
     recipe = read_run_recipe(folder)
+    require_plugins(recipe.plugins, f"run {folder}")
     tasks = read_tasks(folder / FILES["tasks"])
     if missing := [name for name in recipe.data.auxiliary_tasks if name not in tasks]:
         raise ValueError(f"{folder / FILES['tasks']} has no task {', '.join(missing)}, which the recipe names.")

@@ -231,6 +231,8 @@ class Recipe:
     video: VideoConfig = field(default_factory=VideoConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     seed: int = 0
+    plugins: dict[str, str] = field(default_factory=dict)
+    """Modules with parts of one's own that have to be loaded, and their versions; training writes them down."""
 
 
 def split_domain(recipe: Recipe, split: str) -> tuple[Recipe, str]:

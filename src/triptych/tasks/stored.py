@@ -76,7 +76,7 @@ def with_options(task: Task, name: str, options: Mapping[str, Any]) -> Task:
 def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The constructor's name, and its arguments: those that can be read from the task, and `options`."""
     kind = name if name in TASKS else task.constructor or name
-    parameters = inspect.signature(named_choice("task", kind, TASKS | GENERIC)).parameters
+    parameters = inspect.signature(named_choice("task", kind, TASKS, GENERIC)).parameters
     read = {key: getattr(task, key) for key in _READABLE if key in parameters}
     return kind, read | dict(task.options) | dict(options)
 
@@ -97,7 +97,7 @@ def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
-    constructor = named_choice("task", kind, TASKS | GENERIC)
+    constructor = named_choice("task", kind, TASKS, GENERIC)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     has_name = "name" in inspect.signature(constructor).parameters
     if name != kind and has_name:

@@ -1,5 +1,6 @@
 """A recipe becomes the parts of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
 from triptych.backbones.weights import LoadReport
 from triptych.data.base import DenseDataset, Transform
+from triptych.extending.registering import used_plugins
 from triptych.machine import choose_device
+from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers
 from triptych.tasks import Task
@@ -45,6 +48,7 @@ def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any
 def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
     check_numbers(recipe)
+    require_plugins(recipe.plugins, "the recipe")
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
@@ -88,7 +92,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     wrapped = accelerator.prepare_model(objective, evaluation_mode=sharded)
     optimizer = accelerator.prepare_optimizer(optimizer)
     return Parts(
-        recipe=recipe,
+        recipe=replace(recipe, plugins=used_plugins(recipe, objective.tasks)),
         accelerator=accelerator,
         objective=objective,
         wrapped=wrapped,

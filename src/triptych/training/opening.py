@@ -39,7 +39,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         state, origin = TrainingState(processes=accelerator.num_processes), _start(parts)
         verb = "training"
     else:
-        check_same_options(run, options)
+        check_same_options(run, options, recipe.plugins)
         state, origin = restore(checkpoint, parts), {"resumed": str(checkpoint)}
         verb = f"resuming at step {state.step}"
     accelerator.wait_for_everyone()
@@ -126,6 +126,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
     beside = objective.regularizer.fingerprint() if objective.regularizer is not None else {}
     datasets = {"train": parts.training_set, "validation": parts.validation_set, "target": parts.target_set}
     return {
+        "plugins": parts.recipe.plugins,
         "device": str(accelerator.device),
         "processes": accelerator.num_processes,
         "sharded": parts.sharded,

@@ -26,6 +26,7 @@ FREE_ON_RESUME = (
     "training.keep_checkpoints",
     "training.trackers",
     "adaptation.root",
+    "plugins",  # what was loaded is compared, once it is
 )
 """Fields that may differ when a run is resumed: they do not change what is computed."""
 
@@ -113,10 +114,11 @@ def can_go_on(stored: Recipe, asked: Recipe) -> bool:
     return same and replace(before, steps=after.steps) == after
 
 
-def check_same_options(run: Path, options: Mapping[str, Options]) -> None:
+def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mapping[str, str]) -> None:
     """Raise `ValueError` where another version began the run, or one to whose parts the recipe meant other options.
 
-    `options` are what this version makes of the recipe, by place (`assemble.resolve_options`).
+    `options` are what this version makes of the recipe, by place (`assemble.resolve_options`), `plugins` the versions
+    of the plug-ins that it needs.
     """
     begun = read_resolved(run)
     way_out = "Resume it with that version, or start another run from its weights (model.initialize_from)."
@@ -128,6 +130,12 @@ def check_same_options(run: Path, options: Mapping[str, Options]) -> None:
     version = package_version("triptych")
     before, after = (flatten_fields(json.loads(json.dumps(each))) for each in (begun.options, options))
     changed = [f"this is {version}"] if begun.version != version else []
+    stored = read_recipe(run / "recipe.json").plugins
+    changed += [
+        f"plug-in {name} was {stored.get(name)!r}, now {plugins.get(name)!r}"
+        for name in dict.fromkeys((*stored, *plugins))
+        if stored.get(name) != plugins.get(name)
+    ]
     changed += [
         f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
         for name in dict.fromkeys((*before, *after))

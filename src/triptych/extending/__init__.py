@@ -1,0 +1,1 @@
+"""Parts of one's own: registering them, writing a package for one, and checking what such a package registers."""

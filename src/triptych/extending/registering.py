@@ -1,0 +1,116 @@
+"""Registering parts of one's own, and which plug-ins a recipe depends on."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+from triptych.adaptation.base import Adapter
+from triptych.assemble import REGISTRIES
+from triptych.backbones.base import Backbone
+from triptych.data.base import DenseDataset
+from triptych.decoders import DECODERS
+from triptych.decoders.base import Decoder
+from triptych.lookup import named_choice
+from triptych.models import ARCHITECTURES
+from triptych.models.multitask import MultiTaskModel
+from triptych.plugins import loading
+from triptych.plugins.loading import Part, calling_module, owner, record, version_of
+from triptych.recipes.config import Recipe
+from triptych.regularizers.base import Regularizer
+from triptych.tasks import Task
+from triptych.tasks.constructors import GENERIC
+from triptych.video.base import VideoSupervision
+from triptych.weighting.base import Weighting
+
+
+def _is_class(base: type) -> Callable[[Any], bool]:
+    return lambda entry: isinstance(entry, type) and issubclass(entry, base)
+
+
+def _makes(base: type) -> Callable[[Any], bool]:
+    """A class, one with some keywords given, or a function, whose result nobody knows before."""
+    return lambda entry: (
+        _is_class(base)(getattr(entry, "func", entry)) or isinstance(getattr(entry, "func", entry), FunctionType)
+    )
+
+
+ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "recipes": (lambda entry: isinstance(entry, Recipe), "a triptych.Recipe"),
+    "datasets": (_is_class(DenseDataset), "a subclass of triptych.DenseDataset"),
+    "transforms": (callable, "a function of size, tasks and train"),
+    "tasks": (callable, "a function that makes a triptych.Task"),
+    "backbones": (_makes(Backbone), "a subclass of triptych.Backbone, or a function that makes one"),
+    "decoders": (_is_class(Decoder), "a subclass of triptych.Decoder"),
+    "architectures": (_makes(MultiTaskModel), "a subclass of triptych.MultiTaskModel, or a function that makes one"),
+    "regularizers": (_is_class(Regularizer), "a subclass of triptych.Regularizer"),
+    "weightings": (_is_class(Weighting), "a subclass of triptych.Weighting"),
+    "adapters": (_is_class(Adapter), "a subclass of triptych.Adapter"),
+    "video": (_is_class(VideoSupervision), "a subclass of triptych.VideoSupervision"),
+}
+"""What can be registered, by kind: a check, and how people call it."""
+BESIDE: dict[str, dict[str, Any]] = {"decoders": ARCHITECTURES, "architectures": DECODERS, "tasks": GENERIC}
+"""Registries whose names stand in the same place of a recipe or file."""
+
+
+def register(kind: str, name: str, entry: Any) -> None:
+    """Let recipes and files use a part of one's own: `register("decoders", "mine", MyDecoder)`.
+
+    `kind` is one of those of `available`. Register before anything is built, in every process; a module that does so
+    when it is imported is a plug-in (`--plugin MODULE`). Raises `TypeError` for a part of another base class, and
+    `ValueError` for a name that is taken, unless by the same entry, or one that a notebook defined anew.
+
+    >>> register("tasks", "depth", lambda: None)
+    Traceback (most recent call last):
+    ...
+    ValueError: tasks has a 'depth' already (triptych.tasks.constructors); choose another name.
+    """
+    registry = named_choice("kind", kind, REGISTRIES)
+    before = registry.get(name)
+    if before is entry:
+        return
+    taken = {**BESIDE.get(kind, {}), **registry}
+    if name in taken and (before is None or _place_of(before) != _place_of(entry)):
+        home = owner(kind, name) or getattr(getattr(taken[name], "func", taken[name]), "__module__", "triptych.recipes")
+        raise ValueError(f"{kind} has a '{name}' already ({home}); choose another name.")
+    if not name or name != name.strip() or any(sign in name for sign in " ,;="):
+        raise ValueError(f"{name!r} is no name for {kind}: it stands on command lines; write it like 'my-part'.")
+    fits, wanted = ENTRIES[kind]
+    if not fits(entry):
+        raise TypeError(f"{kind} takes {wanted}; '{name}' is {entry!r}.")
+    registry[name] = entry
+    if before is None:
+        record(Part(kind, name, calling_module(), remove=partial(registry.pop, name, None)))
+
+
+def _place_of(entry: Any) -> tuple[str, str]:
+    """Where a class or function is defined; two with one place are two versions of it."""
+    name = getattr(entry, "__qualname__", "<lambda>")
+    return getattr(entry, "__module__", ""), str(id(entry)) if name.endswith("<lambda>") else name
+
+
+def used_plugins(recipe: Recipe, tasks: Mapping[str, Task]) -> dict[str, str]:
+    """The plug-ins, with their versions, that the parts of a recipe and its tasks come from, and those that it or the
+    command line names.
+
+    >>> used_plugins(Recipe(), {})
+    {}
+    """
+    data, model, adaptation = recipe.data, recipe.model, recipe.adaptation
+    parts = [
+        ("datasets", data.dataset),
+        ("datasets", adaptation.dataset),
+        ("transforms", data.transform),
+        ("transforms", adaptation.transform),
+        ("backbones", model.backbone),
+        ("decoders", model.decoder),
+        ("architectures", model.decoder),
+        ("regularizers", recipe.regularizer.name),
+        ("weightings", recipe.weighting.name),
+        ("adapters", adaptation.name),
+        ("video", recipe.video.name),
+        *(("tasks", task.constructor or name) for name, task in tasks.items()),
+        *(("tasks", name) for name in tasks),
+    ]
+    owners = {owner(kind, name) for kind, name in parts} | {*loading.STATE.asked, *recipe.plugins}
+    return {plugin: version_of(plugin) or "" for plugin in sorted(owners - {""})}
