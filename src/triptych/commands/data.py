@@ -1,5 +1,6 @@
 """The verbs `triptych data init`, `show`, `doctor` and `prepare`. Nothing heavy is imported before one of them runs."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -74,6 +75,8 @@ def data_doctor(
     examples: int = 5,
     threads: int = 0,
     class_weights: bool = False,
+    fix: bool = False,
+    yes: bool = False,
 ) -> None:
     """Check a dataset: read every file, and say what is wrong, where, and how to mend it.
 
@@ -89,14 +92,21 @@ def data_doctor(
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
         class_weights: Also print weights of classes by median frequency, of the first split.
+        fix: Change the dataset.toml where that heals findings and touches no label: the difference is shown, and
+            written once you say so; the old file is kept.
+        yes: Write it without asking.
     """
     from triptych.doctor.examine import examine
-    from triptych.doctor.report import describe, describe_weights
+    from triptych.doctor.report import Report, describe, describe_weights
 
-    with _progress_bars() as show:
-        report = examine(
-            folder, dataset=dataset, root=root, limit=50 if fast else 0, num_threads=threads, progress=show
-        )
+    def look() -> Report:
+        with _progress_bars() as show:
+            limit = 50 if fast else 0
+            return examine(folder, dataset=dataset, root=root, limit=limit, num_threads=threads, progress=show)
+
+    report = look()
+    if fix and _mend(folder, report, root, ask=not yes):
+        report = look()  # what was healed is measured, not believed
     if json_file is not None:
         json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))
@@ -104,6 +114,27 @@ def data_doctor(
         print(describe_weights(report))
     if report.num_errors:
         raise SystemExit(1)
+
+
+def _mend(folder: Path, report: Any, root: str, *, ask: bool) -> bool:
+    """Show what `--fix` would change, and write it if that is wanted; whether it was written."""
+    from triptych.doctor.mend import plan_mending
+
+    plan = plan_mending(folder, report.findings, root=root)
+    for reason in plan.left:
+        print(f"not fixed: {reason}")
+    if not plan.difference:
+        print("nothing in the descriptor to fix")
+        return False
+    print(plan.difference)
+    if ask and not sys.stdin.isatty():
+        print("not written: --yes writes it")
+        return False
+    if ask and input(f"write {plan.path}? [y/N] ").strip().lower() not in ("y", "yes"):
+        return False
+    kept = plan.write()
+    print(f"wrote {plan.path}" + (f", the old one is {kept}" if kept else ""))
+    return True
 
 
 def data_prepare(

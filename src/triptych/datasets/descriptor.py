@@ -5,8 +5,11 @@ The reference of all options is docs/own-data.md.
 
 import dataclasses
 import hashlib
+import itertools
+import json
 import math
 import re
+import shutil
 import tomllib
 import unicodedata
 from collections import defaultdict
@@ -152,6 +155,31 @@ def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
         return build(cls, table)
     except (ValueError, TypeError) as error:
         raise DataError.about(where, error) from error
+
+
+def as_toml(value: Any) -> str:
+    """A value as TOML writes it, on one line.
+
+    >>> as_toml({"classes": ["wall", "floor"], "invalid": (255, math.nan), "resize": True})
+    '{ "classes" = ["wall", "floor"], "invalid" = [255, nan], "resize" = true }'
+    """
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(as_toml(item) for item in value) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def keep_old(path: Path) -> Path:
+    """Copy a descriptor beside itself before it is written anew: `dataset.toml.old`, or with a number where that is
+    there already. Returns the path of the copy.
+    """
+    places = (path.with_name(f"{path.name}.old" if i == 1 else f"{path.name}.{i}.old") for i in itertools.count(1))
+    place = next(place for place in places if not place.exists())
+    shutil.copy2(path, place)
+    return place
 
 
 def split_names(descriptor: Descriptor) -> list[str]:

@@ -1,7 +1,5 @@
 """Describe a folder by its names and some of its files: what `triptych data init` writes."""
 
-import json
-import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import list_entries, read_array, read_size
 from triptych.data.photos import read_image_size
-from triptych.datasets.descriptor import FILE_NAME, Descriptor, parse_descriptor
+from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, parse_descriptor
 from triptych.datasets.places import (
     IMAGES,
     NEEDS,
@@ -29,6 +27,7 @@ from triptych.datasets.places import (
     find_rest,
     find_taken,
 )
+from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.guesses import GUESSES, Guess
 
@@ -62,11 +61,11 @@ class FolderGuess:
     @property
     def evidence(self) -> list[str]:
         """Every guess, and what it rests on."""
-        lines = [f"[images] files = {_toml(self.images)}"]
-        lines += [f"[splits] {name} = {_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
+        lines = [f"[images] files = {as_toml(self.images)}"]
+        lines += [f"[splits] {name} = {as_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
         for name, (pattern, guess) in self.tasks.items():
-            lines.append(f"[tasks.{name}] files = {_toml(pattern)}")
-            lines += [f"[tasks.{name}] {option} = {_toml(value)}: {why}" for option, value, why in guess.options]
+            lines.append(f"[tasks.{name}] files = {as_toml(pattern)}")
+            lines += [f"[tasks.{name}] {option} = {as_toml(value)}: {why}" for option, value, why in guess.options]
         return lines
 
     def descriptor(self) -> Descriptor:
@@ -78,24 +77,24 @@ class FolderGuess:
         lines = [
             "# Written by `triptych data init`. Check the comments that say CHECK, then run `triptych data doctor`.",
             "# All options: docs/own-data.md",
-            f"name = {_toml(self.root.resolve().name)}",
+            f"name = {as_toml(self.root.resolve().name)}",
             'root = "."',
         ]
         if self.splits:
             lines += ["", f"[splits]  # {self.split_reason}"]
-            lines += [f"{_bare(name)} = {_toml(value)}" for name, value in self.splits.items()]
-        lines += ["", "[images]", f"files = {_toml(self.images)}"]
+            lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
+        lines += ["", "[images]", f"files = {as_toml(self.images)}"]
         lines += [f"# CHECK: {note}" for note in self.notes]
         for name, (pattern, guess) in self.tasks.items():
-            lines += ["", f"[tasks.{name}]", f"files = {_toml(pattern)}"]
+            lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
             doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}
             for option, value, reason in guess.options:
                 mark = "CHECK: " if option in doubtful else ""
-                lines.append(f"{option} = {_toml(value)}  # {mark}{reason}")
+                lines.append(f"{option} = {as_toml(value)}  # {mark}{reason}")
             lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if " = " not in doubt]
         for offer, (name, options) in self.offers.items():
             lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
-            lines += [f"# {option} = {_toml(value)}" for option, value in options.items()]
+            lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
         if "boundary" not in self.tasks and "semseg" in self.tasks:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
         lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
@@ -103,18 +102,8 @@ class FolderGuess:
         return "\n".join(lines) + "\n"
 
 
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
 def _bare(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else _toml(name)
+    return name if name.replace("-", "").replace("_", "").isalnum() else as_toml(name)
 
 
 def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[str]]:
@@ -138,8 +127,8 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
     guess = describe_folder(root)
     text = guess.to_toml()
     if target.exists():
-        target.replace(target.with_name(FILE_NAME + ".old"))
-    target.write_text(text, encoding="utf-8")
+        keep_old(target)
+    write_text(target, text)
     return target, guess
 
 

@@ -5,7 +5,7 @@ Each takes what was read and yields problems, each with its cure. A check for an
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,12 +16,21 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.photos import read_orientation
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
-from triptych.labels.guesses import find_far_plane
+from triptych.labels.guesses import find_far_plane, is_mark
 from triptych.labels.survey import color_codes, color_of, count_values
 from triptych.tasks import Task
-from triptych.types import Camera, valid_pixels
+from triptych.types import IGNORE, Camera, valid_pixels
 
 Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of one option of a task in the descriptor, as a cure that touches no label file."""
+
+    option: str
+    value: bool | int | float | tuple[int | float, ...]
+    """A list is added to what the option lists already."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,7 @@ class Problem:
     check: str
     text: str
     cure: str
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Finding:
     file: str
     text: str
     cure: str
+    edit: Edit | None = None
 
     def __str__(self) -> str:
         where = self.file or " ".join(part for part in (self.split, self.task) if part)
@@ -140,7 +151,25 @@ def check_camera(file: CameraOfImage) -> Iterator[Problem]:
 def check_decoded(file: LabelFile) -> Iterator[Problem]:
     """The numbers mean what the descriptor says: classes in range, whole numbers, the right channels."""
     if file.failure is not None:
-        yield Problem("error", "values", *text_and_cure(file.failure, f"correct [tasks.{file.task}] or the file"))
+        text, cure = text_and_cure(file.failure, f"correct [tasks.{file.task}] or the file")
+        yield Problem("error", "values", text, cure, _list_marks(file))
+
+
+def _list_marks(file: LabelFile) -> Edit | None:
+    """Marks of missing labels in `invalid`, where these are all that is wrong."""
+    if not isinstance(file.encoding, Labels) or file.stored.ndim != 2:
+        return None
+    values = (value for value in count_values(file.stored)[0].tolist() if is_mark(value) or value == IGNORE)
+    marks = tuple(int(value) for value in values if value not in file.encoding.invalid and float(value).is_integer())
+    try:
+        replace(file.encoding, invalid=(*file.encoding.invalid, *marks)).decode(file.stored)
+    except Exception:  # more is wrong, whatever it is: the finding says it
+        return None
+    return Edit("invalid", marks)
+
+
+SAME_SHAPE = 0.03
+"""By how much width / height of a label and of its image may differ, where both show the same part of the scene."""
 
 
 def check_size(file: LabelFile) -> Iterator[Problem]:
@@ -148,15 +177,16 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
     if file.target is None or file.encoding.resize:
         return
     found, expected = (file.target.shape[-2], file.target.shape[-1]), file.image_size
-    if found != expected:
-        yield Problem(
-            "error",
-            "size",
-            f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}",
-            "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
-            if found == expected[::-1]
-            else f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file",
-        )
+    if found == expected:
+        return
+    text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
+    if found == expected[::-1]:
+        cure = "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
+        yield Problem("error", "size", text, cure)
+        return
+    cure = f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file"
+    stretches = abs(found[0] * expected[1] - found[1] * expected[0]) > SAME_SHAPE * found[1] * expected[0]
+    yield Problem("error", "size", text, cure, None if stretches else Edit("resize", True))
 
 
 def check_type(file: LabelFile) -> Iterator[Problem]:
@@ -184,6 +214,7 @@ def check_finite(file: LabelFile) -> Iterator[Problem]:
                 "not finite",
                 f"{found.mean():.1%} of its values are {name}, which is taken as no label",
                 f"if that is meant, add {word} to invalid in [tasks.{file.task}]",
+                Edit("invalid", (float(word),)),
             )
 
 
@@ -204,6 +235,7 @@ def check_threshold(file: LabelFile) -> Iterator[Problem]:
             "threshold",
             "its values are 0 and 1, all below the threshold",
             f"threshold = 1 in [tasks.{file.task}]",
+            Edit("threshold", 1),
         )
 
 
@@ -231,6 +263,7 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
             "depth unit",
             f"{share:.1%} of its values are 65535, a usual mark of no depth",
             "invalid = [65535]",
+            Edit("invalid", (65535,)),
         )
 
 
@@ -240,11 +273,14 @@ def check_far_plane(file: LabelFile) -> Iterator[Problem]:
         return
     far = find_far_plane(file.target[valid_pixels(file.target)].numpy())
     if far is not None:
+        # As it is stored: the decimal number of a float of 32 bits is another one.
+        value = file.encoding.pick(file.stored).ravel()[int(file.target.nan_to_num().argmax())].item()
         yield Problem(
             "warning",
             "far plane",
             f"{far[1]:.0%} of its values are one value, {far[0]:.6g} m, far above the rest",
             f"list the stored value in invalid of [tasks.{file.task}], or set maximum in metres",
+            Edit("invalid", (value,)) if file.encoding.kind == "z" else None,
         )
 
 

@@ -211,7 +211,8 @@ def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: C
             problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
         for problem in problems:
             text, cure = problem.text, _cure(dataset, problem.cure)
-            found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure)
+            edit = problem.edit if isinstance(dataset, Folder) else None
+            found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure, edit)
             inspection.findings.append(found)
 
 

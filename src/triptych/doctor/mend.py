@@ -1,0 +1,185 @@
+"""`triptych data doctor --fix`: change the descriptor where that heals what was found, and no label is touched.
+
+Findings name such changes (`Edit`). One is made where every finding of its kind asks for it, and where it leaves the
+targets of all other files of the task as they are; marks of missing labels can be listed in any case.
+"""
+
+import difflib
+import math
+import re
+import tomllib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.data.errors import DataError
+from triptych.data.files import read_array
+from triptych.data.lists import ALL
+from triptych.data.text import read_text
+from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
+from triptych.datasets.folder import find_descriptor
+from triptych.datasets.guessing import describe_folder
+from triptych.doctor.file_checks import Finding
+from triptych.files import write_text
+from triptych.labels.encodings import Encoding
+
+
+@dataclass(frozen=True)
+class Mending:
+    """A new text for a descriptor."""
+
+    path: Path
+    before: str
+    """Empty where there was no file."""
+    after: str
+    left: tuple[str, ...] = ()
+    """Changes that are a person's to make, and why."""
+
+    @property
+    def difference(self) -> str:
+        """What changes, as `diff -u` writes it; empty where nothing does."""
+        old, new = (text.splitlines() for text in (self.before, self.after))
+        return "\n".join(difflib.unified_diff(old, new, str(self.path), f"{self.path} (fixed)", lineterm=""))
+
+    def write(self) -> Path | None:
+        """Write it; returns where the old file is kept, if there was one."""
+        kept = keep_old(self.path) if self.path.exists() else None
+        write_text(self.path, self.after)
+        return kept
+
+
+def plan_mending(path: str | Path, findings: Sequence[Finding], *, root: str | Path = "") -> Mending:
+    """The descriptor of a folder with every safe change that its findings name.
+
+    Without a descriptor it is changed from the one that `triptych data init` would write.
+    """
+    place = Path(path)
+    file = place if place.suffix == ".toml" else place / FILE_NAME
+    before = read_text(file) if file.is_file() else ""
+    groups = _by_task(findings)
+    if not groups:
+        return Mending(file, before, before)
+    descriptor, left = find_descriptor(place, root=root), []
+    text = start = before or describe_folder(place).to_toml()
+    for task, found in groups.items():
+        for option, value in _choose(descriptor.tasks[task], found).items():
+            wanted = f"{option} = {as_toml(value)} in [tasks.{task}]"
+            changed = "" if option == "invalid" else _changed_file(descriptor, task, {option: value}, found)
+            if changed:
+                left.append(f"{wanted} would change {changed} too")
+                continue
+            try:
+                text = set_option(text, task, option, value)
+            except DataError as error:
+                left.append(f"{wanted}: {error.text}; {error.cure}")
+    return Mending(file, before, before if text == start else text, tuple(left))
+
+
+def _by_task(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    """Findings that a change of a task's section would heal, with those of the same kind that it would not."""
+    kinds = {(finding.task, finding.check) for finding in findings if finding.edit}
+    groups: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if (finding.task, finding.check) in kinds:
+            groups[finding.task].append(finding)
+    return groups
+
+
+def _choose(encoding: Encoding, findings: Sequence[Finding]) -> dict[str, Any]:
+    """New values of options: longer lists, and what all findings of one kind agree on."""
+    chosen: dict[str, Any] = {}
+    for finding in findings:
+        if finding.edit is None:
+            continue
+        option, value = finding.edit.option, finding.edit.value
+        if isinstance(value, tuple):
+            listed = chosen.setdefault(option, list(getattr(encoding, option)))
+            listed += [item for item in value if repr(item) not in map(repr, listed)]  # NaN equals NaN so
+        elif all(other.edit == finding.edit for other in findings if other.check == finding.check):
+            chosen[option] = value
+    return chosen
+
+
+def _changed_file(descriptor: Descriptor, task: str, options: dict[str, Any], findings: Sequence[Finding]) -> str:
+    """A label file without a finding whose target would change; empty if there is none."""
+    encoding = descriptor.tasks[task]
+    named = {finding.file for finding in findings}
+    for path in list_files(descriptor, encoding.files, ALL).values():
+        if str(path) in named:
+            continue
+        try:
+            stored = read_array(path, key=encoding.key)
+            old, new = encoding.decode(stored, None), replace(encoding, **options).decode(stored, None)
+        except (OSError, ValueError):
+            continue  # it has no target either way, and the report names it
+        if not torch.equal(old.nan_to_num(-math.pi), new.nan_to_num(-math.pi)):
+            return str(path)
+    return ""
+
+
+def set_option(text: str, task: str, option: str, value: Any) -> str:
+    r"""A descriptor's text with `option = value` in `[tasks.TASK]`; all else stays, comments included.
+
+    Raises `DataError` where the section is written in a way that one line cannot be set in.
+
+    >>> print(set_option('[tasks.depth]  # made by hand\nfiles = "depth/{key}.png"\n', "depth", "invalid", [65535]))
+    [tasks.depth]  # made by hand
+    files = "depth/{key}.png"
+    invalid = [65535]
+    <BLANKLINE>
+    """
+    lines = text.splitlines(keepends=True)
+    start, end = _find_option(lines, task, option)
+    comment = re.search(r"\s+#[^\"']*$", lines[end - 1].rstrip()) if end > start else None
+    newline = "\r\n" if "\r\n" in text else "\n"
+    if start and not lines[start - 1].endswith("\n"):
+        lines[start - 1] += newline
+    lines[start:end] = [f"{option} = {as_toml(value)}{comment[0] if comment else ''}{newline}"]
+    changed, wanted = "".join(lines), tomllib.loads(text)
+    wanted.get("tasks", {}).get(task, {})[option] = list(value) if isinstance(value, tuple) else value
+    try:
+        is_right = _sorted(tomllib.loads(changed)) == _sorted(wanted)
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:
+        raise DataError("its section is written in another way", "write it there by hand")
+    return changed
+
+
+def _sorted(table: Any) -> Any:
+    """Tables as text, whatever the order of their entries; NaN equals NaN so."""
+    if isinstance(table, dict):
+        return sorted((key, _sorted(value)) for key, value in table.items())
+    return repr(table)
+
+
+def _find_option(lines: Sequence[str], task: str, option: str) -> tuple[int, int]:
+    """First and last line (exclusive) of an option of a task; where it is to be added, both are that place."""
+    place, inside, start = 0, False, 0
+    while start < len(lines):
+        end, table = _read_statement(lines, start)
+        if lines[start].lstrip().startswith("["):
+            if inside:
+                break
+            inside = table.get("tasks", {}).get(task) == {}
+            place = end if inside else place
+        elif inside and option in table:
+            return start, end
+        elif inside and table:
+            place = end
+        start = end
+    return place, place
+
+
+def _read_statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
+    """The line after a header, comment or assignment, which may be long, and what it says."""
+    for end in range(start + 1, len(lines) + 1):
+        try:
+            return end, tomllib.loads("".join(lines[start:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+    return start + 1, {}
