@@ -33,11 +33,12 @@ def predict(
     render: bool = False,
     device: Device = "auto",
 ) -> None:
-    """Predict images of any size: arrays, colour pictures and, where the camera is known, point clouds.
+    """Predict images of any size: arrays, colour pictures and, where the camera is known, point clouds; or videos.
 
     Args:
         run: Run folder, or a name on the Hugging Face hub.
-        images: Image files or folders; with --render they may be left out, and the test split is shown.
+        images: Image files or folders, and video files, of which videos are made; with --render they may be left out,
+            and the test split is shown.
         out: Folder to write to.
         products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
         shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
@@ -55,6 +56,7 @@ def predict(
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
     """
+    from triptych.prediction import videos
     from triptych.prediction.outputs import predict_images
     from triptych.prediction.predictor import Predictor
 
@@ -74,17 +76,28 @@ def predict(
 
         camera: dict[str, Any] = {"fov": fov or None, "intrinsics": intrinsics or None}
         render_run(predictor, Path(run), images, out, overwrite=overwrite, **camera)
-    if not images:
-        return
-    predict_images(
-        predictor,
-        images,
-        out,
-        products=products,
-        color_by=color_by,
-        overlay=overlay,
-        fov=fov or None,
-        intrinsics=intrinsics or None,
-        overwrite=overwrite,
-        on_bad_sample=on_bad_sample,
-    )
+    clips = [path for path in images if path.suffix.lower() in videos.SUFFIXES and not path.is_dir()]
+    pictures = [path for path in images if path not in clips]
+    if pictures:
+        predict_images(
+            predictor,
+            pictures,
+            out,
+            products=products,
+            color_by=color_by,
+            overlay=overlay,
+            fov=fov or None,
+            intrinsics=intrinsics or None,
+            overwrite=overwrite,
+            on_bad_sample=on_bad_sample,
+        )
+    if clips:
+        videos.predict_videos(
+            predictor,
+            clips,
+            out,
+            products=products,
+            overlay=overlay,
+            overwrite=overwrite,
+            on_bad_sample=on_bad_sample,
+        )

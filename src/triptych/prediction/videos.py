@@ -1,0 +1,288 @@
+"""Videos in, videos of their maps out, by PyAV.
+
+| file                     | what it holds                                                       |
+| ------------------------ | ------------------------------------------------------------------- |
+| `pictures/TASK/NAME.mp4` | the colors of each frame's map, or with `overlay` these over it     |
+| `panels/NAME.mp4`        | each frame and every map of it beside each other                    |
+
+Values that have no limits of their own (metres) keep the range of colors of the first frames.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet, overlay_map
+from triptych.files import written_whole
+from triptych.prediction.predictor import Predictor
+from triptych.tasks import Task
+from triptych.types import named_choice
+
+SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
+PRODUCTS = ("pictures", "panels")
+INSTALL = "python -m pip install -c constraints.txt -e '.[video]'"
+CODECS = ("libx264", "libopenh264", "mpeg4")
+"""What maps are written with: the first that is there."""
+_FIRST = 8
+"""Frames whose values give the range of colors."""
+
+Frame = np.ndarray
+"""`(H, W, 3)` uint8."""
+
+
+@dataclass(frozen=True)
+class PredictedVideo:
+    """The files made of a video, how many frames they have, those left out and why, and the seconds it took: all in
+    all, and in the network.
+    """
+
+    files: tuple[Path, ...]
+    frames: int
+    seconds: float
+    network_seconds: float
+    skipped: dict[int, str] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        """Frames and speed in words."""
+        network = self.frames / max(self.network_seconds, 1e-9)
+        left_out = f", {len(self.skipped)} left out" if self.skipped else ""
+        return (
+            f"{self.frames} frames{left_out} in {self.seconds:.1f} s: {self.frames / max(self.seconds, 1e-9):.1f} "
+            f"frames/s, the network alone {network:.1f}"
+        )
+
+
+def predict_videos(
+    predictor: Predictor,
+    videos: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    products: Sequence[str] = PRODUCTS,
+    overlay: bool = False,
+    batch_size: int = 1,
+    overwrite: bool = False,
+    on_bad_sample: str = "raise",
+    log: Callable[[str], None] = print,
+) -> dict[str, PredictedVideo]:
+    """Predict every frame of video files into videos of maps in `out`; `batch_size` frames at a time.
+
+    Raises `ValueError` naming the frame that cannot be decoded, counted from 0; `on_bad_sample="skip"` names it
+    through `log` and leaves it out. A video that fails leaves no file.
+    """
+    _import_av()
+    skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
+    chosen = tuple(name for name in products if name in PRODUCTS)
+    if not chosen:
+        raise ValueError(f"of videos only {' and '.join(PRODUCTS)} are made; add one of them to the products.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+    paths = [Path(video) for video in videos]
+    for path in paths:
+        if not path.is_file():
+            raise FileNotFoundError(f"no video {path}; check the path.")
+    files = {path: _files(Path(out), path.stem, predictor.tasks, chosen) for path in paths}
+    if len({path.stem for path in paths}) < len(paths):
+        raise ValueError("two videos have the same name; predict them into different folders.")
+    existing = [file for each in files.values() for file in each.values() if file.exists()]
+    if existing and not overwrite:
+        raise FileExistsError(f"{existing[0]} exists; choose another folder, or pass overwrite (--overwrite).")
+    done = {}
+    for path in paths:
+        done[path.stem] = _predict_video(predictor, path, files[path], overlay, batch_size, skip, log)
+        log(f"{path}: {done[path.stem].summary()}")
+    return done
+
+
+def _predict_video(
+    predictor: Predictor,
+    path: Path,
+    files: dict[str, Path],
+    overlay: bool,
+    batch_size: int,
+    skip: bool,
+    log: Callable[[str], None],
+) -> PredictedVideo:
+    skipped: dict[int, str] = {}
+
+    def leave_out(number: int, reason: str) -> None:
+        if not skip:
+            raise ValueError(f"{path}: {reason}; repair the video, or leave such frames out (--on-bad-sample skip).")
+        log(f"skipped: {path}: {reason}")
+        skipped[number] = reason
+
+    started, spent, count = time.perf_counter(), [0.0], 0
+    predicted = _predict_frames(predictor, read_frames(path, leave_out), batch_size, spent)
+    first = list(islice(predicted, _FIRST))
+    if not first:
+        raise ValueError(f"{path} has no frame that can be decoded; give another file.")
+    tasks = predictor.tasks
+    limits = {name: color_range(task, [maps[name] for _, maps in first]) for name, task in tasks.items()}
+    with ExitStack() as stack:
+        writers = {}
+        for product, file in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = stack.enter_context(written_whole(file))
+            writers[product] = stack.enter_context(VideoWriter(partial, frame_rate(path)))
+        for frame, maps in chain(first, predicted):
+            drawn = {
+                name: overlay_map(task, frame, maps[name], limits[name])
+                if overlay
+                else color_maps(task, [maps[name]], limits[name])[0]
+                for name, task in tasks.items()
+            }
+            for product, writer in writers.items():
+                writer.write(drawn[product] if product in drawn else _panel(frame, drawn, tasks, limits))
+            count += 1
+    return PredictedVideo(tuple(files.values()), count, time.perf_counter() - started, spent[0], skipped)
+
+
+def _predict_frames(
+    predictor: Predictor, frames: Iterator[Frame], batch_size: int, spent: list[float]
+) -> Iterator[tuple[Frame, dict[str, np.ndarray]]]:
+    """Frames with their maps; the seconds in the network are added to `spent`."""
+    while batch := list(islice(frames, batch_size)):
+        images = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2) / 255
+        started = time.perf_counter()
+        maps = {name: values.cpu().numpy() for name, values in predictor.predict(images).items()}
+        spent[0] += time.perf_counter() - started
+        for i, frame in enumerate(batch):
+            yield frame, {name: values[i] for name, values in maps.items()}
+
+
+def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[Frame]:
+    """The frames of a video, upright; `leave_out(number, reason)` decides what becomes of one that cannot be decoded.
+
+    Raises `ValueError` for a file that holds no video.
+    """
+    av = _import_av()
+    with _open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "SLICE"  # threads of one frame each would tell of damage only later
+        stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not a smear
+        count, size = 0, None
+        for packet in _packets(container, stream, leave_out):
+            number = _number(packet, stream, count)
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                leave_out(number, f"frame {number} cannot be decoded ({error.strerror})")
+                count += 1
+                continue
+            for frame in frames:
+                count += 1
+                if frame.is_corrupt:
+                    leave_out(number, f"frame {number} cannot be decoded (it is damaged)")
+                    continue
+                image = np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                size = size or image.shape
+                if image.shape != size:
+                    raise ValueError(f"{path}: the size of frames changes at frame {number}; cut the video there.")
+                yield np.ascontiguousarray(image)
+
+
+def _packets(container: Any, stream: Any, leave_out: Callable[[int, str], None]) -> Iterator[Any]:
+    """The packets of a stream, up to the damage of a container that ends early."""
+    av, count = _import_av(), 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            leave_out(count, f"frame {count} cannot be read ({error.strerror})")
+            return
+        if packet is None:
+            return
+        count += packet.size > 0
+        yield packet
+
+
+def _number(packet: Any, stream: Any, count: int) -> int:
+    """Which frame a packet shows, by its time: packets come in the order of decoding, which is another one."""
+    if packet.pts is None or not stream.average_rate or stream.time_base is None:
+        return count
+    return round((packet.pts - (stream.start_time or 0)) * stream.time_base * stream.average_rate)
+
+
+def frame_rate(path: Path) -> Fraction:
+    """Frames per second of a video; 25 where it does not say."""
+    with _open(path) as container:
+        return container.streams.video[0].average_rate or Fraction(25)
+
+
+class VideoWriter:
+    """Writes frames `(H, W, 3)` uint8, all of one size, as a video; a context manager."""
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        self.path, self.rate = path, rate
+        self.container: Any = None
+        self.stream: Any = None
+
+    def __enter__(self) -> "VideoWriter":
+        self.container = _import_av().open(str(self.path), "w", format="mp4")
+        return self
+
+    def write(self, frame: Frame) -> None:
+        """Add a frame."""
+        av = _import_av()
+        if self.stream is None:
+            codec = next(name for name in CODECS if name in av.codecs_available)
+            self.stream = self.container.add_stream(codec, rate=self.rate)
+            self.stream.height, self.stream.width = (side + side % 2 for side in frame.shape[:2])
+            self.stream.pix_fmt = "yuv420p"
+        # Two rows and columns share their color: sizes are even.
+        even = np.pad(frame, ((0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)), mode="edge")
+        self.container.mux(self.stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None and self.stream is not None:
+                self.container.mux(self.stream.encode())
+        finally:
+            self.container.close()
+
+
+def _panel(
+    frame: Frame, drawn: dict[str, Frame], tasks: dict[str, Task], limits: dict[str, tuple[float, float] | None]
+) -> Frame:
+    """The frame and its maps beside each other. Legends of classes would come and go with them."""
+    cells = [Cell("frame", frame)]
+    for name, picture in drawn.items():
+        ends = limits[name]
+        span = f": {ends[0]:.2g} to {ends[1]:.2g} {tasks[name].unit}" if ends else ""
+        cells.append(Cell(f"{name}{span}", picture))
+    return np.asarray(contact_sheet(cells, columns=min(len(cells), 4)))
+
+
+def _files(out: Path, name: str, tasks: dict[str, Task], products: Sequence[str]) -> dict[str, Path]:
+    """Every file of a video, by what it shows: a task, or all of them."""
+    files = {task: out / "pictures" / task / f"{name}.mp4" for task in tasks if "pictures" in products}
+    return files | ({"": out / "panels" / f"{name}.mp4"} if "panels" in products else {})
+
+
+def _open(path: Path) -> Any:
+    av = _import_av()
+    try:
+        container = av.open(str(path))
+    except (av.FFmpegError, OSError) as error:
+        raise ValueError(f"{path} cannot be read as a video ({error.strerror}); give another file.") from error
+    if not container.streams.video:
+        container.close()
+        raise ValueError(f"{path} holds no video; give another file.")
+    return container
+
+
+def _import_av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(f"videos need the extra 'video', av is missing: {INSTALL}") from error
+    return av
