@@ -19,6 +19,7 @@ from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
 from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
+from triptych.backbones import create_backbone
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
@@ -27,6 +28,7 @@ from triptych.training import loop
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.interruption import Interrupted
 from triptych.training.loop import train
+from triptych.training.sharding import synchronize_norms
 from triptych.types import Output, Sample
 
 MACHINE = ("seconds", "images_per_second")
@@ -693,6 +695,24 @@ def test_bf16_trains_close_to_float32(tmp_path: Path) -> None:
 def test_fp16_on_a_cpu_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'fp16', which needs a GPU; use 'bf16' or 'no'"):
         run_recipe(change(RECIPE, training__precision="fp16"), tmp_path / "run")
+
+
+def test_batch_statistics_of_all_processes_are_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sync_norms is true, which torch can on GPUs only; leave it off"):
+        run_recipe(change(RECIPE, training__sync_norms=True), tmp_path / "run")
+
+
+def test_synchronized_norms_keep_names_weights_and_activations() -> None:
+    """timm's mobile networks hold their activations in their norms."""
+    backbone = create_backbone("mobilenetv3_small_050")
+    kinds = {type(module).__name__ for module in backbone.modules()}
+    assert "BatchNormAct2d" in kinds
+    state = {name: value.clone() for name, value in backbone.state_dict().items()}
+    synchronized = synchronize_norms(backbone)
+    kinds = {type(module).__name__ for module in synchronized.modules()}
+    assert {"SyncBatchNormAct"} == {kind for kind in kinds if "BatchNorm" in kind}
+    assert list(synchronized.state_dict()) == list(state)
+    assert all(torch.equal(value, state[name]) for name, value in synchronized.state_dict().items())
 
 
 def test_a_mistake_in_the_recipe_leaves_no_run_folder(tmp_path: Path) -> None:

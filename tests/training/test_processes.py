@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -113,8 +114,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.parametrize("weighting", ["fixed", "uncertainty", "pcgrad", "one-task"])
 def test_two_processes_equal_one_with_twice_the_batch(weighting: str, folder: Path) -> None:
-    """Every label is whole or missing in both halves of a batch: a mean over half of the pixels is no mean of means."""
-    recipe = change(TWO, weighting__name=weighting, data__options={})
+    """Also where one of them has no label of a task: losses are means over the pixels of both."""
+    recipe = change(TWO, weighting__name=weighting, data__options={"unlabelled": ("depth",), "every": 3})
     process = start(folder / f"ddp-{weighting}", recipe, processes=2)
     one = train(change(recipe, data__batch_size=4), folder / f"one-{weighting}", device="cpu", progress=False)
     finish(process)
@@ -267,6 +268,26 @@ def test_a_signal_from_outside_saves_and_the_resumed_run_is_the_same(number: int
     whole = folder / "slow"
     if not whole.exists():
         train(SLOW, whole, device="cpu", progress=False)
+    assert records(run) == records(whole)
+    first, second = last(run, "model"), last(whole, "model")
+    assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+def test_a_killed_process_ends_the_others_and_the_resumed_run_is_the_same(folder: Path) -> None:
+    """torchrun stops what is left; the same command with --resume goes on from the last checkpoint."""
+    recipe = change(SLOW, data__batch_size=2, schedule__steps=12, training__checkpoint_every=2)
+    whole, run = folder / "unharmed", folder / "killed"
+    finish(start(whole, recipe, processes=2))
+    process = start(run, recipe, processes=2)
+    while not list_checkpoints(run) if run.is_dir() else True:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    workers = [child for child in psutil.Process(process.pid).children() if SCRIPT in child.cmdline()]
+    workers[-1].kill()
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert int(list_checkpoints(run)[-1].name) < 12
+    finish(start(run, recipe, "--resume", processes=2))
     assert records(run) == records(whole)
     first, second = last(run, "model"), last(whole, "model")
     assert all(torch.equal(first[key], second[key]) for key in second)

@@ -11,7 +11,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.losses.pixel import Labels, Logits, Loss, Scalar, at_least_float32, cross_entropy, masked_mean
+from triptych.losses.pixel import (
+    SMALLEST,
+    Labels,
+    Logits,
+    Loss,
+    Scalar,
+    at_least_float32,
+    cross_entropy,
+    masked_mean,
+)
+from triptych.losses.whole_batch import gather, ratio, sum_over_processes
 from triptych.types import valid_pixels
 
 GAMMA = 2.0
@@ -31,7 +41,7 @@ def weighted_cross_entropy(raw: Logits, target: Labels, class_weights: Sequence[
         return cross_entropy(raw, target)
     error, valid = _cross_entropies(raw, target)
     weights = _pixel_weights(error, target, class_weights) * valid
-    return (error * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+    return ratio((error * weights).sum(), weights.sum(), least=SMALLEST)
 
 
 def focal_loss(raw: Logits, target: Labels, class_weights: Sequence[float] = ()) -> Scalar:
@@ -58,9 +68,11 @@ def dice_loss(raw: Logits, target: Labels, class_weights: Sequence[float] = ()) 
     0.3333
     """
     probability, truth = _by_class(raw, target)
-    overlap, total = (probability * truth).sum(dim=1), (probability + truth).sum(dim=1)
-    occurs = truth.sum(dim=1) > 0
-    return _class_mean(1 - 2 * overlap / torch.where(occurs, total, 1), occurs, class_weights)
+    overlap, both, count = sum_over_processes(
+        (probability * truth).sum(dim=1), (probability + truth).sum(dim=1), truth.sum(dim=1)
+    )
+    occurs = count > 0
+    return _class_mean(1 - 2 * overlap / torch.where(occurs, both, 1), occurs, class_weights)
 
 
 def lovasz_softmax(raw: Logits, target: Labels, class_weights: Sequence[float] = ()) -> Scalar:
@@ -70,7 +82,7 @@ def lovasz_softmax(raw: Logits, target: Labels, class_weights: Sequence[float] =
     >>> round(lovasz_softmax(torch.tensor([[[[9.0]], [[0.0]]]]), torch.tensor([[[0]]])).item(), 4)
     0.0001
     """
-    probability, truth = _by_class(raw, target)
+    probability, truth = (gather(each) for each in _by_class(raw, target))
     # Invalid pixels have an error of 0: they come last and count for nothing.
     errors, order = (truth - probability).abs().sort(dim=1, descending=True)
     sorted_truth = truth.gather(1, order)
@@ -92,12 +104,12 @@ def hard_pixel_cross_entropy(raw: Logits, target: Labels, class_weights: Sequenc
     0.6931
     """
     error, valid = _cross_entropies(raw, target)
-    ranked = torch.where(valid, error.detach(), -1).flatten().sort(descending=True).values
-    fewest = (valid.sum() * FEWEST).ceil().long().clamp(min=1)
+    ranked = gather(torch.where(valid, error.detach(), -1).flatten()).sort(descending=True).values
+    fewest = ((ranked >= 0).sum() * FEWEST).ceil().long().clamp(min=1)
     least = ranked.gather(0, (fewest - 1).view(1))  # not indexed: the host would wait for the number
     kept = valid & ((error.detach() >= least) | ((-error.detach()).exp() < EASY))
     weights = _pixel_weights(error, target, class_weights) * kept if class_weights else kept.to(error)
-    return (error * weights).sum() / weights.sum().clamp(min=torch.finfo(error.dtype).tiny)
+    return ratio((error * weights).sum(), weights.sum(), least=SMALLEST)
 
 
 def cross_entropy_and_dice(raw: Logits, target: Labels, class_weights: Sequence[float] = ()) -> Scalar:

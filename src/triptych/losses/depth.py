@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.losses.pixel import Logits, Loss, OneMap, Scalar, at_least_float32, class_mean, masked_mean
+from triptych.losses.whole_batch import largest
 from triptych.types import valid_pixels
 
 
@@ -38,7 +39,7 @@ def berhu_depth(raw: OneMap, target: OneMap) -> Scalar:
 
 def _berhu(error: Tensor) -> Tensor:
     # At least tiny: without an error c is 0, and the branch that is not taken would send NaN into the gradient.
-    threshold = (0.2 * error.detach().amax()).clamp(min=1e-12)
+    threshold = (0.2 * largest(error.amax())).clamp(min=1e-12)
     return torch.where(error <= threshold, error, (error.square() + threshold.square()) / (2 * threshold))
 
 

@@ -4,7 +4,7 @@ Invalid target pixels (`IGNORE`, NaN) are replaced before any arithmetic and mas
 valid pixel gives exactly 0 with zero gradients. Arithmetic is float32 even under autocast (float64 stays), and nothing
 synchronises with the host. The tables at the end name what a recipe can choose; the first entry of each is the
 default, that of InvPT. Class-balanced losses take their shares from the batch, as published; under several processes
-each uses its own. Losses of depth are in `losses/depth.py`.
+that is all of theirs (`losses/whole_batch.py`). Losses of depth are in `losses/depth.py`.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from triptych.losses.whole_batch import ratio
 from triptych.types import IGNORE, valid_pixels
 
 Labels = Int[Tensor, "batch height width"]
@@ -23,6 +24,9 @@ TwoMaps = Float[Tensor, "batch 2 height width"]
 ThreeMaps = Float[Tensor, "batch 3 height width"]
 Maps = Float[Tensor, "batch channels height width"]
 Scalar = Float[Tensor, ""]
+
+SMALLEST = torch.finfo(torch.float32).tiny
+"""What a sum of weights is taken as at least."""
 
 
 def at_least_float32(raw: Tensor) -> Tensor:
@@ -36,7 +40,7 @@ def masked_mean(error: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Scal
     >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
     2.0
     """
-    return (error * valid).sum() / valid.sum().clamp(min=1)
+    return ratio((error * valid).sum(), valid.sum())
 
 
 # Label maps
@@ -49,7 +53,7 @@ def cross_entropy(raw: Logits, target: Labels) -> Scalar:
     0.6931471824645996
     """
     total = F.cross_entropy(at_least_float32(raw), target, ignore_index=IGNORE, reduction="sum")
-    return total / valid_pixels(target).sum().clamp(min=1)
+    return ratio(total, valid_pixels(target).sum())
 
 
 def balanced_cross_entropy(raw: TwoMaps, target: Labels) -> Scalar:
@@ -61,7 +65,7 @@ def balanced_cross_entropy(raw: TwoMaps, target: Labels) -> Scalar:
     negative_share = masked_mean((target == 0).to(at_least_float32(raw).dtype), valid)
     weight = torch.stack([1 - negative_share, negative_share])
     total = F.cross_entropy(at_least_float32(raw), target, weight=weight, ignore_index=IGNORE, reduction="sum")
-    return total / valid.sum().clamp(min=1)
+    return ratio(total, valid.sum())
 
 
 def binary_cross_entropy(raw: OneMap, target: Labels) -> Scalar:
@@ -105,14 +109,14 @@ def boundary_batch_balanced(raw: OneMap, target: OneMap, positive_weight: float 
 def boundary_cross_entropy(raw: TwoMaps, target: OneMap, positive_weight: float = 0.95) -> Scalar:
     """Two channels, class weights (1 - w, w), divided by the number of valid pixels (ATRC's auxiliary head)."""
     total, labels, _ = _boundary_sum(raw, target, positive_weight)
-    return total / valid_pixels(labels).sum().clamp(min=1)
+    return ratio(total, valid_pixels(labels).sum())
 
 
 def boundary_weighted_mean(raw: TwoMaps, target: OneMap, positive_weight: float = 0.95) -> Scalar:
     """As `boundary_cross_entropy`, divided by the sum of the pixels' weights (DenseMTL)."""
     total, labels, weight = _boundary_sum(raw, target, positive_weight)
     weights = (labels == 0).sum() * weight[0] + (labels == 1).sum() * weight[1]
-    return total / torch.where(weights > 0, weights, 1)
+    return ratio(total, weights, least=SMALLEST)
 
 
 def _boundary_sum(raw: Tensor, target: Tensor, positive_weight: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,7 +176,7 @@ def cluster_normals(raw: Logits, target: ThreeMaps, centroids: Float[Tensor, "cl
 def class_mean(raw: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy over labels that are not -1."""
     total = F.cross_entropy(at_least_float32(raw), labels, ignore_index=-1, reduction="sum")
-    return total / (labels >= 0).sum().clamp(min=1)
+    return ratio(total, (labels >= 0).sum())
 
 
 # Other quantities

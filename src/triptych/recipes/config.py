@@ -200,6 +200,8 @@ class TrainingConfig:
     """
     compile: bool = False
     channels_last: bool = False
+    sync_norms: bool = False
+    """Statistics of batch norm over the images of all processes (GPUs alone)."""
     checkpoint_gradients: bool = False
     """Recompute backbone activations in the backward pass: less memory, more time."""
     cache_features: bool = False

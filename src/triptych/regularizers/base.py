@@ -18,6 +18,9 @@ class Regularizer(nn.Module):
     the task's: the loop adds them to the task losses of the same name before weighting. `step` counts optimizer
     steps, for schedules of the weight; one whose constructor takes `schedule_steps` receives the length of the run.
 
+    Losses of tasks are those of the batches of all processes: call each as often in every process, whatever the batch
+    holds (`losses.whole_batch.any_process` asks the others).
+
     Random numbers come from `draw`, so that the network trains with the dropout and augmentation that it has without
     the regularizer. Training seeds `generator` and keeps it in checkpoints; it is in the same state in every process.
     `chosen` are options that it decided itself, where they were left open (by a preset): run folders keep them.

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from triptych.losses.whole_batch import any_process
 from triptych.regularizers.fields import Rendered, SamplePoints
 from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points, spaced_distances
 from triptych.regularizers.planes import ceil_divide
@@ -98,7 +99,7 @@ class CrossView(Triplane3D):
         terms = {
             name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()
         }
-        if any(not _is_empty(second.targets[name]) for name in self.cross_tasks):
+        if any_process(any(not _is_empty(second.targets[name]) for name in self.cross_tasks)):
             crossed = self.render_points(planes, points, self.cross_tasks)
             for name in self.cross_tasks:
                 with full_precision(sample):

@@ -28,7 +28,7 @@ from triptych.training.log import tracker_names
 from triptych.training.objective import Objective
 from triptych.training.optim import WeightAverage, build_optimizer, parameter_groups
 from triptych.training.parts import Parts
-from triptych.training.sharding import asks_for_sharding, shard
+from triptych.training.sharding import asks_for_sharding, shard, synchronize_norms
 from triptych.weighting.base import Weighting
 
 
@@ -36,6 +36,11 @@ def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any
     """Options of accelerate that the recipe asks for."""
     if recipe.training.precision == "fp16" and choose_device(device).type == "cpu":
         raise ValueError("training.precision is 'fp16', which needs a GPU; use 'bf16' or 'no' on a CPU.")
+    if recipe.training.sync_norms and choose_device(device).type == "cpu":
+        raise ValueError(
+            "training.sync_norms is true, which torch can on GPUs only; leave it off on a CPU, where each process has "
+            "its own batch statistics."
+        )
     return {
         "mixed_precision": recipe.training.precision,
         "log_with": tracker_names(recipe.training.trackers) or None,
@@ -67,6 +72,8 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     _check_learnable(recipe, objective, weighting)
     training = recipe.training
+    if training.sync_norms:
+        objective = synchronize_norms(objective)
     if training.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for backbone in (module for module in model.modules() if isinstance(module, Backbone) and module.training):

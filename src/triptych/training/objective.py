@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.adaptation.base import Adapter
+from triptych.losses.whole_batch import whole_batch
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
@@ -76,9 +77,10 @@ class Objective(nn.Module):
         """Losses of a labelled batch and, with an adapter, of an unlabelled `target` batch."""
         known = () if self.features is None else (self.features.read(self.model.backbone, sample),)
         output = self.model(sample.image, *known)
-        parts = self.supervise(output, sample)
-        if self.regularizer is not None:
-            parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
+        with whole_batch(self.training):
+            parts = self.supervise(output, sample)
+            if self.regularizer is not None:
+                parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
         labelled = {name: count_labelled(sample.targets[name]) for name in self.tasks}
         terms = self.video(output, sample) if self.video is not None else None
         if self.video is not None and terms is not None:

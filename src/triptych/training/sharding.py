@@ -1,9 +1,11 @@
-"""Sharding parameters, gradients and optimizer memory over processes (FSDP2).
+"""What several processes share: batch statistics, and shards of parameters, gradients and optimizer memory (FSDP2).
 
-Done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one that runs.
+Sharding is done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one
+that runs.
 """
 
 import os
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +13,28 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from triptych.backbones.base import Backbone
+from triptych.machine import declare_missing_operators
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def asks_for_sharding() -> bool:
     """Whether the launcher asked for it: `accelerate launch --use_fsdp`, or `ACCELERATE_USE_FSDP=true`."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
+def synchronize_norms(module: Module) -> Module:
+    """The module with batch norms, in place, that take their statistics over the images of all processes.
+
+    By timm's conversion: torch's own loses the activation of timm's fused norms.
+
+    >>> type(synchronize_norms(nn.Sequential(nn.BatchNorm2d(2)))[0]).__name__
+    'SyncBatchNorm'
+    """
+    declare_missing_operators()
+    from timm.layers import convert_sync_batchnorm
+
+    return convert_sync_batchnorm(module)
 
 
 def shard(module: nn.Module, device: str, processes: int, size: tuple[int, int]) -> None:

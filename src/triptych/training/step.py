@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from triptych.losses.whole_batch import sum_over_processes, whole_batch
 from triptych.training.adapting import backward_adapter, step_adapter
 from triptych.training.objective import PARTS, Losses
 from triptych.training.parts import Parts
@@ -138,7 +139,9 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
     own = backward_adapter(parts, accumulate)
     scale = (accelerator.scaler.get_scale() if accelerator.scaler is not None else 1.0) / accumulate
     one, zero = torch.ones_like(total), torch.zeros_like(total)
-    present = {name: (losses.labelled[name] > 0).to(total) for name in losses.tasks}
+    with whole_batch():
+        [counts] = sum_over_processes(torch.stack([losses.labelled[name] for name in losses.tasks]))
+    present = dict(zip(losses.tasks, (counts > 0).to(total), strict=True))
     row: Row = {
         "loss": (total, one),
         "adaptation": (zero, zero) if adaptation is None else (adaptation, one),
