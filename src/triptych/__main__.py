@@ -56,6 +56,10 @@ VERBS: dict[str, Verb | Group] = {
 TRIPTYCH = Group("dense multi-task learning", VERBS)
 
 
+EXPECTED = (ValueError, TypeError, OSError, ImportError, ArithmeticError, LookupError, MemoryError)
+"""Errors of what was asked, of files and of the machine; any other is ours."""
+
+
 def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
     """The words of a command line without an option that every verb takes, and its values, wherever they stand; the
     value is empty where the line ends.
@@ -111,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the edge: whatever happens below becomes one line and an exit code
         if debug:
             raise
-        expected = isinstance(error, ValueError | TypeError | OSError | ImportError | ArithmeticError | LookupError)
+        expected = isinstance(error, EXPECTED)
         mark = "error" if expected else f"internal error ({type(error).__name__})"
         print(f"{mark}: {' '.join(str(error).split())} (--debug shows where)", file=sys.stderr)
         return 2 if expected else 1

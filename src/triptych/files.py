@@ -29,8 +29,10 @@ def partial_path(path: Path) -> Path:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
     """Gives the path to write to, which becomes `path` when the block ends well and is deleted when it does not.
+
+    Not `flushed` to the disk it outlives a kill, but maybe no loss of power: for many files that can be made again.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -42,9 +44,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     try:
         yield partial
-        flush(partial)
+        if flushed:
+            flush(partial)
         partial.replace(path)
-        flush(path.parent)
+        if flushed:
+            flush(path.parent)
     except BaseException:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

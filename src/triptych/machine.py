@@ -1,6 +1,7 @@
 """The machine a job runs on: its device, its processes, the memory they free, and a torchvision that does not load."""
 
 import ctypes
+import errno
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,46 @@ def unreachable_hub_is_offline(seconds: float = 5.0) -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = False
+
+
+class OutOfMemoryError(MemoryError):
+    """Memory ran out: one line that says what to lower."""
+
+
+@contextmanager
+def memory_advice(advice: str) -> Iterator[None]:
+    """Where memory runs out inside, of the processor or a GPU, raise an `OutOfMemoryError` that says what to do.
+
+    >>> with memory_advice("lower data.batch_size"):
+    ...     raise MemoryError("Unable to allocate 8.00 TiB")
+    Traceback (most recent call last):
+    ...
+    triptych.machine.OutOfMemoryError: memory ran out (Unable to allocate 8.00 TiB); lower data.batch_size.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OutOfMemoryError) or not ran_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["no room for more"])[0].rstrip(".")
+        raise OutOfMemoryError(f"memory ran out ({reason}); {advice}.") from error
+
+
+_NO_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory", "CUDA error: out of memory", "Cannot allocate memory")
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether memory that ran out made an error.
+
+    >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError())
+    (True, False)
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # torch has no class for other devices than CUDA: a RuntimeError, told by its text alone.
+    return type(error) is RuntimeError and any(text in str(error) for text in _NO_MEMORY)
 
 
 def num_processes() -> int:

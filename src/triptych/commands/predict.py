@@ -28,7 +28,9 @@ def predict(
     color_by: str = "image",
     overlay: bool = False,
     precision: Literal["no", "bf16", "fp16"] = "no",
+    batch: int = 1,
     overwrite: bool = False,
+    resume: bool = False,
     on_bad_sample: Literal["raise", "skip"] = "raise",
     render: bool = False,
     device: Device = "auto",
@@ -42,7 +44,8 @@ def predict(
         out: Folder to write to.
         products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
         shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
-        tile: Side of square tiles in pixels for large images; 0 predicts the whole image at once.
+        tile: Side of square tiles in pixels for large images, which then go through in strips; 0 predicts the whole
+            image at once.
         flip: Average with the mirrored image.
         scales: Average over these image scales.
         fov: Horizontal field of view in degrees, for point clouds.
@@ -50,8 +53,10 @@ def predict(
         color_by: The map that colours the points: image, or a task.
         overlay: Draw the maps of pictures and panels over the images.
         precision: Number format of the network.
+        batch: Predict up to this many images of one size, or frames of a video, together.
         overwrite: Replace existing predictions.
-        on_bad_sample: What an unreadable image does.
+        resume: Go on where an earlier call ended: images that have all their files are left as they are.
+        on_bad_sample: What an unreadable image does: end the call, or be named, counted and left out.
         render: Also write report.html with what the 3D-aware regularizer of the run renders: every task, the density's
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
@@ -88,7 +93,9 @@ def predict(
             overlay=overlay,
             fov=fov or None,
             intrinsics=intrinsics or None,
+            batch=batch,
             overwrite=overwrite,
+            resume=resume,
             on_bad_sample=on_bad_sample,
         )
     if clips:
@@ -98,6 +105,7 @@ def predict(
             out,
             products=products,
             overlay=overlay,
+            batch_size=batch,
             overwrite=overwrite,
             on_bad_sample=on_bad_sample,
         )

@@ -108,9 +108,11 @@ class StoredPhoto:
         image = floats.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
         return image if self.largest == 1 else image / self.largest
 
-    def bytes(self, step: int = 1) -> np.ndarray:
-        """Every `step`-th pixel of both axes in 8 bits, `(H, W, 3)`."""
-        thinned = replace(self, values=self.values[::step, ::step])
+    def bytes(self, top: int, bottom: int, step: int = 1) -> np.ndarray:
+        """Rows from `top` to before `bottom` in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the
+        columns.
+        """
+        thinned = replace(self, values=self.values[top:bottom:step, ::step])
         return np.rint(thinned.rows(0, thinned.size[0]).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import zlib
 from pathlib import Path
 
 import torch
@@ -42,6 +43,7 @@ class ExportedNetwork(nn.Module):
 
         self.runtime = Network(path, threads=torch.get_num_threads())
         self.metadata = self.runtime.metadata
+        self.register_buffer("file_checksum", torch.tensor(zlib.crc32(path.read_bytes())))
         if "task_file" not in self.metadata or "recipe" not in self.metadata:
             raise FileError(f"{path}: its description has no tasks or no recipe; export it again.")
         try:

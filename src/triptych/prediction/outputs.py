@@ -7,41 +7,51 @@
 | `pictures/TASK/NAME.png`   | colors, or with `overlay` these over the image                           |
 | `panels/NAME.png`          | the image and every prediction, with legends; with `overlay` over it     |
 | `points/NAME.ply`          | points in space, where depth is predicted and the camera is known        |
-| `predictions.json`         | which image became what, and what the values mean                        |
+| `predictions.json`         | which image became what, how, and what the values mean                   |
+
+Large images go from file to file in strips; panels and points of them show every n-th pixel (`image_files`).
 """
 
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych.data.cameras import stored_size, turn_intrinsics
-from triptych.data.photos import find_images, read_image, read_orientation
-from triptych.drawing.panels import color_maps, draw_panel, overlay_map
+from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.files import write_text
-from triptych.machine import keep_freed_memory
-from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
+from triptych.machine import keep_freed_memory, memory_advice
+from triptych.prediction.image_files import Camera, ImageFiles, depth_task
+from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
 from triptych.types import named_choice
 
 PRODUCTS = ("arrays", "maps", "pictures", "panels", "points")
+MANIFEST = "predictions.json"
+SECONDS_PER_LINE = 60.0
+"""Between lines of progress where there is no terminal."""
+
+Found = tuple[str, Path]
 
 
 @dataclass(frozen=True)
 class PredictedImages:
-    """Result of `predict_images`: the files of each image, and why others were left out."""
+    """Result of `predict_images`: the files of each image, why others were left out, and which were there already."""
 
     written: dict[str, list[Path]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, list[Path]] = field(default_factory=dict)
+    reduced: dict[str, str] = field(default_factory=dict)
+    """What panels and points of large images show."""
 
 
 def predict_images(
@@ -54,7 +64,9 @@ def predict_images(
     intrinsics: Sequence[int | float] | np.ndarray | None = None,
     color_by: str = "image",
     overlay: bool = False,
+    batch: int = 1,
     overwrite: bool = False,
+    resume: bool = False,
     on_bad_sample: str = "raise",
     log: Callable[[str], None] = print,
 ) -> PredictedImages:
@@ -62,45 +74,154 @@ def predict_images(
 
     `fov` (horizontal, degrees) or `intrinsics` (fx, fy, cx, cy in pixels) of the images as they are stored make point
     clouds possible; cameras of images that EXIF turns upright are turned along;
-    `color_by` is `"image"` or the task that colours them. `overlay` draws pictures and panels over the image. Nothing
-    is predicted before every input is found and every output is known to be new and writable. A damaged image raises
-    `ValueError`, or with `on_bad_sample="skip"` is named through `log` and left out.
+    `color_by` is `"image"` or the task that colours them. `overlay` draws pictures and panels over the image. Up to
+    `batch` images of one size are predicted together. Nothing is predicted before every input is found and every output
+    is known to be new and writable. A damaged image raises `ValueError`, or with `on_bad_sample="skip"` is named
+    through `log` and left out. With `resume` images that have all their files are left as they are; `ValueError` where
+    another network or other options made them.
     """
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
     chosen = {name: named_choice("product", name, {known: known for known in PRODUCTS}) for name in products}
     named_choice("map to colour points by", color_by, {"image": None} | predictor.tasks)
+    if batch < 1:
+        raise ValueError(f"batch is {batch}; at least 1 image is predicted at a time.")
     camera = _camera(predictor.tasks, fov, intrinsics)
-    writer = _Writer(
-        Path(out),
-        predictor.tasks,
-        tuple(name for name in chosen if name != "points" or camera),
-        camera,
-        color_by,
-        overlay,
-    )
+    kinds = tuple(name for name in chosen if name != "points" or camera)
+    files = ImageFiles(Path(out), predictor.tasks, kinds, camera, color_by, overlay)
     found = find_images(images)
-    writer.check([name for name, _ in found], overwrite)
-    result = PredictedImages()
+    settings = predictor.settings()
+    result = PredictedImages(kept=_finished(files, [name for name, _ in found], settings, overwrite, resume))
+    files.prepare([name for name, _ in found])
+    _write_manifest(files, dict(found), settings, result)
+    waiting = [(name, path) for name, path in found if name not in result.kept]
     if predictor.device.type == "cpu":
         keep_freed_memory()
-    console = Console(stderr=True)
-    for name, path in track(found, "predicting", console=console, transient=True, disable=not console.is_terminal):
-        try:
-            image = read_image(path)
-        except ValueError as error:
-            if not skip:
-                raise
-            log(f"skipped: {error}")
-            result.skipped[name] = str(error)
-            continue
-        upright = replace(writer, camera=camera and partial(_upright, camera, read_orientation(path)))
-        result.written[name] = upright.write(name, _to_bytes(image.numpy()), predictor(image))
-    writer.write_manifest(dict(found), result)
-    log(f"predicted {len(result.written)} of {len(found)} images into {out}")
+    advice = f"predict smaller pieces (--tile 512), fewer images at once (--batch, now {batch}) or a --shorter-side"
+    with _progress(len(waiting), log) as advance, memory_advice(advice):
+        for group in _groups(waiting, batch):
+            photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, result))}
+            if photos:
+                files.predict(predictor, list(photos), list(photos.values()), partial(advance, len(group)))
+            advance(len(group), 1.0, finished=True)
+            result.written.update({name: files.paths(name) for name in photos})
+            for name, photo in photos.items():
+                if reduced := files.reduced(photo.size):
+                    result.reduced[name] = reduced
+                    log(f"{name}: {reduced}")
+    _write_manifest(files, dict(found), settings, result)
+    counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
+    others = "".join(f", {count} {what}" for what, count in counts.items() if count)
+    log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")
     return result
 
 
-Camera = Callable[[tuple[int, int]], np.ndarray]
+def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result: PredictedImages) -> StoredPhoto | None:
+    """A photograph, or `None` where it is damaged and may be skipped."""
+    try:
+        return read_photo(path)
+    except ValueError as error:
+        if not skip:
+            raise
+        log(f"skipped: {error}")
+        result.skipped[name] = str(error)
+        return None
+
+
+def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
+    """Images of one size, at most `batch` of them."""
+    waiting: dict[tuple[int, int], list[Found]] = {}
+    for name, path in found:
+        try:
+            size = read_image_size(path) if batch > 1 else (0, 0)
+        except ValueError:  # said when it is read
+            yield [(name, path)]
+            continue
+        group = waiting.setdefault(size, [])
+        group.append((name, path))
+        if len(group) == batch:
+            yield waiting.pop(size)
+    yield from waiting.values()
+
+
+def _finished(
+    files: ImageFiles, names: Sequence[str], settings: dict[str, Any], overwrite: bool, resume: bool
+) -> dict[str, list[Path]]:
+    """The files of images that are finished; one line for outputs that exist and may not be replaced."""
+    existing = [path for name in names for path in files.paths(name) if path.exists()]
+    if not existing or (overwrite and not resume):
+        return {}
+    if not resume:
+        others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
+        raise FileExistsError(
+            f"{existing[0]} exists{others}; choose another folder, go on with resume (--resume), or pass overwrite "
+            "(--overwrite)."
+        )
+    path = files.out / MANIFEST
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        before = None
+    if before != json.loads(json.dumps(settings)):
+        known = before if isinstance(before, dict) else {}
+        other = [name for name, value in settings.items() if known.get(name) != json.loads(json.dumps(value))]
+        raise ValueError(
+            f"{path} was not made by this network with these options ({', '.join(other)} differ), so that resume would "
+            "mix two; choose another folder, or pass overwrite (--overwrite) without resume."
+        )
+    return {name: files.paths(name) for name in names if files.is_finished(name)}
+
+
+class _Advance:
+    """Counts images: a bar on a terminal, else a line every minute."""
+
+    def __init__(self, total: int, bar: Progress, log: Callable[[str], None]) -> None:
+        self.total, self.bar, self.log = total, bar, log
+        self.row = bar.add_task("predicting", total=total, rate="")
+        self.done, self.started, self.said = 0, time.perf_counter(), time.perf_counter()
+
+    def rate(self) -> float:
+        """Images per second."""
+        return self.done / max(time.perf_counter() - self.started, 1e-9)
+
+    def __call__(self, count: int, share: float, *, finished: bool = False) -> None:
+        """A share of the next `count` images is predicted."""
+        self.done += count if finished else 0
+        done = self.done + (0 if finished else count * share)
+        rate = f"{self.rate():.3g} images per second" if self.done else ""
+        self.bar.update(self.row, completed=done, rate=rate)
+        if self.bar.disable and time.perf_counter() - self.said > SECONDS_PER_LINE:
+            self.said = time.perf_counter()
+            self.log(f"{done:.4g} of {self.total} images{', ' if rate else ''}{rate}")
+
+
+@contextmanager
+def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
+    console = Console(stderr=True)
+    columns = (
+        "predicting",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield _Advance(total, bar, log)
+
+
+def _write_manifest(
+    files: ImageFiles, sources: dict[str, Path], settings: dict[str, Any], result: PredictedImages
+) -> None:
+    """What the files mean, what they were made from, and how: first before the first image, for those who resume."""
+    meaning = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in files.tasks.items()}
+    manifest = {
+        "tasks": meaning,
+        "products": list(files.products),
+        "settings": settings,
+        "images": {name: str(sources[name]) for name in sources if name in result.written or name in result.kept},
+        "skipped": result.skipped,
+        "reduced": result.reduced,
+    }
+    write_text(files.out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _camera(
@@ -122,123 +243,3 @@ def _camera(
     camera = partial(intrinsics_from_field_of_view, degrees=fov or 0)
     camera((1, 1))  # an impossible angle fails here, not after the first image
     return camera
-
-
-def _upright(camera: Camera, orientation: int, size: tuple[int, int]) -> np.ndarray:
-    """Intrinsics of an image that was turned upright, of `size` then."""
-    return turn_intrinsics(camera(stored_size(size, orientation)), orientation, size)
-
-
-def depth_task(tasks: dict[str, Task]) -> str | None:
-    """The name of the task that predicts metres, if any."""
-    return next((name for name, task in tasks.items() if task.in_metres), None)
-
-
-def _to_bytes(image: np.ndarray) -> np.ndarray:
-    """`(3, H, W)` in [0, 1] to `(H, W, 3)` uint8."""
-    return np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8)
-
-
-def _save_array(path: Path, task: Task, values: np.ndarray) -> None:
-    labels = np.issubdtype(values.dtype, np.integer)
-    np.save(path, values.astype(np.min_scalar_type(len(task.classes))) if labels else values)
-
-
-def _save_map(path: Path, task: Task, values: np.ndarray) -> None:
-    assert task.to_png is not None, "maps are written only of tasks that have an integer form"
-    Image.fromarray(task.to_png(values)).save(path)
-
-
-_PER_TASK = {"arrays": (".npy", _save_array), "maps": (".png", _save_map)}
-Maps = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Knows every file of an image, so that all can be checked before the first is written."""
-
-    out: Path
-    tasks: dict[str, Task]
-    products: tuple[str, ...]
-    camera: Camera | None
-    color_by: str
-    overlay: bool
-
-    def files(self, name: str) -> dict[Path, Callable[[np.ndarray, Maps], None]]:
-        """Every file of one image, and what writes it from the image `(H, W, 3)` and its maps."""
-
-        def of_task(
-            save: Callable[[Path, Task, np.ndarray], None], path: Path, task: str
-        ) -> Callable[[np.ndarray, Maps], None]:
-            return lambda image, maps: save(path, self.tasks[task], maps[task])
-
-        files: dict[Path, Callable[[np.ndarray, Maps], None]] = {}
-        for task in self.tasks if "pictures" in self.products else ():
-            path = self.out / "pictures" / task / f"{name}.png"
-            files[path] = partial(self._write_picture, path, task)
-        for product, (suffix, save) in _PER_TASK.items():
-            for task in self.tasks if product in self.products else ():
-                if product == "maps" and self.tasks[task].to_png is None:
-                    continue  # a quantity without limits has no integers
-                path = self.out / product / task / f"{name}{suffix}"
-                files[path] = of_task(save, path, task)
-        for product, (suffix, write) in {
-            "panels": (".png", self._write_panel),
-            "points": (".ply", self._write_points),
-        }.items():
-            if product in self.products:
-                path = self.out / product / f"{name}{suffix}"
-                files[path] = partial(write, path)
-        return files
-
-    def check(self, names: Sequence[str], overwrite: bool) -> None:
-        """One line for outputs that exist, or a folder that cannot be written to."""
-        existing = [path for name in names for path in self.files(name) if path.exists()]
-        if existing and not overwrite:
-            others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
-            raise FileExistsError(
-                f"{existing[0]} exists{others}; choose another folder, or pass overwrite (--overwrite)."
-            )
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.out).close()
-        except OSError as error:
-            raise OSError(f"cannot write to {self.out} ({error.strerror}); choose another output folder.") from error
-
-    def write(self, name: str, image: np.ndarray, maps: Maps) -> list[Path]:
-        """Write every file of one image and return their paths."""
-        files = self.files(name)
-        for path, save in files.items():
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                save(image, maps)
-            except OSError as error:
-                raise OSError(
-                    f"cannot write {path} ({error.strerror or error}); earlier images are complete."
-                ) from error
-        return list(files)
-
-    def _write_panel(self, path: Path, image: np.ndarray, maps: Maps) -> None:
-        draw_panel(image, maps, self.tasks, overlay=self.overlay).save(path)
-
-    def _write_picture(self, path: Path, name: str, image: np.ndarray, maps: Maps) -> None:
-        task, values = self.tasks[name], maps[name]
-        shown = overlay_map(task, image, values) if self.overlay else color_maps(task, [values])[0]
-        Image.fromarray(shown).save(path)
-
-    def _write_points(self, path: Path, image: np.ndarray, maps: Maps) -> None:
-        name = depth_task(self.tasks)
-        assert self.camera is not None, "points are written only where the camera is known"
-        assert name is not None, "a camera is accepted only beside depth"
-        depth = maps[name][0]
-        shown = image if self.color_by == "image" else color_maps(self.tasks[self.color_by], [maps[self.color_by]])[0]
-        normals = next((name for name, task in self.tasks.items() if task.kind == "direction"), None)
-        vectors = maps[normals].transpose(1, 2, 0) if normals else None
-        write_ply(path, backproject(depth, self.camera(depth.shape)), shown, vectors)
-
-    def write_manifest(self, sources: dict[str, Path], result: PredictedImages) -> None:
-        """What the files mean, and what they were made from."""
-        meaning = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in self.tasks.items()}
-        written = {name: str(sources[name]) for name in result.written}
-        manifest = {"tasks": meaning, "products": list(self.products), "images": written, "skipped": result.skipped}
-        write_text(self.out / "predictions.json", json.dumps(manifest, indent=2) + "\n")

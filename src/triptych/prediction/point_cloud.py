@@ -5,7 +5,7 @@ spans [0, W].
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,16 @@ def backproject(
     return rays * z[..., None]
 
 
+def thin_intrinsics(intrinsics: Float[np.ndarray, "3 3"], step: int) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of an image of which every `step`-th pixel of both axes is kept, from the first on.
+
+    >>> thin_intrinsics(intrinsics_matrix((8.0, 8.0, 4.5, 4.5)), 2)[0].tolist()
+    [4.0, 0.0, 2.5]
+    """
+    # Pixel i was pixel step i, whose centre lies at step i + 0.5.
+    return np.array([[1 / step, 0, 0.5 - 0.5 / step], [0, 1 / step, 0.5 - 0.5 / step], [0, 0, 1]]) @ intrinsics
+
+
 def write_ply(
     path: Path,
     points: Float[np.ndarray, "*grid 3"],
@@ -68,6 +78,32 @@ def write_ply(
     """Write points, and normals where given, as binary little-endian PLY; points with a NaN are left out. Returns how
     many were written.
     """
+    return write_points(path, [(points, colors, normals)])
+
+
+def write_points(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> int:
+    """The same of points, colors and normals that come in parts."""
+    tables = [_table(*part) for part in parts]
+    layout = tables[0].dtype
+    properties = [f"property {'uchar' if layout[name] == np.uint8 else 'float'} {name}" for name in layout.names or ()]
+    count = sum(map(len, tables))
+    header = [
+        "ply",
+        "format binary_little_endian 1.0",
+        "comment x right, y down, z forward; metres",
+        f"element vertex {count}",
+        *properties,
+        "end_header",
+    ]
+    with path.open("wb") as file:
+        file.write("\n".join([*header, ""]).encode("ascii"))
+        for table in tables:
+            file.write(table.tobytes())
+    return count
+
+
+def _table(points: np.ndarray, colors: np.ndarray, normals: np.ndarray | None) -> np.ndarray:
+    """The records of a PLY file; points with a NaN are left out."""
     columns: dict[str, np.ndarray] = {name: points[..., i] for i, name in enumerate("xyz")}
     if normals is not None:
         columns |= {name: normals[..., i] for i, name in enumerate(("nx", "ny", "nz"))}
@@ -77,14 +113,4 @@ def write_ply(
     table = np.empty(int(finite.sum()), dtype=layout)
     for name, values in (columns | shades).items():
         table[name] = values[finite]
-    properties = [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in layout]
-    header = [
-        "ply",
-        "format binary_little_endian 1.0",
-        "comment x right, y down, z forward; metres",
-        f"element vertex {len(table)}",
-        *properties,
-        "end_header",
-    ]
-    path.write_bytes("\n".join([*header, ""]).encode("ascii") + table.tobytes())
-    return len(table)
+    return table

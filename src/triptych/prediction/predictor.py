@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from triptych.data.photos import to_image_tensor
+from triptych.files import checksum
 from triptych.machine import choose_device, return_freed_memory
 from triptych.prediction.strips import (
     Batch,
@@ -124,6 +125,12 @@ class Predictor:
     def device(self) -> torch.device:
         """Where the model is."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
+
+    def settings(self) -> dict[str, Any]:
+        """What maps depend on, for files: the options of inference, and a checksum of the weights."""
+        names = ("tile", "overlap", "flip", "scales", "shorter_side")
+        weights = checksum(self.model.state_dict())
+        return {name: getattr(self, name) for name in names} | {"precision": str(self.autocast), "weights": weights}
 
     @overload
     def __call__(self, image: Picture) -> dict[str, np.ndarray]: ...

@@ -1,7 +1,8 @@
 """Maps to colours: pure functions from one prediction or target to `(H, W, 3)` uint8."""
 
 import colorsys
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -60,12 +61,13 @@ def color_depth(depth: np.ndarray, near: float | None = None, far: float | None 
 
     The range defaults to the 2nd and 98th percentile of the map.
     """
+    found = depth_range([depth]) if near is None or far is None else {}
     depth = np.asarray(depth, np.float64).reshape(depth.shape[-2:])
     valid = np.isfinite(depth) & (depth > 0)
     if not valid.any():
         return np.zeros((*depth.shape, 3), np.uint8)
-    low = near if near is not None else np.percentile(depth[valid], 2)
-    high = far if far is not None else np.percentile(depth[valid], 98)
+    low = near if near is not None else found["near"]
+    high = far if far is not None else found["far"]
     inverse = 1 / np.where(valid, depth, 1.0)
     span = max(1 / low - 1 / high, 1e-9)
     position = np.clip((1 / low - inverse) / span, 0, 1) * (len(_DEPTH) - 1)
@@ -73,6 +75,35 @@ def color_depth(depth: np.ndarray, near: float | None = None, far: float | None 
     fraction = (position - index)[..., None]
     image = _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
     return np.where(valid[..., None], image, 0).astype(np.uint8)
+
+
+def depth_range(strips: Iterable[np.ndarray]) -> dict[str, float]:
+    """The range in which `color_depth` draws a map that comes in strips; empty where nothing is valid."""
+    known = np.concatenate([strip[np.isfinite(strip) & (strip > 0)] for strip in strips])
+    return dict(zip(("near", "far"), _middle(known), strict=True)) if known.size else {}
+
+
+def values_range(strips: Iterable[np.ndarray]) -> dict[str, tuple[float, float]]:
+    """The limits between which `color_values` draws a map `(C, H, W)` that comes in strips."""
+    known = np.concatenate([strip[:, np.isfinite(strip).all(axis=0)].ravel() for strip in strips])
+    return {"limits": _middle(known) if known.size else (0.0, 1.0)}
+
+
+def _middle(values: np.ndarray) -> tuple[float, float]:
+    """The 2nd and 98th percentile of values, which are partly sorted in place: a large map leaves no room for a copy.
+
+    >>> _middle(np.arange(101.0))
+    (2.0, 98.0)
+    """
+    places = [share * (len(values) - 1) for share in (0.02, 0.98)]
+    lower = [math.floor(place) for place in places]
+    upper = [min(place + 1, len(values) - 1) for place in lower]
+    values.partition(sorted({*lower, *upper}))
+    low, high = (
+        float(values[a]) + (place - a) * (float(values[b]) - float(values[a]))
+        for place, a, b in zip(places, lower, upper, strict=True)
+    )
+    return low, high
 
 
 def color_normals(normals: np.ndarray) -> np.ndarray:
@@ -101,8 +132,7 @@ def color_values(values: np.ndarray, limits: tuple[float, float] | None = None) 
     """
     valid = np.isfinite(values).all(axis=0)
     if limits is None:
-        known = values[:, valid]
-        limits = (np.percentile(known, 2), np.percentile(known, 98)) if known.size else (0.0, 1.0)
+        limits = values_range([values])["limits"]
     share = np.clip((np.where(valid, values, 0) - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
     if len(values) == 1:
         position = (1 - share[0]) * (len(_DEPTH) - 1)

@@ -40,8 +40,9 @@ def _argmax(raw: Tensor) -> Tensor:
     return raw.argmax(dim=1)
 
 
-def _labels_png(labels: np.ndarray) -> np.ndarray:
-    return labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+def _labels_png(labels: np.ndarray, count: int) -> np.ndarray:
+    """8 bit where `count` classes have room in it, so that all strips of a map have one number type."""
+    return labels.astype(np.uint8 if max(count - 1, labels.max(initial=0)) < 256 else np.uint16)
 
 
 def _probability_png(probability: np.ndarray) -> np.ndarray:
@@ -92,7 +93,7 @@ def semseg(
         decode=_argmax,
         metric=partial(SegmentationMetric, names),
         colorize=partial(colors.color_labels, shown=colors_shown) if colors_shown else colors.color_labels,
-        to_png=_labels_png,
+        to_png=partial(_labels_png, count=len(names)),
         kind="labels",
         constructor="semseg",
         options={"colors_shown": [list(color) for color in colors_shown]} if colors_shown else {},
@@ -223,6 +224,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         decode=decode,
         metric=AlignedDepthMetric if aligned else DepthMetric,
         colorize=colors.color_depth,
+        color_range=colors.depth_range,
         to_png=_millimetres_png,
         kind="length",
         raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
@@ -315,6 +317,7 @@ def regression(
         if isinstance(metric, str)
         else metric,
         colorize=partial(colors.color_values, limits=limits),
+        color_range=None if limits else colors.values_range,
         to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
         kind="values",
         constructor="regression",

@@ -4,8 +4,9 @@ A `Task` knows its channels, loss, decoding to physical units, metric, kind, and
 its targets. Nothing else in the library compares task names or guesses what a map means.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -84,6 +85,10 @@ class Task:
     """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
     mirror: Callable[[Tensor], Tensor] = keep
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
+    color_range: Callable[[Iterable[np.ndarray]], Mapping[str, Any]] | None = None
+    """`color_range(strips)` of a map: the arguments that make `colorize` draw a part of it as it draws the whole.
+    `None`: what a pixel looks like depends on no other.
+    """
     encode: Callable[[Tensor], Tensor] = keep
     """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
     error: error_maps.ErrorMap = error_maps.PROBABILITY
@@ -112,6 +117,19 @@ class Task:
         (True, True, False)
         """
         return self.raw_form == "scores"
+
+    def drawn_like(self, strips: Iterable[np.ndarray]) -> "Task":
+        """The same task, whose colors of any part are those of a whole map, which comes in strips.
+
+        >>> from triptych.tasks import depth
+        >>> near, far = np.full((1, 1, 2), 1.0), np.full((1, 1, 2), 4.0)
+        >>> task = depth().drawn_like([near, far])
+        >>> bool((task.colorize(near) == task.colorize(far)).all())
+        False
+        """
+        if self.color_range is None:
+            return self
+        return replace(self, colorize=partial(self.colorize, **self.color_range(strips)))
 
     def zoom(self, target: Tensor, zoom: float) -> Tensor:
         """Target values after zooming in by `zoom`."""

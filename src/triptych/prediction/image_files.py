@@ -1,0 +1,226 @@
+"""The files of one predicted image, written strip by strip from maps that lie on disk.
+
+Panels of more than `MOST_DRAWN` pixels show every n-th one, and so do clouds of more than `MOST_POINTS`.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from triptych.data.cameras import stored_size, turn_intrinsics
+from triptych.data.photos import StoredPhoto
+from triptych.drawing.panels import color_maps, draw_panel, overlay_map
+from triptych.files import partial_path, remove_partials, written_whole
+from triptych.prediction.point_cloud import backproject, thin_intrinsics, write_points
+from triptych.prediction.predictor import Predictor
+from triptych.prediction.strip_files import ArrayFile, write_png
+from triptych.prediction.strips import Photos
+from triptych.tasks import Task
+
+STRIP = 2**20
+"""Pixels that are decoded, drawn or written at a time."""
+MOST_DRAWN = 2**22
+MOST_POINTS = 2**24
+
+Camera = Callable[[tuple[int, int]], np.ndarray]
+Maps = dict[str, ArrayFile]
+Write = Callable[[Path, StoredPhoto, Maps], None]
+
+
+def thinning(size: tuple[int, int], most: int) -> int:
+    """Every how many-th pixel of both axes leaves at most about `most`.
+
+    >>> thinning((3000, 4000), 2**24), thinning((9000, 12000), 2**24)
+    (1, 3)
+    """
+    return max(1, math.ceil(math.sqrt(size[0] * size[1] / most)))
+
+
+def depth_task(tasks: dict[str, Task]) -> str | None:
+    """The name of the task that predicts metres, if any."""
+    return next((name for name, task in tasks.items() if task.in_metres), None)
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Knows every file of an image, so that all can be checked before the first is written."""
+
+    out: Path
+    tasks: dict[str, Task]
+    products: tuple[str, ...]
+    camera: Camera | None
+    color_by: str
+    overlay: bool
+
+    def arrays(self, name: str) -> dict[str, Path]:
+        """The array files of an image by task."""
+        if "arrays" not in self.products:
+            return {}
+        return {task: self.out / "arrays" / task / f"{name}.npy" for task in self.tasks}
+
+    def drawn(self, name: str) -> dict[Path, Write]:
+        """Every other file of an image, and what writes it from the photograph and its maps."""
+        files: dict[Path, Write] = {}
+        for task in self.tasks.values():
+            if "maps" in self.products and task.to_png is not None:  # a quantity without limits has no integers
+                files[self.out / "maps" / task.name / f"{name}.png"] = partial(_write_map, task)
+            if "pictures" in self.products:
+                files[self.out / "pictures" / task.name / f"{name}.png"] = partial(self._write_picture, task)
+        if "panels" in self.products:
+            files[self.out / "panels" / f"{name}.png"] = self._write_panel
+        if "points" in self.products:
+            files[self.out / "points" / f"{name}.ply"] = self._write_points
+        return files
+
+    def paths(self, name: str) -> list[Path]:
+        """Every file of an image."""
+        return [*self.arrays(name).values(), *self.drawn(name)]
+
+    def is_finished(self, name: str) -> bool:
+        """Whether every file of an image is there: each is written whole or not at all."""
+        return all(path.is_file() for path in self.paths(name))
+
+    def reduced(self, size: tuple[int, int]) -> str:
+        """What panels and points of a large image show; empty where they show all of it."""
+        steps = {"panels": thinning(size, MOST_DRAWN), "points": thinning(size, MOST_POINTS)}
+        shown = {name: step for name, step in steps.items() if name in self.products and step > 1}
+        return " and ".join(f"{name} show one of {step}x{step} pixels" for name, step in shown.items())
+
+    def prepare(self, names: Sequence[str]) -> None:
+        """Make the folder and clear what a killed process left in it; one line where it cannot be written to."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.out).close()
+        except OSError as error:
+            raise OSError(f"cannot write to {self.out} ({error.strerror}); choose another output folder.") from error
+        for folder in {self.out} | {path.parent for name in names for path in self.paths(name)}:
+            remove_partials(folder)
+
+    def predict(
+        self,
+        predictor: Predictor,
+        names: Sequence[str],
+        photos: Sequence[StoredPhoto],
+        progress: Callable[[float], None],
+    ) -> None:
+        """Predict photographs of one size together, and write every file of each; `progress` gets the share done."""
+        size = photos[0].size
+        with ExitStack() as all_files:
+            files = [all_files.enter_context(ExitStack()) for _ in names]
+            maps: list[Maps] = [{} for _ in names]
+            top = 0
+            for strip in predictor.strips(Photos(photos, predictor.device), rows=max(1, STRIP // size[1])):
+                for task, values in strip.items():
+                    for i, name in enumerate(names):
+                        rows = self._rows(task, values[i])
+                        if top == 0:
+                            maps[i][task] = files[i].enter_context(
+                                self._store(name, task, (*rows.shape[:-2], *size), rows.dtype)
+                            )
+                        with _named(maps[i][task].path):
+                            maps[i][task].write(top, rows)
+                top += next(iter(strip.values())).shape[-2]
+                progress(top / size[0])
+            for name, photo, stored, open_files in zip(names, photos, maps, files, strict=True):
+                for path, write in self.drawn(name).items():
+                    with _named(path):
+                        path.parent.mkdir(parents=True, exist_ok=True)
+                        with written_whole(path, flushed=False) as unfinished:
+                            write(unfinished, photo, stored)
+                open_files.close()
+
+    def _rows(self, task: str, values: Tensor) -> np.ndarray:
+        rows = values.cpu().numpy()
+        labels = np.issubdtype(rows.dtype, np.integer)
+        return rows.astype(np.min_scalar_type(len(self.tasks[task].classes))) if labels else rows
+
+    @contextmanager
+    def _store(self, name: str, task: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[ArrayFile]:
+        """A map on disk: the array file of the image, or one that is deleted in the end."""
+        path = self.arrays(name).get(task)
+        if path is None:
+            unfinished = partial_path(self.out / f"{task}-{name.replace('/', '-')}.npy")
+            try:
+                with _named(unfinished), ArrayFile(unfinished, shape, dtype) as stored:
+                    yield stored
+            finally:
+                unfinished.unlink(missing_ok=True)
+            return
+        with _named(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with written_whole(path, flushed=False) as unfinished, ArrayFile(unfinished, shape, dtype) as stored:
+                yield stored
+
+    def _write_picture(self, task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
+        stored = maps[task.name]
+        write_png(path, stored.size, (shown for _, shown in self._drawn(task, photo, stored)))
+
+    def _drawn(self, task: Task, photo: StoredPhoto, stored: ArrayFile) -> Iterator[tuple[int, np.ndarray]]:
+        """A map in colors, in strips with the row at which each begins."""
+        whole, top = task.drawn_like(stored.strips(STRIP)), 0
+        for rows in stored.strips(STRIP):
+            bottom = top + rows.shape[-2]
+            if self.overlay:
+                yield top, overlay_map(whole, photo.bytes(top, bottom), rows)
+            else:
+                yield top, color_maps(whole, [rows])[0]
+            top = bottom
+
+    def _write_panel(self, path: Path, photo: StoredPhoto, maps: Maps) -> None:
+        step = thinning(photo.size, MOST_DRAWN)
+        thinned = {name: stored.rows(0, photo.size[0], step) for name, stored in maps.items()}
+        image = photo.bytes(0, photo.size[0], step)
+        draw_panel(image, thinned, self.tasks, overlay=self.overlay).save(path, format="PNG")
+
+    def _write_points(self, path: Path, photo: StoredPhoto, maps: Maps) -> None:
+        name = depth_task(self.tasks)
+        assert self.camera is not None, "points are written only where the camera is known"
+        assert name is not None, "a camera is accepted only beside depth"
+        normals = next((name for name, task in self.tasks.items() if task.kind == "direction"), None)
+        stored = self.camera(stored_size(photo.size, photo.orientation))
+        step = thinning(photo.size, MOST_POINTS)
+        intrinsics = thin_intrinsics(turn_intrinsics(stored, photo.orientation, photo.size), step)
+        chosen = self.tasks.get(self.color_by)  # None: the image
+        shown = chosen and chosen.drawn_like(maps[chosen.name].strips(STRIP))
+        rows = step * max(1, STRIP // photo.size[1])
+
+        def parts() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+            for top in range(0, photo.size[0], rows):
+                window = (top, min(top + rows, photo.size[0]), step)
+                moved = intrinsics - np.array([[0, 0, 0], [0, 0, top / step], [0, 0, 0]])
+                colors = color_maps(shown, [maps[shown.name].rows(*window)])[0] if shown else photo.bytes(*window)
+                vectors = maps[normals].rows(*window).transpose(1, 2, 0) if normals else None
+                yield backproject(maps[name].rows(*window)[0], moved), colors, vectors
+
+        write_points(path, parts())
+
+
+def _write_map(task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
+    assert task.to_png is not None, "maps are written only of tasks that have an integer form"
+    stored = maps[task.name]
+    write_png(path, stored.size, map(task.to_png, stored.strips(STRIP)))
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """An error of the system gets the name of the file that was being written."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"cannot write {path} ({error.strerror or error}); earlier images are complete: make room or choose "
+            "another folder, and go on with resume (--resume)."
+        ) from error
+
+
+class WriteError(OSError):
+    """A file of an image that could not be written."""

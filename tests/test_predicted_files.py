@@ -1,0 +1,242 @@
+"""Predicting many files, and large ones: strips, batches, resuming, damage."""
+
+import errno
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_prediction import TASKS, local_model, read_ply, write_images
+
+from triptych.prediction import image_files
+from triptych.prediction.outputs import predict_images
+from triptych.prediction.predictor import Predictor
+from triptych.prediction.strip_files import ArrayFile, write_png
+from triptych.tasks import regression
+
+SEVEN = TASKS | {"heat": regression("heat"), "albedo": regression("albedo", 3)}
+
+
+def quiet(line):
+    pass
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+@pytest.fixture
+def predictor():
+    return Predictor(local_model(SEVEN), tile=16)
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+def test_files_of_strips_are_those_of_whole_maps(tmp_path, monkeypatch, predictor, overlay):
+    folder = write_images(tmp_path / "images", [(40, 33), (24, 50)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(3).integers(0, 256, (30, 21, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "turned.png", exif=exif)
+    options = {"intrinsics": (30, 30, 16, 16), "color_by": "depth", "overlay": overlay, "log": quiet}
+    predict_images(predictor, [folder], tmp_path / "whole", **options)
+    monkeypatch.setattr(image_files, "STRIP", 100)
+    predict_images(predictor, [folder], tmp_path / "strips", **options)
+    whole, strips = contents(tmp_path / "whole"), contents(tmp_path / "strips")
+    assert list(whole) == list(strips)
+    assert len(whole) == 1 + 3 * (6 + 5 + 6 + 2)
+    for name in whole:
+        first, second = tmp_path / "whole" / name, tmp_path / "strips" / name
+        if name.endswith(".npy"):  # a sigmoid rounds differently at the ends of a vector
+            np.testing.assert_allclose(np.load(second), np.load(first), rtol=1e-6, atol=1e-6)
+            assert np.load(first).dtype == np.load(second).dtype
+        elif name.endswith(".png"):
+            a, b = (np.asarray(Image.open(path)).astype(np.int64) for path in (first, second))
+            assert a.shape == b.shape
+            assert np.abs(a - b).max() <= 1
+            assert (a != b).mean() < 1e-3
+        elif name.endswith(".ply"):
+            a, b = (np.array([tuple(row.values()) for row in read_ply(path)]) for path in (first, second))
+            np.testing.assert_allclose(b, a, atol=1e-5)
+
+
+def test_panels_and_points_of_large_images_are_thinned_and_said(tmp_path, monkeypatch, predictor):
+    folder, lines = write_images(tmp_path / "images", [(41, 33)]), []
+    options = {"intrinsics": (30, 30, 16, 16), "products": ("arrays", "panels", "points")}
+    predict_images(predictor, [folder], tmp_path / "whole", log=quiet, **options)
+    monkeypatch.setattr(image_files, "MOST_DRAWN", 500)
+    monkeypatch.setattr(image_files, "MOST_POINTS", 200)
+    monkeypatch.setattr(image_files, "STRIP", 99)
+    result = predict_images(predictor, [folder], tmp_path / "thin", log=lines.append, **options)
+    told = "panels show one of 2x2 pixels and points show one of 3x3 pixels"
+    assert result.reduced == {"0": told}
+    assert lines[0] == f"0: {told}"
+    assert json.loads((tmp_path / "thin/predictions.json").read_text())["reduced"] == {"0": told}
+    whole = {tuple(row.values()) for row in read_ply(tmp_path / "whole/points/0.ply")}
+    thin = [tuple(row.values()) for row in read_ply(tmp_path / "thin/points/0.ply")]
+    depth = np.load(tmp_path / "thin/arrays/depth/0.npy")[0, ::3, ::3]
+    assert len(thin) == (depth > 0).sum() > 10
+    rows = np.array(sorted(whole))
+    for point in thin:  # a point of the whole cloud, up to rounding, with its color and normal
+        assert np.abs(rows - np.array(point)).max(axis=1).min() < 1e-4
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "thin/arrays/semseg/0.npy"), np.load(tmp_path / "whole/arrays/semseg/0.npy")
+    )
+
+
+def test_images_of_one_size_go_in_batches(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "images", [(9, 13), (20, 11), (9, 13), (9, 13), (20, 11)])
+    (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    whole = (folder / "2.png").read_bytes()
+    predictor, shapes = Predictor(local_model()), []
+    predict_images(predictor, [folder], tmp_path / "single", on_bad_sample="skip", log=quiet)
+    forward = predictor.model.forward
+
+    def noted(image):
+        shapes.append(tuple(image.shape))
+        return forward(image)
+
+    monkeypatch.setattr(predictor.model, "forward", noted)
+    (folder / "2.png").write_bytes(whole[:-30] + bytes(30))  # its header says its size
+    result = predict_images(predictor, [folder], tmp_path / "batch", batch=2, on_bad_sample="skip", log=quiet)
+    assert list(result.skipped) == ["2", "broken"]
+    assert sorted(result.written) == ["0", "1", "3", "4"]
+    assert sorted(shapes) == [(1, 3, 9, 13), (1, 3, 9, 13), (2, 3, 20, 11)]
+    for name in ("0", "1", "3", "4"):
+        for path in (tmp_path / "batch/arrays").glob(f"*/{name}.npy"):
+            expected = np.load(tmp_path / "single" / path.relative_to(tmp_path / "batch"))
+            np.testing.assert_allclose(np.load(path), expected, atol=1e-5)
+
+
+def test_a_rerun_goes_on_and_does_not_redo(tmp_path, monkeypatch):
+    folder = write_images(tmp_path / "images", [(9, 13)] * 4)
+    predictor, out, lines = Predictor(local_model()), tmp_path / "out", []
+    draw = image_files.draw_panel
+    drawn = []
+
+    def fail_at_third(*arguments, **options):
+        drawn.append(None)
+        if len(drawn) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return draw(*arguments, **options)
+
+    monkeypatch.setattr(image_files, "draw_panel", fail_at_third)
+    with pytest.raises(
+        OSError, match=r"cannot write .*2\.png \(No space left on device\).*go on with resume"
+    ) as raised:
+        predict_images(predictor, [folder], out, log=quiet)
+    assert "\n" not in str(raised.value)
+    assert not [path for path in out.rglob(".*")]  # nothing half written
+    assert not (out / "arrays/depth/2.npy").exists()
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.npy")}
+    (out / "arrays/depth/.3.npy.4194304.partial").touch()  # of a process that was killed
+    with pytest.raises(FileExistsError, match=r"go on with resume \(--resume\), or pass overwrite"):
+        predict_images(predictor, [folder], out, log=quiet)
+    result = predict_images(predictor, [folder], out, resume=True, log=lines.append)
+    assert (list(result.kept), list(result.written)) == (["0", "1"], ["2", "3"])
+    assert lines[-1].startswith(f"predicted 2 of 4 images into {out}, 2 finished before (")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert list(json.loads((out / "predictions.json").read_text())["images"]) == ["0", "1", "2", "3"]
+    assert not [path for path in out.rglob(".*")]
+    predict_images(predictor, [folder], tmp_path / "at once", log=quiet)
+    assert contents(out).keys() == contents(tmp_path / "at once").keys()
+    for name, content in contents(tmp_path / "at once").items():
+        assert contents(out)[name] == content, name
+
+
+def test_resuming_does_not_mix_two_networks(tmp_path):
+    folder, out = write_images(tmp_path / "images"), tmp_path / "out"
+    predictor = Predictor(local_model())
+    predict_images(predictor, [folder / "0.png"], out, log=quiet)
+    with pytest.raises(ValueError, match=r"not made by this network with these options \(flip differ\)"):
+        predict_images(Predictor(predictor.model, flip=True), [folder], out, resume=True, log=quiet)
+    with pytest.raises(ValueError, match=r"\(weights differ\)"):
+        predict_images(Predictor(local_model()), [folder], out, resume=True, log=quiet)
+    (out / "predictions.json").unlink()
+    with pytest.raises(ValueError, match=r"predictions\.json was not made by this network"):
+        predict_images(predictor, [folder], out, resume=True, log=quiet)
+    assert list(predict_images(predictor, [folder], out, overwrite=True, log=quiet).written) == ["0", "1"]
+    assert list(predict_images(predictor, [folder], out, resume=True, log=quiet).kept) == ["0", "1"]
+
+
+def test_progress_is_told_without_a_terminal(tmp_path, monkeypatch):
+    monkeypatch.setattr("triptych.prediction.outputs.SECONDS_PER_LINE", 0.0)
+    lines = []
+    predict_images(Predictor(local_model()), [write_images(tmp_path / "images")], tmp_path / "out", log=lines.append)
+    assert any(line.startswith("1 of 2 images, ") and line.endswith(" images per second") for line in lines)
+    assert lines[-1].endswith(" per second)")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8.00 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8.00 GiB.\nSee documentation"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_memory_that_ran_out_says_what_to_lower(tmp_path, monkeypatch, error):
+    def fail(image):
+        raise error
+
+    predictor = Predictor(local_model())
+    monkeypatch.setattr(predictor.model, "forward", fail)
+    with pytest.raises(
+        MemoryError, match=r"memory ran out \(.*--tile 512.*--batch, now 3.*--shorter-side\.$"
+    ) as raised:
+        predict_images(predictor, [write_images(tmp_path / "images")], tmp_path / "out", batch=3, log=quiet)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_errors_of_a_network_pass(tmp_path, monkeypatch):
+    predictor = Predictor(local_model())
+    monkeypatch.setattr(predictor.model, "forward", lambda image: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        predict_images(predictor, [write_images(tmp_path / "images")], tmp_path / "out", log=quiet)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(11, 7), (11, 7, 3), (1, 1)])
+def test_pictures_in_strips_are_exact(tmp_path, dtype, shape):
+    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
+    path = tmp_path / "a.png"
+    write_png(path, shape[:2], (values[top : top + 3] for top in range(0, shape[0], 3)))
+    header = struct.unpack(">IIBB", path.read_bytes()[16:26])
+    assert header == (shape[1], shape[0], 8 * dtype().itemsize, 2 if len(shape) == 3 else 0)
+    if not (dtype == np.uint16 and len(shape) == 3):  # which Pillow reads in 8 bits
+        with Image.open(path) as image:
+            image.verify()
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), values)
+    else:
+        from triptych.data.files import read_array
+
+        np.testing.assert_array_equal(read_array(path), values)
+
+
+def test_arrays_in_strips_are_what_numpy_saves(tmp_path):
+    values = np.random.default_rng(0).normal(size=(3, 11, 7)).astype(np.float32)
+    np.save(tmp_path / "whole.npy", values)
+    with ArrayFile(tmp_path / "strips.npy", values.shape, values.dtype) as stored:
+        for top in (8, 4, 0):  # in any order
+            stored.write(top, values[:, top : top + 4])
+        np.testing.assert_array_equal(np.concatenate(list(stored.strips(20)), axis=-2), values)
+        np.testing.assert_array_equal(stored.rows(2, 9, 3), values[:, 2:9:3, ::3])
+    assert zlib.crc32((tmp_path / "strips.npy").read_bytes()) == zlib.crc32((tmp_path / "whole.npy").read_bytes())
+
+
+def test_parts_of_a_map_are_drawn_like_the_whole():
+    values = np.random.default_rng(0).normal(2, 2, (1, 40, 30)).astype(np.float32)
+    values[0, :5] = np.nan
+    for task in (TASKS["depth"], SEVEN["heat"]):
+        drawn = task.drawn_like([values[:, :20], values[:, 20:]])
+        np.testing.assert_array_equal(drawn.colorize(values[:, 7:9]), task.colorize(values)[7:9])
+    near, far = (TASKS["depth"].color_range([values]) or {}).values()
+    known = values[np.isfinite(values) & (values > 0)].astype(np.float64)
+    np.testing.assert_allclose([near, far], np.percentile(known, (2, 98)), rtol=1e-12)
+    nothing = np.full((1, 3, 4), np.nan, np.float32)
+    assert (TASKS["depth"].drawn_like([nothing]).colorize(nothing) == 0).all()
