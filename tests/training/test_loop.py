@@ -595,7 +595,7 @@ def test_regularizers_are_told_the_optimizer_step(tmp_path: Path, monkeypatch: p
 
 def test_weightings_are_told_the_mean_losses_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[dict[str, float]] = []
-    monkeypatch.setattr("triptych.weighting.fixed.Fixed.end_epoch", lambda self, losses: told.append(losses))
+    monkeypatch.setattr("triptych.weighting.losses.Fixed.end_epoch", lambda self, losses: told.append(losses))
     recipe = change(RECIPE, training__log_every=3)  # 12 images, 4 a step
     records = lines(run_recipe(recipe, tmp_path / "run"), "train")
     assert told == [pytest.approx(record["losses"]) for record in records]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from weighting_cases import TASKS, WEIGHTS, Network, batch, gradients, make
 
-from triptych.weighting.aggregators import aggregators, project_weights, solve_cagrad
-from triptych.weighting.gradient import GradientBalancing
+from triptych.weighting.gradient import GradientBalancing, aggregators, project_weights, solve_cagrad
 
 
 def balance(rows: Sequence[Sequence[float]], aggregator: str, **options) -> list[float]:
@@ -218,7 +217,7 @@ def test_frozen_and_unused_parameters() -> None:
 def test_errors() -> None:
     with pytest.raises(ValueError, match="unknown aggregator 'pc-grad'; did you mean 'pcgrad'"):
         make("gradient", aggregator="pc-grad")
-    with pytest.raises(ValueError, match="no trainable parameter"):
+    with pytest.raises(ValueError, match="no parameter that tasks share trains"):
         make("pcgrad").backward({"a": torch.ones((), requires_grad=True)}, [])
     with pytest.raises(ValueError, match="c is -1"):
         make("cagrad", c=-1.0)

@@ -8,9 +8,7 @@ from weighting_cases import TASKS, WEIGHTS, make
 
 from triptych.tasks import TASKS as TASK_CONSTRUCTORS
 from triptych.tasks import nyuv2_tasks, pascal_context_tasks
-from triptych.weighting.dwa import DWA
-from triptych.weighting.fixed import PRESETS, Fixed
-from triptych.weighting.uncertainty import Uncertainty
+from triptych.weighting.losses import DWA, PRESETS, Fixed, Uncertainty
 
 LOSSES = {"a": torch.tensor(2.0), "b": torch.tensor(3.0), "c": torch.tensor(0.5)}
 
