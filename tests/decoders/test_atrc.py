@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import triptych
-from triptych.decoders.atrc import ATRC, GENOTYPES, pool, read_genotype
-from triptych.decoders.atrc_contexts import GlobalContext, LabelContext, LocalContext
+from triptych.decoders.atrc import ATRC, GENOTYPES, GlobalContext, LabelContext, LocalContext, pool, read_genotype
 from triptych.tasks import boundary, depth, normals, nyuv2_tasks, pascal_context_tasks, semseg
 from triptych.training.objective import Objective
 from triptych.types import Sample

@@ -5,8 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import triptych
-from triptych.decoders.atrc import ATRC, read_genotype
-from triptych.decoders.atrc_contexts import CONTEXTS
+from triptych.decoders.atrc import ATRC, CONTEXTS, read_genotype
 from triptych.decoders.atrc_search import Architecture, ATRCSearch
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import depth, normals, semseg

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from triptych.decoders.densemtl import XTAM, CrossTaskExchange, DenseMTL
-from triptych.decoders.padnet_plus import PADNetPlus
+from triptych.decoders.padnet import PADNetPlus
 from triptych.decoders.pyramid import PyramidDecoder
 from triptych.tasks import boundary, depth, normals, semseg
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from triptych import create_model
-from triptych.decoders.pap import PAP, PatternAffinity
-from triptych.decoders.psd import PSD, PatternStructure, average, neighbours
+from triptych.decoders.diffusion import PAP, PSD, PatternAffinity, PatternStructure, average, neighbours
 from triptych.tasks import boundary, depth, normals, semseg
 from triptych.training.objective import Objective
 from triptych.types import Output, Sample

@@ -5,8 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from triptych.decoders import invpt
-from triptych.decoders.invpt import InvPT
-from triptych.decoders.invpt_stages import MessagePassingAttention, UpEmbed
+from triptych.decoders.invpt import InvPT, MessagePassingAttention, UpEmbed
 from triptych.tasks import boundary, depth, normals, nyuv2_tasks, semseg
 
 TASKS = {task.name: task for task in (semseg(4), depth(), normals())}

@@ -4,9 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from triptych.decoders.distillation import MultiModalDistillation
-from triptych.decoders.padnet_densemtl import PADNetDenseMTL
-from triptych.decoders.padnet_plus import PADNetPlus
+from triptych.decoders.padnet import MultiModalDistillation, PADNetDenseMTL, PADNetPlus
 from triptych.tasks import boundary, depth, normals, semseg
 
 TASKS = {task.name: task for task in (semseg(40), depth(), normals(), boundary(channels=2))}

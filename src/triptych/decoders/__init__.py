@@ -5,13 +5,10 @@ from triptych.decoders.atrc_search import ATRCSearch
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
+from triptych.decoders.diffusion import PAP, PSD
 from triptych.decoders.invpt import InvPT
 from triptych.decoders.mtinet import MTINet
-from triptych.decoders.padnet import PADNet
-from triptych.decoders.padnet_densemtl import PADNetDenseMTL
-from triptych.decoders.padnet_plus import PADNetPlus
-from triptych.decoders.pap import PAP
-from triptych.decoders.psd import PSD
+from triptych.decoders.padnet import PADNet, PADNetDenseMTL, PADNetPlus
 
 DECODERS: dict[str, type[Decoder]] = {
     "atrc": ATRC,

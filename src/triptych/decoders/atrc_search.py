@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.decoders.atrc import ATRC, BUILDERS, pool
-from triptych.decoders.atrc_contexts import CONTEXTS
+from triptych.decoders.atrc import ATRC, BUILDERS, CONTEXTS, pool
 from triptych.decoders.layers import BatchNorm2d
 from triptych.tasks import Task
 

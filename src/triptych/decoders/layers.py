@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.joined_conv import conv_of_concatenation
+from triptych.decoders.linear_conv import conv_of_concatenation
 from triptych.types import same_size
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import HRNetHead
-from triptych.decoders.distillation import MultiModalDistillation
 from triptych.decoders.layers import BasicBlock, ConvNormReLU, SqueezeExcitation, resize
+from triptych.decoders.padnet import MultiModalDistillation
 from triptych.tasks import Task
 
 Maps = Float[Tensor, "batch channels height width"]

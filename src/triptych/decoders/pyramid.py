@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import ASPP
 from triptych.decoders.layers import resize
-from triptych.decoders.resampled_conv import conv_of_nearest
+from triptych.decoders.linear_conv import conv_of_nearest
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 
