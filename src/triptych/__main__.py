@@ -15,7 +15,7 @@ from triptych.commands.export import export
 from triptych.commands.predict import predict
 from triptych.commands.profile import profile
 from triptych.commands.runs import compare, convert, evaluate
-from triptych.commands.score import score
+from triptych.commands.score import ScoreVerb, score
 from triptych.commands.train import TrainVerb, demo, train
 from triptych.commands.verbs import Group, Verb
 from triptych.plugins.loading import load_plugin
@@ -43,7 +43,7 @@ VERBS: dict[str, Verb | Group] = {
     "train": TrainVerb(train),
     "evaluate": Verb(evaluate),
     "predict": Verb(predict),
-    "score": Verb(score),
+    "score": ScoreVerb(score),
     "compare": Verb(compare),
     "adapt": Verb(adapt),
     "convert": Verb(convert),

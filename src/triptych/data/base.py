@@ -1,6 +1,6 @@
 """Base class of datasets: a sized sequence of samples that declares the tasks it can supervise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +35,12 @@ class DenseDataset:
     def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:
         """Names of the splits that the dataset at `place` may have."""
         return ("train", "val", "test")
+
+    @classmethod
+    def video_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Options with which each sample brings the frame before it along, where the dataset takes
+        `neighbour_frames`."""
+        return {**options, "neighbour_frames": (-1,)}
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not define its length")

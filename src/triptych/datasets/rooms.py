@@ -14,9 +14,10 @@ integer + 0.5; depth is z. Instances of a scene: 1 floor, 2 ceiling, 3 to 6 wall
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,6 +119,12 @@ class Rooms(DenseDataset):
         self.folder = (Path(root).expanduser() if root else cache_folder("rooms")) / self.settings.folder()
         self.files = complete(self.folder, self.settings, self.num_scenes, workers=workers, progress=progress)
         self._type = frame_type(self.settings.size)
+
+    @classmethod
+    def video_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
+        """A camera that stands still takes a step too."""
+        steps = max(2, options.get("path_length", 1))
+        return super().video_options(options) | {"path_length": steps}
 
     def __len__(self) -> int:
         return self.num_scenes * self.settings.frames()

@@ -1,0 +1,355 @@
+"""Temporal consistency: whether predictions of neighbouring frames of a video agree where they show the same thing.
+
+The map of the earlier frame is carried to the later one, and the task's own error is measured between the two (as in
+Liu et al., "Efficient Semantic Video Segmentation with Per-frame Inference", ECCV 2020, with the task's error in place
+of the mIoU). No labels are needed, and nothing says that what agrees is right: read it beside accuracy.
+
+Where samples know depth and pose, the motion is known: p' = K' T D(p) K^-1 p, and a pixel counts where the earlier
+frame's depth there is that of the point. Elsewhere it is TV-L1 flow (Zach et al., 2007) between the two images, and a
+pixel counts where forward and backward flow cancel (Sundaram et al., ECCV 2010).
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from triptych import assemble
+from triptych.augmentation.presets import build_transform
+from triptych.data.frames import Videos
+from triptych.data.loading import evaluation_loader
+from triptych.data.photos import find_images, read_image
+from triptych.datasets import DATASETS
+from triptych.evaluation.map_files import find_tasks, list_maps
+from triptych.evaluation.offline import require_new
+from triptych.evaluation.saved_maps import Encodings, read_prediction
+from triptych.evaluation.scores import write_json
+from triptych.lookup import named_choice, takes_option
+from triptych.prediction.predictor import Predictor
+from triptych.prediction.videos import INSTALL
+from triptych.recipes.config import split_domain
+from triptych.rendering.reprojection import NEAREST, backproject, invert_motion, move_points, project
+from triptych.tasks import TASKS, Task
+from triptych.types import IGNORE, Sample, valid_pixels
+
+SAME_DEPTH = 0.03
+"""How far, relative to it, a point may be from the earlier frame's surface to be seen there."""
+
+Maps = Mapping[str, np.ndarray]
+
+
+class Motion(NamedTuple):
+    """Where each pixel `(H, W)` of a frame lies in the earlier one, and whether it is seen there.
+
+    Of known motion also by what factor depth grows from the earlier to the later frame `(H, W)`, and the rotation
+    `(3, 3)` that takes directions to the later camera.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    seen: np.ndarray
+    growth: np.ndarray | None = None
+    rotation: np.ndarray | None = None
+
+
+class Pair(NamedTuple):
+    """Maps of a frame and of the one before it, and the labels of both where there are any."""
+
+    motion: Motion
+    later: Maps
+    earlier: Maps
+    later_labels: Maps
+    earlier_labels: Maps
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """Mean error by task between the maps of neighbouring frames, that of the labels, which is what carrying a map
+    costs, and how many pairs of frames and what share of their pixels were compared.
+    """
+
+    tasks: Mapping[str, Task]
+    errors: dict[str, float]
+    labels: dict[str, float]
+    pairs: int
+    share: float
+    motion: str
+
+
+def measure_consistency(tasks: Mapping[str, Task], pairs: Iterator[Pair], motion: str) -> Consistency:
+    """Add up the errors of all pairs; every pixel that is seen in both frames counts alike."""
+    sums: dict[tuple[str, str], list[float]] = {}
+    count, seen, pixels = 0, 0, 0
+    for pair in pairs:
+        count += 1
+        seen += int(pair.motion.seen.sum())
+        pixels += pair.motion.seen.size
+        for kind, later, earlier in (
+            ("errors", pair.later, pair.earlier),
+            ("labels", pair.later_labels, pair.earlier_labels),
+        ):
+            for name in later.keys() & earlier.keys() & tasks.keys():
+                error = _error(tasks[name], later[name], carry(tasks[name], earlier[name], pair.motion))
+                known = error[np.isfinite(error)].astype(np.float64)
+                total = sums.setdefault((kind, name), [0.0, 0.0])
+                total[0] += float(known.sum())
+                total[1] += known.size
+    if not count:
+        raise ValueError("no two neighbouring frames were found: names have to differ in their last number alone.")
+    means = {key: total / number for key, (total, number) in sums.items() if number}
+    return Consistency(
+        tasks,
+        {name: means["errors", name] for name in tasks if ("errors", name) in means},
+        {name: means["labels", name] for name in tasks if ("labels", name) in means},
+        count,
+        seen / max(pixels, 1),
+        motion,
+    )
+
+
+def _error(task: Task, later: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """The task's error `(H, W)` between two maps, which may be labels; NaN where one of them is invalid."""
+    size = later.shape[-2:]
+    known = valid_pixels(torch.from_numpy(later)).numpy().reshape(size)
+    # Labels of a probability are 0 and 1, or those of several annotators.
+    shown = later.reshape(-1, *size).mean(axis=0) if task.kind == "probability" else later
+    return np.where(known, task.error.measure(shown, carried), np.nan)
+
+
+def carry(task: Task, earlier: np.ndarray, motion: Motion) -> np.ndarray:
+    """An earlier map as the later frame would show it: `IGNORE` or NaN where it is not seen.
+
+    Values are taken from the nearest pixel. Directions turn with the camera and lengths grow as the true depth does,
+    where the motion is known: a network whose depth is wrong by a factor is as consistent as one that is right.
+
+    >>> from triptych.tasks import semseg
+    >>> still = np.zeros((1, 2), np.int64)
+    >>> carry(semseg(3), np.array([[2, 1]]), Motion(still, np.array([[1, 0]]), np.array([[True, False]]))).tolist()
+    [[1, 255]]
+    """
+    values = earlier[..., motion.rows, motion.columns]
+    if np.issubdtype(values.dtype, np.integer):
+        return np.where(motion.seen, values, IGNORE)
+    if task.kind == "length" and motion.growth is not None:
+        values = values * motion.growth
+    if task.kind == "direction" and motion.rotation is not None:
+        values = np.einsum("ij,jhw->ihw", motion.rotation, values)
+    return np.where(motion.seen, values, np.nan)
+
+
+def known_motion(later: Sample, earlier: Sample, depth: str) -> Motion | None:
+    """The motion between two samples that know their camera and their depth (the name of its task); `None` for others.
+
+    What moves by itself is left out, for its depth is another.
+    """
+    now, before = later.camera, earlier.camera
+    if now is None or before is None or now.pose is None or before.pose is None:
+        return None
+    if before.intrinsics.isnan().any() or depth not in later.targets or depth not in earlier.targets:
+        return None
+    z = later.targets[depth][None]
+    motion = invert_motion(before.pose[None]) @ now.pose[None]
+    points = move_points(backproject(z, now.intrinsics[None]), motion)
+    pixels, reached = project(points, before.intrinsics[None])
+    height, width = z.shape[-2:]
+    places = pixels[0].nan_to_num(-1).floor().long()
+    inside = ((places >= 0) & (places < torch.tensor([width, height]))).all(dim=-1)
+    columns, rows = places[..., 0].clamp(0, width - 1), places[..., 1].clamp(0, height - 1)
+    surface, reached = earlier.targets[depth][0, rows, columns], reached[0]
+    seen = inside & (reached > NEAREST) & ((surface - reached).abs() < SAME_DEPTH * reached)
+    growth = (z[0, 0] / reached).where(seen, torch.nan)
+    return Motion(rows.numpy(), columns.numpy(), seen.numpy(), growth.numpy(), motion[0, :3, :3].T.numpy())
+
+
+def flow_motion(later: np.ndarray, earlier: np.ndarray) -> Motion:
+    """The motion between two images `(3, H, W)` in [0, 1] by TV-L1 flow."""
+    try:
+        from skimage.registration import optical_flow_tvl1
+    except ImportError as error:
+        raise ImportError(f"flow between frames needs the extra 'video', scikit-image is missing: {INSTALL}") from error
+
+    grey = [image.mean(axis=0) for image in (later, earlier)]
+    forward, backward = optical_flow_tvl1(*grey), optical_flow_tvl1(*grey[::-1])
+    height, width = grey[0].shape
+    grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
+    places = np.rint(grid + forward).astype(np.int64)
+    inside = (places[0] >= 0) & (places[0] < height) & (places[1] >= 0) & (places[1] < width)
+    rows, columns = places[0].clip(0, height - 1), places[1].clip(0, width - 1)
+    back = backward[:, rows, columns]
+    # Sundaram et al., eq. 5.
+    lengths = (forward**2).sum(axis=0) + (back**2).sum(axis=0)
+    seen = inside & (((forward + back) ** 2).sum(axis=0) < 0.01 * lengths + 0.5)
+    return Motion(rows, columns, seen)
+
+
+def score_temporal(
+    predictions: Path,
+    frames: Path | None = None,
+    *,
+    task: Sequence[str] = (),
+    classes: int = 0,
+    split: str = "",
+    limit: int = 0,
+    out: Path | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Consistency:
+    """Score a run, an exported file, or a folder of saved maps by how well its maps of neighbouring frames agree.
+
+    `frames` is the folder of the frames, whose names differ in their last number alone; without it a run is scored on
+    videos of its own dataset (its test split unless another is named), on `limit` frames spread over them, or all.
+    Saved maps need `frames`. Prints a table, and writes the numbers to `out`, a JSON.
+    """
+    require_new(out, overwrite)
+    is_network = (predictions / "recipe.json").is_file() or predictions.is_file()
+    if is_network:
+        predictor = Predictor.load(predictions, device=device)
+        tasks = _chosen(predictor.tasks, task)
+        if frames is None:
+            pairs, motion = _dataset_pairs(predictor, split, limit)
+        else:
+            pairs, motion = _frame_pairs(frames, lambda key, image: predictor(image)), "flow"
+    else:
+        if frames is None:
+            raise ValueError(f"{predictions} is no run; of saved maps, name the folder of the frames too.")
+        found = {name: list_maps(folder) for name, folder in find_tasks(predictions, task).items()}
+        encodings = Encodings(classes)
+        tasks = {name: _plain_task(name, classes) for name in found}
+        pairs, motion = _frame_pairs(frames, lambda key, image: _read_maps(found, key, image, encodings)), "flow"
+    result = measure_consistency(tasks, pairs, motion)
+    Console().print(consistency_table(str(predictions), result))
+    if out is not None:
+        write_json(out, as_json(result))
+    return result
+
+
+def consistency_table(title: str, result: Consistency) -> Table:
+    """One row per task; lower is better."""
+    how = {"known": "known motion", "flow": "TV-L1 flow"}[result.motion]
+    table = Table(
+        "task",
+        "between neighbouring frames",
+        "predictions ↓",
+        *(["labels"] if result.labels else []),
+        title=f"{title}: {result.pairs} pairs of frames by {how}, {result.share:.0%} of their pixels",
+        title_justify="left",
+    )
+    for name, value in result.errors.items():
+        error = result.tasks[name].error
+        unit = f" ({error.unit})" if error.unit else ""
+        own = [f"{result.labels[name]:.4g}" if name in result.labels else ""] if result.labels else []
+        table.add_row(name, f"{error.label}{unit}", f"{value:.4g}", *own)
+    return table
+
+
+def as_json(result: Consistency) -> dict[str, Any]:
+    """The numbers for a file."""
+    return {
+        "temporal": result.errors,
+        "labels": result.labels,
+        "what": {name: result.tasks[name].error.label for name in result.errors},
+        "units": {name: result.tasks[name].error.unit for name in result.errors},
+        "motion": result.motion,
+        "pairs": result.pairs,
+        "share_of_pixels": result.share,
+    }
+
+
+def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterator[Pair], str]:
+    """Pairs of a run's own dataset, opened as videos, at the size that evaluation scores."""
+    recipe, split = split_domain(predictor.recipe, split or predictor.recipe.data.test_split)
+    reader = named_choice("dataset", recipe.data.dataset, DATASETS)
+    if not takes_option(reader, "neighbour_frames"):
+        raise ValueError(
+            f"dataset '{recipe.data.dataset}' has no videos; name the folder of some frames: "
+            "triptych score RUN FRAMES --temporal."
+        )
+    data = replace(recipe.data, options=reader.video_options(recipe.data.options))
+    dataset = assemble.build_dataset(replace(recipe, data=data), split)
+    depth = next((name for name, task in dataset.tasks.items() if task.in_metres), "")
+    transform = build_transform(data.transform, size=data.size, tasks=predictor.tasks, train=False)
+    loader = evaluation_loader(dataset, transform=transform, limit=limit, on_bad_sample=data.on_bad_sample)
+    samples = (
+        (_unbatched(sample), _unbatched(sample.neighbours[0]))
+        for sample in loader
+        if int(sample.neighbours[0].extras["offset"]) < 0 and not sample.neighbours[0].image.isnan().any()
+    )
+    first = next(samples, None)
+    if first is None:
+        raise ValueError(f"split '{split}' of {dataset.name} has no frame with one before it.")
+    known = known_motion(*first, depth) is not None
+
+    def pairs() -> Iterator[Pair]:
+        for later, earlier in chain([first], samples):
+            motion = known_motion(later, earlier, depth) if known else None
+            if motion is None:
+                motion = flow_motion(later.image.numpy(), earlier.image.numpy())
+            maps = [predictor(sample.image) for sample in (later, earlier)]
+            labels = [{name: value.numpy() for name, value in each.targets.items()} for each in (later, earlier)]
+            yield Pair(motion, *maps, *labels)
+
+    return pairs(), "known" if known else "flow"
+
+
+def _unbatched(sample: Sample) -> Sample:
+    """The one sample of a batch of one."""
+    camera = sample.camera
+    pose = None if camera is None or camera.pose is None else camera.pose[0]
+    return replace(
+        sample,
+        image=sample.image[0],
+        targets={name: value[0] for name, value in sample.targets.items()},
+        camera=None if camera is None else replace(camera, intrinsics=camera.intrinsics[0], pose=pose),
+        neighbours=(),
+    )
+
+
+def _frame_pairs(folder: Path, maps_of: Callable[[str, torch.Tensor], Maps]) -> Iterator[Pair]:
+    """Pairs of the frames of a folder; each is read and predicted once."""
+    paths = dict(find_images([folder]))
+    videos = Videos(paths)
+    for video, frames in videos.frames.items():
+        before: tuple[int, torch.Tensor, Maps] | None = None
+        for number in sorted(frames):  # as texts, 10 would come before 9
+            path = paths[frames[number]]
+            image = read_image(path)
+            maps = maps_of(frames[number], image)
+            if before is not None and number - before[0] == videos.steps[video]:
+                if image.shape != before[1].shape:
+                    raise ValueError(f"{path} and the frame before differ in size; frames of a video have one.")
+                yield Pair(flow_motion(image.numpy(), before[1].numpy()), maps, before[2], {}, {})
+            before = number, image, maps
+
+
+def _read_maps(
+    found: Mapping[str, Mapping[str, Path]], key: str, image: torch.Tensor, encodings: Encodings
+) -> dict[str, np.ndarray]:
+    maps = {}
+    for task, files in found.items():
+        if key not in files:
+            raise ValueError(f"frame '{key}' has no map of {task}; predict it, or leave the frame out.")
+        maps[task] = read_prediction(files[key], task, encodings).values.numpy()
+        if maps[task].shape[-2:] != image.shape[-2:]:
+            raise ValueError(
+                f"{files[key]} is {maps[task].shape[-2]}x{maps[task].shape[-1]}, its frame "
+                f"{image.shape[-2]}x{image.shape[-1]}; maps have the size of their frames."
+            )
+    return maps
+
+
+def _plain_task(name: str, classes: int) -> Task:
+    """The task of saved maps; how many classes it has matters to no error."""
+    constructor = TASKS[name]
+    needed = inspect.signature(constructor).parameters.get("classes")
+    return constructor(classes or IGNORE) if needed is not None and needed.default is needed.empty else constructor()
+
+
+def _chosen(tasks: Mapping[str, Task], names: Sequence[str]) -> dict[str, Task]:
+    return {name: named_choice("task of the network", name, dict(tasks)) for name in names or tasks}
