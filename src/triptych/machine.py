@@ -173,6 +173,32 @@ def return_freed_memory() -> None:
         trim(0)
 
 
+def restart_peak_memory() -> int | None:
+    """Let the system count this process's peak of memory anew; the memory in use, in bytes, `None` but on Linux.
+
+    >>> restart_peak_memory() is None or restart_peak_memory() > 0
+    True
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _memory("VmRSS")
+
+
+def peak_memory() -> int | None:
+    """The most memory that this process held since `restart_peak_memory`, in bytes, `None` but on Linux."""
+    return _memory("VmHWM")
+
+
+def _memory(entry: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{entry}:")), None)
+
+
 def _glibc(name: str) -> Any:
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 

@@ -25,10 +25,11 @@ def demo(out: Path = Path("runs/demo"), overwrite: bool = False, device: Device 
 
 def train(
     recipe: Recipe,
-    out: Path,
+    out: Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
     device: Device = "auto",
+    dry_run: bool = False,
 ) -> None:
     """Train a recipe into a run folder. `triptych train RECIPE --out RUN`, where RECIPE is a name or a recipe.json.
 
@@ -38,7 +39,17 @@ def train(
         resume: Go on from the last checkpoint of the run folder.
         overwrite: Replace the run folder if it exists.
         device: Where to run; under torchrun or accelerate launch each process takes its own.
+        dry_run: Take three steps, write nothing, and print parameters, time, memory, disk, images and labels.
     """
+    if dry_run:
+        from rich.console import Console
+
+        from triptych.training.rehearsal import rehearsal_table, rehearse
+
+        Console().print(rehearsal_table(rehearse(recipe, device=device)))
+        return
+    if out is None:
+        raise ValueError("--out is missing; name the run folder to create (or --dry-run to write none).")
     from triptych.training.loop import train as run_training
 
     run_training(recipe, out, resume=resume, overwrite=overwrite, device=device)
@@ -55,9 +66,14 @@ class TrainVerb(Verb):
         default = load_recipe(words[0])
 
         def run_recipe(
-            out: Path, recipe: Recipe = default, resume: bool = False, overwrite: bool = False, device: Device = "auto"
+            out: Path | None = None,
+            recipe: Recipe = default,
+            resume: bool = False,
+            overwrite: bool = False,
+            device: Device = "auto",
+            dry_run: bool = False,
         ) -> None:
-            self.function(override(default, recipe), out, resume, overwrite, device)
+            self.function(override(default, recipe), out, resume, overwrite, device, dry_run)
 
         run_recipe.__doc__ = self.function.__doc__
         parse(run_recipe, words[1:], f"{name} {words[0]}")

@@ -9,6 +9,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from triptych.export.proof import measure_seconds
+from triptych.machine import peak_memory, restart_peak_memory
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 
@@ -56,9 +57,9 @@ def cost_table(title: str, costs: Sequence[Cost]) -> Table:
 
 def _measure(predictor: Predictor, size: tuple[int, int], repeats: int, *, counted: bool) -> Cost:
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
-    before = _restart_peak()
+    before = restart_peak_memory()
     predictor.predict(image)
-    after = _memory("VmHWM")
+    after = peak_memory()
     seconds = measure_seconds(predictor.predict, image, repeats=repeats)
     flops = None
     if counted:
@@ -66,20 +67,3 @@ def _measure(predictor: Predictor, size: tuple[int, int], repeats: int, *, count
             predictor.predict(image)
         flops = counter.get_total_flops()
     return Cost(size, seconds, None if before is None or after is None else max(0, after - before), flops)
-
-
-def _restart_peak() -> int | None:
-    """Let the system count the peak anew; the memory in use, in bytes."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return _memory("VmRSS")
-
-
-def _memory(entry: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{entry}:")), None)

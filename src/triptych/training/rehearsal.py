@@ -1,0 +1,152 @@
+"""What a training would take, before it is begun: a few real steps of it, and nothing written."""
+
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+from triptych import assemble
+from triptych.data.errors import DataError
+from triptych.machine import accelerated, peak_memory, restart_peak_memory
+from triptych.recipes.config import Recipe
+from triptych.training.building import accelerator_options, build_parts, count_parameters
+from triptych.training.objective import count_labelled
+from triptych.training.parts import Parts
+from triptych.training.step import take_step
+
+STEPS = 2
+"""Steps that are timed, after one that is not: the first one of a process makes buffers and compiles."""
+LOOKED_AT = 100
+"""Images whose labels are counted; reading more would take as long as training on them."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was measured. Parameters: `(all, trainable)` by part. `memory`: bytes that the peak of this process (on a
+    CPU) or of the device grew to, `None` where the system does not tell. `disk`: bytes of the run folder when it is
+    done, checkpoints and deployed weights. `images`: by split, or why it cannot be read. `labelled`: by task, of
+    `looked_at` images spread over the training set.
+    """
+
+    parameters: dict[str, tuple[int, int]]
+    seconds_per_step: float
+    steps: int
+    memory: int | None
+    disk: int
+    images: dict[str, int | str]
+    labelled: dict[str, int]
+    looked_at: int
+
+
+def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
+    """Build everything that `train` builds, take three steps, and forget them.
+
+    Time is that of the last two steps, without validation. Raises what `train` would raise.
+    """
+    recipe = replace(recipe, training=replace(recipe.training, trackers=()))
+    restart_peak_memory()
+    with (
+        tempfile.TemporaryDirectory() as nowhere,
+        accelerated(device, **accelerator_options(recipe, Path(nowhere), device)) as accelerator,
+    ):
+        parts = build_parts(recipe, accelerator)
+        batches = parts.batches(parts.loaders(0))
+        for step in range(1 + STEPS):
+            if step == 1:
+                started = time.perf_counter()
+            take_step(parts, batches, step=step, stop=lambda: False)
+        seconds = (time.perf_counter() - started) / STEPS
+        cuda = accelerator.device.type == "cuda"
+        memory = torch.cuda.max_memory_allocated(accelerator.device) if cuda else peak_memory()
+        places = _spread(len(parts.training_set), LOOKED_AT)
+        return Rehearsal(
+            parameters=_parameters(parts),
+            seconds_per_step=seconds,
+            steps=recipe.schedule.steps,
+            memory=memory,
+            disk=_disk(parts),
+            images=_images(parts),
+            labelled=_labelled(parts, places),
+            looked_at=len(places),
+        )
+
+
+def rehearsal_table(found: Rehearsal) -> Table:
+    """One row per quantity."""
+    table = Table(show_header=False)
+    for name, (every, trainable) in found.parameters.items():
+        table.add_row(f"parameters, {name}", f"{every:,}, of which {trainable:,} are trained")
+    hours = found.seconds_per_step * found.steps / 3600
+    table.add_row("time per step", f"{found.seconds_per_step:.3g} s (mean of {STEPS} steps, without validation)")
+    table.add_row("time in all", f"{found.steps:,} steps: {hours:.3g} h ({60 * hours:.3g} min)")
+    table.add_row("memory", "not told by this system" if found.memory is None else f"{found.memory / 1e9:.3g} GB")
+    table.add_row("disk", f"{found.disk / 1e9:.3g} GB")
+    for split, images in found.images.items():
+        table.add_row(f"images, {split}", f"{images:,}" if isinstance(images, int) else images)
+    for name, count in found.labelled.items():
+        table.add_row(f"labels of {name}", f"in {count} of the {found.looked_at} training images looked at")
+    return table
+
+
+def _parameters(parts: Parts) -> dict[str, tuple[int, int]]:
+    objective = parts.objective
+    modules = {
+        "network": objective.model,
+        "regularizer": objective.regularizer,
+        "adapter": objective.adapter,
+        "video": objective.video,
+        "weighting": parts.weighting,
+    }
+    return {
+        name: (sum(each.numel() for each in module.parameters()), count_parameters(module))
+        for name, module in modules.items()
+        if module is not None and list(module.parameters())
+    }
+
+
+def _disk(parts: Parts) -> int:
+    """The checkpoints that are kept and the best one, each with weights, their average and the optimizer's memory."""
+    memory = [value for state in parts.optimizer.state.values() for value in state.values()]
+    network = _bytes(parts.objective.model.state_dict().values())
+    average = _bytes(parts.average.tensors.values()) if parts.average is not None else 0
+    others = _bytes(parts.objective.state_dict().values()) - network
+    one = network + average + others + _bytes(value for value in memory if isinstance(value, Tensor))
+    return network + one * (parts.recipe.training.keep_checkpoints + (parts.validation_set is not None))
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _images(parts: Parts) -> dict[str, int | str]:
+    found: dict[str, int | str] = {"training": len(parts.training_set)}
+    if parts.validation_set is not None:
+        found["validation"] = len(parts.validation_set)
+    if parts.target_set is not None:
+        found["target domain"] = len(parts.target_set)
+    data = parts.recipe.data
+    try:
+        found["test"] = len(assemble.build_dataset(parts.recipe, data.test_split))
+    except (DataError, OSError, ValueError) as error:
+        found["test"] = f"cannot be read: {error}"
+    return found
+
+
+def _labelled(parts: Parts, places: list[int]) -> dict[str, int]:
+    samples = (parts.training_set[place] for place in places)
+    counts = dict.fromkeys(parts.tasks, 0)
+    for sample in samples:
+        for name in counts:
+            counts[name] += int(count_labelled(sample.targets[name][None]))
+    return counts
+
+
+def _spread(length: int, most: int) -> list[int]:
+    """At most `most` places, evenly over `length`."""
+    return list(islice(range(0, length, -(-length // most) or 1), most))

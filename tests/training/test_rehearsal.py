@@ -1,0 +1,43 @@
+"""A dry run says what the run will take, and leaves nothing behind."""
+
+from pathlib import Path
+
+import pytest
+from training.tiny import RECIPE, change
+
+from triptych.__main__ import main
+from triptych.recipes.config import to_json
+from triptych.training.loop import train
+from triptych.training.rehearsal import rehearse
+
+PARTLY = change(RECIPE, data__options={"unlabelled": ("depth",), "every": 3}, training__ema=0.9)
+
+
+def test_it_counts_what_the_run_writes_and_what_the_training_set_holds(tmp_path: Path) -> None:
+    found = rehearse(PARTLY, device="cpu")
+    run = train(PARTLY, tmp_path / "run", device="cpu", progress=False)
+    written = sum(path.stat().st_size for path in run.rglob("*.safetensors"))
+    assert found.disk == pytest.approx(written, rel=0.3)  # beside headers and generators, which tiny weights are not
+    assert found.images == {"training": 12, "validation": 5, "test": 5}
+    assert found.labelled == {"semseg": 12, "depth": 8}
+    assert found.parameters["network"][0] == found.parameters["network"][1]
+    assert found.seconds_per_step > 0
+
+
+def test_frozen_parameters_are_told_from_trained_ones() -> None:
+    every, trained = rehearse(change(PARTLY, model__freeze=("backbone",)), device="cpu").parameters["network"]
+    assert 0 < trained < every
+
+
+def test_the_command_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "recipe.json").write_text(to_json(PARTLY))
+    monkeypatch.chdir(tmp_path)
+    main(["train", "recipe.json", "--dry-run", "--device", "cpu"])
+    assert "in 8 of the 12 training images looked at" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["recipe.json"]
+
+
+def test_a_folder_is_needed_otherwise(tmp_path: Path, capsys) -> None:
+    (tmp_path / "recipe.json").write_text(to_json(PARTLY))
+    assert main(["train", str(tmp_path / "recipe.json")]) == 2
+    assert "--out is missing; name the run folder to create" in capsys.readouterr().err
