@@ -28,7 +28,7 @@ def list_names(
 
     Args:
         kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, regularizers,
-        weightings, adapters, video, plugins; all of them if left out.
+        weightings, adapters, video, cross-view, plugins; all of them if left out.
     """
     from triptych.assemble import list_plugins, list_registries
 

@@ -9,6 +9,7 @@ from triptych.adaptation.base import Adapter
 from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.backbones import BACKBONES, create_backbone, find_backbone
+from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
 from triptych.data.label_settings import FewerLabels
 from triptych.data.subset import spread
@@ -16,7 +17,8 @@ from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
 from triptych.lookup import UnknownNameError, option_defaults, require_options, takes_option
-from triptych.models import ARCHITECTURES
+from triptych.models import ARCHITECTURES, CROSS_VIEW
+from triptych.models.cvm import CrossViewModel
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins import loading
 from triptych.plugins.loading import load_installed, parts_of, require_plugins
@@ -44,11 +46,13 @@ def create_model(
     backbone_options: Mapping[str, Any] | None = None,
     decoder_options: Mapping[str, Any] | None = None,
     weights: str = "",
+    cross_view: str = "none",
+    cross_view_options: Mapping[str, Any] | None = None,
 ) -> MultiTaskModel:
     """A multi-task model from the name of a decoder, or of an architecture that shares inside the encoder.
 
     `weights` are the backbone's: empty for random ones, `"timm"` for the pretrained ones of its name, or the path of a
-    local file.
+    local file. `cross_view` names what matches views of the scene beside the backbone (`"cvm"`).
 
     >>> import triptych
     >>> model = create_model("fcn", backbone="resnet18", tasks=triptych.nyuv2_tasks())
@@ -64,9 +68,27 @@ def create_model(
     options = dict(decoder_options or {})
     require_options(f"decoder '{decoder}'", builder, options)
     trunk = create_backbone(backbone, weights=weights, **(backbone_options or {}))
+    if cross_view != "none":
+        return _beside_matcher(trunk, decoder, cross_view, dict(cross_view_options or {}), dict(tasks=tasks, **options))
     if decoder in ARCHITECTURES:
         return builder(trunk, tasks=tasks, **options)
     return MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
+
+
+def _beside_matcher(
+    trunk: Backbone, decoder: str, name: str, options: Options, decoder_options: dict[str, Any]
+) -> MultiTaskModel:
+    """A model whose decoder reads the maps of a view matcher beside the trunk's."""
+    build = named_choice("cross_view", name, CROSS_VIEW)
+    require_options(f"cross_view '{name}'", build, options)
+    if decoder in ARCHITECTURES:
+        raise ValueError(
+            f"cross_view '{name}' stands beside one shared backbone, and '{decoder}' shares inside its encoder; choose "
+            f"a decoder: {', '.join(sorted(DECODERS))}."
+        )
+    matcher = build(**options)
+    channels = CrossViewModel.decoder_channels(trunk, matcher)
+    return CrossViewModel(trunk, matcher, DECODERS[decoder](channels, strides=trunk.strides, **decoder_options))
 
 
 def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
@@ -144,6 +166,8 @@ def build_model(
         backbone_options=model.backbone_options,
         decoder_options=options,
         weights=model.weights,
+        cross_view=model.cross_view,
+        cross_view_options=model.cross_view_options,
     )
 
 
@@ -208,6 +232,11 @@ def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | Non
     config = recipe.video
     if not config.used:
         return None
+    if recipe.model.matches_views:
+        raise ValueError(
+            f"video '{config.name}' and model.cross_view '{recipe.model.cross_view}' both take the neighboring frames; "
+            "use one of them."
+        )
     build = named_choice("self-supervision from video", config.name, VIDEO)
     require_options(f"video '{config.name}'", build, config.options)
     return build(model.tasks, intermediate_tasks=model.intermediate_tasks, task=config.task, **config.options)
@@ -282,6 +311,9 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
         ),
         "weighting.options": (named_choice("weighting", weighting.name, WEIGHTINGS), weighting.options),
     }
+    if model.matches_views:
+        matcher = named_choice("cross_view", model.cross_view, CROSS_VIEW)
+        parts["model.cross_view_options"] = (matcher, model.cross_view_options)
     if regularizer.used:
         build = named_choice("regularizer", regularizer.name, REGULARIZERS)
         chosen: Options = dict(built.chosen) if built is not None else {}
@@ -308,6 +340,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "backbones": BACKBONES,
     "decoders": DECODERS,
     "architectures": ARCHITECTURES,
+    "cross-view": CROSS_VIEW,
     "regularizers": REGULARIZERS,
     "weightings": WEIGHTINGS,
     "adapters": ADAPTERS,

@@ -1,8 +1,9 @@
-"""Architectures that share inside the encoder, by name."""
+"""Architectures that share inside the encoder, and what matches views beside it, by name."""
 
 from collections.abc import Callable
 
 from triptych.models.cross_stitch import CrossStitch
+from triptych.models.cvm import CvM
 from triptych.models.mtan import MTAN
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.nddr import NDDR
@@ -13,3 +14,6 @@ ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {
     "nddr": NDDR,
 }
 """Called as `builder(backbone, tasks=tasks, **options)`; one that needs several trunks copies the one it is given."""
+
+CROSS_VIEW: dict[str, type[CvM]] = {"cvm": CvM}
+"""Called as `builder(**options)`; what it returns stands beside the trunk, and all heads read it."""

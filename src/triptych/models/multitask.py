@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.models.parts import find_part
 from triptych.tasks import Task
-from triptych.types import Output
+from triptych.types import Output, Sample
 
 Itself = TypeVar("Itself", bound="MultiTaskModel")  # `Self` is not understood by the shape checks of the tests
 
@@ -148,11 +148,19 @@ class MultiTaskModel(nn.Module):
             module.eval()
         return self
 
+    def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Any]]:
+        """The batch that training supervises, and what `forward` takes beside its images: the batch as it is and
+        nothing, unless a model sees other views of the scene.
+        """
+        return sample, {}
+
     def forward(self, image: Tensor, features: list[Tensor] | None = None) -> Output:
         """Maps of a batch of images; `features` are the backbone's, where they are known."""
-        features = self.backbone(image) if features is None else features
+        return self.decode(self.backbone(image) if features is None else features, (image.shape[-2], image.shape[-1]))
+
+    def decode(self, features: list[Tensor], size: tuple[int, int]) -> Output:
+        """The decoder's maps of shared features, brought to `size`."""
         *auxiliary, final = self.decoder(features)
-        size = image.shape[-2:]
         return Output(
             predictions={name: self.resize(final[name], size) for name in self.tasks},
             auxiliary=[self.resize_later(stage, size) for stage in auxiliary],

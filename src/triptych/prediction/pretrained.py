@@ -129,7 +129,7 @@ tags: [dense-prediction, multi-task-learning, {", ".join(tasks)}]
 | --- | --- |
 {rows}
 
-- Network: `{recipe.model.backbone}` with `{recipe.model.decoder}`
+- Network: {" with ".join(f"`{part}`" for part in recipe.model.parts)}
 - Data: `{recipe.data.dataset}`, split `{recipe.data.train_split}`, size {recipe.data.size[0]} x {recipe.data.size[1]}
 - Seed: {recipe.seed}; every other number is in `recipe.json`
 

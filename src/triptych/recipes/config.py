@@ -83,6 +83,19 @@ class ModelConfig:
     """
     backbone_options: Options = field(default_factory=dict)
     decoder_options: Options = field(default_factory=dict)
+    cross_view: str = "none"
+    """What matches the image with other views of its scene beside the backbone: `cvm`, or `none`."""
+    cross_view_options: Options = field(default_factory=dict)
+
+    @property
+    def matches_views(self) -> bool:
+        """Whether something stands beside the backbone."""
+        return self.cross_view != "none"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of what it is made of."""
+        return (self.backbone, *([self.cross_view] if self.matches_views else []), self.decoder)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,21 @@ CROSS_VIEW = replace(
     regularizer=RegularizerConfig(name="triplane-cross-view", options=SMALL),
 )
 
+CVM = replace(
+    DEMO,
+    description="The demo on camera paths, with CvM beside the trunk: each image is matched with a second view.",
+    # Two views of each image: as many images a step as the demo.
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}, batch_size=4),
+    model=replace(
+        DEMO.model,
+        cross_view="cvm",
+        # As small as the demo's network; rooms lie between 1 and 12 m.
+        cross_view_options={"width": 32, "layers": 2, "planes": 32, "inverse_depths": (0.08, 1.0)},
+    ),
+)
+
 RECIPES = {
     **add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL),
     "rooms-cross-view-3d": CROSS_VIEW,
+    "rooms-cvm": CVM,
 }

@@ -72,7 +72,7 @@ def read_run(run: Path) -> Report:
     records = read_records(run / "metrics.jsonl")
     best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
     facts = {
-        "Network": f"{recipe.model.backbone} + {recipe.model.decoder}",
+        "Network": " + ".join(recipe.model.parts),
         "Data": f"{recipe.data.dataset}, {recipe.data.size[0]} x {recipe.data.size[1]}",
         "Steps": f"{recipe.schedule.steps} of {recipe.data.batch_size * recipe.training.accumulate} images",
         "Optimizer": f"{recipe.optimizer.name}, {recipe.optimizer.lr:g}",

@@ -75,8 +75,9 @@ class Objective(nn.Module):
 
     def forward(self, sample: Sample, target: Sample | None = None) -> Losses:
         """Losses of a labelled batch and, with an adapter, of an unlabelled `target` batch."""
+        sample, beside = self.model.with_views(sample)
         known = () if self.features is None else (self.features.read(self.model.backbone, sample),)
-        output = self.model(sample.image, *known)
+        output = self.model(sample.image, *known, **beside)
         with whole_batch(self.training):
             parts = self.supervise(output, sample)
             if self.regularizer is not None:
