@@ -24,10 +24,10 @@ from triptych.evaluation.tables import ARROWS
 from triptych.metrics.bootstrap import Difference as PairedDifference
 from triptych.metrics.bootstrap import bootstrap_difference
 from triptych.metrics.delta import delta_mtl
+from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.resolved import fill_options, read_run_recipe
 from triptych.tasks import Task
-from triptych.tasks.stored import read_tasks
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     if not scores.is_file():
         raise FileNotFoundError(f"{path} was not scored on {split}; run `triptych evaluate {path} --split {split}`.")
     saved = read_scores(scores)
-    tasks = read_tasks(path / "tasks.json")
+    tasks = read_run_tasks(path)
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))

@@ -44,8 +44,7 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
                 "save_pretrained."
             )
     recipe = read_run_recipe(folder)
-    require_plugins(recipe.plugins, f"run {folder}")
-    tasks = read_tasks(folder / FILES["tasks"])
+    tasks = read_run_tasks(folder)
     if missing := [name for name in recipe.data.auxiliary_tasks if name not in tasks]:
         raise ValueError(f"{folder / FILES['tasks']} has no task {', '.join(missing)}, which the recipe names.")
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
@@ -57,6 +56,14 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
         raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
     load_weights(model, folder / FILES["weights"])
     return model.eval(), recipe
+
+
+def read_run_tasks(folder: Path) -> dict[str, Task]:
+    """The tasks of a run folder, auxiliary ones too; `PluginError` names the plug-ins that it needs and that are not
+    loaded.
+    """
+    require_plugins(read_run_recipe(folder).plugins, f"run {folder}")
+    return read_tasks(folder / FILES["tasks"])
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import from_json
 from triptych.recipes.resolved import FILE
 from triptych.tasks import Task
-from triptych.tasks.stored import read_tasks
 
 Scores = Mapping[str, Mapping[str, float]]
 """Numbers by task and metric, as `Evaluation.metrics` holds them."""
@@ -82,7 +82,7 @@ def read_run(run: Path) -> Report:
     environment, facts_of_start = _read_environment(run / "environment.json")
     return Report(
         title=run.resolve().name,
-        tasks=read_tasks(run / "tasks.json"),
+        tasks=read_run_tasks(run),
         scores={f"network ({best[-1]['split']}, step {best[-1]['step']})": unflatten(best[-1]["metrics"])}
         if best
         else {},

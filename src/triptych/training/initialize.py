@@ -12,7 +12,6 @@ from torch import Tensor
 from triptych.backbones.base import Backbone
 from triptych.files import read_tensors
 from triptych.models.multitask import MultiTaskModel
-from triptych.tasks.stored import read_tasks
 from triptych.training.tensors import like
 
 
@@ -27,7 +26,7 @@ def initialize(model: MultiTaskModel, runs: tuple[str, ...]) -> dict[str, Any]:
         return _fine_tune(model, Path(runs[0]))
     states = {}
     for run in map(Path, runs):
-        names = list(read_tasks(run / "tasks.json"))
+        names = list(read_run_tasks(run))
         if len(names) != 1:
             raise ValueError(f"{run} was trained on {', '.join(names)}; give one single-task run per task.")
         states[names[0]] = _read(run)
