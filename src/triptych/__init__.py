@@ -39,6 +39,8 @@ _HOMES = {
     # Names and parts of one's own
     "available": "assemble",
     "register": "extending.registering",
+    "load_plugin": "plugins.loading",
+    "check_plugin": "extending.checks",
     "Adapter": "adaptation.base",
     "Backbone": "backbones.base",
     "Decoder": "decoders.base",

@@ -12,6 +12,7 @@ from triptych.commands.adapt import adapt
 from triptych.commands.app import app
 from triptych.commands.data import DATA
 from triptych.commands.export import export
+from triptych.commands.extend import check, new
 from triptych.commands.predict import predict
 from triptych.commands.profile import profile
 from triptych.commands.runs import compare, convert, evaluate
@@ -52,6 +53,8 @@ VERBS: dict[str, Verb | Group] = {
     "profile": Verb(profile),
     "data": DATA,
     "list": Verb(list_names),
+    "new": Verb(new),
+    "check": Verb(check),
 }
 TRIPTYCH = Group("dense multi-task learning", VERBS)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from plugin_files import as_in_a_new_process
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
@@ -52,8 +53,9 @@ def write_own_data(folder: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_snippets_run(page: Path) -> None:
-    for text in blocks(page, "python"):
-        exec(compile(text, str(page), "exec"), {"__name__": "__main__"})
+    with as_in_a_new_process():
+        for text in blocks(page, "python"):
+            exec(compile(text, str(page), "exec"), {"__name__": "__main__"})
 
 
 @pytest.mark.slow
@@ -62,12 +64,15 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     write_own_data(tmp_path / "my_data")
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (75, 101, 3), np.uint8)).save(tmp_path / "photo.jpg")
-    for words in commands(page):
-        needs = [word for word in words if word.startswith("../shared")]
-        if needs and not all((ROOT.parent / word[3:]).exists() for word in needs):
-            pytest.skip(f"{page.name} needs the shared folder: {' '.join(needs)}")
-        with shapes_unchecked() if words[0] == "export" else nullcontext():
-            assert main(words) == 0, f"triptych {' '.join(words)}"
+    for package in re.findall(r"-e (triptych-\S+)", "".join(blocks(page, "sh"))):  # as `pip install -e FOLDER` would
+        monkeypatch.syspath_prepend(tmp_path / package)
+    with as_in_a_new_process():
+        for words in commands(page):
+            needs = [word for word in words if word.startswith("../shared")]
+            if needs and not all((ROOT.parent / word[3:]).exists() for word in needs):
+                pytest.skip(f"{page.name} needs the shared folder: {' '.join(needs)}")
+            with shapes_unchecked() if words[0] == "export" else nullcontext():
+                assert main(words) == 0, f"triptych {' '.join(words)}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:

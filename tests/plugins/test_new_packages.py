@@ -1,0 +1,196 @@
+"""What `triptych new` writes passes the checks, stands on the page, and is found once it is installed; what is wrong
+fails them.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from plugin_files import as_in_a_new_process
+from torch import nn
+
+import triptych
+from triptych.__main__ import main
+from triptych.extending import checks
+from triptych.extending.new import KINDS, new_package
+from triptych.tasks import Task, depth, regression
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = {"decoder": "add-up", "task": "shade", "dataset": "discs", "regularizer": "smooth"}
+
+
+@pytest.fixture(autouse=True)
+def apart() -> Iterator[None]:
+    with as_in_a_new_process():
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_passes_the_checks(kind: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    name = f"some-{kind}"
+    assert main(["new", kind, name, "--out", str(tmp_path)]) == 0
+    monkeypatch.syspath_prepend(tmp_path / f"triptych-{name}")
+    module = f"triptych_some_{kind}"
+    assert f"triptych check {module}" in capsys.readouterr().out
+    assert main(["check", module]) == 0
+    found = capsys.readouterr().out
+    assert "FAILED" not in found
+    assert found.count("\nok") >= 3
+    assert main(["new", kind, name, "--out", str(tmp_path)]) == 2  # nothing is overwritten
+    del sys.modules[module]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_shows_what_is_written(kind: str, tmp_path: Path) -> None:
+    package = new_package(kind, EXAMPLES[kind], tmp_path)
+    page = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    assert (package / f"{package.name.replace('-', '_')}.py").read_text(encoding="utf-8").strip() in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("decoder", "invpt", "there is a decoder 'invpt' already"),
+        ("task", "human-parts", "there is a task 'human_parts' already"),
+        ("decoder", "My Decoder", "'My Decoder' is no name; write small letters"),
+        ("decoders", "mine", "unknown kind of part 'decoders'; did you mean 'decoder'"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(kind: str, name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        new_package(kind, name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_installed_package_needs_no_option(tmp_path: Path) -> None:
+    package = new_package("decoder", "found-by-name", tmp_path)
+    site = tmp_path / "site"
+    words = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--target", str(site), str(package)]
+    subprocess.run([sys.executable, "-m", *words], check=True, cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT / 'src'}"}
+    for words in (
+        ["-m", "triptych", "list", "plugins"],
+        ["-m", "pytest", "-q", "-p", "no:cacheprovider", str(package)],
+    ):
+        done = subprocess.run([sys.executable, *words], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "decoders found-by-name" in done.stdout or "6 passed" in done.stdout
+
+
+# What is wrong is found
+
+
+def problems(kind: str, name: str) -> list[str]:
+    """The checks of a registered part that do not hold."""
+    found = []
+    for check in checks.CHECKS[kind]:
+        try:
+            check(name, "")
+        except Exception as error:
+            found.append(f"{check.__name__}: {error}")
+    return found
+
+
+def unmasked(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (raw - target).abs().nanmean()
+
+
+def test_a_loss_that_is_not_masked_fails() -> None:
+    triptych.register("tasks", "leaky", lambda: regression("leaky", loss=unmasked))
+    found = problems("tasks", "leaky")
+    assert any("task_ignores_missing_labels" in one and "not 0" in one for one in found), found
+
+
+def test_a_task_that_no_file_gives_back_fails() -> None:
+    triptych.register("tasks", "unmade", lambda: "no task")
+    triptych.register("tasks", "renamed", lambda: replace(regression("heat"), constructor=""))
+    assert any("unmade() is 'no task', no triptych.Task" in one for one in problems("tasks", "unmade"))
+    assert any("task_is_stored: unknown task 'heat'" in one for one in problems("tasks", "renamed"))
+
+
+class Idle(triptych.Decoder):
+    """Has a layer that nothing depends on, batch statistics in evaluation, and maps of two channels."""
+
+    def __init__(self, channels, *, strides, tasks) -> None:
+        super().__init__(channels, strides=strides, tasks=tasks)
+        self.idle = nn.Linear(2, 2)
+        self.head = nn.Conv2d(channels[0], 2, 1)
+
+    def forward(self, features):
+        raw = self.head(features[0])
+        return [{name: raw - raw.mean(dim=0) for name in self.tasks}]
+
+
+def test_a_decoder_that_does_not_what_it_should_fails() -> None:
+    triptych.register("decoders", "idle", Idle)
+    found = "\n".join(problems("decoders", "idle"))
+    assert "the raw map of semseg is (2, 2, 37, 50), not (2, 4, 37, 50)" in found
+    assert "decoder_learns_every_part" in found
+    assert "decoder_sees_single_images" in found
+
+
+class Careless(triptych.DenseDataset):
+    """Draws anew whenever it is read, in units of 255, under one key."""
+
+    name = "careless"
+
+    def __init__(self, root: str = "", *, split: str = "train") -> None:
+        self.tasks: dict[str, Task] = {"depth": depth()}
+
+    def __len__(self) -> int:
+        return 3
+
+    def key(self, index: int) -> str:
+        return "a"
+
+    def __getitem__(self, index: int) -> triptych.Sample:
+        return triptych.Sample(255 * torch.rand(3, 4, 4), {"depth": torch.rand(4, 4)}, "a")
+
+
+def test_a_careless_dataset_fails_everywhere() -> None:
+    triptych.register("datasets", "careless", Careless)
+    found = "\n".join(problems("datasets", "careless"))
+    for sentence in (
+        "two samples have one key",
+        r"a: the image lies in \[",
+        r"a: the target of depth is \(4, 4\), not \(1, 4, 4\)",
+        "differs when it is read again",
+        "has no fingerprint",
+        "split 'no-such-split' is opened",
+    ):
+        assert re.search(sentence, found), found
+
+
+class Aloof(triptych.Regularizer):
+    """A term of chance, of a task that there is not."""
+
+    def __init__(self, channels, *, strides, tasks, weight: float = 1.0) -> None:
+        super().__init__()
+
+    def forward(self, output, sample):
+        return {"heat": torch.rand(())}
+
+
+def test_a_regularizer_of_chance_fails() -> None:
+    triptych.register("regularizers", "aloof", Aloof)
+    found = "\n".join(problems("regularizers", "aloof"))
+    assert "it returns heat, which is no task" in found
+    assert "its terms depend on nothing that is trained" in found
+    assert "it draws from torch's own random numbers" in found
+
+
+@pytest.mark.parametrize("name", ["boundary", "depth", "human_parts", "normals", "saliency", "semseg"])
+def test_tasks_of_the_library_pass(name: str) -> None:
+    assert problems("tasks", name) == []
+
+
+@pytest.mark.parametrize("name", ["fcn", "pad-net"])
+def test_decoders_of_the_library_pass(name: str) -> None:
+    assert problems("decoders", name) == []
