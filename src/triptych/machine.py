@@ -29,6 +29,29 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
+def choose_precision(name: str, device: str | torch.device = "auto") -> str:
+    """`auto` is `bf16` where the processor or the GPU multiplies bfloat16 itself, else `no`; other names stay.
+
+    What is there but emulated is slower than float32.
+
+    >>> choose_precision("auto", "cpu") in ("bf16", "no"), choose_precision("fp16", "cpu")
+    (True, 'fp16')
+    """
+    if name != "auto":
+        return name
+    kind = choose_device(device).type
+    if kind == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if kind == "cpu" and _multiplies_bfloat16() else "no"
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it: AVX-512 BF16 or AMX; other kinds of processors are not asked."""
+    cpu = torch.cpu
+    asked = (getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(ask() for ask in asked if ask is not None)
+
+
 _LEFT: list[Any] = []
 """Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
 one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:

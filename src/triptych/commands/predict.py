@@ -27,7 +27,7 @@ def predict(
     intrinsics: tuple[float, ...] = (),
     color_by: str = "image",
     overlay: bool = False,
-    precision: Literal["no", "bf16", "fp16"] = "no",
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no",
     batch: int = 1,
     overwrite: bool = False,
     resume: bool = False,
@@ -52,7 +52,7 @@ def predict(
         intrinsics: fx, fy, cx, cy in pixels, for point clouds.
         color_by: The map that colours the points: image, or a task.
         overlay: Draw the maps of pictures and panels over the images.
-        precision: Number format of the network.
+        precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.
         batch: Predict up to this many images of one size, or frames of a video, together.
         overwrite: Replace existing predictions.
         resume: Go on where an earlier call ended: images that have all their files are left as they are.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
-from triptych.machine import choose_device, return_freed_memory
+from triptych.machine import choose_device, choose_precision, return_freed_memory
 from triptych.prediction.strips import (
     Batch,
     Maps,
@@ -53,7 +53,8 @@ class Predictor:
     - `flip`: average with the prediction of the mirrored image. `scales`: average over resized images.
     - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth
       stays as the network gives it.
-    - `precision`: `"bf16"` or `"fp16"` run the model under autocast; results are float32.
+    - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
+      computes with it; results are float32.
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
       given (`"auto"`: the best there is).
 
@@ -105,7 +106,7 @@ class Predictor:
         self.flip = flip
         self.scales = tuple(scales)
         self.shorter_side = shorter_side
-        self.autocast = named_choice("precision", precision, _PRECISIONS)
+        self.autocast = named_choice("precision", choose_precision(precision, self.device), _PRECISIONS)
         self.recipe = recipe
         self.is_decoded: bool = getattr(model, "is_decoded", False)
         """Whether the model's maps are predictions already, as those of an exported file."""

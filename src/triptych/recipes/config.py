@@ -204,7 +204,10 @@ class VideoConfig(OptionalPart):
 class TrainingConfig:
     """How the loop runs."""
 
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16", "fp16", "auto"] = "no"
+    """`auto`: bf16 where the processor or the GPU computes with it; a run folder says what was chosen. Losses, metrics
+    and rendering are float32 in any case.
+    """
     accumulate: int = 1
     """Batches per optimizer step."""
     ema: float = 0.0

@@ -18,7 +18,7 @@ from triptych.backbones.base import Backbone
 from triptych.backbones.weights import LoadReport
 from triptych.data.base import DenseDataset, Transform
 from triptych.extending.registering import used_plugins
-from triptych.machine import choose_device
+from triptych.machine import choose_device, choose_precision
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers
@@ -30,6 +30,12 @@ from triptych.training.optim import WeightAverage, build_optimizer, parameter_gr
 from triptych.training.parts import Parts
 from triptych.training.sharding import asks_for_sharding, shard, synchronize_norms
 from triptych.weighting.base import Weighting
+
+
+def with_precision(recipe: Recipe, device: str) -> Recipe:
+    """The recipe with the precision that `auto` is on this machine."""
+    precision = choose_precision(recipe.training.precision, device)
+    return replace(recipe, training=replace(recipe.training, precision=precision))  # type: ignore[arg-type]
 
 
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from triptych.data.errors import DataError
 from triptych.machine import accelerated
 from triptych.recipes.config import Recipe
-from triptych.training.building import accelerator_options, build_parts
+from triptych.training.building import accelerator_options, build_parts, with_precision
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
 from triptych.training.interruption import Interrupted, Interruption
 from triptych.training.log import RunLog
@@ -44,7 +44,7 @@ def train(
     SIGTERM saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that is not finite raises
     `FloatingPointError` naming task, step and samples.
     """
-    run = Path(out)
+    run, recipe = Path(out), with_precision(recipe, device)
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
     with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
         parts = build_parts(recipe, accelerator)
