@@ -124,3 +124,35 @@ def test_the_files_of_a_description_may_lie_elsewhere(tmp_path: Path) -> None:
     assert len(build_dataset(Recipe(data=data), "all")) == 1
     with pytest.raises(ValueError, match="dataset 'images' has no option 'root'"):
         build_dataset(Recipe(data=replace(data, dataset="images")), "train")
+
+
+def test_keys_of_scenes_and_keys_without_folders(tmp_path: Path) -> None:
+    for name in ("a/rgb/1.png", "b/c/rgb/1.png", "rgb/1.png", "2.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / name)
+    assert list(match_files(tmp_path, "{scene}/rgb/{key}.*")) == ["a/1", "b/c/1"]
+    assert list(match_files(tmp_path, "{name}.*")) == ["2"]
+    assert list(match_files(tmp_path, "{key}.*")) == ["2", "a/rgb/1", "b/c/rgb/1", "rgb/1"]
+    for pattern in ("{key}/{name}.*", "{scene}/{scene}/{key}.*", "{scene}/x.png"):
+        with pytest.raises(ValueError, match=r"has no \{key\} or several"):
+            match_files(tmp_path, pattern)
+
+
+def test_lists_name_images_by_paths_and_beside_their_labels(tmp_path: Path) -> None:
+    photos(tmp_path, "a b", "c", "d")
+    (tmp_path / "depth").mkdir()
+    for name in ("a b", "c", "d"):
+        np.save(tmp_path / f"depth/{name}.npy", DEPTH)
+    (tmp_path / "train.txt").write_text("a b\n/home/x/images/c.png depth/c.npy\nd.png,7\n")
+    (tmp_path / "val.txt").write_text("images/e.png\n")
+    (tmp_path / "dataset.toml").write_text('[splits]\ntrain = "train.txt"\nval = "val.txt"\n' + TOML)
+    assert Folder(tmp_path).keys == ["a b", "c", "d"]
+    with pytest.raises(ValueError, match=r"names 'images/e.png', but .* has no such image"):
+        Folder(tmp_path, split="val")
+
+
+def test_tiff_of_wide_colors_is_read_whole(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stored = np.arange(36, dtype=np.uint16).reshape(3, 4, 3)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb")
+    np.testing.assert_array_equal(read_array(tmp_path / "a.tif"), stored)

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from triptych.data.archives import open_source
 from triptych.data.errors import DataError, UnreadableFileError
 
-PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
 SUFFIXES = (*PICTURES, *ARRAYS)
-KEY = "{key}"
+KEY, NAME, SCENE = "{key}", "{name}", "{scene}"
+_EXPRESSIONS = {KEY: "(?P<key>.+)", NAME: "(?P<key>[^/]+)", SCENE: "(?P<scene>.+)"}
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -61,24 +62,26 @@ def _leads_nowhere(entry: os.DirEntry) -> bool:
 def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     """Files of `root` by key: the part of their path that `{key}` of the pattern stands for, folders included.
 
-    `{split}` stands for `split`, `*` for anything inside a name, `.*` at the end for any readable suffix, whatever its
-    case. Raises `ValueError` for a pattern without `{key}` and for two files of one key.
+    `{name}` is a key without folders. `{scene}` stands for folders above others: with `{scene}/rgb/{key}.png` the key
+    is the scene and the name, `a/001`. `{split}` stands for `split`, `*` for anything inside a name, `.*` at the end
+    for any readable suffix, whatever its case. Raises `ValueError` for a pattern without `{key}` and for two files of
+    one key.
     """
-    if pattern.count(KEY) != 1:
+    if len(re.findall(r"{key}|{name}", pattern)) != 1 or pattern.count(SCENE) > 1:
         raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
     # Names are compared in one form of Unicode: some systems write an accent as a letter of its own.
     text = unicodedata.normalize("NFC", pattern.replace("{split}", split))
     ending = "(?i:" + "|".join(re.escape(suffix) for suffix in SUFFIXES) + ")" if text.endswith(".*") else ""
-    stem = text[:-2] if ending else text
-    before, after = (re.escape(part).replace(r"\*", "[^/]*") for part in stem.split(KEY))
-    expression = re.compile(f"{before}(?P<key>.+){after}{ending}")
-    folder = root / text[: text.index(KEY)].split("*")[0].rpartition("/")[0]
+    parts = re.split("({key}|{name}|{scene})", text[:-2] if ending else text)
+    plain = (_EXPRESSIONS.get(part) or re.escape(part).replace(r"\*", "[^/]*") for part in parts)
+    expression = re.compile("".join(plain) + ending)
     found: dict[str, Path] = {}
-    for path in walk_files(folder):
+    for path in walk_files(root / parts[0].split("*")[0].rpartition("/")[0]):
         match = expression.fullmatch(unicodedata.normalize("NFC", path.relative_to(root).as_posix()))
         if match is None:
             continue
-        key = match["key"]
+        groups = match.groupdict()
+        key = f"{groups['scene']}/{groups['key']}" if "scene" in groups else groups["key"]
         if key in found:
             raise DataError(f"{found[key]} and {path} are both '{key}' of files = '{pattern}'", "name the suffix there")
         found[key] = path
@@ -314,19 +317,34 @@ def _read_exr(path: Path, key: str) -> np.ndarray:
         return _entry(file.channels(), key, lambda name: np.asarray(file.channels()[name].pixels))
 
 
-def _read_tiff(path: Path, key: str) -> np.ndarray:
-    """Pillow's reading; where it has no mode for the numbers (colors of floats), tifffile's."""
+BITS_PER_SAMPLE = 258
+"""TIFF's tag for the bits of each channel."""
+
+
+def is_wide_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF that Pillow does not read, or only the upper bytes of: colors of more than 8 bits."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
     try:
+        with Image.open(open_source(path)) as image:
+            bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+            return len(bits) > 1 and max(bits) > 8
+    except UnidentifiedImageError:
+        return True
+
+
+def _read_tiff(path: Path, key: str) -> np.ndarray:
+    """Pillow's reading; where it has no mode for the numbers, tifffile's."""
+    if not is_wide_tiff(path):
         return _read_picture(path, key)
-    except UnreadableFileError:
-        try:
-            import tifffile
-        except ImportError as error:
-            text = "it is damaged, or a TIFF of floats or wide numbers"
-            raise DataError(text, "pip install triptych[formats] reads these") from error
-        with tifffile.TiffFile(path) as file:
-            _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
-            return file.asarray(series=0)
+    try:
+        import tifffile
+    except ImportError as error:
+        text = "it is damaged, or a TIFF of floats or wide numbers"
+        raise DataError(text, "pip install triptych[formats] reads these") from error
+    with tifffile.TiffFile(path) as file:
+        _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
+        return file.asarray(series=0)
 
 
 READERS: dict[str, Callable[[Path, str], np.ndarray]] = {

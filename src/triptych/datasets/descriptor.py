@@ -13,7 +13,7 @@ import shutil
 import tomllib
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -226,7 +226,7 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
         )
     names = [*split_names(descriptor), ALL]
     named_choice(f"split of dataset {descriptor.name}", split, dict.fromkeys(names))
-    found = list_files(descriptor, descriptor.images, split)
+    found = _without_labels(list_files(descriptor, descriptor.images, split), descriptor, split)
     value = descriptor.splits.get(split, "")
     if descriptor.has_shares and split != ALL:
         member = _members(list(found), descriptor)
@@ -241,6 +241,14 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
             missing=True,
         )
     return found
+
+
+def _without_labels(found: dict[str, Path], descriptor: Descriptor, split: str) -> dict[str, Path]:
+    """The images without label files in folders inside theirs; all of them where labels are the images themselves."""
+    folder = "".join(descriptor.images.partition("{")[0].rpartition("/")[:2])
+    patterns = [task.files for task in descriptor.tasks.values() if task.files and task.files.startswith(folder)]
+    labels = {path for pattern in patterns for path in list_files(descriptor, pattern, split).values()}
+    return {key: path for key, path in found.items() if path not in labels} or found
 
 
 def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
@@ -260,13 +268,27 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     words = read_lines(path)
     if not words:
         raise DataError(f"split list {path} is empty", "name one image per line, without its folder and suffix")
+    by_path = {place.relative_to(descriptor.root).as_posix(): key for key, place in found.items()}
     for listed in words:
-        word = unicodedata.normalize("NFC", listed)
-        key = word if word in found else word.rpartition(".")[0]
-        if key not in found:
-            raise ValueError(f"{path} names '{word}', but {descriptor.root} has no such image ('{descriptor.images}').")
+        key = _find_listed(unicodedata.normalize("NFC", listed), found, by_path)
+        if key is None:
+            text = f"{path} names '{listed}', but {descriptor.root} has no such image ('{descriptor.images}')"
+            raise DataError(text, "name one image per line")
         chosen[key] = found[key]
     return chosen
+
+
+def _find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) -> str | None:
+    """The key that a line of a list names: itself, with a suffix, by a path, or first of several words."""
+    for word in (line, *re.split(r"[\s,;]+", line)[:1]):
+        for key in (word, word.rpartition(".")[0]):
+            if key in found:
+                return key
+        parts = word.split("/")
+        for start in range(len(parts)):  # the path on another machine ends like the one here
+            if "/".join(parts[start:]) in by_path:
+                return by_path["/".join(parts[start:])]
+    return None
 
 
 BLOCKS = 20

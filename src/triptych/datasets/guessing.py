@@ -11,8 +11,9 @@ from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import list_entries, read_array, read_size
+from triptych.data.files import SUFFIXES, list_entries, read_array, read_size
 from triptych.data.photos import read_image_size
+from triptych.datasets.affixes import align_names
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, parse_descriptor
 from triptych.datasets.places import (
     IMAGES,
@@ -137,31 +138,51 @@ def describe_folder(root: Path) -> FolderGuess:
     places = find_places(root)
     if IMAGES not in places:
         raise _nothing_found(root, "images", ", ".join(WORDS[IMAGES][:6]))
-    guess = FolderGuess(root, images=places[IMAGES][0].pattern)
-    guess.left_out += [f"{place}, other images" for place in places[IMAGES][1:]]
-    _guess_splits(guess, places[IMAGES][0])
-    images = places[IMAGES][0].by_key(root)
-    used = [place.pattern for place in places[IMAGES][1:]]
+    first, *others = places.pop(IMAGES)
+    chosen, labels = align_names(root, first, [place for group in places.values() for place in group])
+    guess = FolderGuess(root, images=chosen.pattern)
+    guess.left_out += [f"{place}, other images" for place in others]
+    if len(chosen.paths) < len(first.paths):
+        guess.notes.append(f"of {len(first.paths)} pictures in folders of no usual name, those of {chosen} are images")
+    _guess_splits(guess, chosen)
+    images = chosen.by_key(root)
+    used = [place.pattern for place in others]
     for name, guess_task in TASK_GUESSES.items():
-        for place in places.get(name, []):
+        for place in (place for place in labels if place.role == name):
             problem = f"[tasks.{name}] has files already" if name in guess.tasks else ""
             problem = problem or _guess_place(guess, name, place, guess_task, images)
             if problem:
                 guess.left_out.append(f"{place}; {problem}")
                 used.append(place.pattern)
-    _look_at_the_rest(guess, places[IMAGES][0], images, used)
+    used += _offer_needs(guess, [place for place in labels if place.role in NEEDS], images)
+    _look_at_the_rest(guess, chosen, images, used)
     if not guess.tasks and not guess.offers:
-        if len(places) < 2:
+        if not places:
             raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
         raise DataError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}")
     return guess
 
 
+def _offer_needs(guess: FolderGuess, places: Sequence[Place], images: Mapping[tuple[str, str], Path]) -> list[str]:
+    """Offer labels that can be used once a person has added a number; returns the patterns of those that match."""
+    offered = []
+    for place in places:
+        count, need = sum(key in images for key in place.by_key(guess.root)), NEEDS[place.role]
+        if count:
+            name = "depth" if "depth" not in guess.tasks else place.role
+            options = {"files": place.pattern, **({} if name == "depth" else {"type": "depth"}), **need.options}
+            guess.offers[f"{place.pattern}: {count} files match the images; {need.text}"] = name, options
+            offered.append(place.pattern)
+    return offered
+
+
 def _nothing_found(root: Path, what: str, names: str) -> DataError:
-    better = suggest_root(root)
-    return DataError(
-        f"{root} has no folder of {what} with a usual name ({names})" + (f". Did you mean {better}?" if better else "")
-    )
+    text, better = f"{root} has no folder of {what} with a usual name ({names})", suggest_root(root)
+    if better:
+        return DataError(f"{text}. Did you mean {better}?")
+    others = [rest for rest in find_rest(root, (), quiet=()) if rest.suffix.lower() not in SUFFIXES]
+    shown = ", ".join(map(str, others[:3]))
+    return DataError(text, f"there are {shown}, and read are {' '.join(SUFFIXES)}" if shown else "")
 
 
 def _guess_place(
@@ -171,8 +192,10 @@ def _guess_place(
     found = place.by_key(guess.root)
     labels = {path: key for key, path in found.items() if key in images}
     if not labels:
-        names = next(iter(found))[1], next(iter(images))[1]
-        return f"its names, like '{names[0]}', are not those of images, like '{names[1]}'"
+        (split, name), (of, other) = next(iter(found)), next(iter(images))
+        if {key for _, key in found} & {key for _, key in images}:
+            return f"its files lie in '{split}', those of images of the same names in '{of}': {{split}} is one name"
+        return f"its names, like '{name}', are not those of images, like '{other}'"
     entry, entries = _guess_entry(name, next(iter(labels)))
     numbers = guess_task(guess.root, guess, place, labels, entry)
     if not numbers.usable:
@@ -224,15 +247,10 @@ def _look_at_the_rest(
     rest = find_rest(root, find_taken(root, patterns, sorted(known | {*SPLIT_OF})))
     offered: set[Path] = set()
     for offer in find_offers(root, rest, images):
-        word = offer.folder.strip("/").rpartition("/")[2].lower()
         offered.update(offer.paths)
         count = f"{offer.folder}: {len(offer.paths)} files match the images"
-        if word in NEEDS:
-            options: dict[str, Any] = {"files": offer.pattern, "kind": "disparity", "numerator": 0.0}
-            guess.offers[f"{count}; {NEEDS[word]}"] = ("depth", options)
-        else:
-            options = {"type": "semseg", "files": offer.pattern}
-            guess.offers[f"{count}; name its task"] = (_section_name(word), options)
+        name = _section_name(offer.folder.strip("/").rpartition("/")[2].lower())
+        guess.offers[f"{count}; name its task"] = name, {"type": "semseg", "files": offer.pattern}
     for one in rest:
         if not offered.issuperset(one.paths):
             guess.left_out.append(f"{one} match no pattern, such as {one.paths[0].name}")

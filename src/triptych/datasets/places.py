@@ -8,12 +8,13 @@ counted.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from triptych.data.errors import DataError
-from triptych.data.files import PICTURES, SUFFIXES, match_files, walk_files
+from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, walk_files
 
 IMAGES = "images"
 
@@ -26,6 +27,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "semseg": (
         *("semseg", "segmentation", "segmentations", "semantic", "semantics", "seg", "labels", "label", "labelids"),
         *("labeltrainids", "gtfine", "annotations", "annotation", "annot", "classes", "masks", "mask", "gt", "class"),
+        *("groundtruth", "truth", "segmap", "segmaps", "labelmap", "labelmaps", "segmentationclass"),
     ),
     "depth": ("depth", "depths", "depthmap", "depthmaps", "invdepth", "idepth", "inversedepth"),
     "normals": ("normals", "normal", "norm", "surface_normals"),
@@ -40,17 +42,31 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": ("test", "testing", "tst"),
 }
 
-OTHER = ("instance", "instances", "instanceids", "polygons", "preview", "overlay", "vis", "viz")
-"""Endings of files beside the labels that are not one of the tasks."""
+OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons", "preview", "overlay", "vis", "viz")
+"""Words of files and folders beside the labels that are not one of the tasks."""
 
-NEEDS: dict[str, str] = {
-    "disparity": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
-    "disparities": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
-    "disp": 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)',
+
+@dataclass(frozen=True)
+class Need:
+    """Labels that can be used once a person has added what no file tells."""
+
+    text: str
+    options: dict[str, Any]
+
+
+_NUMERATOR = 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)'
+_CAMERA = 'distance along the ray is depth of kind = "distance" and needs a [camera]'
+NEEDS = {
+    "disparity": Need(_NUMERATOR, {"kind": "disparity", "numerator": 0.0}),
+    "distance": Need(_CAMERA, {"kind": "distance"}),
 }
-"""Folders whose labels can be used once a person has added a number that no file tells."""
+"""What a person has to add, by role."""
+NEEDS_WORDS = {
+    **dict.fromkeys(("disparity", "disparities", "disp"), "disparity"),
+    **dict.fromkeys(("distance", "distances"), "distance"),
+}
 
-ROLE_OF = {word: role for role, words in WORDS.items() for word in words}
+ROLE_OF = {word: role for role, words in WORDS.items() for word in words} | NEEDS_WORDS
 SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 HOLDS = 0.95
 """Share of the files of a folder that an ending has to have to be part of its pattern."""
@@ -87,8 +103,10 @@ class _File:
 
     path: Path
     role: str
-    prefix: str
-    """The folders of the pattern, with `{split}`, ending in a slash."""
+    folders: tuple[str, ...]
+    """Of the pattern, with `{split}`; those between words that are known in one."""
+    known: tuple[bool, ...]
+    """Which of these are words that are known."""
     split: str
 
 
@@ -97,14 +115,14 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
 
     `limit` looks at that many files only.
     """
+    files = [_read_folders(root, path) for path in islice(walk_files(root), limit) if path.suffix.lower() in SUFFIXES]
     groups: dict[tuple[str, str, str], list[_File]] = defaultdict(list)
-    for path in islice(walk_files(root), limit):
-        if path.suffix.lower() in SUFFIXES:
-            file = _read_folders(root, path)
-            groups[file.role, file.prefix, ".*" if path.suffix.lower() in PICTURES else path.suffix].append(file)
+    for file, prefix in zip(files, _find_prefixes(files), strict=True):
+        suffix = file.path.suffix
+        groups[file.role, prefix, ".*" if suffix.lower() in PICTURES else suffix].append(file)
     roles = defaultdict(list)
-    places = [place for (role, prefix, suffix), files in groups.items() for place in _part(role, prefix, suffix, files)]
-    places = [one for place in places for one in _one_suffix(root, place)]
+    places = [place for (role, prefix, suffix), group in groups.items() for place in _part(role, prefix, suffix, group)]
+    places = [_without_folders(root, one) for place in places for one in _one_suffix(root, place)]
     for place in sorted(places, key=lambda place: (-len(place.paths), len(place.pattern), place.pattern)):
         roles[place.role].append(place)
     unnamed = [place for place in roles.pop("", []) if place.paths[0].suffix.lower() in PICTURES]
@@ -115,13 +133,46 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
     return dict(roles)
 
 
+def _find_prefixes(files: Sequence[_File]) -> list[str]:
+    """The folders of each file's pattern: those between known words that differ are `{scene}`, as in `a/rgb/`,
+    `b/rgb/`."""
+    variants: dict[object, set[str]] = defaultdict(set)
+    for file in files:
+        if file.known.count(False) == 1:
+            variants[_skeleton(file)].add(file.folders[file.known.index(False)])
+    prefixes = []
+    for file in files:
+        folders = list(file.folders)
+        if file.known.count(False) == 1 and len(variants[_skeleton(file)]) > 1:
+            folders[file.known.index(False)] = SCENE
+        prefixes.append("".join(f"{name}/" for name in folders))
+    return prefixes
+
+
+def _skeleton(file: _File) -> object:
+    known = (name if is_known else "" for name, is_known in zip(file.folders, file.known, strict=True))
+    return file.role, tuple(known)
+
+
+def _without_folders(root: Path, place: Place) -> Place:
+    """The place with `{name}` for `{key}` where folders inside hold files of other places."""
+    try:
+        found = place.by_key(root)
+    except DataError:  # told where the pattern is opened
+        return place
+    own = set(place.paths)
+    if own.issuperset(found.values()) or any("/" in key for (_, key), path in found.items() if path in own):
+        return place
+    return replace(place, pattern=place.pattern.replace(KEY, NAME))
+
+
 def _part_by_suffix(roles: dict[str, list[Place]], places: list[Place]) -> None:
     """Where x.jpg and x.png lie side by side, as people keep PASCAL VOC, the PNG is the label map."""
     stem = {place.pattern.rpartition(".")[0] for place in places[:2]}
     suffixes = {place.pattern.rpartition(".")[2].lower(): place for place in places[:2]}
     if len(stem) == 1 and "png" in suffixes and suffixes.keys() & {"jpg", "jpeg"}:
         roles[IMAGES] = [place for suffix, place in suffixes.items() if suffix != "png"]
-        roles["semseg"] = [suffixes["png"]]
+        roles["semseg"] = [replace(suffixes["png"], role="semseg")]
 
 
 def _one_suffix(root: Path, place: Place) -> list[Place]:
@@ -141,29 +192,72 @@ def _one_suffix(root: Path, place: Place) -> list[Place]:
 
 
 def _read_folders(root: Path, path: Path) -> _File:
-    folders, role, split, last = list(path.relative_to(root).parts[:-1]), "", "", 0
-    for i, name in enumerate(folders):
-        here, told = _read_folder(name)
-        if told and not split:
-            folders[i], split, last = name.replace(told, "{split}", 1), told, i + 1
+    folders, known = list[str](), list[bool]()
+    role, split, last = "", "", 0
+    names = path.relative_to(root).parts[:-1]
+    for name in names:
+        here, told, template = _read_folder(name)
+        is_split = bool(told) and not split
+        if is_split:
+            name, split = template, told
+        if is_split or here or not known or known[-1]:
+            folders.append(name)
+            known.append(is_split or bool(here))
+        else:
+            folders[-1] += f"/{name}"
         if here:
-            role, last = here, i + 1
-    return _File(path, role, "".join(f"{name}/" for name in folders[:last]), split)
+            role = here
+        if is_split or here:
+            last = len(folders)
+    return _File(path, role, tuple(folders[:last]), tuple(known[:last]), split)
 
 
-def _read_folder(name: str) -> tuple[str, str]:
-    """(role, split) that a folder's name tells: `depth`, `val`, or both as in `trainannot`."""
-    lower = name.lower()
-    if lower in SPLIT_OF:
-        return "", name
+FILLERS = {"set", "data", "split"}
+
+
+def _read_folder(name: str) -> tuple[str, str, str]:
+    """(role, split, name with `{split}`) that a folder's name tells: of `depth`, `val`, `images_val`, `trainannot`.
+
+    >>> _read_folder("masks_val2017"), _read_folder("trainannot")
+    (('semseg', 'val', 'masks_{split}2017'), ('semseg', 'train', '{split}annot'))
+    """
+    words = list(re.finditer(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
+    lower = [word[0].lower() for word in words]
+    for i, word in enumerate(lower):
+        rest = [other for other in (*lower[:i], *lower[i + 1 :]) if not other.isdigit() and other not in FILLERS]
+        if word in SPLIT_OF and all(other in ROLE_OF for other in rest):
+            start, end = words[i].span()
+            return _role(rest), name[start:end], f"{name[:start]}{{split}}{name[end:]}"
     for split in sorted(SPLIT_OF, key=len, reverse=True):
-        if lower.startswith(split) and lower[len(split) :].strip("_- ") in ROLE_OF:
-            return ROLE_OF[lower[len(split) :].strip("_- ")], name[: len(split)]
-    return _role(re.split(r"[^a-z0-9]+", lower)), ""
+        if name.lower().startswith(split) and name.lower()[len(split) :] in ROLE_OF:
+            return ROLE_OF[name.lower()[len(split) :]], name[: len(split)], f"{{split}}{name[len(split) :]}"
+    role = _role(_split_words(name))
+    return ("other" if role and set(_split_words(name)) & set(OTHER) else role), "", name
+
+
+def _split_words(name: str) -> list[str]:
+    """The words of a name, whole and by their humps: `GroundTruth_2` has groundtruth, ground, truth and 2."""
+    words = []
+    for part in re.split(r"[^A-Za-z0-9]+", name):
+        humps = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", part)
+        words += [part.lower(), *(hump.lower() for hump in humps if len(humps) > 1)]
+    return words
 
 
 def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[Place]:
-    """The places of files in folders of one kind: one per ending or beginning of names where these hold, else one."""
+    """The places of files in folders of one kind: one per ending or beginning of names where these hold, else one.
+
+    Where all files of many folders have one name, as in `0001/mask.png`, the folder is the key.
+    """
+    stems = {stem: _role([stem.lower()]) for stem in {file.path.stem for file in files}}
+    if len(files) > 1 and (len(stems) == 1 if role else all(stems.values())):
+        fixed: dict[str, Place] = {}
+        for file in files:
+            stem = file.path.stem
+            place = fixed.setdefault(stem, Place(role or stems[stem], f"{prefix}{KEY}/{stem}{suffix}"))
+            place.files[file.split].append(file.path)
+        if all(len(place.paths) > 1 for place in fixed.values()):
+            return list(fixed.values())
     endings = _common([_read_endings(file.path.stem) for file in files])
     told = {ending: _role_of_words(role, ending) for ending in endings}
     if role and sum(endings.values()) < HOLDS * len(files):
@@ -194,7 +288,8 @@ def _role_of_words(role: str, text: str) -> str:
     words = [word for word in re.split(r"[_\-.]", text.lower()) if word]
     if set(words) & set(OTHER):
         return "other"
-    return (_role(words) or role) if role in ("", IMAGES) else role
+    found = _role(words)
+    return found or role if role in ("", IMAGES) or found in NEEDS else role
 
 
 def _read_endings(stem: str) -> list[str]:
@@ -221,9 +316,10 @@ def _read_start(stem: str) -> str:
 
 
 def _role(words: Iterable[str]) -> str:
-    """The role of the last word that has one: in `rgb_to_depth` it is depth."""
+    """The role of the last word that has one, of a task rather than of images: in `depth_rgb` it is depth."""
     roles = [ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), "") for word in words]
-    return next((role for role in reversed(roles) if role), "")
+    ordered = sorted((role for role in reversed(roles) if role), key=lambda role: role == IMAGES)
+    return next(iter(ordered), "")
 
 
 @dataclass(frozen=True)
@@ -256,11 +352,11 @@ def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> se
     return taken
 
 
-def find_rest(root: Path, taken: Container[Path]) -> list[Rest]:
+def find_rest(root: Path, taken: Container[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
     """Files that no pattern takes, by folder and suffix, the most first."""
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in walk_files(root):
-        if path not in taken and path.suffix.lower() not in QUIET:
+        if path not in taken and path.suffix.lower() not in quiet:
             groups[_general_folder(path.relative_to(root).parts[:-1]), path.suffix].append(path)
     found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
     return sorted(found, key=lambda rest: (-len(rest.paths), rest.folder, rest.suffix))
@@ -268,7 +364,7 @@ def find_rest(root: Path, taken: Container[Path]) -> list[Rest]:
 
 def _general_folder(folders: Sequence[str]) -> str:
     """The folder with `{split}` for a split, cut after two names."""
-    names = ["{split}" if _read_folder(name)[1] == name else name for name in folders[:2]]
+    names = [_read_folder(name)[2] for name in folders[:2]]
     return "".join(f"{name}/" for name in names)
 
 
@@ -303,8 +399,9 @@ def _read_unknown(path: Path) -> tuple[str, str, str]:
     """(pattern, split, key) of a file in a folder of an unknown name: the folder, the split and then the key."""
     folders, split, last = list(path.parts[:-1]), "", 1
     for i, name in enumerate(folders[:3]):
-        if _read_folder(name)[1] == name:
-            folders[i], split, last = "{split}", name, i + 1
+        _, told, template = _read_folder(name)
+        if told and not split:
+            folders[i], split, last = template, told, i + 1
     if folders[0] == "{split}" and len(folders) > 1:
         last = max(last, 2)
     key = "/".join([*folders[last:], path.stem])
