@@ -40,10 +40,13 @@ def guess_normals(
     found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])
     if len(found):
         # Whole degrees: of choices that agree equally, the first, which is the usual one, wins.
-        ranked = sorted(((round(_disagreement(found, axes)), axes) for axes in all_axes()), key=lambda pair: pair[0])
-        (best, axes), (second, _) = ranked[:2]
+        # Means tell choices apart that agree at most pixels, as where a wall fills the picture.
+        angles = {axes: _disagreement(found, axes) for axes in all_axes()}
+        axes, other = sorted(angles, key=lambda choice: round(float(angles[choice].mean())))[:2]
+        best, second = (round(float(np.median(angles[choice]))) for choice in (axes, other))
+        gap = float(angles[other].mean() - angles[axes].mean())
         reason = f"{best} degrees (median) from the normals of the depth, the next choice {second}"
-        guess.say("axes", list(axes), reason, doubt=best > 30 or second - best < 5)
+        guess.say("axes", list(axes), reason, doubt=best > 30 or gap < 5)
     else:
         axes = _axes_by_look([vectors for vectors, _ in pairs])
         guess.say("axes", list(axes), "floors face up, walls face the middle, all face us", doubt=True)
@@ -102,14 +105,14 @@ def _compare(vectors: np.ndarray, depth: torch.Tensor) -> np.ndarray | None:
     return both[np.isfinite(both).all((1, 2))]
 
 
-def _disagreement(both: np.ndarray, axes: tuple[str, str, str]) -> float:
-    """Median angle in degrees between stored normals, read with `axes`, and the normals of depth."""
+def _disagreement(both: np.ndarray, axes: tuple[str, str, str]) -> np.ndarray:
+    """Angles in degrees between stored normals, read with `axes`, and the normals of depth."""
     turned = np.empty_like(both[:, 0])
     for component, axis in enumerate(axes):
         place, sign = DIRECTIONS[axis]
         turned[:, place] = sign * both[:, 0, component]
     cosine = (turned * both[:, 1]).sum(-1)
-    return float(np.median(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 
 
 def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:

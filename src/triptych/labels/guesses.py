@@ -81,7 +81,7 @@ def _guess_ids(guess: Guess, files: Sequence[FileSummary], total: int, parts: bo
     if missing:
         guess.doubts.append("invalid: NaN or infinity is taken as no label")
     invalid: list[float | int] = [int(value) for value in marks] + ([float("nan")] if missing else [])
-    blurred = [file for file in files if file.between > 0.5]
+    blurred = [file for file in files if file.between > 0.5 or _has_ringing(file)]
     if blurred:
         _guess_blurred(guess, blurred, files, known, counts[kept], invalid)
     elif set(known.tolist()) <= {0, 1, IGNORE} and IGNORE in known:
@@ -119,9 +119,20 @@ def _guess_plain(
     guess.say("classes", highest + 1, reason)
     if len(files) < total:
         guess.doubts.append(f"classes = {highest + 1}: only {len(files)} of {total} files were read")
+    if highest >= 10 and _are_counted(files):
+        text = "every file counts 1, 2, 3, ... up to a number of its own: instances, no classes?"
+        guess.doubts.append(f"classes = {highest + 1}: {text}")
     if highest >= 32 and len(classes) * 4 <= highest:
         text = f"only {len(classes)} of the ids up to {highest} occur; spread-out ids need a map"
         guess.doubts.append(f"classes = {highest + 1}: {text}")
+
+
+def _are_counted(files: Sequence[FileSummary]) -> bool:
+    """Whether each file numbers what it shows, up to a number of its own: instances, not classes."""
+    sets = [file.codes - {0, IGNORE} for file in files]
+    return len({max(codes, default=0) for codes in sets}) > 2 and all(
+        codes == set(range(1, len(codes) + 1)) for codes in sets
+    )
 
 
 def _guess_mask_ids(guess: Guess, files: Sequence[FileSummary], known: np.ndarray, invalid: list) -> None:
@@ -182,6 +193,13 @@ def _guess_blurred(
     guess.doubts.append(f"{text}; resize the labels again with the nearest pixel")
 
 
+def _has_ringing(file: FileSummary) -> bool:
+    """Whether a mask was compressed with loss: all values lie at two ends, and beside the upper one too."""
+    values, high = file.values, file.values.max(initial=0)
+    ends = file.counts[(values <= 24) | (values >= high - 24)].sum()
+    return bool(high >= 200 and ((values > high - 8) & (values < high - 1)).any() and ends > 0.9 * file.counts.sum())
+
+
 def _guess_shares(guess: Guess, values: np.ndarray) -> None:
     if values.min() >= 0 and values.max() <= 1:
         guess.say("threshold", 0.5, f"values from {values.min():.3g} to {values.max():.3g}: probabilities", doubt=True)
@@ -191,7 +209,18 @@ def _guess_shares(guess: Guess, values: np.ndarray) -> None:
 
 
 def _guess_grey(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
-    guess.say("channel", 0, "the channels of the pictures are equal: ids, saved as grey", doubt=True)
+    _guess_channel(guess, files, total, parts, 0, "the channels of the pictures are equal: ids, saved as grey")
+
+
+def _guess_alpha(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
+    text = "the pictures have one color and differ in transparency"
+    _guess_channel(guess, files, total, parts, files[0].shape[-1] - 1, text)
+
+
+def _guess_channel(
+    guess: Guess, files: Sequence[FileSummary], total: int, parts: bool, channel: int, reason: str
+) -> None:
+    guess.say("channel", channel, reason, doubt=True)
     before = len(guess.options)
     _guess_ids(guess, files, total, parts)
     if len(guess.options) == before:
@@ -234,6 +263,7 @@ def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: 
 FORMS: dict[str, Callable[[Guess, Sequence[FileSummary], int, bool], None]] = {
     "ids": _guess_ids,
     "grey": _guess_grey,
+    "alpha": _guess_alpha,
     "colors": _guess_colors,
     "one-hot": _guess_planes,
     "scores": _guess_planes,
@@ -242,6 +272,7 @@ FORMS: dict[str, Callable[[Guess, Sequence[FileSummary], int, bool], None]] = {
 FORM_WORDS = {
     "ids": "class ids",
     "grey": "grey pictures of three channels",
+    "alpha": "transparency",
     "colors": "colours",
     "one-hot": "a plane per class",
     "scores": "scores of classes",
@@ -373,8 +404,10 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     if told:
         guess.say("scale", told[0], told[1], doubt=True)
     elif values.dtype.kind == "f":
-        if 0.05 <= median <= 300:
-            guess.say("unit", "m", f"floats with median {median:.2f}")
+        if 0.9 < values.max() <= 1:
+            guess.say("unit", "m", "all floats are from 0 to 1: metres, or shares of a range?", doubt=True)
+        elif 0.05 <= median <= 300:
+            guess.say("unit", "m", f"floats with median {median:.2f}", doubt=median > 80)
         else:
             unit = "mm" if median > 300 else "m"
             guess.say("unit", unit, f"floats with median {median:.3g}", doubt=True)

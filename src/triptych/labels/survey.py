@@ -10,9 +10,9 @@ import numpy as np
 
 from triptych.data.files import read_array
 
-Form = Literal["ids", "grey", "colors", "one-hot", "scores", "other"]
-"""How a map is laid out: `(H, W)` numbers, the same in all color channels, colors, a plane per class (exactly one is
-set, or the highest counts), anything else."""
+Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]
+"""How a map is laid out: `(H, W)` numbers, the same in all color channels, in the transparency of one color, colors, a
+plane per class (one is set, or the highest counts), anything else."""
 MOST_VALUES = 65536
 """Distinct values kept of one file; more are no class ids."""
 COLOR_BASE = 1 << 16
@@ -72,11 +72,17 @@ def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
         return "ids", array
     axis = class_axis(array)
     if axis is not None:
-        exact = bool(((array == 0) | (array == 1)).all())
+        exact = bool(((array == 0) | (array == array.max())).all())
         return ("one-hot" if exact else "scores"), array.argmax(axis)
+    if array.shape[-1] in (2, 4) and array.dtype.kind in "iu" and array.max() > 1:
+        alpha, colors = array[..., -1], array[..., :-1]
+        if (colors == colors[:1, :1]).all() and alpha.min() < alpha.max():
+            return "alpha", alpha
+        if array.shape[-1] == 2 and alpha.min() == alpha.max():
+            return "grey", array[..., 0]
     if array.shape[-1] not in (3, 4) and array.shape[0] == 3:
         array = np.moveaxis(array, 0, -1)
-    if array.shape[-1] not in (3, 4):
+    if array.shape[-1] not in (3, 4) or (array.shape[-1] == 4 and array.max() <= 1):
         return "other", np.zeros(0)
     array = array[..., :3]
     if (array == array[..., :1]).all():
@@ -91,18 +97,26 @@ def class_axis(array: np.ndarray) -> int | None:
     """The axis of a three-dimensional array along which every pixel's values are shares of the classes: they are not
     negative and sum to one.
 
+    Three planes may be colors; of other numbers of planes one may be set by any number, and none at a pixel without a
+    label.
+
     >>> class_axis(np.eye(3)[None]), class_axis(np.zeros((4, 5, 3)))
     (-1, None)
     """
     if array.ndim != 3 or array.dtype.kind not in "biuf":
         return None
     low, high = array.min(), array.max()
-    if not (low >= 0 and 0 < high <= 1):
+    if not (low >= 0 and high > 0):
         return None
     for axis in (-1, 0):
+        planes = array.shape[axis]
         sums = array.sum(axis, dtype=np.float64)
-        if array.shape[axis] > 1 and (np.abs(sums - 1) < 1e-3).mean() > 0.95 and sums.max() < 1.001:
+        if planes > 1 and high <= 1 and (np.abs(sums - 1) < 1e-3).mean() > 0.95 and sums.max() < 1.001:
             return axis
+        if planes == min(array.shape) and planes not in (1, 3) and sums.max() == high:
+            used = array.any(axis=(0, 1) if axis == -1 else (1, 2))
+            if used.sum() > 1 and ((array == 0) | (array == high)).all():
+                return axis
     return None
 
 
