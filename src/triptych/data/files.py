@@ -326,7 +326,7 @@ def is_wide_tiff(path: Path) -> bool:
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
-        with Image.open(open_source(path)) as image:
+        with open_picture(path) as image:
             bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
             return len(bits) > 1 and max(bits) > 8
     except UnidentifiedImageError:

@@ -24,7 +24,15 @@ from PIL import Image
 from torch import Tensor
 
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.files import ARRAYS, PICTURES, open_picture, pixel_values, read_array, walk_files
+from triptych.data.files import (
+    ARRAYS,
+    PICTURES,
+    is_wide_tiff,
+    open_picture,
+    pixel_values,
+    read_array,
+    walk_files,
+)
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
@@ -129,7 +137,7 @@ def read_image(path: Path) -> Photo:
 def read_photo(path: Path) -> StoredPhoto:
     """The same as its file holds it; its rows become floats when they are asked for."""
     try:
-        if path.suffix.lower() in ARRAYS:
+        if _is_array(path):
             stored = read_array(path)
             return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"))
         with open_picture(path) as image:
@@ -146,7 +154,7 @@ def read_photo(path: Path) -> StoredPhoto:
 
 def read_image_size(path: Path) -> tuple[int, int]:
     """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
-    if path.suffix.lower() in ARRAYS:
+    if _is_array(path):
         shape = _color_axes(read_array(path), f"{path} is no image").shape
         return shape[0], shape[1]
     try:
@@ -160,7 +168,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 def read_orientation(path: Path) -> int:
     """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
-    if path.suffix.lower() in ARRAYS:
+    if _is_array(path):
         return 1
     with open_picture(path) as image:
         return _orientation(image)
@@ -202,6 +210,11 @@ def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
     if source.suffix.lower() not in (*PICTURES, *ARRAYS):
         raise DataError(f"{source} is not named like an image", f"accepted are {', '.join((*PICTURES, *ARRAYS))}")
     return [(source.stem, source)]
+
+
+def _is_array(path: Path) -> bool:
+    """Whether a file is read as an array rather than by Pillow."""
+    return path.suffix.lower() in ARRAYS or is_wide_tiff(path)
 
 
 def _unreadable(path: Path, error: Exception) -> UnreadableFileError:

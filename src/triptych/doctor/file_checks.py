@@ -114,6 +114,18 @@ def check_constant(file: ImageFile) -> Iterator[Problem]:
         yield Problem("warning", "constant image", "all pixels are equal", "remove it, or record it again")
 
 
+DARK = 1 / 8
+"""Of the brightest value that a file's type can hold."""
+
+
+def check_brightness(file: ImageFile) -> Iterator[Problem]:
+    """A photograph of 10 or 12 bits in a file of 16, or of 0 and 1 in 8 bits, is nearly black."""
+    brightest = float(file.image.max())
+    if 0 < brightest < DARK and float(file.image.min()) < brightest:
+        text = f"its brightest value is {brightest:.1%} of what its number type can hold"
+        yield Problem("warning", "dark image", text, "if it has 10 or 12 bits, scale its values to the whole range")
+
+
 def check_orientation(file: ImageFile) -> Iterator[Problem]:
     """A camera that was turned may say so in the file instead of turning the pixels; labels may follow either."""
     turned = read_orientation(file.path)
@@ -364,6 +376,7 @@ def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
 
 IMAGE_CHECKS: dict[str, Callable[[ImageFile], Iterator[Problem]]] = {
     "constant": check_constant,
+    "brightness": check_brightness,
     "orientation": check_orientation,
 }
 """Checks of every image."""
