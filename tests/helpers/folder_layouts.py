@@ -1,0 +1,925 @@
+"""Folders as people bring them, with the truth of each: names, nestings, splits, codes, number types and formats.
+
+One idea per function: the file is long because the table is. `says` is what init, the doctor or an error has to say
+where a folder cannot be read right as it is; without it only the right reading will do.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from folder_truth import HALF, SIZE, Build, Layout, Truth, draw_labels, draw_photo
+from indoor_scene import see_room
+from PIL import Image
+
+LAYOUTS: list[Layout] = []
+Draw = Callable[[int], Any]
+MATRIX = np.array([[28.0, 0, 24], [0, 28.0, 18], [0, 0, 1]])
+
+
+def layout(title: str, says: str = "") -> Callable[[Build], Build]:
+    """Add a function to the table."""
+
+    def add(build: Build) -> Build:
+        LAYOUTS.append(Layout(title, build, says))
+        return build
+
+    return add
+
+
+def pairs(
+    truth: Truth,
+    image: str = "images/{split}/{i:03d}.png",
+    label: str = "semseg/{split}/{i:03d}.png",
+    task: str = "semseg",
+    *,
+    store: Draw = draw_labels,
+    target: Draw = draw_labels,
+    count: int = 6,
+    **options: Any,
+) -> None:
+    """Images and their labels; two thirds of them in train where names have a split."""
+    for i in range(count):
+        split = "train" if i < count * 2 // 3 else "val"
+        words = {"split": split, "Split": split.title(), "i": i, "scene": "ab"[i % 2]}
+        truth.image(image.format(**words), split if "split" in image.lower() else "", **{task: target(i)})
+        truth.file(label.format(**words), store(i), **options)
+
+
+def room(i: int) -> tuple[np.ndarray, np.ndarray]:
+    """Depth (H, W) in metres and unit normals (H, W, 3) of a room."""
+    matrix = MATRIX.copy()
+    matrix[0, 2] += i
+    depth, normals, _ = see_room(matrix, SIZE)
+    return depth.astype(np.float32), normals.astype(np.float32)
+
+
+def depth(i: int) -> np.ndarray:
+    """Metres."""
+    return room(i)[0]
+
+
+def millimetres(i: int) -> np.ndarray:
+    """As 16 bits."""
+    return np.rint(depth(i) * 1000).astype(np.uint16)
+
+
+def half(i: int) -> np.ndarray:
+    """A mask of 0 and 1."""
+    return (draw_labels(i, 3) == 1).astype(np.uint8)
+
+
+def with_void(i: int) -> np.ndarray:
+    """Class ids with unlabelled rows on top."""
+    labels = draw_labels(i)
+    labels[:4] = 255
+    return labels
+
+
+COLORS = np.array([[0, 0, 0], [0, 128, 64], [70, 70, 70], [128, 0, 128]], np.uint8)
+
+# Names and nestings
+
+
+@layout("split above task")
+def _(t: Truth) -> None:
+    pairs(t, "{split}/images/{i}.jpg", "{split}/masks/{i}.png")
+
+
+@layout("split part of the folder's name, in front")
+def _(t: Truth) -> None:
+    pairs(t, "train_images/{i}.png".replace("train", "{split}"), "{split}_labels/{i}.png")
+
+
+@layout("split part of the folder's name, behind")
+def _(t: Truth) -> None:
+    pairs(t, "images_{split}/{i}.png", "masks-{split}/{i}.png")
+
+
+@layout("folders train2017 and val2017")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}2017/{i}.jpg", "semantic/{split}2017/{i}.png")
+
+
+@layout("splits Train and Val, suffixes in capitals")
+def _(t: Truth) -> None:
+    pairs(t, "Images/{Split}/{i}.JPG", "Masks/{Split}/{i}.PNG")
+
+
+@layout("splits training, validation and testing; the last without labels")
+def _(t: Truth) -> None:
+    for i, (split, name) in enumerate((("training", "train"), ("validation", "val"), ("testing", "test"))):
+        for k in range(3):
+            labels = {} if name == "test" else {"semseg": draw_labels(i)}
+            t.image(f"{split}/rgb/{k}.png", name, **labels)
+            if labels:
+                t.file(f"{split}/annotations/{k}.png", draw_labels(i))
+
+
+@layout("split called train of images, training of labels", r"training")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/train/{i}.png", "train", semseg=draw_labels(i))
+        t.file(f"labels/training/{i}.png", draw_labels(i))
+
+
+@layout("scene above task: scene/rgb/000.png, scene/depth/000.png")
+def _(t: Truth) -> None:
+    pairs(
+        t, "scene_{scene}/rgb/{i:03d}.jpg", "scene_{scene}/depth/{i:03d}.png", "depth", store=millimetres, target=depth
+    )
+
+
+@layout("split above scene above task")
+def _(t: Truth) -> None:
+    pairs(t, "{split}/{scene}/images/{i}.png", "{split}/{scene}/labels/{i}.png")
+
+
+@layout("a folder per sample: 0001/rgb.png, 0001/mask.png")
+def _(t: Truth) -> None:
+    pairs(t, "{i:04d}/rgb.png", "{i:04d}/mask.png")
+
+
+@layout("a folder per sample, files named after it: a7/a7_image.png, a7/a7_seg.png")
+def _(t: Truth) -> None:
+    pairs(t, "a{i}/a{i}_image.png", "a{i}/a{i}_seg.png")
+
+
+@layout("flat: 001_rgb.png, 001_depth.png, 001_normal.png")
+def _(t: Truth) -> None:
+    for i in range(5):
+        t.image(f"{i:03d}_rgb.png", depth=depth(i), normals=room(i)[1])
+        t.file(f"{i:03d}_depth.png", millimetres(i))
+        t.file(f"{i:03d}_normal.png", np.rint((room(i)[1] + 1) * 127.5).astype(np.uint8))
+
+
+@layout("flat: rgb-001.png, seg-001.png")
+def _(t: Truth) -> None:
+    pairs(t, "rgb-{i:03d}.png", "seg-{i:03d}.png")
+
+
+@layout("a.jpg and a.png side by side")
+def _(t: Truth) -> None:
+    pairs(t, "data/{i}.jpg", "data/{i}.png")
+
+
+@layout("PASCAL's names, palette pictures and lists")
+def _(t: Truth) -> None:
+    for i in range(6):
+        name, split = f"2008_{i:06d}", "train" if i < 4 else "val"
+        t.image(f"JPEGImages/{name}.jpg", split, semseg=with_void(i))
+        picture = Image.fromarray(with_void(i), "P")
+        picture.putpalette(bytes(range(256)) * 3)
+        t.file(f"SegmentationClass/{name}.png", picture)
+    t.file("ImageSets/Segmentation/train.txt", "".join(f"2008_{i:06d}\n" for i in range(4)))
+    t.file("ImageSets/Segmentation/val.txt", "".join(f"2008_{i:06d}\n" for i in range(4, 6)))
+
+
+@layout("lists of pairs: images/001.jpg masks/001.png")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"images/{i:03d}.jpg", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"masks/{i:03d}.png", draw_labels(i))
+    for split, chosen in (("train", range(4)), ("val", range(4, 6))):
+        t.file(f"{split}.txt", "".join(f"images/{i:03d}.jpg masks/{i:03d}.png\n" for i in chosen))
+
+
+@layout("a list with Windows line ends, a mark and suffixes")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"images/{i:03d}.jpg", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"masks/{i:03d}.png", draw_labels(i))
+    t.file("splits/train.txt", "\ufeff" + "".join(f"{i:03d}.jpg\r\n" for i in range(4)))
+    t.file("splits/val.txt", "".join(f"{i:03d}.jpg\r\n" for i in range(4, 6)))
+
+
+@layout("other words before the number: img_001.png, mask_001.png")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}/img_{i:03d}.png", "masks/{split}/mask_{i:03d}.png")
+
+
+@layout("an ending of labels that no word knows: 001.png, 001_L.png")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i:03d}.png", "labels/{i:03d}_L.png")
+
+
+@layout("labels named after the whole image file: 001.jpg, 001.jpg.png")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}/{i:03d}.jpg", "masks/{split}/{i:03d}.jpg.png")
+
+
+@layout("an ending of images that no word knows: 001_sat.jpg, 001_mask.png")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i:03d}_sat.jpg", "masks/{i:03d}_mask.png")
+
+
+@layout("numbers with other zeros: 1.png, 0001.png", r"names")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i:04d}.png")
+
+
+@layout("names in two forms of Unicode, with blanks and dots")
+def _(t: Truth) -> None:
+    for i in range(4):
+        name = f"Küche v1.{i} é"
+        t.image(f"images/{unicodedata.normalize('NFC', name)}.png", semseg=draw_labels(i))
+        t.file(f"masks/{unicodedata.normalize('NFD', name)}.png", draw_labels(i))
+
+
+@layout("masks in a folder inside the images' folder")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "images/masks/{i}.png")
+
+
+@layout("folders of scenes inside the images' folder, masks beside them")
+def _(t: Truth) -> None:
+    pairs(t, "images/{scene}/{i}.png", "images/masks/{scene}/{i}.png")
+
+
+@layout("images in the top folder, masks below")
+def _(t: Truth) -> None:
+    pairs(t, "{i}.jpg", "masks/{i}.png")
+
+
+@layout("hidden files, checkpoints, thumbnails and a picture at the top")
+def _(t: Truth) -> None:
+    pairs(t)
+    t.file("images/train/.ipynb_checkpoints/000-checkpoint.png", draw_photo(0))
+    t.file("images/train/._000.png", draw_photo(0))
+    (t.root / "images/train/Thumbs.db").write_bytes(b"\0" * 99)
+    (t.root / "images/.DS_Store").write_bytes(b"\0" * 99)
+    t.file("overview.png", draw_photo(0, (60, 90)))
+
+
+@layout("colored pictures to look at beside the masks")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i}.png")
+    for i in range(6):
+        t.file(f"masks_vis/{i}.png", COLORS[draw_labels(i)])
+
+
+@layout("two files per label: _labelIds and _color")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}/a/{i:03d}_rgb.png", "labels/{split}/a/{i:03d}_labelIds.png")
+    for i in range(6):
+        t.file(f"labels/{'train' if i < 4 else 'val'}/a/{i:03d}_color.png", COLORS[draw_labels(i)])
+
+
+@layout("frames of a video, every third labelled")
+def _(t: Truth) -> None:
+    for i in range(12):
+        labels = {} if i % 3 else {"semseg": draw_labels(i)}
+        t.image(f"frames/clip/frame_{i:05d}.jpg", **labels)
+        if labels:
+            t.file(f"masks/clip/frame_{i:05d}.png", draw_labels(i))
+
+
+@layout("left and right images, depth of both")
+def _(t: Truth) -> None:
+    for side in ("left", "right"):
+        pairs(t, f"images/{side}/{{i}}.png", f"depth/{side}/{{i}}.png", "depth", store=millimetres, target=depth)
+
+
+@layout("left and right images without a folder of images, disparity", r"disparity.*numerator")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"left/{i}.png", depth=depth(i))
+        t.image(f"right/{i}.png")
+        t.file(f"disparity/{i}.png", (200 / depth(i)).astype(np.uint16))
+
+
+@layout("names of folders in humps: InputImages, GroundTruth")
+def _(t: Truth) -> None:
+    pairs(t, "InputImages/{i}.png", "GroundTruth/{i}.png")
+
+
+@layout("folders of words that nobody uses", r"teeth/: 4 files match the images; name its task")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.png", semseg=draw_labels(i))
+        t.file(f"teeth/{i}.png", draw_labels(i))
+
+
+@layout("unrelated names, paired by a CSV file", r"names")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{'kxqz'[i]}{7 * i}.png", semseg=draw_labels(i))
+        t.file(f"masks/{'pbwo'[i]}{5 * i}.png", draw_labels(i))
+    t.file("index.csv", "image,mask\n" + "".join(f"{'kxqz'[i]}{7 * i}.png,{'pbwo'[i]}{5 * i}.png\n" for i in range(4)))
+
+
+@layout("outlines in JSON files alone", r"no folder of labels|json")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.jpg", semseg=draw_labels(i))
+        t.file(f"annotations/{i}.json", '{"shapes": [{"label": "a", "points": [[0, 0], [9, 9]]}]}')
+
+
+@layout("a mask per object: 0001_1.png, 0001_2.png", r"names|objects")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i:04d}.png", semseg=draw_labels(i))
+        for k in range(4):
+            t.file(f"masks/{i:04d}_{k}.png", (draw_labels(i) == k).astype(np.uint8) * 255)
+
+
+@layout("images as GIF", r"\.gif")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.expect(f"images/{i}.gif", "", draw_photo(i), semseg=draw_labels(i))
+        t.file(f"images/{i}.gif", Image.fromarray(draw_photo(i)).quantize())
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("masks as GIF", r"\.gif")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.png", semseg=draw_labels(i))
+        t.file(f"masks/{i}.gif", Image.fromarray(draw_labels(i)))
+
+
+@layout("the folder above the one that holds the images")
+def _(t: Truth) -> None:
+    pairs(t, "release/v2/images/{split}/{i}.png", "release/v2/masks/{split}/{i}.png")
+
+
+# Class ids, masks, colors
+
+
+@layout("palette pictures with 255 as void")
+def _(t: Truth) -> None:
+    def store(i: int) -> Image.Image:
+        picture = Image.fromarray(with_void(i), "P")
+        picture.putpalette(bytes(range(256)) * 3)
+        return picture
+
+    pairs(t, store=store, target=with_void)
+
+
+@layout("pictures of one bit")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: Image.fromarray(half(i) * 255).convert("1"), target=half)
+
+
+@layout("masks 0 and 255")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: half(i) * 255, target=half)
+
+
+@layout("masks 0/1 in train, 0/255 in val")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: half(i) * (1 if i < 4 else 255), target=half)
+
+
+@layout("masks 0/1 in some files, 0/255 in others, of saliency")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="saliency/{split}/{i:03d}.png",
+        task="saliency",
+        store=lambda i: half(i) * (255 if i % 2 else 1),
+        target=half,
+    )
+
+
+@layout("masks as grey JPEG", r"JPEG|interpolat")
+def _(t: Truth) -> None:
+    pairs(t, label="masks/{split}/{i:03d}.jpg", store=lambda i: half(i) * 255, target=half)
+
+
+@layout("saliency as grey JPEG")
+def _(t: Truth) -> None:
+    pairs(t, label="saliency/{split}/{i:03d}.jpg", task="saliency", store=lambda i: half(i) * 255, target=half)
+
+
+@layout("masks in the alpha channel")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.stack([np.zeros(SIZE, np.uint8)] * 3 + [half(i) * 255], -1)
+
+    pairs(t, store=store, target=half)
+
+
+@layout("masks as grey pictures of three channels and alpha")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: np.stack([half(i) * 255] * 3 + [np.full(SIZE, 255, np.uint8)], -1), target=half)
+
+
+@layout("masks as grey with alpha")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: Image.fromarray(draw_labels(i)).convert("LA"))
+
+
+@layout("colors as PNG")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: COLORS[draw_labels(i)])
+
+
+@layout("colors as JPEG", r"colours are no label maps")
+def _(t: Truth) -> None:
+    pairs(t, label="semseg/{split}/{i:03d}.jpg", store=lambda i: COLORS[draw_labels(i)])
+
+
+@layout("colors of two classes, one a mark of red")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: np.array([[0, 0, 0], [255, 0, 0]], np.uint8)[half(i)], target=half)
+
+
+@layout("ids in the red channel alone")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: np.stack([draw_labels(i), *np.zeros((2, *SIZE), np.uint8)], -1))
+
+
+@layout("one-hot (H, W, 5) with unlabelled pixels")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        planes = np.eye(5, dtype=np.uint8)[draw_labels(i, 5)]
+        planes[:4] = 0
+        return planes
+
+    def target(i: int) -> np.ndarray:
+        labels = draw_labels(i, 5)
+        labels[:4] = 255
+        return labels
+
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=store, target=target)
+
+
+@layout("one-hot (3, H, W) of 0 and 255")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.eye(3, dtype=np.uint8)[draw_labels(i, 3)].transpose(2, 0, 1) * 255
+
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=store, target=lambda i: 2 - draw_labels(i, 3))
+
+
+@layout("logits of a network (H, W, 4)", r"scores|neither class ids|one_hot")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return (np.eye(4)[draw_labels(i)] * 9 - 3).astype(np.float16)
+
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=store)
+
+
+@layout("several labels per pixel (H, W, 4)", r"planes|one-hot|one_hot|neither class ids|plane")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        planes = np.eye(4, dtype=np.uint8)[draw_labels(i)]
+        planes[..., 0] = 1
+        return planes
+
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=store)
+
+
+@layout("ids from 1 on, 0 never used")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i) + 1, target=lambda i: draw_labels(i) + 1)
+
+
+@layout("int16 with -1, float with NaN, both as .npy")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="semseg/{split}/{i:03d}.npy",
+        store=lambda i: np.where(with_void(i) == 255, -1, draw_labels(i)).astype(np.int16),
+        target=with_void,
+    )
+
+
+@layout("float with NaN as float TIFF")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.where(with_void(i) == 255, np.nan, draw_labels(i)).astype(np.float32)
+
+    pairs(t, label="semseg/{split}/{i:03d}.tif", store=store, target=with_void)
+
+
+@layout("65535 as void in 16-bit PNG")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.where(with_void(i) == 255, 65535, draw_labels(i)).astype(np.uint16)
+
+    pairs(t, store=store, target=with_void)
+
+
+@layout("254 as void beside four classes", r"254")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: np.minimum(with_void(i), 254), target=with_void)
+
+
+@layout("ids in steps of 60")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i) * 60)
+
+
+@layout("ids of a large table, four of 34 used", r"spread|map")
+def _(t: Truth) -> None:
+    ids = np.array([7, 8, 26, 33], np.uint8)
+    pairs(t, store=lambda i: ids[draw_labels(i)])
+
+
+@layout("class times 1000 plus instance", r"instances|no class ids")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i).astype(np.uint16) * 1000 + draw_labels(i + 9))
+
+
+@layout("instances 1 to 40 where classes should be", r"instances")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i, 20 + 3 * i) + 1)
+
+
+@layout("ids resized with interpolation", r"interpolat|between")
+def _(t: Truth) -> None:
+    def store(i: int) -> Image.Image:
+        small = Image.fromarray(draw_labels(i, 4, HALF) * 50)
+        return small.resize(SIZE[::-1], Image.Resampling.BILINEAR)
+
+    pairs(t, store=store)
+
+
+@layout("int64 in .npz, .mat and .h5, one entry each")
+def _(t: Truth) -> None:
+    for i, suffix in enumerate(("npz", "mat", "h5")):
+        for k in range(2):
+            t.image(f"images/{3 * k + i}.png", **{("semseg", "human_parts", "saliency")[i]: half(k)})
+            folder = ("semseg", "human_parts", "saliency")[i]
+            t.file(f"{folder}/{3 * k + i}.{suffix}", half(k).astype(np.int64))
+
+
+@layout("boundaries white on black, and votes of five people")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return (draw_labels(i, 12) == 0).astype(np.uint8) * 255
+
+    pairs(
+        t, label="edges/{split}/{i:03d}.png", task="boundary", store=store, target=lambda i: store(i) / np.float32(255)
+    )
+
+
+@layout("boundaries black on white", r"boundary")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return 255 - (draw_labels(i, 12) == 0).astype(np.uint8) * 255
+
+    pairs(
+        t,
+        label="edges/{split}/{i:03d}.png",
+        task="boundary",
+        store=store,
+        target=lambda i: 1 - store(i) / np.float32(255),
+    )
+
+
+@layout("labels of half the size")
+def _(t: Truth) -> None:
+    def target(i: int) -> np.ndarray:
+        return np.kron(draw_labels(i, 4, HALF), np.ones((2, 2), np.uint8))
+
+    pairs(t, store=lambda i: draw_labels(i, 4, HALF), target=target)
+
+
+@layout("labels cut to another shape", r"another shape|its image")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i)[:20, :20])
+
+
+@layout("some labels of half the size", r"18x24")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i) if i != 3 else draw_labels(i)[::2, ::2], count=9)
+
+
+# Depth
+
+
+@layout("depth as float metres in TIFF, beyond as 0")
+def _(t: Truth) -> None:
+    def target(i: int) -> np.ndarray:
+        return np.where(depth(i) > 3.5, np.nan, depth(i))
+
+    pairs(t, label="depth/{split}/{i:03d}.tiff", task="depth", store=lambda i: np.nan_to_num(target(i)), target=target)
+
+
+@layout("depth as float16 (1, H, W), -1 where unknown")
+def _(t: Truth) -> None:
+    def target(i: int) -> np.ndarray:
+        return np.where(depth(i) > 3.5, np.nan, depth(i))
+
+    def store(i: int) -> np.ndarray:
+        return np.nan_to_num(target(i), nan=-1)[None].astype(np.float16)
+
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=store, target=target)
+
+
+for _name, _suffix in (("pfm", "pfm"), ("OpenEXR", "exr"), ("HDF5", "hdf5"), ("MATLAB", "mat"), ("npz", "npz")):
+
+    def _formats(t: Truth, suffix: str = _suffix) -> None:
+        pairs(t, label=f"depth/{{split}}/{{i:03d}}.{suffix}", task="depth", store=depth, target=depth)
+
+    layout(f"depth in metres as {_name}")(_formats)
+
+
+@layout("depth in millimetres as 16-bit PGM")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.pgm", task="depth", store=millimetres, target=depth)
+
+
+@layout("depth in centimetres as 16 bits", r"unit")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.png",
+        task="depth",
+        store=lambda i: (depth(i) * 100).astype(np.uint16),
+        target=depth,
+    )
+
+
+@layout("depth in float millimetres")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i) * 1000, target=depth)
+
+
+@layout("depth in float centimetres", r"unit")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i) * 100, target=depth)
+
+
+@layout("depth of a scale from 0 to 1 in floats", r"unit|0 to 1")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i) / depth(i).max(), target=depth)
+
+
+@layout("depth of a scale from 0 to 255 in 8 bits", r"8-bit|unit")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.png",
+        task="depth",
+        store=lambda i: (depth(i) * 50).astype(np.uint8),
+        target=depth,
+    )
+
+
+@layout("depth in units of 1/5000 m, as the name says")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"color/{i}.png", depth=depth(i))
+        t.file(f"depth_5000/{i}.png", (depth(i) * 5000).astype(np.uint16))
+
+
+@layout("depth in units of 1/5000 m, unsaid", r"unit|scale")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.png",
+        task="depth",
+        store=lambda i: (depth(i) * 5000).astype(np.uint16),
+        target=depth,
+    )
+
+
+@layout("depth with 65535 and with 0 where unknown")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        stored = millimetres(i)
+        stored[:3], stored[3:6] = 65535, 0
+        return stored
+
+    def target(i: int) -> np.ndarray:
+        return np.where(np.arange(SIZE[0])[:, None] < 6, np.nan, depth(i))
+
+    pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=store, target=target)
+
+
+@layout("depth with a sky of 10000 m in floats")
+def _(t: Truth) -> None:
+    sky = np.arange(SIZE[0])[:, None] < 6
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.npy",
+        task="depth",
+        store=lambda i: np.where(sky, np.float32(10000), depth(i)),
+        target=lambda i: np.where(sky, np.nan, depth(i)),
+    )
+
+
+@layout("depth with a sky in a few files alone", r"depth|invalid|far")
+def _(t: Truth) -> None:
+    sky = np.arange(SIZE[0])[:, None] < 6
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.npy",
+        task="depth",
+        store=lambda i: np.where(sky & (i == 37), np.float32(1000), depth(i)),
+        target=lambda i: np.where(sky & (i == 37), np.nan, depth(i)),
+        count=60,
+    )
+
+
+@layout("inverse depth, as the name says")
+def _(t: Truth) -> None:
+    pairs(t, label="inverse_depth/{split}/{i:03d}.npy", task="depth", store=lambda i: 1 / depth(i), target=depth)
+
+
+@layout("disparity under the name of a camera", r"disparity.*numerator")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="disparity_left/{split}/{i:03d}.png",
+        task="depth",
+        store=lambda i: (200 / depth(i)).astype(np.uint16),
+        target=depth,
+    )
+
+
+@layout("disparity within the folder of depth", r"disparity|numerator")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}_disp.png",
+        task="depth",
+        store=lambda i: (200 / depth(i)).astype(np.uint16),
+        target=depth,
+    )
+
+
+@layout("distance along the ray, as the name says", r"distance|camera")
+def _(t: Truth) -> None:
+    v, u = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
+    length = np.linalg.norm(np.stack([(u - 24) / 28, (v - 18) / 28, np.ones(SIZE)]), axis=0)
+    pairs(
+        t,
+        label="distance/{split}/{i:03d}.npy",
+        task="depth",
+        store=lambda i: (depth(i) * length).astype(np.float32),
+        target=depth,
+    )
+
+
+@layout("depth as a colored picture", r"not \(height, width\)|shape")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=lambda i: COLORS[draw_labels(i)], target=depth)
+
+
+@layout("depth of metres and of millimetres in one folder", r"unit|type")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return depth(i) * (1000 if i % 3 == 0 else 1)
+
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=store, target=depth, count=9)
+
+
+# Normals
+
+TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "y up, z towards the viewer": lambda n: n * (1, -1, -1),
+    "x right, y forward, z up": lambda n: n[..., [0, 2, 1]] * (1, 1, -1),
+    "BGR order": lambda n: n[..., ::-1],
+    "x left, y up, z forward": lambda n: n * (-1, -1, 1),
+}
+for _turn in TURNS:
+    for _with in (True, False):
+
+        def _turned(t: Truth, turn: str = _turn, beside: bool = _with) -> None:
+            for i in range(4):
+                depth_too = {"depth": depth(i)} if beside else {}
+                t.image(f"rgb/{i}.png", normals=room(i)[1], **depth_too)
+                t.file(f"normals/{i}.png", np.rint((TURNS[turn](room(i)[1]) + 1) * 127.5).astype(np.uint8))
+                if beside:
+                    t.file(f"depth/{i}.npy", depth(i))
+
+        layout(f"normals with {_turn}, {'beside depth' if _with else 'alone'}", "" if _with else "axes")(_turned)
+
+
+@layout("normals as 16-bit PNG, black where unknown")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        stored = np.rint((room(i)[1] + 1) * 32767.5).astype(np.uint16)
+        stored[:3] = 0
+        return stored
+
+    def target(i: int) -> np.ndarray:
+        return np.where(np.arange(SIZE[0])[:, None, None] < 3, np.nan, room(i)[1])
+
+    pairs(t, label="normals/{split}/{i:03d}.png", task="normals", store=store, target=target)
+
+
+@layout("normals (3, H, W) in floats from 0 to 1")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="normals/{split}/{i:03d}.npy",
+        task="normals",
+        store=lambda i: ((room(i)[1] + 1) / 2).transpose(2, 0, 1),
+        target=lambda i: room(i)[1],
+    )
+
+
+@layout("normals as OpenEXR")
+def _(t: Truth) -> None:
+    pairs(
+        t, label="normals/{split}/{i:03d}.exr", task="normals", store=lambda i: room(i)[1], target=lambda i: room(i)[1]
+    )
+
+
+@layout("normals of two channels", r"channels|shape")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="normals/{split}/{i:03d}.npy",
+        task="normals",
+        store=lambda i: room(i)[1][..., :2],
+        target=lambda i: room(i)[1],
+    )
+
+
+# Photographs
+
+
+@layout("JPEG turned by EXIF, labels upright")
+def _(t: Truth) -> None:
+    turned = Image.Exif()
+    turned[274] = 6
+    for i in range(4):
+        upright = draw_photo(i)
+        t.expect(f"images/{i}.jpg", "", upright, semseg=draw_labels(i))
+        t.file(f"images/{i}.jpg", np.rot90(upright).copy(), exif=turned)
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("JPEG turned by EXIF, labels as stored", r"EXIF")
+def _(t: Truth) -> None:
+    turned = Image.Exif()
+    turned[274] = 6
+    for i in range(4):
+        upright = draw_photo(i)
+        t.expect(f"images/{i}.jpg", "", upright, semseg=draw_labels(i))
+        t.file(f"images/{i}.jpg", np.rot90(upright).copy(), exif=turned)
+        t.file(f"masks/{i}.png", np.rot90(draw_labels(i)).copy())
+
+
+def photos(t: Truth, suffix: str, store: Draw, **options: Any) -> None:
+    """Photographs stored some way, with plain masks."""
+    for i in range(4):
+        t.expect(f"images/{i}{suffix}", "", draw_photo(i), semseg=draw_labels(i))
+        t.file(f"images/{i}{suffix}", store(i), **options)
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("photographs as float TIFF from 0 to 1")
+def _(t: Truth) -> None:
+    photos(t, ".tif", lambda i: (draw_photo(i) / 255).astype(np.float32))
+
+
+@layout("photographs as float .npy from 0 to 255", r"0\.\.1|\[0, 1\]")
+def _(t: Truth) -> None:
+    photos(t, ".npy", lambda i: draw_photo(i).astype(np.float32))
+
+
+@layout("photographs as int32 .npy", r"not the range of that type")
+def _(t: Truth) -> None:
+    photos(t, ".npy", lambda i: draw_photo(i).astype(np.int32))
+
+
+@layout("photographs as (3, H, W) .npy")
+def _(t: Truth) -> None:
+    photos(t, ".npy", lambda i: draw_photo(i).transpose(2, 0, 1))
+
+
+@layout("photographs of 16 bits per color")
+def _(t: Truth) -> None:
+    photos(t, ".png", lambda i: draw_photo(i).astype(np.uint16) * 257)
+
+
+@layout("photographs of 12 bits in 16", r"dark|bits|brightest")
+def _(t: Truth) -> None:
+    photos(t, ".png", lambda i: draw_photo(i).astype(np.uint16) * 16)
+
+
+@layout("photographs as 16-bit PGM")
+def _(t: Truth) -> None:
+    for i in range(4):
+        grey = np.repeat(draw_photo(i)[..., :1], 3, -1)
+        t.expect(f"images/{i}.pgm", "", grey, semseg=draw_labels(i))
+        t.file(f"images/{i}.pgm", grey[..., 0].astype(np.uint16) * 257)
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("photographs with alpha, in WebP and BMP")
+def _(t: Truth) -> None:
+    for i in range(4):
+        name = f"images/{i}.{'webp' if i % 2 else 'bmp'}"
+        t.expect(name, "", draw_photo(i), semseg=draw_labels(i))
+        t.file(name, draw_photo(i), **({"lossless": True} if i % 2 else {}))
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("images of different sizes and suffixes")
+def _(t: Truth) -> None:
+    for i in range(5):
+        size = (20 + 4 * i, 40 - 4 * i)
+        name = f"images/{i}.{('jpg', 'png', 'JPEG', 'webp', 'bmp')[i]}"
+        t.expect(name, "", draw_photo(i, size), semseg=draw_labels(i, 4, size))
+        t.file(name, draw_photo(i, size))
+        t.file(f"masks/{i}.png", draw_labels(i, 4, size))
