@@ -5,14 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 from triptych.adaptation import ADAPTERS
-from triptych.adaptation.base import Adapter
-from triptych.adaptation.label_spaces import check_label_spaces
+from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.backbones import BACKBONES, create_backbone, find_backbone
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
-from triptych.data.label_settings import FewerLabels
-from triptych.data.subset import spread
+from triptych.data.subset import FewerLabels, spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder

@@ -7,11 +7,10 @@ import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
 from torch import nn
 
-from triptych.adaptation.dacs import DACS, choose_classes
-from triptych.adaptation.depth_mix import DepthMix
+from triptych.adaptation.base import check_label_spaces
 from triptych.adaptation.entropy import MinEnt
-from triptych.adaptation.label_spaces import check_label_spaces
 from triptych.adaptation.mean_teacher import MeanTeacher, PseudoLabel, as_target, blur, mixed_loss
+from triptych.adaptation.mixing import DACS, DepthMix, choose_classes
 from triptych.tasks import depth, human_parts, normals, semseg
 from triptych.types import IGNORE, Sample, valid_pixels
 

@@ -10,9 +10,8 @@ from golden import AS_IS, golden, our_name
 from triptych.conversion import convert_checkpoint
 from triptych.conversion.base import Assumption, Checkpoint
 from triptych.conversion.invpt import _image_size
-from triptych.conversion.orders import training_order
-from triptych.conversion.reference import Reference, read_reference, settle
-from triptych.conversion.run_folder import convert_file
+from triptych.conversion.run_folder import Reference, convert_file, read_reference, settle
+from triptych.conversion.trunks import training_order
 from triptych.prediction.pretrained import load_model
 from triptych.types import Output
 

@@ -7,9 +7,8 @@ from torch import nn
 
 from triptych import tasks as make
 from triptych.conversion import convert_checkpoint
-from triptych.conversion.base import Checkpoint, Conversion, apply_renames
+from triptych.conversion.base import Checkpoint, Conversion, apply_renames, join_parts
 from triptych.conversion.densemtl import exchange_renames, message_orders
-from triptych.conversion.parts import join_parts
 from triptych.decoders.densemtl import CrossTaskExchange
 from triptych.models.multitask import MultiTaskModel
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from triptych.assemble import build_dataset
 from triptych.data.files import match_files, read_array
-from triptych.data.text import read_text
+from triptych.data.lists import read_text
 from triptych.datasets.folder import Folder
 from triptych.recipes.config import DataConfig, Recipe
 

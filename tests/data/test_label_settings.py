@@ -10,7 +10,7 @@ from training.test_loop import Killed, assert_same_files, before_step, kill, lin
 from training.tiny import RECIPE, Rectangles, change
 
 from triptych import assemble
-from triptych.data.label_settings import LABEL_SETTINGS, FewerLabels
+from triptych.data.subset import LABEL_SETTINGS, FewerLabels
 from triptych.datasets.mixed import Mixed
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.types import Sample, valid_pixels

@@ -21,7 +21,7 @@ import triptych
 from triptych.__main__ import main
 from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
-from triptych.export.archive import EXTRA, open_archive
+from triptych.export.archives import EXTRA, open_archive
 from triptych.export.metadata import hash_file
 from triptych.export.onnx_file import open_onnx, write_onnx
 from triptych.export.precision import last_layers

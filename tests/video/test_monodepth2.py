@@ -14,7 +14,7 @@ from triptych.tasks import depth, depth_bins, semseg
 from triptych.types import Camera, Output, Sample, collate
 from triptych.video import VIDEO
 from triptych.video.monodepth2 import Monodepth2
-from triptych.video.pose import PoseNetwork
+from triptych.video.motions import PoseNetwork
 from triptych.video.views import Views
 
 SIZE = (64, 80)

@@ -3,10 +3,9 @@
 from triptych.adaptation.adabn import AdaBN
 from triptych.adaptation.adversarial import AdversarialAlignment
 from triptych.adaptation.base import Adapter
-from triptych.adaptation.dacs import DACS
-from triptych.adaptation.depth_mix import DepthMix
 from triptych.adaptation.entropy import MinEnt
 from triptych.adaptation.mean_teacher import MeanTeacher
+from triptych.adaptation.mixing import DACS, DepthMix
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "adabn": AdaBN,

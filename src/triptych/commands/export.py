@@ -37,7 +37,7 @@ def export(
         overwrite: Replace the file if it exists.
     """
     from triptych.export import export_run
-    from triptych.export.summary import summarize
+    from triptych.export.run import summarize
 
     done = export_run(
         run,

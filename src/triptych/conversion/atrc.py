@@ -1,13 +1,11 @@
 """Checkpoints of ATRC's repository (Bruggemann et al., ICCV 2021), `brdav/atrc`."""
 
 import re
-from collections.abc import Callable, Sequence
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
-from triptych.conversion.trunks import trunk_name, trunk_renames
+from triptych.conversion.trunks import reorder_inputs, trunk_name, trunk_renames
 from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_genotype
 from triptych.recipes.config import ModelConfig
 
@@ -134,13 +132,9 @@ def _context_renames(checkpoint: Checkpoint, name: str, sources: Sequence[str]) 
     joined = [source for source in checkpoint.tasks if source in sources]
     positions = [joined.index(source) for source in sources]
     out = f"{module}.out_proj.{published}"
-    renames += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", _reorder(positions))]
+    renames += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", reorder_inputs(positions))]
     renames += _conv_renames(out, f"decoder.joins.{name}")
     return renames + _conv_renames(f"{module}.bottleneck.{published}.0", f"decoder.mixes.{name}")
-
-
-def _reorder(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
 
 
 def _conv_renames(old: str, new: str) -> list[Rename]:

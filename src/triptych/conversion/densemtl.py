@@ -1,14 +1,30 @@
 """Checkpoints of DenseMTL's repository (Lopes et al., WACV 2023), `astra-vision/DenseMTL`."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
 
-from torch import Tensor
-
-from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
-from triptych.conversion.parts import join_parts, part
-from triptych.conversion.trunks import aspp_renames, deeplab_renames, trunk_name, trunk_renames
+from triptych.conversion.base import (
+    Assumption,
+    Checkpoint,
+    CodeBase,
+    Conversion,
+    Network,
+    Rename,
+    join_parts,
+    move,
+    part,
+    rename,
+    unused,
+)
+from triptych.conversion.trunks import (
+    aspp_renames,
+    deeplab_renames,
+    distillation_renames,
+    reorder_inputs,
+    trunk_name,
+    trunk_renames,
+)
 from triptych.recipes.config import ModelConfig
 
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -80,7 +96,7 @@ def exchange_renames(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequ
             )
         post, join = re.escape(f"m.{theirs}.1.post"), f"{new}.join.{target}"
         positions = [order.index(source) for source in sorted(sources)]
-        renames += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", _reorder_inputs(positions))]
+        renames += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", reorder_inputs(positions))]
         renames += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
         for source in sources:
             renames += _message_renames(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
@@ -103,7 +119,7 @@ def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std:
     """Its version of PAD-Net."""
     checkpoint.require_tasks(r"first_block\.conv_out\.(\w+)\..+")
     config = network(checkpoint, "pad-net-densemtl", mean=mean, std=std, include_stem=False)
-    renames = [*trunk_renames("backbone.encoder"), ALIASES, *_distillation_renames(checkpoint, "decoder.distillation")]
+    renames = [*trunk_renames("backbone.encoder"), ALIASES, *_distillation(checkpoint, "decoder.distillation")]
     for name, published in checkpoint.pairs():
         renames += [
             move(f"first_block.layers.{published}", f"decoder.first.{name}"),
@@ -120,7 +136,7 @@ def convert_padnet_plus(
 ) -> Conversion:
     """PAD-Net+, "3-ways"."""
     config = _pyramid_network(checkpoint, "pad-net-plus", mean=mean, std=std)
-    renames = [*_pyramid_renames(checkpoint, (0, 2)), *_distillation_renames(checkpoint, "decoder.exchange")]
+    renames = [*_pyramid_renames(checkpoint, (0, 2)), *_distillation(checkpoint, "decoder.exchange")]
     return Conversion(checkpoint.create(config), renames, config, finish=join_parts)
 
 
@@ -169,21 +185,8 @@ def _message_renames(target: str, source: str, new: str) -> list[Rename]:
     ]
 
 
-def _reorder_inputs(positions: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """Blocks of input channels, one per source, from the published order to ours."""
-    return lambda weight: weight.unflatten(1, (len(positions), -1))[:, list(positions)].flatten(1, 2)
-
-
-def _distillation_renames(checkpoint: Checkpoint, new: str) -> list[Rename]:
-    """All convolutions that read one source are one of ours: per reader, sorted by our name, feature then gate."""
-    renames = []
-    for source, theirs in checkpoint.pairs():
-        readers = [published for name, published in sorted(checkpoint.pairs()) if name != source]
-        for i, reader in enumerate(readers):
-            old, weight = re.escape(f"dist_module.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
-            renames += [rename(rf"{old}\.conv\.weight", part(weight, 2 * i))]
-            renames += [rename(rf"{old}\.attention\.0\.weight", part(weight, 2 * i + 1))]
-    return renames
+def _distillation(checkpoint: Checkpoint, new: str) -> list[Rename]:
+    return distillation_renames("dist_module", new, checkpoint.pairs(), checkpoint.pairs())
 
 
 PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.14\.weight"

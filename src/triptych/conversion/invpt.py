@@ -6,9 +6,20 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
-from triptych.conversion.orders import training_order
-from triptych.conversion.parts import join_parts, part
+from triptych.conversion.base import (
+    Assumption,
+    Checkpoint,
+    CodeBase,
+    Conversion,
+    Network,
+    Rename,
+    join_parts,
+    move,
+    part,
+    rename,
+    unused,
+)
+from triptych.conversion.trunks import training_order
 from triptych.decoders.invpt import STAGES
 from triptych.recipes.config import ModelConfig
 

@@ -7,10 +7,8 @@ from itertools import product
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.conversion.base import Checkpoint, CodeBase, Conversion, Network, Rename, move, rename
-from triptych.conversion.orders import training_order
-from triptych.conversion.parts import join_parts, part
-from triptych.conversion.trunks import deeplab_renames, distillation_renames, trunk_name, trunk_renames
+from triptych.conversion.base import Checkpoint, CodeBase, Conversion, Network, Rename, join_parts, move, part, rename
+from triptych.conversion.trunks import deeplab_renames, distillation_renames, training_order, trunk_name, trunk_renames
 from triptych.recipes.config import ModelConfig
 from triptych.tasks import Task
 

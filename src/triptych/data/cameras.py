@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from triptych.data.errors import DataError
-from triptych.data.text import read_text
+from triptych.data.lists import read_text
 from triptych.lookup import named_choice
 from triptych.types import Camera
 

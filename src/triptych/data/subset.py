@@ -1,11 +1,20 @@
-"""Some samples of a dataset, for studies of how much data a method needs."""
+"""Fewer images or fewer labels than there are, to study what data costs.
+
+Images are spread evenly. The label settings *one label* and *random labels* are those of Li, Liu and Bilen ("Learning
+multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893). Which labels an image
+keeps follows from a hash of its key alone: every run, process and epoch sees the same ones, and a task that is added
+takes over its share of images.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
-from triptych.types import Sample
+from triptych.lookup import named_choice
+from triptych.tasks import Task
+from triptych.types import Sample, valid_pixels
 
 
 class Subset(DenseDataset):
@@ -46,3 +55,74 @@ def spread(dataset: DenseDataset, count: int) -> Subset:
         text = f"{count} samples were asked for, and {dataset.name} has {len(dataset)}"
         raise DataError(text, "ask for 1 to that many")
     return Subset(dataset, [i * len(dataset) // count for i in range(count)])
+
+
+def keep_one(key: str, names: Sequence[str]) -> set[str]:
+    """One of the tasks that an image has labels for.
+
+    >>> len(keep_one("a.jpg", ["semseg", "depth", "normals"]))
+    1
+    """
+    return {min(names, key=lambda name: _number(f"{key}/{name}"))} if names else set()
+
+
+def keep_some(key: str, names: Sequence[str]) -> set[str]:
+    """Some of the tasks that an image has labels for, at least one; every such choice is as likely.
+
+    >>> keep_some("a.jpg", ["depth"])
+    {'depth'}
+    """
+    if not names:
+        return set()
+    number = 1 + _number(key) % (2 ** len(names) - 1)
+    return {name for i, name in enumerate(names) if number >> i & 1}
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+LABEL_SETTINGS: dict[str, Callable[[str, Sequence[str]], set[str]]] = {"one": keep_one, "random": keep_some}
+"""Functions from the key of an image and its labelled tasks to those that it keeps, by the name of the setting."""
+
+
+class FewerLabels(DenseDataset):
+    """A dataset whose images keep the labels that a setting leaves them; the other targets are all invalid.
+
+    `names` are the tasks that share the labels (those that are trained): others stay as they are. A label that an image
+    never had is not chosen. Neighboring frames keep what their image keeps.
+    """
+
+    def __init__(self, dataset: DenseDataset, setting: str, names: Sequence[str]) -> None:
+        self.keep = named_choice("label setting", setting, LABEL_SETTINGS)
+        self.dataset, self.setting, self.names = dataset, setting, tuple(names)
+        self.name, self.tasks = dataset.name, dataset.tasks
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.dataset[index]
+        labelled = [name for name in self.names if valid_pixels(sample.targets[name]).any()]
+        kept = self.keep(self.key(index), labelled)
+        return _without({name: self.tasks[name] for name in self.names if name not in kept}, sample)
+
+    def key(self, index: int) -> str:
+        return self.dataset.key(index)
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        return self.dataset.draw(seed, place)
+
+    def fingerprint(self) -> dict[str, object]:
+        """The whole dataset's, and which labels are left of it."""
+        return self.dataset.fingerprint() | {"label_setting": self.setting, "label_tasks": list(self.names)}
+
+
+def _without(tasks: dict[str, Task], sample: Sample) -> Sample:
+    size = (sample.image.shape[-2], sample.image.shape[-1])
+    empty = {name: task.invalid_target(size) for name, task in tasks.items() if name in sample.targets}
+    return replace(
+        sample,
+        targets=sample.targets | empty,
+        neighbours=tuple(_without(tasks, view) for view in sample.neighbours),
+    )

@@ -21,8 +21,7 @@ from typing import Any, Literal
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import match_files
-from triptych.data.lists import ALL, read_lines
-from triptych.data.text import read_text
+from triptych.data.lists import ALL, read_lines, read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice
 

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
-from triptych.data.text import read_text
+from triptych.data.lists import read_text
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample, named_choice
 

@@ -18,8 +18,7 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
-from triptych.data.lists import ALL
-from triptych.data.text import read_text
+from triptych.data.lists import ALL, read_text
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.guessing import describe_folder

@@ -17,7 +17,7 @@ from triptych import assemble
 from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image
-from triptych.export import aotinductor, archive, metadata, onnx_file
+from triptych.export import archives, metadata, onnx_file
 from triptych.export.precision import MOST, quantize, to_float16
 from triptych.export.program import DeployedModel, Program, exported_program
 from triptych.export.proof import EXACT, Limits, Proof, Run, compare, measure_seconds, proof_sizes, resize_image
@@ -74,8 +74,8 @@ _ONNX_PRECISIONS: dict[str, Callable[[Path, Path, _Calibration], object]] = {
 
 TARGETS = {
     ".aoti.pt2": Target(
-        aotinductor.write_package,
-        aotinductor.open_package,
+        archives.write_package,
+        archives.open_package,
         lambda program, path, description: None,
         ("torch",),
         {"fp32": _keep},
@@ -88,7 +88,7 @@ TARGETS = {
         _ONNX_PRECISIONS,
         largest=1.9e9,  # protobuf ends at 2 GiB
     ),
-    ".pt2": Target(archive.write_archive, archive.open_archive, archive.write_archive, ("torch",), {"fp32": _keep}),
+    ".pt2": Target(archives.write_archive, archives.open_archive, archives.write_archive, ("torch",), {"fp32": _keep}),
 }
 """By the end of the file's name, the longest first."""
 
@@ -268,3 +268,23 @@ def _check_space(path: Path, needed: int) -> None:
             f"{path.parent} has {free / 1e6:.0f} MB left, exporting takes up to {needed / 1e6:.0f} MB; make room, or "
             "write elsewhere."
         )
+
+
+def summarize(export: Export) -> str:
+    """One line per task, then sizes and latencies."""
+    sizes = ", ".join(f"{height} x {width}" for height, width in export.proof.sizes)
+    verb = {"fp32": "agrees with torch"}.get(export.precision, f"{export.precision}, compared with torch in float32")
+    rows = [f"{export.path}: {verb} on {len(export.proof.images)} images at {sizes}"]
+    for name, proof in export.proof.tasks.items():
+        score = ""
+        if proof.primary in proof.scores:
+            file, network = proof.scores[proof.primary]
+            score = f"; {proof.primary} {file:.4g}, torch {network:.4g} ({100 * proof.loss:.2f} % worse)"
+        rows.append(f"  {name:<12} largest difference {proof.difference:.1e}{score}")
+    rows.append(
+        f"size {export.bytes / 1e6:.1f} MB (weights {export.weights_bytes / 1e6:.1f} MB); an image of "
+        f"{export.proof.sizes[0][0]} x {export.proof.sizes[0][1]} takes {export.seconds * 1e3:.1f} ms, torch "
+        f"{export.torch_seconds * 1e3:.1f} ms ({torch.get_num_threads()} threads)"
+    )
+    rows.append(f"what it holds: {export.description}")
+    return "\n".join(rows)

@@ -1,14 +1,87 @@
-"""How the camera moved from the frame to its neighbours: seen by a network, aligned with the depth so far, or known."""
+"""How the camera moved from the frame to its neighbours: seen by a network, aligned with the depth so far, or known.
+
+The network is a ResNet on the pair, a few convolutions, six numbers (Godard et al., ICCV 2019); widths and order as
+DenseMTL has them (Lopes et al., WACV 2023): with ResNet-18 12,500,492 parameters, of them 1,314,572 after the trunk.
+Twelve numbers come out and six are used, as in the published networks, so that their weights fit.
+"""
 
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
+from triptych.backbones import create_backbone
 from triptych.rendering.alignment import align_images
 from triptych.rendering.poses import check_rigid, relative_pose
-from triptych.video.pose import PoseNetwork
 from triptych.video.views import Depth, Motions, Views, first_key
+
+Images = Float[Tensor, "batch 3 height width"]
+SCALE = 0.01
+"""Factor of the output: motions begin near 0."""
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
+
+
+class PoseNetwork(nn.Module):
+    """Motion from the first camera to the second of two images, `(axis_angle, translation)`, `(B, 3)` each.
+
+    `backbone` is a ResNet by name. Its first convolution sees both images; of pretrained `weights` it is repeated and
+    halved.
+
+    >>> network = PoseNetwork("resnet18_half").eval()
+    >>> axis_angle, translation = network(torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64))
+    >>> axis_angle.shape, translation.shape
+    (torch.Size([2, 3]), torch.Size([2, 3]))
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: str = "resnet18", *, weights: str = "", width: int = 256) -> None:
+        super().__init__()
+        trunk = create_backbone(backbone, weights=weights)
+        if not all(hasattr(trunk.body, name) for name in ("conv1", "maxpool", "layer4")):
+            raise ValueError(f"the pose network's backbone is '{backbone}', which is no ResNet; choose resnet18.")
+        # Only the layers: as a Backbone it would be given the network's learning rate, and images of three channels.
+        self.body: nn.Module = trunk.body
+        self.body.conv1 = _pair_convolution(self.body.conv1)
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
+        self.head = nn.Sequential(
+            nn.Conv2d(trunk.channels[-1], width, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, 12, 1),
+        )
+
+    def forward(self, first: Images, second: Images) -> tuple[Float[Tensor, "batch 3"], Float[Tensor, "batch 3"]]:
+        x = torch.cat([(image - self.mean) / self.std for image in (first, second)], dim=1)
+        body = self.body
+        x = body.maxpool(body.act1(body.bn1(body.conv1(x))))
+        for stage in (body.layer1, body.layer2, body.layer3, body.layer4):
+            x = stage(x)
+        numbers = SCALE * self.head(x).float().mean(dim=(2, 3))
+        return numbers[:, :3], numbers[:, 3:6]
+
+
+def _pair_convolution(conv: nn.Conv2d) -> nn.Conv2d:
+    """The convolution for two images: of two equal ones it says what `conv` says of one."""
+    pair = nn.Conv2d(
+        2 * conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        stride=conv.stride,
+        padding=conv.padding,
+        bias=conv.bias is not None,
+    )
+    with torch.no_grad():
+        pair.weight.copy_(torch.cat([conv.weight, conv.weight], dim=1) / 2)
+        if conv.bias is not None and pair.bias is not None:
+            pair.bias.copy_(conv.bias)
+    return pair
 
 
 class MotionSource(nn.Module):
