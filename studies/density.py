@@ -29,7 +29,7 @@ from triptych.datasets.rooms import Rooms
 from triptych.labels.derived_normals import derive_normals
 from triptych.regularizers.fields import SamplePoints, render_shared_weights
 from triptych.regularizers.inspection import inspect
-from triptych.regularizers.places import image_size
+from triptych.regularizers.terms import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.report.renderings import Renderer

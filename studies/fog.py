@@ -33,7 +33,7 @@ from triptych import assemble
 from triptych.datasets.rooms import Rooms
 from triptych.recipes.config import Recipe
 from triptych.regularizers.fields import render_shared_weights
-from triptych.regularizers.places import image_size
+from triptych.regularizers.terms import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.volume import expected_depth, render_opacity
 from triptych.training.loop import train

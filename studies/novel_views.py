@@ -24,8 +24,7 @@ from triptych import assemble
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.fields import Rendered
-from triptych.regularizers.places import image_size
-from triptych.regularizers.terms import resize_to
+from triptych.regularizers.terms import image_size, resize_to
 from triptych.rendering.poses import find_common_pixels, relative_pose
 from triptych.rendering.reprojection import backproject, move_points, project
 from triptych.rendering.triplane import Triplane

@@ -28,7 +28,7 @@ from torch import Tensor
 from triptych.datasets.rooms import Rooms
 from triptych.recipes.config import Recipe
 from triptych.regularizers.fields import render_shared_weights
-from triptych.regularizers.places import image_size
+from triptych.regularizers.terms import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.types import collate
 

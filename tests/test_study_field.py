@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from triptych import assemble
 from triptych.datasets.rooms import Rooms, rooms_tasks
 from triptych.regularizers import REGULARIZERS
-from triptych.regularizers.places import image_size
+from triptych.regularizers.terms import image_size
 from triptych.report.renderings import Renderer
 from triptych.types import Camera, Sample, collate
 

@@ -25,7 +25,7 @@ from triptych.lookup import require_options
 from triptych.recipes import RECIPES
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json
 from triptych.tasks import semseg
-from triptych.training import adapting
+from triptych.training import step
 from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Sample
 
@@ -56,13 +56,13 @@ def test_the_adapters_optimizer_moves_the_discriminators_alone(tmp_path: Path) -
 
 def test_the_adapters_rate_follows_its_own_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    original = adapting.set_learning_rate
+    original = step.set_learning_rate
 
     def record(optimizer: torch.optim.Optimizer, factor: float) -> None:
         original(optimizer, factor)
         rates.append(optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(adapting, "set_learning_rate", record)
+    monkeypatch.setattr(step, "set_learning_rate", record)
     run_recipe(change(ADVERSARIAL, schedule__steps=5), tmp_path / "run")
     assert rates == pytest.approx([1e-4 * (1 - step / 5) ** 0.9 for step in range(5)])
     rates.clear()

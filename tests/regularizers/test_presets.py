@@ -15,8 +15,7 @@ from triptych.recipes.regularized import SMALL
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.controls import SingleSample
 from triptych.regularizers.planes import Pooled, Split
-from triptych.regularizers.presets import PRESETS, SURFACE_ACTIVATION
-from triptych.regularizers.triplane import Triplane3D
+from triptych.regularizers.triplane import PRESETS, SURFACE_ACTIVATION, Triplane3D
 from triptych.types import collate
 
 SURFACE = {"preset": "surface"}

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from triptych.regularizers.controls import SingleSample, UniformWeights
 from triptych.regularizers.fields import Rendered, SamplePoints
-from triptych.regularizers.places import image_size
 from triptych.regularizers.planes import ceil_divide
-from triptych.regularizers.terms import keep_labels, resize_to, thin_to
+from triptych.regularizers.terms import image_size, keep_labels, resize_to, thin_to
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.tasks import Task

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from triptych.losses.whole_batch import any_process
 from triptych.regularizers.fields import Rendered, SamplePoints
-from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points, spaced_distances
 from triptych.regularizers.planes import ceil_divide
-from triptych.regularizers.terms import keep_labels
+from triptych.regularizers.terms import full_precision, image_size, keep_labels
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
@@ -57,10 +56,10 @@ class CrossView(Triplane3D):
         camera: str = "ndc",
         **options: Any,
     ) -> None:
-        places = {"ndc": _frustum_points, "metric": _box_points}
-        place = named_choice("camera of triplane-cross-view, whose cube needs a size in metres,", camera, places)
+        known = {"ndc": True, "metric": False}
+        frustum = named_choice("camera of triplane-cross-view, whose cube needs a size in metres,", camera, known)
         super().__init__(channels, camera=camera, **options)
-        self.place, self.frustum = place, camera == "ndc"
+        self.frustum = frustum
         self.cross_weight, self.tolerance, self.min_overlap = cross_weight, tolerance, min_overlap
         self.lengths = [name for name, task in self.tasks.items() if task.in_metres]
         if not self.lengths or self.num_samples < 2:
@@ -141,6 +140,16 @@ class CrossView(Triplane3D):
         )
         return cube, cameras.inside_cube(cube)
 
+    def cube_points(self, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+        """The first view's own rays, parallel in the cube of its frustum."""
+        samples = super().cube_points(sample, size)
+        inverse = (1 - samples.depths) / 2 * (1 / self.near - 1 / self.far) + 1 / self.far
+        return samples._replace(depths=1 / inverse)
+
+    def metric_points(self, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+        samples = super().metric_points(sample, size)
+        return samples._replace(depths=self.near + (samples.depths + 1) * ((self.far - self.near) / 2))
+
     def second_points(self, sample: Sample, second: Sample, relative: Tensor) -> SamplePoints:
         """Samples along the second view's rays, in the first view's cube.
 
@@ -150,7 +159,7 @@ class CrossView(Triplane3D):
         distances = (
             self.distances(second, 1 / self.near, 1 / self.far).reciprocal()
             if self.frustum
-            else spaced_distances(self, second)[0]
+            else self.spaced_distances(second)[0]
         )
         rays = cameras.metric_rays(second.camera.intrinsics, image_size(second), self._rendering_size(second))
         metric = cameras.points_on_rays(rays, self.depth_order(distances))
@@ -181,20 +190,6 @@ class CrossView(Triplane3D):
 
     def _rendering_size(self, view: Sample) -> tuple[int, int]:
         return ceil_divide(image_size(view), self.stride)
-
-
-def _frustum_points(regularizer: CrossView, sample: Sample, size: tuple[int, int]) -> SamplePoints:
-    """The first view's own rays, parallel in the cube of its frustum."""
-    samples = cube_points(regularizer, sample, size)
-    near, far = regularizer.near, regularizer.far
-    inverse = (1 - samples.depths) / 2 * (1 / near - 1 / far) + 1 / far
-    return samples._replace(depths=1 / inverse)
-
-
-def _box_points(regularizer: CrossView, sample: Sample, size: tuple[int, int]) -> SamplePoints:
-    samples = metric_points(regularizer, sample, size)
-    half = (regularizer.far - regularizer.near) / 2
-    return samples._replace(depths=regularizer.near + (samples.depths + 1) * half)
 
 
 def _pair(sample: Sample) -> tuple[Sample, Camera, Camera]:

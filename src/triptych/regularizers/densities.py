@@ -16,8 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.regularizers.fields import SamplePoints, render_shared_weights
-from triptych.regularizers.places import image_size
-from triptych.regularizers.terms import thin_to
+from triptych.regularizers.terms import image_size, thin_to
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.rendering.volume import expected_depth, render_opacity

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.regularizers.fields import SamplePoints
-from triptych.regularizers.places import image_size
+from triptych.regularizers.terms import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.cameras import inside_cube
 from triptych.types import Output, Sample

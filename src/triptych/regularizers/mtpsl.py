@@ -29,9 +29,8 @@ from torch.nn import functional as F
 
 from triptych.decoders.layers import BatchNorm2d
 from triptych.regularizers.base import Regularizer
-from triptych.regularizers.places import image_size
 from triptych.regularizers.planes import ceil_divide
-from triptych.regularizers.terms import thin_to
+from triptych.regularizers.terms import image_size, thin_to
 from triptych.tasks import Kind, Task
 from triptych.types import Output, Sample, valid_pixels
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.tasks import Task
-from triptych.types import IGNORE, named_choice
+from triptych.types import IGNORE, Sample, named_choice
 
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -94,3 +94,14 @@ def keep_labels(target: Tensor, keep: Bool[Tensor, "batch 1 height width"]) -> T
 def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(f"triplane regularizer: {message}")
+
+
+def image_size(sample: Sample) -> tuple[int, int]:
+    """Height and width of a batch's images."""
+    height, width = sample.image.shape[-2:]
+    return height, width
+
+
+def full_precision(sample: Sample) -> torch.autocast:
+    """A context in which geometry is not rounded: bfloat16 has 8 bits, images have more columns."""
+    return torch.autocast(sample.image.device.type, enabled=False)

@@ -22,14 +22,43 @@ from triptych.regularizers.fields import (
     render_field,
     render_shared_weights,
 )
-from triptych.regularizers.places import cube_points, full_precision, image_size, metric_points
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
-from triptych.regularizers.presets import PRESETS
-from triptych.regularizers.terms import Alpha, choose_tasks, require, resize_to, thin_to
+from triptych.regularizers.terms import Alpha, choose_tasks, full_precision, image_size, require, resize_to, thin_to
+from triptych.rendering import cameras
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
-from triptych.rendering.volume import sample_distances
+from triptych.rendering.volume import sample_distances, sample_intervals
 from triptych.tasks import Task
 from triptych.types import Output, Sample, named_choice
+
+SURFACE_ACTIVATION = "exp"
+"""The activation of preset `surface`."""
+
+PRESETS: dict[str, Mapping[str, str]] = {
+    "published": {
+        "planes": "split",
+        "density": "task",
+        "depth_from": "value",
+        "density_init": "small",
+        "density_activation": "softplus",
+        "values_init": "small",
+    },
+    "surface": {
+        "planes": "pooled",
+        "density": "shared",
+        "depth_from": "termination",
+        "density_init": "unit",
+        "density_activation": SURFACE_ACTIVATION,
+        "values_init": "unit",
+    },
+}
+"""What options are where they are not given.
+
+`published` is the paper as far as it is known, and what was here from the start. `surface` makes one density answer for
+all tasks: depth is where it ends the rays, so that labels of depth say where the surface is, and every other task is
+read there. Planes along depth are aligned with the image, and rows start at unit scale: from near zero a density
+is a fog and stays one, and normals, which are brought to unit length, have exploding gradients.
+"""
+
 
 SMALLEST_OPACITY = 1e-3
 SMALLEST = 1e-6
@@ -128,10 +157,7 @@ class Triplane3D(Regularizer):
         require(stride >= 1 and num_samples >= 1, f"stride {stride} and num_samples {num_samples} must be at least 1.")
         require(0 < near < far, f"near {near} and far {far} must satisfy 0 < near < far (metres).")
         self.near, self.far, self.half_width = near, far, half_width
-        self.needs_camera = camera == "metric"
-        self.place = named_choice(
-            "camera", camera, {"orthographic": cube_points, "ndc": cube_points, "metric": metric_points}
-        )
+        self.needs_camera = named_choice("camera", camera, {"orthographic": False, "ndc": False, "metric": True})
         self.inverse = named_choice("spacing", spacing, {"linear": False, "inverse": True})
         self.shrink = named_choice("resolution", resolution, {"full": False, "rendered": True})
         self.alpha = Alpha(
@@ -264,7 +290,7 @@ class Triplane3D(Regularizer):
 
     def to_metres(self, depth: Tensor) -> Tensor | None:
         """Expected depths as metres, `None` where the cube has no size in metres."""
-        if self.place is metric_points:
+        if self.needs_camera:
             return self.near + (depth + 1) / 2 * (self.far - self.near)
         for factor, offset in self.ends.values():
             return factor * depth + offset
@@ -279,8 +305,41 @@ class Triplane3D(Regularizer):
 
     def sample_points(self, sample: Sample) -> SamplePoints:
         """Points along the rays of a batch."""
+        place = self.metric_points if self.needs_camera else self.cube_points
         with full_precision(sample):
-            return self.place(self, sample, ceil_divide(image_size(sample), self.stride))
+            return place(sample, ceil_divide(image_size(sample), self.stride))
+
+    def cube_points(self, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+        """Rays parallel to z; camera NDC differs in the meaning of z alone."""
+        distances = self.distances(sample, 0.0, 2.0)
+        rays = cameras.orthographic_rays(size, device=distances.device)
+        points = cameras.points_on_rays(rays, self.depth_order(distances))
+        intervals = sample_intervals(distances, last=2 / self.num_samples)[:, None, None]
+        return SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
+
+    def metric_points(self, sample: Sample, size: tuple[int, int]) -> SamplePoints:
+        """Rays of each image's own camera through a box in metres, empty outside it; lengths are metres."""
+        if sample.camera is None or not bool(sample.camera.intrinsics.isfinite().all()):
+            raise ValueError(
+                "triplane regularizer: camera 'metric' needs sample.camera, which this dataset does not give (for "
+                "every sample of the batch); use camera='orthographic' or camera='ndc', which need none."
+            )
+        distances, last = self.spaced_distances(sample)
+        rays = cameras.metric_rays(sample.camera.intrinsics, image_size(sample), size)
+        metric = cameras.points_on_rays(rays, self.depth_order(distances))
+        points = cameras.cube_from_box(metric, half_width=self.half_width, near=self.near, far=self.far)
+        intervals = sample_intervals(distances, last=last)[:, None, None]
+        lengths = intervals * rays.directions.norm(dim=-1)[..., None]
+        depths = (2 * (distances - self.near) / (self.far - self.near) - 1)[:, None, None]
+        return SamplePoints(points, lengths, depths, cameras.inside_cube(points), False)
+
+    def spaced_distances(self, sample: Sample) -> tuple[Tensor, float]:
+        """Depths in metres from `near` to `far`, evenly in depth or in its inverse, and the length of the last bin."""
+        near, far, count = self.near, self.far, self.num_samples
+        if not self.inverse:
+            return self.distances(sample, near, far), (far - near) / count
+        before_last = 1 / far + (1 / near - 1 / far) / count
+        return self.distances(sample, 1 / near, 1 / far).reciprocal(), far - 1 / before_last
 
     def distances(self, sample: Sample, near: float, far: float) -> Tensor:
         """Distances along the rays, one vector per image."""

@@ -17,7 +17,7 @@ from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts, with_precision
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
 from triptych.training.interruption import Interrupted, Interruption
-from triptych.training.log import RunLog
+from triptych.training.log import RunLog, video_record, video_warnings
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.parts import Parts
@@ -25,7 +25,6 @@ from triptych.training.run_folder import check_run_folder
 from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
 from triptych.training.validation import deploy, validate
-from triptych.training.video_log import video_record, video_warnings
 
 
 def train(

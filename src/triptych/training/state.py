@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from triptych.training.checkpoint import read_checkpoint, write_checkpoint
 from triptych.training.parts import Parts
+from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers
-from triptych.training.tensors import like, load_tensors, whole
 
 
 @dataclass

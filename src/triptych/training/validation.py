@@ -17,8 +17,8 @@ from triptych.training.checkpoint import replace_tensors
 from triptych.training.interruption import Interruption
 from triptych.training.log import RunLog
 from triptych.training.parts import Parts
+from triptych.training.sharding import load_tensors, whole
 from triptych.training.state import TrainingState
-from triptych.training.tensors import load_tensors, whole
 
 
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
