@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triptych.backbones import create_backbone, timm_models
+from triptych.backbones import base, create_backbone
 from triptych.backbones import weights as weights_module
 from triptych.backbones.vit import resize_positions
 from triptych.backbones.weights import load_weights, read_state_dict
@@ -132,7 +132,7 @@ def test_timm_weights_are_explicit(monkeypatch):
 
     def build(name, *, pretrained=False, **options):
         asked.append((name, pretrained))
-        return timm_models.build_timm(name, **options)
+        return base.build_timm(name, **options)
 
     monkeypatch.setattr(weights_module, "build_timm", build)
     create_backbone("resnet18")

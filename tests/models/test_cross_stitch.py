@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import triptych
-from triptych.models.cross_stitch import CrossStitchUnit
+from triptych.models.joined import CrossStitchUnit
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import depth, nyuv2_tasks, pascal_context_tasks, saliency, semseg
 from triptych.training.optim import learning_rate_factors

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import triptych
-from triptych.models.nddr import NDDRLayer
+from triptych.models.joined import NDDRLayer
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import depth, nyuv2_tasks, pascal_context_tasks, semseg
 from triptych.training.optim import learning_rate_factors

@@ -5,9 +5,8 @@ from importlib import resources
 from triptych.app.pictures import Limits
 from triptych.prediction.outputs import depth_task
 from triptych.prediction.predictor import Predictor
-from triptych.report.engine import render_page
+from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import STAGE, show_strip
-from triptych.report.markup import Markup, element, join
 
 _ASK = Markup("""<form class="ask card" novalidate>
 <label class="drop"><input type="file" name="pictures" accept="image/*" multiple>

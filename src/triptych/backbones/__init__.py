@@ -4,11 +4,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import Backbone, family_module
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
-from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
 from triptych.lookup import require_options
 from triptych.plugins.loading import load_installed

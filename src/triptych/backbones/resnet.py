@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from triptych.backbones.timm_models import build_timm
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
 
 
 class ResNet(Backbone):
@@ -78,3 +77,18 @@ class ResNet(Backbone):
                 x = self.run(block, x)
             features.append(x)
         return features
+
+
+def require_resnet(architecture: str, backbone: Backbone) -> ResNet:
+    """The backbone, if it has a stem and stages in reach."""
+    if not isinstance(backbone, ResNet):
+        raise ValueError(
+            f"{architecture} shares inside the stages of a ResNet, backbone is a {type(backbone).__name__}; choose "
+            "resnet18, resnet34, resnet50, resnet101 or resnet152."
+        )
+    return backbone
+
+
+def stage_channels(backbone: ResNet) -> tuple[int, ...]:
+    """Widths of layer1 to layer4, whether or not the stem is among the features."""
+    return tuple(backbone.channels[-4:])

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
-from triptych.backbones.timm_models import build_timm
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
 from triptych.lookup import named_choice
 from triptych.types import round_up, same_size
 

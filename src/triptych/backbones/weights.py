@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
-from triptych.backbones.timm_models import build_timm
+from triptych.backbones.base import Backbone, build_timm
 from triptych.machine import unreachable_hub_is_offline
 
 ENOUGH = 0.9

@@ -13,7 +13,17 @@ from triptych.datasets.descriptor import FILE_NAME
 from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
 from triptych.lookup import named_choice
 from triptych.metrics.protocols import GroundTruth
-from triptych.tasks.folders import FOLDERS
+
+FOLDERS = {
+    "semseg": ("semseg", "segmentation", "seg", "semantic"),
+    "human_parts": ("human_parts", "parts", "part"),
+    "saliency": ("saliency", "sal"),
+    "normals": ("normals", "normal"),
+    "depth": ("depth",),
+    "boundary": ("boundary", "boundaries", "edge", "edges"),
+}
+"""Names of a task's folder by task, ours first."""
+
 
 PRODUCTS = ("arrays", "maps")
 """Where `triptych predict` puts its task folders."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 
-from triptych.models.cross_stitch import CrossStitch
 from triptych.models.cvm import CvM
+from triptych.models.joined import NDDR, CrossStitch
 from triptych.models.mtan import MTAN
 from triptych.models.multitask import MultiTaskModel
-from triptych.models.nddr import NDDR
 
 ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {
     "cross-stitch": CrossStitch,

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones.base import Backbone
+from triptych.backbones.resnet import require_resnet, stage_channels
 from triptych.decoders.baseline import DeepLab
 from triptych.decoders.layers import BatchNorm2d, Bottleneck
 from triptych.models.multitask import MultiTaskModel
-from triptych.models.stages import require_resnet, stage_channels
 from triptych.tasks import Task
 from triptych.types import Output
 

@@ -7,8 +7,7 @@ published settings are in `nyuv2.py`, `pascal.py` and `cityscapes.py`.
 from dataclasses import replace
 
 from triptych.recipes.config import ModelConfig, Options, Recipe, RegularizerConfig
-from triptych.recipes.regularized import SMALL, add_triplane
-from triptych.recipes.rooms import DEMO, PYRAMID
+from triptych.recipes.rooms import DEMO, PYRAMID, SMALL, add_triplane
 
 _HEADS: Options = {"head_std": "default"}
 """Heads as torch begins them: published ones are so small that classes hardly learn within these few steps."""

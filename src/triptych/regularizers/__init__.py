@@ -5,11 +5,13 @@ from triptych.regularizers.controls import (
     AuxiliaryHeads,
     Decoder2D,
     DepthCoded,
+    DepthInput,
+    OtherDepth,
     ShuffledDepth,
     SingleSample,
+    TrueDepth,
     UniformWeights,
 )
-from triptych.regularizers.controls_depth import DepthInput, OtherDepth, TrueDepth
 from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.distillation import FeatureDistillation
 from triptych.regularizers.mtpsl import MTPSL

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.report.markup import Markup, element, join
+from triptych.report.engine import Markup, element, join
 
 Number = int | float
 Numbers = Sequence[int | float] | np.ndarray

@@ -17,7 +17,7 @@ from triptych.drawing.panels import (
     ramp,
     with_space,
 )
-from triptych.report.markup import Markup, element, join
+from triptych.report.engine import Markup, element, join
 from triptych.report.tables import row
 from triptych.report.values import Example, Rendering
 from triptych.tasks import Task

@@ -15,9 +15,8 @@ import numpy as np
 from triptych.files import write_text
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view
 from triptych.report.charts import draw_curve
-from triptych.report.engine import render_page
+from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import show_examples
-from triptych.report.markup import Markup, element, join
 from triptych.report.tables import show_results
 from triptych.report.values import Example, Report, Scores, read_run
 from triptych.tasks import Task

@@ -14,9 +14,8 @@ from triptych.metrics.matching import match_boundaries
 from triptych.metrics.protocols import prepare_target
 from triptych.metrics.thinning import thin
 from triptych.report.charts import draw_histogram, draw_precision_recall
-from triptych.report.engine import render_page
+from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import card, show_map
-from triptych.report.markup import Markup, element, join
 from triptych.report.tables import number_cell, row, table
 from triptych.tasks import TASKS, Task
 

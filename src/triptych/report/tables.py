@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from triptych.report.markup import Markup, element, join
+from triptych.report.engine import Markup, element, join
 from triptych.tasks import Task
 
 _ARROWS: dict[bool | None, Markup] = {
