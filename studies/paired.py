@@ -11,7 +11,7 @@ from grid import folder, markdown_table, mean_and_deviation
 from scipy.stats import t as student
 from torch import Tensor
 
-from triptych.evaluation.compare import Group, ScoredRun, compare_groups, read_scored_run
+from triptych.evaluation.compare import RunGroup, ScoredRun, compare_groups, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
@@ -95,8 +95,8 @@ def compare(out: Path, baseline: str, other: str, seeds: Iterable[int], split: s
     both = [seed for seed in seeds if seed in one and seed in two]
     if not both:
         return None
-    first = Group(baseline, tuple(one[seed] for seed in both))
-    second = Group(other, tuple(two[seed] for seed in both))
+    first = RunGroup(baseline, tuple(one[seed] for seed in both))
+    second = RunGroup(other, tuple(two[seed] for seed in both))
     tasks = {}
     for name, task in first.runs[0].tasks.items():
         found = compare_groups(first, second, name)

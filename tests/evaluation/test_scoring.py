@@ -20,7 +20,7 @@ from triptych.evaluation import saved_maps as maps
 from triptych.evaluation.compare import compare_scores, comparison_table
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
-from triptych.evaluation.protocols import RULES, Settings, find_rule
+from triptych.evaluation.protocols import RULES, DataSettings, find_rule
 from triptych.evaluation.saved_maps import Encodings, read_prediction
 from triptych.metrics import BoundaryMetric
 from triptych.report.scores import write_page
@@ -312,12 +312,12 @@ def test_the_command_offers_every_protocol() -> None:
 def test_every_rule_makes_its_metric() -> None:
     for protocol, rules in RULES.items():
         for task, rule in rules.items():
-            metric = rule.metric(Settings(classes=5))
+            metric = rule.metric(DataSettings(classes=5))
             names = rule.names(metric)
             assert set(names) <= set(metric.better), (protocol, task)
             assert rule.definition.endswith(".")
-    assert find_rule("invpt", "boundary").metric(Settings("nyuv2")).primary == "odsF_seism_0.011"
-    assert find_rule("survey", "boundary").metric(Settings("pascal-context")).primary == "odsF_seism-nonms_0.0075"
+    assert find_rule("invpt", "boundary").metric(DataSettings("nyuv2")).primary == "odsF_seism_0.011"
+    assert find_rule("survey", "boundary").metric(DataSettings("pascal-context")).primary == "odsF_seism-nonms_0.0075"
 
 
 # What can be wrong.

@@ -11,7 +11,7 @@ from saved_maps import save_array, save_png
 from triptych.evaluation.offline import score
 from triptych.report.page import render_report
 from triptych.report.scores import write_page
-from triptych.report.values import Rendering, Report
+from triptych.report.values import Rendering, RunReport
 from triptych.tasks import depth, regression, semseg
 
 HACK = "document.documentElement.dataset.hacked=1"
@@ -26,7 +26,7 @@ def run_page() -> str:
     shown = example(SCRIPT)
     predictions = {SCRIPT: shown.predictions["semseg"], "depth": shown.predictions["depth"]}
     return render_report(
-        Report(
+        RunReport(
             title=SCRIPT,
             tasks=tasks,
             scores={SCRIPT: {SCRIPT: {"mIoU": 0.5, SCRIPT: 0.5}}, f"{SCRIPT}2": {SCRIPT: {"mIoU": 0.25}}},
@@ -50,7 +50,7 @@ def rendered_page() -> str:
     opacity = np.ones((1, HEIGHT, WIDTH))
     rendering = Rendering(maps, SCRIPT, opacity, opacity, SCRIPT, {SCRIPT: maps})
     shown = replace(example(SCRIPT), predictions=maps, targets={}, rendering=rendering)
-    return render_report(Report(title=SCRIPT, tasks={SCRIPT: own}, examples=[shown]))
+    return render_report(RunReport(title=SCRIPT, tasks={SCRIPT: own}, examples=[shown]))
 
 
 def score_page(folder) -> str:

@@ -21,7 +21,7 @@ from triptych.recipes.config import Recipe, to_json
 from triptych.report.examples import embed
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
 from triptych.report.tables import relative_gain
-from triptych.report.values import Example, Report, read_run, unflatten
+from triptych.report.values import Example, RunReport, read_run, unflatten
 from triptych.tasks import boundary, depth, normals, semseg
 from triptych.tasks.stored import write_tasks
 
@@ -75,7 +75,7 @@ def example(name="room", *, intrinsics=(60.0, 60.0, WIDTH / 2, HEIGHT / 2)):
 
 
 def full_report():
-    return Report(
+    return RunReport(
         title="a <b>run</b> & more",
         tasks=TASKS,
         scores=SCORES,
@@ -183,7 +183,7 @@ def test_curves_hold_what_was_logged():
         == charts["Validation", "depth"]
     )
     assert ("Validation", "semseg") not in charts  # never scored
-    assert make_charts(Report("empty", TASKS)) == []
+    assert make_charts(RunReport("empty", TASKS)) == []
 
 
 @pytest.mark.parametrize("width", [48, 700])
@@ -207,7 +207,7 @@ def test_clouds_hold_the_depth_of_known_pixels(width):
 
 
 def test_a_report_without_anything_is_still_a_page():
-    text = render_report(Report("empty", TASKS))
+    text = render_report(RunReport("empty", TASKS))
     assert not Page(text).open
     assert "<table>" not in text
 

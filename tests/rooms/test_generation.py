@@ -13,7 +13,7 @@ import torch
 
 from triptych.datasets.rooms import Rooms
 from triptych.rooms import generation
-from triptych.rooms.generation import GENERATOR, Settings, render_scene
+from triptych.rooms.generation import GENERATOR, SceneSettings, render_scene
 
 OPTIONS = {"size": (18, 24), "scenes": 4, "views": 1, "progress": False}
 PINNED = {"a": ("d29043d122236033", "4730893e3a519762"), "b": ("6ae336534ef60859", "e20819cb32b20ddc")}
@@ -34,7 +34,7 @@ def forbidden(monkeypatch):
 
 
 def digests(look):
-    records = render_scene(Settings("train", (24, 32), look, 2, 2, 0, False), 0)
+    records = render_scene(SceneSettings("train", (24, 32), look, 2, 2, 0, False), 0)
     planes = [name for name in records.dtype.names if name not in ("image", "checksum")]
     labels = hashlib.sha256(b"".join(records[name].tobytes() for name in planes)).hexdigest()
     return labels[:16], hashlib.sha256(records["image"].tobytes()).hexdigest()[:16]

@@ -13,10 +13,10 @@ from triptych.rooms.scene import (
     CONE,
     IDENTITY,
     SPHERE,
-    Frame,
-    Part,
     Piece,
+    Placement,
     Scene,
+    Solid,
     ball,
     box,
     compose,
@@ -33,14 +33,14 @@ SIDES = 6
 
 def geometry_of(parts, size=(4.0, 5.0, 3.0)):
     scene = Scene(size, "test")
-    scene.place(Piece("box", parts), Frame(0.0, 0.0, 0.0, 1.0, 0.0))
+    scene.place(Piece("box", parts), Placement(0.0, 0.0, 0.0, 1.0, 0.0))
     solids, bounds = solid_arrays(scene)
     return Geometry(np.array(size), solids, *build_hierarchy(bounds))
 
 
 def implicit(part, points):
     """A function of world points (N, 3) that is negative inside a part, positive outside; the oracle of the rays."""
-    q = (points - np.array(part.centre)) @ np.array(part.rotation) / np.array(part.half)
+    q = (points - np.array(part.center)) @ np.array(part.rotation) / np.array(part.half)
     radius = np.hypot(q[:, 0], q[:, 1])
     if part.kind == BOX:
         return np.abs(q).max(1) - 1
@@ -70,12 +70,12 @@ def march(part, origin, direction, far):
 
 TILTED = compose(turn(2, 0.7), turn(0, 0.4))
 PARTS = [
-    Part(BOX, (2.0, 2.0, 1.0), (0.5, 0.3, 0.7), "x:0", TILTED),
-    Part(SPHERE, (2.0, 2.0, 1.0), (0.5, 0.3, 0.7), "x:0", TILTED),
-    Part(CONE, (2.0, 2.0, 1.0), (0.5, 0.4, 0.7), "x:0", TILTED, 0.3),
-    Part(CONE, (2.0, 2.0, 1.0), (0.3, 0.3, 0.7), "x:0", TILTED, 1.0),
-    Part(CONE, (2.0, 2.0, 1.0), (0.2, 0.2, 0.7), "x:0", TILTED, 2.0),
-    Part(CAPSULE, (2.0, 2.0, 1.0), (0.3, 0.2, 0.25), "x:0", TILTED, 1.5),
+    Solid(BOX, (2.0, 2.0, 1.0), (0.5, 0.3, 0.7), "x:0", TILTED),
+    Solid(SPHERE, (2.0, 2.0, 1.0), (0.5, 0.3, 0.7), "x:0", TILTED),
+    Solid(CONE, (2.0, 2.0, 1.0), (0.5, 0.4, 0.7), "x:0", TILTED, 0.3),
+    Solid(CONE, (2.0, 2.0, 1.0), (0.3, 0.3, 0.7), "x:0", TILTED, 1.0),
+    Solid(CONE, (2.0, 2.0, 1.0), (0.2, 0.2, 0.7), "x:0", TILTED, 2.0),
+    Solid(CAPSULE, (2.0, 2.0, 1.0), (0.3, 0.2, 0.25), "x:0", TILTED, 1.5),
 ]
 
 
@@ -114,7 +114,7 @@ def test_hits_and_normals_agree_with_marching_along_the_ray(part):
 def test_bounds_hold_all_of_a_solid(part, rotation):
     part = part._replace(rotation=rotation)
     scene = Scene((4.0, 5.0, 3.0), "test")
-    scene.place(Piece("box", [part]), Frame(0.0, 0.0, 0.0, 1.0, 0.0))
+    scene.place(Piece("box", [part]), Placement(0.0, 0.0, 0.0, 1.0, 0.0))
     _, bounds = solid_arrays(scene)
     points = np.random.default_rng(0).uniform((0.5, 0.5, 0.0), (3.5, 3.5, 2.0), (200_000, 3))
     inside = points[implicit(part, points) < 0]
@@ -175,12 +175,12 @@ def test_a_wall_straight_ahead_is_at_one_depth():
 
 
 def test_a_sphere_agrees_with_its_equation():
-    centre, radius = np.array([2.1, 3.4, 1.3]), 0.6
+    center, radius = np.array([2.1, 3.4, 1.3]), 0.6
     camera = view((1.7, 1.0, 1.6), (2.0, 3.0, 1.4))
     hits = trace_parts([ball((2.1, 3.4, 1.3), (radius, radius, radius), "x:0")], camera)
     pose = camera.pose()
     directions = rays(camera) @ pose[:3, :3].T
-    offset = pose[:3, 3] - centre
+    offset = pose[:3, 3] - center
     a, b = (directions**2).sum(-1), directions @ offset
     root = b**2 - a * (offset @ offset - radius**2)
     seen = root > 0
@@ -188,7 +188,7 @@ def test_a_sphere_agrees_with_its_equation():
     assert seen.sum() > 100
     depth = ((-b - np.sqrt(np.where(seen, root, 0))) / a)[seen]
     assert np.abs(hits.depth[seen] - depth).max() < 1e-12
-    expected = (pose[:3, 3] + depth[:, None] * directions[seen] - centre) / radius
+    expected = (pose[:3, 3] + depth[:, None] * directions[seen] - center) / radius
     assert np.abs(hits.normal[seen] - expected).max() < 1e-9
 
 

@@ -184,7 +184,7 @@ ARRAYS = {"image": IMAGE, "label": "semseg", "depth": "depth", "normal": "normal
 """The same for MTAN's arrays."""
 ENTRIES = {"semseg": "labels", "depth": "depths"}
 """Task to the entry of the official file."""
-FOCAL, CENTRE = (518.8579, 519.46961), (325.58245, 253.73617)
+FOCAL, CENTER = (518.8579, 519.46961), (325.58245, 253.73617)
 """Of the colour camera, in pixels; the dataset's toolbox counts pixel centres from 1."""
 CROP = (45, 40)
 """First row and column of 425x560 images in the full frame, to within a pixel."""
@@ -254,7 +254,7 @@ class NYUv2(Published):
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
         top, left = CROP if size == CROPPED else (0, 0)
-        matrix = [[FOCAL[0], 0, CENTRE[0] - 0.5 - left], [0, FOCAL[1], CENTRE[1] - 0.5 - top], [0, 0, 1]]
+        matrix = [[FOCAL[0], 0, CENTER[0] - 0.5 - left], [0, FOCAL[1], CENTER[1] - 0.5 - top], [0, 0, 1]]
         camera = Camera(torch.tensor(matrix, dtype=torch.float32))
         if size == CROPPED:
             return camera

@@ -27,7 +27,7 @@ from triptych import tasks as constructors
 from triptych.data.base import DenseDataset, as_neighbour
 from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
-from triptych.rooms.generation import Settings, complete, scene_file
+from triptych.rooms.generation import SceneSettings, complete, scene_file
 from triptych.rooms.records import frame_type, read_frame
 from triptych.rooms.scene import CLASSES
 from triptych.tasks import Task
@@ -114,7 +114,7 @@ class Rooms(DenseDataset):
                     "reaches either way",
                     f"give an offset other than 0, and path_length of at least {2 * abs(offset)}",
                 )
-        self.settings = Settings(split, (size[0], size[1]), look, views, path_length, seed, paired and look != "a")
+        self.settings = SceneSettings(split, (size[0], size[1]), look, views, path_length, seed, paired and look != "a")
         self.num_scenes = scenes or SCENES[split]
         self.folder = (Path(root).expanduser() if root else cache_folder("rooms")) / self.settings.folder()
         self.files = complete(self.folder, self.settings, self.num_scenes, workers=workers, progress=progress)

@@ -18,11 +18,10 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.evaluation.evaluate import read_references
-from triptych.evaluation.protocols import Settings, find_rule
+from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, write_json
 from triptych.evaluation.tables import ARROWS
-from triptych.metrics.bootstrap import Difference as PairedDifference
-from triptych.metrics.bootstrap import bootstrap_difference
+from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
@@ -51,7 +50,7 @@ class ScoredRun:
 
 
 @dataclass(frozen=True)
-class Group:
+class RunGroup:
     """Runs that differ in the seed alone."""
 
     name: str
@@ -62,7 +61,7 @@ class Group:
         return [run.primary(task) for run in self.runs]
 
 
-class Difference(NamedTuple):
+class GroupDifference(NamedTuple):
     """How a group differs from the baseline on one task: mean and deviation over seeds, interval over images."""
 
     mean: float
@@ -94,16 +93,16 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     return ScoredRun(path, recipe, resolved, tasks, saved.metrics, saved.keys[next(iter(tasks))], saved.read_sums())
 
 
-def group_runs(runs: Sequence[ScoredRun]) -> list[Group]:
+def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
     """Gather runs whose recipes differ in the seed alone, in the order of first appearance."""
     gathered: dict[str, list[ScoredRun]] = {}
     for run in runs:
         fields = {name: value for name, value in flatten(run.resolved).items() if name != "seed"}
         gathered.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
-    return [Group(members[0].path.name, tuple(members)) for members in gathered.values()]
+    return [RunGroup(members[0].path.name, tuple(members)) for members in gathered.values()]
 
 
-def recipe_differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
+def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     """Dotted recipe fields that are not the same in all groups, with each group's value; of the options that recipes
     leave out, those that all groups have.
     """
@@ -114,7 +113,7 @@ def recipe_differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def compare_groups(baseline: Group, other: Group, task: str, *, resamples: int = 1000) -> Difference:
+def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples: int = 1000) -> GroupDifference:
     """`other - baseline` in the primary number of a task.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
@@ -132,7 +131,7 @@ def compare_groups(baseline: Group, other: Group, task: str, *, resamples: int =
     mean = statistics.fmean(gaps)
     agree = all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
     outside = interval.low > 0 or interval.high < 0
-    return Difference(
+    return GroupDifference(
         mean=mean,
         deviation=statistics.stdev(gaps) if len(gaps) > 1 else float("nan"),
         seeds=len(gaps) if set(one) == set(two) else 0,
@@ -143,11 +142,11 @@ def compare_groups(baseline: Group, other: Group, task: str, *, resamples: int =
     )
 
 
-def _by_seed(group: Group) -> dict[int, ScoredRun]:
+def _by_seed(group: RunGroup) -> dict[int, ScoredRun]:
     return {run.recipe.seed: run for run in group.runs}
 
 
-def _pooled(group: Group, task: str, like: Group | None = None) -> dict[str, Tensor]:
+def _pooled(group: RunGroup, task: str, like: RunGroup | None = None) -> dict[str, Tensor]:
     """Every image's sums, averaged over the runs of a group, in the order of `like`'s images."""
     order = (like or group).runs[0].keys
     total: dict[str, Tensor] = {}
@@ -199,7 +198,7 @@ def compare_scores(
         rows = [
             select_images(each[name], scores.keys[name], keys) for each, scores in zip(sums, (one, other), strict=True)
         ]
-        metric = find_rule(one.content["protocol"], name).metric(Settings(**one.content["tasks"][name]["settings"]))
+        metric = find_rule(one.content["protocol"], name).metric(DataSettings(**one.content["tasks"][name]["settings"]))
         found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
         compared[name] = {number: found[number] for number in one.metrics[name]}
     return compared
@@ -308,7 +307,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.4g} ± {statistics.stdev(values):.2g} ({len(values)} seeds)"
 
 
-def _print(console: Console, groups: Sequence[Group], names: Sequence[str], content: dict[str, Any]) -> None:
+def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], content: dict[str, Any]) -> None:
     table = Table("task", "metric", *(group.name for group in groups), title_justify="left")
     table.title = f"{content['split']}, {content['images']} images"
     for name in names:

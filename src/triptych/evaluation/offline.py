@@ -24,7 +24,7 @@ from triptych.evaluation.map_files import (
     pair,
 )
 from triptych.evaluation.options import ScoreOptions
-from triptych.evaluation.protocols import RULES, Rule, Settings, find_rule
+from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, read_prediction
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
@@ -40,7 +40,7 @@ class TaskInput:
 
     task: str
     rule: Rule
-    settings: Settings
+    settings: DataSettings
     encodings: Encodings
     predictions: dict[str, Path]
     targets: Targets
@@ -70,7 +70,7 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     A task named in the options must be there. Without any, all tasks with predictions are taken; a protocol of one task
     needs no name.
     """
-    settings = Settings(options.dataset, options.classes, options.max_dist, options.ground_truth)
+    settings = DataSettings(options.dataset, options.classes, options.max_dist, options.ground_truth)
     encodings = Encodings(
         options.classes, options.depth_scale, options.label_offset, options.prediction_offset, options.key
     )
@@ -96,8 +96,8 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
 
 
 def _find_targets(
-    root: Path, task: str, rule: Rule, settings: Settings, encodings: Encodings, split: str
-) -> tuple[Targets, Settings]:
+    root: Path, task: str, rule: Rule, settings: DataSettings, encodings: Encodings, split: str
+) -> tuple[Targets, DataSettings]:
     """Ground truth of a task, and the settings with what a dataset says about its classes."""
     if is_dataset(root):
         dataset = Folder(root, split=split, tasks=[task])

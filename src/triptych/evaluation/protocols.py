@@ -25,7 +25,7 @@ NUM_PARTS = 7
 
 
 @dataclass(frozen=True)
-class Settings:
+class DataSettings:
     """Settings of the user about the data: its name, and what overrides the protocol's default for it."""
 
     dataset: str = ""
@@ -67,7 +67,7 @@ class Rule:
     it is applied to float maps only, which were not saved so yet. `definition` is one sentence for tables and pages.
     """
 
-    metric: Callable[[Settings], Metric]
+    metric: Callable[[DataSettings], Metric]
     definition: str
     numbers: tuple[str, ...] = ()
     store: Callable[[Tensor], Tensor] = keep
@@ -88,17 +88,17 @@ class Rule:
         return self.numbers or (metric.primary, *(name for name in metric.better if name != metric.primary))
 
 
-def _semseg(settings: Settings) -> Metric:
+def _semseg(settings: DataSettings) -> Metric:
     if not settings.num_classes:
         raise ValueError("how many classes semseg has is not known; give --classes, or --dataset nyuv2 (40 classes).")
     return SegmentationMetric(settings.num_classes)
 
 
-def _parts(settings: Settings) -> Metric:
+def _parts(settings: DataSettings) -> Metric:
     return SegmentationMetric(NUM_PARTS)
 
 
-def _boundary(protocol: str, settings: Settings) -> Metric:
+def _boundary(protocol: str, settings: DataSettings) -> Metric:
     return BoundaryMetric(
         protocol, dataset=settings.dataset, max_dist=settings.max_dist, ground_truth=settings.ground_truth
     )

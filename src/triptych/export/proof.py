@@ -19,7 +19,7 @@ Run = Callable[[Tensor], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Limits:
+class Tolerances:
     """How far a file may be from torch.
 
     `difference`: of numbers, the largest difference relative to the largest value of the map; of class ids, the share
@@ -32,7 +32,7 @@ class Limits:
     loss: float
 
 
-EXACT = Limits(difference=1e-3, agreement=1e-2, loss=1e-2)
+EXACT = Tolerances(difference=1e-3, agreement=1e-2, loss=1e-2)
 """For float32: rounding in another order. Measured: 1e-6 for numbers, no pixel or a few for class ids."""
 
 
@@ -40,8 +40,8 @@ EXACT = Limits(difference=1e-3, agreement=1e-2, loss=1e-2)
 class TaskProof:
     """What was measured for one task.
 
-    `difference`: the largest over all maps, images and sizes, as in `Limits`. `agreement`: numbers of the task's metric
-    of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels.
+    `difference`: the largest over all maps, images and sizes, as in `Tolerances`. `agreement`: numbers of the task's
+    metric of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels.
     """
 
     difference: float
@@ -77,7 +77,7 @@ def compare(
     tasks: Mapping[str, Task],
     samples: Sequence[Sample],
     sizes: Sequence[tuple[int, int]],
-    limits: Limits,
+    limits: Tolerances,
     *,
     decoded: bool = True,
     prepare: Callable[[Tensor], Tensor] = lambda image: image,
@@ -182,7 +182,7 @@ def _numbers(metrics: tuple[Metric, Metric]) -> dict[str, tuple[float, float]]:
     return {key: (float(file[key]), float(network[key])) for key in network}
 
 
-def _problems(name: str, proof: TaskProof, limits: Limits) -> list[str]:
+def _problems(name: str, proof: TaskProof, limits: Tolerances) -> list[str]:
     problems = []
     if not proof.difference <= limits.difference:
         problems.append(f"{name} differs by {proof.difference:.2g} (allowed {limits.difference:g})")

@@ -20,7 +20,7 @@ from triptych.data.photos import find_images, read_image
 from triptych.export import archives, metadata, onnx_file
 from triptych.export.precision import MOST, quantize, to_float16
 from triptych.export.program import DeployedModel, Program, exported_program
-from triptych.export.proof import EXACT, Limits, Proof, Run, compare, measure_seconds, proof_sizes, resize_image
+from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.recipes.config import Recipe, split_domain
@@ -136,7 +136,7 @@ def export_run(
     """
     target = find_target(path)
     reduce = named_choice(f"precision of {path.name}", precision, target.precisions)
-    limits = EXACT if precision == "fp32" else Limits(torch.inf, torch.inf, max_loss)
+    limits = EXACT if precision == "fp32" else Tolerances(torch.inf, torch.inf, max_loss)
     images = images or (4 if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)

@@ -26,7 +26,7 @@ class Interval(NamedTuple):
     high: float
 
 
-class Difference(NamedTuple):
+class PairedDifference(NamedTuple):
     """How much `second` differs from `first`: `second - first`, its interval over resamples of the same images, and
     the share of resamples in which `second` is better."""
 
@@ -63,7 +63,7 @@ def bootstrap(
 
 def bootstrap_difference(
     metric: Metric, first: Sums, second: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
-) -> dict[str, Difference]:
+) -> dict[str, PairedDifference]:
     """Every number of a metric for two sets of predictions of the same images, in the same order, and their paired
     difference: each resample takes the same images of both.
 
@@ -76,7 +76,7 @@ def bootstrap_difference(
         differences = drawn[1][name] - drawn[0][name]
         gains = differences if metric.better[name] else -differences
         better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
-        found[name] = Difference(
+        found[name] = PairedDifference(
             value, other[name], other[name] - value, *_percentiles(differences, confidence), better
         )
     return found

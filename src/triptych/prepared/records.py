@@ -32,7 +32,7 @@ LARGEST_TABLE = 65536
 
 
 @dataclass(frozen=True)
-class Field:
+class StoredField:
     """One stored array: its type and shape, the code and the type of what is stored, and where."""
 
     code: str
@@ -50,7 +50,7 @@ class Field:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Field":
+    def from_json(cls, values: dict[str, Any]) -> "StoredField":
         """The field that `to_json` wrote."""
         return cls(**{**values, "shape": tuple(values["shape"])})
 
@@ -66,7 +66,7 @@ def _as_bytes(array: np.ndarray) -> Stored | None:
     return np.rint(array * 255).astype(np.uint8), None
 
 
-def _from_bytes(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+def _from_bytes(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
     return np.divide(stored, np.float32(255), dtype=np.float32)
 
 
@@ -79,7 +79,7 @@ def _as_whole(array: np.ndarray) -> Stored | None:
     return array.astype(small), None
 
 
-def _from_whole(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+def _from_whole(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
     return stored.astype(field.dtype)
 
 
@@ -99,7 +99,7 @@ def _as_table(array: np.ndarray) -> Stored | None:
     return index.astype(small).reshape(array.shape[1:]), array.reshape(len(array), -1)[:, first]
 
 
-def _from_table(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+def _from_table(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
     assert table is not None
     index = stored.astype(np.intp) if len(table) > 1 else stored
     return np.stack([channel.take(index, mode="clip") for channel in table]).reshape(field.shape)
@@ -109,12 +109,12 @@ def _as_is(array: np.ndarray) -> Stored | None:
     return array, None
 
 
-def _from_itself(stored: np.ndarray, table: np.ndarray | None, field: Field) -> np.ndarray:
+def _from_itself(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
     return stored.copy()
 
 
 Encode = Callable[[np.ndarray], Stored | None]
-Decode = Callable[[np.ndarray, np.ndarray | None, Field], np.ndarray]
+Decode = Callable[[np.ndarray, np.ndarray | None, StoredField], np.ndarray]
 
 CODES: dict[str, tuple[Encode, Decode]] = {
     "bytes": (_as_bytes, _from_bytes),
@@ -125,7 +125,7 @@ CODES: dict[str, tuple[Encode, Decode]] = {
 """Codes of arrays, the smallest first."""
 
 
-def encode_array(array: np.ndarray, offset: int) -> tuple[Field, bytes]:
+def encode_array(array: np.ndarray, offset: int) -> tuple[StoredField, bytes]:
     """The first code that gives `array` back bit for bit, and its content, which will lie at `offset`.
 
     >>> field, content = encode_array(np.tile(np.array([0.0, 1.0, np.nan], np.float32), (1, 4, 1)), 0)
@@ -143,7 +143,7 @@ def encode_array(array: np.ndarray, offset: int) -> tuple[Field, bytes]:
         packed = _deflate(content)
         deflated = packed is not None
         content = content if packed is None else packed
-        field = Field(
+        field = StoredField(
             code=code,
             dtype=array.dtype.str,
             shape=array.shape,
@@ -167,7 +167,7 @@ def _deflate(content: bytes) -> bytes | None:
     return packed if len(packed) * WORTH <= len(content) else None
 
 
-def decode_array(field: Field, content: bytes | memoryview) -> np.ndarray:
+def decode_array(field: StoredField, content: bytes | memoryview) -> np.ndarray:
     """The array that `encode_array` stored, writable.
 
     >>> decode_array(*encode_array(np.arange(3), 0)).tolist()
@@ -232,7 +232,7 @@ def unpack_sample(record: bytes, tasks: Sequence[str]) -> Sample:
     tensors: dict[str, Tensor] = {}
     for name, values in header["fields"].items():
         if name not in left_out:
-            field = Field.from_json(values)
+            field = StoredField.from_json(values)
             array = decode_array(field, content[field.offset : field.offset + field.size])
             tensors[name] = torch.from_numpy(array)
     first, *others = (_sample(tensors, f"{view}/", key, tasks) for view, key in enumerate(header["keys"]))

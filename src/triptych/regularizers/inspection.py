@@ -18,7 +18,7 @@ SHIFTS = {"camera to the left": -0.6, "camera to the right": 0.6}
 widths."""
 
 
-class Inspection(NamedTuple):
+class FieldInspection(NamedTuple):
     """What one batch shows, at the rendering size: raw maps by task; opacity and expected depth of the density of
     `geometry` (a task), in metres where `metric`, else z of the cube; raw maps by task of cameras that stand aside.
     """
@@ -34,7 +34,7 @@ class Inspection(NamedTuple):
 @torch.no_grad()
 def inspect(
     regularizer: Triplane3D, output: Output, sample: Sample, shifts: Mapping[str, float] | None = None
-) -> Inspection:
+) -> FieldInspection:
     """Render a batch from its own camera and from others. The regularizer should be in evaluation mode.
 
     The density is that of the first task in metres, or else of the first task. Raises `ValueError` for controls that
@@ -57,7 +57,7 @@ def inspect(
         aside = regularizer.render_points(planes, shift_camera(samples, shift))
         return {name: regularizer.raw(name, values) for name, values in aside.items()}
 
-    return Inspection(
+    return FieldInspection(
         maps={name: regularizer.raw(name, values) for name, values in rendered.items()},
         geometry=geometry,
         opacity=shown.opacity,

@@ -16,7 +16,7 @@ MANY = 30
 
 
 @dataclass(frozen=True)
-class Frame:
+class Chart:
     """A drawing of `width` by `height` with margins, and the ranges of its axes."""
 
     x: tuple[Number, Number]
@@ -68,13 +68,13 @@ class Frame:
         }  # fmt: skip
 
 
-def draw_curve(x: Numbers, y: Numbers, *, label: str, reference: Number | None = None) -> tuple[Markup, Frame]:
+def draw_curve(x: Numbers, y: Numbers, *, label: str, reference: Number | None = None) -> tuple[Markup, Chart]:
     """A curve over steps with an optional dashed level, and its frame."""
     values = [*y, *([] if reference is None else [reference])]
     low, high = min(values), max(values)
     margin = ((high - low) or abs(high) or 1) * 0.06
     low, high = (max(low - margin, 0) if low >= 0 else low - margin), high + margin
-    frame = Frame((x[0], max(x[-1], x[0] + 1)), (low, high))
+    frame = Chart((x[0], max(x[-1], x[0] + 1)), (low, high))
     parts = [join([frame.across(tick, "grid"), frame.label_y(tick, write_number(tick))]) for tick in ticks(low, high)]
     parts += [frame.label_x(tick, write_number(tick)) for tick in ticks(*frame.x)]
     if reference is not None:
@@ -127,7 +127,7 @@ def draw_precision_recall(
     precision: np.ndarray, recall: np.ndarray, best: tuple[Number, Number], best_label: str
 ) -> Markup:
     """A precision-recall curve, lines of equal F, and the point (precision, recall) of the best F."""
-    frame = Frame((0.0, 1.0), (0.0, 1.0), width=520, height=360, left=46, right=14, top=14, bottom=40)
+    frame = Chart((0.0, 1.0), (0.0, 1.0), width=520, height=360, left=46, right=14, top=14, bottom=40)
     parts = []
     for tick in np.linspace(0, 1, 6).tolist():
         parts += [frame.up(tick, "grid"), frame.across(tick, "grid")]
@@ -156,7 +156,7 @@ def draw_histogram(values: Numbers, label: str, bins: int = 24) -> Markup:
     counts, edges = np.histogram(known, bins=min(bins, max(int(known.size), 1)))
     top = int(counts.max())
     wide = (float(edges[0]), max(float(edges[-1]), float(edges[0]) + 1e-12))
-    frame = Frame(wide, (0.0, float(top)), width=520, height=360, left=46, right=14, top=14, bottom=40)
+    frame = Chart(wide, (0.0, float(top)), width=520, height=360, left=46, right=14, top=14, bottom=40)
     parts = [frame.across(0.0, "grid")]
     for count, left, right in zip(counts.tolist(), edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         x0, x1, y = frame.place_x(left), frame.place_x(right), frame.place_y(count)
@@ -170,7 +170,7 @@ def draw_histogram(values: Numbers, label: str, bins: int = 24) -> Markup:
     return frame.draw(f"images by {label}", parts)
 
 
-def _axes(frame: Frame, x_label: str, y_label: str) -> list[Markup]:
+def _axes(frame: Chart, x_label: str, y_label: str) -> list[Markup]:
     across = (frame.left + frame.width - frame.right) / 2
     middle = (frame.top + frame.height - frame.bottom) / 2
     return [

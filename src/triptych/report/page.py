@@ -18,7 +18,7 @@ from triptych.report.charts import draw_curve
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import show_examples
 from triptych.report.tables import show_results
-from triptych.report.values import Example, Report, Scores, read_run
+from triptych.report.values import Example, RunReport, Scores, read_run
 from triptych.tasks import Task
 
 ASSUMED_FIELD_OF_VIEW = 60
@@ -41,7 +41,7 @@ def write_report(
     return path
 
 
-def render_report(report: Report) -> str:
+def render_report(report: RunReport) -> str:
     """The whole page as text."""
     charts = make_charts(report)
     clouds = [make_cloud(report.tasks, example) for example in report.examples]
@@ -63,7 +63,7 @@ def render_report(report: Report) -> str:
     )
 
 
-def make_charts(report: Report) -> list[dict[str, Any]]:
+def make_charts(report: RunReport) -> list[dict[str, Any]]:
     """Curves with at least two points: every task's loss, the total, the learning rate; every task's first metric,
     with the second column of the scores as reference.
     """

@@ -47,7 +47,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Report:
+class RunReport:
     """Everything that a page shows; plain data, so that a run, the demo or a test can fill it.
 
     `scores`: columns of the table by title, the network first, then what it is compared with (a constant predictor,
@@ -65,7 +65,7 @@ class Report:
     details: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_run(run: Path) -> Report:
+def read_run(run: Path) -> RunReport:
     """Contents from a run folder alone: recipe, tasks, curves, and the scores of the best evaluation."""
     recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
     recipe = from_json(recipe_text)
@@ -80,7 +80,7 @@ def read_run(run: Path) -> Report:
     }
     resolved = {"Options of every part": (run / FILE).read_text(encoding="utf-8")} if (run / FILE).is_file() else {}
     environment, facts_of_start = _read_environment(run / "environment.json")
-    return Report(
+    return RunReport(
         title=run.resolve().name,
         tasks=read_run_tasks(run),
         scores={f"network ({best[-1]['split']}, step {best[-1]['step']})": unflatten(best[-1]["metrics"])}

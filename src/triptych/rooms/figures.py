@@ -1,13 +1,13 @@
 """Standing figures from capsules, with the six human parts."""
 
-from triptych.rooms.scene import CAPSULE, Dice, Group, Part, Piece, Vector, apply, ball, compose, tube, turn
+from triptych.rooms.scene import CAPSULE, Dice, Ensemble, Piece, Solid, Vector, apply, ball, compose, tube, turn
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = 1, 2, 3, 4, 5, 6
 """Labels in the order of `triptych.tasks.HUMAN_PARTS`; neck and hair are head, hands lower arm, feet lower
 leg."""
 
 
-def figure(dice: Dice, number: int) -> Group:
+def figure(dice: Dice, number: int) -> Ensemble:
     """A standing or walking figure of 1.5 to 1.9 m; clothes are the materials of figure `number`."""
     height = dice.number(1.5, 1.9)
     girth = dice.number(0.9, 1.15)
@@ -17,7 +17,7 @@ def figure(dice: Dice, number: int) -> Group:
     shin = dice.choice((trousers, trousers, trousers, skin))
     hip, shoulder = 0.5 * height, 0.81 * height
     parts = [
-        Part(
+        Solid(
             CAPSULE,
             (0.0, 0.0, 0.5 * (hip + shoulder) + 0.01),
             (0.105 * height * girth, 0.066 * height * girth, 0.09 * height),
@@ -33,10 +33,10 @@ def figure(dice: Dice, number: int) -> Group:
     for side in (-1.0, 1.0):
         parts += _leg(dice, side, stride, hip, height, girth, (trousers, shin, shoe))
         parts += _arm(dice, side, shoulder, height, girth, (shirt, sleeve, skin))
-    return Group(0.62, 0.6, height, [Piece("person", parts)])
+    return Ensemble(0.62, 0.6, height, [Piece("person", parts)])
 
 
-def _head(dice: Dice, height: float, number: int) -> list[Part]:
+def _head(dice: Dice, height: float, number: int) -> list[Solid]:
     skin, hair = f"skin:{number}", f"hair:{number}"
     nod = compose(turn(2, dice.number(-0.5, 0.5)), turn(0, dice.number(-0.15, 0.25)))
     middle = 0.925 * height
@@ -84,7 +84,7 @@ def _head(dice: Dice, height: float, number: int) -> list[Part]:
 
 def _leg(
     dice: Dice, side: float, stride: float, hip: float, height: float, girth: float, slots: tuple[str, str, str]
-) -> list[Part]:
+) -> list[Solid]:
     swing = side * stride + dice.number(-0.04, 0.04)
     bend = dice.number(0.0, 0.1) + (0.5 * stride if swing < 0 else 0.0)
     spread = turn(1, -side * dice.number(0.02, 0.09))
@@ -103,7 +103,7 @@ def _leg(
 
 def _arm(
     dice: Dice, side: float, shoulder: float, height: float, girth: float, slots: tuple[str, str, str]
-) -> list[Part]:
+) -> list[Solid]:
     raised = dice.chance(0.2)
     swing = dice.number(1.2, 2.4) if raised else dice.number(-0.35, 0.5)
     out = -side * dice.number(0.08, 0.35)

@@ -20,7 +20,7 @@ from triptych.rooms.furniture import (
     table,
     table_lamp,
 )
-from triptych.rooms.scene import Dice, Frame, Group, Piece, Scene, box
+from triptych.rooms.scene import Dice, Ensemble, Piece, Placement, Scene, box
 
 
 class Floor:
@@ -40,19 +40,19 @@ class Floor:
     def wall_length(self, wall: int) -> float:
         return self.scene.size[1] if wall < 2 else self.scene.size[0]
 
-    def wall_frame(self, wall: int, along: float, away: float = 0.0) -> Frame:
+    def wall_frame(self, wall: int, along: float, away: float = 0.0) -> Placement:
         """A frame on the floor at a wall, y into the room."""
         width, depth, _ = self.scene.size
         corner = ((0.0, along, 0.0, -1.0), (width, along, 0.0, 1.0), (along, 0.0, 1.0, 0.0), (along, depth, -1.0, 0.0))[
             wall
         ]
-        frame = Frame(corner[0], corner[1], 0.0, corner[2], corner[3])
+        frame = Placement(corner[0], corner[1], 0.0, corner[2], corner[3])
         return frame.inner(0.0, away, 0.0)
 
     def wall_free(self, wall: int, start: float, end: float, bottom: float, top: float) -> bool:
         return all(end < a or start > b or top < low or bottom > high for a, b, low, high in self.walls[wall])
 
-    def rectangle(self, group: Group, frame: Frame) -> tuple[float, float, float, float]:
+    def rectangle(self, group: Ensemble, frame: Placement) -> tuple[float, float, float, float]:
         c, s = abs(frame.cosine), abs(frame.sine)
         hx = 0.5 * (c * group.width + s * group.depth)
         hy = 0.5 * (s * group.width + c * group.depth)
@@ -67,12 +67,12 @@ class Floor:
             x1 + margin < a or x0 - margin > c or y1 + margin < b or y0 - margin > d for a, b, c, d, _ in self.taken
         )
 
-    def put(self, group: Group, frame: Frame) -> None:
+    def put(self, group: Ensemble, frame: Placement) -> None:
         self.scene.place_group(group, frame)
         self.taken.append((*self.rectangle(group, frame), group.height))
         self.targets.append((frame.x, frame.y, min(0.55 * group.height, 1.1)))
 
-    def against_wall(self, group: Group, gap: float = 0.03, tries: int = 30) -> Frame | None:
+    def against_wall(self, group: Ensemble, gap: float = 0.03, tries: int = 30) -> Placement | None:
         """Put a group with its back to a wall, clear of doors and, if it is tall, of windows."""
         for _ in range(tries):
             wall = self.dice.integer(0, 4)
@@ -92,7 +92,9 @@ class Floor:
                 return frame
         return None
 
-    def anywhere(self, group: Group, margin: float = 0.08, tries: int = 30, angle: float | None = None) -> Frame | None:
+    def anywhere(
+        self, group: Ensemble, margin: float = 0.08, tries: int = 30, angle: float | None = None
+    ) -> Placement | None:
         """Put a group somewhere free, turned at will: a square that holds all its turns is tested."""
         width, depth, _ = self.scene.size
         reach = 0.6 * max(group.width, group.depth)
@@ -100,21 +102,21 @@ class Floor:
             x, y = self.dice.number(reach, width - reach), self.dice.number(reach, depth - reach)
             turned = self.dice.number(0.0, 6.283) if angle is None else angle
             if self.free((x - reach, y - reach, x + reach, y + reach), margin):
-                frame = Frame(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, turned)
+                frame = Placement(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, turned)
                 self.put(group, frame)
                 return frame
         return None
 
 
-def _group(piece: Piece, width: float, depth: float, height: float) -> Group:
-    return Group(width, depth, height, [piece])
+def _group(piece: Piece, width: float, depth: float, height: float) -> Ensemble:
+    return Ensemble(width, depth, height, [piece])
 
 
-def _on_top(floor: Floor, group: Group, frame: Frame, x: float, y: float, z: float, angle: float = 0.0) -> None:
+def _on_top(floor: Floor, group: Ensemble, frame: Placement, x: float, y: float, z: float, angle: float = 0.0) -> None:
     floor.scene.place_group(group, frame.inner(x, y, z, angle))
 
 
-def _small(floor: Floor, frame: Frame, dice: Dice, width: float, depth: float, z: float, most: int) -> None:
+def _small(floor: Floor, frame: Placement, dice: Dice, width: float, depth: float, z: float, most: int) -> None:
     """A few small things in a row on a surface."""
     count = dice.integer(0, most + 1)
     for i in range(count):
@@ -137,7 +139,7 @@ def _small(floor: Floor, frame: Frame, dice: Dice, width: float, depth: float, z
         )
 
 
-def _carpet(floor: Floor, frame: Frame, dice: Dice, width: float, depth: float) -> None:
+def _carpet(floor: Floor, frame: Placement, dice: Dice, width: float, depth: float) -> None:
     """A rug below a frame, if the room has space for it; rugs take no floor."""
     group = rug(dice, width, depth)
     x0, y0, x1, y1 = floor.rectangle(group, frame)
@@ -224,7 +226,11 @@ def _study(floor: Floor, dice: Dice) -> None:
     if dice.chance(0.6):
         width = dice.number(1.4, 2.2)
         _carpet(
-            floor, Frame(0.5 * floor.scene.size[0], 0.5 * floor.scene.size[1], 0.0, 1.0, 0.0), dice, width, 0.7 * width
+            floor,
+            Placement(0.5 * floor.scene.size[0], 0.5 * floor.scene.size[1], 0.0, 1.0, 0.0),
+            dice,
+            width,
+            0.7 * width,
         )
     if dice.chance(0.5):
         floor.against_wall(floor_lamp(dice))
@@ -236,7 +242,7 @@ def _dining(floor: Floor, dice: Dice) -> None:
     long = dice.number(0.9, 1.8)
     width, depth, height = long, dice.number(0.75, 0.95), dice.number(0.72, 0.77)
     x, y = floor.scene.size[0] * dice.number(0.42, 0.58), floor.scene.size[1] * dice.number(0.42, 0.58)
-    frame = Frame(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, dice.choice((0.0, 0.5)) * 3.14159265)
+    frame = Placement(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, dice.choice((0.0, 0.5)) * 3.14159265)
     group = _group(table(dice, width, depth, height), width, depth, height)
     if not floor.free(floor.rectangle(group, frame)):
         return
@@ -315,7 +321,7 @@ def add_extras(floor: Floor, dice: Dice) -> None:
         floor.anywhere(_group(play_ball(dice), 0.3, 0.3, 0.3))
     if floor.scene.style != "dining":
         width, depth, height = floor.scene.size
-        frame = Frame(width * dice.number(0.4, 0.6), depth * dice.number(0.4, 0.6), height, 1.0, 0.0)
+        frame = Placement(width * dice.number(0.4, 0.6), depth * dice.number(0.4, 0.6), height, 1.0, 0.0)
         floor.scene.place_group(pendant(dice, dice.number(0.1, 0.3)), frame)
 
 

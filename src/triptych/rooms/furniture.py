@@ -3,9 +3,9 @@
 from triptych.rooms.scene import (
     BOX,
     Dice,
-    Group,
-    Part,
+    Ensemble,
     Piece,
+    Solid,
     Vector,
     apply,
     ball,
@@ -19,17 +19,17 @@ from triptych.rooms.scene import (
 )
 
 
-def floor_lamp(dice: Dice) -> Group:
+def floor_lamp(dice: Dice) -> Ensemble:
     height, radius = dice.number(1.4, 1.7), dice.number(0.16, 0.24)
     parts = [
         cone(0.0, 0.0, (0.0, 0.03), 0.15, 0.14, "metal:1"),
         cone(0.0, 0.0, (0.03, height - 0.2), 0.013, 0.013, "metal:1"),
         cone(0.0, 0.0, (height - 0.28, height), radius, radius * dice.number(0.55, 0.9), "shade:0", casts=False),
     ]
-    return Group(0.36, 0.36, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.14),))
+    return Ensemble(0.36, 0.36, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.14),))
 
 
-def table_lamp(dice: Dice) -> Group:
+def table_lamp(dice: Dice) -> Ensemble:
     height, radius = dice.number(0.34, 0.5), dice.number(0.1, 0.15)
     base = [
         [
@@ -46,10 +46,10 @@ def table_lamp(dice: Dice) -> Group:
         *dice.choice(base),
         cone(0.0, 0.0, (height - 0.18, height), radius, radius * dice.number(0.5, 0.8), "shade:1", casts=False),
     ]
-    return Group(0.24, 0.24, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.09),))
+    return Ensemble(0.24, 0.24, height, [Piece("lamp", parts)], ((0.0, 0.0, height - 0.09),))
 
 
-def pendant(dice: Dice, drop: float) -> Group:
+def pendant(dice: Dice, drop: float) -> Ensemble:
     """A lamp hanging from the ceiling; its frame's origin is on the ceiling."""
     radius = dice.number(0.14, 0.26)
     cord = cone(0.0, 0.0, (-drop, 0.0), 0.008, 0.008, "metal:0", casts=False)
@@ -61,7 +61,7 @@ def pendant(dice: Dice, drop: float) -> Group:
         shade = cone(
             0.0, 0.0, (-drop - 0.2, -drop + 0.02), radius, radius * dice.number(0.3, 0.9), "shade:2", casts=False
         )
-    return Group(0.5, 0.5, drop, [Piece("lamp", [cord, shade])], ((0.0, 0.0, -drop - 0.12),))
+    return Ensemble(0.5, 0.5, drop, [Piece("lamp", [cord, shade])], ((0.0, 0.0, -drop - 0.12),))
 
 
 def plant(dice: Dice, height: float) -> Piece:
@@ -105,7 +105,7 @@ def cardboard_box(dice: Dice, size: float) -> Piece:
     if dice.chance(0.3):
         rotation = turn(2, dice.number(-0.5, 0.5))
         parts.append(
-            Part(BOX, (0.0, 0.0, 1.35 * z), (0.7 * x, 0.7 * y, 0.35 * z), f"carton:{dice.integer(0, 3)}", rotation)
+            Solid(BOX, (0.0, 0.0, 1.35 * z), (0.7 * x, 0.7 * y, 0.35 * z), f"carton:{dice.integer(0, 3)}", rotation)
         )
     return Piece("box", parts)
 
@@ -149,15 +149,15 @@ def screen(dice: Dice, width: float) -> Piece:
     return Piece("object", parts)
 
 
-def rug(dice: Dice, width: float, depth: float) -> Group:
+def rug(dice: Dice, width: float, depth: float) -> Ensemble:
     slot = f"rug:{dice.integer(0, 3)}"
     if dice.chance(0.3):
         radius = 0.5 * min(width, depth)
-        return Group(
+        return Ensemble(
             2 * radius, 2 * radius, 0.012, [Piece("rug", [cone(0.0, 0.0, (0.0, 0.012), radius, radius, slot)])]
         )
     part = box((-0.5 * width, 0.5 * width), (-0.5 * depth, 0.5 * depth), (0.0, 0.012), slot)
-    return Group(width, depth, 0.012, [Piece("rug", [part])])
+    return Ensemble(width, depth, 0.012, [Piece("rug", [part])])
 
 
 def table(dice: Dice, width: float, depth: float, height: float) -> Piece:
@@ -213,7 +213,7 @@ def _books(dice: Dice, x: tuple[float, float], y: tuple[float, float], z: float,
     return Piece("books", parts)
 
 
-def shelf(dice: Dice, width: float, height: float) -> Group:
+def shelf(dice: Dice, width: float, height: float) -> Ensemble:
     """A bookcase: sides, boards, back, books and a few objects."""
     wood, depth, thick = f"wood:{dice.integer(0, 3)}", dice.number(0.26, 0.36), 0.022
     x, y = 0.5 * width, 0.5 * depth
@@ -238,7 +238,7 @@ def shelf(dice: Dice, width: float, height: float) -> Group:
         elif dice.chance(0.8):
             thing = small_object(dice, min(0.1, 0.3 * (step - thick)))
             pieces.append(moved(thing, dice.number(0.5 * inside[0], 0.5 * inside[1]), 0.0, z + thick))
-    return Group(width, depth, height, [Piece("shelf", parts), *pieces])
+    return Ensemble(width, depth, height, [Piece("shelf", parts), *pieces])
 
 
 def cabinet(dice: Dice, width: float, depth: float, height: float) -> Piece:
@@ -279,9 +279,9 @@ def chair(dice: Dice) -> Piece:
     tilt = turn(0, lean)
     rise = 0.5 * (height - seat)
 
-    def back(cx: float, cz: float, half: Vector, slot: str) -> Part:
+    def back(cx: float, cz: float, half: Vector, slot: str) -> Solid:
         dx, dy, dz = apply(tilt, (cx, 0.0, cz))
-        return Part(BOX, (dx, -y + 0.02 + dy, seat + dz), half, slot, tilt)
+        return Solid(BOX, (dx, -y + 0.02 + dy, seat + dz), half, slot, tilt)
 
     for sign in (-1, 1):
         parts.append(back(sign * (x - 0.02), rise, (0.018, 0.018, rise), wood))
@@ -296,7 +296,7 @@ def chair(dice: Dice) -> Piece:
     return Piece("chair", parts)
 
 
-def sofa(dice: Dice, seats: int) -> Group:
+def sofa(dice: Dice, seats: int) -> Ensemble:
     """A sofa or armchair: base, arms with round tops, back, seat cushions and pillows."""
     fabric, legs = f"fabric:{dice.integer(0, 4)}", "wood:0"
     arm, depth, seat, height = (
@@ -338,7 +338,7 @@ def sofa(dice: Dice, seats: int) -> Group:
         parts.append(tube((a + 0.065, y - 0.07, seat - 0.075), (b - 0.065, y - 0.07, seat - 0.075), 0.066, fabric))
         middle = 0.5 * (a + b)
         parts.append(
-            Part(
+            Solid(
                 BOX,
                 (middle, -y + 0.25, seat + 0.5 * (height - seat) - 0.02),
                 (0.5 * (b - a), 0.07, 0.5 * (height - seat) - 0.04),
@@ -351,10 +351,10 @@ def sofa(dice: Dice, seats: int) -> Group:
         if dice.chance(0.6):
             rotation = compose(turn(2, s * dice.number(0.2, 0.7)), turn(0, 1.25))
             parts.append(ball((s * (x - 0.2), -y + 0.4, seat + 0.15), (0.22, 0.2, 0.075), pillow, rotation=rotation))
-    return Group(inner + 2 * arm, depth, height, [Piece("sofa", parts)])
+    return Ensemble(inner + 2 * arm, depth, height, [Piece("sofa", parts)])
 
 
-def bed(dice: Dice, width: float) -> Group:
+def bed(dice: Dice, width: float) -> Ensemble:
     """A bed: frame, headboard, mattress, blanket, pillows."""
     wood, sheet, blanket = f"wood:{dice.integer(0, 3)}", "linen:0", f"fabric:{dice.integer(0, 4)}"
     length, base, top, head = 2.05, dice.number(0.2, 0.3), dice.number(0.46, 0.55), dice.number(0.85, 1.15)
@@ -381,4 +381,4 @@ def bed(dice: Dice, width: float) -> Group:
                 rotation=turn(0, 0.8),
             )
         )
-    return Group(width + 0.06, length + 0.1, head, [Piece("bed", parts)])
+    return Ensemble(width + 0.06, length + 0.1, head, [Piece("bed", parts)])

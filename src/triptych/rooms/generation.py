@@ -26,7 +26,7 @@ GENERATOR = 4
 
 
 @dataclass(frozen=True)
-class Settings:
+class SceneSettings:
     """Everything that the frames of a scene depend on, beside its number."""
 
     split: str
@@ -57,7 +57,7 @@ def scene_file(number: int) -> str:
     return f"scene-{number:05d}.npy"
 
 
-def complete(folder: Path, settings: Settings, scenes: int, *, workers: int, progress: bool) -> dict[str, str]:
+def complete(folder: Path, settings: SceneSettings, scenes: int, *, workers: int, progress: bool) -> dict[str, str]:
     """Make the first `scenes` scenes present in `folder`; returns their files with SHA-256.
 
     Scenes of the manifest are taken as they are, if their size is right; files that a killed run left are checked, and
@@ -83,7 +83,9 @@ def complete(folder: Path, settings: Settings, scenes: int, *, workers: int, pro
     return {name: known[name] for name in wanted}
 
 
-def _generate(folder: Path, settings: Settings, missing: list[int], workers: int, progress: bool) -> dict[str, str]:
+def _generate(
+    folder: Path, settings: SceneSettings, missing: list[int], workers: int, progress: bool
+) -> dict[str, str]:
     def make(number: int) -> tuple[str, str]:
         path = folder / scene_file(number)
         if sound_scene(path, frame_type(settings.size), settings.frames()):
@@ -109,7 +111,7 @@ def _generate(folder: Path, settings: Settings, missing: list[int], workers: int
     return made
 
 
-def render_scene(settings: Settings, number: int) -> np.ndarray:
+def render_scene(settings: SceneSettings, number: int) -> np.ndarray:
     """The frames of one scene: `(views * path_length,)` records of `frame_type`."""
     from triptych.rooms.frames import build_room, render_room  # numba is needed for generation alone
 

@@ -4,7 +4,7 @@ The frame of what hangs on a wall has its origin on the floor at the wall; x run
 """
 
 from triptych.rooms.furnishing import FURNISH, Floor, add_extras
-from triptych.rooms.scene import Dice, Frame, Light, Piece, Scene, ball, box, cone, tube
+from triptych.rooms.scene import Dice, Light, Piece, Placement, Scene, ball, box, cone, tube
 
 
 def _border(x: float, z: tuple[float, float], wide: float, deep: float, slot: str) -> list:
@@ -17,7 +17,7 @@ def _border(x: float, z: tuple[float, float], wide: float, deep: float, slot: st
     ]
 
 
-def window(scene: Scene, frame: Frame, dice: Dice, width: float, sill: float, top: float) -> None:
+def window(scene: Scene, frame: Placement, dice: Dice, width: float, sill: float, top: float) -> None:
     """A window with bars and sill, and its light."""
     x, slot = 0.5 * width, "trim:1"
     parts = [
@@ -33,20 +33,20 @@ def window(scene: Scene, frame: Frame, dice: Dice, width: float, sill: float, to
         parts.append(box((-x, x), (0.0, 0.03), (at - 0.015, at + 0.015), slot))
     parts.append(box((-x - 0.1, x + 0.1), (0.0, 0.14), (sill - 0.075, sill - 0.05), slot))
     scene.place(Piece("window", parts), frame)
-    centre, u = frame.point(0.0, 0.012, 0.5 * (sill + top)), frame.point(x, 0.012, 0.5 * (sill + top))
+    center, u = frame.point(0.0, 0.012, 0.5 * (sill + top)), frame.point(x, 0.012, 0.5 * (sill + top))
     inward = frame.point(0.0, 1.012, 0.5 * (sill + top))
     scene.lights.append(
         Light(
             "window",
-            centre,
-            (u[0] - centre[0], u[1] - centre[1], 0.0),
+            center,
+            (u[0] - center[0], u[1] - center[1], 0.0),
             (0.0, 0.0, 0.5 * (top - sill)),
-            (inward[0] - centre[0], inward[1] - centre[1], 0.0),
+            (inward[0] - center[0], inward[1] - center[1], 0.0),
         )
     )
 
 
-def curtains(scene: Scene, frame: Frame, dice: Dice, width: float, bottom: float, top: float) -> None:
+def curtains(scene: Scene, frame: Placement, dice: Dice, width: float, bottom: float, top: float) -> None:
     """A rod and a curtain of folds on each side."""
     drawn = dice.number(0.16, 0.34) * width
     fold = dice.number(0.035, 0.05)
@@ -74,7 +74,7 @@ def curtains(scene: Scene, frame: Frame, dice: Dice, width: float, bottom: float
     scene.place(Piece("curtain", rod), frame)
 
 
-def door(scene: Scene, frame: Frame, dice: Dice, width: float, height: float) -> None:
+def door(scene: Scene, frame: Placement, dice: Dice, width: float, height: float) -> None:
     """A closed door with frame, raised panels and a handle."""
     x, leaf = 0.5 * width, "door:0"
     parts = [box((-x, x), (0.0, 0.02), (0.0, height), leaf)]
@@ -95,7 +95,9 @@ def door(scene: Scene, frame: Frame, dice: Dice, width: float, height: float) ->
     scene.place(Piece("door", parts), frame)
 
 
-def picture(scene: Scene, frame: Frame, dice: Dice, number: int, width: float, height: float, middle: float) -> None:
+def picture(
+    scene: Scene, frame: Placement, dice: Dice, number: int, width: float, height: float, middle: float
+) -> None:
     """A framed picture, with a mat in half of the cases."""
     x, z, rim = 0.5 * width, 0.5 * height, dice.number(0.02, 0.05)
     parts = [box((-x, x), (0.0, 0.012), (middle - z, middle + z), f"art:{number}")]
@@ -134,7 +136,7 @@ def _build_structure(floor: Floor, dice: Dice) -> None:
         side = dice.number(0.3, 0.6)
         x, y = dice.choice((0.5 * side, width - 0.5 * side)), dice.choice((0.5 * side, depth - 0.5 * side))
         part = box((-0.5 * side, 0.5 * side), (-0.5 * side, 0.5 * side), (0.0, height), "wall:0")
-        floor.scene.place(Piece("wall", [part]), Frame(x, y, 0.0, 1.0, 0.0))
+        floor.scene.place(Piece("wall", [part]), Placement(x, y, 0.0, 1.0, 0.0))
         floor.taken.append((x - 0.5 * side, y - 0.5 * side, x + 0.5 * side, y + 0.5 * side, height))
         for wall in range(4):
             at = (y, y, x, x)[wall]
@@ -145,7 +147,7 @@ def _build_structure(floor: Floor, dice: Dice) -> None:
             box((0.0, width), (y - 0.5 * thick, y + 0.5 * thick), (height - thick, height), "wood:2")
             for y in (depth * (i + 0.5) / count for i in range(count))
         ]
-        floor.scene.place(Piece("ceiling", beams), Frame(0.0, 0.0, 0.0, 1.0, 0.0))
+        floor.scene.place(Piece("ceiling", beams), Placement(0.0, 0.0, 0.0, 1.0, 0.0))
 
 
 def _open_walls(floor: Floor, dice: Dice) -> None:
@@ -168,9 +170,9 @@ def _open_walls(floor: Floor, dice: Dice) -> None:
             window(scene, frame, dice, width, sill, top)
             if hang < sill:
                 curtains(scene, frame, dice, width, hang + 0.02, top)
-                centre = frame.point(0.0, 0.08)
+                center = frame.point(0.0, 0.08)
                 x, y = abs(frame.cosine) * reach + 0.08, abs(frame.sine) * reach + 0.08
-                floor.taken.append((centre[0] - x, centre[1] - y, centre[0] + x, centre[1] + y, top))
+                floor.taken.append((center[0] - x, center[1] - y, center[0] + x, center[1] + y, top))
             floor.walls[wall].append((at - reach, at + reach, hang - 0.08, top + 0.15))
     for wall in walls[2 : dice.choice((3, 3, 4))]:
         width, height, length = dice.number(0.75, 0.95), dice.number(1.95, 2.1), floor.wall_length(wall)

@@ -15,7 +15,7 @@ from triptych.rooms.scene import cos_sin
 from triptych.rooms.textures import MEAN
 
 LAMP, WINDOW, SUN = 0.0, 1.0, 2.0
-KIND, CENTRE, AXIS_U, AXIS_V, NORMAL, COLOR, RADIUS = 0, 1, 4, 7, 10, 13, 16
+KIND, CENTER, AXIS_U, AXIS_V, NORMAL, COLOR, RADIUS = 0, 1, 4, 7, 10, 13, 16
 """Columns of a row of lights: kind; centre; half axes of a window, upright the second; a window's normal into the room,
 or the direction in which the sun shines through it; colour; radius of a lamp."""
 COLUMNS = 17

@@ -369,21 +369,21 @@ def _lights(scene: Scene, look: str, dice: Dice, night: bool) -> tuple[list[tupl
     if day > 0.0:
         for light in windows:
             shine = tuple(day * t for t in tint)
-            rows.append((1.0, *light.centre, *light.u, *light.v, *light.normal, *shine, 0.0))
+            rows.append((1.0, *light.center, *light.u, *light.v, *light.normal, *shine, 0.0))
         if windows and dice.chance(0.5):
             light = dice.choice(windows)
             side, down = dice.number(-0.8, 0.8), dice.number(0.45, 1.0)
             nx, ny, _ = light.normal
             direction = unit((nx - side * ny, ny + side * nx, -down))
             warm = dice.number(2.5, 5.0)
-            rows.append((2.0, *light.centre, *light.u, *light.v, *direction, warm, 0.93 * warm, 0.8 * warm, 0.0))
+            rows.append((2.0, *light.center, *light.u, *light.v, *direction, warm, 0.93 * warm, 0.8 * warm, 0.0))
     warmth = {"a": dice.number(0.6, 0.85), "b": dice.number(0.35, 1.2)}[look]
     lamps_on = night or not windows or dice.chance(0.65)
     if lamps_on:
         for light in lamps[-3:]:
-            power = dice.number(1.2, 2.6) if light.centre[2] > 0.75 * scene.size[2] else dice.number(0.35, 0.8)
+            power = dice.number(1.2, 2.6) if light.center[2] > 0.75 * scene.size[2] else dice.number(0.35, 0.8)
             rows.append(
-                (0.0, *light.centre, *zero, *zero, *zero, power, power * (0.6 + 0.4 * warmth), power * warmth, 0.12)
+                (0.0, *light.center, *zero, *zero, *zero, power, power * (0.6 + 0.4 * warmth), power * warmth, 0.12)
             )
     level = dice.number(0.05, 0.12) + 0.02 * day * len(windows)
     return rows, (level * tint[0], level * tint[1], level * tint[2])

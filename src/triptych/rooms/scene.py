@@ -131,11 +131,11 @@ def along(direction: Vector) -> Rotation:
     return transpose((x, cross(z, x), z))
 
 
-class Part(NamedTuple):
+class Solid(NamedTuple):
     """One solid of a piece in its frame: x right, y to the front, z up, origin on the floor below the middle."""
 
     kind: int
-    centre: Vector
+    center: Vector
     half: Vector
     """Half extents along the part's own axes, metres."""
     slot: str
@@ -151,10 +151,10 @@ class Piece(NamedTuple):
     """One object: its class and its solids."""
 
     name: str
-    parts: list[Part]
+    parts: list[Solid]
 
 
-class Group(NamedTuple):
+class Ensemble(NamedTuple):
     """What is placed as one: pieces in a common frame, the room that they need, and where its lamps shine from."""
 
     width: float
@@ -164,7 +164,7 @@ class Group(NamedTuple):
     lamps: tuple[Vector, ...] = ()
 
 
-class Frame(NamedTuple):
+class Placement(NamedTuple):
     """Where a piece stands: its origin in the world and its turn about the vertical."""
 
     x: float
@@ -176,18 +176,18 @@ class Frame(NamedTuple):
     def point(self, x: float, y: float, z: float = 0.0) -> Vector:
         return (self.x + self.cosine * x - self.sine * y, self.y + self.sine * x + self.cosine * y, self.z + z)
 
-    def inner(self, x: float, y: float, z: float, angle: float = 0.0) -> "Frame":
+    def inner(self, x: float, y: float, z: float, angle: float = 0.0) -> "Placement":
         """A frame given within this one."""
         c, s = cos_sin(angle)
         px, py, pz = self.point(x, y, z)
-        return Frame(px, py, pz, self.cosine * c - self.sine * s, self.sine * c + self.cosine * s)
+        return Placement(px, py, pz, self.cosine * c - self.sine * s, self.sine * c + self.cosine * s)
 
 
 class Light(NamedTuple):
-    """What may shine: a lamp (a sphere at `centre`), or a window (a rectangle: half axes `u`, `v`, `normal`)."""
+    """What may shine: a lamp (a sphere at `center`), or a window (a rectangle: half axes `u`, `v`, `normal`)."""
 
     kind: str
-    centre: Vector
+    center: Vector
     u: Vector = (0.0, 0.0, 0.0)
     v: Vector = (0.0, 0.0, 0.0)
     normal: Vector = (0.0, 0.0, 0.0)
@@ -199,24 +199,24 @@ class Scene:
 
     size: Vector
     style: str
-    solids: list[tuple[Part, Rotation, Vector]] = field(default_factory=list)
+    solids: list[tuple[Solid, Rotation, Vector]] = field(default_factory=list)
     classes: list[int] = field(default_factory=list)
     instances: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=lambda: ["floor", "ceiling", "wall", "wall", "wall", "wall"])
     """Class name of every instance; instance `i + 1` is `names[i]`."""
     lights: list[Light] = field(default_factory=list)
 
-    def place(self, piece: Piece, frame: Frame) -> int:
+    def place(self, piece: Piece, frame: Placement) -> int:
         """Add a piece; returns its instance id."""
         self.names.append(piece.name)
         upright: Rotation = ((frame.cosine, -frame.sine, 0.0), (frame.sine, frame.cosine, 0.0), (0.0, 0.0, 1.0))
         for part in piece.parts:
-            self.solids.append((part, compose(upright, part.rotation), frame.point(*part.centre)))
+            self.solids.append((part, compose(upright, part.rotation), frame.point(*part.center)))
             self.classes.append(CLASSES.index(piece.name))
             self.instances.append(len(self.names))
         return len(self.names)
 
-    def place_group(self, group: Group, frame: Frame) -> None:
+    def place_group(self, group: Ensemble, frame: Placement) -> None:
         """Add every piece of a group, and its lamps."""
         for piece in group.pieces:
             self.place(piece, frame)
@@ -226,60 +226,60 @@ class Scene:
 def solid_arrays(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """The rows `(P, 15)` of `rooms.rays.Geometry.solids`, and world bounds `(P, 6)` of the solids of a scene."""
     rows, bounds = np.empty((len(scene.solids), 15)), np.empty((len(scene.solids), 6))
-    for i, (part, rotation, centre) in enumerate(scene.solids):
+    for i, (part, rotation, center) in enumerate(scene.solids):
         rows[i, 12:] = (part.param, part.kind, part.casts)
         wide = max(1.0, part.param) if part.kind == CONE else 1.0
         long = 1.0 + part.param if part.kind == CAPSULE else 1.0
         for k in range(3):
             a = (rotation[0][k] / part.half[k], rotation[1][k] / part.half[k], rotation[2][k] / part.half[k])
-            rows[i, 4 * k : 4 * k + 4] = (*a, -(a[0] * centre[0] + a[1] * centre[1] + a[2] * centre[2]))
+            rows[i, 4 * k : 4 * k + 4] = (*a, -(a[0] * center[0] + a[1] * center[1] + a[2] * center[2]))
             x, y, z = (abs(rotation[k][j]) * part.half[j] for j in range(3))
             reach = (x + y) * wide + z * long + 1e-6
-            bounds[i, k], bounds[i, 3 + k] = centre[k] - reach, centre[k] + reach
+            bounds[i, k], bounds[i, 3 + k] = center[k] - reach, center[k] + reach
     return rows, bounds
 
 
 Range = tuple[float, float]
 
 
-def box(x: Range, y: Range, z: Range, slot: str, **more: object) -> Part:
+def box(x: Range, y: Range, z: Range, slot: str, **more: object) -> Solid:
     """An upright box from its ranges."""
-    centre = (0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1]), 0.5 * (z[0] + z[1]))
-    return Part(BOX, centre, (0.5 * (x[1] - x[0]), 0.5 * (y[1] - y[0]), 0.5 * (z[1] - z[0])), slot, **more)  # type: ignore[arg-type]
+    center = (0.5 * (x[0] + x[1]), 0.5 * (y[0] + y[1]), 0.5 * (z[0] + z[1]))
+    return Solid(BOX, center, (0.5 * (x[1] - x[0]), 0.5 * (y[1] - y[0]), 0.5 * (z[1] - z[0])), slot, **more)  # type: ignore[arg-type]
 
 
-def cone(x: float, y: float, z: Range, bottom: float, top: float, slot: str, **more: object) -> Part:
+def cone(x: float, y: float, z: Range, bottom: float, top: float, slot: str, **more: object) -> Solid:
     """An upright cylinder or cone from its radii."""
     half = (bottom, bottom, 0.5 * (z[1] - z[0]))
-    return Part(CONE, (x, y, 0.5 * (z[0] + z[1])), half, slot, param=top / bottom, **more)  # type: ignore[arg-type]
+    return Solid(CONE, (x, y, 0.5 * (z[0] + z[1])), half, slot, param=top / bottom, **more)  # type: ignore[arg-type]
 
 
-def ball(centre: Vector, half: Vector, slot: str, **more: object) -> Part:
+def ball(center: Vector, half: Vector, slot: str, **more: object) -> Solid:
     """A sphere or ellipsoid."""
-    return Part(SPHERE, centre, half, slot, **more)  # type: ignore[arg-type]
+    return Solid(SPHERE, center, half, slot, **more)  # type: ignore[arg-type]
 
 
-def tube(start: Vector, end: Vector, radius: float, slot: str, **more: object) -> Part:
+def tube(start: Vector, end: Vector, radius: float, slot: str, **more: object) -> Solid:
     """A capsule between two points."""
     d = (end[0] - start[0], end[1] - start[1], end[2] - start[2])
     length = math.sqrt(d[0] * d[0] + d[1] * d[1] + d[2] * d[2])
-    centre = (0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1]), 0.5 * (start[2] + end[2]))
+    center = (0.5 * (start[0] + end[0]), 0.5 * (start[1] + end[1]), 0.5 * (start[2] + end[2]))
     half = (radius, radius, radius)
-    return Part(CAPSULE, centre, half, slot, along(d), 0.5 * length / radius, **more)  # type: ignore[arg-type]
+    return Solid(CAPSULE, center, half, slot, along(d), 0.5 * length / radius, **more)  # type: ignore[arg-type]
 
 
 def moved(piece: Piece, x: float, y: float, z: float = 0.0, angle: float = 0.0) -> Piece:
     """A piece at another place of its group."""
     rotation: Rotation = turn(2, angle)
 
-    def move(part: Part) -> Part:
-        cx, cy, cz = apply(rotation, part.centre)
-        return part._replace(centre=(cx + x, cy + y, cz + z), rotation=compose(rotation, part.rotation))
+    def move(part: Solid) -> Solid:
+        cx, cy, cz = apply(rotation, part.center)
+        return part._replace(center=(cx + x, cy + y, cz + z), rotation=compose(rotation, part.rotation))
 
     return Piece(piece.name, [move(part) for part in piece.parts])
 
 
-def legs(width: float, depth: float, height: float, thick: float, slot: str, dice: Dice) -> list[Part]:
+def legs(width: float, depth: float, height: float, thick: float, slot: str, dice: Dice) -> list[Solid]:
     """Four legs below a rectangle, square or turned."""
     x, y = 0.5 * width - thick, 0.5 * depth - thick
     corners = [(x, y), (-x, y), (x, -y), (-x, -y)]
