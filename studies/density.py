@@ -20,13 +20,13 @@ from pathlib import Path
 import grid
 import torch
 from arms import SIZE
+from derived_normals import derive_normals
 from field_numbers import at_centres, entropy, explained, fit
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.datasets.rooms import Rooms
-from triptych.labels.derived_normals import derive_normals
 from triptych.regularizers.fields import SamplePoints, render_shared_weights
 from triptych.regularizers.inspection import inspect
 from triptych.regularizers.terms import image_size

@@ -14,14 +14,16 @@ import torch
 from class_loss_twins import matched_gradients
 from class_loss_twins import twin as class_twin
 from shared import shared_path
+from test_studies import load
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.labels.derived_normals import derive_normals
 from triptych.losses import classes
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.types import IGNORE, valid_pixels
+
+derive_normals = load("derived_normals").derive_normals
 
 TABLES = {
     "segmentation": classes.SEGMENTATION,

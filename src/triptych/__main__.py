@@ -8,14 +8,12 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from triptych.commands.adapt import adapt
 from triptych.commands.app import app
 from triptych.commands.data import DATA
-from triptych.commands.export import export
+from triptych.commands.export import export, profile
 from triptych.commands.extend import check, new
 from triptych.commands.predict import predict
-from triptych.commands.profile import profile
-from triptych.commands.runs import compare, convert, evaluate
+from triptych.commands.runs import adapt, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
 from triptych.commands.train import TrainVerb, demo, train
 from triptych.commands.verbs import Group, Verb

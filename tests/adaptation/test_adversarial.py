@@ -11,8 +11,13 @@ from shared import shared_path
 from torch import Tensor
 from two_processes import run_in_two_processes
 
-from triptych.adaptation.adversarial import AdversarialAlignment, Discriminator, alignment_map, value_range
-from triptych.adaptation.entropy import weighted_self_information
+from triptych.adaptation.adversarial import (
+    AdversarialAlignment,
+    Discriminator,
+    alignment_map,
+    value_range,
+    weighted_self_information,
+)
 from triptych.losses.depth import encode_inverse_depth
 from triptych.losses.pixel import adversarial_bce
 from triptych.tasks import boundary, depth, normals, saliency, semseg

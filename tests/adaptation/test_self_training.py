@@ -7,8 +7,8 @@ import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
 from torch import nn
 
+from triptych.adaptation.adversarial import MinEnt
 from triptych.adaptation.base import check_label_spaces
-from triptych.adaptation.entropy import MinEnt
 from triptych.adaptation.mean_teacher import MeanTeacher, PseudoLabel, as_target, blur, mixed_loss
 from triptych.adaptation.mixing import DACS, DepthMix, choose_classes
 from triptych.tasks import depth, human_parts, normals, semseg

@@ -194,7 +194,7 @@ def test_labels_of_the_target_choose_nothing(tmp_path: Path, monkeypatch: pytest
             return {"nothing": 0 * output.predictions["depth"].sum()}
 
         with monkeypatch.context() as patch:
-            patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+            patch.setattr("triptych.adaptation.adversarial.MinEnt.forward", forward)
             run_recipe(change(recipe, adaptation__name="min-ent", adaptation__dataset=name), tmp_path / name)
     assert torch.equal(torch.cat(images["rectangles"]), torch.cat(images["uniform"]))
 
@@ -209,7 +209,7 @@ def test_domains_of_one_length_are_not_paired_image_by_image(tmp_path: Path) -> 
         return {"nothing": 0 * output.predictions["depth"].sum()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+        patch.setattr("triptych.adaptation.adversarial.MinEnt.forward", forward)
         run_recipe(recipe, tmp_path / "run")
     assert len(seen) == 24
     assert sum(source == target for source, target in seen) < 12
@@ -230,7 +230,7 @@ def test_the_target_has_its_own_transform_and_size(tmp_path: Path) -> None:
         schedule__steps=1,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("triptych.adaptation.entropy.MinEnt.forward", forward)
+        patch.setattr("triptych.adaptation.adversarial.MinEnt.forward", forward)
         run_recipe(recipe, tmp_path / "run")
     assert sizes == {(*SIZE, 40, 36)}
 

@@ -19,7 +19,7 @@ from triptych.data.lists import packaged_lines
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
-from triptych.labels.nyuv2 import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
+from triptych.labels.tables import NAMES_13, NAMES_40, UNUSED, class_space, fine_names
 from triptych.types import IGNORE
 
 SIZE = (96, 128)

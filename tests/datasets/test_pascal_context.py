@@ -18,8 +18,7 @@ from triptych.datasets import DATASETS
 from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
-from triptych.labels.nyuv2 import fine_names
-from triptych.labels.pascal import NAMES_21, NAMES_60, PARTS
+from triptych.labels.tables import NAMES_21, NAMES_60, PARTS, fine_names
 from triptych.types import IGNORE, Camera
 
 SIZE = (60, 80)

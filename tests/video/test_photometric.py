@@ -7,7 +7,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from triptych.video.photometric import edge_aware_smoothness, minimum_error, photometric_error, ssim
+from triptych.video.views import edge_aware_smoothness, minimum_error, photometric_error, ssim
 
 
 def images(seed: int) -> tuple[torch.Tensor, torch.Tensor]:

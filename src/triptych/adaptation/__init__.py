@@ -1,9 +1,8 @@
 """Adaptation methods by name."""
 
 from triptych.adaptation.adabn import AdaBN
-from triptych.adaptation.adversarial import AdversarialAlignment
+from triptych.adaptation.adversarial import AdversarialAlignment, MinEnt
 from triptych.adaptation.base import Adapter
-from triptych.adaptation.entropy import MinEnt
 from triptych.adaptation.mean_teacher import MeanTeacher
 from triptych.adaptation.mixing import DACS, DepthMix
 

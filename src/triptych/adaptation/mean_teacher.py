@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from triptych.adaptation.adversarial import class_probabilities
 from triptych.adaptation.base import Adapter, mean_over_processes
-from triptych.adaptation.entropy import class_probabilities
 from triptych.augmentation.color import ColorJitter
 from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task

@@ -22,7 +22,7 @@ from triptych.datasets.in_files import IMAGE, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
-from triptych.labels.nyuv2 import labels_of_13, labels_of_40, labels_of_names
+from triptych.labels.tables import labels_of_13, labels_of_40, labels_of_names
 from triptych.types import Camera, named_choice
 
 OFFICIAL = "official"

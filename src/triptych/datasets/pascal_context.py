@@ -22,7 +22,7 @@ from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, axes_by_look
 from triptych.labels.encodings import Encoding, Normals, PartLabels, SaliencyMask
-from triptych.labels.pascal import (
+from triptych.labels.tables import (
     decode_parts,
     has_normals,
     labels_of_21,

@@ -1,14 +1,23 @@
-"""Label maps whose stored values are looked up in a table, as published datasets number their classes."""
+"""Label maps whose stored values are looked up in a table, as published datasets number their classes; and the tables.
 
+NYU Depth v2: its own 894 names, the 40 of Gupta et al. (CVPR 2013), the 13 of Couprie et al. (2013). PASCAL: the 21 of
+VOC, the 60 and 459 of PASCAL-Context, the person parts of PASCAL-Part.
+"""
+
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from triptych import tasks
 from triptych.data.errors import DataError
+from triptych.data.lists import packaged_lines, read_lines
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
@@ -85,3 +94,172 @@ def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
         for i in range(count)
     ]
     return tuple((red, green, blue) for red, green, blue in bits)
+
+
+NAMES_40 = (
+    *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture"),
+    *("counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat", "clothes"),
+    *("ceiling", "books", "refridgerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard"),
+    *("person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "otherstructure", "otherfurniture"),
+    "otherprop",
+)
+NAMES_13 = (
+    *("bed", "books", "ceiling", "chair", "floor", "furniture", "objects", "picture", "sofa", "table", "tv", "wall"),
+    "window",
+)
+FROM_40_TO_13 = (
+    *(11, 4, 5, 0, 3, 8, 9, 11, 12, 5, 7, 5, 12, 9, 5, 12, 5, 6, 6, 4),
+    *(6, 2, 1, 5, 10, 6, 6, 6, 6, 6, 6, 5, 6, 6, 6, 6, 6, 6, 5, 6),
+)
+"""Class of the 13 for each of the 40, both from 0."""
+UNUSED = "(no class: 255 means unlabelled)"
+
+
+def class_space(classes: int) -> tuple[str, ...]:
+    """Names of the 13, 40 or 894 classes in order of their ids.
+
+    255 marks unlabelled pixels, so the 894 classes have ids 0 to 894 without 255: 895 channels, one of them unused.
+
+    >>> [len(class_space(classes)) for classes in (13, 40, 894)]
+    [13, 40, 895]
+    """
+    if classes == 894:
+        names = fine_names()
+        return (*names[:IGNORE], UNUSED, *names[IGNORE:])
+    return {13: NAMES_13, 40: NAMES_40}[classes]
+
+
+def fine_names() -> list[str]:
+    """The 894 names in the order of the dataset, which counts them from 1.
+
+    >>> fine_names()[:2]
+    ['book', 'bottle']
+    """
+    return [line.partition(" ")[2] for line in packaged_lines("nyuv2_classes")]
+
+
+def labels_of_40(classes: int) -> TableLabels:
+    """Encoding of files of 0 (unlabelled) and 1 to 40."""
+    lookup = (IGNORE, *(range(40) if classes == 40 else FROM_40_TO_13))
+    return TableLabels(classes=class_space(classes), lookup=lookup, source="NYUv2's 40 classes")
+
+
+def labels_of_13() -> TableLabels:
+    """Encoding of the arrays of the MTAN line: 0 to 12, -1 unlabelled."""
+    return TableLabels(classes=NAMES_13, lookup=tuple(range(13)), invalid=(-1,), source="NYUv2's 13 classes")
+
+
+def labels_of_names(names: Sequence[str], classes: int) -> TableLabels:
+    """Encoding of the labels of the official file: 0 unlabelled, i the i-th of its `names`."""
+    coarse = {line.partition(" ")[2]: int(line.partition(" ")[0]) - 1 for line in packaged_lines("nyuv2_classes")}
+    unknown = [name for name in names if name not in coarse]
+    if unknown:
+        raise DataError(f"its names hold '{unknown[0]}', which is none of NYUv2's 894", "take the official file")
+    if classes == 894:
+        ids = {name: i for i, name in enumerate(class_space(894))}
+    else:
+        ids = {name: label if classes == 40 else FROM_40_TO_13[label] for name, label in coarse.items()}
+    lookup = (IGNORE, *(ids[name] for name in names))
+    return TableLabels(classes=class_space(classes), lookup=lookup, source="NYUv2's 894 classes")
+
+
+NAMES_21 = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+NAMES_60 = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "table"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor", "bag", "bed"),
+    *("bench", "book", "building", "cabinet", "ceiling", "cloth", "computer", "cup", "door", "fence", "floor"),
+    *("flower", "food", "grass", "ground", "keyboard", "light", "mountain", "mouse", "curtain", "platform", "sign"),
+    *("plate", "road", "rock", "shelves", "sidewalk", "sky", "snow", "bedclothes", "track", "tree", "truck", "wall"),
+    *("water", "window", "wood"),
+)
+"""In the order of PASCAL-Context's list of its 59 frequent classes."""
+BY_ALPHABET = (0, *(NAMES_60.index(name) for name in sorted(NAMES_60[1:])))
+"""Class of the 60 for each in alphabetical order, as converters that go by the 459 ids number them."""
+NUM_FINE, TV, PERSON = 459, 427, 15
+
+PARTS = {
+    **dict.fromkeys(("head", "hair", "lear", "rear", "lebrow", "rebrow", "leye", "reye", "mouth", "nose"), 1),
+    **dict.fromkeys(("torso", "neck"), 2),
+    **dict.fromkeys(("luarm", "ruarm"), 3),
+    **dict.fromkeys(("llarm", "rlarm", "lhand", "rhand"), 4),
+    **dict.fromkeys(("luleg", "ruleg"), 5),
+    **dict.fromkeys(("llleg", "rlleg", "lfoot", "rfoot"), 6),
+}
+"""Names of a person's parts in PASCAL-Part (l and r: left and right; u and l: upper and lower) to the seven classes."""
+
+
+def labels_of_21() -> TableLabels:
+    """Encoding of VOC's palette pictures: 0 to 20, 255 at the borders of objects."""
+    return TableLabels(classes=NAMES_21, lookup=tuple(range(21)), invalid=(IGNORE,), source="VOC's 21 classes")
+
+
+def labels_of_60() -> TableLabels:
+    """Encoding of pictures of 60 classes: indices in alphabetical order, colours of VOC's map in the official one."""
+    source = "PASCAL-Context's 60 classes"
+    return TableLabels(
+        classes=NAMES_60, lookup=BY_ALPHABET, invalid=(IGNORE,), source=source, colors=voc_colors(len(NAMES_60))
+    )
+
+
+def labels_of_459(names: list[str]) -> TableLabels:
+    """Encoding of `LabelMap` as 60 classes: by name, everything that is none of the 59 being background."""
+    place = {name: i for i, name in enumerate(NAMES_60)}
+    lookup = (0, *(place.get(name, 0) for name in names))
+    return TableLabels(
+        key="LabelMap", classes=NAMES_60, lookup=lookup, source="PASCAL-Context's 459 classes (0 to 459)"
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """The 459 class names of PASCAL-Context's `labels.txt`, lines like `427: tvmonitor`; `ValueError` for another."""
+    matches = [re.fullmatch(r"(\d+)\s*:\s*(.+)", line) for line in read_lines(path)]
+    found = {int(match[1]): match[2].strip() for match in matches if match}
+    names = [found.get(number, "") for number in range(1, NUM_FINE + 1)]
+    absent = sorted(set(NAMES_60[1:]) - set(names))
+    if len(found) != NUM_FINE or names[TV - 1] != "tvmonitor" or absent:
+        raise ValueError(
+            f"{path} is not the labels.txt of PASCAL-Context: it has {len(found)} of 459 lines like '427: tvmonitor'"
+            + (f", and no {absent[0]}." if absent else ".")
+        )
+    return names
+
+
+def has_normals(names: list[str]) -> np.ndarray:
+    """For each value of `LabelMap`, whether distilled normals are kept there.
+
+    The published rule: the class is also named by NYUv2 (894 names without "unknown"), or is tvmonitor.
+    """
+    known = {*fine_names(), "tvmonitor"} - {"unknown"}
+    return np.array([False, *(name in known for name in names)])
+
+
+def decode_parts(annotation: np.ndarray, size: tuple[int, int]) -> Int64[Tensor, "height width"]:
+    """Person parts (0 background, 1 head, ... 6 lower leg) from `anno` of PASCAL-Part; all invalid without any part.
+
+    Where masks overlap the later one counts. Raises `ValueError` for a mask of another size and an unknown part.
+    """
+    labels = np.zeros(size, np.int64)
+    for item in _items(annotation, "objects"):
+        if int(np.ravel(item["class_ind"])[0]) != PERSON:
+            continue
+        for part in _items(item, "parts"):
+            name = str(np.ravel(part["part_name"])[0])
+            if name not in PARTS:
+                raise DataError(f"it has a part '{name}'", f"a person has {', '.join(PARTS)}")
+            mask = np.asarray(part["mask"])
+            if mask.shape != size:
+                raise ValueError(f"the mask of its part '{name}' is {mask.shape}, the image {size}")
+            labels[mask > 0] = PARTS[name]
+    return torch.from_numpy(labels if labels.any() else np.full(size, IGNORE, np.int64))
+
+
+def _items(record: np.ndarray | np.void, name: str) -> list[np.void]:
+    """The structs of a MATLAB field; an empty field is a plain array without any."""
+    if record.dtype.names is None or name not in record.dtype.names:
+        raise ValueError(f"it has no '{name}': it is no annotation of PASCAL-Part")
+    field = record[name]
+    inner = field if isinstance(record, np.void) else np.ravel(field)[0]
+    return [] if inner.dtype.names is None else list(np.ravel(inner))

@@ -23,8 +23,7 @@ from triptych.tasks import Task
 from triptych.types import Output, Sample
 from triptych.video.base import VideoSupervision, VideoTerms
 from triptych.video.motions import MOTIONS
-from triptych.video.photometric import edge_aware_smoothness, minimum_error
-from triptych.video.views import Depth, Views
+from triptych.video.views import Depth, Views, edge_aware_smoothness, minimum_error
 
 
 class Monodepth2(VideoSupervision):

@@ -1,15 +1,23 @@
-"""The frame and its neighbours as training needs them: whole batches, and which images of them count."""
+"""The frame and its neighbours as training needs them, and how well one looks like the other: photometric error,
+minimum over sources, automasking, smoothness.
+
+Equations of Godard, Mac Aodha, Firman and Brostow, "Digging into self-supervised monocular depth estimation", ICCV 2019
+(monodepth2); DenseMTL (Lopes et al., WACV 2023) trains with the same numbers. Images are RGB in [0, 1].
+"""
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from triptych.rendering.reprojection import invert_motion, rigid_motion, warp
 from triptych.types import Sample
-from triptych.video.photometric import photometric_error
 
 Images = Float[Tensor, "batch 3 height width"]
-Depth = Float[Tensor, "batch 1 height width"]
+OneMap = Float[Tensor, "batch 1 height width"]
+Depth = OneMap
 ViewImages = Float[Tensor, "views batch 3 height width"]
 Motions = Float[Tensor, "views batch 4 4"]
 
@@ -83,3 +91,79 @@ class Views:
 def first_key(sample: Sample) -> str:
     """The name of a batch's first image."""
     return sample.key if isinstance(sample.key, str) else sample.key[0]
+
+
+Errors = Float[Tensor, "views batch 1 height width"]
+PerImage = Float[Tensor, " batch"]
+
+C1, C2 = 0.01**2, 0.03**2
+"""Constants of SSIM for values in [0, 1]."""
+SSIM_SHARE = 0.85
+
+
+def ssim(first: Images, second: Images) -> Images:
+    """Structural similarity of 3x3 neighbourhoods, uniform weights, reflected at the rim; 1 where they are alike.
+
+    (2 m1 m2 + C1)(2 s12 + C2) / ((m1^2 + m2^2 + C1)(s1^2 + s2^2 + C2)) (Wang et al., IEEE TIP 2004, eq. 13).
+
+    >>> round(ssim(torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)).mean().item(), 4)
+    0.0001
+    """
+
+    def average(values: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(values, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+
+    m1, m2 = average(first), average(second)
+    # Rounding must not make a variance negative.
+    s1, s2 = (average(first.square()) - m1.square()).clamp(min=0), (average(second.square()) - m2.square()).clamp(min=0)
+    s12 = average(first * second) - m1 * m2
+    return (2 * m1 * m2 + C1) * (2 * s12 + C2) / ((m1.square() + m2.square() + C1) * (s1 + s2 + C2))
+
+
+def photometric_error(first: Images, second: Images) -> OneMap:
+    """a (1 - SSIM) / 2 + (1 - a) |difference| with a = 0.85, mean over colours (eq. 2).
+
+    >>> photometric_error(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)).max().item()
+    0.0
+    """
+    structure = ((1 - ssim(first, second)) / 2).clamp(0, 1)
+    return (SSIM_SHARE * structure + (1 - SSIM_SHARE) * (first - second).abs()).mean(dim=1, keepdim=True)
+
+
+class Minimum(NamedTuple):
+    """The photometric loss of every pixel, and where the unmoved neighbours explain it at least as well."""
+
+    error: Depth
+    static: Bool[Tensor, "batch 1 height width"]
+
+
+def minimum_error(reprojected: Errors, unmoved: Errors | None = None) -> Minimum:
+    """min over views of the error, so that a point hidden in one view is judged by another (eq. 4).
+
+    With the errors of the `unmoved` views the smaller one counts (automasking, eq. 5): pixels that look the same
+    without any motion, because the camera stands or something moves along, teach nothing. The published code breaks
+    ties by noise of 1e-5; here a tie is static, without random numbers. Views that do not count have infinite errors.
+
+    >>> minimum = minimum_error(torch.tensor([0.3, 0.2]).view(2, 1, 1, 1, 1), torch.full((2, 1, 1, 1, 1), 0.25))
+    >>> round(minimum.error.item(), 2), minimum.static.item()
+    (0.2, False)
+    """
+    error = reprojected.amin(dim=0)
+    if unmoved is None:
+        return Minimum(error, torch.zeros_like(error, dtype=torch.bool))
+    still = unmoved.amin(dim=0)
+    return Minimum(torch.minimum(error, still), still <= error)
+
+
+def edge_aware_smoothness(disparity: OneMap, image: Images) -> PerImage:
+    """|dx d*| exp(-|dx I|) + |dy d*| exp(-|dy I|), d* = d / mean(d), averaged over each image (eq. 3).
+
+    >>> edge_aware_smoothness(torch.ones(1, 1, 4, 4), torch.rand(1, 3, 4, 4)).item()
+    0.0
+    """
+    normalized = disparity / (disparity.mean(dim=(2, 3), keepdim=True) + 1e-7)
+    total = disparity.new_zeros(len(disparity))
+    for dim in (2, 3):
+        edges = image.diff(dim=dim).abs().mean(dim=1, keepdim=True)
+        total = total + (normalized.diff(dim=dim).abs() * (-edges).exp()).mean(dim=(1, 2, 3))
+    return total
