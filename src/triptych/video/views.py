@@ -133,7 +133,7 @@ def photometric_error(first: Images, second: Images) -> OneMap:
 class Minimum(NamedTuple):
     """The photometric loss of every pixel, and where the unmoved neighbours explain it at least as well."""
 
-    error: Depth
+    error: OneMap
     static: Bool[Tensor, "batch 1 height width"]
 
 
