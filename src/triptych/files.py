@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -53,6 +54,15 @@ def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path, cure: str) -> None:
+    """Make a folder, and fail in one line where nothing can be written to it: before work, and not after it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"cannot write to {folder} ({error.strerror}); {cure}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

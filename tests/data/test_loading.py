@@ -1,8 +1,10 @@
 """What is fed is a function of (seed, batch number): not of workers, interruptions or processes."""
 
+import os
 import pickle
 import platform
 import resource
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,8 @@ from hypothesis import strategies as st
 
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
-from triptych.data.loading import TRIES, BadSampleError, Order, evaluation_loader, make_loader
+from triptych.data.loading import TRIES, BadSampleError, KilledWorkerError, Order, evaluation_loader, make_loader
+from triptych.machine import memory_advice
 from triptych.tasks import depth, semseg
 from triptych.types import Sample
 
@@ -195,3 +198,44 @@ def test_workers_keep_the_memory_that_they_free() -> None:
     """60 maps of 2048 pages; without it each of them is given anew, one by one or in large pages."""
     (batch,) = make_loader(Faults(4), transform=None, batch_size=1, seed=0, steps=1, num_workers=1)
     assert batch.extras["faults"].item() < 100
+
+
+class Ending(Numbers):
+    """Its reader meets with an accident at one index: that of `accident`, in a process of its own."""
+
+    def __init__(self, accident) -> None:
+        super().__init__(6)
+        self.accident = accident
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 3:
+            self.accident()
+        return super().__getitem__(index)
+
+
+def kill_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError("Unable to allocate 8.00 TiB")
+
+
+def test_a_killed_worker_is_one_line_that_says_what_to_lower() -> None:
+    handler = signal.getsignal(signal.SIGCHLD)
+    loader = evaluation_loader(Ending(kill_this_process), num_workers=2)
+    with pytest.raises(KilledWorkerError) as raised:
+        list(loader)
+    text = str(raised.value)
+    assert "one of 2 data workers was ended (SIGKILL), most likely by the system because memory ran out" in text
+    assert "lower data.num_workers or data.batch_size" in text
+    assert "\n" not in text
+    assert signal.getsignal(signal.SIGCHLD) == handler
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_that_runs_out_is_no_fault_of_a_sample(workers: int) -> None:
+    loader = evaluation_loader(Ending(run_out_of_memory), num_workers=workers, on_bad_sample="skip")
+    with pytest.raises(MemoryError), memory_advice("lower data.num_workers"):
+        list(loader)
+    assert not loader.skipped

@@ -1,5 +1,6 @@
 """Runs that were killed or damaged: resumed to equal bits, or refused in one line that names the file."""
 
+import errno
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import pytest
 import torch
 from training.tiny import RECIPE, change
 
+from triptych.evaluation.evaluate import evaluate_run
 from triptych.files import checksum, partial_path, read_tensors, remove_partials, save_tensors, written_whole
 from triptych.prediction.predictor import Predictor
 from triptych.training.checkpoint import list_checkpoints
@@ -174,3 +176,39 @@ def test_tensors_are_read_back_whatever_their_type(tmp_path: Path) -> None:
     found = read_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
     assert checksum(found) == checksum(tensors)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_memory_that_runs_out_in_training_says_what_to_lower(
+    error: Exception, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("triptych.training.loop.take_step", fail)
+    recipe = change(SHORT, schedule__name="constant", schedule__warmup_steps=0)
+    with pytest.raises(MemoryError, match=r"^memory ran out \(.*\); lower data\.batch_size .*--resume\.$") as raised:
+        train(recipe, copy.with_name("other"), device="cpu", progress=False)
+    assert "\n" not in str(raised.value)
+    assert str(raised.value) in (copy.with_name("other") / "log.txt").read_text()
+
+
+def test_a_killed_data_worker_ends_a_training_in_one_line(tmp_path: Path) -> None:
+    """The worker kills itself while the loop is somewhere else; what was saved resumes."""
+    recipe = change(SHORT, data__num_workers=1, data__options={"fatal": (7,)}, training__checkpoint_every=1)
+    with pytest.raises(OSError, match=r"^one of 1 data workers was ended \(SIGKILL\), .*goes on with --resume\.$"):
+        train(recipe, tmp_path / "run", device="cpu", progress=False)
+    assert "data workers was ended" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_scores_that_cannot_be_written_are_told_before_any_work(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(**options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("triptych.files.tempfile.TemporaryFile", read_only)
+    monkeypatch.setattr("triptych.evaluation.evaluate.open_scored_split", lambda *words: pytest.fail("it began"))
+    with pytest.raises(OSError, match=r"cannot write to .*run \(Read-only file system\); .*copy it to where"):
+        evaluate_run(copy, device="cpu", progress=False)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        evaluate_run(copy.with_name("none"), device="cpu")
+    assert not copy.with_name("none").exists()

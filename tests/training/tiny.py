@@ -5,6 +5,8 @@ Run as a script it trains the recipe it is given, so that tests can do it in oth
 
 import argparse
 import dataclasses
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -51,11 +53,13 @@ class Rectangles(DenseDataset):
         bad: tuple[int, ...] = (),
         nan: tuple[int, ...] = (),
         slow: float = 0.0,
+        fatal: tuple[int, ...] = (),
     ) -> None:
         OPENED.append(split)
         self.split, self.length = split, length if split == "train" else 5
         self.tasks: dict[str, Task] = {"semseg": semseg(4), "depth": depth(), "normals": normals()}
         self.unlabelled, self.every, self.bad, self.nan, self.slow = unlabelled, every, bad, nan, slow
+        self.fatal = fatal
 
     def __len__(self) -> int:
         return self.length
@@ -68,6 +72,8 @@ class Rectangles(DenseDataset):
 
     def __getitem__(self, index: int) -> Sample:
         time.sleep(self.slow)
+        if self.split == "train" and index in self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.split == "train" and index in self.bad:
             raise OSError(f"{self.key(index)}.png is truncated")
         generator = np.random.default_rng((len(self.split), index))

@@ -9,6 +9,7 @@ end of an epoch.
 
 import random
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.data.base import DenseDataset, Transform
 from triptych.data.errors import DataError
-from triptych.machine import keep_freed_memory
+from triptych.machine import keep_freed_memory, ran_out_of_memory
 from triptych.types import Sample, collate
 
 OnBadSample = Literal["raise", "skip"]
@@ -34,6 +35,10 @@ class BadSampleError(ValueError):
     def __init__(self, message: str, keys: dict[str, str]) -> None:
         super().__init__(message)
         self.keys = keys
+
+
+class KilledWorkerError(OSError):
+    """A process that read data was ended from outside: one line that says how, and what to lower."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class TrainingView(Dataset):
             try:
                 sample = self.dataset[index]
             except Exception as error:  # readers raise whatever their file formats do
+                if ran_out_of_memory(error):
+                    raise  # no fault of the sample
                 key, reason = self.dataset.key(index), _one_line(error)
                 if self.on_bad_sample == "raise":
                     raise BadSampleError(
@@ -174,12 +181,45 @@ class Loader:
             worker_init_fn=_quiet_worker,
             generator=torch.Generator().manual_seed(0),  # else starting an iteration draws from the global generator
         )
-        for batch in loader:
+        for batch in _told_of_kills(loader):
             if batch.sample is None and not self.leave_out:
                 raise BadSampleError(batch.failure, batch.skipped)
             self.skipped.update(batch.skipped)
             if batch.sample is not None:
                 yield batch.sample
+
+
+def _told_of_kills(loader: Any) -> Iterator[_Batch]:
+    """The batches of a loader; `KilledWorkerError` where one of its processes died."""
+    before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    batches = iter(loader)
+    workers = getattr(batches, "_workers", ())
+    if workers and before is not None and threading.current_thread() is threading.main_thread():
+        # torch's handler would raise wherever the program is when a worker dies; this loop is told within seconds.
+        signal.signal(signal.SIGCHLD, before)
+    try:
+        yield from batches
+    except RuntimeError as error:
+        ended = [worker.exitcode for worker in workers if worker.exitcode]
+        if not ended:
+            raise
+        for worker in workers:  # the others wait for orders and ignore SIGTERM: the program could not end
+            worker.kill()
+        raise KilledWorkerError(_killed(ended[0], len(workers))) from error
+
+
+def _killed(code: int, workers: int) -> str:
+    """What an exit code tells: negative, it is the signal that ended the process."""
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+    causes = {
+        "SIGKILL": "most likely by the system because memory ran out",
+        "SIGBUS": "most likely because shared memory (/dev/shm) is full",
+    }
+    cause = f", {causes[name]}" if name in causes else ""
+    return (
+        f"one of {workers} data workers was ended ({name}){cause}; lower data.num_workers or data.batch_size, or give "
+        "the machine more memory. What was saved is whole: a training goes on with --resume."
+    )
 
 
 def _quiet_worker(worker: int) -> None:

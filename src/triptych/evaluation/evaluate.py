@@ -22,14 +22,17 @@ from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, compute, read_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
+from triptych.files import check_writable
 from triptych.lookup import UnknownNameError
-from triptych.machine import accelerated
+from triptych.machine import accelerated, memory_advice
 from triptych.metrics.base import Metric
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, split_domain
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
+
+MEMORY_ADVICE = "score with --device cpu or on a machine with more memory; data workers take some too"
 
 
 @runtime_checkable
@@ -258,8 +261,10 @@ def evaluate_run(
     lie in `FILE.results` beside it.
     """
     run = Path(run)
-    with accelerated(device) as accelerator:
+    with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
         predictor = Predictor.load(run, device=accelerator.device)
+        beside = run if run.is_dir() else run.parent
+        check_writable(beside, "scores are written beside the network: copy it to where you may write")
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
         references = read_references(single_task, split, tasks)

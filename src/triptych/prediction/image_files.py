@@ -4,7 +4,6 @@ Panels of more than `MOST_DRAWN` pixels show every n-th one, and so do clouds of
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from torch import Tensor
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import StoredPhoto
 from triptych.drawing.panels import color_maps, draw_panel, overlay_map
-from triptych.files import partial_path, remove_partials, written_whole
+from triptych.files import check_writable, partial_path, remove_partials, written_whole
 from triptych.prediction.point_cloud import backproject, thin_intrinsics, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strip_files import ArrayFile, write_png
@@ -95,11 +94,7 @@ class ImageFiles:
 
     def prepare(self, names: Sequence[str]) -> None:
         """Make the folder and clear what a killed process left in it; one line where it cannot be written to."""
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.out).close()
-        except OSError as error:
-            raise OSError(f"cannot write to {self.out} ({error.strerror}); choose another output folder.") from error
+        check_writable(self.out, "choose another output folder")
         for folder in {self.out} | {path.parent for name in names for path in self.paths(name)}:
             remove_partials(folder)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.errors import DataError
-from triptych.machine import accelerated
+from triptych.machine import accelerated, memory_advice
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts, with_precision
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
@@ -55,6 +55,12 @@ def train(
                 deploy(run, parts)  # a run that was killed after its last checkpoint may not have come to it
             _loop(run, parts, state, log, interruption)
     return run
+
+
+MEMORY_ADVICE = (
+    "lower data.batch_size (and raise training.accumulate by the same factor), data.size or data.num_workers, or set "
+    "training.precision = 'bf16'; what was saved is whole: go on with --resume"
+)
 
 
 def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> None:
@@ -183,7 +189,8 @@ def _logging(run: Path, parts: Parts, state: TrainingState, progress: bool) -> I
         tracker=parts.accelerator if parts.recipe.training.trackers else None,
     )
     try:
-        yield log
+        with memory_advice(MEMORY_ADVICE):
+            yield log
     except FloatingPointError as error:
         saved = list_checkpoints(run)
         rest = f" The last checkpoint is {saved[-1]}." if saved else " No checkpoint was written yet."
