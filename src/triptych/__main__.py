@@ -26,7 +26,7 @@ def list_names(
     """List what can be named in a recipe.
 
     Args:
-        kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, regularizers,
+        kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, tunings, regularizers,
         weightings, adapters, video, cross-view, plugins; all of them if left out.
     """
     from triptych.assemble import list_plugins, list_registries

@@ -15,7 +15,7 @@ from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
 from triptych.lookup import UnknownNameError, option_defaults, require_options, takes_option
-from triptych.models import ARCHITECTURES, CROSS_VIEW
+from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
 from triptych.models.cvm import CrossViewModel
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins import loading
@@ -46,11 +46,14 @@ def create_model(
     weights: str = "",
     cross_view: str = "none",
     cross_view_options: Mapping[str, Any] | None = None,
+    tuning: str = "full",
+    tuning_options: Mapping[str, Any] | None = None,
 ) -> MultiTaskModel:
     """A multi-task model from the name of a decoder, or of an architecture that shares inside the encoder.
 
     `weights` are the backbone's: empty for random ones, `"timm"` for the pretrained ones of its name, or the path of a
-    local file. `cross_view` names what matches views of the scene beside the backbone (`"cvm"`).
+    local file. `cross_view` names what matches views of the scene beside the backbone (`"cvm"`). `tuning` `"lora"` or
+    `"mtlora"` freezes the trunk and adds low-rank updates.
 
     >>> import triptych
     >>> model = create_model("fcn", backbone="resnet18", tasks=triptych.nyuv2_tasks())
@@ -67,10 +70,18 @@ def create_model(
     require_options(f"decoder '{decoder}'", builder, options)
     trunk = create_backbone(backbone, weights=weights, **(backbone_options or {}))
     if cross_view != "none":
-        return _beside_matcher(trunk, decoder, cross_view, dict(cross_view_options or {}), dict(tasks=tasks, **options))
-    if decoder in ARCHITECTURES:
-        return builder(trunk, tasks=tasks, **options)
-    return MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
+        model = _beside_matcher(
+            trunk, decoder, cross_view, dict(cross_view_options or {}), dict(tasks=tasks, **options)
+        )
+    elif decoder in ARCHITECTURES:
+        model = builder(trunk, tasks=tasks, **options)
+    else:
+        model = MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
+    tune = named_choice("tuning", tuning, TUNINGS)
+    require_options(f"tuning '{tuning}'", tune, tuning_options or {})
+    tuned = tune(model, **(tuning_options or {}))
+    tuned.freeze(())  # what is left without a parameter to train
+    return tuned
 
 
 def _beside_matcher(
@@ -166,6 +177,8 @@ def build_model(
         weights=model.weights,
         cross_view=model.cross_view,
         cross_view_options=model.cross_view_options,
+        tuning=model.tuning,
+        tuning_options=model.tuning_options,
     )
 
 
@@ -312,6 +325,8 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
     if model.matches_views:
         matcher = named_choice("cross_view", model.cross_view, CROSS_VIEW)
         parts["model.cross_view_options"] = (matcher, model.cross_view_options)
+    if model.tuning != "full":
+        parts["model.tuning_options"] = (named_choice("tuning", model.tuning, TUNINGS), model.tuning_options)
     if regularizer.used:
         build = named_choice("regularizer", regularizer.name, REGULARIZERS)
         chosen: Options = dict(built.chosen) if built is not None else {}
@@ -339,6 +354,7 @@ REGISTRIES: dict[str, dict[str, Any]] = {
     "decoders": DECODERS,
     "architectures": ARCHITECTURES,
     "cross-view": CROSS_VIEW,
+    "tunings": TUNINGS,
     "regularizers": REGULARIZERS,
     "weightings": WEIGHTINGS,
     "adapters": ADAPTERS,

@@ -5,6 +5,7 @@ leaves the older file as it was.
 """
 
 import ctypes
+import hashlib
 import json
 import os
 import shutil
@@ -210,3 +211,12 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
         code = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), code)
         code = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, code)
     return f"{code:08x}"
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

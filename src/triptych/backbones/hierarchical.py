@@ -60,12 +60,20 @@ class Pyramid(Backbone):
         self.body.set_grad_checkpointing(enabled)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
+        maps = self.body.forward_intermediates(self.pad(image), indices=self.indices, intermediates_only=True)
+        return self.finish(maps, (image.shape[-2], image.shape[-1]))
+
+    def pad(self, image: Tensor) -> Tensor:
+        """The normalized image with zeros, the mean color, up to a multiple of the largest stride."""
         height, width = image.shape[-2:]
         largest = max(self.strides)
-        padded = F.pad(
+        return F.pad(
             self.normalize(image), (0, round_up(width, largest) - width, 0, round_up(height, largest) - height)
         )
-        maps = self.body.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
+
+    def finish(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
+        """The network's maps without what was padded, normalized, for an image of `size`."""
+        height, width = size
         return [
             norm(x[..., : ceil_div(height, stride), : ceil_div(width, stride)])
             for x, stride, norm in zip(maps, self.strides, self.norms, strict=True)

@@ -81,5 +81,9 @@ class Decoder(nn.Module):
         """What a trained decoder has to say of itself, printed after an evaluation; nothing unless a decoder has."""
         return ""
 
+    def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
+        """The final raw map of one task, from features that may be its own: what decoders of independent heads do."""
+        raise NotImplementedError(f"{type(self).__name__} has no heads that are independent of each other")
+
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")

@@ -43,9 +43,11 @@ class HeadDecoder(Decoder):
         """What the heads read: all maps."""
         return features
 
+    def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
+        return self.heads[task](self.select(features))
+
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
-        selected = self.select(features)
-        return [{name: head(selected) for name, head in self.heads.items()}]
+        return [{name: self.predict_task(name, features) for name in self.heads}]
 
 
 class FCN(HeadDecoder):
@@ -203,7 +205,7 @@ class FourLevel(HeadDecoder):
 
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 
-    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+    def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
         height, width = features[0].shape[-2:]
         size = (height * self.strides[0] // 4, width * self.strides[0] // 4)
-        return [{name: head(features, size) for name, head in self.heads.items()}]
+        return self.heads[task](features, size)

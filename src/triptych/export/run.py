@@ -140,7 +140,7 @@ def export_run(
     images = images or (4 if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)
-    model, recipe = pretrained.load_model(run)
+    model, recipe = pretrained.load_model(run, merge=True)
     assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     stride = max(model.feature_strides)

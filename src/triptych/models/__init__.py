@@ -1,10 +1,13 @@
-"""Architectures that share inside the encoder, and what matches views beside it, by name."""
+"""Architectures that share inside the encoder, what matches views beside it, and ways to tune a network, by name."""
 
 from collections.abc import Callable
+from typing import Any
 
 from triptych.models.cvm import CvM
 from triptych.models.joined import NDDR, CrossStitch
+from triptych.models.lora import lora
 from triptych.models.mtan import MTAN
+from triptych.models.mtlora import mtlora
 from triptych.models.multitask import MultiTaskModel
 
 ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {
@@ -16,3 +19,10 @@ ARCHITECTURES: dict[str, Callable[..., MultiTaskModel]] = {
 
 CROSS_VIEW: dict[str, type[CvM]] = {"cvm": CvM}
 """Called as `builder(**options)`; what it returns stands beside the trunk, and all heads read it."""
+
+TUNINGS: dict[str, Callable[..., Any]] = {
+    "full": lambda model: model,
+    "lora": lora,
+    "mtlora": mtlora,
+}
+"""Called as `tuning(model, **options)` once the trunk has its weights; gives the network that is trained."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
+from triptych.models.lora import merge_updates
 from triptych.models.parts import find_part
 from triptych.tasks import Task
 from triptych.types import Output, Sample
@@ -141,6 +142,18 @@ class MultiTaskModel(nn.Module):
         self.frozen = tuple(dict.fromkeys([*(module for part in parts for module in part.modules), *whole]))
         self.train(self.training)
 
+    def frozen_names(self) -> set[str]:
+        """Names of the tensors of the state that no training changes."""
+        kept = {each for module in self.frozen for each in module.modules()}
+        buffers = {
+            f"{path}.{name}"
+            for path, module in self.named_modules()
+            if module in kept
+            for name, _ in module.named_buffers(recurse=False)
+        }
+        parameters = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        return (parameters | buffers) & set(self.state_dict())
+
     def train(self: Itself, mode: bool = True) -> Itself:
         """Set the mode of all that is not frozen."""
         super().train(mode)
@@ -166,6 +179,15 @@ class MultiTaskModel(nn.Module):
             auxiliary=[self.resize_later(stage, size) for stage in auxiliary],
             features=features,
         )
+
+    def merge(self) -> tuple[str, dict[str, Any]]:
+        """Turn low-rank updates into weights like any other; returns the `tuning` and its options that build such a
+        network.
+        """
+        merge_updates(self)
+        self.requires_grad_(True)
+        self.frozen = ()
+        return "full", {}
 
     def describe(self) -> str:
         """What a trained decoder has to say of itself."""

@@ -235,9 +235,14 @@ class Predictor:
         return {name: predictions[name].float() for name in self.tasks}
 
     @classmethod
-    def load(cls: type[Itself], folder: str | os.PathLike, **options: Any) -> Itself:
+    def load(
+        cls: type[Itself], folder: str | os.PathLike, *, merge: bool = False, trunk: str = "", **options: Any
+    ) -> Itself:
         """The network of a run folder, of `save_pretrained`, or of an ONNX file that `triptych export` wrote; `options`
         are those of the constructor.
+
+        `merge` makes low-rank updates part of the weights: the same maps, faster. `trunk` is where a folder of adapters
+        alone finds its trunk, a file of weights or a run folder, if not where its run did.
         """
         from triptych.prediction import exported, pretrained
 
@@ -247,7 +252,7 @@ class Predictor:
             predictor = cls(network, recipe=recipe, **options)
             network.check_views(several=predictor.averages)
             return predictor
-        model, recipe = pretrained.load_model(path)
+        model, recipe = pretrained.load_model(path, merge=merge, trunk=trunk)
         return cls(model, recipe=recipe, **options)
 
     @classmethod
@@ -261,13 +266,17 @@ class Predictor:
 
         return cls.load(pretrained.find_folder(name_or_folder, revision=revision), **options)
 
-    def save_pretrained(self, folder: str | os.PathLike, *, card: str = "", overwrite: bool = False) -> Path:
+    def save_pretrained(
+        self, folder: str | os.PathLike, *, card: str = "", overwrite: bool = False, adapters_only: bool = False
+    ) -> Path:
         """Write weights, recipe, tasks and a model card (`README.md`; `card` is added to it) to `folder`, and return
-        it.
+        it. `adapters_only` leaves out a frozen trunk, whose name and hash are written in its place.
         """
         from triptych.prediction import pretrained
 
-        return pretrained.save_folder(Path(folder), self.model, self.recipe, card=card, overwrite=overwrite)
+        return pretrained.save_folder(
+            Path(folder), self.model, self.recipe, card=card, overwrite=overwrite, adapters_only=adapters_only
+        )
 
 
 @contextmanager

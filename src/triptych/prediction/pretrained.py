@@ -12,6 +12,7 @@ from triptych.files import read_tensors, save_tensors, write_text, written_whole
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import require_plugins
+from triptych.prediction import adapters
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import read_run_recipe, write_resolved
@@ -24,11 +25,16 @@ FILES = {
     "tasks": "tasks.json",
     "weights": "model.safetensors",
     "card": "README.md",
+    "adapters": adapters.TENSORS,
+    "trunk": adapters.TRUNK,
 }
 
 
-def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
+def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[nn.Module, Recipe]:
     """Rebuild the network of a folder, in evaluation mode, with its recipe.
+
+    With `merge` low-rank updates become weights like any other, and the recipe that of such a network. A folder of
+    adapters alone takes its trunk from where the run took it, or from `trunk`, a file of weights or a run folder.
 
     Raises `FileNotFoundError` naming the file that is missing, and `ValueError` where the weights belong to other
     tasks or shapes.
@@ -37,7 +43,8 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
 
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
-    for name in ("recipe", "tasks", "weights"):
+    alone = (folder / FILES["adapters"]).is_file() and not (folder / FILES["weights"]).is_file()
+    for name in ("recipe", "tasks", "trunk" if alone else "weights"):
         if not (folder / FILES[name]).is_file():
             raise FileNotFoundError(
                 f"{folder} has no {FILES[name]}; give a run folder of `triptych train`, or one written by "
@@ -48,13 +55,20 @@ def load_model(folder: Path) -> tuple[nn.Module, Recipe]:
     if missing := [name for name in recipe.data.auxiliary_tasks if name not in tasks]:
         raise ValueError(f"{folder / FILES['tasks']} has no task {', '.join(missing)}, which the recipe names.")
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
-    # The stored weights are whole: those that training started from are not needed, and may be out of reach.
-    bare = replace(recipe, model=replace(recipe.model, weights=""))
+    # Where the stored weights are whole, those that training started from are not needed, and may be out of reach.
+    source = adapters.find_weights(folder, trunk) if alone else ""
+    bare = replace(recipe, model=replace(recipe.model, weights=source))
     try:
         model = build_model(bare, tasks, auxiliary)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
-    load_weights(model, folder / FILES["weights"])
+    if alone:
+        load_state(model, adapters.read_adapters(folder, model, recipe, source), folder / FILES["adapters"])
+    else:
+        load_weights(model, folder / FILES["weights"])
+    if merge:
+        tuning, options = model.merge()
+        recipe = replace(recipe, model=replace(recipe.model, tuning=tuning, tuning_options=options))
     return model.eval(), recipe
 
 
@@ -70,7 +84,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load every tensor of a safetensors file; `ValueError`, before anything is changed, unless names and shapes
     agree exactly.
     """
-    stored = read_tensors(path)
+    load_state(model, read_tensors(path), path)
+
+
+def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
+    """Load every tensor of a state that was read from `path`, as `load_weights` does."""
     expected = model.state_dict()
     problems = _differences(stored, expected)
     if problems:
@@ -96,9 +114,17 @@ def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list
 
 
 def save_folder(
-    folder: Path, model: MultiTaskModel, recipe: Recipe | None, *, card: str = "", overwrite: bool = False
+    folder: Path,
+    model: MultiTaskModel,
+    recipe: Recipe | None,
+    *,
+    card: str = "",
+    overwrite: bool = False,
+    adapters_only: bool = False,
 ) -> Path:
-    """Write the network so that `Predictor.from_pretrained(folder)` gives it back."""
+    """Write the network so that `Predictor.from_pretrained(folder)` gives it back; with `adapters_only` without its
+    frozen trunk.
+    """
     from triptych.assemble import resolve_options
 
     if recipe is None:
@@ -113,8 +139,12 @@ def save_folder(
     write_tasks(folder / FILES["tasks"], tasks, recipe.data.task_options)
     write_text(folder / FILES["recipe"], to_json(recipe) + "\n")
     write_resolved(folder, resolve_options(recipe))
-    with written_whole(folder / FILES["weights"]) as partial:
-        save_tensors(partial, model.state_dict())
+    if adapters_only:
+        adapters.save_adapters(folder, model, recipe)
+        (folder / FILES["weights"]).unlink(missing_ok=True)
+    else:
+        with written_whole(folder / FILES["weights"]) as partial:
+            save_tensors(partial, model.state_dict())
     write_text(folder / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
     return folder
 

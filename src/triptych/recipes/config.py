@@ -81,8 +81,13 @@ class ModelConfig:
     """Parts that stay as they are, in evaluation mode: `backbone`, `backbone.norms`, `heads.<task>`, or any path in the
     network.
     """
+    tuning: str = "full"
+    """How the trunk is trained: `full`, or by low-rank updates beside its own weights, which stay: `lora` (linear
+    layers of any backbone), `mtlora` (Swin, with updates of each task).
+    """
     backbone_options: Options = field(default_factory=dict)
     decoder_options: Options = field(default_factory=dict)
+    tuning_options: Options = field(default_factory=dict)
     cross_view: str = "none"
     """What matches the image with other views of its scene beside the backbone: `cvm`, or `none`."""
     cross_view_options: Options = field(default_factory=dict)

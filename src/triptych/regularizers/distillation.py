@@ -13,7 +13,6 @@ is learned. A tap meets the map of the teacher that lies at the same place of it
 is a teacher, and with it any feature model of timm; each normalizes the image its own way.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -23,6 +22,7 @@ from torch.nn import functional as F
 
 from triptych.backbones import create_backbone
 from triptych.backbones.base import Backbone
+from triptych.files import hash_tensors
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
 from triptych.types import Output, Sample
@@ -139,12 +139,3 @@ def load_teacher(name: str, source: str) -> Backbone:
         torch.manual_seed(0)
         teacher = create_backbone(name, weights="" if source == RANDOM else source)
     return teacher.eval().requires_grad_(False)
-
-
-def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

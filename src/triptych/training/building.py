@@ -19,6 +19,7 @@ from triptych.backbones.weights import LoadReport
 from triptych.data.base import DenseDataset, Transform
 from triptych.extending.registering import used_plugins
 from triptych.machine import choose_device, choose_precision
+from triptych.models.lora import require_called
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, split_domain
 from triptych.recipes.limits import check_numbers
@@ -132,6 +133,13 @@ def _check_learnable(recipe: Recipe, objective: Objective, weighting: Weighting)
             "model.freeze keeps as they are: it would change nothing. Leave one of the two out, or train adapters in "
             "the trunk."
         )
+    if recipe.model.tuning != "full":
+        if not model.learns_features:
+            raise ValueError(
+                f"model.freeze ({', '.join(recipe.model.freeze)}) freezes the updates that tuning "
+                f"'{recipe.model.tuning}' trains; leave one of the two out."
+            )
+        require_called(model, recipe.data.size)
     idle = model.idle_tasks()
     if video is not None and video.task in idle:
         raise ValueError(f"video.task is {video.task}, of which nothing trains (model.freeze); freeze less.")

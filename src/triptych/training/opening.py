@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from triptych import assemble
 from triptych.backbones.base import Backbone
-from triptych.files import read_tensors, remove_partials, write_text
+from triptych.files import hash_tensors, read_tensors, remove_partials, write_text
+from triptych.models.lora import update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import flatten, read_recipe, to_json
@@ -28,7 +29,7 @@ from triptych.training.run_folder import (
     record_start,
 )
 from triptych.training.sharding import like
-from triptych.training.state import TrainingState, restore
+from triptych.training.state import TrainingState, frozen_tensors, restore, write_frozen
 
 
 def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, list[str]]:
@@ -45,6 +46,9 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         check_same_options(run, options, recipe.plugins)
         state, origin = restore(checkpoint, parts), {"resumed": str(checkpoint)}
         verb = f"resuming at step {state.step}"
+    kept = frozen_tensors(parts) if checkpoint is None else {}
+    if kept:
+        parts.frozen = {"backbone": recipe.model.backbone, "sha256": hash_tensors(kept)}
     accelerator.wait_for_everyone()
     facts = _facts(parts)
 
@@ -52,6 +56,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         write_text(folder / "recipe.json", to_json(recipe) + "\n")
         write_resolved(folder, options)
         write_tasks(folder / "tasks.json", parts.tasks, recipe.data.task_options)
+        write_frozen(folder, kept)
 
     if checkpoint is not None:
         check_same_data(run, facts["data"])
@@ -180,7 +185,7 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
     stored, own = _read(run), model.state_dict()
     matched = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
-    _check_backbone(run, own, stored, matched, prefixes)
+    _check_backbone(run, own, stored, matched, prefixes, update_names(model))
     for name in matched:
         own[name].copy_(like(stored[name], own[name]))
     rest = [name for name in own if not name.startswith(prefixes)]
@@ -195,11 +200,19 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
 
 
 def _check_backbone(
-    run: Path, own: dict[str, Tensor], stored: dict[str, Tensor], matched: list[str], prefixes: tuple[str, ...]
+    run: Path,
+    own: dict[str, Tensor],
+    stored: dict[str, Tensor],
+    matched: list[str],
+    prefixes: tuple[str, ...],
+    updates: set[str],
 ) -> None:
-    """Fail unless the backbone is the same: its tensors have the same names, and nearly all of them the same shapes."""
-    ours = {name for name in own if name.startswith(prefixes)}
-    theirs = {name for name in stored if name.startswith(prefixes)}
+    """Fail unless the backbone is the same: its tensors have the same names, and nearly all of them the same shapes.
+
+    Low-rank `updates` may begin anew.
+    """
+    ours = {name for name in own if name.startswith(prefixes) and name not in updates}
+    theirs = {name for name in stored if name.startswith(prefixes) and name not in updates}
     different = sorted(ours ^ theirs)
     if different or (ours and _share(own, ours, matched) < SAME_BACKBONE):
         reshaped = [name for name in ours if name not in matched]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from accelerate import Accelerator
@@ -45,6 +45,8 @@ class Parts:
     target_view: Transform | None = None
     """Images of the target set as evaluation sees them."""
     adapter_optimizer: torch.optim.Optimizer | None = None
+    frozen: dict[str, str] = field(default_factory=dict)
+    """Name and hash of the frozen part of the network, which is stored once for all checkpoints; empty without any."""
 
     @property
     def tasks(self) -> dict[str, Task]:

@@ -35,6 +35,7 @@ OURS = (
     "resolved.json",
     "tasks.json",
     "model.safetensors",
+    "frozen.safetensors",
     "environment.json",
     "metrics.jsonl",
     "log.txt",

@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.training.checkpoint import read_checkpoint, write_checkpoint
+from triptych.files import hash_tensors, read_tensors
+from triptych.training.checkpoint import read_checkpoint, replace_tensors, write_checkpoint
 from triptych.training.parts import Parts
 from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers
+
+FROZEN = "frozen.safetensors"
 
 
 @dataclass
@@ -71,8 +74,9 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
     """Write a checkpoint of everything that the next step depends on; every process must call it."""
     parts.share_buffers()
     optimizer, numbers = _optimizer_state(parts.optimizer, _named_parameters(parts))
+    frozen = parts.objective.model.frozen_names()
     files = {
-        "model": whole(parts.objective.model.state_dict()),
+        "model": whole(_without(parts.objective.model.state_dict(), frozen)),
         "optimizer": optimizer,
         "weighting": parts.weighting.state_dict(),
         "generators": _generators(parts),
@@ -83,11 +87,12 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
         if module is not None:
             files[name] = whole(module.state_dict())
     if parts.average is not None:
-        files["average"] = whole(parts.average.tensors)
+        files["average"] = whole(_without(parts.average.tensors, frozen))
     scaler = parts.accelerator.scaler
     content = dataclasses.asdict(state) | {
         "optimizer": numbers,
         "scaler": scaler.state_dict() if scaler is not None else {},
+        "frozen": parts.frozen,
     }
     if parts.adapter_optimizer is not None:
         files["adapter_optimizer"], content["adapter_optimizer"] = _optimizer_state(
@@ -104,6 +109,10 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     """Put a checkpoint back into `parts`, and return where the run stood."""
     files, content = read_checkpoint(folder)
     _require_whole(folder, files, content)
+    parts.frozen = content.pop("frozen", {})
+    if parts.frozen:
+        kept = read_frozen(folder.parent.parent, parts.frozen)
+        files |= {name: {**kept, **files[name]} for name in ("model", "average") if name in files}
     processes = parts.accelerator.num_processes
     if content["processes"] != processes:
         raise ValueError(
@@ -134,6 +143,36 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     _restore_generators(parts, files["generators"])
     content |= {name: Means(**content[name]) for name in ("window", "epoch")}
     return TrainingState(**content)
+
+
+def frozen_tensors(parts: Parts) -> dict[str, Tensor]:
+    """Tensors of the network that stay as they are; every process must call it."""
+    names = parts.objective.model.frozen_names()
+    return whole({name: value for name, value in parts.objective.model.state_dict().items() if name in names})
+
+
+def write_frozen(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Store once what no checkpoint of a run repeats."""
+    if tensors:
+        replace_tensors(folder / FROZEN, tensors)
+
+
+def read_frozen(run: Path, expected: Mapping[str, str]) -> dict[str, Tensor]:
+    """What `write_frozen` stored; `ValueError` where it is not what the checkpoint stands on."""
+    path = run / FROZEN
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist, the frozen part of the run's network; copy it again.")
+    tensors = read_tensors(path)
+    if hash_tensors(tensors) != expected["sha256"]:
+        raise ValueError(
+            f"{path} is not the frozen part that the checkpoint stands on ({expected['backbone']}, SHA-256 "
+            f"{expected['sha256'][:12]}...); copy it again."
+        )
+    return tensors
+
+
+def _without(tensors: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
+    return {name: value for name, value in tensors.items() if name not in names}
 
 
 def _require_whole(folder: Path, files: Mapping[str, Any], content: Mapping[str, Any]) -> None:
