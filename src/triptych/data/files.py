@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ def walk_files(folder: Path) -> Iterator[Path]:
     Hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), pipes and devices are left out; links are followed
     once, so that loops end, and a link to nothing is a file that cannot be read.
     """
-    yield from _walk(str(folder), set())
+    yield from map(Path, _walk(str(folder), set()))
 
 
-def _walk(folder: str, seen: set[str]) -> Iterator[Path]:
+def _walk(folder: str, seen: set[str]) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in seen:
         return
@@ -43,7 +44,7 @@ def _walk(folder: str, seen: set[str]) -> Iterator[Path]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     folders = [entry.path for entry in entries if _holds(entry.is_dir)]
-    yield from (Path(entry.path) for entry in entries if _holds(entry.is_file) or _leads_nowhere(entry))
+    yield from (entry.path for entry in entries if _holds(entry.is_file) or _leads_nowhere(entry))
     for place in folders:
         yield from _walk(place, seen)
 
@@ -59,6 +60,19 @@ def _leads_nowhere(entry: os.DirEntry) -> bool:
     return entry.is_symlink() and not os.path.exists(entry.path)
 
 
+_REMEMBERED: ContextVar[dict[tuple[Path, str, str], dict[str, Path]] | None] = ContextVar("remembered", default=None)
+
+
+@contextmanager
+def files_remembered() -> Iterator[None]:
+    """Within this block `match_files` lists each pattern once: for who asks often and changes nothing."""
+    token = _REMEMBERED.set({})
+    try:
+        yield
+    finally:
+        _REMEMBERED.reset(token)
+
+
 def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     """Files of `root` by key: the part of their path that `{key}` of the pattern stands for, folders included.
 
@@ -67,6 +81,15 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     for any readable suffix, whatever its case. Raises `ValueError` for a pattern without `{key}` and for two files of
     one key.
     """
+    remembered = _REMEMBERED.get()
+    if remembered is None:
+        return _match_files(root, pattern, split)
+    if (root, pattern, split) not in remembered:
+        remembered[root, pattern, split] = _match_files(root, pattern, split)
+    return dict(remembered[root, pattern, split])
+
+
+def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
     if len(re.findall(r"{key}|{name}", pattern)) != 1 or pattern.count(SCENE) > 1:
         raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
     # Names are compared in one form of Unicode: some systems write an accent as a letter of its own.
@@ -75,12 +98,16 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     parts = re.split("({key}|{name}|{scene})", text[:-2] if ending else text)
     plain = (_EXPRESSIONS.get(part) or re.escape(part).replace(r"\*", "[^/]*") for part in parts)
     expression = re.compile("".join(plain) + ending)
+    folder = root / parts[0].split("*")[0].rpartition("/")[0]
+    below = f"{folder.relative_to(root).as_posix()}/".removeprefix("./")
     found: dict[str, Path] = {}
-    for path in walk_files(root / parts[0].split("*")[0].rpartition("/")[0]):
-        match = expression.fullmatch(unicodedata.normalize("NFC", path.relative_to(root).as_posix()))
+    # As texts: of thousands of files, most of the time would go into making paths of their names.
+    for name in _walk(str(folder), set()):
+        told = below + name[len(str(folder)) :].lstrip(os.sep).replace(os.sep, "/")
+        match = expression.fullmatch(told if told.isascii() else unicodedata.normalize("NFC", told))
         if match is None:
             continue
-        groups = match.groupdict()
+        path, groups = Path(name), match.groupdict()
         key = f"{groups['scene']}/{groups['key']}" if "scene" in groups else groups["key"]
         if key in found:
             raise DataError(f"{found[key]} and {path} are both '{key}' of files = '{pattern}'", "name the suffix there")

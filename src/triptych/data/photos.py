@@ -41,7 +41,8 @@ STRIP = 2**22
 """Pixels that are converted at a time."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is to be turned."""
-EXIF_OF_PNG = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+"""Where Pillow keeps what may tell an orientation."""
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda a: a[:, ::-1],
@@ -120,6 +121,8 @@ class StoredPhoto:
         """Rows from `top` to before `bottom` in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the
         columns.
         """
+        if self.values.dtype == np.uint8 and self.largest == 255:
+            return self.values[top:bottom:step, ::step]
         thinned = replace(self, values=self.values[top:bottom:step, ::step])
         return np.rint(thinned.rows(0, thinned.size[0]).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
@@ -224,8 +227,8 @@ def _unreadable(path: Path, error: Exception) -> UnreadableFileError:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation that Pillow has not applied: it turns TIFF itself."""
-    # Of a PNG, Pillow would decode all pixels to look for EXIF data behind them.
-    if image.format == "TIFF" or (image.format == "PNG" and not EXIF_OF_PNG & image.info.keys()):
+    # Of a PNG, Pillow would decode all pixels to look for EXIF data behind them; of a JPEG, parse what is not there.
+    if image.format == "TIFF" or (image.format in ("PNG", "JPEG") and not EXIF & image.info.keys()):
         return 1
     found = image.getexif().get(ORIENTATION, 1)
     return found if found in UPRIGHT else 1
@@ -248,6 +251,8 @@ def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
     deep = pixel_values(image, path) if path is not None and _is_deep(image) else None
     if deep is not None:
         return deep[..., :3]
+    if image.mode == "RGB" and image.height * image.width <= STRIP and "transparency" not in image.info:
+        return np.asarray(image)
     # Strip by strip: Pillow copies what it converts, and what it hands over once more.
     values = np.empty((image.height, image.width, 3), np.uint8)
     step = max(1, STRIP // image.width)

@@ -19,7 +19,7 @@ from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import keep_present
-from triptych.data.photos import read_image
+from triptych.data.photos import StoredPhoto, read_photo
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding
@@ -118,9 +118,14 @@ class InFiles(DenseDataset):
         key = self.keys[index]
         return {kind: self.listing[kind][key] for kind in (IMAGE, *self.sources) if key in self.listing[kind]}
 
+    def stored_photo(self, key: str) -> StoredPhoto:
+        """The image alone, as its file holds it."""
+        return read_photo(self.listing[IMAGE][key])
+
     def photo(self, key: str) -> Tensor:
         """The image alone."""
-        return read_image(self.listing[IMAGE][key])
+        photo = self.stored_photo(key)
+        return photo.rows(0, photo.size[0])
 
     def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
         """The target of a stored task alone, for an image of `size`."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
+from triptych.data.photos import StoredPhoto
 from triptych.datasets.in_files import IMAGE, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
@@ -327,11 +328,10 @@ class NYUv2(Published):
                 f"pass classes={stored}, or give the folder of {MAT}, which has all 894",
             )
 
-    def photo(self, key: str) -> Tensor:
+    def stored_photo(self, key: str) -> StoredPhoto:
         if self.official is None:
-            return super().photo(key)
-        pixels = torch.from_numpy(self.official.read("images", int(key) - 1))
-        return pixels.permute(2, 0, 1).float() / 255
+            return super().stored_photo(key)
+        return StoredPhoto.checked(self.official.read("images", int(key) - 1))
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
         if self.official is None:

@@ -6,6 +6,7 @@ Each takes what was read and yields problems, each with its cure. A check for an
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor
 
 from triptych.data.errors import DataError
-from triptych.data.photos import read_orientation
+from triptych.data.photos import StoredPhoto
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
-from triptych.labels.guesses import find_far_plane, is_mark
+from triptych.labels.guesses import find_far_plane, is_mark, percentile
 from triptych.labels.survey import color_codes, color_of, count_values
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, valid_pixels
@@ -76,7 +77,13 @@ class ImageFile:
     """An image as read."""
 
     path: Path
-    image: Tensor
+    photo: StoredPhoto
+
+    @cached_property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest value, of what the number type can hold."""
+        values = self.photo.values
+        return float(values.min()) / self.photo.largest, float(values.max()) / self.photo.largest
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,11 @@ class CameraOfImage:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file as stored, and the target it became, if it did."""
+    """A label file as stored, and the target it became, if it did.
+
+    Where the target of a pixel follows from the number stored there, `stored` `(1, N)` and `target` `(..., 1, N)` have
+    one entry for each distinct number, and `counts` says how many pixels have it: a map of classes is looked at once.
+    """
 
     path: Path
     task: str
@@ -99,6 +110,21 @@ class LabelFile:
     failure: Exception | None
     """Why there is no target."""
     image_size: tuple[int, int]
+    size: tuple[int, int] | None = None
+    """(height, width) of the target."""
+    counts: np.ndarray | None = None
+    """Pixels of each entry of `stored`; one where it is `None`."""
+
+    def known(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Valid values of a target of one channel, and how many pixels have each; one where it is `None`."""
+        assert self.target is not None, "asked of files that became targets"
+        valid = valid_pixels(self.target).numpy().reshape(-1)
+        values = self.target.numpy().reshape(-1)[valid]
+        return values, None if self.counts is None else self.counts[valid]
+
+    def share(self, mask: np.ndarray) -> float:
+        """Share of the pixels where a mask like `stored` is set."""
+        return float(mask.mean() if self.counts is None else np.average(mask.reshape(-1), weights=self.counts))
 
 
 def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
@@ -110,7 +136,8 @@ def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:
     """A picture of one colour is an empty or failed recording."""
-    if float(file.image.max() - file.image.min()) == 0:
+    lowest, brightest = file.range
+    if lowest == brightest:
         yield Problem("warning", "constant image", "all pixels are equal", "remove it, or record it again")
 
 
@@ -120,15 +147,15 @@ DARK = 1 / 8
 
 def check_brightness(file: ImageFile) -> Iterator[Problem]:
     """A photograph of 10 or 12 bits in a file of 16, or of 0 and 1 in 8 bits, is nearly black."""
-    brightest = float(file.image.max())
-    if 0 < brightest < DARK and float(file.image.min()) < brightest:
+    lowest, brightest = file.range
+    if 0 < brightest < DARK and lowest < brightest:
         text = f"its brightest value is {brightest:.1%} of what its number type can hold"
         yield Problem("warning", "dark image", text, "if it has 10 or 12 bits, scale its values to the whole range")
 
 
 def check_orientation(file: ImageFile) -> Iterator[Problem]:
     """A camera that was turned may say so in the file instead of turning the pixels; labels may follow either."""
-    turned = read_orientation(file.path)
+    turned = file.photo.orientation
     if turned != 1:
         yield Problem(
             "warning",
@@ -186,9 +213,9 @@ SAME_SHAPE = 0.03
 
 def check_size(file: LabelFile) -> Iterator[Problem]:
     """A label map has the size of its image."""
-    if file.target is None or file.encoding.resize:
+    if file.size is None or file.encoding.resize:
         return
-    found, expected = (file.target.shape[-2], file.target.shape[-1]), file.image_size
+    found, expected = file.size, file.image_size
     if found == expected:
         return
     text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
@@ -259,17 +286,17 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
     """Distances are those of rooms and streets; the unit that would make them so is the cure."""
     if not isinstance(file.encoding, Depth) or file.target is None:
         return
-    values = file.target[valid_pixels(file.target)]
-    if values.numel() == 0:
+    values, counts = file.known()
+    if values.size == 0:
         return
-    median = float(values.median())
+    median = percentile(values, counts, 50.0)
     if not NEAR <= median <= FAR:
         yield Problem(
             "warning", "depth unit", f"its median depth is {median:.3g} m", f"set unit or scale: {_better_unit(median)}"
         )
     whole = file.stored.dtype == np.uint16
-    if whole and 65535 not in file.encoding.invalid and (file.stored == 65535).mean() > 1e-3:
-        share = (file.stored == 65535).mean()
+    share = file.share(file.stored == 65535) if whole else 0.0
+    if 65535 not in file.encoding.invalid and share > 1e-3:
         yield Problem(
             "warning",
             "depth unit",
@@ -283,7 +310,7 @@ def check_far_plane(file: LabelFile) -> Iterator[Problem]:
     """A sky or background at one value far above the rest is no distance."""
     if not isinstance(file.encoding, Depth) or file.encoding.kind == "disparity" or file.target is None:
         return
-    far = find_far_plane(file.target[valid_pixels(file.target)].numpy())
+    far = find_far_plane(*file.known())
     if far is not None:
         # As it is stored: the decimal number of a float of 32 bits is another one.
         value = file.encoding.pick(file.stored).ravel()[int(file.target.nan_to_num().argmax())].item()
@@ -363,8 +390,8 @@ def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
     """Boundaries are thin; where they fill the picture the mask is inverted or the threshold too low."""
     if not isinstance(file.encoding, BoundaryMask) or file.target is None:
         return
-    known = valid_pixels(file.target)
-    share = float(file.target[known].mean()) if known.any() else 0.0
+    values, counts = file.known()
+    share = float(np.average(values, weights=counts)) if values.size else 0.0
     if share > 0.5:
         yield Problem(
             "warning",
@@ -401,8 +428,10 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
 """Checks of every label file."""
 
 
-def histogram(task: Task, target: Tensor) -> Tensor:
-    """Count of each class of a task; empty for what has no classes."""
+def histogram(task: Task, target: Tensor, counts: np.ndarray | None = None) -> Tensor:
+    """Count of each class of a task; empty for what has no classes. `counts` as those of a `LabelFile`."""
     if not task.classes:
         return torch.zeros(0, dtype=torch.int64)
-    return target[valid_pixels(target)].long().bincount(minlength=len(task.classes))
+    valid = valid_pixels(target)
+    weights = None if counts is None else torch.from_numpy(counts).double()[valid.reshape(-1)]
+    return target[valid].long().bincount(weights, minlength=len(task.classes)).long()

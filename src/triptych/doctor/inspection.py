@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from triptych.data.base import DenseDataset
 from triptych.data.cameras import CameraFiles
 from triptych.data.files import read_size
+from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles
 from triptych.doctor.file_checks import (
@@ -30,9 +30,12 @@ from triptych.doctor.file_checks import (
 from triptych.labels.axes import FOV
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
+from triptych.labels.guesses import percentile
 from triptych.labels.survey import count_values
 from triptych.types import Camera, valid_pixels
 
+SPARSE = 4
+"""Every so many pixels of both axes are in the digest of an image; images of one digest are compared whole."""
 MOST_CODES = 300
 """Stored values kept of a label file, to compare files."""
 ANOTHER = "take it from the original archive again"
@@ -48,7 +51,7 @@ class Inspection:
 
     key: str
     digest: str = ""
-    """Of the pixels, so that a copy in another format or in the same container is one too."""
+    """Of some of the pixels, so that a copy in another format or in the same container has it too."""
     size: tuple[int, int] | None = None
     findings: list[Finding] = field(default_factory=list)
     classes: dict[str, Tensor] = field(default_factory=dict)
@@ -86,6 +89,10 @@ class Records:
         """The image of a sample."""
         return self.dataset[self.keys.index(key)].image
 
+    def stored_photo(self, key: str) -> StoredPhoto:
+        """The same, whose numbers are floats."""
+        return StoredPhoto(self.photo(key).permute(1, 2, 0).numpy(), 1)
+
     def stored(self, name: str, key: str) -> np.ndarray | None:
         """There is no file of its own."""
         return None
@@ -109,10 +116,10 @@ def inspect_sample(dataset: Seen, index: int) -> Inspection:
     inspection, path = Inspection(key), dataset.images[key]
     size: tuple[int, int] | None
     try:
-        image = dataset.photo(key)
-        inspection.size = size = (image.shape[1], image.shape[2])
-        inspection.digest = digest_image(image)
-        _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, image))
+        photo = dataset.stored_photo(key)
+        inspection.size = size = photo.size
+        inspection.digest = digest(photo.bytes(0, photo.size[0], SPARSE), size)
+        _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), ImageFile(path, photo))
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it and its labels"
         inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
@@ -142,10 +149,11 @@ def _inspect_camera(inspection: Inspection, dataset: Seen, size: tuple[int, int]
     return camera
 
 
-def digest_image(image: Tensor) -> str:
-    """A digest of the pixels in 8 bits, and of the size."""
-    pixels = (image * 255).round().byte().numpy().tobytes()
-    return hashlib.sha1(pixels + repr(tuple(image.shape)).encode(), usedforsecurity=False).hexdigest()
+def digest(pixels: np.ndarray, size: tuple[int, int]) -> str:
+    """A digest of pixels in 8 bits, and of the size of their image."""
+    found = hashlib.sha1(pixels.tobytes(), usedforsecurity=False)
+    found.update(repr(size).encode())
+    return found.hexdigest()
 
 
 def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
@@ -174,32 +182,45 @@ def _inspect_label(
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
         return None
+    counts, sides = None, None if stored is None else stored.shape[:2]
+    if stored is not None and _can_be_counted(dataset, key, encoding, stored):
+        values, counts = count_values(stored)
+        stored = values.astype(stored.dtype)[None]
     try:
         if stored is None:
             stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
         else:
-            is_other_size = camera is not None and stored.shape[:2] != size
-            target = encoding.decode(stored, dataset.camera(key, stored.shape[:2]) if is_other_size else camera)
+            is_other_size = camera is not None and sides != size
+            target = encoding.decode(stored, dataset.camera(key, sides) if is_other_size and sides else camera)
     except OSError as error:
         inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
         return None
     except Exception as error:
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
-    file = LabelFile(path, name, encoding, stored, target, failure, size)
+    reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
+    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, counts)
     _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
     if isinstance(encoding, Labels | Mask) and stored.ndim == 2:
-        values = count_values(stored)[0]
-        inspection.codes[name] = frozenset(values[:MOST_CODES].tolist())
+        codes = count_values(stored)[0] if counts is None else stored[0]
+        inspection.codes[name] = frozenset(codes[:MOST_CODES].tolist())
     if isinstance(encoding, Depth) and stored.size:
         inspection.types[name] = str(stored.dtype)
     if target is not None:
         inspection.labelled[name] = bool(valid_pixels(target).any())
-        inspection.classes[name] = histogram(dataset.tasks.get(name) or encoding.make_task(name), target)
-        known = target[valid_pixels(target)] if isinstance(encoding, Depth) else torch.zeros(0)
-        if known.numel():
-            inspection.depths[name] = float(known.median())
+        task = dataset.tasks.get(name) or encoding.make_task(name)
+        inspection.classes[name] = histogram(task, target, counts)
+        if isinstance(encoding, Depth) and inspection.labelled[name]:
+            inspection.depths[name] = percentile(*file.known(), 50.0)
     return target
+
+
+def _can_be_counted(dataset: Seen, key: str, encoding: Encoding, stored: np.ndarray) -> bool:
+    """Whether all that is asked of a label file follows from how often it holds each number."""
+    if not (encoding.is_pointwise and stored.ndim == 2 and stored.size and stored.dtype in (np.uint8, np.uint16)):
+        return False
+    others = (dataset.encoding(name, key) for name, paths in dataset.labels.items() if key in paths)
+    return not (isinstance(encoding, Depth) and any(isinstance(other, Normals) for other in others))
 
 
 def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: Checks, file: object) -> None:
@@ -256,8 +277,9 @@ def inspect_record(records: Records, index: int) -> Inspection:
         text, cure = text_and_cure(error, "make it again")
         inspection.findings.append(Finding("error", "unreadable", records.split, "", key, text, cure))
         return inspection
-    inspection.size = (sample.image.shape[1], sample.image.shape[2])
-    inspection.digest = digest_image(sample.image)
+    photo = StoredPhoto(sample.image.permute(1, 2, 0).numpy(), 1)
+    inspection.size = photo.size
+    inspection.digest = digest(photo.bytes(0, photo.size[0], SPARSE), photo.size)
     for name, task in records.tasks.items():
         target = sample.targets[name]
         known = valid_pixels(target)

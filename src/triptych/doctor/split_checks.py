@@ -55,18 +55,27 @@ def find_orphans(dataset: Folder) -> Iterator[tuple[str, Path]]:
 
 def check_copies(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """The same image twice: in two splits it leaks from training into scores."""
-    seen: dict[str, tuple[str, str]] = {}
+    seen: dict[str, list[tuple[SplitSurvey, str]]] = defaultdict(list)
     for survey in surveys:
         for sample in survey.samples:
-            path = str(survey.dataset.images[sample.key])
-            if sample.digest and sample.digest in seen:
-                split, first = seen[sample.digest]
+            alike = seen[sample.digest] if sample.digest else []
+            copied = next(((other, key) for other, key in alike if _is_copy(survey, sample.key, other, key)), None)
+            if copied is not None:
+                split, first = copied[0].split, copied[0].dataset.images[copied[1]]
                 leaks = split != survey.split
                 text = f"it is the same file as {first}" + (f" of split {split}" if leaks else "")
                 cure = "keep it in one split only" if leaks else "remove one of them"
+                path = str(survey.dataset.images[sample.key])
                 yield Finding("warning", "copy", survey.split, "images", path, text, cure)
-            elif sample.digest:
-                seen[sample.digest] = (survey.split, path)
+            else:
+                alike.append((survey, sample.key))
+
+
+def _is_copy(one: SplitSurvey, key: str, other: SplitSurvey, other_key: str) -> bool:
+    """Whether two images of one digest have the same pixels, in 8 bits."""
+    photos = one.dataset.stored_photo(key), other.dataset.stored_photo(other_key)
+    first, second = (photo.bytes(0, photo.size[0]) for photo in photos)
+    return np.array_equal(first, second)
 
 
 def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:

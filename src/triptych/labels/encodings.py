@@ -63,6 +63,11 @@ class Encoding:
     resize: bool = False
     """Take the nearest pixel where a label map is not of the image's size; otherwise that is an error."""
 
+    @property
+    def is_pointwise(self) -> bool:
+        """Whether the target at a pixel follows from the number stored there alone."""
+        return False
+
     def make_task(self, name: str) -> Task:
         """The task that is trained on this label."""
         raise NotImplementedError
@@ -140,6 +145,10 @@ class Labels(Encoding):
     def num_classes(self) -> int:
         """Number of classes."""
         return self.classes if isinstance(self.classes, int) else len(self.classes)
+
+    @property
+    def is_pointwise(self) -> bool:
+        return not (self.colors or self.one_hot)
 
     def make_task(self, name: str) -> Task:
         return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
@@ -253,6 +262,10 @@ class Mask(Encoding):
     threshold: float | int | None = None
     """Half of the largest value of the file's type where it is not given: 128 for 8 bits, 0.5 for floats."""
 
+    @property
+    def is_pointwise(self) -> bool:
+        return True
+
     def decode_mask(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pixels are set, and which have a label."""
         stored = self.pick(stored)
@@ -344,6 +357,10 @@ class Depth(Encoding):
         named_choice("kind of depth", self.kind, dict.fromkeys(("z", "distance", "disparity")))
         if self.kind == "disparity" and self.numerator <= 0:
             raise ValueError("numerator is missing: disparity needs baseline (m) x focal length (pixels).")
+
+    @property
+    def is_pointwise(self) -> bool:
+        return self.kind != "distance"
 
     def make_task(self, name: str) -> Task:
         return own_name(tasks.depth(), name)

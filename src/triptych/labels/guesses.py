@@ -358,19 +358,47 @@ DEPTH_UNITS: dict[str, tuple[Any, str]] = {
 """Metres per stored unit, by what the name of a file may tell."""
 
 
-def find_far_plane(values: np.ndarray) -> tuple[float, float] | None:
+def unit_of_name(path: Path) -> tuple[Any, str] | None:
+    """Metres per stored unit that the name of a file or its folders tells, and how.
+
+    >>> unit_of_name(Path("depth/000433_depth_5000.png"))
+    ('1/5000', 'the name says 5000 per metre')
+    """
+    words = re.split(r"[^a-z0-9]+", "/".join(path.parts[-3:]).lower())
+    return next((DEPTH_UNITS[word] for word in words if word in DEPTH_UNITS), None)
+
+
+def percentile(values: np.ndarray, counts: np.ndarray | None, percent: float) -> float:
+    """The value that `percent` of all do not exceed, where each value occurs `counts` times, or once.
+
+    >>> percentile(np.array([4.0, 1.0]), np.array([1, 3]), 50.0), percentile(np.array([4.0, 1.0]), None, 60.0)
+    (1.0, 4.0)
+    """
+    if counts is None:
+        return float(np.percentile(values, percent, method="inverted_cdf"))
+    order = np.argsort(values)
+    below = np.cumsum(counts[order])
+    return float(values[order][np.searchsorted(below, percent / 100 * below[-1])])
+
+
+def find_far_plane(values: np.ndarray, counts: np.ndarray | None = None) -> tuple[float, float] | None:
     """(value, share of all) of the highest value where many pixels have it and it lies far above all others.
 
-    A sky or background at 1e10, 65504 or 1000 is no distance.
+    A sky or background at 1e10, 65504 or 1000 is no distance. `counts` says how often each value occurs; once if left
+    out.
 
     >>> find_far_plane(np.array([1.0, 2.0, 3.0, 1000.0]))
     (1000.0, 0.25)
     """
-    values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    if values.dtype.kind == "f":
+        finite = np.isfinite(values)
+        values, counts = values[finite], None if counts is None else counts[finite]
     high = values.max(initial=0)
-    rest, share = values[values < high], float((values == high).mean()) if values.size else 0.0
-    rest = rest[rest > 0]
-    if share < 0.005 or len(rest) < 2 or high < 3 * np.percentile(rest, 99.5):
+    share = float(np.average(values == high, weights=counts)) if values.size else 0.0
+    if share < 0.005:
+        return None
+    rest = (values < high) & (values > 0)
+    if not rest.any() or high < 3 * percentile(values[rest], None if counts is None else counts[rest], 99.5):
         return None
     return float(high), share
 
@@ -400,7 +428,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     median, share = float(np.median(values)), len(values) / total
     height, width = arrays[0].shape
     words = re.split(r"[^a-z0-9]+", "/".join(paths[0].parts[-3:]).lower())
-    told = next((DEPTH_UNITS[word] for word in words if word in DEPTH_UNITS), None)
+    told = unit_of_name(paths[0])
     if told:
         guess.say("scale", told[0], told[1], doubt=True)
     elif values.dtype.kind == "f":

@@ -1,0 +1,83 @@
+"""Looking at the distinct numbers of a label file says what looking at all of its pixels says."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clinic import SIZE, save
+from doctor.test_examine import FAULTS
+
+from triptych.data.files import files_remembered, match_files
+from triptych.datasets.folder import Folder
+from triptych.doctor import inspection
+from triptych.doctor.examine import examine
+
+MAPS = {
+    "any classes": ("semseg/train/1.png", lambda draw: draw.integers(0, 3, SIZE, np.uint8)),
+    "classes out of range": ("semseg/train/1.png", lambda draw: draw.integers(0, 9, SIZE, np.uint8)),
+    "16-bit classes": ("semseg/train/1.png", lambda draw: draw.choice([0, 1, 2, 255, 65535], SIZE).astype(np.uint16)),
+    "shades": ("saliency/train/1.png", lambda draw: draw.integers(0, 256, SIZE, np.uint8)),
+    "many boundaries": ("boundary/train/1.png", lambda draw: (draw.random(SIZE) < 0.7).astype(np.uint8) * 255),
+    "half-size boundaries": ("boundary/train/1.png", lambda draw: draw.integers(0, 256, (12, 16), np.uint8)),
+    "depth": ("depth/train/1.png", lambda draw: draw.integers(0, 9000, SIZE).astype(np.uint16)),
+    "marks": ("depth/train/1.png", lambda draw: draw.choice([0, 900, 2500, 65535], SIZE).astype(np.uint16)),
+    "a far plane": ("depth/train/1.png", lambda draw: draw.choice([1800, 1900, 2000, 60000], SIZE).astype(np.uint16)),
+    "no depth": ("depth/train/1.png", lambda draw: np.zeros(SIZE, np.uint16)),
+    "depth in another unit": ("depth/train/1.png", lambda draw: draw.integers(1, 30, SIZE).astype(np.uint16)),
+}
+
+
+def both_ways(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    shutil.rmtree(root / "normals", ignore_errors=True)  # depth beside normals is compared pixel by pixel
+    descriptor = root / "dataset.toml"
+    descriptor.write_text(descriptor.read_text().replace('[tasks.normals]\nfiles = "normals/{split}/{key}.npy"\n', ""))
+    counted = examine(root).to_json()
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, "_can_be_counted", lambda *arguments: False)
+        return counted, examine(root).to_json()
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_counting_says_the_same_of_any_map(clinic: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, draw = MAPS[kind]
+    save(clinic / name, draw(np.random.default_rng(len(kind))))
+    counted, whole = both_ways(clinic, monkeypatch)
+    assert counted == whole
+
+
+def test_counting_says_the_same_of_planted_faults(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, (plant, _, check, _) in enumerate(FAULTS.values()):
+        if check in ("values", "threshold", "depth unit", "boundary share", "empty"):
+            root = Path(shutil.copytree(clean, tmp_path / str(place)))
+            plant(root)
+            counted, whole = both_ways(root, monkeypatch)
+            assert counted == whole
+
+
+def test_depth_beside_normals_is_compared_by_pixels(clinic: Path) -> None:
+    (angle,) = inspection.inspect_sample(Folder(clinic), 1).angles
+    assert angle == pytest.approx(0, abs=1)
+
+
+def test_images_that_differ_in_one_pixel_are_no_copies(clinic: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    other = image.copy()
+    other[1, 1] ^= 255
+    for name, pixels in (("0", image), ("1", other), ("2", other)):
+        save(clinic / f"images/train/{name}.png", pixels)
+    copies = [finding for finding in examine(clinic).findings if finding.check == "copy"]
+    assert [(Path(finding.file).name, finding.text) for finding in copies] == [
+        ("2.png", f"it is the same file as {clinic}/images/train/1.png")
+    ]
+
+
+def test_files_are_listed_once_where_they_are_remembered(clinic: Path) -> None:
+    pattern, new = "images/{split}/{key}.*", clinic / "images/train/new.png"
+    with files_remembered():
+        first = match_files(clinic, pattern, "train")
+        save(new, np.zeros((*SIZE, 3), np.uint8))
+        first["mine"] = new
+        assert sorted(match_files(clinic, pattern, "train")) == list("012345")
+        assert sorted(match_files(clinic, pattern, "val")) == list("01")
+    assert "new" in match_files(clinic, pattern, "train")
