@@ -22,6 +22,7 @@ from triptych.plugins.loading import load_plugin
 
 def list_names(
     kind: Annotated[Positional[str], tyro.conf.arg(metavar="KIND")] = "",
+    long: bool = False,
 ) -> None:
     """List what can be named in a recipe.
 
@@ -34,7 +35,7 @@ def list_names(
     if kind == "plugins":
         list_plugins()
     else:
-        list_registries(kind)
+        list_registries(kind, long=long)
 
 
 VERBS: dict[str, Verb | Group] = {

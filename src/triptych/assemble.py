@@ -1,5 +1,6 @@
 """The only place where names become objects."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from triptych.plugins import loading
 from triptych.plugins.loading import load_installed, parts_of, require_plugins
 from triptych.recipes import RECIPES
 from triptych.recipes.config import TARGET, Options, Recipe, split_domain
+from triptych.recipes.published import PUBLISHED
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
@@ -373,8 +375,10 @@ def available(kind: str) -> tuple[str, ...]:
     return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
 
 
-def list_registries(kind: str = "") -> None:
+def list_registries(kind: str = "", *, long: bool = False) -> None:
     """Print the names of one kind, or of every kind, and then the plug-ins that are loaded or were left out.
+
+    With `long` each name has a line that says what it is, and a recipe what its paper reports.
 
     >>> list_registries("tasks")
     tasks: boundary, depth, human_parts, normals, saliency, semseg
@@ -382,9 +386,22 @@ def list_registries(kind: str = "") -> None:
     load_installed()
     kinds = {kind: named_choice("kind", kind, REGISTRIES)} if kind else REGISTRIES
     for title, registry in kinds.items():
-        print(f"{title}: {', '.join(sorted(registry))}")
+        if not long:
+            print(f"{title}: {', '.join(sorted(registry))}")
+            continue
+        print(f"{title}:")
+        for name, entry in sorted(registry.items()):
+            print(f"  {name}: {_summary(entry)}")
+            if isinstance(entry, Recipe) and name in PUBLISHED:
+                print(f"    {PUBLISHED[name].describe()}")
     if not kind:
         list_plugins()
+
+
+def _summary(entry: Any) -> str:
+    """What an entry of a registry is: a recipe's description, or the first sentence of its documentation."""
+    text = entry.description if isinstance(entry, Recipe) else inspect.getdoc(getattr(entry, "func", entry))
+    return " ".join((text or "").split("\n\n")[0].split())
 
 
 def list_plugins() -> None:

@@ -8,6 +8,7 @@ from triptych.plugins.loading import load_installed
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
 from triptych.recipes.fields import override
+from triptych.recipes.published import PUBLISHED
 
 
 def demo(out: Path = Path("runs/demo"), overwrite: bool = False, device: Device = "auto") -> None:
@@ -75,7 +76,9 @@ class TrainVerb(Verb):
         ) -> None:
             self.function(override(default, recipe), out, resume, overwrite, device, dry_run)
 
-        run_recipe.__doc__ = self.function.__doc__
+        published = f"\n\n    {PUBLISHED[words[0]].describe()}" if words[0] in PUBLISHED else ""
+        first, rest = (self.function.__doc__ or "").split("\n\n", 1)
+        run_recipe.__doc__ = f"{first}{published}\n\n{rest}"
         parse(run_recipe, words[1:], f"{name} {words[0]}")
 
 
@@ -83,5 +86,6 @@ def _recipes() -> str:
     load_installed()
     return "\n".join(
         f"  {name:<28} {recipe.description.splitlines()[0] if recipe.description else ''}"
+        + (f"\n{'':<31}{PUBLISHED[name].describe()}" if name in PUBLISHED else "")
         for name, recipe in sorted(RECIPES.items())
     )

@@ -1,36 +1,8 @@
 """NYUv2, 795 images to train on and 654 to test on, as each line of work trains and scores on it.
 
 `data.root` names the folder. Nothing is selected: the last weights are scored (`data.train_split` train and
-`data.val_split` val hold 80 frames out to select on). Published scores, which are **theirs**, not ours (mIoU, depth
-rmse in metres, mean angle of normals in degrees, boundary odsF). "Alone" are single-task networks: the same recipe with
-one task (`--recipe.data.tasks depth`).
-
-| recipe | published | by |
-| --- | --- | --- |
-| nyuv2-survey | 44.4, .587 (ResNet-50, two tasks; alone 43.9, .585) | Vandenhende et al. 2021 |
-| nyuv2-mtan | 45.0, .584 | " |
-| nyuv2-cross-stitch | 44.2, .570 | " |
-| nyuv2-nddr | 44.2, .573 | " |
-| nyuv2-survey-hrnet18 | 32.09, .668 (alone 33.18, .667) | MTI-Net paper |
-| nyuv2-pad-net-hrnet18 | 32.92, .655 (auxiliary normals and boundaries; normals 33.85, .658; none 32.80, .660) | " |
-| nyuv2-mti-net-hrnet18 | 37.49, .607 (auxiliary normals and boundaries; normals 36.22, .600; none 35.12, .620) | " |
-| nyuv2-hrnet18 | 36.35, .6284, 21.02, 76.36 (alone 38.02, .6104, 20.94, 76.22) | Bruggemann et al. 2021 |
-| nyuv2-pad-net | 36.70, .6264, 20.85, 76.50 | " |
-| nyuv2-pap | 36.72, .6178, 20.82, 76.42 (their reading) | " |
-| nyuv2-psd | 36.69, .6246, 20.87, 76.42 (their reading) | " |
-| nyuv2-mti-net-atrc | 36.61, .6270, 20.85, 76.38 | " |
-| nyuv2-atrc | 38.90, .6010, 20.48, 76.34 | " |
-| nyuv2-atrc-hrnet48 | 46.33, .5363, 20.18, 77.94 | " |
-| nyuv2-atrc-search | none: it looks for the genotype that nyuv2-atrc is given | " |
-| nyuv2-mti-net | 45.97, .5365, 20.27, 77.86 (HRNet-48) | Li et al. 2024 |
-| nyuv2-mti-net-3d | 46.67, .5210, 19.93, 78.10 | " |
-| nyuv2-invpt | 53.56, .5183, 19.04, 78.10 (ViT-L; released weights: 53.65, .5083, 18.68, 77.80) | Ye and Xu 2022 |
-| nyuv2-invpt-3d | 54.87, .5006, 18.55, 78.30 | Li et al. 2024 |
-| nyuv2-invpt-vit-b | 50.30, .5367, 19.00, 77.60 | Ye and Xu 2022 |
-| nyuv2-vit | 49.27, .5823, 19.92, 75.88 (ViT-B; alone 51.15, .5792, 19.77, 77.35) | SAK, 2025 |
-| nyuv2-densemtl | 40.84 mIoU (task set not said; delta_mtl of semseg and depth +5.8) | Lopes et al. 2023 |
-| nyuv2-densemtl-single-... | not in public text; what its delta_mtl compares with | " |
-| nyuv2-pad-net-plus, nyuv2-pad-net-densemtl, nyuv2-deeplab-densemtl | no recipe was released: DenseMTL's | " |
+`data.val_split` val hold 80 frames out to select on).
+What the papers report is in `published.py` (`triptych list recipes --long`).
 
 The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
 one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).

@@ -1,28 +1,7 @@
 """PASCAL-Context, 4998 images to train on and 5105 to test on, as each line of work trains and scores on it.
 
 `data.root` names the folder. Nothing is selected: the last weights are scored. Normals and saliency are distilled
-labels. Published scores, which are **theirs**, not ours (semseg mIoU, parts mIoU, saliency, mean angle of normals,
-boundary odsF; the survey scores saliency by mIoU, the others by maxF). "Alone" are single-task networks: the same
-recipe with one task (`--recipe.data.tasks semseg`).
-
-| recipe | published | by |
-| --- | --- | --- |
-| pascal-survey | 63.8, 58.6, 65.1, 14.9, 69.2 (ResNet-18) | Vandenhende et al. 2021 |
-| pascal-single-... | 66.2, 59.9, 66.3, 13.9, 68.8 (one task each: what cross-stitch and nddr start from) | " |
-| pascal-mtan | 63.7, 58.9, 65.4, 14.8, 69.6 | " |
-| pascal-cross-stitch | 66.1, 60.6, 66.8, 13.9, 69.9 | " |
-| pascal-nddr | 65.4, 60.5, 66.8, 13.9, 69.8 | " |
-| pascal-survey-hrnet18, pascal-mti-net-hrnet18 | not in public text that we read | |
-| pascal-pad-net-hrnet18 | 53.60, 59.60, 65.80, 15.30, 72.50 | as tabulated by InvPT |
-| pascal-hrnet18 | 51.48, 57.23, 83.43, 14.10, 69.76 (alone 62.23, 61.66, 85.08, 13.69, 73.06) | ATRC, 2021 |
-| pascal-mti-net-atrc | 61.70, 60.18, 84.78, 14.23, 70.80 | " |
-| pascal-atrc | 62.69, 59.42, 84.70, 14.20, 70.96 | " |
-| pascal-vit | 76.76, 65.26, 84.39, 13.98, 70.37 (ViT-B; alone 80.25, 70.54, 84.54, 13.57, 74.22) | SAK, 2025 |
-| pascal-mti-net | 61.70, 60.18, 84.78, 14.23, 70.80 (recalled as HRNet-48) | Li et al. 2024 |
-| pascal-mti-net-3d | not in public text | " |
-| pascal-invpt | 79.03, 67.61, 84.81, 14.15, 73.00 (ViT-L; released: 79.91, 68.54, 84.38, 13.90, 72.90) | InvPT |
-| pascal-invpt-3d | 79.53, 69.12, 84.94, 13.53, 74.00 (parts and boundary confirmed by public text) | Li et al. 2024 |
-| pascal-invpt-vit-b | 77.33, 66.62, 85.14, 13.78, 73.20 | Ye and Xu 2022 |
+labels. What the papers report is in `published.py` (`triptych list recipes --long`).
 
 The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
 one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).
