@@ -13,6 +13,7 @@ from triptych.commands.data import DATA
 from triptych.commands.export import export, profile
 from triptych.commands.extend import check, new
 from triptych.commands.predict import predict
+from triptych.commands.push import push
 from triptych.commands.runs import adapt, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
 from triptych.commands.train import TrainVerb, demo, train
@@ -48,6 +49,7 @@ VERBS: dict[str, Verb | Group] = {
     "adapt": Verb(adapt),
     "convert": Verb(convert),
     "export": Verb(export),
+    "push": Verb(push),
     "app": Verb(app),
     "profile": Verb(profile),
     "data": DATA,

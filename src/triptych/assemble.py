@@ -53,9 +53,10 @@ def create_model(
 ) -> MultiTaskModel:
     """A multi-task model from the name of a decoder, or of an architecture that shares inside the encoder.
 
-    `weights` are the backbone's: empty for random ones, `"timm"` for the pretrained ones of its name, or the path of a
-    local file. `cross_view` names what matches views of the scene beside the backbone (`"cvm"`). `tuning` `"lora"` or
-    `"mtlora"` freezes the trunk and adds low-rank updates.
+    `weights` are the backbone's: empty for random ones, `"timm"` for the pretrained ones of its name,
+    `"hub:organisation/name"` for those of a network that `triptych push` uploaded, or the path of a local file.
+    `cross_view` names what matches views of the scene beside the backbone (`"cvm"`). `tuning` `"lora"` or `"mtlora"`
+    freezes the trunk and adds low-rank updates.
 
     >>> import triptych
     >>> model = create_model("fcn", backbone="resnet18", tasks=triptych.nyuv2_tasks())

@@ -76,8 +76,9 @@ def create_backbone(
     (`resnet50.a1_in1k`).
 
     `image_size` is the (height, width) of the training images, which only position embeddings depend on; other sizes
-    work afterwards. `weights` is empty for random ones, `"timm"` for the pretrained ones of the name, or the path of a
-    local file; what matched is in the backbone's `load_report`. `options` are those of the family's class.
+    work afterwards. `weights` is empty for random ones, `"timm"` for the pretrained ones of the name,
+    `"hub:organisation/name"` for those of a network on the hub, or the path of a local file; what matched is in the
+    backbone's `load_report`. `options` are those of the family's class.
 
     >>> create_backbone("resnet18", output_stride=8).strides
     (4, 8, 8, 8)

@@ -155,6 +155,16 @@ def family_module(name: str) -> str:
     return timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
 
 
+def pretrained_licence(name: str) -> str:
+    """The licence that timm states for its pretrained weights; empty where it states none.
+
+    >>> pretrained_licence("vit_base_patch16_dinov3.lvd1689m")
+    'dinov3-license'
+    """
+    known = _timm().get_pretrained_cfg(name, allow_unregistered=False)
+    return (known.license or "") if known is not None else ""
+
+
 def _unknown(name: str, timm_names: list[str]) -> str:
     from triptych.backbones import BACKBONES
 

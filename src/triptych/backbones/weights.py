@@ -44,15 +44,23 @@ class LoadReport:
         )
 
 
+HUB = "hub:"
+"""How weights of a network on the Hugging Face hub are named: hub:organisation/name."""
+
+
 def load_weights(backbone: Backbone, weights: str) -> LoadReport:
-    """Load `weights` into a backbone: `"timm"` for the pretrained ones of its timm name, or the path of a local file.
+    """Load `weights` into a backbone: `"timm"` for the pretrained ones of its timm name, `"hub:organisation/name"` for
+    those of a network that `triptych push` uploaded, or the path of a local file.
 
     Files are `.safetensors`, or `.pth` and the like, read without running code from them. Prefixes such as `module.` or
     `backbone.` are found; key styles of other code bases that timm knows are translated.
     Raises `FileNotFoundError`, or `ValueError` where less than 90 % of the parameters match, saying what the keys look
     like.
     """
-    state = _pretrained(backbone.timm_name) if weights == "timm" else read_state_dict(weights)
+    if weights == "timm":
+        state = _pretrained(backbone.timm_name)
+    else:
+        state = read_state_dict(_download(weights.removeprefix(HUB)) if weights.startswith(HUB) else weights)
     source = f"timm {backbone.timm_name}" if weights == "timm" else str(weights)
     report = match_weights(backbone, state, source=source)
     translated = _translate(state, backbone.body) if report.share < ENOUGH else None
@@ -131,6 +139,21 @@ def _pretrained(timm_name: str) -> dict[str, Tensor]:
             f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
             f"({type(error).__name__}); download them elsewhere and give the .safetensors or .pth file as "
             "model.weights."
+        ) from error
+
+
+def _download(name: str) -> str:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        with unreachable_hub_is_offline():
+            return hf_hub_download(name, "model.safetensors")
+    except (HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise FileNotFoundError(
+            f"the hub did not give the weights of {name} ({reason}); download its model.safetensors elsewhere and give "
+            "the path."
         ) from error
 
 

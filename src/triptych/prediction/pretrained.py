@@ -149,14 +149,17 @@ def save_folder(
     return folder
 
 
-def model_card(tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "") -> str:
-    """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call."""
+def model_card(
+    tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "", *, header: str = "", results: str = ""
+) -> str:
+    """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call.
+
+    `header` is what the hub indexes, as YAML, and `results` what is known of scores and licences, as markdown.
+    """
     rows = "\n".join(f"| {task.name} | {_meaning(task)} |" for task in tasks.values())
+    plain = f"library_name: triptych\nlicense: other\ntags: [{', '.join([*TAGS, *tasks])}]\n"
     return f"""---
-library_name: triptych
-license: other
-tags: [dense-prediction, multi-task-learning, {", ".join(tasks)}]
----
+{header or plain}---
 
 # {name}
 
@@ -177,8 +180,14 @@ predictor = triptych.Predictor.from_pretrained("{name}")
 maps = predictor("photo.jpg")
 ```
 
-The licence of the weights follows that of the data they were trained on; set `license` above before publishing.
+{results or UNSAID}
 """
+
+
+TAGS = ("dense-prediction", "multi-task-learning")
+UNSAID = (
+    "The licence of the weights follows that of the data they were trained on; set `license` above before publishing."
+)
 
 
 def _meaning(task: Task) -> str:

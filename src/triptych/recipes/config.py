@@ -74,7 +74,9 @@ class ModelConfig:
     decoder: str = "fcn"
     """A decoder or an architecture (`triptych list decoders`)."""
     weights: str = ""
-    """Backbone weights: empty (random), `timm` (pretrained by name) or the path of a safetensors file."""
+    """Backbone weights: empty (random), `timm` (pretrained by name), `hub:organisation/name` (of a network on the hub)
+    or the path of a safetensors file.
+    """
     initialize_from: tuple[str, ...] = ()
     """Run folders to start from: one to fine-tune, or one per task for Cross-Stitch and NDDR-CNN."""
     freeze: tuple[str, ...] = ()

@@ -1,0 +1,218 @@
+"""A run on the Hugging Face hub: the folder that `from_pretrained` reads, and a card with its scores and licences."""
+
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from triptych.backbones.base import Backbone, pretrained_licence
+from triptych.evaluation.scores import read_scores
+from triptych.evaluation.tables import ARROWS
+from triptych.files import write_text
+from triptych.machine import unreachable_hub_is_offline
+from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import pretrained
+from triptych.recipes.config import Recipe, from_json, to_json
+from triptych.tasks import Task
+
+OWN = "Triptych's own"
+"""The protocol of `triptych evaluate`: docs/protocols.md defines each of its numbers."""
+HUB_TASKS = {
+    "labels": "image-segmentation",
+    "probability": "image-segmentation",
+    "length": "depth-estimation",
+}
+"""What the hub calls the tasks, by kind; it has no name for others."""
+
+
+class Result(NamedTuple):
+    """One number of the card."""
+
+    task: str
+    metric: str
+    value: float
+    higher_is_better: bool
+    protocol: str
+    data: str
+    split: str
+    images: int
+
+
+def push_run(
+    run: Path,
+    name: str,
+    *,
+    dry_run: Path | None = None,
+    scores: Sequence[Path] = (),
+    license: str = "other",
+    private: bool = False,
+) -> str:
+    """Upload the network of a run folder to the hub as `name` (organisation/name) and return its address.
+
+    The card lists what `triptych evaluate` and, in `scores`, `triptych score --out` wrote. Absolute paths of this
+    machine are shortened to their last part. `dry_run` is a folder to write instead; then nothing is uploaded. Raises
+    `ValueError` for a name that the hub does not take, `OSError` where it cannot be reached or does not let us in, both
+    before anything is uploaded.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"'{name}' is no name of a network on the hub ({error}); write organisation/name.") from error
+    if "/" not in name:
+        raise ValueError(f"'{name}' has no owner; write organisation/name.")
+    if dry_run is not None:
+        write_folder(run, name, dry_run, scores=scores, license=license)
+        return str(dry_run)
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(run, name, Path(folder), scores=scores, license=license)
+        try:
+            with unreachable_hub_is_offline():
+                api = HfApi()
+                api.create_repo(name, private=private, exist_ok=True)
+                api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload with triptych push")
+        except (HfHubHTTPError, OSError, RuntimeError) as error:  # the last: an upload that broke off
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise OSError(
+                f"{name} was not uploaded ({reason}); log in with `hf auth login`, or write the folder with --dry-run "
+                f"FOLDER and upload it elsewhere: hf upload {name} FOLDER."
+            ) from error
+    return f"{api.endpoint}/{name}"
+
+
+def write_folder(run: Path, name: str, folder: Path, *, scores: Sequence[Path], license: str) -> None:
+    """Write what is uploaded: weights, recipe, tasks and the card."""
+    model, recipe = pretrained.load_model(run)
+    assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
+    recipe = _without_folders(recipe)
+    results = list(read_results(run, scores, model.tasks))
+    pretrained.save_folder(folder, model, recipe)
+    trunks = [part.timm_name for part in model.modules() if isinstance(part, Backbone)]
+    timm_name = trunks[0] if trunks and recipe.model.weights == "timm" else ""
+    card = pretrained.model_card(
+        model.tasks,
+        recipe,
+        name,
+        header=make_header(model.tasks, name, results, license, timm_name),
+        results=f"{_result_table(results)}\n{_licences(recipe, run, timm_name)}",
+    )
+    write_text(folder / pretrained.FILES["card"], card)
+
+
+def read_results(run: Path, scores: Sequence[Path], tasks: Mapping[str, Task]) -> Iterator[Result]:
+    """The numbers of a run folder's evaluations, then those of files of `triptych score`."""
+    for path in [*sorted(run.glob("evaluation-*.json")), *scores]:
+        saved = read_scores(path)
+        content = saved.content
+        data = content.get("data") or {}
+        for task, numbers in saved.metrics.items():
+            if task not in tasks:
+                continue
+            described = (content.get("tasks") or {}).get(task, {})
+            better = described.get("higher_is_better") or tasks[task].metric().better
+            for metric, value in numbers.items():
+                if metric in better and math.isfinite(value):
+                    yield Result(
+                        task,
+                        metric,
+                        value,
+                        better[metric],
+                        content.get("protocol", OWN),
+                        data.get("name", "") if isinstance(data, Mapping) else "",
+                        content.get("split", ""),
+                        len(saved.keys[task]),
+                    )
+
+
+def make_header(tasks: Mapping[str, Task], name: str, results: Sequence[Result], license: str, timm_name: str) -> str:
+    """The card's metadata as YAML: what the hub searches and shows beside it."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    entries = [
+        EvalResult(
+            task_type=HUB_TASKS.get(tasks[each.task].kind, "other"),
+            task_name=each.task,
+            dataset_type=each.data or "unnamed",
+            dataset_name=each.data or "unnamed",
+            dataset_split=each.split or None,
+            metric_type=each.metric,
+            metric_name=f"{each.task} {each.metric} ({each.protocol} protocol)",
+            metric_value=float(f"{each.value:.5g}"),
+        )
+        for each in results
+    ]
+    data = ModelCardData(
+        library_name="triptych",
+        license=license,
+        tags=[*pretrained.TAGS, *tasks],
+        model_name=name.split("/")[-1],
+        base_model=f"timm/{timm_name}" if timm_name else None,
+        eval_results=entries or None,
+    )
+    return data.to_yaml() + "\n"
+
+
+def _result_table(results: Sequence[Result]) -> str:
+    if not results:
+        return "This network was not scored.\n"
+    rows = [
+        f"| {each.task} | {each.metric} {ARROWS[each.higher_is_better]} | {each.value:.4g} | {each.protocol} | "
+        f"{each.data} {each.split} | {each.images} |"
+        for each in results
+    ]
+    head = [
+        "## Results",
+        "",
+        "| task | number | value | protocol | data | images |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def _licences(recipe: Recipe, run: Path, timm_name: str) -> str:
+    """What is known of the licences that weights inherit."""
+    stated = {str(found["licence"]) for found in _fingerprints(run) if found.get("licence")}
+    trunk = "trained from random weights"
+    if timm_name:
+        trunk = f"`{timm_name}` of timm, licence: {pretrained_licence(timm_name) or 'not stated there'}"
+    elif recipe.model.weights or recipe.model.initialize_from:
+        named = ", ".join(filter(None, [recipe.model.weights, *recipe.model.initialize_from]))
+        trunk = f"weights of `{named}`, whose licence is not known here"
+    return "\n".join(
+        [
+            "## Licences",
+            "",
+            f"- Trunk: {trunk}",
+            f"- Data `{recipe.data.dataset}`: {'; '.join(sorted(stated)) or 'no licence is known here'}",
+            "- These weights follow both; `license` above is what their publisher states.",
+        ]
+    )
+
+
+def _fingerprints(run: Path) -> Iterator[Mapping[str, Any]]:
+    for path in run.glob("evaluation-*.json"):
+        data = read_scores(path).content.get("data")
+        if isinstance(data, Mapping):
+            yield data
+
+
+def _without_folders(recipe: Recipe) -> Recipe:
+    """The recipe with absolute paths shortened to their last part: where files lay on this machine is nobody's
+    business.
+    """
+    return from_json(json.dumps(_shorten(json.loads(to_json(recipe)))))
+
+
+def _shorten(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _shorten(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shorten(each) for each in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+        return Path(value).name
+    return value

@@ -1,0 +1,158 @@
+"""Networks on the hub, against a stand-in: what is pushed comes back the same, and a hub that is away says so."""
+
+import json
+import socket
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from export_runs import save_run
+from hub import TOKEN, hub_of_the_test
+from huggingface_hub import ModelCard, constants
+from training.tiny import RECIPE
+
+import triptych
+from triptych.__main__ import main
+from triptych.backbones.base import pretrained_licence
+from triptych.evaluation.scores import write_scores
+from triptych.prediction import pretrained
+from triptych.prediction.predictor import Predictor
+from triptych.report.publish import push_run
+
+NAME = "someone/rooms-small"
+# huggingface_hub uploads in a way that httpx2 is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder with the scores of an evaluation."""
+    folder = save_run(tmp_path / "run")
+    recipe = replace(
+        RECIPE, data=replace(RECIPE.data, tasks=("semseg", "depth", "normals"), root="/home/someone/secret")
+    )
+    (folder / "recipe.json").write_text(json.dumps(json.loads(triptych.recipes.config.to_json(recipe))))
+    content = {
+        "split": "test",
+        "data": {"name": "rectangles", "licence": "CC0"},
+        "metrics": {"semseg": {"mIoU": 0.61234567}, "depth": {"rmse": 0.5, "absrel": float("nan"), "unheard": 3.0}},
+        "keys": ["a", "b", "c"],
+    }
+    write_scores(folder / "evaluation-test.json", content, {"semseg": {"x": torch.zeros(3)}})
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with hub_of_the_test(monkeypatch, tmp_path / "cache") as hub:
+        yield hub
+
+
+def test_what_is_pushed_comes_back_the_same(run, hub, capsys):
+    assert main(["push", str(run), NAME, "--license", "mit", "--private"]) == 0
+    assert f"{hub.address}/{NAME}" in capsys.readouterr().out
+    assert hub.private == {NAME: True}
+    files = hub.repositories[NAME]
+    assert set(pretrained.FILES.values()) == set(files)
+    image = np.random.default_rng(0).integers(0, 255, (33, 47, 3), np.uint8)
+    ours, theirs = Predictor.load(run)(image), Predictor.from_pretrained(NAME)(image)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def test_no_folder_of_this_machine_is_told(run, hub):
+    push_run(run, NAME)
+    assert not any(b"/home/" in content for content in hub.repositories[NAME].values())
+    assert json.loads(hub.repositories[NAME]["recipe.json"])["data"]["root"] == "secret"
+
+
+def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path):
+    scored = {
+        "protocol": "invpt",
+        "metrics": {"depth": {"rmse": 0.4}},
+        "keys": {"depth": ["a"]},
+        "tasks": {"depth": {"higher_is_better": {"rmse": False}}},
+    }
+    write_scores(tmp_path / "scored.json", scored, {})
+    words = ["push", str(run), NAME, "--dry-run", str(tmp_path / "out"), "--scores", str(tmp_path / "scored.json")]
+    assert main(words) == 0
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    found = {(each.task_name, each.metric_type, each.metric_name): each.metric_value for each in card.data.eval_results}
+    assert found == {
+        ("semseg", "mIoU", "semseg mIoU (Triptych's own protocol)"): 0.61235,
+        ("depth", "rmse", "depth rmse (Triptych's own protocol)"): 0.5,
+        ("depth", "rmse", "depth rmse (invpt protocol)"): 0.4,
+    }
+    assert {each.task_type for each in card.data.eval_results} == {"image-segmentation", "depth-estimation"}
+    assert "| semseg | mIoU ↑ | 0.6123 | Triptych's own | rectangles test | 3 |" in card.text
+    assert "- Trunk: trained from random weights" in card.text
+    assert "`: CC0" in card.text
+    assert Predictor.from_pretrained(tmp_path / "out").tasks
+    assert main(words) == 2  # the folder is not empty
+
+
+def test_the_trunks_licence_is_that_of_its_weights(tmp_path):
+    recipe = replace(
+        RECIPE, model=replace(RECIPE.model, backbone="resnet18", decoder="fcn", decoder_options={"width": 8})
+    )
+    tasks = {"depth": triptych.tasks.depth()}
+    model = triptych.create_model("fcn", backbone="resnet18", tasks=tasks, decoder_options={"width": 8})
+    recipe = replace(recipe, data=replace(recipe.data, tasks=("depth",), task_options={}))
+    for weights, said in (
+        ("timm", "resnet18.tv_in1k` of timm, licence: bsd-3-clause"),
+        ("/w/x.pth", "weights of `x.pth`"),
+    ):
+        chosen = replace(recipe, model=replace(recipe.model, weights=weights))
+        run = pretrained.save_folder(tmp_path / said[:4], model, chosen)
+        push_run(run, NAME, dry_run=tmp_path / f"{said[:4]}-out")
+        assert said in (tmp_path / f"{said[:4]}-out" / "README.md").read_text()
+        assert read_recipe(tmp_path / f"{said[:4]}-out" / "recipe.json")
+    assert pretrained_licence("resnet18.tv_in1k") == "bsd-3-clause"
+
+
+def test_a_pushed_trunk_starts_a_new_network(tmp_path, hub):
+    tasks = {"depth": triptych.tasks.depth()}
+    options = {"tasks": tasks, "decoder_options": {"width": 8}}
+    model = triptych.create_model("fcn", backbone="resnet18_half", **options)
+    recipe = replace(
+        RECIPE,
+        data=replace(RECIPE.data, tasks=("depth",)),
+        model=replace(RECIPE.model, backbone="resnet18_half", decoder="fcn", decoder_options={"width": 8}),
+    )
+    push_run(pretrained.save_folder(tmp_path / "run", model, recipe), NAME)
+    again = triptych.create_model("fcn", backbone="resnet18_half", weights=f"hub:{NAME}", **options)
+    for name, value in model.backbone.state_dict().items():
+        torch.testing.assert_close(again.backbone.state_dict()[name], value)
+    with pytest.raises(FileNotFoundError, match="give the path"):
+        triptych.create_model("fcn", backbone="resnet18_half", weights="hub:someone/else", **options)
+
+
+def test_a_hub_that_is_away_says_so_at_once(run, hub, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    started = time.monotonic()
+    assert main(["push", str(run), NAME]) == 2
+    assert main(["predict", NAME, "photo.jpg"]) == 2
+    assert time.monotonic() - started < 8
+    pushed, loaded = capsys.readouterr().err.splitlines()[-2:]
+    assert "was not uploaded" in pushed
+    assert "--dry-run FOLDER" in pushed
+    assert "give its path" in loaded
+
+
+def test_who_is_not_let_in_is_told_the_way(run, hub, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", TOKEN + "x")
+    assert main(["push", str(run), NAME]) == 2
+    error = capsys.readouterr().err
+    assert "hf auth login" in error
+    assert hub.repositories == {}
+
+
+@pytest.mark.parametrize("name", ["alone", "a/b/c", "some one/x"])
+def test_names_are_checked_before_anything(run, hub, name, capsys):
+    assert main(["push", str(run), name]) == 2
+    assert "organisation/name" in capsys.readouterr().err
+    assert hub.requests == []
