@@ -9,6 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from triptych.commands.app import app
+from triptych.commands.calibrate import calibrate
 from triptych.commands.data import DATA
 from triptych.commands.export import export, profile
 from triptych.commands.extend import check, new
@@ -48,6 +49,7 @@ VERBS: dict[str, Verb | Group] = {
     "compare": Verb(compare),
     "adapt": Verb(adapt),
     "convert": Verb(convert),
+    "calibrate": Verb(calibrate),
     "export": Verb(export),
     "push": Verb(push),
     "app": Verb(app),

@@ -77,7 +77,7 @@ class Answers(BaseHTTPRequestHandler):
             case ["api", "repos", "create"]:
                 asked = json.loads(body)
                 name = f"{asked['organization']}/{asked['name']}"
-                self.server.private[name] = bool(asked.get("private"))
+                self.server.private[name] = asked.get("visibility") == "private" or bool(asked.get("private"))
                 self.server.repositories.setdefault(name, {})
                 return {"url": f"{self.server.address}/{name}"}, 200
             case ["api", "models", owner, name, "preupload", _]:

@@ -94,21 +94,16 @@ def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path):
 
 
 def test_the_trunks_licence_is_that_of_its_weights(tmp_path):
-    recipe = replace(
-        RECIPE, model=replace(RECIPE.model, backbone="resnet18", decoder="fcn", decoder_options={"width": 8})
-    )
+    own = replace(RECIPE.model, backbone="resnet18", decoder="fcn", decoder_options={"width": 8})
     tasks = {"depth": triptych.tasks.depth()}
     model = triptych.create_model("fcn", backbone="resnet18", tasks=tasks, decoder_options={"width": 8})
-    recipe = replace(recipe, data=replace(recipe.data, tasks=("depth",), task_options={}))
-    for weights, said in (
-        ("timm", "resnet18.tv_in1k` of timm, licence: bsd-3-clause"),
-        ("/w/x.pth", "weights of `x.pth`"),
-    ):
-        chosen = replace(recipe, model=replace(recipe.model, weights=weights))
-        run = pretrained.save_folder(tmp_path / said[:4], model, chosen)
-        push_run(run, NAME, dry_run=tmp_path / f"{said[:4]}-out")
-        assert said in (tmp_path / f"{said[:4]}-out" / "README.md").read_text()
-        assert read_recipe(tmp_path / f"{said[:4]}-out" / "recipe.json")
+    recipe = replace(RECIPE, data=replace(RECIPE.data, tasks=("depth",), task_options={}))
+    stated = {"timm": "resnet18.tv_in1k` of timm, licence: bsd-3-clause", "/w/x.pth": "weights of `x.pth`, whose"}
+    for i, (weights, said) in enumerate(stated.items()):
+        chosen = replace(recipe, model=replace(own, weights=weights))
+        run, out = pretrained.save_folder(tmp_path / f"run{i}", model, chosen), tmp_path / f"out{i}"
+        push_run(run, NAME, dry_run=out)
+        assert said in (out / "README.md").read_text()
     assert pretrained_licence("resnet18.tv_in1k") == "bsd-3-clause"
 
 

@@ -3,7 +3,7 @@
 from importlib import resources
 
 from triptych.app.pictures import Limits
-from triptych.prediction.outputs import depth_task
+from triptych.prediction.image_files import depth_task
 from triptych.prediction.predictor import Predictor
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import STAGE, show_strip

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from triptych.data.errors import DataError
 from triptych.data.photos import to_image_tensor
 from triptych.drawing.panels import color_maps, draw_panel
-from triptych.prediction.outputs import depth_task
+from triptych.prediction.image_files import depth_task
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.report.examples import show_choice, show_example

@@ -262,7 +262,7 @@ def evaluate_run(
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
-        predictor = Predictor.load(run, device=accelerator.device)
+        predictor = Predictor.load(run, device=accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
         recipe, tasks = predictor.recipe, predictor.tasks

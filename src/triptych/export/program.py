@@ -1,5 +1,6 @@
 """A network with its decoding as one program: an image in, maps in physical units out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from triptych.models.multitask import MultiTaskModel
+from triptych.prediction.calibration import Scale
 from triptych.tasks import Task
 from triptych.types import named_choice
 
@@ -22,11 +24,15 @@ class DeployedModel(nn.Module):
     `forward(image)` takes `(B, 3, H, W)` RGB, float32 in [0, 1] or uint8 in 0..255, and returns a dict of maps at the
     image's size. With `outputs` `"maps"` these are the decoded predictions by task name, class ids `(B, H, W)` int64
     followed by their probability `NAME_probability` `(B, 1, H, W)`; with `"raw"` the raw maps `(B, channels, H, W)`.
+    Decoded metres are scaled by the `calibration` of their task.
     """
 
-    def __init__(self, model: MultiTaskModel, *, outputs: str = "maps") -> None:
+    def __init__(
+        self, model: MultiTaskModel, *, outputs: str = "maps", calibration: Mapping[str, Scale] | None = None
+    ) -> None:
         super().__init__()
         self.model = model.eval()
+        self.calibration = dict(calibration or {}) if outputs == "maps" else {}
         self.maps_of = named_choice("outputs", outputs, {"maps": decoded_maps, "raw": raw_maps})
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -36,6 +42,8 @@ class DeployedModel(nn.Module):
         maps: dict[str, Tensor] = {}
         for name, task in self.model.tasks.items():
             maps |= self.maps_of(name, task, predictions[name].float())
+        for name, scale in self.calibration.items():
+            maps[name] = scale(maps[name])
         return maps
 
 
@@ -63,7 +71,13 @@ class Program:
 
 
 def exported_program(
-    model: MultiTaskModel, size: tuple[int, int], *, dynamic: bool = False, outputs: str = "maps", uint8: bool = False
+    model: MultiTaskModel,
+    size: tuple[int, int],
+    *,
+    dynamic: bool = False,
+    outputs: str = "maps",
+    uint8: bool = False,
+    calibration: Mapping[str, Scale] | None = None,
 ) -> Program:
     """Trace a model with its decoding for images of `size`, or with `dynamic` of any size.
 
@@ -81,7 +95,7 @@ def exported_program(
     >>> program.exported.module()(torch.rand(1, 3, 32, 40))["depth"].shape
     torch.Size([1, 1, 32, 40])
     """
-    deployed = DeployedModel(model, outputs=outputs)
+    deployed = DeployedModel(model, outputs=outputs, calibration=calibration)
     generator = torch.Generator().manual_seed(0)
     # An odd size shows the tracer what holds for any: a multiple of the stride needs no padding, no crop, no resize.
     traced = [side + 7 for side in size] if dynamic else size

@@ -23,6 +23,7 @@ from triptych.export.program import DeployedModel, Program, exported_program
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
+from triptych.prediction.calibration import read_calibration
 from triptych.recipes.config import Recipe, split_domain
 from triptych.types import Sample, named_choice
 
@@ -156,10 +157,11 @@ def export_run(
         )
     _check_free(model, dynamic)
     samples = read_samples(recipe, model, images, split)
-    deployed = DeployedModel(model, outputs=outputs)
+    scales = read_calibration(run)
+    deployed = DeployedModel(model, outputs=outputs, calibration=scales)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         draft = Path(folder) / path.name
-        program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8)
+        program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
         prepare = _to_uint8 if uint8 else _as_it_is
         if precision != "fp32":
@@ -193,6 +195,7 @@ def export_run(
             "maps": metadata.describe_maps(model.tasks, network(program.example), outputs=outputs),
             "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
             "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
+            "calibration": {name: vars(scale) for name, scale in scales.items()},
             "weights_sha256": metadata.hash_file(weights),
             "versions": metadata.versions(*target.packages),
             "proof": metadata.describe_proof(proof),

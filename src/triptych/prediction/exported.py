@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from triptych.lookup import UnknownNameError
 from triptych.plugins.loading import require_plugins
+from triptych.prediction.calibration import Scale, scales_from
 from triptych.recipes.config import Recipe, from_json
 from triptych.tasks import Task
 from triptych.tasks.stored import tasks_from_json
@@ -58,6 +59,11 @@ class ExportedNetwork(nn.Module):
     def fixed_size(self) -> tuple[int, int] | None:
         """Height and width that the file takes; `None` where these are free."""
         return self.runtime.size
+
+    @property
+    def calibration(self) -> dict[str, Scale]:
+        """Scales that raw maps still need once they are decoded; in decoded ones they are already."""
+        return {} if self.is_decoded else scales_from(self.metadata.get("calibration", {}))
 
     @property
     def recipe(self) -> Recipe:

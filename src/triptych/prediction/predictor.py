@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
 from triptych.machine import choose_device, choose_precision, return_freed_memory
+from triptych.prediction.calibration import Scale, read_calibration
 from triptych.prediction.strips import (
     Batch,
     Maps,
@@ -55,6 +56,7 @@ class Predictor:
       stays as the network gives it.
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
       computes with it; results are float32.
+    - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`).
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
       given (`"auto"`: the best there is).
 
@@ -87,6 +89,7 @@ class Predictor:
         precision: str = "no",
         device: torch.device | str | None = None,
         recipe: Any = None,
+        calibration: Mapping[str, Scale] | None = None,
     ) -> None:
         if not 0 <= overlap < 1:
             raise ValueError(f"overlap is {overlap}; it is a fraction of the tile, from 0 to below 1, such as 0.25.")
@@ -108,6 +111,7 @@ class Predictor:
         self.shorter_side = shorter_side
         self.autocast = named_choice("precision", choose_precision(precision, self.device), _PRECISIONS)
         self.recipe = recipe
+        self.calibration = dict(calibration or {})
         self.is_decoded: bool = getattr(model, "is_decoded", False)
         """Whether the model's maps are predictions already, as those of an exported file."""
         self._size: tuple[int, ...] = ()
@@ -131,7 +135,12 @@ class Predictor:
         """What maps depend on, for files: the options of inference, and a checksum of the weights."""
         names = ("tile", "overlap", "flip", "scales", "shorter_side")
         weights = checksum(self.model.state_dict())
-        return {name: getattr(self, name) for name in names} | {"precision": str(self.autocast), "weights": weights}
+        scales = {"calibration": {name: vars(scale) for name, scale in self.calibration.items()}}
+        return (
+            {name: getattr(self, name) for name in names}
+            | {"precision": str(self.autocast), "weights": weights}
+            | (scales if self.calibration else {})
+        )
 
     @overload
     def __call__(self, image: Picture) -> dict[str, np.ndarray]: ...
@@ -175,10 +184,12 @@ class Predictor:
                     means = {name: total + more[name] for name, total in means.items()}
                 if rest:
                     means = {name: total / len(views) for name, total in means.items()}
-                yield {
-                    name: means[name] if task.scales_with_zoom else self._decode(task, means[name])
-                    for name, task in self.tasks.items()
-                }
+                yield self._calibrated(
+                    {
+                        name: means[name] if task.scales_with_zoom else self._decode(task, means[name])
+                        for name, task in self.tasks.items()
+                    }
+                )
 
     def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
@@ -192,7 +203,13 @@ class Predictor:
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
-        return {name: self._decode(task, raw[name]) for name, task in self.tasks.items()}
+        return self._calibrated({name: self._decode(task, raw[name]) for name, task in self.tasks.items()})
+
+    def _calibrated(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps with the scales of another camera, where there are any."""
+        return {
+            name: self.calibration[name](value) if name in self.calibration else value for name, value in maps.items()
+        }
 
     def _comparable(self, raw: Maps, scale: float) -> Maps:
         """Maps of a view in the form in which views are averaged."""
@@ -207,6 +224,11 @@ class Predictor:
             return task.decode(raw)
         # Maps travel as float32, in which class ids are exact.
         return raw.long() if task.kind == "labels" else raw
+
+    def view(self, image: Source, scale: float, mirrored: bool) -> Maps:
+        """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored, mirrored back."""
+        with _evaluating(self.model):
+            return joined(self._view(image, scale, mirrored))
 
     def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
         """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back; strip by strip."""
@@ -236,10 +258,16 @@ class Predictor:
 
     @classmethod
     def load(
-        cls: type[Itself], folder: str | os.PathLike, *, merge: bool = False, trunk: str = "", **options: Any
+        cls: type[Itself],
+        folder: str | os.PathLike,
+        *,
+        calibrated: bool = True,
+        merge: bool = False,
+        trunk: str = "",
+        **options: Any,
     ) -> Itself:
         """The network of a run folder, of `save_pretrained`, or of an ONNX file that `triptych export` wrote; `options`
-        are those of the constructor.
+        are those of the constructor. What `triptych calibrate` stored is applied, unless `calibrated` is false.
 
         `merge` makes low-rank updates part of the weights: the same maps, faster. `trunk` is where a folder of adapters
         alone finds its trunk, a file of weights or a run folder, if not where its run did.
@@ -249,11 +277,11 @@ class Predictor:
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
             network, recipe = exported.load_network(path)
-            predictor = cls(network, recipe=recipe, **options)
+            predictor = cls(network, recipe=recipe, calibration=network.calibration, **options)
             network.check_views(several=predictor.averages)
             return predictor
         model, recipe = pretrained.load_model(path, merge=merge, trunk=trunk)
-        return cls(model, recipe=recipe, **options)
+        return cls(model, recipe=recipe, calibration=read_calibration(path) if calibrated else None, **options)
 
     @classmethod
     def from_pretrained(

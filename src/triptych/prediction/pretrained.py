@@ -12,7 +12,7 @@ from triptych.files import read_tensors, save_tensors, write_text, written_whole
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import require_plugins
-from triptych.prediction import adapters
+from triptych.prediction import adapters, calibration
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import read_run_recipe, write_resolved
@@ -208,7 +208,11 @@ def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = Non
 
     try:
         with unreachable_hub_is_offline():
-            return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(FILES.values())))
+            return Path(
+                snapshot_download(
+                    str(name_or_folder), revision=revision, allow_patterns=[*FILES.values(), calibration.FILE]
+                )
+            )
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(

@@ -31,7 +31,7 @@ def report_run(
     images are spread evenly over the split. Raises `FileNotFoundError` where the split was not scored.
     """
     if scored is None:
-        predictor = Predictor.load(run, device=device)
+        predictor = Predictor.load(run, device=device, calibrated=False)
         split = split or predictor.recipe.data.test_split
         columns = read_columns(results_folder(Path(run)), split)
     else:

@@ -1,0 +1,56 @@
+"""`triptych calibrate`: a few frames with depth of another camera, and what they change of a run's metres."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from triptych.datasets.folder import Folder
+from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, write_calibration
+from triptych.prediction.exported import SUFFIX
+from triptych.prediction.predictor import Predictor
+
+
+def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = "auto") -> dict[str, Fitted]:
+    """Fit how the depth of a run is scaled on the camera of a folder of images with depth, as `Folder` reads it, and
+    store it in the run where it helps on frames that it was not fitted on.
+
+    Returns what was found by task. Raises `ValueError` for a run without depth and a folder without.
+    """
+    if run.suffix == SUFFIX:
+        raise ValueError(f"{run} is a file; calibrate the run that it was made from, and export that again.")
+    predictor = Predictor.load(run, device=device, calibrated=False)
+    lengths = [name for name, task in predictor.tasks.items() if task.in_metres]
+    if not lengths:
+        raise ValueError(f"{run} predicts no depth ({', '.join(predictor.tasks)}); nothing of it has a scale.")
+    dataset = Folder(folder, split=split, tasks=lengths)
+    frames: dict[str, list] = {name: [] for name in lengths}
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        predicted = predictor(sample.image)
+        for name in lengths:
+            found = logarithms(predicted[name], sample.targets[name].numpy())
+            if found is not None:
+                frames[name].append(found)
+    fitted = {name: fit_scale(found) for name, found in frames.items()}
+    Console().print(calibration_table(str(folder), fitted))
+    scales = {name: one.scale for name, one in fitted.items() if one.kept != "as predicted"}
+    if scales:
+        facts = {"folder": str(folder), "frames": {name: one.frames for name, one in fitted.items()}}
+        path = write_calibration(run, scales, facts)
+        for name, scale in scales.items():
+            print(f"{name}: {scale.describe()}, kept in {path}; predict and export apply it, evaluate does not")
+    else:
+        (run / FILE).unlink(missing_ok=True)
+        print("the depth stays as predicted: nothing did better on frames that it was not fitted on")
+    return fitted
+
+
+def calibration_table(title: str, fitted: dict[str, Fitted]) -> Table:
+    """Errors by kind of scale; the kept one is marked."""
+    table = Table("task", "frames", *next(iter(fitted.values())).errors, title_justify="left")
+    table.title = f"{title}: mean |log true - log predicted| of the frame left out"
+    for name, one in fitted.items():
+        cells = [f"{error:.4f}{' kept' if kind == one.kept else ''}" for kind, error in one.errors.items()]
+        table.add_row(name, str(one.frames), *cells)
+    return table

@@ -1,0 +1,157 @@
+"""Depth on another camera: a factor, and a power, that bring predicted metres to measured ones.
+
+A network that knows one camera errs on another by a factor above all (the same object is larger on a longer lens), and
+by a power where it stretches near and far. log D = a log d + b holds both; b alone, or a and b, are least squares in
+closed form, over frames of equal weight.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from triptych.files import write_text
+
+FILE = "calibration.json"
+"""In a run folder."""
+MOST = 50_000
+"""Pixels of a frame that take part, spread over it."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Metres d become `factor` d ** `power`.
+
+    >>> Scale(2.0, 0.5)(torch.tensor([9.0])).tolist()
+    [6.0]
+    """
+
+    factor: float = 1.0
+    power: float = 1.0
+
+    def __call__(self, metres: Tensor) -> Tensor:
+        return self.factor * (metres if self.power == 1 else metres.clamp(min=0) ** self.power)
+
+    def describe(self) -> str:
+        """In words."""
+        return f"depth x {self.factor:.4g}" if self.power == 1 else f"{self.factor:.4g} x depth ^ {self.power:.3g}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a few frames say: the scale to keep, and by kind of scale the mean of |log D - log d| on frames that it was
+    not fitted on.
+    """
+
+    scale: Scale
+    kept: str
+    errors: dict[str, float]
+    frames: int
+
+
+Frame = tuple[np.ndarray, np.ndarray]
+"""Logarithms of predicted and of true depth, at the same pixels."""
+
+
+def logarithms(predicted: np.ndarray, true: np.ndarray) -> Frame | None:
+    """The logarithms of two depth maps where both are known and above 0; `None` where that is nowhere.
+
+    >>> x, y = logarithms(np.array([[1.0, 0.0, 3.0]]), np.array([[2.0, 5.0, np.nan]]))
+    >>> x.tolist(), y.round(2).tolist()
+    ([0.0], [0.69])
+    """
+    known = np.isfinite(predicted) & np.isfinite(true) & (predicted > 0) & (true > 0)
+    if not known.any():
+        return None
+    step = -(-int(known.sum()) // MOST)
+    return np.log(predicted[known][::step].astype(np.float64)), np.log(true[known][::step].astype(np.float64))
+
+
+def _nothing(frames: Sequence[Frame]) -> Scale:
+    return Scale()
+
+
+def _factor(frames: Sequence[Frame]) -> Scale:
+    """b = mean(log D - log d)."""
+    return Scale(math.exp(np.mean([(y - x).mean() for x, y in frames])))
+
+
+def _power(frames: Sequence[Frame]) -> Scale:
+    """a = cov(log d, log D) / var(log d), b = mean(log D) - a mean(log d)."""
+    x, y, xx, xy = (
+        float(np.mean([values(*frame).mean() for frame in frames]))
+        for values in (lambda x, y: x, lambda x, y: y, lambda x, y: x * x, lambda x, y: x * y)
+    )
+    variance = xx - x * x
+    power = (xy - x * y) / variance if variance > 1e-9 else 1.0
+    return Scale(math.exp(y - power * x), power)
+
+
+KINDS = {"as predicted": _nothing, "factor": _factor, "factor and power": _power}
+"""From the simplest on: a later one is kept where it does better on frames that it has not seen."""
+
+
+def fit_scale(frames: Sequence[Frame]) -> Fitted:
+    """The scale that does best on frames left out one by one; the simplest of equals.
+
+    >>> x = np.log(np.array([1.0, 2.0, 4.0]))
+    >>> fitted = fit_scale([(x, x + np.log(3.0)), (x[:2], x[:2] + np.log(3.0))])
+    >>> fitted.kept, round(fitted.scale.factor, 6)
+    ('factor', 3.0)
+    """
+    if len(frames) < 2:
+        raise ValueError(
+            f"{len(frames)} frames with depth to calibrate on; at least 2 are needed, so that each is tried on others."
+        )
+    errors = {
+        kind: float(
+            np.mean(
+                [_error(fit([*frames[:i], *frames[i + 1 :]]), frame) for i, frame in enumerate(frames)],
+            )
+        )
+        for kind, fit in KINDS.items()
+    }
+    kept = next(iter(KINDS))
+    for kind, error in errors.items():
+        if error < errors[kept] - 1e-9 and (fit := KINDS[kind](frames)).power > 0 and math.isfinite(fit.factor):
+            kept = kind
+    return Fitted(KINDS[kept](frames), kept, errors, len(frames))
+
+
+def _error(scale: Scale, frame: Frame) -> float:
+    x, y = frame
+    return float(np.abs(y - scale.power * x - math.log(scale.factor)).mean())
+
+
+def write_calibration(run: Path, scales: Mapping[str, Scale], facts: Mapping[str, Any]) -> Path:
+    """Store scales by task in a run folder, with what they come from."""
+    content = {name: vars(scale) for name, scale in scales.items()}
+    write_text(run / FILE, json.dumps({"format": 1, "scales": content, "from": facts}, indent=2) + "\n")
+    return run / FILE
+
+
+def read_calibration(run: Path) -> dict[str, Scale]:
+    """The scales of a run folder by task; none where it has no such file. `ValueError` where it is damaged."""
+    path = run / FILE
+    if not path.is_file():
+        return {}
+    try:
+        return scales_from(json.loads(path.read_text(encoding="utf-8"))["scales"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{path} is no calibration ({error}); delete it, or run `triptych calibrate` again."
+        ) from error
+
+
+def scales_from(content: Mapping[str, Mapping[str, float]]) -> dict[str, Scale]:
+    """Scales by task from JSON."""
+    scales = {name: Scale(float(one["factor"]), float(one["power"])) for name, one in content.items()}
+    for scale in scales.values():
+        if not (math.isfinite(scale.factor) and scale.factor > 0 and math.isfinite(scale.power) and scale.power > 0):
+            raise ValueError(f"factor {scale.factor} and power {scale.power} are not above 0")
+    return scales

@@ -1,0 +1,142 @@
+"""Depth on another camera: closed form against brute force, kept only where it helps, applied where it is said."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from export_runs import save_run
+from PIL import Image
+from scipy.optimize import minimize
+from unchecked import shapes_unchecked
+
+from triptych.__main__ import main
+from triptych.export import export_run
+from triptych.export.onnx_file import open_onnx
+from triptych.prediction.calibration import FILE, KINDS, Scale, fit_scale, read_calibration, write_calibration
+from triptych.prediction.predictor import Predictor
+
+
+def frames(count=4, factor=1.7, power=1.0, noise=0.02, seed=0):
+    generator = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        x = np.log(generator.uniform(1, 8, 300 + 100 * i))
+        found.append((x, np.log(factor) + power * x + noise * generator.standard_normal(len(x))))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["factor", "factor and power"])
+def test_the_closed_form_is_the_minimum(kind):
+    found = frames(power=1.3, noise=0.2)
+
+    def squares(parameters):
+        b, a = parameters if kind == "factor and power" else (parameters[0], 1.0)
+        return np.mean([((y - a * x - b) ** 2).mean() for x, y in found])
+
+    best = minimize(squares, [0.0, 1.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14}).x
+    scale = KINDS[kind](found)
+    np.testing.assert_allclose(np.log(scale.factor), best[0], atol=1e-5)
+    if kind == "factor and power":
+        np.testing.assert_allclose(scale.power, best[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("truth", "kept"),
+    [
+        ({"factor": 1.7}, "factor"),
+        ({"factor": 1.7, "power": 1.4}, "factor and power"),
+        ({"factor": 1.0, "noise": 0.0}, "as predicted"),
+    ],
+)
+def test_the_simplest_scale_that_helps_is_kept(truth, kept):
+    fitted = fit_scale(frames(**truth))
+    assert fitted.kept in ({kept, "factor and power"} if kept == "factor" else {kept})
+    np.testing.assert_allclose(fitted.scale.factor, truth["factor"], rtol=0.02)
+    np.testing.assert_allclose(fitted.scale.power, truth.get("power", 1.0), atol=0.02)
+
+
+def test_frames_that_disagree_keep_the_prediction():
+    """One frame twice as far, one half as far: what fits one misleads on the other."""
+    x = np.log(np.linspace(1, 5, 50))
+    fitted = fit_scale([(x, x + np.log(2)), (x, x - np.log(2))])
+    assert fitted.kept == "as predicted"
+    with pytest.raises(ValueError, match="at least 2"):
+        fit_scale([(x, x)])
+
+
+def test_what_is_stored_comes_back(tmp_path):
+    write_calibration(tmp_path, {"depth": Scale(1.5, 0.9)}, {})
+    assert read_calibration(tmp_path) == {"depth": Scale(1.5, 0.9)}
+    assert read_calibration(tmp_path / "none") == {}
+    for damaged in ("{", '{"scales": {"depth": {"factor": -1, "power": 1}}}', '{"scales": {"depth": {"factor": 1}}}'):
+        (tmp_path / FILE).write_text(damaged)
+        with pytest.raises(ValueError, match="is no calibration"):
+            read_calibration(tmp_path)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose untrained network sees depth everywhere."""
+    folder = save_run(tmp_path / "run")
+    predictor = Predictor.load(folder)
+    biases = [value for name, value in predictor.model.named_parameters() if "depth" in name and "bias" in name]
+    torch.nn.init.constant_(biases[-1], 3.0)
+    predictor.save_pretrained(folder, overwrite=True)
+    return folder
+
+
+@pytest.fixture
+def other_camera(tmp_path, run):
+    """Images whose true depth is twice that which the network sees."""
+    predictor, generator = Predictor.load(run), np.random.default_rng(0)
+    for i in range(3):
+        image = generator.integers(0, 255, (32, 40, 3), np.uint8)
+        for name in ("images", "depth"):
+            (tmp_path / "frames" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "frames" / "images" / f"{i}.png")
+        np.save(tmp_path / "frames" / "depth" / f"{i}.npy", 2 * predictor(image)["depth"][0])
+    return tmp_path / "frames"
+
+
+def test_a_run_is_calibrated_where_it_predicts_and_not_where_it_is_scored(run, other_camera, capsys):
+    image = np.random.default_rng(1).integers(0, 255, (32, 40, 3), np.uint8)
+    before = Predictor.load(run)(image)
+    assert main(["calibrate", str(run), str(other_camera)]) == 0
+    said = capsys.readouterr().out
+    assert "predict and export apply it" in said
+    stored = json.loads((run / FILE).read_text())["scales"]["depth"]
+    assert stored["factor"] == pytest.approx(2, rel=1e-4)
+    after, scored = Predictor.load(run)(image), Predictor.load(run, calibrated=False)(image)
+    np.testing.assert_allclose(after["depth"], 2 * before["depth"], rtol=1e-4)
+    np.testing.assert_array_equal(scored["depth"], before["depth"])
+    np.testing.assert_array_equal(after["semseg"], before["semseg"])
+    assert Predictor.load(run).settings() != Predictor.load(run, calibrated=False).settings()
+    assert main(["calibrate", str(run), str(other_camera)]) == 0  # from the network again, not from its own result
+    assert json.loads((run / FILE).read_text())["scales"]["depth"] == stored
+
+
+@pytest.mark.parametrize("outputs", ["maps", "raw"])
+def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
+    write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+    image = np.random.default_rng(1).integers(0, 255, (32, 40, 3), np.uint8)
+    with shapes_unchecked():
+        export_run(run, tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
+    expected = Predictor.load(run)(image)["depth"]
+    np.testing.assert_allclose(Predictor.load(tmp_path / "model.onnx")(image)["depth"], expected, rtol=1e-3)
+    if outputs == "maps":
+        tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
+        alone = open_onnx(tmp_path / "model.onnx", ("depth",))(tensor)["depth"][0]
+        np.testing.assert_allclose(alone, expected, rtol=1e-3)
+
+
+def test_what_cannot_be_calibrated_is_one_line(run, other_camera, tmp_path, capsys):
+    (tmp_path / "model.onnx").touch()
+    for words, message in (
+        ([tmp_path / "model.onnx", other_camera], "calibrate the run"),
+        ([run, tmp_path / "nowhere"], "does not exist"),
+    ):
+        assert main(["calibrate", *map(str, words)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
