@@ -17,7 +17,7 @@ from triptych.commands.predict import predict
 from triptych.commands.push import push
 from triptych.commands.runs import adapt, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
-from triptych.commands.train import TrainVerb, demo, train
+from triptych.commands.train import SweepVerb, TrainVerb, demo, sweep, train
 from triptych.commands.verbs import Group, Verb
 from triptych.plugins.loading import load_plugin
 
@@ -43,6 +43,7 @@ def list_names(
 VERBS: dict[str, Verb | Group] = {
     "demo": Verb(demo),
     "train": TrainVerb(train),
+    "sweep": SweepVerb(sweep),
     "evaluate": Verb(evaluate),
     "predict": Verb(predict),
     "score": ScoreVerb(score),

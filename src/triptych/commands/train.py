@@ -1,4 +1,4 @@
-"""The verbs `triptych demo` and `train`."""
+"""The verbs `triptych demo`, `train` and `sweep`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,6 +79,59 @@ class TrainVerb(Verb):
         published = f"\n\n    {PUBLISHED[words[0]].describe()}" if words[0] in PUBLISHED else ""
         first, rest = (self.function.__doc__ or "").split("\n\n", 1)
         run_recipe.__doc__ = f"{first}{published}\n\n{rest}"
+        parse(run_recipe, words[1:], f"{name} {words[0]}")
+
+
+def sweep(
+    recipe: Recipe,
+    out: Path,
+    over: tuple[str, ...],
+    samples: int = 0,
+    seeds: tuple[int, ...] = (),
+    device: Device = "auto",
+) -> None:
+    """Train a recipe with several values of its fields, and print one table. `triptych sweep RECIPE --over NAME=A,B`.
+
+    The same command goes on with a sweep that was interrupted. Values are compared on the validation split.
+
+    Args:
+        recipe: Every field of the recipe can be overridden.
+        out: Folder to create; a run folder for each combination and seed, and sweep.json.
+        over: Fields and their values, as optimizer.lr=1e-4,1e-3 weighting.weights.depth=0.5,1,2 (every combination) or
+            optimizer.lr=1e-5..1e-2 (with --samples).
+        samples: Draw that many combinations at random; 0 trains all.
+        seeds: Train each combination with these seeds; by default the recipe's.
+        device: Where to run.
+    """
+    from rich.console import Console
+
+    from triptych.training.sweep import sweep as run_sweep
+    from triptych.training.sweep import sweep_table
+
+    Console().print(sweep_table(run_sweep(recipe, out, over, samples=samples, seeds=seeds, device=device)))
+
+
+class SweepVerb(Verb):
+    """`sweep`, whose first word names the recipe."""
+
+    def run(self, words: Sequence[str], name: str) -> None:
+        """Sweep over the recipe that the first word names, or show all of them."""
+        if not words or words[0] in HELP:
+            print(f"usage: {name} RECIPE --out FOLDER --over NAME=A,B ... [options]\n\nRecipes:\n{_recipes()}")
+            return
+        default = load_recipe(words[0])
+
+        def run_recipe(
+            out: Path,
+            over: tuple[str, ...],
+            recipe: Recipe = default,
+            samples: int = 0,
+            seeds: tuple[int, ...] = (),
+            device: Device = "auto",
+        ) -> None:
+            self.function(override(default, recipe), out, over, samples, seeds, device)
+
+        run_recipe.__doc__ = self.function.__doc__
         parse(run_recipe, words[1:], f"{name} {words[0]}")
 
 

@@ -117,7 +117,10 @@ def _disk(parts: Parts) -> int:
     average = _bytes(parts.average.tensors.values()) if parts.average is not None else 0
     others = _bytes(parts.objective.state_dict().values()) - network
     one = network + average + others + _bytes(value for value in memory if isinstance(value, Tensor))
-    return network + one * (parts.recipe.training.keep_checkpoints + (parts.validation_set is not None))
+    kept = parts.objective.model.frozen_names()
+    frozen = _bytes(value for name, value in parts.objective.model.state_dict().items() if name in kept)
+    one -= frozen * (1 + (parts.average is not None))  # stored once for all checkpoints
+    return network + frozen + one * (parts.recipe.training.keep_checkpoints + (parts.validation_set is not None))
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -1,0 +1,240 @@
+"""Sweeps: a recipe trained with several values of its fields, and the best of them by their validation scores."""
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from triptych.files import check_signed, write_text
+from triptych.recipes import fields
+from triptych.recipes.config import Recipe, from_json
+from triptych.training.checkpoint import STATE, list_checkpoints
+from triptych.training.loop import train
+from triptych.training.run_folder import check_run_folder
+
+FILE = "sweep.json"
+Setting = dict[str, Any]
+"""Values by dotted name of a recipe's field."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values that a field takes: `choices`, or all between the ends of a `span`."""
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    span: tuple[float, float] | None = None
+
+    def draw(self, generator: np.random.Generator) -> Any:
+        """One value: each choice alike; of a span evenly, on a scale of logarithms where both ends are above 0."""
+        if self.span is None:
+            return self.choices[int(generator.integers(len(self.choices)))]
+        low, high = self.span
+        drawn = math.exp(generator.uniform(math.log(low), math.log(high))) if low > 0 else generator.uniform(low, high)
+        return float(f"{drawn:.3g}")
+
+
+@dataclass
+class Outcome:
+    """What came of one setting: the best validation score of each seed, and the numbers that go with it."""
+
+    setting: Setting
+    scores: dict[int, float] = field(default_factory=dict)
+    metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def score(self) -> float:
+        """The mean over seeds; minus infinity where one of them failed."""
+        return statistics.fmean(self.scores.values()) if self.scores and not self.failures else -math.inf
+
+    def metric(self, name: str) -> str:
+        """Mean and deviation over seeds."""
+        values = [numbers[name] for numbers in self.metrics.values() if name in numbers]
+        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.4g}{spread}" if values else "-"
+
+
+def read_axis(word: str) -> Axis:
+    """`NAME=A,B,C` or `NAME=[A,B,C]` for choices, `NAME=LOW..HIGH` for a span.
+
+    >>> read_axis("optimizer.lr=1e-4,1e-3"), read_axis("optimizer.lr=1e-5..1e-2").span
+    (Axis(name='optimizer.lr', choices=(0.0001, 0.001), span=None), (1e-05, 0.01))
+    """
+    name, equals, text = word.partition("=")
+    if not (name and equals and text):
+        raise ValueError(f"'{word}' is no axis; write NAME=A,B,C or NAME=LOW..HIGH, such as optimizer.lr=1e-4,1e-3.")
+    if ".." in text:
+        try:
+            low, high = map(float, text.split(".."))
+        except ValueError:
+            low, high = math.nan, math.nan
+        if not low < high < math.inf:
+            raise ValueError(f"'{word}' is no span; write two rising numbers, such as {name}=1e-5..1e-2.")
+        return Axis(name, span=(low, high))
+    parts = [text] if text.startswith("[") else text.split(",")
+    values = [fields.read_options([f"value={part}"])["value"] for part in parts]
+    return Axis(name, tuple(values[0]) if text.startswith("[") else tuple(values))
+
+
+def list_settings(over: Sequence[str], *, samples: int = 0, seed: int = 0) -> list[Setting]:
+    """All combinations of the axes' values, or `samples` different ones drawn at random.
+
+    The first n of more samples are those of n: a sweep can be made longer.
+
+    >>> list_settings(["seed=1,2", "optimizer.lr=0.1"])
+    [{'seed': 1, 'optimizer.lr': 0.1}, {'seed': 2, 'optimizer.lr': 0.1}]
+    """
+    axes = [read_axis(word) for word in over]
+    names = [axis.name for axis in axes]
+    if not axes or len(set(names)) < len(names):
+        raise ValueError(f"--over names {', '.join(names) or 'nothing'}; give at least one field, each once.")
+    if not samples:
+        if spans := [axis.name for axis in axes if axis.span is not None]:
+            raise ValueError(f"{spans[0]} has a span of values, of which a grid takes none; say how many: --samples.")
+        return [dict(zip(names, values, strict=True)) for values in itertools.product(*(a.choices for a in axes))]
+    found: dict[str, Setting] = {}
+    for number in range(100 * samples):
+        generator = np.random.default_rng((seed, number))
+        setting = {axis.name: axis.draw(generator) for axis in axes}
+        found.setdefault(folder_name(setting), setting)
+        if len(found) == samples:
+            break
+    return list(found.values())
+
+
+def change_fields(recipe: Recipe, setting: Setting) -> Recipe:
+    """The recipe with other values of fields, by their dotted names; `ValueError` names what it does not have.
+
+    >>> change_fields(Recipe(), {"weighting.weights.depth": 2.0, "optimizer.lr": 0.1}).weighting.weights
+    {'depth': 2.0}
+    """
+    data = asdict(recipe)
+    for name, value in setting.items():
+        *tables, last = name.split(".")
+        place = data
+        for table in tables:
+            if not isinstance(place.get(table), dict):
+                raise ValueError(f"a recipe has no field '{name}': '{table}' is no table; see `triptych train --help`.")
+            place = place[table]
+        place[last] = value
+    return from_json(json.dumps(data))
+
+
+def folder_name(setting: Setting) -> str:
+    """The name of a setting's folder of runs.
+
+    >>> folder_name({"optimizer.lr": 0.001, "data.size": (48, 64)})
+    'optimizer.lr=0.001,data.size=48,_64-01c72e28'
+    """
+    text = ",".join(f"{name}={value}" for name, value in setting.items())
+    plain = re.sub(r"[^\w.=,+-]+", "_", text.replace("(", "").replace(")", ""))[:120].strip("_")
+    if plain == text:
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def sweep(
+    recipe: Recipe,
+    out: Path | str,
+    over: Sequence[str],
+    *,
+    samples: int = 0,
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+    progress: bool = True,
+    told: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Train `recipe` with every setting and every seed into `out`, and return the outcomes, the best first.
+
+    Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
+    sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
+    validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
+    `sweep.json` in `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields or values that
+    the recipe does not take.
+    """
+    out = Path(out)
+    if not recipe.data.val_split or recipe.training.evaluate_every < 1:
+        raise ValueError(
+            "a sweep chooses on the validation split: data.val_split must name one, and training.evaluate_every be at "
+            "least 1."
+        )
+    settings = list_settings(over, samples=samples, seed=recipe.seed)
+    own: list[Setting] = [{"seed": seed} for seed in seeds] or [{}]
+    planned = [(Outcome(setting), [change_fields(recipe, setting | seed) for seed in own]) for setting in settings]
+    for outcome, recipes in planned:
+        for each in recipes:
+            check_run_folder(_run(out, outcome, each), each, resume=True, overwrite=False)
+    total = sum(len(recipes) for _, recipes in planned)
+    done = 0
+    for outcome, recipes in planned:
+        for each in recipes:
+            run, done = _run(out, outcome, each), done + 1
+            if not _is_finished(run, each):
+                told(f"run {done} of {total}: {run}")
+                try:
+                    train(each, run, resume=run.exists(), device=device, progress=progress)
+                except FloatingPointError as error:
+                    outcome.failures[each.seed] = str(error)
+            if each.seed not in outcome.failures:
+                best = _best(run)
+                outcome.scores[each.seed], outcome.metrics[each.seed] = best["score"], best["metrics"]
+            if os.environ.get("RANK", "0") == "0":
+                ranked = _rank([outcome for outcome, _ in planned])
+                write_text(out / FILE, json.dumps([_row(each) for each in ranked], indent=2, allow_nan=False) + "\n")
+    return _rank([outcome for outcome, _ in planned])
+
+
+def _run(out: Path, outcome: Outcome, recipe: Recipe) -> Path:
+    return out / folder_name(outcome.setting) / f"seed-{recipe.seed}"
+
+
+def _is_finished(run: Path, recipe: Recipe) -> bool:
+    checkpoints = list_checkpoints(run)
+    return bool(checkpoints) and int(checkpoints[-1].name) >= recipe.schedule.steps
+
+
+def _best(run: Path) -> dict[str, Any]:
+    """The evaluation of a finished run whose weights are deployed."""
+    path = list_checkpoints(run)[-1] / STATE
+    return check_signed(json.loads(path.read_text(encoding="utf-8")))["best"]
+
+
+def _rank(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    return sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as JSON, without numbers that are not finite."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(name): plain(each) for name, each in value.items()}
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return plain(asdict(outcome) | {"score": outcome.score})
+
+
+def sweep_table(outcomes: Sequence[Outcome]) -> Table:
+    """One row for each setting, the best first: its values, primary numbers on the validation split, and how far its
+    score is below the best, in percent.
+    """
+    names = list(dict.fromkeys(name for each in outcomes for numbers in each.metrics.values() for name in numbers))
+    table = Table(*outcomes[0].setting, "seeds", *names, "below the best %", title_justify="left")
+    table.title = "validation, best first"
+    best = outcomes[0].score
+    for outcome in outcomes:
+        values = [str(value) for value in outcome.setting.values()]
+        gap = f"{100 * (best - outcome.score):.2f}" if math.isfinite(outcome.score) else "failed"
+        table.add_row(*values, str(len(outcome.scores)), *(outcome.metric(name) for name in names), gap)
+    return table

@@ -1,0 +1,119 @@
+"""Sweeps: every combination once, resumed where it stopped, chosen on validation."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from training.tiny import OPENED, RECIPE, change
+
+from triptych.training import sweep as sweeping
+from triptych.training.sweep import change_fields, folder_name, list_settings, sweep, sweep_table
+
+SHORT = change(
+    RECIPE, schedule__steps=2, training__evaluate_every=2, training__checkpoint_every=1, schedule__warmup_steps=0
+)
+OVER = ("optimizer.lr=1e-4,1e-2", "weighting.weights.depth=0.5,2")
+
+
+def quiet(text: str) -> None:
+    """Says nothing."""
+
+
+def test_a_grid_is_every_combination() -> None:
+    assert list_settings(OVER) == [
+        {"optimizer.lr": lr, "weighting.weights.depth": weight} for lr in (1e-4, 1e-2) for weight in (0.5, 2)
+    ]
+
+
+def test_samples_lie_in_their_span_and_grow_by_more() -> None:
+    over = ("optimizer.lr=1e-5..1e-2", "schedule.name=poly,cosine", "model.decoder_options.dropout=0..0.5")
+    few, many = list_settings(over, samples=3, seed=4), list_settings(over, samples=40, seed=4)
+    assert many[:3] == few
+    assert len({folder_name(setting) for setting in many}) == 40
+    rates = [setting["optimizer.lr"] for setting in many]
+    assert all(1e-5 <= rate <= 1e-2 for rate in rates)
+    assert 5 < sum(rate < 10**-3.5 for rate in rates) < 35  # even on a scale of logarithms
+    assert {setting["schedule.name"] for setting in many} == {"poly", "cosine"}
+    assert len(list_settings(("seed=1,2",), samples=9)) == 2  # there are no more
+
+
+@pytest.mark.parametrize(
+    ("over", "samples", "words"),
+    [
+        (("optimizer.lr",), 0, "'optimizer.lr' is no axis; write NAME=A,B,C"),
+        (("optimizer.lr=2..1",), 3, "is no span; write two rising numbers"),
+        (("optimizer.lr=1..2",), 0, "has a span of values, of which a grid takes none; say how many: --samples"),
+        (("seed=1", "seed=2"), 0, "--over names seed, seed; give at least one field, each once"),
+        (("optimizer.rate=1",), 0, "recipe.optimizer has no field 'rate'"),
+        (("optimizer.lr=fast",), 0, "recipe.optimizer.lr is 'fast'; expected a number"),
+        (("optimiser.lr=1",), 0, "a recipe has no field 'optimiser.lr'"),
+    ],
+)
+def test_bad_axes_train_nothing(over: tuple[str, ...], samples: int, words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        sweep(SHORT, tmp_path / "sweep", over, samples=samples, device="cpu", told=quiet)
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_without_validation_nothing_is_chosen(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a sweep chooses on the validation split"):
+        sweep(change(SHORT, data__val_split=""), tmp_path, OVER, device="cpu")
+
+
+def test_the_best_comes_first_and_the_test_split_is_never_read(tmp_path: Path) -> None:
+    OPENED.clear()
+    outcomes = sweep(SHORT, tmp_path, OVER[:1], seeds=(0, 1), device="cpu", progress=False, told=quiet)
+    assert "test" not in OPENED
+    assert [outcome.score for outcome in outcomes] == sorted((each.score for each in outcomes), reverse=True)
+    for outcome in outcomes:
+        assert set(outcome.scores) == {0, 1}
+        for seed, score in outcome.scores.items():
+            run = tmp_path / folder_name(outcome.setting) / f"seed-{seed}"
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+            assert score == max(line["score"] for line in lines if line["kind"] == "evaluation")
+            recipe = json.loads((run / "recipe.json").read_text())
+            assert (recipe["optimizer"]["lr"], recipe["seed"]) == (outcome.setting["optimizer.lr"], seed)
+    stored = json.loads((tmp_path / "sweep.json").read_text())
+    assert [row["setting"] for row in stored] == [outcome.setting for outcome in outcomes]
+    assert sweep_table(outcomes).row_count == 2
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[float, bool]] = []
+    train = sweeping.train
+
+    def watched(recipe, run, **options):
+        trained.append((recipe.optimizer.lr, options["resume"]))
+        if len(trained) == 2:
+            train(change(recipe, schedule__name="constant"), run, **options | {"resume": False})
+            raise KeyboardInterrupt
+        return train(recipe, run, **options)
+
+    monkeypatch.setattr(sweeping, "train", watched)
+    recipe = change(SHORT, schedule__name="constant")
+    with pytest.raises(KeyboardInterrupt):
+        sweep(recipe, tmp_path, ("optimizer.lr=1e-4,1e-3,1e-2",), device="cpu", progress=False, told=quiet)
+    last = tmp_path / folder_name({"optimizer.lr": 1e-3}) / "seed-0/checkpoints/00000002"
+    for path in last.iterdir():
+        path.unlink()
+    last.rmdir()  # as if it had stopped after its first step
+    outcomes = sweep(recipe, tmp_path, ("optimizer.lr=1e-4,1e-3,1e-2",), device="cpu", progress=False, told=quiet)
+    assert trained == [(1e-4, False), (1e-3, False), (1e-3, True), (1e-2, False)]
+    assert all(math.isfinite(outcome.score) for outcome in outcomes)
+    with pytest.raises(ValueError, match=r"cannot resume .* with another recipe: schedule\.steps"):
+        sweep(change(SHORT, schedule__steps=5), tmp_path, ("optimizer.lr=1e-4",), device="cpu", told=quiet)
+
+
+def test_a_run_that_diverges_is_last(tmp_path: Path) -> None:
+    recipe = change(SHORT, optimizer__name="sgd", optimizer__clip_norm=0.0, schedule__steps=4)
+    outcomes = sweep(recipe, tmp_path, ("optimizer.lr=1e30,1e-3",), device="cpu", progress=False, told=quiet)
+    assert [outcome.setting["optimizer.lr"] for outcome in outcomes] == [1e-3, 1e30]
+    assert "not finite" in outcomes[1].failures[0]
+    assert outcomes[1].score == -math.inf
+    json.loads((tmp_path / "sweep.json").read_text())
+
+
+def test_fields_are_changed_by_name() -> None:
+    changed = change_fields(RECIPE, {"data.size": (16, 24), "model.decoder_options.dropout": 0.5, "seed": 3})
+    assert (changed.data.size, changed.model.decoder_options["dropout"], changed.seed) == ((16, 24), 0.5, 3)
