@@ -11,14 +11,12 @@ which then inflate about as fast as they would be read; photographs, depth and n
 """
 
 import json
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -256,23 +254,3 @@ def read_record(path: Path, offset: int, length: int) -> bytes:
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         return file.read(length)
-
-
-@contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """Write a file whole or not at all: it takes its name once everything is on the disk."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file whole or not at all."""
-    with open_whole(path) as file:
-        file.write(json.dumps(content, indent=1).encode())

@@ -23,7 +23,8 @@ import torch
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
-from triptych.prepared.records import open_whole, pack_sample, write_json
+from triptych.files import PARTIAL, remove_partials, write_text, written_whole
+from triptych.prepared.records import pack_sample
 from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice
 
@@ -88,12 +89,13 @@ def prepare(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    write_json(place / MANIFEST, {**plan, "shards": shards})
+    write_text(place / MANIFEST, json.dumps({**plan, "shards": shards}, indent=1))
     if place != folder:
         shutil.rmtree(folder, ignore_errors=True)
         place.replace(folder)
-    for left in (folder / PLAN, *folder.glob("[0-9]*.json"), *folder.glob("*.part")):
+    for left in (folder / PLAN, *folder.glob("[0-9]*.json"), *folder.glob("*.part")):  # .part: of earlier versions
         left.unlink(missing_ok=True)
+    remove_partials(folder)
     return Preparation(folder, len(source), count.kept, sum(shard["size"] for shard in shards))
 
 
@@ -101,7 +103,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     """The folder to work in: a finished one of the same plan, else the unfinished one beside its place."""
     part = folder.with_name(f"{folder.name}.part")
     for place, found in ((folder, read_json(folder / MANIFEST)), (part, read_json(part / PLAN))):
-        if not place.is_dir() or all(path.suffix == ".part" for path in place.iterdir()):
+        if not place.is_dir() or all(path.suffix in (".part", PARTIAL) for path in place.iterdir()):
             continue
         differing = [key for key in plan if found.get(key) != plan[key]]
         if differing and not overwrite:
@@ -114,7 +116,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
         if not differing and place == folder:
             return folder
     part.mkdir(parents=True, exist_ok=True)
-    write_json(part / PLAN, plan)
+    write_text(part / PLAN, json.dumps(plan, indent=1))
     return part
 
 
@@ -159,7 +161,7 @@ def _write_shard(
         return known[path.name]
     digest, size = hashlib.sha256(), 0
     records: list[tuple[str, int, int]] = []
-    with open_whole(path) as file:
+    with written_whole(path) as partial, partial.open("wb") as file:
         for number in numbers:
             record = _read_record(source, number, tasks)
             records.append((source.key(number), size, len(record)))
@@ -167,7 +169,7 @@ def _write_shard(
             digest.update(record)
             count.add(1)
     index = {"file": path.name, "size": size, "sha256": digest.hexdigest(), "records": records}
-    write_json(path.with_suffix(".json"), index)
+    write_text(path.with_suffix(".json"), json.dumps(index, indent=1))
     return index
 
 
