@@ -55,7 +55,7 @@ class Undrawn:
     >>> from triptych.augmentation.steps import Flip, Select
     >>> sample = Sample(torch.zeros(3, 4, 4), {})
     >>> _ = Undrawn(Select({}), "none")(sample, np.random.default_rng(0))
-    >>> Undrawn(Flip({}), "default")(sample, np.random.default_rng(0))
+    >>> Undrawn(Flip({}), "default")(sample, np.random.default_rng(0))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: training.cache_features keeps one set of features per image, and data.transform 'default' changes ...
