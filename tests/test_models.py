@@ -82,6 +82,10 @@ def build(name: str, family: str, tasks=TASKS) -> MultiTaskModel:
         pytest.skip(f"{name} on {backbone}: {error}")
 
 
+def test_an_old_name_is_the_same_decoder() -> None:
+    assert DECODERS["vit"] is DECODERS["four-level"]
+
+
 def stir(model: MultiTaskModel) -> MultiTaskModel:
     """Weights at which no branch is hidden: fresh norms are the identity, some layers start at zero."""
     with torch.no_grad():

@@ -16,7 +16,8 @@ DECODERS: dict[str, type[Decoder]] = {
     "deeplab": DeepLab,
     "fcn": FCN,
     "hrnet": HRNetDecoder,
-    "vit": FourLevel,
+    "vit": FourLevel,  # the old name of the next one, for one release
+    "four-level": FourLevel,
     "densemtl": DenseMTL,
     "invpt": InvPT,
     "mti-net": MTINet,
