@@ -189,7 +189,9 @@ class ATRC(Decoder):
         for name in regions or {}:
             named_choice("task in regions", name, self.tasks)
         needed = {label for pairs in self.region_sources().values() for label in pairs.values()}
-        self.region_tasks = {name: (regions or {}).get(name) or _regions(t) for name, t in tasks.items()}
+        self.region_tasks = {
+            name: (regions or {}).get(name) or _REGIONS.get(t.name, lambda task: task)(t) for name, t in tasks.items()
+        }
         self.features = nn.ModuleDict({name: JoinedConvNormReLU(total, inner) for name in tasks})
         self.regions = nn.ModuleDict({name: JoinedConvNormReLU(total, total, 1) for name in tasks if name in needed})
         self.region_logits = nn.ModuleDict(
@@ -318,8 +320,3 @@ _REGIONS: dict[str, Callable[[Task], Task]] = {
     "boundary": partial(_two_classes, boundary),
     "saliency": partial(_two_classes, saliency),
 }
-
-
-def _regions(task: Task) -> Task:
-    """A classification of the pixels that belongs to a task: the task itself unless said otherwise."""
-    return _REGIONS.get(task.name, lambda task: task)(task)

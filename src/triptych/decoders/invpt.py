@@ -176,7 +176,15 @@ class InvPT(Decoder):
         # Sorted, so that joined weights mean the same in whatever order tasks are declared.
         self.stacked = sorted(sources)
         self.pooling = max(1, round(PUBLISHED_STRIDE / self.strides[-1]))
-        self.preliminary = nn.ModuleDict({name: _preliminary(self.channels[-1], preliminary_width) for name in sources})
+        self.preliminary = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    ConvNormReLU(self.channels[-1], self.channels[-1]),
+                    ConvNormReLU(self.channels[-1], preliminary_width),
+                )
+                for name in sources
+            }
+        )
         self.initial = nn.ModuleDict({name: nn.Conv2d(preliminary_width, t.channels, 1) for name, t in sources.items()})
         self.mix = nn.ModuleDict(
             {name: nn.Conv2d(preliminary_width + t.channels, width, 1) for name, t in sources.items()}
@@ -273,10 +281,6 @@ class InvPT(Decoder):
                 "reductions": nn.ModuleDict({name: nn.Conv2d(width, width, 1) for name in self.tasks}),
             }
         )
-
-
-def _preliminary(channels: int, width: int) -> nn.Module:
-    return nn.Sequential(ConvNormReLU(channels, channels), ConvNormReLU(channels, width))
 
 
 def _initialize(module: nn.Module) -> None:

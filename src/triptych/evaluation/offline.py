@@ -262,16 +262,18 @@ def score_table(result: Score) -> Table:
     """One row per number: its task, name with the better direction, value, interval and the number of images."""
     intervals = any(task.intervals for task in result.tasks.values())
     rows = [
-        (name, number, task.metric.better[number], [f"{value:.4f}", *_interval(task, number)], len(task.keys))
+        (
+            name,
+            number,
+            task.metric.better[number],
+            [f"{value:.4f}", *(f"{one.low:.4f} to {one.high:.4f}" for one in [task.intervals.get(number)] if one)],
+            len(task.keys),
+        )
         for name, task in result.tasks.items()
         for number, value in task.numbers.items()
     ]
     columns = ["value", *(["95 % interval"] if intervals else [])]
     return number_table(f"{result.predictions}, protocol {result.protocol}", columns, rows)
-
-
-def _interval(task: TaskScore, number: str) -> list[str]:
-    return [f"{task.intervals[number].low:.4f} to {task.intervals[number].high:.4f}"] if task.intervals else []
 
 
 def save_score(score: Score, path: Path) -> None:

@@ -94,10 +94,6 @@ def _semseg(settings: DataSettings) -> Metric:
     return SegmentationMetric(settings.num_classes)
 
 
-def _parts(settings: DataSettings) -> Metric:
-    return SegmentationMetric(NUM_PARTS)
-
-
 def _boundary(protocol: str, settings: DataSettings) -> Metric:
     return BoundaryMetric(
         protocol, dataset=settings.dataset, max_dist=settings.max_dist, ground_truth=settings.ground_truth
@@ -107,7 +103,11 @@ def _boundary(protocol: str, settings: DataSettings) -> Metric:
 _LABELS = "One confusion matrix over the set, label 255 ignored; "
 _ABSENT_ZERO = {
     "semseg": Rule(_semseg, _LABELS + "classes that occur nowhere count 0.", ("mIoU_absent_zero", "pixel_accuracy")),
-    "human_parts": Rule(_parts, _LABELS + "7 classes with background.", ("mIoU_absent_zero", "pixel_accuracy")),
+    "human_parts": Rule(
+        lambda settings: SegmentationMetric(NUM_PARTS),
+        _LABELS + "7 classes with background.",
+        ("mIoU_absent_zero", "pixel_accuracy"),
+    ),
 }
 _POOLED_DEPTH = Rule(
     lambda settings: DepthMetric(),

@@ -143,10 +143,6 @@ def _read_classes(stored: np.ndarray, encodings: Encodings) -> Tensor:
     return torch.from_numpy(ids + encodings.prediction_offset)
 
 
-def _read_depth(stored: np.ndarray, encodings: Encodings) -> Tensor:
-    return torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, encodings)))[None]
-
-
 def _metres(stored: np.ndarray, encodings: Encodings) -> float:
     """Metres per stored unit."""
     if stored.dtype.kind == "f":
@@ -154,10 +150,6 @@ def _metres(stored: np.ndarray, encodings: Encodings) -> float:
     if not encodings.depth_scale and stored.dtype.itemsize < 2:
         raise ValueError(f"is {stored.dtype} depth; give --depth-scale, the metres per unit")
     return encodings.depth_scale or 0.001
-
-
-def _read_normals(stored: np.ndarray, encodings: Encodings) -> Tensor:
-    return torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1).copy())
 
 
 def _flat(stored: np.ndarray) -> np.ndarray:
@@ -176,8 +168,10 @@ _PREDICTIONS: dict[str, Reader] = {
     "semseg": _read_classes,
     "human_parts": _read_classes,
     "saliency": _read_probability,
-    "normals": _read_normals,
-    "depth": _read_depth,
+    "normals": lambda stored, how: torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1).copy()),
+    "depth": lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[
+        None
+    ],
     "boundary": _read_probability,
 }
 _TARGETS: dict[str, Reader] = {

@@ -88,14 +88,10 @@ def to_levels(prediction: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*s
     return prediction if prediction.dtype == np.uint8 else (prediction * 255).astype(np.uint8)
 
 
-def _outline(labels: Shaped[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    return thin(label_outlines(labels))
-
-
 _RECIPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "stored": lambda target: target != 0,
     "thin": lambda target: thin(target != 0),
-    "outline": _outline,
+    "outline": lambda target: thin(label_outlines(target)),
 }
 
 _HUNDREDTHS = tuple(k / 100 for k in range(1, 100))

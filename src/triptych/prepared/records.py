@@ -64,10 +64,6 @@ def _as_bytes(array: np.ndarray) -> Stored | None:
     return np.rint(array * 255).astype(np.uint8), None
 
 
-def _from_bytes(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
-    return np.divide(stored, np.float32(255), dtype=np.float32)
-
-
 def _as_whole(array: np.ndarray) -> Stored | None:
     """Whole numbers in the smallest type that holds them."""
     if array.dtype.kind not in "iu" or array.size == 0:
@@ -75,10 +71,6 @@ def _as_whole(array: np.ndarray) -> Stored | None:
     low, high = int(array.min()), int(array.max())
     small = next(kind for kind in "BHbhIiQq" if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)
     return array.astype(small), None
-
-
-def _from_whole(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
-    return stored.astype(field.dtype)
 
 
 def _as_table(array: np.ndarray) -> Stored | None:
@@ -107,18 +99,14 @@ def _as_is(array: np.ndarray) -> Stored | None:
     return array, None
 
 
-def _from_itself(stored: np.ndarray, table: np.ndarray | None, field: StoredField) -> np.ndarray:
-    return stored.copy()
-
-
 Encode = Callable[[np.ndarray], Stored | None]
 Decode = Callable[[np.ndarray, np.ndarray | None, StoredField], np.ndarray]
 
 CODES: dict[str, tuple[Encode, Decode]] = {
-    "bytes": (_as_bytes, _from_bytes),
-    "whole": (_as_whole, _from_whole),
+    "bytes": (_as_bytes, lambda stored, table, field: np.divide(stored, np.float32(255), dtype=np.float32)),
+    "whole": (_as_whole, lambda stored, table, field: stored.astype(field.dtype)),
     "table": (_as_table, _from_table),
-    "plain": (_as_is, _from_itself),
+    "plain": (_as_is, lambda stored, table, field: stored.copy()),
 }
 """Codes of arrays, the smallest first."""
 

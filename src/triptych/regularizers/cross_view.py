@@ -22,7 +22,7 @@ from triptych.regularizers.terms import full_precision, image_size, keep_labels
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
-from triptych.types import IGNORE, Camera, Output, Sample, named_choice
+from triptych.types import Camera, Output, Sample, named_choice, valid_pixels
 
 
 class CrossView(Triplane3D):
@@ -98,7 +98,7 @@ class CrossView(Triplane3D):
         terms = {
             name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()
         }
-        if any_process(any(not _is_empty(second.targets[name]) for name in self.cross_tasks)):
+        if any_process(any(bool(valid_pixels(second.targets[name]).any()) for name in self.cross_tasks)):
             crossed = self.render_points(planes, points, self.cross_tasks)
             for name in self.cross_tasks:
                 with full_precision(sample):
@@ -120,7 +120,8 @@ class CrossView(Triplane3D):
         if self.training:
             self.pair_counts += torch.stack([overlaps.new_tensor(len(overlaps), dtype=torch.int64), (~overlaps).sum()])
         keep = (common & overlaps[:, None, None])[:, None]
-        return _with_targets(second, {name: keep_labels(second.targets[name], keep) for name in self.cross_tasks})
+        kept = {name: keep_labels(second.targets[name], keep) for name in self.cross_tasks}
+        return replace(second, targets=kept, extras={}, neighbours=())
 
     def to_cube(
         self, points: Float[Tensor, "batch *points 3"], sample: Sample
@@ -163,7 +164,8 @@ class CrossView(Triplane3D):
         )
         rays = cameras.metric_rays(second.camera.intrinsics, image_size(second), self._rendering_size(second))
         metric = cameras.points_on_rays(rays, self.depth_order(distances))
-        cube, inside = self.to_cube(_move(metric, relative), sample)
+        moved = torch.einsum("bij,b...j->b...i", relative[:, :3, :3], metric) + relative[:, None, None, None, :3, 3]
+        cube, inside = self.to_cube(moved, sample)
         steps = (cube if self.frustum else metric).diff(dim=3).norm(dim=-1)
         lengths = torch.cat([steps, steps[..., -1:]], dim=-1)
         if self.frustum:  # one step may leave the cube far behind
@@ -220,15 +222,3 @@ def _replace_missing(second: Sample, camera: Camera) -> Sample:
         torch.where(missing, camera.pose, second.camera.pose),
     )
     return replace(second, camera=cameras)
-
-
-def _move(points: Tensor, pose: Tensor) -> Tensor:
-    return torch.einsum("bij,b...j->b...i", pose[:, :3, :3], points) + pose[:, None, None, None, :3, 3]
-
-
-def _is_empty(target: Tensor) -> bool:
-    return bool((~target.isfinite() if target.is_floating_point() else target == IGNORE).all())
-
-
-def _with_targets(view: Sample, targets: dict[str, Tensor]) -> Sample:
-    return replace(view, targets=targets, extras={}, neighbours=())

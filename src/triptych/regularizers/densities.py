@@ -56,7 +56,10 @@ def measure_densities(regularizer: Triplane3D, batches: Iterable[tuple[Output, S
     found: dict[str, list[DensityNumbers]] = {}
     for output, sample in batches:
         planes = regularizer.encoder([maps.double() for maps in output.features], image_size(sample))
-        samples = _double(regularizer.sample_points(sample))
+        points = regularizer.sample_points(sample)
+        samples = points._replace(
+            points=points.points.double(), intervals=points.intervals.double(), depths=points.depths.double()
+        )
         for name, field in (shared or dict(regularizer.fields.items())).items():
             weights = _weights_of(regularizer, field, planes, samples)
             truth = thin_to(sample.targets[lengths[0]], weights.shape[1:3])[:, 0].double() if lengths else None
@@ -111,12 +114,6 @@ def _weights_of(
     regularizer: Triplane3D, field: nn.Module, planes: Triplane, samples: SamplePoints
 ) -> Float[Tensor, "batch height width samples"]:
     return render_shared_weights(field, planes, samples, route=regularizer.route, aggregation=regularizer.aggregation)
-
-
-def _double(samples: SamplePoints) -> SamplePoints:
-    return samples._replace(
-        points=samples.points.double(), intervals=samples.intervals.double(), depths=samples.depths.double()
-    )
 
 
 def _measure(weights: Tensor, samples: SamplePoints, truth: Tensor | None) -> list[DensityNumbers]:

@@ -83,7 +83,16 @@ class MTPSL(Regularizer):
         self.temperature, self.warmup_steps = temperature, warmup_steps
         self.level = max(range(len(strides)), key=lambda i: strides[i])
         pools = min(max(round(math.log2(strides[self.level] / stride)), 0), len(widths))
-        self.stems = nn.ModuleDict({name: _stem(count_inputs(task), widths[0]) for name, task in self.tasks.items()})
+        self.stems = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Conv2d(count_inputs(task), widths[0], 3, padding=1, bias=False),
+                    BatchNorm2d(widths[0]),
+                    nn.ReLU(),
+                )
+                for name, task in self.tasks.items()
+            }
+        )
         self.encoder = PairEncoder(widths, pairs=len(tasks) ** 2, pools=pools, out=channels[self.level])
         self.register_buffer("variance", torch.zeros(()))
 
@@ -204,10 +213,6 @@ def modulate(x: Maps, gamma: Float[Tensor, "batch channels"], beta: Float[Tensor
 def cosine(a: Maps, b: Maps) -> Float[Tensor, "batch height width"]:
     """Cosine of the channels of two maps, place by place; 0 where one of them is zero."""
     return F.cosine_similarity(a, b, dim=1)
-
-
-def _stem(inputs: int, width: int) -> nn.Module:
-    return nn.Sequential(nn.Conv2d(inputs, width, 3, padding=1, bias=False), BatchNorm2d(width), nn.ReLU())
 
 
 def _between_limits(task: Task, value: Map) -> Map:

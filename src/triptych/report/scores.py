@@ -42,14 +42,11 @@ def _table(score: Score) -> Markup:
         for number, value in task.numbers.items():
             cells = [number_cell(f"{value:.4f}")]
             if intervals:
-                cells.append(number_cell(_range(task.intervals.get(number))))
+                interval = task.intervals.get(number)
+                cells.append(number_cell(f"{interval[1]:.4f} – {interval[2]:.4f}" if interval else ""))
             cells.append(number_cell(str(len(task.keys))))
             rows.append(row(name, number, task.metric.better[number], cells))
     return table("task", ["value", *(["95 % interval"] if intervals else []), "images"], rows)
-
-
-def _range(interval: tuple[float, float, float] | None) -> str:
-    return f"{interval[1]:.4f} – {interval[2]:.4f}" if interval else ""
 
 
 def _section(name: str, task: TaskScore) -> Markup:

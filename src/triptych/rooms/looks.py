@@ -194,11 +194,6 @@ def _rug(dice: Dice, bold: float) -> Material:
     return material(texture, first, second, dice, scale=scale)
 
 
-def _art(dice: Dice) -> Material:
-    first = color(dice.number(), dice.number(0.1, 0.7), dice.number(0.4, 0.95))
-    return material(textures.ART, first, color(dice.number(), dice.number(0.1, 0.7), dice.number(0.2, 0.9)), dice)
-
-
 def pane_material(dice: Dice, night: bool) -> Material:
     if night:
         return material(textures.OUTSIDE, color(0.64, 0.7, 0.3), color(0.6, 0.5, 0.12), dice, glow=0.35)
@@ -211,12 +206,6 @@ def pane_material(dice: Dice, night: bool) -> Material:
     )
 
 
-def _ball(dice: Dice) -> Material:
-    return material(
-        textures.BALL, color(dice.number(), 0.75, 0.85), color(dice.number(), dice.number(0.0, 0.9), 0.9), dice
-    )
-
-
 def _screen(dice: Dice) -> Material:
     lit = dice.chance(0.5)
     return material(
@@ -225,16 +214,6 @@ def _screen(dice: Dice) -> Material:
         color(dice.number(), 0.5, 0.7 if lit else 0.12),
         dice,
         glow=0.7 if lit else 0.0,
-    )
-
-
-def _shade(dice: Dice) -> Material:
-    return material(
-        textures.PLAIN,
-        color(dice.number(0.08, 0.14), dice.number(0.05, 0.35), 0.95),
-        color(0.1, 0.1, 0.95),
-        dice,
-        glow=1.0,
     )
 
 
@@ -252,7 +231,9 @@ COMMON: dict[str, Callable[[Dice], Material]] = {
     "carton": lambda dice: _shades(
         dice, textures.PLAIN, dice.number(0.07, 0.1), dice.number(0.4, 0.6), dice.number(0.55, 0.75), 0.9, scale=1.0
     ),
-    "ball": _ball,
+    "ball": lambda dice: material(
+        textures.BALL, color(dice.number(), 0.75, 0.85), color(dice.number(), dice.number(0.0, 0.9), 0.9), dice
+    ),
     "ceramic": lambda dice: _plain(dice, (0.0, 1.0), (0.1, 0.7), (0.35, 0.95)),
     "metal": lambda dice: _plain(dice, (0.1, 0.6), (0.0, 0.1), (0.1, 0.7)),
     "soil": lambda dice: _plain(dice, (0.06, 0.08), (0.5, 0.6), (0.18, 0.25)),
@@ -260,10 +241,21 @@ COMMON: dict[str, Callable[[Dice], Material]] = {
     "leaf": lambda dice: _shades(
         dice, textures.FOLDS, dice.number(0.25, 0.38), dice.number(0.5, 0.8), dice.number(0.35, 0.65), 0.6, scale=0.1
     ),
-    "shade": _shade,
+    "shade": lambda dice: material(
+        textures.PLAIN,
+        color(dice.number(0.08, 0.14), dice.number(0.05, 0.35), 0.95),
+        color(0.1, 0.1, 0.95),
+        dice,
+        glow=1.0,
+    ),
     "screen": _screen,
     "door": _wood_a,
-    "art": _art,
+    "art": lambda dice: material(
+        textures.ART,
+        color(dice.number(), dice.number(0.1, 0.7), dice.number(0.4, 0.95)),
+        color(dice.number(), dice.number(0.1, 0.7), dice.number(0.2, 0.9)),
+        dice,
+    ),
     "skin": lambda dice: _plain(dice, (0.04, 0.075), (0.3, 0.55), (0.4, 0.95)),
     "hair": lambda dice: _plain(dice, (0.04, 0.1), (0.2, 0.7), (0.1, 0.55)),
     "shirt": lambda dice: _fabric(dice, 0.4),

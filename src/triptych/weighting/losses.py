@@ -67,13 +67,9 @@ class Logarithm(Weighting):
     """
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        logarithms = {name: _safe_log(loss) for name, loss in self.present(losses).items()}
+        # 0 with zero gradient for a task that is absent from the batch.
+        logarithms = {name: torch.where(loss > 0, loss, 1.0).log() for name, loss in self.present(losses).items()}
         return self.weighted_sum(logarithms, dict.fromkeys(self.names, 1.0))
-
-
-def _safe_log(loss: Tensor) -> Tensor:
-    """log, and 0 with zero gradient for a task that is absent from the batch."""
-    return torch.where(loss > 0, loss, 1.0).log()
 
 
 class Uncertainty(Weighting):
