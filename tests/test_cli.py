@@ -84,7 +84,7 @@ def test_an_option_given_as_null_is_left_out() -> None:
         ("weighting.weights", "depth=much", "options.depth is 'much'; expected a number."),
     ],
 )
-def test_a_bad_option_is_told_in_one_line(
+def test_reports_a_bad_option(
     field: str, word: str, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
@@ -92,7 +92,7 @@ def test_a_bad_option_is_told_in_one_line(
     assert sum(told in line for line in capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_recipe_file_that_is_no_json_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raises_for_a_recipe_file_that_is_no_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "recipe.json"
     path.write_text('{"seed": 1')
     assert main(["train", str(path), "--out", "nowhere"]) == 2
@@ -113,7 +113,7 @@ def test_a_misspelt_recipe_names_the_nearest(capsys: pytest.CaptureFixture[str])
     assert "did you mean 'rooms-demo'" in capsys.readouterr().err
 
 
-def test_a_missing_recipe_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_raises_for_a_missing_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "no/recipe.json", "--out", "nowhere"]) == 2
     assert "no/recipe.json does not exist" in capsys.readouterr().err
 

@@ -193,7 +193,7 @@ def test_a_number_that_is_not_finite_makes_no_row(tmp_path: Path) -> None:
     assert not (tmp_path / "x.jsonl").exists()
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+def test_raises_for_a_damaged_line(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
     rows.append(path, row())
     path.write_text(path.read_text() + '{"arm": "B"\n')

@@ -283,7 +283,7 @@ def test_maps_must_come_finest_first_with_a_stride_each(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
-def test_a_decoder_without_maps_or_with_a_stride_of_nothing_is_named(name):
+def test_raises_for_a_decoder_without_maps_or_with_a_stride_of_nothing(name):
     for channels, strides in (((), ()), ((8, 8), (0, 4)), ((8, 0), (4, 8))):
         with pytest.raises(ValueError, match=r"must be 1 or more, of a map or more"):
             DECODERS[name](channels, strides=strides, tasks=TASKS, **OPTIONS.get(name, {}))
@@ -312,14 +312,14 @@ def test_a_single_map_of_one_place_trains_with_a_batch_of_one(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name in DECODERS])
-def test_tasks_that_are_none_are_named(name):
+def test_raises_for_what_is_no_task(name):
     for tasks, message in (({"depth": "depth"}, r"tasks\['depth'\] is 'depth', no Task"), ({}, "tasks is empty")):
         with shapes_unchecked(), pytest.raises(ValueError, match=message):
             DECODERS[name]((8, 8), strides=(4, 8), tasks=tasks, **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_that_are_none_are_named(name):
+def test_raises_for_what_is_no_batch_of_images(name):
     model = build(name, accepted(name)[0]).train()
     bad = {
         r"image is torch.float32 of shape \(1, 1, 32, 32\); a backbone takes float RGB": torch.rand(1, 1, 32, 32),
@@ -341,7 +341,7 @@ def test_images_that_are_none_are_named(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_unknown_options_are_named(name):
+def test_raises_for_unknown_options(name):
     backbone, options = FAMILIES[accepted(name)[0]]
     options = options | FAMILY_OPTIONS.get(name, {})
     with pytest.raises(ValueError, match="has no option 'no_such_option'; its options are"):

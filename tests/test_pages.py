@@ -13,7 +13,7 @@ def test_numbers_of_the_pages_are_recomputed() -> None:
     assert recompute.wrong() == []
 
 
-def test_a_wrong_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raises_for_a_wrong_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "docs" / "study-3d.md"
     page.parent.mkdir()
     text = (ROOT / "docs" / "study-3d.md").read_text(encoding="utf-8")

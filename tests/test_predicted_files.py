@@ -112,7 +112,7 @@ def test_images_of_one_size_go_in_batches(tmp_path, monkeypatch):
             np.testing.assert_allclose(np.load(path), expected, atol=1e-5)
 
 
-def test_a_rerun_goes_on_and_does_not_redo(tmp_path, monkeypatch):
+def test_a_rerun_resumes_and_does_not_redo(tmp_path, monkeypatch):
     folder = write_images(tmp_path / "images", [(9, 13)] * 4)
     predictor, out, lines = Predictor(local_model()), tmp_path / "out", []
     draw = image_files.draw_panel

@@ -220,7 +220,7 @@ def test_orientation_depth_and_alpha_of_files(tmp_path):
     "image",
     [np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.full((4, 4, 3), 200.0), torch.zeros(4, 4, 3)],
 )
-def test_wrong_arrays_are_named(image):
+def test_raises_for_wrong_arrays(image):
     with pytest.raises(ValueError, match="image"):
         to_image_tensor(image)
 

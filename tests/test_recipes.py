@@ -25,7 +25,7 @@ def test_tuples_inside_options_survive_json() -> None:
     assert from_json(to_json(recipe)) == recipe
 
 
-def test_unknown_fields_are_named() -> None:
+def test_raises_for_unknown_fields() -> None:
     with pytest.raises(ValueError, match=r"recipe.optimizer has no field 'learning_rate'; its fields are name, lr"):
         from_json('{"optimizer": {"learning_rate": 1}}')
 
@@ -44,13 +44,13 @@ def test_unknown_fields_are_named() -> None:
         ("[]", r"recipe is \[\]; expected an object with fields"),
     ],
 )
-def test_values_of_another_type_are_named(text: str, told: str) -> None:
+def test_raises_for_values_of_another_type(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         from_json(text)
 
 
 @pytest.mark.parametrize("name", LEAST)
-def test_numbers_that_cannot_be_are_named(name: str) -> None:
+def test_raises_for_numbers_that_cannot_be(name: str) -> None:
     part, field = name.split(".")
     own = getattr(Recipe(), part)
     too_small = dataclasses.replace(own, **{field: type(getattr(own, field))(LEAST[name] - 1)})

@@ -125,7 +125,7 @@ def test_measure_averages_over_batches_and_fills_every_column(run: Path) -> None
     assert columns["depth"] == found["features"]["head x branch"][1][1]
 
 
-def test_a_run_without_a_branch_is_named(tmp_path: Path) -> None:
+def test_raises_for_a_run_without_a_branch(tmp_path: Path) -> None:
     run = train(change(RECIPE, schedule__steps=1), tmp_path / "run", device="cpu", progress=False)
     with pytest.raises(ValueError, match="without a regularizer"):
         study.load(run)

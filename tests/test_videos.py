@@ -90,7 +90,7 @@ def test_sizes_may_be_odd_and_only_chosen_products_are_written(tmp_path):
         predict_videos(Predictor(Brightness()), [clip], tmp_path / "out")
 
 
-def test_a_frame_that_cannot_be_decoded_is_named(tmp_path):
+def test_raises_for_a_frame_that_cannot_be_decoded(tmp_path):
     clip = write(tmp_path / "clip.mp4", frames())
     damage(clip, 7)
     with pytest.raises(ValueError, match=r"clip\.mp4: frame 7 cannot be decoded"):

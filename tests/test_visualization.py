@@ -212,6 +212,6 @@ def test_chosen_colors_are_in_maps_legends_and_panels():
         ([[1, 2, 3], [1, 2]], r"has \[1, 2\]; a color is red, green, blue"),
     ],
 )
-def test_mistakes_in_colors_are_named(colors, message):
+def test_raises_for_mistakes_in_colors(colors, message):
     with pytest.raises(ValueError, match=message):
         semseg(2, colors_shown=colors)

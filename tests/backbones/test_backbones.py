@@ -297,7 +297,7 @@ def test_unknown_names_get_the_nearest():
         create_backbone("no such thing")
 
 
-def test_wrong_options_are_named():
+def test_raises_for_wrong_options():
     with pytest.raises(ValueError, match="output_stride of a ResNet is 4; choose 8, 16 or 32"):
         create_backbone("resnet18", output_stride=4)
     with pytest.raises(ValueError, match="no option 'taps'; its options are output_stride, include_stem"):

@@ -153,13 +153,13 @@ def test_readings_are_settled_together_and_by_task():
         ({"image": np.zeros((4, 4)), "depth": np.zeros((1, 4, 4))}, "give `image`"),
     ],
 )
-def test_a_reference_that_lacks_something_is_named(content, message, tmp_path):
+def test_raises_for_a_reference_that_lacks_something(content, message, tmp_path):
     np.savez(tmp_path / "r.npz", **content)
     with pytest.raises(ValueError, match=message):
         read_reference(tmp_path / "r.npz", {"depth": "depth"})
 
 
-def test_a_damaged_reference_is_named(tmp_path):
+def test_raises_for_a_damaged_reference(tmp_path):
     (tmp_path / "r.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"r\.npz cannot be read as \.npz"):
         read_reference(tmp_path / "r.npz", {"depth": "depth"})

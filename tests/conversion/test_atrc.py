@@ -32,7 +32,7 @@ def test_outputs_equal_the_published_ones(name):
     rebuilt.load_state_dict(model.state_dict())
 
 
-def test_a_genotype_that_does_not_fit_is_named():
+def test_raises_for_a_genotype_that_does_not_fit():
     case = golden("atrc_hrnet18_nyud4_contexts")
     with pytest.raises(ValueError, match="has contexts of normals from depth, normals, semseg, genotype says boundary"):
         convert_checkpoint("atrc", case.state_dict(), tasks=case.tasks())

@@ -143,7 +143,7 @@ def test_side_outputs_are_recognised_by_their_width():
         assert torch.equal(ours, theirs)
 
 
-def test_wrong_tasks_are_named():
+def test_raises_for_wrong_tasks():
     state = {f"heads.{t}.decoder.0.project.0.weight": torch.zeros(1) for t in ("semseg", "depth")}
     state["backbone.encoder.conv1.weight"] = torch.zeros(1)
     with pytest.raises(ValueError, match="the checkpoint has the tasks semseg, depth, tasks says semseg, edges"):

@@ -65,7 +65,7 @@ def test_positions_are_resized_only_for_another_grid(case, state):
     assert torch.equal(model.backbone.body.pos_embed, state["backbone.pos_embed"])
 
 
-def test_wrong_options_are_named(case, state):
+def test_raises_for_wrong_options(case, state):
     with pytest.raises(ValueError, match="image_size 64 x 96 makes 4 x 6 positions, the checkpoint has 16"):
         convert_checkpoint("invpt", state, tasks=case.tasks(), image_size=(64, 96))
     with pytest.raises(ValueError, match="order is semseg, depth; it must name each of semseg, depth, n"):

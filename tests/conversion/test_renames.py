@@ -127,7 +127,7 @@ def test_tasks_of_the_checkpoint_are_required():
         checkpoint.require_tasks(r"h\.(\w+)\..+")
 
 
-def test_a_checkpoint_of_another_family_is_named():
+def test_raises_for_a_checkpoint_of_another_family():
     case = golden("survey_mtl_hrnet18_nyud2")
     with pytest.raises(ValueError, match="not of family 'atrc': its keys look like hrnet of 'survey'"):
         from_published("atrc", case.state_dict(), tasks=case.tasks())
@@ -154,7 +154,7 @@ def test_a_checkpoint_that_is_no_published_network_is_told_where_it_belongs(tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_without_tensors_is_named():
+def test_raises_for_a_checkpoint_without_tensors():
     with pytest.raises(ValueError, match="the checkpoint holds no tensors"):
         from_published("survey", {}, tasks=TASKS)
 
@@ -173,7 +173,7 @@ def test_an_incomplete_checkpoint_names_what_it_lacks():
         from_published("densemtl", state, tasks=TASKS)
 
 
-def test_a_tensor_that_does_not_split_is_named():
+def test_raises_for_a_tensor_that_does_not_split():
     def split(value):
         return value.unflatten(0, (3, -1))
 
@@ -182,7 +182,7 @@ def test_a_tensor_that_does_not_split_is_named():
         apply_renames(Conversion(tiny(), renames, CONFIG), published(tiny()), family="f", network="s")
 
 
-def test_an_order_of_other_tasks_is_named():
+def test_raises_for_an_order_of_other_tasks():
     state = {"nddr.conv.layer.semseg.0.weight": torch.zeros(1), "backbone.semseg.layer4.0.bn1.bias": torch.zeros(1)}
     state |= {f"heads.{name}.0.convs.0.0.weight": torch.zeros(1) for name in ("semseg", "depth")}
     state |= {f"backbone.semseg.layer3.{i}.conv3.weight": torch.zeros(1) for i in range(6)}
@@ -191,7 +191,7 @@ def test_an_order_of_other_tasks_is_named():
         from_published("survey", state, tasks=tasks, order=("semseg", "normals"))
 
 
-def test_unknown_families_and_options_are_named():
+def test_raises_for_unknown_families_and_options():
     with pytest.raises(ValueError, match="unknown family 'invpd'"):
         from_published("invpd", {}, tasks=TASKS)
     case = golden("atrc_fcn_hrnet18_nyud4")
@@ -199,7 +199,7 @@ def test_unknown_families_and_options_are_named():
         from_published("atrc", case.state_dict(), tasks=case.tasks(), maen=(0, 0, 0))
 
 
-def test_wrong_tasks_and_class_counts_are_named():
+def test_raises_for_wrong_tasks_and_class_counts():
     case = golden("atrc_fcn_hrnet18_nyud4")
     state = case.state_dict()
     fewer = {name: task for name, task in case.tasks().items() if name != "normals"}

@@ -69,7 +69,7 @@ def test_joined_networks_equal_the_published_ones(name):
     check_case(f"survey_{name}")
 
 
-def test_missing_auxiliary_tasks_are_named():
+def test_raises_for_missing_auxiliary_tasks():
     case = golden("survey_mtinet_hrnet18_nyud2_aux4")
     with pytest.raises(ValueError, match=r"intermediate predictions of semseg, .*; give as auxiliary_tasks"):
         convert_checkpoint("survey", case.state_dict(), tasks=case.tasks())

@@ -66,7 +66,7 @@ def test_threads_and_forked_processes_read_at_once(archive: Path) -> None:
     assert pickle.loads(pickle.dumps(paths[0])) == paths[0]
 
 
-def test_damaged_archives_are_named(archive: Path) -> None:
+def test_raises_for_damaged_archives(archive: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"pictures_trainval.zip has no member 'train/99.png'"):
         read_image(archive / "train/99.png")
     whole = archive.read_bytes()
@@ -110,7 +110,7 @@ def test_other_pngs_are_read_as_before(tmp_path: Path) -> None:
         read_array(tmp_path / "alpha.png")
 
 
-def test_a_damaged_deep_png_is_named(tmp_path: Path) -> None:
+def test_raises_for_a_damaged_deep_png(tmp_path: Path) -> None:
     data = encode_deep_png(np.random.default_rng(0).integers(0, 65536, (64, 64, 3)).astype(np.uint16))
     (tmp_path / "cut.png").write_bytes(data[: len(data) // 2])
     with pytest.raises(OSError, match=r"cut.png cannot be read"):

@@ -114,7 +114,7 @@ def test_old_recipes_read_all_labels() -> None:
         from_json(to_json(ONE).replace('"label_setting": "one"', '"label_setting": "two"'))
 
 
-def test_a_run_counts_what_is_left_and_goes_on_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_counts_what_is_left_and_resumes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"length": 24}  # of 12 images none keeps its classes
     recipe: Recipe = change(ONE, data__num_workers=2, data__options=more, schedule__steps=6, training__log_every=6)
     whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"

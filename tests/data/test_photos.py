@@ -175,7 +175,7 @@ def test_all_verbs_read_the_same_image(
         (COLORS[..., :2], r"shape \(4, 6, 2\); an image is \(height, width, 3\)"),
     ],
 )
-def test_numbers_that_are_no_image_are_named(values: np.ndarray, message: str, tmp_path: Path) -> None:
+def test_raises_for_numbers_that_are_no_image(values: np.ndarray, message: str, tmp_path: Path) -> None:
     """Not read as black, as integers of 32 bits divided by two billions would be."""
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(UnreadableFileError, match=message) as caught:

@@ -323,7 +323,7 @@ def test_mistakes_name_the_cure(root: Path, tmp_path: Path) -> None:
     assert Cityscapes(root, tasks=())[0].targets == {}
 
 
-def test_damaged_files_are_named(root: Path) -> None:
+def test_raises_for_damaged_files(root: Path) -> None:
     dataset = Cityscapes(root)
     labels = stored_labels(0)
     labels[7, 9] = 77

@@ -369,7 +369,7 @@ def test_labels_of_another_size_are_an_error_with_a_way_out(rooms: Path) -> None
     assert labels[6:, 8:].unique().tolist() == [3]
 
 
-def test_damaged_files_are_named(rooms: Path) -> None:
+def test_raises_for_damaged_files(rooms: Path) -> None:
     path = rooms / "images/train/a.jpg"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(OSError, match=r"images/train/a\.jpg cannot be read") as caught:
@@ -432,7 +432,7 @@ def test_mistakes_in_the_descriptor_get_help(rooms: Path, change: tuple[str, str
         ({"images": {"files": "{key}.png"}, "splits": 0.1}, r"\[splits\]"),
     ],
 )
-def test_a_value_in_place_of_a_section_is_named(data: dict, where: str, tmp_path: Path) -> None:
+def test_raises_for_a_value_in_place_of_a_section(data: dict, where: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{where} is .*; write a section of this name"):
         parse_descriptor(data, tmp_path)
 

@@ -375,7 +375,7 @@ def test_crop_of_425_by_560_moves_the_principal_point(archives: dict[str, Path])
 # Bad input
 
 
-def test_files_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_raises_for_files_that_are_missing(tmp_path: Path) -> None:
     root = write_folders(tmp_path, "NYUD_MT")
     (root / "depth/0004.npy").unlink()
     with pytest.raises(ValueError, match=r"1 of 3 samples have no depth file \(0004\); .* allow_missing=True"):

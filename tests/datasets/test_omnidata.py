@@ -187,7 +187,7 @@ def test_a_folder_of_masks_may_name_its_files_after_depth(root: Path) -> None:
     assert torch.equal(before.nan_to_num(-1), after.nan_to_num(-1))
 
 
-def test_mistakes_are_named(root: Path) -> None:
+def test_raises_for_mistakes(root: Path) -> None:
     assert DATASETS["omnidata"] is Omnidata
     with pytest.raises(ValueError, match=r"is not the root of the dataset"):
         Omnidata(root / "rgb" / "taskonomy" / "allensville")

@@ -25,7 +25,7 @@ def test_an_unknown_option_is_named_with_those_that_are_known(name: str, tmp_pat
 
 
 @pytest.mark.parametrize(("option", "value", "kind"), [("views", "two", "a whole number"), ("size", 96, "a list")])
-def test_an_option_of_another_kind_is_named(option: str, value: Any, kind: str) -> None:
+def test_raises_for_an_option_of_another_kind(option: str, value: Any, kind: str) -> None:
     with pytest.raises(ValueError, match=f"option {option} of dataset 'rooms' is {value!r}; expected {kind}."):
         open_dataset("rooms", **{option: value})
 

@@ -365,7 +365,7 @@ def test_links_in_a_circle(copy: Path) -> None:
         PascalContext(copy)
 
 
-def test_files_that_are_missing_are_named(copy: Path) -> None:
+def test_raises_for_files_that_are_missing(copy: Path) -> None:
     (copy / f"human_parts/{TRAIN[0]}.mat").unlink()
     with pytest.raises(ValueError, match=rf"1 of 2 samples have no human_parts file \({TRAIN[0]}\)"):
         PascalContext(copy)

@@ -125,7 +125,7 @@ def test_labels_of_one_channel_are_read_too(root: Path) -> None:
         Synthia(root, instances=True)[0]
 
 
-def test_what_is_missing_is_named(root: Path) -> None:
+def test_raises_for_what_is_missing(root: Path) -> None:
     for wrong in (root.parent, root / "RGB"):
         with pytest.raises(ValueError, match=rf"is not the root of the dataset; {root} is"):
             Synthia(wrong)
@@ -144,7 +144,7 @@ def test_what_is_missing_is_named(root: Path) -> None:
         Synthia(root)
 
 
-def test_damaged_files_are_named(root: Path) -> None:
+def test_raises_for_damaged_files(root: Path) -> None:
     dataset = Synthia(root)
     labels = stored_labels(0)
     labels[2, 3, 0] = 23

@@ -99,7 +99,7 @@ def test_several_variants_in_one_folder(tmp_path: Path) -> None:
         ("lists/train.txt", "lists/Train.txt"),
     ],
 )
-def test_the_actual_name_is_told(tmp_path: Path, wanted: str, actual: str) -> None:
+def test_reports_the_actual_name(tmp_path: Path, wanted: str, actual: str) -> None:
     names = ["images/1.jpg", "labels/1.png", "lists/train.txt"]
     grow(tmp_path, *(actual if name == wanted else name for name in names))
     assert f"it has {actual} where" in complaint(tmp_path)

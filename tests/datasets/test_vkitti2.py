@@ -216,7 +216,7 @@ def test_drives_give_neighbours_with_poses(root: Path) -> None:
     assert [view.extras["offset"].item() for view in dataset[0].neighbours] == [1, 1]  # the first frame of the drive
 
 
-def test_what_is_missing_is_named(root: Path) -> None:
+def test_raises_for_what_is_missing(root: Path) -> None:
     for wrong in (root.parent, root / "Scene01"):
         with pytest.raises(ValueError, match=rf"is not the root of the dataset; {root} is"):
             VKITTI2(wrong)
@@ -241,7 +241,7 @@ def test_what_is_missing_is_named(root: Path) -> None:
     np.testing.assert_allclose(camera.intrinsics, MATRIX, rtol=1e-6)
 
 
-def test_damaged_files_are_named(root: Path) -> None:
+def test_raises_for_damaged_files(root: Path) -> None:
     dataset = VKITTI2(root)
     classes = PALETTE[stored_classes(0)]
     classes[3, 4] = (1, 2, 3)

@@ -112,7 +112,7 @@ def decoder_input(maps):
     return torch.cat([maps[0], torch.nn.functional.interpolate(maps[1], size=(9, 7), mode="bilinear")], dim=1)
 
 
-def test_regions_of_an_unknown_task_are_named():
+def test_raises_for_regions_of_an_unknown_task():
     with pytest.raises(ValueError, match="unknown task in regions 'semsge'; did you mean 'semseg'"):
         small(regions={"semsge": semseg(4)})
 

@@ -210,6 +210,6 @@ def test_the_search_prefers_contexts_that_inform():
     assert loss < 0.2
 
 
-def test_wrong_steps_are_named():
+def test_raises_for_wrong_steps():
     with pytest.raises(ValueError, match="steps of a search are 0; give those of the recipe"):
         search(steps=0)

@@ -88,7 +88,7 @@ def test_heads_begin_as_asked(decoder):
 
 
 @pytest.mark.parametrize("std", [-1.0, float("nan"), float("inf"), "small"])
-def test_a_deviation_of_heads_that_is_none_is_named(std):
+def test_raises_for_a_wrong_deviation_of_heads(std):
     with pytest.raises(ValueError, match=r"head_std is .*; give the deviation .*, 0 or more, or 'default'"):
         FCN((8, 8), strides=(4, 8), tasks=NYUD, head_std=std)
 

@@ -199,7 +199,7 @@ def test_the_half_size_prediction_precedes_the_exchange():
     assert torch.equal(before[1]["semseg"], after[1]["semseg"])
 
 
-def test_wrong_arguments_are_named():
+def test_raises_for_wrong_arguments():
     def build(strides=(4, 8, 16, 32), **options):
         return DenseMTL((4,) * len(strides), strides=strides, tasks=take(2), **options)
 

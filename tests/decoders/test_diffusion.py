@@ -132,7 +132,7 @@ def test_decoders_work_on_any_backbone(decoder, strides):
     assert all(parameter.grad is not None for parameter in built.parameters())
 
 
-def test_an_even_neighbourhood_is_named():
+def test_raises_for_an_even_neighbourhood():
     with pytest.raises(ValueError, match="size of a pattern structure is 4; a neighbourhood needs an odd one"):
         PSD((4,), strides=(8,), tasks=TASKS, size=4)
 

@@ -125,7 +125,7 @@ def test_the_same_name_twice_keeps_the_likelier_suffix(tmp_path: Path) -> None:
     assert "images/{split}/{key}.jpg: 1 file" in said(guess)
 
 
-def test_two_folders_of_one_split_are_told(tmp_path: Path) -> None:
+def test_reports_two_folders_of_one_split(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF)
     put(tmp_path / "images/training/9.png", photo(9))
     put(tmp_path / "semseg/training/9.png", HALF)
@@ -234,7 +234,7 @@ def test_interpolated_masks_get_a_threshold(tmp_path: Path) -> None:
     assert (found == nearest).mean() > 0.98
 
 
-def test_interpolated_ids_are_told(tmp_path: Path) -> None:
+def test_reports_interpolated_ids(tmp_path: Path) -> None:
     blocks = np.kron(np.array([[0, 40, 90], [160, 20, 60]], np.uint8), np.ones((24, 24), np.uint8))
     blurred = np.asarray(Image.fromarray(blocks).resize((60, 40), Image.Resampling.BILINEAR))
     for i in range(2):
@@ -296,7 +296,7 @@ def test_normals_of_any_range_come_back(tmp_path: Path, store: Callable[[np.ndar
     np.testing.assert_allclose(target.permute(1, 2, 0).numpy(), looking_down(), atol=0.02)
 
 
-def test_labels_of_a_format_that_is_not_read_are_named(tmp_path: Path) -> None:
+def test_reports_labels_of_a_format_that_is_not_read(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF)
     for i in range(2):
         (tmp_path / "depth/train").mkdir(parents=True, exist_ok=True)

@@ -254,7 +254,7 @@ ALL = [(name, fault) for name, faults in FAULTS.items() for fault in faults]
 
 
 @pytest.mark.parametrize(("name", "fault"), ALL)
-def test_every_planted_fault_is_named(
+def test_reports_every_planted_fault(
     clean: dict[str, Path],
     before: dict[str, set[tuple[str, str, str, str]]],
     tmp_path: Path,

@@ -109,7 +109,7 @@ def test_grouping_ignores_the_seed_alone(runs: dict[str, list[Path]]) -> None:
     assert [len(group.runs) for group in groups] == [3, 3]
 
 
-def test_what_cannot_be_compared_is_named(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+def test_raises_for_what_cannot_be_compared(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"was not scored on val; run `triptych evaluate"):
         compare_runs(runs["base"], split="val")
     with pytest.raises(FileNotFoundError, match="is no run folder"):

@@ -64,7 +64,7 @@ def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:
     assert (found.difference, found.first) == (0.0, now.metrics["depth"]["rmse"])
 
 
-def test_an_unknown_form_is_named(saved: Path, tmp_path: Path) -> None:
+def test_raises_for_an_unknown_form(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "later.json"
     path.write_text(json.dumps({**read_scores(saved).content, "format": 7}))
     with pytest.raises(ValueError, match=r"later\.json is no score \(its format is 7, and this version reads 1 to 2"):

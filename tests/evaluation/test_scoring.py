@@ -334,7 +334,7 @@ def test_missing_predictions_are_refused_unless_partial(tmp_path: Path) -> None:
     assert task.counts() == "2 scored, 1 without prediction, 1 without ground truth"
 
 
-def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
+def test_raises_for_sizes_that_differ(tmp_path: Path) -> None:
     save_boundaries(tmp_path, ("2018",))
     save_png(tmp_path / "predictions" / "2018.png", golden_map("2018", "prediction")[60:181, 100:240])
     with pytest.raises(
@@ -363,7 +363,7 @@ def test_sizes_that_differ_are_named(tmp_path: Path) -> None:
         ("semseg", np.full((12, 9), 0.5), "no whole numbers"),
     ],
 )
-def test_bad_maps_are_named(tmp_path: Path, task: str, prediction: np.ndarray, words: str) -> None:
+def test_raises_for_bad_maps(tmp_path: Path, task: str, prediction: np.ndarray, words: str) -> None:
     truth = {
         "boundary": np.eye(12, 9, dtype=bool),
         "saliency": np.eye(12, 9, dtype=np.uint8),

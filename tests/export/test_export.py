@@ -223,7 +223,7 @@ def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch
         export_run(run, tmp_path / "model.onnx")
 
 
-def test_weights_that_onnx_cannot_hold_are_told(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TARGETS, ".onnx", replace(TARGETS[".onnx"], largest=100.0))
     with pytest.raises(ValueError, match=r"files hold at most .* GB; export to \.pt2"):
         export_run(run, tmp_path / "model.onnx")
@@ -245,7 +245,7 @@ def change_metadata(file: Path, out: Path, **changes: object) -> Path:
     return out
 
 
-def test_files_that_are_no_exports_are_told_in_one_line(file: Path, tmp_path: Path) -> None:
+def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("no network")
     foreign = onnx.load(file)
     del foreign.metadata_props[:]
@@ -267,7 +267,7 @@ def test_files_that_are_no_exports_are_told_in_one_line(file: Path, tmp_path: Pa
         Network(tmp_path / "nothing.onnx")
 
 
-def test_sizes_and_views_that_a_file_does_not_allow_are_told(file: Path, free_file: Path) -> None:
+def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_file: Path) -> None:
     with pytest.raises(ValueError, match=r"takes images of 32 x 48, this one has 40 x 48"):
         Predictor.load(file)(photograph((40, 48)))
     with pytest.raises(ValueError, match="from 5 x 5 on"):
@@ -371,7 +371,7 @@ def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_pat
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_precisions_that_cannot_be_are_told(run: Path, tmp_path: Path) -> None:
+def test_reports_precisions_that_cannot_be(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"unknown precision of model\.pt2 'int8'"):
         export_run(run, tmp_path / "model.pt2", precision="int8")
     with pytest.raises(ValueError, match="give 32 to 128"):

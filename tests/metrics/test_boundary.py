@@ -286,7 +286,7 @@ def test_predictions_that_are_no_probabilities(value: float, words: str) -> None
         BoundaryMetric().update(prediction, torch.zeros(1, 1, 12, 12))
 
 
-def test_bad_options_are_named() -> None:
+def test_raises_for_bad_options() -> None:
     with pytest.raises(ValueError, match="unknown boundary protocol 'seizm'; did you mean 'seism'"):
         BoundaryMetric("seizm")
     with pytest.raises(ValueError, match="share 0"):

@@ -72,7 +72,7 @@ def test_by_hand() -> None:
 @pytest.mark.parametrize(
     ("prediction", "target", "argument"), [(3, 0, "prediction"), (0, 3, "target"), (0, -1, "target")]
 )
-def test_unknown_class_is_named(prediction: int, target: int, argument: str) -> None:
+def test_raises_for_unknown_class(prediction: int, target: int, argument: str) -> None:
     metric = SegmentationMetric(3)
     with pytest.raises(ValueError, match=f"{argument} has class ids .* has 3 classes"):
         metric.update(torch.tensor([[[prediction]]]), torch.tensor([[[target]]]))

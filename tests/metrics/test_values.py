@@ -43,7 +43,7 @@ def test_the_chosen_metric_is_kept_in_files_and_beside_other_options() -> None:
     assert '"loss"' not in tasks_to_json({"heat": regression("heat")})  # usual choices leave files as they were
 
 
-def test_mistakes_are_named() -> None:
+def test_raises_for_mistakes() -> None:
     with pytest.raises(ValueError, match=r"unknown regression metric 'mse'.*Choose from angle, mae, r2, rmse"):
         regression("heat", metric="mse")
     with pytest.raises(ValueError, match="'angle' for 1 channel; choose mae, rmse, r2"):

@@ -70,7 +70,7 @@ def test_without_mixing_it_is_the_single_task_networks():
     assert [feature.shape[1] for feature in output.features] == [8, 16, 24, 32]
 
 
-def test_single_task_runs_that_do_not_fit_are_named():
+def test_raises_for_single_task_runs_that_do_not_fit():
     model = build("cross-stitch")
     single = build("deeplab", {"depth": TASKS["depth"]}).state_dict()
     with pytest.raises(ValueError, match="single-task runs are of depth; give one for each of semseg, depth"):

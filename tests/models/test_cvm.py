@@ -225,7 +225,7 @@ def test_maps_meet_the_levels_of_the_trunk() -> None:
         (lambda camera: Camera(camera.intrinsics, 0 * camera.pose), "pose of sample 'view 1' is no rigid motion"),
     ],
 )
-def test_poses_that_are_missing_or_singular_are_named(change_camera, told: str) -> None:
+def test_raises_for_poses_that_are_missing_or_singular(change_camera, told: str) -> None:
     sample = scene(0.0, 1.0)
     second = sample.neighbours[0]
     second = dataclasses.replace(second, camera=change_camera(second.camera))

@@ -215,7 +215,7 @@ preparing.prepare(Doomed(), sys.argv[1], split="train", num_threads=1)
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
-def test_a_killed_preparation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_killed_preparation_resumes_where_it_stopped(tmp_path: Path) -> None:
     tests = Path(__file__).parent
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out"), str(tests)], check=False)
     assert killed.returncode == -signal.SIGKILL

@@ -313,7 +313,7 @@ def test_geometry_is_not_rounded_under_bf16(pair: Sample, camera: str, monkeypat
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-def test_what_is_missing_or_wrong_is_named(pair: Sample) -> None:
+def test_raises_for_what_is_missing_or_wrong(pair: Sample) -> None:
     regularizer = build(ALL)
     output = output_of(pair)
     with pytest.raises(ValueError, match=r"second view.*neighbour_frames.*'triplane'"):

@@ -124,6 +124,6 @@ def test_entropy_of_weights_by_hand() -> None:
     assert found[2].isnan()
 
 
-def test_a_control_without_a_density_is_named() -> None:
+def test_raises_for_a_control_without_a_density() -> None:
     with pytest.raises(ValueError, match=r"^UniformWeights renders without a density"):
         measure_densities(build("triplane-uniform", TASKS), [batch(TASKS)])

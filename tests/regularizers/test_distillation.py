@@ -142,7 +142,7 @@ def test_another_teacher_under_the_same_name_is_refused(tmp_path: Path) -> None:
         run_recipe(recipe, run, resume=True)
 
 
-def test_what_cannot_be_built_is_told(tmp_path: Path) -> None:
+def test_reports_what_cannot_be_built(tmp_path: Path) -> None:
     tasks = tasks_of("depth")
     for options in ({"teachers": ()}, {"teachers": ("stairs", "stairs")}, {"teacher_weights": ("random", "random")}):
         with pytest.raises(ValueError, match="name at least one backbone, each once, and for each its weights"):

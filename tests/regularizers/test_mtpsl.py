@@ -209,7 +209,7 @@ def test_a_label_that_no_map_shows_gives_no_pair() -> None:
     assert regularizer.penalties(output, sample)["mtpsl"].item() > 0
 
 
-def test_what_cannot_be_built_is_told() -> None:
+def test_reports_what_cannot_be_built() -> None:
     with pytest.raises(ValueError, match="mtpsl relates tasks to each other; the model has depth alone"):
         build("mtpsl", tasks_of("depth"))
     with pytest.raises(ValueError, match="temperature 0"):

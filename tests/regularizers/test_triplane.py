@@ -323,7 +323,7 @@ def test_the_demo_recipe_with_the_regularizer_trains_and_saves_the_model_alone(t
         ({"values_init": "none"}, r"^unknown values_init 'none'; choose from small, unit\.$"),
     ],
 )
-def test_bad_options_are_named(options: dict[str, object], message: str) -> None:
+def test_raises_for_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build("triplane", tasks_of("semseg", "depth"), **options)
 

@@ -40,7 +40,7 @@ def test_relative_poses_take_points_from_camera_to_camera(seed: int) -> None:
         (lambda pose: pose[:3, 3].fill_(math.nan), r"sample 'b' is no rigid motion"),
     ],
 )
-def test_poses_that_are_no_rigid_motions_are_named(change, message) -> None:
+def test_raises_for_poses_that_are_no_rigid_motions(change, message) -> None:
     pose = torch.stack([rigid(1), rigid(2)])
     check_rigid(pose, ["a", "b"])
     check_rigid(pose.float(), ["a", "b"])

@@ -89,6 +89,6 @@ def test_aggregation(how: str, expected: float | None) -> None:
         assert result.flatten().tolist() == pytest.approx([expected] * 2)
 
 
-def test_an_unknown_aggregation_is_named() -> None:
+def test_raises_for_an_unknown_aggregation() -> None:
     with pytest.raises(ValueError, match=r"unknown aggregation 'summ'; did you mean 'sum'"):
         aggregate_planes(PlaneFeatures(*(torch.zeros(1, 1, 1),) * 3), "summ")

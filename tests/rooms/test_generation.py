@@ -104,7 +104,7 @@ def test_missing_scenes_are_added(tmp_path, monkeypatch):
     assert sorted(rendered) == [0, 2, 3]
 
 
-def test_a_killed_generation_goes_on_with_what_is_sound(tmp_path, monkeypatch):
+def test_a_killed_generation_resumes_with_what_is_sound(tmp_path, monkeypatch):
     reference = Rooms(tmp_path / "reference", **OPTIONS)
     render, rendered = generation.render_scene, []
 
@@ -138,7 +138,7 @@ def _flip_a_byte(path):
     path.write_bytes(bytes(content))
 
 
-def test_a_damaged_file_is_named(tmp_path):
+def test_raises_for_a_damaged_file(tmp_path):
     dataset = Rooms(tmp_path, **OPTIONS)
     path = dataset.folder / "scene-00003.npy"
     _flip_a_byte(path)

@@ -72,7 +72,7 @@ def test_an_empty_checkpoint_folder_is_left_out_and_said(run: Path, copy: Path) 
 
 
 @pytest.mark.parametrize("name", ["optimizer", "weighting", "generators", "model"])
-def test_a_checkpoint_without_one_of_its_files_is_named(name: str, copy: Path) -> None:
+def test_raises_for_a_checkpoint_without_one_of_its_files(name: str, copy: Path) -> None:
     last = list_checkpoints(copy)[-1]
     (last / f"{name}.safetensors").unlink()
     with pytest.raises(ValueError, match=rf"{last.name} has no {name}\.safetensors; copy it again, or delete it"):
@@ -105,7 +105,7 @@ def loaded(folder: Path, image: torch.Tensor) -> tuple[dict, Exception | None]:
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "recipe.json", "tasks.json", "resolved.json"])
-def test_a_damaged_file_of_a_network_is_named(name: str, run: Path, copy: Path) -> None:
+def test_raises_for_a_damaged_file_of_a_network(name: str, run: Path, copy: Path) -> None:
     image, generator = torch.rand(3, 32, 48), random.Random(name)
     expected = Predictor.load(run)(image)
     for _ in range(25):
@@ -119,7 +119,7 @@ def test_a_damaged_file_of_a_network_is_named(name: str, run: Path, copy: Path) 
 
 
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors", "generators.safetensors"])
-def test_a_damaged_file_of_a_checkpoint_is_named(name: str, run: Path, copy: Path) -> None:
+def test_raises_for_a_damaged_file_of_a_checkpoint(name: str, run: Path, copy: Path) -> None:
     generator, last = random.Random(name), list_checkpoints(copy)[-1]
     for _ in range(12):
         shutil.copy(list_checkpoints(run)[-1] / name, last / name)
@@ -129,7 +129,7 @@ def test_a_damaged_file_of_a_checkpoint_is_named(name: str, run: Path, copy: Pat
         assert one_line_about(raised.value, last / name), f"{name}: {raised.value}"
 
 
-def test_a_damaged_environment_is_named(run: Path, copy: Path) -> None:
+def test_raises_for_a_damaged_environment(run: Path, copy: Path) -> None:
     for text in ("", "{", "[]", '{"starts": []}', '{"starts": [3]}'):
         (copy / "environment.json").write_text(text)
         with pytest.raises(ValueError, match=r"environment\.json is damaged .*move it away"):

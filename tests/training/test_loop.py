@@ -356,7 +356,7 @@ def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path: Pat
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raises_for_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(NotADirectoryError, match="file"):
         run_recipe(RECIPE, tmp_path / "file")
@@ -536,13 +536,13 @@ def test_auxiliary_losses_and_regularizer_terms_join_their_task(
     assert parts["semseg/auxiliary"] == pytest.approx(0.5 * again["semseg/auxiliary"], rel=1e-5)
 
 
-def test_an_auxiliary_task_that_nothing_predicts_is_named(tmp_path: Path) -> None:
+def test_raises_for_an_auxiliary_task_that_nothing_predicts(tmp_path: Path) -> None:
     recipe = change(RECIPE, data__auxiliary_tasks=("normals",))
     with pytest.raises(ValueError, match="predicts nothing for auxiliary task 'normals'"):
         run_recipe(recipe, tmp_path / "run")
 
 
-def test_a_regularizer_term_of_no_task_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_raises_for_a_regularizer_term_of_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
     recipe = change(RECIPE, regularizer__name="jitter", data__tasks=("semseg",))
     with pytest.raises(ValueError, match=r"term for \['depth'\], which is no task of the model; its tasks are semseg"):
@@ -738,12 +738,12 @@ def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
     assert logged == pytest.approx(expected, rel=1e-6)
 
 
-def test_an_unknown_tracker_is_named(tmp_path: Path) -> None:
+def test_raises_for_an_unknown_tracker(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown tracker 'mlflow'; choose from tensorboard, wandb"):
         run_recipe(change(RECIPE, training__trackers=("mlflow",)), tmp_path / "run")
 
 
-def test_a_finished_run_goes_on_for_more_steps_where_the_schedule_says_what_they_are(tmp_path: Path) -> None:
+def test_a_finished_run_continues_for_more_steps_where_the_schedule_says_what_they_are(tmp_path: Path) -> None:
     steady = {"schedule__name": "step", "schedule__milestones": (4,)}
     short, long = (change(RECIPE, **steady, schedule__steps=steps) for steps in (4, 6))
     run_recipe(short, tmp_path / "run")

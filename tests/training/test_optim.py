@@ -69,7 +69,7 @@ def test_milestones_count_from_the_first_step_warm_up_included() -> None:
     assert [schedule_factor(config, step) for step in (3, 4, 5)] == pytest.approx([1, 1, 0.1])
 
 
-def test_an_unknown_schedule_is_named() -> None:
+def test_raises_for_an_unknown_schedule() -> None:
     config = ScheduleConfig()
     object.__setattr__(config, "name", "polly")  # as a recipe that was read from JSON
     with pytest.raises(ValueError, match="unknown schedule 'polly'; did you mean 'poly'"):

@@ -29,7 +29,7 @@ def test_a_run_says_what_was_chosen(native: bool, chosen: str, tmp_path: Path, m
     assert Predictor.load(run, precision="auto").autocast is {"bf16": torch.bfloat16, "no": torch.float32}[chosen]
 
 
-def test_a_run_begun_with_auto_goes_on_with_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_begun_with_auto_resumes_with_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda: True)
     run = train(SHORT, tmp_path / "run", device="cpu", progress=False)
     monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda: False)

@@ -145,7 +145,7 @@ def test_the_recipe_has_the_last_word(run: Path, tmp_path: Path) -> None:
     assert read_run_recipe(moved).data.options["length"] == 3
 
 
-def test_a_damaged_file_is_named(run: Path, tmp_path: Path) -> None:
+def test_raises_for_a_damaged_file(run: Path, tmp_path: Path) -> None:
     damaged = shutil.copytree(run, tmp_path / "damaged")
     for text in ("{", "[]", '{"version": "1", "commit": null}', '{"version": "1", "commit": null, "options": 3}'):
         (damaged / FILE).write_text(text)

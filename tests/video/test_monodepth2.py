@@ -71,7 +71,7 @@ def test_first_convolution_sees_two_equal_images_as_one() -> None:
     torch.testing.assert_close(after(torch.cat([x, x], dim=1)), before(x), rtol=1e-4, atol=1e-5)
 
 
-def test_a_backbone_that_is_no_resnet_is_named() -> None:
+def test_raises_for_a_backbone_that_is_no_resnet() -> None:
     with pytest.raises(ValueError, match="'vit_tiny_patch16_384', which is no ResNet"):
         PoseNetwork("vit_tiny_patch16_384")
 
@@ -213,7 +213,7 @@ def test_a_batch_without_anything_usable_is_zero_with_zero_gradient(rooms: Rooms
     assert all(p.grad is None or not p.grad.any() for p in video.parameters())
 
 
-def test_a_dataset_without_videos_or_cameras_is_named(rooms: Rooms) -> None:
+def test_raises_for_a_dataset_without_videos_or_cameras(rooms: Rooms) -> None:
     video, sample = build(), batch(rooms, 0)
     with pytest.raises(ValueError, match=r"sample 'train/00000/00/000' has no neighbouring frames; .*neighbour_frames"):
         video(output(torch.zeros(1, 1, *SIZE)), replace(sample, neighbours=()))
@@ -221,7 +221,7 @@ def test_a_dataset_without_videos_or_cameras_is_named(rooms: Rooms) -> None:
         video(output(torch.zeros(1, 1, *SIZE)), replace(sample, camera=None))
 
 
-def test_options_that_cannot_be_are_named() -> None:
+def test_raises_for_options_that_cannot_be() -> None:
     with pytest.raises(ValueError, match=r"near is 2\.0 and far 1\.0"):
         build(near=2.0, far=1.0)
     with pytest.raises(ValueError, match="task 'semseg' is not decoded to metres"):

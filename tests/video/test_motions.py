@@ -84,7 +84,7 @@ def test_a_missing_neighbour_changes_nothing_for_the_others(sample: Sample, pose
     torch.testing.assert_close(motions[1], video.pose(Views(sample), metres)[1])
 
 
-def test_poses_that_are_missing_or_wrong_are_named(sample: Sample) -> None:
+def test_raises_for_poses_that_are_missing_or_wrong(sample: Sample) -> None:
     video, metres = build("known"), sample.targets["depth"]
     blind = replace(sample, camera=Camera(sample.camera.intrinsics))
     with pytest.raises(ValueError, match=r"poses of sample 'train/00000/00/000' .* 'poses' alignment or network"):

@@ -49,7 +49,7 @@ def test_every_round_has_every_task_once() -> None:
     assert len(set(rounds)) > 1
 
 
-def test_an_unknown_order_is_named() -> None:
+def test_raises_for_an_unknown_order() -> None:
     with pytest.raises(ValueError, match="unknown order of tasks 'cycel'; did you mean 'cycle'"):
         make("one-task", order="cycel")
 

@@ -125,7 +125,7 @@ def test_extra_joins_the_total() -> None:
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
-def test_wrong_losses_are_named(name: str) -> None:
+def test_raises_for_wrong_losses(name: str) -> None:
     with pytest.raises(ValueError, match="losses has 'd'; this weighting was built for a, b, c"):
         make(name)({"d": torch.ones(())})
     with pytest.raises(ValueError, match="losses is empty"):
