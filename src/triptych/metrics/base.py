@@ -1,6 +1,7 @@
 """The base of every metric: sums in float64, mergeable across batches and processes."""
 
-from typing import ClassVar
+import inspect
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,13 +12,25 @@ declare_missing_operators()  # before torchmetrics, which imports torchvision
 import torchmetrics  # noqa: E402
 
 
+class Sum(NamedTuple):
+    """A state that starts at zero and is added up, declared as `name: Annotated[Tensor, Sum(shape, dtype)]`."""
+
+    shape: tuple[int, ...] = ()
+    dtype: torch.dtype = torch.float64
+
+
+Count = Annotated[Tensor, Sum((), torch.int64)]
+Total = Annotated[Tensor, Sum((2,))]
+"""What `exact_sum` gives of real values."""
+
+
 class Metric(torchmetrics.Metric):
     """A metric whose states are sums, so that the result does not depend on the order, the batch size or the process.
 
-    Subclasses declare states with `add_sum`, accumulate in `update(prediction, target)` (a batch, prediction decoded
-    to physical units, target in the layout of its task), and return named numbers from `compute()`. `primary` names
-    the number that model selection and delta_mtl use; `better` says which way every returned number is better. A
-    metric without a valid pixel computes NaN.
+    Subclasses declare states by annotations (`Sum`) or with `add_sum`, accumulate in `update(prediction, target)` (a
+    batch, prediction decoded to physical units, target in the layout of its task), and return named numbers from
+    `compute()`. `primary` names the number that model selection and delta_mtl use; `better` says which way every
+    returned number is better. A metric without a valid pixel computes NaN.
 
     Counts are int64; real values are added up with `exact_sum`, so that the same pixels give the same bits however
     they were split into batches and processes.
@@ -27,6 +40,13 @@ class Metric(torchmetrics.Metric):
     primary: ClassVar[str]
     better: ClassVar[dict[str, bool]]
     """For every number of `compute()`: is higher better?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for part in reversed(type(self).__mro__):
+            for name, annotation in inspect.get_annotations(part).items():
+                for state in getattr(annotation, "__metadata__", ()):
+                    self.add_sum(name, *state)
 
     @property
     def update_called(self) -> bool:

@@ -1,13 +1,13 @@
 """Depth errors: pooled over all pixels, and averaged over images."""
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from triptych.metrics.base import Metric, exact_sum
+from triptych.metrics.base import Count, Metric, Sum, exact_sum
 from triptych.types import valid_pixels
 
 Depth = Float[Tensor, "batch 1 height width"]
@@ -17,6 +17,7 @@ ERRORS = ("squared", "absrel", "sqrel", "squared_log", "delta1", "delta2", "delt
 """What is averaged, over pixels and over images; the names of the results are `RESULTS`."""
 RESULTS = ("rmse", "absrel", "sqrel", "log_rmse", "delta1", "delta2", "delta3")
 ROOTS = ("rmse", "log_rmse")
+Errors = Annotated[Tensor, Sum((len(ERRORS), 2))]
 
 
 class DepthMetric(Metric):
@@ -41,11 +42,11 @@ class DepthMetric(Metric):
     better: ClassVar[dict[str, bool]] = {
         name + suffix: name.startswith("delta") for suffix in ("", "_image") for name in RESULTS
     }
-    pixels: Tensor
-    pixel_sums: Tensor
+    pixels: Count
+    pixel_sums: Errors
     """Sums of `ERRORS` over pixels, `(errors, 2)` exact parts."""
-    images: Tensor
-    image_sums: Tensor
+    images: Count
+    image_sums: Errors
     """Sums over images of each image's mean."""
 
     def __init__(
@@ -63,10 +64,6 @@ class DepthMetric(Metric):
         self.near, self.far = near, far
         self.lowest, self.highest = lowest, highest
         self.median_scaling = median_scaling
-        self.add_sum("pixels", (), torch.int64)
-        self.add_sum("pixel_sums", (len(ERRORS), 2))
-        self.add_sum("images", (), torch.int64)
-        self.add_sum("image_sums", (len(ERRORS), 2))
 
     def update(self, prediction: Depth, target: Depth) -> None:
         counts, sums = self._measure(prediction, target, self.median_scaling)
@@ -116,15 +113,13 @@ class AlignedDepthMetric(DepthMetric):
     better: ClassVar[dict[str, bool]] = DepthMetric.better | {
         f"{name}_aligned": higher for name, higher in DepthMetric.better.items()
     }
-    aligned_pixel_sums: Tensor
-    aligned_image_sums: Tensor
+    aligned_pixel_sums: Errors
+    aligned_image_sums: Errors
 
     def __init__(
         self, *, near: float = 0.0, far: float = math.inf, lowest: float = 1e-9, highest: float = math.inf
     ) -> None:
         super().__init__(near=near, far=far, lowest=lowest, highest=highest)
-        self.add_sum("aligned_pixel_sums", (len(ERRORS), 2))
-        self.add_sum("aligned_image_sums", (len(ERRORS), 2))
 
     def update(self, prediction: Depth, target: Depth) -> None:
         super().update(prediction, target)

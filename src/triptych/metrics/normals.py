@@ -1,14 +1,14 @@
 """Angular error of surface normals."""
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.metrics.base import Metric, exact_sum
+from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
 from triptych.types import valid_pixels
 
 Normals = Float[Tensor, "batch 3 height width"]
@@ -49,19 +49,11 @@ class NormalsMetric(Metric):
         "within_22.5": True,
         "within_30": True,
     }
-    pixels: Tensor
-    angle: Tensor
-    squared: Tensor
-    within: Tensor
-    histogram: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_sum("pixels", (), torch.int64)
-        self.add_sum("angle", (2,))
-        self.add_sum("squared", (2,))
-        self.add_sum("within", (len(LIMITS),), torch.int64)
-        self.add_sum("histogram", (BINS,), torch.int64)
+    pixels: Count
+    angle: Total
+    squared: Total
+    within: Annotated[Tensor, Sum((len(LIMITS),), torch.int64)]
+    histogram: Annotated[Tensor, Sum((BINS,), torch.int64)]
 
     def update(self, prediction: Normals, target: Normals) -> None:
         angle = measure_angle(prediction, target)[valid_pixels(target)[:, 0]]
@@ -101,13 +93,8 @@ class PublishedDenseMTLNormalsMetric(Metric):
 
     primary: ClassVar[str] = "mErr"
     better: ClassVar[dict[str, bool]] = NormalsMetric.better
-    images: Tensor
-    totals: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_sum("images", (), torch.int64)
-        self.add_sum("totals", (len(self.better), 2))
+    images: Count
+    totals: Annotated[Tensor, Sum((len(NormalsMetric.better), 2))]
 
     def update(self, prediction: Normals, target: Normals) -> None:
         a, b = F.normalize(prediction.double(), dim=1), target.double().nan_to_num()

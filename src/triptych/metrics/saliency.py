@@ -1,12 +1,12 @@
 """Saliency scores: the published F-measures, each under its own name."""
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from triptych.metrics.base import Metric, exact_sum
+from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
 from triptych.types import valid_pixels
 
 POOLED = tuple(0.05 * i for i in range(1, 20))
@@ -40,26 +40,15 @@ class SaliencyMetric(Metric):
         "mIoU_survey": True,
         "mae": False,
     }
-    pixels: Tensor
-    absolute: Tensor
-    actual: Tensor
-    hits: Tensor
-    predicted: Tensor
-    hits_invpt: Tensor
-    predicted_invpt: Tensor
-    images: Tensor
-    image_scores: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_sum("pixels", (), torch.int64)
-        self.add_sum("absolute", (2,))
-        self.add_sum("actual", (), torch.int64)
-        for suffix, thresholds in (("", POOLED), ("_invpt", PUBLISHED_INVPT)):
-            self.add_sum(f"hits{suffix}", (len(thresholds),), torch.int64)
-            self.add_sum(f"predicted{suffix}", (len(thresholds),), torch.int64)
-        self.add_sum("images", (), torch.int64)
-        self.add_sum("image_scores", (3, len(PER_IMAGE), 2))
+    pixels: Count
+    absolute: Total
+    actual: Count
+    hits: Annotated[Tensor, Sum((len(POOLED),), torch.int64)]
+    predicted: Annotated[Tensor, Sum((len(POOLED),), torch.int64)]
+    hits_invpt: Annotated[Tensor, Sum((len(PUBLISHED_INVPT),), torch.int64)]
+    predicted_invpt: Annotated[Tensor, Sum((len(PUBLISHED_INVPT),), torch.int64)]
+    images: Count
+    image_scores: Annotated[Tensor, Sum((3, len(PER_IMAGE), 2))]
 
     def update(
         self, prediction: Float[Tensor, "batch 1 height width"], target: Int[Tensor, "batch height width"]

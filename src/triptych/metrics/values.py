@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from triptych.lookup import named_choice
-from triptych.metrics.base import Metric, exact_sum
+from triptych.metrics.base import Count, Metric, Total, exact_sum
 from triptych.metrics.normals import measure_angle
 from triptych.types import valid_pixels
 
@@ -30,17 +30,14 @@ class ValuesMetric(Metric):
 
     primary: str = "mae"
     better: ClassVar[dict[str, bool]] = {"mae": False, "rmse": False}
-    numbers: Tensor
+    numbers: Count
     """How many numbers were compared."""
-    absolute: Tensor
-    squared: Tensor
+    absolute: Total
+    squared: Total
 
     def __init__(self, *, primary: str = "mae") -> None:
         super().__init__()
         self.primary = named_choice("error of values", primary, {name: name for name in ("mae", "rmse")})
-        self.add_sum("numbers", (), torch.int64)
-        self.add_sum("absolute", (2,))
-        self.add_sum("squared", (2,))
 
     def update(self, prediction: Values, target: Values) -> None:
         valid = valid_pixels(target).expand_as(target)
@@ -68,14 +65,13 @@ class ExplainedMetric(Metric):
 
     primary: ClassVar[str] = "r2"
     better: ClassVar[dict[str, bool]] = {"r2": True, "rmse": False}
-    pixels: Tensor
+    pixels: Count
     total: Tensor
     power: Tensor
     squared: Tensor
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        self.add_sum("pixels", (), torch.int64)
         for name in ("total", "power", "squared"):
             self.add_sum(name, (channels, 2))
 
@@ -105,13 +101,8 @@ class AngleMetric(Metric):
 
     primary: ClassVar[str] = "angle"
     better: ClassVar[dict[str, bool]] = {"angle": False}
-    pixels: Tensor
-    total: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_sum("pixels", (), torch.int64)
-        self.add_sum("total", (2,))
+    pixels: Count
+    total: Total
 
     def update(self, prediction: Values, target: Values) -> None:
         angle = measure_angle(prediction, target)[valid_pixels(target)[:, 0]]
