@@ -1,12 +1,17 @@
-"""The machine a job runs on: its device, its processes, the memory they free, and a torchvision that does not load."""
+"""The machine a job runs on: its device, its processes, the memory they free, signals to them, and a torchvision that
+does not load.
+"""
 
 import ctypes
 import errno
 import importlib.util
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -265,3 +270,45 @@ def declare_missing_operators() -> bool:
     for schema in TORCHVISION_SCHEMAS:
         _library.define(schema)
     return True
+
+
+class Interrupted(SystemExit):
+    """Raised after the run was saved; a program that lets it pass exits with 128 plus the signal's number.
+
+    `checkpoint` is the folder to resume from.
+    """
+
+    def __init__(self, number: int, checkpoint: Path) -> None:
+        super().__init__(128 + number)
+        self.number = number
+        self.checkpoint = checkpoint
+
+
+class Interruption:
+    """Within this context SIGINT and SIGTERM set `number` instead of ending the process.
+
+    The handlers in place before return with the first signal's arrival for a second one to do what it always does:
+    end the process. Outside the main thread, where Python allows no handlers, nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def asked(self) -> bool:
+        """Whether a signal came."""
+        return self.number > 0
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        for each in self._previous:
+            signal.signal(each, signal.SIG_DFL)

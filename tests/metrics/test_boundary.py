@@ -14,9 +14,8 @@ from torch import Tensor
 
 from triptych.metrics import BoundaryMetric
 from triptych.metrics.boundary import count_boundaries
-from triptych.metrics.contours import label_outlines
+from triptych.metrics.contours import label_outlines, thin
 from triptych.metrics.protocols import PROTOCOLS, BoundaryCounts, boundary_protocol, prepare_target
-from triptych.metrics.thinning import thin
 
 COUNTED = ("matched_target", "target", "matched_prediction", "prediction")
 

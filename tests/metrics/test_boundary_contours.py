@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from triptych.metrics.contours import label_outlines, oriented_suppression
-from triptych.metrics.thinning import thin
+from triptych.metrics.contours import label_outlines, oriented_suppression, thin
 
 LABELS = arrays(np.uint8, st.tuples(st.integers(1, 8), st.integers(1, 8)), elements=st.integers(0, 2))
 

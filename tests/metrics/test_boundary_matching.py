@@ -13,8 +13,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from triptych.metrics import match_boundaries
+from triptych.metrics.contours import thin, thin_nested
 from triptych.metrics.matching import build_graph, disc_offsets, match_nested
-from triptych.metrics.thinning import thin, thin_nested
 
 FORBIDDEN = 10**6
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import thin as scikit_thin
 
-from triptych.metrics.thinning import thin, thin_nested
+from triptych.metrics.contours import thin, thin_nested
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 

@@ -20,13 +20,13 @@ from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
+from triptych.machine import Interrupted
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.training import loop
 from triptych.training.checkpoint import list_checkpoints
-from triptych.training.interruption import Interrupted
 from triptych.training.loop import train
 from triptych.training.sharding import synchronize_norms
 from triptych.types import Output, Sample

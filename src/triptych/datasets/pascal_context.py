@@ -42,7 +42,7 @@ def training_edges(labels: LabelMap) -> Edges:
 
     Both sides of a change are marked before thinning, so lines lie on either side.
     """
-    from triptych.metrics.thinning import thin
+    from triptych.metrics.contours import thin
 
     padded = np.pad(labels.astype(np.int64), 1, mode="reflect")
     around = padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]
@@ -51,8 +51,7 @@ def training_edges(labels: LabelMap) -> Edges:
 
 def evaluation_edges(labels: LabelMap) -> Edges:
     """Where a label differs from its right, lower or lower right neighbour, thinned: what SEISM scores against."""
-    from triptych.metrics.contours import label_outlines
-    from triptych.metrics.thinning import thin
+    from triptych.metrics.contours import label_outlines, thin
 
     return thin(label_outlines(labels))
 

@@ -27,8 +27,7 @@ from triptych import tasks as constructors
 from triptych.data.base import DenseDataset, as_neighbour
 from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
-from triptych.rooms.generation import SceneSettings, complete, scene_file
-from triptych.rooms.records import frame_type, read_frame
+from triptych.rooms.generation import SceneSettings, complete, frame_type, read_frame, scene_file
 from triptych.rooms.scene import CLASSES
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Sample, named_choice

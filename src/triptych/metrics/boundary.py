@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from triptych.metrics.base import Metric
+from triptych.metrics.contours import thin_nested
 from triptych.metrics.matching import match_nested
 from triptych.metrics.protocols import (
     BestPoint,
@@ -29,7 +30,6 @@ from triptych.metrics.protocols import (
     precision_recall,
     prepare_target,
 )
-from triptych.metrics.thinning import thin_nested
 
 
 def count_boundaries(

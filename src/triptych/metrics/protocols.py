@@ -11,8 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
-from triptych.metrics.contours import label_outlines, oriented_suppression
-from triptych.metrics.thinning import thin
+from triptych.metrics.contours import label_outlines, oriented_suppression, thin
 from triptych.types import named_choice
 
 GroundTruth = Literal["stored", "thin", "outline"]

@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from triptych.rooms import render
+from triptych.rooms.generation import frame_type
 from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
 from triptych.rooms.layout import build_layout
 from triptych.rooms.light import bounce_pattern, light_view, window_pattern
 from triptych.rooms.looks import Appearance, dress
 from triptych.rooms.rays import Geometry, build_hierarchy
-from triptych.rooms.records import frame_type
 from triptych.rooms.render import develop, expose
 from triptych.rooms.scene import CLASSES, Dice, Scene, solid_arrays
 from triptych.rooms.views import Viewpoint, choose_views

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.errors import DataError
-from triptych.machine import accelerated, memory_advice
+from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
 from triptych.recipes.config import Recipe
 from triptych.training.building import accelerator_options, build_parts, with_precision
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
-from triptych.training.interruption import Interrupted, Interruption
 from triptych.training.log import RunLog, video_record, video_warnings
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate

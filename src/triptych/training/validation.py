@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from triptych.augmentation.presets import build_transform
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.scores import Evaluation
+from triptych.machine import Interruption
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.training.checkpoint import replace_tensors
-from triptych.training.interruption import Interruption
 from triptych.training.log import RunLog
 from triptych.training.parts import Parts
 from triptych.training.sharding import load_tensors, whole
