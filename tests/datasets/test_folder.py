@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from shared import shared_path
 
+from triptych.__main__ import main
 from triptych.assemble import build_dataset
 from triptych.data.files import match_files, read_array
 from triptych.data.photos import read_image
@@ -144,6 +146,24 @@ def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
     scenes = {split: {key.split("/")[0] for key in Folder(tmp_path, split=split).keys} for split in parts}
     assert [len(scenes[split]) for split in ("train", "val", "test")] == [7, 1, 2]
     assert not scenes["train"] & (scenes["val"] | scenes["test"])
+
+
+def test_a_folder_without_a_descriptor_says_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for key in ("a", "b"):
+        save(tmp_path / f"images/{key}.png", photo(ord(key)))
+        save(tmp_path / f"depth/{key}.npy", np.full(SIZE, 2.0, np.float32))
+    assert not Folder(tmp_path, split="all").notes
+    save(tmp_path / "heat/other.npy", np.zeros(SIZE))
+    (note,) = Folder(tmp_path, split="all").notes
+    assert "left out heat/*.npy: 1 file match no pattern, such as other.npy" in note
+    assert main(["data", "doctor", str(tmp_path)]) == 0
+    assert f"note: {note}" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "heat")
+    assert main(["data", "init", str(tmp_path)]) == 0
+    save(tmp_path / "heat/other.npy", np.zeros(SIZE))
+    assert not Folder(tmp_path, split="all").notes  # a descriptor says what is meant
 
 
 def test_the_twin_layout_needs_no_descriptor(tmp_path: Path) -> None:

@@ -12,9 +12,14 @@ from plugin_files import as_in_a_new_process
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
+from triptych.commands.train import TrainVerb
+from triptych.datasets.folder import Folder
+from triptych.recipes import load_recipe
+from triptych.recipes.config import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OWN_DATA = ROOT / "docs" / "own-data.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -34,6 +39,11 @@ def commands(page: Path) -> list[list[str]]:
     return found
 
 
+def write_descriptor(path: Path) -> None:
+    """The descriptor that docs/own-data.md explains, as it stands there, as `my.toml`."""
+    path.write_text(blocks(OWN_DATA, "toml")[0], encoding="utf-8")
+
+
 def write_own_data(folder: Path) -> None:
     """The folder that docs and README call `my_data`: photographs with some labels, some missing."""
     generator = np.random.default_rng(0)
@@ -51,6 +61,33 @@ def write_own_data(folder: Path) -> None:
                 Image.fromarray(array).save(path)
 
 
+def test_the_descriptor_of_the_page_opens(tmp_path: Path) -> None:
+    write_own_data(tmp_path / "my_data")
+    write_descriptor(tmp_path / "my.toml")
+    dataset = Folder(tmp_path / "my.toml", split="val", root=tmp_path / "my_data")
+    assert list(dataset.tasks) == ["semseg", "depth", "boundary"]
+    assert dataset[0].targets["depth"].nanmedian() < 3  # metres
+
+
+def test_command_lines_of_own_data_stand_where_they_are_run() -> None:
+    """In the text, a command may be named (`triptych data init`), not given with what it works on."""
+    text = BLOCK.sub("", OWN_DATA.read_text(encoding="utf-8"))
+    named = re.findall(r"`(triptych [^`]*)`", text)
+    assert not [line for line in named if len(line.split()) > 3]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
+    parsed: list[Recipe] = []
+    verb = TrainVerb(lambda recipe, *others: parsed.append(recipe))
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    given = [words for words in map(shlex.split, re.findall(r"`(--recipe\.[^`]*)`", text)) if len(words) > 1]
+    for words in given:
+        if not any(word.isupper() or "..." in word for word in words):  # N, NAME: to be replaced
+            verb.run(["folder", "--recipe.data.root", "my_data", *words, "--out", "runs/x"], "triptych train")
+            assert parsed[-1] != load_recipe("folder")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_snippets_run(page: Path) -> None:
     with as_in_a_new_process():
@@ -63,6 +100,7 @@ def test_python_snippets_run(page: Path) -> None:
 def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_own_data(tmp_path / "my_data")
+    write_descriptor(tmp_path / "my.toml")
     Image.fromarray(np.random.default_rng(1).integers(0, 255, (75, 101, 3), np.uint8)).save(tmp_path / "photo.jpg")
     for package in re.findall(r"-e (triptych-\S+)", "".join(blocks(page, "sh"))):  # as `pip install -e FOLDER` would
         monkeypatch.syspath_prepend(tmp_path / package)

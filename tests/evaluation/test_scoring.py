@@ -341,10 +341,46 @@ def test_raises_for_sizes_that_differ(tmp_path: Path) -> None:
         ValueError, match=r"2018\.png is 121x140, its ground truth .*2018\.png 600x140; .* never resized"
     ):
         run(tmp_path, "bsds")
-    save_png(tmp_path / "small" / "targets" / "depth" / "a.png", np.ones((4, 6), np.uint16))
-    save_png(tmp_path / "small" / "predictions" / "depth" / "a.png", np.ones((4, 5), np.uint16))
+    save_png(tmp_path / "small" / "targets" / "depth" / "a.png", np.full((4, 6), 900, np.uint16))
+    save_png(tmp_path / "small" / "predictions" / "depth" / "a.png", np.full((4, 5), 900, np.uint16))
     with pytest.raises(ValueError, match=r"4x5, its ground truth .* 4x6"):
         run(tmp_path / "small", "invpt")
+
+
+def save_depth(root: Path, prediction: float, target: int, name: str = "a") -> None:
+    save_png(root / "targets" / "depth" / f"{name}.png", np.full((4, 6), target, np.uint16))
+    save_array(root / "predictions" / "depth" / f"{name}.npy", np.full((4, 6), prediction, np.float32))
+
+
+def test_the_unit_of_whole_numbers_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_depth(tmp_path, 2.0, 2500)
+    save_array(tmp_path / "predictions" / "material" / "a.npy", np.zeros((4, 6)))
+    result = score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt")
+    assert result.tasks["depth"].numbers["rmse"] == pytest.approx(0.5)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "whole numbers millimetres (--depth-scale says otherwise)" in shown
+    assert "material left out: it is named like no task" in shown
+    told = score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt", depth_scale=0.001, quiet=True)
+    assert told.tasks["depth"].numbers == result.tasks["depth"].numbers
+    assert told.tasks["depth"].facts == {}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "name", "words"),
+    [
+        (2.5, 12500, "a_depth_5000", r"the name says 5000 per metre; give --depth-scale 0\.0002"),
+        (2.5, 20, "a", r"median of 0\.02 m in millimetres; give --depth-scale, the metres per unit"),
+        (2.5, 25000, "a", r"one of two units: .*a\.npy has a median of 2\.5 m and .*a\.png has a median of 25 m"),
+    ],
+)
+def test_a_unit_that_cannot_be_known_is_asked_for(
+    tmp_path: Path, prediction: float, target: int, name: str, words: str
+) -> None:
+    save_depth(tmp_path, prediction, target, name)
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, "invpt")
+    told = run(tmp_path, "invpt", depth_scale=prediction / target)
+    assert told.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(

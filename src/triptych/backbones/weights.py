@@ -41,6 +41,7 @@ class LoadReport:
             f"{self.source}: {len(self.matched)} tensors matched ({100 * self.share:.1f} % of parameters), "
             f"{_count(self.missing, 'missing')}, {_count(self.unexpected, 'unexpected')}, "
             f"{_count(self.mismatched, 'of other shape')}"
+            + ("; what is missing or of other shape stays random" if self.missing or self.mismatched else "")
         )
 
 

@@ -26,6 +26,8 @@ class DenseDataset:
 
     name: str
     tasks: dict[str, Task]
+    notes: Sequence[str] = ()
+    """What was found beside the data and not taken: said where training begins, and by the doctor."""
     needs_root: ClassVar[bool] = False
     """Whether it can be read only where someone has put it."""
     takes_root: ClassVar[bool] = False

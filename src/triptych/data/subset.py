@@ -29,7 +29,7 @@ class Subset(DenseDataset):
 
     def __init__(self, dataset: DenseDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
-        self.name, self.tasks = dataset.name, dataset.tasks
+        self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -96,7 +96,7 @@ class FewerLabels(DenseDataset):
     def __init__(self, dataset: DenseDataset, setting: str, names: Sequence[str]) -> None:
         self.keep = named_choice("label setting", setting, LABEL_SETTINGS)
         self.dataset, self.setting, self.names = dataset, setting, tuple(names)
-        self.name, self.tasks = dataset.name, dataset.tasks
+        self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
 
     def __len__(self) -> int:
         return len(self.dataset)

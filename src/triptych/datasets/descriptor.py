@@ -44,6 +44,8 @@ class Descriptor:
     group: Literal["file", "folder", "time"] = "file"
     """What a split by shares keeps together: nothing, the images of one folder, or blocks of time of a video."""
     camera: CameraFiles | None = None
+    left_out: tuple[str, ...] = ()
+    """Files that no pattern takes, where a folder was looked at without a descriptor."""
 
     @property
     def has_shares(self) -> bool:

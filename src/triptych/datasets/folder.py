@@ -62,6 +62,8 @@ class Folder(InFiles):
     ) -> None:
         self.descriptor, self.split = find_descriptor(Path(path), root=root), split
         self.name, known = self.descriptor.name, self.descriptor.tasks
+        cure = "`triptych data init` writes a descriptor to say otherwise"
+        self.notes = [f"{self.name}: left out {reason}; {cure}" for reason in self.descriptor.left_out]
         chosen = {
             name: named_choice("task of this folder", name, known) for name in (known if tasks is None else tasks)
         }

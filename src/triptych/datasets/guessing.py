@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import SUFFIXES, list_entries, read_array, read_size
+from triptych.data.files import SUFFIXES, files_remembered, list_entries, read_array, read_size
 from triptych.data.photos import read_image_size
 from triptych.datasets.affixes import align_names
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, parse_descriptor
@@ -71,7 +71,7 @@ class FolderGuess:
 
     def descriptor(self) -> Descriptor:
         """The descriptor that `to_toml` would give."""
-        return parse_descriptor(tomllib.loads(self.to_toml()), self.root)
+        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), left_out=tuple(self.left_out))
 
     def to_toml(self) -> str:
         """The `dataset.toml`, with the reason for each guess as a comment."""
@@ -125,7 +125,8 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
     target = root / FILE_NAME
     if target.exists() and not force:
         raise DataError(f"{target} exists and is not overwritten", "edit it, or use --force, which keeps the old one")
-    guess = describe_folder(root)
+    with files_remembered():
+        guess = describe_folder(root)
     text = guess.to_toml()
     if target.exists():
         keep_old(target)

@@ -10,6 +10,7 @@ from typing import Any
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
+from triptych.data.files import files_remembered
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
@@ -165,7 +166,11 @@ def examine(
     own. `progress(split, done, total)` is called after each sample. Raises `ValueError` where there is no dataset to
     look at.
     """
-    path = Path(path)
+    with files_remembered():
+        return _examine(Path(path), dataset, root, limit, num_threads, progress)
+
+
+def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads: int, progress: Progress) -> Report:
     name = dataset or recognize_dataset(path)
     report = Report(name)
     surveys: list[SplitSurvey] = []
@@ -174,7 +179,7 @@ def examine(
             report.findings.append(opened)
             continue
         if opened.takes_root:
-            report.name = opened.name  # people name their own data
+            report.name, report.notes = opened.name, tuple(opened.notes)  # people name their own data
         variant = getattr(opened, "variant", None)
         if variant is not None:
             report.variant, report.notes = variant.name, variant.notes

@@ -1,6 +1,6 @@
 """Which files belong together: task folders under the names in use, predictions and ground truth by name."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from triptych.data.base import DenseDataset
-from triptych.data.files import ARRAYS, PICTURES, walk_files
+from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, walk_files
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
 from triptych.lookup import named_choice
@@ -71,6 +71,12 @@ def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
         looked = missing or list(FOLDERS)
         raise ValueError(f"{root} has no folder of {', '.join(looked)} (such as {FOLDERS[looked[0]][0]}/); {hint}")
     return found
+
+
+def other_folders(root: Path, taken: Collection[Path]) -> list[str]:
+    """Names of the sub-folders of `root` that hold maps and are not `taken`."""
+    folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path not in taken and path.name[0] != "."]
+    return [path.name for path in folders if any(one.suffix.lower() in SUFFIXES for one in walk_files(path))]
 
 
 @runtime_checkable

@@ -21,11 +21,12 @@ from triptych.evaluation.map_files import (
     find_tasks,
     is_dataset,
     list_maps,
+    other_folders,
     pair,
 )
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
-from triptych.evaluation.saved_maps import Encodings, check_finite, read_prediction
+from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
 from triptych.metrics.base import Metric
@@ -44,6 +45,16 @@ class TaskInput:
     encodings: Encodings
     predictions: dict[str, Path]
     targets: Targets
+
+    @property
+    def unit(self) -> str:
+        """What whole numbers of the files are taken for, where nothing says it."""
+        files: dict[str, Path] = self.targets.files if isinstance(self.targets, FolderTargets) else {}
+        known = set(self.targets.keys())
+        keys = [key for key in self.predictions if key in known]
+        shown = keys[:: max(len(keys) // 5, 1)][:5]
+        told = (describe_unit(self.predictions[key], files.get(key), self.task, self.encodings) for key in shown)
+        return next((text for text in told if text), "")
 
     def read(self, key: str) -> tuple[Tensor, Tensor]:
         """Prediction, as the protocol stores it, and target of an image, without batch.
@@ -90,6 +101,8 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
             continue
         meaning = replace(encodings, classes=own.num_classes)
         found[name] = TaskInput(name, rule, own, meaning, list_maps(folder), truth)
+    if not named:
+        left_out |= dict.fromkeys(other_folders(predictions, folders.values()), "it is named like no task")
     if not found:
         raise ValueError(f"nothing to score: {' '.join(left_out.values())}")
     return found, left_out
@@ -198,7 +211,7 @@ def score_task(
     given: TaskInput, pairs: Pairs, *, ci: int = 0, threads: int = 0, advance: Callable[[int, int], None] | None = None
 ) -> TaskScore:
     """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
-    metric = given.rule.metric(given.settings)
+    metric, unit = given.rule.metric(given.settings), given.unit
     before = torch.get_num_threads()
     rows: list[dict[str, Tensor] | None] = []
     try:
@@ -227,7 +240,7 @@ def score_task(
         keys=keys,
         per_image={name: [values[name] for values in alone] for name in names},
         sums=sums,
-        facts=given.rule.facts(metric),
+        facts=given.rule.facts(metric) | ({"whole numbers": unit} if unit else {}),
         pairs=pairs,
         unlabelled=tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is None),
     )

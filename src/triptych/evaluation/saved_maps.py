@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from threading import Lock
 
@@ -11,8 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, read_array
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
+from triptych.labels.guesses import DEPTH_UNITS, unit_of_name
 from triptych.metrics.protocols import GroundTruth
 from triptych.types import IGNORE
 
@@ -150,6 +153,49 @@ def _metres(stored: np.ndarray, encodings: Encodings) -> float:
     if not encodings.depth_scale and stored.dtype.itemsize < 2:
         raise ValueError(f"is {stored.dtype} depth; give --depth-scale, the metres per unit")
     return encodings.depth_scale or 0.001
+
+
+LIKELY = (0.05, 300.0)
+"""Metres between which the median of a depth map lies, whatever the scene."""
+
+
+def describe_unit(prediction: Path, target: Path | None, task: str, encodings: Encodings) -> str:
+    """What whole numbers in the files of a task are taken for where nothing says it; empty where nothing is assumed.
+
+    `target` is `None` where a dataset says what its files mean. Raises `ValueError` where the names of the files or
+    their values speak against it: the unit has to be told.
+    """
+    return _UNITS[task](prediction, target, encodings) if task in _UNITS else ""
+
+
+def _describe_millimetres(prediction: Path, target: Path | None, encodings: Encodings) -> str:
+    paths = [path for path in (prediction, target) if path is not None]
+    stored = {path: read_stored(path, encodings.key) for path in paths}
+    kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
+    whole = {kind: size for kind, size in kinds.items() if kind != "f"}
+    if encodings.depth_scale or not whole or min(whole.values()) < 2:
+        return ""  # told, or refused where the file is read
+    medians: dict[Path, float] = {}
+    for path, values in stored.items():
+        known, is_whole = values[np.isfinite(values) & (values > 0)], values.dtype.kind != "f"
+        medians[path] = float(np.median(known)) * _metres(values, encodings) if known.size else np.nan
+        told = unit_of_name(path) if is_whole else None
+        if told is not None and told != DEPTH_UNITS["mm"]:
+            raise DataError(f"depth {path}: {told[1]}", f"give --depth-scale {float(Fraction(told[0])):g}")
+        if is_whole and known.size and not LIKELY[0] <= medians[path] <= LIKELY[1]:
+            text = f"depth {path} has a median of {medians[path]:.3g} m in millimetres"
+            raise DataError(text, "give --depth-scale, the metres per unit (0.001 where that is right)")
+    ratio = max(medians.values()) / min(medians.values())
+    if ratio > APART:
+        text = " and ".join(f"{path} has a median of {median:.3g} m" for path, median in medians.items())
+        cure = "give --depth-scale, the metres per unit of whole numbers (0.001 where millimetres are right)"
+        raise DataError(f"depth in one of two units: {text}", cure)
+    return "millimetres (--depth-scale says otherwise)"
+
+
+APART = 8.0
+"""Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
+_UNITS: dict[str, Callable[[Path, Path | None, Encodings], str]] = {"depth": _describe_millimetres}
 
 
 def _flat(stored: np.ndarray) -> np.ndarray:

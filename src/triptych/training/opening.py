@@ -83,7 +83,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
     )
     lines = [f"checkpoint {folder} is incomplete and left out" for folder in left_out]
-    return state, [*lines, line, *_weights_lines(parts, origin)]
+    return state, [*lines, line, *parts.training_set.notes, *_weights_lines(parts, origin)]
 
 
 def _frozen(parts: Parts) -> str:
