@@ -151,7 +151,7 @@ def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
 def test_a_folder_without_a_descriptor_says_what_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for key in ("a", "b"):
+    for key in "abcdefghijklmnopqrst":
         save(tmp_path / f"images/{key}.png", photo(ord(key)))
         save(tmp_path / f"depth/{key}.npy", np.full(SIZE, 2.0, np.float32))
     assert not Folder(tmp_path, split="all").notes

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -65,10 +65,13 @@ def parse(function: Callable[..., None], words: Sequence[str], name: str) -> Non
 def _options_rule(annotation: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[dict[str, Any]] | None:
     if annotation.type_origin is not dict:
         return None
+    _, values = get_args(annotation.type)
     return PrimitiveConstructorSpec(
         nargs="*",
         metavar="NAME=VALUE...",
-        instance_from_str=lambda words: convert(annotation.type, read_options(words), "options"),
+        instance_from_str=lambda words: convert(
+            annotation.type, read_options(words, tables_allowed=values not in (int, float, str, bool)), "options"
+        ),
         is_instance=lambda value: isinstance(value, dict),
         str_from_instance=write_options,
     )
