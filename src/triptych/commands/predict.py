@@ -27,6 +27,7 @@ def predict(
     intrinsics: tuple[float, ...] = (),
     color_by: str = "image",
     overlay: bool = False,
+    confidence: bool = False,
     precision: Literal["no", "bf16", "fp16", "auto"] = "no",
     batch: int = 1,
     overwrite: bool = False,
@@ -51,6 +52,7 @@ def predict(
         fov: Horizontal field of view in degrees, for point clouds.
         intrinsics: fx, fy, cx, cy in pixels, for point clouds.
         color_by: The map that colours the points: image, or a task.
+        confidence: Also write NAME_confidence of each task, in 0..1; takes six more passes.
         overlay: Draw the maps of pictures and panels over the images.
         precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.
         batch: Predict up to this many images of one size, or frames of a video, together.
@@ -81,6 +83,10 @@ def predict(
 
         camera: dict[str, Any] = {"fov": fov or None, "intrinsics": intrinsics or None}
         render_run(predictor, Path(run), images, out, overwrite=overwrite, **camera)
+    if confidence:
+        from triptych.prediction.confidence import Confident
+
+        predictor = Confident(predictor)
     clips = [path for path in images if path.suffix.lower() in videos.SUFFIXES and not path.is_dir()]
     pictures = [path for path in images if path not in clips]
     if pictures:

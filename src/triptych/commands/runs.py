@@ -14,6 +14,7 @@ def evaluate(
     split: str = "",
     single_task: tuple[Path, ...] = (),
     limit: int = 0,
+    confidence: bool = False,
     report: bool = True,
     device: Device = "auto",
 ) -> None:
@@ -25,6 +26,7 @@ def evaluate(
             target-SPLIT is of the domain it adapts to.
         single_task: Run folders of single-task networks to compute delta_mtl against.
         limit: Score at most this many images; 0 scores all.
+        confidence: Also say how large errors are where the network is sure of itself and where it is not.
         report: Write report.html.
         device: Where to run.
     """
@@ -32,8 +34,20 @@ def evaluate(
     from triptych.report.run import report_run
 
     scored = evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
-    if report and os.environ.get("RANK", "0") == "0":
-        print(f"page to look at: {report_run(run, scored=scored)}")
+    if os.environ.get("RANK", "0") != "0":
+        return
+    found = None
+    if confidence:
+        from rich.console import Console
+
+        from triptych.evaluation.reliability import IMAGES, measure_reliability, reliability_table, write_reliability
+
+        assert scored.predictor is not None, "evaluate_run keeps its network"
+        found = measure_reliability(scored.predictor, split=scored.split, images=limit or IMAGES)
+        write_reliability(run, scored.split, found)
+        Console().print(reliability_table(found))
+    if report:
+        print(f"page to look at: {report_run(run, scored=scored, reliability=found)}")
 
 
 def compare(

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from triptych.evaluation.reliability import Reliability
 from triptych.files import write_text
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view
 from triptych.report.charts import draw_curve
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import show_examples
-from triptych.report.tables import show_results
+from triptych.report.tables import show_reliability, show_results
 from triptych.report.values import Example, RunReport, Scores, read_run
 from triptych.tasks import Task
 
@@ -27,7 +28,12 @@ _CLOUD_WIDTH = 320
 
 
 def write_report(
-    run: Path, *, scores: Mapping[str, Scores] | None = None, examples: Sequence[Example] = (), title: str = ""
+    run: Path,
+    *,
+    scores: Mapping[str, Scores] | None = None,
+    examples: Sequence[Example] = (),
+    reliability: Reliability | None = None,
+    title: str = "",
 ) -> Path:
     """Write `report.html` into a run folder and return its path.
 
@@ -35,7 +41,13 @@ def write_report(
     weights come from.
     """
     report = read_run(run)
-    changed = replace(report, scores=scores or report.scores, examples=tuple(examples), title=title or report.title)
+    changed = replace(
+        report,
+        scores=scores or report.scores,
+        examples=tuple(examples),
+        reliability=reliability,
+        title=title or report.title,
+    )
     path = run / "report.html"
     write_text(path, render_report(changed))
     return path
@@ -53,6 +65,7 @@ def render_report(report: RunReport) -> str:
         report.title,
         {
             "results": ("Results", show_results(report.tasks, report.scores)),
+            "confidence": ("Confidence", show_reliability(report.reliability)),
             "predictions": ("Predictions", show_examples(report.tasks, report.examples, with_points=any(clouds))),
             "curves": ("Training", _show_charts(charts)),
             "run": ("The run", join(folded)),

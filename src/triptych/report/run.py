@@ -12,6 +12,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.evaluation.evaluate import RunEvaluation, name_columns
+from triptych.evaluation.reliability import Reliability
 from triptych.evaluation.scores import read_scores
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
@@ -23,12 +24,19 @@ from triptych.types import Sample
 
 
 def report_run(
-    run: Path, *, split: str = "", examples: int = 6, device: str = "auto", scored: RunEvaluation | None = None
+    run: Path,
+    *,
+    split: str = "",
+    examples: int = 6,
+    device: str = "auto",
+    scored: RunEvaluation | None = None,
+    reliability: Reliability | None = None,
 ) -> Path:
     """Write `report.html` of a run that `evaluate_run` scored on `split` (the recipe's test split by default).
 
     `scored` is what that returned; without it the files that it wrote are read and the network is loaded. `examples`
-    images are spread evenly over the split. Raises `FileNotFoundError` where the split was not scored.
+    images are spread evenly over the split; `reliability` adds a table of errors by confidence. Raises
+    `FileNotFoundError` where the split was not scored.
     """
     if scored is None:
         predictor = Predictor.load(run, device=device, calibrated=False)
@@ -41,6 +49,7 @@ def report_run(
         results_folder(Path(run)),
         scores=columns,
         examples=spread_examples(predictor, examples, split),
+        reliability=reliability,
         title=f"{run.resolve().name}: {split_domain(predictor.recipe, split)[0].data.dataset}, {split} split",
     )
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from triptych.evaluation.reliability import GROUPS, Reliability
 from triptych.report.engine import Markup, element, join
 from triptych.tasks import Task
 
@@ -37,6 +38,23 @@ def show_results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Ma
     title = element("th", "mean gain over tasks (delta_mtl)", scope="row")
     foot = element("tfoot", element("tr", title, element("td"), *means))
     return join([_GAIN_NOTE, table("Task", columns, rows, foot), _all_metrics(tasks, scores)])
+
+
+def show_reliability(found: Reliability | None) -> Markup:
+    """Each task's mean error from the pixels it is least sure of to those it is surest of."""
+    if found is None:
+        return Markup()
+    rows = []
+    for name, errors in found.errors.items():
+        error = found.tasks[name].error
+        label = f"{error.label} ({error.unit})" if error.unit else error.label
+        rows.append(row(name, label, False, [number_cell(f"{value:.3g}") for value in errors]))
+    note = (
+        f"Mean error on {found.images} images by how sure the network is of a pixel: the entropy of classes and "
+        "probabilities, and how far mirrored and resized views disagree. Errors that fall from left to right say that "
+        "confidence can be used; they do not say that it is a probability."
+    )
+    return join([element("p", note, class_="note"), table("Task", GROUPS, rows)])
 
 
 _GAIN_NOTE = element(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.evaluation.reliability import Reliability
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import from_json
 from triptych.recipes.resolved import FILE
@@ -52,7 +53,7 @@ class RunReport:
 
     `scores`: columns of the table by title, the network first, then what it is compared with (a constant predictor,
     single-task networks). `records`: lines of `metrics.jsonl`. `facts`: short values shown at the top. `details`:
-    longer texts at the end, by title.
+    longer texts at the end, by title. `reliability`: errors by confidence, where they were measured.
     """
 
     title: str
@@ -63,6 +64,7 @@ class RunReport:
     description: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    reliability: Reliability | None = None
 
 
 def read_run(run: Path) -> RunReport:
