@@ -624,6 +624,23 @@ def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.pgm", task="depth", store=millimetres, target=depth)
 
 
+@layout("depth in millimetres as PGM whose largest value is its own")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.pgm", task="depth", store=millimetres, target=depth)
+    for path in t.root.glob("depth/*/*.pgm"):
+        path.write_bytes(path.read_bytes().replace(b"\n65535\n", b"\n9000\n"))
+
+
+@layout("ids as PGM of letters")
+def _(t: Truth) -> None:
+    pairs(t, label="masks/{split}/{i:03d}.png")
+    for path in t.root.glob("masks/*/*.png"):
+        labels = np.asarray(Image.open(path))
+        rows = "\n".join(" ".join(map(str, row)) for row in labels.tolist())
+        path.with_suffix(".pgm").write_text(f"P2\n# ids\n{labels.shape[1]} {labels.shape[0]}\n3\n{rows}\n")
+        path.unlink()
+
+
 @layout("depth in centimetres as 16 bits", r"unit")
 def _(t: Truth) -> None:
     pairs(

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from triptych.data.archives import open_source
+from triptych.data.archives import open_source, read_bytes
 from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.integrity import NETPBM
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
@@ -199,6 +200,9 @@ def _read_picture(path: Path, key: str) -> np.ndarray:
 
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     """Stored values of the picture `path`, opened as `image`: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
+    if image.format == "GIF":  # each has a palette of its own order: colors count there, or their grey
+        colors = np.array(image.convert("RGB"))
+        return colors[..., 0] if (colors == colors[..., :1]).all() else colors
     tiles = getattr(image, "tile", ())
     layout = str(tiles[0][3]) if tiles else ""
     if not layout.endswith(";16B") or image.mode.startswith("I"):
@@ -224,6 +228,9 @@ def _read_npy(path: Path, key: str) -> np.ndarray:
     # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     _check_bytes(mapped.nbytes)
+    end, size = mapped.offset + mapped.nbytes, path.stat().st_size
+    if size != end:
+        raise DataError(f"it has {size} bytes, its header speaks of {end}", "it was damaged: save it again")
     return np.array(mapped)
 
 
@@ -316,6 +323,24 @@ def _read_h5(path: Path, key: str) -> np.ndarray:
         return _entry(dict(file), key, lambda name: _read_hdf5(file, name))
 
 
+def _read_netpbm(path: Path, key: str) -> np.ndarray:
+    """PGM and PPM with their numbers as stored: Pillow stretches those whose largest value is not that of the type."""
+    content = read_bytes(path)
+    head = NETPBM.match(content)
+    if head is None:
+        return _read_picture(path, key)
+    kind, width, height, largest = (int(word) for word in head.groups())
+    shape = (height, width) if kind in (2, 5) else (height, width, 3)
+    _check_bytes(2 * math.prod(shape))
+    if kind < 4:
+        stored = np.array(content[head.end() :].split(), np.int64)
+    else:
+        stored = np.frombuffer(content, ">u2" if largest > 255 else np.uint8, offset=head.end())
+    if stored.size != math.prod(shape):
+        raise DataError(f"it holds {stored.size} numbers for {shape}", "it was cut: copy it again")
+    return stored.reshape(shape).astype(np.uint16 if largest > 255 else np.uint8)
+
+
 def _read_pfm(path: Path, key: str) -> np.ndarray:
     """Portable float map: `Pf` (grey) or `PF` (color), width and height, a scale whose sign is the byte order, and rows
     from the bottom up."""
@@ -382,6 +407,8 @@ READERS: dict[str, Callable[[Path, str], np.ndarray]] = {
     ".mat": _read_mat,
     ".h5": _read_h5,
     ".hdf5": _read_h5,
+    ".pgm": _read_netpbm,
+    ".ppm": _read_netpbm,
     ".pfm": _read_pfm,
     ".exr": _read_exr,
 }

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from triptych.data.errors import DataError
+from triptych.data.integrity import find_damage
 from triptych.data.photos import StoredPhoto
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import find_far_plane, is_mark, percentile
@@ -139,6 +140,13 @@ def check_constant(file: ImageFile) -> Iterator[Problem]:
     lowest, brightest = file.range
     if lowest == brightest:
         yield Problem("warning", "constant image", "all pixels are equal", "remove it, or record it again")
+
+
+def check_whole(file: "ImageFile | LabelFile") -> Iterator[Problem]:
+    """Its parts have the checksums, and the file the end and the format, that its header and its name speak of."""
+    found = find_damage(file.path) if file.path.is_file() else ""
+    if found:
+        yield Problem("warning", "damaged", found, "copy or download it again, or save it anew")
 
 
 DARK = 1 / 8
@@ -402,6 +410,7 @@ def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
 
 
 IMAGE_CHECKS: dict[str, Callable[[ImageFile], Iterator[Problem]]] = {
+    "whole": check_whole,
     "constant": check_constant,
     "brightness": check_brightness,
     "orientation": check_orientation,
@@ -412,6 +421,7 @@ CAMERA_CHECKS: dict[str, Callable[[CameraOfImage], Iterator[Problem]]] = {"camer
 """Checks of the camera of every image."""
 
 LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
+    "whole": check_whole,
     "decoded": check_decoded,
     "size": check_size,
     "type": check_type,

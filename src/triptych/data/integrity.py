@@ -1,0 +1,173 @@
+"""Whether a file is whole by its own account: checksums of its parts, and where it says that it ends.
+
+Decoders stop once they have all pixels, so that a file with bytes put in, cut out or flipped may be read, wrongly.
+"""
+
+import re
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+CUT = "it ends before its last part"
+MOST_BYTES = 1 << 28
+"""Larger files are not looked at."""
+
+
+def find_damage(path: Path) -> str:
+    """What is wrong with the parts of a file; "" where nothing is, or where its format tells nothing.
+
+    >>> find_damage(Path("no.txt"))
+    ''
+    """
+    check = CHECKS.get(path.suffix.lower())
+    if check is None or path.stat().st_size > MOST_BYTES:
+        return ""
+    content = path.read_bytes()
+    kind = next((kind for kind, starts in MAGIC.items() if content.startswith(starts)), "")
+    if kind and path.suffix.lower() not in SUFFIXES_OF[kind]:
+        return f"its content is {kind}, whatever its name says"
+    try:
+        return check(content)
+    except (struct.error, IndexError, ValueError):
+        return "its header cannot be followed to the end"
+
+
+def _png(content: bytes) -> str:
+    at = 8
+    while at + 12 <= len(content):
+        (length,), kind = struct.unpack_from(">I", content, at), content[at + 4 : at + 8]
+        stored = content[at + 8 + length : at + 12 + length]
+        if len(stored) < 4:
+            break
+        if zlib.crc32(content[at + 4 : at + 8 + length]) != int.from_bytes(stored, "big"):
+            return f"its part {kind.decode('latin-1')!r} has another checksum than it says"
+        if kind == b"IEND":
+            return ""
+        at += 12 + length
+    return CUT
+
+
+def _jpeg(content: bytes) -> str:
+    return "" if content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") else CUT
+
+
+def _gif(content: bytes) -> str:
+    return "" if content.rstrip(b"\0").endswith(b"\x3b") else CUT
+
+
+def _webp(content: bytes) -> str:
+    return _compare(len(content), struct.unpack_from("<I", content, 4)[0] + 8, slack=1)
+
+
+def _bmp(content: bytes) -> str:
+    (said,) = struct.unpack_from("<I", content, 2)
+    return _compare(len(content), said) if said else ""
+
+
+NETPBM = re.compile(rb"P([2356])(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+"""The header of a PGM or PPM: its kind, width, height and largest value."""
+
+
+def _netpbm(content: bytes) -> str:
+    head = NETPBM.match(content)
+    if head is None or head[1] in b"23":  # whose numbers are digits
+        return ""
+    kind, width, height, largest = (int(word) for word in head.groups())
+    size = width * height * (3 if kind == 6 else 1) * (1 if largest < 256 else 2)
+    return _compare(len(content), head.end() + size)
+
+
+def _hdf5(content: bytes) -> str:
+    base = content.find(b"\x89HDF\r\n\x1a\n")
+    if base < 0:
+        return _mat(content)
+    version = content[base + 8]
+    end = {0: base + 40, 1: base + 44, 2: base + 28, 3: base + 28}.get(version)
+    return (
+        "" if end is None else _compare(len(content), struct.unpack_from("<Q", content, end)[0] + base * (version > 1))
+    )
+
+
+def _mat(content: bytes) -> str:
+    """MATLAB 5: elements of a type and a length, up to the end."""
+    if not content.startswith(b"MATLAB 5"):
+        return ""
+    order = "<" if content[126:128] == b"IM" else ">"
+    at = 128
+    while at + 8 <= len(content):
+        at += 8 + struct.unpack_from(f"{order}I", content, at + 4)[0]
+    return _compare(len(content), at)
+
+
+_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_OFFSETS, _COUNTS, _COMPRESSION, _DEFLATED = (273, 324), (279, 325), 259, (8, 32946)
+
+
+def _tiff(content: bytes) -> str:
+    """TIFF: what its directories, their values and the strips or tiles take."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
+    if order is None:
+        return ""  # of more than 4 GiB
+    (at,), end = struct.unpack_from(f"{order}I", content, 4), 8
+    seen: set[int] = set()
+    while at and at not in seen:
+        seen.add(at)
+        (entries,) = struct.unpack_from(f"{order}H", content, at)
+        found: dict[int, tuple[int, ...]] = {}
+        for entry in range(at + 2, at + 2 + 12 * entries, 12):
+            tag, kind, count = struct.unpack_from(f"{order}HHI", content, entry)
+            size = _TIFF_BYTES.get(kind, 1) * count
+            place = entry + 8 if size <= 4 else struct.unpack_from(f"{order}I", content, entry + 8)[0]
+            end = max(end, place + size)
+            if tag in (*_OFFSETS, *_COUNTS, _COMPRESSION):
+                found[tag] = struct.unpack_from(f"{order}{count}{'H' if kind == 3 else 'I'}", content, place)
+        for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
+            for offset, count in zip(found.get(offsets, ()), found.get(counts, ()), strict=True):
+                end = max(end, offset + count)
+                if found.get(_COMPRESSION, (1,))[0] in _DEFLATED and not _inflates(content[offset : offset + count]):
+                    return "its pixels have another checksum than it says"
+        after = at + 2 + 12 * entries
+        end, at = max(end, after + 4), struct.unpack_from(f"{order}I", content, after)[0]
+    return _compare(len(content), end, slack=1)
+
+
+def _inflates(packed: bytes) -> bool:
+    try:
+        zlib.decompress(packed)
+    except zlib.error:
+        return False
+    return True
+
+
+def _compare(found: int, said: int, *, slack: int = 0) -> str:
+    if abs(found - said) <= slack:
+        return ""
+    return f"it has {found} bytes, its header speaks of {said}"
+
+
+CHECKS: dict[str, Callable[[bytes], str]] = {
+    ".png": _png,
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), _jpeg),
+    ".gif": _gif,
+    ".webp": _webp,
+    ".bmp": _bmp,
+    **dict.fromkeys((".pgm", ".ppm"), _netpbm),
+    **dict.fromkeys((".tif", ".tiff"), _tiff),
+    **dict.fromkeys((".mat", ".h5", ".hdf5"), _hdf5),
+}
+"""What tells whether a file of a suffix is whole."""
+MAGIC = {
+    "PNG": (b"\x89PNG\r\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "GIF": (b"GIF87a", b"GIF89a"),
+    "WebP": (b"RIFF",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+}
+SUFFIXES_OF = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
+    "GIF": (".gif",),
+    "WebP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+}

@@ -1,0 +1,81 @@
+"""Files that are not whole by their own account."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from damaged_labels import FORMATS, STORED
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from triptych.data.files import read_array
+from triptych.data.integrity import find_damage
+
+TOLD = {".png", ".jpg", ".gif", ".webp", ".bmp", ".pgm", ".tif", ".tiff", ".mat", ".h5"}
+"""Suffixes of formats that say where they end."""
+
+
+def write(folder: Path, name: str) -> Path:
+    form = FORMATS[name]
+    path = folder / f"a{form.suffix}"
+    form.write(path, STORED[form.task](form))
+    return path
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_whole_files_are_whole_and_cut_ones_are_not(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name)
+    assert find_damage(path) == ""
+    content = path.read_bytes()
+    path.write_bytes(content[:-5])
+    if path.suffix in TOLD:
+        assert find_damage(path)
+    else:  # the reader sees it
+        with pytest.raises(OSError, match=path.name):
+            read_array(path)
+
+
+@pytest.mark.parametrize("name", ["BMP", "PGM", "TIFF", "HDF5", "MATLAB", "npy", "PFM"])
+def test_bytes_put_in_are_told(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, name)
+    content = path.read_bytes()
+    path.write_bytes(content[:-700] + b"\1\2\3" + content[-700:])
+    told = find_damage(path)
+    if not told:
+        with pytest.raises(OSError, match=path.name):
+            read_array(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.integers(8, 10**6), bit=st.integers(0, 7))
+def test_no_bit_of_a_png_changes_unseen(tmp_path: Path, place: int, bit: int) -> None:
+    path = write(tmp_path, "PNG of 16 bits")
+    content = bytearray(path.read_bytes())
+    content[8 + place % (len(content) - 8)] ^= 1 << bit
+    path.write_bytes(bytes(content))
+    assert find_damage(path)
+
+
+def test_a_content_of_another_format_than_the_name_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path, "JPEG")
+    path.rename(tmp_path / "a.png")
+    assert "its content is JPEG" in find_damage(tmp_path / "a.png")
+
+
+def test_a_directory_of_tiff_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0")
+    assert find_damage(path) == ""
+
+
+def test_portable_maps_keep_their_numbers(tmp_path: Path) -> None:
+    """Pillow stretches what has another largest value than its type."""
+    stored = np.array([[0, 7, 20], [1, 2, 3]])
+    (tmp_path / "a.pgm").write_bytes(b"P5\n# ids\n3 2\n20\n" + stored.astype(np.uint8).tobytes())
+    (tmp_path / "b.pgm").write_bytes(b"P5 3 2 9000\n" + (stored * 400).astype(">u2").tobytes())
+    (tmp_path / "c.pgm").write_text("P2\n3 2\n20\n0 7 20\n1 2 3\n")
+    (tmp_path / "d.ppm").write_bytes(b"P6 2 1 20\n" + stored.astype(np.uint8).tobytes())
+    for name in ("a", "c"):
+        np.testing.assert_array_equal(read_array(tmp_path / f"{name}.pgm"), stored)
+    np.testing.assert_array_equal(read_array(tmp_path / "b.pgm"), stored * 400)
+    np.testing.assert_array_equal(read_array(tmp_path / "d.ppm"), stored.reshape(1, 2, 3))
