@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import struct
 import zlib
 
@@ -240,3 +241,31 @@ def test_parts_of_a_map_are_drawn_like_the_whole():
     np.testing.assert_allclose([near, far], np.percentile(known, (2, 98)), rtol=1e-12)
     nothing = np.full((1, 3, 4), np.nan, np.float32)
     assert (TASKS["depth"].drawn_like([nothing]).colorize(nothing) == 0).all()
+
+
+HOSTILE = ["<img src=x onerror=alert(1)>", "$(reboot)", "'\"", "%s{0}", "a\nb"]
+NAMES = [*HOSTILE, "-rf", "a b", "né", "a..b", "x" * 200, "a.png"]
+
+
+def test_files_of_hostile_names_are_predicted_and_told_in_one_line(tmp_path, capsys):
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    pixels = np.zeros((5, 7, 3), np.uint8)
+    for name in NAMES:
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    with open(os.path.join(os.fsencode(folder), b"\xff\xfe.png"), "wb") as file:
+        file.write((folder / "a b.png").read_bytes())
+    with open(os.path.join(os.fsencode(folder), b"damaged\n\xff.png"), "wb") as file:
+        file.write(b"")
+    predictor = Predictor(local_model())
+    result = predict_images(predictor, [folder], out, on_bad_sample="skip")
+    assert set(result.written) == {*NAMES, os.fsdecode(b"\xff\xfe")}
+    assert list(result.skipped) == [os.fsdecode(b"damaged\n\xff")]
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert told[0].startswith("skipped: ")
+    for name in NAMES:
+        assert (out / "arrays" / "depth" / f"{name}.npy").is_file()
+    manifest = json.loads((out / "predictions.json").read_text())
+    assert set(manifest["images"]) == set(result.written)
+    assert set(predict_images(predictor, [folder / "-rf.png"], out, resume=True, log=quiet).kept) == {"-rf"}

@@ -1,23 +1,52 @@
-"""Ends a tiny run at every one of its file operations, as `kill -9` would, resumes it and compares it with a run that
-was left alone.
+"""Ends tiny runs as `kill -9` would, resumes them and compares them with runs that were left alone: at every one of
+their file operations, or with `--random N` at N random moments of each of fourteen configurations.
 
-Run as a script: it prints how many operations there are, and what differs. Processes are forked, so that torch is
-imported once; the parent computes nothing, so that no thread is forked away.
+Run as a script: it prints how many operations or kills there are, and what differs. Processes are forked, so that torch
+is imported once; the parent computes nothing, so that no thread is forked away.
 """
 
 import argparse
 import itertools
 import json
 import os
+import random
 import shutil
+import signal
 import sys
+import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
 from tiny import RECIPE, change
 
 from triptych.training.loop import train
+
+CONFIGURATIONS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "no validation": {"data__val_split": "", "training__evaluate_every": 0},
+    "every step": {"training__checkpoint_every": 1, "training__evaluate_every": 1, "training__log_every": 1},
+    "all checkpoints": {"training__checkpoint_every": 1, "training__keep_checkpoints": 100},
+    "average": {"training__ema": 0.9},
+    "sgd": {"optimizer__name": "sgd"},
+    "workers": {"data__num_workers": 2},
+    "accumulated": {"training__accumulate": 2, "training__channels_last": True},
+    "uncertainty": {"weighting__name": "uncertainty"},
+    "epochs": {"weighting__name": "dwa", "data__batch_size": 5},
+    "gradients": {"weighting__name": "pcgrad"},
+    "half precision": {"training__precision": "bf16", "training__checkpoint_gradients": True},
+    "auxiliary": {
+        "model__decoder_options": {"dropout": 0.2, "intermediate": True},
+        "data__auxiliary_tasks": ("normals",),
+    },
+    "one task a turn": {
+        "weighting__name": "one-task",
+        "weighting__options": {"order": "shuffled"},
+        "training__accumulate": 2,
+    },
+}
+"""What differs from the tiny recipe."""
 
 OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 KILLED = 9
@@ -34,8 +63,8 @@ def end_at(operation: int, folder: Path) -> None:
     sys.addaudithook(hook)
 
 
-def forked(function, *arguments) -> int:
-    """Call a function in a process of its own; returns how that ended."""
+def forked(function, *arguments, seconds: float | None = None) -> int:
+    """Call a function in a process of its own, which is killed after so many seconds; returns how that ended."""
     process = os.fork()
     if process == 0:
         try:
@@ -45,6 +74,9 @@ def forked(function, *arguments) -> int:
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(process, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
@@ -75,13 +107,43 @@ def contents_are_old(out: Path, before: dict[str, object]) -> bool:
     return True
 
 
+def kill_at_random(folder: Path, count: int) -> int:
+    """Kill every configuration at `count` random moments, one after the other, and resume it; returns how many runs
+    differ from those that were left alone.
+    """
+    generator, differing, kills, unfinished = random.Random(0), 0, 0, 0
+    for name, changes in CONFIGURATIONS.items():
+        recipe = change(RECIPE, **changes)
+        whole, out = folder / name / "whole", folder / name / "killed"
+        started = time.perf_counter()
+        assert forked(run, recipe, whole) == 0, name
+        seconds = time.perf_counter() - started
+        for _ in range(count):
+            begun = (out / "recipe.json").is_file()
+            code = forked(partial(run, recipe, out, resume=begun), seconds=generator.uniform(0, seconds))
+            assert code in (0, -signal.SIGKILL), f"{name}: {code}"
+            kills += 1
+            unfinished += code != 0
+        begun = (out / "recipe.json").is_file()
+        code = forked(partial(run, recipe, out, resume=begun))
+        expected, found = contents(whole), contents(out) if code == 0 else {}
+        wrong = [each for each in expected if found.get(each) != expected[each]]
+        print(f"{name}: {', '.join(wrong)} differ (exit {code})" if wrong else f"{name}: equal bits", flush=True)
+        differing += bool(wrong)
+    print(f"{len(CONFIGURATIONS)} configurations, {kills} kills, {unfinished} of running ones, {differing} differ")
+    return differing
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--overwrite", action="store_true", help="over a finished run of another recipe")
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--random", type=int, metavar="N", help="kills of each of fourteen configurations")
     arguments = parser.parse_args()
+    if arguments.random:
+        sys.exit(bool(kill_at_random(arguments.folder, arguments.random)))
     recipe = change(RECIPE, schedule__steps=4, training__evaluate_every=2, training__checkpoint_every=2)
     if not arguments.validation:
         recipe = change(recipe, data__val_split="", training__evaluate_every=0)

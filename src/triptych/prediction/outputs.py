@@ -107,7 +107,7 @@ def predict_images(
             for name, photo in photos.items():
                 if reduced := files.reduced(photo.size):
                     result.reduced[name] = reduced
-                    log(f"{name}: {reduced}")
+                    log(_one_line(f"{name}: {reduced}"))
     _write_manifest(files, dict(found), settings, result)
     counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
@@ -122,9 +122,18 @@ def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result:
     except ValueError as error:
         if not skip:
             raise
-        log(f"skipped: {error}")
+        log(_one_line(f"skipped: {error}"))
         result.skipped[name] = str(error)
         return None
+
+
+def _one_line(text: str) -> str:
+    """Text that any terminal takes: names of files may hold line ends, and bytes that are no UTF-8.
+
+    >>> _one_line("a\\nb\\udcff.png")
+    'a b\\\\udcff.png'
+    """
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
 def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
