@@ -236,7 +236,7 @@ def test_parts_of_a_map_are_drawn_like_the_whole():
     for task in (TASKS["depth"], SEVEN["heat"]):
         drawn = task.drawn_like([values[:, :20], values[:, 20:]])
         np.testing.assert_array_equal(drawn.colorize(values[:, 7:9]), task.colorize(values)[7:9])
-    near, far = (TASKS["depth"].color_range([values]) or {}).values()
+    near, far = (TASKS["depth"].fit_colors([values]) or {}).values()
     known = values[np.isfinite(values) & (values > 0)].astype(np.float64)
     np.testing.assert_allclose([near, far], np.percentile(known, (2, 98)), rtol=1e-12)
     nothing = np.full((1, 3, 4), np.nan, np.float32)

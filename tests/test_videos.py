@@ -148,8 +148,7 @@ def test_colors_of_metres_keep_their_range(tmp_path):
     generator = np.random.default_rng(0)
     early, late = generator.uniform(1, 3, (1, 20, 30)), generator.uniform(2, 9, (1, 20, 30))
     late[0, 0, 0] = early[0, 0, 0]
-    limits = color_range(task, [early])
-    drawn = [color_maps(task, [values], limits)[0] for values in (early, late)]
+    drawn = [color_maps(task.drawn_like([early]), [values])[0] for values in (early, late)]
     np.testing.assert_array_equal(drawn[0][0, 0], drawn[1][0, 0])
     np.testing.assert_allclose(drawn[0].astype(int), color_maps(task, [early])[0], atol=2)
     assert (color_maps(task, [late])[0][0, 0] != drawn[0][0, 0]).any()

@@ -35,9 +35,9 @@ class Legend:
     high: str = ""
 
 
-def color_maps(task: Task, maps: Sequence[np.ndarray], limits: tuple[float, float] | None = None) -> list[np.ndarray]:
+def color_maps(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Draw maps of one task and one size as `(H, W, 3)` uint8 with shared colours: equal values look equal in all of
-    them, and with the `limits` that `color_range` gave for other maps as in these.
+    them; `Task.drawn_like` keeps the colors of other maps.
 
     >>> from triptych.tasks import depth
     >>> near, far = color_maps(depth(), [np.full((1, 2, 2), 1.0), np.full((1, 2, 2), 4.0)])
@@ -45,13 +45,8 @@ def color_maps(task: Task, maps: Sequence[np.ndarray], limits: tuple[float, floa
     False
     """
     # Drawn as one wide map: whatever range a task derives from the values is then the same for all.
-    wide = np.concatenate(_comparable(task, maps), axis=-1)
-    width = wide.shape[-1]
-    if limits is not None:
-        # Beside the map the ends take 3 % each, so that the percentiles that tasks look for are these.
-        ends = [np.full((*wide.shape[:-1], -(-4 * width // 100)), end, wide.dtype) for end in limits]
-        wide = np.concatenate([wide.clip(*limits), *ends], axis=-1)
-    return np.split(task.colorize(wide)[:, :width], len(maps), axis=1)
+    comparable = _comparable(task, maps)
+    return np.split(task.colorize(np.concatenate(comparable, axis=-1)), len(maps), axis=1)
 
 
 def color_range(task: Task, maps: Sequence[np.ndarray]) -> tuple[float, float] | None:
@@ -74,7 +69,7 @@ OPACITY = 0.6
 """Of labels over a photograph: shapes below are still seen."""
 
 
-def overlay_map(task: Task, image: Picture, values: np.ndarray, limits: tuple[float, float] | None = None) -> Picture:
+def overlay_map(task: Task, image: Picture, values: np.ndarray) -> Picture:
     """Draw a map over the photograph it belongs to, which shows through, and stays as it is where there is no label.
 
     Probabilities cover as much of it as they are likely: where there is no boundary, nothing hides it.
@@ -86,7 +81,7 @@ def overlay_map(task: Task, image: Picture, values: np.ndarray, limits: tuple[fl
     [[[153, 0, 0], [0, 0, 0]]]
     """
     (comparable,) = _comparable(task, [values])
-    shown = color_maps(task, [values], limits)[0].astype(np.float64)
+    shown = color_maps(task, [values])[0].astype(np.float64)
     if np.issubdtype(comparable.dtype, np.integer):
         known = (comparable != IGNORE).astype(np.float64)
     else:

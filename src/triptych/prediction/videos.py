@@ -124,7 +124,7 @@ def _predict_video(
     first = list(islice(predicted, _FIRST))
     if not first:
         raise ValueError(f"{path} has no frame that can be decoded; give another file.")
-    tasks = predictor.tasks
+    tasks = {name: task.drawn_like(maps[name] for _, maps in first) for name, task in predictor.tasks.items()}
     limits = {name: color_range(task, [maps[name] for _, maps in first]) for name, task in tasks.items()}
     with ExitStack() as stack:
         writers = {}
@@ -134,9 +134,7 @@ def _predict_video(
             writers[product] = stack.enter_context(VideoWriter(partial, frame_rate(path)))
         for frame, maps in chain(first, predicted):
             drawn = {
-                name: overlay_map(task, frame, maps[name], limits[name])
-                if overlay
-                else color_maps(task, [maps[name]], limits[name])[0]
+                name: overlay_map(task, frame, maps[name]) if overlay else color_maps(task, [maps[name]])[0]
                 for name, task in tasks.items()
             }
             for product, writer in writers.items():

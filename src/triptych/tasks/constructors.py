@@ -224,7 +224,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         decode=decode,
         metric=AlignedDepthMetric if aligned else DepthMetric,
         colorize=colors.color_depth,
-        color_range=colors.depth_range,
+        fit_colors=colors.depth_range,
         to_png=_millimetres_png,
         kind="length",
         raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
@@ -317,7 +317,7 @@ def regression(
         if isinstance(metric, str)
         else metric,
         colorize=partial(colors.color_values, limits=limits),
-        color_range=None if limits else colors.values_range,
+        fit_colors=None if limits else colors.values_range,
         to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
         kind="values",
         constructor="regression",

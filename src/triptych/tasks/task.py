@@ -85,8 +85,8 @@ class Task:
     """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
     mirror: Callable[[Tensor], Tensor] = keep
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
-    color_range: Callable[[Iterable[np.ndarray]], Mapping[str, Any]] | None = None
-    """`color_range(strips)` of a map: the arguments that make `colorize` draw a part of it as it draws the whole.
+    fit_colors: Callable[[Iterable[np.ndarray]], Mapping[str, Any]] | None = None
+    """`fit_colors(strips)` of a map: the arguments that make `colorize` draw a part of it as it draws the whole.
     `None`: what a pixel looks like depends on no other.
     """
     encode: Callable[[Tensor], Tensor] = keep
@@ -127,9 +127,9 @@ class Task:
         >>> bool((task.colorize(near) == task.colorize(far)).all())
         False
         """
-        if self.color_range is None:
+        if self.fit_colors is None:
             return self
-        return replace(self, colorize=partial(self.colorize, **self.color_range(strips)))
+        return replace(self, colorize=partial(self.colorize, **self.fit_colors(strips)))
 
     def zoom(self, target: Tensor, zoom: float) -> Tensor:
         """Target values after zooming in by `zoom`."""
