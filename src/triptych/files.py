@@ -51,9 +51,11 @@ def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
         partial.replace(path)
         if flushed:
             flush(path.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+            error.filename = str(path)  # a full disk does not say which file it has no room for
         raise
 
 

@@ -19,7 +19,6 @@ from tiny import RECIPE, change
 
 SHARES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
 """Sizes of the disks, as shares of the one that a run fits on."""
-PAGE = 4096
 
 
 @contextmanager
@@ -52,14 +51,15 @@ def fails(folder: Path, *arguments: object, **options: object) -> str:
     return told.read_text()
 
 
-def need(folder: Path) -> int:
-    """Bytes that files take on a disk of pages."""
-    return sum(-(-path.stat().st_size // PAGE) * PAGE for path in folder.rglob("*") if path.is_file()) + 64 * PAGE
+def used(place: Path) -> int:
+    """Bytes that are taken on a disk."""
+    disk = os.statvfs(place)
+    return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
 
 def judge(what: str, text: str, found: dict[str, object], expected: dict[str, object]) -> bool:
     """Whether the error was one line of the system's and the resumed run is equal; prints both."""
-    good = text.startswith("OSError: ") and "\n" not in text and "No space left" in text
+    good = text.startswith("OSError: ") and "\n" not in text and "No space left" in text and "/run" in text
     wrong = [name for name in expected if found.get(name) != expected[name]]
     print(f"{what}: {text or 'it had room'}", f"{', '.join(wrong) or 'nothing'} differs", sep="\n  ", flush=True)
     return good and not wrong
@@ -70,15 +70,18 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shares", type=float, nargs="*", default=SHARES)
     arguments = parser.parse_args()
-    recipe = change(RECIPE, training__checkpoint_every=1, training__evaluate_every=2, training__log_every=1)
+    # All checkpoints are kept: what is used at the end is the most that ever was.
+    often = {"training__checkpoint_every": 1, "training__log_every": 1, "training__keep_checkpoints": 100}
+    recipe = change(RECIPE, training__evaluate_every=2, **often)
     folder = arguments.folder
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / "whole" / "run"
-    assert forked(run, recipe, whole) == 0
-    expected, room, good = contents(whole), 4 * need(whole), []
+    with disk(folder / "whole", 2**28):
+        assert forked(run, recipe, folder / "whole" / "run") == 0
+        expected, need, good = contents(folder / "whole" / "run"), used(folder / "whole"), []
+    room = 4 * need
     for share in arguments.shares:
         place = folder / f"disk-{share}"
-        with disk(place, int(share * need(whole))):
+        with disk(place, int(share * need)):
             text = fails(folder, recipe, place / "run")
             resize(place, room)
             begun = (place / "run" / "recipe.json").is_file()

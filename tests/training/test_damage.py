@@ -212,3 +212,12 @@ def test_scores_that_cannot_be_written_are_told_before_any_work(copy: Path, monk
     with pytest.raises(FileNotFoundError, match="does not exist"):
         evaluate_run(copy.with_name("none"), device="cpu")
     assert not copy.with_name("none").exists()
+
+
+def test_a_full_disk_names_the_file_that_it_has_no_room_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*recipe\.json'"),
+        written_whole(tmp_path / "recipe.json"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
