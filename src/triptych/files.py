@@ -74,6 +74,22 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
+@contextmanager
+def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> Iterator[None]:
+    """What goes wrong with the content of a file inside becomes a `ValueError` that names it.
+
+    >>> with naming_damage(Path("starts.json")):
+    ...     json.loads("[]")[-1]
+    Traceback (most recent call last):
+    ...
+    ValueError: starts.json is damaged (IndexError: list index out of range); copy it again, or move it away.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {cure}.") from error
+
+
 def remove_partials(folder: Path) -> None:
     """Delete what processes that no longer run left half written in a folder, files and folders."""
     for path in filter(is_abandoned, folder.glob(f".*{PARTIAL}")):

@@ -135,7 +135,7 @@ def mutate_network(judge: Judge, run: Path, count: int, generator: random.Random
 
 def mutate_scores(judge: Judge, run: Path, count: int, generator: random.Random) -> None:
     scores = run / "evaluation-test.json"
-    names = (scores.name, "evaluation-test.safetensors", "metrics.jsonl", "environment.json")
+    names = (scores.name, "evaluation-test.safetensors", "metrics.jsonl", "environment.json", "resolved.json")
     for number in range(count):
         name = names[number % len(names)]
         original = (run / name).read_bytes()

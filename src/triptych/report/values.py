@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from triptych.evaluation.reliability import Reliability
+from triptych.files import naming_damage
 from triptych.prediction.pretrained import read_run_tasks
-from triptych.recipes.config import from_json
+from triptych.recipes.config import read_recipe
 from triptych.recipes.resolved import FILE
 from triptych.tasks import Task
 
@@ -69,10 +70,13 @@ class RunReport:
 
 def read_run(run: Path) -> RunReport:
     """Contents from a run folder alone: recipe, tasks, curves, and the scores of the best evaluation."""
+    recipe = read_recipe(run / "recipe.json")
     recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
-    recipe = from_json(recipe_text)
-    records = read_records(run / "metrics.jsonl")
-    best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
+    with naming_damage(run / "metrics.jsonl"):
+        records = read_records(run / "metrics.jsonl")
+        best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
+        column = {f"network ({each['split']}, step {each['step']})": unflatten(each["metrics"]) for each in best[-1:]}
+        timing = _timing(records)
     facts = {
         "Network": " + ".join(recipe.model.parts),
         "Data": f"{recipe.data.dataset}, {recipe.data.size[0]} x {recipe.data.size[1]}",
@@ -80,17 +84,17 @@ def read_run(run: Path) -> RunReport:
         "Optimizer": f"{recipe.optimizer.name}, {recipe.optimizer.lr:g}",
         "Seed": str(recipe.seed),
     }
-    resolved = {"Options of every part": (run / FILE).read_text(encoding="utf-8")} if (run / FILE).is_file() else {}
-    environment, facts_of_start = _read_environment(run / "environment.json")
+    with naming_damage(run / FILE):
+        resolved = {"Options of every part": (run / FILE).read_text(encoding="utf-8")} if (run / FILE).is_file() else {}
+    with naming_damage(run / "environment.json"):
+        environment, facts_of_start = _read_environment(run / "environment.json")
     return RunReport(
         title=run.resolve().name,
         tasks=read_run_tasks(run),
-        scores={f"network ({best[-1]['split']}, step {best[-1]['step']})": unflatten(best[-1]["metrics"])}
-        if best
-        else {},
+        scores=column,
         records=records,
         description=recipe.description,
-        facts=facts | _timing(records) | facts_of_start,
+        facts=facts | timing | facts_of_start,
         details={"Recipe": recipe_text} | resolved | environment,
     )
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
-from triptych.files import write_text
+from triptych.files import naming_damage, write_text
 from triptych.video.base import COUNTS, VideoTerms
 
 
@@ -161,13 +161,14 @@ def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the process ended
-        if record["step"] <= {"train": trained, "evaluation": evaluated}[record["kind"]]:
-            kept.append(line + "\n")
+    with naming_damage(path):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line that was being written when the process ended
+            if record["step"] <= {"train": trained, "evaluation": evaluated}[record["kind"]]:
+                kept.append(line + "\n")
     write_text(path, "".join(kept))
 
 

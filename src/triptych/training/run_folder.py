@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
+from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, partial_path, write_text
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -169,16 +169,12 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
 
 def _read_starts(path: Path) -> list[dict[str, Any]]:
     """The starts that `environment.json` tells of, at least one; `ValueError` names the file where it is damaged."""
-    try:
+    cure = "copy it again, or move it away to go on without comparing the data with those of the start"
+    with naming_damage(path, cure):
         starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
         if not all(isinstance(start["data"], dict) for start in starts) or not starts:
             raise ValueError("no start tells of its data")
         return starts
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}: {error}); copy it again, or move it away to go on without "
-            "comparing the data with those of the start."
-        ) from error
 
 
 def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
