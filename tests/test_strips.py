@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from test_prediction import TASKS, local_model
 
-from triptych.data.photos import StoredPhoto, read_image, read_image_size, read_photo
+from triptych.data.photos import StoredPhoto, read_image, read_image_size, read_orientation, read_photo
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strips import (
     Batch,
@@ -98,14 +98,15 @@ def test_photographs_give_rows_of_what_is_read(tmp_path, monkeypatch):
     assert StoredPhoto.checked(pixels / 255).largest == 1
 
 
-def test_one_limit_of_pixels_for_all_verbs(tmp_path, monkeypatch):
-    path = tmp_path / "a.png"
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_one_limit_of_pixels_for_all_verbs(suffix, tmp_path, monkeypatch):
+    path = tmp_path / f"a.{suffix}"
     Image.new("RGB", (30, 20)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow would warn, and refuse from 200 on
     assert read_image(path).shape == (3, 20, 30)
     monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "599")
-    for read in (read_image, read_photo, read_image_size):
-        with pytest.raises(ValueError, match=r"a\.png .*20x30 pixels, more than 0\.000599 million.*--max-pixels"):
+    for read in (read_image, read_photo, read_image_size, read_orientation):
+        with pytest.raises(ValueError, match=rf"a\.{suffix} .*20x30 pixels, more than 0\.000599 million.*--max-pixels"):
             read(path)
     monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "600")
     assert read_image_size(path) == (20, 30)

@@ -27,7 +27,10 @@ def run(tmp_path: Path) -> Path:
     [
         ("metrics.jsonl", b'{"kind": "train\xff"}\n'),
         ("metrics.jsonl", b"3\n"),
-        ("metrics.jsonl", b'{"kind": "evaluation", "best": true, "step": 2, "split": "val", "metrics": {"rmse": 1}}\n'),
+        (
+            "metrics.jsonl",
+            b'{"kind": "evaluation", "best": true, "step": 2, "split": "a", "metrics": {"rmse": 1.0}}\n',
+        ),
         ("environment.json", b""),
         ("environment.json", b"\xff"),
         ("environment.json", b'{"starts": []}'),

@@ -12,7 +12,8 @@ Grey is repeated, palettes are looked up, transparency is dropped, CMYK and the 
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -139,42 +140,49 @@ def read_image(path: Path) -> Photo:
 
 def read_photo(path: Path) -> StoredPhoto:
     """The same as its file holds it; its rows become floats when they are asked for."""
-    try:
+    with _naming(path):
         if _is_array(path):
             stored = read_array(path)
             return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"))
         with open_picture(path) as image:
             turned = _orientation(image)
             return StoredPhoto.checked(_picture_values(image, path), turned)
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
+    with _naming(path):
+        if _is_array(path):
+            stored = read_array(path)
+            shape = _color_axes(stored, f"it has shape {stored.shape}").shape
+            return shape[0], shape[1]
+        with open_picture(path) as image:
+            return _turned_size((image.height, image.width), _orientation(image))
+
+
+def read_orientation(path: Path) -> int:
+    """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
+    with _naming(path):
+        if _is_array(path):
+            return 1
+        with open_picture(path) as image:
+            return _orientation(image)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """What goes wrong with a file inside becomes an `UnreadableFileError` that names it."""
+    try:
+        yield
     except (FileNotFoundError, MemoryError, UnreadableFileError):
         raise
     except DataError as error:
         raise UnreadableFileError(f"{path} cannot be read as an image: {error.text}", error.cure) from error
     # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
     except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def read_image_size(path: Path) -> tuple[int, int]:
-    """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
-    if _is_array(path):
-        shape = _color_axes(read_array(path), f"{path} is no image").shape
-        return shape[0], shape[1]
-    try:
-        with open_picture(path) as image:
-            return _turned_size((image.height, image.width), _orientation(image))
-    except (FileNotFoundError, MemoryError, UnreadableFileError):
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
-
-
-def read_orientation(path: Path) -> int:
-    """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
-    if _is_array(path):
-        return 1
-    with open_picture(path) as image:
-        return _orientation(image)
+        reason = str(error).replace(f" {str(path)!r}", "")
+        text = f"{path} cannot be read as an image: {reason}"
+        raise UnreadableFileError(text, "replace it or leave it out") from error
 
 
 def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
@@ -218,11 +226,6 @@ def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
 def _is_array(path: Path) -> bool:
     """Whether a file is read as an array rather than by Pillow."""
     return path.suffix.lower() in ARRAYS or is_wide_tiff(path)
-
-
-def _unreadable(path: Path, error: Exception) -> UnreadableFileError:
-    reason = str(error).replace(f" {str(path)!r}", "")
-    return UnreadableFileError(f"{path} cannot be read as an image: {reason}", "replace it or leave it out")
 
 
 def _orientation(image: Image.Image) -> int:

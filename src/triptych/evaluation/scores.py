@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.files import read_tensors, save_tensors, write_text, written_whole
+from triptych.files import naming_damage, read_tensors, save_tensors, write_text, written_whole
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
@@ -123,9 +123,10 @@ class SavedScores:
         else:
             flat = read_tensors(self.path.with_suffix(".safetensors"))
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in self.metrics}
-        for name, value in flat.items():
-            task, state = name.split("/", 1)
-            sums[task][state] = value
+        with naming_damage(self.path):
+            for name, value in flat.items():
+                task, state = name.split("/", 1)
+                sums[task][state] = value
         return sums
 
 

@@ -180,7 +180,9 @@ def tiled_strips(
                 name: (total[..., start - top : stop - top, :] / weight)[..., :width] for name, total in sums.items()
             }
         for total in sums.values():  # what the next row of windows adds to
-            left_over = total[..., end - top :, :].clone()
+            left_over = total[..., end - top :, :]
+            if left_over.shape[-2] > end - top:  # the two overlap
+                left_over = left_over.clone()
             total[..., : left_over.shape[-2], :] = left_over
             total[..., left_over.shape[-2] :, :] = 0
 

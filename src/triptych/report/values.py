@@ -104,9 +104,12 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if not isinstance(record, dict):
+            raise ValueError(f"line {line[:20]!r} is no record")
+        records.append(record)
     return records
 
 
