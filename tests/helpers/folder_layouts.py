@@ -237,6 +237,25 @@ def _(t: Truth) -> None:
     pairs(t, "images/{scene}/{i}.png", "images/masks/{scene}/{i}.png")
 
 
+@layout("one image per split, of one name")
+def _(t: Truth) -> None:
+    for i, split in enumerate(("train", "val")):
+        t.image(f"images/{split}/a.png", split, semseg=draw_labels(i))
+        t.file(f"semseg/{split}/a.png", draw_labels(i))
+
+
+@layout("one image alone", r"all 1 images are in other splits")
+def _(t: Truth) -> None:
+    pairs(t, "images/photo.png", "semseg/photo.png", count=1)
+
+
+@layout("names of patterns: a*b, {x}", r"rename|characters")
+def _(t: Truth) -> None:
+    for i in range(3):
+        t.image(f"images{{x}}/{i}.png", semseg=draw_labels(i))
+        t.file(f"masks{{x}}/{i}.png", draw_labels(i))
+
+
 @layout("images in the top folder, masks below")
 def _(t: Truth) -> None:
     pairs(t, "{i}.jpg", "masks/{i}.png")

@@ -80,12 +80,14 @@ def _with_affixes(root: Path, place: Place, start: str, end: str) -> Place | Non
 def _cut_names(root: Path, images: Place) -> Iterator[Place]:
     """The images without what all of their names start and end with."""
     names = [key.rpartition("/")[2] for _, key in _keys(root, images)]
+    if len(names) < 2:
+        return
     start = _common_start(names).rstrip("0123456789")
     end = _common_start([name[::-1] for name in names])[::-1].lstrip("0123456789")
-    if len(names) > 1 and any(len(name) <= len(start) + len(end) for name in names):
+    if any(len(name) <= len(start) + len(end) for name in names):
         return
     for before, after in ((start, ""), ("", end), (start, end)):
-        candidate = _with_affixes(root, images, before, after) if len(names) > 1 else None
+        candidate = _with_affixes(root, images, before, after)
         if candidate is not None:
             yield candidate
 

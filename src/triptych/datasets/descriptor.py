@@ -231,7 +231,11 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     value = descriptor.splits.get(split, "")
     if descriptor.has_shares and split != ALL:
         member = _members(list(found), descriptor)
-        found = {key: path for key, path in found.items() if member[key] == split}
+        chosen = {key: path for key, path in found.items() if member[key] == split}
+        if found and not chosen:
+            text = f"split '{split}' of dataset {descriptor.name} is empty: all {len(found)} images are in other splits"
+            raise DataError(text, "lower the shares in [splits], or add images", missing=True)
+        found = chosen
     elif str(value).endswith(".txt"):
         found = _listed(found, descriptor, descriptor.root / str(value))
     if not found:

@@ -193,6 +193,8 @@ def _guess_place(
     found = place.by_key(guess.root)
     labels = {path: key for key, path in found.items() if key in images}
     if not labels:
+        if not found or not images:
+            return "its names, or those of the images, hold characters of patterns: rename * and { }"
         (split, name), (of, other) = next(iter(found)), next(iter(images))
         if {key for _, key in found} & {key for _, key in images}:
             return f"its files lie in '{split}', those of images of the same names in '{of}': {{split}} is one name"

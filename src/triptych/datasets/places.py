@@ -108,6 +108,8 @@ class _File:
     known: tuple[bool, ...]
     """Which of these are words that are known."""
     split: str
+    is_deeper: bool
+    """Whether it lies in a folder below these."""
 
 
 def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place]]:
@@ -209,7 +211,7 @@ def _read_folders(root: Path, path: Path) -> _File:
             role = here
         if is_split or here:
             last = len(folders)
-    return _File(path, role, tuple(folders[:last]), tuple(known[:last]), split)
+    return _File(path, role, tuple(folders[:last]), tuple(known[:last]), split, len(folders) > last)
 
 
 FILLERS = {"set", "data", "split"}
@@ -250,7 +252,8 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
     Where all files of many folders have one name, as in `0001/mask.png`, the folder is the key.
     """
     stems = {stem: _role([stem.lower()]) for stem in {file.path.stem for file in files}}
-    if len(files) > 1 and (len(stems) == 1 if role else all(stems.values())):
+    is_key = len(files) > 1 and all(file.is_deeper for file in files)
+    if is_key and (len(stems) == 1 if role else all(stems.values())):
         fixed: dict[str, Place] = {}
         for file in files:
             stem = file.path.stem
