@@ -178,6 +178,20 @@ def test_names_that_freeze_nothing_or_too_much(
     assert not (tmp_path / "run").exists()
 
 
+def test_one_task_per_step_needs_tasks_that_train(tmp_path: Path) -> None:
+    recipe = change(FROZEN, weighting__name="one-task", model__freeze=("backbone", "heads.depth"))
+    with pytest.raises(ValueError, match="'one-task' would give steps to depth, of which nothing trains"):
+        train(recipe, tmp_path / "run", device="cpu", progress=False)
+
+
+def test_a_frozen_trunk_of_random_weights_is_told(tmp_path: Path) -> None:
+    run = train(change(FROZEN, schedule__steps=1), tmp_path / "run", device="cpu", progress=False)
+    assert "the frozen trunk has random weights" in (run / "log.txt").read_text()
+    recipe = change(FROZEN, schedule__steps=1, model__initialize_from=(str(run),))
+    again = train(recipe, tmp_path / "again", device="cpu", progress=False)
+    assert "random weights" not in (again / "log.txt").read_text()
+
+
 def test_every_decoder_says_whether_its_heads_are_independent(tmp_path: Path) -> None:
     """Where it says so, no gradient of one task's output reaches what is another task's alone."""
     from triptych.decoders import DECODERS

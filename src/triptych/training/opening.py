@@ -98,6 +98,13 @@ def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
         return []
     reports = load_reports(parts.objective.model)
     lines = [f"{name}: {report.summary}" for name, report in reports.items()]
+    model = parts.objective.model
+    if (
+        not reports
+        and "initialized" not in origin
+        and any(name.startswith("backbone") for name in model.frozen_names())
+    ):
+        lines.append("the frozen trunk has random weights: name others in model.weights or model.initialize_from")
     return lines + (describe_initialization(origin["initialized"]) if "initialized" in origin else [])
 
 
