@@ -199,7 +199,7 @@ def test_losses_are_over_images_and_views(batch: Sample) -> None:
 
 
 @pytest.mark.parametrize("size", [(24, 40), (33, 50), (17, 65)])
-@pytest.mark.parametrize("decoder", ["fcn", "vit"])
+@pytest.mark.parametrize("decoder", ["fcn", "four-level"])
 def test_maps_have_the_size_of_any_image(size: tuple[int, int], decoder: str) -> None:
     model = network(decoder=decoder).eval()
     output = model(torch.rand(2, 3, *size))

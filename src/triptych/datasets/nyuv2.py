@@ -5,9 +5,10 @@ What an archive calls "val" is the official test split and is called `test` here
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +19,14 @@ from torch import Tensor
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys
+from triptych.data.nearby import NearbyFrames, check_direction, find_nearby, name_frame
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.in_files import IMAGE, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.labels.tables import labels_of_13, labels_of_40, labels_of_names
-from triptych.types import Camera, named_choice
+from triptych.types import Camera, Sample, named_choice
 
 OFFICIAL = "official"
 MTAN = "MTAN"
@@ -190,6 +192,9 @@ FOCAL, CENTER = (518.8579, 519.46961), (325.58245, 253.73617)
 CROP = (45, 40)
 """First row and column of 425x560 images in the full frame, to within a pixel."""
 
+POSES_CHECKED = 6
+"""Images by which the direction of poses is checked when a split is opened."""
+
 
 class NYUv2(Published):
     """One split of NYU Depth v2, from any of its archives (`NYUv2.variants`); `root` is the folder or the `.mat` file.
@@ -202,10 +207,16 @@ class NYUv2(Published):
     a few frames, unless `normals_axes` tells. The official file's are derived over `reach` pixels to each side, from
     depth with filled holes, or with `raw_depth` from what the sensor saw; its and MTAN's boundaries from semseg.
 
+    `neighbour_frames` are offsets of frames around the labelled ones, such as `(-5, 5)`, which come along as
+    `Sample.neighbours`: `frames` is their folder, from the root (`data/nearby.py` says how they lie there), with
+    `pose_direction` and `pose_scale` of their poses. Of 425x560 images frames of 480x640 are cropped alike. An image
+    without a frame or a pose has a neighbour of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
+
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
     """
 
     name = "nyuv2"
+    frames_hint = "put the frames around an image KEY into frames/KEY/OFFSET.jpg (docs/datasets.md)"
     splits = tuple(SPLITS)
     variants: ClassVar[dict[str, NYUv2Variant]] = {one.name: one for one in VARIANTS}
 
@@ -221,8 +232,18 @@ class NYUv2(Published):
         raw_depth: bool = False,
         reach: int = 8,
         allow_missing: bool = False,
+        neighbour_frames: Sequence[int] = (),
+        frames: str = "frames",
+        pose_direction: str = "camera-to-world",
+        pose_scale: float = 1.0,
     ) -> None:
         self._find(root, split, variant)
+        folder = self.root.parent if self.root.is_file() else self.root
+        self.nearby = (
+            find_nearby(folder / frames, pose_direction=pose_direction, pose_scale=pose_scale)
+            if neighbour_frames
+            else NearbyFrames()
+        )
         kind = self.variant.name
         if raw_depth and not self.variant.raw_depth:
             raise DataError(f"raw_depth needs {MAT}", f"the depth of {kind} has its holes filled already")
@@ -238,10 +259,12 @@ class NYUv2(Published):
                 listing["normals"], listing["depth"], encodings["depth"], camera=self.camera
             )
             encodings["normals"] = Normals(axes=self.normals_axes)
+        for name, paths in ((IMAGE, self.nearby.images), ("depth", self.nearby.depths)):
+            listing[name] = {**listing[name], **paths}
         held_out = set(packaged_lines("nyuv2_val"))
-        frames = dict(zip(lists["trainval"], self._frame_numbers(lists["trainval"]), strict=True))
-        lists["train"] = [key for key in lists["trainval"] if frames[key] not in held_out]
-        lists["val"] = [key for key in lists["trainval"] if frames[key] in held_out]
+        numbers = dict(zip(lists["trainval"], self._frame_numbers(lists["trainval"]), strict=True))
+        lists["train"] = [key for key in lists["trainval"] if numbers[key] not in held_out]
+        lists["val"] = [key for key in lists["trainval"] if numbers[key] in held_out]
         super().__init__(
             lists[split],
             split=split,
@@ -250,13 +273,17 @@ class NYUv2(Published):
             tasks=chosen,
             reach=reach,
             allow_missing=allow_missing,
+            neighbour_frames=neighbour_frames,
         )
+        if self.nearby.poses:
+            check_direction(folder / frames, islice(self._with_frames(), POSES_CHECKED))
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
         top, left = CROP if size == CROPPED else (0, 0)
         matrix = [[FOCAL[0], 0, CENTER[0] - 0.5 - left], [0, FOCAL[1], CENTER[1] - 0.5 - top], [0, 0, 1]]
-        camera = Camera(torch.tensor(matrix, dtype=torch.float32))
+        pose = torch.from_numpy(self.nearby.poses.get(key, np.eye(4))).float() if self.nearby.poses else None
+        camera = Camera(torch.tensor(matrix, dtype=torch.float32), pose)
         if size == CROPPED:
             return camera
         return scale_camera(camera, FULL, size) if size[0] * FULL[1] == size[1] * FULL[0] else None
@@ -265,8 +292,39 @@ class NYUv2(Published):
         return super().stored(name, key) if self.official is None else None
 
     def fingerprint(self) -> dict[str, object]:
-        """Variant and the axes of its normals besides what every reader tells."""
-        return super().fingerprint() | {"variant": self.variant.name, "normals_axes": self.normals_axes}
+        """Variant and the axes of its normals besides what every reader tells, and what lies around the images."""
+        own: dict[str, object] = {"variant": self.variant.name, "normals_axes": self.normals_axes}
+        if self.neighbour_frames:
+            own["nearby"] = {"frames": len(self.nearby.images), "poses": len(self.nearby.poses)}
+        return super().fingerprint() | own
+
+    def shift(self, key: str, step: int) -> str | None:
+        name = name_frame(key, step)
+        return name if name in self.nearby.images else None
+
+    def view(self, key: str, sample: Sample) -> Sample | None:
+        """The frame `key`, where it and the sample have a pose or none has one."""
+        if self.nearby.poses and not {key, sample.key} <= set(self.nearby.poses):
+            return None
+        view = self.read(key)
+        size, native = ((one.image.shape[1], one.image.shape[2]) for one in (sample, view))
+        if (size, native) == (CROPPED, FULL):
+            window = (..., slice(CROP[0], CROP[0] + size[0]), slice(CROP[1], CROP[1] + size[1]))
+            targets = {name: target[window] for name, target in view.targets.items()}
+            return Sample(view.image[window], targets, key, self.camera(key, size), view.extras)
+        if size != native:
+            raise DataError(
+                f"frame {self.nearby.images[key]} is {native[0]}x{native[1]}, its image {size[0]}x{size[1]}",
+                "give frames of the image's size, or of 480x640",
+            )
+        return view
+
+    def _with_frames(self) -> Iterator[tuple[Sample, Tensor]]:
+        """Samples with neighbors, and their depth."""
+        for index, key in enumerate(self.keys):
+            if any(self.shift(key, step) for step in self.neighbour_frames):
+                sample = self[index]
+                yield sample, self.label("depth", key, (sample.image.shape[1], sample.image.shape[2]))
 
     def _frame_numbers(self, keys: Sequence[str]) -> list[str]:
         """Official numbers of training samples: their names, or their place in the official list."""
@@ -329,12 +387,14 @@ class NYUv2(Published):
             )
 
     def stored_photo(self, key: str) -> StoredPhoto:
-        if self.official is None:
+        if self.official is None or key in self.nearby.images:
             return super().stored_photo(key)
         return StoredPhoto.checked(self.official.read("images", int(key) - 1))
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
-        if self.official is None:
+        if key in self.nearby.images and key not in self.listing[name]:
+            return self.encodings[name].make_task(name).invalid_target(size)
+        if self.official is None or key in self.nearby.images:
             return super()._read_target(name, key, size, camera)
         stored = self.official.read(self.entries[name], int(key) - 1)
         try:

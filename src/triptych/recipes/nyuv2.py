@@ -19,7 +19,7 @@ settings of the regularizer are unknown; ours are its defaults (docs/regularizer
 
 from dataclasses import replace
 
-from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe
+from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe, RegularizerConfig
 from triptych.recipes.protocols import (
     DENSEMTL_LOSSES,
     RESNET50,
@@ -108,6 +108,21 @@ _SEARCH = _atrc("Search of ATRC's genotype", "atrc-search", {"steps": 40_000})
 _MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
 _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
+_INVPT_L = invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L)
+_NEARBY: Options = {"neighbour_frames": (5,)}
+"""How far apart published pairs are is not known to us."""
+_CROSS_VIEW = replace(
+    _INVPT_L,
+    description="InvPT on NYUv2, ViT-L, with the 3D-aware regularizer rendering a second view where there is one.",
+    data=replace(_INVPT_L.data, options=_NEARBY),
+    regularizer=RegularizerConfig(name="triplane-cross-view", options=PUBLISHED),
+)
+_CVM = sak(
+    "Four fused levels and a head for each task on NYUv2, DINOv3 ViT-L, with CvM beside it, in SAK's protocol.",
+    replace(_INVPT, options=_NEARBY),
+    ModelConfig(backbone="dinov3_large", weights="timm", cross_view="cvm"),
+)
+
 RECIPES = {
     "nyuv2-survey": _survey("A DeepLab head for each task", "deeplab"),
     "nyuv2-mtan": _survey("MTAN", "mtan"),
@@ -129,10 +144,12 @@ RECIPES = {
     **add_triplane(
         {
             "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
-            "nyuv2-invpt": invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L),
+            "nyuv2-invpt": _INVPT_L,
         },
         PUBLISHED,
     ),
+    "nyuv2-invpt-cross-view-3d": _CROSS_VIEW,
+    "nyuv2-cvm": _CVM,
     "nyuv2-densemtl": _densemtl("DenseMTL", "densemtl"),
     "nyuv2-pad-net-plus": _densemtl("PAD-Net+", "pad-net-plus"),
     "nyuv2-pad-net-densemtl": _densemtl("PAD-Net of the DenseMTL code", "pad-net-densemtl"),

@@ -21,6 +21,7 @@ MTI_NET = "Vandenhende et al. 2020; protocol survey"
 ATRC = "Bruggemann et al. 2021; protocol atrc"
 INVPT = "Ye and Xu 2022; protocol invpt"
 REGULARIZER = "Li et al. 2024; protocol invpt"
+CVM = "CvM, CVPR 2026; a protocol of its own"
 SAK = "SAK, 2025; protocol invpt, but for boundaries, which another pipeline scores"
 DENSEMTL = "Lopes et al. 2023; protocol densemtl"
 QUOTED = "Lopes et al. 2023, as third parties quote it; protocol densemtl"
@@ -94,6 +95,10 @@ PUBLISHED: dict[str, Published] = {
     "nyuv2-mti-net-3d": _nyuv2(REGULARIZER, "46.67 0.5210 19.93 78.10"),
     "nyuv2-invpt": _nyuv2(INVPT, "53.56 0.5183 19.04 78.10", note="the released weights: 53.65, 0.5083, 18.68, 77.80"),
     "nyuv2-invpt-3d": _nyuv2(REGULARIZER, "54.87 0.5006 18.55 78.30"),
+    "nyuv2-invpt-cross-view-3d": Published(REGULARIZER, (*NYUV2[:2], NYUV2[3]), "54.99 0.4850 78.00"),
+    "nyuv2-cvm": _nyuv2(
+        CVM, "65.27 0.3836 15.35 81.69", note="with more video than is said; boundaries by another pipeline"
+    ),
     "nyuv2-invpt-vit-b": _nyuv2(INVPT, "50.30 0.5367 19.00 77.60"),
     "nyuv2-vit": _nyuv2(SAK, "49.27 0.5823 19.92 75.88", alone="51.15 0.5792 19.77 77.35"),
     "nyuv2-densemtl": _nyuv2(QUOTED, "40.84", note="of which tasks is not said; delta_mtl of semseg and depth +5.8 %"),

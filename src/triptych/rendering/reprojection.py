@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.rendering.cameras import metric_rays
+from triptych.rendering.poses import relative_pose
 
 Images = Float[Tensor, "batch channels height width"]
 Depth = Float[Tensor, "batch 1 height width"]
@@ -115,3 +116,32 @@ def warp(image: Images, depth: Depth, intrinsics: Matrices, image_intrinsics: Ma
     grid = 2 * pixels / pixels.new_tensor([width, height]) - 1
     sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
     return Warped(sampled, ((z > NEAREST) & (grid.abs() <= 1).all(dim=-1))[:, None])
+
+
+def color_errors_by_direction(
+    image: Images,
+    depth: Depth,
+    other: Images,
+    intrinsics: Matrices,
+    other_intrinsics: Matrices,
+    poses: tuple[Motions, Motions],
+) -> tuple[float, float]:
+    """Mean absolute color errors of `image` synthesized from `other`, with `poses` (of both) taken as camera to world
+    and as world to camera: the lower one tells what they are. Over pixels that lie in the other view either way; NaN
+    where there are none.
+    """
+    both = [pose.to(torch.promote_types(pose.dtype, torch.float32)) for pose in poses]
+    known = depth.isfinite()
+    warps = [
+        warp(
+            other,
+            torch.where(known, depth, 1.0),
+            intrinsics,
+            other_intrinsics,
+            relative_pose(other_pose, own).to(depth),
+        )
+        for own, other_pose in (both, [invert_motion(pose) for pose in both])
+    ]
+    seen = (known & warps[0].in_view & warps[1].in_view).expand_as(image)
+    given, inverted = ((warped.image - image).abs()[seen].mean().item() for warped in warps)
+    return given, inverted
