@@ -1,19 +1,22 @@
-"""A training step with what learns from missing labels against the plain step, in the same run.
+"""A training step with what learns from missing labels, or with CvM, against the plain step, in the same run.
 
 python benchmarks/missing.py                    # InvPT on ViT-B at 448x576, one image; a GPU where there is one
 python benchmarks/missing.py --batch 6 --device cuda
 python benchmarks/missing.py --small            # FCN on half a ResNet-18 at 96x128: does it run
 
 One label per image, as MTPSL is made for: `mtpsl` has one pair per image and maps at a stride of 4; `distill` a random
-ViT-S as its teacher (its weights change no time); `one-task` the loss of one task. Forward and backward passes without
-an optimizer; each takes turns with the plain step, so that a busy machine slows both alike. Times are of the processor
-on a CPU and of the clock on a GPU; the ratio is of medians, memory is the peak of a step.
+ViT-S as its teacher (its weights change no time); `one-task` the loss of one task; `cvm` sees each image with a second
+view, the plain step beside it the same two as a batch of twice as many. Forward and backward passes without an
+optimizer; each takes turns with the plain step, so that a busy machine slows both alike. Times are of the processor on
+a CPU and of the clock on a GPU; the ratio is of medians, memory is the peak of a step.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import torch
 from regularizer_clock import peak_memory
@@ -25,7 +28,7 @@ from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import nyuv2_tasks
 from triptych.training.objective import Objective
-from triptych.types import Sample
+from triptych.types import Camera, Sample
 
 TEACHER = "vit_small_patch16_224"
 
@@ -42,11 +45,29 @@ def one_label_each(batch: int, size: tuple[int, int]) -> Sample:
     return Sample(torch.rand(batch, 3, *size), targets)
 
 
-def build_network(size: tuple[int, int], *, small: bool) -> MultiTaskModel:
+def as_pairs(sample: Sample) -> Sample:
+    """The first half of a batch, each with an image of the second half as its neighbor, a little aside."""
+    half, (height, width) = len(sample.image) // 2, sample.image.shape[-2:]
+    matrix = torch.tensor([[width, 0.0, width / 2], [0.0, width, height / 2], [0.0, 0.0, 1.0]])
+    pose = torch.eye(4)
+    views = []
+    for part in (slice(0, half), slice(half, None)):
+        camera = Camera(matrix.repeat(half, 1, 1), pose.repeat(half, 1, 1))
+        targets = {name: target[part] for name, target in sample.targets.items()}
+        views.append(Sample(sample.image[part], targets, camera=camera))
+        pose = pose + torch.tensor([[0.0, 0, 0, 0.2], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    return replace(views[0], neighbours=(views[1],)).to(sample.image.device)
+
+
+def build_network(size: tuple[int, int], *, small: bool, cross_view: str = "none") -> MultiTaskModel:
     if small:
-        return create_model("fcn", backbone="resnet18_half", tasks=nyuv2_tasks())
+        return create_model("fcn", backbone="resnet18_half", tasks=nyuv2_tasks(), cross_view=cross_view)
     return create_model(
-        "invpt", backbone="vit_base_patch16_384", tasks=nyuv2_tasks(), backbone_options={"image_size": size}
+        "invpt",
+        backbone="vit_base_patch16_384",
+        tasks=nyuv2_tasks(),
+        backbone_options={"image_size": size},
+        cross_view=cross_view,
     )
 
 
@@ -88,20 +109,22 @@ def main() -> None:
     model = build_network(size, small=arguments.small).to(device)
     plain = Objective(model)
     beside = {
-        name: Objective(model, regularizer=build_regularizer(name, model, small=arguments.small)).to(device)
+        name: (Objective(model, regularizer=build_regularizer(name, model, small=arguments.small)).to(device), sample)
         for name in ("mtpsl", "distill")
     }
-    beside["one-task"] = Objective(model)
-    beside["one-task"].active = (next(iter(model.tasks)),)
+    one_task = Objective(model)
+    one_task.active = (next(iter(model.tasks)),)
+    beside["one-task"] = (one_task, sample)
+    doubled = one_label_each(2 * arguments.batch, size).to(device)
+    matched = build_network(size, small=arguments.small, cross_view="cvm").to(device)
+    beside["cvm"] = (Objective(matched), as_pairs(doubled))
     print(f"{size[0]}x{size[1]}, batch {arguments.batch}, {device.type}, one label per image")
-    base_peak = peak_memory(lambda: step(plain, sample), device)
-    for name, objective in beside.items():
-        pairs = [
-            (timed(lambda: step(plain, sample), device), timed(lambda one=objective: step(one, sample), device))
-            for _ in range(arguments.steps + 1)
-        ][1:]
+    for name, (objective, own_batch) in beside.items():
+        base_batch = doubled if own_batch.neighbours else sample
+        own_step, base_step = partial(step, objective, own_batch), partial(step, plain, base_batch)
+        pairs = [(timed(base_step, device), timed(own_step, device)) for _ in range(arguments.steps + 1)][1:]
         base, own = (statistics.median(times) for times in zip(*pairs, strict=True))
-        peak = peak_memory(lambda one=objective: step(one, sample), device)
+        peak, base_peak = peak_memory(own_step, device), peak_memory(base_step, device)
         print(
             f"{name:9} {1e3 * own:7.0f} ms, plain {1e3 * base:7.0f} ms: {own / base:.2f}x; "
             f"peak {peak:.0f} MiB, plain {base_peak:.0f} MiB",
