@@ -12,9 +12,10 @@ load("trunks")  # puts `lab` where it can be imported
 from lab import gains, rows  # noqa: E402
 from lab.study import digest  # noqa: E402
 
+STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs",
+    "photographs", "cvm", "missing",
 )  # fmt: skip
 
 
@@ -214,3 +215,158 @@ def test_every_arm_trains_and_is_scored_by_task(arm: str, tmp_path: Path) -> Non
         losses = validation_losses(recipe, tmp_path / "run")
         assert list(losses) == [1, 2]
         assert all(np.isfinite(loss) for loss in losses.values())
+
+
+def test_arms_of_cvm_differ_in_what_is_said_of_them() -> None:
+    found = load("cvm").STUDY.arms()
+    poses = {name: recipe.data.options["poses"] for name, recipe in found.items()}
+    assert {poses[name] for name in ("noisy", "identity", "shuffled")} == {"noisy", "identity", "shuffled"}
+    for name in ("noisy", "identity", "shuffled"):
+        data = replace(found[name].data, options=found[name].data.options | {"poses": "true"})
+        assert replace(found[name], data=data) == found["true"]
+    single = found["single"].model
+    shared = {**single.cross_view_options, "single_share": found["true"].model.cross_view_options["single_share"]}
+    assert replace(found["single"], model=replace(single, cross_view_options=shared)) == found["true"]
+    assert found["alone"].data.batch_size == 2 * found["branch"].data.batch_size
+
+
+def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
+    import torch
+
+    view_poses = load("view_poses")
+    motion = view_poses.motion
+    options = {"scenes": 3, "views": 1, "path_length": 8, "neighbour_frames": (4, 2), "size": (16, 24)}
+    rooms = {
+        poses: view_poses.RoomsPoses(tmp_path, poses=poses, progress=False, workers=1, **options)
+        for poses in ("true", "noisy", "identity", "shuffled")
+    }
+    seen = {poses: [motion(each[9], view) for view in each[9].neighbours] for poses, each in rooms.items()}
+    true, everywhere = seen["true"], [motion(s, s.neighbours[0]) for s in map(rooms["true"].__getitem__, range(24))]
+    assert all(torch.allclose(each, torch.eye(4), atol=1e-5) for each in seen["identity"])
+    for moved, original in zip(seen["noisy"], true, strict=True):
+        angle = torch.rad2deg(((torch.trace(moved[:3, :3].T @ original[:3, :3]) - 1) / 2).clamp(max=1).acos())
+        assert float(angle) == pytest.approx(view_poses.TURN, abs=0.05)
+        way = (moved[:3, 3] - original[:3, 3]).norm() / original[:3, 3].norm()
+        assert float(way) == pytest.approx(view_poses.SHIFT, abs=1e-2)
+    same = [torch.allclose(seen["shuffled"][0], each, atol=1e-4) for each in everywhere]
+    assert sum(same[:8]) + sum(same[16:]) == 1
+    assert not any(same[8:16])  # another room's
+    again = rooms["shuffled"][9].neighbours[0].camera.pose
+    assert torch.equal(again, rooms["shuffled"][9].neighbours[0].camera.pose)
+
+
+def test_what_the_study_of_cvm_may_say() -> None:
+    cvm = load("cvm")
+    assert cvm.table([rows.Row("true", 100, "r", "c", {})]).startswith("1 of 72 rows")
+    generator = np.random.default_rng(0)
+    gains = {
+        "alone": 0,
+        "single": 1,
+        "identity": 2,
+        "shuffled": 2,
+        "noisy": 4,
+        "true": 5,
+        "branch": 0,
+        "both": 5,
+        "more": 5,
+    }
+    found = []
+    for arm, seed in cvm.STUDY.jobs():
+        factor = 1 + (gains[arm] + generator.normal(0, 0.3)) / 100
+        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    text = cvm.table(found)
+    assert text.endswith("Matching views in training helps single images; the gain is geometry.")
+    assert cvm.contrasts(found)[0]["M1"].mean == pytest.approx(4, abs=0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["single", "shuffled", "both", "more", "branch"])
+def test_arms_of_cvm_train_and_are_scored(arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(STUDIES)
+    cvm = load("cvm")
+    recipe, size = cvm.STUDY.arms()[arm], (32, 40)
+    options = {**recipe.data.options, "size": size, "scenes": 2, "path_length": 12}
+    recipe = replace(
+        recipe,
+        data=replace(recipe.data, size=size, options=options, train_images=4, batch_size=2),
+        schedule=replace(recipe.schedule, steps=2, warmup_steps=1),
+    )
+    monkeypatch.setattr(
+        cvm, "placed", lambda r, seed, folder: replace(r, seed=seed, model=replace(r.model, weights=""))
+    )
+    monkeypatch.setattr(cvm, "TEST_IMAGES", 3)
+    found = cvm.STUDY.score(recipe, 100, tmp_path / "run")
+    names = {*gains.HIGHER, *(f"pairs/{name}" for name in gains.HIGHER if recipe.model.matches_views)}
+    assert set(found) == names
+    assert all(np.isfinite(found[name]) for name in names - {"human_parts", "pairs/human_parts"})
+
+
+def tiny(recipe, size: tuple[int, int] = (32, 40)):
+    """A recipe of a study, of a few steps on a few images."""
+    options = {**recipe.data.options, "size": size, "scenes": 8}
+    return replace(
+        recipe,
+        data=replace(recipe.data, size=size, options=options, train_images=12, batch_size=4),
+        schedule=replace(recipe.schedule, steps=3, warmup_steps=1),
+    )
+
+
+def test_pseudo_labels_stand_where_labels_were_lost_and_only_there(tmp_path: Path, monkeypatch) -> None:
+    import torch
+
+    from triptych.types import collate, valid_pixels
+
+    one_label = load("one_label")
+
+    monkeypatch.setattr(one_label, "teach", lambda run, sample, task: torch.ones_like(task.invalid_target((16, 24))))
+    options = {"scenes": 3, "views": 2, "size": (16, 24), "progress": False, "workers": 1}
+    bare = one_label.RoomsOneLabel(tmp_path, **options)
+    filled = one_label.RoomsOneLabel(tmp_path, teachers="teachers", **options)
+    depth = one_label.RoomsOneLabel(tmp_path, tasks=("depth",), **options)
+    whole = one_label.Rooms(tmp_path, **options)
+    for index in range(len(bare)):
+        kept = [name for name, target in bare[index].targets.items() if valid_pixels(target).any()]
+        assert len(kept) == 1
+        assert bool(valid_pixels(depth[index].targets["depth"]).any()) == (kept == ["depth"])
+        for name, target in filled[index].targets.items():
+            true = whole[index].targets[name]
+            if name in kept:
+                assert torch.equal(target.nan_to_num(), true.nan_to_num())
+            else:
+                assert bool((target == 1).all()) == bool(valid_pixels(true).any())
+    batch, plain = collate(list(map(filled.__getitem__, range(6)))), collate(list(map(bare.__getitem__, range(6))))
+    for name, target in one_label.real_targets(batch).items():
+        assert torch.equal(target.nan_to_num(-7), plain.targets[name].nan_to_num(-7))
+    test = one_label.RoomsOneLabel(tmp_path, split="test", **options)[0]
+    assert bool(valid_pixels(test.targets["depth"]).all() and valid_pixels(test.targets["semseg"]).all())
+
+
+def test_what_the_study_of_missing_labels_may_say() -> None:
+    missing = load("missing")
+    generator = np.random.default_rng(0)
+    gained = {"oracle": 20, "mtpsl": 6, "shuffled": 2, "pseudo": 10, "both": 10}
+    found = []
+    for arm, seed in missing.STUDY.jobs():
+        factor = 1 + (gained.get(arm, 0) + generator.normal(0, 0.3)) / 100
+        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    text = missing.table(found)
+    assert text.endswith("helps; MTPSL helps by the image's own labels; pseudo-labels help.")
+    assert missing.shares(found)["pseudo"] == pytest.approx(50, abs=8)
+
+
+@pytest.mark.slow
+def test_arms_of_missing_labels_train_after_their_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(STUDIES)
+    missing = load("missing")
+    monkeypatch.setattr(
+        missing, "placed", lambda r, seed, folder: replace(r, seed=seed, model=replace(r.model, weights=""))
+    )
+    monkeypatch.setattr(missing, "TEST_IMAGES", 2)
+    arms = {name: tiny(recipe) for name, recipe in missing.STUDY.arms().items()}
+    with pytest.raises(ValueError, match="has no trained teacher yet"):
+        missing.STUDY.score(arms["pseudo"], 200, tmp_path / "out" / "early" / "seed-200")
+    for arm in (*(name for name in arms if name.startswith("teacher")), "both", "shuffled"):
+        found = missing.STUDY.score(arms[arm], 200, tmp_path / "out" / arm / "seed-200")
+        assert set(found) == set(arms[arm].data.tasks or gains.HIGHER)

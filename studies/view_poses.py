@@ -1,0 +1,90 @@
+"""Generated camera paths whose second views have true, noisy, no, or another pair's poses; and scores on pairs.
+
+The first view keeps its pose; only the motion to its neighbors is spoiled. What is drawn follows from the sample's key.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych import assemble
+from triptych.datasets.rooms import Rooms
+from triptych.prediction.predictor import Predictor
+from triptych.recipes.config import Recipe
+from triptych.rendering.poses import relative_pose
+from triptych.rendering.reprojection import rotation_from_axis_angle
+from triptych.types import Camera, Sample, collate, named_choice, valid_pixels
+
+TURN, SHIFT = 2.0, 0.2
+"""Noise: degrees about a random axis; share of the way, in a random direction."""
+
+
+class RoomsPoses(Rooms):
+    """`rooms` with the poses of neighbors as they are (`true`), or spoiled (`noisy`, `identity`, `shuffled`)."""
+
+    def __init__(self, root: str | Path = "", *, poses: str = "true", **options: Any) -> None:
+        self.spoil = named_choice("poses", poses, SPOILED)
+        super().__init__(root, **options)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        views = []
+        for place, view in enumerate(sample.neighbours):
+            moved = self.spoil(self, index, place, motion(sample, view))
+            views.append(replace(view, camera=Camera(view.camera.intrinsics, sample.camera.pose @ moved)))
+        return replace(sample, neighbours=tuple(views))
+
+    def drawn(self, index: int, place: int) -> torch.Generator:
+        """Random numbers of a pair."""
+        return torch.Generator().manual_seed(zlib.crc32(f"{self.key(index % len(self))}/{place}".encode()))
+
+    def motion_of_another(self, index: int, place: int) -> Tensor:
+        """The motion of the same neighbor of a sample of another room."""
+        frames = self.settings.frames()
+        away = int(torch.randint(frames, len(self) - frames, (), generator=self.drawn(index, place)))
+        other = super().__getitem__((index + away) % len(self))
+        return motion(other, other.neighbours[place])
+
+
+def motion(sample: Sample, view: Sample) -> Tensor:
+    """The neighbor's camera to the sample's, `(4, 4)`."""
+    return relative_pose(sample.camera.pose[None], view.camera.pose[None])[0]
+
+
+def _noisy(rooms: RoomsPoses, index: int, place: int, true: Tensor) -> Tensor:
+    generator = rooms.drawn(index, place)
+    axis, way = (torch.nn.functional.normalize(torch.randn(3, generator=generator), dim=0) for _ in range(2))
+    spoiled = true.clone()
+    spoiled[:3, :3] = rotation_from_axis_angle(torch.deg2rad(torch.tensor(TURN)) * axis[None])[0] @ true[:3, :3]
+    spoiled[:3, 3] += SHIFT * true[:3, 3].norm() * way
+    return spoiled
+
+
+SPOILED: dict[str, Callable[[RoomsPoses, int, int, Tensor], Tensor]] = {
+    "true": lambda rooms, index, place, true: true,
+    "noisy": _noisy,
+    "identity": lambda rooms, index, place, true: torch.eye(4),
+    "shuffled": lambda rooms, index, place, true: rooms.motion_of_another(index, place),
+}
+
+
+@torch.no_grad()
+def score_pairs(recipe: Recipe, folder: Path, *, split: str, images: int) -> dict[str, float]:
+    """Scores of a run's network where it sees each image with its neighbors and their true poses."""
+    data = replace(recipe.data, options={**recipe.data.options, "poses": "true"})
+    dataset = assemble.build_dataset(replace(recipe, data=data), split)
+    model = Predictor.load(folder).model.eval()
+    metrics = {name: task.metric() for name, task in model.tasks.items()}
+    for index in torch.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().long().tolist():
+        sample = collate([dataset[index]])
+        united, beside = model.with_views(sample)
+        maps = model(united.image, **beside).predictions
+        for name, task in model.tasks.items():
+            if valid_pixels(sample.targets[name]).any():
+                metrics[name].update(task.decode(maps[name][:1]), sample.targets[name])
+    return {f"pairs/{name}": float(metric.compute()[metric.primary]) for name, metric in metrics.items()}
