@@ -17,6 +17,7 @@ from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import StoredPhoto
 from triptych.drawing.panels import color_maps, draw_panel, overlay_map
 from triptych.files import check_writable, partial_path, remove_partials, written_whole
+from triptych.machine import return_freed_memory
 from triptych.prediction.point_cloud import backproject, thin_intrinsics, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strip_files import ArrayFile, write_png
@@ -123,6 +124,8 @@ class ImageFiles:
                             maps[i][task].write(top, rows)
                 top += next(iter(strip.values())).shape[-2]
                 progress(top / size[0])
+            if size[0] * size[1] > MOST_DRAWN:
+                return_freed_memory()  # what draws has buffers of other sizes than the network
             for name, photo, stored, open_files in zip(names, photos, maps, files, strict=True):
                 for path, write in self.drawn(name).items():
                     with _named(path):
