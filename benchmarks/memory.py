@@ -99,7 +99,8 @@ def main() -> int:
     for size in arguments.sizes:
         width, height = map(int, size.split("x"))
         image, out = arguments.folder / f"{size}.png", arguments.folder / size
-        write_png(image, (height, width), photograph(width, height))
+        if not image.exists():
+            write_png(image, (height, width), photograph(width, height))
         shutil.rmtree(out, ignore_errors=True)
         command = [sys.executable, __file__, str(out), "--image", str(image), "--tile", str(arguments.tile)]
         started = time.perf_counter()
