@@ -77,7 +77,7 @@ class TrainVerb(Verb):
             self.function(override(default, recipe), out, resume, overwrite, device, dry_run)
 
         published = f"\n\n    {PUBLISHED[words[0]].describe()}" if words[0] in PUBLISHED else ""
-        first, rest = (self.function.__doc__ or "").split("\n\n", 1)
+        first, _, rest = (self.function.__doc__ or "").partition("\n\n")
         run_recipe.__doc__ = f"{first}{published}\n\n{rest}"
         parse(run_recipe, words[1:], f"{name} {words[0]}")
 

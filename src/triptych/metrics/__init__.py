@@ -25,7 +25,7 @@ _HOMES = {
     "bootstrap_difference": "bootstrap",
     "delta_mtl": "delta",
     "match_boundaries": "matching",
-    "thin": "thinning",
+    "thin": "contours",
 }
 
 __all__ = [*_HOMES]
