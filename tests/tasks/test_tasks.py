@@ -136,6 +136,7 @@ def test_perfect_prediction(variant: str) -> None:
     metric = task.metric()
     metric.update(decoded, torch.where(target > 0, target, torch.nan) if task.kind == "length" else target)
     scores = metric.compute()
+    assert metric.perfect == (1.0 if metric.better[metric.primary] else 0.0)
     for name, value in scores.items():
         if name in ("maxF_invpt", "mIoU_absent_zero"):
             continue
@@ -291,3 +292,24 @@ def test_raw_maps_of_physical_tasks_are_what_is_decoded(task: Task) -> None:
     same = decoded.shape == raw.shape and torch.allclose(decoded, raw)
     assert same == task.raw_is_physical
     assert task.is_categorical == (bool(task.classes) or task.channels != task.target_channels)
+
+
+def test_class_0_has_a_color_of_its_own_in_each_task() -> None:
+    first = {
+        name: tuple(tasks.TASKS[name](4).colorize(np.zeros((1, 1), int))[0, 0]) for name in ("semseg", "human_parts")
+    }
+    first["rooms"] = tuple(tasks.semseg(4, name="rooms").colorize(np.zeros((1, 1), int))[0, 0])
+    colors = [np.array(color, int) for color in first.values()]
+    for i, one in enumerate(colors):
+        for other in colors[:i]:
+            assert np.abs(one - other).sum() > 40, first
+
+
+@pytest.mark.parametrize(
+    "shown", [(), [(0, 0, 0)], [(0, 0, 0), (250, 250, 255)], [(9, 9, 9), (240, 240, 240), (120, 120, 120)]]
+)
+def test_no_label_is_no_color_of_a_class(shown: list[tuple[int, int, int]]) -> None:
+    count = len(shown) or 20
+    task = tasks.semseg(count, colors_shown=shown)
+    drawn = task.colorize(np.array([[*range(count), IGNORE]]))[0].astype(int)
+    assert np.abs(drawn[:-1] - drawn[-1]).sum(axis=1).min() >= 90

@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,34 +10,55 @@ import numpy as np
 from triptych.types import IGNORE
 
 INVALID = (0, 0, 0)
+UNLABELLED = (INVALID, (255, 255, 255), (127, 127, 127), (255, 0, 255))
+"""Colors of pixels without a class, in order of preference."""
 
 
-def label_palette(count: int) -> np.ndarray:
-    """`(count, 3)` uint8 colours, distinct for neighbouring ids.
+def first_hue(task: str) -> float:
+    """Where the palette of a task of class ids begins: elsewhere for each name, so that class 0 of one task is not
+    taken for that of another.
 
-    Hues step by the golden ratio; value and saturation alternate.
+    >>> round(first_hue("semseg"), 3), round(first_hue("human_parts"), 3)
+    (0.547, 0.735)
+    """
+    return (0.61 + zlib.crc32(task.encode()) % 16 / 16) % 1.0
+
+
+def label_palette(count: int, hue: float = 0.61) -> np.ndarray:
+    """`(count, 3)` uint8 colours, distinct for neighbouring ids, none of them black.
+
+    Hues step by the golden ratio from `hue` on; value and saturation alternate.
 
     >>> label_palette(2).shape
     (2, 3)
     """
     rows = []
     for i in range(count):
-        hue = (0.61 + i * 0.61803398875) % 1.0
         saturation, value = ((0.55, 0.90), (0.80, 0.70), (0.40, 0.75))[i % 3]
-        rows.append([round(255 * c) for c in colorsys.hsv_to_rgb(hue, saturation, value)])
+        rows.append([round(255 * c) for c in colorsys.hsv_to_rgb((hue + i * 0.61803398875) % 1.0, saturation, value)])
     return np.array(rows, np.uint8).reshape(count, 3)
 
 
-def color_labels(labels: np.ndarray, shown: Sequence[Sequence[int]] = ()) -> np.ndarray:
-    """Label map `(H, W)` to colours: those `shown`, by class, else a palette of ours; `IGNORE` is black.
+def color_labels(labels: np.ndarray, shown: Sequence[Sequence[int]] = (), hue: float = 0.61) -> np.ndarray:
+    """Label map `(H, W)` to colours: those `shown`, by class, else a palette of ours that starts at `hue`. `IGNORE` is
+    black, or another color where a class is shown black.
 
-    >>> color_labels(np.array([[1, 255]]), [[9, 9, 9], [0, 128, 255]]).tolist()
+    >>> color_labels(np.array([[1, 255]]), [[200, 9, 9], [0, 128, 255]]).tolist()
     [[[0, 128, 255], [0, 0, 0]]]
+    >>> color_labels(np.array([[0, 255]]), [[0, 0, 0], [0, 128, 255]]).tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
     """
-    palette = label_palette(256)
+    palette = label_palette(256, hue)
     palette[: len(shown)] = np.array(shown, np.uint8).reshape(-1, 3)
-    palette[IGNORE] = INVALID
+    palette[IGNORE] = unlabelled_color(shown)
     return palette[np.clip(labels, 0, 255).astype(np.intp)]
+
+
+def unlabelled_color(shown: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """The first of black, white, grey and magenta that is far from every color of a class; else the farthest."""
+    classes = np.array(shown, np.int64).reshape(-1, 3)
+    far = [int(np.abs(classes - candidate).sum(axis=1).min(initial=765)) for candidate in UNLABELLED]
+    return UNLABELLED[next((i for i, distance in enumerate(far) if distance >= 90), int(np.argmax(far)))]
 
 
 # Turbo-like anchors, near (warm) to far (cool), interpolated linearly: readable in print and monotone in hue.

@@ -92,7 +92,7 @@ def semseg(
         loss=partial(function, class_weights=tuple(class_weights)) if class_weights else function,
         decode=_argmax,
         metric=partial(SegmentationMetric, names),
-        colorize=partial(colors.color_labels, shown=colors_shown) if colors_shown else colors.color_labels,
+        colorize=partial(colors.color_labels, shown=colors_shown, hue=colors.first_hue(name)),
         to_png=partial(_labels_png, count=len(names)),
         kind="labels",
         constructor="semseg",
