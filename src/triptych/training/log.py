@@ -10,6 +10,7 @@ what a `regularizer` counted and measured, and what video (`video_record`) and a
 
 import importlib.util
 import io
+import itertools
 import json
 import math
 import time
@@ -38,6 +39,7 @@ class RunLog:
     ) -> None:
         self.run, self.steps, self.enabled, self.tracker = run, steps, enabled, tracker
         self._named: set[str] = set()
+        self._first_step, self._started = first_step, time.perf_counter()
         self.console = Console(quiet=not (enabled and progress))
         self.bar: Progress | None = None
         if enabled:
@@ -97,7 +99,7 @@ class RunLog:
             for name, raw in record["losses"].items()
         )
         text = f"loss {record['loss']:.4g}  {losses}  {record['images_per_second']:.3g} images/s"
-        line = f"step {record['step']}/{self.steps}  {text}"
+        line = f"step {record['step']}/{self.steps}  {text}{self._left(record['step'])}"
         self._write(line)
         if self.bar is not None:
             self.bar.update(self._steps, completed=record["step"])
@@ -106,6 +108,12 @@ class RunLog:
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
         single = ("loss", "learning_rate", "gradient_norm", "regularizer_gradient_norm")
         self._track(record, "train", ("losses", "weighted", "parts"), single)
+
+    def _left(self, step: int) -> str:
+        """The time that the remaining steps take at the pace of this start, with all that lies between steps."""
+        done = step - self._first_step
+        seconds = (time.perf_counter() - self._started) * (self.steps - step) / done if done > 0 else 0.0
+        return f"  {describe_time(seconds)} left" if seconds > 0 else ""
 
     def evaluation(self, record: Mapping[str, Any], evaluation: Evaluation) -> None:
         """An `evaluation` line, and the table."""
@@ -153,6 +161,20 @@ class RunLog:
         for group in groups:
             values |= {f"{prefix}/{group}/{name}": value for name, value in record[group].items()}
         self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])
+
+
+def describe_time(seconds: float) -> str:
+    """A time in the two largest units that it has.
+
+    >>> [describe_time(seconds) for seconds in (42.0, 754.0, 11100.0, 90000.0)]
+    ['42 s', '12 min 34 s', '3 h 05 min', '1 d 01 h']
+    """
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    rest = round(seconds)
+    for (name, size), (smaller, part) in itertools.pairwise(units):
+        if rest >= size:
+            return f"{rest // size} {name} {rest % size // part:02d} {smaller}"
+    return f"{rest} s"
 
 
 def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
