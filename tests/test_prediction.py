@@ -289,6 +289,24 @@ def test_only_chosen_products_are_written(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["maps", "predictions.json"]
 
 
+@pytest.mark.parametrize(
+    ("size", "options", "factor"),
+    [((500, 300), {}, "3.1"), ((20, 40), {}, "0.21"), ((96, 300), {}, None), ((500, 300), {"shorter_side": 96}, None)],
+)
+def test_images_far_from_the_size_of_training_are_named_once(tmp_path, size, options, factor):
+    write_images(tmp_path / "photos", (size, size))
+    said = []
+    predictor = Predictor(local_model(), recipe=Recipe(), **options)  # trained on 96 x 128
+    predict_images(predictor, [tmp_path / "photos"], tmp_path / "out", products=("maps",), log=said.append)
+    advice = [line for line in said if "--shorter-side 96" in line]
+    assert len(advice) == (factor is not None)
+    if factor is not None:
+        assert (
+            f"has {size[0]} x {size[1]} pixels, and the network was trained on 96 x 128: things may look" in advice[0]
+        )
+        assert f"look {factor} times as large" in advice[0]
+
+
 def test_maps_are_drawn_over_the_image(tmp_path):
     folder, predictor = write_images(tmp_path / "images"), Predictor(local_model())
     chosen = {"products": ("pictures", "panels"), "log": lambda line: None}

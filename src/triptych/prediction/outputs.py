@@ -97,9 +97,14 @@ def predict_images(
     if predictor.device.type == "cpu":
         keep_freed_memory()
     advice = f"predict smaller pieces (--tile 512), fewer images at once (--batch, now {batch}) or a --shorter-side"
+    advised = ""
     with _progress(len(waiting), log) as advance, memory_advice(advice):
         for group in _groups(waiting, batch):
             photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, result))}
+            if photos and not advised:
+                advised = _advise_size(predictor, *next((name, photo.size) for name, photo in photos.items()))
+                if advised:
+                    log(advised)
             if photos:
                 files.predict(predictor, list(photos), list(photos.values()), partial(advance, len(group)))
             advance(len(group), 1.0, finished=True)
@@ -113,6 +118,27 @@ def predict_images(
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")
     return result
+
+
+FAR = 2.0
+"""How much larger or smaller than in training things may look before a line says so."""
+
+
+def _advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
+    """A warning where the network sees things at another size than in training; empty where it does not, and where
+    someone chose a size.
+    """
+    if predictor.recipe is None or predictor.shorter_side is not None:
+        return ""
+    trained = predictor.recipe.data.size
+    factor = min(size) / min(trained)
+    if 1 / FAR <= factor <= FAR:
+        return ""
+    return (
+        f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on {trained[0]} x {trained[1]}: "
+        f"things may look {factor:.2g} times as large as it knows them; --shorter-side {min(trained)} resizes images "
+        "for the network, and the maps back."
+    )
 
 
 def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result: PredictedImages) -> StoredPhoto | None:
