@@ -62,13 +62,13 @@ def runs(tmp_path: Path) -> dict[str, list[Path]]:
 
 def test_seeds_form_groups_and_a_real_difference_is_clear(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     content = compare_runs(runs["base"] + runs["better"], out=tmp_path / "out.json")
-    assert content["groups"] == {"base0": [*map(str, runs["base"])], "better0": [*map(str, runs["better"])]}
-    found = content["differences"]["better0"]["depth"]
+    assert content["groups"] == {"base": [*map(str, runs["base"])], "better": [*map(str, runs["better"])]}
+    found = content["differences"]["better"]["depth"]
     assert found["seeds"] == 3
     assert found["better"]
     assert found["clear"]
     assert found["low"] < found["mean"] < found["high"] < 0
-    direct = np.mean(content["values"]["depth"]["better0"]) - np.mean(content["values"]["depth"]["base0"])
+    direct = np.mean(content["values"]["depth"]["better"]) - np.mean(content["values"]["depth"]["base"])
     assert found["mean"] == pytest.approx(direct)
     assert content["recipes"] == {"model.decoder": ["fcn", "mti-net"]}
     assert json.loads((tmp_path / "out.json").read_text())["images"] == IMAGES
@@ -100,8 +100,8 @@ def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
 def test_delta_mtl_against_single_task_runs(runs: dict[str, list[Path]]) -> None:
     content = compare_runs(runs["base"], single_task=runs["better"][:1])
     single = read_scored_run(runs["better"][0], "test").primary("depth")
-    expected = [100 * (single - value) / single for value in content["values"]["depth"]["base0"]]
-    assert content["delta_mtl"]["base0"] == pytest.approx(expected)
+    expected = [100 * (single - value) / single for value in content["values"]["depth"]["base"]]
+    assert content["delta_mtl"]["base"] == pytest.approx(expected)
 
 
 def test_grouping_ignores_the_seed_alone(runs: dict[str, list[Path]]) -> None:
@@ -123,3 +123,66 @@ def test_raises_for_what_cannot_be_compared(runs: dict[str, list[Path]], tmp_pat
         compare_runs([runs["base"][0], short])
     with pytest.raises(ValueError, match="no runs to compare"):
         compare_runs([])
+
+
+@pytest.mark.parametrize(
+    ("folders", "names"),
+    [
+        (("a/invpt-seed0", "a/invpt-seed1"), ["invpt"]),
+        (("invpt/0", "invpt/1"), ["invpt"]),
+        (("invpt_s00", "invpt_s01"), ["invpt"]),
+        (("monday", "tuesday"), ["monday"]),
+        (("run0", "run2"), ["run0"]),  # the second is no seed of its name
+    ],
+)
+def test_a_group_of_seeds_has_the_name_of_the_method(
+    folders: tuple[str, str], names: list[str], tmp_path: Path
+) -> None:
+    paths = [write_run(tmp_path / name, Recipe(seed=seed), np.ones(3)) for seed, name in enumerate(folders)]
+    assert [group.name for group in group_runs([read_scored_run(path, "test") for path in paths])] == names
+
+
+def test_runs_of_one_name_stay_apart(tmp_path: Path) -> None:
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    paths = [
+        write_run(tmp_path / "a" / "run", Recipe(), np.ones(3)),
+        write_run(tmp_path / "b" / "run", other, np.ones(3)),
+    ]
+    content = compare_runs(paths)
+    assert list(content["groups"]) == [str(path) for path in paths]
+    assert list(content["differences"]) == [str(paths[1])]
+
+
+def test_options_that_are_equal_are_not_listed(tmp_path: Path) -> None:
+    """A table of options that only one recipe has is listed by its options, and nothing by its absence."""
+    weighted = dataclasses.replace(
+        Recipe(), data=dataclasses.replace(Recipe().data, task_options={"depth": {"loss": "berhu"}})
+    )
+    spelt_out = dataclasses.replace(Recipe(), model=ModelConfig(decoder_options={"dropout": 0.0}), seed=1)
+    paths = [
+        write_run(tmp_path / "plain", Recipe(), np.ones(3)),
+        write_run(tmp_path / "berhu", weighted, np.ones(3)),
+        write_run(tmp_path / "spelt", spelt_out, np.ones(3)),  # the default, written down: the same recipe
+    ]
+    content = compare_runs(paths)
+    assert len(content["groups"]) == 2
+    assert content["recipes"] == {"data.task_options.depth.loss": ["-", "berhu"]}
+
+
+def test_a_verdict_has_the_images_of_its_task(runs: dict[str, list[Path]], capsys: pytest.CaptureFixture[str]) -> None:
+    for path in runs["base"]:
+        file = path / "evaluation-test.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"labelled": {"depth": 17}}))
+    compare_runs(runs["base"] + runs["better"])
+    table = capsys.readouterr().out.split("better minus base")[1]
+    assert "17" in table.split("depth")[1].splitlines()[0]
+    assert "better" in table.split("depth")[1].splitlines()[0]
+
+
+def test_delta_mtl_is_against_single_tasks_alone(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+    file = runs["better"][0] / "evaluation-test.json"
+    content = json.loads(file.read_text())
+    content["metrics"]["normals"] = {"mErr": 20.0}
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"better0 has 2 tasks \(depth, normals\), and delta_mtl compares with single"):
+        compare_runs(runs["base"], single_task=[runs["better"][0]])

@@ -5,6 +5,7 @@ the bootstrap resamples images, the same ones for both groups, with every image'
 """
 
 import json
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class ScoredRun:
     metrics: dict[str, dict[str, float]]
     keys: tuple[str, ...]
     sums: dict[str, dict[str, Tensor]]
+    labelled: Mapping[str, int]
+    """Images with a label, by task; files of older versions do not say."""
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -90,16 +93,36 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
-    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, saved.keys[next(iter(tasks))], saved.read_sums())
+    keys = saved.keys[next(iter(tasks))]
+    labelled = saved.content.get("labelled", {})
+    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled)
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
-    """Gather runs whose recipes differ in the seed alone, in the order of first appearance."""
+    """Gather runs whose recipes differ in the seed alone, in the order of first appearance.
+
+    A group is called what the names of its folders have in common beside the seed; or by its first run, where they have
+    nothing in common, and by the path of that where another group is called so.
+    """
     gathered: dict[str, list[ScoredRun]] = {}
     for run in runs:
         fields = {name: value for name, value in flatten(run.resolved).items() if name != "seed"}
         gathered.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
-    return [RunGroup(members[0].path.name, tuple(members)) for members in gathered.values()]
+    names = [_common_name(members) for members in gathered.values()]
+    return [
+        RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
+        for name, members in zip(names, gathered.values(), strict=True)
+    ]
+
+
+def _common_name(runs: Sequence[ScoredRun]) -> str:
+    """`invpt` of invpt-seed0 and invpt-seed1, of invpt_0 and invpt_1, and of invpt/0 and invpt/1."""
+    if len(runs) == 1:
+        return runs[0].path.name
+    stems = {re.sub(rf"[-_. ]*(seed|s)?[-_. ]*0*{run.recipe.seed}$", "", run.path.name) for run in runs}
+    if stems == {""}:
+        stems = {run.path.resolve().parent.name for run in runs}
+    return stems.pop() if len(stems) == 1 else runs[0].path.name
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
@@ -109,7 +132,10 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     flat = [flatten(group.runs[0].resolved) for group in groups]
     names = dict.fromkeys(name for group in groups for name in flatten(group.runs[0].recipe))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
-    rows = {name: [fields.get(name, "-") for fields in flat] for name in names if name not in ("seed", "description")}
+    left_out = ("seed", "description", "plugins")
+    rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
+    # A table without options is none beside one with some, whose options have rows of their own.
+    rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
     return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
 
 
@@ -275,6 +301,7 @@ def compare_runs(
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
+        "labelled": {name: groups[0].runs[0].labelled.get(name, len(groups[0].runs[0].keys)) for name in names},
         "groups": {group.name: [str(run.path) for run in group.runs] for group in groups},
         "values": {name: {group.name: group.values(name) for group in groups} for name in names},
         "delta_mtl": {group.name: [_gain(run, references, names) for run in group.runs] for group in groups}
@@ -308,24 +335,25 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 
 def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], content: dict[str, Any]) -> None:
-    table = Table("task", "metric", *(group.name for group in groups), title_justify="left")
-    table.title = f"{content['split']}, {content['images']} images"
+    table = Table("task", "metric", *(group.name for group in groups), "images", title_justify="left")
+    table.title = content["split"]
     for name in names:
         metric = groups[0].runs[0].tasks[name].metric()
         arrow = ARROWS[metric.better[metric.primary]]
         cells = [_mean_and_deviation(group.values(name)) for group in groups]
-        table.add_row(name, f"{metric.primary} {arrow}", *cells)
+        table.add_row(name, f"{metric.primary} {arrow}", *cells, str(content["labelled"][name]))
     if content["delta_mtl"]:
         gains = [_mean_and_deviation(content["delta_mtl"][group.name]) for group in groups]
         table.add_row("all", "delta_mtl % ↑", *gains)
     console.print(table)
     for group, differences in content["differences"].items():
-        rows = Table("task", "difference", "95 % over images", "verdict", title_justify="left")
+        rows = Table("task", "difference", "95 % over images", "images", "verdict", title_justify="left")
         rows.title = f"{group} minus {groups[0].name}"
         for name, found in differences.items():
             spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
             word = ("better" if found["better"] else "worse") if found["clear"] else "noise?"
-            rows.add_row(name, f"{found['mean']:+.4g}{spread}", f"[{found['low']:+.3g}, {found['high']:+.3g}]", word)
+            interval = f"[{found['low']:+.3g}, {found['high']:+.3g}]"
+            rows.add_row(name, f"{found['mean']:+.4g}{spread}", interval, str(content["labelled"][name]), word)
         console.print(rows)
     if content["recipes"]:
         fields = Table("recipe field", *(group.name for group in groups), title="what differs", title_justify="left")
