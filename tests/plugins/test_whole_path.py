@@ -64,6 +64,7 @@ triptych.register("datasets", "paint", Paint)
 def test_train_evaluate_predict_report_compare_export(tmp_path: Path) -> None:
     (tmp_path / "my_lab.py").write_text(MY_LAB)
     Image.fromarray(np.full((50, 70, 3), 90, np.uint8)).save(tmp_path / "photo.png")
+    Image.fromarray(np.full((32, 32, 3), 90, np.uint8)).save(tmp_path / "small.png")  # the size that is exported
 
     places = (ROOT / "src", ROOT / "runtime" / "src", *os.environ.get("PYTHONPATH", "").split(os.pathsep))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
@@ -87,10 +88,10 @@ def test_train_evaluate_predict_report_compare_export(tmp_path: Path) -> None:
     assert np.load(next((tmp_path / "maps").rglob("*.npy"))).shape == (3, 50, 70)
     assert "albedo" in run("compare runs/0 runs/1 --plugin my_lab")
     run("export runs/0 --to net.onnx --plugin my_lab")
-    run("predict net.onnx photo.png --out exported --plugin my_lab")
+    run("predict net.onnx small.png --out exported --plugin my_lab")
     again = recipe.replace("train rooms-demo", "train runs/0/recipe.json") + " --out runs/again --plugin=my_lab"
     run(again)
 
-    predict = ["predict runs/0 photo.png --out other", "predict net.onnx photo.png --out other"]
+    predict = ["predict runs/0 photo.png --out other", "predict net.onnx small.png --out other"]
     for line in (*predict, "evaluate runs/0", "compare runs/0 runs/1"):
         assert "needs plug-in 'my_lab' 1.0, which is not loaded; install it, or add --plugin my_lab" in run(line, 2)

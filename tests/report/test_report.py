@@ -160,16 +160,36 @@ def decode(address):
         return np.asarray(image.convert("RGB"))
 
 
-def test_the_table_says_how_much_better(page):
+def cells_of(page, task):
+    row = re.search(rf'<tr><th scope="row">{task} .*?</tr>', page)[0]
+    return [text.strip() for text in re.findall(r">([^<>]+)<", row)]
+
+
+def test_the_table_says_how_far_from_a_constant(page):
     rows = re.findall(r'<tr><th scope="row">(\w+).*?</tr>', page, flags=re.DOTALL)
     assert rows[:4] == list(TASKS)
-    cells = re.search(r'<tr><th scope="row">depth .*?</tr>', page)[0]
-    assert re.findall(r">([-+\d. %]+)<", cells) == ["0.5", "1", "+50 %"]
-    assert "+200 %" in page
-    assert "-100 %" in page  # normals are worse than the constant: said, not hidden
-    assert f"{(2.0 + 0.5 - 1.0) / 3 * 100:+.0f} %" in page  # the mean of the three tasks that both columns have
+    assert cells_of(page, "depth")[-3:] == ["0.5", "1", "closes 50 % of the way"]
+    assert "closes none of the way" in cells_of(page, "normals")  # worse than the constant: said, not hidden
+    results = page[page.index('id="results"') : page.index('id="predictions"')]
+    assert "delta_mtl" not in results  # no single-task network is there
+    assert not re.search(r"[-+][\d,.]+ %", results)
     assert relative_gain(1.0, 0.0, higher_is_better=True) is None
     assert relative_gain(math.nan, 1.0, higher_is_better=True) is None
+
+
+def test_delta_mtl_stands_under_single_task_networks_alone():
+    single = {name: dict(numbers) for name, numbers in SCORES["constant predictor"].items()}
+    tasks = {name: TASKS[name] for name in ("semseg", "depth")}
+    scores = {"network": SCORES["network"], "single-task networks": single, "constant predictor": single}
+    report = replace(full_report(), tasks=tasks, scores=scores, examples=(), images={"semseg": 40, "depth": 1})
+    page = render_report(report)
+    gains = [relative_gain(SCORES["network"]["depth"]["rmse"], single["depth"]["rmse"], False)]
+    gains.append(relative_gain(SCORES["network"]["semseg"]["mIoU"], single["semseg"]["mIoU"], True))
+    foot = re.search(r"<tfoot>.*?</tfoot>", page, flags=re.DOTALL)[0]
+    assert foot.count("%") == 1
+    assert f"{100 * sum(gains) / 2:+.1f} %" in foot
+    assert "40 images" in " ".join(cells_of(page, "semseg"))
+    assert "1 image" in cells_of(page, "depth")
 
 
 def test_curves_hold_what_was_logged():

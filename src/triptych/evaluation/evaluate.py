@@ -196,12 +196,15 @@ class RunEvaluation(Evaluation):
 
 Numbers = Mapping[str, Mapping[str, float | None]]
 
+CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
+"""Titles of the columns that a network is compared with."""
+
 
 def name_columns(
     split: str, network: Numbers, single_task: Numbers | None, constant: Numbers | None
 ) -> dict[str, Mapping[str, Mapping[str, float]]]:
     """Numbers by task and metric under the titles of a table's columns, without those that could not be computed."""
-    columns = {f"network ({split})": network, "single-task networks": single_task, "constant predictor": constant}
+    columns = {f"network ({split})": network, SINGLE_TASK: single_task, CONSTANT: constant}
     return {
         title: {
             task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
@@ -325,7 +328,13 @@ def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task])
             raise FileNotFoundError(
                 f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
             )
-        found |= read_scores(path).metrics
+        numbers = read_scores(path).metrics
+        if len(numbers) > 1:
+            raise ValueError(
+                f"{run} has {len(numbers)} tasks ({', '.join(numbers)}), and delta_mtl compares with single-task "
+                "networks; train one with --recipe.data.tasks TASK, or see `triptych compare RUN RUN` for two networks."
+            )
+        found |= numbers
     missing = [name for name in tasks if name not in found]
     if runs and missing:
         raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")

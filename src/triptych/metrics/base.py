@@ -40,6 +40,8 @@ class Metric(torchmetrics.Metric):
     primary: ClassVar[str]
     better: ClassVar[dict[str, bool]]
     """For every number of `compute()`: is higher better?"""
+    perfect: ClassVar[float | None] = None
+    """The primary number of a perfect prediction, where there is one."""
 
     def __init__(self) -> None:
         super().__init__()

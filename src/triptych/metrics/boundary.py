@@ -104,6 +104,7 @@ class BoundaryMetric(Metric):
     """
 
     primary: ClassVar[str] = "odsF_seism_0.0075"
+    perfect = 1.0
     better: ClassVar[dict[str, bool]] = {
         "odsF_seism_0.0075": True,
         "oisF_seism_0.0075": True,

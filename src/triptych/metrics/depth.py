@@ -39,6 +39,7 @@ class DepthMetric(Metric):
     """
 
     primary: ClassVar[str] = "rmse"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = {
         name + suffix: name.startswith("delta") for suffix in ("", "_image") for name in RESULTS
     }
@@ -110,6 +111,7 @@ class AlignedDepthMetric(DepthMetric):
     """
 
     primary: ClassVar[str] = "rmse_aligned"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = DepthMetric.better | {
         f"{name}_aligned": higher for name, higher in DepthMetric.better.items()
     }

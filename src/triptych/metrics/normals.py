@@ -41,6 +41,7 @@ class NormalsMetric(Metric):
     """
 
     primary: ClassVar[str] = "mErr"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = {
         "mErr": False,
         "median": False,
@@ -92,6 +93,7 @@ class PublishedDenseMTLNormalsMetric(Metric):
     """
 
     primary: ClassVar[str] = "mErr"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = NormalsMetric.better
     images: Count
     totals: Annotated[Tensor, Sum((len(NormalsMetric.better), 2))]

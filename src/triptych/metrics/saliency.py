@@ -33,6 +33,7 @@ class SaliencyMetric(Metric):
     """
 
     primary: ClassVar[str] = "maxF"
+    perfect = 1.0
     better: ClassVar[dict[str, bool]] = {
         "maxF": True,
         "maxF_invpt": True,

@@ -28,6 +28,7 @@ class SegmentationMetric(Metric):
     """
 
     primary: ClassVar[str] = "mIoU"
+    perfect = 1.0
     better: ClassVar[dict[str, bool]] = {"mIoU": True, "mIoU_absent_zero": True, "pixel_accuracy": True, "mF1": True}
     confusion: Tensor
     """Pixels by (label, prediction)."""

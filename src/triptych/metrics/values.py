@@ -29,6 +29,7 @@ class ValuesMetric(Metric):
     """
 
     primary: str = "mae"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = {"mae": False, "rmse": False}
     numbers: Count
     """How many numbers were compared."""
@@ -64,6 +65,7 @@ class ExplainedMetric(Metric):
     """
 
     primary: ClassVar[str] = "r2"
+    perfect = 1.0
     better: ClassVar[dict[str, bool]] = {"r2": True, "rmse": False}
     pixels: Count
     total: Tensor
@@ -100,6 +102,7 @@ class AngleMetric(Metric):
     """
 
     primary: ClassVar[str] = "angle"
+    perfect = 0.0
     better: ClassVar[dict[str, bool]] = {"angle": False}
     pixels: Count
     total: Total

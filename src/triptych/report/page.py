@@ -31,6 +31,7 @@ def write_report(
     run: Path,
     *,
     scores: Mapping[str, Scores] | None = None,
+    images: Mapping[str, int] | None = None,
     examples: Sequence[Example] = (),
     reliability: Reliability | None = None,
     title: str = "",
@@ -41,9 +42,10 @@ def write_report(
     weights come from.
     """
     report = read_run(run)
+    if scores:
+        report = replace(report, scores=scores, images=images or {})
     changed = replace(
         report,
-        scores=scores or report.scores,
         examples=tuple(examples),
         reliability=reliability,
         title=title or report.title,
@@ -64,7 +66,7 @@ def render_report(report: RunReport) -> str:
     return render_page(
         report.title,
         {
-            "results": ("Results", show_results(report.tasks, report.scores)),
+            "results": ("Results", show_results(report.tasks, report.scores, report.images)),
             "confidence": ("Confidence", show_reliability(report.reliability)),
             "predictions": ("Predictions", show_examples(report.tasks, report.examples, with_points=any(clouds))),
             "curves": ("Training", _show_charts(charts)),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -42,12 +43,15 @@ def report_run(
         predictor = Predictor.load(run, device=device, calibrated=False)
         split = split or predictor.recipe.data.test_split
         columns = read_columns(results_folder(Path(run)), split)
+        images = _read_content(results_folder(Path(run)), split).get("labelled", {})
     else:
         assert scored.predictor is not None, "evaluate_run keeps its network"
         predictor, split, columns = scored.predictor, scored.split, scored.columns()
+        images = scored.labelled
     return write_report(
         results_folder(Path(run)),
         scores=columns,
+        images=images,
         examples=spread_examples(predictor, examples, split),
         reliability=reliability,
         title=f"{run.resolve().name}: {split_domain(predictor.recipe, split)[0].data.dataset}, {split} split",
@@ -77,13 +81,17 @@ def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240)
 
 def read_columns(run: Path, split: str) -> dict[str, Scores]:
     """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
+    content = _read_content(run, split)
+    return name_columns(split, content["metrics"], content.get("single_task_metrics"), content["constant"])
+
+
+def _read_content(run: Path, split: str) -> Mapping[str, Any]:
     path = Path(run) / f"evaluation-{split}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
         )
-    content = read_scores(path).content
-    return name_columns(split, content["metrics"], content.get("single_task_metrics"), content["constant"])
+    return read_scores(path).content
 
 
 def make_example(predictor: Predictor, sample: Sample) -> Example:

@@ -1,9 +1,11 @@
 """Tables of scores."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from triptych.evaluation.evaluate import CONSTANT, SINGLE_TASK
 from triptych.evaluation.reliability import GROUPS, Reliability
+from triptych.metrics.base import Metric
 from triptych.report.engine import Markup, element, join
 from triptych.tasks import Task
 
@@ -14,30 +16,39 @@ _ARROWS: dict[bool | None, Markup] = {
 }
 
 
-def show_results(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Markup:
-    """The table of each task's first metric, gains over the other columns, and a second table with every number."""
+def show_results(
+    tasks: Mapping[str, Task],
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]],
+    images: Mapping[str, int] | None = None,
+) -> Markup:
+    """The table of each task's first metric and what it says beside the other columns; a second table with every
+    number. `images` are the images with a label, by task.
+    """
     if not scores:
         return Markup()
     ours, *others = scores
     rows: list[Markup] = []
-    gains: dict[str, list[float]] = {column: [] for column in others}
+    gains: list[float] = []
     for name, task in tasks.items():
         metric = task.metric()
         value = scores[ours].get(name, {}).get(metric.primary)
         cells = [element("td", _number(value), class_="number ours")]
         for column in others:
             other = scores[column].get(name, {}).get(metric.primary)
-            gain = relative_gain(value, other, metric.better[metric.primary])
-            gains[column] += [gain] if gain is not None else []
-            cells.append(number_cell(_number(other), _chip(gain)))
-        rows.append(row(name, metric.primary, metric.better[metric.primary], cells))
-    columns = list(scores)
-    if not others:
-        return join([table("Task", columns, rows), _all_metrics(tasks, scores)])
-    means = [number_cell(_chip(_mean(gains[column]))) for column in others]
-    title = element("th", "mean gain over tasks (delta_mtl)", scope="row")
-    foot = element("tfoot", element("tr", title, element("td"), *means))
-    return join([_GAIN_NOTE, table("Task", columns, rows, foot), _all_metrics(tasks, scores)])
+            said = _COMPARED[column](metric, value, other) if column in _COMPARED else ""
+            cells.append(number_cell(_number(other), element("span", said, class_="gain") if said else Markup()))
+        better = metric.better[metric.primary]
+        gain = relative_gain(value, scores.get(SINGLE_TASK, {}).get(name, {}).get(metric.primary), better)
+        gains += [gain] if gain is not None else []
+        rows.append(row(name, metric.primary, better, cells, images=(images or {}).get(name)))
+    notes = [element("p", _NOTES[column], class_="note") for column in others if column in _NOTES]
+    foot = None
+    if len(gains) == len(tasks):
+        mean = f"{100 * sum(gains) / len(gains):+.1f} %"
+        title = element("th", "delta_mtl: mean gain over single-task networks", scope="row")
+        means = [number_cell(element("span", mean if column == SINGLE_TASK else "")) for column in others]
+        foot = element("tfoot", element("tr", title, element("td"), *means))
+    return join([*notes, table("Task", list(scores), rows, foot), _all_metrics(tasks, scores)])
 
 
 def show_reliability(found: Reliability | None) -> Markup:
@@ -57,11 +68,34 @@ def show_reliability(found: Reliability | None) -> Markup:
     return join([element("p", note, class_="note"), table("Task", GROUPS, rows)])
 
 
-_GAIN_NOTE = element(
-    "p",
-    "The first metric of each task. A percentage says how much better the network is than that column, relative to it.",
-    class_="note",
-)
+def _way_from_constant(metric: Metric, value: float | None, constant: float | None) -> str:
+    """How much of the way from a constant prediction to a perfect one the network closes.
+
+    >>> from triptych.tasks import depth
+    >>> _way_from_constant(depth().metric(), 0.75, 1.0)
+    'closes 25 % of the way'
+    """
+    known = [number for number in (value, constant, metric.perfect) if number is not None and math.isfinite(number)]
+    if len(known) < 3 or known[1] == known[2]:
+        return ""
+    share = (known[0] - known[1]) / (known[2] - known[1])
+    return f"closes {100 * share:.0f} % of the way" if share >= 0.005 else "closes none of the way"
+
+
+def _gain_over_single(metric: Metric, value: float | None, other: float | None) -> str:
+    gain = relative_gain(value, other, metric.better[metric.primary])
+    return "" if gain is None else f"{100 * gain:+.1f} %"
+
+
+_COMPARED: dict[str, Callable[[Metric, float | None, float | None], str]] = {
+    CONSTANT: _way_from_constant,
+    SINGLE_TASK: _gain_over_single,
+}
+"""What is said beside the number of a column, by its title."""
+_NOTES = {
+    CONSTANT: "Beside the constant predictor: how much of the way from it to a perfect score the network closes.",
+    SINGLE_TASK: "Beside single-task networks: the gain in percent of theirs, without an interval; triptych compare has one.",
+}
 
 
 def table(first: str, columns: Sequence[str], rows: Sequence[Markup], foot: Markup | None = None) -> Markup:
@@ -71,19 +105,16 @@ def table(first: str, columns: Sequence[str], rows: Sequence[Markup], foot: Mark
     return element("div", element("table", head, element("tbody", *rows), foot or Markup()), class_="card scroll")
 
 
-def row(task: str, metric: str, better: bool | None, cells: Sequence[Markup]) -> Markup:
-    """One row, headed by a task and what is measured; an arrow says which way is better."""
-    measured = element("span", f"{metric} ", _ARROWS[better], class_="metric")
+def row(task: str, metric: str, better: bool | None, cells: Sequence[Markup], *, images: int | None = None) -> Markup:
+    """One row, headed by a task and what is measured: an arrow says which way is better, a count on how many images."""
+    count = "" if images is None else f" {images} image{'' if images == 1 else 's'}"
+    measured = element("span", f"{metric} ", _ARROWS[better], count, class_="metric")
     return element("tr", element("th", f"{task} ", measured, scope="row"), *cells)
 
 
 def number_cell(*content: str) -> Markup:
     """A cell of a number."""
     return element("td", *content, class_="number")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def relative_gain(value: float | None, other: float | None, higher_is_better: bool) -> float | None:
@@ -109,10 +140,3 @@ def _all_metrics(tasks: Mapping[str, Task], scores: Mapping[str, Mapping[str, Ma
 
 def _number(value: float | None) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"
-
-
-def _chip(gain: float | None) -> Markup:
-    if gain is None:
-        return Markup()
-    text = f"{gain * 100:+.0f} %" if abs(gain) < 10 else f"{gain * 100:+,.0f} %"
-    return element("span", text, class_=f"gain {'up' if gain > 0 else 'down'}")
