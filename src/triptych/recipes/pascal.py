@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Options, Recipe
 from triptych.recipes.protocols import RESNET50, SURVEY_LOSSES, atrc, fused, hrnet18, invpt, sak, steps_of, survey
-from triptych.recipes.rooms import PUBLISHED, add_triplane
+from triptych.recipes.regularized import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "human_parts", "saliency", "normals", "boundary")
 IMAGES = 4998
