@@ -97,8 +97,10 @@ def convert_padnet(
             move(f"initial_task_prediction_heads.conv_out.{published}", f"decoder.initial.{name}"),
         ]
     for name, published in targets:
-        renames += [move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)]
-        renames += [move(f"heads.{published}.2", f"decoder.heads.{name}")]
+        renames += [
+            *(move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)),
+            move(f"heads.{published}.2", f"decoder.heads.{name}"),
+        ]
     return Conversion(checkpoint.create(config, auxiliary_tasks), renames, config, finish=join_parts)
 
 
@@ -151,8 +153,10 @@ def convert_nddr(
     for i, stage in enumerate(("conv", "layer1_without_conv", "layer2", "layer3", "layer4")):
         for number, (_, published) in enumerate(pairs):
             old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
-            renames += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
-            renames += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
+            renames += [
+                rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder),
+                rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number)),
+            ]
     return Conversion(checkpoint.create(config), renames, config, finish=join_parts, assumed=assumed)
 
 
