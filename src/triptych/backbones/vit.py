@@ -21,7 +21,8 @@ class ViT(Backbone):
     `norm` applies the final LayerNorm to the `"last"` tap only (as they do), to `"all"`, or to `"none"`. Images are
     padded at the bottom and on the right to whole patches (with the mean colour), and position embeddings are
     interpolated to the image (bicubic, no antialiasing). `image_size` is the size whose grid is stored; without it that
-    of pre-training. The class token takes part in attention and is dropped from the maps.
+    of pre-training. The class token takes part in attention; with `class_token` its features follow those of every
+    patch, as DPT's readout takes them (twice the channels), else they are dropped from the maps.
 
     >>> backbone = ViT("vit_tiny_patch16_224", image_size=(64, 96))
     >>> [tuple(x.shape) for x in backbone(torch.zeros(1, 3, 60, 90))][0], backbone.strides
@@ -38,11 +39,12 @@ class ViT(Backbone):
         taps: Sequence[int] = (),
         norm: str = "last",
         drop_path_rate: float = 0.0,
+        class_token: bool = False,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
         super().__init__(mean, std)
-        self.timm_name = timm_name
+        self.timm_name, self.class_token = timm_name, class_token
         body = build_timm(timm_name, num_classes=0, global_pool="", drop_path_rate=drop_path_rate, **self.timm_options)
         depth = len(body.blocks)
         self.taps = tuple(taps) or tuple(depth * quarter // 4 for quarter in (1, 2, 3, 4))
@@ -57,9 +59,11 @@ class ViT(Backbone):
         self.patch_size = tuple(body.patch_embed.patch_size)
         if self.patch_size[0] != self.patch_size[1]:
             raise ValueError(f"{timm_name} has patches of {self.patch_size}; only square ones make a feature map.")
+        if class_token and body.cls_token is None:
+            raise ValueError(f"{timm_name} has no class token; leave class_token out.")
         if image_size is not None:
             self.store_grid(image_size)
-        self.channels = (body.embed_dim,) * len(self.taps)
+        self.channels = (body.embed_dim * (1 + class_token),) * len(self.taps)
         self.strides = (self.patch_size[0],) * len(self.taps)
         self.multiple = self.patch_size[0]
 
@@ -99,8 +103,11 @@ class ViT(Backbone):
         return torch.cat([*prefix, tokens], dim=1) + position, ()
 
     def to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Drop prefix tokens and lay the others out as `(B, C, h, w)`."""
-        return tokens[:, -grid[0] * grid[1] :].transpose(1, 2).unflatten(2, grid).contiguous()
+        """Drop prefix tokens, or put the class token behind every other, and lay these out as `(B, C, h, w)`."""
+        patches = tokens[:, -grid[0] * grid[1] :]
+        if self.class_token:
+            patches = torch.cat([patches, tokens[:, :1].expand_as(patches)], dim=-1)
+        return patches.transpose(1, 2).unflatten(2, grid).contiguous()
 
     def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Interpolate position embeddings of another (square) grid to this one's."""

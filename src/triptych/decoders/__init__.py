@@ -6,6 +6,7 @@ from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import FCN, DeepLab, FourLevel, HRNetDecoder
 from triptych.decoders.densemtl import DenseMTL
 from triptych.decoders.diffusion import PAP, PSD
+from triptych.decoders.dpt import DPT
 from triptych.decoders.invpt import InvPT
 from triptych.decoders.mtinet import MTINet
 from triptych.decoders.padnet import PADNet, PADNetDenseMTL, PADNetPlus
@@ -15,6 +16,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "atrc-search": ATRCSearch,
     "deeplab": DeepLab,
     "fcn": FCN,
+    "dpt": DPT,
     "hrnet": HRNetDecoder,
     "vit": FourLevel,  # the old name of the next one, for one release
     "four-level": FourLevel,

@@ -25,16 +25,8 @@ class Decoder(nn.Module):
     has_independent_heads: ClassVar[bool] = False
     """Whether no task's output depends on what other tasks have for themselves."""
 
-    def __init__(
-        self,
-        channels: Sequence[int],
-        *,
-        strides: Sequence[int],
-        tasks: Mapping[str, Task],
-        auxiliary_tasks: Mapping[str, Task] | None = None,
-    ) -> None:
+    def __init__(self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task]) -> None:
         super().__init__()
-        self._auxiliary_tasks = {name: task for name, task in (auxiliary_tasks or {}).items() if name not in tasks}
         self.channels = tuple(channels)
         self.strides = tuple(strides)
         self.tasks = dict(tasks)
@@ -57,8 +49,8 @@ class Decoder(nn.Module):
 
     @property
     def auxiliary_tasks(self) -> dict[str, Task]:
-        """Tasks that only intermediate predictions have; none unless a decoder takes some."""
-        return self._auxiliary_tasks
+        """Tasks that only intermediate predictions have; none unless a decoder says otherwise."""
+        return {}
 
     @property
     def intermediate_tasks(self) -> dict[str, Task]:
