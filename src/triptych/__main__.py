@@ -25,6 +25,7 @@ from triptych.plugins.loading import load_plugin
 def list_names(
     kind: Annotated[Positional[str], tyro.conf.arg(metavar="KIND")] = "",
     long: bool = False,
+    timm: str = "",
 ) -> None:
     """List what can be named in a recipe.
 
@@ -34,7 +35,15 @@ def list_names(
     """
     from triptych.assemble import list_plugins, list_registries
 
-    if kind == "plugins":
+    if timm:
+        if kind != "backbones":
+            raise ValueError(
+                f"--timm lists backbones, not {kind or 'everything'}; write: triptych list backbones --timm ..."
+            )
+        from triptych.backbones.base import find_pretrained
+
+        print("\n".join(f"  {name:<52} {licence}" for name, licence in find_pretrained(timm).items()))
+    elif kind == "plugins":
         list_plugins()
     else:
         list_registries(kind, long=long)

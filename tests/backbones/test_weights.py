@@ -140,7 +140,7 @@ def test_timm_weights_are_explicit(monkeypatch):
     backbone = create_backbone("resnet18", weights="timm", output_stride=8)
     assert asked == [("resnet18.tv_in1k", True)]
     assert backbone.load_report.unexpected == ("fc.weight", "fc.bias")
-    assert backbone.load_report.source == "timm resnet18.tv_in1k"
+    assert backbone.load_report.source == "timm resnet18.tv_in1k (licence bsd-3-clause)"
 
 
 @pytest.fixture

@@ -141,6 +141,20 @@ def build_timm(name: str, *, pretrained: bool = False, **options: Any) -> nn.Mod
     return _timm().create_model(name, pretrained=pretrained, **options)
 
 
+def find_pretrained(pattern: str) -> dict[str, str]:
+    """Pretrained models of timm by a pattern with `*`, such as `*dinov2*`, and the licence of each one's weights.
+
+    Raises `ValueError` where nothing fits.
+
+    >>> find_pretrained("resnet18.tv*")
+    {'resnet18.tv_in1k': 'bsd-3-clause'}
+    """
+    names = _timm().list_models(pattern, pretrained=True)
+    if not names:
+        raise ValueError(f"no pretrained model of timm fits {pattern!r}; try a wider pattern, such as '*{pattern}*'.")
+    return {name: pretrained_licence(name) for name in names}
+
+
 def family_module(name: str) -> str:
     """The module of timm that defines a model, such as `resnet`; `ValueError` with near names where timm has no such
     model.

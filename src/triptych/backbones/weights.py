@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone, build_timm
+from triptych.backbones.base import Backbone, build_timm, pretrained_licence
 from triptych.machine import unreachable_hub_is_offline
 
 ENOUGH = 0.9
@@ -62,7 +62,8 @@ def load_weights(backbone: Backbone, weights: str) -> LoadReport:
         state = _pretrained(backbone.timm_name)
     else:
         state = read_state_dict(_download(weights.removeprefix(HUB)) if weights.startswith(HUB) else weights)
-    source = f"timm {backbone.timm_name}" if weights == "timm" else str(weights)
+    terms = pretrained_licence(backbone.timm_name) if weights == "timm" else ""
+    source = f"timm {backbone.timm_name}{terms and f' (licence {terms})'}" if weights == "timm" else str(weights)
     report = match_weights(backbone, state, source=source)
     translated = _translate(state, backbone.body) if report.share < ENOUGH else None
     if translated is not None:
@@ -127,6 +128,33 @@ def _most_tensors(content: Any) -> dict[str, Tensor]:
         return {}
     here = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     return max([here, *(_most_tensors(value) for value in content.values())], key=len)
+
+
+CHOSEN = ("dinov2_small", "resnet18")
+"""What `auto` tries, in this order: the first of these whose pretrained weights are on this machine, or on the hub."""
+
+
+def choose_backbone() -> tuple[str, str, str]:
+    """A backbone for data of one's own by what can be loaded: its name, its `weights`, and why, in a sentence."""
+    from triptych.backbones import create_backbone
+
+    for name in CHOSEN:
+        try:
+            _pretrained(create_backbone(name).timm_name)
+        except FileNotFoundError:
+            continue
+        return (
+            name,
+            "timm",
+            f"model.backbone auto: {name}, the first of {', '.join(CHOSEN)} whose weights can be loaded",
+        )
+    last = CHOSEN[-1]
+    return (
+        last,
+        "",
+        f"model.backbone auto: {last} with random weights, because those of {' and '.join(CHOSEN)} are not on this "
+        "machine and the hub did not give them; it will need far more labels than a pretrained one",
+    )
 
 
 def _pretrained(timm_name: str) -> dict[str, Tensor]:

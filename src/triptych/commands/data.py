@@ -32,6 +32,11 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
     for doubt in guess.doubts:
         print(f"  CHECK: {doubt}")
     print(f"next: triptych data doctor {folder}")
+    print(
+        f"then: triptych train folder --recipe.data.root {folder} --recipe.model.backbone dinov2_small "
+        "--recipe.model.weights timm --recipe.model.freeze backbone --out runs/mine (heads on a frozen trunk, the best "
+        "start with few labels; the licence of its weights is Apache-2.0)"
+    )
 
 
 def data_show(

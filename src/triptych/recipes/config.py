@@ -71,6 +71,7 @@ class ModelConfig:
     """The network: a backbone, and a decoder or an architecture that shares inside the encoder."""
 
     backbone: str = "resnet18"
+    """One of `triptych list backbones`, a model of timm, or `auto`: what can be loaded on this machine."""
     decoder: str = "fcn"
     """A decoder or an architecture (`triptych list decoders`)."""
     weights: str = ""

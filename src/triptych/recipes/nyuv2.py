@@ -29,6 +29,7 @@ from triptych.recipes.protocols import (
     densemtl,
     densemtl_single,
     densemtl_weights,
+    foundations,
     fused,
     hrnet18,
     invpt,
@@ -36,7 +37,7 @@ from triptych.recipes.protocols import (
     steps_of,
     survey,
 )
-from triptych.recipes.regularized import PUBLISHED, add_triplane
+from triptych.recipes.rooms import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "depth", "normals", "boundary")
 _DATA = DataConfig(dataset="nyuv2", tasks=TASKS, train_split="trainval", val_split="", num_workers=4)
@@ -140,6 +141,7 @@ RECIPES = {
     "nyuv2-atrc-hrnet48": _atrc("ATRC", "atrc", {"genotype": "nyud-w48"}, backbone="hrnet_w48"),
     "nyuv2-atrc-search": replace(_SEARCH, optimizer=replace(_SEARCH.optimizer, clip_norm=10.0, fusion_lr_factor=100.0)),
     "nyuv2-vit": sak("Four fused levels and a head for each task, on NYUv2, ViT-B.", _INVPT, _VIT_B),
+    **foundations("nyuv2", "NYUv2", _INVPT),
     "nyuv2-invpt-vit-b": invpt("InvPT on NYUv2, ViT-B, its protocol.", _INVPT, _VIT_B),
     **add_triplane(
         {

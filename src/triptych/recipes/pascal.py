@@ -12,8 +12,19 @@ SAK scores boundaries by another pipeline.
 from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Options, Recipe
-from triptych.recipes.protocols import RESNET50, SURVEY_LOSSES, atrc, fused, hrnet18, invpt, sak, steps_of, survey
-from triptych.recipes.regularized import PUBLISHED, add_triplane
+from triptych.recipes.protocols import (
+    RESNET50,
+    SURVEY_LOSSES,
+    atrc,
+    foundations,
+    fused,
+    hrnet18,
+    invpt,
+    sak,
+    steps_of,
+    survey,
+)
+from triptych.recipes.rooms import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "human_parts", "saliency", "normals", "boundary")
 IMAGES = 4998
@@ -86,6 +97,7 @@ RECIPES = {
     "pascal-mti-net-atrc": _atrc("MTI-Net", "mti-net"),
     "pascal-atrc": _atrc("ATRC", "atrc", {"genotype": "pascal-w18"}),
     "pascal-vit": sak("Four fused levels and a head for each task, on PASCAL-Context, ViT-B.", _INVPT, _VIT_B),
+    **foundations("pascal", "PASCAL-Context", _INVPT),
     "pascal-invpt-vit-b": invpt("InvPT on PASCAL-Context, ViT-B, its protocol.", _INVPT, _VIT_B),
     **add_triplane(
         {

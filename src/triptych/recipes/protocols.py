@@ -104,6 +104,26 @@ def sak(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
     )
 
 
+FOUNDATIONS: dict[str, tuple[str, str]] = {
+    f"{family}-{size[0]}": (f"{family}_{size}", f"{title} ViT-{size[0].upper()}")
+    for family, title in (("dinov2", "DINOv2"), ("dinov3", "DINOv3"))
+    for size in ("small", "base", "large")
+}
+"""Trunks pretrained without labels, by what they are called in names of recipes: backbone, and its name in words."""
+
+
+def foundations(prefix: str, place: str, data: DataConfig) -> dict[str, Recipe]:
+    """The four-level heads of SAK's baselines on every one of `FOUNDATIONS`, in the same protocol."""
+    return {
+        f"{prefix}-{name}": sak(
+            f"Four fused levels and a head for each task, on {place}, {title}.",
+            data,
+            ModelConfig(backbone=backbone, weights="timm"),
+        )
+        for name, (backbone, title) in FOUNDATIONS.items()
+    }
+
+
 def densemtl(
     description: str,
     data: DataConfig,

@@ -23,6 +23,7 @@ INVPT = "Ye and Xu 2022; protocol invpt"
 REGULARIZER = "Li et al. 2024; protocol invpt"
 CVM = "CvM, CVPR 2026; a protocol of its own"
 SAK = "SAK, 2025; protocol invpt, but for boundaries, which another pipeline scores"
+CVM = "as the CvM paper, 2026, quotes it; protocol invpt, but for boundaries, which another pipeline scores"
 DENSEMTL = "Lopes et al. 2023; protocol densemtl"
 QUOTED = "Lopes et al. 2023, as third parties quote it; protocol densemtl"
 
@@ -100,6 +101,7 @@ PUBLISHED: dict[str, Published] = {
         CVM, "65.27 0.3836 15.35 81.69", note="with more video than is said; boundaries by another pipeline"
     ),
     "nyuv2-invpt-vit-b": _nyuv2(INVPT, "50.30 0.5367 19.00 77.60"),
+    "nyuv2-dinov3-l": _nyuv2(CVM, "63.68 0.4113 15.53 80.10"),
     "nyuv2-vit": _nyuv2(SAK, "49.27 0.5823 19.92 75.88", alone="51.15 0.5792 19.77 77.35"),
     "nyuv2-densemtl": _nyuv2(QUOTED, "40.84", note="of which tasks is not said; delta_mtl of semseg and depth +5.8 %"),
     **{

@@ -15,7 +15,7 @@ from triptych.adaptation.base import Adapter
 from triptych.augmentation.presets import build_transform
 from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
-from triptych.backbones.weights import LoadReport
+from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform
 from triptych.extending.registering import used_plugins
 from triptych.machine import choose_device, choose_precision
@@ -33,10 +33,19 @@ from triptych.training.sharding import asks_for_sharding, shard, synchronize_nor
 from triptych.weighting.base import Weighting
 
 
-def with_precision(recipe: Recipe, device: str) -> Recipe:
-    """The recipe with the precision that `auto` is on this machine."""
+def settle(recipe: Recipe, device: str) -> tuple[Recipe, list[str]]:
+    """The recipe with what `auto` is on this machine, for its precision and its backbone, and lines about it."""
     precision = choose_precision(recipe.training.precision, device)
-    return replace(recipe, training=replace(recipe.training, precision=precision))  # type: ignore[arg-type]
+    recipe = replace(recipe, training=replace(recipe.training, precision=precision))  # type: ignore[arg-type]
+    model = recipe.model
+    if model.backbone != "auto":
+        return recipe, []
+    if model.weights:
+        raise ValueError(
+            f"model.weights is {model.weights} and model.backbone auto; name the backbone of these weights."
+        )
+    backbone, weights, why = choose_backbone()
+    return replace(recipe, model=replace(model, backbone=backbone, weights=weights)), [why]
 
 
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:

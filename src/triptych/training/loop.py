@@ -14,7 +14,7 @@ from typing import Any
 from triptych.data.errors import DataError
 from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
 from triptych.recipes.config import Recipe
-from triptych.training.building import accelerator_options, build_parts, with_precision
+from triptych.training.building import accelerator_options, build_parts, settle
 from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
 from triptych.training.log import RunLog, video_record, video_warnings
 from triptych.training.opening import open_run
@@ -42,13 +42,14 @@ def train(
     SIGTERM saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that is not finite raises
     `FloatingPointError` naming task, step and samples.
     """
-    run, recipe = Path(out), with_precision(recipe, device)
+    run = Path(out)
+    recipe, choices = settle(recipe, device)
     check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
     with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
         parts = build_parts(recipe, accelerator)
         state, lines = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
-            for line in lines:
+            for line in (*choices, *lines):
                 log.message(line)
             if state.step and state.best is None:
                 deploy(run, parts)  # a run that was killed after its last checkpoint may not have come to it

@@ -15,7 +15,7 @@ from triptych import assemble
 from triptych.data.errors import DataError
 from triptych.machine import accelerated, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
-from triptych.training.building import accelerator_options, build_parts, count_parameters, with_precision
+from triptych.training.building import accelerator_options, build_parts, count_parameters, settle
 from triptych.training.objective import count_labelled
 from triptych.training.parts import Parts
 from triptych.training.step import take_step
@@ -49,7 +49,7 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
 
     Time is that of the last two steps, without validation. Raises what `train` would raise.
     """
-    recipe = with_precision(replace(recipe, training=replace(recipe.training, trackers=())), device)
+    recipe, _ = settle(replace(recipe, training=replace(recipe.training, trackers=())), device)
     restart_peak_memory()
     with (
         tempfile.TemporaryDirectory() as nowhere,
