@@ -21,6 +21,7 @@ from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey
 from triptych.lookup import UnknownNameError
+from triptych.machine import keep_freed_memory
 from triptych.prepared.write import MANIFEST, one_thread_each
 from triptych.types import named_choice
 
@@ -197,6 +198,10 @@ def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads
     return report
 
 
+AT_ONCE = 8
+"""Samples that a thread looks at before it hands them over."""
+
+
 def survey_split(dataset: DenseDataset, limit: int, num_threads: int, progress: Progress) -> SplitSurvey:
     """Read a split with several threads: decoding releases the interpreter."""
     seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
@@ -206,10 +211,13 @@ def survey_split(dataset: DenseDataset, limit: int, num_threads: int, progress: 
     count = min(limit, len(dataset)) if limit else len(dataset)
     survey = SplitSurvey(seen.split, seen, is_part=count < len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
+    keep_freed_memory()  # every image asks for as much again
     with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        for done, sample in enumerate(pool.map(look, indices), 1):
-            survey.samples.append(sample)
-            progress(seen.split, done, count)
+        parts = [indices[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
+        for samples in pool.map(lambda part: [look(index) for index in part], parts):
+            for sample in samples:
+                survey.samples.append(sample)
+                progress(seen.split, len(survey.samples), count)
     return survey
 
 
