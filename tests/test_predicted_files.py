@@ -46,6 +46,7 @@ def test_files_of_strips_are_those_of_whole_maps(tmp_path, monkeypatch, predicto
     options = {"intrinsics": (30, 30, 16, 16), "color_by": "depth", "overlay": overlay, "log": quiet}
     predict_images(predictor, [folder], tmp_path / "whole", **options)
     monkeypatch.setattr(image_files, "STRIP", 100)
+    monkeypatch.setattr(image_files, "DECODED", 100)
     predict_images(predictor, [folder], tmp_path / "strips", **options)
     whole, strips = contents(tmp_path / "whole"), contents(tmp_path / "strips")
     assert list(whole) == list(strips)

@@ -116,7 +116,7 @@ class StoredPhoto:
             values = values.copy()
         floats = torch.from_numpy(values).permute(2, 0, 1)
         image = floats.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
-        return image if self.largest == 1 else image / self.largest
+        return image if self.largest == 1 else image.div_(self.largest)  # of values that are a copy
 
     def bytes(self, top: int, bottom: int, step: int = 1) -> np.ndarray:
         """Rows from `top` to before `bottom` in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the

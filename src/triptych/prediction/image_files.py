@@ -25,7 +25,9 @@ from triptych.prediction.strips import Photos
 from triptych.tasks import Task
 
 STRIP = 2**20
-"""Pixels that are decoded, drawn or written at a time."""
+"""Pixels that are drawn or written at a time."""
+DECODED = 2**18
+"""Pixels that are decoded at a time: of all channels of all tasks."""
 MOST_DRAWN = 2**22
 MOST_POINTS = 2**24
 
@@ -112,7 +114,7 @@ class ImageFiles:
             files = [all_files.enter_context(ExitStack()) for _ in names]
             maps: list[Maps] = [{} for _ in names]
             top = 0
-            for strip in predictor.strips(Photos(photos, predictor.device), rows=max(1, STRIP // size[1])):
+            for strip in predictor.strips(Photos(photos, predictor.device), rows=max(1, DECODED // size[1])):
                 for task, values in strip.items():
                     for i, name in enumerate(names):
                         rows = self._rows(task, values[i])

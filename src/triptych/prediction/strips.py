@@ -46,7 +46,8 @@ class Photos:
         self.size = photos[0].size
 
     def rows(self, top: int, bottom: int) -> Rows:
-        return torch.stack([photo.rows(top, bottom) for photo in self.photos]).to(self.device)
+        rows = [photo.rows(top, bottom)[None] for photo in self.photos]
+        return (torch.cat(rows) if len(rows) > 1 else rows[0]).to(self.device)
 
 
 class Resized:
@@ -185,6 +186,7 @@ def tiled_strips(
                 left_over = left_over.clone()
             total[..., : left_over.shape[-2], :] = left_over
             total[..., left_over.shape[-2] :, :] = 0
+        del band  # before the next one is read
 
 
 def _extend(image: Tensor, tile: tuple[int, int]) -> Tensor:
