@@ -168,7 +168,7 @@ def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[F
         stream.codec_context.options = {"err_detect": "explode"}  # damage is an error, not a smear
         count, size = 0, None
         for packet in _packets(container, stream, leave_out):
-            number = _number(packet, stream, count)
+            number = _number(packet.pts, stream, count)
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
@@ -176,6 +176,7 @@ def read_frames(path: Path, leave_out: Callable[[int, str], None]) -> Iterator[F
                 count += 1
                 continue
             for frame in frames:
+                number = _number(frame.pts, stream, count)  # it may come out some packets later
                 count += 1
                 if frame.is_corrupt:
                     leave_out(number, f"frame {number} cannot be decoded (it is damaged)")
@@ -203,11 +204,11 @@ def _packets(container: Any, stream: Any, leave_out: Callable[[int, str], None])
         yield packet
 
 
-def _number(packet: Any, stream: Any, count: int) -> int:
-    """Which frame a packet shows, by its time: packets come in the order of decoding, which is another one."""
-    if packet.pts is None or not stream.average_rate or stream.time_base is None:
+def _number(pts: int | None, stream: Any, count: int) -> int:
+    """Which frame is shown at a time: packets come in the order of decoding, which is another one."""
+    if pts is None or not stream.average_rate or stream.time_base is None:
         return count
-    return round((packet.pts - (stream.start_time or 0)) * stream.time_base * stream.average_rate)
+    return round((pts - (stream.start_time or 0)) * stream.time_base * stream.average_rate)
 
 
 def frame_rate(path: Path) -> Fraction:
