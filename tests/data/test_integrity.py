@@ -75,6 +75,9 @@ def test_portable_maps_keep_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "b.pgm").write_bytes(b"P5 3 2 9000\n" + (stored * 400).astype(">u2").tobytes())
     (tmp_path / "c.pgm").write_text("P2\n3 2\n20\n0 7 20\n1 2 3\n")
     (tmp_path / "d.ppm").write_bytes(b"P6 2 1 20\n" + stored.astype(np.uint8).tobytes())
+    (tmp_path / "e.pgm").write_text("P2\n3 2\n20\n" + "1 " * 7)
+    with pytest.raises(OSError, match="it holds more than 6 numbers"):
+        read_array(tmp_path / "e.pgm")
     for name in ("a", "c"):
         np.testing.assert_array_equal(read_array(tmp_path / f"{name}.pgm"), stored)
     np.testing.assert_array_equal(read_array(tmp_path / "b.pgm"), stored * 400)

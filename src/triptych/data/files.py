@@ -333,7 +333,12 @@ def _read_netpbm(path: Path, key: str) -> np.ndarray:
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     _check_bytes(2 * math.prod(shape))
     if kind < 4:
-        stored = np.array(content[head.end() :].split(), np.int64)
+        words = content[head.end() :].split(None, math.prod(shape))[: math.prod(shape) + 1]
+        if len(words) > math.prod(shape):
+            raise DataError(
+                f"it holds more than {math.prod(shape)} numbers for {shape}", "it was damaged: save it again"
+            )
+        stored = np.array(words, np.int64)
     else:
         stored = np.frombuffer(content, ">u2" if largest > 255 else np.uint8, offset=head.end())
     if stored.size != math.prod(shape):
