@@ -20,6 +20,8 @@ from triptych.data.photos import (
     read_image,
     read_image_size,
     read_orientation,
+    read_photo,
+    read_sparse,
     to_image_tensor,
 )
 from triptych.datasets import open_dataset
@@ -264,3 +266,22 @@ def test_an_error_of_data_keeps_its_cure_when_more_is_said_of_it() -> None:
     outer = DataError.about("label a.png", inner)
     assert (outer.text, outer.cure) == ("label a.png: it has values like 7; 9", "list them in invalid")
     assert str(DataError.about("label a.png", ValueError("it is empty."))) == "label a.png: it is empty."
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 61), (1, 3), (5, 2)])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "turned.jpg", "grey.png", "a.npy"])
+def test_sparse_pixels_are_those_of_the_whole(tmp_path: Path, size: tuple[int, int], name: str) -> None:
+    pixels, path = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8), tmp_path / name
+    if name == "a.npy":
+        np.save(path, pixels)
+    else:
+        image = Image.fromarray(pixels).convert("L" if name == "grey.png" else "RGB")
+        exif = Image.Exif()
+        exif[274] = 6 if name == "turned.jpg" else 1
+        image.save(path, exif=exif)
+    whole = read_photo(path)
+    for step in (1, 2, 4, 5):
+        few, found = read_sparse(path, step)
+        assert found == whole.size
+        np.testing.assert_array_equal(few.values, whole.values[::step, ::step])
+        assert (few.orientation, few.largest) == (whole.orientation, whole.largest)

@@ -107,6 +107,10 @@ class StoredPhoto:
         """(height, width)"""
         return self.values.shape[0], self.values.shape[1]
 
+    def thinned(self, step: int) -> "tuple[StoredPhoto, tuple[int, int]]":
+        """Every `step`-th pixel of both axes, and (height, width) of the whole."""
+        return replace(self, values=self.values[::step, ::step]), self.size
+
     def rows(self, top: int, bottom: int) -> Photo:
         """Rows from `top` to before `bottom` as floats in [0, 1]."""
         values = self.values[top:bottom]
@@ -147,6 +151,28 @@ def read_photo(path: Path) -> StoredPhoto:
         with open_picture(path) as image:
             turned = _orientation(image)
             return StoredPhoto.checked(_picture_values(image, path), turned)
+
+
+def read_sparse(path: Path, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
+    """Every `step`-th pixel of both axes of a photograph, all of which is decoded, and (height, width) of the whole.
+
+    Of a usual picture Pillow hands over these alone: most of the time after decoding goes into copies of pixels.
+    """
+    with _naming(path):
+        if not _is_array(path):
+            with open_picture(path) as image:
+                plain = image.mode == "RGB" and image.format != "TIFF"  # which Pillow turns as it decodes
+                plain = plain and "transparency" not in image.info and not _is_deep(image)
+                if plain and _orientation(image) == 1:
+                    size, first = (image.height, image.width), 0.5 - step / 2
+                    few = image.transform(
+                        (-(-size[1] // step), -(-size[0] // step)),
+                        Image.Transform.AFFINE,
+                        (step, 0, first, 0, step, first),
+                        Image.Resampling.NEAREST,
+                    )
+                    return StoredPhoto(np.asarray(few), 255), size
+    return read_photo(path).thinned(step)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
 from triptych.data.lists import keep_present
-from triptych.data.photos import StoredPhoto, read_photo
+from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding
@@ -121,6 +121,10 @@ class InFiles(DenseDataset):
     def stored_photo(self, key: str) -> StoredPhoto:
         """The image alone, as its file holds it."""
         return read_photo(self.listing[IMAGE][key])
+
+    def sparse_photo(self, key: str, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
+        """Every `step`-th pixel of it, and (height, width) of the whole; all of it is decoded."""
+        return read_sparse(self.listing[IMAGE][key], step)
 
     def photo(self, key: str) -> Tensor:
         """The image alone."""

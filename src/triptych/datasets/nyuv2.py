@@ -386,6 +386,9 @@ class NYUv2(Published):
                 f"pass classes={stored}, or give the folder of {MAT}, which has all 894",
             )
 
+    def sparse_photo(self, key: str, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
+        return super().sparse_photo(key, step) if self.official is None else self.stored_photo(key).thinned(step)
+
     def stored_photo(self, key: str) -> StoredPhoto:
         if self.official is None or key in self.nearby.images:
             return super().stored_photo(key)

@@ -75,16 +75,21 @@ def printable(text: str) -> str:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image as read."""
+    """Some pixels of an image, spread evenly, and what reads it whole."""
 
     path: Path
     photo: StoredPhoto
+    read: Callable[[], StoredPhoto]
 
     @cached_property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value, of what the number type can hold."""
-        values = self.photo.values
-        return float(values.min()) / self.photo.largest, float(values.max()) / self.photo.largest
+        """Lowest and highest value, of what the number type can hold; all pixels are asked where some are alike."""
+        lowest, highest = _range(self.photo)
+        return (lowest, highest) if lowest < highest >= DARK else _range(self.read())
+
+
+def _range(photo: StoredPhoto) -> tuple[float, float]:
+    return float(photo.values.min()) / photo.largest, float(photo.values.max()) / photo.largest
 
 
 @dataclass(frozen=True)
