@@ -8,7 +8,7 @@ import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ class ScoredRun:
     metrics: dict[str, dict[str, float]]
     keys: tuple[str, ...]
     sums: dict[str, dict[str, Tensor]]
-    labelled: Mapping[str, int]
+    labelled: Mapping[str, int] = field(default_factory=dict)
     """Images with a label, by task; files of older versions do not say."""
 
     def primary(self, task: str) -> float:
