@@ -10,11 +10,13 @@ from triptych.evaluation.protocols import RULES
 from triptych.recipes import RECIPES
 from triptych.recipes.published import PUBLISHED
 
-OURS = ("rooms-", "folder")
+OURS = re.compile(r"rooms-|folder|\w+-dinov\d-")
+"""Recipes that no paper has, or of which a few are in papers: foundation trunks."""
 
 
 def test_every_recipe_of_a_paper_has_an_entry() -> None:
-    assert [name for name in RECIPES if not name.startswith(OURS)] == sorted(PUBLISHED, key=list(RECIPES).index)
+    assert set(PUBLISHED) <= set(RECIPES)
+    assert [name for name in RECIPES if name not in PUBLISHED and not OURS.match(name)] == []
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
