@@ -124,7 +124,8 @@ def main() -> None:
         own_step, base_step = partial(step, objective, own_batch), partial(step, plain, base_batch)
         pairs = [(timed(base_step, device), timed(own_step, device)) for _ in range(arguments.steps + 1)][1:]
         base, own = (statistics.median(times) for times in zip(*pairs, strict=True))
-        peak, base_peak = peak_memory(own_step, device), peak_memory(base_step, device)
+        # The plain step first: a process that keeps freed memory never gets smaller.
+        base_peak, peak = peak_memory(base_step, device), peak_memory(own_step, device)
         print(
             f"{name:9} {1e3 * own:7.0f} ms, plain {1e3 * base:7.0f} ms: {own / base:.2f}x; "
             f"peak {peak:.0f} MiB, plain {base_peak:.0f} MiB",

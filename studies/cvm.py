@@ -80,9 +80,9 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
     """Scores on single test images and, with CvM, on the same with their neighbors."""
     from view_poses import RoomsPoses, score_pairs
 
-    from triptych import assemble
+    from triptych import register
 
-    assemble.register("datasets", "rooms-poses", RoomsPoses)
+    register("datasets", "rooms-poses", RoomsPoses)
     recipe = placed(recipe, seed, folder)
     found = train_and_score(recipe, folder, split="test", limit=TEST_IMAGES)
     if recipe.model.matches_views:

@@ -69,11 +69,11 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
     """Scores on the test rooms; a teacher's run is also kept where the pseudo-labels of its seed look for it."""
     from one_label import MTPSLOfReal, MTPSLShuffled, RoomsOneLabel
 
-    from triptych import assemble
+    from triptych import register
 
-    assemble.register("datasets", "rooms-one-label", RoomsOneLabel)
-    assemble.register("regularizers", "mtpsl-of-real", MTPSLOfReal)
-    assemble.register("regularizers", "mtpsl-shuffled", MTPSLShuffled)
+    register("datasets", "rooms-one-label", RoomsOneLabel)
+    register("regularizers", "mtpsl-of-real", MTPSLOfReal)
+    register("regularizers", "mtpsl-shuffled", MTPSLShuffled)
     recipe = placed(recipe, seed, folder)
     teachers = folder.parent.parent / "teachers" / f"seed-{seed}"
     if "teachers" in recipe.data.options:

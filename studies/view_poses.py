@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from triptych import assemble
+from triptych.data.subset import spread
 from triptych.datasets.rooms import Rooms
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
@@ -46,7 +47,7 @@ class RoomsPoses(Rooms):
     def motion_of_another(self, index: int, place: int) -> Tensor:
         """The motion of the same neighbor of a sample of another room."""
         frames = self.settings.frames()
-        away = int(torch.randint(frames, len(self) - frames, (), generator=self.drawn(index, place)))
+        away = int(torch.randint(frames, len(self) - frames + 1, (), generator=self.drawn(index, place)))
         other = super().__getitem__((index + away) % len(self))
         return motion(other, other.neighbours[place])
 
@@ -77,14 +78,19 @@ SPOILED: dict[str, Callable[[RoomsPoses, int, int, Tensor], Tensor]] = {
 def score_pairs(recipe: Recipe, folder: Path, *, split: str, images: int) -> dict[str, float]:
     """Scores of a run's network where it sees each image with its neighbors and their true poses."""
     data = replace(recipe.data, options={**recipe.data.options, "poses": "true"})
-    dataset = assemble.build_dataset(replace(recipe, data=data), split)
+    whole = assemble.build_dataset(replace(recipe, data=data), split)
+    dataset = spread(whole, min(images, len(whole)))  # those that an evaluation with this limit scores
     model = Predictor.load(folder).model.eval()
     metrics = {name: task.metric() for name, task in model.tasks.items()}
-    for index in torch.linspace(0, len(dataset) - 1, min(images, len(dataset))).round().long().tolist():
+    labelled = set()
+    for index in range(len(dataset)):
         sample = collate([dataset[index]])
         united, beside = model.with_views(sample)
         maps = model(united.image, **beside).predictions
         for name, task in model.tasks.items():
             if valid_pixels(sample.targets[name]).any():
+                labelled.add(name)
                 metrics[name].update(task.decode(maps[name][:1]), sample.targets[name])
-    return {f"pairs/{name}": float(metric.compute()[metric.primary]) for name, metric in metrics.items()}
+    return {
+        f"pairs/{name}": float(metric.compute()[metric.primary]) for name, metric in metrics.items() if name in labelled
+    }

@@ -13,6 +13,7 @@ from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
 from triptych.lookup import named_choice
 from triptych.models import ARCHITECTURES
+from triptych.models.cvm import CvM
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins import loading
 from triptych.plugins.loading import Part, calling_module, owner, record, version_of
@@ -43,6 +44,7 @@ ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbones": (_makes(Backbone), "a subclass of triptych.Backbone, or a function that makes one"),
     "decoders": (_is_class(Decoder), "a subclass of triptych.Decoder"),
     "architectures": (_makes(MultiTaskModel), "a subclass of triptych.MultiTaskModel, or a function that makes one"),
+    "cross-view": (_is_class(CvM), "a subclass of triptych.models.cvm.CvM"),
     "regularizers": (_is_class(Regularizer), "a subclass of triptych.Regularizer"),
     "weightings": (_is_class(Weighting), "a subclass of triptych.Weighting"),
     "adapters": (_is_class(Adapter), "a subclass of triptych.Adapter"),
@@ -105,6 +107,7 @@ def used_plugins(recipe: Recipe, tasks: Mapping[str, Task]) -> dict[str, str]:
         ("backbones", model.backbone),
         ("decoders", model.decoder),
         ("architectures", model.decoder),
+        ("cross-view", model.cross_view),
         ("regularizers", recipe.regularizer.name),
         ("weightings", recipe.weighting.name),
         ("adapters", adaptation.name),
