@@ -207,6 +207,10 @@ def test_every_decoder_says_whether_its_heads_are_independent(tmp_path: Path) ->
         model(torch.rand(2, 3, 64, 64)).predictions["depth"].sum().backward()
         assert all(p.grad is None for p in find_part(model, "heads.semseg").parameters), name
         assert all(p.grad is not None for p in find_part(model, "heads.depth").parameters), name
+        model.eval()
+        features = model.backbone(torch.rand(2, 3, 64, 64))
+        for task, raw in model.decoder(features)[-1].items():
+            assert torch.equal(model.decoder.predict_task(task, features), raw), name
 
 
 def test_learning_rates_of_parts() -> None:

@@ -64,6 +64,9 @@ class DPT(Decoder):
         self.heads = nn.ModuleDict({name: Head(width, head_width, task.channels) for name, task in tasks.items()})
         self.trunks.apply(initialize)
 
+    def predict_task(self, task: str, features: list[Tensor]) -> Tensor:
+        return self.heads[task](self.trunks["shared" if self.shared else task](features))
+
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         fused = {name: trunk(features) for name, trunk in self.trunks.items()}
         return [{name: head(fused["shared" if self.shared else name]) for name, head in self.heads.items()}]
