@@ -218,7 +218,7 @@ def mtlora(
     if not model.has_independent_heads:
         raise ValueError(
             f"mtlora gives every task features of its own, and {type(model.decoder).__name__} reads one list for all; "
-            "choose a decoder of independent heads, such as fcn or vit, or tuning 'lora'."
+            "choose a decoder of independent heads, such as fcn or four-level, or tuning 'lora'."
         )
     if merged:
         rank = task_rank = 1  # their weights replace them below

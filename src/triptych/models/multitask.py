@@ -132,7 +132,7 @@ class MultiTaskModel(nn.Module):
                 raise ValueError(
                     f"model.freeze names {name}, but in {type(self.decoder).__name__} tasks exchange features, so its "
                     "output would change all the same; freeze 'backbone' or 'decoder', or choose a decoder of "
-                    "independent heads, such as fcn, vit, hrnet or deeplab."
+                    "independent heads, such as fcn, four-level, hrnet or deeplab."
                 )
         parts = [find_part(self, name) for name in names]
         for part in parts:
