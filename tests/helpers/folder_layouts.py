@@ -959,3 +959,77 @@ def _(t: Truth) -> None:
         t.expect(name, "", draw_photo(i, size), semseg=draw_labels(i, 4, size))
         t.file(name, draw_photo(i, size))
         t.file(f"masks/{i}.png", draw_labels(i, 4, size))
+
+
+@layout("two pictures per folder of a split, 1_sat.jpg and 1_mask.png")
+def _(t: Truth) -> None:
+    pairs(t, "{split}/{i}_sat.jpg", "{split}/{i}_mask.png")
+
+
+@layout("labels in deeper folders than images")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "labels/semantic/fine/{i}.png")
+
+
+@layout("lists of other names and suffixes: train_list.txt, list/val.lst")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"image/{i}.jpg", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"label/{i}.png", draw_labels(i))
+    t.file("train_list.txt", "".join(f"{i}\n" for i in range(4)))
+    t.file("trainval.txt", "".join(f"{i}\n" for i in range(6)))
+    t.file("list/val.txt", "image/4.jpg label/4.png\nimage/5.jpg label/5.png\n")
+    (t.root / "list/val.txt").rename(t.root / "list/val.lst")
+
+
+@layout("a short and a long list for one split, and a note called test.txt")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"images/{i}.jpg", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"masks/{i}.png", draw_labels(i))
+    t.file("sets/main/train.txt", "0\n")
+    t.file("sets/seg/train.txt", "0\n1\n2\n3\n")
+    t.file("sets/seg/val.txt", "4\n5\n")
+    t.file("notes/test.txt", "This is a note.\nIt speaks.\n")
+
+
+@layout("palettes of another order in each file", r"palette")
+def _(t: Truth) -> None:
+    def store(i: int) -> Image.Image:
+        order = np.random.default_rng(i).permutation(4)
+        picture, palette = Image.fromarray(order[draw_labels(i)].astype(np.uint8), "P"), np.zeros((256, 3), np.uint8)
+        palette[order] = COLORS
+        picture.putpalette(palette.tobytes())
+        return picture
+
+    pairs(t, store=store)
+
+
+@layout("depth that ends at a sensor's limit", r"sensor's limit")
+def _(t: Truth) -> None:
+    beyond = np.arange(SIZE[0])[:, None] < 6
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.npy",
+        task="depth",
+        store=lambda i: np.where(beyond, np.float32(5), depth(i)),
+        target=lambda i: np.where(beyond, np.nan, depth(i)),
+    )
+
+
+@layout("depth in feet, as the name says")
+def _(t: Truth) -> None:
+    pairs(
+        t,
+        label="depth_ft/{split}/{i:03d}.npy",
+        task="depth",
+        store=lambda i: depth(i) / np.float32(0.3048),
+        target=depth,
+    )
+
+
+@layout("depth of three equal channels in OpenEXR")
+def _(t: Truth) -> None:
+    pairs(
+        t, label="depth/{split}/{i:03d}.exr", task="depth", store=lambda i: np.stack([depth(i)] * 3, -1), target=depth
+    )

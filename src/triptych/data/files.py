@@ -212,6 +212,16 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     return _read_deep(image, path)
 
 
+def read_palette(path: Path) -> np.ndarray | None:
+    """Colors `(count, 3)` of the palette of a PNG; `None` where it has none, or cannot be read."""
+    try:
+        with open_picture(path) as image:
+            palette = image.getpalette() if image.mode == "P" and image.format == "PNG" else None
+    except Exception:  # the doctor's business: damaged files raise whatever their library does
+        return None
+    return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+
+
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """A color PNG of 16 bits per channel, `(height, width, channels)` uint16.
 

@@ -48,6 +48,10 @@ def _align(root: Path, place: Place, images: Keys) -> Place:
     found = _keys(root, place)
     if any(key in images for key in found):
         return place
+    folders = {key.rpartition("/")[0] for _, key in found}
+    if len(folders) == 1 and folders != {""} and KEY in place.pattern:
+        inner = replace(place, pattern=place.pattern.replace(KEY, f"{folders.pop()}/{KEY}"))
+        return _align(root, inner, images)
     for split, key in list(found)[:TRIED]:
         folder, _, name = key.rpartition("/")
         for other in (other for of, other in images if of == split):
@@ -79,7 +83,8 @@ def _with_affixes(root: Path, place: Place, start: str, end: str) -> Place | Non
 
 def _cut_names(root: Path, images: Place) -> Iterator[Place]:
     """The images without what all of their names start and end with."""
-    names = [key.rpartition("/")[2] for _, key in _keys(root, images)]
+    own = set(images.paths)
+    names = [key.rpartition("/")[2] for (_, key), path in _keys(root, images).items() if path in own]
     if len(names) < 2:
         return
     start = _common_start(names).rstrip("0123456789")

@@ -26,6 +26,8 @@ from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice
 
 FILE_NAME = "dataset.toml"
+LISTS = (".txt", ".lst")
+"""Suffixes of lists of keys."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _check_splits(splits: Mapping[str, Any], images: str) -> dict[str, str | flo
     if shares and (min(shares.values()) < 0 or sum(shares.values()) > 1 or "train" in shares):
         raise DataError("[splits] gives shares of the other splits that sum to at most 1", "train is the rest")
     for name, value in splits.items():
-        if isinstance(value, str) and not value.endswith(".txt") and "{split}" not in images:
+        if isinstance(value, str) and not value.endswith(LISTS) and "{split}" not in images:
             raise ValueError(
                 f"[splits] {name} = '{value}' is a folder, but [images] files = '{images}' has no {{split}} for it."
             )
@@ -236,7 +238,7 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
             text = f"split '{split}' of dataset {descriptor.name} is empty: all {len(found)} images are in other splits"
             raise DataError(text, "lower the shares in [splits], or add images", missing=True)
         found = chosen
-    elif str(value).endswith(".txt"):
+    elif str(value).endswith(LISTS):
         found = _listed(found, descriptor, descriptor.root / str(value))
     if not found:
         raise DataError(
@@ -258,7 +260,7 @@ def _without_labels(found: dict[str, Path], descriptor: Descriptor, split: str) 
 
 def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     """Images that no split holds, where `split` is a list of keys: the frames between labelled ones."""
-    if not str(descriptor.splits.get(split, "")).endswith(".txt"):
+    if not str(descriptor.splits.get(split, "")).endswith(LISTS):
         return {}
     found = list_files(descriptor, descriptor.images, split)
     listed = (_listed(found, descriptor, descriptor.root / str(value)) for value in descriptor.splits.values())
@@ -275,7 +277,7 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
         raise DataError(f"split list {path} is empty", "name one image per line, without its folder and suffix")
     by_path = {place.relative_to(descriptor.root).as_posix(): key for key, place in found.items()}
     for listed in words:
-        key = _find_listed(unicodedata.normalize("NFC", listed), found, by_path)
+        key = find_listed(unicodedata.normalize("NFC", listed), found, by_path)
         if key is None:
             text = f"{path} names '{listed}', but {descriptor.root} has no such image ('{descriptor.images}')"
             raise DataError(text, "name one image per line")
@@ -283,7 +285,7 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     return chosen
 
 
-def _find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) -> str | None:
+def find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) -> str | None:
     """The key that a line of a list names: itself, with a suffix, by a path, or first of several words."""
     for word in (line, *re.split(r"[\s,;]+", line)[:1]):
         for key in (word, word.rpartition(".")[0]):

@@ -1,6 +1,9 @@
 """Describe a folder by its names and some of its files: what `triptych data init` writes."""
 
+import re
 import tomllib
+import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
@@ -11,10 +14,19 @@ from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import SUFFIXES, files_remembered, list_entries, read_array, read_size
+from triptych.data.files import SUFFIXES, files_remembered, list_entries, read_array, read_size, walk_files
+from triptych.data.lists import read_lines
 from triptych.data.photos import read_image_size
 from triptych.datasets.affixes import align_names
-from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, parse_descriptor
+from triptych.datasets.descriptor import (
+    FILE_NAME,
+    LISTS,
+    Descriptor,
+    as_toml,
+    find_listed,
+    keep_old,
+    parse_descriptor,
+)
 from triptych.datasets.places import (
     IMAGES,
     NEEDS,
@@ -264,7 +276,7 @@ def _section_name(word: str) -> str:
 
 
 def _guess_splits(guess: FolderGuess, images: Place) -> None:
-    root, folders = guess.root, [name for name in images.files if name]
+    folders = [name for name in images.files if name]
     if folders:
         order = sorted(folders, key=lambda name: (list(SPLITS).index(SPLIT_OF[name.lower()]), -len(images.files[name])))
         guess.split_reason = "name = folder that {split} stands for"
@@ -275,16 +287,41 @@ def _guess_splits(guess: FolderGuess, images: Place) -> None:
                 counts = f"{len(images.files[str(guess.splits[known])])} and {len(images.files[name])} images"
                 guess.notes.append(f"folders {guess.splits[known]} and {name} ({counts}) are both taken for {known}")
         return
-    lists: dict[str, str | float] = {}
-    for path in sorted([*root.glob("*.txt"), *root.glob("*/*.txt"), *root.glob("*/*/*.txt")]):
-        if path.stem.lower() in SPLIT_OF:
-            lists.setdefault(SPLIT_OF[path.stem.lower()], path.relative_to(root).as_posix())
+    lists = _find_lists(guess, images)
     if lists:
         guess.splits = {name: lists[name] for name in SPLITS if name in lists}
         guess.split_reason = "lists of keys, one per line"
         return
     guess.splits = {"val": 0.1, "test": 0.1}
     guess.split_reason = "shares of the images, drawn by a hash of their names; train is the rest"
+
+
+def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
+    """Lists of images by split, from their names and what they hold; the longest where there are several."""
+    keys = {key: path for (_, key), path in images.by_key(guess.root).items()}
+    by_path = {path.relative_to(guess.root).as_posix(): key for key, path in keys.items()}
+    found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for path in walk_files(guess.root):
+        name = path.relative_to(guess.root).as_posix()
+        splits = {SPLIT_OF[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_OF}
+        if path.suffix.lower() not in LISTS or len(splits) != 1 or name.count("/") > 2:
+            continue
+        try:
+            lines = read_lines(path)
+        except OSError as error:
+            guess.notes.append(str(error))
+            continue
+        known = sum(find_listed(unicodedata.normalize("NFC", line), keys, by_path) is not None for line in lines)
+        if 2 * known >= len(lines):
+            found[splits.pop()].append((len(lines), name))
+        else:
+            guess.left_out.append(f"{name}: {known} of {len(lines)} lines name an image")
+    for split, lists in found.items():
+        lists.sort(key=lambda one: (-one[0], one[1]))
+        if len(lists) > 1:
+            shown = " and ".join(f"{name} ({count} lines)" for count, name in lists)
+            guess.notes.append(f"{shown} are lists for {split}: the first is taken")
+    return {split: lists[0][1] for split, lists in found.items()}
 
 
 def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelled, key: str) -> Guess:

@@ -339,7 +339,23 @@ class Rest:
         return f"{self.folder}*{self.suffix}: {count} file{'s' if count > 1 else ''}"
 
 
-QUIET = {"", ".txt", ".md", ".toml", ".old", ".json", ".csv", ".py", ".yaml", ".yml", ".xml", ".html", ".pdf", ".zip"}
+QUIET = {
+    "",
+    ".txt",
+    ".lst",
+    ".md",
+    ".toml",
+    ".old",
+    ".json",
+    ".csv",
+    ".py",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".html",
+    ".pdf",
+    ".zip",
+}
 """Suffixes of files beside a dataset that are no maps."""
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from triptych.labels.survey import FileSummary, color_of, read_some, survey_files
+from triptych.data.files import read_palette
+from triptych.labels.survey import FileSummary, color_of, layout, read_some, survey_files
 from triptych.types import IGNORE
 
 
@@ -57,10 +58,27 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
     forms = sorted({file.form for file in files}, key=lambda form: -sum(file.form == form for file in files))
     files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
     FORMS[forms[0]](guess, files, len(paths), parts)
+    _compare_palettes(guess, files[:200])
     if others and guess.usable:
         text = f"{len(files)} files hold {FORM_WORDS[forms[0]]}, {len(others)} something else"
         guess.doubts.append(f"{text}, such as {others[0].path.name} ({FORM_WORDS[others[0].form]})")
     return guess
+
+
+def _compare_palettes(guess: Guess, files: Sequence[FileSummary]) -> None:
+    """Programs that write a palette per file may give one color another index in each."""
+    meant: dict[int, tuple[tuple[int, ...], Path]] = {}
+    for file in files if guess.usable else ():
+        palette = read_palette(file.path)
+        if palette is None:
+            continue
+        for index in sorted(file.codes):
+            color = tuple(palette[int(index)].tolist()) if int(index) < len(palette) else ()
+            usual, first = meant.setdefault(int(index), (color, file.path))
+            if color != usual:
+                text = f"index {index} is {usual} in the palette of {first.name}, {color} in that of {file.path.name}"
+                guess.doubts.append(f"{text}: ids are indices; save the maps with one palette, or as colors")
+                return
 
 
 def _guess_ids(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
@@ -352,6 +370,8 @@ DEPTH_UNITS: dict[str, tuple[Any, str]] = {
     "256": ("1/256", "the name says 256 per metre"),
     "mm": ("1/1000", "the name says millimetres"),
     "cm": ("1/100", "the name says centimetres"),
+    "ft": (0.3048, "the name says feet"),
+    "feet": (0.3048, "the name says feet"),
     "zbuffer": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
     "euclidean": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
 }
@@ -407,6 +427,9 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     """The unit, by the names of the files, then by which one makes plausible distances."""
     guess, read = Guess(), read_some(paths, 24, key=key)
     arrays = [array.squeeze() for _, array in read]
+    if arrays and all(layout(array)[0] == "grey" for array in arrays):
+        guess.say("channel", 0, "the channels of the pictures are equal", doubt=True)
+        arrays = [layout(array)[1] for array in arrays]
     if not arrays or any(array.ndim != 2 for array in arrays):
         guess.doubts.append("the files cannot be read, or are not (height, width)")
         return guess
@@ -421,6 +444,8 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         guess.options = [option for option in guess.options if option[0] != "invalid"]
         guess.say("invalid", [*listed, int(far[0]) if far[0] == int(far[0]) else far[0]], reason, doubt=True)
         values = values[values < far[0]]
+    highest = values.max(initial=0)
+    at_end = float((values == highest).mean()) if far is None and values.size else 0.0
     total, values = sum(array.size for array in arrays), values[values > 0]
     if len(values) == 0:
         guess.doubts.append("no depth is positive")
@@ -456,6 +481,8 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         guess.say("numerator", 1.0, "inverse metres", doubt=True)
     if "euclidean" in words or "distance" in words:
         guess.say("kind", "distance", "the name says along the ray; a [camera] is needed", doubt=True)
+    if 0.02 <= at_end < 0.9:
+        guess.doubts.append(f"maximum: {at_end:.0%} of the values are the highest, {highest:g}: a sensor's limit?")
     return guess
 
 
