@@ -184,6 +184,16 @@ def test_one_task_per_step_needs_tasks_that_train(tmp_path: Path) -> None:
         train(recipe, tmp_path / "run", device="cpu", progress=False)
 
 
+def test_tasks_are_idle_where_all_that_they_depend_on_is_frozen() -> None:
+    model = build(tasks=("semseg", "depth", "normals"))
+    model.freeze(["heads.depth"])
+    assert model.idle_tasks() == []
+    model.freeze(["backbone", "heads.semseg"])
+    assert model.idle_tasks() == ["semseg", "depth"]
+    model.decoder.shared = torch.nn.Linear(1, 1)
+    assert model.idle_tasks() == []
+
+
 def test_a_frozen_trunk_of_random_weights_is_told(tmp_path: Path) -> None:
     run = train(change(FROZEN, schedule__steps=1), tmp_path / "run", device="cpu", progress=False)
     assert "the frozen trunk has random weights" in (run / "log.txt").read_text()

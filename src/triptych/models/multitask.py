@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.models.lora import merge_updates
-from triptych.models.parts import find_part
+from triptych.models.parts import find_part, modules_of_task
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -114,11 +114,11 @@ class MultiTaskModel(nn.Module):
 
     def idle_tasks(self) -> list[str]:
         """Tasks whose output no training changes, because everything that it depends on is frozen."""
-        if self.learns_features or not self.has_independent_heads:
+        own = {name: {p for module in modules_of_task(self, name) for p in module.parameters()} for name in self.tasks}
+        trained = {parameter for parameter in self.parameters() if parameter.requires_grad}
+        if not self.has_independent_heads or trained.difference(*own.values()):
             return []
-        return [
-            name for name in self.tasks if not any(p.requires_grad for p in find_part(self, f"heads.{name}").parameters)
-        ]
+        return [name for name, parameters in own.items() if not trained & parameters]
 
     def freeze(self, names: Sequence[str]) -> None:
         """Keep parts (`find_part`) as they are: no gradient, and evaluation mode, in which running statistics stand

@@ -63,12 +63,12 @@ def _roots(model: nn.Module, words: list[str]) -> Iterator[tuple[nn.Module, str]
         backbones = [module for module in model.modules() if isinstance(module, Backbone)]
         yield from ((backbone, ".".join(words[1:])) for backbone in backbones)
     elif words[0] == "heads" and len(words) > 1:
-        yield from ((module, ".".join(words[2:])) for module in _modules_of_task(model, words[1]))
+        yield from ((module, ".".join(words[2:])) for module in modules_of_task(model, words[1]))
     else:
         yield model, ".".join(words)
 
 
-def _modules_of_task(model: nn.Module, task: str) -> list[nn.Module]:
+def modules_of_task(model: nn.Module, task: str) -> list[nn.Module]:
     """What networks keep under the name of a task, outside the modules that all tasks share."""
     shared = {each for module in model.shared_modules for each in module.modules()}  # type: ignore[union-attr]
     known = model.tasks | model.auxiliary_tasks  # type: ignore[operator]
