@@ -22,7 +22,7 @@ from triptych.decoders.baseline import ASPP
 from triptych.decoders.pyramid import PyramidLevel
 from triptych.lookup import require_options
 from triptych.models import ARCHITECTURES
-from triptych.recipes import RECIPES, cityscapes, driving, nyuv2, pascal, rooms_methods
+from triptych.recipes import RECIPES, cityscapes, driving, nyuv2, pascal, rooms
 from triptych.recipes.config import Recipe, from_json
 from triptych.recipes.published import PUBLISHED
 from triptych.regularizers import REGULARIZERS
@@ -31,7 +31,7 @@ from triptych.training.optim import build_optimizer, learning_rate_factors, para
 from triptych.types import Camera, Sample
 
 OURS = {
-    **rooms_methods.RECIPES,
+    **rooms.RECIPES,
     **nyuv2.RECIPES,
     **pascal.RECIPES,
     **cityscapes.RECIPES,
@@ -105,7 +105,7 @@ def test_rooms_has_a_recipe_for_every_decoder_and_architecture_with_and_without_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(rooms_methods.RECIPES))
+@pytest.mark.parametrize("name", sorted(rooms.RECIPES))
 def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
     """At a third of the size: finite losses, and a gradient at every shared parameter."""
     recipe = RECIPES[name]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from triptych import create_model
-from triptych.decoders.diffusion import PAP, PSD, PatternAffinity, PatternStructure, average, neighbours
+from triptych.decoders.diffusion import PAP, PSD, PatternAffinity, PatternStructure, average, neighbors
 from triptych.tasks import boundary, depth, normals, semseg
 from triptych.training.objective import Objective
 from triptych.types import Output, Sample
@@ -49,7 +49,7 @@ def test_affinity_equals_its_definition():
 
 def test_structures_are_averages_over_neighbours_inside_the_image():
     structure = randomize(PatternStructure(8, NAMES, inner_width=4, size=3, order=3))
-    inside = neighbours(torch.ones(1, 1, 5, 6), 3)[:, 0]
+    inside = neighbors(torch.ones(1, 1, 5, 6), 3)[:, 0]
     for weights in structure.structures(random_maps()).values():
         assert (weights >= 0).all()
         assert (weights[inside.expand_as(weights) == 0] == 0).all()

@@ -11,7 +11,7 @@ from torch import Tensor
 from triptych import assemble
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, RegularizerConfig
-from triptych.recipes.rooms import SMALL
+from triptych.recipes.regularized import SMALL
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.controls import SingleSample
 from triptych.regularizers.planes import Pooled, Split

@@ -68,8 +68,10 @@ def convert_atrc(
     for name, published in checkpoint.pairs():
         for old, new in (("bottleneck", "features"), ("aux_conv", "regions")):
             renames += _conv_renames(f"head.{old}.{published}", f"decoder.{new}.{name}")
-        renames += [move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}")]
-        renames += [move(f"head.final_logits.{published}", f"decoder.heads.{name}")]
+        renames += [
+            move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}"),
+            move(f"head.final_logits.{published}", f"decoder.heads.{name}"),
+        ]
         renames += _context_renames(checkpoint, name, list(contexts[name]))
     assumed = () if genotype else (_assume_genotype(checkpoint, chosen, trunk),)
     return Conversion(checkpoint.create(config), renames, config, assumed=assumed)

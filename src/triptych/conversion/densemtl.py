@@ -96,8 +96,10 @@ def exchange_renames(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequ
             )
         post, join = re.escape(f"m.{theirs}.1.post"), f"{new}.join.{target}"
         positions = [order.index(source) for source in sorted(sources)]
-        renames += [rename(rf"{post}\.0\.weight", f"{join}.0.weight", reorder_inputs(positions))]
-        renames += [move(f"m.{theirs}.1.post.1", f"{join}.1")]
+        renames += [
+            rename(rf"{post}\.0\.weight", f"{join}.0.weight", reorder_inputs(positions)),
+            move(f"m.{theirs}.1.post.1", f"{join}.1"),
+        ]
         for source in sources:
             renames += _message_renames(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
     return renames
@@ -158,8 +160,10 @@ def _pyramid_renames(checkpoint: Checkpoint, scales: tuple[int, int]) -> list[Re
         renames += aspp_renames(f"{old}.0", f"{new}.4.into")
         into = {3: 3, 2: 6, 1: 9, 0: 12}
         conv = {4: 2, 3: 5, 2: 8, 1: 11, 0: 13}
-        renames += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()]
-        renames += [move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()]
+        renames += [
+            *(move(f"{old}.{number}.block.0.conv", f"{new}.{level}.into") for level, number in into.items()),
+            *(move(f"{old}.{number}.block.0.conv", f"{new}.{level}.conv") for level, number in conv.items()),
+        ]
         # Side outputs come in the order of the run's scales: (0, 1), or (1, 0) in the domain adaptation runs.
         width = len(checkpoint.tensor(f"{old}.12.block.0.conv.bias"))
         stored = scales if checkpoint.tensor(f"{old}.14.weight").shape[1] == width else scales[::-1]

@@ -121,8 +121,10 @@ def _shared_renames(reorder: Callable[[Tensor], Tensor]) -> list[Rename]:
     dead += ((f"{INVPT}.redu_chan.0", "projection of the first stage"),)
     dead += ((f"{INVPT}.invpt_stages.0.blocks.0.attn.fuse_attn", "messages to the first stage"),)
     renames = [unused(re.escape(old) + r"\..+", f"{what}: computed or built, never used") for old, what in dead]
-    renames += [move(f"{DECODER}.scale_embed.{i}", f"decoder.skips.{STAGES - 1 - i}") for i in (0, 1)]
-    renames += [rename(re.escape(f"{INVPT}.norm_mts.") + r"(.+)", r"decoder.norms.\1", reorder)]
+    renames += [
+        *(move(f"{DECODER}.scale_embed.{i}", f"decoder.skips.{STAGES - 1 - i}") for i in (0, 1)),
+        rename(re.escape(f"{INVPT}.norm_mts.") + r"(.+)", r"decoder.norms.\1", reorder),
+    ]
     for i in range(STAGES):
         old, new = f"{INVPT}.invpt_stages.{i}.blocks.0", f"decoder.stages.{i}"
         names = {"norm1": "norm1", "norm2": "norm2", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2"}
@@ -137,8 +139,11 @@ def _task_renames(name: str, published: str) -> list[Rename]:
     renames = []
     for i in (0, 1):
         old, new = f"{DECODER}.preliminary_decoder.{published}.{i}", f"decoder.preliminary.{name}.{i}"
-        renames += [move(f"{old}.conv", f"{new}.0"), move(f"{old}.bn1", f"{new}.1")]
-        renames += [move(f"{INVPT}.mt_proj.{published}.{i}", f"decoder.projections.{name}.{i}")]
+        renames += [
+            move(f"{old}.conv", f"{new}.0"),
+            move(f"{old}.bn1", f"{new}.1"),
+            move(f"{INVPT}.mt_proj.{published}.{i}", f"decoder.projections.{name}.{i}"),
+        ]
     return [
         *renames,
         move(f"{DECODER}.intermediate_head.{published}", f"decoder.initial.{name}"),
@@ -159,8 +164,10 @@ def _numbered_renames(name: str, theirs: int, ours: int) -> list[Rename]:
         ]
         for layer, (conv, norm) in enumerate(((1, 2), (4, 5))):
             old = f"{INVPT}.invpt_stages.{i}.patch_embed.{theirs}.proj"
-            renames += [move(f"{old}.{conv}", f"{new}.up.{name}.{layer}.0")]
-            renames += [move(f"{old}.{norm}", f"{new}.up.{name}.{layer}.1")]
+            renames += [
+                move(f"{old}.{conv}", f"{new}.up.{name}.{layer}.0"),
+                move(f"{old}.{norm}", f"{new}.up.{name}.{layer}.1"),
+            ]
     reductions = [move(f"{INVPT}.redu_chan.{i}.{theirs}", f"decoder.reductions.{i - 1}.{name}") for i in (1, 2)]
     return renames + reductions
 

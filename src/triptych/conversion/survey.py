@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from torch import Tensor
 
@@ -27,9 +28,7 @@ def convert_deeplab(
     checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Conversion:
     """A ResNet dilated to stride 8 with one DeepLab head per task."""
-    trunk = trunk_name(checkpoint.state, "backbone.")
-    options = {"output_stride": 8, "mean": tuple(mean), "std": tuple(std)}
-    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="deeplab")
+    config = _dilated(trunk_name(checkpoint.state, "backbone."), "deeplab", mean, std)
     heads = [one for name, old in _head_names(checkpoint) for one in deeplab_renames(old, f"decoder.heads.{name}")]
     return Conversion(checkpoint.create(config), [*trunk_renames("backbone"), *heads], config)
 
@@ -38,9 +37,7 @@ def convert_hrnet(
     checkpoint: Checkpoint, *, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Conversion:
     """HRNet with one head per task on its concatenated branches."""
-    trunk = trunk_name(checkpoint.state, "backbone.")
-    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
-    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="hrnet")
+    config = _hrnet(trunk_name(checkpoint.state, "backbone."), "hrnet", mean, std)
     heads = [move(f"{old}.last_layer", f"decoder.heads.{name}") for name, old in _head_names(checkpoint)]
     return Conversion(checkpoint.create(config), [*trunk_renames("backbone"), *heads], config)
 
@@ -63,13 +60,7 @@ def convert_mtinet(
     sources = _sources(checkpoint, auxiliary_tasks, INTERMEDIATE["mti-net"])
     named = checkpoint.find(INTERMEDIATE["mti-net"])
     trained, assumed = training_order(sources, named, order, PARSER_ORDER)
-    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
-    config = ModelConfig(
-        backbone=trunk_name(checkpoint.state, "backbone."),
-        backbone_options=options,
-        decoder="mti-net",
-        decoder_options={"order": tuple(trained)},
-    )
+    config = _hrnet(trunk_name(checkpoint.state, "backbone."), "mti-net", mean, std, order=tuple(trained))
     renames = trunk_renames("backbone")
     for k in range(4):
         renames += distillation_renames(f"distillation_scale_{k}", f"decoder.distillation.{k}", sources, targets)
@@ -97,9 +88,7 @@ def convert_padnet(
     targets = checkpoint.pairs()
     checkpoint.require_tasks(r"heads\.(\w+)\.2\..+")
     sources = _sources(checkpoint, auxiliary_tasks, INTERMEDIATE["pad-net"])
-    options = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
-    trunk = trunk_name(checkpoint.state, "backbone.0.")
-    config = ModelConfig(backbone=trunk, backbone_options=options, decoder="pad-net")
+    config = _hrnet(trunk_name(checkpoint.state, "backbone.0."), "pad-net", mean, std)
     renames = [*trunk_renames("backbone.0"), move("backbone.1.last_layer", "decoder.fuse")]
     renames += distillation_renames("multi_modal_distillation", "decoder.distillation", sources, targets)
     for name, published in sources:
@@ -108,8 +97,10 @@ def convert_padnet(
             move(f"initial_task_prediction_heads.conv_out.{published}", f"decoder.initial.{name}"),
         ]
     for name, published in targets:
-        renames += [move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)]
-        renames += [move(f"heads.{published}.2", f"decoder.heads.{name}")]
+        renames += [
+            *(move(f"heads.{published}.{block}", f"decoder.second.{name}.{block}") for block in (0, 1)),
+            move(f"heads.{published}.2", f"decoder.heads.{name}"),
+        ]
     return Conversion(checkpoint.create(config, auxiliary_tasks), renames, config, finish=join_parts)
 
 
@@ -162,8 +153,10 @@ def convert_nddr(
     for i, stage in enumerate(("conv", "layer1_without_conv", "layer2", "layer3", "layer4")):
         for number, (_, published) in enumerate(pairs):
             old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
-            renames += [rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder)]
-            renames += [rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number))]
+            renames += [
+                rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder),
+                rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number)),
+            ]
     return Conversion(checkpoint.create(config), renames, config, finish=join_parts, assumed=assumed)
 
 
@@ -179,6 +172,11 @@ def _joined(
         renames += trunk_renames(f"backbone.{published}", f"backbones.{name}")
         renames += deeplab_renames(f"heads.{published}", f"decoder.heads.{name}")
     return config, renames
+
+
+def _hrnet(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[float], **options: Any) -> ModelConfig:
+    backbone = {"momentum": 0.01, "mean": tuple(mean), "std": tuple(std)}
+    return ModelConfig(backbone=trunk, backbone_options=backbone, decoder=decoder, decoder_options=options)
 
 
 def _dilated(trunk: str, decoder: str, mean: Sequence[float], std: Sequence[float]) -> ModelConfig:

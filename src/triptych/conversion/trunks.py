@@ -82,8 +82,10 @@ def distillation_renames(
         readers = [published for name, published in sorted(targets) if name != source]
         for i, reader in enumerate(readers):
             pair, weight = re.escape(f"{old}.self_attention.{reader}.{theirs}"), f"{new}.convs.{source}.weight"
-            renames += [rename(rf"{pair}\.conv\.weight", part(weight, 2 * i))]
-            renames += [rename(rf"{pair}\.attention\.0\.weight", part(weight, 2 * i + 1))]
+            renames += [
+                rename(rf"{pair}\.conv\.weight", part(weight, 2 * i)),
+                rename(rf"{pair}\.attention\.0\.weight", part(weight, 2 * i + 1)),
+            ]
     return renames
 
 

@@ -25,8 +25,16 @@ class Decoder(nn.Module):
     has_independent_heads: ClassVar[bool] = False
     """Whether no task's output depends on what other tasks have for themselves."""
 
-    def __init__(self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task]) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[int],
+        tasks: Mapping[str, Task],
+        auxiliary_tasks: Mapping[str, Task] | None = None,
+    ) -> None:
         super().__init__()
+        self._auxiliary_tasks = {name: task for name, task in (auxiliary_tasks or {}).items() if name not in tasks}
         self.channels = tuple(channels)
         self.strides = tuple(strides)
         self.tasks = dict(tasks)
@@ -49,8 +57,8 @@ class Decoder(nn.Module):
 
     @property
     def auxiliary_tasks(self) -> dict[str, Task]:
-        """Tasks that only intermediate predictions have; none unless a decoder says otherwise."""
-        return {}
+        """Tasks that only intermediate predictions have; none unless a decoder takes some."""
+        return self._auxiliary_tasks
 
     @property
     def intermediate_tasks(self) -> dict[str, Task]:

@@ -149,10 +149,10 @@ class PAP(DiffusionDecoder):
 Structure = Float[Tensor, "batch neighbours height width"]
 
 
-def neighbours(x: Float[Tensor, "batch channels height width"], size: int) -> Tensor:
+def neighbors(x: Float[Tensor, "batch channels height width"], size: int) -> Tensor:
     """The `size` x `size` neighbours of every pixel, zero outside: `(B, C, size^2, H, W)`.
 
-    >>> neighbours(torch.ones(1, 2, 4, 5), 3)[0, 0].sum(dim=0)[0].tolist()
+    >>> neighbors(torch.ones(1, 2, 4, 5), 3)[0, 0].sum(dim=0)[0].tolist()
     [4.0, 6.0, 6.0, 6.0, 4.0]
     """
     height, width = x.shape[-2:]
@@ -162,7 +162,7 @@ def neighbours(x: Float[Tensor, "batch channels height width"], size: int) -> Te
 
 def average(structure: Structure, x: Float[Tensor, "batch channels height width"], size: int) -> Tensor:
     """Every pixel's average over its neighbours, weighted by its structure."""
-    return (neighbours(x, size) * structure[:, None]).sum(dim=2)
+    return (neighbors(x, size) * structure[:, None]).sum(dim=2)
 
 
 class PatternStructure(nn.Module):
@@ -202,8 +202,8 @@ class PatternStructure(nn.Module):
     def diffuse_inside(self, name: str, x: Tensor) -> Structure:
         """The structures of one task, diffused along themselves."""
         reduced = self.reduce[name](x)
-        inside = neighbours(torch.ones_like(x[:1, :1]), self.size)[:, 0]
-        logits = (neighbours(reduced, self.size) * reduced[:, :, None]).sum(dim=1) / reduced.shape[1] ** 0.5
+        inside = neighbors(torch.ones_like(x[:1, :1]), self.size)[:, 0]
+        logits = (neighbors(reduced, self.size) * reduced[:, :, None]).sum(dim=1) / reduced.shape[1] ** 0.5
         structure = logits.masked_fill(inside == 0, float("-inf")).softmax(dim=1)
         response = self.response[name](x).sigmoid()
         for _ in range(self.order):

@@ -165,9 +165,8 @@ class InvPT(Decoder):
         dead_layers: bool = False,
         auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
-        super().__init__(channels, strides=strides, tasks=tasks)
-        self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
-        sources = {**self.tasks, **self._auxiliary_tasks}
+        super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        sources = self.intermediate_tasks
         if width % (4 * heads):
             raise ValueError(
                 f"width of InvPT is {width}; three stages of {heads} heads need a multiple of {4 * heads}."
@@ -206,10 +205,6 @@ class InvPT(Decoder):
             nn.init.trunc_normal_(projection[0].weight, std=0.02)
         if dead_layers:
             self.dead = self._dead_layers(width, heads)
-
-    @property
-    def auxiliary_tasks(self) -> dict[str, Task]:
-        return self._auxiliary_tasks
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         size = self.grid(features)

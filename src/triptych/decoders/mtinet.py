@@ -54,9 +54,8 @@ class MTINet(Decoder):
         width: int | None = None,
         reference_quirks: bool = True,
     ) -> None:
-        super().__init__(channels, strides=strides, tasks=tasks)
-        self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
-        sources = {**self.tasks, **self._auxiliary_tasks}
+        super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        sources = self.intermediate_tasks
         if order and sorted(order) != sorted(sources):
             raise ValueError(f"order is {', '.join(order)}; it must name each of {', '.join(sources)} once.")
         ordered = list(order) or sorted(sources)
@@ -79,10 +78,6 @@ class MTINet(Decoder):
             )
         self.distillation = nn.ModuleList(MultiModalDistillation(w, list(sources), targets=list(tasks)) for w in widths)
         self.heads = nn.ModuleDict({name: HRNetHead(sum(widths), task.channels) for name, task in tasks.items()})
-
-    @property
-    def auxiliary_tasks(self) -> dict[str, Task]:
-        return self._auxiliary_tasks
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         propagated: dict[str, Tensor] = {}

@@ -69,12 +69,11 @@ class TwoPredictions(Decoder):
     bottlenecks and the final prediction.
     """
 
-    def build(self, channels: int, width: int, auxiliary: Mapping[str, Task] | None, *, embedded: bool = False) -> None:
+    def build(self, channels: int, width: int, *, embedded: bool = False) -> None:
         """Make the layers on a shared map of `channels`; `embedded` distils the initial predictions, not the features
         behind them.
         """
-        self._auxiliary_tasks = {k: t for k, t in (auxiliary or {}).items() if k not in self.tasks}
-        sources = {**self.tasks, **self._auxiliary_tasks}
+        sources = self.intermediate_tasks
         self.first = nn.ModuleDict({name: _bottlenecks(channels, width) for name in sources})
         self.initial = nn.ModuleDict({name: nn.Conv2d(width, t.channels, 1) for name, t in sources.items()})
         self.embeddings = nn.ModuleDict()
@@ -83,10 +82,6 @@ class TwoPredictions(Decoder):
         self.distillation = MultiModalDistillation(width, list(sources), targets=list(self.tasks))
         self.second = nn.ModuleDict({name: _bottlenecks(width, width) for name in self.tasks})
         self.heads = nn.ModuleDict({name: nn.Conv2d(width, t.channels, 1) for name, t in self.tasks.items()})
-
-    @property
-    def auxiliary_tasks(self) -> dict[str, Task]:
-        return self._auxiliary_tasks
 
     def predict(self, shared: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Initial and final predictions at the size of the shared map."""
@@ -127,11 +122,11 @@ class PADNet(TwoPredictions):
         fused_width: int | None = None,
         reference_quirks: bool = True,
     ) -> None:
-        super().__init__(channels, strides=strides, tasks=tasks)
+        super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
         total = sum(self.channels)
         fused = total if fused_width is None else fused_width
         self.fuse = nn.Sequential(nn.Conv2d(total, fused, 1), BatchNorm2d(fused), nn.ReLU(inplace=True))
-        self.build(fused, width, auxiliary_tasks, embedded=not reference_quirks)
+        self.build(fused, width, embedded=not reference_quirks)
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         return list(self.predict(self.fuse(concatenate(features))))
@@ -163,8 +158,8 @@ class PADNetDenseMTL(TwoPredictions):
         auxiliary_tasks: Mapping[str, Task] | None = None,
         width: int = 256,
     ) -> None:
-        super().__init__(channels, strides=strides, tasks=tasks)
-        self.build(self.channels[-1], width, auxiliary_tasks)
+        super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        self.build(self.channels[-1], width)
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
         initial, final = self.predict(features[-1])

@@ -52,8 +52,7 @@ class PyramidDecoder(Decoder):
         dropout: float = 0.5,
         init: str = "default",
     ) -> None:
-        super().__init__(channels, strides=strides, tasks=tasks)
-        self._auxiliary_tasks = {k: t for k, t in (auxiliary_tasks or {}).items() if k not in tasks}
+        super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
         self.factors = _pyramid_factors(self.strides)
         _require_octaves(type(self).__name__, self.strides)
         plan = _plan_levels([stride / factor for stride, factor in zip(self.strides, self.factors, strict=True)])
@@ -61,14 +60,14 @@ class PyramidDecoder(Decoder):
             raise ValueError(f"exchange_level is {exchange_level}; this pyramid has levels 1 to {len(plan) - 1}.")
         if 0 not in scales or max(scales) >= len(plan):
             raise ValueError(f"scales are {tuple(scales)}; they must hold 0 and lie below {len(plan)}.")
-        if self._auxiliary_tasks and max(scales) < exchange_level:
+        if self.auxiliary_tasks and max(scales) < exchange_level:
             raise ValueError(
                 f"scales are {tuple(scales)}, all finer than exchange_level {exchange_level}: auxiliary tasks have no "
                 f"prediction there; add a scale of {exchange_level} or more."
             )
         level_widths = [widths[min(level, len(widths) - 1)] for level in range(len(plan))]
         self.skips = [skip for _, skip in plan]
-        lasts = dict.fromkeys(tasks, 0) | dict.fromkeys(self._auxiliary_tasks, exchange_level)
+        lasts = dict.fromkeys(tasks, 0) | dict.fromkeys(self.auxiliary_tasks, exchange_level)
         self.decoders = nn.ModuleDict(
             {
                 name: self._task_decoder(plan, level_widths, last=last, aspp_rates=aspp_rates, dropout=dropout)
@@ -80,16 +79,12 @@ class PyramidDecoder(Decoder):
             levels.apply(initialize)
         self.outputs = nn.ModuleDict()
         for level in sorted(scales, reverse=True):
-            known = self.tasks if level < exchange_level else {**self.tasks, **self._auxiliary_tasks}
+            known = self.tasks if level < exchange_level else self.intermediate_tasks
             self.outputs[str(level)] = nn.ModuleDict(
                 {name: nn.Conv2d(level_widths[level], task.channels, 1) for name, task in known.items()}
             )
         self.exchange_level = exchange_level
         self.exchange = exchange
-
-    @property
-    def auxiliary_tasks(self) -> dict[str, Task]:
-        return self._auxiliary_tasks
 
     def _task_decoder(
         self,
@@ -119,7 +114,7 @@ class PyramidDecoder(Decoder):
             for x, factor in zip(features, self.factors, strict=True)
         ]
         padded = [pad_reflect(x) for x in scaled[:-1]]
-        maps, predictions = dict.fromkeys([*self.tasks, *self._auxiliary_tasks], scaled[-1]), []
+        maps, predictions = dict.fromkeys([*self.tasks, *self.auxiliary_tasks], scaled[-1]), []
         for level in reversed(range(len(self.skips))):
             skip = None if self.skips[level] is None else padded[self.skips[level]]
             maps = {name: self.decoders[name][level](x, skip) for name, x in maps.items()}

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from triptych.lookup import named_choice
-from triptych.recipes import cityscapes, driving, folder, nyuv2, pascal, rooms, rooms_methods, video
+from triptych.recipes import cityscapes, driving, folder, nyuv2, pascal, rooms, video
 from triptych.recipes.config import Recipe, read_recipe
 
 RECIPES: dict[str, Recipe] = {
     **rooms.RECIPES,
-    **rooms_methods.RECIPES,
     **folder.RECIPES,
     **driving.RECIPES,
     **nyuv2.RECIPES,

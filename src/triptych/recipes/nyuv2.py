@@ -37,7 +37,7 @@ from triptych.recipes.protocols import (
     steps_of,
     survey,
 )
-from triptych.recipes.rooms import PUBLISHED, add_triplane
+from triptych.recipes.regularized import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "depth", "normals", "boundary")
 _DATA = DataConfig(dataset="nyuv2", tasks=TASKS, train_split="trainval", val_split="", num_workers=4)

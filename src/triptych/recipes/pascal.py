@@ -24,7 +24,7 @@ from triptych.recipes.protocols import (
     steps_of,
     survey,
 )
-from triptych.recipes.rooms import PUBLISHED, add_triplane
+from triptych.recipes.regularized import PUBLISHED, add_triplane
 
 TASKS = ("semseg", "human_parts", "saliency", "normals", "boundary")
 IMAGES = 4998

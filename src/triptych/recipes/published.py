@@ -100,6 +100,11 @@ PUBLISHED: dict[str, Published] = {
         CVM, "65.27 0.3836 15.35 81.69", note="with more video than is said; boundaries by another pipeline"
     ),
     "nyuv2-invpt-vit-b": _nyuv2(INVPT, "50.30 0.5367 19.00 77.60"),
+    **{
+        f"{place}-{trunk}": _none("no paper that we know has this trunk with plain heads in this protocol")
+        for place in ("nyuv2", "pascal")
+        for trunk in ("dinov2-s", "dinov2-b", "dinov2-l", "dinov3-s", "dinov3-b", "dinov3-l")
+    },
     "nyuv2-dinov3-l": _nyuv2(CVM, "63.68 0.4113 15.53 80.10"),
     "nyuv2-vit": _nyuv2(SAK, "49.27 0.5823 19.92 75.88", alone="51.15 0.5792 19.77 77.35"),
     "nyuv2-densemtl": _nyuv2(QUOTED, "40.84", note="of which tasks is not said; delta_mtl of semseg and depth +5.8 %"),

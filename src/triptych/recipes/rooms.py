@@ -1,4 +1,9 @@
-"""Recipes on `rooms`, the generated scenes: small, no download, minutes on a CPU."""
+"""Recipes on `rooms`, the generated scenes: small, no download, minutes on a CPU; the demo, and every decoder and
+architecture, with and without the regularizer.
+
+One backbone, one optimizer, one schedule for all, so that a difference between two of them is the method's; the
+published settings are in `nyuv2.py`, `pascal.py` and `cityscapes.py`.
+"""
 
 from dataclasses import replace
 
@@ -13,38 +18,7 @@ from triptych.recipes.config import (
     ScheduleConfig,
     TrainingConfig,
 )
-
-SMALL: Options = {"width": 64, "plane_channels": 16, "hidden": 32, "num_samples": 16}
-"""The regularizer at the size of the demo's network."""
-PUBLISHED: Options = {"schedule": "constant"}
-"""The paper says nothing of a weight that changes; falling to 0 did best in our study (docs/study-3d.md)."""
-
-
-def with_triplane(recipe: Recipe, options: Options | None = None, *, weight: float = 1.0) -> Recipe:
-    """The same recipe with the triplane regularizer beside the network while training; nothing else changes.
-
-    >>> with_triplane(Recipe(description="A network.", seed=3), {"num_samples": 8}).description
-    'A network, with the 3D-aware regularizer while training.'
-    """
-    return replace(
-        recipe,
-        description=f"{recipe.description.rstrip('.')}, with the 3D-aware regularizer while training.",
-        regularizer=RegularizerConfig(name="triplane", weight=weight, options=dict(options or {})),
-    )
-
-
-def add_triplane(recipes: dict[str, Recipe], options: Options | None = None) -> dict[str, Recipe]:
-    """Each recipe, followed by its `-3d` sibling.
-
-    >>> list(add_triplane({"rooms-invpt": Recipe(description="InvPT.")}))
-    ['rooms-invpt', 'rooms-invpt-3d']
-    """
-    return {
-        title: one
-        for name, recipe in recipes.items()
-        for title, one in ((name, recipe), (f"{name}-3d", with_triplane(recipe, options)))
-    }
-
+from triptych.recipes.regularized import SMALL, add_triplane
 
 DEMO = Recipe(
     description="The demo: six tasks on generated rooms with a small shared network, minutes on two cores.",
@@ -89,4 +63,71 @@ ADAPTATION = Recipe(
     training=TrainingConfig(evaluate_every=0, checkpoint_every=200),
 )
 
-RECIPES = {**add_triplane({"rooms-demo": DEMO}, SMALL), "rooms-adaptation": ADAPTATION}
+
+_HEADS: Options = {"head_std": "default"}
+"""Heads as torch begins them: published ones are so small that classes hardly learn within these few steps."""
+
+METHODS: dict[str, tuple[str, Options]] = {
+    "atrc": ("ATRC", {"width": 16, **_HEADS}),
+    "atrc-search": ("Search of ATRC's genotype", {"width": 16, "steps": DEMO.schedule.steps, **_HEADS}),
+    "cross-stitch": ("Cross-stitch networks", {"width": 16}),
+    "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
+    "densemtl": ("DenseMTL", PYRAMID),
+    "dpt": ("DPT with one fusion for all tasks", {"width": 16, "shared": True, "init": "he"}),
+    "fcn": ("A convolutional head for each task", {"width": 16, **_HEADS}),
+    "hrnet": ("An HRNet head for each task", {}),
+    "invpt": ("InvPT", {"width": 48, "preliminary_width": 32}),
+    "mtan": ("MTAN", {"width": 16}),
+    "mti-net": ("MTI-Net", {"width": 16}),
+    "nddr": ("NDDR-CNN", {"width": 16}),
+    "pad-net": ("PAD-Net", {"width": 16, "fused_width": 32}),
+    "pad-net-densemtl": ("PAD-Net of the DenseMTL code", {"width": 16}),
+    "pad-net-plus": ("PAD-Net+", PYRAMID),
+    "pap": ("PAP (our reading)", {"width": 16, "inner_width": 8}),
+    "psd": ("PSD (our reading)", {"width": 16, "inner_width": 8}),
+    "vit": ("Four fused levels and a head for each task", {"width": 16}),
+}
+"""A title, and options that make it as small as the demo's network, by decoder or architecture."""
+
+
+def build_recipe(decoder: str) -> Recipe:
+    """The demo's recipe with another decoder or architecture.
+
+    >>> build_recipe("invpt").model.decoder
+    'invpt'
+    """
+    title, options = METHODS[decoder]
+    return replace(
+        DEMO,
+        description=f"{title} on generated rooms, six tasks, minutes on a CPU.",
+        model=ModelConfig(backbone="resnet18_half", decoder=decoder, decoder_options=options),
+    )
+
+
+CROSS_VIEW = replace(
+    DEMO,
+    description="The demo on camera paths, with the 3D-aware regularizer rendering a second view of every image.",
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}),
+    regularizer=RegularizerConfig(name="triplane-cross-view", options=SMALL),
+)
+
+CVM = replace(
+    DEMO,
+    description="The demo on camera paths, with CvM beside the trunk: each image is matched with a second view.",
+    # Two views of each image: as many images a step as the demo.
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}, batch_size=4),
+    model=replace(
+        DEMO.model,
+        cross_view="cvm",
+        # As small as the demo's network; rooms lie between 1 and 12 m.
+        cross_view_options={"width": 32, "layers": 2, "planes": 32, "inverse_depths": (0.08, 1.0)},
+    ),
+)
+
+RECIPES = {
+    **add_triplane({"rooms-demo": DEMO}, SMALL),
+    "rooms-adaptation": ADAPTATION,
+    **add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL),
+    "rooms-cross-view-3d": CROSS_VIEW,
+    "rooms-cvm": CVM,
+}

@@ -7,6 +7,7 @@ from triptych.regularizers.controls import (
     DepthCoded,
     DepthInput,
     OtherDepth,
+    SecondHeads,
     ShuffledDepth,
     SingleSample,
     TrueDepth,
@@ -15,7 +16,6 @@ from triptych.regularizers.controls import (
 from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.distillation import FeatureDistillation
 from triptych.regularizers.mtpsl import MTPSL
-from triptych.regularizers.second_heads import SecondHeads
 from triptych.regularizers.triplane import Triplane3D
 
 REGULARIZERS: dict[str, type[Regularizer]] = {

@@ -114,8 +114,8 @@ class _Level(NamedTuple):
         height, width = self.frame.shape[-2:]
         grid = 2 * pixels / pixels.new_tensor([width, height]) - 1
         sampled = F.grid_sample(self.stack, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        colours, along_x, along_y = sampled.chunk(3, dim=1)
-        residual = colours - self.frame
+        colors, along_x, along_y = sampled.chunk(3, dim=1)
+        residual = colors - self.frame
         seen = ((z > NEAREST) & (grid.abs() <= 1).all(dim=-1))[:, None]
         weight = seen / (1 + (residual / ROBUST).square().mean(dim=1, keepdim=True)).square()
         jacobian = _jacobian(points, along_x, along_y, self.image_intrinsics)

@@ -27,12 +27,12 @@ class Rays(NamedTuple):
     directions: Float[Tensor, "batch height width 3"]
 
 
-def pixel_centres(
+def pixel_centers(
     size: tuple[int, int], *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "height width 2"]:
     """x and y of pixel centres in [-1, 1]: (2 i + 1) / n - 1, as `align_corners=False` has it.
 
-    >>> pixel_centres((1, 2))[0, :, 0].tolist()
+    >>> pixel_centers((1, 2))[0, :, 0].tolist()
     [-0.5, 0.5]
     """
     y, x = ((2 * torch.arange(n, device=device, dtype=dtype) + 1) / n - 1 for n in size)
@@ -47,7 +47,7 @@ def orthographic_rays(
     >>> orthographic_rays((2, 2)).origins[0, 0, 1].tolist()
     [0.5, -0.5, -1.0]
     """
-    centres = pixel_centres(size, device=device, dtype=dtype)
+    centres = pixel_centers(size, device=device, dtype=dtype)
     origins = torch.cat([centres, -torch.ones_like(centres[..., :1])], dim=-1)
     directions = torch.zeros_like(origins)
     directions[..., 2] = 1
@@ -76,7 +76,7 @@ def metric_rays(intrinsics: Intrinsics, image_size: tuple[int, int], size: tuple
     [0.0, 0.0, 1.0]
     """
     height, width = image_size
-    centres = pixel_centres(size, device=intrinsics.device, dtype=intrinsics.dtype)
+    centres = pixel_centers(size, device=intrinsics.device, dtype=intrinsics.dtype)
     pixels = (centres + 1) / 2 * centres.new_tensor([width, height])
     pixels = torch.cat([pixels, torch.ones_like(pixels[..., :1])], dim=-1)
     directions = torch.einsum("bij,hwj->bhwi", torch.linalg.inv(intrinsics), pixels)

@@ -83,8 +83,10 @@ def draw_curve(x: Numbers, y: Numbers, *, label: str, reference: Number | None =
         parts += [frame.path(x, y, "line faint"), frame.path(x, smooth(y), "line")]
     else:
         dots = zip(x, y, strict=True)
-        parts.append(frame.path(x, y, "line"))
-        parts += [element("circle", class_="dot", cx=frame.place_x(a), cy=frame.place_y(b), r=2.6) for a, b in dots]
+        parts += [
+            frame.path(x, y, "line"),
+            *(element("circle", class_="dot", cx=frame.place_x(a), cy=frame.place_y(b), r=2.6) for a, b in dots),
+        ]
     parts.append(element("line", class_="hair", y1=frame.top, y2=frame.height - frame.bottom, visibility="hidden"))
     return frame.draw(label, parts), frame
 
@@ -130,8 +132,12 @@ def draw_precision_recall(
     frame = Chart((0.0, 1.0), (0.0, 1.0), width=520, height=360, left=46, right=14, top=14, bottom=40)
     parts = []
     for tick in np.linspace(0, 1, 6).tolist():
-        parts += [frame.up(tick, "grid"), frame.across(tick, "grid")]
-        parts += [frame.label_x(tick, f"{tick:g}"), frame.label_y(tick, f"{tick:g}")]
+        parts += [
+            frame.up(tick, "grid"),
+            frame.across(tick, "grid"),
+            frame.label_x(tick, f"{tick:g}"),
+            frame.label_y(tick, f"{tick:g}"),
+        ]
     for f in (np.arange(1, 10) / 10).tolist():
         way = np.linspace(f / (2 - f), 1, 40)
         parts.append(frame.path(way, f * way / (2 * way - f), "level"))

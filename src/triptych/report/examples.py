@@ -75,8 +75,10 @@ def _ending(name: str, length: int) -> str:
 
 def show_example(tasks: Mapping[str, Task], example: Example) -> Markup:
     """The image and its maps, a card a task."""
-    rows = [_head_row(tasks, example)]
-    rows += [_task_row(tasks[name], values, example) for name, values in example.predictions.items()]
+    rows = [
+        _head_row(tasks, example),
+        *(_task_row(tasks[name], values, example) for name, values in example.predictions.items()),
+    ]
     if example.rendering is not None:
         rows += _rendered_rows(tasks, example, example.rendering)
     return element("article", *rows, class_="example", aria_label=example.name)

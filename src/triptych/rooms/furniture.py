@@ -245,11 +245,13 @@ def cabinet(dice: Dice, width: float, depth: float, height: float) -> Piece:
     """A cabinet with doors or drawers and knobs: nightstand, dresser, sideboard, wardrobe."""
     wood, front, knob = f"wood:{dice.integer(0, 3)}", f"wood:{dice.integer(0, 3)}", "metal:0"
     x, y, foot = 0.5 * width, 0.5 * depth, dice.number(0.04, 0.12)
-    parts = [box((-x, x), (-y, y - 0.02), (foot, height), wood)]
-    parts += [
-        box((a - 0.02, a + 0.02), (b - 0.02, b + 0.02), (0.0, foot), wood)
-        for a in (-x + 0.03, x - 0.03)
-        for b in (-y + 0.03, y - 0.05)
+    parts = [
+        box((-x, x), (-y, y - 0.02), (foot, height), wood),
+        *(
+            box((a - 0.02, a + 0.02), (b - 0.02, b + 0.02), (0.0, foot), wood)
+            for a in (-x + 0.03, x - 0.03)
+            for b in (-y + 0.03, y - 0.05)
+        ),
     ]
     columns = max(1, round(width / 0.5))
     rows = 1 if height > 1.2 else max(1, round((height - foot) / dice.number(0.2, 0.4)))
@@ -291,8 +293,10 @@ def chair(dice: Dice) -> Piece:
     if dice.chance(0.5):
         parts += [back(0.0, f * 2 * rise, (x - 0.03, 0.01, 0.035), wood) for f in (0.4, 0.65, 0.93)]
         return Piece("chair", parts)
-    parts.append(back(0.0, 1.86 * rise, (x - 0.03, 0.012, 0.04), wood))
-    parts += [back(f * (x - 0.03), 0.93 * rise, (0.011, 0.008, 0.93 * rise), wood) for f in (-0.5, 0.0, 0.5)]
+    parts += [
+        back(0.0, 1.86 * rise, (x - 0.03, 0.012, 0.04), wood),
+        *(back(f * (x - 0.03), 0.93 * rise, (0.011, 0.008, 0.93 * rise), wood) for f in (-0.5, 0.0, 0.5)),
+    ]
     return Piece("chair", parts)
 
 
@@ -319,23 +323,27 @@ def sofa(dice: Dice, seats: int) -> Ensemble:
             )
         )
         middle = s * (x + 0.5 * arm)
-        parts.append(
+        parts += [
             tube(
                 (middle, -y + 0.5 * arm, arm_height - 0.5 * arm),
                 (middle, y - 0.02 - 0.5 * arm, arm_height - 0.5 * arm),
                 0.52 * arm,
                 fabric,
-            )
-        )
-        parts += [cone(s * (x + 0.5 * arm), b, (0.0, 0.09), 0.02, 0.03, legs) for b in (-y + 0.07, y - 0.09)]
-    parts.append(box((-x, x), (-y, -y + 0.2), (0.1, height - 0.07), fabric))
-    parts.append(tube((-x + 0.09, -y + 0.1, height - 0.09), (x - 0.09, -y + 0.1, height - 0.09), 0.1, fabric))
+            ),
+            *(cone(s * (x + 0.5 * arm), b, (0.0, 0.09), 0.02, 0.03, legs) for b in (-y + 0.07, y - 0.09)),
+        ]
+    parts += [
+        box((-x, x), (-y, -y + 0.2), (0.1, height - 0.07), fabric),
+        tube((-x + 0.09, -y + 0.1, height - 0.09), (x - 0.09, -y + 0.1, height - 0.09), 0.1, fabric),
+    ]
     cushion = inner / seats
     tilt = turn(0, 0.16)
     for i in range(seats):
         a, b = -x + i * cushion + 0.006, -x + (i + 1) * cushion - 0.006
-        parts.append(box((a, b), (-y + 0.18, y - 0.07), (seat - 0.14, seat - 0.01), fabric))
-        parts.append(tube((a + 0.065, y - 0.07, seat - 0.075), (b - 0.065, y - 0.07, seat - 0.075), 0.066, fabric))
+        parts += [
+            box((a, b), (-y + 0.18, y - 0.07), (seat - 0.14, seat - 0.01), fabric),
+            tube((a + 0.065, y - 0.07, seat - 0.075), (b - 0.065, y - 0.07, seat - 0.075), 0.066, fabric),
+        ]
         middle = 0.5 * (a + b)
         parts.append(
             Solid(

@@ -77,12 +77,14 @@ def curtains(scene: Scene, frame: Placement, dice: Dice, width: float, bottom: f
 def door(scene: Scene, frame: Placement, dice: Dice, width: float, height: float) -> None:
     """A closed door with frame, raised panels and a handle."""
     x, leaf = 0.5 * width, "door:0"
-    parts = [box((-x, x), (0.0, 0.02), (0.0, height), leaf)]
-    parts += [
-        box((s * (x + 0.04) - 0.04, s * (x + 0.04) + 0.04), (0.0, 0.045), (0.0, height + 0.08), "trim:0")
-        for s in (-1, 1)
+    parts = [
+        box((-x, x), (0.0, 0.02), (0.0, height), leaf),
+        *(
+            box((s * (x + 0.04) - 0.04, s * (x + 0.04) + 0.04), (0.0, 0.045), (0.0, height + 0.08), "trim:0")
+            for s in (-1, 1)
+        ),
+        box((-x, x), (0.0, 0.045), (height, height + 0.08), "trim:0"),
     ]
-    parts.append(box((-x, x), (0.0, 0.045), (height, height + 0.08), "trim:0"))
     columns, rows = dice.integer(1, 3), dice.integer(1, 4)
     wide, tall = (width - 0.1) / columns, (height - 0.2) / rows
     for i in range(columns):
@@ -90,8 +92,10 @@ def door(scene: Scene, frame: Placement, dice: Dice, width: float, height: float
             a, z = -x + 0.05 + i * wide, 0.12 + j * tall
             parts.append(box((a + 0.05, a + wide - 0.05), (0.0, 0.03), (z + 0.04, z + tall - 0.04), leaf))
     side = dice.choice((-1.0, 1.0))
-    parts.append(tube((side * (x - 0.07), 0.065, 1.02), (side * (x - 0.18), 0.065, 1.02), 0.012, "metal:0"))
-    parts.append(tube((side * (x - 0.07), 0.02, 1.02), (side * (x - 0.07), 0.065, 1.02), 0.012, "metal:0"))
+    parts += [
+        tube((side * (x - 0.07), 0.065, 1.02), (side * (x - 0.18), 0.065, 1.02), 0.012, "metal:0"),
+        tube((side * (x - 0.07), 0.02, 1.02), (side * (x - 0.07), 0.065, 1.02), 0.012, "metal:0"),
+    ]
     scene.place(Piece("door", parts), frame)
 
 

@@ -75,11 +75,13 @@ def load_tensors(into: Mapping[str, Tensor], stored: Mapping[str, Tensor], sourc
     """Copy `stored` into tensors of the same names and shapes; first, `ValueError` names what differs."""
     shapes = {name: tuple(value.shape) for name, value in stored.items()}
     problems = [f"{name} is missing" for name in into if name not in shapes]
-    problems += [f"{name} is unknown" for name in shapes if name not in into]
     problems += [
-        f"{name} is {shapes[name]} in the file and {tuple(value.shape)} here"
-        for name, value in into.items()
-        if name in shapes and shapes[name] != tuple(value.shape)
+        *(f"{name} is unknown" for name in shapes if name not in into),
+        *(
+            f"{name} is {shapes[name]} in the file and {tuple(value.shape)} here"
+            for name, value in into.items()
+            if name in shapes and shapes[name] != tuple(value.shape)
+        ),
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
