@@ -124,9 +124,9 @@ def test_the_class_token_follows_every_patch(name: str) -> None:
     assert both.channels == tuple(2 * number for number in plain.channels)
 
 
-@pytest.mark.parametrize("strides", [(4, 8, 16), (8, 8, 16, 32)])
+@pytest.mark.parametrize("strides", [(16, 16), (8, 8, 16, 32)])
 def test_other_maps_are_refused(strides: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="dpt takes four maps, all of one stride"):
+    with pytest.raises(ValueError, match="dpt takes four maps of one stride"):
         DPT((8,) * len(strides), strides=strides, tasks=TASKS)
 
 

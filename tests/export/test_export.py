@@ -144,9 +144,7 @@ def test_a_task_that_disagrees_is_named_and_no_file_is_left(
 ) -> None:
     sick = Sick(pretrained.load_model(run)[0])
     # The traced program is that of the sick network; torch runs it without the fault.
-    monkeypatch.setattr(
-        "triptych.export.run.DeployedModel", lambda model, outputs: DeployedModel(model, outputs=outputs)
-    )
+    monkeypatch.setattr("triptych.export.run.DeployedModel", lambda model, **options: DeployedModel(model, **options))
     monkeypatch.setattr("triptych.export.run.exported_program", lambda model, *a, **k: exported_program(sick, *a, **k))
     assert main(["export", str(run), "--to", str(tmp_path / "model.onnx")]) == 2
     error = capsys.readouterr().err

@@ -17,7 +17,7 @@ from triptych.tasks import Task
 
 
 class DPT(Decoder):
-    """Dense prediction transformer on four maps.
+    """Dense prediction transformer on four maps of a plain transformer, or on a pyramid.
 
     Maps of one stride p (a plain transformer's) are reassembled at p / 4, p / 2, p and 2 p with an eighth to all of
     their channels; on a pyramid reassembly is a 1x1 convolution that keeps channels and size. `width`: channels of
@@ -135,12 +135,12 @@ class Head(nn.Module):
         return self.last(resize(self.first(x), [2 * side for side in x.shape[-2:]], align_corners=True))
 
 
-_PLACES: tuple[tuple[int, Callable[[int], nn.Module]], ...] = (
+_PLACES: list[tuple[int, Callable[[int], nn.Module] | None]] = [
     (8, lambda width: nn.ConvTranspose2d(width, width, 4, stride=4)),
     (4, lambda width: nn.ConvTranspose2d(width, width, 2, stride=2)),
     (2, lambda width: nn.Identity()),
     (1, lambda width: nn.Conv2d(width, width, 3, stride=2, padding=1)),
-)
+]
 """Of the maps of a plain transformer: what divides their channels, and what brings them to their place in a pyramid."""
 
 
@@ -149,16 +149,17 @@ def _reassembly(
 ) -> tuple[list[nn.Module], list[int]]:
     """For every map, layers that bring it to its place in a pyramid, and the channels there."""
     plain = len(strides) == 4 and len(set(strides)) == 1
-    if not plain and len(set(strides)) != 4:
+    if not plain and len(set(strides)) != len(strides):
         raise ValueError(
-            "dpt takes four maps, all of one stride (a plain transformer's) or each of its own (a pyramid's), not "
+            "dpt takes four maps of one stride (a plain transformer's) or maps of a stride each (a pyramid's), not "
             f"strides {tuple(strides)}; choose another backbone, or its taps."
         )
     layers, widths = [], []
-    for number, (divisor, resized) in zip(channels, _PLACES, strict=True):
+    places = _PLACES if plain else [(1, None)] * len(strides)
+    for number, (divisor, resized) in zip(channels, places, strict=True):
         readout = [nn.Conv2d(number, number // 2, 1), nn.GELU()] if class_token else []
         inner = number // 2 if class_token else number
-        widths.append(max(1, inner // divisor) if plain else inner)
-        place = [resized(widths[-1])] if plain else []
+        widths.append(max(1, inner // divisor))
+        place = [resized(widths[-1])] if resized is not None else []
         layers.append(nn.Sequential(*readout, nn.Conv2d(inner, widths[-1], 1), *place))
     return layers, widths

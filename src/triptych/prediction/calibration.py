@@ -27,6 +27,7 @@ MOST = 50_000
 class Scale:
     """Metres d become `factor` d ** `power`.
 
+    >>> import torch
     >>> Scale(2.0, 0.5)(torch.tensor([9.0])).tolist()
     [6.0]
     """
