@@ -114,7 +114,7 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, *sorted((ROOT / "docs").glob("*/*.md"))]:
         text = BLOCK.sub("", page.read_text(encoding="utf-8"))  # `registry["name"](channels)` is no link
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"

@@ -28,7 +28,7 @@ GOALS = {
     "C++": "deploy.html#c-on-libtorch",
 }
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
-SHOWN = ("index.html", "models.html", "study-3d-tables.html", "reference/triptych.html")
+SHOWN = ("index.html", "tutorials/loop.html", "models.html", "study-3d-tables.html", "reference/triptych.html")
 
 COLLECT = """
 window.complaints = [];
