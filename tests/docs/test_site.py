@@ -168,3 +168,12 @@ def test_a_browser_shows_it(size: str, address: str, tmp_path: Path) -> None:
             assert browser.run("[...document.images].every(image => image.naturalWidth > 0)"), name
             if folder := os.environ.get("TRIPTYCH_SCREENSHOTS"):
                 browser.screenshot(Path(folder) / f"{Path(name).stem}-{size}.png")
+
+
+def test_a_search_finds_a_public_name(address: str, tmp_path: Path) -> None:
+    with Browser(tmp_path / "profile") as browser:
+        browser.send("Page.navigate", url=f"{address}/index.html")
+        browser.wait("document.readyState === 'complete' && !!document.querySelector('.md-search__input')")
+        browser.run("document.querySelector('.md-search__input').focus()")
+        browser.send("Input.insertText", text="bootstrap_difference")
+        browser.wait("[...document.querySelectorAll('.md-search-result a')].some(a => a.href.includes('metrics'))", 20)
