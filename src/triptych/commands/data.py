@@ -1,4 +1,7 @@
-"""The verbs `triptych data init`, `show`, `doctor` and `prepare`. Nothing heavy is imported before one of them runs."""
+"""The verbs `triptych data init`, `show`, `doctor`, `prepare` and `label`.
+
+Nothing heavy is imported before one of them runs.
+"""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +13,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import Positional
 
-from triptych.commands.verbs import Group, Verb
+from triptych.commands.verbs import Device, Group, Verb
 from triptych.recipes.fields import read_options
 
 
@@ -186,6 +189,59 @@ def data_prepare(
     print(f"train with: --recipe.data.dataset prepared --recipe.data.root {out}")
 
 
+def data_label(
+    folder: Positional[Path],
+    teacher: str,
+    tasks: tuple[str, ...],
+    min_confidence: float | None = None,
+    class_map: tuple[str, ...] = (),
+    split: str = "train",
+    overwrite: bool = False,
+    device: Device = "auto",
+) -> None:
+    """Let a trained network label the images of a folder that have no label: pseudo-labels, to train on.
+
+    They lie in FOLDER/pseudo and are noted in dataset.toml with teacher, hash and date. A real label always goes before
+    them, and no score takes them for truth. The same command again goes on where it was interrupted.
+
+    Args:
+        folder: Folder of your own data with a dataset.toml, or such a file.
+        teacher: Run folder, or a file of `triptych export`.
+        tasks: Tasks to label; the network has to predict them.
+        min_confidence: Pixels of less confidence, 0 to 1, get no label; takes six more passes. 0 labels all, and says
+            which images the network is least sure of.
+        class_map: Classes of the teacher that have another name in the folder, as couch=sofa, or none, as couch=.
+        split: Split to label; `all` labels every image, and takes the labelled ones from validation and test.
+        overwrite: Replace the pseudo-labels of another teacher, or made with other options.
+        device: Where to run.
+    """
+    from triptych.prediction.labelling import label_folder
+
+    wrong = [word for word in class_map if "=" not in word]
+    if wrong:
+        raise ValueError(f"class_map has '{wrong[0]}'; write TEACHER=OWN, such as couch=sofa, or couch= for no label.")
+    classes = {old: new for old, _, new in (word.partition("=") for word in class_map)}
+    result = label_folder(
+        folder,
+        teacher,
+        tasks,
+        split=split,
+        min_confidence=min_confidence,
+        class_map=classes,
+        overwrite=overwrite,
+        device=device,
+    )
+    for note in result.notes:
+        print(f"CHECK: {note}")
+    for name in tasks:
+        print(
+            f"{name}: {result.written[name]} images pseudo-labelled, {result.kept[name]} were before, "
+            f"{result.real[name]} have a label of their own"
+        )
+        for path, confidence in result.least_confident.get(name, []):
+            print(f"  least sure: {path} ({confidence:.2f})")
+
+
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import DATASETS, open_configured, open_dataset
@@ -220,6 +276,12 @@ def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 DATA = Group(
-    "init, show, doctor, prepare: describe, look at, check and prepare datasets",
-    {"init": Verb(data_init), "show": Verb(data_show), "doctor": Verb(data_doctor), "prepare": Verb(data_prepare)},
+    "init, show, doctor, prepare, label: describe, look at, check, prepare and pseudo-label datasets",
+    {
+        "init": Verb(data_init),
+        "show": Verb(data_show),
+        "doctor": Verb(data_doctor),
+        "prepare": Verb(data_prepare),
+        "label": Verb(data_label),
+    },
 )

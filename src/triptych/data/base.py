@@ -1,14 +1,16 @@
 """Base class of datasets: a sized sequence of samples that declares the tasks it can supervise."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
+from triptych.data.errors import DataError
 from triptych.tasks import Task
 from triptych.types import Camera, Sample
 
@@ -26,6 +28,8 @@ class DenseDataset:
 
     name: str
     tasks: dict[str, Task]
+    pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """Weights of labels that a network predicted, by task and key: trained on, never taken for truth."""
     notes: Sequence[str] = ()
     """What was found beside the data and not taken: said where training begins, and by the doctor."""
     needs_root: ClassVar[bool] = False
@@ -67,6 +71,19 @@ class DenseDataset:
         permutation of all samples.
         """
         return draw_shuffled(seed, place, len(self))
+
+
+def require_truth(dataset: DenseDataset, tasks: Iterable[str], use: str = "scored against") -> None:
+    """Raise `DataError` where images of a dataset have pseudo-labels of one of the tasks: they are no truth."""
+    for name in tasks:
+        keys = dataset.pseudo_weights.get(name, {})
+        if keys:
+            raise DataError(
+                f"{len(keys)} of {len(dataset)} images of {dataset.name} have pseudo-labels of {name}, such as "
+                f"{next(iter(keys))}, which are not {use}: they are what a network predicted",
+                f"move their files out of the folder of [tasks.{name}.pseudo], put real labels beside them, or take "
+                "another split (`triptych data label --split train` leaves the others alone)",
+            )
 
 
 def draw_shuffled(seed: int, place: int, length: int) -> tuple[int, int]:

@@ -30,6 +30,11 @@ class Subset(DenseDataset):
     def __init__(self, dataset: DenseDataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
+        keys = {dataset.key(index) for index in self.indices} if dataset.pseudo_weights else ()
+        self.pseudo_weights = {
+            name: {key: weight for key, weight in weights.items() if key in keys}
+            for name, weights in dataset.pseudo_weights.items()
+        }
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -97,6 +102,7 @@ class FewerLabels(DenseDataset):
         self.keep = named_choice("label setting", setting, LABEL_SETTINGS)
         self.dataset, self.setting, self.names = dataset, setting, tuple(names)
         self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
+        self.pseudo_weights = dataset.pseudo_weights
 
     def __len__(self) -> int:
         return len(self.dataset)

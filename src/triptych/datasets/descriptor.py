@@ -28,6 +28,38 @@ from triptych.lookup import build, named_choice
 FILE_NAME = "dataset.toml"
 LISTS = (".txt", ".lst")
 """Suffixes of lists of keys."""
+PSEUDO = "pseudo"
+"""Folder of pseudo-labels, and the section of a task that says who made them."""
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """Where a network's predictions lie that stand in for labels, and whose they are: `[tasks.NAME.pseudo]`.
+
+    They have the encoding of their task. A label of the task itself always goes before them, and no score takes them
+    for truth.
+    """
+
+    files: str
+    """Pattern of the files, as of labels."""
+    source: Literal["pseudo"] = "pseudo"
+    teacher: str = ""
+    """The run or file that predicted them."""
+    sha256: str = ""
+    """Hash of the teacher's weights, or of its file."""
+    date: str = ""
+    min_confidence: float | int | None = None
+    """Pixels of which the teacher was less sure have no label."""
+    class_map: Mapping[str, str] = field(default_factory=dict)
+    """The teacher's classes that have another name here, or none (empty)."""
+    weight: float | int = 1.0
+    """Factor of the gradient that an image's pseudo-label gives, from 0."""
+
+    def __post_init__(self) -> None:
+        if self.source != PSEUDO:
+            raise DataError(f"source is '{self.source}'", f"'{PSEUDO}' is the only one")
+        if not (math.isfinite(self.weight) and self.weight >= 0):
+            raise DataError(f"weight is {self.weight}", "it is 0 or more: 1 counts like a label")
 
 
 @dataclass(frozen=True)
@@ -46,6 +78,8 @@ class Descriptor:
     group: Literal["file", "folder", "time"] = "file"
     """What a split by shares keeps together: nothing, the images of one folder, or blocks of time of a video."""
     camera: CameraFiles | None = None
+    pseudo: Mapping[str, PseudoLabels] = field(default_factory=dict)
+    """Pseudo-labels by task."""
     left_out: tuple[str, ...] = ()
     """Files that no pattern takes, where a folder was looked at without a descriptor."""
 
@@ -87,7 +121,9 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
     images = data.get("images", {}).get("files", "")
     if not images:
         raise DataError("[images] names no files", 'add files = "images/{split}/{key}.*"')
-    encodings = {name: _build_task(name, dict(table)) for name, table in data.get("tasks", {}).items()}
+    tables = {name: dict(table) for name, table in data.get("tasks", {}).items()}
+    pseudo = {name: _build_pseudo(name, table.pop(PSEUDO)) for name, table in tables.items() if PSEUDO in table}
+    encodings = {name: _build_task(name, table) for name, table in tables.items()}
     if not encodings and "camera" not in data:
         raise DataError("no task is described", "add a section such as [tasks.depth], or [camera] for frames of videos")
     for name, encoding in encodings.items():
@@ -108,6 +144,7 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         splits=_check_splits(data.get("splits", {}), images),
         group=group,
         camera=_build(CameraFiles, camera, "[camera]") if camera else None,
+        pseudo=pseudo,
     )
 
 
@@ -149,6 +186,12 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     if not task.files and not (isinstance(task, BoundaryMask) and task.source):
         raise DataError(f"{where} names no files", f'add files = "{name}/{{split}}/{{key}}.*"')
     return task
+
+
+def _build_pseudo(name: str, table: Any) -> PseudoLabels:
+    where = f"[tasks.{name}.{PSEUDO}]"
+    _check_table(where, table)
+    return _build(PseudoLabels, table, where)
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
@@ -253,7 +296,8 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
 def _without_labels(found: dict[str, Path], descriptor: Descriptor, split: str) -> dict[str, Path]:
     """The images without label files in folders inside theirs; all of them where labels are the images themselves."""
     folder = "".join(descriptor.images.partition("{")[0].rpartition("/")[:2])
-    patterns = [task.files for task in descriptor.tasks.values() if task.files and task.files.startswith(folder)]
+    described = [task.files for task in descriptor.tasks.values()] + [one.files for one in descriptor.pseudo.values()]
+    patterns = [pattern for pattern in described if pattern and pattern.startswith(folder)]
     labels = {path for pattern in patterns for path in list_files(descriptor, pattern, split).values()}
     return {key: path for key, path in found.items() if path not in labels} or found
 

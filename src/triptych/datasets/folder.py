@@ -72,7 +72,9 @@ class Folder(InFiles):
         }
         sources = [derivations[name].source if name in derivations else name for name in chosen]
         images = list_images(self.descriptor, split)
-        labels = {name: self._list_labels(name, images) for name in dict.fromkeys(sources)}
+        self.real = {name: self._list_labels(name, images) for name in dict.fromkeys(sources)}
+        self.pseudo = {name: self._list_pseudo(name, images) for name in self.real}
+        labels = {name: {**self.pseudo[name], **paths} for name, paths in self.real.items()}
         frames = {**unlisted_images(self.descriptor, split), **images} if neighbour_frames else images
         self.cameras = self._list(self.descriptor.camera.files) if self.descriptor.camera else {}
         self.videos = Videos(frames if neighbour_frames else ())
@@ -85,6 +87,11 @@ class Folder(InFiles):
             derivations=derivations,
             neighbour_frames=neighbour_frames,
         )
+        self.pseudo_weights = {
+            name: dict.fromkeys(self.pseudo[source], float(self.descriptor.pseudo[source].weight))
+            for name, source in zip(chosen, sources, strict=True)
+            if self.pseudo[source]
+        }
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of an image of `size`, where the descriptor gives one."""
@@ -120,6 +127,11 @@ class Folder(InFiles):
             listing.update(f"{key}: {' '.join(present)}\n".encode(errors="surrogateescape"))
         tasks = (f"({name!r}, {describe_encoding(one)})" for name, one in sorted(self.descriptor.tasks.items()))
         meaning = hashlib.sha256(f"[{', '.join(tasks)}]".encode())
+        pseudo = {
+            name: {"images": len(paths), **vars(self.descriptor.pseudo[name])}
+            for name, paths in self.pseudo.items()
+            if paths
+        }
         return {
             "name": self.name,
             "split": self.split,
@@ -127,14 +139,16 @@ class Folder(InFiles):
             "labels": {name: len(set(paths) & set(self.images)) for name, paths in self.labels.items()},
             "files_sha256": listing.hexdigest(),
             "descriptor_sha256": meaning.hexdigest(),
-        }
+        } | ({"pseudo": pseudo} if pseudo else {})
 
     def _list(self, pattern: str) -> dict[str, Path]:
         return list_files(self.descriptor, pattern, self.split) if pattern else {}
 
     def _list_labels(self, name: str, images: Mapping[str, Path]) -> dict[str, Path]:
         pattern = self.descriptor.tasks[name].files
-        found = self._list(pattern)
+        pseudo = self.descriptor.pseudo.get(name)
+        made = set(self._list(pseudo.files).values()) if pseudo else ()
+        found = {key: path for key, path in self._list(pattern).items() if path not in made}
         if not found or any(key in found for key in images):
             return found
         if self.descriptor.has_split_folders or not any(key in found for key in list_images(self.descriptor, ALL)):
@@ -143,6 +157,12 @@ class Folder(InFiles):
                 f"'{pattern}' gives keys like '{next(iter(found))}', images have keys like '{next(iter(images))}'."
             )
         return found
+
+    def _list_pseudo(self, name: str, images: Mapping[str, Path]) -> dict[str, Path]:
+        """Pseudo-labels of images that have no label of the task itself."""
+        pseudo, real = self.descriptor.pseudo.get(name), self.real[name]
+        found = self._list(pseudo.files) if pseudo else {}
+        return {key: path for key, path in found.items() if key in images and key not in real}
 
 
 def _boundaries(encoding: BoundaryMask) -> Derivation:

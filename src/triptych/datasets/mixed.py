@@ -201,6 +201,14 @@ class Mixed(DenseDataset):
         sizes = [len(source.dataset) for source in self.sources]
         self.ends = np.cumsum(sizes)
         self.shares = share_out(self.sources, sampling, self.tasks)
+        self.pseudo_weights = {
+            name: {
+                f"{source.name}/{key}": weight
+                for source in self.sources
+                for key, weight in source.dataset.pseudo_weights.get(source.own_names.get(name, ""), {}).items()
+            }
+            for name in self.tasks
+        }
 
     def __len__(self) -> int:
         return int(self.ends[-1])

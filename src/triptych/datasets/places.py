@@ -15,6 +15,7 @@ from typing import Any
 
 from triptych.data.errors import DataError
 from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, walk_files
+from triptych.datasets.descriptor import PSEUDO
 
 IMAGES = "images"
 
@@ -117,7 +118,8 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
 
     `limit` looks at that many files only.
     """
-    files = [_read_folders(root, path) for path in islice(walk_files(root), limit) if path.suffix.lower() in SUFFIXES]
+    shown = (path for path in walk_files(root) if path.relative_to(root).parts[0] != PSEUDO)
+    files = [_read_folders(root, path) for path in islice(shown, limit) if path.suffix.lower() in SUFFIXES]
     groups: dict[tuple[str, str, str], list[_File]] = defaultdict(list)
     for file, prefix in zip(files, _find_prefixes(files), strict=True):
         suffix = file.path.suffix
@@ -375,6 +377,8 @@ def find_rest(root: Path, taken: Container[Path], *, quiet: Container[str] = QUI
     """Files that no pattern takes, by folder and suffix, the most first."""
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in walk_files(root):
+        if path.relative_to(root).parts[0] == PSEUDO:
+            continue  # what a network predicted is no label that a folder may be guessed to have
         if path not in taken and path.suffix.lower() not in quiet:
             groups[_general_folder(path.relative_to(root).parts[:-1]), path.suffix].append(path)
     found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from triptych.data.base import require_truth
 from triptych.datasets.folder import Folder
 from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, write_calibration
 from triptych.prediction.exported import SUFFIX
@@ -24,6 +25,7 @@ def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = 
     if not lengths:
         raise ValueError(f"{run} predicts no depth ({', '.join(predictor.tasks)}); nothing of it has a scale.")
     dataset = Folder(folder, split=split, tasks=lengths)
+    require_truth(dataset, lengths, "calibrated on")
     frames: dict[str, list] = {name: [] for name in lengths}
     for index in range(len(dataset)):
         sample = dataset[index]

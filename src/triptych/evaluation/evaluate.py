@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from triptych import assemble
 from triptych.augmentation.presets import Transform, build_transform
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
@@ -78,6 +78,7 @@ def evaluate(
     several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
     after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
     """
+    require_truth(dataset, tasks)
     predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
     rank, world = _place()
     loader = evaluation_loader(

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, require_truth
 from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, walk_files
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
@@ -143,7 +143,8 @@ def is_dataset(path: Path) -> bool:
 
 
 def dataset_targets(dataset: DenseDataset, task: str) -> DatasetTargets:
-    """Ground truth of one task of a dataset, by key."""
+    """Ground truth of one task of a dataset, by key; pseudo-labels are refused."""
+    require_truth(dataset, [task])
     return DatasetTargets(dataset, task, {dataset.key(index): index for index in range(len(dataset))})
 
 

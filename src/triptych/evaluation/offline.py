@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from triptych.data.errors import DataError
+from triptych.datasets.descriptor import FILE_NAME, PSEUDO
 from triptych.datasets.folder import Folder
 from triptych.evaluation.map_files import (
     FolderTargets,
@@ -116,6 +118,9 @@ def _find_targets(
         dataset = Folder(root, split=split, tasks=[task])
         classes = settings.classes or len(dataset.tasks[task].classes)
         return dataset_targets(dataset, task), replace(settings, classes=classes)
+    inside = root.resolve()
+    if any(place.name == PSEUDO and (place.parent / FILE_NAME).is_file() for place in (inside, *inside.parents)):
+        raise DataError(f"{root} holds pseudo-labels, which are no truth", "score against the labels themselves")
     metric = rule.metric(settings)
     recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else None
     files = list_maps(find_tasks(root, [task])[task])

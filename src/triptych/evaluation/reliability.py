@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from triptych.augmentation.presets import build_transform
+from triptych.data.base import require_truth
 from triptych.data.loading import evaluation_loader
 from triptych.evaluation.evaluate import open_scored_split
 from triptych.evaluation.scores import write_json
@@ -74,6 +75,7 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
     data = split_domain(recipe, split)[0].data
     transform = build_transform(data.transform, size=data.size, tasks=predictor.tasks, train=False)
     confident = Confident(predictor)
+    require_truth(dataset, predictor.tasks)
     loader = evaluation_loader(dataset, transform=transform, limit=images, on_bad_sample=data.on_bad_sample)
     counts = {name: Counts() for name in confident.sure}
     seen = 0

@@ -20,7 +20,7 @@ from triptych.losses.pixel import VALUES
 from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import Task
 from triptych.tasks.constructors import check_colors_shown
-from triptych.types import IGNORE, Camera
+from triptych.types import IGNORE, Camera, valid_pixels
 
 LATER = {"later": True}
 """Mark of options that came after runs had recorded descriptions: they count once they are set."""
@@ -74,6 +74,10 @@ class Encoding:
 
     def decode(self, stored: np.ndarray, camera: Camera | None) -> Tensor:
         """The target at the stored size; raises `ValueError` with the cure where the numbers cannot be right."""
+        raise NotImplementedError
+
+    def encode(self, target: Tensor, camera: Camera | None) -> np.ndarray:
+        """An array that `decode` turns into this target: whole numbers for a PNG, or float32 where NaN has no label."""
         raise NotImplementedError
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
@@ -215,6 +219,30 @@ class Labels(Encoding):
             labels[values == value] = label
         return np.where(known, labels, IGNORE)
 
+    @cached_property
+    def _codes(self) -> np.ndarray:
+        """The first stored value of each class, then of "no label"; -1 where there is none."""
+        values, first = np.unique(self._table, return_index=True)
+        found = dict(zip(values.tolist(), first.tolist(), strict=True))
+        return np.array([found.get(label, -1) for label in (*range(self.num_classes), IGNORE)])
+
+    def encode(self, target: Tensor, camera: Camera | None = None) -> np.ndarray:
+        places = torch.where(target == IGNORE, self.num_classes, target).numpy()
+        if self.colors:
+            free = next((v, v, v) for v in range(256) if (v, v, v) not in {tuple(color) for color in self.colors})
+            return np.array([*self.colors, free], np.uint8)[places]
+        if self.one_hot:
+            return np.eye(self.num_classes + 1, self.num_classes, dtype=np.float32)[places]
+        if self.threshold is not None:
+            return np.array([self.threshold - 1, self.threshold, np.nan], np.float32)[places]
+        stored = self._codes[places]
+        names = (*self.make_task("").classes, "")
+        if lost := [names[place] for place in np.unique(places[stored < 0]) if names[place]]:
+            raise DataError(f"no stored value means {', '.join(lost)}", "add one to map")
+        if self._codes[-1] < 0:
+            return np.where(stored < 0, np.nan, stored).astype(np.float32)
+        return stored.astype(np.uint8 if self._codes.max() < 256 else np.uint16)
+
     def _decode_planes(self, stored: np.ndarray) -> Tensor:
         sides = [axis for axis in (-1, 0) if stored.ndim == 3 and stored.shape[axis] == self.num_classes]
         if not sides:
@@ -265,6 +293,11 @@ class Mask(Encoding):
     @property
     def is_pointwise(self) -> bool:
         return True
+
+    def encode(self, target: Tensor, camera: Camera | None = None) -> np.ndarray:
+        known, limit = valid_pixels(target).numpy(), self._limit(np.dtype(np.float32))
+        stored = np.where(known, np.where(target.numpy() > 0, limit + 0.5, limit - 0.5), np.nan)
+        return stored.reshape(target.shape[-2:]).astype(np.float32)
 
     def decode_mask(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pixels are set, and which have a label."""
@@ -379,6 +412,13 @@ class Depth(Encoding):
         known &= (depth > self.minimum) & (depth <= self.maximum)
         return torch.from_numpy(np.where(known, depth, np.nan).astype(np.float32)[None])
 
+    def encode(self, target: Tensor, camera: Camera | None = None) -> np.ndarray:
+        metres = target[0].double().numpy()
+        if self.kind == "distance":
+            metres = metres * _ray_lengths(camera, metres.shape)
+        values = self.numerator / metres if self.kind == "disparity" else metres / UNITS[self.unit]
+        return ((values - self.offset) / self.scale).astype(np.float32)
+
 
 def _ray_lengths(camera: Camera | None, shape: tuple[int, ...]) -> np.ndarray:
     if camera is None:
@@ -445,6 +485,12 @@ class Normals(Encoding):
             target[place] = sign * vectors[..., component] / np.where(known, length, 1)
         return torch.from_numpy(np.where(known, target, np.float32(np.nan)))
 
+    def encode(self, target: Tensor, camera: Camera | None = None) -> np.ndarray:
+        turned = [sign * target[place].numpy() for place, sign in (DIRECTIONS[axis] for axis in self.axes)]
+        vectors = np.stack(turned, axis=-1)
+        scale, offset = 1.0 if self.scale is None else self.scale, self.offset or 0.0
+        return ((vectors - offset) / scale).astype(np.float32)
+
 
 @dataclass(frozen=True)
 class Values(Encoding):
@@ -488,6 +534,10 @@ class Values(Encoding):
         values, known = values.reshape(*stored.shape[:2], -1), known.reshape(*stored.shape[:2], -1)
         values = np.where(known.all(-1, keepdims=True), values, np.nan)
         return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), np.float32))
+
+    def encode(self, target: Tensor, camera: Camera | None = None) -> np.ndarray:
+        stored = ((target.double().numpy() - self.offset) / self.scale).astype(np.float32)
+        return stored[0] if self.channels == 1 else np.ascontiguousarray(stored.transpose(1, 2, 0))
 
 
 ENCODINGS: dict[str, type[Encoding]] = {

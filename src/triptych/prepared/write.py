@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.files import PARTIAL, remove_partials, write_text, written_whole
 from triptych.prepared.records import pack_sample
@@ -65,6 +65,7 @@ def prepare(
     whole. Raises `ValueError` for another preparation in the way, an unknown task, and a sample that cannot be read.
     """
     chosen = {name: named_choice("task of this dataset", name, source.tasks) for name in tasks or source.tasks}
+    require_truth(source, chosen, "prepared")
     plan = {
         "format": FORMAT,
         "name": source.name,

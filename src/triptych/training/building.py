@@ -16,7 +16,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
 from triptych.backbones.weights import LoadReport, choose_backbone
-from triptych.data.base import DenseDataset, Transform
+from triptych.data.base import DenseDataset, Transform, require_truth
 from triptych.extending.registering import used_plugins
 from triptych.machine import choose_device, choose_precision
 from triptych.models.lora import require_called
@@ -85,6 +85,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
         auxiliary_factor=recipe.weighting.auxiliary_factor,
         video_weight=recipe.video.weight,
     ).to(accelerator.device)
+    objective.pseudo_weights = training_set.pseudo_weights
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     _check_learnable(recipe, objective, weighting)
     training = recipe.training
@@ -177,7 +178,9 @@ def _validation_set(recipe: Recipe) -> DenseDataset | None:
             f"data.val_split is {data.val_split!r}, the test split: the best weights would be chosen on the test set. "
             "Name a held-out split, or leave val_split empty to keep the last weights."
         )
-    return assemble.build_dataset(recipe, data.val_split)
+    dataset = assemble.build_dataset(recipe, data.val_split)
+    require_truth(dataset, recipe.data.tasks or dataset.tasks, "validated on")
+    return dataset
 
 
 def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform, ...]:

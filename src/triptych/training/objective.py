@@ -4,6 +4,8 @@ One module, so that the wrappers of several processes (DDP, FSDP) see every para
 pass.
 """
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -48,6 +50,8 @@ class Objective(nn.Module):
 
     active: tuple[str, ...] | None = None
     """Tasks that train in this step; `None` for all."""
+    pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """Weights of pseudo-labels by task and key of the image (`weigh_gradients`); all other images count 1."""
     features: FeatureCache | None = None
     """Features of labelled images that are computed once, where the trunk is frozen."""
 
@@ -79,7 +83,7 @@ class Objective(nn.Module):
         known = () if self.features is None else (self.features.read(self.model.backbone, sample),)
         output = self.model(sample.image, *known, **beside)
         with whole_batch(self.training):
-            parts = self.supervise(output, sample)
+            parts = self.supervise(weigh_gradients(output, sample.key, self.pseudo_weights), sample)
             if self.regularizer is not None:
                 parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
         labelled = {name: count_labelled(sample.targets[name]) for name in self.tasks}
@@ -120,6 +124,36 @@ class Objective(nn.Module):
                 parts[name, "auxiliary"] = parts.get((name, "auxiliary"), 0) + loss
         affinity = self.model.affinity_losses(output, sample.targets)
         return parts | {(name, "affinity"): loss for name, loss in affinity.items()}
+
+
+def weigh_gradients(output: Output, keys: Sequence[str], weights: Mapping[str, Mapping[str, float]]) -> Output:
+    """The same maps, whose gradients are multiplied by a weight of the image and task (1 where none is given).
+
+    Exact for every loss, whatever it normalizes or balances by: the loss stays the number that it is, and what an image
+    teaches the network is scaled.
+
+    >>> raw = torch.ones(2, 1, 1, 1, requires_grad=True)
+    >>> weighed = weigh_gradients(Output({"depth": raw}, [], []), ["a", "b"], {"depth": {"b": 0.5}})
+    >>> weighed.predictions["depth"].sum().backward()
+    >>> raw.grad.flatten().tolist()
+    [1.0, 0.5]
+    """
+
+    def weigh(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: _weigh(raw, [weights.get(name, {}).get(key, 1.0) for key in keys]) for name, raw in maps.items()}
+
+    if not weights:
+        return output
+    return output._replace(predictions=weigh(output.predictions), auxiliary=[weigh(each) for each in output.auxiliary])
+
+
+def _weigh(raw: Tensor, weights: Sequence[float]) -> Tensor:
+    if all(weight == 1 for weight in weights) or not raw.requires_grad:
+        return raw
+    weighed = raw.clone()
+    factor = raw.new_tensor(weights).view(-1, *[1] * (raw.dim() - 1))
+    weighed.register_hook(lambda gradient: gradient * factor)
+    return weighed
 
 
 def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:

@@ -1,0 +1,358 @@
+"""`triptych data label`: a network's predictions as pseudo-labels of a folder, beside its labels and never over one.
+
+Each task's `[tasks.NAME.pseudo]` in `dataset.toml` says where they lie, whose they are and how much they count. They
+have the encoding of their task, so that a corrected one becomes a label by being moved to the labels.
+"""
+
+import csv
+import hashlib
+import json
+import re
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from triptych.data.errors import DataError
+from triptych.data.lists import ALL, read_text
+from triptych.datasets.descriptor import (
+    FILE_NAME,
+    PSEUDO,
+    Descriptor,
+    PseudoLabels,
+    as_toml,
+    list_files,
+    parse_descriptor,
+    read_descriptor,
+    split_names,
+)
+from triptych.datasets.folder import Folder
+from triptych.files import hash_tensors, write_text, written_whole
+from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding
+from triptych.prediction.confidence import ENDING, Confident
+from triptych.prediction.exported import SUFFIX
+from triptych.prediction.predictor import Predictor
+from triptych.tasks import Task
+from triptych.types import IGNORE, Camera, named_choice, valid_pixels
+
+CONFIDENCE = "confidence.csv"
+"""In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
+LEAST = 5
+"""How many images are named that the teacher was least sure of."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Result of `label_folder`, by task: how many images got a pseudo-label, had one, or have a label of their own."""
+
+    written: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    real: Counter[str] = field(default_factory=Counter)
+    least_confident: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)
+    """Pseudo-labels that the teacher was least sure of, with its mean confidence, where it was asked for."""
+    notes: tuple[str, ...] = ()
+
+
+def label_folder(
+    folder: Path,
+    teacher: str,
+    tasks: Sequence[str],
+    *,
+    split: str = "train",
+    min_confidence: float | None = None,
+    class_map: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Labelled:
+    """Predict labels of `tasks` for the images of a split that have none; `teacher` is a run or an exported file.
+
+    Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
+    classes of the teacher into those of the folder, or into no label (""); all others need a namesake. The same call
+    again goes on where it ended. Raises `ValueError` for pseudo-labels of another teacher, or made with other options,
+    unless `overwrite` replaces all of a task's; for classes that do not map, each named; and for a teacher without the
+    confidence that is asked for.
+    """
+    place = folder if folder.suffix == ".toml" else folder / FILE_NAME
+    if not place.is_file():
+        raise DataError(f"{folder} has no {FILE_NAME} to note pseudo-labels in", f"`triptych data init {folder}` first")
+    if not tasks:
+        raise ValueError("no task to label is named; name some (--tasks depth normals).")
+    predictor = open_teacher(teacher, device)
+    known = {name: named_choice(f"task of {teacher}", name, predictor.tasks) for name in tasks}
+    if min_confidence is not None:
+        predictor = _with_confidence(predictor, teacher, tasks, min_confidence)
+    asked = PseudoLabels(
+        files="",
+        teacher=teacher,
+        sha256=hash_teacher(teacher, predictor),
+        date=date.today().isoformat(),
+        min_confidence=min_confidence,
+        class_map=dict(class_map or {}),
+    )
+    before, text = read_descriptor(place), read_text(place)
+    after, wanted = _describe(before, place, text, asked, known, overwrite)
+    tables = {name: map_classes(task, after.tasks[name].make_task(name), asked) for name, task in known.items()}
+    if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
+        raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
+    splits = split_names(after) if split == ALL and after.has_split_folders else [split]
+    for name in splits:
+        Folder(place, split=name, tasks=())  # no such split: said before anything is written
+    for name in known:
+        if name in before.pseudo and before.pseudo[name] != after.pseudo[name]:
+            for path in list_files(before, before.pseudo[name].files, ALL).values():
+                path.unlink()
+            (before.root / PSEUDO / name / CONFIDENCE).unlink(missing_ok=True)
+    if wanted != text:
+        write_text(place, wanted)
+    result = Labelled(notes=tuple(_unknown_classes(after, tables)))
+    for name in splits:
+        _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
+    for name in tasks if min_confidence is not None else ():
+        made = {path for part in splits for path in Folder(place, split=part, tasks=[name]).pseudo[name].values()}
+        result.least_confident[name] = _least_confident(after, name, made)
+    return result
+
+
+def open_teacher(teacher: str, device: str = "auto") -> Predictor:
+    """The network of a run folder, an exported file, or a name on the hub."""
+    if teacher.startswith("hf:"):
+        raise ValueError(
+            f"teacher '{teacher}' is a model of transformers, which cannot label yet; give a run folder or a file of "
+            "`triptych export`."
+        )
+    return Predictor.from_pretrained(teacher, device=device)
+
+
+def hash_teacher(teacher: str, predictor: Predictor) -> str:
+    """SHA-256 of an exported file, else of the weights and of what `triptych calibrate` stored beside them."""
+    if teacher.endswith(SUFFIX):
+        return hashlib.sha256(Path(teacher).read_bytes()).hexdigest()
+    scales = {name: asdict(scale) for name, scale in predictor.calibration.items()}
+    weights = hash_tensors(predictor.model.state_dict())
+    return hashlib.sha256(f"{weights} {json.dumps(scales)}".encode()).hexdigest() if scales else weights
+
+
+def _with_confidence(predictor: Predictor, teacher: str, tasks: Sequence[str], least: float) -> Predictor:
+    if not 0 <= least <= 1:
+        raise ValueError(f"min_confidence is {least}; confidence is between 0 and 1.")
+    confident = Confident(predictor)
+    if lost := [name for name in tasks if name not in confident.sure]:
+        raise ValueError(
+            f"{teacher} has no confidence of {', '.join(lost)}, as its values have no known spread; leave out "
+            "--min-confidence, or these tasks."
+        )
+    return confident
+
+
+def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
+    """The folder's class of each class of the teacher, `IGNORE` for none; empty where a task has no classes to choose.
+
+    Raises `DataError` naming every class that has no counterpart, and where the two tasks measure different things.
+    """
+    if (theirs.kind, theirs.unit) != (ours.kind, ours.unit) or (
+        ours.kind == "values" and theirs.target_channels != ours.target_channels
+    ):
+        text = f"{ours.name} of {asked.teacher} is {theirs.kind} ({theirs.unit or 'no unit'})"
+        raise DataError(f"{text}, that of the folder {ours.kind} ({ours.unit or 'no unit'})", "take another teacher")
+    if ours.kind != "labels":
+        return torch.empty(0, dtype=torch.int64)
+    own = {name: number for number, name in enumerate(ours.classes)} | {"": IGNORE}
+    wanted = {old: asked.class_map.get(old, old) for old in theirs.classes}
+    lost = [old if old == new else f"{old} (to {new})" for old, new in wanted.items() if new not in own]
+    numbered = all(name.isdecimal() for name in (*theirs.classes, *ours.classes))
+    if numbered and not asked.class_map and len(theirs.classes) != len(ours.classes):
+        lost = list(theirs.classes)  # numbers are names of nothing where their count differs
+    if lost:
+        raise DataError(
+            f"{len(lost)} of {len(theirs.classes)} classes of {ours.name} of {asked.teacher} are none of the folder "
+            f"({', '.join(ours.classes)}): {', '.join(lost)}",
+            "map each (--class-map couch=sofa), to nothing where it has no counterpart (couch=)",
+        )
+    return torch.tensor([own[new] for new in wanted.values()])
+
+
+def _unknown_classes(descriptor: Descriptor, tables: Mapping[str, Tensor]) -> list[str]:
+    """Lines about classes of the folder that the teacher never predicts: their pixels get other classes."""
+    lines = []
+    for name, table in tables.items():
+        classes = descriptor.tasks[name].make_task(name).classes
+        missing = [each for number, each in enumerate(classes) if len(table) and number not in table.tolist()]
+        if missing:
+            lines.append(f"the teacher knows no {', '.join(missing)} of {name}: their pixels are labelled as others")
+    return lines
+
+
+def _describe(
+    before: Descriptor, place: Path, text: str, asked: PseudoLabels, tasks: Mapping[str, Task], overwrite: bool
+) -> tuple[Descriptor, str]:
+    """The descriptor and its text with a section of pseudo-labels for each task."""
+    split = "{split}/" if before.has_split_folders else ""
+    wanted = tomllib.loads(text)
+    for name, task in tasks.items():
+        encoding, old = before.tasks.get(name), before.pseudo.get(name)
+        if isinstance(encoding, BoundaryMask) and encoding.source:
+            raise DataError(f"{name} follows from {encoding.source}", f"label {encoding.source} instead")
+        new = replace(asked, files=f"{PSEUDO}/{name}/{split}{{key}}.*", weight=old.weight if old else 1.0)
+        if old and replace(new, teacher=old.teacher, date=old.date) == old:
+            continue
+        if old and not overwrite:
+            pairs = zip(asdict(old).items(), asdict(new).values(), strict=True)
+            others = [option for (option, value), now in pairs if value != now and option not in ("teacher", "date")]
+            raise DataError(
+                f"{name} has pseudo-labels of {old.teacher} of {old.date}, and {', '.join(others)} differ now",
+                "pass --overwrite to replace them all, or go on with that teacher and its options",
+            )
+        table = wanted.setdefault("tasks", {}).setdefault(name, {})
+        if encoding is None:
+            table |= _new_task(name, task, split)
+            text = _append(text, name, table)
+        options = {option: value for option, value in asdict(new).items() if value not in (None, {})}
+        text = _append(_without(text, name), name, options, PSEUDO)
+        table[PSEUDO] = options
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        found = {}
+    if found != wanted:
+        raise DataError(f"{place} is written so that no section can be added", "give each task a [tasks.NAME] section")
+    return parse_descriptor(wanted, place), text
+
+
+def _new_task(name: str, task: Task, split: str) -> dict[str, Any]:
+    """Options of a task that the descriptor does not have yet, and the place of labels that may come."""
+    kind = next((word for word in (task.constructor, name) if word in ENCODINGS), "")
+    if not kind or task.kind == "values":
+        raise DataError(
+            f"the descriptor has no [tasks.{name}], and how such labels are stored has no default", "describe it there"
+        )
+    options: dict[str, Any] = {"files": f"{name}/{split}{{key}}.*"}
+    if kind != name:
+        options["type"] = kind
+    if task.kind == "labels":
+        options["classes"] = list(task.classes)
+    return options
+
+
+def _header(name: str, *below: str) -> str:
+    word = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
+    return "[" + ".".join(("tasks", word, *below)) + "]"
+
+
+def _append(text: str, name: str, options: Mapping[str, Any], *below: str) -> str:
+    lines = [_header(name, *below), *(f"{option} = {as_toml(value)}" for option, value in options.items())]
+    return text.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n"
+
+
+def _without(text: str, name: str) -> str:
+    """The text without a task's section of pseudo-labels."""
+    section = re.compile(rf"^[ \t]*{re.escape(_header(name, PSEUDO))}[^\n]*\n(?:(?![ \t]*\[)[^\n]*(?:\n|\Z))*", re.M)
+    return section.sub("", text)
+
+
+def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Tensor], result: Labelled) -> None:
+    for key in dataset.keys:
+        wanted = []
+        for name in tables:
+            known = key in dataset.real[name], key in dataset.pseudo[name]
+            count = result.real if known[0] else result.kept
+            if any(known):
+                count[name] += 1
+            else:
+                wanted.append(name)
+        if not wanted:
+            continue
+        photo = dataset.photo(key)
+        camera = dataset.camera(key, (photo.shape[-2], photo.shape[-1]))
+        maps = {name: values[0].cpu() for name, values in predictor.predict(photo[None]).items()}
+        for name in wanted:
+            confidence = maps.get(name + ENDING)
+            target = to_target(maps[name], dataset.tasks[name], tables[name])
+            least = dataset.descriptor.pseudo[name].min_confidence
+            if confidence is not None and least is not None:
+                target = _where_sure(target, confidence >= least)
+            path = _write_label(dataset, name, key, target, camera)
+            if confidence is not None:
+                _note(
+                    dataset.descriptor, name, path, float(confidence.mean()), float(valid_pixels(target).float().mean())
+                )
+            result.written[name] += 1
+
+
+def to_target(prediction: Tensor, task: Task, table: Tensor) -> Tensor:
+    """A prediction as the target of a task: classes by `table`, a probability of at least 0.5 as the event.
+
+    >>> from triptych.tasks import depth, semseg
+    >>> to_target(torch.tensor([[1, 0]]), semseg(2), torch.tensor([1, IGNORE])).tolist()
+    [[255, 1]]
+    """
+    if task.kind == "labels":
+        return table[prediction]
+    if task.kind == "probability":
+        inside = prediction >= 0.5
+        return inside[0].long() if task.target_channels is None else inside.float()
+    return prediction.float()
+
+
+def _where_sure(target: Tensor, sure: Tensor) -> Tensor:
+    if target.is_floating_point():
+        return torch.where(sure, target, torch.nan)
+    return torch.where(sure[0], target, IGNORE)
+
+
+def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: Camera | None) -> Path:
+    """Write a pseudo-label in its task's encoding, after reading it back."""
+    encoding, described = dataset.descriptor.tasks[name], dataset.descriptor
+    stored = encoding.encode(target, camera)
+    if not _means(encoding, stored, target, camera):
+        raise DataError(
+            f"the encoding of [tasks.{name}] cannot store what the teacher predicts of {key}",
+            "check its options (invalid, map, threshold) with `triptych data doctor`",
+        )
+    split = str(described.splits.get(dataset.split, dataset.split))
+    pattern = described.pseudo[name].files.replace("{split}", split).removesuffix(".*")
+    path = described.root / (pattern.replace("{key}", key) + (".npy" if stored.dtype.kind == "f" else ".png"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path, flushed=False) as partial, partial.open("wb") as file:
+        if stored.dtype.kind == "f":
+            np.save(file, stored)
+        else:
+            Image.fromarray(stored).save(file, format="PNG")
+    return path
+
+
+def _means(encoding: Encoding, stored: np.ndarray, target: Tensor, camera: Camera | None) -> bool:
+    """Whether an array decodes to a target; a measure beyond the encoding's limits has no label."""
+    again = encoding.decode(stored, camera)
+    if not target.is_floating_point():
+        return torch.equal(again, target)
+    known = valid_pixels(again)
+    is_known = bool((valid_pixels(target) | ~known).all())
+    return is_known and torch.allclose(again.where(known, 0), target.where(known, 0), rtol=1e-4, atol=1e-4)
+
+
+def _note(descriptor: Descriptor, name: str, path: Path, confidence: float, labelled: float) -> None:
+    table = descriptor.root / PSEUDO / name / CONFIDENCE
+    is_new = not table.exists()
+    with table.open("a", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        if is_new:
+            rows.writerow(("file", "confidence", "labelled"))
+        rows.writerow((path.relative_to(descriptor.root).as_posix(), f"{confidence:.4f}", f"{labelled:.4f}"))
+
+
+def _least_confident(descriptor: Descriptor, name: str, made: set[Path]) -> list[tuple[Path, float]]:
+    """The pseudo-labels still in use that the teacher was least sure of, the least first."""
+    table = descriptor.root / PSEUDO / name / CONFIDENCE
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        found = {descriptor.root / row["file"]: float(row["confidence"]) for row in csv.DictReader(file)}
+    return sorted(((path, value) for path, value in found.items() if path in made), key=lambda pair: pair[1])[:LEAST]

@@ -1,0 +1,351 @@
+"""Pseudo-labels: beside labels and never over one, what the teacher said, noted, weighed, and never truth."""
+
+import tomllib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from export_runs import save_run
+from PIL import Image
+from torch import nn
+from training.tiny import RECIPE, change
+
+from triptych.__main__ import main
+from triptych.assemble import build_dataset, build_model, build_tasks, build_training_set
+from triptych.data.loading import collate
+from triptych.data.subset import FewerLabels, spread
+from triptych.datasets.descriptor import PseudoLabels
+from triptych.datasets.folder import Folder
+from triptych.datasets.guessing import describe_folder
+from triptych.datasets.mixed import Mixed
+from triptych.evaluation.evaluate import evaluate
+from triptych.evaluation.offline import score
+from triptych.labels.encodings import BoundaryMask, Depth, Labels, Normals, SaliencyMask, Values
+from triptych.prediction import labelling
+from triptych.prediction.confidence import Confident
+from triptych.prediction.labelling import label_folder, map_classes
+from triptych.prediction.predictor import Predictor
+from triptych.prepared.write import prepare
+from triptych.tasks import boundary, depth, normals, regression, saliency, semseg
+from triptych.training.loop import train
+from triptych.training.objective import Objective
+from triptych.types import IGNORE, Camera, Output, valid_pixels
+
+SIZE = (32, 48)
+NAMES = ("floor", "wall", "sofa")
+CAMERA = Camera(torch.tensor([[40.0, 0, 24], [0, 40, 16], [0, 0, 1]]))
+
+
+class Formulas(nn.Module):
+    """A network of four tasks without a weight to train: raw maps are sums and products of the image."""
+
+    def __init__(self, classes=NAMES, number=1.0):
+        super().__init__()
+        self.tasks = {task.name: task for task in (semseg(classes), depth(), normals(), regression("albedo"))}
+        self.register_buffer("number", torch.tensor(number))
+
+    def forward(self, image):
+        mean = image.mean(dim=1, keepdim=True)
+        columns = torch.linspace(-1, 1, image.shape[-1]).expand_as(mean)
+        raw = {"semseg": 4 * image, "depth": self.number + 2 * mean + (mean * columns).relu()}
+        return Output(raw | {"normals": image - 0.4, "albedo": mean}, [], [])
+
+
+@pytest.fixture
+def teacher(monkeypatch):
+    """The network that `label_folder` opens, whatever its name."""
+    predictor = Predictor(Formulas())
+    monkeypatch.setattr(labelling, "open_teacher", lambda name, device: predictor)
+    return predictor
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six images in two splits: classes stored from 1, depth in decimetres; some have labels."""
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        for i in range(count):
+            arrays = {"images": draw.integers(0, 256, (*SIZE, 3), np.uint8)}
+            if i == 0:
+                arrays["semseg"] = draw.integers(0, 4, SIZE, np.uint8)
+                arrays["depth"] = draw.integers(0, 50, SIZE, np.uint8)
+            for task, array in arrays.items():
+                path = tmp_path / "data" / task / split / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    (tmp_path / "data" / "dataset.toml").write_text(
+        '# by hand\n[images]\nfiles = "images/{split}/{key}.png"\n'
+        f'[tasks.semseg]\nfiles = "semseg/{{split}}/{{key}}.png"\nclasses = {list(NAMES)}\noffset = -1\n'
+        '[tasks.depth]\nfiles = "depth/{split}/{key}.png"\nunit = "dm"\n'
+    )
+    return tmp_path / "data"
+
+
+def contents(folder, *below):
+    return {path: path.read_bytes() for name in below for path in (folder / name).rglob("*") if path.is_file()}
+
+
+ENCODINGS = [
+    Labels(classes=3),
+    Labels(classes=3, offset=-1),
+    Labels(classes=3, map={"7": 0, "300": 1, "9": 2}),
+    Labels(classes=3, colors=((0, 0, 0), (255, 0, 0), (1, 2, 3))),
+    Labels(classes=3, one_hot=True),
+    Labels(classes=2, threshold=100),
+    SaliencyMask(),
+    SaliencyMask(threshold=3),
+    BoundaryMask(threshold=2.0),
+    Depth(),
+    Depth(unit="mm", offset=3, scale=0.25, invalid=(0,)),
+    Depth(kind="disparity", numerator=40.0, maximum=60.0),
+    Depth(kind="distance"),
+    Normals(),
+    Normals(axes=("forward", "left", "up"), scale=0.5, offset=-1),
+    Values(channels=1, scale=0.1, offset=2),
+    Values(channels=2),
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda one: type(one).__name__)
+def test_what_is_encoded_is_decoded_again(encoding):
+    torch.manual_seed(0)
+    task = encoding.make_task("t")
+    if task.target_channels is None:
+        target = torch.randint(0, 3 if len(task.classes) == 3 else 2, SIZE)
+        target[:3] = IGNORE
+    else:
+        target = torch.rand(task.target_channels, *SIZE) + 0.5
+        target = nn.functional.normalize(target, dim=0) if task.kind == "direction" else target
+        target = (target > 1).float() if task.kind == "probability" else target
+        target[:, :3] = torch.nan
+    again = encoding.decode(encoding.encode(target, CAMERA), CAMERA)
+    assert again.dtype == target.dtype
+    torch.testing.assert_close(again, target, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_a_class_that_no_stored_value_means_is_named():
+    with pytest.raises(ValueError, match="no stored value means c"):
+        Labels(classes=("a", "b", "c"), map={"1": 0, "2": 1}).encode(torch.tensor([[2]]), None)
+
+
+def test_pseudo_labels_are_what_the_teacher_predicts_and_labels_stay(folder, teacher):
+    before = contents(folder, "images", "semseg", "depth")
+    text = (folder / "dataset.toml").read_text()
+    done = label_folder(folder, "runs/t", ("semseg", "depth", "normals"))
+    assert done.written == {"semseg": 3, "depth": 3, "normals": 4}
+    assert done.real == {"semseg": 1, "depth": 1}
+    assert contents(folder, "images", "semseg", "depth") == before
+    assert (folder / "dataset.toml").read_text().startswith(text)
+    noted = tomllib.loads((folder / "dataset.toml").read_text())["tasks"]["depth"]["pseudo"]
+    assert noted["source"] == "pseudo"
+    assert noted["teacher"] == "runs/t"
+    assert len(noted["sha256"]) == 64
+    assert noted["date"].count("-") == 2
+    assert noted["weight"] == 1.0
+    dataset = Folder(folder)
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        expected = teacher.predict(sample.image[None])
+        for name in ("semseg", "depth", "normals"):
+            if sample.key == "0" and name != "normals":
+                assert not torch.equal(sample.targets[name], expected[name][0].to(sample.targets[name]))
+            else:
+                torch.testing.assert_close(sample.targets[name], expected[name][0], rtol=1e-4, atol=1e-5)
+    assert not Folder(folder, split="val").pseudo_weights
+
+
+def test_it_goes_on_where_it_ended_and_a_label_that_comes_goes_first(folder, teacher):
+    label_folder(folder, "t", ("depth",))
+    made = contents(folder, "pseudo")
+    lost = folder / "pseudo/depth/train/2.npy"
+    lost.unlink()
+    Image.fromarray(np.full(SIZE, 7, np.uint8)).save(folder / "depth/train/1.png")
+    done = label_folder(folder, "t", ("depth",))
+    assert done.written == {"depth": 1}
+    assert done.kept == {"depth": 1}
+    assert done.real == {"depth": 2}
+    assert contents(folder, "pseudo") == made
+    sample = Folder(folder)[1]
+    assert sample.targets["depth"].unique().tolist() == pytest.approx([0.7])
+    assert "1" not in Folder(folder).pseudo_weights["depth"]
+
+
+def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(folder, teacher):
+    label_folder(folder, "t", ("depth",))
+    path = folder / "dataset.toml"
+    path.write_text(path.read_text().replace("weight = 1.0", "weight = 0.25"))
+    with pytest.raises(ValueError, match="min_confidence differ now"):
+        label_folder(folder, "t", ("depth",), min_confidence=0.5)
+    teacher.model.number += 1
+    made = contents(folder, "pseudo")
+    with pytest.raises(ValueError, match="sha256 differ now; pass --overwrite"):
+        label_folder(folder, "t", ("depth",))
+    assert contents(folder, "pseudo") == made
+    label_folder(folder, "other", ("depth",), overwrite=True)
+    after = contents(folder, "pseudo")
+    assert after.keys() == made.keys()
+    assert all(after[path] != made[path] for path in made)
+    assert Folder(folder).descriptor.pseudo["depth"].teacher == "other"
+    assert set(Folder(folder).pseudo_weights["depth"].values()) == {0.25}
+    assert path.read_text().count("[tasks.depth.pseudo]") == 1
+
+
+def test_pixels_of_less_confidence_have_no_label(folder, teacher):
+    sure = Confident(teacher)
+    for name in ("semseg", "depth"):
+        least = sure.predict(Folder(folder)[1].image[None])[f"{name}_confidence"].median().item()
+        done = label_folder(folder, "t", (name,), min_confidence=least)
+        dataset = Folder(folder)
+        for sample in (dataset[index] for index in (1, 2, 3)):
+            known = sure.predict(sample.image[None])[f"{name}_confidence"][0, 0] >= least
+            assert 0 < known.float().mean() < 1
+            assert torch.equal(valid_pixels(sample.targets[name]).reshape(SIZE), known)
+        ranked = [value for _, value in done.least_confident[name]]
+        assert ranked == sorted(ranked)
+        assert [path.is_file() for path, _ in done.least_confident[name]] == [True] * 3
+
+
+def test_confidence_that_a_teacher_does_not_have_is_refused(folder, teacher):
+    text = (folder / "dataset.toml").read_text()
+    (folder / "dataset.toml").write_text(text + '[tasks.albedo]\ntype = "regression"\nfiles = "albedo/{key}.npy"\n')
+    with pytest.raises(ValueError, match="has no confidence of albedo"):
+        label_folder(folder, "t", ("albedo",), min_confidence=0.5)
+    assert not (folder / "pseudo").exists()
+    assert label_folder(folder, "t", ("albedo",)).written == {"albedo": 4}
+
+
+def test_classes_map_by_name_and_each_that_does_not_is_named():
+    ours = semseg(["sofa", "wall"])
+    asked = PseudoLabels(files="", teacher="t")
+    assert map_classes(semseg(["wall", "sofa"]), ours, asked).tolist() == [1, 0]
+    with pytest.raises(ValueError, match=r"2 of 3 classes .*: couch, lamp; map each"):
+        map_classes(semseg(["couch", "wall", "lamp"]), ours, asked)
+    mapped = replace(asked, class_map={"couch": "sofa", "lamp": ""})
+    assert map_classes(semseg(["couch", "wall", "lamp"]), ours, mapped).tolist() == [0, 1, IGNORE]
+    with pytest.raises(ValueError, match=r"lamp \(to light\)"):
+        map_classes(semseg(["lamp"]), ours, replace(asked, class_map={"lamp": "light"}))
+    with pytest.raises(ValueError, match="4 of 4 classes"):  # numbers name nothing where their count differs
+        map_classes(semseg(4), semseg(6), asked)
+    assert map_classes(semseg(4), semseg(4), asked).tolist() == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match=r"is length .* take another teacher"):
+        map_classes(depth(), replace(saliency(), name="depth"), asked)
+    assert not len(map_classes(boundary(), boundary(), asked))
+
+
+def test_a_class_that_the_teacher_does_not_know_is_said(folder, monkeypatch):
+    monkeypatch.setattr(labelling, "open_teacher", lambda *_: Predictor(Formulas(("wall", "couch", "plant"))))
+    with pytest.raises(ValueError, match="couch, plant"):
+        label_folder(folder, "t", ("semseg",))
+    with pytest.raises(ValueError, match="class_map names table"):
+        label_folder(folder, "t", ("semseg",), class_map={"couch": "sofa", "plant": "", "table": ""})
+    assert not (folder / "pseudo").exists()
+    done = label_folder(folder, "t", ("semseg",), class_map={"couch": "sofa", "plant": ""})
+    assert done.notes == ("the teacher knows no floor of semseg: their pixels are labelled as others",)
+    assert set(Folder(folder)[1].targets["semseg"].unique().tolist()) == {1, 2, IGNORE}
+
+
+def test_bad_requests_write_nothing(folder, teacher):
+    before = contents(folder, ".")
+    for wrong, said in (
+        ({"tasks": ()}, "no task"),
+        ({"tasks": ("parts",)}, "parts"),
+        ({"split": "tset"}, "tset"),
+        ({"min_confidence": 1.5}, "between 0 and 1"),
+        ({"tasks": ("albedo",)}, "describe it there"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            label_folder(folder, "t", **({"tasks": ("depth",)} | wrong))
+    assert contents(folder, ".") == before
+    (folder / "dataset.toml").unlink()
+    with pytest.raises(ValueError, match="triptych data init"):
+        label_folder(folder, "t", ("depth",))
+
+
+def test_pseudo_labels_are_no_truth_anywhere(folder, teacher, tmp_path):
+    label_folder(folder, "t", ("depth", "normals"), split="all")
+    dataset = Folder(folder, split="val")
+    with pytest.raises(ValueError, match=r"1 of 2 images .* pseudo-labels of depth, such as 1, .* not scored against"):
+        evaluate(teacher, dataset, {"depth": depth()})
+    evaluate(teacher, dataset, {"semseg": teacher.tasks["semseg"]})  # real labels are
+    predicted = tmp_path / "predictions" / "depth"
+    predicted.mkdir(parents=True)
+    for key in ("0", "1"):
+        np.save(predicted / f"{key}.npy", np.ones(SIZE, np.float32))
+    for targets in (folder, folder / "pseudo/depth"):
+        with pytest.raises(ValueError, match="pseudo-labels"):
+            score(predicted, targets, protocol="survey", task=("depth",), split="val", quiet=True)
+    with pytest.raises(ValueError, match="not prepared"):
+        prepare(dataset, tmp_path / "packed", split="val", tasks=("depth",))
+    recipe = change(RECIPE, data__dataset="folder", data__root=str(folder), data__test_split="")
+    with pytest.raises(ValueError, match="not validated on"):
+        train(recipe, tmp_path / "run", device="cpu")
+    (folder / "dataset.toml").rename(tmp_path / "dataset.toml")
+    guess = describe_folder(folder)  # a folder whose description is lost takes none for labels
+    assert not any("pseudo" in pattern for pattern, _ in guess.tasks.values())
+    assert "normals" not in guess.tasks
+
+
+def test_the_command_labels_and_training_weighs(folder, tmp_path, capsys):
+    run = save_run(tmp_path / "teacher")
+    (folder / "dataset.toml").write_text((folder / "dataset.toml").read_text().replace(f"{list(NAMES)}", "4"))
+    command = [
+        "data",
+        "label",
+        str(folder),
+        "--teacher",
+        str(run),
+        "--tasks",
+        "semseg",
+        "depth",
+        "--min-confidence",
+        "0",
+    ]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "depth: 3 images pseudo-labelled" in printed
+    assert "least sure" in printed
+    assert main(command) == 0
+    assert "depth: 0 images pseudo-labelled, 3 were before, 1 have a label" in capsys.readouterr().out
+    path = folder / "dataset.toml"
+    path.write_text(path.read_text().replace("weight = 1.0", "weight = 0.5"))
+    recipe = change(RECIPE, data__dataset="folder", data__root=str(folder), schedule__steps=2)
+    dataset = build_training_set(recipe)
+    weights = {"semseg": dict.fromkeys("123", 0.5), "depth": dict.fromkeys("123", 0.5)}
+    assert dataset.pseudo_weights == weights
+    assert dataset.fingerprint()["pseudo"]["depth"]["weight"] == 0.5
+    assert spread(dataset, 2).pseudo_weights == {"semseg": {"2": 0.5}, "depth": {"2": 0.5}}
+    assert FewerLabels(dataset, "one", ("depth",)).pseudo_weights == weights
+    mixed = Mixed(sources={"a": {"dataset": "folder", "root": str(folder), "rename": {"semseg": "own"}}})
+    assert mixed.pseudo_weights["own"] == {"a/1": 0.5, "a/2": 0.5, "a/3": 0.5}
+    train(recipe, tmp_path / "run", device="cpu")
+
+
+def gradients(objective, sample, name):
+    objective.zero_grad()
+    objective(sample).tasks[name].backward()
+    return [parameter.grad.clone() for parameter in objective.parameters() if parameter.grad is not None]
+
+
+def test_a_weight_scales_the_gradient_of_its_images_alone():
+    recipe = change(RECIPE, model__decoder_options={"intermediate": True}, model__backbone_options={"norm": False})
+    torch.manual_seed(0)
+    dataset = build_dataset(recipe, "train")
+    tasks, _ = build_tasks(recipe, dataset)
+    objective = Objective(build_model(recipe, tasks))
+    both = collate([dataset[0], dataset[1]])
+    key = dataset.key(0)
+    for name in tasks:
+        objective.pseudo_weights = {}
+        alone = gradients(objective, collate([dataset[0]]), name)
+        plain, loss = gradients(objective, both, name), objective(both).tasks[name]
+        objective.pseudo_weights = {name: {key: 0.25}}
+        for weighed, whole in zip(gradients(objective, collate([dataset[0]]), name), alone, strict=True):
+            torch.testing.assert_close(weighed, 0.25 * whole)
+        quarter = gradients(objective, both, name)
+        torch.testing.assert_close(objective(both).tasks[name], loss, rtol=0, atol=0)
+        objective.pseudo_weights = {name: {key: 0.0}}
+        without = gradients(objective, both, name)
+        for one, none, half in zip(plain, without, quarter, strict=True):  # linear in the weight
+            torch.testing.assert_close(half, 0.25 * one + 0.75 * none)
+        assert any(not torch.allclose(one, none) for one, none in zip(plain, without, strict=True))
