@@ -58,6 +58,18 @@ def test_own_parts_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
         triptych.register("decoder", "mine", Heads)
 
 
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_kind_can_be_registered_and_refuses_what_it_cannot_use(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = dict(REGISTRIES[kind])
+    monkeypatch.setitem(REGISTRIES, kind, dict(known))
+    triptych.register(kind, "mine", known[sorted(known)[0]])
+    assert "mine" in triptych.available(kind)
+    with pytest.raises(TypeError, match=f"{kind} takes a .*; 'other' is 3"):
+        triptych.register(kind, "other", 3)
+
+
 def test_tasks_that_are_no_tasks_get_help() -> None:
     with (
         shapes_unchecked(),
