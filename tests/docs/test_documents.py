@@ -89,6 +89,15 @@ def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_trainings_that_are_shown_and_not_run_are_understood(page: Path) -> None:
+    verb = TrainVerb(lambda *given: None)
+    for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
+        if kind in ("console", "text", "bash"):
+            for words in re.findall(r"\btriptych train (.*)", text.replace("\\\n", " ")):
+                verb.run(shlex.split(words, comments=True), "triptych train")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_snippets_run(page: Path) -> None:
     with as_in_a_new_process():
         for text in blocks(page, "python"):

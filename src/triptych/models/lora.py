@@ -182,7 +182,7 @@ def lora(
     `targets` are the layers' names in timm; empty for those of `qkv`, `proj`, `fc1` and `fc2` that there are.
 
     >>> import triptych
-    >>> model = triptych.create_model("vit", backbone="vit_tiny_patch16_384", tasks=triptych.nyuv2_tasks())
+    >>> model = triptych.create_model("four-level", backbone="vit_tiny_patch16_384", tasks=triptych.nyuv2_tasks())
     >>> adapted = lora(model, rank=4, targets=("qkv",))
     >>> sum(p.numel() for p in adapted.backbone.parameters() if p.requires_grad)
     36864
