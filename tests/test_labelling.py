@@ -152,6 +152,7 @@ def test_pseudo_labels_are_what_the_teacher_predicts_and_labels_stay(folder, tea
                 assert not torch.equal(sample.targets[name], expected[name][0].to(sample.targets[name]))
             else:
                 torch.testing.assert_close(sample.targets[name], expected[name][0], rtol=1e-4, atol=1e-5)
+    assert f"depth: 3 images have pseudo-labels of runs/t ({noted['date']}), weight 1" in dataset.notes
     assert not Folder(folder, split="val").pseudo_weights
 
 

@@ -19,6 +19,7 @@ from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
+from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
 from triptych.export.archives import EXTRA, open_archive
@@ -30,6 +31,7 @@ from triptych.export.proof import EXACT, as_target, compare, measure_difference,
 from triptych.export.run import TARGETS
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
+from triptych.prediction.labelling import label_folder
 from triptych.tasks import boundary, depth, normals, saliency, semseg
 
 TASKS = {task.name: task for task in (semseg(3), depth(loss="log-l1"), normals(), boundary(), saliency())}
@@ -79,6 +81,22 @@ def test_free_sizes_tiles_and_flips_work_from_the_file(run: Path, free_file: Pat
     for options in ({}, {"tile": (40, 48), "flip": True}, {"shorter_side": 50, "scales": (1.0, 1.5)}):
         expected = Predictor.load(run, **options)(photograph((61, 75)))
         close(Predictor.load(free_file, **options)(photograph((61, 75))), expected)
+
+
+def test_files_label_like_the_run_and_decoded_ones_have_no_confidence(run: Path, file: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(photograph()).save(tmp_path / "images/a.png")
+    (tmp_path / "dataset.toml").write_text(
+        '[images]\nfiles = "images/{key}.png"\n[tasks.normals]\nfiles = "normals/{key}.npy"\n'
+    )
+    with pytest.raises(ValueError, match="file is of decoded maps"):
+        label_folder(tmp_path, str(file), ("normals",), split="all", min_confidence=0.5)
+    label_folder(tmp_path, str(file), ("normals",), split="all")
+    dataset = Folder(tmp_path, split="all")
+    assert dataset.descriptor.pseudo["normals"].sha256 == hash_file(file)
+    np.testing.assert_allclose(dataset[0].targets["normals"], Predictor.load(run)(photograph())["normals"], atol=1e-5)
+    with pytest.raises(ValueError, match="sha256 differ"):
+        label_folder(tmp_path, str(run), ("normals",), split="all")
 
 
 def test_bytes_in_give_what_floats_give(run: Path, tmp_path: Path) -> None:

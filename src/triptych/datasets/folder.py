@@ -87,6 +87,11 @@ class Folder(InFiles):
             derivations=derivations,
             neighbour_frames=neighbour_frames,
         )
+        self.notes += [
+            f"{name}: {len(keys)} images have pseudo-labels of {made.teacher} ({made.date}), weight {made.weight:g}"
+            for name, keys in self.pseudo.items()
+            if keys and (made := self.descriptor.pseudo[name])
+        ]
         self.pseudo_weights = {
             name: dict.fromkeys(self.pseudo[source], float(self.descriptor.pseudo[source].weight))
             for name, source in zip(chosen, sources, strict=True)

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from triptych import assemble
 from triptych.augmentation.presets import build_transform
+from triptych.data.base import require_truth
 from triptych.data.frames import Videos
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image
@@ -273,6 +274,7 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
         )
     data = replace(recipe.data, options=reader.video_options(recipe.data.options))
     dataset = assemble.build_dataset(replace(recipe, data=data), split)
+    require_truth(dataset, dataset.tasks)
     depth = next((name for name, task in dataset.tasks.items() if task.in_metres), "")
     transform = build_transform(data.transform, size=data.size, tasks=predictor.tasks, train=False)
     loader = evaluation_loader(dataset, transform=transform, limit=limit, on_bad_sample=data.on_bad_sample)
