@@ -192,6 +192,19 @@ def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(fo
     assert path.read_text().count("[tasks.depth.pseudo]") == 1
 
 
+def test_files_that_no_section_speaks_of_are_nobodys(folder, teacher):
+    text = (folder / "dataset.toml").read_text()
+    label_folder(folder, "t", ("depth",))
+    made = contents(folder, "pseudo")
+    (folder / "dataset.toml").write_text(text)  # as `data init --force` does
+    teacher.model.number += 1
+    with pytest.raises(ValueError, match=r"3 files .* says whose they are; pass --overwrite"):
+        label_folder(folder, "t", ("depth",))
+    assert (folder / "dataset.toml").read_text() == text
+    assert contents(folder, "pseudo") == made
+    assert label_folder(folder, "t", ("depth",), overwrite=True).written == {"depth": 3}
+
+
 def test_pixels_of_less_confidence_have_no_label(folder, teacher):
     sure = Confident(teacher)
     for name in ("semseg", "depth"):

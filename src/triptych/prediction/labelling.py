@@ -105,11 +105,18 @@ def label_folder(
     splits = split_names(after) if split == ALL and after.has_split_folders else [split]
     for name in splits:
         Folder(place, split=name, tasks=())  # no such split: said before anything is written
-    for name in known:
-        if name in before.pseudo and before.pseudo[name] != after.pseudo[name]:
-            for path in list_files(before, before.pseudo[name].files, ALL).values():
-                path.unlink()
-            (before.root / PSEUDO / name / CONFIDENCE).unlink(missing_ok=True)
+    old = {
+        name: list(list_files(after, after.pseudo[name].files, ALL).values())
+        for name in known
+        if before.pseudo.get(name) != after.pseudo[name]
+    }
+    for name, paths in old.items():
+        if paths and not overwrite:
+            text = f"{len(paths)} files such as {paths[0]} exist, and no [tasks.{name}.{PSEUDO}] says whose they are"
+            raise DataError(text, "pass --overwrite to replace them, or move them away")
+    for name, paths in old.items():
+        for path in (*paths, before.root / PSEUDO / name / CONFIDENCE):
+            path.unlink(missing_ok=True)
     if wanted != text:
         write_text(place, wanted)
     result = Labelled(notes=tuple(_unknown_classes(after, tables)))
