@@ -149,6 +149,8 @@ def read_size(path: Path) -> tuple[int, int]:
     return _open(path, lambda image: (image.height, image.width))
 
 
+INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
+"""How the extra for more formats is installed, from a clone."""
 MOST_PIXELS = 178_000_000
 """The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
 `TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
@@ -379,7 +381,7 @@ def _read_exr(path: Path, key: str) -> np.ndarray:
     try:
         import OpenEXR
     except ImportError as error:
-        raise DataError("it is an OpenEXR file", "pip install triptych[formats] reads it") from error
+        raise DataError("it is an OpenEXR file", f"the extra 'formats' reads it: {INSTALL}") from error
     with OpenEXR.File(str(path)) as file:
         return _entry(file.channels(), key, lambda name: np.asarray(file.channels()[name].pixels))
 
@@ -408,7 +410,7 @@ def _read_tiff(path: Path, key: str) -> np.ndarray:
         import tifffile
     except ImportError as error:
         text = "it is damaged, or a TIFF of floats or wide numbers"
-        raise DataError(text, "pip install triptych[formats] reads these") from error
+        raise DataError(text, f"the extra 'formats' reads these: {INSTALL}") from error
     with tifffile.TiffFile(path) as file:
         _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
         return file.asarray(series=0)

@@ -201,7 +201,9 @@ def tracker_names(names: tuple[str, ...]) -> list[str]:
         if name not in packages:
             raise ValueError(f"unknown tracker '{name}'; choose from {', '.join(packages)}.")
         if importlib.util.find_spec(packages[name]) is None:
-            raise ImportError(f"tracking with {name} needs the 'track' extra: pip install triptych[track]")
+            raise ImportError(
+                f"tracking with {name} needs the extra 'track': python -m pip install -c constraints.txt -e '.[track]'"
+            )
     return list(names)
 
 
