@@ -1,4 +1,4 @@
-"""The verb `score`, light enough to show its help at once."""
+"""The verb `triptych score`, light enough to show its help at once."""
 
 from collections.abc import Sequence
 from pathlib import Path

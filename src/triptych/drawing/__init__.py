@@ -1,1 +1,1 @@
-"""Maps as pictures: panels, legends, contact sheets."""
+"""Maps as pictures."""

@@ -1,4 +1,4 @@
-"""Evaluations as tables."""
+"""Tables of scores on the terminal, and the bar while images are scored."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Tables of scores."""
+"""Tables of scores in a page: HTML of numbers, gains and confidence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
