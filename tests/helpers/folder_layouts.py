@@ -1033,3 +1033,46 @@ def _(t: Truth) -> None:
     pairs(
         t, label="depth/{split}/{i:03d}.exr", task="depth", store=lambda i: np.stack([depth(i)] * 3, -1), target=depth
     )
+
+
+@layout("folders of a task and a general word: depth_gt, human_parts_labels, edges_mask")
+def _(t: Truth) -> None:
+    for i in range(5):
+        parts, edges = draw_labels(i, 7), half(i)
+        t.image(f"images/{i}.png", depth=depth(i), human_parts=parts, boundary=edges)
+        t.file(f"depth_gt/{i}.png", millimetres(i))
+        t.file(f"human_parts_labels/{i}.png", parts)
+        t.file(f"edges_mask/{i}.png", edges * 255)
+
+
+@layout("a mask of the pixels where depth holds beside it", r"00000_depth_mask\.npy seem to mark where depth")
+def _(t: Truth) -> None:
+    for i in range(5):
+        holds = np.arange(SIZE[0])[:, None] + np.zeros(SIZE) >= 6
+        t.image(f"scan_{i % 2}/{i:05d}.png", depth=np.where(holds, depth(i), np.nan))
+        t.file(f"scan_{i % 2}/{i:05d}_depth.npy", np.where(holds, depth(i), 3.3)[..., None].astype(np.float32))
+        t.file(f"scan_{i % 2}/{i:05d}_depth_mask.npy", holds.astype(np.uint8))
+
+
+@layout("labels on the second page of a TIFF", r"2 pages, of which the first alone is read")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i}.tif", store=lambda i: draw_labels(i + 9))
+    for path in (t.root / "masks").iterdir():
+        pages = [Image.fromarray(draw_labels(int(path.stem) + more)) for more in (9, 0)]
+        pages[0].save(path, save_all=True, append_images=pages[1:])
+
+
+@layout("splits that the names of files tell: 000_train.png", r"splits are drawn, but names of images")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split = "train" if i < 4 else "val"
+        t.image(f"images/{i:03d}_{split}.png", split, semseg=draw_labels(i))
+        t.file(f"masks/{i:03d}_{split}.png", draw_labels(i))
+
+
+@layout("splits that a table tells", r"splits are drawn, but splits\.json may name them")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"images/{i:03d}.png", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"masks/{i:03d}.png", draw_labels(i))
+    t.file("splits.json", '{"train": ["000", "001", "002", "003"], "val": ["004", "005"]}')

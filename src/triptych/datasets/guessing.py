@@ -39,6 +39,7 @@ from triptych.datasets.places import (
     find_places,
     find_rest,
     find_taken,
+    tells_validity,
 )
 from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
@@ -167,6 +168,7 @@ def describe_folder(root: Path) -> FolderGuess:
             if problem:
                 guess.left_out.append(f"{place}; {problem}")
                 used.append(place.pattern)
+    _narrow_images(guess, chosen, used)
     used += _offer_needs(guess, [place for place in labels if place.role in NEEDS], images)
     _look_at_the_rest(guess, chosen, images, used)
     if not guess.tasks and not guess.offers:
@@ -174,6 +176,19 @@ def describe_folder(root: Path) -> FolderGuess:
             raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
         raise DataError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}")
     return guess
+
+
+def _narrow_images(guess: FolderGuess, chosen: Place, used: Sequence[str]) -> None:
+    """Name the images' suffix where the pattern takes files that are neither images nor labels."""
+    labels, splits = [*(pattern for pattern, _ in guess.tasks.values()), *used], list(chosen.files)
+    others = find_taken(guess.root, labels, splits).union(chosen.paths)
+    suffixes = {path.suffix for path in chosen.paths}
+    if find_taken(guess.root, [guess.images], splits) - others and len(suffixes) == 1:
+        guess.images = guess.images.replace(".*", suffixes.pop())
+    extra = sorted(find_taken(guess.root, [guess.images], splits) - others)
+    if extra:
+        text = f"{guess.images} takes {len(extra)} other files too, such as {extra[0].relative_to(guess.root)}"
+        guess.notes.append(f"{text}: move or rename them")
 
 
 def _offer_needs(guess: FolderGuess, places: Sequence[Place], images: Mapping[tuple[str, str], Path]) -> list[str]:
@@ -267,6 +282,10 @@ def _look_at_the_rest(
         name = _section_name(offer.folder.strip("/").rpartition("/")[2].lower())
         guess.offers[f"{count}; name its task"] = name, {"type": "semseg", "files": offer.pattern}
     for one in rest:
+        marking = next((path for path in one.paths if tells_validity(path)), None)
+        if marking:
+            text = f"files like {marking.relative_to(root)} seem to mark where depth or normals hold, and are not read"
+            guess.notes.append(f"{text}: give the pixels that they exclude 0 or NaN in the maps themselves")
         if not offered.issuperset(one.paths):
             guess.left_out.append(f"{one} match no pattern, such as {one.paths[0].name}")
 
@@ -294,6 +313,31 @@ def _guess_splits(guess: FolderGuess, images: Place) -> None:
         return
     guess.splits = {"val": 0.1, "test": 0.1}
     guess.split_reason = "shares of the images, drawn by a hash of their names; train is the rest"
+    guess.notes += _find_unused_splits(guess.root, images)
+
+
+TABLES = (".json", ".csv", ".tsv", ".yaml", ".yml", ".xml", ".pkl", ".mat")
+"""Suffixes of files that may name the images of splits, in forms that are not read."""
+
+
+def _find_unused_splits(root: Path, images: Place) -> list[str]:
+    """What speaks of other splits than those that are drawn: words in the names of images, and tables."""
+    cure = f"list the names of each split in a {LISTS[0]} file, such as train.txt, one per line"
+    told = {path: SPLIT_OF[word] for path in images.paths for word in _words(path.stem) if word in SPLIT_OF}
+    splits, notes = [name for name in SPLITS if name in told.values()], list[str]()
+    if len(splits) > 1:
+        shown = ", ".join(f"{list(told.values()).count(name)} of {name}" for name in splits)
+        notes.append(f"splits are drawn, but names of images, such as {next(iter(told)).name}, tell {shown}: {cure}")
+    for path in walk_files(root):
+        known = {"split", "splits", "fold", "folds"} | ({*SPLIT_OF} if path.suffix.lower() != ".mat" else set())
+        if path.suffix.lower() in TABLES and known.intersection(_words(path.stem)):
+            notes.append(f"splits are drawn, but {path.relative_to(root).as_posix()} may name them: {cure}")
+            break
+    return notes
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
 
 
 def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
@@ -303,7 +347,7 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for path in walk_files(guess.root):
         name = path.relative_to(guess.root).as_posix()
-        splits = {SPLIT_OF[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_OF}
+        splits = {SPLIT_OF[word] for word in _words(path.stem) if word in SPLIT_OF}
         if path.suffix.lower() not in LISTS or len(splits) != 1 or name.count("/") > 2:
             continue
         try:

@@ -47,6 +47,14 @@ OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons"
 """Words of files and folders beside the labels that are not one of the tasks."""
 
 
+GENERAL = frozenset(
+    ("labels", "label", "annotations", "annotation", "annot", "masks", "mask", "gt", "groundtruth", "truth")
+)
+"""Words of label maps that say nothing of the task beside one that does: `edges_gt`."""
+MEASURED, VALIDITY = ("depth", "normals"), ("mask", "masks")
+"""A word of the second kind after one of the first marks where a measured map holds: `depth_mask`."""
+
+
 @dataclass(frozen=True)
 class Need:
     """Labels that can be used once a person has added what no file tells."""
@@ -294,7 +302,7 @@ def _role_of_words(role: str, text: str) -> str:
     if set(words) & set(OTHER):
         return "other"
     found = _role(words)
-    return found or role if role in ("", IMAGES) or found in NEEDS else role
+    return found or role if role in ("", IMAGES) or found in (*NEEDS, "other") else role
 
 
 def _read_endings(stem: str) -> list[str]:
@@ -321,10 +329,20 @@ def _read_start(stem: str) -> str:
 
 
 def _role(words: Iterable[str]) -> str:
-    """The role of the last word that has one, of a task rather than of images: in `depth_rgb` it is depth."""
-    roles = [ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), "") for word in words]
-    ordered = sorted((role for role in reversed(roles) if role), key=lambda role: role == IMAGES)
-    return next(iter(ordered), "")
+    """The role of the last word that has one: of a task rather than of images, and of a word that says which.
+
+    >>> _role(["depth", "rgb"]), _role(["edges", "gt"]), _role(["depth", "mask"])
+    ('depth', 'boundary', 'other')
+    """
+    found = [(ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), ""), word) for word in words][::-1]
+    found = [(role, word) for role, word in found if role]
+    role, _ = min(found, key=lambda one: (one[0] == IMAGES, one[1] in GENERAL), default=("", ""))
+    return "other" if role in MEASURED and found[0][1] in VALIDITY else role
+
+
+def tells_validity(path: Path) -> bool:
+    """Whether a file's name, or its folder's, says that it marks where another map holds: `0001_depth_mask.npy`."""
+    return any(_role(_split_words(name)) == "other" for name in (path.stem, path.parent.name))
 
 
 @dataclass(frozen=True)
