@@ -8,6 +8,7 @@ import torch
 from export_runs import save_run
 from PIL import Image
 from scipy.optimize import minimize
+from training.tiny import RECIPE, change
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
@@ -15,6 +16,7 @@ from triptych.export import export_run
 from triptych.export.onnx_file import open_onnx
 from triptych.prediction.calibration import FILE, KINDS, Scale, fit_scale, read_calibration, write_calibration
 from triptych.prediction.predictor import Predictor
+from triptych.training.loop import train
 
 
 def frames(count=4, factor=1.7, power=1.0, noise=0.02, seed=0):
@@ -128,6 +130,28 @@ def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         alone = open_onnx(tmp_path / "model.onnx", ("depth",))(tensor)["depth"][0]
         np.testing.assert_allclose(alone, expected, rtol=1e-3)
+
+
+def test_scales_go_along_with_their_network_and_with_no_other(run, tmp_path):
+    write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+    saved = Predictor.load(run).save_pretrained(tmp_path / "saved")
+    assert read_calibration(saved) == {"depth": Scale(2.5, 0.8)}
+    Predictor.load(run, calibrated=False).save_pretrained(saved, overwrite=True)
+    assert read_calibration(saved) == {}
+
+
+def test_training_anew_or_further_drops_the_scales_of_the_weights_before(tmp_path):
+    recipe = change(RECIPE, schedule__steps=2, schedule__name="constant")
+    longer = change(recipe, schedule__steps=3)
+    run = train(recipe, tmp_path / "run", progress=False)
+    for again, options, kept in (
+        (recipe, {"resume": True}, True),  # it has come to its end
+        (longer, {"resume": True}, False),
+        (recipe, {"overwrite": True}, False),
+    ):
+        write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+        train(again, run, progress=False, **options)
+        assert bool(read_calibration(run)) == kept
 
 
 def test_what_cannot_be_calibrated_is_one_line(run, other_camera, tmp_path, capsys):

@@ -298,12 +298,19 @@ class Predictor:
         self, folder: str | os.PathLike, *, card: str = "", overwrite: bool = False, adapters_only: bool = False
     ) -> Path:
         """Write weights, recipe, tasks and a model card (`README.md`; `card` is added to it) to `folder`, and return
-        it. `adapters_only` leaves out a frozen trunk, whose name and hash are written in its place.
+        it. `adapters_only` leaves out a frozen trunk, whose name and hash are written in its place. Scales of a
+        calibration go along.
         """
         from triptych.prediction import pretrained
 
         return pretrained.save_folder(
-            Path(folder), self.model, self.recipe, card=card, overwrite=overwrite, adapters_only=adapters_only
+            Path(folder),
+            self.model,
+            self.recipe,
+            card=card,
+            overwrite=overwrite,
+            adapters_only=adapters_only,
+            scales=self.calibration,
         )
 
 

@@ -3,6 +3,7 @@ hub.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,9 +122,10 @@ def save_folder(
     card: str = "",
     overwrite: bool = False,
     adapters_only: bool = False,
+    scales: Mapping[str, calibration.Scale] | None = None,
 ) -> Path:
     """Write the network so that `Predictor.from_pretrained(folder)` gives it back; with `adapters_only` without its
-    frozen trunk.
+    frozen trunk. `scales` are its calibration.
     """
     from triptych.assemble import resolve_options
 
@@ -145,6 +147,10 @@ def save_folder(
     else:
         with written_whole(folder / FILES["weights"]) as partial:
             save_tensors(partial, model.state_dict())
+    if scales:
+        calibration.write_calibration(folder, scales, {})
+    else:
+        (folder / calibration.FILE).unlink(missing_ok=True)  # of another network
     write_text(folder / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
     return folder
 

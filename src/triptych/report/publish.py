@@ -14,7 +14,7 @@ from triptych.files import write_text
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
-from triptych.prediction.calibration import read_calibration, write_calibration
+from triptych.prediction.calibration import read_calibration
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.tasks import Task
 
@@ -92,9 +92,7 @@ def write_folder(run: Path, name: str, folder: Path, *, scores: Sequence[Path], 
     assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     recipe = _without_folders(recipe)
     results = list(read_results(run, scores, model.tasks))
-    pretrained.save_folder(folder, model, recipe)
-    if scales := read_calibration(run):
-        write_calibration(folder, scales, {})
+    pretrained.save_folder(folder, model, recipe, scales=read_calibration(run))
     trunks = [part.timm_name for part in model.modules() if isinstance(part, Backbone)]
     timm_name = trunks[0] if trunks and recipe.model.weights == "timm" else ""
     card = pretrained.model_card(

@@ -13,6 +13,7 @@ from triptych.backbones.base import Backbone
 from triptych.files import hash_tensors, read_tensors, remove_partials, write_text
 from triptych.models.lora import update_names
 from triptych.models.multitask import MultiTaskModel
+from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
@@ -70,6 +71,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
                 write_text(run / "recipe.json", to_json(replace(begun, schedule=recipe.schedule)) + "\n")
         finish_exchange(run)
         remove_partials(run)
+        if state.step < recipe.schedule.steps:
+            (run / calibration.FILE).unlink(missing_ok=True)  # of the weights before
         cut_metrics(run, trained=state.step, evaluated=state.evaluated)
         record_start(run, origin | facts)
     if recipe.training.trackers:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, partial_path, write_text
+from triptych.prediction import calibration
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
@@ -35,6 +36,7 @@ OURS = (
     "resolved.json",
     "tasks.json",
     "model.safetensors",
+    calibration.FILE,
     "frozen.safetensors",
     "environment.json",
     "metrics.jsonl",
