@@ -13,6 +13,7 @@ from PIL import Image
 from test_prediction import TASKS, local_model, read_ply, write_images
 
 from triptych.prediction import image_files
+from triptych.prediction.calibration import Scale
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strip_files import ArrayFile, write_png
@@ -156,6 +157,14 @@ def test_resuming_does_not_mix_two_networks(tmp_path):
     predict_images(predictor, [folder / "0.png"], out, log=quiet)
     with pytest.raises(ValueError, match=r"not made by this network with these options \(flip differ\)"):
         predict_images(Predictor(predictor.model, flip=True), [folder], out, resume=True, log=quiet)
+    with pytest.raises(ValueError, match=r"\(overlay differ\)"):
+        predict_images(predictor, [folder], out, overlay=True, resume=True, log=quiet)
+    calibrated = Predictor(predictor.model, calibration={"depth": Scale(2.0)})
+    with pytest.raises(ValueError, match=r"\(calibration differ\)"):
+        predict_images(calibrated, [folder], out, resume=True, log=quiet)
+    predict_images(calibrated, [folder / "0.png"], tmp_path / "calibrated", log=quiet)
+    with pytest.raises(ValueError, match=r"\(calibration differ\)"):  # which is known from before alone
+        predict_images(predictor, [folder], tmp_path / "calibrated", resume=True, log=quiet)
     with pytest.raises(ValueError, match=r"\(weights differ\)"):
         predict_images(Predictor(local_model()), [folder], out, resume=True, log=quiet)
     (out / "predictions.json").unlink()

@@ -105,6 +105,12 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
         sweep(change(SHORT, schedule__steps=5), tmp_path, ("optimizer.lr=1e-4",), device="cpu", told=quiet)
 
 
+def test_a_sweep_that_leaves_the_number_format_to_the_machine_goes_on(tmp_path: Path) -> None:
+    recipe = change(SHORT, training__precision="auto")
+    first = sweep(recipe, tmp_path, ["seed=1"], device="cpu", progress=False, told=quiet)
+    assert sweep(recipe, tmp_path, ["seed=1"], device="cpu", progress=False, told=quiet) == first
+
+
 def test_a_run_that_diverges_is_last(tmp_path: Path) -> None:
     recipe = change(SHORT, optimizer__name="sgd", optimizer__clip_norm=0.0, schedule__steps=4)
     outcomes = sweep(recipe, tmp_path, ("optimizer.lr=1e30,1e-3",), device="cpu", progress=False, told=quiet)

@@ -89,7 +89,8 @@ def predict_images(
     kinds = tuple(name for name in chosen if name != "points" or camera)
     files = ImageFiles(Path(out), predictor.tasks, kinds, camera, color_by, overlay)
     found = find_images(images)
-    settings = predictor.settings()
+    matrix = None if intrinsics is None else np.asarray(intrinsics).tolist()
+    settings = predictor.settings() | {"overlay": overlay, "color_by": color_by, "fov": fov, "intrinsics": matrix}
     result = PredictedImages(kept=_finished(files, [name for name, _ in found], settings, overwrite, resume))
     files.prepare([name for name, _ in found])
     _write_manifest(files, dict(found), settings, result)
@@ -198,7 +199,8 @@ def _finished(
         before = None
     if before != json.loads(json.dumps(settings)):
         known = before if isinstance(before, dict) else {}
-        other = [name for name, value in settings.items() if known.get(name) != json.loads(json.dumps(value))]
+        now = json.loads(json.dumps(settings))
+        other = [name for name in dict.fromkeys((*known, *now)) if known.get(name) != now.get(name)]
         raise ValueError(
             f"{path} was not made by this network with these options ({', '.join(other)} differ), so that resume would "
             "mix two; choose another folder, or pass overwrite (--overwrite) without resume."

@@ -18,6 +18,7 @@ from rich.table import Table
 from triptych.files import check_signed, write_text
 from triptych.recipes import fields
 from triptych.recipes.config import Recipe, from_json
+from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
 from triptych.training.loop import train
 from triptych.training.run_folder import check_run_folder
@@ -171,7 +172,10 @@ def sweep(
         )
     settings = list_settings(over, samples=samples, seed=recipe.seed)
     own: list[Setting] = [{"seed": seed} for seed in seeds] or [{}]
-    planned = [(Outcome(setting), [change_fields(recipe, setting | seed) for seed in own]) for setting in settings]
+    planned = [
+        (Outcome(setting), [settle(change_fields(recipe, setting | seed), device)[0] for seed in own])
+        for setting in settings
+    ]
     for outcome, recipes in planned:
         for each in recipes:
             check_run_folder(_run(out, outcome, each), each, resume=True, overwrite=False)
