@@ -101,7 +101,7 @@ PUBLISHED: dict[str, Published] = {
     ),
     "nyuv2-invpt-vit-b": _nyuv2(INVPT, "50.30 0.5367 19.00 77.60"),
     **{
-        f"{place}-{trunk}": _none("no paper that we know has this trunk with plain heads in this protocol")
+        f"{place}-{trunk}": _none("no paper that we know with plain heads on this trunk; protocol invpt")
         for place in ("nyuv2", "pascal")
         for trunk in ("dinov2-s", "dinov2-b", "dinov2-l", "dinov3-s", "dinov3-b", "dinov3-l")
     },
