@@ -130,7 +130,8 @@ def test_a_folder_without_a_descriptor_gets_one(clinic: Path) -> None:
         (clinic / name).rename(clinic.parent / name)
     for path in sorted((clinic / "depth").rglob("*.png")):
         name = path.relative_to(clinic).with_suffix("").as_posix()
-        for_label(clinic, name, rows(wall(2)[0].astype(np.float32) / 1000, np.nan if path.stem == "0" else 1.5))
+        slope = (wall(2)[0] + np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)).astype(np.float32) / 1000
+        for_label(clinic, name, rows(slope, np.nan if path.stem == "0" else 1.5))
     assert main(["data", "doctor", str(clinic), "--fix", "--yes"]) == 0
     assert "nan" in repr(tomllib.loads((clinic / "dataset.toml").read_text())["tasks"]["depth"]["invalid"])
 
