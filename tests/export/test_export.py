@@ -1,6 +1,7 @@
 """Export: files that agree with torch, or no files at all."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,14 @@ def test_wrong_requests_are_one_line(
         error = capsys.readouterr().err
         assert told in error
         assert error.count("\n") == 1
+
+
+def test_a_package_that_is_missing_is_named_with_the_way_to_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "triptych_runtime", None)
+    with shapes_unchecked(), pytest.raises(ImportError, match="extra 'export', triptych_runtime is missing: "):
+        export_run(run, tmp_path / "model.onnx", size=SIZE, images=1)
 
 
 def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ def write_onnx(program: Program, path: Path) -> None:
 
     The exporter's own folding takes minutes for graphs of some thousand nodes.
     """
-    require("onnx", "onnxscript", "onnxruntime")
+    require("onnx", "onnxscript", "onnxruntime", "triptych_runtime")
     with _quiet():
         try:
             translated = torch.onnx.export(
