@@ -1076,3 +1076,20 @@ def _(t: Truth) -> None:
         t.image(f"images/{i:03d}.png", "train" if i < 4 else "val", semseg=draw_labels(i))
         t.file(f"masks/{i:03d}.png", draw_labels(i))
     t.file("splits.json", '{"train": ["000", "001", "002", "003"], "val": ["004", "005"]}')
+
+
+@layout("colors, transparent where unlabelled", r"transparent, which is not looked at")
+def _(t: Truth) -> None:
+    for i in range(5):
+        colors = np.dstack([COLORS[draw_labels(i)], np.full(SIZE, 255, np.uint8)])
+        colors[:4] = 0
+        t.image(f"images/{i}.png", semseg=with_void(i))
+        t.file(f"masks/{i}.png", colors)
+
+
+@layout(
+    "a list of three classes, ids from 1 on beside unlabelled 0", r"classes\.txt of 3 lines is not read.* 4 classes"
+)
+def _(t: Truth) -> None:
+    pairs(t, target=lambda i: np.where(draw_labels(i) == 0, 255, draw_labels(i) - 1))
+    t.file("classes.txt", "road\ncar\nsky\n")

@@ -1,4 +1,7 @@
-"""Describe a folder by its names and some of its files: what `triptych data init` writes."""
+"""Describe a folder by its names and some of its files: what `triptych data init` writes.
+
+Long because each kind of evidence that is not used has to be named by whoever guesses.
+"""
 
 import re
 import tomllib
@@ -171,6 +174,7 @@ def describe_folder(root: Path) -> FolderGuess:
     _narrow_images(guess, chosen, used)
     used += _offer_needs(guess, [place for place in labels if place.role in NEEDS], images)
     _look_at_the_rest(guess, chosen, images, used)
+    guess.notes += _find_class_names(guess)
     if not guess.tasks and not guess.offers:
         if not places:
             raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
@@ -288,6 +292,28 @@ def _look_at_the_rest(
             guess.notes.append(f"{text}: give the pixels that they exclude 0 or NaN in the maps themselves")
         if not offered.issuperset(one.paths):
             guess.left_out.append(f"{one} match no pattern, such as {one.paths[0].name}")
+
+
+NAMES = ("classes", "class_names", "classnames", "label_names", "labels", "labelmap", "names", "obj")
+"""What lists of class names are called."""
+
+
+def _find_class_names(guess: FolderGuess) -> list[str]:
+    """Lists of class names beside label maps, which are not read: their number may be another than that of ids."""
+    count: Any = guess.tasks["semseg"][1].values.get("classes") if "semseg" in guess.tasks else 0
+    notes = []
+    for path in sorted(guess.root.iterdir()) if count else ():
+        if path.suffix.lower() not in (*LISTS, ".names") or path.stem.lower().strip("_") not in NAMES:
+            continue
+        try:
+            lines = read_lines(path)
+        except OSError as error:
+            notes.append(str(error))
+            continue
+        maps = f"the maps of semseg have {count if isinstance(count, int) else len(count)} classes"
+        cure = "list its names in classes, that of id 0 first; offset = -1 where 0 is unlabelled"
+        notes.append(f"{path.name} of {len(lines)} lines is not read, and {maps}: {cure}")
+    return notes
 
 
 def _section_name(word: str) -> str:

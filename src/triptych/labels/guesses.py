@@ -265,12 +265,22 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
         return
     colors = [color_of(int(value)) for value in often]
     guess.say("colors", colors, f"the {len(colors)} colours of {len(files)} files", doubt=True)
+    clear = [
+        path for path, array in read_some([file.path for file in files if file.shape[-1] == 4], 50) if _varies(array)
+    ]
+    if clear:
+        text = f"pixels of {clear[0].name} are transparent, which is not looked at"
+        guess.doubts.append(f"{text}: if they have no label, give them a color of their own")
     if len(often) < len(values):
         text = f"{len(values) - len(often)} rare colours in {1 - share:.1%} of the pixels are left unlabelled"
         guess.doubts.append(f"{text}: the maps were interpolated or compressed with loss")
     guess.say("classes", len(colors), "one per colour, in the order above; names can be listed instead")
     if len(files) < total:
         guess.doubts.append(f"classes = {len(colors)}: only {len(files)} of {total} files were read")
+
+
+def _varies(array: np.ndarray) -> bool:
+    return bool((array[..., -1] != array[..., -1].max()).any())
 
 
 def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
