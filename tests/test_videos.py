@@ -162,3 +162,8 @@ def test_the_verb_takes_videos_beside_images(tmp_path, capsys):
     assert "3 frames in " in capsys.readouterr().out
     assert main(["predict", str(run), str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out")]) == 2
     assert "no video" in capsys.readouterr().err
+
+
+def test_videos_are_not_resumed_and_nothing_is_predicted_before_that_is_said(tmp_path, capsys):
+    assert main(["predict", str(tmp_path / "run"), "a.png", "clip.mp4", "--resume"]) != 0
+    assert "clip.mp4 is a video, and only images are resumed" in capsys.readouterr().err

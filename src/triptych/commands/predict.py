@@ -57,7 +57,7 @@ def predict(
         precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.
         batch: Predict up to this many images of one size, or frames of a video, together.
         overwrite: Replace existing predictions.
-        resume: Go on where an earlier call ended: images that have all their files are left as they are.
+        resume: Go on where an earlier call ended: images (no videos) that have all their files are left as they are.
         on_bad_sample: What an unreadable image does: end the call, or be named, counted and left out.
         render: Also write report.html with what the 3D-aware regularizer of the run renders: every task, the density's
             depth and opacity, and the view of cameras that stand aside.
@@ -69,6 +69,11 @@ def predict(
 
     if not images and not render:
         raise ValueError("no images to predict; name files or folders (with --render the test split is shown instead).")
+    clips = [path for path in images if path.suffix.lower() in videos.SUFFIXES and not path.is_dir()]
+    if clips and resume:
+        raise ValueError(
+            f"{clips[0]} is a video, and only images are resumed; predict videos in a call of their own without resume."
+        )
     predictor = Predictor.from_pretrained(
         run,
         tile=tile or None,
@@ -87,7 +92,6 @@ def predict(
         from triptych.prediction.confidence import Confident
 
         predictor = Confident(predictor)
-    clips = [path for path in images if path.suffix.lower() in videos.SUFFIXES and not path.is_dir()]
     pictures = [path for path in images if path not in clips]
     if pictures:
         predict_images(
