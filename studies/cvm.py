@@ -119,15 +119,7 @@ def table(found: list[rows.Row]) -> str:
         return f"{len(found)} of {len(STUDY.jobs())} rows; there is one look, after all of them."
     primary, apart = contrasts(found)
     names = {name: f"{one} - {other}" for name, (one, other) in PRIMARY.items()}
-    lines = [
-        [
-            names.get(name, name),
-            f"{each.mean:+.2f} ± {each.deviation:.2f}",
-            *(f"{low:+.2f} to {high:+.2f}" for low, high in (each.interval90, each.interval95)),
-            f"{each.adjusted:.3g}",
-        ]
-        for name, each in {**primary, **apart}.items()
-    ]
+    lines = [[names.get(name, name), *each.cells()] for name, each in {**primary, **apart}.items()]
     said = [sentence for sentence, holds in sentences(primary).items() if holds] or ["not told apart"]
     header = ["contrast", "points", "90 %", "95 %", "p (Holm over the first three)"]
     return f"{markdown_table(header, lines)}\n\n{'; '.join(said).capitalize()}."

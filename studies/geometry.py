@@ -73,18 +73,8 @@ def table(found: list[rows.Row]) -> str:
     lines = []
     for name, each in {**primary, **apart}.items():
         one, other, tasks = {**PRIMARY, **APART}[name]
-        intervals = [f"{low:+.2f} to {high:+.2f}" for low, high in (each.interval90, each.interval95)]
         what = f"{one} - {other}, {', '.join(tasks)}"
-        lines.append(
-            [
-                name,
-                what,
-                str(each.count),
-                f"{each.mean:+.2f} ± {each.deviation:.2f}",
-                *intervals,
-                f"{each.adjusted:.3g}",
-            ]
-        )
+        lines.append([name, what, str(each.count), *each.cells()])
     header = ["contrast", "of", "seeds", "points", "90 %", "95 %", "p (Holm over P1 to P4)"]
     alone = rows.by_seed(found, "A").values()
     overfit = sum(row["loss_end"] >= OVERFIT * row["loss_minimum"] for row in alone)

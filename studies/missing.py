@@ -129,15 +129,7 @@ def table(found: list[rows.Row]) -> str:
         return f"{len(found)} of {len(STUDY.jobs())} rows; there is one look, after all of them."
     primary, apart = contrasts(found)
     names = {name: f"{one} - {other}" for name, (one, other) in PRIMARY.items()}
-    lines = [
-        [
-            names.get(name, name),
-            f"{each.mean:+.2f} ± {each.deviation:.2f}",
-            *(f"{low:+.2f} to {high:+.2f}" for low, high in (each.interval90, each.interval95)),
-            f"{each.adjusted:.3g}",
-        ]
-        for name, each in {**primary, **apart}.items()
-    ]
+    lines = [[names.get(name, name), *each.cells()] for name, each in {**primary, **apart}.items()]
     header = ["contrast", "points", "90 %", "95 %", "p (Holm over the first four)"]
     closed = "; ".join(f"{arm} {share:.0f} %" for arm, share in shares(found).items())
     held = sentences(primary, apart)

@@ -26,6 +26,11 @@ class Contrast:
         """Whether it is above 0 at 5 %, after correction."""
         return self.mean > 0 and self.adjusted <= 0.05
 
+    def cells(self) -> list[str]:
+        """Cells of a table: points and deviation, the intervals of 90 and 95 %, the adjusted p."""
+        ends = [f"{low:+.2f} to {high:+.2f}" for low, high in (self.interval90, self.interval95)]
+        return [f"{self.mean:+.2f} ± {self.deviation:.2f}", *ends, f"{self.adjusted:.3g}"]
+
     def within(self, limit: float) -> bool:
         """Whether the 90 % interval lies within ± `limit`: two one-sided tests at 5 %."""
         return -limit < self.interval90[0] and self.interval90[1] < limit
