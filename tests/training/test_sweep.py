@@ -56,6 +56,12 @@ def test_bad_axes_train_nothing(over: tuple[str, ...], samples: int, words: str,
     assert not (tmp_path / "sweep").exists()
 
 
+def test_seeds_are_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="goes over seed, and seeds are"):
+        sweep(SHORT, tmp_path / "sweep", over=["seed=1,2"], seeds=[3], device="cpu")
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_without_validation_nothing_is_chosen(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="a sweep chooses on the validation split"):
         sweep(change(SHORT, data__val_split=""), tmp_path, OVER, device="cpu")

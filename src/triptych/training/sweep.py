@@ -171,6 +171,8 @@ def sweep(
             "least 1."
         )
     settings = list_settings(over, samples=samples, seed=recipe.seed)
+    if seeds and any("seed" in setting for setting in settings):
+        raise ValueError(f"the sweep goes over seed, and seeds are {tuple(seeds)} too; leave one of the two out.")
     own: list[Setting] = [{"seed": seed} for seed in seeds] or [{}]
     planned = [
         (Outcome(setting), [settle(change_fields(recipe, setting | seed), device)[0] for seed in own])
