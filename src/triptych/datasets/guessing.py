@@ -201,8 +201,9 @@ def _offer_needs(guess: FolderGuess, places: Sequence[Place], images: Mapping[tu
     for place in places:
         count, need = sum(key in images for key in place.by_key(guess.root)), NEEDS[place.role]
         if count:
-            name = "depth" if "depth" not in guess.tasks else place.role
-            options = {"files": place.pattern, **({} if name == "depth" else {"type": "depth"}), **need.options}
+            taken = "depth" in guess.tasks
+            name = place.role if taken else "depth"
+            options = {"files": place.pattern, **({"type": "depth"} if taken else {}), **need.options}
             guess.offers[f"{place.pattern}: {count} files match the images; {need.text}"] = name, options
             offered.append(place.pattern)
     return offered
