@@ -400,7 +400,7 @@ def list_registries(kind: str = "", *, long: bool = False) -> None:
 
 
 def _summary(entry: Any) -> str:
-    """What an entry of a registry is: a recipe's description, or the first sentence of its documentation."""
+    """One line about an entry of a registry: a recipe's description, or the first sentence of its documentation."""
     text = entry.description if isinstance(entry, Recipe) else inspect.getdoc(getattr(entry, "func", entry))
     return " ".join((text or "").split("\n\n")[0].split())
 

@@ -26,13 +26,13 @@ from triptych.report.values import Example
 from triptych.tasks import Task
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
-"""What browsers and cameras send. Pillow knows more, some of which start other programs."""
+"""File formats that are accepted, by Pillow's names. It knows more, some of which start other programs."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is accepted: `bytes` and `pixels` of a picture, pictures `waiting` at a time; larger pictures are shrunk to
-    the longer `side` that the network sees.
+    """Limits of a request: `bytes` and `pixels` of a picture, pictures `waiting` at a time; larger pictures are shrunk
+    to the longer `side` that the network sees.
     """
 
     bytes: int = 20_000_000
@@ -96,7 +96,7 @@ def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndar
 
 
 def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
-    """What the page adds for this picture, as JSON: markup, and the points in space."""
+    """Predictions as JSON for the page: markup of the maps, and the points in space."""
     example = predicted.example
     height, width = example.image.shape[:2]
     shrunk = "" if predicted.sent in ((height, width), (width, height)) else ", shrunk from {1} x {0}"

@@ -46,7 +46,7 @@ class LoadReport:
 
 
 HUB = "hub:"
-"""How weights of a network on the Hugging Face hub are named: hub:organisation/name."""
+"""Prefix of names of networks on the Hugging Face hub: hub:organisation/name."""
 
 
 def load_weights(backbone: Backbone, weights: str) -> LoadReport:
@@ -131,7 +131,7 @@ def _most_tensors(content: Any) -> dict[str, Tensor]:
 
 
 CHOSEN = ("dinov2_small", "resnet18")
-"""What `auto` tries, in this order: the first of these whose pretrained weights are on this machine, or on the hub."""
+"""Backbones that `auto` tries, in this order, for pretrained weights on this machine or on the hub."""
 
 
 def choose_backbone() -> tuple[str, str, str]:

@@ -150,7 +150,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
-"""How the extra for more formats is installed, from a clone."""
+"""Command that installs the extra for more formats, from a clone."""
 MOST_PIXELS = 178_000_000
 """The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
 `TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
