@@ -57,7 +57,7 @@ def choose(scores: dict[str, Sequence[Scores]]) -> tuple[str, bool]:
     return max(ratios, key=lambda name: statistics.fmean(ratios[name])), False
 
 
-STUDY = Study("geometry-pilot", "", arms, dict.fromkeys(SETTINGS, SEEDS), score)
+STUDY = Study("geometry-pilot", "b3e7ddf", arms, dict.fromkeys(SETTINGS, SEEDS), score)
 
 
 def table(found: list[rows.Row]) -> str:

@@ -168,7 +168,7 @@ def arms() -> dict[str, dict[str, Any]]:
     return {"fused map": {"images": 200}}
 
 
-STUDY = Study("hed", "", arms, {"fused map": (0,)}, score)
+STUDY = Study("hed", "b3e7ddf", arms, {"fused map": (0,)}, score)
 
 
 def table(found: list[rows.Row]) -> str:
