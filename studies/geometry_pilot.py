@@ -1,14 +1,14 @@
-"""The pilot of regime R: which learning rate and how many images let the network alone overfit.
+"""The pilot of regime R: which learning rate lets the network alone overfit 60 images.
 
 python studies/geometry_pilot.py run --source WORKTREE --out runs/lab    # after trunks.py
 python studies/geometry_pilot.py table
 
 Three seeds that are never used again, the network alone, 2,000 steps, validation rooms. Rule: of the settings whose
 validation loss ends at least 5 % above its minimum in all three seeds, the one with the lowest mean minimum; if there
-is none, that with the highest mean ratio, and the page says that the regime does not overfit.
+is none, that with the highest mean ratio, and the page says that the regime does not overfit. Of the 60 to 80 images
+that D1 allows the fewest are tried, where overfitting comes first: half the price.
 """
 
-import itertools
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,10 +24,7 @@ from lab.training import train_and_score, validation_losses
 from triptych.recipes.config import Recipe
 
 SEEDS = (100, 101, 102)
-SETTINGS = {
-    f"{images} images, rate {rate:g}": (images, rate)
-    for images, rate in itertools.product((60, 80), (5e-4, 1e-3, 2e-3))
-}
+SETTINGS = {f"60 images, rate {rate:g}": (60, rate) for rate in (5e-4, 1e-3, 2e-3)}
 OVERFIT = 1.05
 
 
