@@ -174,6 +174,27 @@ def test_resuming_does_not_mix_two_networks(tmp_path):
     assert list(predict_images(predictor, [folder], out, resume=True, log=quiet).kept) == ["0", "1"]
 
 
+def test_a_record_grows_and_is_not_replaced_unasked(tmp_path):
+    folder, out = write_images(tmp_path / "images"), tmp_path / "out"
+    predictor = Predictor(local_model())
+    mirrored = Predictor(predictor.model, flip=True)
+
+    def recorded():
+        return list(json.loads((out / "predictions.json").read_text())["images"])
+
+    predict_images(predictor, [folder / "0.png"], out, log=quiet)
+    predict_images(predictor, [folder / "1.png"], out, products=("maps",), log=quiet)
+    assert recorded() == ["0", "1"]
+    predict_images(predictor, [folder / "1.png"], out, overwrite=True, log=quiet)
+    assert recorded() == ["0", "1"]
+    before = contents(out)
+    with pytest.raises(ValueError, match=r"\(flip differ\), so that this call would mix two"):
+        predict_images(mirrored, [write_images(tmp_path / "others", [(20, 20)] * 3) / "2.png"], out, log=quiet)
+    assert contents(out) == before
+    predict_images(mirrored, [folder / "1.png"], out, overwrite=True, log=quiet)
+    assert recorded() == ["1"]
+
+
 def test_progress_is_told_without_a_terminal(tmp_path, monkeypatch):
     monkeypatch.setattr("triptych.prediction.outputs.SECONDS_PER_LINE", 0.0)
     lines = []

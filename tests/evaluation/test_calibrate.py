@@ -116,6 +116,13 @@ def test_a_run_is_calibrated_where_it_predicts_and_not_where_it_is_scored(run, o
     assert Predictor.load(run).settings() != Predictor.load(run, calibrated=False).settings()
     assert main(["calibrate", str(run), str(other_camera)]) == 0  # from the network again, not from its own result
     assert json.loads((run / FILE).read_text())["scales"]["depth"] == stored
+    same = other_camera / "depth"  # a camera that the network knows
+    for path in same.iterdir():
+        np.save(path, np.load(path) / 2)
+    capsys.readouterr()
+    assert main(["calibrate", str(run), str(other_camera)]) == 0
+    assert f"depth: depth x 2 of an earlier calibration is deleted with {run / FILE}" in capsys.readouterr().out
+    assert not (run / FILE).exists()
 
 
 @pytest.mark.parametrize("outputs", ["maps", "raw"])

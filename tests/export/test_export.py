@@ -270,7 +270,7 @@ def change_metadata(file: Path, out: Path, **changes: object) -> Path:
     return out
 
 
-def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path) -> None:
+def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.onnx").write_text("no network")
     foreign = onnx.load(file)
     del foreign.metadata_props[:]
@@ -290,6 +290,9 @@ def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path) -> None:
         Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None))
     with pytest.raises(FileNotFoundError, match="no file"):
         Network(tmp_path / "nothing.onnx")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", None)  # names of files are not looked for there
+    with pytest.raises(FileNotFoundError, match=r"no file .*nothing\.onnx; check the path"):
+        Predictor.from_pretrained(tmp_path / "nothing.onnx")
 
 
 def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_file: Path) -> None:

@@ -68,7 +68,7 @@ def test_no_folder_of_this_machine_is_told(run, hub):
     assert json.loads(hub.repositories[NAME]["recipe.json"])["data"]["root"] == "secret"
 
 
-def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path):
+def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path, capsys):
     scored = {
         "protocol": "invpt",
         "metrics": {"depth": {"rmse": 0.4}},
@@ -90,7 +90,10 @@ def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path):
     assert "- Trunk: trained from random weights" in card.text
     assert "`: CC0" in card.text
     assert Predictor.from_pretrained(tmp_path / "out").tasks
-    assert main(words) == 2  # the folder is not empty
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert "out is not empty; --dry-run writes a new folder" in error
+    assert error.count("\n") == 1
 
 
 def test_the_trunks_licence_is_that_of_its_weights(tmp_path):

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from triptych.data.base import require_truth
 from triptych.datasets.folder import Folder
-from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, write_calibration
+from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, read_calibration, write_calibration
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
 
@@ -43,8 +43,10 @@ def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = 
         for name, scale in scales.items():
             print(f"{name}: {scale.describe()}, kept in {path}; predict and export apply it, evaluate does not")
     else:
-        (run / FILE).unlink(missing_ok=True)
         print("the depth stays as predicted: nothing did better on frames that it was not fitted on")
+        for name, scale in read_calibration(run).items():
+            print(f"{name}: {scale.describe()} of an earlier calibration is deleted with {run / FILE}")
+        (run / FILE).unlink(missing_ok=True)
     return fitted
 
 

@@ -77,8 +77,8 @@ def predict_images(
     `color_by` is `"image"` or the task that colours them. `overlay` draws pictures and panels over the image. Up to
     `batch` images of one size are predicted together. Nothing is predicted before every input is found and every output
     is known to be new and writable. A damaged image raises `ValueError`, or with `on_bad_sample="skip"` is named
-    through `log` and left out. With `resume` images that have all their files are left as they are; `ValueError` where
-    another network or other options made them.
+    through `log` and left out. With `resume` images that have all their files are left as they are. What earlier calls
+    recorded in the folder stays; `ValueError` where another network or other options made it.
     """
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
     chosen = {name: named_choice("product", name, {known: known for known in PRODUCTS}) for name in products}
@@ -91,9 +91,11 @@ def predict_images(
     found = find_images(images)
     matrix = None if intrinsics is None else np.asarray(intrinsics).tolist()
     settings = predictor.settings() | {"overlay": overlay, "color_by": color_by, "fov": fov, "intrinsics": matrix}
-    result = PredictedImages(kept=_finished(files, [name for name, _ in found], settings, overwrite, resume))
-    files.prepare([name for name, _ in found])
-    _write_manifest(files, dict(found), settings, result)
+    names = [name for name, _ in found]
+    earlier = _earlier(files, names, settings, overwrite, resume)
+    result = PredictedImages(kept={name: files.paths(name) for name in names if resume and files.is_finished(name)})
+    files.prepare(names)
+    _write_manifest(files, dict(found), settings, result, earlier)
     waiting = [(name, path) for name, path in found if name not in result.kept]
     if predictor.device.type == "cpu":
         keep_freed_memory()
@@ -114,7 +116,7 @@ def predict_images(
                 if reduced := files.reduced(photo.size):
                     result.reduced[name] = reduced
                     log(_one_line(f"{name}: {reduced}"))
-    _write_manifest(files, dict(found), settings, result)
+    _write_manifest(files, dict(found), settings, result, earlier)
     counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")
@@ -179,33 +181,37 @@ def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
     yield from waiting.values()
 
 
-def _finished(
+def _earlier(
     files: ImageFiles, names: Sequence[str], settings: dict[str, Any], overwrite: bool, resume: bool
-) -> dict[str, list[Path]]:
-    """The files of images that are finished; one line for outputs that exist and may not be replaced."""
+) -> dict[str, Any]:
+    """The record of earlier calls into this folder, which this one adds to; one line for outputs that exist and may not
+    be replaced, and for a record of another network or of other options, of which only `overwrite` takes the place.
+    """
     existing = [path for name in names for path in files.paths(name) if path.exists()]
-    if not existing or (overwrite and not resume):
-        return {}
-    if not resume:
+    if existing and not resume and not overwrite:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise FileExistsError(
             f"{existing[0]} exists{others}; choose another folder, go on with resume (--resume), or pass overwrite "
             "(--overwrite)."
         )
     path = files.out / MANIFEST
+    if not path.exists() and not (existing and resume):
+        return {}
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        record = json.loads(path.read_text(encoding="utf-8"))
+        before = dict(record["settings"])
     except (OSError, ValueError, KeyError, TypeError):
-        before = None
-    if before != json.loads(json.dumps(settings)):
-        known = before if isinstance(before, dict) else {}
-        now = json.loads(json.dumps(settings))
-        other = [name for name in dict.fromkeys((*known, *now)) if known.get(name) != now.get(name)]
-        raise ValueError(
-            f"{path} was not made by this network with these options ({', '.join(other)} differ), so that resume would "
-            "mix two; choose another folder, or pass overwrite (--overwrite) without resume."
-        )
-    return {name: files.paths(name) for name in names if files.is_finished(name)}
+        record, before = {}, {}
+    now = json.loads(json.dumps(settings))
+    if before == now:
+        return record
+    if overwrite and not resume:
+        return {}
+    other = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+    raise ValueError(
+        f"{path} was not made by this network with these options ({', '.join(other)} differ), so that this call would "
+        "mix two; choose another folder, or pass overwrite (--overwrite) without resume."
+    )
 
 
 class _Advance:
@@ -246,17 +252,28 @@ def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
 
 
 def _write_manifest(
-    files: ImageFiles, sources: dict[str, Path], settings: dict[str, Any], result: PredictedImages
+    files: ImageFiles,
+    sources: dict[str, Path],
+    settings: dict[str, Any],
+    result: PredictedImages,
+    earlier: dict[str, Any],
 ) -> None:
-    """What the files mean, what they were made from, and how: first before the first image, for those who resume."""
+    """What the files mean, what they were made from, and how: first before the first image, for those who resume. Other
+    images of an earlier record stay in it.
+    """
     meaning = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in files.tasks.items()}
+    done = {name: str(sources[name]) for name in sources if name in result.written or name in result.kept}
+    others = {
+        key: {name: value for name, value in earlier.get(key, {}).items() if name not in sources}
+        for key in ("images", "skipped", "reduced")
+    }
     manifest = {
         "tasks": meaning,
-        "products": list(files.products),
+        "products": list(dict.fromkeys([*earlier.get("products", []), *files.products])),
         "settings": settings,
-        "images": {name: str(sources[name]) for name in sources if name in result.written or name in result.kept},
-        "skipped": result.skipped,
-        "reduced": result.reduced,
+        "images": others["images"] | done,
+        "skipped": others["skipped"] | result.skipped,
+        "reduced": others["reduced"] | result.reduced,
     }
     write_text(files.out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 

@@ -14,6 +14,7 @@ from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import require_plugins
 from triptych.prediction import adapters, calibration
+from triptych.prediction.exported import SUFFIX
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import read_run_recipe, write_resolved
@@ -209,6 +210,8 @@ def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = Non
     folder = Path(name_or_folder)
     if folder.exists():
         return folder
+    if folder.suffix == SUFFIX:
+        raise FileNotFoundError(f"no file {folder}; check the path, or write it with `triptych export`.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

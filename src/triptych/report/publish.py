@@ -68,6 +68,10 @@ def push_run(
     if "/" not in name:
         raise ValueError(f"'{name}' has no owner; write organisation/name.")
     if dry_run is not None:
+        if dry_run.exists() and any(dry_run.iterdir()):
+            raise FileExistsError(
+                f"{dry_run} is not empty; --dry-run writes a new folder: choose another, or delete it."
+            )
         write_folder(run, name, dry_run, scores=scores, license=license)
         return str(dry_run)
     with tempfile.TemporaryDirectory() as folder:
