@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,7 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from triptych.data.archives import open_source, read_bytes
 from triptych.data.errors import DataError, UnreadableFileError
-from triptych.data.integrity import NETPBM
+from triptych.data.integrity import NETPBM, find_damage
+from triptych.data.lists import SPLIT_OF
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
@@ -34,7 +35,13 @@ def walk_files(folder: Path) -> Iterator[Path]:
     yield from map(Path, _walk(str(folder), set()))
 
 
-def _walk(folder: str, seen: set[str]) -> Iterator[str]:
+def walk_pipes(folder: Path) -> Iterator[Path]:
+    """Visible pipes, devices and sockets below `folder`, which `walk_files` leaves out: reading them may never end."""
+    yield from map(Path, _walk(str(folder), set(), lambda entry: not (_is_readable(entry) or _holds(entry.is_dir))))
+
+
+def _walk(folder: str, seen: set[str], wants: Callable[[os.DirEntry], bool] | None = None) -> Iterator[str]:
+    wants = wants or _is_readable
     real = os.path.realpath(folder)
     if real in seen:
         return
@@ -45,9 +52,14 @@ def _walk(folder: str, seen: set[str]) -> Iterator[str]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     folders = [entry.path for entry in entries if _holds(entry.is_dir)]
-    yield from (entry.path for entry in entries if _holds(entry.is_file) or _leads_nowhere(entry))
+    yield from (entry.path for entry in entries if wants(entry))
     for place in folders:
-        yield from _walk(place, seen)
+        yield from _walk(place, seen, wants)
+
+
+def _is_readable(entry: os.DirEntry) -> bool:
+    """Whether an entry of a folder is a file, or a link that leads nowhere, which is told when it is read."""
+    return _holds(entry.is_file) or _leads_nowhere(entry)
 
 
 def _holds(question: Callable[[], bool]) -> bool:
@@ -88,6 +100,34 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
     if (root, pattern, split) not in remembered:
         remembered[root, pattern, split] = _match_files(root, pattern, split)
     return dict(remembered[root, pattern, split])
+
+
+def same_split(split: str, names: Iterable[str]) -> str:
+    """The one of some names of folders that means a split: its name in another case, or another word for it.
+
+    >>> same_split("train", ["Train", "val"]), same_split("val", ["validation"]), same_split("test", ["a", "b"])
+    ('Train', 'validation', '')
+    """
+    others = [name for name in names if name.casefold() == split.casefold()]
+    meant = SPLIT_OF.get(split.lower())
+    others = others or [name for name in names if meant and SPLIT_OF.get(name.lower()) == meant]
+    return others[0] if len(others) == 1 else ""
+
+
+def find_split_folder(root: Path, pattern: str, split: str) -> str:
+    """What `{split}` of a pattern stands for where no folder has the name of the split: the one that means it.
+
+    `split` itself where its folder is there, and where none or several mean it.
+    """
+    before, _, after = pattern.partition("{split}")
+    (folder, _, start), end = before.rpartition("/"), after.partition("/")[0]
+    if not split or "/" not in after or any(mark in f"{folder}{start}{end}" for mark in "*{"):
+        return split
+    place = root / folder
+    if (place / f"{start}{split}{end}").exists() or not place.is_dir():
+        return split
+    names = [one.name for one in place.iterdir() if one.name.startswith(start) and one.name.endswith(end)]
+    return same_split(split, [name[len(start) : len(name) - len(end)] for name in names]) or split
 
 
 def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
@@ -149,6 +189,8 @@ def read_size(path: Path) -> tuple[int, int]:
     return _open(path, lambda image: (image.height, image.width))
 
 
+TRANSPOSED = "arrays are (height, width): save it transposed, array.T"
+"""The cure for a label whose height and width are those of its image, swapped, where nothing turns the image."""
 INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
 """Command that installs the extra for more formats, from a clone."""
 MOST_PIXELS = 178_000_000
@@ -202,6 +244,7 @@ def _read_picture(path: Path, key: str) -> np.ndarray:
 
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     """Stored values of the picture `path`, opened as `image`: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
+    check_black_is_zero(image)
     if image.format == "GIF":  # each has a palette of its own order: colors count there, or their grey
         colors = np.array(image.convert("RGB"))
         return colors[..., 0] if (colors == colors[..., :1]).all() else colors
@@ -402,17 +445,44 @@ def is_wide_tiff(path: Path) -> bool:
         return True
 
 
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag for what numbers look like, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
+
+
+def check_black_is_zero(image: Image.Image) -> None:
+    """Raise `DataError` for a TIFF whose 0 is white: its numbers are not what they look like, and both may be meant."""
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
+
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
 def _read_tiff(path: Path, key: str) -> np.ndarray:
     """Pillow's reading; where it has no mode for the numbers, tifffile's."""
-    if not is_wide_tiff(path):
-        return _read_picture(path, key)
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start not in TIFF_STARTS:
+        raise DataError(f"it is no TIFF: it starts with {start!r}", "copy it again, or correct its suffix")
+    try:
+        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path, key)
+    except Exception as error:  # damaged files raise whatever their library does: the header says what is missing
+        damage = find_damage(path)
+        if not damage or (isinstance(error, DataError) and error.cure):
+            raise
+        raise DataError(damage, "copy or download it again") from error
+
+
+def _read_wide_tiff(path: Path) -> np.ndarray:
     try:
         import tifffile
     except ImportError as error:
-        text = "it is damaged, or a TIFF of floats or wide numbers"
+        text = "it is a TIFF of floats with colors, of wide numbers, or damaged"
         raise DataError(text, f"the extra 'formats' reads these: {INSTALL}") from error
     with tifffile.TiffFile(path) as file:
         _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
+        if getattr(file.pages[0], "photometric", None) == WHITE_IS_ZERO:
+            raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
         return file.asarray(series=0)
 
 

@@ -13,8 +13,12 @@ from triptych.data.errors import DataError, UnreadableFileError
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8; a byte order mark at its start is left out.
 
-    Raises `UnreadableFileError`, an `OSError` and `ValueError`, that names the line where another encoding shows.
+    Raises `UnreadableFileError`, an `OSError` and `ValueError`, that names the line where another encoding shows, and
+    what is no file: reading a pipe would wait for ever.
     """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise UnreadableFileError(f"{path} is {kind}, no file", "replace it by a text file")
     stored = path.read_bytes()
     try:
         return stored.decode("utf-8-sig")
@@ -28,6 +32,13 @@ PACKAGED = Path(__file__).parents[1] / "datasets/lists"
 SHOWN = 3
 ALL = "all"
 """The split that holds every image."""
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("train", "training", "trn"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "tst"),
+}
+"""What folders and lists of each split are called."""
+SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 PAPER_CODE = "paper-code"
 SEED = 42
 

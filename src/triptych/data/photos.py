@@ -28,6 +28,7 @@ from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import (
     ARRAYS,
     PICTURES,
+    check_black_is_zero,
     is_wide_tiff,
     open_picture,
     pixel_values,
@@ -273,6 +274,8 @@ def _turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
 
 def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
     """`(H, W, 3)` of a picture: 8 or 16 bits, or what a mode of one channel stores."""
+    if image.mode not in ("1", "L"):  # which Pillow inverts as they look
+        check_black_is_zero(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
         return _repeat(np.asarray(image).astype(np.uint16))
     if image.mode in ("I", "F"):

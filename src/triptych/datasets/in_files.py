@@ -17,7 +17,7 @@ from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
-from triptych.data.files import read_array
+from triptych.data.files import TRANSPOSED, read_array
 from triptych.data.lists import keep_present
 from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
@@ -306,7 +306,7 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
     if not encoding.resize:
         cure = f"resize = true in [tasks.{name}] takes the nearest pixel"
         if found == (size[1], size[0]):
-            cure = "if EXIF turns the image upright, drop its orientation or turn the label too"
+            cure = f"{TRANSPOSED}; if EXIF turns the image upright, drop its orientation or turn the label too"
         raise DataError(f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}", cure)
     view = View(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
     sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})

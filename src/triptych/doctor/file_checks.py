@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from triptych.data.errors import DataError
+from triptych.data.files import TRANSPOSED
 from triptych.data.integrity import find_damage
 from triptych.data.photos import StoredPhoto
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import find_far_plane, is_mark, percentile
+from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, find_misreading
 from triptych.labels.survey import color_codes, color_of, count_values
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, valid_pixels
@@ -118,6 +120,8 @@ class LabelFile:
     image_size: tuple[int, int]
     size: tuple[int, int] | None = None
     """(height, width) of the target."""
+    is_turned: bool = False
+    """Whether its image was turned upright, as its file says."""
     counts: np.ndarray | None = None
     """Pixels of each entry of `stored`; one where it is `None`."""
 
@@ -234,6 +238,7 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
     text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
     if found == expected[::-1]:
         cure = "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
+        cure = cure if file.is_turned else TRANSPOSED
         yield Problem("error", "size", text, cure)
         return
     cure = f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file"
@@ -336,6 +341,26 @@ def check_far_plane(file: LabelFile) -> Iterator[Problem]:
         )
 
 
+def check_reading(file: LabelFile) -> Iterator[Problem]:
+    """Flat surfaces are flat: where another reading than depth makes them so, the numbers are something else."""
+    if not isinstance(file.encoding, Depth) or file.encoding.kind != "z" or file.stored.dtype.kind != "f":
+        return
+    found = find_misreading(file.encoding.pick(file.stored))
+    if found:
+        text = f"its values look like {found}: surfaces are flat so, and bent as it is read"
+        yield Problem("warning", "depth reading", text, CURES_OF_READINGS[found])
+
+
+def check_below_zero(file: LabelFile) -> Iterator[Problem]:
+    """One negative value marks pixels without depth; many of them are no lengths."""
+    if not isinstance(file.encoding, Depth) or file.stored.dtype.kind not in "if" or file.encoding.offset > 0:
+        return
+    below = file.stored[file.stored < 0]
+    if len(below) > 0.001 * file.stored.size and len(np.unique(below[:100_000])) > 8:
+        text = f"{file.share(file.stored < 0):.1%} of its values are of many sizes below 0, which is taken as no label"
+        yield Problem("warning", "depth reading", text, f"is it {LOGARITHM}, or scaled? Save metres")
+
+
 def check_colors(file: LabelFile) -> Iterator[Problem]:
     """Colors that are not listed are left unlabelled: black and white may be meant so, others rarely."""
     if not isinstance(file.encoding, Labels) or not file.encoding.colors or file.target is None:
@@ -435,6 +460,8 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
     "threshold": check_threshold,
     "depth unit": check_depth_unit,
     "far plane": check_far_plane,
+    "reading": check_reading,
+    "below zero": check_below_zero,
     "colors": check_colors,
     "unit length": check_unit_length,
     "facing": check_facing,

@@ -120,9 +120,11 @@ def inspect_sample(dataset: Seen, index: int) -> Inspection:
     key = dataset.keys[index]
     inspection, path = Inspection(key), dataset.images[key]
     size: tuple[int, int] | None
+    is_turned = False
     try:
         photo, size = dataset.sparse_photo(key, SPARSE)
         inspection.size, inspection.digest = size, digest(photo.bytes(0, photo.size[0]), size)
+        is_turned = photo.orientation != 1
         file = ImageFile(path, photo, partial(dataset.stored_photo, key))
         _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), file)
     except Exception as error:  # damaged files raise whatever their library does
@@ -133,7 +135,7 @@ def inspect_sample(dataset: Seen, index: int) -> Inspection:
     targets: dict[str, Tensor] = {}
     for name, paths in dataset.labels.items():
         if key in paths and size is not None:
-            target = _inspect_label(inspection, dataset, name, size, camera)
+            target = _inspect_label(inspection, dataset, name, size, camera, is_turned)
             if target is not None:
                 targets[name] = target
     _compare_normals(inspection, dataset, targets, camera)
@@ -173,7 +175,7 @@ def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
 
 
 def _inspect_label(
-    inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int], camera: Camera | None
+    inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int], camera: Camera | None, is_turned: bool
 ) -> Tensor | None:
     key, target = inspection.key, None
     failure: Exception | None = None
@@ -204,7 +206,7 @@ def _inspect_label(
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
-    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, counts)
+    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, is_turned, counts)
     _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
     if isinstance(encoding, Labels | Mask) and stored.ndim == 2:
         codes = count_values(stored)[0] if counts is None else stored[0]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from triptych import tasks
 from triptych.data.errors import DataError
-from triptych.labels.survey import class_axis, color_codes
+from triptych.labels.survey import class_axis, color_codes, opaque_pixels
 from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
 from triptych.metrics.values import VALUES_METRICS
@@ -79,6 +79,10 @@ class Encoding:
     def encode(self, target: Tensor, camera: Camera | None) -> np.ndarray:
         """An array that `decode` turns into this target: whole numbers for a PNG, or float32 where NaN has no label."""
         raise NotImplementedError
+
+    def opaque(self, stored: np.ndarray) -> np.ndarray | None:
+        """Where a stored picture has a label by its transparency; `None` where that tells nothing, or is the label."""
+        return opaque_pixels(stored) if self.channel < 3 else None
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
         """The stored array as `(H, W)`, or `(H, W, channels)`: one channel chosen, axes in order."""
@@ -175,10 +179,14 @@ class Labels(Encoding):
         return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        if self.colors:
-            return self._decode_colors(self.pick(stored, 3))
         if self.one_hot:
             return self._decode_planes(stored)
+        labels, seen = self._decode_picture(stored), self.opaque(stored)
+        return labels if seen is None else labels.masked_fill(torch.from_numpy(~seen), IGNORE)
+
+    def _decode_picture(self, stored: np.ndarray) -> Tensor:
+        if self.colors:
+            return self._decode_colors(self.pick(stored, 3))
         if self.channel < 0 and class_axis(stored) is not None and min(stored.shape) > 1:
             raise DataError(f"it has shape {stored.shape}, a plane per class", "set one_hot = true")
         stored = self.pick(stored)
@@ -301,8 +309,9 @@ class Mask(Encoding):
 
     def decode_mask(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pixels are set, and which have a label."""
-        stored = self.pick(stored)
+        seen, stored = self.opaque(stored), self.pick(stored)
         known = ~np.isin(stored, self.invalid) if self.invalid else np.ones(stored.shape, bool)
+        known = known if seen is None else known & seen
         if stored.dtype.kind == "f":
             known &= np.isfinite(stored)
         self._check_range(stored, known)
@@ -368,6 +377,13 @@ DIRECTIONS: dict[str, tuple[int, float]] = {
 """Component and sign in the camera frame: x right, y down, z forward."""
 
 
+COLORED_DEPTH = (
+    "set channel where all are alike; depth packed into colors has to be unpacked and saved as floats (CARLA: "
+    "metres are 1000 (R + 256 G + 65536 B) / 16777215), depth drawn in a color map is lost"
+)
+"""The cure for depth files of colors."""
+
+
 @dataclass(frozen=True)
 class Depth(Encoding):
     """Depth: metres = (stored * scale + offset) * unit. Values that are not positive are invalid."""
@@ -399,8 +415,11 @@ class Depth(Encoding):
         return own_name(tasks.depth(), name)
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        stored = self.pick(stored)
+        if self.channel < 0 and stored.ndim == 3 and min(stored.shape) in (3, 4):
+            raise DataError(f"it has shape {stored.shape}", COLORED_DEPTH)
+        seen, stored = self.opaque(stored), self.pick(stored)
         known = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
+        known = known if seen is None else known & seen
         if self.invalid:
             known &= ~np.isin(stored, self.invalid)
         values = np.where(known, stored, 0).astype(np.float64) * self.scale + self.offset
@@ -465,14 +484,16 @@ class Normals(Encoding):
         return own_name(tasks.normals(), name)
 
     def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
-        """`(H, W, 3)` float32 as the file has them: scaled, neither turned nor made unit length."""
-        stored = self.pick(stored, 3)
+        """`(H, W, 3)` float32 as the file has them: scaled, not turned and of any length; NaN where transparent."""
+        seen, stored = self.opaque(stored), self.pick(stored, 3)
         usual_scale, usual_offset = stored_range(stored.dtype)
         scale = usual_scale if self.scale is None else self.scale
         offset = usual_offset if self.offset is None else self.offset
         vectors = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
         if self.invalid:
             vectors[np.isin(stored, self.invalid).all(-1)] = np.nan
+        if seen is not None:
+            vectors[~seen] = np.nan
         return vectors
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:

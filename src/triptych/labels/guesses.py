@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from triptych.data.files import read_palette
-from triptych.labels.survey import FileSummary, color_of, layout, read_some, survey_files
+from triptych.labels.encodings import COLORED_DEPTH
+from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, count_misreadings
+from triptych.labels.survey import FileSummary, color_of, layout, opaque_pixels, read_some, survey_files
 from triptych.types import IGNORE
 
 
@@ -269,8 +271,8 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
         path for path, array in read_some([file.path for file in files if file.shape[-1] == 4], 50) if _varies(array)
     ]
     if clear:
-        text = f"pixels of {clear[0].name} are transparent, which is not looked at"
-        guess.doubts.append(f"{text}: if they have no label, give them a color of their own")
+        text = f"pixels of {clear[0].name} are transparent, which is taken as no label"
+        guess.doubts.append(f"{text}: if they have one, save the maps without transparency")
     if len(often) < len(values):
         text = f"{len(values) - len(often)} rare colours in {1 - share:.1%} of the pixels are left unlabelled"
         guess.doubts.append(f"{text}: the maps were interpolated or compressed with loss")
@@ -280,7 +282,8 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
 
 
 def _varies(array: np.ndarray) -> bool:
-    return bool((array[..., -1] != array[..., -1].max()).any())
+    seen = opaque_pixels(array)
+    return seen is not None and not bool(seen.all())
 
 
 def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
@@ -394,7 +397,7 @@ def unit_of_name(path: Path) -> tuple[Any, str] | None:
     >>> unit_of_name(Path("depth/000433_depth_5000.png"))
     ('1/5000', 'the name says 5000 per metre')
     """
-    words = re.split(r"[^a-z0-9]+", "/".join(path.parts[-3:]).lower())
+    words = _words_of(path)
     return next((DEPTH_UNITS[word] for word in words if word in DEPTH_UNITS), None)
 
 
@@ -440,6 +443,9 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     if arrays and all(layout(array)[0] == "grey" for array in arrays):
         guess.say("channel", 0, "the channels of the pictures are equal", doubt=True)
         arrays = [layout(array)[1] for array in arrays]
+    if any(array.ndim == 3 and min(array.shape) in (3, 4) for array in arrays):
+        guess.doubts.append(f"colors, not (height, width): {COLORED_DEPTH}")
+        return guess
     if not arrays or any(array.ndim != 2 for array in arrays):
         guess.doubts.append("the files cannot be read, or are not (height, width)")
         return guess
@@ -454,6 +460,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         guess.options = [option for option in guess.options if option[0] != "invalid"]
         guess.say("invalid", [*listed, int(far[0]) if far[0] == int(far[0]) else far[0]], reason, doubt=True)
         values = values[values < far[0]]
+    doubts = _doubt_depth(paths[0], arrays, values)
     highest = values.max(initial=0)
     at_end = float((values == highest).mean()) if far is None and values.size else 0.0
     total, values = sum(array.size for array in arrays), values[values > 0]
@@ -462,7 +469,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         return guess
     median, share = float(np.median(values)), len(values) / total
     height, width = arrays[0].shape
-    words = re.split(r"[^a-z0-9]+", "/".join(paths[0].parts[-3:]).lower())
+    words = _words_of(paths[0])
     told = unit_of_name(paths[0])
     if told:
         guess.say("scale", told[0], told[1], doubt=True)
@@ -487,13 +494,43 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     if {"inverse", "inv", "invdepth", "inversedepth", "idepth"} & set(words):
         guess.options = [option for option in guess.options if option[0] not in ("unit", "scale")]
         guess.doubts = [doubt for doubt in guess.doubts if not doubt.startswith(("unit", "scale"))]
+        doubts = []
         guess.say("kind", "disparity", "the name says inverse depth: metres = numerator / stored", doubt=True)
         guess.say("numerator", 1.0, "inverse metres", doubt=True)
     if "euclidean" in words or "distance" in words:
         guess.say("kind", "distance", "the name says along the ray; a [camera] is needed", doubt=True)
     if 0.02 <= at_end < 0.9:
         guess.doubts.append(f"maximum: {at_end:.0%} of the values are the highest, {highest:g}: a sensor's limit?")
+    guess.doubts += doubts
     return guess
+
+
+LOGARITHMS = {"log", "logdepth", "depthlog", "logarithm", "logarithmic", "ln", "log2", "log10", "log1p"}
+"""Words of names that say that depth is stored as its logarithm."""
+
+
+def _doubt_depth(path: Path, arrays: Sequence[np.ndarray], values: np.ndarray) -> list[str]:
+    """What speaks against depth in a unit of length: names, values below zero, surfaces that it would bend."""
+    doubts = []
+    if LOGARITHMS & set(_words_of(path)):
+        doubts.append(f"{path.name} is called a logarithm, and is read as a length: {CURES_OF_READINGS[LOGARITHM]}")
+    below = values[values < 0]
+    if len(below) > 0.001 * values.size and len(np.unique(below[:100_000])) > 8:
+        text = f"{len(below) / values.size:.0%} of the values are below 0, down to {below.min():.3g}"
+        doubts.append(
+            f"{text}, which is no depth: a logarithm, or scaled to a mean of 0? {CURES_OF_READINGS[LOGARITHM]}"
+        )
+    if not doubts:
+        doubts += [
+            f"{count} of {len(arrays)} files look like {reading}: surfaces are flat so, and bent as they are read; "
+            + CURES_OF_READINGS[reading]
+            for reading, count in count_misreadings(arrays).items()
+        ]
+    return doubts
+
+
+def _words_of(path: Path) -> list[str]:
+    return re.split(r"[^a-z0-9]+", "/".join(path.parts[-3:]).lower())
 
 
 GUESSES: dict[str, Callable[..., Guess]] = {

@@ -85,7 +85,12 @@ def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
         array = np.moveaxis(array, 0, -1)
     if array.shape[-1] not in (3, 4) or (array.shape[-1] == 4 and array.max() <= 1):
         return "other", np.zeros(0)
+    seen = opaque_pixels(array)
     array = array[..., :3]
+    if seen is not None:  # pixels without a label
+        array = array[seen][None]
+    if array.size == 0:
+        return "other", np.zeros(0)
     if (array == array[..., :1]).all():
         return "grey", array[..., 0]
     whole = array.dtype.kind in "iu" or bool((array == np.rint(array)).all())
@@ -119,6 +124,17 @@ def class_axis(array: np.ndarray) -> int | None:
             if used.sum() > 1 and ((array == 0) | (array == high)).all():
                 return axis
     return None
+
+
+def opaque_pixels(stored: np.ndarray) -> np.ndarray | None:
+    """Where a color picture `(height, width, 4)` of whole numbers is not transparent; `None` where it tells nothing.
+
+    >>> opaque_pixels(np.array([[[9, 9, 9, 0], [9, 9, 9, 255]]], np.uint8)).tolist()
+    [[False, True]]
+    """
+    if stored.ndim != 3 or stored.shape[-1] != 4 or stored.dtype.kind != "u":
+        return None
+    return None if stored[..., 3].all() else stored[..., 3] > 0
 
 
 def color_codes(array: np.ndarray) -> np.ndarray:
