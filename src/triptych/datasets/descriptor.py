@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import match_files
+from triptych.data.files import find_split_folder, match_files
 from triptych.data.lists import ALL, read_lines, read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice
@@ -251,10 +251,15 @@ def _split_folders(descriptor: Descriptor) -> list[str]:
 def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Path]:
     """Files of a pattern by key: those in the folder of `split`, or in those of all splits.
 
+    The folder may be called otherwise than that of the images (`Train`, `training`) where no other split is.
+
     Over all splits, keys start with the split where images lie in folders by split.
     """
     if split != ALL:
-        return match_files(descriptor.root, pattern, str(descriptor.splits.get(split, split)))
+        name = str(descriptor.splits.get(split, split))
+        other = find_split_folder(descriptor.root, pattern, name)
+        is_free = other not in descriptor.splits and other not in descriptor.splits.values()
+        return match_files(descriptor.root, pattern, other if is_free else name)
     if not descriptor.has_split_folders:
         return match_files(descriptor.root, pattern)
     found = {}
@@ -313,7 +318,7 @@ def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
 
 
 def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[str, Path]:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"split list {path} does not exist", f"[splits] of {descriptor.path} names it")
     chosen = {}
     words = read_lines(path)

@@ -1,6 +1,7 @@
 """Bring your own data: one folder per task, files matched by name, any label missing anywhere."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -181,12 +182,12 @@ def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     from triptych.datasets.guessing import describe_folder, suggest_root
 
     if path.suffix == ".toml":
-        if not path.is_file():
+        if not path.exists():
             raise DataError(f"{path} does not exist", f"`triptych data init FOLDER` writes a {FILE_NAME}")
         return read_descriptor(path, root=root)
     if not path.is_dir():
         raise DataError(f"dataset folder '{path}' does not exist", "give the folder that holds the images and labels")
-    if (path / FILE_NAME).is_file():
+    if os.path.lexists(path / FILE_NAME):  # what cannot be read is told, not passed over
         return read_descriptor(path / FILE_NAME, root=root)
     better = suggest_root(path)
     if better is not None:

@@ -6,20 +6,30 @@ Long because each kind of evidence that is not used has to be named by whoever g
 import re
 import tomllib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import SUFFIXES, files_remembered, list_entries, read_array, read_size, walk_files
-from triptych.data.lists import read_lines
-from triptych.data.photos import read_image_size
+from triptych.data.files import (
+    SUFFIXES,
+    TRANSPOSED,
+    files_remembered,
+    list_entries,
+    read_array,
+    read_size,
+    walk_files,
+    walk_pipes,
+)
+from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
+from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
 from triptych.datasets.descriptor import (
     FILE_NAME,
@@ -34,16 +44,16 @@ from triptych.datasets.places import (
     IMAGES,
     NEEDS,
     ROLE_OF,
-    SPLIT_OF,
-    SPLITS,
     WORDS,
     Place,
-    find_offers,
     find_places,
     find_rest,
     find_taken,
+    take_splits,
     tells_validity,
+    unused_marks,
 )
+from triptych.datasets.unnamed import find_offers, find_photographs
 from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.guesses import GUESSES, Guess
@@ -68,6 +78,11 @@ class FolderGuess:
     offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     """What a person has to name or complete: the sentence, with the pattern and options of a section."""
     left_out: list[str] = field(default_factory=list)
+
+    @property
+    def shares(self) -> bool:
+        """Whether splits are shares of the images."""
+        return any(not isinstance(value, str) for value in self.splits.values())
 
     @property
     def doubts(self) -> list[str]:
@@ -104,11 +119,11 @@ class FolderGuess:
         lines += [f"# CHECK: {note}" for note in self.notes]
         for name, (pattern, guess) in self.tasks.items():
             lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
-            doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}
+            doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)
             for option, value, reason in guess.options:
                 mark = "CHECK: " if option in doubtful else ""
                 lines.append(f"{option} = {as_toml(value)}  # {mark}{reason}")
-            lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if " = " not in doubt]
+            lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
         for offer, (name, options) in self.offers.items():
             lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
             lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
@@ -139,6 +154,8 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
     if not root.is_dir():
         raise DataError(f"folder '{root}' does not exist", "give the folder that holds the images and labels")
     target = root / FILE_NAME
+    if target.exists() and not target.is_file():
+        raise DataError(f"{target} is no file, but a folder, a pipe or a device", "remove or rename it")
     if target.exists() and not force:
         raise DataError(f"{target} exists and is not overwritten", "edit it, or use --force, which keeps the old one")
     with files_remembered():
@@ -156,29 +173,41 @@ def describe_folder(root: Path) -> FolderGuess:
     if IMAGES not in places:
         raise _nothing_found(root, "images", ", ".join(WORDS[IMAGES][:6]))
     first, *others = places.pop(IMAGES)
-    chosen, labels = align_names(root, first, [place for group in places.values() for place in group])
+    pictures = first.paths
+    if not places:
+        first = find_photographs(root, first.paths) or first
+    beside = [place for group in places.values() for place in group]
+    names = {name for place in beside for name in place.files}
+    chosen, labels = align_names(root, first, [take_splits(place, first) for place in beside])
     guess = FolderGuess(root, images=chosen.pattern)
     guess.left_out += [f"{place}, other images" for place in others]
-    if len(chosen.paths) < len(first.paths):
-        guess.notes.append(f"of {len(first.paths)} pictures in folders of no usual name, those of {chosen} are images")
+    if len(chosen.paths) < len(pictures):
+        guess.notes.append(f"of {len(pictures)} pictures in folders of no usual name, those of {chosen} are images")
     _guess_splits(guess, chosen)
+    if guess.shares and any(names):
+        shown = ", ".join(sorted(names - {""}))
+        guess.notes.append(f"splits are drawn, but folders of labels are called {shown}: {LIST_THEM}")
     images = chosen.by_key(root)
-    used = [place.pattern for place in others]
+    used, unused = [place.pattern for place in others], list[tuple[Place, str]]()
     for name, guess_task in TASK_GUESSES.items():
         for place in (place for place in labels if place.role == name):
             problem = f"[tasks.{name}] has files already" if name in guess.tasks else ""
             problem = problem or _guess_place(guess, name, place, guess_task, images)
             if problem:
-                guess.left_out.append(f"{place}; {problem}")
+                unused.append((place, problem))
                 used.append(place.pattern)
+    for place, problem in unused:
+        if place.role in guess.tasks:
+            guess.left_out.append(f"{place}; {problem}")
+        else:
+            guess.offers[f"{place}; {problem}"] = place.role, {"files": place.pattern}
     _narrow_images(guess, chosen, used)
     used += _offer_needs(guess, [place for place in labels if place.role in NEEDS], images)
-    _look_at_the_rest(guess, chosen, images, used)
+    _look_at_the_rest(guess, [*chosen.files, *names], images, used)
     guess.notes += _find_class_names(guess)
+    guess.notes += [f"{path.relative_to(root).as_posix()} is {PIPE}" for path in walk_pipes(root)]
     if not guess.tasks and not guess.offers:
-        if not places:
-            raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
-        raise DataError(f"{root} has images ({guess.images}) but no usable labels: {'; '.join(guess.left_out)}")
+        raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
     return guess
 
 
@@ -222,7 +251,10 @@ def _guess_place(
     guess: FolderGuess, name: str, place: Place, guess_task: TaskGuess, images: Mapping[tuple[str, str], Path]
 ) -> str:
     """Take a place as the files of a task, or say why it is none."""
-    found = place.by_key(guess.root)
+    try:
+        found = place.by_key(guess.root)
+    except DataError as error:
+        return error.text
     labels = {path: key for key, path in found.items() if key in images}
     if not labels:
         if not found or not images:
@@ -230,16 +262,38 @@ def _guess_place(
         (split, name), (of, other) = next(iter(found)), next(iter(images))
         if {key for _, key in found} & {key for _, key in images}:
             return f"its files lie in '{split}', those of images of the same names in '{of}': {{split}} is one name"
-        return f"its names, like '{name}', are not those of images, like '{other}'"
+        return f"its names, like '{name}', are not those of images, like '{other}'{_compare_times(found, images)}"
+    uses = Counter(path for key, path in found.items() if key in images)
+    twice = next((path for path, count in uses.items() if count > 1), None)
+    if twice:
+        return f"{twice} has the name of images of several splits: sort labels into the folders of these"
     entry, entries = _guess_entry(name, next(iter(labels)))
     numbers = guess_task(guess.root, guess, place, labels, entry)
     if not numbers.usable:
         return "; ".join(numbers.doubts)
     if entry:
         numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
+        numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry)]
     _say_size(numbers, [(path, images[key]) for path, key in labels.items()])
     guess.tasks[name] = (place.pattern, numbers)
     return ""
+
+
+APART = 0.02
+"""Seconds by which the times that two cameras of one device name their pictures may differ."""
+
+
+def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str, str]]) -> str:
+    """What to do where names are times, as TUM's are: each file belongs to the image that is nearest in time."""
+    try:
+        own, others = (np.sort([float(key.rpartition("/")[2]) for _, key in keys]) for keys in (labels, images))
+    except ValueError:
+        return ""
+    if not all("." in key for _, key in labels):
+        return ""
+    near = int((np.abs(own[:, None] - others).min(1) <= APART).sum())
+    text = f"names are times, and {near} of {len(own)} lie within {APART:g} s of an image"
+    return f": {text}; link or rename each to the name of the nearest one"
 
 
 def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
@@ -253,19 +307,24 @@ def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
 
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
     """Labels of another size than their images can be stretched, where they show the same part of the scene."""
-    sizes = []
+    sizes, turned = [], list[bool]()
     for label, image in pairs[:: max(len(pairs) // 5, 1)][:5]:
         try:
             sizes.append((read_size(label), read_image_size(image)))
+            turned.append(read_orientation(image) != 1)
         except (OSError, ValueError):
             continue  # the doctor's business
     differing = [(label, image) for label, image in sizes if label != image]
+    if any(turned):
+        text = "images are read upright, as their EXIF orientation says"
+        numbers.doubts.append(f"{text}: were labels drawn on upright images? Else turn them too, or drop the tag")
     if not differing:
         return
     (height, width), (rows, columns) = differing[0]
     text = f"{height}x{width} where the image is {rows}x{columns}"
     if (height, width) == (columns, rows):
-        numbers.doubts.append(f"{text}: images are read upright, as their EXIF orientation says; turn the labels too")
+        if not any(turned):
+            numbers.doubts.append(f"{text}, its sides swapped: {TRANSPOSED}")
     elif abs(height * columns - width * rows) <= 0.03 * width * rows:
         numbers.say("resize", True, f"{text}: the nearest pixel is taken", doubt=True)
     else:
@@ -273,12 +332,12 @@ def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
 
 
 def _look_at_the_rest(
-    guess: FolderGuess, place: Place, images: Mapping[tuple[str, str], Path], told: Sequence[str]
+    guess: FolderGuess, splits: Sequence[str], images: Mapping[tuple[str, str], Path], told: Sequence[str]
 ) -> None:
     """Count what no pattern takes, and offer folders that match the images."""
     root = guess.root
     patterns = [guess.images, *(pattern for pattern, _ in guess.tasks.values()), *told]
-    known = set(place.files) | {value for value in guess.splits.values() if isinstance(value, str)}
+    known = set(splits) | {value for value in guess.splits.values() if isinstance(value, str)}
     rest = find_rest(root, find_taken(root, patterns, sorted(known | {*SPLIT_OF})))
     offered: set[Path] = set()
     for offer in find_offers(root, rest, images):
@@ -294,6 +353,8 @@ def _look_at_the_rest(
         if not offered.issuperset(one.paths):
             guess.left_out.append(f"{one} match no pattern, such as {one.paths[0].name}")
 
+
+PIPE = "a pipe or a device, and is not read: replace it by a file, or remove it"
 
 NAMES = ("classes", "class_names", "classnames", "label_names", "labels", "labelmap", "names", "obj")
 """What lists of class names are called."""
@@ -347,9 +408,12 @@ TABLES = (".json", ".csv", ".tsv", ".yaml", ".yml", ".xml", ".pkl", ".mat")
 """Suffixes of files that may name the images of splits, in forms that are not read."""
 
 
+LIST_THEM = f"list the names of each split in a {LISTS[0]} file, such as train.txt, one per line"
+
+
 def _find_unused_splits(root: Path, images: Place) -> list[str]:
     """What speaks of other splits than those that are drawn: words in the names of images, and tables."""
-    cure = f"list the names of each split in a {LISTS[0]} file, such as train.txt, one per line"
+    cure = LIST_THEM
     told = {path: SPLIT_OF[word] for path in images.paths for word in _words(path.stem) if word in SPLIT_OF}
     splits, notes = [name for name in SPLITS if name in told.values()], list[str]()
     if len(splits) > 1:

@@ -7,14 +7,15 @@ counted.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from triptych.data.errors import DataError
-from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, walk_files
+from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, read_array, same_split, walk_files
+from triptych.data.lists import SPLIT_OF
 from triptych.datasets.descriptor import PSEUDO
 
 IMAGES = "images"
@@ -36,12 +37,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "saliency": ("saliency", "sal", "salient", "sod"),
 }
 """What folders and file endings are called, by task."""
-
-SPLITS: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training", "trn"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "tst"),
-}
 
 OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons", "preview", "overlay", "vis", "viz")
 """Words of files and folders beside the labels that are not one of the tasks."""
@@ -76,7 +71,6 @@ NEEDS_WORDS = {
 }
 
 ROLE_OF = {word: role for role, words in WORDS.items() for word in words} | NEEDS_WORDS
-SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
 HOLDS = 0.95
 """Share of the files of a folder that an ending has to have to be part of its pattern."""
 
@@ -89,6 +83,8 @@ class Place:
     pattern: str
     files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     """By the name that `{split}` stands for, or ""."""
+    called: Mapping[str, str] = field(default_factory=dict)
+    """What folders of splits are called here, where that is another name than in `files`."""
 
     def __str__(self) -> str:
         count = len(self.paths)
@@ -97,12 +93,14 @@ class Place:
     @property
     def paths(self) -> list[Path]:
         """All of them, in order."""
-        return [path for files in self.files.values() for path in files]
+        return list(dict.fromkeys(path for files in self.files.values() for path in files))
 
     def by_key(self, root: Path) -> dict[tuple[str, str], Path]:
         """Files by split folder and key."""
         return {
-            (split, key): path for split in self.files for key, path in match_files(root, self.pattern, split).items()
+            (split, key): path
+            for split in self.files
+            for key, path in match_files(root, self.pattern, self.called.get(split, split)).items()
         }
 
 
@@ -134,7 +132,8 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
         groups[file.role, prefix, ".*" if suffix.lower() in PICTURES else suffix].append(file)
     roles = defaultdict(list)
     places = [place for (role, prefix, suffix), group in groups.items() for place in _part(role, prefix, suffix, group)]
-    places = [_without_folders(root, one) for place in places for one in _one_suffix(root, place)]
+    places = _join_suffixes([one for place in places for one in _one_suffix(root, place)])
+    places = [_without_folders(root, place) for place in places]
     for place in sorted(places, key=lambda place: (-len(place.paths), len(place.pattern), place.pattern)):
         roles[place.role].append(place)
     unnamed = [place for place in roles.pop("", []) if place.paths[0].suffix.lower() in PICTURES]
@@ -203,12 +202,64 @@ def _one_suffix(root: Path, place: Place) -> list[Place]:
     return list(parts.values())
 
 
+def _join_suffixes(places: Sequence[Place]) -> list[Place]:
+    """One place where files of one name have other suffixes, as where one split is `.npy` and the other `.png`.
+
+    Not where a split has two of them, nor where measured numbers have two types, which have two units as a rule.
+    """
+    groups: dict[tuple[str, str], list[Place]] = defaultdict(list)
+    for place in places:
+        pattern = place.pattern.removesuffix(".*")
+        groups[place.role, pattern if pattern != place.pattern else str(Path(pattern).with_suffix(""))].append(place)
+    joined = []
+    for (role, pattern), group in groups.items():
+        splits = [split for place in group for split in place.files]
+        if (
+            len(group) > 1
+            and role
+            and len(set(splits)) == len(splits)
+            and (role not in MEASURED or _store_alike(group))
+        ):
+            one = Place(role, f"{pattern}.*")
+            for place in group:
+                for split, paths in place.files.items():
+                    one.files[split] += paths
+            joined.append(one)
+        else:
+            joined += group
+    return joined
+
+
+def _store_alike(places: Sequence[Place]) -> bool:
+    try:
+        return len({read_array(place.paths[0]).dtype for place in places}) == 1
+    except (OSError, ValueError):
+        return False
+
+
+def take_splits(place: Place, images: Place) -> Place:
+    """A place of labels with the splits of the images: called otherwise (`Train`, `training`), or on one side only.
+
+    Labels of one folder belong to images of whatever split has their name; those of several folders to images of one.
+    """
+    if not any(images.files):
+        if not any(place.files):
+            return place
+        return replace(place, pattern=place.pattern.replace("{split}", "*"), files={"": place.paths})
+    if not any(place.files):
+        return replace(place, files=dict.fromkeys(images.files, place.paths))
+    others = {name: same_split(name, place.files) for name in images.files if name not in place.files}
+    called = {name: other for name, other in others.items() if other and other not in images.files}
+    back = {other: name for name, other in called.items()}
+    return replace(place, files={back.get(name, name): paths for name, paths in place.files.items()}, called=called)
+
+
 def _read_folders(root: Path, path: Path) -> _File:
     folders, known = list[str](), list[bool]()
     role, split, last = "", "", 0
     names = path.relative_to(root).parts[:-1]
     for name in names:
-        here, told, template = _read_folder(name)
+        here, told, template = read_folder(name)
         is_split = bool(told) and not split
         if is_split:
             name, split = template, told
@@ -227,10 +278,10 @@ def _read_folders(root: Path, path: Path) -> _File:
 FILLERS = {"set", "data", "split"}
 
 
-def _read_folder(name: str) -> tuple[str, str, str]:
+def read_folder(name: str) -> tuple[str, str, str]:
     """(role, split, name with `{split}`) that a folder's name tells: of `depth`, `val`, `images_val`, `trainannot`.
 
-    >>> _read_folder("masks_val2017"), _read_folder("trainannot")
+    >>> read_folder("masks_val2017"), read_folder("trainannot")
     (('semseg', 'val', 'masks_{split}2017'), ('semseg', 'train', '{split}annot'))
     """
     words = list(re.finditer(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
@@ -345,6 +396,22 @@ def tells_validity(path: Path) -> bool:
     return any(_role(_split_words(name)) == "other" for name in (path.stem, path.parent.name))
 
 
+MARKS = {"valid", "validity", "mask", "masks", "invalid", "confidence", "conf", "known", "holes", "missing", "ignore"}
+"""Words of entries of array files that mark where the entry beside them holds."""
+
+
+def unused_marks(entries: Iterable[str], chosen: str) -> Iterator[tuple[str, str]]:
+    """What is wrong, and the cure, for entries of an array file that seem to mark where the one that is read holds.
+
+    >>> [text for text, _ in unused_marks(["depth", "valid_mask"], "depth")]
+    ["its entry 'valid_mask' seems to mark where 'depth' holds, and is not applied"]
+    """
+    for entry in entries:
+        if entry != chosen and MARKS & set(_split_words(entry)):
+            text = f"its entry '{entry}' seems to mark where '{chosen}' holds, and is not applied"
+            yield text, f"store what counts as no label in '{chosen}' itself, as NaN, 0 or a value listed in invalid"
+
+
 @dataclass(frozen=True)
 class Rest:
     """Files of one folder and suffix that no pattern takes."""
@@ -405,46 +472,5 @@ def find_rest(root: Path, taken: Container[Path], *, quiet: Container[str] = QUI
 
 def _general_folder(folders: Sequence[str]) -> str:
     """The folder with `{split}` for a split, cut after two names."""
-    names = [_read_folder(name)[2] for name in folders[:2]]
+    names = [read_folder(name)[2] for name in folders[:2]]
     return "".join(f"{name}/" for name in names)
-
-
-@dataclass(frozen=True)
-class Offer:
-    """A folder of a name that is not known, whose files have the names of the images."""
-
-    folder: str
-    pattern: str
-    paths: tuple[Path, ...]
-
-
-def find_offers(root: Path, rest: Sequence[Rest], images: Iterable[tuple[str, str]]) -> list[Offer]:
-    """Folders among the files that no pattern takes whose files are named like the images."""
-    known, keys = set(images), {key for _, key in images}
-    groups: dict[str, list[tuple[Path, tuple[str, str]]]] = defaultdict(list)
-    for one in rest:
-        for path in one.paths:
-            if path.suffix.lower() in SUFFIXES and len(path.relative_to(root).parts) > 1:
-                pattern, split, key = _read_unknown(path.relative_to(root))
-                groups[pattern].append((path, (split, key)))
-    offers = []
-    for pattern, files in groups.items():
-        matching = [path for path, key in files if key in known or (not key[0] and key[1] in keys)]
-        if len(matching) >= max(1, len(files) // 2):
-            folder = "/".join(part for part in pattern.partition("{key}")[0].split("/") if part and part != "{split}")
-            offers.append(Offer(f"{folder}/", pattern, tuple(matching)))
-    return offers
-
-
-def _read_unknown(path: Path) -> tuple[str, str, str]:
-    """(pattern, split, key) of a file in a folder of an unknown name: the folder, the split and then the key."""
-    folders, split, last = list(path.parts[:-1]), "", 1
-    for i, name in enumerate(folders[:3]):
-        _, told, template = _read_folder(name)
-        if told and not split:
-            folders[i], split, last = template, told, i + 1
-    if folders[0] == "{split}" and len(folders) > 1:
-        last = max(last, 2)
-    key = "/".join([*folders[last:], path.stem])
-    suffix = ".*" if path.suffix.lower() in PICTURES else path.suffix
-    return "".join(f"{name}/" for name in folders[:last]) + "{key}" + suffix, split, key

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from triptych.data.files import list_entries, walk_pipes
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import Descriptor, list_files, list_images
 from triptych.datasets.folder import Folder
-from triptych.datasets.places import find_rest
+from triptych.datasets.places import find_rest, unused_marks
 from triptych.doctor.file_checks import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 from triptych.labels.encodings import Encoding
@@ -123,6 +124,28 @@ def _reads_alike(encoding: Encoding | None, *values: int) -> bool:
     except (ValueError, IndexError):
         return False
     return labels[0] == labels[1]
+
+
+def check_marks(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Array files may hold an entry that says where the one that is read holds, which nobody applies."""
+    told: set[str] = set()
+    for survey in surveys:
+        for name, paths in survey.dataset.labels.items():
+            encoding = survey.dataset.encoding(name, next(iter(paths))) if paths and name not in told else None
+            if encoding is None or not encoding.key:
+                continue
+            told.add(name)
+            path = next(iter(paths.values()))
+            for text, cure in unused_marks(list_entries(path), encoding.key):
+                yield Finding("warning", "marks", survey.split, name, str(path), text, cure)
+
+
+def check_pipes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+    """Pipes, devices and sockets among the files are passed over: reading one would wait for ever."""
+    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    for path in walk_pipes(folders[0].descriptor.root) if folders else ():
+        text, cure = "it is a pipe or a device, and is not read", "replace it by a file, or remove it"
+        yield Finding("warning", "pipe", "", "", str(path), text, cure)
 
 
 def check_types(surveys: list[SplitSurvey]) -> Iterator[Finding]:
@@ -261,6 +284,8 @@ SURVEY_CHECKS: dict[str, Callable[[list[SplitSurvey]], Iterator[Finding]]] = {
     "coverage": check_coverage,
     "labels": check_labels,
     "codes": check_codes,
+    "marks": check_marks,
+    "pipes": check_pipes,
     "types": check_types,
     "cameras": check_cameras,
     "near names": check_near_names,
