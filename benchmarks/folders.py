@@ -1,9 +1,9 @@
 """What becomes of folders and files of users: the table of docs/own-data.md.
 
-python benchmarks/folders.py                 # two minutes; --layouts, --faults, --damage for one part alone
+python benchmarks/folders.py                 # three minutes; --cases, --layouts, --faults, --damage for one part alone
 
-Layouts (`tests/helpers/folder_layouts.py`) are folders of which the truth is known; planted faults come from
-`cases/faults.py` of the shared folder beside the checkout, where it is there; damaged label files
+Layouts (`tests/helpers/folder_layouts.py`) are folders of which the truth is known; reported layouts and planted faults
+come from `cases/` of the shared folder beside the checkout, where it is there; damaged label files
 (`tests/helpers/damaged_labels.py`) are drawn from seeds, in every format that is read. Each runs under an alarm.
 """
 
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ sys.path.insert(0, str(HERE.parents[1] / "tests" / "helpers"))
 
 from damaged_labels import DAMAGES, FORMATS, Subject, damage_label  # noqa: E402
 from folder_layouts import LAYOUTS  # noqa: E402
-from folder_truth import judge  # noqa: E402
+from folder_truth import Layout, judge  # noqa: E402
+from shared_layouts import read_shared_layouts  # noqa: E402
 
 from triptych.doctor.examine import examine  # noqa: E402
 
@@ -67,11 +68,18 @@ def outcome_of(run: Callable[[], str]) -> str:
         return f"died ({type(error).__name__}: {error})"
 
 
-def try_layouts() -> Told:
+def try_layouts(layouts: Iterable[Layout]) -> Told:
     """(outcome, title) of each layout."""
-    for layout in LAYOUTS:
+    for layout in layouts:
         with tempfile.TemporaryDirectory() as folder:
             yield outcome_of(lambda: judge(layout, Path(folder)).outcome), layout.title  # noqa: B023
+
+
+def find_cases() -> Iterator[Layout]:
+    """The reported layouts, where they are there."""
+    path = SHARED / "cases/layouts.py"
+    if path.exists():
+        yield from read_shared_layouts(path)
 
 
 def try_faults() -> Told:
@@ -135,14 +143,15 @@ def count_outcomes(title: str, told: Told, expected: tuple[str, ...]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=1000, help="damaged files, at least")
-    parts = ("layouts", "faults", "damage")
+    parts = ("cases", "layouts", "faults", "damage")
     for part in parts:
         parser.add_argument(f"--{part}", action="store_true")
     given = parser.parse_args()
     chosen = [part for part in parts if getattr(given, part)] or list(parts)
     warnings.simplefilter("ignore")
     rows: dict[str, Callable[[], str]] = {
-        "layouts": lambda: count_outcomes("layouts of folders", try_layouts(), ("right", "CHECK", "refused")),
+        "cases": lambda: count_outcomes("reported layouts", try_layouts(find_cases()), ("right", "CHECK", "refused")),
+        "layouts": lambda: count_outcomes("own layouts", try_layouts(LAYOUTS), ("right", "CHECK", "refused")),
         "faults": lambda: count_outcomes(
             "planted faults", try_faults(), ("named", "without a fault or an error", "not named")
         ),

@@ -1,6 +1,7 @@
 """Folders as people bring them: read right, or named with the cure; never silently wrong."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from triptych.__main__ import main
+from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import FolderGuess, describe_folder, init_folder
 from triptych.doctor.examine import examine
@@ -316,6 +318,101 @@ def test_disparity_is_named_with_what_it_needs(tmp_path: Path) -> None:
 def test_inverse_depth_is_turned(tmp_path: Path) -> None:
     build(tmp_path, "inverse_depth", *[np.full(SIZE, 0.25, np.float32)] * 2, suffix=".npy")
     assert targets(tmp_path, "depth").unique().tolist() == [4.0]
+
+
+def corner() -> np.ndarray:
+    """Depth of two walls and a floor that meet."""
+    v, u = np.mgrid[:30, :40] + 0.5
+    return (9 / np.maximum(3 + np.abs(u - 15) / 5, v / 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("store", "says"),
+    [
+        (np.log, "a logarithm of depth"),
+        (lambda z: np.log2(z / 2), "below 0.*a logarithm"),
+        (lambda z: 1 / z, "inverse depth"),
+        (lambda z: z, ""),
+    ],
+)
+def test_depth_under_another_reading_is_named_by_init_and_doctor(
+    tmp_path: Path, store: Callable[[np.ndarray], np.ndarray], says: str
+) -> None:
+    for i in range(3):
+        put(tmp_path / f"images/{i}.png", np.full((30, 40, 3), 40 * i, np.uint8))
+        put(tmp_path / f"depth/{i}.npy", store(corner() + np.float32(i / 9)).astype(np.float32))
+    path, doubts = init_folder(tmp_path)
+    found = [str(finding) for finding in examine(path.parent).findings if finding.check == "depth reading"]
+    assert bool(re.search(says, "\n".join(doubts))) == bool(re.search(says, "\n".join(found)))
+    assert bool(doubts) == bool(found) == bool(says)
+    assert ("# CHECK" in path.read_text().partition("[tasks.depth]")[2].partition("[camera]")[0]) == bool(says)
+
+
+def test_a_name_says_that_depth_is_a_logarithm(tmp_path: Path) -> None:
+    build(tmp_path, "log_depth", *[np.full(SIZE, 1.5, np.float32)] * 2, suffix=".npy")
+    assert "is called a logarithm" in said(describe_folder(tmp_path))
+
+
+def test_an_entry_that_marks_valid_pixels_is_named(tmp_path: Path) -> None:
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", photo(i))
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        np.savez(tmp_path / f"depth/{i}.npz", valid=HALF, depth=np.full(SIZE, 2.5, np.float32))
+    _, doubts = init_folder(tmp_path)
+    assert any("'valid' seems to mark where 'depth' holds" in doubt for doubt in doubts)
+    assert [finding.task for finding in examine(tmp_path).findings if finding.check == "marks"] == ["depth"]
+
+
+@pytest.mark.parametrize("name", ["train.txt", "classes.txt", "images/train/9.png", "dataset.toml"])
+def test_a_pipe_in_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    os.mkfifo(tmp_path / name)
+    if name == "dataset.toml":
+        for use in (init_folder, Folder):
+            with pytest.raises(ValueError, match=r"dataset\.toml is .*pipe"):
+                use(tmp_path)
+        return
+    assert f"{name} is a pipe" in said(describe_folder(tmp_path))
+    init_folder(tmp_path)
+    assert any(finding.file.endswith(name) for finding in examine(tmp_path).findings)
+
+
+def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF)
+    os.mkfifo(tmp_path / "train.txt")
+    path, _ = init_folder(tmp_path)
+    path.write_text(path.read_text().replace('train = "train"', 'train = "train.txt"'))
+    with pytest.raises(ValueError, match=r"train\.txt is a pipe"):
+        Folder(path)
+
+
+def test_every_reader_turns_a_photograph_upright(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[274] = 6
+    stored = photo(0)[:, :12]  # as high as wide: no size tells
+    put(tmp_path / "semseg/0.png", HALF[:, :12])
+    (tmp_path / "images").mkdir()
+    Image.fromarray(stored).save(tmp_path / "images/0.png", exif=turned)
+    path, doubts = init_folder(tmp_path)
+    upright = np.rot90(stored, -1)
+    for read in (Folder(path, split="all")[0].image, to_image_tensor(tmp_path / "images/0.png")):
+        np.testing.assert_array_equal((read.permute(1, 2, 0) * 255).round().numpy(), upright)
+    assert any("EXIF" in doubt for doubt in doubts)
+    assert "orientation" in {finding.check for finding in examine(tmp_path).findings}
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_float_photographs_keep_their_brightness_or_are_refused(tmp_path: Path, scale: float) -> None:
+    grey = np.random.default_rng(0).random(SIZE).astype(np.float32)
+    put(tmp_path / "images/0.tif", grey * np.float32(scale))
+    put(tmp_path / "semseg/0.png", HALF)
+    path, _ = init_folder(tmp_path)
+    if scale == 1:
+        np.testing.assert_array_equal(Folder(path, split="all")[0].image.numpy(), np.stack([grey] * 3))
+        return
+    with pytest.raises(ValueError, match=r"0\.tif .* run from .* to .*\[0, 1\]"):
+        Folder(path, split="all")[0]
+    assert any("[0, 1]" in finding.cure for finding in examine(tmp_path).findings)
 
 
 def test_a_mask_of_wide_numbers_needs_a_threshold(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def _(t: Truth) -> None:
                 t.file(f"{split}/annotations/{k}.png", draw_labels(i))
 
 
-@layout("split called train of images, training of labels", r"training")
+@layout("split called train of images, training of labels")
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/train/{i}.png", "train", semseg=draw_labels(i))
@@ -1078,7 +1078,7 @@ def _(t: Truth) -> None:
     t.file("splits.json", '{"train": ["000", "001", "002", "003"], "val": ["004", "005"]}')
 
 
-@layout("colors, transparent where unlabelled", r"transparent, which is not looked at")
+@layout("colors, transparent where unlabelled")
 def _(t: Truth) -> None:
     for i in range(5):
         colors = np.dstack([COLORS[draw_labels(i)], np.full(SIZE, 255, np.uint8)])
@@ -1093,3 +1093,153 @@ def _(t: Truth) -> None:
 def _(t: Truth) -> None:
     pairs(t, target=lambda i: np.where(draw_labels(i) == 0, 255, draw_labels(i) - 1))
     t.file("classes.txt", "road\ncar\nsky\n")
+
+
+# Folders called otherwise, on one side only, or of another language
+
+
+@layout("splits called train of images, Train of labels")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}/{i}.png", "masks/{Split}/{i}.png")
+
+
+@layout("images by split, labels in one folder")
+def _(t: Truth) -> None:
+    pairs(t, "images/{split}/{i}.png", "masks/{i}.png")
+
+
+@layout("images by split of the same names, labels in one folder", r"name of images of several splits")
+def _(t: Truth) -> None:
+    for split in ("train", "val"):
+        for i in range(3):
+            t.image(f"images/{split}/{i}.png", split, semseg=draw_labels(i))
+    for i in range(3):
+        t.file(f"masks/{i}.png", draw_labels(i))
+
+
+@layout("labels by split, images in one folder", r"splits are drawn, but folders of labels are called train, val")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split = "train" if i < 4 else "val"
+        t.image(f"images/{i}.png", split, semseg=draw_labels(i))
+        t.file(f"masks/{split}/{i}.png", draw_labels(i))
+
+
+@layout("labels of train as PNG, of val as int64 .npy")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split, suffix = ("train", "png") if i < 4 else ("val", "npy")
+        t.image(f"images/{split}/{i}.png", split, semseg=draw_labels(i))
+        t.file(f"masks/{split}/{i}.{suffix}", draw_labels(i).astype(np.uint8 if i < 4 else np.int64))
+
+
+@layout("depth of train in millimetres as PNG, of val in metres as .npy", r"depth.*has files already")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split, suffix = ("train", "png") if i < 4 else ("val", "npy")
+        t.image(f"images/{split}/{i}.png", split, depth=depth(i))
+        t.file(f"depth/{split}/{i}.{suffix}", millimetres(i) if i < 4 else depth(i))
+
+
+for _images, _labels in (
+    ("Bilder/{i}.jpg", "Masken/{i}.png"),
+    ("imagenes/{split}/{i}.png", "mascaras/{split}/{i}.png"),
+    ("{split}/photographies/{i}.png", "{split}/étiquettes/{i}.png"),
+):
+
+    def _foreign(t: Truth, image: str = _images, label: str = _labels) -> None:
+        pairs(t, image, label)
+
+    layout(f"folders of another language: {_images}, {_labels}", r"6 files match the images; name its task")(_foreign)
+
+
+@layout("names that are times, nearest ones belong together", r"8 of 8 lie within 0\.02 s of an image; link or rename")
+def _(t: Truth) -> None:
+    for i in range(8):
+        t.image(f"rgb/13050311{i:02d}.175304.png", depth=depth(i))
+        t.file(f"depth/13050311{i:02d}.16{i}407.png", np.rint(depth(i) * 5000).astype(np.uint16))
+
+
+@layout("a letter within names that tells images from depth: a1_i0_2.jpg, a1_d0_2.png", r"names, like")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"17DRP/matterport_color_images/{'ab'[i % 2]}1_i0_{i}.jpg", depth=depth(i))
+        t.file(f"17DRP/matterport_depth_images/{'ab'[i % 2]}1_d0_{i}.png", (depth(i) * 4000).astype(np.uint16))
+
+
+@layout("images and depth in two trees of other folders", r"names, like")
+def _(t: Truth) -> None:
+    for split, drive in (("train", "drive_0001"), ("train", "drive_0009"), ("val", "drive_0002")):
+        for i in range(5, 9):
+            t.image(f"raw/2011_09_26/{drive}/image_02/data/{i:010d}.png", depth=depth(i))
+            name = f"data_depth_annotated/{split}/{drive}/proj_depth/groundtruth/image_02/{i:010d}.png"
+            t.file(name, np.rint(depth(i) * 256).astype(np.uint16))
+
+
+# Numbers that look like others
+
+for _name, _store in {
+    "as a natural logarithm": np.log,
+    "as a logarithm to base 10 of millimetres": lambda z: np.log10(1000 * z),
+    "inverse under the name of depth": lambda z: 1 / z,
+    "scaled to a mean of 0": lambda z: (z - z.mean()) / z.std(),
+}.items():
+
+    def _misread(t: Truth, turn: Callable[[np.ndarray], np.ndarray] = _store) -> None:
+        path = "depth/{split}/{i:03d}.npy"
+        pairs(t, label=path, task="depth", store=lambda i: turn(depth(i)).astype(np.float32), target=depth)
+
+    layout(f"depth {_name}", r"look like (a logarithm|inverse depth)|values are below 0")(_misread)
+
+
+@layout("depth packed into three colors", r"packed into colors has to be unpacked")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        number = np.rint(depth(i) / 1000 * 16777215).astype(np.int64)
+        return np.stack([number % 256, number // 256 % 256, number // 65536], -1).astype(np.uint8)
+
+    pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=store, target=depth)
+
+
+@layout("depth as (width, height)", r"save it transposed")
+def _(t: Truth) -> None:
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i).T.copy(), target=depth)
+
+
+@layout("depth beside a mask of valid pixels in one .npz", r"'valid' seems to mark where 'depth' holds")
+def _(t: Truth) -> None:
+    holds = np.arange(SIZE[0])[:, None] + np.zeros(SIZE) >= 6
+    for i in range(4):
+        t.image(f"images/{i}.png", depth=np.where(holds, depth(i), np.nan))
+        t.file(f"depth/{i}.npz", {"depth": np.where(holds, depth(i), np.float32(3.3)), "valid": holds})
+
+
+@layout("normals, transparent where there are none", "axes")
+def _(t: Truth) -> None:
+    hidden = np.arange(SIZE[0])[:, None, None] < 5
+
+    def store(i: int) -> np.ndarray:
+        return np.where(hidden, 0, np.dstack([np.rint((room(i)[1] + 1) * 127.5), np.full(SIZE, 255)])).astype(np.uint8)
+
+    def target(i: int) -> np.ndarray:
+        return np.where(hidden, np.nan, room(i)[1])
+
+    pairs(t, label="normals/{split}/{i:03d}.png", task="normals", store=store, target=target)
+
+
+@layout("grey masks, transparent where unlabelled")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        void = with_void(i) == 255
+        return np.dstack([np.where(void, 0, draw_labels(i))] * 3 + [np.where(void, 0, 255)]).astype(np.uint8)
+
+    pairs(t, store=store, target=with_void)
+
+
+@layout("masks as TIFF whose 0 is white", r"0 is white \(MinIsWhite\)")
+def _(t: Truth) -> None:
+    import tifffile
+
+    pairs(t, "images/{i}.png", "masks/{i}.tif")
+    for path in (t.root / "masks").iterdir():
+        tifffile.imwrite(path, np.asarray(Image.open(path)), photometric="miniswhite")
