@@ -793,7 +793,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("depth as a colored picture", r"not \(height, width\)|shape")
+@layout("depth as a colored picture", r"not \(height, width\)")
 def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=lambda i: COLORS[draw_labels(i)], target=depth)
 

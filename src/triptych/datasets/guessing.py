@@ -262,7 +262,8 @@ def _guess_place(
         (split, name), (of, other) = next(iter(found)), next(iter(images))
         if {key for _, key in found} & {key for _, key in images}:
             return f"its files lie in '{split}', those of images of the same names in '{of}': {{split}} is one name"
-        return f"its names, like '{name}', are not those of images, like '{other}'{_compare_times(found, images)}"
+        text = f"its names, like '{name}', are not those of images, like '{other}'"
+        return f"{text}: {_compare_times(found, images) or 'rename or link them so that they are'}"
     uses = Counter(path for key, path in found.items() if key in images)
     twice = next((path for path, count in uses.items() if count > 1), None)
     if twice:
@@ -293,7 +294,7 @@ def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str
         return ""
     near = int((np.abs(own[:, None] - others).min(1) <= APART).sum())
     text = f"names are times, and {near} of {len(own)} lie within {APART:g} s of an image"
-    return f": {text}; link or rename each to the name of the nearest one"
+    return f"{text}; link or rename each to the name of the nearest one"
 
 
 def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:

@@ -268,13 +268,15 @@ def _read_folders(root: Path, path: Path) -> _File:
             known.append(is_split or bool(here))
         else:
             folders[-1] += f"/{name}"
-        if here:
+        if here and not (role in MEASURED and (_CAMERA_NAME.fullmatch(name) or GENERAL & set(_split_words(name)))):
             role = here
         if is_split or here:
             last = len(folders)
     return _File(path, role, tuple(folders[:last]), tuple(known[:last]), split, len(folders) > last)
 
 
+_CAMERA_NAME = re.compile(r"(?i)images?_?\d+")
+"""`image_02` below a folder of depth says which camera saw it, as `groundtruth` there says nothing of the task."""
 FILLERS = {"set", "data", "split"}
 
 

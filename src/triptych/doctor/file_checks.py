@@ -125,12 +125,18 @@ class LabelFile:
     counts: np.ndarray | None = None
     """Pixels of each entry of `stored`; one where it is `None`."""
 
+    @cached_property
     def known(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Valid values of a target of one channel, and how many pixels have each; one where it is `None`."""
         assert self.target is not None, "asked of files that became targets"
-        valid = valid_pixels(self.target).numpy().reshape(-1)
-        values = self.target.numpy().reshape(-1)[valid]
-        return values, None if self.counts is None else self.counts[valid]
+        values = self.target.numpy().reshape(-1)
+        return values[self.valid], None if self.counts is None else self.counts[self.valid]
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """`(N,)`: which pixels of the target have a label."""
+        assert self.target is not None, "asked of files that became targets"
+        return valid_pixels(self.target).numpy().reshape(-1)
 
     def share(self, mask: np.ndarray) -> float:
         """Share of the pixels where a mask like `stored` is set."""
@@ -277,7 +283,7 @@ def check_finite(file: LabelFile) -> Iterator[Problem]:
 
 def check_any_label(file: LabelFile) -> Iterator[Problem]:
     """A label file that labels nothing is rarely meant."""
-    if file.target is not None and not valid_pixels(file.target).any():
+    if file.target is not None and not file.valid.any():
         yield Problem("warning", "empty", "no pixel has a label", "correct invalid and the unit, or remove the file")
 
 
@@ -304,7 +310,7 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
     """Distances are those of rooms and streets; the unit that would make them so is the cure."""
     if not isinstance(file.encoding, Depth) or file.target is None:
         return
-    values, counts = file.known()
+    values, counts = file.known
     if values.size == 0:
         return
     median = percentile(values, counts, 50.0)
@@ -328,7 +334,7 @@ def check_far_plane(file: LabelFile) -> Iterator[Problem]:
     """A sky or background at one value far above the rest is no distance."""
     if not isinstance(file.encoding, Depth) or file.encoding.kind == "disparity" or file.target is None:
         return
-    far = find_far_plane(*file.known())
+    far = find_far_plane(*file.known)
     if far is not None:
         # As it is stored: the decimal number of a float of 32 bits is another one.
         value = file.encoding.pick(file.stored).ravel()[int(file.target.nan_to_num().argmax())].item()
@@ -428,7 +434,7 @@ def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
     """Boundaries are thin; where they fill the picture the mask is inverted or the threshold too low."""
     if not isinstance(file.encoding, BoundaryMask) or file.target is None:
         return
-    values, counts = file.known()
+    values, counts = file.known
     share = float(np.average(values, weights=counts)) if values.size else 0.0
     if share > 0.5:
         yield Problem(

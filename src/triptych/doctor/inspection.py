@@ -214,11 +214,11 @@ def _inspect_label(
     if isinstance(encoding, Depth) and stored.size:
         inspection.types[name] = str(stored.dtype)
     if target is not None:
-        inspection.labelled[name] = bool(valid_pixels(target).any())
+        inspection.labelled[name] = bool(file.valid.any())
         task = dataset.tasks.get(name) or encoding.make_task(name)
         inspection.classes[name] = histogram(task, target, counts)
         if isinstance(encoding, Depth) and inspection.labelled[name]:
-            inspection.depths[name] = percentile(*file.known(), 50.0)
+            inspection.depths[name] = percentile(*file.known, 50.0)
     return target
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from triptych.data.files import read_palette
 from triptych.labels.encodings import COLORED_DEPTH
 from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, count_misreadings
-from triptych.labels.survey import FileSummary, color_of, layout, opaque_pixels, read_some, survey_files
+from triptych.labels.survey import FileSummary, color_of, layout, opaque_pixels, read_some, survey_files, why_unreadable
 from triptych.types import IGNORE
 
 
@@ -55,7 +55,7 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
     """Number of classes, invalid values, a map, or the colors of a color-coded map."""
     guess, files = Guess(needs_options=True), survey_files(paths, SAMPLE, key=key)
     if not files:
-        guess.doubts.append("none of the files can be read")
+        guess.doubts.append(why_unreadable(paths, key=key))
         return guess
     forms = sorted({file.form for file in files}, key=lambda form: -sum(file.form == form for file in files))
     files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
@@ -345,7 +345,7 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
     guess, files = Guess(needs_options=True), survey_files(paths, 200, key=key)
     files = [file for file in files if file.form in ("ids", "grey")]
     if not files:
-        guess.doubts.append("none of the files can be read, or they are no masks of one channel")
+        guess.doubts.append(f"{why_unreadable(paths, key=key)}, or they are no masks of one channel")
         return guess
     if any(file.form == "grey" for file in files):
         guess.say("channel", 0, "the channels of the pictures are equal", doubt=True)
@@ -447,7 +447,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         guess.doubts.append(f"colors, not (height, width): {COLORED_DEPTH}")
         return guess
     if not arrays or any(array.ndim != 2 for array in arrays):
-        guess.doubts.append("the files cannot be read, or are not (height, width)")
+        guess.doubts.append("they are not (height, width)" if arrays else why_unreadable(paths, key=key))
         return guess
     values = np.concatenate([array[np.isfinite(array)].ravel() for array in arrays])
     if values.dtype.kind in "iu" and values.max(initial=0) == 65535:
