@@ -50,6 +50,9 @@ MEASURED, VALIDITY = ("depth", "normals"), ("mask", "masks")
 """A word of the second kind after one of the first marks where a measured map holds: `depth_mask`."""
 
 
+_SAYS_NOTHING = GENERAL.difference(VALIDITY)
+
+
 @dataclass(frozen=True)
 class Need:
     """Labels that can be used once a person has added what no file tells."""
@@ -268,7 +271,9 @@ def _read_folders(root: Path, path: Path) -> _File:
             known.append(is_split or bool(here))
         else:
             folders[-1] += f"/{name}"
-        if here and not (role in MEASURED and (_CAMERA_NAME.fullmatch(name) or GENERAL & set(_split_words(name)))):
+        if here and not (
+            role in MEASURED and (_CAMERA_NAME.fullmatch(name) or _SAYS_NOTHING & set(_split_words(name)))
+        ):
             role = here
         if is_split or here:
             last = len(folders)
