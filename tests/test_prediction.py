@@ -2,6 +2,8 @@
 
 import json
 import struct
+import zipfile
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -447,6 +449,50 @@ def test_saved_equals_loaded(tmp_path):
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     with pytest.raises(FileExistsError, match="not empty"):
         loaded.save_pretrained(tmp_path / "again")
+
+
+def test_one_file_holds_the_network_in_half_precision(tmp_path):
+    folder, model = run_folder(tmp_path)
+    image = torch.rand(1, 3, 45, 70)
+    file = Predictor.load(folder).save_pretrained(tmp_path / "network.zip")
+    loaded = Predictor.from_pretrained(file, flip=True)
+    half = deepcopy(model)
+    half.load_state_dict({n: v.half() if v.is_floating_point() else v for n, v in model.state_dict().items()})
+    torch.testing.assert_close(loaded.predict(image), Predictor(half, flip=True).predict(image), rtol=0, atol=0)
+    weights = (folder / "model.safetensors").stat().st_size
+    assert weights / 2 < file.stat().st_size < weights / 2 + 20_000
+    again = loaded.save_pretrained(tmp_path / "again.zip")
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(again) as other:
+        assert "wall, floor" in archive.read("README.md").decode()
+        assert archive.read("model.safetensors") == other.read("model.safetensors")
+    with pytest.raises(FileExistsError, match=r"again\.zip exists"):
+        loaded.save_pretrained(again)
+    with torch.no_grad():
+        next(loaded.model.parameters()).flatten()[0] = 1e6
+    with pytest.raises(ValueError, match="more than float16 holds"):
+        loaded.save_pretrained(tmp_path / "large.zip")
+    assert not (tmp_path / "large.zip").exists()
+
+
+@pytest.mark.parametrize(
+    ("entries", "compression", "message"),
+    [
+        (["recipe.json", "../evil.py"], zipfile.ZIP_STORED, r"it holds \.\./evil\.py"),
+        (["recipe.json", "tasks.json"], zipfile.ZIP_DEFLATED, r"recipe\.json \(compressed\)"),
+        (["recipe.json"], zipfile.ZIP_STORED, r"it has no tasks\.json"),
+    ],
+)
+def test_a_strange_file_is_refused_unread(tmp_path, entries, compression, message):
+    path = tmp_path / "network.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in entries:
+            archive.writestr(name, "{}")
+    with pytest.raises(ValueError, match=message):
+        Predictor.load(path)
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="cannot be read"):
+        Predictor.load(path)
+    assert not (tmp_path / "evil.py").exists()
 
 
 def test_a_folder_that_does_not_fit_is_one_line(tmp_path):

@@ -20,7 +20,8 @@ def app(
     """Show a network in a browser: pictures or the camera in; maps, points in space and files out.
 
     Args:
-        run: Run folder, file of `triptych export` (.onnx), or a name on the Hugging Face hub.
+        run: Run folder, file of save_pretrained (.zip) or of `triptych export` (.onnx), or a name on the hub of
+            Hugging Face.
         host: Address to serve on; 0.0.0.0 lets other computers in, who are not asked for a password.
         port: Port to serve on; 0 takes a free one.
         longest_side: Shrink larger pictures to this longer side, in pixels.

@@ -39,7 +39,8 @@ def predict(
     """Predict images of any size: arrays, colour pictures and, where the camera is known, point clouds; or videos.
 
     Args:
-        run: Run folder, or a name on the Hugging Face hub.
+        run: Run folder, file of save_pretrained (.zip) or of `triptych export` (.onnx), or a name on the hub of
+            Hugging Face.
         images: Image files or folders, and video files, of which videos are made; with --render they may be left out,
             and the test split is shown.
         out: Folder to write to.

@@ -5,8 +5,10 @@ Evaluation, `triptych predict` and the report all run networks through it, so th
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -266,13 +268,14 @@ class Predictor:
         trunk: str = "",
         **options: Any,
     ) -> Itself:
-        """The network of a run folder, of `save_pretrained`, or of an ONNX file that `triptych export` wrote; `options`
-        are those of the constructor. What `triptych calibrate` stored is applied, unless `calibrated` is false.
+        """The network of a run folder, of a folder or a file of `save_pretrained`, or of an ONNX file that
+        `triptych export` wrote; `options` are those of the constructor. What `triptych calibrate` stored is applied,
+        unless `calibrated` is false.
 
         `merge` makes low-rank updates part of the weights: the same maps, faster. `trunk` is where a folder of adapters
         alone finds its trunk, a file of weights or a run folder, if not where its run did.
         """
-        from triptych.prediction import exported, pretrained
+        from triptych.prediction import exported, pretrained, release
 
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
@@ -280,15 +283,17 @@ class Predictor:
             predictor = cls(network, recipe=recipe, calibration=network.calibration, **options)
             network.check_views(several=predictor.averages)
             return predictor
-        model, recipe = pretrained.load_model(path, merge=merge, trunk=trunk)
-        return cls(model, recipe=recipe, calibration=read_calibration(path) if calibrated else None, **options)
+        with release.opened(path) as whole:
+            model, recipe = pretrained.load_model(whole, merge=merge, trunk=trunk)
+            scales = read_calibration(whole) if calibrated else None
+        return cls(model, recipe=recipe, calibration=scales, **options)
 
     @classmethod
     def from_pretrained(
         cls: type[Itself], name_or_folder: str | os.PathLike, *, revision: str | None = None, **options: Any
     ) -> Itself:
-        """Load a local folder, or else `organisation/name` from the Hugging Face hub (the only call here that uses a
-        network).
+        """Load a local folder or file, or else `organisation/name` from the Hugging Face hub (the only call here that
+        uses a network).
         """
         from triptych.prediction import pretrained
 
@@ -299,19 +304,26 @@ class Predictor:
     ) -> Path:
         """Write weights, recipe, tasks and a model card (`README.md`; `card` is added to it) to `folder`, and return
         it. `adapters_only` leaves out a frozen trunk, whose name and hash are written in its place. Scales of a
-        calibration go along.
+        calibration go along. A name that ends in `.zip` becomes one file with all of it, weights as float16.
         """
-        from triptych.prediction import pretrained
+        from triptych.prediction import pretrained, release
 
-        return pretrained.save_folder(
-            Path(folder),
-            self.model,
-            self.recipe,
+        path = Path(folder)
+        save = partial(
+            pretrained.save_folder,
+            model=self.model,
+            recipe=self.recipe,
             card=card,
-            overwrite=overwrite,
             adapters_only=adapters_only,
             scales=self.calibration,
         )
+        if path.suffix != release.SUFFIX:
+            return save(path, overwrite=overwrite)
+        if path.exists() and not overwrite:
+            raise FileExistsError(f"{path} exists; choose another name or pass overwrite=True.")
+        with tempfile.TemporaryDirectory() as parent:
+            release.pack(save(Path(parent) / path.name), path)
+        return path
 
 
 @contextmanager

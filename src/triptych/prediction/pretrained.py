@@ -43,6 +43,10 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[n
     """
     from triptych.assemble import build_model
 
+    if folder.is_file():
+        raise FileNotFoundError(
+            f"{folder} is a file, and a run folder is needed here; `unzip {folder} -d RUN` makes one."
+        )
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
     alone = (folder / FILES["adapters"]).is_file() and not (folder / FILES["weights"]).is_file()
