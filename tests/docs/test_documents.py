@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -120,6 +121,21 @@ def test_commands_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 pytest.skip(f"{page.name} needs the shared folder: {' '.join(needs)}")
             with shapes_unchecked() if words[0] == "export" else nullcontext():
                 assert main(words) == 0, f"triptych {' '.join(words)}"
+
+
+def test_every_block_is_run_or_marked() -> None:
+    """Python and `sh` of these pages and of the tutorials run, TOML is read; the other words say that a block is shown:
+    a console's output or data that is not here, a shell's set-up, text. Elsewhere stands set-up alone.
+    """
+    shown = {"console", "bash", "text", "", "python skip", "sh skip", "toml"}
+    for page in [*PAGES, *sorted((ROOT / "docs").glob("*/*.md")), *ROOT.glob("*.md"), *ROOT.glob("runtime/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        fences = set(re.findall(r"^```(.*)$", text, re.MULTILINE))
+        run = {"python", "sh"} if page in PAGES or page.parent.name == "tutorials" else set()
+        titled = {fence for fence in fences if fence.startswith("python title=")}
+        assert fences <= shown | run | titled or page.name == "CONTRIBUTING.md", page.name
+        for table in blocks(page, "toml"):
+            tomllib.loads(table)
 
 
 def test_links_between_pages_lead_somewhere() -> None:
