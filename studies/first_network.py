@@ -1,12 +1,11 @@
 """A first network to run: trained on generated rooms alone, scored on photographs, written as one file with its card.
 
-python studies/first_network.py make --out runs/first    # goes on where it stopped; writes runs/first/first-network.zip
-python studies/first_network.py table
+python studies/first_network.py make --out runs/first  # goes on where it stopped; writes first-network.zip
+python studies/first_network.py table                   # writes docs/first-network.md from results/first_network.json
 
 Six tasks, a ResNet-18 of half width from random weights with four fused levels, float16 in a file below 10 MB. It
 learns from 100 rooms of each look, four images of each, and sees no photograph. Nothing is chosen on any score: the
-averaged weights of the last step are kept. The rate is constant, so that a run that is stopped (Ctrl-C) ends as a
-shorter one by `make --steps N`.
+averaged weights of the last step are kept. The rate is constant, so that a finished run goes on with `--steps N`.
 
 Scored on real frames of NYUv2's test split (shared samples; four with classes, three with depth, one with normals), at
 a shorter side of 96 pixels, which is that of training, beside the constant that suits rooms best and the same network
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from grid import markdown_table
+from grid import markdown_table, replace_section
 from PIL import Image
 from scipy.io import loadmat
 from torch import Tensor
@@ -55,6 +54,7 @@ from triptych.types import IGNORE, Sample
 ROOT = Path(__file__).resolve().parents[1]
 FRAMES = ROOT.parent / "shared" / "samples" / "nyuv2"
 RESULT = ROOT / "results" / "first_network.json"
+PAGE = ROOT / "docs" / "first-network.md"
 NAME = "first-network.zip"
 LARGEST = 10e6
 """Bytes of the file."""
@@ -95,7 +95,7 @@ def make_recipe(steps: int, rooms: dict[str, int]) -> Recipe:
         ),
         model=ModelConfig(backbone="resnet18_half", decoder="vit", decoder_options={"width": 16}),
         optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=1e-3, clip_norm=10.0),
-        schedule=ScheduleConfig(steps=steps, name="constant", warmup_steps=50),  # whoever stops it early has a network
+        schedule=ScheduleConfig(steps=steps, name="constant", warmup_steps=50),  # so that it can go on
         training=TrainingConfig(ema=0.995, evaluate_every=0, checkpoint_every=100),
     )
 
@@ -251,8 +251,13 @@ def describe(result: dict[str, Any]) -> str:
     )
 
 
+def section() -> str:
+    """What stands on the page."""
+    return describe(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.is_file() else "*Not made yet.*"
+
+
 def main() -> None:
-    """Make the network, or print what its card says."""
+    """Make the network, or write what its card says into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=["make", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/first"))
@@ -260,7 +265,7 @@ def main() -> None:
     parser.add_argument("--rooms", type=int, default=0, help="rooms of each look, for a rehearsal")
     chosen = parser.parse_args()
     if chosen.part == "table":
-        print(describe(json.loads(RESULT.read_text(encoding="utf-8"))))
+        replace_section(PAGE, "first-network", section())
         return
     torch.set_num_threads(1)
     print(make(chosen.out, steps=chosen.steps, rooms=dict.fromkeys(ROOMS, chosen.rooms) if chosen.rooms else ROOMS))

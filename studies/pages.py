@@ -11,6 +11,7 @@ from pathlib import Path
 
 import fog
 import grid
+import peers
 import sharpness
 import trunks
 from lab import rows
@@ -22,6 +23,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "fog": (fog.STUDY, fog.short_table, PAGE),
     "fog-all": (fog.STUDY, fog.table, ROOT / "docs" / "study-3d-tables.md"),
     "sharpness": (sharpness.STUDY, sharpness.table, PAGE),
+    "peers": (peers.STUDY, peers.table, ROOT / "docs" / "real-data.md"),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
 }
 """Mark on a page: the study, its table and the page."""

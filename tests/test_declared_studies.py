@@ -15,7 +15,7 @@ from lab.study import digest  # noqa: E402
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs", "cvm", "missing",
+    "photographs", "cvm", "missing", "peers",
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from test_studies import ROOT, load
 
-recompute, pages = load("recompute"), load("pages")
+recompute, pages, first = load("recompute"), load("pages"), load("first_network")
 
 
 def test_numbers_of_the_pages_are_recomputed() -> None:
@@ -32,3 +32,9 @@ def test_tables_are_what_the_rows_say(name: str) -> None:
     text = page.read_text(encoding="utf-8")
     inside = text.split(f"<!-- {name} -->\n", 1)[1].split(f"\n<!-- /{name} -->", 1)[0]
     assert inside == pages.section(study, table).strip()
+
+
+def test_the_first_networks_page_has_its_card() -> None:
+    text = first.PAGE.read_text(encoding="utf-8")
+    inside = text.split("<!-- first-network -->\n", 1)[1].split("\n<!-- /first-network -->", 1)[0]
+    assert inside == first.section().strip()
