@@ -69,8 +69,8 @@ class SmpUnet(Decoder):
 
         [task] = tasks.values()
         whole = smp.Unet("vgg16", encoder_weights=None, classes=task.channels)
-        if tuple(whole.encoder.out_channels[1:]) != tuple(channels):
-            raise ValueError(f"smp's trunk has maps of {whole.encoder.out_channels[1:]} channels, ours {channels}.")
+        if tuple(whole.encoder.out_channels) != tuple(channels):
+            raise ValueError(f"smp's trunk has maps of {whole.encoder.out_channels} channels, ours of {channels}.")
         self.decoder, self.head = whole.decoder, whole.segmentation_head
 
     def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
@@ -95,6 +95,7 @@ def recipe(trunk: str, tasks: tuple[str, ...], decoder: str = "vit") -> Recipe:
             "vgg16",
             decoder,
             weights="hed" if trunk == "pretrained" else "",
+            backbone_options={} if decoder == "vit" else {"include_stem": True},  # a Unet reads the finest maps too
             decoder_options={"width": 32} if decoder == "vit" else {},
         ),
         optimizer=OptimizerConfig(
