@@ -10,9 +10,9 @@ from html import escape
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent / "pictures"
-WIDTH, MARGIN, GAP, BETWEEN = 380, 12, 10, 30
+WIDTH, MARGIN, GAP, BETWEEN = 336, 12, 10, 28
 """Of a picture, its border, between boxes of a row, and between rows, in pixels."""
-LINE = 16
+LINE = 15
 """Height of a line of text."""
 FILLS = {
     "image": "#e3e3df",
@@ -138,9 +138,7 @@ PICTURES = {
             IMAGE,
             TRUNK,
             each("first", "features"),
-            box(
-                "pairs", "every task attends to every task through one of\nglobal, local, label context, or none", "mix"
-            ),
+            box("pairs", "every task attends to every task: global,\nlocal, label context, or none", "mix"),
             each("head", "head"),
             box("search", "atrc-search: weighs all five, keeps the best", "loss"),
         ),
@@ -236,7 +234,7 @@ PICTURES = {
             (Box("maps", "predictions", "mix"), Box("others", "predictions", "mix")),
             (
                 Box("loss", "task losses", "loss"),
-                Box("adapter", "discriminators, entropy,\nor a teacher's labels", "loss"),
+                Box("adapter", "discriminators,\nentropy, or a teacher", "loss"),
             ),
         ),
         "source>net target>net net>maps net>others maps>loss others>adapter",
@@ -305,7 +303,7 @@ PICTURES = {
 
 def draw(picture: Picture) -> str:
     """A picture as SVG."""
-    places, y = {}, MARGIN
+    places, y = {}, MARGIN + 3 * LINE
     for row in picture.rows:
         height = LINE * max(part.text.count("\n") + 1 for part in row) + 14
         whole = WIDTH - 2 * MARGIN - GAP * (len(row) - 1)
@@ -322,11 +320,13 @@ def draw(picture: Picture) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-            f'viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui, sans-serif" font-size="13">',
+            f'viewBox="0 0 {WIDTH} {height}" role="img" font-family="system-ui, sans-serif" font-size="12">',
             f"<title>{escape(picture.title)}</title>",
             '<defs><marker id="end" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
             '<path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>',
             f'<rect width="{WIDTH}" height="{height}" rx="8" fill="#fbfbf9" stroke="#c9c9c4"/>',
+            _words(picture.title, MARGIN, MARGIN + LINE - 3, 'font-weight="600"'),
+            _words(", ".join(picture.methods), MARGIN, MARGIN + 2 * LINE - 3),
             *lines,
             *boxes,
             "</svg>\n",
@@ -338,14 +338,15 @@ def _box(part: Box, x: float, y: float, width: float, height: float) -> str:
     dashes = ' stroke-dasharray="5 3"' if part.kind == "loss" else ""
     middle, texts = x + width / 2, part.text.split("\n")
     first = y + height / 2 - LINE * (len(texts) - 1) / 2 + 4.5
-    words = "".join(
-        f'<text x="{middle:.1f}" y="{first + LINE * i:.1f}" text-anchor="middle" fill="#1d1d1b">{escape(text)}</text>'
-        for i, text in enumerate(texts)
-    )
+    words = "".join(_words(text, middle, first + LINE * i, 'text-anchor="middle"') for i, text in enumerate(texts))
     return (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="5" fill="{FILLS[part.kind]}" '
         f'stroke="#777"{dashes}/>{words}'
     )
+
+
+def _words(text: str, x: float, y: float, style: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#1d1d1b" {style}>{escape(text)}</text>'
 
 
 def _arrow(start: tuple[float, ...], end: tuple[float, ...]) -> str:

@@ -37,4 +37,4 @@ def test_every_line_fits_its_box() -> None:
             total = max(sum(part.share for part in row), 1.0)
             for part in row:
                 longest = max(map(len, part.text.split("\n")))
-                assert 6.8 * longest < whole * part.share / total + 4, (name, part.text)
+                assert 6.3 * longest < whole * part.share / total + 2, (name, part.text)
