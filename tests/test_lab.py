@@ -262,6 +262,8 @@ def start(study: Path, worktree: Path, *words: str) -> subprocess.CompletedProce
         str(study.parent / "runs"),
         "--results",
         str(study.parent / "results"),
+        "--niceness",  # jobs of the lowest priority would wait for the tests beside them
+        "0",
     ]
     return subprocess.run([sys.executable, str(study), *words, *places], capture_output=True, text=True)
 
