@@ -150,3 +150,13 @@ def test_a_task_that_files_cannot_describe_is_refused() -> None:
         regression("heat", loss="l3")
     with pytest.raises(ValueError, match="lower one first"):
         regression("heat", limits=(1.0, 0.0))
+
+
+@pytest.mark.parametrize("name", ["", "..", "/tmp/x", "a/b", "a\\b"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    """Predictions are written to a folder of the task's name, which a received run tells."""
+    with pytest.raises(ValueError, match="its maps go to a folder of that name"):
+        regression(name)
+    stored = tasks_to_json({"heat": regression("heat")}).replace('"heat"', json.dumps(name))
+    with pytest.raises(ValueError, match="its maps go to a folder of that name"):
+        tasks_from_json(stored)

@@ -98,6 +98,12 @@ class Task:
     `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
     """
 
+    def __post_init__(self) -> None:
+        if self.name in ("", ".", "..") or any(mark in self.name for mark in "/\\\0"):
+            raise ValueError(
+                f"a task cannot be called {self.name!r}: its maps go to a folder of that name; leave out slashes."
+            )
+
     @property
     def in_metres(self) -> bool:
         """Whether predictions are lengths: what ends rays, moves with the camera and makes points in space."""
