@@ -5,24 +5,29 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 from report.test_report import HEIGHT, RECORDS, WIDTH, Page, browse, example
 from saved_maps import save_array, save_png
+from training.tiny import RECIPE, change
 
 from triptych.evaluation.offline import score
+from triptych.prediction.pretrained import model_card
 from triptych.report.page import render_report
+from triptych.report.publish import Result, _result_table
 from triptych.report.scores import write_page
 from triptych.report.values import Rendering, RunReport
 from triptych.tasks import depth, regression, semseg
 
 HACK = "document.documentElement.dataset.hacked=1"
 HOSTILE = f"\"'><img src=x onerror={HACK}><svg onload={HACK}>{{{{data}}}}&lt;b"
-"""Without a slash, so that it can be the name of a file."""
+"""Without a slash, so that it can be the name of a file or a task."""
 SCRIPT = f"{HOSTILE}</script></style></title><script>{HACK}</script>"
 
 
 def run_page() -> str:
     """A run whose tasks, classes, files, data, recipe and columns are called like that."""
-    tasks = {SCRIPT: semseg([SCRIPT, "floor"], name=SCRIPT), "depth": replace(depth(), unit=SCRIPT)}
+    tasks = {SCRIPT: semseg([SCRIPT, "floor"], name=HOSTILE), "depth": replace(depth(), unit=SCRIPT)}
     shown = example(SCRIPT)
     predictions = {SCRIPT: shown.predictions["semseg"], "depth": shown.predictions["depth"]}
     return render_report(
@@ -45,7 +50,7 @@ def run_page() -> str:
 
 def rendered_page() -> str:
     """The same with what a regularizer renders."""
-    own = regression(SCRIPT, 3, unit=SCRIPT)
+    own = regression(HOSTILE, 3, unit=SCRIPT)
     maps = {SCRIPT: np.full((3, HEIGHT, WIDTH), 0.5)}
     opacity = np.ones((1, HEIGHT, WIDTH))
     rendering = Rendering(maps, SCRIPT, opacity, opacity, SCRIPT, {SCRIPT: maps})
@@ -110,3 +115,20 @@ def test_the_policy_stops_what_escaping_would_miss(page, tmp_path) -> None:
     assert "data-hacked" not in root
     unguarded = re.sub('script-src [^;"]*', "script-src 'unsafe-inline'", broken)
     assert "data-hacked" in re.search("<html[^>]*>", browse(unguarded, tmp_path))[0]  # it would have run
+
+
+def test_a_card_shows_names_as_text(tmp_path) -> None:
+    """By a reader of Markdown that lets markup through, as hubs do."""
+    task = f"{HOSTILE}\n\n# `a`\n[b](example.org)|![c](example.org)"
+    name = f"{SCRIPT}{task}"
+    tasks = {task: semseg([name, "floor"], name=task), "depth": replace(depth(), unit=name)}
+    recipe = change(RECIPE, description=name, data__dataset=name, data__train_split=name, model__backbone=name)
+    result = Result(name, name, 0.5, True, name, name, name, 3)
+    (tmp_path / "README.md").write_text(model_card(tasks, recipe, "a/b", results=_result_table([result])))
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.tags[-2:] == [task, "depth"]
+    shown = Page(MarkdownIt("commonmark").enable("table").render(card.text))
+    assert {tag for tag, _ in shown.tags} == {
+        *("h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "code", "pre")
+    }
+    assert len(shown.all("tr")) == 2 + len(tasks) + 1

@@ -2,7 +2,9 @@
 hub.
 """
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -167,32 +169,51 @@ def model_card(
 
     `header` is what the hub indexes, as YAML, and `results` what is known of scores and licences, as markdown.
     """
-    rows = "\n".join(f"| {task.name} | {_meaning(task)} |" for task in tasks.values())
-    plain = f"library_name: triptych\nlicense: other\ntags: [{', '.join([*TAGS, *tasks])}]\n"
+    data = recipe.data
+    rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
+    plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
     return f"""---
 {header or plain}---
 
-# {name}
+# {as_text(name)}
 
-{text or recipe.description or "A dense multi-task network trained with Triptych."}
+{text or as_text(recipe.description) or "A dense multi-task network trained with Triptych."}
 
 | task | prediction, at the image's own size |
 | --- | --- |
 {rows}
 
-- Network: {" with ".join(f"`{part}`" for part in recipe.model.parts)}
-- Data: `{recipe.data.dataset}`, split `{recipe.data.train_split}`, size {recipe.data.size[0]} x {recipe.data.size[1]}
+- Network: {" with ".join(map(as_code, recipe.model.parts))}
+- Data: {as_code(data.dataset)}, split {as_code(data.train_split)}, size {data.size[0]} x {data.size[1]}
 - Seed: {recipe.seed}; every other number is in `recipe.json`
 
 ```python
 import triptych
 
-predictor = triptych.Predictor.from_pretrained("{name}")
+predictor = triptych.Predictor.from_pretrained({json.dumps(name)})
 maps = predictor("photo.jpg")
 ```
 
 {results or UNSAID}
 """
+
+
+def as_text(value: object) -> str:
+    """A name on one line of Markdown, where none of its characters is markup.
+
+    >>> as_text("a|b <img src=x>")
+    'a\\\\|b \\\\<img src=x\\\\>'
+    """
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", " ".join(str(value).split()))
+
+
+def as_code(value: str) -> str:
+    """A name as code in Markdown, which it cannot end.
+
+    >>> as_code("vit`x")
+    "`vit'x`"
+    """
+    return f"`{' '.join(value.split()).replace('`', chr(39))}`"
 
 
 TAGS = ("dense-prediction", "multi-task-learning")

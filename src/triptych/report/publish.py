@@ -15,6 +15,7 @@ from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
+from triptych.prediction.pretrained import as_code, as_text
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.tasks import Task
 
@@ -166,8 +167,8 @@ def _result_table(results: Sequence[Result]) -> str:
     if not results:
         return "This network was not scored.\n"
     rows = [
-        f"| {each.task} | {each.metric} {ARROWS[each.higher_is_better]} | {each.value:.4g} | {each.protocol} | "
-        f"{each.data} {each.split} | {each.images} |"
+        f"| {as_text(each.task)} | {as_text(each.metric)} {ARROWS[each.higher_is_better]} | {each.value:.4g} | "
+        f"{as_text(each.protocol)} | {as_text(each.data)} {as_text(each.split)} | {each.images} |"
         for each in results
     ]
     head = [
@@ -182,18 +183,19 @@ def _result_table(results: Sequence[Result]) -> str:
 def _licences(recipe: Recipe, run: Path, timm_name: str) -> str:
     """What is known of the licences that weights inherit."""
     stated = {str(found["licence"]) for found in _fingerprints(run) if found.get("licence")}
+    known = as_text("; ".join(sorted(stated))) or "no licence is known here"
     trunk = "trained from random weights"
     if timm_name:
-        trunk = f"`{timm_name}` of timm, licence: {pretrained_licence(timm_name) or 'not stated there'}"
+        trunk = f"{as_code(timm_name)} of timm, licence: {pretrained_licence(timm_name) or 'not stated there'}"
     elif recipe.model.weights or recipe.model.initialize_from:
         named = ", ".join(filter(None, [recipe.model.weights, *recipe.model.initialize_from]))
-        trunk = f"weights of `{named}`, whose licence is not known here"
+        trunk = f"weights of {as_code(named)}, whose licence is not known here"
     return "\n".join(
         [
             "## Licences",
             "",
             f"- Trunk: {trunk}",
-            f"- Data `{recipe.data.dataset}`: {'; '.join(sorted(stated)) or 'no licence is known here'}",
+            f"- Data {as_code(recipe.data.dataset)}: {known}",
             "- These weights follow both; `license` above is what their publisher states.",
         ]
     )
