@@ -1,5 +1,6 @@
 """What a checkpoint does not tell is named: refused where several readings fit, or found by published outputs."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,14 @@ def convert(case, family, **options):
 def message_reference(case, model, path):
     """Outputs of a network whose messages were joined in other orders than declared."""
     with torch.no_grad():
-        outputs = model(case.image()).predictions
+        outputs = model(small(case)).predictions
     arrays = {name: value[0].numpy() for name, value in outputs.items()}
-    np.savez(path, image=case.image()[0].numpy(), **arrays)
+    np.savez(path, image=small(case)[0].numpy(), **arrays)
+
+
+def small(case):
+    """A corner of the case's image, for many networks to look at."""
+    return case.image()[..., :48, :64]
 
 
 @pytest.mark.slow
@@ -103,7 +109,9 @@ def test_message_orders_are_found_by_published_outputs(tmp_path):
     model, report = convert_checkpoint("densemtl", case.state_dict(), tasks=tasks, orders=true | rest)
     assert report.assumed == ()
     message_reference(case, model, tmp_path / "reference.npz")
-    report = convert_file("densemtl", path, tmp_path / "run", tasks=tuple(tasks), reference=tmp_path / "reference.npz")
+    known = {"orders": rest}  # two of the four are sought, six orders each
+    reference = tmp_path / "reference.npz"
+    report = convert_file("densemtl", path, tmp_path / "run", tasks=tuple(tasks), reference=reference, **known)
     found = load_model(tmp_path / "run")[0]
     with torch.no_grad():
         image = case.image()
@@ -159,10 +167,27 @@ def test_raises_for_a_reference_that_lacks_something(content, message, tmp_path)
         read_reference(tmp_path / "r.npz", {"depth": "depth"})
 
 
-def test_raises_for_a_damaged_reference(tmp_path):
-    (tmp_path / "r.npz").write_bytes(b"no archive")
+@pytest.mark.parametrize("damage", ["text", "cut", "byte", "array"])
+def test_raises_for_a_damaged_reference(damage, tmp_path):
+    path = tmp_path / "r.npz"
+    np.savez(path, image=np.zeros((3, 4, 4)), depth=np.zeros((1, 4, 4)))
+    whole, array = path.read_bytes(), io.BytesIO()
+    np.save(array, np.zeros(3))
+    other = whole[:200] + bytes([whole[200] ^ 255]) + whole[201:]
+    path.write_bytes({"text": b"no archive", "cut": whole[:300], "byte": other, "array": array.getvalue()}[damage])
     with pytest.raises(ValueError, match=r"r\.npz cannot be read as \.npz"):
+        read_reference(path, {"depth": "depth"})
+
+
+@pytest.mark.parametrize("name", ["image", "depth"])
+def test_numbers_that_are_none_agree_with_nothing(name, tmp_path):
+    content = {"image": np.zeros((3, 4, 4)), "depth": np.zeros((1, 4, 4))}
+    content[name][0, 0, 0] = np.nan
+    np.savez(tmp_path / "r.npz", **content)
+    with pytest.raises(ValueError, match=f"holds NaN or infinity in {name}"):
         read_reference(tmp_path / "r.npz", {"depth": "depth"})
+    broken = Scaled({"depth": float("nan"), "boundary": 1})
+    assert reference(1, 1).errors(broken) == {"depth": float("inf"), "boundary": pytest.approx(0, abs=1e-6)}
 
 
 def test_a_conversion_that_does_not_give_the_reference_is_refused(tmp_path):

@@ -1,5 +1,8 @@
 """A published checkpoint file becomes a run folder."""
 
+import math
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -51,7 +54,8 @@ class Reference:
                     f"{tuple(predictions[name].shape)}; give raw outputs at the image's size."
                 )
             scale = expected.abs().max().clamp(min=1e-12)
-            found[name] = float((predictions[name] - expected).abs().max() / scale)
+            difference = float((predictions[name] - expected).abs().max() / scale)
+            found[name] = difference if math.isfinite(difference) else math.inf
         return found
 
 
@@ -62,10 +66,12 @@ def read_reference(path: Path, names: Mapping[str, str]) -> Reference:
     Raises `ValueError` naming what is missing or of another shape.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name].astype(np.float32)) for name in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as .npz ({error}); write it with numpy.savez.") from error
+    if broken := [name for name, array in arrays.items() if not array.isfinite().all()]:
+        raise ValueError(f"{path} holds NaN or infinity in {', '.join(broken)}, which nothing can be compared with.")
     arrays = {name: array[None] if array.ndim == 3 else array for name, array in arrays.items()}
     image = arrays.pop("image", None)
     outputs = {ours: arrays[key] for ours, theirs in names.items() for key in (theirs, ours) if key in arrays}
