@@ -27,6 +27,10 @@ def run(tmp_path: Path) -> Path:
     [
         ("metrics.jsonl", b'{"kind": "train\xff"}\n'),
         ("metrics.jsonl", b"3\n"),
+        ("metrics.jsonl", b'{"kind": "train"}\n'),
+        ("metrics.jsonl", b'{"kind": "train", "step": 1, "losses": [1]}\n'),
+        ("metrics.jsonl", b'{"kind": "evaluation", "st\n{"kind": "train", "step": 1}\n'),
+        ("metrics.jsonl", b"[" * 10**5 + b"\n"),
         (
             "metrics.jsonl",
             b'{"kind": "evaluation", "best": true, "step": 2, "split": "a", "metrics": {"rmse": 1.0}}\n',
@@ -36,6 +40,12 @@ def run(tmp_path: Path) -> Path:
         ("environment.json", b'{"starts": []}'),
         ("environment.json", b'{"starts": [3]}'),
         ("recipe.json", b"\xff"),
+        ("recipe.json", b"[" * 10**5),
+        ("tasks.json", b"[" * 10**5),
+        ("tasks.json", b"{}"),
+        ("tasks.json", b'{"tasks": [{"name": "depth", "options": 3}]}'),
+        ("tasks.json", b'{"tasks": [{"name": ["depth"], "options": {}}]}'),
+        ("tasks.json", b'{"tasks": [{"name": "/tmp/x", "type": "depth", "options": {}}]}'),
     ],
 )
 def test_a_damaged_file_of_a_run_is_named(name: str, content: bytes, run: Path) -> None:
@@ -46,7 +56,13 @@ def test_a_damaged_file_of_a_run_is_named(name: str, content: bytes, run: Path) 
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("content", [b"\xff", b"3\n", b'{"kind": "other", "step": 1}\n'])
+def test_a_line_that_was_being_written_is_left_out(run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert [record["kind"] for record in read_run(run).records] == ["evaluation"]
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"3\n", b"\n{}\n", b'{"kind": "other", "step": 1}\n'])
 def test_a_damaged_log_of_a_run_that_resumes_is_named(content: bytes, run: Path) -> None:
     (run / "metrics.jsonl").write_bytes(content)
     with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged .*move it away"):

@@ -1,6 +1,5 @@
 """The camera of a folder of the user's own data: one for all images, or a file per image."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
+from triptych.files import parse_json
 from triptych.lookup import named_choice
 from triptych.types import Camera
 
@@ -112,7 +112,7 @@ def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:
 def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
     try:
         if path.suffix.lower() == ".json":
-            values = json.loads(read_text(path))
+            values = parse_json(read_text(path))
             if isinstance(values, dict):
                 values = [values[name] for name in ("fx", "fy", "cx", "cy")]
         else:

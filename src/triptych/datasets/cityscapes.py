@@ -5,7 +5,6 @@ baseline * fx / disparity with disparity = (p - 1) / 256, from the camera file o
 it is invalid. Class ids are taken from `*_labelIds.png`, or from `*_labelTrainIds.png` where only these are there.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
+from triptych.files import parse_json
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
 from triptych.types import Camera, named_choice
@@ -180,7 +180,7 @@ class Cityscapes(Published):
 def _read_camera(path: Path) -> dict[str, dict[str, float]]:
     """Intrinsics and extrinsics of a camera file; raises `ValueError` naming a damaged one."""
     try:
-        found = json.loads(read_bytes(path))
+        found = parse_json(read_bytes(path))
         return {
             "intrinsic": {name: float(found["intrinsic"][name]) for name in ("fx", "fy", "u0", "v0")},
             "extrinsic": {"baseline": float(found["extrinsic"]["baseline"])},

@@ -101,7 +101,7 @@ def read_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     """
     try:
         data = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, DataError) as error:
+    except (tomllib.TOMLDecodeError, DataError, RecursionError) as error:
         raise DataError.about(f"{path} is not a TOML file", error) from error
     try:
         return parse_descriptor(data, path, root=root)

@@ -301,7 +301,7 @@ def _read_table(path: Path) -> dict[str, Any]:
         raise DataError(f"'{path}' is no TOML file that describes a mixture", "give one, or sources as options")
     try:
         table = tomllib.loads(read_text(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError.about(f"{path} is not a TOML file", error) from error
     for section in table:
         named_choice(f"section of {path}", section, dict.fromkeys(("sources", "classes", "sampling")))

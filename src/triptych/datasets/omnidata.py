@@ -8,7 +8,6 @@ codes differ from component to component and are not read.
 
 import csv
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from triptych.data.files import read_array, walk_files
 from triptych.data.lists import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
+from triptych.files import parse_json
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.types import Camera, Sample, named_choice
 
@@ -200,6 +200,6 @@ def _read_split_list(path: Path) -> Iterator[tuple[str, str]]:
 def _field_of_view(path: Path) -> float:
     """Horizontal field of view in radians; raises `ValueError` naming a file that does not tell it."""
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["field_of_view_rads"])
+        return float(parse_json(path.read_text(encoding="utf-8"))["field_of_view_rads"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} does not tell field_of_view_rads ({error!r})", "download point_info again") from error

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.files import naming_damage, read_tensors, save_tensors, write_text, written_whole
+from triptych.files import naming_damage, parse_json, read_tensors, save_tensors, write_text, written_whole
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
@@ -144,7 +144,7 @@ def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapp
 def read_scores(path: Path) -> SavedScores:
     """Read what `write_scores` wrote, or a file of before; `ValueError` for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         number = content.get("format", 1)
         if number not in (1, FORMAT):
             raise ValueError(f"its format is {number!r}, and this version reads 1 to {FORMAT}: use a newer one")
@@ -154,17 +154,17 @@ def read_scores(path: Path) -> SavedScores:
         else:  # of saved maps, format 1
             metrics = {name: task["numbers"] for name, task in content["tasks"].items()}
             named = {name: list(task["per_image"]) for name, task in content["tasks"].items()}
+        numbers = {
+            task: {name: math.nan if value is None else float(value) for name, value in found.items()}
+            for task, found in metrics.items()
+        }
+        return SavedScores(path, content, numbers, {name: tuple(named[name]) for name in metrics})
     except FileNotFoundError:
         raise ValueError(f"{path} does not exist; `triptych score --out {path}` writes it.") from None
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{path} is no score ({error}); `triptych evaluate` and `triptych score --out` write some."
         ) from error
-    numbers = {
-        task: {name: math.nan if value is None else value for name, value in found.items()}
-        for task, found in metrics.items()
-    }
-    return SavedScores(path, content, numbers, {name: tuple(named[name]) for name in metrics})
 
 
 def finite(content: Any) -> Any:

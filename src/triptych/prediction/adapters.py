@@ -8,7 +8,16 @@ from typing import NamedTuple
 from torch import Tensor
 
 from triptych.backbones.base import Backbone
-from triptych.files import check_signed, hash_tensors, read_tensors, save_tensors, sign, write_text, written_whole
+from triptych.files import (
+    check_signed,
+    hash_tensors,
+    parse_json,
+    read_tensors,
+    save_tensors,
+    sign,
+    write_text,
+    written_whole,
+)
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
 from triptych.recipes.config import Recipe
@@ -59,7 +68,7 @@ def read_trunk(folder: Path) -> Trunk:
     """The trunk that the adapters of a folder stand on; `ValueError` where its description is damaged."""
     path = folder / TRUNK
     try:
-        return Trunk(**check_signed(json.loads(path.read_text(encoding="utf-8"))))
+        return Trunk(**check_signed(parse_json(path.read_text(encoding="utf-8"))))
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say what the adapters stand on ({error}); copy it again.") from error
 

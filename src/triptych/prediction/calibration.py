@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.files import write_text
+from triptych.files import parse_json, write_text
 
 FILE = "calibration.json"
 """In a run folder."""
@@ -142,7 +142,7 @@ def read_calibration(run: Path) -> dict[str, Scale]:
     if not path.is_file():
         return {}
     try:
-        return scales_from(json.loads(path.read_text(encoding="utf-8"))["scales"])
+        return scales_from(parse_json(path.read_text(encoding="utf-8"))["scales"])
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} is no calibration ({error}); delete it, or run `triptych calibrate` again."

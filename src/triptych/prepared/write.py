@@ -23,7 +23,7 @@ import torch
 
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
-from triptych.files import PARTIAL, remove_partials, write_text, written_whole
+from triptych.files import PARTIAL, parse_json, remove_partials, write_text, written_whole
 from triptych.prepared.records import pack_sample
 from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice
@@ -131,7 +131,7 @@ def _known_files(place: Path) -> dict[str, Index]:
 def read_json(path: Path) -> dict[str, Any]:
     """Content of a JSON file; nothing where it is missing or damaged."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 

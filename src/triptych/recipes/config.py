@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from triptych.files import parse_json
 from triptych.lookup import build
 from triptych.recipes import fields
 
@@ -301,7 +302,7 @@ def from_json(text: str) -> Recipe:
     Raises `ValueError` for anything else, naming the field, what came and what is accepted.
     """
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"recipe is no JSON: {error}.") from error
     return build(Recipe, data, "recipe")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from triptych.files import check_signed, sign, write_text
+from triptych.files import check_signed, parse_json, sign, write_text
 from triptych.lookup import convert
 from triptych.recipes.config import Options, Recipe, read_recipe
 
@@ -56,7 +56,7 @@ def read_resolved(folder: Path) -> Resolved | None:
     if not path.is_file():
         return None
     try:
-        content = check_signed(json.loads(path.read_text(encoding="utf-8")))
+        content = check_signed(parse_json(path.read_text(encoding="utf-8")))
         options = convert(dict[str, Options], content["options"], "options")
         return Resolved(content["version"], content["commit"], options)
     except (KeyError, TypeError, ValueError) as error:

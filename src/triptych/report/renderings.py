@@ -3,7 +3,6 @@
 Only a run folder of training holds the regularizer, in its checkpoints; the saved network never does.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image, read_orientation
-from triptych.files import write_text
+from triptych.files import parse_json, write_text
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -109,7 +108,7 @@ def find_checkpoint(run: Path) -> Path:
             f"{run} has no checkpoints/*/regularizer.safetensors: saved networks never hold the regularizer; give the "
             "run folder of training, with its checkpoints."
         )
-    best = json.loads((folders[-1] / "state.json").read_text(encoding="utf-8")).get("best") or {}
+    best = parse_json((folders[-1] / "state.json").read_text(encoding="utf-8")).get("best") or {}
     return next((folder for folder in folders if int(folder.name) == best.get("step")), folders[-1])
 
 

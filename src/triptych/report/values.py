@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from triptych.evaluation.reliability import Reliability
-from triptych.files import naming_damage
+from triptych.files import naming_damage, parse_json
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import read_recipe
 from triptych.recipes.resolved import FILE
 from triptych.tasks import Task
+from triptych.training.log import read_lines
 
 Scores = Mapping[str, Mapping[str, float]]
 """Numbers by task and metric, as `Evaluation.metrics` holds them."""
@@ -75,7 +76,8 @@ def read_run(run: Path) -> RunReport:
     recipe = read_recipe(run / "recipe.json")
     recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
     with naming_damage(run / "metrics.jsonl"):
-        records = read_records(run / "metrics.jsonl")
+        path = run / "metrics.jsonl"
+        records = [record for _, record in read_lines(path)] if path.is_file() else []
         best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
         column = {f"network ({each['split']}, step {each['step']})": unflatten(each["metrics"]) for each in best[-1:]}
         timing = _timing(records)
@@ -100,20 +102,6 @@ def read_run(run: Path) -> RunReport:
         facts=facts | timing | facts_of_start,
         details={"Recipe": recipe_text} | resolved | environment,
     )
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a last line that was cut off by a killed process is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if not isinstance(record, dict):
-            raise ValueError(f"line {line[:20]!r} is no record")
-        records.append(record)
-    return records
 
 
 def unflatten(metrics: Mapping[str, float | None]) -> dict[str, dict[str, float]]:
@@ -145,7 +133,7 @@ def _read_environment(path: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Details and facts of the last start of a run."""
     if not path.exists():
         return {}, {}
-    start = json.loads(path.read_text(encoding="utf-8"))["starts"][-1]
+    start = parse_json(path.read_text(encoding="utf-8"))["starts"][-1]
     parameters = (start.get("parameters") or {}).get("model")
     facts = {
         "Parameters": f"{parameters / 1e6:.2f} M" if parameters else "",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import write_text
+from triptych.files import parse_json, write_text
 from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
 from triptych.types import named_choice
@@ -42,9 +42,11 @@ def tasks_to_json(tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, 
 def tasks_from_json(text: str) -> dict[str, Task]:
     """Build the tasks that `tasks_to_json` described, in the same order; `ValueError` for anything else."""
     try:
-        entries = json.loads(text)["tasks"]
-        triples = [(entry["name"], entry.get("type", entry["name"]), entry["options"]) for entry in entries]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        entries = parse_json(text)["tasks"]
+        triples = [(entry["name"], entry.get("type", entry["name"]), dict(entry["options"])) for entry in entries]
+        if not all(isinstance(name, str) and isinstance(kind, str) for name, kind, _ in triples) or not triples:
+            raise TypeError("no task has a name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a description of tasks ({error}); expected what tasks_to_json writes.") from error
     return {name: _build(name, kind, options) for name, kind, options in triples}
 

@@ -1,7 +1,6 @@
 """A finished run adapted to another domain: a new run folder beside it, which says where it comes from."""
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,14 @@ from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.places import IMAGES, find_places
 from triptych.doctor.examine import recognize_dataset
-from triptych.files import write_text
+from triptych.files import naming_damage, write_text
 from triptych.lookup import named_choice
 from triptych.machine import choose_device
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import FILES, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options
 from triptych.training.building import target_view
+from triptych.training.log import read_lines
 from triptych.training.run_folder import record_start
 
 
@@ -79,9 +79,9 @@ def _copy_history(run: Path, out: Path) -> None:
     if (run / "environment.json").is_file():
         (out / "environment.json").write_bytes((run / "environment.json").read_bytes())
     if (run / "metrics.jsonl").is_file():
-        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["kind"] == "train"]
-        write_text(out / "metrics.jsonl", "".join(kept))
+        with naming_damage(run / "metrics.jsonl"):
+            kept = [line for line, record in read_lines(run / "metrics.jsonl") if record["kind"] == "train"]
+        write_text(out / "metrics.jsonl", "".join(f"{line}\n" for line in kept))
 
 
 def find_target(

@@ -14,7 +14,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
-from triptych.files import naming_damage, write_text
+from triptych.files import naming_damage, parse_json, write_text
 from triptych.video.base import COUNTS, VideoTerms
 
 
@@ -182,16 +182,38 @@ def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
     path = run / "metrics.jsonl"
     if not path.exists():
         return
-    kept = []
+    last = {"train": trained, "evaluation": evaluated}
     with naming_damage(path):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that was being written when the process ended
-            if record["step"] <= {"train": trained, "evaluation": evaluated}[record["kind"]]:
-                kept.append(line + "\n")
-    write_text(path, "".join(kept))
+        kept = [line for line, record in read_lines(path) if record["step"] <= last[record["kind"]]]
+    write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a `metrics.jsonl` and what they hold, without a last one that was being written when the process
+    ended; `ValueError` where another is damaged.
+    """
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for i, line in enumerate(lines):
+        try:
+            record = parse_json(line)
+        except json.JSONDecodeError as error:
+            if i == len(lines) - 1:
+                return
+            raise ValueError(f"line {i + 1}: {error}") from error
+        if not _is_record(record):
+            raise ValueError(f"line {i + 1} is no record")
+        yield line, record
+
+
+def _is_record(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and found.get("kind") in ("train", "evaluation")
+        and isinstance(found.get("step"), int)
+        and all(
+            isinstance(found.get(name, {}), dict) for name in ("losses", "weighted", "parts", "labelled", "metrics")
+        )
+    )
 
 
 def tracker_names(names: tuple[str, ...]) -> list[str]:

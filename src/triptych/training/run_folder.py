@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, partial_path, write_text
+from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, parse_json, partial_path, write_text
 from triptych.prediction import calibration
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
@@ -173,8 +173,8 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
     """The starts that `environment.json` tells of, at least one; `ValueError` names the file where it is damaged."""
     cure = "copy it again, or move it away to go on without comparing the data with those of the start"
     with naming_damage(path, cure):
-        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
-        if not all(isinstance(start["data"], dict) for start in starts) or not starts:
+        starts = parse_json(path.read_text(encoding="utf-8"))["starts"]
+        if not starts or not all(isinstance(facts, dict) for start in starts for facts in start["data"].values()):
             raise ValueError("no start tells of its data")
         return starts
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from triptych.files import check_signed, write_text
+from triptych.files import check_signed, parse_json, write_text
 from triptych.recipes import fields
 from triptych.recipes.config import Recipe, from_json
 from triptych.training.building import settle
@@ -213,7 +213,7 @@ def _is_finished(run: Path, recipe: Recipe) -> bool:
 def _best(run: Path) -> dict[str, Any]:
     """The evaluation of a finished run whose weights are deployed."""
     path = list_checkpoints(run)[-1] / STATE
-    return check_signed(json.loads(path.read_text(encoding="utf-8")))["best"]
+    return check_signed(parse_json(path.read_text(encoding="utf-8")))["best"]
 
 
 def _rank(outcomes: Sequence[Outcome]) -> list[Outcome]:
