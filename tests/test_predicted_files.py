@@ -94,6 +94,7 @@ def test_panels_and_points_of_large_images_are_thinned_and_said(tmp_path, monkey
 def test_images_of_one_size_go_in_batches(tmp_path, monkeypatch):
     folder = write_images(tmp_path / "images", [(9, 13), (20, 11), (9, 13), (9, 13), (20, 11)])
     (folder / "broken.png").write_bytes((folder / "0.png").read_bytes()[:60])
+    (folder / "gone.png").symlink_to("nowhere.png")
     whole = (folder / "2.png").read_bytes()
     predictor, shapes = Predictor(local_model()), []
     predict_images(predictor, [folder], tmp_path / "single", on_bad_sample="skip", log=quiet)
@@ -106,7 +107,7 @@ def test_images_of_one_size_go_in_batches(tmp_path, monkeypatch):
     monkeypatch.setattr(predictor.model, "forward", noted)
     (folder / "2.png").write_bytes(whole[:-30] + bytes(30))  # its header says its size
     result = predict_images(predictor, [folder], tmp_path / "batch", batch=2, on_bad_sample="skip", log=quiet)
-    assert list(result.skipped) == ["2", "broken"]
+    assert list(result.skipped) == ["2", "broken", "gone"]
     assert sorted(result.written) == ["0", "1", "3", "4"]
     assert sorted(shapes) == [(1, 3, 9, 13), (1, 3, 9, 13), (2, 3, 20, 11)]
     for name in ("0", "1", "3", "4"):

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
-from triptych.files import write_text
+from triptych.files import parse_json, write_text
 from triptych.machine import keep_freed_memory, memory_advice
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -145,10 +145,10 @@ def _advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
 
 
 def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result: PredictedImages) -> StoredPhoto | None:
-    """A photograph, or `None` where it is damaged and may be skipped."""
+    """A photograph, or `None` where it is damaged, or a link to nothing, and may be skipped."""
     try:
         return read_photo(path)
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         if not skip:
             raise
         log(_one_line(f"skipped: {error}"))
@@ -171,7 +171,7 @@ def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
     for name, path in found:
         try:
             size = read_image_size(path) if batch > 1 else (0, 0)
-        except ValueError:  # said when it is read
+        except (ValueError, FileNotFoundError):  # said when it is read
             yield [(name, path)]
             continue
         group = waiting.setdefault(size, [])
@@ -198,7 +198,7 @@ def _earlier(
     if not path.exists() and not (existing and resume):
         return {}
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         before = dict(record["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         record, before = {}, {}
