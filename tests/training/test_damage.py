@@ -61,6 +61,46 @@ def test_resuming_deploys_what_a_kill_prevented(run: Path, copy: Path) -> None:
     assert (copy / "tasks.json").read_bytes() == (run / "tasks.json").read_bytes()
 
 
+def test_resuming_deploys_the_best_weights_again(tmp_path: Path) -> None:
+    recipe = change(RECIPE, schedule__steps=4, training__evaluate_every=2, training__checkpoint_every=2)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    path = run / "model.safetensors"
+    whole = path.read_bytes()
+    for content in (None, whole[: len(whole) // 2], (list_checkpoints(run)[0] / "optimizer.safetensors").read_bytes()):
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+        resume(run, recipe)
+        assert path.read_bytes() == whole
+
+
+def test_weights_that_are_nowhere_are_said(tmp_path: Path) -> None:
+    """The best are of step 2, since nothing changes after it, and the only checkpoint is of step 4."""
+    constant = {"model__backbone_options": {"norm": False}, "optimizer__lr": 1e-30}
+    recipe = change(RECIPE, schedule__steps=4, training__evaluate_every=2, training__checkpoint_every=4, **constant)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    whole = (run / "model.safetensors").read_bytes()
+    resume(run, recipe)
+    assert (run / "model.safetensors").read_bytes() == whole
+    (run / "model.safetensors").unlink()
+    resume(run, recipe)
+    said = "no checkpoint has the weights of step 2, the best so far: those of step 4 are deployed"
+    assert said in (run / "log.txt").read_text()
+    assert Predictor.load(run)
+
+
+@pytest.mark.parametrize("lost", ["folder", "content"])
+def test_raises_where_every_checkpoint_is_lost(lost: str, copy: Path) -> None:
+    weights = (copy / "model.safetensors").read_bytes()
+    for folder in (copy / "checkpoints").iterdir():
+        shutil.rmtree(folder)
+        if lost == "content":
+            folder.mkdir()
+    with pytest.raises(ValueError, match=r"none of its checkpoints is there or whole; copy .*checkpoints again"):
+        resume(copy)
+    assert (copy / "model.safetensors").read_bytes() == weights
+
+
 def test_an_empty_checkpoint_folder_is_left_out_and_said(run: Path, copy: Path) -> None:
     last = list_checkpoints(copy)[-1]
     for path in last.iterdir():
@@ -77,6 +117,16 @@ def test_raises_for_a_checkpoint_without_one_of_its_files(name: str, copy: Path)
     (last / f"{name}.safetensors").unlink()
     with pytest.raises(ValueError, match=rf"{last.name} has no {name}\.safetensors; copy it again, or delete it"):
         resume(copy)
+
+
+def test_a_checkpoint_under_another_name_is_refused_or_no_checkpoint(copy: Path) -> None:
+    last = list_checkpoints(copy)[-1]
+    shutil.copytree(last, copy / "checkpoints/00000009")
+    shutil.copytree(last, copy / "checkpoints/00000009.old")
+    with pytest.raises(ValueError, match=r"00000009 is of step 4; give its folder that name, or delete it"):
+        resume(copy)
+    (copy / "checkpoints/00000009").rename(copy / "checkpoints/9 (copy)")
+    resume(copy)
 
 
 def mutate(path: Path, generator: random.Random) -> None:
@@ -118,6 +168,14 @@ def test_raises_for_a_damaged_file_of_a_network(name: str, run: Path, copy: Path
             assert all((found[task] == expected[task]).all() for task in expected)
 
 
+def test_raises_for_weights_that_are_no_numbers(copy: Path) -> None:
+    tensors = read_tensors(copy / "model.safetensors")
+    tensors["decoder.heads.depth.bias"] += torch.nan
+    save_tensors(copy / "model.safetensors", tensors)
+    with pytest.raises(ValueError, match=r"model\.safetensors holds NaN in 1 tensors, such as decoder\.heads\.depth"):
+        Predictor.load(copy)
+
+
 @pytest.mark.parametrize("name", ["state.json", "model.safetensors", "optimizer.safetensors", "generators.safetensors"])
 def test_raises_for_a_damaged_file_of_a_checkpoint(name: str, run: Path, copy: Path) -> None:
     generator, last = random.Random(name), list_checkpoints(copy)[-1]
@@ -130,7 +188,7 @@ def test_raises_for_a_damaged_file_of_a_checkpoint(name: str, run: Path, copy: P
 
 
 def test_raises_for_a_damaged_environment(run: Path, copy: Path) -> None:
-    for text in ("", "{", "[]", '{"starts": []}', '{"starts": [3]}'):
+    for text in ("", "{", "[]", '{"starts": []}', '{"starts": [3]}', '{"starts": [{"data": {"train": 3}}]}'):
         (copy / "environment.json").write_text(text)
         with pytest.raises(ValueError, match=r"environment\.json is damaged .*move it away"):
             resume(copy)

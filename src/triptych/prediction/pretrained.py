@@ -104,6 +104,11 @@ def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
             f"{path} does not fit this model: {'; '.join(problems)}. It was trained with other tasks, classes or "
             "model options."
         )
+    if broken := [name for name, value in stored.items() if value.is_floating_point() and value.isnan().any()]:
+        raise ValueError(
+            f"{path} holds NaN in {len(broken)} tensors, such as {broken[0]}: its training ran away; take another "
+            "checkpoint."
+        )
     model.load_state_dict(stored)
 
 

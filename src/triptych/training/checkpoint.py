@@ -13,6 +13,7 @@ from torch import Tensor
 from triptych.files import (
     check_signed,
     flush,
+    parse_json,
     partial_path,
     read_tensors,
     remove_partials,
@@ -63,7 +64,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
         raise ValueError(f"{error} Or {cure}.") from error
     path = folder / STATE
     try:
-        state = check_signed(json.loads(path.read_text(encoding="utf-8")))
+        state = check_signed(parse_json(path.read_text(encoding="utf-8")))
     except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path} is damaged ({error}); {cure}.") from error
     return files, state
@@ -80,7 +81,8 @@ def incomplete_checkpoints(run: Path) -> list[Path]:
 
 
 def _folders(run: Path) -> list[Path]:
-    return sorted(path for path in (run / "checkpoints").glob("[0-9]*") if path.is_dir())
+    # A copy that somebody made beside them ("00000004.old") is none.
+    return sorted(path for path in (run / "checkpoints").glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
 def prune_checkpoints(run: Path, *, keep: int, protect: int = -1) -> None:

@@ -23,7 +23,7 @@ from triptych.training.parts import Parts
 from triptych.training.run_folder import check_run_folder
 from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
-from triptych.training.validation import deploy, validate
+from triptych.training.validation import deploy, redeploy, validate
 
 
 def train(
@@ -51,8 +51,8 @@ def train(
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
             for line in (*choices, *lines):
                 log.message(line)
-            if state.step and state.best is None:
-                deploy(run, parts)  # a run that was killed after its last checkpoint may not have come to it
+            if state.step and (line := redeploy(run, parts, state)):
+                log.message(line)
             _loop(run, parts, state, log, interruption)
     return run
 

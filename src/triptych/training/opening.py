@@ -1,6 +1,6 @@
 """How a run begins: a new folder, from random weights or those of other runs, or the last checkpoint of an old one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from triptych import assemble
 from triptych.backbones.base import Backbone
-from triptych.files import hash_tensors, read_tensors, remove_partials, write_text
+from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
 from triptych.models.lora import update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
-from triptych.recipes.config import flatten, read_recipe, to_json
+from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import count_parameters, load_reports
 from triptych.training.checkpoint import incomplete_checkpoints, list_checkpoints
-from triptych.training.log import cut_metrics
+from triptych.training.log import cut_metrics, read_lines
 from triptych.training.parts import Parts
 from triptych.training.run_folder import (
     begin_run_folder,
@@ -51,6 +51,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     if kept:
         parts.frozen = {"backbone": recipe.model.backbone, "sha256": hash_tensors(kept)}
     accelerator.wait_for_everyone()
+    if resume and checkpoint is None:
+        _check_nothing_lost(run, recipe, left_out)
     facts = _facts(parts)
 
     def write(folder: Path) -> None:
@@ -87,6 +89,20 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     )
     lines = [f"checkpoint {folder} is incomplete and left out" for folder in left_out]
     return state, [*lines, line, *parts.training_set.notes, *_weights_lines(parts, origin)]
+
+
+def _check_nothing_lost(run: Path, recipe: Recipe, left_out: Sequence[Path]) -> None:
+    """Raise `ValueError` where a run had a checkpoint and has none: to begin anew would replace what it learned."""
+    log, every = run / "metrics.jsonl", recipe.training.checkpoint_every
+    with naming_damage(log):
+        steps = [record["step"] for _, record in read_lines(log)] if log.is_file() else []
+    # Without validation nothing is deployed before the first checkpoint.
+    deployed = not recipe.training.evaluate_every and (run / "model.safetensors").is_file()
+    if left_out or deployed or (every and max(steps, default=0) > every):
+        raise ValueError(
+            f"{run} was trained to step {max(steps, default=0)}, and none of its checkpoints is there or whole; copy "
+            f"{run / 'checkpoints'} again, or begin anew with --overwrite."
+        )
 
 
 def _frozen(parts: Parts) -> str:

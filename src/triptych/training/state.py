@@ -145,6 +145,13 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     return TrainingState(**content)
 
 
+def deployable(folder: Path, parts: Parts) -> dict[str, Tensor]:
+    """The weights that a checkpoint would be deployed with, without what an adapter makes of them."""
+    files, _ = read_checkpoint(folder)
+    kept = read_frozen(folder.parent.parent, parts.frozen) if parts.frozen else {}
+    return {**kept, **files["average" if parts.average is not None else "model"]}
+
+
 def frozen_tensors(parts: Parts) -> dict[str, Tensor]:
     """Tensors of the network that stay as they are; every process must call it."""
     names = parts.objective.model.frozen_names()
@@ -180,6 +187,8 @@ def _require_whole(folder: Path, files: Mapping[str, Any], content: Mapping[str,
     fields = {"step", "evaluated", "window", "epoch", "best", "processes", "optimizer", "scaler"}
     missing = [f"{name}.safetensors" for name in ("model", "optimizer", "weighting", "generators") if name not in files]
     missing += [f"{name} in state.json" for name in sorted(fields - set(content))]
+    if not missing and content["step"] != int(folder.name):
+        raise ValueError(f"checkpoint {folder} is of step {content['step']}; give its folder that name, or delete it.")
     if missing:
         raise ValueError(
             f"checkpoint {folder} has no {', no '.join(missing)}; copy it again, or delete it to go on from an older "

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from triptych.augmentation.presets import build_transform
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.scores import Evaluation
+from triptych.files import checksum, read_tensors
 from triptych.machine import Interruption
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
-from triptych.training.checkpoint import replace_tensors
+from triptych.training.checkpoint import list_checkpoints, replace_tensors
 from triptych.training.log import RunLog
 from triptych.training.parts import Parts
 from triptych.training.sharding import load_tensors, whole
-from triptych.training.state import TrainingState
+from triptych.training.state import TrainingState, deployable
 
 
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
@@ -129,6 +130,38 @@ def deploy(run: Path, parts: Parts) -> None:
         return
     with _deployed_model(parts) as model:
         _write(run, parts, model.state_dict())
+
+
+def redeploy(run: Path, parts: Parts, state: TrainingState) -> str:
+    """Deploy what a resumed run should have and may not: it was killed before, or its file was lost or damaged.
+
+    Returns a line where the weights of the best evaluation are in no checkpoint either; then the last ones serve.
+    """
+    found = _checksum(run)
+    parts.accelerator.wait_for_everyone()  # before one of them writes
+    best = state.best and run / "checkpoints" / f"{state.best['step']:08d}"
+    if best in list_checkpoints(run) and parts.objective.adapter is None:
+        if found != checksum(tensors := deployable(best, parts)):
+            _write(run, parts, tensors)
+        return ""
+    if best and found:
+        return ""
+    deploy(run, parts)
+    if not best:
+        return ""
+    step, state.best = state.best["step"], None
+    return (
+        f"{run / 'model.safetensors'} was missing or damaged, and no checkpoint has the weights of step {step}, the "
+        f"best so far: those of step {state.step} are deployed until an evaluation"
+    )
+
+
+def _checksum(run: Path) -> str:
+    """That of the deployed weights; empty where they cannot be read."""
+    try:
+        return checksum(read_tensors(run / "model.safetensors"))
+    except (ValueError, OSError):
+        return ""
 
 
 def _write(run: Path, parts: Parts, tensors: Mapping[str, Tensor]) -> None:
