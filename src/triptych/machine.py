@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from rich.console import Console
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -178,6 +179,15 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 with zeros, page by page: up to a fifth of a training step on a CPU, half of a forward pass of wide maps, a third of
 loading a sample. Other C libraries are left alone.
 """
+
+
+def terminal(**options: Any) -> Console:
+    """A console of rich that shows text as it stands: names may hold what it would take for markup.
+
+    >>> terminal(width=40).print("runs/[red] a[/b]", highlight=False)
+    runs/[red] a[/b]
+    """
+    return Console(markup=False, **options)
 
 
 def keep_freed_memory() -> bool:

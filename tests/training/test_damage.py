@@ -279,3 +279,12 @@ def test_a_full_disk_names_the_file_that_it_has_no_room_for(tmp_path: Path) -> N
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_stands(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy.rename(copy.with_name("[red] a"))
+    monkeypatch.chdir(copy.parent)
+    evaluate_run(Path("[red] a"), device="cpu", constant=False)
+    assert "[red] a: test" in capsys.readouterr().out

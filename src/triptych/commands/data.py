@@ -260,10 +260,11 @@ def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """A function `show(name, done, total)` that draws one bar per name, where someone looks at the terminal."""
-    from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    console = Console(stderr=True)
+    from triptych.machine import terminal
+
+    console = terminal(stderr=True)
     bars: dict[str, TaskID] = {}
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
 

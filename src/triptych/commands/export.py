@@ -65,12 +65,12 @@ def profile(run: Positional[Path], size: tuple[tuple[int, int], ...] = (), threa
         threads: Threads to use; 0 leaves their number as it is.
     """
     import torch
-    from rich.console import Console
 
     from triptych.export.profile import cost_table
     from triptych.export.profile import profile as measure
+    from triptych.machine import terminal
 
     if threads:
         torch.set_num_threads(threads)
     costs = measure(run, size)
-    Console().print(cost_table(f"{run}: one image, {torch.get_num_threads()} threads", costs))
+    terminal().print(cost_table(f"{run}: one image, {torch.get_num_threads()} threads", costs))

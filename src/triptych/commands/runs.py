@@ -38,14 +38,13 @@ def evaluate(
         return
     found = None
     if confidence:
-        from rich.console import Console
-
         from triptych.evaluation.reliability import IMAGES, measure_reliability, reliability_table, write_reliability
+        from triptych.machine import terminal
 
         assert scored.predictor is not None, "evaluate_run keeps its network"
         found = measure_reliability(scored.predictor, split=scored.split, images=limit or IMAGES)
         write_reliability(run, scored.split, found)
-        Console().print(reliability_table(found))
+        terminal().print(reliability_table(found))
     if report:
         print(f"page to look at: {report_run(run, scored=scored, reliability=found)}")
 
@@ -67,13 +66,12 @@ def compare(
         out: JSON file to write the comparison to.
     """
     if runs and all(path.suffix == ".json" for path in runs):
-        from rich.console import Console
-
         from triptych.evaluation.compare import compare_scores, comparison_table
+        from triptych.machine import terminal
 
         first, *others = (*baseline, *runs)
         for other in others:
-            Console().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
+            terminal().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
         return
     from triptych.evaluation.compare import compare_runs
 

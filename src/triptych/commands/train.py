@@ -43,11 +43,10 @@ def train(
         dry_run: Take three steps, write nothing, and print parameters, time, memory, disk, images and labels.
     """
     if dry_run:
-        from rich.console import Console
-
+        from triptych.machine import terminal
         from triptych.training.rehearsal import rehearsal_table, rehearse
 
-        Console().print(rehearsal_table(rehearse(recipe, device=device)))
+        terminal().print(rehearsal_table(rehearse(recipe, device=device)))
         return
     if out is None:
         raise ValueError("--out is missing; name the run folder to create (or --dry-run to write none).")
@@ -103,12 +102,11 @@ def sweep(
         seeds: Train each combination with these seeds; by default the recipe's.
         device: Where to run.
     """
-    from rich.console import Console
-
+    from triptych.machine import terminal
     from triptych.training.sweep import sweep as run_sweep
     from triptych.training.sweep import sweep_table
 
-    Console().print(sweep_table(run_sweep(recipe, out, over, samples=samples, seeds=seeds, device=device)))
+    terminal().print(sweep_table(run_sweep(recipe, out, over, samples=samples, seeds=seeds, device=device)))
 
 
 class SweepVerb(Verb):

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from triptych.data.base import require_truth
 from triptych.datasets.folder import Folder
+from triptych.machine import terminal
 from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, read_calibration, write_calibration
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
@@ -35,7 +35,7 @@ def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = 
             if found is not None:
                 frames[name].append(found)
     fitted = {name: fit_scale(found) for name, found in frames.items()}
-    Console().print(calibration_table(str(folder), fitted))
+    terminal().print(calibration_table(str(folder), fitted))
     scales = {name: one.scale for name, one in fitted.items() if one.kept != "as predicted"}
     if scales:
         facts = {"folder": str(folder), "frames": {name: one.frames for name, one in fitted.items()}}

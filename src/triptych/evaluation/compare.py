@@ -22,6 +22,7 @@ from triptych.evaluation.evaluate import read_references
 from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, write_json
 from triptych.evaluation.tables import ARROWS
+from triptych.machine import terminal
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.pretrained import read_run_tasks
@@ -313,7 +314,7 @@ def compare_runs(
         },
         "recipes": recipe_differences(groups),
     }
-    _print(Console(), groups, names, content)
+    _print(terminal(), groups, names, content)
     if out is not None:
         write_json(out, content)
     return content

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from triptych import assemble
@@ -24,7 +23,7 @@ from triptych.evaluation.scores import Evaluation, as_json, compute, read_scores
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable
 from triptych.lookup import UnknownNameError
-from triptych.machine import accelerated, memory_advice
+from triptych.machine import accelerated, memory_advice, terminal
 from triptych.metrics.base import Metric
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
@@ -311,7 +310,7 @@ def evaluate_run(
 def _show(
     run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None, description: str
 ) -> None:
-    console = Console()
+    console = terminal()
     console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images", evaluation, reference))
     if content["delta_mtl"] is not None:
         against = ", ".join(content["single_task"])

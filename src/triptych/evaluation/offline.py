@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
+from triptych.machine import terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.boundary import BoundaryMetric
@@ -266,7 +266,7 @@ def _score_image(given: TaskInput, key: str) -> dict[str, Tensor] | None:
 
 def print_score(result: Score) -> None:
     """The table, with what the numbers depend on, and the counts of files."""
-    console = Console()
+    console = terminal()
     console.print(score_table(result))
     for name, task in result.tasks.items():
         facts = ", ".join(f"{fact} {value}" for fact, value in task.facts.items())

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
 from triptych.evaluation.scores import Evaluation
+from triptych.machine import terminal
 
 SHOWN = 3
 """Numbers per task in a summary."""
@@ -58,10 +59,10 @@ def summary_table(title: str, evaluation: Evaluation) -> Table:
 @contextmanager
 def shown_progress(title: str, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on a terminal, otherwise nothing."""
-    console = Console()
+    console = terminal()
     if not (enabled and console.is_terminal):
         yield None
         return
     with Progress(*Progress.get_default_columns(), console=console, transient=True) as bar:
-        row = bar.add_task(title, total=None)
+        row = bar.add_task(escape(title), total=None)
         yield lambda done, of: bar.update(row, completed=done, total=of)

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from triptych import assemble
@@ -33,6 +32,7 @@ from triptych.evaluation.offline import require_new
 from triptych.evaluation.saved_maps import Encodings, read_prediction
 from triptych.evaluation.scores import write_json
 from triptych.lookup import named_choice, takes_option
+from triptych.machine import terminal
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import INSTALL
 from triptych.recipes.config import split_domain
@@ -225,7 +225,7 @@ def score_temporal(
         tasks = {name: _plain_task(name, classes) for name in found}
         pairs, motion = _frame_pairs(frames, lambda key, image: _read_maps(found, key, image, encodings)), "flow"
     result = measure_consistency(tasks, pairs, motion)
-    Console().print(consistency_table(str(predictions), result))
+    terminal().print(consistency_table(str(predictions), result))
     if out is not None:
         write_json(out, as_json(result))
     return result

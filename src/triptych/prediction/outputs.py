@@ -23,12 +23,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.files import parse_json, write_text
-from triptych.machine import keep_freed_memory, memory_advice
+from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
@@ -239,7 +238,7 @@ class _Advance:
 
 @contextmanager
 def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (
         "predicting",
         BarColumn(),

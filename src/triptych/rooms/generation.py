@@ -231,10 +231,11 @@ def _reporting(folder: Path, scenes: int, frames: int, progress: bool) -> Iterat
     if not progress:
         yield lambda: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console, start = Console(stderr=True), time.perf_counter()
+    from triptych.machine import terminal
+
+    console, start = terminal(stderr=True), time.perf_counter()
     columns = (
         TextColumn("generating rooms"),
         BarColumn(),

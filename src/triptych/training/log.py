@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -28,6 +28,7 @@ from torch import Tensor
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
 from triptych.files import naming_damage, parse_json, write_text
+from triptych.machine import terminal
 from triptych.video.base import COUNTS, VideoTerms
 
 
@@ -40,7 +41,7 @@ class RunLog:
         self.run, self.steps, self.enabled, self.tracker = run, steps, enabled, tracker
         self._named: set[str] = set()
         self._first_step, self._started = first_step, time.perf_counter()
-        self.console = Console(quiet=not (enabled and progress))
+        self.console = terminal(quiet=not (enabled and progress))
         self.bar: Progress | None = None
         if enabled:
             self._metrics = (run / "metrics.jsonl").open("a", encoding="utf-8")
@@ -125,7 +126,7 @@ class RunLog:
         table = summary_table(title, evaluation)
         self.console.print(table)
         text = io.StringIO()
-        Console(file=text, width=100, no_color=True).print(table)
+        terminal(file=text, width=100, no_color=True).print(table)
         self._append(self._text, text.getvalue().rstrip())
         self._track(record, record["split"], ("metrics", "losses"), ("score",))
 
