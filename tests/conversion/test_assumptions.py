@@ -41,6 +41,20 @@ def test_a_genotype_is_asked_for_since_every_one_has_the_same_tensors(name, tmp_
         case.check_predictions(load_model(tmp_path / "run")[0](case.image()))
 
 
+def test_contexts_are_joined_in_the_order_of_training_however_tasks_are_declared():
+    case = golden("atrc_hrnet18_nyud4_released")
+    declared = dict(reversed(case.tasks().items()))
+    model, report = convert_checkpoint("atrc", case.state_dict(), tasks=declared, genotype="nyud-w18", **AS_IS)
+    assert [assumption.option for assumption in report.assumed] == ["order"]
+    with torch.no_grad():
+        case.check_predictions(model(case.image()))
+        other, _ = convert_checkpoint(
+            "atrc", case.state_dict(), tasks=declared, genotype="nyud-w18", order=tuple(declared), **AS_IS
+        )
+        with pytest.raises(AssertionError):  # it matters
+            case.check_predictions(other(case.image()))
+
+
 def test_an_order_in_the_file_that_is_not_the_parsers_fits_two_readings():
     pairs = [("semseg", "semseg"), ("boundary", "edge"), ("depth", "depth")]
     parser = ("semseg", "depth", "edge")

@@ -106,7 +106,7 @@ def convert(
         tasks: Tasks of the network in the order of training; by default those that the tensors name.
         auxiliary_tasks: Tasks that only intermediate predictions have; by default those that the tensors name.
         classes: Classes of semseg to expect; they are read from the shapes.
-        order: InvPT, MTI-Net, NDDR: all tasks in the order of training, which numbers their tensors.
+        order: ATRC, InvPT, MTI-Net, NDDR: all tasks in the order of training, which numbers their tensors.
         orders: DenseMTL: the order in which a task joined the others' messages, as normals=depth,semseg.
         genotype: ATRC: nyud-w18, nyud-w48, pascal-w18, or rows of codes ("3344 4344 4334 3313").
         image_size: InvPT: height and width of the training images.

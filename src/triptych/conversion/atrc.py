@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Assumption, Checkpoint, CodeBase, Conversion, Network, Rename, move, rename, unused
-from triptych.conversion.trunks import reorder_inputs, trunk_name, trunk_renames
+from triptych.conversion.invpt import PARSER_ORDER
+from triptych.conversion.trunks import reorder_inputs, training_order, trunk_name, trunk_renames
 from triptych.decoders.atrc import GENOTYPES, Genotype, genotype_codes, read_genotype
 from triptych.recipes.config import ModelConfig
 
@@ -44,15 +45,19 @@ def convert_atrc(
     checkpoint: Checkpoint,
     *,
     genotype: str | Genotype = "",
+    order: Sequence[str] = (),
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Conversion:
     """ATRC with HRNet.
 
     A checkpoint does not tell contexts from one another: `genotype` says them, as the decoder takes it (our task
-    names); the default is the released one of the trunk and the tasks, which the report names as assumed.
+    names); the default is the released one of the trunk and the tasks, which the report names as assumed. `order` are
+    our names of all tasks in the order of training, in which contexts were joined: by default that of the published
+    configurations.
     """
     checkpoint.require_tasks(r"head\.final_logits\.(\w+)\..+")
+    trained, ordered = training_order(checkpoint.pairs(), checkpoint.find(LOGITS), order, PARSER_ORDER)
     trunk = trunk_name(checkpoint.state, "backbone.")
     chosen = genotype or _released(trunk, checkpoint)
     contexts = read_genotype(chosen, list(checkpoint.tasks))
@@ -72,9 +77,9 @@ def convert_atrc(
             move(f"head.aux_logits.{published}", f"decoder.region_logits.{name}"),
             move(f"head.final_logits.{published}", f"decoder.heads.{name}"),
         ]
-        renames += _context_renames(checkpoint, name, list(contexts[name]))
+        renames += _context_renames(checkpoint, name, list(contexts[name]), trained)
     assumed = () if genotype else (_assume_genotype(checkpoint, chosen, trunk),)
-    return Conversion(checkpoint.create(config), renames, config, assumed=assumed)
+    return Conversion(checkpoint.create(config), renames, config, assumed=(*assumed, *ordered))
 
 
 def _assume_genotype(checkpoint: Checkpoint, chosen: str | Genotype, trunk: str) -> Assumption:
@@ -121,8 +126,8 @@ def _other_pairs(checkpoint: Checkpoint, contexts: dict[str, dict[str, str]]) ->
     }
 
 
-def _context_renames(checkpoint: Checkpoint, name: str, sources: Sequence[str]) -> list[Rename]:
-    """The blocks of one target; they are joined in the order of the run there, sorted by our names here."""
+def _context_renames(checkpoint: Checkpoint, name: str, sources: Sequence[str], trained: Sequence[str]) -> list[Rename]:
+    """The blocks of one target; they are joined in the order of training there, sorted by our names here."""
     published, module = checkpoint.names[name], "head.atrc_module"
     renames = []
     for source in sources:
@@ -131,7 +136,7 @@ def _context_renames(checkpoint: Checkpoint, name: str, sources: Sequence[str]) 
             for stage in (0, 1):
                 renames += _conv_renames(f"{old}.{projection}_project.{stage}", f"{new}.{projection}.{stage}")
         renames += _conv_renames(f"{old}.value_project", f"{new}.value")
-    joined = [source for source in checkpoint.tasks if source in sources]
+    joined = [source for source in trained if source in sources]
     positions = [joined.index(source) for source in sources]
     out = f"{module}.out_proj.{published}"
     renames += [rename(re.escape(out) + r"\.conv\.weight", f"decoder.joins.{name}.0.weight", reorder_inputs(positions))]
