@@ -139,17 +139,19 @@ def redeploy(run: Path, parts: Parts, state: TrainingState) -> str:
     """
     found = _checksum(run)
     parts.accelerator.wait_for_everyone()  # before one of them writes
-    best = state.best and run / "checkpoints" / f"{state.best['step']:08d}"
-    if best in list_checkpoints(run) and parts.objective.adapter is None:
-        if found != checksum(tensors := deployable(best, parts)):
+    if state.best is None:
+        deploy(run, parts)
+        return ""
+    step = state.best["step"]
+    folder = run / "checkpoints" / f"{step:08d}"
+    if folder in list_checkpoints(run) and parts.objective.adapter is None:
+        if found != checksum(tensors := deployable(folder, parts)):
             _write(run, parts, tensors)
         return ""
-    if best and found:
+    if found:
         return ""
     deploy(run, parts)
-    if not best:
-        return ""
-    step, state.best = state.best["step"], None
+    state.best = None
     return (
         f"{run / 'model.safetensors'} was missing or damaged, and no checkpoint has the weights of step {step}, the "
         f"best so far: those of step {state.step} are deployed until an evaluation"
