@@ -91,7 +91,9 @@ def contents(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {
         str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))
     }
-    found |= {name: (folder / name).read_bytes() for name in ("recipe.json", "tasks.json", "resolved.json")}
+    found |= {name: (folder / name).read_bytes() for name in ("recipe.json", "tasks.json")}
+    resolved = json.loads((folder / "resolved.json").read_text())
+    found["resolved.json"] = (resolved["version"], resolved["options"])  # not the commit, which may come meanwhile
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     timeless = ("seconds", "images_per_second")
     found["metrics"] = [{k: v for k, v in line.items() if k not in timeless} for line in lines]
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--overwrite", action="store_true", help="over a finished run of another recipe")
     parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1, help="operation to begin with, for pieces")
     parser.add_argument("--random", type=int, metavar="N", help="kills of each of fourteen configurations")
     arguments = parser.parse_args()
     if arguments.random:
@@ -154,7 +157,7 @@ def main() -> None:
         assert forked(run, change(recipe, seed=1), old) == 0
         (old / "mine.txt").write_text("not a run's")
         before = contents(old)
-    for end in itertools.count(1, arguments.stride):
+    for end in itertools.count(arguments.first, arguments.stride):
         out = arguments.folder / f"killed-{end}" / "run"
         if arguments.overwrite:
             shutil.copytree(old, out)
