@@ -74,26 +74,12 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def parse_json(text: str | bytes) -> Any:
-    """JSON of a file; what is nested too deeply is no JSON, as whatever else is none.
-
-    >>> parse_json("[" * 10**5)
-    Traceback (most recent call last):
-    ...
-    json.decoder.JSONDecodeError: nested too deeply: line 1 column 1 (char 0)
-    """
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise json.JSONDecodeError("nested too deeply", "", 0) from error
-
-
 @contextmanager
 def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> Iterator[None]:
     """What goes wrong with the content of a file inside becomes a `ValueError` that names it.
 
     >>> with naming_damage(Path("starts.json")):
-    ...     parse_json("[]")[-1]
+    ...     json.loads("[]")[-1]
     Traceback (most recent call last):
     ...
     ValueError: starts.json is damaged (IndexError: list index out of range); copy it again, or move it away.

@@ -5,6 +5,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import json
 import types
 import typing
 from collections import ChainMap
@@ -100,6 +101,20 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
             break
     return found
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON of a file; what is nested too deeply is no JSON, as whatever else is none.
+
+    >>> parse_json("[" * 10**5)
+    Traceback (most recent call last):
+    ...
+    json.decoder.JSONDecodeError: nested too deeply: line 1 column 1 (char 0)
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise json.JSONDecodeError("nested too deeply", "", 0) from error
 
 
 def build(cls: Any, data: Any, where: str = "") -> Any:

@@ -11,8 +11,7 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
-from triptych.files import parse_json
-from triptych.lookup import named_choice
+from triptych.lookup import named_choice, parse_json
 from triptych.types import Camera
 
 

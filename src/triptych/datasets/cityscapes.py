@@ -20,9 +20,9 @@ from triptych.data.errors import DataError
 from triptych.data.files import read_array, walk_files
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
-from triptych.files import parse_json
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
+from triptych.lookup import parse_json
 from triptych.types import Camera, named_choice
 
 NATIVE = (1024, 2048)

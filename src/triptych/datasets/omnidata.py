@@ -22,8 +22,8 @@ from triptych.data.files import read_array, walk_files
 from triptych.data.lists import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
-from triptych.files import parse_json
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
+from triptych.lookup import parse_json
 from triptych.types import Camera, Sample, named_choice
 
 STEP = 1 / 512

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.files import naming_damage, parse_json, read_tensors, save_tensors, write_text, written_whole
+from triptych.files import naming_damage, read_tensors, save_tensors, write_text, written_whole
+from triptych.lookup import parse_json
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task

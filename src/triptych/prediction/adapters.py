@@ -11,13 +11,13 @@ from triptych.backbones.base import Backbone
 from triptych.files import (
     check_signed,
     hash_tensors,
-    parse_json,
     read_tensors,
     save_tensors,
     sign,
     write_text,
     written_whole,
 )
+from triptych.lookup import parse_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
 from triptych.recipes.config import Recipe

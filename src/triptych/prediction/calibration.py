@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.files import parse_json, write_text
+from triptych.files import write_text
+from triptych.lookup import parse_json
 
 FILE = "calibration.json"
 """In a run folder."""

@@ -26,7 +26,8 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
-from triptych.files import parse_json, write_text
+from triptych.files import write_text
+from triptych.lookup import parse_json
 from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix

@@ -23,7 +23,8 @@ import torch
 
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
-from triptych.files import PARTIAL, parse_json, remove_partials, write_text, written_whole
+from triptych.files import PARTIAL, remove_partials, write_text, written_whole
+from triptych.lookup import parse_json
 from triptych.prepared.records import pack_sample
 from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.files import parse_json
-from triptych.lookup import build
+from triptych.lookup import build, parse_json
 from triptych.recipes import fields
 
 Value = bool | int | float | str | tuple[Any, ...] | dict[str, Any] | None

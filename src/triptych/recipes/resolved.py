@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from triptych.files import check_signed, parse_json, sign, write_text
-from triptych.lookup import convert
+from triptych.files import check_signed, sign, write_text
+from triptych.lookup import convert, parse_json
 from triptych.recipes.config import Options, Recipe, read_recipe
 
 FILE = "resolved.json"

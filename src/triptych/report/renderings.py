@@ -20,7 +20,8 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image, read_orientation
-from triptych.files import parse_json, write_text
+from triptych.files import write_text
+from triptych.lookup import parse_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from triptych.evaluation.reliability import Reliability
-from triptych.files import naming_damage, parse_json
+from triptych.files import naming_damage
+from triptych.lookup import parse_json
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import read_recipe
 from triptych.recipes.resolved import FILE

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import parse_json, write_text
+from triptych.files import write_text
+from triptych.lookup import parse_json
 from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
 from triptych.types import named_choice

@@ -13,7 +13,6 @@ from torch import Tensor
 from triptych.files import (
     check_signed,
     flush,
-    parse_json,
     partial_path,
     read_tensors,
     remove_partials,
@@ -21,6 +20,7 @@ from triptych.files import (
     sign,
     written_whole,
 )
+from triptych.lookup import parse_json
 
 Tensors = Mapping[str, Tensor]
 

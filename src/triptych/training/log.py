@@ -27,7 +27,8 @@ from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
-from triptych.files import naming_damage, parse_json, write_text
+from triptych.files import naming_damage, write_text
+from triptych.lookup import parse_json
 from triptych.machine import terminal
 from triptych.video.base import COUNTS, VideoTerms
 

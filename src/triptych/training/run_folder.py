@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, parse_json, partial_path, write_text
+from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, partial_path, write_text
+from triptych.lookup import parse_json
 from triptych.prediction import calibration
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from triptych.files import check_signed, parse_json, write_text
+from triptych.files import check_signed, write_text
+from triptych.lookup import parse_json
 from triptych.recipes import fields
 from triptych.recipes.config import Recipe, from_json
 from triptych.training.building import settle
