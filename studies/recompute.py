@@ -155,7 +155,7 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (STUDY, "{} ({} to {}) more than the old one", lambda: over_old("surface (exp)", "shared")),
     (STUDY, "over the old one, {}, has a 95 % interval of {} to {} over", lambda: over_old("exp", "depth")),
     (STUDY, "{} ({} to {}) with the exponential,", lambda: sharper("surface (exp)")),
-    (STUDY, "{} ({} to {}) with softplus.", lambda: sharper("surface (softplus)")),
+    (STUDY, "{} ({} to {}) with softplus;", lambda: sharper("surface (softplus)")),
     ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
 ]
 
