@@ -10,12 +10,12 @@ weights. HED learned boundaries from BSDS500's train and val photographs: beside
 is no fresh start, and saliency is scored on photographs whose boundaries the trunk knew.
 
 `smp` is the Unet of segmentation_models_pytorch (0.6.0, its defaults) on the same trunk, trained by the same loop on
-CamVid alone; only the decoder is theirs, and ours has about as much arithmetic left out. The package is in no list of
-ours: `pip install --no-deps segmentation-models-pytorch==0.6.0` beside our pins works.
+CamVid alone: the decoder is theirs, all else is the same. The package is in no list of ours:
+`pip install --no-deps segmentation-models-pytorch==0.6.0` beside our pins works.
 
-Rules, fixed before the run. 64 x 64 (every image stretched), batches of 4, 100 steps of AdamW in bfloat16 where the
-processor has it, cosine, averaged and last weights, seeds 0 to 2, no validation: nothing is chosen. Scored on the first
-60 images, spread evenly, of CamVid's and BSDS500's test split and of val for saliency and clothes, stretched as well:
+Rules, fixed before the run. 64 x 64 (every image stretched), batches of 4, 60 steps of AdamW in bfloat16 where the
+processor has it, cosine, averaged and last weights, seeds 0 to 2, no validation: nothing is chosen. Scored on 50
+images, spread evenly, of CamVid's and BSDS500's test split and of val for saliency and clothes, stretched as well:
 these are numbers of this table alone. Null rows: the constant that suits the training set best, and the untrained
 network. A difference is read by its interval over paired seeds, and three seeds tell only large ones.
 """
@@ -48,13 +48,13 @@ from triptych.recipes.config import (
 
 FOLDER = "examples/real-data"
 SCORED = {
-    "semseg": ("camvid.toml", "test", "mIoU"),
-    "boundary": ("bsds500_sod.toml", "test", "odsF"),
-    "saliency": ("bsds500_sod.toml", "val", "maxF"),
-    "clothes": ("ccp.toml", "val", "mIoU"),
+    "semseg": ("camvid.toml", "test", "mIoU ↑"),
+    "boundary": ("bsds500_sod.toml", "test", "odsF ↑"),
+    "saliency": ("bsds500_sod.toml", "val", "maxF ↑"),
+    "clothes": ("ccp.toml", "val", "mIoU ↑"),
 }
-"""By task the set, the split and the number; all are better when higher."""
-IMAGES = 60
+"""By task the set, the split, and what its primary number is called."""
+IMAGES = 50
 SIZE = (64, 64)
 SEEDS = (0, 1, 2)
 TRUNKS = ("pretrained", "random")
@@ -105,9 +105,9 @@ def recipe(trunk: str, tasks: tuple[str, ...], decoder: str = "vit") -> Recipe:
             weight_decay=1e-3,
             clip_norm=10.0,
         ),
-        schedule=ScheduleConfig(steps=100, name="cosine", warmup_steps=10),
+        schedule=ScheduleConfig(steps=60, name="cosine", warmup_steps=10),
         training=TrainingConfig(
-            precision="auto", ema=0.95, evaluate_every=0, checkpoint_every=0, keep_checkpoints=1, log_every=50
+            precision="auto", ema=0.9, evaluate_every=0, checkpoint_every=20, keep_checkpoints=1, log_every=50
         ),
     )
 
@@ -151,7 +151,7 @@ def score(settings: Any, seed: int, folder: Path) -> Scores:
         return score_tasks(Predictor(assemble.build_model(whole, tasks, auxiliary)), tuple(tasks))
     from triptych.evaluation.constant import ConstantPredictor
 
-    return score_tasks(ConstantPredictor.fit(training_set, tasks, images=400), tuple(tasks))
+    return score_tasks(ConstantPredictor.fit(training_set, tasks, images=200), tuple(tasks))
 
 
 def score_tasks(predictor: Any, tasks: tuple[str, ...]) -> Scores:
@@ -162,15 +162,15 @@ def score_tasks(predictor: Any, tasks: tuple[str, ...]) -> Scores:
 
     found = {}
     for name in tasks:
-        file, split, number = SCORED[name]
+        file, split, _ = SCORED[name]
         dataset = Folder(ROOT / FOLDER / file, split=split)
         task = {name: dataset.tasks[name]}
         transform = build_transform("mtan", size=SIZE, tasks=task, train=False)
-        found[name] = evaluate(predictor, dataset, task, transform=transform, limit=IMAGES).metrics[name][number]
+        [found[name]] = evaluate(predictor, dataset, task, transform=transform, limit=IMAGES).primary().values()
     return found
 
 
-STUDY = Study("peers", "", arms, {**dict.fromkeys(arms(), SEEDS), "constant": (0,), "untrained": (0,)}, score)
+STUDY = Study("peers", "ef77463", arms, {**dict.fromkeys(arms(), SEEDS), "constant": (0,), "untrained": (0,)}, score)
 
 
 def table(found: list[rows.Row]) -> str:
