@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -123,27 +124,24 @@ _HERE, _EXCHANGE = -100, 2
 
 
 def _is_running(process: str) -> bool:
-    if not process.isdigit() or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # somebody else's
-    return True
+    # Not os.kill(process, 0), which is Ctrl-C on Windows.
+    return process.isdigit() and int(process) != os.getpid() and psutil.pid_exists(int(process))
 
 
 def flush(path: Path) -> None:
     """fsync: a rename must not reach the disk before what it renames."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        # Some file systems cannot flush folders, and Windows opens none; they order the rename themselves.
+        with suppress(OSError):
+            _flush(path, os.O_RDONLY)
+    else:
+        _flush(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows flushes what it may write to
+
+
+def _flush(path: Path, mode: int) -> None:
+    descriptor = os.open(path, mode)
     try:
-        # Some file systems cannot flush folders; they order the rename themselves.
-        if path.is_dir():
-            with suppress(OSError):
-                os.fsync(descriptor)
-        else:
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
