@@ -1,15 +1,19 @@
 """Looking at the distinct numbers of a label file says what looking at all of its pixels says."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from clinic import SIZE, save
 from doctor.test_examine import FAULTS
+from PIL import Image
 
-from triptych.data.files import files_remembered, match_files
+from triptych.data.files import files_remembered, match_files, read_array, read_counts
 from triptych.datasets.folder import Folder
+from triptych.doctor import examine as examining
 from triptych.doctor import inspection
 from triptych.doctor.examine import examine
 
@@ -34,7 +38,7 @@ def both_ways(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     descriptor.write_text(descriptor.read_text().replace('[tasks.normals]\nfiles = "normals/{split}/{key}.npy"\n', ""))
     counted = examine(root).to_json()
     with monkeypatch.context() as patch:
-        patch.setattr(inspection, "_can_be_counted", lambda *arguments: False)
+        patch.setattr(inspection, "_is_countable", lambda *arguments: False)
         return counted, examine(root).to_json()
 
 
@@ -81,3 +85,48 @@ def test_files_are_listed_once_where_they_are_remembered(clinic: Path) -> None:
         assert sorted(match_files(clinic, pattern, "train")) == list("012345")
         assert sorted(match_files(clinic, pattern, "val")) == list("01")
     assert "new" in match_files(clinic, pattern, "train")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "1", "RGB", "I;16", "LA"])
+def test_counts_of_a_picture_are_those_of_its_array(tmp_path: Path, mode: str) -> None:
+    stored = np.random.default_rng(0).integers(0, 9, SIZE, np.uint8)
+    picture = Image.fromarray(stored.astype(np.uint16)) if mode == "I;16" else Image.fromarray(stored).convert(mode)
+    picture.save(tmp_path / "a.png")
+    found, array = read_counts(tmp_path / "a.png"), read_array(tmp_path / "a.png")
+    if isinstance(found, np.ndarray):
+        np.testing.assert_array_equal(found, array)
+        return
+    values, counts = np.unique(array, return_counts=True)
+    assert (found.values.tolist(), found.counts.tolist(), found.size) == (values.tolist(), counts.tolist(), SIZE)
+    assert found.values.dtype == array.dtype
+
+
+def test_processes_say_what_threads_say(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by_threads = examine(clinic, num_threads=2).to_json()
+    monkeypatch.setattr(examining, "MANY", 1)
+    assert examine(clinic, num_threads=2).to_json() == by_threads
+
+
+def test_what_killed_processes_leave_is_looked_at(clinic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, parent, look = examine(clinic).to_json(), os.getpid(), inspection.inspect_sample
+
+    def die(*arguments: Any, **options: Any) -> Any:
+        return look(*arguments, **options) if os.getpid() == parent else os._exit(9)
+
+    monkeypatch.setattr(examining, "MANY", 1)
+    monkeypatch.setattr(examining, "inspect_sample", die)
+    assert examine(clinic, num_threads=2).to_json() == expected
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_copy_is_found_where_photographs_are_jpeg_alone_or_not(clinic: Path, suffix: str) -> None:
+    for path in sorted((clinic / "images").rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    first = clinic / "images/train/1.jpg"
+    (clinic / "images/val/1.jpg").unlink()
+    Image.open(first).save(clinic / "images/val/1.png") if suffix == ".png" else shutil.copy(
+        first, clinic / "images/val/1.jpg"
+    )
+    (clinic / "dataset.toml").write_text((clinic / "dataset.toml").read_text().replace("{key}.png", "{key}.*"))
+    assert [finding.split for finding in examine(clinic).findings if finding.check == "copy"] == ["val"]

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,31 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode != layout.removesuffix(";16B"):
         raise DataError("PNG of 16 bits with transparency", "save it as .npy, or without transparency")
     return _read_deep(image, path)
+
+
+@dataclass(frozen=True)
+class StoredCounts:
+    """How often a picture holds each number: `values` and `counts` `(N,)`, sorted, and its (height, width)."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    size: tuple[int, int]
+
+
+def read_counts(path: Path) -> StoredCounts | np.ndarray:
+    """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
+
+    Raises what `read_array` raises.
+    """
+
+    def count(image: Image.Image) -> StoredCounts | np.ndarray:
+        if image.format != "PNG" or image.mode not in ("L", "P"):
+            return pixel_values(image, path)
+        found = np.array(image.histogram())
+        values = found.nonzero()[0]
+        return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))
+
+    return _open(path, count) if path.suffix.lower() == ".png" else read_array(path)
 
 
 def read_palette(path: Path) -> np.ndarray | None:

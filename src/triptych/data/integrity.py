@@ -3,6 +3,7 @@
 Decoders stop once they have all pixels, so that a file with bytes put in, cut out or flipped may be read, wrongly.
 """
 
+import os
 import re
 import struct
 import zlib
@@ -20,12 +21,16 @@ def find_damage(path: Path) -> str:
     >>> find_damage(Path("no.txt"))
     ''
     """
-    check = CHECKS.get(path.suffix.lower())
-    if check is None or path.stat().st_size > MOST_BYTES:
+    suffix = path.suffix.lower()
+    check = CHECKS.get(suffix)
+    if check is None:
         return ""
-    content = path.read_bytes()
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            return ""
+        content = file.read()
     kind = next((kind for kind, starts in MAGIC.items() if content.startswith(starts)), "")
-    if kind and path.suffix.lower() not in SUFFIXES_OF[kind]:
+    if kind and suffix not in SUFFIXES_OF[kind]:
         return f"its content is {kind}, whatever its name says"
     try:
         return check(content)

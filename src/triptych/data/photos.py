@@ -154,10 +154,11 @@ def read_photo(path: Path) -> StoredPhoto:
             return StoredPhoto.checked(_picture_values(image, path), turned)
 
 
-def read_sparse(path: Path, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
+def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
     """Every `step`-th pixel of both axes of a photograph, all of which is decoded, and (height, width) of the whole.
 
-    Of a usual picture Pillow hands over these alone: most of the time after decoding goes into copies of pixels.
+    Of a usual picture Pillow hands over these alone: most of the time after decoding goes into copies of pixels. With
+    `shrunk` a JPEG is read at about that size instead, from the same bytes, in half the time.
     """
     with _naming(path):
         if not _is_array(path):
@@ -166,6 +167,9 @@ def read_sparse(path: Path, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
                 plain = plain and "transparency" not in image.info and not _is_deep(image)
                 if plain and _orientation(image) == 1:
                     size, first = (image.height, image.width), 0.5 - step / 2
+                    if shrunk and image.format == "JPEG":
+                        image.draft("RGB", (-(-size[1] // step), -(-size[0] // step)))
+                        return StoredPhoto(np.asarray(image), 255), size
                     few = image.transform(
                         (-(-size[1] // step), -(-size[0] // step)),
                         Image.Transform.AFFINE,

@@ -17,7 +17,7 @@ from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
-from triptych.data.files import TRANSPOSED, read_array
+from triptych.data.files import TRANSPOSED, StoredCounts, read_array, read_counts
 from triptych.data.lists import keep_present
 from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
@@ -122,9 +122,9 @@ class InFiles(DenseDataset):
         """The image alone, as its file holds it."""
         return read_photo(self.listing[IMAGE][key])
 
-    def sparse_photo(self, key: str, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
-        """Every `step`-th pixel of it, and (height, width) of the whole; all of it is decoded."""
-        return read_sparse(self.listing[IMAGE][key], step)
+    def sparse_photo(self, key: str, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
+        """Every `step`-th pixel of it, or a `shrunk` JPEG, and (height, width) of the whole; all of it is decoded."""
+        return read_sparse(self.listing[IMAGE][key], step, shrunk=shrunk)
 
     def photo(self, key: str) -> Tensor:
         """The image alone."""
@@ -139,6 +139,12 @@ class InFiles(DenseDataset):
         """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more."""
         encoding = self.encoding(name, key)
         return None if encoding is None else read_array(self.listing[name][key], key=encoding.key)
+
+    def counted(self, name: str, key: str) -> StoredCounts | np.ndarray | None:
+        """The same, or how often that array holds each number, where the file tells this without an array."""
+        encoding = self.encoding(name, key)
+        is_usual = type(self).stored is InFiles.stored and encoding is not None and not encoding.key
+        return read_counts(self.listing[name][key]) if is_usual else self.stored(name, key)
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of the image `key` of `size`, where it is known."""

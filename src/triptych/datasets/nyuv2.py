@@ -386,8 +386,12 @@ class NYUv2(Published):
                 f"pass classes={stored}, or give the folder of {MAT}, which has all 894",
             )
 
-    def sparse_photo(self, key: str, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
-        return super().sparse_photo(key, step) if self.official is None else self.stored_photo(key).thinned(step)
+    def sparse_photo(self, key: str, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
+        return (
+            super().sparse_photo(key, step, shrunk=shrunk)
+            if self.official is None
+            else self.stored_photo(key).thinned(step)
+        )
 
     def stored_photo(self, key: str) -> StoredPhoto:
         if self.official is None or key in self.nearby.images:

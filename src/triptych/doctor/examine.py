@@ -1,9 +1,12 @@
 """`triptych data doctor`: read every file of a dataset and say what is wrong, where, and how to mend it."""
 
 import inspect
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -175,7 +178,9 @@ def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads
     name = dataset or recognize_dataset(path)
     report = Report(name)
     surveys: list[SplitSurvey] = []
-    for opened in open_splits(name, path, root):
+    splits = list(open_splits(name, path, root))
+    shrunk = all(_has_jpeg_alone(opened) for opened in splits)
+    for opened in splits:
         if isinstance(opened, Finding):
             report.findings.append(opened)
             continue
@@ -184,7 +189,7 @@ def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads
         variant = getattr(opened, "variant", None)
         if variant is not None:
             report.variant, report.notes = variant.name, variant.notes
-        survey = survey_split(opened, limit, num_threads, progress)
+        survey = survey_split(opened, limit, num_threads, progress, shrunk=shrunk)
         forgive_withheld_labels(survey)
         surveys.append(survey)
         report.add(survey)
@@ -198,27 +203,70 @@ def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads
     return report
 
 
+def _has_jpeg_alone(opened: Opened) -> bool:
+    """Whether no image is of another format, in which a copy of a JPEG has its pixels but not its coefficients."""
+    if isinstance(opened, Finding):
+        return True
+    return isinstance(opened, InFiles) and all(path.suffix.lower() in JPEG for path in opened.images.values())
+
+
+JPEG = (".jpg", ".jpeg", ".jfif")
 AT_ONCE = 8
-"""Samples that a thread looks at before it hands them over."""
+"""Samples that a worker looks at before it hands them over."""
+MANY = 400
+"""Samples from which on processes are worth their start: threads wait for each other in Python."""
+Look = Callable[[int], Inspection]
 
 
-def survey_split(dataset: DenseDataset, limit: int, num_threads: int, progress: Progress) -> SplitSurvey:
-    """Read a split with several threads: decoding releases the interpreter."""
+def survey_split(
+    dataset: DenseDataset, limit: int, num_workers: int, progress: Progress, *, shrunk: bool = False
+) -> SplitSurvey:
+    """Read a split with several workers; `shrunk` as `inspect_sample` has it."""
     seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
-    look: Callable[[int], Inspection] = (
-        partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen)
+    look: Look = (
+        partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen, shrunk=shrunk)
     )
     count = min(limit, len(dataset)) if limit else len(dataset)
     survey = SplitSurvey(seen.split, seen, is_part=count < len(dataset))
     indices = [i * len(dataset) // count for i in range(count)]
+    parts = [indices[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
     keep_freed_memory()  # every image asks for as much again
-    with one_thread_each(), ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        parts = [indices[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
-        for samples in pool.map(lambda part: [look(index) for index in part], parts):
+    workers = num_workers or os.cpu_count() or 1
+    forks = isinstance(seen, InFiles) and count >= MANY and workers > 1 and sys.platform == "linux"
+    with one_thread_each():
+        for samples in (_look_in_processes if forks else _look_in_threads)(look, parts, workers):
             for sample in samples:
                 survey.samples.append(sample)
                 progress(seen.split, len(survey.samples), count)
     return survey
+
+
+def _look_in_threads(look: Look, parts: Sequence[Sequence[int]], workers: int) -> Iterator[list[Inspection]]:
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(lambda part: [look(index) for index in part], parts)
+
+
+_LOOK: list[Look] = []
+"""What forked processes inherit, and need not be sent."""
+
+
+def _look_in_processes(look: Look, parts: Sequence[Sequence[int]], workers: int) -> Iterator[list[Inspection]]:
+    """As threads do; what processes that are killed leave undone is done by threads."""
+    done = 0
+    _LOOK.append(look)
+    try:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
+            for samples in pool.map(_look_at, parts):
+                done += 1
+                yield samples
+    except (BrokenProcessPool, OSError):
+        yield from _look_in_threads(look, parts[done:], workers)
+    finally:
+        _LOOK.remove(look)
+
+
+def _look_at(part: Sequence[int]) -> list[Inspection]:
+    return [_LOOK[-1](index) for index in part]
 
 
 def forgive_withheld_labels(survey: SplitSurvey) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from triptych.data.errors import DataError
@@ -159,7 +158,10 @@ def check_constant(file: ImageFile) -> Iterator[Problem]:
 
 def check_whole(file: "ImageFile | LabelFile") -> Iterator[Problem]:
     """Its parts have the checksums, and the file the end and the format, that its header and its name speak of."""
-    found = find_damage(file.path) if file.path.is_file() else ""
+    try:
+        found = find_damage(file.path)
+    except OSError:  # a sample that is no file of its own
+        return
     if found:
         yield Problem("warning", "damaged", found, "copy or download it again, or save it anew")
 
@@ -476,10 +478,13 @@ LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
 """Checks of every label file."""
 
 
-def histogram(task: Task, target: Tensor, counts: np.ndarray | None = None) -> Tensor:
-    """Count of each class of a task; empty for what has no classes. `counts` as those of a `LabelFile`."""
+def histogram(task: Task, target: Tensor, counts: np.ndarray | None = None) -> np.ndarray:
+    """Pixels of each class of a task, int64; empty for what has no classes. `counts` as those of a `LabelFile`."""
     if not task.classes:
-        return torch.zeros(0, dtype=torch.int64)
-    valid = valid_pixels(target)
-    weights = None if counts is None else torch.from_numpy(counts).double()[valid.reshape(-1)]
-    return target[valid].long().bincount(weights, minlength=len(task.classes)).long()
+        return np.zeros(0, np.int64)
+    known = valid_pixels(target)
+    if counts is None:
+        return target[known].long().bincount(minlength=len(task.classes)).numpy()
+    found = np.zeros(len(task.classes), np.int64)
+    np.add.at(found, target[known].numpy().astype(np.int64), counts[known.numpy().reshape(-1)])
+    return found

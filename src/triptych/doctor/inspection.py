@@ -12,7 +12,7 @@ from torch import Tensor
 
 from triptych.data.base import DenseDataset
 from triptych.data.cameras import CameraFiles
-from triptych.data.files import read_size
+from triptych.data.files import StoredCounts, read_size
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles
@@ -55,7 +55,8 @@ class Inspection:
     """Of some of the pixels, so that a copy in another format or in the same container has it too."""
     size: tuple[int, int] | None = None
     findings: list[Finding] = field(default_factory=list)
-    classes: dict[str, Tensor] = field(default_factory=dict)
+    classes: dict[str, np.ndarray] = field(default_factory=dict)
+    """Pixels of each class by task."""
     codes: dict[str, frozenset[float | int]] = field(default_factory=dict)
     """Stored values of label files by task, where they are few."""
     types: dict[str, str] = field(default_factory=dict)
@@ -94,11 +95,15 @@ class Records:
         """The same, whose numbers are floats."""
         return StoredPhoto(self.photo(key).permute(1, 2, 0).numpy(), 1)
 
-    def sparse_photo(self, key: str, step: int) -> tuple[StoredPhoto, tuple[int, int]]:
+    def sparse_photo(self, key: str, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
         """Every `step`-th pixel of it, and its size."""
         return self.stored_photo(key).thinned(step)
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
+        """There is no file of its own."""
+        return None
+
+    def counted(self, name: str, key: str) -> np.ndarray | None:
         """There is no file of its own."""
         return None
 
@@ -115,14 +120,17 @@ Seen = InFiles | Records
 """A dataset that can be examined."""
 
 
-def inspect_sample(dataset: Seen, index: int) -> Inspection:
-    """Read one image and its labels, and run the checks of files on them."""
+def inspect_sample(dataset: Seen, index: int, *, shrunk: bool = False) -> Inspection:
+    """Read one image and its labels, and run the checks of files on them.
+
+    `shrunk` is for datasets of JPEG alone: their digests differ from those of the same pixels in other formats.
+    """
     key = dataset.keys[index]
     inspection, path = Inspection(key), dataset.images[key]
     size: tuple[int, int] | None
     is_turned = False
     try:
-        photo, size = dataset.sparse_photo(key, SPARSE)
+        photo, size = dataset.sparse_photo(key, SPARSE, shrunk=shrunk)
         inspection.size, inspection.digest = size, digest(photo.bytes(0, photo.size[0]), size)
         is_turned = photo.orientation != 1
         file = ImageFile(path, photo, partial(dataset.stored_photo, key))
@@ -184,15 +192,20 @@ def _inspect_label(
         encoding = dataset.encoding(name, key)
         if encoding is None:
             return None
-        stored = dataset.stored(name, key)
+        is_countable = _is_countable(dataset, key, encoding)
+        stored = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
         return None
-    counts, sides = None, None if stored is None else stored.shape[:2]
-    if stored is not None and _can_be_counted(dataset, key, encoding, stored):
-        values, counts = count_values(stored)
-        stored = values.astype(stored.dtype)[None]
+    counts, sides = None, None
+    if isinstance(stored, StoredCounts):
+        stored, counts, sides = stored.values[None], stored.counts, stored.size
+    elif stored is not None:
+        sides = stored.shape[:2]
+        if is_countable and _can_be_counted(stored):
+            values, counts = count_values(stored)
+            stored = values.astype(stored.dtype)[None]
     try:
         if stored is None:
             stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
@@ -222,9 +235,13 @@ def _inspect_label(
     return target
 
 
-def _can_be_counted(dataset: Seen, key: str, encoding: Encoding, stored: np.ndarray) -> bool:
-    """Whether all that is asked of a label file follows from how often it holds each number."""
-    if not (encoding.is_pointwise and stored.ndim == 2 and stored.size and stored.dtype in (np.uint8, np.uint16)):
+def _can_be_counted(stored: np.ndarray) -> bool:
+    return bool(stored.size) and stored.ndim == 2 and stored.dtype in (np.uint8, np.uint16)
+
+
+def _is_countable(dataset: Seen, key: str, encoding: Encoding) -> bool:
+    """Whether all that is asked of a label file of whole numbers follows from how often it holds each."""
+    if not encoding.is_pointwise:
         return False
     others = (dataset.encoding(name, key) for name, paths in dataset.labels.items() if key in paths)
     return not (isinstance(encoding, Depth) and any(isinstance(other, Normals) for other in others))

@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 
+import numpy as np
 import torch
 
 from triptych.doctor.file_checks import Finding, printable
@@ -45,7 +46,7 @@ class Report:
         for name in self.classes[survey.split] if not self.class_weights else ():
             pixels = [sample.classes[name] for sample in survey.samples if name in sample.classes]
             if pixels:
-                weights = median_frequency_weights(torch.stack(pixels)).tolist()
+                weights = median_frequency_weights(torch.from_numpy(np.stack(pixels))).tolist()
                 self.class_weights[name] = dict(zip(dataset.tasks[name].classes, weights, strict=False))
         for sample in survey.samples:
             self.findings += sample.findings
@@ -120,7 +121,7 @@ def describe_weights(report: Report) -> str:
 def _sum(survey: SplitSurvey, name: str) -> list[int]:
     """Pixels of each class of a task."""
     counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
-    return torch.stack(counts).sum(0).tolist() if counts else []
+    return np.sum(counts, axis=0).tolist() if counts else []
 
 
 def describe(report: Report, *, examples: int = 5) -> str:

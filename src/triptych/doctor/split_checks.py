@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from triptych.data.files import list_entries, walk_pipes
 from triptych.data.lists import ALL
@@ -88,8 +87,8 @@ def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                 cure = f"correct files in [tasks.{name}], or remove the section"
                 yield Finding("error", "coverage", survey.split, name, "", "no image has this label", cure)
             elif counts and len(counts[0]) and not survey.is_part:
-                total = torch.stack(counts).sum(0)
-                absent = [task.classes[i] for i in np.flatnonzero(total.numpy() == 0) if i < len(task.classes)]
+                total = np.sum(counts, axis=0)
+                absent = [task.classes[i] for i in np.flatnonzero(total == 0) if i < len(task.classes)]
                 if absent and total.sum() > 0:
                     text = f"{len(absent)} of {len(task.classes)} classes never occur: {', '.join(absent[:8])}"
                     cure = "correct classes, map or threshold, or label more images"
