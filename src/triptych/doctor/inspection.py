@@ -193,17 +193,19 @@ def _inspect_label(
         if encoding is None:
             return None
         is_countable = _is_countable(dataset, key, encoding)
-        stored = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
+        found = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
         return None
-    counts, sides = None, None
-    if isinstance(stored, StoredCounts):
-        stored, counts, sides = stored.values[None], stored.counts, stored.size
-    elif stored is not None:
-        sides = stored.shape[:2]
-        if is_countable and _can_be_counted(stored):
+    counts: np.ndarray | None = None
+    stored: np.ndarray | None
+    sides: tuple[int, int] | None
+    if isinstance(found, StoredCounts):
+        stored, counts, sides = found.values[None], found.counts, found.size
+    else:
+        stored, sides = found, None if found is None else found.shape[:2]
+        if stored is not None and is_countable and _can_be_counted(stored):
             values, counts = count_values(stored)
             stored = values.astype(stored.dtype)[None]
     try:
