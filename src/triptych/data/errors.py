@@ -1,5 +1,7 @@
 """Errors of data: what is wrong, and how to mend it, as two values instead of one text that is searched for words."""
 
+from functools import partial
+
 
 class DataError(ValueError):
     """Data that cannot be used: `text` says what is wrong, `cure` how to mend it.
@@ -27,12 +29,8 @@ class DataError(ValueError):
         return cls(f"{what}: {error}")
 
     def __reduce__(self) -> tuple:
-        return _rebuild, (type(self), self.text, self.cure, self.missing)
+        return partial(type(self), missing=self.missing), (self.text, self.cure)
 
 
 class UnreadableFileError(DataError, OSError):
     """A file that is damaged, or of a kind that is not read."""
-
-
-def _rebuild(kind: type[DataError], text: str, cure: str, missing: bool) -> DataError:
-    return kind(text, cure, missing=missing)

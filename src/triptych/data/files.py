@@ -5,10 +5,11 @@ import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -163,20 +164,36 @@ def read_array(path: Path, *, key: str = "") -> np.ndarray:
     `key` names the entry of an .npz or .mat file that has several. Raises `UnreadableFileError`, an
     `OSError` and `ValueError`, naming the file if it is damaged.
     """
-    read = READERS.get(path.suffix.lower(), _read_picture)
+    suffix = path.suffix.lower()
+    with naming(path):
+        if suffix in CONTAINERS:
+            with CONTAINERS[suffix](path) as (names, get):
+                return _entry(names, key, get)
+        return READERS.get(suffix, _read_picture)(path)
+
+
+@contextmanager
+def naming(path: Path, what: str = "cannot be read", cure: str = "") -> Iterator[None]:
+    """What goes wrong with a file inside becomes an `UnreadableFileError` that names it, with `cure` where the error
+    has none of its own."""
     try:
-        return read(path, key)
-    except (FileNotFoundError, UnreadableFileError):
+        yield
+    except (FileNotFoundError, MemoryError, UnreadableFileError):
         raise
-    except Exception as error:  # damaged files raise whatever their library does
-        raise UnreadableFileError.about(f"{path} cannot be read", error) from error
+    except DataError as error:
+        raise UnreadableFileError.about(f"{path} {what}", error) from error
+    # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
+    except Exception as error:
+        raise UnreadableFileError(f"{path} {what}: {str(error).replace(f' {str(path)!r}', '')}", cure) from error
 
 
 def list_entries(path: Path) -> list[str]:
     """Names of the entries of an array file that has names; empty for one that has none, or cannot be read."""
-    list_names = ENTRIES.get(path.suffix.lower())
+    if path.suffix.lower() not in CONTAINERS:
+        return []
     try:
-        return list_names(path) if list_names else []
+        with CONTAINERS[path.suffix.lower()](path) as (names, _):
+            return list(names)
     except Exception:  # the doctor's business: damaged files raise whatever their library does
         return []
 
@@ -187,7 +204,8 @@ def read_size(path: Path) -> tuple[int, int]:
         shape = read_array(path).shape
         height, width = shape[-2:] if len(shape) == 3 and shape[0] in (1, 3) else shape[:2]
         return height, width
-    return _open(path, lambda image: (image.height, image.width))
+    with naming(path), open_picture(path) as image:
+        return image.height, image.width
 
 
 TRANSPOSED = "arrays are (height, width): save it transposed, array.T"
@@ -227,20 +245,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = kept
 
 
-def _open(path: Path, convert: Callable[[Image.Image], Any]) -> Any:
-    try:
-        with open_picture(path) as image:
-            return convert(image)
-    except (FileNotFoundError, UnreadableFileError):
-        raise
-    except DataError as error:
-        raise UnreadableFileError.about(f"{path} cannot be read", error) from error
-    except Exception as error:  # damaged files raise whatever their library does
-        raise UnreadableFileError(f"{path} cannot be read: {str(error).replace(f' {str(path)!r}', '')}") from error
-
-
-def _read_picture(path: Path, key: str) -> np.ndarray:
-    return _open(path, lambda image: pixel_values(image, path))
+def _read_picture(path: Path) -> np.ndarray:
+    with open_picture(path) as image:
+        return pixel_values(image, path)
 
 
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
@@ -272,15 +279,14 @@ def read_counts(path: Path) -> StoredCounts | np.ndarray:
 
     Raises what `read_array` raises.
     """
-
-    def count(image: Image.Image) -> StoredCounts | np.ndarray:
+    if path.suffix.lower() != ".png":
+        return read_array(path)
+    with naming(path), open_picture(path) as image:
         if image.format != "PNG" or image.mode not in ("L", "P"):
             return pixel_values(image, path)
         found = np.array(image.histogram())
         values = found.nonzero()[0]
         return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))
-
-    return _open(path, count) if path.suffix.lower() == ".png" else read_array(path)
 
 
 def read_palette(path: Path) -> np.ndarray | None:
@@ -305,7 +311,7 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     return np.array(image).astype(np.uint16) << 8 | lower
 
 
-def _read_npy(path: Path, key: str) -> np.ndarray:
+def _read_npy(path: Path) -> np.ndarray:
     # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     _check_bytes(mapped.nbytes)
@@ -313,13 +319,6 @@ def _read_npy(path: Path, key: str) -> np.ndarray:
     if size != end:
         raise DataError(f"it has {size} bytes, its header speaks of {end}", "it was damaged: save it again")
     return np.array(mapped)
-
-
-def _read_npz(path: Path, key: str) -> np.ndarray:
-    with zipfile.ZipFile(path) as packed:
-        _check_bytes(max((member.file_size for member in packed.infolist()), default=0))
-    with np.load(path, allow_pickle=False) as archive:
-        return _entry(dict.fromkeys(archive.files), key, archive.__getitem__)
 
 
 MOST_BYTES = 1 << 30
@@ -331,6 +330,26 @@ def _check_bytes(count: int) -> None:
         raise DataError(f"it would take {count / 2**30:.1f} GiB of memory", "a label map of an image is far smaller")
 
 
+Entries = tuple[Collection[str], Callable[[str], np.ndarray]]
+"""Names of the arrays in an open file, and what reads one of them."""
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[Entries]:
+    with zipfile.ZipFile(path) as packed:
+        _check_bytes(max((member.file_size for member in packed.infolist()), default=0))
+    with np.load(path, allow_pickle=False) as archive:
+        yield archive.files, archive.__getitem__
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[Entries]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        yield file, partial(_read_hdf5, file)
+
+
 def _read_hdf5(file: Any, name: str) -> np.ndarray:
     data = file[name]
     if not hasattr(data, "shape"):
@@ -339,24 +358,42 @@ def _read_hdf5(file: Any, name: str) -> np.ndarray:
     return np.asarray(data)
 
 
-def _read_mat(path: Path, key: str) -> np.ndarray:
+@contextmanager
+def _open_mat(path: Path) -> Iterator[Entries]:
     import h5py
     import scipy.io
 
     if h5py.is_hdf5(path):  # MATLAB 7.3; arrays lie there with reversed axes
-        with h5py.File(path, "r") as file:
-            return _entry(dict(file), key, lambda name: _read_hdf5(file, name).T)
-    try:
+        with _open_hdf5(path) as (names, read):
+            yield names, lambda name: read(name).T
+    else:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
         _check_bytes(max((8 * math.prod(shape) for shape in shapes.values()), default=0))
-        names = list(shapes)
-        return _entry(dict.fromkeys(names), key, lambda name: scipy.io.loadmat(path, variable_names=[name])[name])
-    except (scipy.io.matlab.MatReadError, TypeError, IndexError, KeyError) as error:  # damaged headers give any of them
-        raise ValueError(str(error)) from error
+        yield shapes, lambda name: scipy.io.loadmat(path, variable_names=[name])[name]
 
 
-def _entry(names: dict[str, object], key: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
-    if key in names:
+@contextmanager
+def _open_exr(path: Path) -> Iterator[Entries]:
+    """OpenEXR: the one channel of a file, the one that `key` names, or the colors as `(H, W, channels)`."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise DataError("it is an OpenEXR file", f"the extra 'formats' reads it: {INSTALL}") from error
+    with OpenEXR.File(str(path)) as file:
+        yield file.channels(), lambda name: np.asarray(file.channels()[name].pixels)
+
+
+CONTAINERS: dict[str, Callable[[Path], AbstractContextManager[Entries]]] = {
+    ".npz": _open_npz,
+    ".mat": _open_mat,
+    **dict.fromkeys((".h5", ".hdf5"), _open_hdf5),
+    ".exr": _open_exr,
+}
+"""What opens files of several arrays that have names, by suffix."""
+
+
+def _entry(names: Collection[str], key: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
+    if key and key in names:
         return get(key)
     if not key and len(names) == 1:
         return get(next(iter(names)))
@@ -364,52 +401,12 @@ def _entry(names: dict[str, object], key: str, get: Callable[[str], np.ndarray])
     raise DataError(f"it {wanted}", f"set key to one of {', '.join(sorted(names))}")
 
 
-def _npz_entries(path: Path) -> list[str]:
-    with np.load(path, allow_pickle=False) as archive:
-        return list(archive.files)
-
-
-def _mat_entries(path: Path) -> list[str]:
-    import h5py
-    import scipy.io
-
-    if h5py.is_hdf5(path):
-        with h5py.File(path, "r") as file:
-            return list(file)
-    return [name for name, _, _ in scipy.io.whosmat(path)]
-
-
-def _h5_entries(path: Path) -> list[str]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return list(file)
-
-
-ENTRIES: dict[str, Callable[[Path], list[str]]] = {
-    ".npz": _npz_entries,
-    ".mat": _mat_entries,
-    ".h5": _h5_entries,
-    ".hdf5": _h5_entries,
-}
-"""Functions that list the named arrays of a file, by suffix."""
-
-
-def _read_h5(path: Path, key: str) -> np.ndarray:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        if key and key in file:
-            return _read_hdf5(file, key)
-        return _entry(dict(file), key, lambda name: _read_hdf5(file, name))
-
-
-def _read_netpbm(path: Path, key: str) -> np.ndarray:
+def _read_netpbm(path: Path) -> np.ndarray:
     """PGM and PPM with their numbers as stored: Pillow stretches those whose largest value is not that of the type."""
     content = read_bytes(path)
     head = NETPBM.match(content)
     if head is None:
-        return _read_picture(path, key)
+        return _read_picture(path)
     kind, width, height, largest = (int(word) for word in head.groups())
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     _check_bytes(2 * math.prod(shape))
@@ -427,7 +424,7 @@ def _read_netpbm(path: Path, key: str) -> np.ndarray:
     return stored.reshape(shape).astype(np.uint16 if largest > 255 else np.uint8)
 
 
-def _read_pfm(path: Path, key: str) -> np.ndarray:
+def _read_pfm(path: Path) -> np.ndarray:
     """Portable float map: `Pf` (grey) or `PF` (color), width and height, a scale whose sign is the byte order, and rows
     from the bottom up."""
     with path.open("rb") as file:
@@ -443,16 +440,6 @@ def _read_pfm(path: Path, key: str) -> np.ndarray:
         raise DataError(f"it holds {stored.size} numbers for {height}x{width}x{channels}", "it was cut: copy it again")
     rows = stored.reshape(height, width, channels)[::-1].astype(np.float32)
     return rows if channels == 3 else rows[..., 0]
-
-
-def _read_exr(path: Path, key: str) -> np.ndarray:
-    """OpenEXR: the one channel of a file, the one that `key` names, or the colors as `(H, W, channels)`."""
-    try:
-        import OpenEXR
-    except ImportError as error:
-        raise DataError("it is an OpenEXR file", f"the extra 'formats' reads it: {INSTALL}") from error
-    with OpenEXR.File(str(path)) as file:
-        return _entry(file.channels(), key, lambda name: np.asarray(file.channels()[name].pixels))
 
 
 BITS_PER_SAMPLE = 258
@@ -484,14 +471,14 @@ def check_black_is_zero(image: Image.Image) -> None:
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _read_tiff(path: Path, key: str) -> np.ndarray:
+def _read_tiff(path: Path) -> np.ndarray:
     """Pillow's reading; where it has no mode for the numbers, tifffile's."""
     with path.open("rb") as file:
         start = file.read(4)
     if start not in TIFF_STARTS:
         raise DataError(f"it is no TIFF: it starts with {start!r}", "copy it again, or correct its suffix")
     try:
-        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path, key)
+        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path)
     except Exception as error:  # damaged files raise whatever their library does: the header says what is missing
         damage = find_damage(path)
         if not damage or (isinstance(error, DataError) and error.cure):
@@ -512,16 +499,10 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
         return file.asarray(series=0)
 
 
-READERS: dict[str, Callable[[Path, str], np.ndarray]] = {
-    ".tif": _read_tiff,
-    ".tiff": _read_tiff,
+READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    **dict.fromkeys((".tif", ".tiff"), _read_tiff),
     ".npy": _read_npy,
-    ".npz": _read_npz,
-    ".mat": _read_mat,
-    ".h5": _read_h5,
-    ".hdf5": _read_h5,
-    ".pgm": _read_netpbm,
-    ".ppm": _read_netpbm,
+    **dict.fromkeys((".pgm", ".ppm"), _read_netpbm),
     ".pfm": _read_pfm,
-    ".exr": _read_exr,
 }
+"""What reads files of one array that are no usual pictures, by suffix."""

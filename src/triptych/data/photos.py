@@ -12,9 +12,9 @@ Grey is repeated, palettes are looked up, transparency is dropped, CMYK and the 
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.cameras import stored_size
+from triptych.data.errors import DataError
 from triptych.data.files import (
     ARRAYS,
     PICTURES,
     check_black_is_zero,
     is_wide_tiff,
+    naming,
     open_picture,
     pixel_values,
     read_array,
@@ -143,9 +145,12 @@ def read_image(path: Path) -> Photo:
     return photo.rows(0, photo.size[0])
 
 
+_reading = partial(naming, what="cannot be read as an image", cure="replace it or leave it out")
+
+
 def read_photo(path: Path) -> StoredPhoto:
     """The same as its file holds it; its rows become floats when they are asked for."""
-    with _naming(path):
+    with _reading(path):
         if _is_array(path):
             stored = read_array(path)
             return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"))
@@ -160,7 +165,7 @@ def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredP
     Of a usual picture Pillow hands over these alone: most of the time after decoding goes into copies of pixels. With
     `shrunk` a JPEG is read at about that size instead, from the same bytes, in half the time.
     """
-    with _naming(path):
+    with _reading(path):
         if not _is_array(path):
             with open_picture(path) as image:
                 plain = image.mode == "RGB" and image.format != "TIFF"  # which Pillow turns as it decodes
@@ -182,38 +187,22 @@ def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredP
 
 def read_image_size(path: Path) -> tuple[int, int]:
     """(height, width) of a photograph as `read_image` gives it, without decoding the pixels of a picture."""
-    with _naming(path):
+    with _reading(path):
         if _is_array(path):
             stored = read_array(path)
             shape = _color_axes(stored, f"it has shape {stored.shape}").shape
             return shape[0], shape[1]
         with open_picture(path) as image:
-            return _turned_size((image.height, image.width), _orientation(image))
+            return stored_size((image.height, image.width), _orientation(image))
 
 
 def read_orientation(path: Path) -> int:
     """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
-    with _naming(path):
+    with _reading(path):
         if _is_array(path):
             return 1
         with open_picture(path) as image:
             return _orientation(image)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """What goes wrong with a file inside becomes an `UnreadableFileError` that names it."""
-    try:
-        yield
-    except (FileNotFoundError, MemoryError, UnreadableFileError):
-        raise
-    except DataError as error:
-        raise UnreadableFileError(f"{path} cannot be read as an image: {error.text}", error.cure) from error
-    # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
-    except Exception as error:
-        reason = str(error).replace(f" {str(path)!r}", "")
-        text = f"{path} cannot be read as an image: {reason}"
-        raise UnreadableFileError(text, "replace it or leave it out") from error
 
 
 def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
@@ -270,10 +259,6 @@ def _orientation(image: Image.Image) -> int:
 
 def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
     return UPRIGHT[orientation](values) if orientation in UPRIGHT else values
-
-
-def _turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    return (size[1], size[0]) if orientation >= 5 else size
 
 
 def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
