@@ -435,7 +435,7 @@ def test_labels_outside_of_the_classes(tmp_path: Path, value: int) -> None:
     labels = read_array(root / "segmentation/0003.png")
     labels[0, 0] = value
     save(root / "segmentation/0003.png", labels)
-    with pytest.raises(ValueError, match=rf"segmentation/0003\.png .*none of the 41 of NYUv2's 40 classes: {value};"):
+    with pytest.raises(ValueError, match=rf"segmentation/0003\.png .*none of the 40 classes of NYUv2: {value};"):
         NYUv2(root)[0]
 
 

@@ -405,12 +405,12 @@ def test_distilled_labels_may_have_another_size(copy: Path) -> None:
 
 def test_values_outside_of_the_lists(copy: Path) -> None:
     save(copy / f"semseg/VOC12/{TRAIN[0]}.png", np.full(SIZE, 21, np.uint8))
-    with pytest.raises(ValueError, match=rf"VOC12/{TRAIN[0]}\.png .*none of the 21 of VOC's 21 classes: 21;"):
+    with pytest.raises(ValueError, match=rf"VOC12/{TRAIN[0]}\.png .*none of the 21 classes of VOC: 21;"):
         PascalContext(copy, tasks=("semseg",))[0]
     scipy.io.savemat(copy / f"pascal-context/trainval/{TRAIN[0]}.mat", {"LabelMap": label_map() + 100})
     with pytest.raises(ValueError, match=r"\.mat is .* with values 258 to 540; expected \(60, 80\) and 0 to 459"):
         PascalContext(copy, tasks=("normals",))[0]
-    with pytest.raises(ValueError, match=r"none of the 460 of PASCAL-Context's 459 classes"):
+    with pytest.raises(ValueError, match=r"none of the 459 classes of PASCAL-Context"):
         PascalContext(copy, tasks=("semseg",), classes=60)[0]
     save_annotation(copy / f"human_parts/{TRAIN[0]}.mat", [(15, np.ones(SIZE), {"wing": np.ones(SIZE)})])
     with pytest.raises(ValueError, match=rf"human parts .*{TRAIN[0]}\.mat: it has a part 'wing'"):

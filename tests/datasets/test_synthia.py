@@ -149,7 +149,7 @@ def test_raises_for_damaged_files(root: Path) -> None:
     labels = stored_labels(0)
     labels[2, 3, 0] = 23
     save_deep_png(dataset.files(0)["semseg"], labels)
-    with pytest.raises(ValueError, match=r"LABELS/0000000.png .*no class ids: 23; known are 0 to 22"):
+    with pytest.raises(ValueError, match=r"LABELS/0000000.png .*none of SYNTHIA's class ids, 0 to 22: 23"):
         dataset[0]
     path = dataset.files(1)["semseg"]
     path.write_bytes(path.read_bytes()[:300])

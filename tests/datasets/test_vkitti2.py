@@ -246,7 +246,7 @@ def test_raises_for_damaged_files(root: Path) -> None:
     classes = PALETTE[stored_classes(0)]
     classes[3, 4] = (1, 2, 3)
     save(dataset.files(0)["semseg"], classes)
-    with pytest.raises(ValueError, match=r"classgt_00000.png .*: 1 of its pixels .* no classes: \(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"classgt_00000.png .*: 1 of its pixels .* none of colors.txt: \(1, 2, 3\)"):
         dataset[0]
     dataset.files(1)["depth"].write_bytes(b"not a picture")
     with pytest.raises(OSError, match=r"depth_00001.png cannot be read"):

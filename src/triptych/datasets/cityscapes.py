@@ -21,9 +21,9 @@ from triptych.data.files import read_array, walk_files
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
-from triptych.labels.street import SPACES, StreetLabels, cityscapes_ids, cityscapes_train_ids
+from triptych.labels.street import CITYSCAPES_19, CITYSCAPES_NAMES, SPACES, street_labels
 from triptych.lookup import parse_json
-from triptych.types import Camera, named_choice
+from triptych.types import IGNORE, Camera, named_choice
 
 NATIVE = (1024, 2048)
 """Size that the camera files speak of."""
@@ -121,13 +121,14 @@ class Cityscapes(Published):
             "depth": list_package(self.root, "disparity", split)["disparity"],
             INSTANCES: fine["gtfine_instanceids"],
         }
-        self.train_ids = StreetLabels(groups=groups, names=cityscapes_train_ids(), resize=bool(small))
+        options: dict[str, Any] = {"invalid": (IGNORE,), "resize": bool(small)}
+        self.train_ids = street_labels(groups, CITYSCAPES_19, "the train ids 0 to 18 and 255", **options)
         encodings: dict[str, Encoding] = {}
         if listing["semseg"]:
-            encodings["semseg"] = StreetLabels(groups=groups, names=cityscapes_ids(), resize=bool(small))
+            encodings["semseg"] = street_labels(groups, CITYSCAPES_NAMES, "the class ids 0 to 33 and 255", **options)
         if listing["depth"] and self.cameras:
             encodings["depth"] = Depth(resize=bool(small))
-        unnamed = {member for group in groups.values() for member in group} - set(self.train_ids.names.values())
+        unnamed = {member for group in groups.values() for member in group} - {*CITYSCAPES_19}
         if unnamed and fine["gtfine_labeltrainids"] and not fine["gtfine_labelids"]:
             raise ValueError(f"classes='{classes}' needs *_labelIds.png: train ids have no {min(unnamed)}.")
         super().__init__(

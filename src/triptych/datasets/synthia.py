@@ -21,7 +21,7 @@ from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
-from triptych.labels.street import SPACES, SYNTHIA_NAMES, StreetLabels
+from triptych.labels.street import SPACES, SYNTHIA_NAMES, street_labels
 from triptych.types import Camera, named_choice
 
 NATIVE = (760, 1280)
@@ -86,7 +86,7 @@ class Synthia(Published):
         }
         keys = take(sorted(listing[IMAGE]), split)
         encodings: dict[str, Encoding] = {
-            "semseg": StreetLabels(groups=groups, names=dict(enumerate(SYNTHIA_NAMES)), channel=0),
+            "semseg": street_labels(groups, SYNTHIA_NAMES, "SYNTHIA's class ids, 0 to 22", channel=0),
             "depth": Depth(unit="cm", invalid=(65535,), channel=0),
         }
         super().__init__(

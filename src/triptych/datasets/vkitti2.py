@@ -21,7 +21,7 @@ from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
-from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, ColorLabels
+from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, street_colors
 from triptych.types import Camera, named_choice
 
 NATIVE = (375, 1242)
@@ -134,7 +134,7 @@ class VKITTI2(Published):
         table = next((texts[COLORS] for texts in self.texts.values() if COLORS in texts), None)
         encodings: dict[str, Encoding] = {}
         if listing["semseg"] and table is not None:
-            encodings["semseg"] = ColorLabels(groups=groups, colors=read_colors(table))
+            encodings["semseg"] = street_colors(groups, read_colors(table), table.name)
         if listing["depth"]:
             encodings["depth"] = Depth(unit="cm", invalid=(65535,))
         super().__init__(

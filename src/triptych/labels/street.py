@@ -4,19 +4,11 @@ Cityscapes, SYNTHIA and Virtual KITTI 2 share names and order within a label spa
 scored on another. The 16, 13, 8 and 7 classes are those of DenseMTL's adaptation experiments (Lopes et al., 2023).
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from triptych import tasks
-from triptych.data.errors import DataError
-from triptych.labels.encodings import Encoding
-from triptych.tasks import Task
-from triptych.types import IGNORE, Camera
+from triptych.labels.tables import Color, TableLabels
+from triptych.types import IGNORE
 
 CITYSCAPES_NAMES = (
     *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic", "ground"),
@@ -44,9 +36,6 @@ CITYSCAPES_19 = (
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
 )
 """Class names in the order of `*_labelTrainIds.png`."""
-
-UNKNOWN = 254
-"""Colours that are no class, while they are looked up."""
 
 Groups = Mapping[str, tuple[str, ...]]
 """Class of a label space to the names that it joins, in order of the class ids."""
@@ -99,84 +88,21 @@ VKITTI2_SPACES: dict[str, Groups] = {
 """Label spaces of Virtual KITTI 2; the 8 classes are those of Cityscapes' `8`, which leaves out trucks."""
 
 
-@dataclass(frozen=True)
-class StreetLabels(Encoding):
-    """Stored ids that have names, grouped into the classes of a label space; other names have no label."""
+def street_labels(groups: Groups, names: Sequence[str], source: str, **options: Any) -> TableLabels:
+    """Encoding of stored ids that have `names`, grouped into the classes of a label space; other names have no label.
 
-    groups: Groups = field(default_factory=dict)
-    names: Mapping[int, str] = field(default_factory=dict)
-    """Name of every value that a file may hold; another value is an error."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return tuple(self.groups)
-
-    def make_task(self, name: str) -> Task:
-        return tasks.semseg(self.classes, name=name)
-
-    @cached_property
-    def _table(self) -> np.ndarray:
-        """Stored 16-bit value to class id; -1 is a mistake."""
-        label = {member: index for index, members in enumerate(self.groups.values()) for member in members}
-        table = np.full(65536, -1, np.int64)
-        for value, name in self.names.items():
-            table[value] = label.get(name, IGNORE)
-        return table
-
-    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        stored = self.pick(stored)
-        if stored.dtype.kind not in "iu" or stored.min() < 0 or stored.max() > 65535:
-            raise DataError(
-                f"it stores {stored.dtype} from {stored.min()} to {stored.max()}", "class ids are 0 to 65535"
-            )
-        labels = self._table[stored]
-        if labels.min() < 0:
-            wrong = np.unique(stored[labels < 0])
-            shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
-            known = sorted(value for value in self.names if value != IGNORE)
-            raise DataError(
-                f"it has values that are no class ids: {shown}",
-                f"known are {known[0]} to {known[-1]}; the file is damaged, or of another label set",
-            )
-        return torch.from_numpy(labels)
+    >>> street_labels(SPACES["7"], ("road", "sky", "car", "fog"), "a street").lookup
+    (0, 4, 6, 255)
+    """
+    lookup = tuple(_class_ids(groups).get(name, IGNORE) for name in names)
+    return TableLabels(classes=tuple(groups), lookup=lookup, source=source, **options)
 
 
-@dataclass(frozen=True)
-class ColorLabels(StreetLabels):
-    """Classes stored as RGB colours that have names; `names` is not used."""
-
-    colors: Mapping[tuple[int, int, int], str] = field(default_factory=dict)
-    """Name of every colour that a file may hold; another colour is an error."""
-
-    @cached_property
-    def _by_code(self) -> np.ndarray:
-        """24-bit colour to class id, `IGNORE`, or `UNKNOWN`."""
-        label = {member: index for index, members in enumerate(self.groups.values()) for member in members}
-        table = np.full(1 << 24, UNKNOWN, np.uint8)
-        for (red, green, blue), name in self.colors.items():
-            table[red << 16 | green << 8 | blue] = label.get(name, IGNORE)
-        return table
-
-    def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        stored = self.pick(stored, 3)
-        red, green, blue = (stored[..., channel].astype(np.int32) for channel in range(3))
-        labels = self._by_code[red << 16 | green << 8 | blue]
-        wrong = labels == UNKNOWN
-        if wrong.any():
-            shown = ", ".join(str(tuple(color.tolist())) for color in np.unique(stored[wrong], axis=0)[:4])
-            raise DataError(
-                f"{wrong.sum()} of its pixels have colours that are no classes: {shown}",
-                "the file was resized or compressed with loss, or the colour table is that of another set",
-            )
-        return torch.from_numpy(labels.astype(np.int64))
+def street_colors(groups: Groups, colors: Mapping[Color, str], source: str) -> TableLabels:
+    """Encoding of colours that have names, grouped as in `street_labels`."""
+    ids = {color: _class_ids(groups).get(name, IGNORE) for color, name in colors.items()}
+    return TableLabels(classes=tuple(groups), colors=ids, source=source)
 
 
-def cityscapes_ids() -> dict[int, str]:
-    """Names of the values in `*_labelIds.png`."""
-    return {**dict(enumerate(CITYSCAPES_NAMES)), IGNORE: "license plate"}
-
-
-def cityscapes_train_ids() -> dict[int, str]:
-    """Names of the values in `*_labelTrainIds.png`."""
-    return {**dict(enumerate(CITYSCAPES_19)), IGNORE: "unlabeled"}
+def _class_ids(groups: Groups) -> dict[str, int]:
+    return {name: index for index, names in enumerate(groups.values()) for name in names}

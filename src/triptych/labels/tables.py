@@ -5,8 +5,8 @@ VOC, the 60 and 459 of PASCAL-Context, the person parts of PASCAL-Part.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,9 @@ from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera
 
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
 
 @dataclass(frozen=True)
 class TableLabels(Encoding):
@@ -36,8 +39,8 @@ class TableLabels(Encoding):
     """Class id of each stored value from 0; `IGNORE` where it is no class."""
     source: str = "the dataset"
     """Whose numbers these are, for errors."""
-    colors: tuple[tuple[int, int, int], ...] = ()
-    """RGB colours of the class ids, in order, where the map is a colour picture."""
+    colors: Mapping[Color, int] = field(default_factory=dict)
+    """Class id of each RGB colour, where the map is a colour picture."""
 
     @property
     def num_classes(self) -> int:
@@ -49,41 +52,51 @@ class TableLabels(Encoding):
 
     @cached_property
     def _table(self) -> np.ndarray:
-        return np.array([*self.lookup, -1], np.int64)
+        """Stored 16-bit value to class id; -1 is a mistake."""
+        table = np.full(65536, -1, np.int64)
+        table[: len(self.lookup)] = self.lookup
+        table[[int(value) for value in self.invalid if 0 <= value < len(table)]] = IGNORE
+        return table
+
+    @cached_property
+    def _by_color(self) -> np.ndarray:
+        """24-bit colour to class id; -1 is a mistake."""
+        table = np.full(1 << 24, -1, np.int16)
+        for (red, green, blue), label in self.colors.items():
+            table[red << 16 | green << 8 | blue] = label
+        return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         if stored.ndim == 3 and stored.shape[-1] in (3, 4) and self.colors:
-            return self._decode_colors(stored[..., :3])
-        stored = self.pick(stored)
+            if stored.dtype != np.uint8:
+                raise DataError(f"its colours are {stored.dtype}", "save them as 8 bits, 0 to 255")
+            stored = stored[..., :3]
+            red, green, blue = (stored[..., channel].astype(np.int32) for channel in range(3))
+            labels = self._by_color[red << 16 | green << 8 | blue].astype(np.int64)
+        else:
+            stored = self.pick(stored)
+            labels = self._table[stored] if stored.dtype in (np.uint8, np.uint16) else self._look_up(stored)
+        if labels.min(initial=0) < 0:
+            wrong = labels < 0
+            values = np.unique(stored[wrong], axis=0).tolist()
+            found = [str(tuple(one) if isinstance(one, list) else one) for one in values]
+            raise DataError(
+                f"{wrong.sum()} of its pixels have values that are none of {self.source}: {', '.join(found[:8])}"
+                f"{', ...' if len(found) > 8 else ''}",
+                "this file is damaged, of another variant, or was converted, resized or compressed with loss",
+            )
+        return torch.from_numpy(labels)
+
+    def _look_up(self, stored: np.ndarray) -> np.ndarray:
+        """Class ids of wider number types and floats."""
         unlabelled = np.isin(stored, self.invalid)
         with np.errstate(invalid="ignore"):  # NaN becomes some number, which the comparison finds
             values = np.where(unlabelled, 0, stored).astype(np.int64)
-        wrong = (values < 0) | (values >= len(self.lookup)) | ((values != stored) & ~unlabelled)
-        labels = self._table[np.where(wrong, len(self.lookup), values)]
-        labels[unlabelled] = IGNORE
-        if labels.min(initial=0) < 0:
-            self._complain(np.unique(stored[labels < 0]).tolist())
-        return torch.from_numpy(labels)
-
-    def _decode_colors(self, stored: np.ndarray) -> Tensor:
-        code = stored.astype(np.int64) @ np.array([65536, 256, 1])
-        colors = np.array(self.colors, np.int64) @ np.array([65536, 256, 1])
-        order = np.argsort(colors)
-        place = order[np.searchsorted(colors[order], code).clip(0, len(colors) - 1)]
-        wrong = colors[place] != code
-        if wrong.any():
-            self._complain([tuple(color) for color in np.unique(stored[wrong], axis=0).tolist()])
-        return torch.from_numpy(place)
-
-    def _complain(self, values: list) -> None:
-        shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
-        raise DataError(
-            f"it has values that are none of the {len(self.lookup)} of {self.source}: {shown}",
-            "this file is damaged, of another variant, or has been converted",
-        )
+        wrong = (values < 0) | (values >= len(self._table)) | (values != stored)
+        return np.where(unlabelled, IGNORE, np.where(wrong, -1, self._table[np.where(wrong, 0, values)]))
 
 
-def voc_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+def voc_colors(count: int) -> tuple[Color, ...]:
     """The colour map of PASCAL VOC: bits of the index are dealt to red, green and blue in turn, high bits first.
 
     >>> voc_colors(3)
@@ -141,12 +154,12 @@ def fine_names() -> list[str]:
 def labels_of_40(classes: int) -> TableLabels:
     """Encoding of files of 0 (unlabelled) and 1 to 40."""
     lookup = (IGNORE, *(range(40) if classes == 40 else FROM_40_TO_13))
-    return TableLabels(classes=class_space(classes), lookup=lookup, source="NYUv2's 40 classes")
+    return TableLabels(classes=class_space(classes), lookup=lookup, source="the 40 classes of NYUv2")
 
 
 def labels_of_13() -> TableLabels:
     """Encoding of the arrays of the MTAN line: 0 to 12, -1 unlabelled."""
-    return TableLabels(classes=NAMES_13, lookup=tuple(range(13)), invalid=(-1,), source="NYUv2's 13 classes")
+    return TableLabels(classes=NAMES_13, lookup=tuple(range(13)), invalid=(-1,), source="the 13 classes of NYUv2")
 
 
 def labels_of_names(names: Sequence[str], classes: int) -> TableLabels:
@@ -160,7 +173,7 @@ def labels_of_names(names: Sequence[str], classes: int) -> TableLabels:
     else:
         ids = {name: label if classes == 40 else FROM_40_TO_13[label] for name, label in coarse.items()}
     lookup = (IGNORE, *(ids[name] for name in names))
-    return TableLabels(classes=class_space(classes), lookup=lookup, source="NYUv2's 894 classes")
+    return TableLabels(classes=class_space(classes), lookup=lookup, source="the 894 classes of NYUv2")
 
 
 NAMES_21 = (
@@ -193,14 +206,17 @@ PARTS = {
 
 def labels_of_21() -> TableLabels:
     """Encoding of VOC's palette pictures: 0 to 20, 255 at the borders of objects."""
-    return TableLabels(classes=NAMES_21, lookup=tuple(range(21)), invalid=(IGNORE,), source="VOC's 21 classes")
+    return TableLabels(classes=NAMES_21, lookup=tuple(range(21)), invalid=(IGNORE,), source="the 21 classes of VOC")
 
 
 def labels_of_60() -> TableLabels:
     """Encoding of pictures of 60 classes: indices in alphabetical order, colours of VOC's map in the official one."""
-    source = "PASCAL-Context's 60 classes"
     return TableLabels(
-        classes=NAMES_60, lookup=BY_ALPHABET, invalid=(IGNORE,), source=source, colors=voc_colors(len(NAMES_60))
+        classes=NAMES_60,
+        lookup=BY_ALPHABET,
+        invalid=(IGNORE,),
+        source="the 60 classes of PASCAL-Context",
+        colors={color: index for index, color in enumerate(voc_colors(len(NAMES_60)))},
     )
 
 
@@ -208,9 +224,7 @@ def labels_of_459(names: list[str]) -> TableLabels:
     """Encoding of `LabelMap` as 60 classes: by name, everything that is none of the 59 being background."""
     place = {name: i for i, name in enumerate(NAMES_60)}
     lookup = (0, *(place.get(name, 0) for name in names))
-    return TableLabels(
-        key="LabelMap", classes=NAMES_60, lookup=lookup, source="PASCAL-Context's 459 classes (0 to 459)"
-    )
+    return TableLabels(key="LabelMap", classes=NAMES_60, lookup=lookup, source="the 459 classes of PASCAL-Context")
 
 
 def read_names(path: Path) -> list[str]:
