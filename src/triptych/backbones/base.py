@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from triptych.machine import declare_missing_operators
+from triptych.types import round_up
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,14 +39,17 @@ class Backbone(nn.Module):
     mean: Tensor
     std: Tensor
     body: nn.Module
-    timm_name: str = ""
+    timm_name: str
     one_size: str = ""
     """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
     load_report: Any = None
     """What `load_weights` found, where weights were loaded."""
 
-    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD) -> None:
+    def __init__(
+        self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD, timm_name: str = ""
+    ) -> None:
         super().__init__()
+        self.timm_name = timm_name
         # Not saved: they are constants of the architecture, and published checkpoints do not hold them.
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -74,6 +79,16 @@ class Backbone(nn.Module):
                 f"one image of {shape[2]} x {shape[3]} is a single place at stride {stride}, which batch norm cannot "
                 f"train on; give two images or more, or a side above {stride}."
             )
+
+    def pad(self, image: Tensor) -> Tensor:
+        """The normalized image with zeros, the mean color, at the bottom and on the right, up to a multiple of the
+        largest stride.
+        """
+        height, width = image.shape[-2:]
+        largest = max(self.strides)
+        return F.pad(
+            self.normalize(image), (0, round_up(width, largest) - width, 0, round_up(height, largest) - height)
+        )
 
     def layers(self) -> list[nn.Module]:
         """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""

@@ -5,10 +5,9 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
-from triptych.types import ceil_div, round_up
+from triptych.types import ceil_div
 
 
 class Pyramid(Backbone):
@@ -35,9 +34,8 @@ class Pyramid(Backbone):
         one_size: str = "",
         **timm_options: Any,
     ) -> None:
-        super().__init__(mean, std)
+        super().__init__(mean, std, timm_name)
         self.one_size = one_size
-        self.timm_name = timm_name
         if drop_path_rate is not None:
             timm_options["drop_path_rate"] = drop_path_rate
         body = build_timm(timm_name, num_classes=0, **timm_options)
@@ -62,14 +60,6 @@ class Pyramid(Backbone):
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         maps = self.body.forward_intermediates(self.pad(image), indices=self.indices, intermediates_only=True)
         return self.finish(maps, (image.shape[-2], image.shape[-1]))
-
-    def pad(self, image: Tensor) -> Tensor:
-        """The normalized image with zeros, the mean color, up to a multiple of the largest stride."""
-        height, width = image.shape[-2:]
-        largest = max(self.strides)
-        return F.pad(
-            self.normalize(image), (0, round_up(width, largest) - width, 0, round_up(height, largest) - height)
-        )
 
     def finish(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """The network's maps without what was padded, normalized, for an image of `size`."""

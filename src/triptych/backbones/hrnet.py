@@ -32,8 +32,7 @@ class HRNet(Backbone):
         std: Sequence[float] = IMAGENET_STD,
         image_size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(mean, std)
-        self.timm_name = timm_name
+        super().__init__(mean, std, timm_name)
         self.body = build_timm(timm_name, features_only=True, feature_location="", out_indices=(1, 2, 3, 4))
         self.channels = tuple(self.body.feature_info.channels())
         self.strides = tuple(self.body.feature_info.reduction())

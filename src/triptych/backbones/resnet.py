@@ -33,10 +33,9 @@ class ResNet(Backbone):
         std: Sequence[float] = IMAGENET_STD,
         image_size: tuple[int, int] | None = None,
     ) -> None:
-        super().__init__(mean, std)
+        super().__init__(mean, std, timm_name)
         if output_stride not in (8, 16, 32):
             raise ValueError(f"output_stride of a ResNet is {output_stride}; choose 8, 16 or 32.")
-        self.timm_name = timm_name
         self.body = build_timm(
             timm_name,
             num_classes=0,

@@ -43,8 +43,8 @@ class ViT(Backbone):
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
     ) -> None:
-        super().__init__(mean, std)
-        self.timm_name, self.class_token = timm_name, class_token
+        super().__init__(mean, std, timm_name)
+        self.class_token = class_token
         body = build_timm(timm_name, num_classes=0, global_pool="", drop_path_rate=drop_path_rate, **self.timm_options)
         depth = len(body.blocks)
         self.taps = tuple(taps) or tuple(depth * quarter // 4 for quarter in (1, 2, 3, 4))
@@ -74,7 +74,7 @@ class ViT(Backbone):
             nn.init.trunc_normal_(self.body.pos_embed, std=0.02)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        patches = self.body.patch_embed.proj(self.pad(self.normalize(image)))
+        patches = self.body.patch_embed.proj(self.pad(image))
         grid = (patches.shape[-2], patches.shape[-1])
         tokens, rotation = self.embed(patches.flatten(2).transpose(1, 2), grid)
         tokens = self.body.norm_pre(tokens)
@@ -84,12 +84,6 @@ class ViT(Backbone):
             if number in self.taps:
                 features.append(self.to_map(self.body.norm(tokens) if number in self.normed else tokens, grid))
         return features
-
-    def pad(self, image: Tensor) -> Tensor:
-        """Zeros, the mean colour after normalisation, up to whole patches."""
-        height, width = image.shape[-2:]
-        patch = self.patch_size[0]
-        return F.pad(image, (0, round_up(width, patch) - width, 0, round_up(height, patch) - height))
 
     def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Add positions and prefix tokens; also what every block gets beside the tokens."""

@@ -33,7 +33,7 @@ from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import percentile
 from triptych.labels.survey import count_values
-from triptych.types import Camera, valid_pixels
+from triptych.types import Camera, Sample, valid_pixels
 
 SPARSE = 4
 """Every so many pixels of both axes are in the digest of an image; images of one digest are compared whole."""
@@ -83,33 +83,9 @@ class Records:
         """Nothing is known of how a label was stored."""
         return None
 
-    def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
-        """Samples bring their own."""
-        return None
-
-    def photo(self, key: str) -> Tensor:
-        """The image of a sample."""
-        return self.dataset[self.keys.index(key)].image
-
     def stored_photo(self, key: str) -> StoredPhoto:
-        """The same, whose numbers are floats."""
-        return StoredPhoto(self.photo(key).permute(1, 2, 0).numpy(), 1)
-
-    def sparse_photo(self, key: str, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
-        """Every `step`-th pixel of it, and its size."""
-        return self.stored_photo(key).thinned(step)
-
-    def stored(self, name: str, key: str) -> np.ndarray | None:
-        """There is no file of its own."""
-        return None
-
-    def counted(self, name: str, key: str) -> np.ndarray | None:
-        """There is no file of its own."""
-        return None
-
-    def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
-        """The target of a sample."""
-        return self.dataset[self.keys.index(key)].targets[name]
+        """The image of a sample, whose numbers are floats."""
+        return _as_photo(self.dataset[self.keys.index(key)])
 
     def fingerprint(self) -> dict[str, object]:
         """That of the dataset."""
@@ -120,7 +96,11 @@ Seen = InFiles | Records
 """A dataset that can be examined."""
 
 
-def inspect_sample(dataset: Seen, index: int, *, shrunk: bool = False) -> Inspection:
+def _as_photo(sample: Sample) -> StoredPhoto:
+    return StoredPhoto(sample.image.permute(1, 2, 0).numpy(), 1)
+
+
+def inspect_sample(dataset: InFiles, index: int, *, shrunk: bool = False) -> Inspection:
     """Read one image and its labels, and run the checks of files on them.
 
     `shrunk` is for datasets of JPEG alone: their digests differ from those of the same pixels in other formats.
@@ -150,7 +130,7 @@ def inspect_sample(dataset: Seen, index: int, *, shrunk: bool = False) -> Inspec
     return inspection
 
 
-def _inspect_camera(inspection: Inspection, dataset: Seen, size: tuple[int, int]) -> Camera | None:
+def _inspect_camera(inspection: Inspection, dataset: InFiles, size: tuple[int, int]) -> Camera | None:
     path = dataset.images[inspection.key]
     try:
         camera = dataset.camera(inspection.key, size)
@@ -171,7 +151,7 @@ def digest(pixels: np.ndarray, size: tuple[int, int]) -> str:
     return found.hexdigest()
 
 
-def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
+def _size_of_labels(dataset: InFiles, key: str) -> tuple[int, int] | None:
     """The size of the labels of an unreadable image, so that they are looked at too."""
     for paths in dataset.labels.values():
         try:
@@ -183,7 +163,7 @@ def _size_of_labels(dataset: Seen, key: str) -> tuple[int, int] | None:
 
 
 def _inspect_label(
-    inspection: Inspection, dataset: Seen, name: str, size: tuple[int, int], camera: Camera | None, is_turned: bool
+    inspection: Inspection, dataset: InFiles, name: str, size: tuple[int, int], camera: Camera | None, is_turned: bool
 ) -> Tensor | None:
     key, target = inspection.key, None
     failure: Exception | None = None
@@ -241,7 +221,7 @@ def _can_be_counted(stored: np.ndarray) -> bool:
     return bool(stored.size) and stored.ndim == 2 and stored.dtype in (np.uint8, np.uint16)
 
 
-def _is_countable(dataset: Seen, key: str, encoding: Encoding) -> bool:
+def _is_countable(dataset: InFiles, key: str, encoding: Encoding) -> bool:
     """Whether all that is asked of a label file of whole numbers follows from how often it holds each."""
     if not encoding.is_pointwise:
         return False
@@ -249,7 +229,7 @@ def _is_countable(dataset: Seen, key: str, encoding: Encoding) -> bool:
     return not (isinstance(encoding, Depth) and any(isinstance(other, Normals) for other in others))
 
 
-def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: Checks, file: object) -> None:
+def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks: Checks, file: object) -> None:
     for check in checks:
         try:
             problems = list(check(file))
@@ -263,12 +243,12 @@ def _run(inspection: Inspection, dataset: Seen, task: str, path: Path, checks: C
             inspection.findings.append(found)
 
 
-def _cure(dataset: Seen, cure: str) -> str:
+def _cure(dataset: InFiles, cure: str) -> str:
     """Nobody should mend a published dataset: its file is wrong, or it is another archive than it looks like."""
     return cure if isinstance(dataset, Folder) else ANOTHER
 
 
-def _unreadable(dataset: Seen, task: str, path: Path, error: Exception, cure: str) -> Finding:
+def _unreadable(dataset: InFiles, task: str, path: Path, error: Exception, cure: str) -> Finding:
     text, cure = text_and_cure(error, cure)
     return Finding(
         "error", "unreadable", dataset.split, task, str(path), text.removeprefix(f"{path} "), _cure(dataset, cure)
@@ -276,7 +256,7 @@ def _unreadable(dataset: Seen, task: str, path: Path, error: Exception, cure: st
 
 
 def _compare_normals(
-    inspection: Inspection, dataset: Seen, targets: Mapping[str, Tensor], camera: Camera | None
+    inspection: Inspection, dataset: InFiles, targets: Mapping[str, Tensor], camera: Camera | None
 ) -> None:
     """The angle between the normals and those of the depth; it hardly depends on the camera, which may be assumed."""
     kinds = {type(dataset.encoding(name, inspection.key)): target for name, target in targets.items()}
@@ -303,7 +283,7 @@ def inspect_record(records: Records, index: int) -> Inspection:
         text, cure = text_and_cure(error, "make it again")
         inspection.findings.append(Finding("error", "unreadable", records.split, "", key, text, cure))
         return inspection
-    photo, inspection.size = StoredPhoto(sample.image.permute(1, 2, 0).numpy(), 1).thinned(SPARSE)
+    photo, inspection.size = _as_photo(sample).thinned(SPARSE)
     inspection.digest = digest(photo.bytes(0, photo.size[0]), inspection.size)
     for name, task in records.tasks.items():
         target = sample.targets[name]

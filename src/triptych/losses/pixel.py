@@ -8,6 +8,7 @@ that is all of theirs (`losses/whole_batch.py`). Losses of depth are in `losses/
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -182,22 +183,13 @@ def class_mean(raw: Tensor, labels: Tensor) -> Tensor:
 # Other quantities
 
 
-def l1_values(raw: Maps, target: Maps) -> Scalar:
-    """|v^ - v|, mean over channels and valid pixels."""
-    error = (at_least_float32(raw) - target.nan_to_num()).abs().mean(dim=1, keepdim=True)
-    return masked_mean(error, valid_pixels(target))
-
-
-def squared_values(raw: Maps, target: Maps) -> Scalar:
-    """(v^ - v)^2, mean over channels and valid pixels."""
-    error = (at_least_float32(raw) - target.nan_to_num()).square().mean(dim=1, keepdim=True)
-    return masked_mean(error, valid_pixels(target))
-
-
-def huber_values(raw: Maps, target: Maps) -> Scalar:
-    """Huber loss with delta 1: e^2 / 2 where |e| <= 1, else |e| - 1/2; mean over channels and valid pixels."""
-    error = F.huber_loss(at_least_float32(raw), target.nan_to_num().to(at_least_float32(raw)), reduction="none")
-    return masked_mean(error.mean(dim=1, keepdim=True), valid_pixels(target))
+def mean_error(raw: Maps, target: Maps, error: Callable[..., Tensor]) -> Scalar:
+    """`error(v^, v)` of torch, mean over channels and valid pixels: |v^ - v|, its square, or Huber's loss with delta 1,
+    e^2 / 2 where |e| <= 1, else |e| - 1/2.
+    """
+    raw = at_least_float32(raw)
+    errors = error(raw, target.nan_to_num().to(raw), reduction="none")
+    return masked_mean(errors.mean(dim=1, keepdim=True), valid_pixels(target))
 
 
 def cosine_values(raw: Maps, target: Maps) -> Scalar:
@@ -229,9 +221,8 @@ BOUNDARY_1: dict[str, BoundaryLoss] = {"balanced": boundary_bce, "batch-balanced
 BOUNDARY_2: dict[str, BoundaryLoss] = {"balanced": boundary_cross_entropy, "weighted-mean": boundary_weighted_mean}
 NORMALS: dict[str, Loss] = {"l1": l1_normals, "l1-mean": l1_normals_mean, "cosine": cosine_normals}
 VALUES: dict[str, Loss] = {
-    "l1": l1_values,
-    "l2": squared_values,
-    "mse": squared_values,
-    "huber": huber_values,
+    "l1": partial(mean_error, error=F.l1_loss),
+    **dict.fromkeys(("l2", "mse"), partial(mean_error, error=F.mse_loss)),
+    "huber": partial(mean_error, error=F.huber_loss),
     "cosine": cosine_values,
 }

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,15 +41,6 @@ class StoredField:
     deflated: bool
     offset: int
     size: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "StoredField":
-        """The field that `to_json` wrote."""
-        return cls(**{**values, "shape": tuple(values["shape"])})
 
 
 Stored = tuple[np.ndarray, np.ndarray | None]
@@ -127,20 +117,18 @@ def encode_array(array: np.ndarray, offset: int) -> tuple[StoredField, bytes]:
         if len(content) >= array.nbytes and code != "plain":
             continue
         packed = _deflate(content)
-        deflated = packed is not None
-        content = content if packed is None else packed
         field = StoredField(
             code=code,
             dtype=array.dtype.str,
             shape=array.shape,
             stored=stored.dtype.str,
             table=0 if table is None else table.shape[1],
-            deflated=deflated,
+            deflated=packed is not None,
             offset=offset,
-            size=len(content),
+            size=len(packed or content),
         )
-        if code == "plain" or decode_array(field, content).tobytes() == array.tobytes():
-            return field, content
+        if code == "plain" or decode_array(field, packed or content).tobytes() == array.tobytes():
+            return field, packed or content
     raise AssertionError("every array can be stored as it is")
 
 
@@ -180,7 +168,7 @@ def pack_sample(sample: Sample, tasks: Sequence[str]) -> bytes:
     for view, each in enumerate((sample, *sample.neighbours)):
         for name, tensor in _tensors(each, tasks).items():
             field, data = encode_array(tensor.contiguous().numpy(), len(content))
-            fields[f"{view}/{name}"] = field.to_json()
+            fields[f"{view}/{name}"] = asdict(field)
             content += data + b"\0" * (-len(data) % 8)
     keys = [str(each.key) for each in (sample, *sample.neighbours)]
     header = json.dumps({"keys": keys, "fields": fields}).encode()
@@ -218,7 +206,7 @@ def unpack_sample(record: bytes, tasks: Sequence[str]) -> Sample:
     tensors: dict[str, Tensor] = {}
     for name, values in header["fields"].items():
         if name not in left_out:
-            field = StoredField.from_json(values)
+            field = StoredField(**{**values, "shape": tuple(values["shape"])})
             array = decode_array(field, content[field.offset : field.offset + field.size])
             tensors[name] = torch.from_numpy(array)
     first, *others = (_sample(tensors, f"{view}/", key, tasks) for view, key in enumerate(header["keys"]))
