@@ -4,7 +4,7 @@ archive, and shuffled ones.
 
 import random
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from triptych.data.errors import DataError, UnreadableFileError
@@ -86,6 +86,16 @@ def keep_present(
                 "unpack the archive again, or pass allow_missing=True to do without them",
             )
     return [key for key in keys if key in listing["image"]]
+
+
+def take_held_out(keys: Sequence[str], split: str, is_held_out: Callable[[str], bool]) -> list[str]:
+    """Keys of `split`: "val" are those that are held out, "train" the others, "all" both.
+
+    >>> take_held_out(["a1", "b1"], "val", lambda key: key.startswith("b"))
+    ['b1']
+    """
+    wanted = {"train": (False,), "val": (True,), ALL: (False, True)}[split]
+    return [key for key in keys if is_held_out(key) in wanted]
 
 
 def take_paper_code(keys: Sequence[str], split: str, *, name: str) -> list[str]:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.data.base import DenseDataset, Transform
 from triptych.data.errors import DataError
+from triptych.data.subset import spread_evenly
 from triptych.machine import keep_freed_memory, ran_out_of_memory
 from triptych.types import Sample, collate
 
@@ -277,8 +278,7 @@ def evaluation_loader(
     `limit` takes that many samples only, spread evenly over the dataset; 0 takes all. Nothing is repeated or padded:
     over all processes each sample comes exactly once. With `on_bad_sample="skip"` a damaged sample is left out.
     """
-    count = min(limit, len(dataset)) if limit > 0 else len(dataset)
-    indices = [i * len(dataset) // count for i in range(count)] if count else []
+    indices = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
     view = TrainingView(dataset, transform=transform, seed=0)
     batches = [[(0, index)] for index in indices[rank::world]]
     skip = on_bad_sample == "skip"

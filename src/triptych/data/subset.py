@@ -59,7 +59,17 @@ def spread(dataset: DenseDataset, count: int) -> Subset:
     if not 1 <= count <= len(dataset):
         text = f"{count} samples were asked for, and {dataset.name} has {len(dataset)}"
         raise DataError(text, "ask for 1 to that many")
-    return Subset(dataset, [i * len(dataset) // count for i in range(count)])
+    return Subset(dataset, spread_evenly(len(dataset), count))
+
+
+def spread_evenly(length: int, most: int) -> list[int]:
+    """Up to `most` of the numbers below `length`, spread evenly.
+
+    >>> spread_evenly(10, 4), spread_evenly(2, 4)
+    ([0, 2, 5, 7], [0, 1])
+    """
+    count = min(length, most)
+    return [i * length // count for i in range(count)]
 
 
 def keep_one(key: str, names: Sequence[str]) -> set[str]:

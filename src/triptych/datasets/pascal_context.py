@@ -80,6 +80,8 @@ CITATION = (
     "et al., Detect What You Can, CVPR 2014; Maninis et al., Attentive Single-Tasking of Multiple Tasks, CVPR 2019"
 )
 LICENCE = "images are Flickr pictures of PASCAL VOC under the Flickr terms; annotations for research"
+ANNOTATION = "anno"
+"""Entry of PASCAL-Part's files: structs with a mask for each part instead of numbers."""
 BOUNDARY_LIST = "test_new"
 MASKS = {"published": "only classes that NYUv2 knows", "stored": "wherever the file has a vector"}
 
@@ -190,7 +192,7 @@ class PascalContext(Published):
             listing |= self._list_labels()
             encodings = {
                 "semseg": labels_of_21() if self.classes == 21 else labels_of_459(self._read_names("60 classes need")),
-                "human_parts": PartLabels(),
+                "human_parts": PartLabels(key=ANNOTATION),
                 # Networks drew these two; some are not of the image's size.
                 "saliency": SaliencyMask(threshold=128, resize=True),
                 "normals": Normals(resize=True),
@@ -213,7 +215,7 @@ class PascalContext(Published):
         return found
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
-        return None if name == "human_parts" else super().stored(name, key)
+        return None if self.encodings[name].key == ANNOTATION else super().stored(name, key)
 
     def fingerprint(self) -> dict[str, object]:
         """Variant, and how normals and boundaries are made, besides what every reader tells."""
@@ -262,15 +264,15 @@ class PascalContext(Published):
         return read_names(path)
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:
-        path = self.listing[name].get(key)
-        if name == "human_parts" and path is not None:
-            stored = read_array(path, key="anno")
+        path, encoding = self.listing[name].get(key), self.encodings[name]
+        if path is not None and encoding.key == ANNOTATION:
+            stored = read_array(path, key=encoding.key)
             try:
                 return decode_parts(stored, size)
             except ValueError as error:
                 raise DataError.about(f"human parts {path}", error) from error
         target = super()._read_target(name, key, size, camera)
-        if name == "normals" and len(self.normals_table):
+        if isinstance(encoding, Normals) and len(self.normals_table):
             return self._mask_normals(target, self.listing["boundary"].get(key))
         return target
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from triptych.data.errors import DataError
 from triptych.data.files import read_array
-from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
+from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_held_out, take_paper_code
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
@@ -117,8 +117,7 @@ class Synthia(Published):
 
 def _take_blocks(keys: Sequence[str], split: str) -> list[str]:
     first, last = (int(number) for number in packaged_lines("synthia_val_numbers")[0].split())
-    wanted = {"train": (False,), "val": (True,), ALL: (False, True)}[split]
-    return [key for key in keys if (first <= int(key) <= last) in wanted]
+    return take_held_out(keys, split, lambda key: first <= int(key) <= last)
 
 
 SPLITS = {"blocks": _take_blocks, PAPER_CODE: partial(take_paper_code, name="synthia")}

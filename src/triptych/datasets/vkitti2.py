@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from triptych.data.errors import DataError
-from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_paper_code
+from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_held_out, take_paper_code
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
@@ -173,8 +173,7 @@ def _parts(key: str) -> tuple[str, str, str]:
 
 def _take_scenes(keys: Sequence[str], split: str) -> list[str]:
     held_out = set(packaged_lines("vkitti2_val_scenes"))
-    wanted = {"train": (False,), "val": (True,), ALL: (False, True)}[split]
-    return [key for key in keys if (key.split("/")[0] in held_out) in wanted]
+    return take_held_out(keys, split, lambda key: key.split("/")[0] in held_out)
 
 
 SPLITS = {"scene": _take_scenes, PAPER_CODE: partial(take_paper_code, name="vkitti2")}

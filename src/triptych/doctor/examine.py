@@ -15,6 +15,8 @@ from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
 from triptych.data.files import files_remembered
 from triptych.data.lists import ALL
+from triptych.data.subset import spread_evenly
+from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.in_files import InFiles
@@ -36,8 +38,6 @@ Opened = DenseDataset | Finding
 
 def known_readers() -> dict[str, Any]:
     """Readers of published datasets by name: those that come in variants."""
-    from triptych.datasets import DATASETS  # it lists everything
-
     return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
 
 
@@ -84,8 +84,6 @@ def open_splits(name: str, path: Path, root: str | Path = "") -> Iterator[Opened
 
     Raises `ValueError` for an unknown name and where there is no dataset to look at.
     """
-    from triptych.datasets import DATASETS  # it lists everything
-
     reader = named_choice("dataset", name, DATASETS)
     if root and not reader.takes_root:
         raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
@@ -155,6 +153,7 @@ def _open_leniently(
 Progress = Callable[[str, int, int], None]
 
 
+@files_remembered()
 def examine(
     path: str | Path,
     *,
@@ -170,11 +169,7 @@ def examine(
     own. `progress(split, done, total)` is called after each sample. Raises `ValueError` where there is no dataset to
     look at.
     """
-    with files_remembered():
-        return _examine(Path(path), dataset, root, limit, num_threads, progress)
-
-
-def _examine(path: Path, dataset: str, root: str | Path, limit: int, num_threads: int, progress: Progress) -> Report:
+    path = Path(path)
     name = dataset or recognize_dataset(path)
     report = Report(name)
     surveys: list[SplitSurvey] = []
@@ -226,18 +221,17 @@ def survey_split(
     look: Look = (
         partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen, shrunk=shrunk)
     )
-    count = min(limit, len(dataset)) if limit else len(dataset)
-    survey = SplitSurvey(seen.split, seen, is_part=count < len(dataset))
-    indices = [i * len(dataset) // count for i in range(count)]
-    parts = [indices[start : start + AT_ONCE] for start in range(0, count, AT_ONCE)]
+    indices = spread_evenly(len(dataset), limit or len(dataset))
+    survey = SplitSurvey(seen.split, seen, is_part=len(indices) < len(dataset))
+    parts = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
     keep_freed_memory()  # every image asks for as much again
     workers = num_workers or os.cpu_count() or 1
-    forks = isinstance(seen, InFiles) and count >= MANY and workers > 1 and sys.platform == "linux"
+    forks = isinstance(seen, InFiles) and len(indices) >= MANY and workers > 1 and sys.platform == "linux"
     with one_thread_each():
         for samples in (_look_in_processes if forks else _look_in_threads)(look, parts, workers):
             for sample in samples:
                 survey.samples.append(sample)
-                progress(seen.split, len(survey.samples), count)
+                progress(seen.split, len(survey.samples), len(indices))
     return survey
 
 

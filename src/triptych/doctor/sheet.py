@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from triptych.data.base import DenseDataset
+from triptych.data.subset import spread_evenly
 from triptych.drawing.panels import Cell, Legend, Picture, color_maps, contact_sheet, describe_colors, overlay_map
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
@@ -20,10 +21,9 @@ def draw_dataset(dataset: DenseDataset, *, count: int = 6, width: int = 240, ove
     """
     if len(dataset) == 0:
         raise ValueError(f"dataset {dataset.name} has no samples to show.")
-    count = max(1, min(count, len(dataset)))
     cells: list[Cell] = []
-    for i in range(count):
-        sample = dataset[i * len(dataset) // count]
+    for index in spread_evenly(len(dataset), max(1, count)):
+        sample = dataset[index]
         pixels = (sample.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         cells.append(Cell(str(sample.key)[-32:], pixels))
         below = pixels if overlay else None

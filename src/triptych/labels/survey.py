@@ -1,15 +1,16 @@
 """What label files store, one summary per file: the evidence that guesses and checks weigh."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 
 from triptych.data.files import read_array
+from triptych.data.subset import spread_evenly
 
 Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]
 """How a map is laid out: `(H, W)` numbers, the same in all color channels, in the transparency of one color, colors, a
@@ -17,6 +18,8 @@ plane per class (one is set, or the highest counts), anything else."""
 MOST_VALUES = 65536
 """Distinct values kept of one file; more are no class ids."""
 COLOR_BASE = 1 << 16
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -191,23 +194,25 @@ def share_between(array: np.ndarray, values: np.ndarray, counts: np.ndarray) -> 
     return float(inside[chosen].mean()) if chosen.any() else 0.0
 
 
-def spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """Up to `count` of the paths, spread evenly."""
-    count = min(count, len(paths))
-    return [paths[i * len(paths) // count] for i in range(count)]
-
-
 def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple[Path, np.ndarray]]:
-    """Up to `count` files that can be read; the others are left to the doctor."""
+    """Up to `count` files that can be read, spread evenly; the others are left to the doctor."""
+    return _look_at_some(paths, count, key, lambda path, array: (path, array))
 
-    def read(path: Path) -> tuple[Path, np.ndarray] | None:
+
+def survey_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
+    """Summaries of the files that `read_some` reads."""
+    return _look_at_some(paths, count, key, summarize)
+
+
+def _look_at_some(paths: Sequence[Path], count: int, key: str, make: Callable[[Path, np.ndarray], Made]) -> list[Made]:
+    def look(index: int) -> Made | None:
         try:
-            return path, read_array(path, key=key)
+            return make(paths[index], read_array(paths[index], key=key))
         except (OSError, ValueError, MemoryError):
             return None
 
     with ThreadPoolExecutor(8) as pool:  # decoding releases the interpreter
-        return [found for found in pool.map(read, spread(paths, count)) if found is not None]
+        return [found for found in pool.map(look, spread_evenly(len(paths), count)) if found is not None]
 
 
 def why_unreadable(paths: Sequence[Path], *, key: str = "") -> str:
@@ -217,16 +222,3 @@ def why_unreadable(paths: Sequence[Path], *, key: str = "") -> str:
     except (OSError, ValueError, MemoryError) as error:
         return f"none of the files can be read: {str(error).rstrip('.')}"
     return "none of the files can be read"
-
-
-def survey_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
-    """Summaries of up to `count` files, spread evenly."""
-
-    def look(path: Path) -> FileSummary | None:
-        try:
-            return summarize(path, read_array(path, key=key))
-        except (OSError, ValueError, MemoryError):
-            return None
-
-    with ThreadPoolExecutor(8) as pool:
-        return [found for found in pool.map(look, spread(paths, count)) if found is not None]
