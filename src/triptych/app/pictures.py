@@ -78,7 +78,8 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
         text = "this is no picture that can be read" if data else "nothing was sent"
         raise DataError(text, "send a JPEG, PNG, WebP, BMP, TIFF or GIF") from error
     shrink = limits.side / max(picture.shape[-2:])
-    return (picture if shrink >= 1 else _resize(picture, _scaled(picture, shrink))), sent
+    height, width = (max(1, round(side * shrink)) for side in picture.shape[-2:])
+    return (picture if shrink >= 1 else _resize(picture, (height, width))), sent
 
 
 def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndarray]:
@@ -129,11 +130,6 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
             for path in sorted(out.iterdir()):
                 archive.write(path, path.name)
     return packed.getvalue()
-
-
-def _scaled(picture: Tensor, factor: float) -> tuple[int, int]:
-    height, width = picture.shape[-2:]
-    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:

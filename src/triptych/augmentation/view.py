@@ -179,10 +179,8 @@ class _Straight:
         self.columns = _Axis(inverse[0, 0], inverse[0, 2], self.size[1], size[1])
 
     def nearest(self, values: Tensor, beyond: Tensor) -> Tensor:
-        def move(source: np.ndarray, output: np.ndarray) -> None:
-            take_nearest(source, self.rows.nearest, self.columns.nearest, output)
-
-        return self._move(values, beyond, move)
+        rows, columns = self.rows.nearest, self.columns.nearest
+        return self._move(values, beyond, lambda source, output: take_nearest(source, rows, columns, output))
 
     def linear(self, image: Tensor, beyond: Tensor) -> Tensor:
         def move(source: np.ndarray, output: np.ndarray) -> None:

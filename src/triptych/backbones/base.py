@@ -3,7 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -74,7 +74,12 @@ class Backbone(nn.Module):
         if 0 in shape:
             raise ValueError(f"image of shape {shape} has no pixels; the smallest is 1 x 1.")
         stride = max(self.strides)
-        if self.training and shape[0] == 1 and max(shape[2:]) <= stride and _trains_batch_norm(self):
+        if (
+            self.training
+            and shape[0] == 1
+            and max(shape[2:]) <= stride
+            and any(isinstance(part, _BatchNorm) and part.training for part in self.modules())
+        ):
             raise ValueError(
                 f"one image of {shape[2]} x {shape[3]} is a single place at stride {stride}, which batch norm cannot "
                 f"train on; give two images or more, or a side above {stride}."
@@ -105,14 +110,13 @@ class Backbone(nn.Module):
             return block(*inputs)
         if torch.compiler.is_compiling():
             return checkpoint(block, *inputs, use_reentrant=False)
-        return checkpoint(block, *inputs, use_reentrant=False, context_fn=self._contexts)
+        return checkpoint(
+            block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
+        )
 
     def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Bring loaded tensors under the names and shapes of `body`, where a family needs it (position embeddings)."""
         return state
-
-    def _contexts(self) -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _statistics_kept(self)
 
 
 @contextmanager
@@ -128,10 +132,6 @@ def _statistics_kept(module: nn.Module) -> Iterator[None]:
         for norm, (momentum, count) in zip(norms, before, strict=True):
             norm.momentum = momentum
             norm.num_batches_tracked.copy_(count)
-
-
-def _trains_batch_norm(module: nn.Module) -> bool:
-    return any(isinstance(part, _BatchNorm) and part.training for part in module.modules())
 
 
 def _has_parameters(module: nn.Module) -> bool:

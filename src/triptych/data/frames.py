@@ -25,7 +25,10 @@ class Videos:
         for key in keys:
             if match := _NUMBERED.fullmatch(key):
                 self.frames[match[1], match[3]][int(match[2])] = key
-        self.steps = {video: _smallest_step(frames) for video, frames in self.frames.items()}
+        self.steps = {
+            video: min((after - before for before, after in pairwise(sorted(frames))), default=1)
+            for video, frames in self.frames.items()
+        }
 
     def shift(self, key: str, offset: int) -> str | None:
         """The frame `offset` frames later (negative: earlier); `None` where there is none."""
@@ -34,8 +37,3 @@ class Videos:
             return None
         video = match[1], match[3]
         return self.frames.get(video, {}).get(int(match[2]) + offset * self.steps.get(video, 1))
-
-
-def _smallest_step(numbers: Iterable[int]) -> int:
-    ordered = sorted(numbers)
-    return min((after - before for before, after in pairwise(ordered)), default=1)

@@ -53,18 +53,6 @@ def _png(content: bytes) -> str:
     return CUT
 
 
-def _jpeg(content: bytes) -> str:
-    return "" if content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") else CUT
-
-
-def _gif(content: bytes) -> str:
-    return "" if content.rstrip(b"\0").endswith(b"\x3b") else CUT
-
-
-def _webp(content: bytes) -> str:
-    return _compare(len(content), struct.unpack_from("<I", content, 4)[0] + 8, slack=1)
-
-
 def _bmp(content: bytes) -> str:
     (said,) = struct.unpack_from("<I", content, 2)
     return _compare(len(content), said) if said else ""
@@ -157,9 +145,12 @@ def _compare(found: int, said: int, *, slack: int = 0) -> str:
 
 CHECKS: dict[str, Callable[[bytes], str]] = {
     ".png": _png,
-    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), _jpeg),
-    ".gif": _gif,
-    ".webp": _webp,
+    **dict.fromkeys(
+        (".jpg", ".jpeg", ".jfif"),
+        lambda content: "" if content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") else CUT,
+    ),
+    ".gif": lambda content: "" if content.rstrip(b"\0").endswith(b"\x3b") else CUT,
+    ".webp": lambda content: _compare(len(content), struct.unpack_from("<I", content, 4)[0] + 8, slack=1),
     ".bmp": _bmp,
     **dict.fromkeys((".pgm", ".ppm"), _netpbm),
     **dict.fromkeys((".tif", ".tiff"), _tiff),

@@ -88,7 +88,7 @@ class TrainingView(Dataset):
             except Exception as error:  # readers raise whatever their file formats do
                 if ran_out_of_memory(error):
                     raise  # no fault of the sample
-                key, reason = self.dataset.key(index), _one_line(error)
+                key, reason = self.dataset.key(index), " ".join(f"{error}".split()) or type(error).__name__
                 if self.on_bad_sample == "raise":
                     raise BadSampleError(
                         f"sample {key!r} of {_name(self.dataset)} cannot be read: {reason} "
@@ -110,10 +110,6 @@ class TrainingView(Dataset):
 
 def _name(dataset: DenseDataset) -> str:
     return str(getattr(dataset, "name", type(dataset).__name__))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(f"{error}".split()) or type(error).__name__
 
 
 @dataclass

@@ -118,11 +118,16 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         _check_table(f"[{section}]", data.get(section, {}))
     for name, table in data.get("tasks", {}).items():
         _check_table(f"[tasks.{name}]", table)
+        _check_table(f"[tasks.{name}.{PSEUDO}]", table.get(PSEUDO, {}))
     images = data.get("images", {}).get("files", "")
     if not images:
         raise DataError("[images] names no files", 'add files = "images/{split}/{key}.*"')
     tables = {name: dict(table) for name, table in data.get("tasks", {}).items()}
-    pseudo = {name: _build_pseudo(name, table.pop(PSEUDO)) for name, table in tables.items() if PSEUDO in table}
+    pseudo = {
+        name: _build(PseudoLabels, table.pop(PSEUDO), f"[tasks.{name}.{PSEUDO}]")
+        for name, table in tables.items()
+        if PSEUDO in table
+    }
     encodings = {name: _build_task(name, table) for name, table in tables.items()}
     if not encodings and "camera" not in data:
         raise DataError("no task is described", "add a section such as [tasks.depth], or [camera] for frames of videos")
@@ -186,12 +191,6 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     if not task.files and not (isinstance(task, BoundaryMask) and task.source):
         raise DataError(f"{where} names no files", f'add files = "{name}/{{split}}/{{key}}.*"')
     return task
-
-
-def _build_pseudo(name: str, table: Any) -> PseudoLabels:
-    where = f"[tasks.{name}.{PSEUDO}]"
-    _check_table(where, table)
-    return _build(PseudoLabels, table, where)
 
 
 def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:

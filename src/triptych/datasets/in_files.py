@@ -208,7 +208,10 @@ class InFiles(DenseDataset):
         if path is None:
             return torch.zeros(size, dtype=torch.int64)
         found = self.read_instances(path)
-        return found if found.shape == size else _resize_nearest(found, size)
+        if found.shape == size:
+            return found
+        # Double holds every id of up to 53 bits.
+        return F.interpolate(found[None, None].double(), size=size, mode="nearest-exact")[0, 0].long()
 
 
 class Published(InFiles):
@@ -317,11 +320,6 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
     view = View(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
     sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})
     return apply_view(sample, view, {name: encoding.make_task(name)}).targets[name]
-
-
-def _resize_nearest(ids: Tensor, size: tuple[int, int]) -> Tensor:
-    # Double holds every id of up to 53 bits.
-    return F.interpolate(ids[None, None].double(), size=size, mode="nearest-exact")[0, 0].long()
 
 
 def scale_camera(camera: Camera, native: tuple[int, int], size: tuple[int, int]) -> Camera:

@@ -56,6 +56,7 @@ def new_package(kind: str, name: str, folder: Path) -> Path:
     if package.exists():
         raise FileExistsError(f"{package} exists and is not overwritten; choose another name or --out.")
     module = f"triptych_{'_'.join(words)}"
+    here = version("triptych")
     values = {
         "kind": kind,
         "part": part,
@@ -63,16 +64,10 @@ def new_package(kind: str, name: str, folder: Path) -> Path:
         "package": package.name,
         "name": "".join(word.capitalize() for word in words) if made.is_class else part,
         "usage": made.usage.format(part=part),
-        "range": _this_major_version(),
+        "range": f">={here},<{int(here.partition('.')[0]) + 1}",
     }
     package.mkdir(parents=True)
     for file, template in FILES.items():
         text = Template((TEMPLATES / template.format(**values)).read_text(encoding="utf-8")).substitute(values)
         write_text(package / file.format(**values), text)
     return package
-
-
-def _this_major_version() -> str:
-    here = version("triptych")
-    major = int(here.partition(".")[0])
-    return f">={here},<{major + 1}"

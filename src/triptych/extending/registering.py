@@ -16,7 +16,7 @@ from triptych.models import ARCHITECTURES
 from triptych.models.cvm import CvM
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins import loading
-from triptych.plugins.loading import Part, calling_module, owner, record, version_of
+from triptych.plugins.loading import Part, calling_module, owner, version_of
 from triptych.recipes.config import Recipe
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
@@ -83,7 +83,7 @@ def register(kind: str, name: str, entry: Any) -> None:
         raise TypeError(f"{kind} takes {wanted}; '{name}' is {entry!r}.")
     registry[name] = entry
     if before is None:
-        record(Part(kind, name, calling_module(), remove=partial(registry.pop, name, None)))
+        loading.STATE.parts.append(Part(kind, name, calling_module(), remove=partial(registry.pop, name, None)))
 
 
 def _place_of(entry: Any) -> tuple[str, str]:

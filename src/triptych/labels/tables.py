@@ -42,11 +42,6 @@ class TableLabels(Encoding):
     colors: Mapping[Color, int] = field(default_factory=dict)
     """Class id of each RGB colour, where the map is a colour picture."""
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.classes)
-
     def make_task(self, name: str) -> Task:
         return tasks.semseg(self.classes, name=name)
 

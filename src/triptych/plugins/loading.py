@@ -10,6 +10,7 @@ import importlib
 import importlib.metadata
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -67,11 +68,9 @@ current folder has no triptych_of_nobody.py.
         raise PluginError(f"plug-in '{name}' is no module; give the name that it is imported by, such as {module}.")
     if name not in STATE.loaded:
         entries = _installed().get(name, [])
-        if len(entries) > 1:
-            raise PluginError(_of_one_name(name, entries))
         if not entries and os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # last: nothing that is installed is hidden by a file that lies about
-        _import(name, entries[0].dist if entries else None)
+        _import(name, entries)
     if name not in STATE.asked:
         STATE.asked.append(name)
 
@@ -85,9 +84,7 @@ def load_installed() -> None:
         if name in STATE.loaded:
             continue
         try:
-            if len(entries) > 1:
-                raise PluginError(_of_one_name(name, entries))
-            _import(name, entries[0].dist)
+            _import(name, entries)
         except PluginError as error:
             STATE.failed[name] = str(error)
             warnings.warn(f"left out: {error}", stacklevel=2)
@@ -101,13 +98,14 @@ def _installed() -> dict[str, list[EntryPoint]]:
     return found
 
 
-def _of_one_name(name: str, entries: list[EntryPoint]) -> str:
-    packages = ", ".join(f"{entry.dist.name} {entry.dist.version}" for entry in entries if entry.dist is not None)
-    return f"plug-in '{name}' is offered by {len(entries)} installed packages ({packages}); uninstall all but one."
-
-
-def _import(name: str, package: Distribution | None) -> None:
-    if package is not None:
+def _import(name: str, entries: list[EntryPoint]) -> None:
+    packages = [entry.dist for entry in entries if entry.dist is not None]
+    if len(entries) > 1:
+        offered = ", ".join(f"{package.name} {package.version}" for package in packages)
+        raise PluginError(
+            f"plug-in '{name}' is offered by {len(entries)} installed packages ({offered}); uninstall all but one."
+        )
+    for package in packages:
         _require_this_version(name, package)
     before = len(STATE.parts)
     importlib.invalidate_caches()  # a notebook may have written it a moment ago
@@ -120,22 +118,16 @@ def _import(name: str, package: Distribution | None) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             place = f"the current folder has no {name}.py"
             raise PluginError(f"plug-in '{name}' was not found: it is not installed, and {place}.") from error
+        place = traceback.extract_tb(error.__traceback__)[-1]  # the innermost line of code
         raise PluginError(
-            f"plug-in '{name}' failed on import: {type(error).__name__}: {error}{_place(error)}; mend or uninstall it."
+            f"plug-in '{name}' failed on import: {type(error).__name__}: {error} ({place.filename}:{place.lineno}); "
+            "mend or uninstall it."
         ) from error
     if not any(_is_of(name, part) for part in STATE.parts):
         raise PluginError(
             f"plug-in '{name}' registers nothing; it has to call triptych.register(kind, name, part) when imported."
         )
-    STATE.loaded[name] = package.version if package is not None else _version(module.__name__)
-
-
-def _place(error: BaseException) -> str:
-    """The innermost line of code that raised it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})" if trace is not None else ""
+    STATE.loaded[name] = packages[0].version if packages else _version(module.__name__)
 
 
 def _require_this_version(name: str, package: Distribution) -> None:
@@ -172,11 +164,6 @@ def calling_module() -> str:
         if name.partition(".")[0] not in ("triptych", "jaxtyping") or frame.f_back is None:
             return name
         frame = frame.f_back
-
-
-def record(part: Part) -> None:
-    """Keep in mind who registered a part."""
-    STATE.parts.append(part)
 
 
 def owner(kind: str, name: str) -> str:
