@@ -114,8 +114,8 @@ class StoredPhoto:
         """Every `step`-th pixel of both axes, and (height, width) of the whole."""
         return replace(self, values=self.values[::step, ::step]), self.size
 
-    def rows(self, top: int, bottom: int) -> Photo:
-        """Rows from `top` to before `bottom` as floats in [0, 1]."""
+    def rows(self, top: int = 0, bottom: int | None = None) -> Photo:
+        """Rows from `top` to before `bottom`, or all of them, as floats in [0, 1]."""
         values = self.values[top:bottom]
         if values.dtype != np.uint8:
             values = values.astype(np.float32)
@@ -125,14 +125,12 @@ class StoredPhoto:
         image = floats.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
         return image if self.largest == 1 else image.div_(self.largest)  # of values that are a copy
 
-    def bytes(self, top: int, bottom: int, step: int = 1) -> np.ndarray:
-        """Rows from `top` to before `bottom` in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the
-        columns.
-        """
+    def bytes(self, top: int = 0, bottom: int | None = None, step: int = 1) -> np.ndarray:
+        """The same rows in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the columns."""
         if self.values.dtype == np.uint8 and self.largest == 255:
             return self.values[top:bottom:step, ::step]
         thinned = replace(self, values=self.values[top:bottom:step, ::step])
-        return np.rint(thinned.rows(0, thinned.size[0]).numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+        return np.rint(thinned.rows().numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
 
 
 def read_image(path: Path) -> Photo:
@@ -141,8 +139,7 @@ def read_image(path: Path) -> Photo:
     Raises `UnreadableFileError`, a `ValueError` and `OSError`, that names a damaged file and numbers that are no
     image's, `FileNotFoundError` where there is none.
     """
-    photo = read_photo(path)
-    return photo.rows(0, photo.size[0])
+    return read_photo(path).rows()
 
 
 _reading = partial(naming, what="cannot be read as an image", cure="replace it or leave it out")
@@ -308,8 +305,7 @@ def _color_axes(values: np.ndarray, what: str) -> np.ndarray:
 
 def _scale(values: np.ndarray) -> Photo:
     """`(H, W, 3)` of any number type to `(3, H, W)` float32 in [0, 1]."""
-    photo = StoredPhoto.checked(values)
-    return photo.rows(0, photo.size[0])
+    return StoredPhoto.checked(values).rows()
 
 
 def _check_values(values: np.ndarray) -> int:

@@ -128,8 +128,7 @@ class InFiles(DenseDataset):
 
     def photo(self, key: str) -> Tensor:
         """The image alone."""
-        photo = self.stored_photo(key)
-        return photo.rows(0, photo.size[0])
+        return self.stored_photo(key).rows()
 
     def label(self, name: str, key: str, size: tuple[int, int]) -> Tensor:
         """The target of a stored task alone, for an image of `size`."""

@@ -111,7 +111,7 @@ def inspect_sample(dataset: InFiles, index: int, *, shrunk: bool = False) -> Ins
     is_turned = False
     try:
         photo, size = dataset.sparse_photo(key, SPARSE, shrunk=shrunk)
-        inspection.size, inspection.digest = size, digest(photo.bytes(0, photo.size[0]), size)
+        inspection.size, inspection.digest = size, digest(photo.bytes(), size)
         is_turned = photo.orientation != 1
         file = ImageFile(path, photo, partial(dataset.stored_photo, key))
         _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), file)
@@ -284,7 +284,7 @@ def inspect_record(records: Records, index: int) -> Inspection:
         inspection.findings.append(Finding("error", "unreadable", records.split, "", key, text, cure))
         return inspection
     photo, inspection.size = _as_photo(sample).thinned(SPARSE)
-    inspection.digest = digest(photo.bytes(0, photo.size[0]), inspection.size)
+    inspection.digest = digest(photo.bytes(), inspection.size)
     for name, task in records.tasks.items():
         target = sample.targets[name]
         known = valid_pixels(target)

@@ -92,11 +92,16 @@ def color_depth(depth: np.ndarray, near: float | None = None, far: float | None 
     high = far if far is not None else found["far"]
     inverse = 1 / np.where(valid, depth, 1.0)
     span = max(1 / low - 1 / high, 1e-9)
-    position = np.clip((1 / low - inverse) / span, 0, 1) * (len(_DEPTH) - 1)
+    image = _through_ramp(np.clip((1 / low - inverse) / span, 0, 1))
+    return np.where(valid[..., None], image, 0).astype(np.uint8)
+
+
+def _through_ramp(share: np.ndarray) -> np.ndarray:
+    """Colors of shares from 0 (near, warm) to 1 (far, cool)."""
+    position = share * (len(_DEPTH) - 1)
     index = np.minimum(position.astype(int), len(_DEPTH) - 2)
     fraction = (position - index)[..., None]
-    image = _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
-    return np.where(valid[..., None], image, 0).astype(np.uint8)
+    return _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
 
 
 def depth_range(strips: Iterable[np.ndarray]) -> dict[str, float]:
@@ -157,10 +162,7 @@ def color_values(values: np.ndarray, limits: tuple[float, float] | None = None) 
         limits = values_range([values])["limits"]
     share = np.clip((np.where(valid, values, 0) - limits[0]) / max(limits[1] - limits[0], 1e-12), 0, 1)
     if len(values) == 1:
-        position = (1 - share[0]) * (len(_DEPTH) - 1)
-        index = np.minimum(position.astype(int), len(_DEPTH) - 2)
-        fraction = (position - index)[..., None]
-        image = _DEPTH[index] * (1 - fraction) + _DEPTH[index + 1] * fraction
+        image = _through_ramp(1 - share[0])
     else:
         image = np.zeros((*valid.shape, 3))
         image[..., : len(values[:3])] = 255 * share[:3].transpose(1, 2, 0)
