@@ -18,7 +18,7 @@ from torch import Tensor
 
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import match_files
-from triptych.data.lists import packaged_lines, read_keys
+from triptych.data.lists import packaged_lines, read_keys, take_held_out
 from triptych.data.nearby import NearbyFrames, check_direction, find_nearby, name_frame
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.in_files import IMAGE, Published, scale_camera
@@ -263,8 +263,8 @@ class NYUv2(Published):
             listing[name] = {**listing[name], **paths}
         held_out = set(packaged_lines("nyuv2_val"))
         numbers = dict(zip(lists["trainval"], self._frame_numbers(lists["trainval"]), strict=True))
-        lists["train"] = [key for key in lists["trainval"] if numbers[key] not in held_out]
-        lists["val"] = [key for key in lists["trainval"] if numbers[key] in held_out]
+        for part in ("train", "val"):
+            lists[part] = take_held_out(lists["trainval"], part, lambda key: numbers[key] in held_out)
         super().__init__(
             lists[split],
             split=split,

@@ -7,7 +7,7 @@ Depth is z, centimetres in 16 bits; the far plane at 655.35 m is the sky and inv
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -194,17 +194,11 @@ def list_drives(
         for folder in sorted(drive.glob("frames/*/Camera_*")):
             if folder.parent.name.lower() in MODALITIES and folder.name in (cameras or [folder.name]):
                 kind, start = MODALITIES[folder.parent.name.lower()]
-                listing[kind].update((f"{name}/{folder.name}/{frame}", path) for frame, path in _frames(folder, start))
+                expression = re.compile(rf"{start}_(\d+)\.(?:png|jpe?g)", re.IGNORECASE)
+                for file in sorted(os.listdir(folder)):
+                    if match := expression.fullmatch(file):
+                        listing[kind][f"{name}/{folder.name}/{match[1]}"] = folder / file
     return listing, texts
-
-
-def _frames(folder: Path, start: str) -> Iterator[tuple[str, Path]]:
-    """(frame number, path) of the files of a folder."""
-    expression = re.compile(rf"{start}_(\d+)\.(?:png|jpe?g)", re.IGNORECASE)
-    for name in sorted(os.listdir(folder)):
-        match = expression.fullmatch(name)
-        if match:
-            yield match[1], folder / name
 
 
 def read_colors(path: Path) -> dict[tuple[int, int, int], str]:

@@ -1,6 +1,7 @@
 """Property checks of decoders, tasks, datasets and regularizers of one's own: what the library relies on.
 
-Each check is a function whose docstring is the property; it raises an error that says what does not hold.
+Each check is a function whose docstring is the property; it raises an error that says what does not hold. Checks of all
+kinds share the small tasks, networks and batches that they are made on, and so this file.
 """
 
 import inspect

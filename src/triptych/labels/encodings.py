@@ -1,6 +1,7 @@
 """Encodings of label files: where the files of a task are, and how their numbers become its target.
 
-Labels choose between classes (segmentation, parts, masks, boundaries) or measure (depth, normals).
+Labels choose between classes (segmentation, parts, masks, boundaries) or measure (depth, normals). All of them are in
+this file, because a new one is written beside those that it resembles.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,7 @@
-"""One constructor per task, the generic `regression`, and the table that recipes and files name them by."""
+"""One constructor per task, the generic `regression`, and the table that recipes and files name them by.
+
+All in one file: what differs between tasks is read side by side.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
