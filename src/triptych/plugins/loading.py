@@ -118,9 +118,9 @@ def _import(name: str, entries: list[EntryPoint]) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             place = f"the current folder has no {name}.py"
             raise PluginError(f"plug-in '{name}' was not found: it is not installed, and {place}.") from error
-        place = traceback.extract_tb(error.__traceback__)[-1]  # the innermost line of code
+        line = traceback.extract_tb(error.__traceback__)[-1]  # the innermost line of code
         raise PluginError(
-            f"plug-in '{name}' failed on import: {type(error).__name__}: {error} ({place.filename}:{place.lineno}); "
+            f"plug-in '{name}' failed on import: {type(error).__name__}: {error} ({line.filename}:{line.lineno}); "
             "mend or uninstall it."
         ) from error
     if not any(_is_of(name, part) for part in STATE.parts):
