@@ -161,6 +161,15 @@ def test_a_constant_task_without_any_label_predicts_zeros() -> None:
     assert predictor.predict(torch.zeros(2, 3, 5, 6))["depth"].shape == (2, 1, 5, 6)
 
 
+def test_constants_are_of_labels_and_never_of_pseudo_labels() -> None:
+    dataset = Fixed(depth(), [torch.full((1, 4, 4), metres) for metres in (1.0, 9.0, 9.0, 2.0, 9.0)])
+    keys = [dataset.key(index) for index in (1, 2, 4)]
+    dataset.pseudo_weights = {"depth": dict.fromkeys(keys, 1.0)}
+    for images in (100, 2):  # the few that are looked at have labels
+        fitted = ConstantPredictor.fit(dataset, dataset.tasks, images=images)
+        assert fitted.values["depth"].item() == pytest.approx(1.5)
+
+
 def test_constants_have_the_layout_of_predictions(dataset: Rectangles) -> None:
     predictor = ConstantPredictor.fit(dataset, dataset.tasks)
     maps = predictor.predict(torch.zeros(2, 3, 5, 6))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from triptych.data.base import DenseDataset
 from triptych.data.loading import OnBadSample, evaluation_loader
+from triptych.data.subset import without_pseudo_labels
 from triptych.tasks import Task
 from triptych.types import valid_pixels
 
@@ -42,18 +43,22 @@ class ConstantPredictor:
         trial_images: int = 20,
         on_bad_sample: OnBadSample = "raise",
     ) -> "ConstantPredictor":
-        """Fit on `images` samples spread over a training set.
+        """Fit on `images` samples spread over a training set; for a task with pseudo-labels, over its other images.
 
         Classes: the most frequent one. Maps: of the mean, the median and, for probabilities, 1 everywhere, the one with
         the best primary number of the task's own metric on `trial_images` of them; directions are brought to unit
         length. A task without any label there predicts class 0 or zeros.
         """
         targets: dict[str, list[Tensor]] = {name: [] for name in tasks}
-        for sample in evaluation_loader(dataset, limit=images, on_bad_sample=on_bad_sample):
-            for name in tasks:
-                # A task that learns from video may have no labels in this dataset at all.
-                if name in sample.targets and valid_pixels(sample.targets[name]).any():
-                    targets[name].append(sample.targets[name])
+        guessed = [name for name in tasks if dataset.pseudo_weights.get(name)]
+        parts = [(dataset, [name for name in tasks if name not in guessed])]
+        parts += [(without_pseudo_labels(dataset, name), [name]) for name in guessed]
+        for part, names in parts:
+            for sample in evaluation_loader(part, limit=images, on_bad_sample=on_bad_sample) if names else ():
+                for name in names:
+                    # A task that learns from video may have no labels in this dataset at all.
+                    if name in sample.targets and valid_pixels(sample.targets[name]).any():
+                        targets[name].append(sample.targets[name])
         return cls({name: _best(task, targets[name], trial_images) for name, task in tasks.items()})
 
 
