@@ -9,9 +9,9 @@ from triptych import assemble
 from triptych.prediction import pretrained
 
 
-def save_run(folder: Path) -> Path:
+def save_run(folder: Path, **changes: object) -> Path:
     torch.manual_seed(0)
-    recipe = change(RECIPE, data__tasks=("semseg", "depth", "normals"))
+    recipe = change(RECIPE, data__tasks=("semseg", "depth", "normals"), **changes)
     tasks, _ = assemble.build_tasks(recipe, assemble.build_dataset(recipe, "val"))
     model = assemble.build_model(recipe, tasks)
     return pretrained.save_folder(folder, model, recipe)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from export_runs import save_run
 from torch import Tensor, nn
 from training.tiny import change
 
@@ -13,6 +14,7 @@ from triptych.assemble import build_regularizer, build_video, create_model
 from triptych.data.base import missing_view
 from triptych.datasets.rooms import Rooms
 from triptych.export.program import exported_program
+from triptych.export.run import export_run
 from triptych.models.cvm import CrossViewModel, CvM, fit_to, known_views, relate_views, unite_views
 from triptych.recipes import RECIPES
 from triptych.tasks import Task, depth, semseg
@@ -276,6 +278,12 @@ def test_a_program_takes_one_image() -> None:
         expected = model(image).predictions["depth"]
         found = program.exported.module()(image)["depth"]
     torch.testing.assert_close(found, depth().decode(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_of_free_sizes_is_refused(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", model__cross_view="cvm", model__cross_view_options=SMALL)
+    with pytest.raises(ValueError, match=r"one size alone: cvm cuts images into windows .*; leave out --dynamic"):
+        export_run(run, tmp_path / "model.pt2", dynamic=True)
 
 
 def test_the_3d_branch_reads_it_too(batch: Sample) -> None:

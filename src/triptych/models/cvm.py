@@ -57,6 +57,8 @@ class CvM(nn.Module):
     `width` is a multiple of 4 and of `heads`. `single_share` is read by the model.
     """
 
+    one_size = "cvm cuts images into windows and gives positions by a grid of known size"
+
     def __init__(
         self,
         *,
