@@ -21,7 +21,7 @@ TARGETS = ("qkv", "proj", "fc1", "fc2")
 
 
 class LowRank(nn.Module):
-    """x to `scale` B A drop(x): the update of a linear layer, zero at the start."""
+    """y to y + `scale` B A drop(x): the update of a linear layer, zero at the start."""
 
     def __init__(self, linear: nn.Linear, *, rank: int, scale: float, dropout: float = 0.0) -> None:
         super().__init__()
@@ -31,8 +31,12 @@ class LowRank(nn.Module):
         nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        return self.scale * F.linear(F.linear(self.dropout(x), self.a), self.b)
+    def forward(
+        self, x: Float[Tensor, "*batch inputs"], base: Float[Tensor, "*batch outputs"]
+    ) -> Float[Tensor, "*batch outputs"]:
+        """`base` and the update of x, in one product: terms of their own would need the memory of full training."""
+        inner = F.linear(self.dropout(x), self.a).flatten(0, -2)
+        return torch.addmm(base.flatten(0, -2), inner, self.b.T, alpha=self.scale).view_as(base)
 
     def merged(self, weight: Float[Tensor, "outputs inputs"]) -> Float[Tensor, "outputs inputs"]:
         """The weight with the update in it, added in double precision and rounded once."""
@@ -60,7 +64,7 @@ class LoRALinear(nn.Linear):
         return F.linear(x, self.weight, self.bias)
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
-        return self.base(x) + self.lora(x)
+        return self.lora(x, self.base(x))
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

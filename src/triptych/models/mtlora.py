@@ -57,7 +57,7 @@ class TaskUpdate(LowRank):
 
     def over(self, layer: LoRALinear, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """W x + b of the layer, and the update."""
-        return layer.base(x) + self(x)
+        return self(x, layer.base(x))
 
     @torch.no_grad()
     def merge(self, layer: LoRALinear) -> "TaskLinear":
