@@ -206,7 +206,8 @@ def data_label(
 
     Args:
         folder: Folder of your own data with a dataset.toml, or such a file.
-        teacher: Run folder, or a file of `triptych export`.
+        teacher: Run folder, a file of `triptych export`, or hf:NAME, a model of transformers for semantic segmentation
+            or depth in metres (hf:FOLDER: one that lies here).
         tasks: Tasks to label; the network has to predict them.
         min_confidence: Pixels of less confidence, 0 to 1, get no label; takes six more passes. 0 labels all, and says
             which images the network is least sure of.

@@ -37,6 +37,7 @@ from triptych.datasets.descriptor import (
 from triptych.datasets.folder import Folder
 from triptych.files import hash_tensors, write_text, written_whole
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding
+from triptych.prediction import pretrained, teachers
 from triptych.prediction.confidence import ENDING, Confident
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
@@ -72,7 +73,8 @@ def label_folder(
     overwrite: bool = False,
     device: str = "auto",
 ) -> Labelled:
-    """Predict labels of `tasks` for the images of a split that have none; `teacher` is a run or an exported file.
+    """Predict labels of `tasks` for the images of a split that have none; `teacher` is a run, an exported file or
+    `hf:` with a model of transformers (`open_teacher`).
 
     Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
     classes of the teacher into those of the folder, or into no label (""); all others need a namesake. The same call
@@ -129,12 +131,12 @@ def label_folder(
 
 
 def open_teacher(teacher: str, device: str = "auto") -> Predictor:
-    """The network of a run folder, an exported file, or a name on the hub."""
-    if teacher.startswith("hf:"):
-        raise ValueError(
-            f"teacher '{teacher}' is a model of transformers, which cannot label yet; give a run folder or a file of "
-            "`triptych export`."
-        )
+    """The network of a run folder, an exported file, a name on the hub, or `hf:` and a model of transformers."""
+    if teacher.startswith(teachers.PREFIX):
+        return teachers.open_teacher(teacher.removeprefix(teachers.PREFIX), device)
+    folder = Path(teacher)
+    if (folder / "config.json").is_file() and not (folder / pretrained.FILES["recipe"]).is_file():
+        raise ValueError(f"{teacher} is a model of transformers; write --teacher {teachers.PREFIX}{teacher}.")
     return Predictor.from_pretrained(teacher, device=device)
 
 

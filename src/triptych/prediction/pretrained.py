@@ -5,7 +5,7 @@ hub.
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -233,9 +233,14 @@ def _meaning(task: Task) -> str:
     return f"{task.target_channels or 1} channel(s){', ' + task.unit if task.unit else ''}"
 
 
-def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = None) -> Path:
-    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, without files that
-    are not ours.
+def find_folder(
+    name_or_folder: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    files: Sequence[str] = (*FILES.values(), calibration.FILE),
+) -> Path:
+    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, `files` alone: ours
+    unless given.
     """
     folder = Path(name_or_folder)
     if folder.exists():
@@ -247,11 +252,7 @@ def find_folder(name_or_folder: str | os.PathLike, *, revision: str | None = Non
 
     try:
         with unreachable_hub_is_offline():
-            return Path(
-                snapshot_download(
-                    str(name_or_folder), revision=revision, allow_patterns=[*FILES.values(), calibration.FILE]
-                )
-            )
+            return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(files)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
