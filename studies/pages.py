@@ -9,9 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cvm
 import fog
 import grid
+import lora
+import missing
 import peers
+import photo_trunk
 import sharpness
 import trunks
 from lab import rows
@@ -19,12 +23,17 @@ from lab.running import ROOT
 from lab.study import Study
 
 PAGE = ROOT / "docs" / "study-3d.md"
+MISSING, ADAPTING = ROOT / "docs" / "study-missing.md", ROOT / "docs" / "study-adapting.md"
 TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "fog": (fog.STUDY, fog.short_table, PAGE),
     "fog-all": (fog.STUDY, fog.table, ROOT / "docs" / "study-3d-tables.md"),
     "sharpness": (sharpness.STUDY, sharpness.table, PAGE),
     "peers": (peers.STUDY, peers.table, ROOT / "docs" / "real-data.md"),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
+    "missing": (missing.STUDY, missing.table, MISSING),
+    "cvm": (cvm.STUDY, cvm.table, MISSING),
+    "photo-trunk": (photo_trunk.STUDY, photo_trunk.table, ADAPTING),
+    "lora": (lora.STUDY, lora.table, ADAPTING),
 }
 """Mark on a page: the study, its table and the page."""
 

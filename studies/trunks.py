@@ -31,6 +31,10 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "resnet18-half": {"backbone": "resnet18_half", "options": {}},
     "vit-tiny": {"backbone": "vit_tiny_patch16_384", "options": {"image_size": list(SIZE)}},
     "hrnet-small": {"backbone": "hrnet_w18_small_v2", "options": {}},
+    "swin-small": {
+        "backbone": "swin_tiny",
+        "options": {"embed_dim": 48, "depths": [2, 2, 2, 2], "num_heads": [2, 4, 8, 16]},
+    },
 }
 SAVE_EVERY = 500
 

@@ -15,7 +15,7 @@ from lab.study import digest  # noqa: E402
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs", "cvm", "missing", "peers",
+    "photographs", "cvm", "missing", "peers", "photo_trunk", "lora",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ def test_declared_arms_are_told_apart_and_survive_json(name: str) -> None:
     assert set(arms) == set(study.seeds)
     assert len({digest(settings) for settings in arms.values()}) == len(arms)
     for settings in arms.values():
+        settings = getattr(settings, "recipe", settings)
         if isinstance(settings, Recipe):
             assert from_json(to_json(settings)) == settings
             assert not settings.data.val_split  # nothing is selected while training
@@ -146,6 +147,28 @@ def test_fog_has_the_entropy_of_a_homogeneous_fog() -> None:
     expected = numbers.entropy(weights)
     assert numbers.fog_entropy(weights.sum(dim=-1), 16).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     assert numbers.dullest_entropy(weights).tolist() == pytest.approx(expected.tolist(), abs=1e-9)
+
+
+def test_what_the_studies_of_trunks_may_say() -> None:
+    generator = np.random.default_rng(0)
+    gains_of = {"full, 10 %": 0.06, "full, 100 %": 0.06, "frozen, 10 %": 0.02, "vit lora": 8, "swin lora": 8}
+    photo, low_rank = load("photo_trunk"), load("lora")
+    assert "contrasts are shown after all of them" in photo.table(
+        [rows.Row("constant", 0, "r", "c", dict.fromkeys(photo.TASKS, 0.1))]
+    )
+    found = []
+    for arm, seed in photo.STUDY.jobs():
+        number = 0.2 + gains_of.get(arm, 0) + generator.normal(0, 0.001)
+        found.append(rows.Row(arm, seed, "r", "c", {"semseg": number, "boundary": 0.3}))
+    text = photo.table(found)
+    assert text.endswith("pretrained trunk helps; with few labels training it helps beyond freezing it.")
+    assert photo.contrasts(found)[0]["T1"].mean == pytest.approx(3, abs=0.2)  # hundredths, the mean of two numbers
+    found = []
+    for arm, seed in low_rank.STUDY.jobs():
+        factor = 1 + (gains_of.get(arm, 0) + generator.normal(0, 0.3)) / 100
+        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    assert low_rank.table(found).endswith("LoRA beats a frozen trunk.")
 
 
 def test_nothing_is_duller_than_the_dullest_weights_of_its_mean_depth() -> None:

@@ -16,6 +16,29 @@ def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0,
     return {name.split("/")[0]: value for name, value in found.primary().items()}  # "depth/rmse"
 
 
+def score_null(recipe: Recipe, *, constant: bool, split: str, limit: int = 0) -> Scores:
+    """The same of the best constant prediction, fitted on the training set, or of the network before its training."""
+    import torch
+
+    from triptych import assemble
+    from triptych.augmentation.presets import build_transform
+    from triptych.evaluation.constant import ConstantPredictor
+    from triptych.evaluation.evaluate import evaluate
+    from triptych.prediction.predictor import Predictor
+
+    dataset = assemble.build_dataset(recipe, split)
+    tasks, _ = assemble.build_tasks(recipe, dataset)
+    torch.manual_seed(recipe.seed)
+    predictor = (
+        ConstantPredictor.fit(assemble.build_training_set(recipe), tasks)
+        if constant
+        else Predictor(assemble.build_model(recipe, tasks))
+    )
+    transform = build_transform(recipe.data.transform, size=recipe.data.size, tasks=tasks, train=False)
+    found = evaluate(predictor, dataset, tasks, transform=transform, limit=limit)
+    return {name.split("/")[0]: value for name, value in found.primary().items()}
+
+
 def validation_losses(recipe: Recipe, folder: Path) -> dict[int, float]:
     """By step of every checkpoint that was kept: the weighted sum of the tasks' losses, mean over validation images.
 
