@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from plugin_files import as_in_a_new_process
+from shared import shared_path
 
 from triptych.__main__ import main
 
@@ -55,6 +56,8 @@ def test_tutorials_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     text = page.read_text(encoding="utf-8").replace("7860", str(free_port()))  # others may serve on the usual one
+    if "../shared" in text:
+        text = text.replace("../shared", str(shared_path("data").parent))
     assert len(BLOCK.findall(text)) == len(re.findall(r"^```\w", text, re.MULTILINE)), "a block is not run"
     names: dict[str, object] = {"__name__": "__main__"}
     with as_in_a_new_process(), ExitStack() as servers:
