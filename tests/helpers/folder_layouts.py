@@ -1243,3 +1243,93 @@ def _(t: Truth) -> None:
     pairs(t, "images/{i}.png", "masks/{i}.tif")
     for path in (t.root / "masks").iterdir():
         tifffile.imwrite(path, np.asarray(Image.open(path)), photometric="miniswhite")
+
+
+@layout("saliency of 0 and 1 with 255 as void", r"of 0, 1 and 255, 255 is taken as no label")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.where(np.arange(SIZE[0])[:, None] < 4, 255, half(i)).astype(np.uint8)
+
+    pairs(t, label="saliency/{split}/{i:03d}.png", task="saliency", store=store, target=store)
+
+
+@layout("boundaries with thin 128s where nobody was sure", r"of 0, 128 and 255, 128 is taken as no label")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        edges = (draw_labels(i, 12) == 0) * 255
+        return np.where(np.arange(SIZE[1]) < 2, 128, edges).astype(np.uint8)
+
+    def target(i: int) -> np.ndarray:
+        return np.where(store(i) == 128, np.nan, store(i) // 255)
+
+    pairs(t, label="edges/{split}/{i:03d}.png", task="boundary", store=store, target=target)
+
+
+@layout("masks of the same names as PNG and as .npy of other ids", r"match the images too.*the right ones\?")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.jpg", "masks/{i}.png")
+    for i in range(6):
+        t.file(f"masks/{i}.npy", draw_labels(i + 3))
+
+
+@layout("splits of nested places, depth of some alone")
+def _(t: Truth) -> None:
+    for split in ("train", "val"):
+        for place in ("home/kitchen", "home/bath/up", "office"):
+            labels = {} if place == "office" else {"semseg": draw_labels(len(place))}
+            t.image(f"data/{split}/rgb/{place}/1.png", split, **labels)
+            if labels:
+                t.file(f"data/{split}/gt/{place}/1.png", draw_labels(len(place)))
+
+
+@layout("lidar points of 6 % of the pixels in millimetres")
+def _(t: Truth) -> None:
+    def seen(i: int) -> np.ndarray:
+        return np.random.default_rng(i).random(SIZE) < 0.06
+
+    pairs(
+        t,
+        label="depth/{split}/{i:03d}.png",
+        task="depth",
+        store=lambda i: np.where(seen(i), millimetres(i), 0).astype(np.uint16),
+        target=lambda i: np.where(seen(i), depth(i), np.nan),
+    )
+
+
+@layout("parts with gaps: 0, 1, 3 and 6")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.array([0, 1, 3, 6], np.uint8)[draw_labels(i)]
+
+    pairs(t, label="parts/{split}/{i:03d}.png", task="human_parts", store=store, target=store)
+
+
+@layout("one file of ids times 60", r"spread-out ids need a map")
+def _(t: Truth) -> None:
+    pairs(t, store=lambda i: draw_labels(i) * (60 if i == 3 else 1), count=9)
+
+
+@layout("arrays in groups of .h5", r"'data' is a group, no array; set key to the path")
+def _(t: Truth) -> None:
+    import h5py
+
+    for i in range(4):
+        t.image(f"images/{i}.png", semseg=draw_labels(i))
+        t.file(f"masks/{i}.h5", draw_labels(i))
+        with h5py.File(t.root / f"masks/{i}.h5", "w") as file:
+            file["data/label"] = draw_labels(i)
+
+
+@layout("photographs as CMYK, in palettes, and as float64 .npy")
+def _(t: Truth) -> None:
+    for i in range(6):
+        indexed = Image.fromarray(draw_photo(i)).quantize(256)
+        stored: Any = (
+            Image.fromarray(draw_photo(i)).convert("CMYK"),
+            indexed,
+            draw_photo(i) / 255,
+        )[i % 3]
+        name = f"images/{i}.{('jpg', 'png', 'npy')[i % 3]}"
+        t.file(name, stored)
+        t.expect(name, "", np.asarray(indexed.convert("RGB")) if i % 3 == 1 else draw_photo(i), semseg=draw_labels(i))
+        t.file(f"masks/{i}.png", draw_labels(i))

@@ -7,7 +7,7 @@ import re
 import tomllib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from pathlib import Path
@@ -199,6 +199,11 @@ def describe_folder(root: Path) -> FolderGuess:
     for place, problem in unused:
         if place.role in guess.tasks:
             guess.left_out.append(f"{place}; {problem}")
+            taken = guess.tasks[place.role][0]
+            if place.pattern != taken and 2 * _count_matches(root, place, images) >= len(images):
+                guess.notes.append(
+                    f"{place} match the images too, and [tasks.{place.role}] has {taken}: the right ones?"
+                )
         else:
             guess.offers[f"{place}; {problem}"] = place.role, {"files": place.pattern}
     _narrow_images(guess, chosen, used)
@@ -209,6 +214,13 @@ def describe_folder(root: Path) -> FolderGuess:
     if not guess.tasks and not guess.offers:
         raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
     return guess
+
+
+def _count_matches(root: Path, place: Place, images: Container[tuple[str, str]]) -> int:
+    try:
+        return sum(key in images for key in place.by_key(root))
+    except DataError:  # told where the pattern is opened
+        return 0
 
 
 def _narrow_images(guess: FolderGuess, chosen: Place, used: Sequence[str]) -> None:

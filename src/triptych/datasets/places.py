@@ -216,6 +216,9 @@ def _join_suffixes(places: Sequence[Place]) -> list[Place]:
         groups[place.role, pattern if pattern != place.pattern else str(Path(pattern).with_suffix(""))].append(place)
     joined = []
     for (role, pattern), group in groups.items():
+        names = [path.with_suffix("") for place in group for path in place.paths]
+        if len(set(names)) < len(names):
+            group = [_with_suffix(place) for place in group]
         splits = [split for place in group for split in place.files]
         if (
             len(group) > 1
@@ -231,6 +234,14 @@ def _join_suffixes(places: Sequence[Place]) -> list[Place]:
         else:
             joined += group
     return joined
+
+
+def _with_suffix(place: Place) -> Place:
+    """The place with its suffix for `.*`, where it has but one: others of the same names lie beside it."""
+    suffixes = {path.suffix for path in place.paths}
+    if len(suffixes) > 1 or not place.pattern.endswith(".*"):
+        return place
+    return replace(place, pattern=place.pattern.removesuffix(".*") + suffixes.pop())
 
 
 def _store_alike(places: Sequence[Place]) -> bool:

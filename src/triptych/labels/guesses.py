@@ -367,6 +367,8 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
         guess.say("invalid", [1, *old], "one vote alone: neither boundary nor background")
     elif ones and len(values) <= 3:
         guess.say("threshold", 1, f"{ones} files hold 0 and 1, {wide} files 0 and {highest:g}", doubt=True)
+    elif len(values) == 3 and values[0] == 0 and (values[1] == 1 or abs(2 * values[1] - highest) <= 1):
+        _guess_third_value(guess, values)
     elif len(values) == 2:
         guess.say("threshold", int(highest) // 2 + 1, f"values are {values[0]:g} and {highest:g}")
     else:
@@ -503,6 +505,16 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
         guess.doubts.append(f"maximum: {at_end:.0%} of the values are the highest, {highest:g}: a sensor's limit?")
     guess.doubts += doubts
     return guess
+
+
+def _guess_third_value(guess: Guess, values: np.ndarray) -> None:
+    """0, 1 and 255, where one of the last two has no label; or 0, 128 and 255, where nobody was sure."""
+    low, high = int(values[1]), int(values[2])
+    unknown, inside = (high, low) if low == 1 else (low, high)
+    old = dict(guess.values).get("invalid", [])
+    guess.options = [option for option in guess.options if option[0] != "invalid"]
+    guess.say("threshold", inside, f"values are 0, {low} and {high}", doubt=True)
+    guess.say("invalid", [*old, unknown], f"of 0, {low} and {high}, {unknown} is taken as no label", doubt=True)
 
 
 LOGARITHMS = {"log", "logdepth", "depthlog", "logarithm", "logarithmic", "ln", "log2", "log10", "log1p"}
