@@ -7,6 +7,7 @@ import pytest
 from damaged_labels import FORMATS, STORED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from triptych.data.files import read_array
 from triptych.data.integrity import find_damage
@@ -82,3 +83,12 @@ def test_portable_maps_keep_their_numbers(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_array(tmp_path / f"{name}.pgm"), stored)
     np.testing.assert_array_equal(read_array(tmp_path / "b.pgm"), stored * 400)
     np.testing.assert_array_equal(read_array(tmp_path / "d.ppm"), stored.reshape(1, 2, 3))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".webp"])
+def test_pictures_in_a_row_are_named(tmp_path: Path, suffix: str) -> None:
+    first, second = (Image.fromarray(np.full((9, 9), value, np.uint8)) for value in (3, 200))
+    first.save(tmp_path / f"one{suffix}")
+    first.save(tmp_path / f"two{suffix}", save_all=True, append_images=[second])
+    assert find_damage(tmp_path / f"one{suffix}") == ""
+    assert "several pictures" in find_damage(tmp_path / f"two{suffix}")

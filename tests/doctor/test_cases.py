@@ -23,6 +23,7 @@ from triptych.types import IGNORE
 SIZE = (12, 16)
 HALF = np.zeros(SIZE, np.uint8)
 HALF[:, 8:] = 1
+VOID_TOP = np.arange(SIZE[0])[:, None] < 3
 
 
 def photo(seed: int) -> np.ndarray:
@@ -174,6 +175,31 @@ def test_a_void_of_255_beside_the_class_is_no_mixture(tmp_path: Path) -> None:
     build(tmp_path, "masks", void, void)
     assert codes(targets(tmp_path)) == {0: 80, 1: 80, 255: 32}
     assert not examine(tmp_path).findings
+
+
+@pytest.mark.parametrize(
+    ("maps", "says"),
+    [
+        ([HALF * 254 + 1] * 3, "all pixels are 1 or 255"),
+        ([HALF * 255, HALF * 255, np.where(VOID_TOP, 255, HALF)], "2 of 3 files hold 0 and 255 alone"),
+        ([np.where(VOID_TOP, 255, HALF)] * 3, ""),
+    ],
+)
+def test_a_void_of_255_is_asked_about_where_it_may_be_the_object(
+    tmp_path: Path, maps: list[np.ndarray], says: str
+) -> None:
+    text = said(describe_folder(build(tmp_path, "masks", *(one.astype(np.uint8) for one in maps))))
+    assert says in text if says else not text
+
+
+def test_a_list_that_names_no_image_is_told(tmp_path: Path) -> None:
+    for i in range(4):
+        put(tmp_path / f"images/{i:03d}.png", photo(i))
+        put(tmp_path / f"masks/{i:03d}.png", HALF)
+    (tmp_path / "train.txt").write_text("images\\000.png\nimages\\001.png\n")
+    assert describe_folder(tmp_path).splits == {"train": "train.txt"}
+    (tmp_path / "train.txt").write_text("frame0\nframe1\n")
+    assert "train.txt is no list of splits: 0 of 2 lines" in "".join(describe_folder(tmp_path).doubts)
 
 
 def test_saliency_of_two_codes_is_read_right(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CUT = "it ends before its last part"
+SEVERAL = "it holds several pictures, of which the first alone is read"
 MOST_BYTES = 1 << 28
 """Larger files are not looked at."""
 
@@ -47,10 +48,39 @@ def _png(content: bytes) -> str:
             break
         if zlib.crc32(content[at + 4 : at + 8 + length]) != int.from_bytes(stored, "big"):
             return f"its part {kind.decode('latin-1')!r} has another checksum than it says"
+        if kind == b"acTL" and int.from_bytes(content[at + 8 : at + 12], "big") > 1:
+            return SEVERAL
         if kind == b"IEND":
             return ""
         at += 12 + length
     return CUT
+
+
+def _gif(content: bytes) -> str:
+    if not content.rstrip(b"\0").endswith(b"\x3b"):
+        return CUT
+    at, pictures = 13 + _color_table(content[10]), 0
+    while content[at] != 0x3B:
+        if content[at] == 0x2C:
+            pictures += 1
+            at += 11 + _color_table(content[at + 9])
+        else:
+            at += 2
+        while content[at]:
+            at += 1 + content[at]
+        at += 1
+    return SEVERAL if pictures > 1 else ""
+
+
+def _color_table(flags: int) -> int:
+    """Bytes of the table of colors that a GIF's flags speak of."""
+    return 3 << (flags % 8 + 1) if flags & 0x80 else 0
+
+
+def _webp(content: bytes) -> str:
+    if content[12:16] == b"VP8X" and content[20] & 2:
+        return SEVERAL
+    return _compare(len(content), struct.unpack_from("<I", content, 4)[0] + 8, slack=1)
 
 
 def _bmp(content: bytes) -> str:
@@ -149,8 +179,8 @@ CHECKS: dict[str, Callable[[bytes], str]] = {
         (".jpg", ".jpeg", ".jfif"),
         lambda content: "" if content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") else CUT,
     ),
-    ".gif": lambda content: "" if content.rstrip(b"\0").endswith(b"\x3b") else CUT,
-    ".webp": lambda content: _compare(len(content), struct.unpack_from("<I", content, 4)[0] + 8, slack=1),
+    ".gif": _gif,
+    ".webp": _webp,
     ".bmp": _bmp,
     **dict.fromkeys((".pgm", ".ppm"), _netpbm),
     **dict.fromkeys((".tif", ".tiff"), _tiff),

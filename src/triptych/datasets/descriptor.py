@@ -335,6 +335,7 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
 
 def find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) -> str | None:
     """The key that a line of a list names: itself, with a suffix, by a path, or first of several words."""
+    line = line.replace("\\", "/")  # as Windows writes paths
     for word in (line, *re.split(r"[\s,;]+", line)[:1]):
         for key in (word, word.rpartition(".")[0]):
             if key in found:

@@ -449,6 +449,7 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
     keys = {key: path for (_, key), path in images.by_key(guess.root).items()}
     by_path = {path.relative_to(guess.root).as_posix(): key for key, path in keys.items()}
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    unread: dict[str, str] = {}
     for path in walk_files(guess.root):
         name = path.relative_to(guess.root).as_posix()
         splits = {SPLIT_OF[word] for word in _words(path.stem) if word in SPLIT_OF}
@@ -464,6 +465,10 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
             found[splits.pop()].append((len(lines), name))
         else:
             guess.left_out.append(f"{name}: {known} of {len(lines)} lines name an image")
+            unread[name] = (
+                f"{name} is no list of splits: {known} of {len(lines)} lines name an image, such as '{lines[0]}'"
+            )
+    guess.notes += [] if found else list(unread.values())
     for split, lists in found.items():
         lists.sort(key=lambda one: (-one[0], one[1]))
         if len(lists) > 1:

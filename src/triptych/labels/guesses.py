@@ -173,6 +173,14 @@ def _guess_mask_ids(guess: Guess, files: Sequence[FileSummary], known: np.ndarra
             guess.say("invalid", [IGNORE], f"{IGNORE} beside 0 and 1 in {both} files: unlabelled pixels")
         else:
             guess.options[-1] = ("invalid", [IGNORE, *invalid], "marks of unlabelled pixels")
+        alone = sum(codes == {0, IGNORE} for codes in sets)
+        if 0 not in known:
+            guess.doubts.append(
+                f"invalid: all pixels are 1 or {IGNORE}: a mask of two codes, or is {IGNORE} unlabelled?"
+            )
+        elif 4 * alone > len(sets):
+            text = f"{alone} of {len(sets)} files hold 0 and {IGNORE} alone, {both} files 1 too"
+            guess.doubts.append(f"invalid: {text}: is {IGNORE} unlabelled in all of them?")
     guess.say("classes", ["background", "object"], "names of your choice")
 
 
