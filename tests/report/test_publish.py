@@ -12,12 +12,16 @@ from export_runs import save_run
 from hub import TOKEN, hub_of_the_test
 from huggingface_hub import ModelCard, constants
 from training.tiny import RECIPE
+from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
 from triptych.backbones.base import pretrained_licence
 from triptych.evaluation.scores import write_scores
+from triptych.export import export_run
+from triptych.export.onnx_file import describe_onnx
 from triptych.prediction import pretrained
+from triptych.prediction.exported import ExportedNetwork
 from triptych.prediction.predictor import Predictor
 from triptych.report.publish import push_run
 
@@ -94,6 +98,31 @@ def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "out is not empty; --dry-run writes a new folder" in error
     assert error.count("\n") == 1
+
+
+def test_exported_files_of_the_run_go_along(run, tmp_path, capsys):
+    with shapes_unchecked():
+        file = export_run(save_run(tmp_path / "same"), tmp_path / "model.onnx", images=1).path
+    description = ExportedNetwork(file).metadata
+    description["recipe"]["data"]["root"] = "/home/someone/secret"
+    describe_onnx(file, description)
+    words = ["push", str(run), NAME, "--dry-run", str(tmp_path / "out"), "--exported", str(file)]
+    assert main(words) == 0
+    for path in (tmp_path / "out").iterdir():
+        assert b"/home/" not in path.read_bytes()
+    image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+    theirs = Predictor.load(tmp_path / "out/model.onnx")(image)
+    for name, values in Predictor.load(run)(image).items():
+        np.testing.assert_allclose(theirs[name], values, atol=1e-4)
+    assert json.loads((tmp_path / "out/model.onnx.json").read_text())["recipe"]["data"]["root"] == "secret"
+    assert "| `model.onnx` | fp32 | 32 x 48 | maps |" in (tmp_path / "out/README.md").read_text()
+
+    describe_onnx(file, description | {"weights_sha256": "0"})
+    (tmp_path / "model.pt2").touch()
+    for wrong, message in ((file, "other weights"), (tmp_path / "model.pt2", "end with .onnx")):
+        assert main([*words[:4], str(tmp_path / "no"), "--exported", str(wrong)]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "no").exists()
 
 
 def test_the_trunks_licence_is_that_of_its_weights(tmp_path):

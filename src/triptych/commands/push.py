@@ -10,6 +10,7 @@ def push(
     name: Positional[str],
     dry_run: Path | None = None,
     scores: tuple[Path, ...] = (),
+    exported: tuple[Path, ...] = (),
     license: str = "other",
     private: bool = False,
 ) -> None:
@@ -20,9 +21,11 @@ def push(
         name: organisation/name on the hub.
         dry_run: Folder to write instead of uploading.
         scores: Files of `triptych score --out` whose numbers the card lists too, with their protocol.
+        exported: ONNX files of `triptych export` of this run, to lie beside its weights.
         license: Licence of the weights as the hub spells it, such as mit or cc-by-nc-4.0.
         private: Let nobody else see a new network.
     """
     from triptych.report.publish import push_run
 
-    print(push_run(run, name, dry_run=dry_run, scores=scores, license=license, private=private))
+    address = push_run(run, name, dry_run=dry_run, scores=scores, exported=exported, license=license, private=private)
+    print(address)

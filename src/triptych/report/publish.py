@@ -2,6 +2,8 @@
 
 import json
 import math
+import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,11 +12,14 @@ from typing import Any, NamedTuple
 from triptych.backbones.base import Backbone, pretrained_licence
 from triptych.evaluation.scores import read_scores
 from triptych.evaluation.tables import ARROWS
+from triptych.export.metadata import hash_file
+from triptych.export.onnx_file import describe_onnx
 from triptych.files import write_text
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
+from triptych.prediction.exported import SUFFIX, ExportedNetwork
 from triptych.prediction.pretrained import as_code, as_text
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.tasks import Task
@@ -48,15 +53,17 @@ def push_run(
     *,
     dry_run: Path | None = None,
     scores: Sequence[Path] = (),
+    exported: Sequence[Path] = (),
     license: str = "other",
     private: bool = False,
 ) -> str:
     """Upload the network of a run folder to the hub as `name` (organisation/name) and return its address.
 
-    The card lists what `triptych evaluate` and, in `scores`, `triptych score --out` wrote. Absolute paths of this
-    machine are shortened to their last part. `dry_run` is a folder to write instead; then nothing is uploaded. Raises
-    `ValueError` for a name that the hub does not take, `OSError` where it cannot be reached or does not let us in, both
-    before anything is uploaded.
+    The card lists what `triptych evaluate` and, in `scores`, `triptych score --out` wrote. `exported` are ONNX files of
+    this run (`triptych export`) that lie beside its weights. Absolute paths of this machine are shortened to their last
+    part. `dry_run` is a folder to write instead; then nothing is uploaded. Raises `ValueError` for a name that the hub
+    does not take and files of other networks, `OSError` where it cannot be reached or does not let us in, all before
+    anything is uploaded.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
@@ -73,10 +80,10 @@ def push_run(
             raise FileExistsError(
                 f"{dry_run} is not empty; --dry-run writes a new folder: choose another, or delete it."
             )
-        write_folder(run, name, dry_run, scores=scores, license=license)
+        write_folder(run, name, dry_run, scores=scores, exported=exported, license=license)
         return str(dry_run)
     with tempfile.TemporaryDirectory() as folder:
-        write_folder(run, name, Path(folder), scores=scores, license=license)
+        write_folder(run, name, Path(folder), scores=scores, exported=exported, license=license)
         try:
             with unreachable_hub_is_offline():
                 api = HfApi()
@@ -91,13 +98,20 @@ def push_run(
     return f"{api.endpoint}/{name}"
 
 
-def write_folder(run: Path, name: str, folder: Path, *, scores: Sequence[Path], license: str) -> None:
-    """Write what is uploaded: weights, recipe, tasks and the card."""
+def write_folder(
+    run: Path, name: str, folder: Path, *, scores: Sequence[Path], exported: Sequence[Path] = (), license: str
+) -> None:
+    """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
+    described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
     assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     recipe = _without_folders(recipe)
     results = list(read_results(run, scores, model.tasks))
     pretrained.save_folder(folder, model, recipe, scales=read_calibration(run))
+    for path, description in described.items():
+        shutil.copyfile(path, folder / path.name)
+        describe_onnx(folder / path.name, description)
+        write_text(folder / f"{path.name}.json", json.dumps(description, indent=2) + "\n")
     trunks = [part.timm_name for part in model.modules() if isinstance(part, Backbone)]
     timm_name = trunks[0] if trunks and recipe.model.weights == "timm" else ""
     card = pretrained.model_card(
@@ -105,9 +119,34 @@ def write_folder(run: Path, name: str, folder: Path, *, scores: Sequence[Path], 
         recipe,
         name,
         header=make_header(model.tasks, name, results, license, timm_name),
-        results=f"{_result_table(results)}\n{_licences(recipe, run, timm_name)}",
+        results="\n".join(
+            [_result_table(results), *_file_list(name, described), _licences(recipe, run, timm_name)],
+        ),
     )
     write_text(folder / pretrained.FILES["card"], card)
+
+
+def _read_description(path: Path, run: Path) -> dict[str, Any]:
+    """What an exported file says of itself, without folders of this machine; it must be of this run's weights."""
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path} is not uploaded: files to be shared end with {SUFFIX}; export the run to such a one.")
+    description = _shorten(ExportedNetwork(path).metadata)
+    if description.get("weights_sha256") != hash_file(run / pretrained.FILES["weights"]):
+        raise ValueError(f"{path} was exported from other weights than those of {run}; export the run again.")
+    return description
+
+
+def _file_list(name: str, described: Mapping[Path, Mapping[str, Any]]) -> Iterator[str]:
+    """The part of the card about exported files."""
+    if not described:
+        return
+    yield "## Without torch\n\n| file | precision | images | outputs |\n| --- | --- | --- | --- |"
+    for path, description in described.items():
+        size = description["input"]["size"]
+        shown = "any size" if size is None else f"{size[0]} x {size[1]}"
+        yield f"| {as_code(path.name)} | {description['precision']} | {shown} | {description['outputs']} |"
+    first = shlex.quote(next(iter(described)).name)
+    yield f"\n```\nhf download {name} {first} --local-dir .\ntriptych-runtime {first} photo.jpg\n```\n"
 
 
 def read_results(run: Path, scores: Sequence[Path], tasks: Mapping[str, Task]) -> Iterator[Result]:
