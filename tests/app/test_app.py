@@ -9,6 +9,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ from triptych.app.server import bind, make_app
 from triptych.data.errors import DataError
 from triptych.export import export_run
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.videos import VideoWriter, read_frames
 
 PICTURE = HOSTILE[: HOSTILE.index("<svg")]
 """A name that fits into what the app shows of one."""
@@ -116,6 +118,53 @@ def test_files_are_what_the_predictor_returns(port, predictor):
     }
     expected = predictor(Image.open(io.BytesIO(encode((40, 48)))))["depth"]
     np.testing.assert_array_equal(depth, expected)
+
+
+def test_confidence_comes_on_demand(port, predictor):
+    for path, found in (
+        (
+            "predict",
+            lambda body: [name for name in predictor.tasks if f"{name}_confidence prediction" in body.decode()],
+        ),
+        ("files", lambda body: [name for name in predictor.tasks if f"{name}_confidence.npy".encode() in body]),
+    ):
+        for asked, expected in ((0, []), (1, list(predictor.tasks))):
+            status, body = ask(port, encode(), path=f"/{path}?confidence={asked}")
+            assert (status, found(body)) == (200, expected)
+
+
+def film(folder, frames=4, size=(40, 48)):
+    path = folder / "clip.mp4"
+    generator = np.random.default_rng(0)
+    with VideoWriter(path, Fraction(10)) as writer:
+        for _ in range(frames):
+            writer.write(generator.integers(0, 255, (*size, 3), np.uint8))
+    return path.read_bytes()
+
+
+def test_a_video_becomes_one_of_all_maps(predictor, tmp_path):
+    limits = Limits(side=32, frames=3)
+    with serving(predictor, limits) as port:
+        status, body = ask(port, film(tmp_path, 2), path="/video?name=clip.mp4")
+        (tmp_path / "maps.mp4").write_bytes(body)
+        maps = list(read_frames(tmp_path / "maps.mp4", lambda number, reason: pytest.fail(reason)))
+        longer = ask(port, film(tmp_path), path="/video")
+        for wrong, message in ((b"", "cannot be read as a video"), (encode(), "cannot be read as a video")):
+            refused, answer = ask(port, wrong, path="/video?name=clip.mp4")
+            error = json.loads(answer)["error"]
+            assert (refused, "/" in error) == (400, False)  # no folder of the server is told
+            assert error.startswith("clip.mp4")
+            assert message in error
+    assert (status, len(maps), longer[0]) == (200, 2, 200)
+    assert maps[0].shape[1] > (1 + len(predictor.tasks)) * 30  # the frame and its maps, at most 32 wide each
+    (tmp_path / "longer.mp4").write_bytes(longer[1])
+    assert len(list(read_frames(tmp_path / "longer.mp4", lambda number, reason: None))) == limits.frames
+
+
+def test_a_playlist_opens_no_other_file(port, tmp_path):
+    film(tmp_path)
+    playlist = f"#EXTM3U\n#EXTINF:1,\n{(tmp_path / 'clip.mp4').as_uri()}\n#EXT-X-ENDLIST\n"
+    assert ask(port, playlist.encode(), path="/video")[0] == 400
 
 
 def test_eight_at_once_are_served(port):
@@ -266,6 +315,21 @@ def test_the_browser_says_why_a_file_is_refused(opened):
     browser.wait(f"({said}).includes('large.png')")
     assert "notes.txt: this is no picture" in browser.run(said)
     assert "large.png has 0.3 MB; at most 0.3 MB" in browser.run(said)
+
+
+def test_the_browser_shows_a_video_and_confidence(opened, tmp_path):
+    browser, folder = opened
+    film(folder)
+    browser.choose_files("[name=pictures]", folder / "clip.mp4")
+    browser.wait("root.dataset.films === '1' && film.querySelector('video').videoWidth > 48")
+    assert browser.run("document.querySelector('.ask [role=status]').textContent").startswith("clip.mp4: 4 frames, ")
+    before = count(browser)
+    (folder / "sure.png").write_bytes(encode())
+    browser.run("part('confidence').click()")
+    browser.choose_files("[name=pictures]", folder / "sure.png")
+    browser.wait(f"Number(root.dataset.predicted) === {before + 1}")
+    browser.run("part('confidence').click()")
+    assert browser.run("articles().at(-1).querySelectorAll('img[data-map*=\"_confidence\"]').length") > 0
 
 
 def test_the_camera_is_predicted(opened):

@@ -1,10 +1,11 @@
-"""A picture that somebody sent: bytes in; maps, their part of the page and their files out."""
+"""A picture or a video that somebody sent: bytes in; maps, their part of the page and their files out."""
 
 import io
 import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.videos import frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
 from triptych.report.values import Example
@@ -31,14 +33,15 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a request: `bytes` and `pixels` of a picture, pictures `waiting` at a time; larger pictures are shrunk
-    to the longer `side` that the network sees.
+    """Limits of a request: `bytes` of a file, `pixels` of a picture or a frame, files `waiting` at a time; larger
+    pictures are shrunk to the longer `side` that the network sees, of longer videos the first `frames` are predicted.
     """
 
     bytes: int = 20_000_000
     pixels: int = 40_000_000
     side: int = 1024
     waiting: int = 16
+    frames: int = 250
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,7 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
     except Exception as error:  # damaged pictures raise whatever their library does
         text = "this is no picture that can be read" if data else "nothing was sent"
         raise DataError(text, "send a JPEG, PNG, WebP, BMP, TIFF or GIF") from error
-    shrink = limits.side / max(picture.shape[-2:])
-    height, width = (max(1, round(side * shrink)) for side in picture.shape[-2:])
-    return (picture if shrink >= 1 else _resize(picture, (height, width))), sent
+    return _resize(picture, _shrunk((picture.shape[1], picture.shape[2]), limits.side)), sent
 
 
 def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndarray]:
@@ -94,6 +95,38 @@ def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndar
     return {
         name: resize_map(value, shown, unit=predictor.tasks[name].kind == "direction") for name, value in maps.items()
     }
+
+
+def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> tuple[bytes, str]:
+    """A video of all maps beside each other, and a line about it; `DataError` for what is no video, names a frame that
+    cannot be decoded.
+    """
+
+    def refuse(number: int, reason: str) -> None:
+        raise DataError(f"{name}: {reason}", "repair the video, or send another one")
+
+    def shown(frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        if height * width > limits.pixels:
+            text = f"the video's frames have {width} x {height} pixels"
+            raise DataError(text, f"at most {limits.pixels / 1e6:g} million are taken: send a smaller one")
+        size = predictor.fixed_size or _shrunk((height, width), limits.side)
+        return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BILINEAR))
+
+    with TemporaryDirectory() as folder:
+        source, film = Path(folder) / "sent", Path(folder) / "film.mp4"
+        source.write_bytes(data)
+        try:
+            frames = islice(read_frames(source, refuse), limits.frames)
+            count, seconds = write_videos(predictor, map(shown, frames), frame_rate(source), {"": film})
+        except (ValueError, ImportError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(str(error).replace(str(source), name), "") from error
+        if not count:
+            raise DataError(f"{name} has no frame that can be decoded", "send another video")
+        most = f", the first {limits.frames} alone" if count == limits.frames else ""
+        return film.read_bytes(), f"{name}: {count} frames{most}, {count / max(seconds, 1e-9):.1f} a second"
 
 
 def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
@@ -132,6 +165,14 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
     return packed.getvalue()
 
 
+def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Height and width with at most `side` on the longer one."""
+    factor = min(1.0, side / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    if size == tuple(picture.shape[-2:]):
+        return picture
     resized = F.interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)
     return resized[0].clamp(0, 1)

@@ -1,14 +1,15 @@
 """The server: a page, and an answer to every picture, whatever is sent.
 
 One picture is predicted at a time; others wait their turn, and beyond `Limits.waiting` they are told to come back.
-A picture is the body of a request, as `curl --data-binary @photo.jpg http://127.0.0.1:7860/predict` sends it.
+A picture is the body of a request, as `curl --data-binary @photo.jpg http://127.0.0.1:7860/predict` sends it. With
+`?confidence=1` maps of confidence come along.
 """
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio
 import uvicorn
@@ -18,22 +19,24 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from triptych.app.pictures import Limits, Predicted, as_page, as_zip, predict_picture
+from triptych.app.pictures import Limits, as_page, as_zip, predict_picture, predict_video
+from triptych.prediction.confidence import Confident, has_views
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.predictor import Predictor
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import STAGE, show_strip
-from triptych.tasks import Task
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 PATIENCE = 60.0
 """Seconds in which a picture must have arrived."""
 
-Answer = Callable[[Predicted, Mapping[str, Task]], Response]
+Work = Callable[[Predictor, bytes, str, Limits], Response]
+"""What becomes of a file of a name that was sent."""
 
 
 def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) -> Starlette:
-    """The app of a network: `GET /` is the page, `POST /predict` answers with JSON for it, `POST /files` with a zip.
+    """The app of a network: `GET /` is the page, `POST /predict` answers with JSON for it, `POST /files` with a zip,
+    `POST /video` with a video of the maps.
 
     What cannot be served is answered with a status and `{"error": "one line"}`.
     """
@@ -45,22 +48,21 @@ def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) 
     async def show(request: Request) -> Response:
         return HTMLResponse(page, headers=HEADERS)
 
-    def answering(answer: Answer) -> Callable[[Request], Any]:
+    def answering(work: Work) -> Callable[[Request], Any]:
         async def predict(request: Request) -> Response:
             nonlocal present
             _check_origin(request)
             if present >= chosen.waiting:
-                raise HTTPException(503, f"{present} pictures are waiting already; try again in a moment.")
+                raise HTTPException(503, f"{present} files are waiting already; try again in a moment.")
+            asked = request.query_params
             present += 1
             try:
                 data = await read_body(request, chosen.bytes)
+                used = Confident(predictor) if asked.get("confidence") == "1" else predictor
                 async with turn:
-                    return await anyio.to_thread.run_sync(work, data, request.query_params.get("name", "picture"))
+                    return await anyio.to_thread.run_sync(work, used, data, asked.get("name", "picture")[:80], chosen)
             finally:
                 present -= 1
-
-        def work(data: bytes, name: str) -> Response:
-            return answer(predict_picture(predictor, data, name[:80], chosen), predictor.tasks)
 
         return predict
 
@@ -69,6 +71,7 @@ def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) 
             Route("/", show),
             Route("/predict", answering(_json), methods=["POST"]),
             Route("/files", answering(_zip), methods=["POST"]),
+            Route("/video", answering(_video), methods=["POST"]),
         ],
         exception_handlers={HTTPException: _refuse, ValueError: _refuse_picture, Exception: _fail},
     )
@@ -92,9 +95,9 @@ async def read_body(request: Request, most: int) -> bytes:
         except ClientDisconnect as error:
             raise HTTPException(400, "the sender left.") from error
     if patience.cancelled_caught:
-        raise HTTPException(408, f"the picture did not arrive within {PATIENCE:.0f} s; send it again.")
+        raise HTTPException(408, f"the file did not arrive within {PATIENCE:.0f} s; send it again.")
     if received > most:
-        raise HTTPException(413, f"the file has more than {most / 1e6:g} MB; send a smaller picture.")
+        raise HTTPException(413, f"the file has more than {most / 1e6:g} MB; send a smaller one.")
     return b"".join(parts)
 
 
@@ -125,14 +128,20 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 _ASK = Markup("""<form class="ask card" novalidate>
-<label class="drop"><input type="file" name="pictures" accept="image/*" multiple>
-<strong>Choose pictures</strong> <span>or drop them here</span></label>
+<label class="drop"><input type="file" name="pictures" accept="image/*,video/*" multiple>
+<strong>Choose pictures or a video</strong> <span>or drop them here</span></label>
 <div class="camera"><button type="button" name="camera">Use the camera</button>
 <span hidden><button type="button" name="shoot">Take a picture</button>
 <label class="check"><input type="checkbox" name="live"> Live</label></span></div>
 <video muted playsinline hidden></video>
 <p role="status" aria-live="polite"></p>
 <noscript><p>This page needs JavaScript to send pictures.</p></noscript></form>""")
+
+_SURE = Markup("""<label class="check"><input type="checkbox" name="confidence"> How sure it is, too (takes seven times
+as long)</label>""")
+
+_FILM = Markup("""<div class="film card" hidden><video controls loop muted playsinline></video>
+<p><a>Download the video</a></p></div>""")
 
 _OVERLAY = Markup("""<div class="overlay stage card" hidden><div class="layers"><img alt="The picture">
 <img alt="The map over it"></div>
@@ -152,19 +161,20 @@ def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:
         "Network": f"{model.backbone} + {model.decoder}",
         "Predicts": ", ".join(tasks),
         "Sees": f"pictures resized to {size[1]} x {size[0]}" if size else f"at most {limits.side} pixels a side",
-        "Takes": f"files up to {limits.bytes / 1e6:g} MB",
+        "Takes": f"files up to {limits.bytes / 1e6:g} MB, the first {limits.frames} frames of videos",
     }
     stage = STAGE if depth_task(tasks) is not None else Markup()
+    ask = join([_ASK, _SURE if has_views(predictor) else Markup(), _FILM])
     results = element("div", show_strip([]), _OVERLAY, stage, class_="arriving", hidden=True)
     return render_page(
         title,
-        {"ask": ("Pictures", _ASK), "results": ("Predictions", join([results]))},
+        {"ask": ("Pictures", ask), "results": ("Predictions", join([results]))},
         lead="Pictures go to the computer that runs this app, are predicted there, and are not kept.",
         facts=facts,
         data={"limit": limits.bytes},
         script=_asset("app.js"),
         style=_asset("app.css"),
-        allowed="; connect-src 'self'",
+        allowed="; connect-src 'self'; media-src blob:",
         closing="It talks to its own server alone.",
     )
 
@@ -173,12 +183,20 @@ def _asset(name: str) -> str:
     return (resources.files("triptych.app") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _json(predicted: Predicted, tasks: Mapping[str, Task]) -> Response:
-    return JSONResponse(as_page(predicted, tasks), headers=HEADERS)
+def _json(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Response:
+    predicted = predict_picture(predictor, data, name, limits)
+    return JSONResponse(as_page(predicted, predictor.tasks), headers=HEADERS)
 
 
-def _zip(predicted: Predicted, tasks: Mapping[str, Task]) -> Response:
-    return Response(as_zip(predicted, tasks), media_type="application/zip", headers=HEADERS)
+def _zip(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Response:
+    predicted = predict_picture(predictor, data, name, limits)
+    return Response(as_zip(predicted, predictor.tasks), media_type="application/zip", headers=HEADERS)
+
+
+def _video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Response:
+    film, text = predict_video(predictor, data, name, limits)
+    # Headers are Latin-1, names are not.
+    return Response(film, media_type="video/mp4", headers=HEADERS | {"X-Said": quote(text)})
 
 
 def _check_origin(request: Request) -> None:
@@ -203,4 +221,4 @@ async def _refuse_picture(request: Request, error: Any) -> Response:
 async def _fail(request: Request, error: Exception) -> Response:
     """The traceback is written by uvicorn."""
     reason = str(error).partition("\n")[0][:200]
-    return _error(500, f"the network failed on this picture ({type(error).__name__}: {reason}); the server goes on.")
+    return _error(500, f"the network failed on this file ({type(error).__name__}: {reason}); the server goes on.")

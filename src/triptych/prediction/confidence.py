@@ -82,7 +82,7 @@ class Confident(Predictor):
     """
 
     def __init__(self, predictor: Predictor) -> None:
-        if predictor.is_decoded or predictor.fixed_size is not None:
+        if not has_views(predictor):
             raise ValueError(
                 "confidence compares mirrored and resized views, and this file is of decoded maps or of one size; "
                 "export the network with --outputs raw --dynamic, or use the run."
@@ -115,6 +115,11 @@ class Confident(Predictor):
             for name, task in self.sure.items():
                 seen[name].append(_statement(task, view[name], scale))
         return {name + ENDING: MEASURES[self.sure[name].kind](self.sure[name], views) for name, views in seen.items()}
+
+
+def has_views(predictor: Predictor) -> bool:
+    """Whether mirrored and resized views can be compared: not of decoded maps, nor where one size alone is taken."""
+    return not predictor.is_decoded and predictor.fixed_size is None
 
 
 def has_confidence(task: Task) -> bool:

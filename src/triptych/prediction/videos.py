@@ -10,7 +10,7 @@ Values that have no limits of their own (metres) keep the range of colors of the
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -30,6 +30,8 @@ from triptych.types import named_choice
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 PRODUCTS = ("pictures", "panels")
 INSTALL = "python -m pip install -c constraints.txt -e '.[video]'"
+_LIMITS = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
+"""Others, such as playlists, name further files or addresses that would be opened too."""
 CODECS = ("libx264", "libopenh264", "mpeg4")
 """What maps are written with: the first that is there."""
 _FIRST = 8
@@ -119,11 +121,33 @@ def _predict_video(
         log(f"skipped: {path}: {reason}")
         skipped[number] = reason
 
-    started, spent, count = time.perf_counter(), [0.0], 0
-    predicted = _predict_frames(predictor, read_frames(path, leave_out), batch_size, spent)
+    started = time.perf_counter()
+    count, spent = write_videos(
+        predictor, read_frames(path, leave_out), frame_rate(path), files, overlay=overlay, batch_size=batch_size
+    )
+    if not count:
+        raise ValueError(f"{path} has no frame that can be decoded; give another file.")
+    return PredictedVideo(tuple(files.values()), count, time.perf_counter() - started, spent, skipped)
+
+
+def write_videos(
+    predictor: Predictor,
+    frames: Iterator[Frame],
+    rate: Fraction,
+    files: Mapping[str, Path],
+    *,
+    overlay: bool = False,
+    batch_size: int = 1,
+) -> tuple[int, float]:
+    """Predict frames into videos of maps: `files` by what they show, a task, or all of them under `""`.
+
+    Returns how many frames there were, and the seconds in the network; without any no file is written.
+    """
+    spent, count = [0.0], 0
+    predicted = _predict_frames(predictor, frames, batch_size, spent)
     first = list(islice(predicted, _FIRST))
     if not first:
-        raise ValueError(f"{path} has no frame that can be decoded; give another file.")
+        return 0, 0.0
     tasks = {name: task.drawn_like(maps[name] for _, maps in first) for name, task in predictor.tasks.items()}
     limits = {name: color_range(task, [maps[name] for _, maps in first]) for name, task in tasks.items()}
     with ExitStack() as stack:
@@ -131,7 +155,7 @@ def _predict_video(
         for product, file in files.items():
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = stack.enter_context(written_whole(file))
-            writers[product] = stack.enter_context(VideoWriter(partial, frame_rate(path)))
+            writers[product] = stack.enter_context(VideoWriter(partial, rate))
         for frame, maps in chain(first, predicted):
             drawn = {
                 name: overlay_map(task, frame, maps[name]) if overlay else color_maps(task, [maps[name]])[0]
@@ -140,7 +164,7 @@ def _predict_video(
             for product, writer in writers.items():
                 writer.write(drawn[product] if product in drawn else _panel(frame, drawn, tasks, limits))
             count += 1
-    return PredictedVideo(tuple(files.values()), count, time.perf_counter() - started, spent[0], skipped)
+    return count, spent[0]
 
 
 def _predict_frames(
@@ -270,7 +294,7 @@ def _files(out: Path, name: str, tasks: dict[str, Task], products: Sequence[str]
 def _open(path: Path) -> Any:
     av = _import_av()
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), options=_LIMITS)
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"{path} cannot be read as a video ({error.strerror}); give another file.") from error
     if not container.streams.video:

@@ -1,4 +1,5 @@
-// The app: pictures from files or the camera go to the server one after the other; what comes back joins the page.
+// The app: pictures from files or the camera, and videos, go to the server one after the other; what comes back joins the
+// page.
 
 const MOST_SHOWN = 12;
 const ask = document.querySelector(".ask"), arriving = document.querySelector(".arriving");
@@ -14,14 +15,14 @@ function say(text, bad = false) {
 }
 
 // The answer of the server, or null when it was refused or did not come; the reason is shown.
-async function request(address, blob, name) {
+async function request(address, blob, name, confidence) {
   if (blob.size > data.limit) {
     say(`${name} has ${(blob.size / 1e6).toFixed(1)} MB; at most ${data.limit / 1e6} MB are taken.`, true);
     return null;
   }
   ask.classList.add("busy");
   try {
-    const reply = await fetch(`${address}?name=${encodeURIComponent(name)}`, { method: "POST", body: blob });
+    const reply = await fetch(`${address}?name=${encodeURIComponent(name)}&confidence=${confidence}`, { method: "POST", body: blob });
     if (reply.ok) return reply;
     say(`${name}: ${(await reply.json()).error}`, true);
   } catch {
@@ -40,8 +41,11 @@ function remove(index) {
   data.clouds.splice(index, 1);
 }
 
+const confidence = () => Number(part("confidence")?.checked ?? false);
+
 async function predict(blob, name, replaced = null) {
-  const reply = await request("predict", blob, name);
+  const sure = confidence();
+  const reply = await request("predict", blob, name, sure);
   if (!reply) return null;
   const { choice, article, cloud, text } = await reply.json();
   const old = articles().indexOf(replaced);
@@ -52,18 +56,35 @@ async function predict(blob, name, replaced = null) {
   arriving.insertAdjacentHTML("beforeend", article);
   data.clouds.push(cloud);
   const added = articles().at(-1);
-  sent.set(added, { blob, name });
+  sent.set(added, { blob, name, sure });
   choose(articles().length - 1);
   say(text);
   root.dataset.predicted = Number(root.dataset.predicted ?? 0) + 1;
   return added;
 }
 
+// A video comes back as one of all maps, in place of the last.
+const film = document.querySelector(".film");
+
+async function predictVideo(blob, name) {
+  const reply = await request("video", blob, name, confidence());
+  if (!reply) return null;
+  const [player, link] = [film.querySelector("video"), film.querySelector("a")];
+  URL.revokeObjectURL(player.src);
+  link.href = player.src = URL.createObjectURL(await reply.blob());
+  link.download = `${name.replace(/\.\w+$/, "")}-maps.mp4`;
+  film.hidden = false;
+  say(decodeURIComponent(reply.headers.get("x-said")));
+  root.dataset.films = Number(root.dataset.films ?? 0) + 1;
+  return film;
+}
+
 async function predictAll(files) {
   const refused = [];
   for (const [i, file] of [...files].entries()) {
     say(`${file.name} (${i + 1} of ${files.length})`);
-    if (!(await predict(file, file.name))) refused.push(ask.querySelector("[role=status]").textContent);
+    const send = file.type.startsWith("video/") ? predictVideo : predict;
+    if (!(await send(file, file.name))) refused.push(ask.querySelector("[role=status]").textContent);
   }
   if (refused.length) say(refused.join(" "), true);
 }
@@ -98,8 +119,8 @@ part("layer").addEventListener("change", showLayer);
 part("opacity").addEventListener("input", showLayer);
 
 part("files").addEventListener("click", async () => {
-  const { blob, name } = sent.get(articles()[chosen]);
-  const reply = await request("files", blob, name);
+  const { blob, name, sure } = sent.get(articles()[chosen]);
+  const reply = await request("files", blob, name, sure);
   if (!reply) return;
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await reply.blob());
