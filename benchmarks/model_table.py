@@ -13,7 +13,6 @@ COLUMNS = (
     *(f"{phase}_{name}" for phase in ("forward", "train") for name in ("batch", "seconds", "mib", "matmul_gflops")),
     "forward_vs_matmul", "commit",
 )  # fmt: skip
-MARKS = ("<!-- speed -->", "<!-- /speed -->")
 IN_TURN = {
     "mti-net/hrnet_w18_small_v2/448x576": ("2.2", "2.0", "0.91"),
     "invpt/vit_base_patch16_384/448x576": ("1.6", "1.51", "0.96"),
@@ -87,10 +86,11 @@ def compare(row: Mapping[str, str], published: Published | None) -> tuple[str, s
     return f"{forward:.2f}", f"{step:.2f}", f"{float(row['train_mib']) / published.train_mib:.2f}", "rescaled"
 
 
-def write_table(page: Path, text: str) -> None:
-    """Put the table between its marks."""
+def write_table(page: Path, text: str, name: str = "speed") -> None:
+    """Put the table between the marks of this name."""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
     before = page.read_text(encoding="utf-8")
-    between = re.compile(rf"{re.escape(MARKS[0])}.*?{re.escape(MARKS[1])}", re.DOTALL)
+    between = re.compile(rf"{first}.*?{last}", re.DOTALL)
     if not between.search(before):
-        raise SystemExit(f"{page} has no {MARKS[0]} ... {MARKS[1]} to write the table between.")
-    page.write_text(between.sub(lambda _: f"{MARKS[0]}\n{text}\n{MARKS[1]}", before), encoding="utf-8")
+        raise SystemExit(f"{page} has no {first} ... {last} to write the table between.")
+    page.write_text(between.sub(lambda _: f"{first}\n{text}\n{last}", before), encoding="utf-8")

@@ -18,7 +18,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image
 from triptych.export import archives, metadata, onnx_file
-from triptych.export.precision import MOST, quantize, to_float16
+from triptych.export.precision import MOST, check_count, quantize, to_float16
 from triptych.export.program import DeployedModel, Program, exported_program
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
 from triptych.models.multitask import MultiTaskModel
@@ -59,6 +59,7 @@ class _Calibration:
             found = [sample.image for sample in read_samples(self.recipe, self.model, MOST, self.split)]
         else:
             found = [read_image(path)[None] for _, path in find_images([self.folder])[:MOST]]
+        check_count(len(found))
         return [self.prepare(resize_image(image, self.size)).numpy() for image in found]
 
 

@@ -1,0 +1,122 @@
+"""The tables of docs/deploy.md from what `deploy.py` measured, with its goals."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+FASTER = {"fp32": 1.3, "int8": 1.5}
+"""Times faster than torch: the median of the five networks in float32, and each of `CONVOLUTIONAL` in int8."""
+CONVOLUTIONAL = ("deeplab", "fcn")
+LOSS = 0.01
+"""Most that int8 may cost any task of these, relative to torch."""
+PACKAGES, START, MEMORY = 200e6, 1.0, 250e6
+"""Bytes of the runtime's packages, and seconds and bytes until rooms-demo's network is there."""
+ENGINES = {"torch": "torch", "fp32": "onnxruntime", "int8": "onnxruntime, int8"}
+DATA = {"rooms": "rooms", "camvid": "CamVid"}
+
+
+def tables(found: Mapping[str, Any]) -> dict[str, str]:
+    """By the name of the marks, what stands between them."""
+    return {"deploy": f"{timed_table(found)}\n\n{goal_list(found)}", "deploy-scores": score_table(found)}
+
+
+def timed_table(found: Mapping[str, Any]) -> str:
+    """A row per network and format."""
+    lines = [
+        "| network | trunk's recipe | run by | ms | times faster | file MB | peak MB of the process |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in found["timed"].items():
+        for kind, engine in ENGINES.items():
+            one = row[kind]
+            title = f"{name} | {row['recipe']}" if kind == "torch" else " | "
+            lines.append(
+                f"| {title} | {engine} | {1e3 * one['seconds']:.0f} | {one['faster']:.2f} | {one['bytes'] / 1e6:.0f} | "
+                f"{one['peak_bytes'] / 1e6:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def score_table(found: Mapping[str, Any]) -> str:
+    """A row per data, network and task."""
+    lines = [
+        "| data | network | task | number | constant | torch | onnxruntime | int8 | int8 worse by |",
+        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for data, networks in found["scores"].items():
+        for name, tasks in networks.items():
+            for task, row in tasks.items():
+                arrow = "↑" if row["higher_is_better"] else "↓"
+                values = " | ".join(f"{row[kind]:.4g}" for kind in ("constant", "torch", "fp32", "int8"))
+                lines.append(
+                    f"| {DATA[data]} | {name} | {task} | {row['metric']} {arrow} | {values} | {loss(row, 'int8'):.1%} |"
+                )
+    return "\n".join(lines)
+
+
+def loss(row: Mapping[str, Any], kind: str) -> float:
+    """How much worse than torch, relative; below 0 where it is better.
+
+    >>> round(loss({"torch": 0.5, "int8": 0.49, "higher_is_better": True}, "int8"), 3)
+    0.02
+    """
+    worse = row["torch"] - row[kind] if row["higher_is_better"] else row[kind] - row["torch"]
+    return worse / abs(row["torch"])
+
+
+def goal_list(found: Mapping[str, Any]) -> str:
+    """Every goal, what was reached, and whether that is enough."""
+    five = {name: row["fp32"]["faster"] for name, row in found["timed"].items() if name != "fcn"}
+    median = statistics.median(five.values())
+    lines = [
+        _goal(
+            f"float32 at least {FASTER['fp32']} times as fast as torch, median of {', '.join(five)}",
+            f"{median:.2f}",
+            median >= FASTER["fp32"],
+        )
+    ]
+    for name in CONVOLUTIONAL:
+        faster = found["timed"][name]["int8"]["faster"]
+        lines.append(
+            _goal(
+                f"int8 of {name} at least {FASTER['int8']} times as fast as torch in float32",
+                f"{faster:.2f}",
+                faster >= FASTER["int8"],
+            )
+        )
+        losses = {
+            f"{DATA[data]} {task}": loss(row, "int8")
+            for data, networks in found["scores"].items()
+            for task, row in networks[name].items()
+        }
+        worst = max(losses, key=lambda task: losses[task])
+        lines.append(
+            _goal(
+                f"int8 of {name} at most {LOSS:.0%} worse on any task",
+                f"{losses[worst]:.1%} on {worst}",
+                losses[worst] <= LOSS,
+            )
+        )
+    runtime = found["runtime"]
+    lines += [
+        _goal(
+            f"packages of triptych-runtime below {PACKAGES / 1e6:.0f} MB",
+            f"{runtime['packages_bytes'] / 1e6:.0f} MB",
+            runtime["packages_bytes"] < PACKAGES,
+        ),
+        _goal(
+            f"rooms-demo's network ready there in {START:g} s",
+            f"{runtime['seconds']:.2f} s",
+            runtime["seconds"] <= START,
+        ),
+        _goal(
+            f"with at most {MEMORY / 1e6:.0f} MB",
+            f"{runtime['peak_bytes'] / 1e6:.0f} MB",
+            runtime["peak_bytes"] <= MEMORY,
+        ),
+    ]
+    return "\n".join(["| goal | measured | |", "| --- | --- | --- |", *lines])
+
+
+def _goal(what: str, measured: str, met: bool) -> str:
+    return f"| {what} | {measured} | {'met' if met else '**missed**'} |"
