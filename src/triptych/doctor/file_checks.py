@@ -1,4 +1,4 @@
-"""Checks of one image or one label file: small functions, listed in `IMAGE_CHECKS` and `LABEL_CHECKS`.
+"""Checks of one image or one label file: small functions, listed in the tables at the end.
 
 Each takes what was read and yields problems, each with its cure. A check for another kind of data is one more function.
 """
@@ -94,14 +94,6 @@ def _range(photo: StoredPhoto) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class CameraOfImage:
-    """The camera of an image, and the image's (height, width)."""
-
-    camera: Camera
-    size: tuple[int, int]
-
-
-@dataclass(frozen=True)
 class LabelFile:
     """A label file as stored, and the target it became, if it did.
 
@@ -194,10 +186,10 @@ NARROW, WIDE = 5.0, 170.0
 """Degrees between which the field of view of a photograph lies, across."""
 
 
-def check_camera(file: CameraOfImage) -> Iterator[Problem]:
+def check_camera(camera: Camera, size: tuple[int, int]) -> Iterator[Problem]:
     """Intrinsics are finite, focal lengths positive, and the field of view is that of a camera of this image's size."""
-    matrix = file.camera.intrinsics.double()
-    (height, width), (fx, fy) = file.size, (float(matrix[0, 0]), float(matrix[1, 1]))
+    matrix = camera.intrinsics.double()
+    (height, width), (fx, fy) = size, (float(matrix[0, 0]), float(matrix[1, 1]))
     if not bool(matrix.isfinite().all()) or min(fx, fy) <= 0:
         text = f"its camera has focal lengths {fx:g}, {fy:g} and centre {matrix[0, 2]:g}, {matrix[1, 2]:g}"
         yield Problem("error", "camera", text, "intrinsics are finite, focal lengths positive")
@@ -289,12 +281,10 @@ def check_any_label(file: LabelFile) -> Iterator[Problem]:
         yield Problem("warning", "empty", "no pixel has a label", "correct invalid and the unit, or remove the file")
 
 
-def check_threshold(file: LabelFile) -> Iterator[Problem]:
+def check_threshold(file: LabelFile, encoding: Mask, target: Tensor) -> Iterator[Problem]:
     """A mask that holds values but nothing above its threshold was saved in other units."""
-    if not isinstance(file.encoding, Mask) or file.target is None or file.stored.max(initial=0) <= 0:
-        return
-    known = valid_pixels(file.target)
-    if known.any() and float(file.target[known].max()) == 0 and file.stored.max() == 1 != file.encoding.threshold:
+    known = valid_pixels(target)
+    if known.any() and float(target[known].max()) == 0 and file.stored.max() == 1 != encoding.threshold:
         yield Problem(
             "warning",
             "threshold",
@@ -308,10 +298,8 @@ NEAR, FAR = 0.05, 300.0
 """Metres between which the median depth of a photograph lies."""
 
 
-def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
+def check_depth_unit(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """Distances are those of rooms and streets; the unit that would make them so is the cure."""
-    if not isinstance(file.encoding, Depth) or file.target is None:
-        return
     values, counts = file.known
     if values.size == 0:
         return
@@ -322,7 +310,7 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
         )
     whole = file.stored.dtype == np.uint16
     share = file.share(file.stored == 65535) if whole else 0.0
-    if 65535 not in file.encoding.invalid and share > 1e-3:
+    if 65535 not in encoding.invalid and share > 1e-3:
         yield Problem(
             "warning",
             "depth unit",
@@ -332,36 +320,34 @@ def check_depth_unit(file: LabelFile) -> Iterator[Problem]:
         )
 
 
-def check_far_plane(file: LabelFile) -> Iterator[Problem]:
+def check_far_plane(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """A sky or background at one value far above the rest is no distance."""
-    if not isinstance(file.encoding, Depth) or file.encoding.kind == "disparity" or file.target is None:
-        return
-    far = find_far_plane(*file.known)
+    far = find_far_plane(*file.known) if encoding.kind != "disparity" else None
     if far is not None:
         # As it is stored: the decimal number of a float of 32 bits is another one.
-        value = file.encoding.pick(file.stored).ravel()[int(file.target.nan_to_num().argmax())].item()
+        value = encoding.pick(file.stored).ravel()[int(target.nan_to_num().argmax())].item()
         yield Problem(
             "warning",
             "far plane",
             f"{far[1]:.0%} of its values are one value, {far[0]:.6g} m, far above the rest",
             f"list the stored value in invalid of [tasks.{file.task}], or set maximum in metres",
-            Edit("invalid", (value,)) if file.encoding.kind == "z" else None,
+            Edit("invalid", (value,)) if encoding.kind == "z" else None,
         )
 
 
-def check_reading(file: LabelFile) -> Iterator[Problem]:
+def check_reading(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """Flat surfaces are flat: where another reading than depth makes them so, the numbers are something else."""
-    if not isinstance(file.encoding, Depth) or file.encoding.kind != "z" or file.stored.dtype.kind != "f":
+    if encoding.kind != "z" or file.stored.dtype.kind != "f":
         return
-    found = find_misreading(file.encoding.pick(file.stored))
+    found = find_misreading(encoding.pick(file.stored))
     if found:
         text = f"its values look like {found}: surfaces are flat so, and bent as it is read"
         yield Problem("warning", "depth reading", text, CURES_OF_READINGS[found])
 
 
-def check_below_zero(file: LabelFile) -> Iterator[Problem]:
+def check_below_zero(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """One negative value marks pixels without depth; many of them are no lengths."""
-    if not isinstance(file.encoding, Depth) or file.stored.dtype.kind not in "if" or file.encoding.offset > 0:
+    if file.stored.dtype.kind not in "if" or encoding.offset > 0:
         return
     below = file.stored[file.stored < 0]
     if len(below) > 0.001 * file.stored.size and len(np.unique(below[:100_000])) > 8:
@@ -369,13 +355,13 @@ def check_below_zero(file: LabelFile) -> Iterator[Problem]:
         yield Problem("warning", "depth reading", text, f"is it {LOGARITHM}, or scaled? Save metres")
 
 
-def check_colors(file: LabelFile) -> Iterator[Problem]:
+def check_colors(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[Problem]:
     """Colors that are not listed are left unlabelled: black and white may be meant so, others rarely."""
-    if not isinstance(file.encoding, Labels) or not file.encoding.colors or file.target is None:
+    if not encoding.colors:
         return
-    codes = color_codes(file.encoding.pick(file.stored, 3))
+    codes = color_codes(encoding.pick(file.stored, 3))
     values, counts = count_values(codes)
-    listed = [*color_codes(np.array(file.encoding.colors)), 0, *color_codes(np.full((1, 3), 255))]
+    listed = [*color_codes(np.array(encoding.colors)), 0, *color_codes(np.full((1, 3), 255))]
     unknown = ~np.isin(values, listed)
     share = counts[unknown].sum() / counts.sum()
     if share > 0.02:
@@ -401,11 +387,9 @@ def _better_unit(median: float) -> str:
     return f"it looks like {name} (times {factor:g})"
 
 
-def check_unit_length(file: LabelFile) -> Iterator[Problem]:
+def check_unit_length(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator[Problem]:
     """Normals have length 1 as stored; grey, black and white pixels are no normals."""
-    if not isinstance(file.encoding, Normals) or file.target is None:
-        return
-    lengths = np.linalg.norm(file.encoding.stored_vectors(file.stored), axis=-1)
+    lengths = np.linalg.norm(encoding.stored_vectors(file.stored), axis=-1)
     zero = (file.stored == file.stored[..., :1]).all(-1) if file.stored.shape[-1] == 3 else ~np.isfinite(lengths)
     lengths = lengths[np.isfinite(lengths) & ~zero]
     share = (np.abs(lengths - 1) > 0.1).mean() if len(lengths) else 0.0
@@ -418,11 +402,9 @@ def check_unit_length(file: LabelFile) -> Iterator[Problem]:
         )
 
 
-def check_facing(file: LabelFile) -> Iterator[Problem]:
+def check_facing(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator[Problem]:
     """Visible surfaces face the camera: z is negative, but near the edge of a wide picture."""
-    if not isinstance(file.encoding, Normals) or file.target is None:
-        return
-    z = file.target[2][valid_pixels(file.target)[0]]
+    z = target[2][valid_pixels(target)[0]]
     if z.numel() and float((z > 0.2).float().mean()) > 0.2:
         yield Problem(
             "warning",
@@ -432,10 +414,8 @@ def check_facing(file: LabelFile) -> Iterator[Problem]:
         )
 
 
-def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
+def check_boundary_share(file: LabelFile, encoding: BoundaryMask, target: Tensor) -> Iterator[Problem]:
     """Boundaries are thin; where they fill the picture the mask is inverted or the threshold too low."""
-    if not isinstance(file.encoding, BoundaryMask) or file.target is None:
-        return
     values, counts = file.known
     share = float(np.average(values, weights=counts)) if values.size else 0.0
     if share > 0.5:
@@ -447,35 +427,36 @@ def check_boundary_share(file: LabelFile) -> Iterator[Problem]:
         )
 
 
-IMAGE_CHECKS: dict[str, Callable[[ImageFile], Iterator[Problem]]] = {
-    "whole": check_whole,
-    "constant": check_constant,
-    "brightness": check_brightness,
-    "orientation": check_orientation,
-}
+IMAGE_CHECKS: tuple[Callable[[ImageFile], Iterator[Problem]], ...] = (
+    check_whole,
+    check_constant,
+    check_brightness,
+    check_orientation,
+)
 """Checks of every image."""
 
-CAMERA_CHECKS: dict[str, Callable[[CameraOfImage], Iterator[Problem]]] = {"camera": check_camera}
-"""Checks of the camera of every image."""
-
-LABEL_CHECKS: dict[str, Callable[[LabelFile], Iterator[Problem]]] = {
-    "whole": check_whole,
-    "decoded": check_decoded,
-    "size": check_size,
-    "type": check_type,
-    "finite": check_finite,
-    "any label": check_any_label,
-    "threshold": check_threshold,
-    "depth unit": check_depth_unit,
-    "far plane": check_far_plane,
-    "reading": check_reading,
-    "below zero": check_below_zero,
-    "colors": check_colors,
-    "unit length": check_unit_length,
-    "facing": check_facing,
-    "boundary share": check_boundary_share,
-}
+LABEL_CHECKS: tuple[Callable[[LabelFile], Iterator[Problem]], ...] = (
+    check_whole,
+    check_decoded,
+    check_size,
+    check_type,
+    check_finite,
+    check_any_label,
+)
 """Checks of every label file."""
+
+TARGET_CHECKS: tuple[tuple[type[Encoding], Callable[..., Iterator[Problem]]], ...] = (
+    (Mask, check_threshold),
+    (Depth, check_depth_unit),
+    (Depth, check_far_plane),
+    (Depth, check_reading),
+    (Depth, check_below_zero),
+    (Labels, check_colors),
+    (Normals, check_unit_length),
+    (Normals, check_facing),
+    (BoundaryMask, check_boundary_share),
+)
+"""Checks of label files that became targets, by encoding: each takes the file, its encoding and the target."""
 
 
 def histogram(task: Task, target: Tensor, counts: np.ndarray | None = None) -> np.ndarray:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -17,14 +16,14 @@ from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles
 from triptych.doctor.file_checks import (
-    CAMERA_CHECKS,
     IMAGE_CHECKS,
     LABEL_CHECKS,
-    CameraOfImage,
+    TARGET_CHECKS,
     Finding,
     ImageFile,
     LabelFile,
     Problem,
+    check_camera,
     histogram,
     text_and_cure,
 )
@@ -43,7 +42,7 @@ ANOTHER = "take it from the original archive again"
 """The cure for a file of a published dataset, whatever is wrong with it."""
 
 
-Checks = Iterable[Callable[[Any], Iterator[Problem]]]
+Checks = Iterable[Callable[..., Iterator[Problem]]]
 
 
 @dataclass
@@ -114,7 +113,7 @@ def inspect_sample(dataset: InFiles, index: int, *, shrunk: bool = False) -> Ins
         inspection.size, inspection.digest = size, digest(photo.bytes(), size)
         is_turned = photo.orientation != 1
         file = ImageFile(path, photo, partial(dataset.stored_photo, key))
-        _run(inspection, dataset, "images", path, IMAGE_CHECKS.values(), file)
+        _run(inspection, dataset, "images", path, IMAGE_CHECKS, file)
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it and its labels"
         inspection.findings.append(_unreadable(dataset, "images", path, error, cure))
@@ -140,7 +139,7 @@ def _inspect_camera(inspection: Inspection, dataset: InFiles, size: tuple[int, i
         inspection.findings.append(finding)
         return None
     if camera is not None:
-        _run(inspection, dataset, "camera", path, CAMERA_CHECKS.values(), CameraOfImage(camera, size))
+        _run(inspection, dataset, "camera", path, [check_camera], camera, size)
     return camera
 
 
@@ -202,7 +201,10 @@ def _inspect_label(
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
     file = LabelFile(path, name, encoding, stored, target, failure, size, reached, is_turned, counts)
-    _run(inspection, dataset, name, path, LABEL_CHECKS.values(), file)
+    _run(inspection, dataset, name, path, LABEL_CHECKS, file)
+    if target is not None:
+        checks = (check for kind, check in TARGET_CHECKS if isinstance(encoding, kind))
+        _run(inspection, dataset, name, path, checks, file, encoding, target)
     if isinstance(encoding, Labels | Mask) and stored.ndim == 2:
         codes = count_values(stored)[0] if counts is None else stored[0]
         inspection.codes[name] = frozenset(codes[:MOST_CODES].tolist())
@@ -229,10 +231,10 @@ def _is_countable(dataset: InFiles, key: str, encoding: Encoding) -> bool:
     return not (isinstance(encoding, Depth) and any(isinstance(other, Normals) for other in others))
 
 
-def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks: Checks, file: object) -> None:
+def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks: Checks, *what: object) -> None:
     for check in checks:
         try:
-            problems = list(check(file))
+            problems = list(check(*what))
         except Exception as error:  # the rest is still looked at
             text = f"{check.__name__} failed: {type(error).__name__}: {error}"
             problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
