@@ -246,7 +246,7 @@ def test_pictures_in_strips_are_exact(tmp_path, dtype, shape):
             image.verify()
         np.testing.assert_array_equal(np.asarray(Image.open(path)), values)
     else:
-        from triptych.data.files import read_array
+        from triptych.data.arrays import read_array
 
         np.testing.assert_array_equal(read_array(path), values)
 

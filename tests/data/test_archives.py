@@ -14,7 +14,7 @@ from deep_png import encode_deep_png, save_deep_png
 from PIL import Image
 
 from triptych.data.archives import _open_archive, list_archive, read_bytes
-from triptych.data.files import read_array, read_size
+from triptych.data.arrays import read_array, read_size
 from triptych.data.photos import read_image
 
 

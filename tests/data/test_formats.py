@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from triptych.assemble import build_dataset
-from triptych.data.files import match_files, read_array
+from triptych.data.arrays import read_array
+from triptych.data.files import match_files
 from triptych.data.lists import read_text
 from triptych.datasets.folder import Folder
 from triptych.recipes.config import DataConfig, Recipe

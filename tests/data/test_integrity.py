@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from triptych.data.files import read_array
+from triptych.data.arrays import read_array
 from triptych.data.integrity import find_damage
 
 TOLD = {".png", ".jpg", ".gif", ".webp", ".bmp", ".pgm", ".tif", ".tiff", ".mat", ".h5"}

@@ -14,7 +14,8 @@ from shared import shared_path
 
 from triptych.__main__ import main
 from triptych.assemble import build_dataset
-from triptych.data.files import match_files, read_array
+from triptych.data.arrays import read_array
+from triptych.data.files import match_files
 from triptych.data.photos import read_image
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder

@@ -14,7 +14,7 @@ from indoor_scene import angles, see_room
 from PIL import Image
 from shared import shared_path
 
-from triptych.data.files import read_array
+from triptych.data.arrays import read_array
 from triptych.data.lists import packaged_lines
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth

@@ -13,7 +13,7 @@ from PIL import Image
 from shared import shared_path
 from skimage.morphology import thin
 
-from triptych.data.files import read_array
+from triptych.data.arrays import read_array
 from triptych.datasets import DATASETS
 from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
 from triptych.labels.derived import normals_from_depth

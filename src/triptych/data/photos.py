@@ -24,19 +24,10 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from triptych.data.arrays import check_black_is_zero, is_wide_tiff, naming, open_picture, pixel_values, read_array
 from triptych.data.cameras import stored_size
 from triptych.data.errors import DataError
-from triptych.data.files import (
-    ARRAYS,
-    PICTURES,
-    check_black_is_zero,
-    is_wide_tiff,
-    naming,
-    open_picture,
-    pixel_values,
-    read_array,
-    walk_files,
-)
+from triptych.data.files import ARRAYS, PICTURES, walk_files
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3

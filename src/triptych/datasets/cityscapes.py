@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from triptych.data.archives import list_archive, read_bytes
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import read_array, walk_files
+from triptych.data.files import walk_files
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding

@@ -16,18 +16,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from triptych.data.arrays import TRANSPOSED, list_entries, read_array, read_size
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import (
-    SUFFIXES,
-    TRANSPOSED,
-    files_remembered,
-    list_entries,
-    read_array,
-    read_size,
-    walk_files,
-    walk_pipes,
-)
+from triptych.data.files import SUFFIXES, files_remembered, walk_files, walk_pipes
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
+from triptych.data.arrays import TRANSPOSED, StoredCounts, read_array, read_counts
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
-from triptych.data.files import TRANSPOSED, StoredCounts, read_array, read_counts
 from triptych.data.lists import keep_present
 from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import read_array, walk_files
+from triptych.data.files import walk_files
 from triptych.data.lists import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Integer
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import match_files, read_array
+from triptych.data.files import match_files
 from triptych.data.lists import read_keys
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant

@@ -13,8 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, read_array, same_split, walk_files
+from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, same_split, walk_files
 from triptych.data.lists import SPLIT_OF
 from triptych.datasets.descriptor import PSEUDO
 

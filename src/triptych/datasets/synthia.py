@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import read_array
 from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_held_out, take_paper_code
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych.data.files import PICTURES, SUFFIXES, read_array
+from triptych.data.arrays import read_array
+from triptych.data.files import PICTURES, SUFFIXES
 from triptych.datasets.places import IMAGES, Place, Rest, read_folder
 
 LOOKED_AT = 3

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
+from triptych.data.arrays import TRANSPOSED
 from triptych.data.errors import DataError
-from triptych.data.files import TRANSPOSED
 from triptych.data.integrity import find_damage
 from triptych.data.photos import StoredPhoto
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals

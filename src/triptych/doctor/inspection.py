@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from triptych.data.arrays import StoredCounts, read_size
 from triptych.data.base import DenseDataset
 from triptych.data.cameras import CameraFiles
-from triptych.data.files import StoredCounts, read_size
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import read_array
 from triptych.data.lists import ALL, read_text
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
 from triptych.datasets.folder import find_descriptor

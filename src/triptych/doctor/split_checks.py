@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych.data.files import list_entries, walk_pipes
+from triptych.data.arrays import list_entries
+from triptych.data.files import walk_pipes
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import Descriptor, list_files, list_images
 from triptych.datasets.folder import Folder

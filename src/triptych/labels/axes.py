@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from triptych.data.arrays import read_array
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import read_array
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
 from triptych.labels.guesses import Guess

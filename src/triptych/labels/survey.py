@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from triptych.data.files import read_array
+from triptych.data.arrays import read_array
 from triptych.data.subset import spread_evenly
 
 Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]

@@ -1,0 +1,369 @@
+"""Reading pictures and arrays as they are stored, with errors that name the file."""
+
+import math
+import os
+import zipfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from triptych.data.archives import open_source, read_bytes
+from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.files import ARRAYS
+from triptych.data.integrity import NETPBM, find_damage
+
+
+def read_array(path: Path, *, key: str = "") -> np.ndarray:
+    """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
+
+    `key` names the entry of an .npz or .mat file that has several. Raises `UnreadableFileError`, an
+    `OSError` and `ValueError`, naming the file if it is damaged.
+    """
+    suffix = path.suffix.lower()
+    with naming(path):
+        if suffix in CONTAINERS:
+            with CONTAINERS[suffix](path) as (names, get):
+                return _entry(names, key, get)
+        return READERS.get(suffix, _read_picture)(path)
+
+
+@contextmanager
+def naming(path: Path, what: str = "cannot be read", cure: str = "") -> Iterator[None]:
+    """What goes wrong with a file inside becomes an `UnreadableFileError` that names it, with `cure` where the error
+    has none of its own."""
+    try:
+        yield
+    except (FileNotFoundError, MemoryError, UnreadableFileError):
+        raise
+    except DataError as error:
+        raise UnreadableFileError.about(f"{path} {what}", error) from error
+    # Damaged files raise OSError, SyntaxError, ValueError, EOFError or zlib errors, depending on format and place.
+    except Exception as error:
+        raise UnreadableFileError(f"{path} {what}: {str(error).replace(f' {str(path)!r}', '')}", cure) from error
+
+
+def list_entries(path: Path) -> list[str]:
+    """Names of the entries of an array file that has names; empty for one that has none, or cannot be read."""
+    if path.suffix.lower() not in CONTAINERS:
+        return []
+    try:
+        with CONTAINERS[path.suffix.lower()](path) as (names, _):
+            return list(names)
+    except Exception:  # the doctor's business: damaged files raise whatever their library does
+        return []
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a picture or array as stored; of a picture without decoding its pixels."""
+    if path.suffix.lower() in ARRAYS:
+        shape = read_array(path).shape
+        height, width = shape[-2:] if len(shape) == 3 and shape[0] in (1, 3) else shape[:2]
+        return height, width
+    with naming(path), open_picture(path) as image:
+        return image.height, image.width
+
+
+TRANSPOSED = "arrays are (height, width): save it transposed, array.T"
+"""The cure for a label whose height and width are those of its image, swapped, where nothing turns the image."""
+INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
+"""Command that installs the extra for more formats, from a clone."""
+MOST_PIXELS = 178_000_000
+"""The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
+`TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
+"""
+MAX_PIXELS = "TRIPTYCH_MAX_PIXELS"
+
+
+def most_pixels() -> int:
+    """The limit for this process and those that it starts."""
+    text = os.environ.get(MAX_PIXELS) or str(MOST_PIXELS)
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"{MAX_PIXELS} is {text!r}; give a number of pixels, such as {MOST_PIXELS}.")
+    return int(text)
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture by Pillow, its pixels not yet decoded; `DataError` for one above the limit of pixels."""
+    kept, limit = Image.MAX_IMAGE_PIXELS, most_pixels()
+    try:
+        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which has no cure to name
+        with Image.open(open_source(path)) as image:
+            if image.width * image.height > limit:
+                raise DataError(
+                    f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
+                    f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
+                )
+            Image.MAX_IMAGE_PIXELS = limit
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = kept
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    with open_picture(path) as image:
+        return pixel_values(image, path)
+
+
+def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
+    """Stored values of the picture `path`, opened as `image`: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
+    check_black_is_zero(image)
+    if image.format == "GIF":  # each has a palette of its own order: colors count there, or their grey
+        colors = np.array(image.convert("RGB"))
+        return colors[..., 0] if (colors == colors[..., :1]).all() else colors
+    tiles = getattr(image, "tile", ())
+    layout = str(tiles[0][3]) if tiles else ""
+    if not layout.endswith(";16B") or image.mode.startswith("I"):
+        return np.array(image.convert("L") if image.mode == "1" else image)
+    if image.mode != layout.removesuffix(";16B"):
+        raise DataError("PNG of 16 bits with transparency", "save it as .npy, or without transparency")
+    return _read_deep(image, path)
+
+
+@dataclass(frozen=True)
+class StoredCounts:
+    """How often a picture holds each number: `values` and `counts` `(N,)`, sorted, and its (height, width)."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    size: tuple[int, int]
+
+
+def read_counts(path: Path) -> StoredCounts | np.ndarray:
+    """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
+
+    Raises what `read_array` raises.
+    """
+    if path.suffix.lower() != ".png":
+        return read_array(path)
+    with naming(path), open_picture(path) as image:
+        if image.format != "PNG" or image.mode not in ("L", "P"):
+            return pixel_values(image, path)
+        found = np.array(image.histogram())
+        values = found.nonzero()[0]
+        return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))
+
+
+def read_palette(path: Path) -> np.ndarray | None:
+    """Colors `(count, 3)` of the palette of a PNG; `None` where it has none, or cannot be read."""
+    try:
+        with open_picture(path) as image:
+            palette = image.getpalette() if image.mode == "P" and image.format == "PNG" else None
+    except Exception:  # the doctor's business: damaged files raise whatever their library does
+        return None
+    return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
+
+
+def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
+    """A color PNG of 16 bits per channel, `(height, width, channels)` uint16.
+
+    Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
+    """
+    with open_picture(path) as again:
+        told: Any = again  # Pillow declares `tile` of files alone
+        told.tile = [tile._replace(args=f"{image.mode};16L") for tile in told.tile]
+        lower = np.array(again)
+    return np.array(image).astype(np.uint16) << 8 | lower
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_bytes(mapped.nbytes)
+    end, size = mapped.offset + mapped.nbytes, path.stat().st_size
+    if size != end:
+        raise DataError(f"it has {size} bytes, its header speaks of {end}", "it was damaged: save it again")
+    return np.array(mapped)
+
+
+MOST_BYTES = 1 << 30
+"""Bytes of one array: more is a mistake or a trap, and is refused before memory is asked for."""
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise DataError(f"it would take {count / 2**30:.1f} GiB of memory", "a label map of an image is far smaller")
+
+
+Entries = tuple[Collection[str], Callable[[str], np.ndarray]]
+"""Names of the arrays in an open file, and what reads one of them."""
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[Entries]:
+    with zipfile.ZipFile(path) as packed:
+        _check_bytes(max((member.file_size for member in packed.infolist()), default=0))
+    with np.load(path, allow_pickle=False) as archive:
+        yield archive.files, archive.__getitem__
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[Entries]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        yield file, partial(_read_hdf5, file)
+
+
+def _read_hdf5(file: Any, name: str) -> np.ndarray:
+    data = file[name]
+    if not hasattr(data, "shape"):
+        raise DataError(f"its entry '{name}' is a group, no array", "set key to the path of an array in it")
+    _check_bytes(data.size * data.dtype.itemsize)
+    return np.asarray(data)
+
+
+@contextmanager
+def _open_mat(path: Path) -> Iterator[Entries]:
+    import h5py
+    import scipy.io
+
+    if h5py.is_hdf5(path):  # MATLAB 7.3; arrays lie there with reversed axes
+        with _open_hdf5(path) as (names, read):
+            yield names, lambda name: read(name).T
+    else:
+        shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
+        _check_bytes(max((8 * math.prod(shape) for shape in shapes.values()), default=0))
+        yield shapes, lambda name: scipy.io.loadmat(path, variable_names=[name])[name]
+
+
+@contextmanager
+def _open_exr(path: Path) -> Iterator[Entries]:
+    """OpenEXR: the one channel of a file, the one that `key` names, or the colors as `(H, W, channels)`."""
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise DataError("it is an OpenEXR file", f"the extra 'formats' reads it: {INSTALL}") from error
+    with OpenEXR.File(str(path)) as file:
+        yield file.channels(), lambda name: np.asarray(file.channels()[name].pixels)
+
+
+CONTAINERS: dict[str, Callable[[Path], AbstractContextManager[Entries]]] = {
+    ".npz": _open_npz,
+    ".mat": _open_mat,
+    **dict.fromkeys((".h5", ".hdf5"), _open_hdf5),
+    ".exr": _open_exr,
+}
+"""What opens files of several arrays that have names, by suffix."""
+
+
+def _entry(names: Collection[str], key: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
+    if key and key in names:
+        return get(key)
+    if not key and len(names) == 1:
+        return get(next(iter(names)))
+    wanted = f"has no entry '{key}'" if key else "has several entries"
+    raise DataError(f"it {wanted}", f"set key to one of {', '.join(sorted(names))}")
+
+
+def _read_netpbm(path: Path) -> np.ndarray:
+    """PGM and PPM with their numbers as stored: Pillow stretches those whose largest value is not that of the type."""
+    content = read_bytes(path)
+    head = NETPBM.match(content)
+    if head is None:
+        return _read_picture(path)
+    kind, width, height, largest = (int(word) for word in head.groups())
+    shape = (height, width) if kind in (2, 5) else (height, width, 3)
+    _check_bytes(2 * math.prod(shape))
+    if kind < 4:
+        words = content[head.end() :].split(None, math.prod(shape))[: math.prod(shape) + 1]
+        if len(words) > math.prod(shape):
+            raise DataError(
+                f"it holds more than {math.prod(shape)} numbers for {shape}", "it was damaged: save it again"
+            )
+        stored = np.array(words, np.int64)
+    else:
+        stored = np.frombuffer(content, ">u2" if largest > 255 else np.uint8, offset=head.end())
+    if stored.size != math.prod(shape):
+        raise DataError(f"it holds {stored.size} numbers for {shape}", "it was cut: copy it again")
+    return stored.reshape(shape).astype(np.uint16 if largest > 255 else np.uint8)
+
+
+def _read_pfm(path: Path) -> np.ndarray:
+    """Portable float map: `Pf` (grey) or `PF` (color), width and height, a scale whose sign is the byte order, and rows
+    from the bottom up."""
+    with path.open("rb") as file:
+        kind = file.readline().strip()
+        width, height = (int(word) for word in file.readline().split())
+        order = "<f4" if float(file.readline()) < 0 else ">f4"
+        channels = {b"Pf": 1, b"PF": 3}.get(kind)
+        if channels is None or width < 1 or height < 1:
+            raise DataError(f"it starts with {kind[:8]!r}", "a .pfm file starts with Pf or PF, its width and height")
+        _check_bytes(4 * width * height * channels)
+        stored = np.frombuffer(file.read(), order)
+    if stored.size != width * height * channels:
+        raise DataError(f"it holds {stored.size} numbers for {height}x{width}x{channels}", "it was cut: copy it again")
+    rows = stored.reshape(height, width, channels)[::-1].astype(np.float32)
+    return rows if channels == 3 else rows[..., 0]
+
+
+BITS_PER_SAMPLE = 258
+"""TIFF's tag for the bits of each channel."""
+
+
+def is_wide_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF that Pillow does not read, or only the upper bytes of: colors of more than 8 bits."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return False
+    try:
+        with open_picture(path) as image:
+            bits = getattr(image, "tag_v2", {}).get(BITS_PER_SAMPLE, (8,))
+            return len(bits) > 1 and max(bits) > 8
+    except UnidentifiedImageError:
+        return True
+
+
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""TIFF's tag for what numbers look like, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
+
+
+def check_black_is_zero(image: Image.Image) -> None:
+    """Raise `DataError` for a TIFF whose 0 is white: its numbers are not what they look like, and both may be meant."""
+    if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
+
+
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    """Pillow's reading; where it has no mode for the numbers, tifffile's."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start not in TIFF_STARTS:
+        raise DataError(f"it is no TIFF: it starts with {start!r}", "copy it again, or correct its suffix")
+    try:
+        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path)
+    except Exception as error:  # damaged files raise whatever their library does: the header says what is missing
+        damage = find_damage(path)
+        if not damage or (isinstance(error, DataError) and error.cure):
+            raise
+        raise DataError(damage, "copy or download it again") from error
+
+
+def _read_wide_tiff(path: Path) -> np.ndarray:
+    try:
+        import tifffile
+    except ImportError as error:
+        text = "it is a TIFF of floats with colors, of wide numbers, or damaged"
+        raise DataError(text, f"the extra 'formats' reads these: {INSTALL}") from error
+    with tifffile.TiffFile(path) as file:
+        _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
+        if getattr(file.pages[0], "photometric", None) == WHITE_IS_ZERO:
+            raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
+        return file.asarray(series=0)
+
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {
+    **dict.fromkeys((".tif", ".tiff"), _read_tiff),
+    ".npy": _read_npy,
+    **dict.fromkeys((".pgm", ".ppm"), _read_netpbm),
+    ".pfm": _read_pfm,
+}
+"""What reads files of one array that are no usual pictures, by suffix."""
