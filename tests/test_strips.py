@@ -98,6 +98,18 @@ def test_photographs_give_rows_of_what_is_read(tmp_path, monkeypatch):
     assert StoredPhoto.checked(pixels / 255).largest == 1
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_the_limit_holds_for_arrays_and_is_raised_for_them(suffix, tmp_path, monkeypatch):
+    """Of three 32-bit floats a pixel, and the header of an archive's member."""
+    path, pixels = tmp_path / f"a.{suffix}", np.zeros((20, 30, 3), np.float32)
+    np.save(path, pixels) if suffix == "npy" else np.savez(path, image=pixels)
+    monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "599")
+    with pytest.raises(ValueError, match=rf"a\.{suffix} .*more than 7\.19e-06; .*raise the limit with --max-pixels"):
+        read_image(path)
+    monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "620")
+    assert read_image(path).shape == (3, 20, 30)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_one_limit_of_pixels_for_all_verbs(suffix, tmp_path, monkeypatch):
     path = tmp_path / f"a.{suffix}"

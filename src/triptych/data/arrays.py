@@ -182,13 +182,20 @@ def _read_npy(path: Path) -> np.ndarray:
     return np.array(mapped)
 
 
-MOST_BYTES = 1 << 30
-"""Bytes of one array: more is a mistake or a trap, and is refused before memory is asked for."""
+BYTES_OF_PIXEL = 12
+"""Of a color image of 32-bit floats: an array that takes more than as many pixels as are read is a mistake or a trap,
+and is refused before memory is asked for.
+"""
 
 
 def _check_bytes(count: int) -> None:
-    if count > MOST_BYTES:
-        raise DataError(f"it would take {count / 2**30:.1f} GiB of memory", "a label map of an image is far smaller")
+    most = BYTES_OF_PIXEL * most_pixels()
+    if count > most:
+        raise DataError(
+            f"it would take {count / 1e9:.3g} GB of memory, more than {most / 1e9:.3g}",
+            f"a label map is far smaller; cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS}), "
+            f"{BYTES_OF_PIXEL} bytes each",
+        )
 
 
 Entries = tuple[Collection[str], Callable[[str], np.ndarray]]
