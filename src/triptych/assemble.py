@@ -7,10 +7,11 @@ from typing import Any
 
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter, check_label_spaces
-from triptych.augmentation.presets import TRANSFORMS
+from triptych.augmentation.presets import TRANSFORMS, Transform, build_transform
 from triptych.backbones import BACKBONES, create_backbone, find_backbone
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
+from triptych.data.loading import Loader, evaluation_loader
 from triptych.data.subset import FewerLabels, spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
@@ -112,6 +113,23 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
     except UnknownNameError:
         require_plugins(recipe.plugins, f"dataset '{data.dataset}'")
         raise
+
+
+def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transform:
+    """Images of a split as evaluation sees them: at the size that its domain says, with nothing drawn."""
+    data = split_domain(recipe, split)[0].data
+    return build_transform(data.transform, size=data.size, tasks=tasks, train=False)
+
+
+def read_split(
+    recipe: Recipe, split: str, tasks: Mapping[str, Task], *, limit: int = 0, dataset: DenseDataset | None = None
+) -> Loader:
+    """The images of a split one by one as evaluation sees them, `limit` of them spread evenly (0: all); `dataset` is
+    the split where it is open already.
+    """
+    dataset = build_dataset(recipe, split) if dataset is None else dataset
+    view = scored_view(recipe, split, tasks)
+    return evaluation_loader(dataset, transform=view, limit=limit, on_bad_sample=recipe.data.on_bad_sample)
 
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
@@ -316,31 +334,29 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
     """
     data, model, weighting, regularizer = recipe.data, recipe.model, recipe.weighting, recipe.regularizer
     adaptation, video = recipe.adaptation, recipe.video
+    named: list[tuple[str, str, str, dict[str, Any], Options]] = [
+        ("data.options", "dataset", data.dataset, DATASETS, data.options),
+        ("weighting.options", "weighting", weighting.name, WEIGHTINGS, weighting.options),
+        ("model.cross_view_options", "cross_view", model.cross_view, CROSS_VIEW, model.cross_view_options),
+        ("model.tuning_options", "tuning", model.tuning, TUNINGS, model.tuning_options),
+        ("adaptation.options", "adapter", adaptation.name, ADAPTERS, adaptation.options),
+        ("adaptation.dataset_options", "dataset", adaptation.dataset, DATASETS, adaptation.dataset_options),
+        ("video.options", "self-supervision from video", video.name, VIDEO, video.options),
+    ]
     parts: dict[str, tuple[Any, Options]] = {
-        "data.options": (named_choice("dataset", data.dataset, DATASETS), data.options),
         "model.backbone_options": (find_backbone(model.backbone), model.backbone_options),
         "model.decoder_options": (
             named_choice("decoder", model.decoder, DECODERS, ARCHITECTURES),
             model.decoder_options,
         ),
-        "weighting.options": (named_choice("weighting", weighting.name, WEIGHTINGS), weighting.options),
     }
-    if model.matches_views:
-        matcher = named_choice("cross_view", model.cross_view, CROSS_VIEW)
-        parts["model.cross_view_options"] = (matcher, model.cross_view_options)
-    if model.tuning != "full":
-        parts["model.tuning_options"] = (named_choice("tuning", model.tuning, TUNINGS), model.tuning_options)
+    for place, kind, name, registry, options in named:
+        if name not in ("none", "full", ""):  # what a recipe leaves out
+            parts[place] = (named_choice(kind, name, registry), options)
     if regularizer.used:
         build = named_choice("regularizer", regularizer.name, REGULARIZERS)
         chosen: Options = dict(built.chosen) if built is not None else {}
         parts["regularizer.options"] = (build, _told_steps(build, recipe) | regularizer.options | chosen)
-    if adaptation.used:
-        parts["adaptation.options"] = (named_choice("adapter", adaptation.name, ADAPTERS), adaptation.options)
-    if adaptation.dataset:
-        dataset = named_choice("dataset", adaptation.dataset, DATASETS)
-        parts["adaptation.dataset_options"] = (dataset, adaptation.dataset_options)
-    if video.used:
-        parts["video.options"] = (named_choice("self-supervision from video", video.name, VIDEO), video.options)
     return {
         place: {name: value for name, value in option_defaults(build).items() if name not in GIVEN.get(place, ())}
         | options

@@ -7,11 +7,12 @@ leaves the older file as it was.
 import ctypes
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,26 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file as UTF-8, whole or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def finite(content: Any) -> Any:
+    """Content for JSON, in which numbers that are not finite become null.
+
+    >>> finite({"a": (1.0, math.nan), "NaN": Path("x")})
+    {'a': [1.0, None], 'NaN': 'x'}
+    """
+    if isinstance(content, Mapping):
+        return {name: finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite(value) for value in content]
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    return content if isinstance(content, str | int | None) else str(content)
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write readable JSON; numbers that are not finite become null."""
+    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
 @contextmanager

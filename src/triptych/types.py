@@ -94,9 +94,17 @@ def valid_pixels(target: Tensor) -> Tensor:
     >>> valid_pixels(torch.tensor([[[1.0, float("nan")]]])).tolist()
     [[[True, False]]]
     """
-    if target.is_floating_point():
-        return target.isfinite().all(dim=-3, keepdim=True)
-    return target != IGNORE
+    return target.isfinite().all(dim=-3, keepdim=True) if target.is_floating_point() else target != IGNORE
+
+
+def keep_labels(target: Tensor, keep: Tensor) -> Tensor:
+    """A target of any of these layouts, invalid where `keep` `(*batch, 1, H, W)` is false.
+
+    >>> keep_labels(torch.tensor([[3, 4]]), torch.tensor([[[True, False]]])).tolist()
+    [[3, 255]]
+    """
+    floating = target.is_floating_point()
+    return torch.where(keep if floating else keep.squeeze(-3), target, torch.nan if floating else IGNORE)
 
 
 def collate(samples: Sequence[Sample]) -> Sample:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from triptych.evaluation.compare import compare_runs, group_runs, read_scored_run
-from triptych.evaluation.scores import compute
+from triptych.metrics.bootstrap import compute_sums
 from triptych.recipes.config import ModelConfig, Recipe, to_json
 from triptych.tasks import depth
 from triptych.tasks.stored import write_tasks
@@ -32,7 +32,7 @@ def write_run(folder: Path, recipe: Recipe, errors: np.ndarray, keys: list[str] 
     write_tasks(folder / "tasks.json", {"depth": task})
     save_file({f"depth/{state}": value for state, value in sums.items()}, folder / "evaluation-test.safetensors")
     content = {
-        "metrics": {"depth": compute(task.metric(), sums)},
+        "metrics": {"depth": compute_sums(task.metric(), sums)},
         "keys": keys or [f"{i:03d}" for i in range(len(errors))],
     }
     (folder / "evaluation-test.json").write_text(json.dumps(content))

@@ -13,7 +13,8 @@ from triptych.commands.runs import evaluate as evaluate_verb
 from triptych.evaluation.compare import compare_runs, compare_scores
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.evaluation.offline import score
-from triptych.evaluation.scores import FORMAT, finite, read_scores, write_json
+from triptych.evaluation.scores import FORMAT, read_scores
+from triptych.files import finite, write_json
 from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_columns
 from triptych.training.loop import train

@@ -20,8 +20,9 @@ from torch import Tensor
 from triptych import assemble
 from triptych.evaluation.evaluate import read_references
 from triptych.evaluation.protocols import DataSettings, find_rule
-from triptych.evaluation.scores import SavedScores, read_scores, write_json
+from triptych.evaluation.scores import SavedScores, read_run_scores, read_scores
 from triptych.evaluation.tables import ARROWS
+from triptych.files import write_json
 from triptych.machine import terminal
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
@@ -85,11 +86,8 @@ def _require_run(path: Path) -> None:
 
 def read_scored_run(path: Path, split: str) -> ScoredRun:
     """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
-    scores = path / f"evaluation-{split}.json"
     _require_run(path)
-    if not scores.is_file():
-        raise FileNotFoundError(f"{path} was not scored on {split}; run `triptych evaluate {path} --split {split}`.")
-    saved = read_scores(scores)
+    saved = read_run_scores(path, split)
     tasks = read_run_tasks(path)
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.

@@ -14,17 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from triptych import assemble
-from triptych.augmentation.presets import Transform, build_transform
+from triptych.augmentation.presets import Transform
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.scores import Evaluation, as_json, compute, read_scores, write_scores
+from triptych.evaluation.scores import Evaluation, as_json, read_run_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable
 from triptych.lookup import UnknownNameError
-from triptych.machine import accelerated, memory_advice, terminal
+from triptych.machine import accelerated, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
+from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, split_domain
@@ -79,13 +80,13 @@ def evaluate(
     """
     require_truth(dataset, tasks)
     predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
-    rank, world = _place()
+    world = num_processes()
     loader = evaluation_loader(
         dataset,
         transform=transform,
         limit=limit,
         num_workers=num_workers,
-        rank=rank,
+        rank=torch.distributed.get_rank() if world > 1 else 0,
         world=world,
         on_bad_sample=on_bad_sample,
     )
@@ -106,7 +107,9 @@ def evaluate(
     sums = {name: _stack(metrics[name], [row.sums[name] for row in rows]) for name in tasks}
     labelled = {name: sum(row.sums[name] is not None for row in rows) for name in tasks}
     return Evaluation(
-        metrics={name: compute(task.metric(), sums[name]) if labelled[name] else {} for name, task in tasks.items()},
+        metrics={
+            name: compute_sums(task.metric(), sums[name]) if labelled[name] else {} for name, task in tasks.items()
+        },
         labelled=labelled,
         keys=tuple(row.key for row in rows),
         sums=sums,
@@ -157,13 +160,6 @@ def _stack(metric: Metric, rows: Sequence[dict[str, Tensor] | None]) -> dict[str
         state: torch.stack([(row or empty)[state] for row in rows]) if rows else zero[None][:0]
         for state, zero in empty.items()
     }
-
-
-def _place() -> tuple[int, int]:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
 
 
 def _merge(rows: list[_Row], skipped: dict[str, str], world: int) -> tuple[list[_Row], dict[str, str]]:
@@ -271,12 +267,11 @@ def evaluate_run(
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
         references = read_references(single_task, split, tasks)
-        data = split_domain(recipe, split)[0].data
         score = partial(
             evaluate,
             dataset=dataset,
             tasks=tasks,
-            transform=build_transform(data.transform, size=data.size, tasks=tasks, train=False),
+            transform=assemble.scored_view(recipe, split, tasks),
             limit=limit,
             num_workers=recipe.data.num_workers,
             on_bad_sample=recipe.data.on_bad_sample,
@@ -323,12 +318,7 @@ def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task])
     """The numbers of single-task runs on a split, by task; every task of `tasks` needs one if there are any runs."""
     found: dict[str, dict[str, float]] = {}
     for run in runs:
-        path = Path(run) / f"evaluation-{split}.json"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
-            )
-        numbers = read_scores(path).metrics
+        numbers = read_run_scores(run, split).metrics
         if len(numbers) > 1:
             raise ValueError(
                 f"{run} has {len(numbers)} tasks ({', '.join(numbers)}), and delta_mtl compares with single-task "

@@ -85,15 +85,12 @@ class Targets(Protocol):
 
     def keys(self) -> list[str]:
         """Names of the images that have some."""
-        ...
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
         """The target of an image, for a prediction of `size`."""
-        ...
 
     def describe(self, key: str) -> str:
         """Where it comes from, for messages."""
-        ...
 
 
 @dataclass(frozen=True)

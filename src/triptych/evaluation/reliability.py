@@ -3,20 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from triptych.augmentation.presets import build_transform
+from triptych import assemble
 from triptych.data.base import require_truth
-from triptych.data.loading import evaluation_loader
 from triptych.evaluation.evaluate import open_scored_split
-from triptych.evaluation.scores import write_json
+from triptych.files import write_json
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
-from triptych.recipes.config import split_domain
 from triptych.tasks import Task
 
 GROUPS = ("least sure fifth", "second", "third", "fourth", "surest fifth")
@@ -72,14 +69,11 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
     """Look at `images` images spread over a split of the run's data (its test split by default)."""
     recipe = predictor.recipe
     split, dataset = open_scored_split(recipe, split)
-    data = split_domain(recipe, split)[0].data
-    transform = build_transform(data.transform, size=data.size, tasks=predictor.tasks, train=False)
     confident = Confident(predictor)
     require_truth(dataset, predictor.tasks)
-    loader = evaluation_loader(dataset, transform=transform, limit=images, on_bad_sample=data.on_bad_sample)
     counts = {name: Counts() for name in confident.sure}
     seen = 0
-    for sample in loader:
+    for sample in assemble.read_split(recipe, split, predictor.tasks, limit=images, dataset=dataset):
         predicted, sure = split_confidences(confident.predict(sample.image))
         seen += 1
         for name, one in counts.items():
@@ -98,9 +92,8 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
 
 def write_reliability(run: Path, split: str, found: Reliability) -> Path:
     """Write `confidence-<split>.json` where the run's scores lie."""
-    content: dict[str, Any] = {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors}
     path = results_folder(run) / f"confidence-{split}.json"
-    write_json(path, content)
+    write_json(path, {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors})
     return path
 
 

@@ -1,6 +1,5 @@
 """The scores of one predictor on one dataset: numbers, and the sums per image that they come from."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.files import naming_damage, read_tensors, save_tensors, write_text, written_whole
+from triptych.files import naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
-from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
 
@@ -71,13 +69,6 @@ class Evaluation:
             {name: references[name][metric.primary] for name, metric in metrics.items()},
             {name: metric.better[metric.primary] for name, metric in metrics.items()},
         )
-
-
-def compute(metric: Metric, sums: Mapping[str, Tensor]) -> dict[str, float]:
-    """The numbers of a metric over some images, from their sums `(images, *state)`."""
-    metric.add_sums({name: value.sum(dim=0) for name, value in sums.items()})
-    # The class's own method: the instance's would add up over processes once more.
-    return {name: float(value) for name, value in type(metric).compute(metric).items()}
 
 
 def per_class(evaluation: Evaluation) -> dict[str, dict[str, float]]:
@@ -168,21 +159,11 @@ def read_scores(path: Path) -> SavedScores:
         ) from error
 
 
-def finite(content: Any) -> Any:
-    """Content for JSON, in which numbers that are not finite become null.
-
-    >>> finite({"a": (1.0, math.nan), "NaN": Path("x")})
-    {'a': [1.0, None], 'NaN': 'x'}
-    """
-    if isinstance(content, Mapping):
-        return {name: finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    return content if isinstance(content, str | int | None) else str(content)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write readable JSON; numbers that are not finite become null."""
-    write_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
+def read_run_scores(run: Path, split: str) -> SavedScores:
+    """The scores of a run on a split; `FileNotFoundError` says what to run where there are none."""
+    path = Path(run) / f"evaluation-{split}.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
+        )
+    return read_scores(path)

@@ -21,16 +21,14 @@ import torch
 from rich.table import Table
 
 from triptych import assemble
-from triptych.augmentation.presets import build_transform
 from triptych.data.base import require_truth
 from triptych.data.frames import Videos
-from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image
 from triptych.datasets import DATASETS
 from triptych.evaluation.map_files import find_tasks, list_maps
 from triptych.evaluation.offline import require_new
 from triptych.evaluation.saved_maps import Encodings, read_prediction
-from triptych.evaluation.scores import write_json
+from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
 from triptych.machine import terminal
 from triptych.prediction.predictor import Predictor
@@ -209,10 +207,10 @@ def score_temporal(
     Saved maps need `frames`. Prints a table, and writes the numbers to `out`, a JSON.
     """
     require_new(out, overwrite)
-    is_network = (predictions / "recipe.json").is_file() or predictions.is_file()
-    if is_network:
+    if (predictions / "recipe.json").is_file() or predictions.is_file():
         predictor = Predictor.load(predictions, device=device)
-        tasks = _chosen(predictor.tasks, task)
+        known = dict(predictor.tasks)
+        tasks = {name: named_choice("task of the network", name, known) for name in task or known}
         if frames is None:
             pairs, motion = _dataset_pairs(predictor, split, limit)
         else:
@@ -272,12 +270,11 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
             f"dataset '{recipe.data.dataset}' has no videos; name the folder of some frames: "
             "triptych score RUN FRAMES --temporal."
         )
-    data = replace(recipe.data, options=reader.video_options(recipe.data.options))
-    dataset = assemble.build_dataset(replace(recipe, data=data), split)
+    recipe = replace(recipe, data=replace(recipe.data, options=reader.video_options(recipe.data.options)))
+    dataset = assemble.build_dataset(recipe, split)
     require_truth(dataset, dataset.tasks)
     depth = next((name for name, task in dataset.tasks.items() if task.in_metres), "")
-    transform = build_transform(data.transform, size=data.size, tasks=predictor.tasks, train=False)
-    loader = evaluation_loader(dataset, transform=transform, limit=limit, on_bad_sample=data.on_bad_sample)
+    loader = assemble.read_split(recipe, split, predictor.tasks, limit=limit, dataset=dataset)
     samples = (
         (_unbatched(sample), _unbatched(sample.neighbours[0]))
         for sample in loader
@@ -351,7 +348,3 @@ def _plain_task(name: str, classes: int) -> Task:
     constructor = TASKS[name]
     needed = inspect.signature(constructor).parameters.get("classes")
     return constructor(classes or IGNORE) if needed is not None and needed.default is needed.empty else constructor()
-
-
-def _chosen(tasks: Mapping[str, Task], names: Sequence[str]) -> dict[str, Task]:
-    return {name: named_choice("task of the network", name, dict(tasks)) for name in names or tasks}

@@ -66,8 +66,7 @@ class SegmentationMetric(Metric):
     def per_class(self) -> dict[str, float]:
         """IoU of every class on this process's images; NaN for a class that occurs nowhere."""
         matrix = self.confusion.double()
-        hits = matrix.diagonal()
-        iou = hits / (matrix.sum(dim=0) + matrix.sum(dim=1) - hits)
+        iou = matrix.diagonal() / (matrix.sum(dim=0) + matrix.sum(dim=1) - matrix.diagonal())
         return dict(zip(self.class_names, iou.tolist(), strict=True))
 
 

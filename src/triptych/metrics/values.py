@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import torch
@@ -116,13 +115,9 @@ class AngleMetric(Metric):
         return {"angle": float(self.total.sum() / self.pixels)}
 
 
-def _plain(primary: str, channels: int) -> Metric:
-    return ValuesMetric(primary=primary)
-
-
 VALUES_METRICS: dict[str, Callable[[int], Metric]] = {
-    "mae": partial(_plain, "mae"),
-    "rmse": partial(_plain, "rmse"),
+    "mae": lambda channels: ValuesMetric(primary="mae"),
+    "rmse": lambda channels: ValuesMetric(primary="rmse"),
     "r2": ExplainedMetric,
     "angle": lambda channels: AngleMetric(),
 }

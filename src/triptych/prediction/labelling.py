@@ -42,7 +42,7 @@ from triptych.prediction.confidence import ENDING, Confident
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
-from triptych.types import IGNORE, Camera, named_choice, valid_pixels
+from triptych.types import IGNORE, Camera, keep_labels, named_choice, valid_pixels
 
 CONFIDENCE = "confidence.csv"
 """In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
@@ -286,7 +286,7 @@ def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Ten
             target = to_target(maps[name], dataset.tasks[name], tables[name])
             least = dataset.descriptor.pseudo[name].min_confidence
             if confidence is not None and least is not None:
-                target = _where_sure(target, confidence >= least)
+                target = keep_labels(target, confidence >= least)
             path = _write_label(dataset, name, key, target, camera)
             if confidence is not None:
                 _note(
@@ -308,12 +308,6 @@ def to_target(prediction: Tensor, task: Task, table: Tensor) -> Tensor:
         inside = prediction >= 0.5
         return inside[0].long() if task.target_channels is None else inside.float()
     return prediction.float()
-
-
-def _where_sure(target: Tensor, sure: Tensor) -> Tensor:
-    if target.is_floating_point():
-        return torch.where(sure, target, torch.nan)
-    return torch.where(sure[0], target, IGNORE)
 
 
 def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: Camera | None) -> Path:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from triptych.decoders.layers import resize
 from triptych.tasks import Task
-from triptych.types import IGNORE, Sample, named_choice
+from triptych.types import Sample, named_choice
 
 SCHEDULES = {
     "constant": lambda progress: 1.0,
@@ -69,11 +68,8 @@ def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str
     return chosen
 
 
-def resize_to(raw: Tensor, size: Sequence[int]) -> Tensor:
-    """A raw map at the labels' size."""
-    if tuple(raw.shape[-2:]) == tuple(size):
-        return raw
-    return F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=False)
+resize_to = resize
+"""A raw map at the labels' size."""
 
 
 def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
@@ -82,13 +78,6 @@ def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
         place = (torch.arange(count, device=target.device) + 0.5) * (target.shape[dim] / count)
         target = target.index_select(dim, place.long())
     return target
-
-
-def keep_labels(target: Tensor, keep: Bool[Tensor, "batch 1 height width"]) -> Tensor:
-    """A target, invalid where `keep` is false."""
-    if target.is_floating_point():
-        return torch.where(keep, target, torch.nan)
-    return torch.where(keep[:, 0], target, IGNORE)
 
 
 def require(condition: bool, message: str) -> None:

@@ -22,6 +22,7 @@ from triptych.report.tables import show_reliability, show_results
 from triptych.report.values import Example, RunReport, Scores, read_run
 from triptych.tasks import Task
 
+PAGE = "report.html"
 ASSUMED_FIELD_OF_VIEW = 60
 """Degrees across the image's width, where an example has no intrinsics."""
 _CLOUD_WIDTH = 320
@@ -35,8 +36,9 @@ def write_report(
     examples: Sequence[Example] = (),
     reliability: Reliability | None = None,
     title: str = "",
+    out: Path | None = None,
 ) -> Path:
-    """Write `report.html` into a run folder and return its path.
+    """Write `report.html` into a run folder, or into the folder `out`, and return its path.
 
     Curves, tasks and facts are read from the run. Without `scores` the table shows the evaluation that the deployed
     weights come from.
@@ -44,13 +46,9 @@ def write_report(
     report = read_run(run)
     if scores:
         report = replace(report, scores=scores, images=images or {})
-    changed = replace(
-        report,
-        examples=tuple(examples),
-        reliability=reliability,
-        title=title or report.title,
-    )
-    path = run / "report.html"
+    changed = replace(report, examples=tuple(examples), reliability=reliability, title=title or report.title)
+    path = (out or run) / PAGE
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, render_report(changed))
     return path
 

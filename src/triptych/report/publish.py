@@ -105,7 +105,8 @@ def write_folder(
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
     assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
-    recipe = _without_folders(recipe)
+    # Where files lay on this machine is nobody's business.
+    recipe = from_json(json.dumps(_shorten(json.loads(to_json(recipe)))))
     results = list(read_results(run, scores, model.tasks))
     pretrained.save_folder(folder, model, recipe, scales=read_calibration(run))
     for path, description in described.items():
@@ -221,7 +222,8 @@ def _result_table(results: Sequence[Result]) -> str:
 
 def _licences(recipe: Recipe, run: Path, timm_name: str) -> str:
     """What is known of the licences that weights inherit."""
-    stated = {str(found["licence"]) for found in _fingerprints(run) if found.get("licence")}
+    data = [read_scores(path).content.get("data") for path in run.glob("evaluation-*.json")]
+    stated = {str(found["licence"]) for found in data if isinstance(found, Mapping) and found.get("licence")}
     known = as_text("; ".join(sorted(stated))) or "no licence is known here"
     trunk = "trained from random weights"
     if timm_name:
@@ -240,21 +242,8 @@ def _licences(recipe: Recipe, run: Path, timm_name: str) -> str:
     )
 
 
-def _fingerprints(run: Path) -> Iterator[Mapping[str, Any]]:
-    for path in run.glob("evaluation-*.json"):
-        data = read_scores(path).content.get("data")
-        if isinstance(data, Mapping):
-            yield data
-
-
-def _without_folders(recipe: Recipe) -> Recipe:
-    """The recipe with absolute paths shortened to their last part: where files lay on this machine is nobody's
-    business.
-    """
-    return from_json(json.dumps(_shorten(json.loads(to_json(recipe)))))
-
-
 def _shorten(value: Any) -> Any:
+    """A JSON value with absolute paths shortened to their last part."""
     if isinstance(value, dict):
         return {name: _shorten(each) for name, each in value.items()}
     if isinstance(value, list):

@@ -16,11 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import assemble
-from triptych.augmentation.presets import build_transform
 from triptych.data.cameras import stored_size, turn_intrinsics
-from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image, read_orientation
-from triptych.files import write_text
 from triptych.lookup import parse_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
@@ -29,12 +26,11 @@ from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
 from triptych.regularizers.inspection import inspect
 from triptych.regularizers.triplane import Triplane3D
-from triptych.report.page import render_report
+from triptych.report.page import PAGE, write_report
 from triptych.report.run import make_example
-from triptych.report.values import Example, Rendering, read_run
+from triptych.report.values import Example, Rendering
 from triptych.types import Camera, Sample
 
-PAGE = "report.html"
 SEEN = 0.05
 """Opacity from which on an expected depth means something."""
 
@@ -144,10 +140,7 @@ def align(depth: np.ndarray, reference: np.ndarray, seen: np.ndarray) -> np.ndar
 
 def render_dataset(predictor: Predictor, renderer: Renderer, *, split: str, count: int) -> list[Example]:
     """`count` images spread evenly over a split, predicted and rendered, with their targets and cameras."""
-    recipe = predictor.recipe
-    transform = build_transform(recipe.data.transform, size=recipe.data.size, tasks=predictor.tasks, train=False)
-    dataset = assemble.build_dataset(recipe, split)
-    loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
+    loader = assemble.read_split(predictor.recipe, split, predictor.tasks, limit=count)
     return [_with_rendering(renderer, make_example(predictor, sample), sample) for sample in loader]
 
 
@@ -173,14 +166,6 @@ def render_images(
         sample = Sample(image[None], {}, (name,), camera)
         examples.append(_with_rendering(renderer, make_example(predictor, sample), sample))
     return examples
-
-
-def write_page(run: Path, out: Path, examples: Sequence[Example], *, title: str) -> Path:
-    """Write `report.html` with the examples into `out`, and return its path."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / PAGE
-    write_text(path, render_report(replace(read_run(run), examples=examples, title=title)))
-    return path
 
 
 def render_run(
@@ -209,7 +194,7 @@ def render_run(
     else:
         examples = render_dataset(predictor, renderer, split=split, count=count)
     what = "images" if images else f"{predictor.recipe.data.dataset}, {split} split"
-    written = write_page(run, out, examples, title=f"{run.resolve().name}: {what}, rendered")
+    written = write_report(run, examples=examples, title=f"{run.resolve().name}: {what}, rendered", out=out)
     log(f"page to look at: {written}")
     return written
 

@@ -2,19 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
 from triptych import assemble
-from triptych.augmentation.presets import build_transform
-from triptych.data.loading import evaluation_loader
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.evaluation.evaluate import RunEvaluation, name_columns
 from triptych.evaluation.reliability import Reliability
-from triptych.evaluation.scores import read_scores
+from triptych.evaluation.scores import read_run_scores
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
@@ -43,7 +40,7 @@ def report_run(
         predictor = Predictor.load(run, device=device, calibrated=False)
         split = split or predictor.recipe.data.test_split
         columns = read_columns(results_folder(Path(run)), split)
-        images = _read_content(results_folder(Path(run)), split).get("labelled", {})
+        images = read_run_scores(results_folder(Path(run)), split).content.get("labelled", {})
     else:
         assert scored.predictor is not None, "evaluate_run keeps its network"
         predictor, split, columns = scored.predictor, scored.split, scored.columns()
@@ -61,11 +58,7 @@ def report_run(
 def spread_examples(predictor: Predictor, count: int, split: str = "") -> list[Example]:
     """`count` images spread evenly over a split (the test split by default), predicted, with their targets."""
     recipe, tasks = predictor.recipe, predictor.tasks
-    split = split or recipe.data.test_split
-    data = split_domain(recipe, split)[0].data
-    transform = build_transform(data.transform, size=data.size, tasks=tasks, train=False)
-    dataset = assemble.build_dataset(recipe, split)
-    loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
+    loader = assemble.read_split(recipe, split or recipe.data.test_split, tasks, limit=count)
     return [make_example(predictor, sample) for sample in loader] if count else []
 
 
@@ -81,17 +74,8 @@ def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240)
 
 def read_columns(run: Path, split: str) -> dict[str, Scores]:
     """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
-    content = _read_content(run, split)
+    content = read_run_scores(run, split).content
     return name_columns(split, content["metrics"], content.get("single_task_metrics"), content["constant"])
-
-
-def _read_content(run: Path, split: str) -> Mapping[str, Any]:
-    path = Path(run) / f"evaluation-{split}.json"
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
-        )
-    return read_scores(path).content
 
 
 def make_example(predictor: Predictor, sample: Sample) -> Example:
