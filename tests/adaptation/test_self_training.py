@@ -9,8 +9,16 @@ from torch import nn
 
 from triptych.adaptation.adversarial import MinEnt
 from triptych.adaptation.base import check_label_spaces
-from triptych.adaptation.mean_teacher import MeanTeacher, PseudoLabel, as_target, blur, mixed_loss
-from triptych.adaptation.mixing import DACS, DepthMix, choose_classes
+from triptych.adaptation.mean_teacher import (
+    DACS,
+    DepthMix,
+    MeanTeacher,
+    PseudoLabel,
+    as_target,
+    blur,
+    choose_classes,
+    mixed_loss,
+)
 from triptych.tasks import depth, human_parts, normals, semseg
 from triptych.types import IGNORE, Sample, valid_pixels
 

@@ -3,8 +3,7 @@
 from triptych.adaptation.adabn import AdaBN
 from triptych.adaptation.adversarial import AdversarialAlignment, MinEnt
 from triptych.adaptation.base import Adapter
-from triptych.adaptation.mean_teacher import MeanTeacher
-from triptych.adaptation.mixing import DACS, DepthMix
+from triptych.adaptation.mean_teacher import DACS, DepthMix, MeanTeacher
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "adabn": AdaBN,

@@ -19,11 +19,11 @@ target's, as the model's do on these images; running statistics are of both doma
 import copy
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -31,9 +31,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from triptych.adaptation.adversarial import class_probabilities
 from triptych.adaptation.base import Adapter, mean_over_processes
 from triptych.augmentation.color import ColorJitter
+from triptych.lookup import require_options
 from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task
-from triptych.types import Output, Sample, named_choice, valid_pixels
+from triptych.types import IGNORE, Output, Sample, named_choice, valid_pixels
 
 Images = Float[Tensor, "batch 3 height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -110,16 +111,8 @@ class MeanTeacher(Adapter):
     def start(self, model: nn.Module) -> None:
         self.teacher.load_state_dict(model.state_dict())
 
-    @torch.no_grad()
     def after_step(self, model: nn.Module) -> None:
-        n = self.step + 1
-        decay = min(self.decay, (1 + n) / (10 + n))
-        current = model.state_dict()
-        for name, tensor in self.teacher.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.lerp_(current[name], 1 - decay)
-            else:
-                tensor.copy_(current[name])
+        move_average(self.teacher.state_dict(), model.state_dict(), self.decay, self.step + 1)
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         if self.step < self.start_step:
@@ -180,6 +173,19 @@ class MeanTeacher(Adapter):
         return torch.stack(recolored)
 
 
+@torch.no_grad()
+def move_average(average: Mapping[str, Tensor], current: Mapping[str, Tensor], decay: float, step: int) -> None:
+    """Move averaged tensors towards those after step number `step` (from 1), by 1 - min(decay, (1 + n) / (10 + n));
+    integers are copied.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for name, tensor in average.items():
+        if tensor.is_floating_point():
+            tensor.lerp_(current[name], share)
+        else:
+            tensor.copy_(current[name])
+
+
 def as_target(task: Task, decoded: Tensor) -> Tensor:
     """A decoded prediction in the layout of the task's targets: a probability becomes a label.
 
@@ -219,3 +225,77 @@ def blur(image: Float[Tensor, "3 height width"], sigma: float) -> Float[Tensor, 
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1)
     padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel), kernel.transpose(2, 3))[:, 0]
+
+
+class DACS(MeanTeacher):
+    """Paste the pixels of half of the classes (rounded up) that an image's `task` labels show.
+
+    `task` is the task whose labels say what belongs together; by default the one with the most classes. Options of
+    `MeanTeacher` go on.
+    """
+
+    mixes = True
+
+    def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
+        require_options("adapter 'dacs', beside task,", MeanTeacher, options)
+        tasks: Mapping[str, Task] = model.tasks  # type: ignore[assignment]
+        maps = {name: each for name, each in tasks.items() if each.target_channels is None}
+        if not maps:
+            raise ValueError(
+                f"class mixing needs a task with label maps; the model has {', '.join(tasks)}. "
+                "Choose adaptation 'mean-teacher', 'depth-mix' or 'advent-mt'."
+            )
+        super().__init__(model, **options)
+        richest = max(maps, key=lambda name: len(maps[name].classes))
+        self.mixed_by = named_choice("task with label maps", task or richest, {name: name for name in maps})
+        self.num_classes = len(maps[self.mixed_by].classes)
+
+    def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask:
+        shown = source.targets[self.mixed_by]
+        return choose_classes(shown, self.draw(len(shown), self.num_classes).to(shown.device))
+
+
+def choose_classes(
+    labels: Int[Tensor, "batch height width"], scores: Float[Tensor, "batch classes"]
+) -> Bool[Tensor, "batch height width"]:
+    """Pixels of the half (rounded up) of the classes of each image that have the highest scores; never invalid ones.
+
+    >>> choose_classes(torch.tensor([[[0, 2, 2, 255]]]), torch.tensor([[0.1, 0.9, 0.5]])).tolist()
+    [[[False, True, True, False]]]
+    """
+    classes = scores.shape[1]
+    # One column more, for invalid pixels.
+    columns = torch.where(labels == IGNORE, classes, labels).flatten(1)
+    present = torch.zeros(len(labels), classes + 1, dtype=torch.bool, device=labels.device).scatter_(1, columns, True)
+    present[:, classes] = False
+    ranked = torch.where(present[:, :classes], scores, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
+    chosen = torch.zeros_like(present)
+    chosen[:, :classes] = present[:, :classes] & (ranked < (present.sum(dim=1, keepdim=True) + 1) // 2)
+    return chosen.gather(1, columns).view(labels.shape)
+
+
+class DepthMix(MeanTeacher):
+    """Paste source pixels whose depth is below the teacher's depth of the target pixel plus `slack` metres.
+
+    Occlusions stay possible: a nearer thing hides a farther one. Pixels without a depth label are not pasted. Options
+    of `MeanTeacher` go on.
+    """
+
+    mixes = True
+
+    def __init__(self, model: nn.Module, *, slack: float = 0.0, **options: Any) -> None:
+        require_options("adapter 'depth-mix', beside slack,", MeanTeacher, options)
+        super().__init__(model, **options)
+        self.slack = slack
+        metric = [name for name, task in self.tasks.items() if task.in_metres]
+        if not metric:
+            raise ValueError(
+                f"depth-aware mixing needs the task depth; the model has {', '.join(self.tasks)}. "
+                "Add it to data.tasks, or choose adaptation 'dacs'."
+            )
+        self.mixed_by = metric[0]
+
+    def paste(self, source: Sample, labels: Mapping[str, PseudoLabel]) -> Mask:
+        depth = source.targets[self.mixed_by]
+        nearer = depth.nan_to_num() < labels[self.mixed_by].target + self.slack
+        return (nearer & valid_pixels(depth))[:, 0]

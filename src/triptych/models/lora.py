@@ -7,7 +7,7 @@ so that training begins with the trunk's own features. Merged, W + (alpha / r) B
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -147,21 +147,29 @@ def update_names(model: nn.Module) -> set[str]:
 
 
 @torch.no_grad()
+def called_modules(network: nn.Module, modules: Iterable[nn.Module], size: tuple[int, int]) -> set[nn.Module]:
+    """Those of some modules that a network calls on an image of `size` (height, width): the parameters of others are
+    used past them, or not at all.
+    """
+    called: set[nn.Module] = set()
+    hooks = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in modules]
+    training = network.training
+    try:
+        network.eval()(torch.zeros(1, 3, *size, device=next(network.parameters()).device))
+    finally:
+        network.train(training)
+        for hook in hooks:
+            hook.remove()
+    return called
+
+
 def require_called(model: nn.Module, size: tuple[int, int]) -> None:
     """Raise `ValueError` where a network uses the weight of an adapted layer past the layer, without its update.
 
     `size` is the (height, width) of an image that the network takes.
     """
-    called: set[nn.Module] = set()
     updates = {path: module for path, module in model.named_modules() if isinstance(module, LowRank)}
-    hooks = [module.register_forward_hook(lambda module, *_: called.add(module)) for module in updates.values()]
-    training = model.training
-    try:
-        model.eval()(torch.zeros(1, 3, *size, device=next(model.parameters()).device))
-    finally:
-        model.train(training)
-        for hook in hooks:
-            hook.remove()
+    called = called_modules(model, updates.values(), size)
     if past := [path for path, module in updates.items() if module not in called]:
         raise ValueError(
             f"{len(past)} adapted layers, such as {past[0].removesuffix('.lora')}, are not called by the network, "

@@ -10,9 +10,8 @@ from triptych.data.loading import evaluation_loader
 from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.places import IMAGES, find_places
-from triptych.doctor.examine import recognize_dataset
+from triptych.doctor.examine import locate_dataset, recognize_dataset
 from triptych.files import naming_damage, write_text
-from triptych.lookup import named_choice
 from triptych.machine import choose_device
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import FILES, load_model, save_folder
@@ -92,16 +91,8 @@ def find_target(
 
     `root` is where a named dataset lies, or the files of a `dataset.toml`.
     """
-    options = dict(options or {})
-    if not (place.endswith(".toml") or Path(place).is_dir()):
-        named_choice("dataset, and no folder,", place, DATASETS)
-        return AdaptationConfig(dataset=place, root=root, split=split, dataset_options=options)
-    name = _dataset_in(Path(place))
-    if root and not DATASETS[name].takes_root:
-        raise ValueError(f"root is {root}, but {place} is the folder of {name} itself; leave root out.")
-    if root:
-        options["root"] = root
-    return AdaptationConfig(dataset=name, root=place, split=split, dataset_options=options)
+    name, folder, files = locate_dataset(place, root, _dataset_in)
+    return AdaptationConfig(dataset=name, root=folder, split=split, dataset_options={**(options or {}), **files})
 
 
 def _dataset_in(path: Path) -> str:

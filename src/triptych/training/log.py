@@ -12,7 +12,6 @@ import importlib.util
 import io
 import itertools
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -27,7 +26,7 @@ from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
-from triptych.files import naming_damage, write_text
+from triptych.files import finite, naming_damage, write_text
 from triptych.lookup import parse_json
 from triptych.machine import terminal
 from triptych.video.base import COUNTS, VideoTerms
@@ -76,14 +75,12 @@ class RunLog:
     def skipped(self, samples: Mapping[str, str]) -> None:
         """Name damaged samples that were skipped, each once."""
         for key, reason in samples.items():
-            if key not in self._named:
-                self._named.add(key)
-                self.message(f"skipped sample {key!r}: {reason}")
+            self.once(f"skipped sample {key!r}: {reason}", key)
 
-    def once(self, text: str) -> None:
-        """A message that is not repeated."""
-        if text not in self._named:
-            self._named.add(text)
+    def once(self, text: str, name: str = "") -> None:
+        """A message that is not repeated: neither its text nor, where it has one, its name."""
+        if (name or text) not in self._named:
+            self._named.add(name or text)
             self.message(text)
 
     def status(self, text: str) -> None:
@@ -141,7 +138,7 @@ class RunLog:
                 self._text.close()
 
     def _record(self, record: Mapping[str, Any]) -> None:
-        self._append(self._metrics, json.dumps(_finite(record), allow_nan=False))
+        self._append(self._metrics, json.dumps(finite(record), allow_nan=False))
 
     def _write(self, text: str) -> None:
         self._append(self._text, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
@@ -229,15 +226,6 @@ def tracker_names(names: tuple[str, ...]) -> list[str]:
                 f"tracking with {name} needs the extra 'track': python -m pip install -c constraints.txt -e '.[track]'"
             )
     return list(names)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN: not finite numbers become null."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 STATIC = 0.9

@@ -14,14 +14,12 @@ from typing import Any
 from triptych.data.errors import DataError
 from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
 from triptych.recipes.config import Recipe
-from triptych.training.building import accelerator_options, build_parts, settle
-from triptych.training.checkpoint import list_checkpoints, prune_checkpoints
+from triptych.training.building import Parts, accelerator_options, build_parts, settle
+from triptych.training.checkpoint import Means, TrainingState, list_checkpoints, prune_checkpoints, save
 from triptych.training.log import RunLog, video_record, video_warnings
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
-from triptych.training.parts import Parts
 from triptych.training.run_folder import check_run_folder
-from triptych.training.state import Means, TrainingState, save
 from triptych.training.step import take_step
 from triptych.training.validation import deploy, redeploy, validate
 

@@ -77,6 +77,12 @@ class Objective(nn.Module):
         """Every task with a loss: those of the final prediction, then those that only intermediate ones have."""
         return {**self.model.tasks, **self.model.auxiliary_tasks}
 
+    @property
+    def beside(self) -> dict[str, nn.Module]:
+        """What supervises beside the losses of the tasks, by name, where there is any."""
+        parts = {"regularizer": self.regularizer, "adapter": self.adapter, "video": self.video}
+        return {name: part for name, part in parts.items() if part is not None}
+
     def forward(self, sample: Sample, target: Sample | None = None) -> Losses:
         """Losses of a labelled batch and, with an adapter, of an unlabelled `target` batch."""
         sample, beside = self.model.with_views(sample)

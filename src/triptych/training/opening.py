@@ -18,10 +18,17 @@ from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import write_tasks
-from triptych.training.building import count_parameters, load_reports
-from triptych.training.checkpoint import incomplete_checkpoints, list_checkpoints
+from triptych.training.building import Parts, count_parameters, load_reports
+from triptych.training.checkpoint import (
+    FROZEN,
+    TrainingState,
+    frozen_tensors,
+    incomplete_checkpoints,
+    list_checkpoints,
+    replace_tensors,
+    restore,
+)
 from triptych.training.log import cut_metrics, read_lines
-from triptych.training.parts import Parts
 from triptych.training.run_folder import (
     begin_run_folder,
     check_same_data,
@@ -30,7 +37,6 @@ from triptych.training.run_folder import (
     record_start,
 )
 from triptych.training.sharding import like
-from triptych.training.state import TrainingState, frozen_tensors, restore, write_frozen
 
 
 def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, list[str]]:
@@ -59,7 +65,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         write_text(folder / "recipe.json", to_json(recipe) + "\n")
         write_resolved(folder, options)
         write_tasks(folder / "tasks.json", parts.tasks, recipe.data.task_options)
-        write_frozen(folder, kept)
+        if kept:
+            replace_tensors(folder / FROZEN, kept)
 
     if checkpoint is not None:
         check_same_data(run, facts["data"])

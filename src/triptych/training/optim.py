@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from triptych.adaptation.mean_teacher import move_average
 from triptych.backbones.base import Backbone
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
@@ -167,15 +168,9 @@ class WeightAverage:
         """Begin with the model's weights."""
         self.tensors = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
-    @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Move towards the model after its step number `step`."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point():
-                self.tensors[name].lerp_(tensor, 1 - decay)
-            else:
-                self.tensors[name].copy_(tensor)
+        move_average(self.tensors, model.state_dict(), self.decay, step)
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:

@@ -15,9 +15,8 @@ from triptych import assemble
 from triptych.data.errors import DataError
 from triptych.machine import accelerated, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
-from triptych.training.building import accelerator_options, build_parts, count_parameters, settle
+from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
 from triptych.training.objective import count_labelled
-from triptych.training.parts import Parts
 from triptych.training.step import take_step
 
 STEPS = 2
@@ -95,24 +94,17 @@ def rehearsal_table(found: Rehearsal) -> Table:
 
 
 def _parameters(parts: Parts) -> dict[str, tuple[int, int]]:
-    objective = parts.objective
-    modules = {
-        "network": objective.model,
-        "regularizer": objective.regularizer,
-        "adapter": objective.adapter,
-        "video": objective.video,
-        "weighting": parts.weighting,
-    }
+    modules = {"network": parts.objective.model, **parts.objective.beside, "weighting": parts.weighting}
     return {
         name: (sum(each.numel() for each in module.parameters()), count_parameters(module))
         for name, module in modules.items()
-        if module is not None and list(module.parameters())
+        if list(module.parameters())
     }
 
 
 def _disk(parts: Parts) -> int:
     """The checkpoints that are kept and the best one, each with weights, their average and the optimizer's memory."""
-    memory = [value for state in parts.optimizer.state.values() for value in state.values()]
+    memory = (value for state in parts.optimizer.state.values() for value in state.values())
     network = _bytes(parts.objective.model.state_dict().values())
     average = _bytes(parts.average.tensors.values()) if parts.average is not None else 0
     others = _bytes(parts.objective.state_dict().values()) - network
@@ -128,23 +120,18 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def _images(parts: Parts) -> dict[str, int | str]:
-    found: dict[str, int | str] = {"training": len(parts.training_set)}
-    if parts.validation_set is not None:
-        found["validation"] = len(parts.validation_set)
-    if parts.target_set is not None:
-        found["target domain"] = len(parts.target_set)
-    data = parts.recipe.data
+    sets = {"training": parts.training_set, "validation": parts.validation_set, "target domain": parts.target_set}
+    found: dict[str, int | str] = {name: len(images) for name, images in sets.items() if images is not None}
     try:
-        found["test"] = len(assemble.build_dataset(parts.recipe, data.test_split))
+        found["test"] = len(assemble.build_dataset(parts.recipe, parts.recipe.data.test_split))
     except (DataError, OSError, ValueError) as error:
         found["test"] = f"cannot be read: {error}"
     return found
 
 
 def _labelled(parts: Parts, places: list[int]) -> dict[str, int]:
-    samples = (parts.training_set[place] for place in places)
     counts = dict.fromkeys(parts.tasks, 0)
-    for sample in samples:
+    for sample in map(parts.training_set.__getitem__, places):
         for name in counts:
             counts[name] += int(count_labelled(sample.targets[name][None]))
     return counts

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from triptych.backbones.base import Backbone
 from triptych.machine import declare_missing_operators
+from triptych.models.lora import called_modules
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -47,22 +48,12 @@ def shard(module: nn.Module, device: str, processes: int, size: tuple[int, int])
     """
     mesh = init_device_mesh(device, (processes,))
     for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
-        for layer in _called_layers(backbone, torch.zeros(1, 3, *size, device=device)):
-            fully_shard(layer, mesh=mesh)
+        # Layers that gather their shards when called; parameters that are used past their layer belong to the whole.
+        called = called_modules(backbone, backbone.layers(), size)
+        for layer in backbone.layers():
+            if layer in called:
+                fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh)
-
-
-@torch.no_grad()
-def _called_layers(backbone: Backbone, image: Tensor) -> list[nn.Module]:
-    """Layers that gather their shards when called; parameters that are used past their layer belong to the whole."""
-    called: set[nn.Module] = set()
-    hooks = [layer.register_forward_hook(lambda layer, *_: called.add(layer)) for layer in backbone.layers()]
-    training = backbone.training
-    backbone.eval()(image)
-    backbone.train(training)
-    for hook in hooks:
-        hook.remove()
-    return [layer for layer in backbone.layers() if layer in called]
 
 
 def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from triptych.losses.whole_batch import sum_over_processes, whole_batch
+from triptych.training.building import Parts
 from triptych.training.log import video_row
 from triptych.training.objective import PARTS, Losses
 from triptych.training.optim import schedule_factor, set_learning_rate
-from triptych.training.parts import Parts
 from triptych.training.sharding import whole
 from triptych.types import Sample
 from triptych.weighting.base import average_over_processes
@@ -69,8 +69,7 @@ def take_step(
     values, weights, norms = flat[:count], flat[count : 2 * count], flat[2 * count :]
     finite = all(map(math.isfinite, norms))
     if not all(map(math.isfinite, values)):
-        own = dict(zip(names, numbers[0].tolist(), strict=False))
-        raise FloatingPointError(_not_finite(own, step, keys))
+        raise FloatingPointError(_not_finite(dict(zip(names, numbers[0].tolist(), strict=False)), step, keys))
     if not finite and accelerator.scaler is None:
         raise FloatingPointError(
             f"the gradient is not finite at step {step} though every loss is (samples {', '.join(keys)}). {_ADVICE}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from triptych.files import check_signed, write_text
+from triptych.files import check_signed, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import fields
 from triptych.recipes.config import Recipe, from_json
@@ -141,9 +141,7 @@ def folder_name(setting: Setting) -> str:
     """
     text = ",".join(f"{name}={value}" for name, value in setting.items())
     plain = re.sub(r"[^\w.=,+-]+", "_", text.replace("(", "").replace(")", ""))[:120].strip("_")
-    if plain == text:
-        return plain
-    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def sweep(
@@ -175,35 +173,26 @@ def sweep(
     if seeds and any("seed" in setting for setting in settings):
         raise ValueError(f"the sweep goes over seed, and seeds are {tuple(seeds)} too; leave one of the two out.")
     own: list[Setting] = [{"seed": seed} for seed in seeds] or [{}]
-    planned = [
-        (Outcome(setting), [settle(change_fields(recipe, setting | seed), device)[0] for seed in own])
-        for setting in settings
-    ]
-    for outcome, recipes in planned:
-        for each in recipes:
-            check_run_folder(_run(out, outcome, each), each, resume=True, overwrite=False)
-    total = sum(len(recipes) for _, recipes in planned)
-    done = 0
-    for outcome, recipes in planned:
-        for each in recipes:
-            run, done = _run(out, outcome, each), done + 1
-            if not _is_finished(run, each):
-                told(f"run {done} of {total}: {run}")
-                try:
-                    train(each, run, resume=run.exists(), device=device, progress=progress)
-                except FloatingPointError as error:
-                    outcome.failures[each.seed] = str(error)
-            if each.seed not in outcome.failures:
-                best = _best(run)
-                outcome.scores[each.seed], outcome.metrics[each.seed] = best["score"], best["metrics"]
-            if os.environ.get("RANK", "0") == "0":
-                ranked = _rank([outcome for outcome, _ in planned])
-                write_text(out / FILE, json.dumps([_row(each) for each in ranked], indent=2, allow_nan=False) + "\n")
-    return _rank([outcome for outcome, _ in planned])
-
-
-def _run(out: Path, outcome: Outcome, recipe: Recipe) -> Path:
-    return out / folder_name(outcome.setting) / f"seed-{recipe.seed}"
+    outcomes, runs = [Outcome(setting) for setting in settings], []
+    for outcome, seed in itertools.product(outcomes, own):
+        each = settle(change_fields(recipe, outcome.setting | seed), device)[0]
+        runs.append((outcome, each, out / folder_name(outcome.setting) / f"seed-{each.seed}"))
+    for _, each, run in runs:
+        check_run_folder(run, each, resume=True, overwrite=False)
+    for done, (outcome, each, run) in enumerate(runs, start=1):
+        if not _is_finished(run, each):
+            told(f"run {done} of {len(runs)}: {run}")
+            try:
+                train(each, run, resume=run.exists(), device=device, progress=progress)
+            except FloatingPointError as error:
+                outcome.failures[each.seed] = str(error)
+        if each.seed not in outcome.failures:
+            best = _best(run)
+            outcome.scores[each.seed], outcome.metrics[each.seed] = best["score"], best["metrics"]
+        ranked = sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
+        if os.environ.get("RANK", "0") == "0":
+            write_json(out / FILE, [asdict(each) | {"score": each.score} for each in ranked])
+    return ranked
 
 
 def _is_finished(run: Path, recipe: Recipe) -> bool:
@@ -215,21 +204,6 @@ def _best(run: Path) -> dict[str, Any]:
     """The evaluation of a finished run whose weights are deployed."""
     path = list_checkpoints(run)[-1] / STATE
     return check_signed(parse_json(path.read_text(encoding="utf-8")))["best"]
-
-
-def _rank(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    return sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
-
-
-def _row(outcome: Outcome) -> dict[str, Any]:
-    """An outcome as JSON, without numbers that are not finite."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {str(name): plain(each) for name, each in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return plain(asdict(outcome) | {"score": outcome.score})
 
 
 def sweep_table(outcomes: Sequence[Outcome]) -> Table:

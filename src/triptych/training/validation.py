@@ -8,24 +8,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from triptych.augmentation.presets import build_transform
+from triptych import assemble
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.scores import Evaluation
 from triptych.files import checksum, read_tensors
 from triptych.machine import Interruption
 from triptych.prediction.predictor import Predictor
-from triptych.recipes.config import split_domain
-from triptych.training.checkpoint import list_checkpoints, replace_tensors
+from triptych.training.building import Parts
+from triptych.training.checkpoint import TrainingState, deployable, list_checkpoints, replace_tensors
 from triptych.training.log import RunLog
-from triptych.training.parts import Parts
 from triptych.training.sharding import load_tensors, whole
-from triptych.training.state import TrainingState, deployable
 
 
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
     """Score the validation split, and deploy the weights if they are the best so far; false if a signal came."""
     recipe, model = parts.recipe, parts.objective.model
-    data = split_domain(recipe, recipe.data.val_split)[0].data
     assert parts.validation_set is not None
 
     def progress(done: int, of: int) -> None:
@@ -40,7 +37,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
                 Predictor(deployed, tasks=model.tasks),
                 parts.validation_set,
                 model.tasks,
-                transform=build_transform(data.transform, size=data.size, tasks=model.tasks, train=False),
+                transform=assemble.scored_view(recipe, recipe.data.val_split, model.tasks),
                 limit=recipe.training.evaluate_limit,
                 num_workers=recipe.data.num_workers,
                 on_bad_sample=recipe.data.on_bad_sample,
@@ -119,8 +116,7 @@ def _finished(parts: Parts, model: nn.Module) -> Iterator[None]:
 
 
 def _deployed_tensors(parts: Parts) -> dict[str, Tensor]:
-    model = parts.objective.model
-    return whole(parts.average.tensors if parts.average is not None else model.state_dict())
+    return whole(parts.average.tensors if parts.average is not None else parts.objective.model.state_dict())
 
 
 def deploy(run: Path, parts: Parts) -> None:
