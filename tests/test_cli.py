@@ -1,5 +1,6 @@
 """The command line: quick help, one-line errors, exit codes."""
 
+import functools
 import os
 import shlex
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from triptych.__main__ import VERBS, list_names, main
 from triptych.assemble import REGISTRIES
-from triptych.commands.train import TrainVerb
+from triptych.commands.train import RecipeVerb, train
 from triptych.commands.verbs import Group
 from triptych.recipes.config import Recipe
 
@@ -41,7 +42,8 @@ def test_a_misspelt_verb_of_a_group_is_one_line(capsys: pytest.CaptureFixture[st
 def chosen_recipe(name: str, *words: str) -> Recipe:
     """The recipe that `triptych train NAME WORDS` would train."""
     chosen: list[Recipe] = []
-    TrainVerb(lambda recipe, *rest: chosen.append(recipe)).run([name, "--out", "nowhere", *words], "triptych train")
+    note = functools.wraps(train)(lambda recipe, **rest: chosen.append(recipe))
+    RecipeVerb(note, "--out RUN").run([name, "--out", "nowhere", *words], "triptych train")
     return chosen[0]
 
 

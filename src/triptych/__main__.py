@@ -8,16 +8,13 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from triptych.commands.app import app
-from triptych.commands.calibrate import calibrate
 from triptych.commands.data import DATA
-from triptych.commands.export import export, profile
+from triptych.commands.export import export, profile, push
 from triptych.commands.extend import check, new
-from triptych.commands.predict import predict
-from triptych.commands.push import push
-from triptych.commands.runs import adapt, compare, convert, evaluate
+from triptych.commands.predict import app, predict
+from triptych.commands.runs import adapt, calibrate, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
-from triptych.commands.train import SweepVerb, TrainVerb, demo, sweep, train
+from triptych.commands.train import RecipeVerb, demo, sweep, train
 from triptych.commands.verbs import Group, Verb
 from triptych.plugins.loading import load_plugin
 
@@ -51,8 +48,8 @@ def list_names(
 
 VERBS: dict[str, Verb | Group] = {
     "demo": Verb(demo),
-    "train": TrainVerb(train),
-    "sweep": SweepVerb(sweep),
+    "train": RecipeVerb(train, "--out RUN"),
+    "sweep": RecipeVerb(sweep, "--out FOLDER --over NAME=A,B ..."),
     "evaluate": Verb(evaluate),
     "predict": Verb(predict),
     "score": ScoreVerb(score),

@@ -1,5 +1,6 @@
 """Every Python snippet and every `triptych` command of the README and the docs runs."""
 
+import functools
 import re
 import shlex
 import tomllib
@@ -14,7 +15,7 @@ from plugin_files import as_in_a_new_process
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
-from triptych.commands.train import TrainVerb
+from triptych.commands.train import RecipeVerb, train
 from triptych.datasets.folder import Folder
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
@@ -81,7 +82,7 @@ def test_command_lines_of_own_data_stand_where_they_are_run() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
     parsed: list[Recipe] = []
-    verb = TrainVerb(lambda recipe, *others: parsed.append(recipe))
+    verb = RecipeVerb(functools.wraps(train)(lambda recipe, **others: parsed.append(recipe)), "--out RUN")
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     given = [words for words in map(shlex.split, re.findall(r"`(--recipe\.[^`]*)`", text)) if len(words) > 1]
     for words in given:
@@ -92,7 +93,7 @@ def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_trainings_that_are_shown_and_not_run_are_understood(page: Path) -> None:
-    verb = TrainVerb(lambda *given: None)
+    verb = RecipeVerb(functools.wraps(train)(lambda recipe, **given: None), "--out RUN")
     for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
         if kind in ("console", "text", "bash"):
             for words in re.findall(r"\btriptych train (.*)", text.replace("\\\n", " ")):

@@ -23,13 +23,11 @@ from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
-from triptych.export.archives import EXTRA, open_archive
-from triptych.export.metadata import hash_file
-from triptych.export.onnx_file import open_onnx, write_onnx
-from triptych.export.precision import last_layers
-from triptych.export.program import DeployedModel
+from triptych.export.onnx_file import last_layers, open_onnx, write_onnx
+from triptych.export.program import EXTRA, DeployedModel, open_archive
 from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
 from triptych.export.run import TARGETS
+from triptych.files import hash_file
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
 from triptych.prediction.labelling import label_folder

@@ -245,17 +245,11 @@ def data_label(
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
-    from triptych.datasets import DATASETS, open_configured, open_dataset
-    from triptych.doctor.examine import recognize_dataset
-    from triptych.types import named_choice
+    from triptych.datasets import open_configured
+    from triptych.doctor.examine import locate_dataset
 
-    if not (dataset.endswith(".toml") or Path(dataset).is_dir()):
-        named_choice("dataset, and no folder,", dataset, DATASETS)
-        return open_dataset(dataset, root, split=split, **options)
-    name = recognize_dataset(Path(dataset))
-    if root and not DATASETS[name].takes_root:
-        raise ValueError(f"root is {root}, but {dataset} is the folder of {name} itself; leave root out.")
-    return open_configured(name, dataset, split, {**({"root": root} if root else {}), **options})
+    name, place, files = locate_dataset(dataset, root)
+    return open_configured(name, place, split, files | options)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The verbs that use finished runs: `triptych evaluate`, `compare`, `convert` and `adapt`."""
+"""The verbs that use finished runs: `triptych evaluate`, `compare`, `convert`, `adapt` and `calibrate`."""
 
 import os
 from pathlib import Path
@@ -173,3 +173,17 @@ def adapt(
     found = find_target(str(target), root=root, split=split, options=read_options(options))
     adapt_run(run, replace(found, name="adabn", options={"images": images}), out, device=device)
     print(f"{out}: {run} with batch norm statistics of {target}")
+
+
+def calibrate(run: Positional[Path], folder: Positional[Path], split: str = "all", device: Device = "auto") -> None:
+    """Fit the scale of a run's depth on a few frames of another camera, and keep it where it helps.
+
+    Args:
+        run: Run folder.
+        folder: Images with depth, as for `triptych data doctor`; two frames or more.
+        split: Split of the folder.
+        device: Where to run.
+    """
+    from triptych.evaluation.calibrate import calibrate_run
+
+    calibrate_run(run, folder, split=split, device=device)

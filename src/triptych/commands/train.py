@@ -1,7 +1,10 @@
 """The verbs `triptych demo`, `train` and `sweep`."""
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from triptych.commands.verbs import HELP, Device, Verb, parse
 from triptych.plugins.loading import load_installed
@@ -55,32 +58,6 @@ def train(
     run_training(recipe, out, resume=resume, overwrite=overwrite, device=device)
 
 
-class TrainVerb(Verb):
-    """`train`, whose first word names the recipe: its fields are the defaults of the options."""
-
-    def run(self, words: Sequence[str], name: str) -> None:
-        """Train the recipe that the first word names, or show all of them."""
-        if not words or words[0] in HELP:
-            print(f"usage: {name} RECIPE --out RUN [options]\n\nRecipes (or the path of a recipe.json):\n{_recipes()}")
-            return
-        default = load_recipe(words[0])
-
-        def run_recipe(
-            out: Path | None = None,
-            recipe: Recipe = default,
-            resume: bool = False,
-            overwrite: bool = False,
-            device: Device = "auto",
-            dry_run: bool = False,
-        ) -> None:
-            self.function(override(default, recipe), out, resume, overwrite, device, dry_run)
-
-        published = f"\n\n    {PUBLISHED[words[0]].describe()}" if words[0] in PUBLISHED else ""
-        first, _, rest = (self.function.__doc__ or "").partition("\n\n")
-        run_recipe.__doc__ = f"{first}{published}\n\n{rest}"
-        parse(run_recipe, words[1:], f"{name} {words[0]}")
-
-
 def sweep(
     recipe: Recipe,
     out: Path,
@@ -109,28 +86,28 @@ def sweep(
     terminal().print(sweep_table(run_sweep(recipe, out, over, samples=samples, seeds=seeds, device=device)))
 
 
-class SweepVerb(Verb):
-    """`sweep`, whose first word names the recipe."""
+@dataclass(frozen=True)
+class RecipeVerb(Verb):
+    """A verb whose first word names the recipe: its fields are the defaults of the options."""
+
+    usage: str
 
     def run(self, words: Sequence[str], name: str) -> None:
-        """Sweep over the recipe that the first word names, or show all of them."""
+        """Run the function on the recipe that the first word names, or show all of them."""
         if not words or words[0] in HELP:
-            print(f"usage: {name} RECIPE --out FOLDER --over NAME=A,B ... [options]\n\nRecipes:\n{_recipes()}")
+            rows = "Recipes (or the path of a recipe.json):"
+            print(f"usage: {name} RECIPE {self.usage} [options]\n\n{rows}\n{_recipes()}")
             return
         default = load_recipe(words[0])
 
-        def run_recipe(
-            out: Path,
-            over: tuple[str, ...],
-            recipe: Recipe = default,
-            samples: int = 0,
-            seeds: tuple[int, ...] = (),
-            device: Device = "auto",
-        ) -> None:
-            self.function(override(default, recipe), out, over, samples, seeds, device)
+        @functools.wraps(self.function)
+        def run_recipe(*, recipe: Recipe, **options: Any) -> None:
+            self.function(override(default, recipe), **options)
 
-        run_recipe.__doc__ = self.function.__doc__
-        parse(run_recipe, words[1:], f"{name} {words[0]}")
+        published = f"\n\n    {PUBLISHED[words[0]].describe()}" if words[0] in PUBLISHED else ""
+        first, _, rest = (self.function.__doc__ or "").partition("\n\n")
+        run_recipe.__doc__ = f"{first}{published}\n\n{rest}"
+        parse(functools.partial(run_recipe, recipe=default), words[1:], f"{name} {words[0]}")
 
 
 def _recipes() -> str:

@@ -64,6 +64,24 @@ def recognize_dataset(path: Path) -> str:
     return "folder"
 
 
+def locate_dataset(
+    place: str, root: str, recognize: Callable[[Path], str] = recognize_dataset
+) -> tuple[str, str, dict[str, Any]]:
+    """Name, folder and options of the dataset that `place` names, or whose folder or description it is.
+
+    `root` is where a named dataset lies, or the files of a description: an option then.
+    """
+    from triptych.datasets import DATASETS  # it lists everything
+
+    if not (place.endswith(".toml") or Path(place).is_dir()):
+        named_choice("dataset, and no folder,", place, DATASETS)
+        return place, root, {}
+    name = recognize(Path(place))
+    if root and not DATASETS[name].takes_root:
+        raise ValueError(f"root is {root}, but {place} is the folder of {name} itself; leave root out.")
+    return name, place, {"root": root} if root else {}
+
+
 def _share(path: Path, variant: Variant) -> float:
     """The share of a variant's markers that a folder has."""
     if path.is_file():

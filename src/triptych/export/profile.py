@@ -35,10 +35,10 @@ def profile(path: Path, sizes: Sequence[tuple[int, int]] = (), *, repeats: int =
     predictor = Predictor.load(path, device="cpu")
     recipe = predictor.recipe
     height, width = split_domain(recipe, recipe.data.test_split)[0].data.size
-    metadata = getattr(predictor.model, "metadata", None)
+    counted = getattr(predictor.model, "metadata", None) is None
     fixed = predictor.fixed_size
     usual = [fixed] if fixed else [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
-    return [_measure(predictor, size, repeats, counted=metadata is None) for size in sizes or usual]
+    return [_measure(predictor, size, repeats, counted=counted) for size in sizes or usual]
 
 
 def cost_table(title: str, costs: Sequence[Cost]) -> Table:

@@ -96,7 +96,7 @@ def compare(
             image = prepare(resize_image(sample.image, size))
             ours, theirs = network(image), file(image)
             for name, task in tasks.items():
-                for key in _maps_of(name, ours):
+                for key in {name, name + PROBABILITY} & ours.keys():
                     difference[name] = max(difference[name], measure_difference(theirs[key], ours[key]))
                 pair = (theirs[name], ours[name]) if decoded else (task.decode(theirs[name]), task.decode(ours[name]))
                 _update(agreement[name], pair, as_target(task, pair[1]))
@@ -166,10 +166,6 @@ def measure_seconds(run: Run, image: Tensor, *, repeats: int = 5) -> float:
         run(image)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
-
-
-def _maps_of(name: str, maps: Mapping[str, Tensor]) -> list[str]:
-    return [key for key in (name, name + PROBABILITY) if key in maps]
 
 
 def _update(metrics: tuple[Metric, Metric], pair: tuple[Tensor, Tensor], target: Tensor) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,111 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import triptych
 from triptych import assemble
-from triptych.augmentation.presets import build_transform
-from triptych.data.loading import evaluation_loader
 from triptych.data.photos import find_images, read_image
-from triptych.export import archives, metadata, onnx_file
-from triptych.export.precision import MOST, check_count, quantize, to_float16
-from triptych.export.program import DeployedModel, Program, exported_program
+from triptych.export import onnx_file
+from triptych.export.onnx_file import MOST, check_count, quantize, to_float16
+from triptych.export.program import (
+    INPUT,
+    PROBABILITY,
+    DeployedModel,
+    Program,
+    exported_program,
+    open_archive,
+    open_package,
+    write_archive,
+    write_package,
+)
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
+from triptych.files import finite, hash_file, write_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
 from triptych.recipes.config import Recipe, split_domain
+from triptych.recipes.resolved import package_version
+from triptych.tasks import Task
 from triptych.types import Sample, named_choice
+
+FORMAT = 1
+_TYPES = {"torch.int64": "int64", "torch.float32": "float32", "torch.uint8": "uint8"}
+
+
+def describe_maps(tasks: Mapping[str, Task], maps: Mapping[str, Tensor], *, outputs: str) -> list[dict[str, Any]]:
+    """One entry per map: its name, task, what it holds, unit, type and layout."""
+    entries = []
+    for name, values in maps.items():
+        task = tasks[name.removesuffix(PROBABILITY) if name not in tasks else name]
+        entries.append(
+            {
+                "name": name,
+                "task": task.name,
+                "kind": "raw" if outputs == "raw" else task.kind if name in tasks else "probability",
+                "holds": _meaning(task, name, outputs),
+                "unit": task.unit if outputs == "maps" and name in tasks else "",
+                "type": _TYPES[str(values.dtype)],
+                "layout": "batch height width" if values.ndim == 3 else "batch channels height width",
+                "channels": 1 if values.ndim == 3 else values.shape[1],
+            }
+        )
+    return entries
+
+
+_HOLDS = {
+    "labels": "class ids",
+    "direction": "unit vectors (x right, y down, z forward)",
+    "length": "distance along the camera's axis",
+    "values": "values",
+}
+
+
+def _meaning(task: Task, name: str, outputs: str) -> str:
+    if outputs == "raw":
+        return "raw network output"
+    if name.endswith(PROBABILITY) and task.kind == "labels":
+        return "probability of the class"
+    return f"probability of {(task.classes or (task.name,))[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
+
+
+def describe_input(size: tuple[int, int], *, dynamic: bool, uint8: bool, smallest: int) -> dict[str, Any]:
+    """What the network takes."""
+    return {
+        "name": INPUT,
+        "type": "uint8" if uint8 else "float32",
+        "range": [0, 255] if uint8 else [0, 1],
+        "colors": "RGB",
+        "layout": "batch channels height width",
+        "batch": 1,
+        "size": None if dynamic else list(size),
+        "smallest": smallest,
+    }
+
+
+def describe_proof(proof: Proof) -> dict[str, Any]:
+    """What was measured."""
+
+    def pairs(numbers: Mapping[str, tuple[float, float]]) -> dict[str, dict[str, float]]:
+        return {key: {"file": file, "torch": ours} for key, (file, ours) in numbers.items()}
+
+    return {
+        "images": list(proof.images),
+        "sizes": [list(size) for size in proof.sizes],
+        "tasks": {
+            name: {
+                "difference": task.difference,
+                "against_torch": pairs(task.agreement),
+                "on_labels": pairs(task.scores),
+                "loss_on_labels": task.loss,
+            }
+            for name, task in proof.tasks.items()
+        },
+    }
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of what wrote the file; those that are not installed are left out."""
+    found = {"triptych": triptych.__version__} | {package: package_version(package) for package in packages}
+    return {package: version for package, version in found.items() if version is not None}
 
 
 @dataclass(frozen=True)
@@ -76,8 +168,8 @@ _ONNX_PRECISIONS: dict[str, Callable[[Path, Path, _Calibration], object]] = {
 
 TARGETS = {
     ".aoti.pt2": Target(
-        archives.write_package,
-        archives.open_package,
+        write_package,
+        open_package,
         lambda program, path, description: None,
         ("torch",),
         {"fp32": _keep},
@@ -90,7 +182,7 @@ TARGETS = {
         _ONNX_PRECISIONS,
         largest=1.9e9,  # protobuf ends at 2 GiB
     ),
-    ".pt2": Target(archives.write_archive, archives.open_archive, archives.write_archive, ("torch",), {"fp32": _keep}),
+    ".pt2": Target(write_archive, open_archive, write_archive, ("torch",), {"fp32": _keep}),
 }
 """By the end of the file's name, the longest first."""
 
@@ -148,7 +240,8 @@ def export_run(
     stride = max(model.feature_strides)
     # One pixel of the coarsest map is a case apart, which a program of free sizes does not hold.
     smallest = stride + 1 if dynamic else 1
-    _check_size(chosen, smallest)
+    if len(chosen) != 2 or min(chosen) < smallest:
+        raise ValueError(f"size is {tuple(chosen)}; give height and width, {smallest} pixels or more each.")
     weights = run / pretrained.FILES["weights"]
     _check_space(path, 4 * weights.stat().st_size)
     if weights.stat().st_size > target.largest:
@@ -156,7 +249,9 @@ def export_run(
             f"the weights have {weights.stat().st_size / 1e9:.1f} GB, {path.suffix} files hold at most "
             f"{target.largest / 1e9:.1f} GB; export to .pt2."
         )
-    _check_free(model, dynamic)
+    reasons = [reason for part in model.modules() if (reason := getattr(part, "one_size", ""))]
+    if dynamic and reasons:
+        raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
     samples = read_samples(recipe, model, images, split)
     scales = read_calibration(run)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
@@ -164,14 +259,13 @@ def export_run(
         draft = Path(folder) / path.name
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
-        prepare = _to_uint8 if uint8 else _as_it_is
+        prepare = _to_uint8 if uint8 else lambda image: image
         if precision != "fp32":
             whole = draft.with_name("fp32.onnx")
             draft.replace(whole)
-            calibration = _Calibration(recipe, model, chosen, split, calibrate, prepare)
-            reduce(whole, draft, calibration)
+            reduce(whole, draft, _Calibration(recipe, model, chosen, split, calibrate, prepare))
         file = target.open(draft, program.names)
-        network = _runner(deployed)
+        network = torch.no_grad()(deployed.forward)
         sizes = proof_sizes(chosen, stride, smallest=smallest) if dynamic else [chosen]
         proof = compare(
             file,
@@ -187,26 +281,29 @@ def export_run(
             raise ValueError(f"{path} is not written, for it does not agree with torch: {'; '.join(proof.problems)}.")
         image = prepare(resize_image(samples[0].image, chosen))
         seconds, torch_seconds = (measure_seconds(call, image) for call in (file, network))
-        description = {
-            "format": metadata.FORMAT,
-            "outputs": outputs,
-            "precision": precision,
-            "input": metadata.describe_input(chosen, dynamic=dynamic, uint8=uint8, smallest=smallest),
-            "tasks": metadata.describe_tasks(model.tasks),
-            "maps": metadata.describe_maps(model.tasks, network(program.example), outputs=outputs),
-            "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
-            "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
-            "calibration": {name: vars(scale) for name, scale in scales.items()},
-            "weights_sha256": metadata.hash_file(weights),
-            "versions": metadata.versions(*target.packages),
-            "proof": metadata.describe_proof(proof),
-            "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
-        }
+        description = finite(
+            {
+                "format": FORMAT,
+                "outputs": outputs,
+                "precision": precision,
+                "input": describe_input(chosen, dynamic=dynamic, uint8=uint8, smallest=smallest),
+                "tasks": [
+                    {"name": name, "unit": task.unit, "classes": list(task.classes)}
+                    for name, task in model.tasks.items()
+                ],
+                "maps": describe_maps(model.tasks, network(program.example), outputs=outputs),
+                "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
+                "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
+                "calibration": {name: vars(scale) for name, scale in scales.items()},
+                "weights_sha256": hash_file(weights),
+                "versions": versions(*target.packages),
+                "proof": describe_proof(proof),
+                "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
+            }
+        )
         target.describe(program, draft, description)
-        text = Path(folder) / beside.name
-        text.write_text(json.dumps(description, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         draft.replace(path)
-        text.replace(beside)
+        write_json(beside, description)
     return Export(path, beside, proof, precision, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
 
 
@@ -219,42 +316,15 @@ def find_target(path: Path) -> Target:
 def read_samples(recipe: Recipe, model: MultiTaskModel, count: int, split: str = "") -> list[Sample]:
     """`count` images spread evenly over the validation split, as evaluation reads them."""
     split = split or _held_out(recipe)
-    data = split_domain(recipe, split)[0].data
-    dataset = assemble.build_dataset(recipe, split)
-    transform = build_transform(data.transform, size=data.size, tasks=model.tasks, train=False)
-    loader = evaluation_loader(dataset, transform=transform, limit=count, on_bad_sample=recipe.data.on_bad_sample)
-    return list(loader)
+    return list(assemble.read_split(recipe, split, model.tasks, limit=count))
 
 
 def _held_out(recipe: Recipe) -> str:
     return recipe.data.val_split or recipe.data.test_split
 
 
-def _runner(deployed: DeployedModel) -> Run:
-    @torch.no_grad()
-    def run(image: Tensor) -> dict[str, Tensor]:
-        return deployed(image)
-
-    return run
-
-
-def _as_it_is(image: Tensor) -> Tensor:
-    return image
-
-
 def _to_uint8(image: Tensor) -> Tensor:
     return (image * 255).round().byte()
-
-
-def _check_size(size: Sequence[int], smallest: int) -> None:
-    if len(size) != 2 or min(size) < smallest:
-        raise ValueError(f"size is {tuple(size)}; give height and width, {smallest} pixels or more each.")
-
-
-def _check_free(model: MultiTaskModel, dynamic: bool) -> None:
-    reasons = [reason for part in model.modules() if (reason := getattr(part, "one_size", ""))]
-    if dynamic and reasons:
-        raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
 
 
 def _check_place(path: Path, beside: Path, overwrite: bool) -> None:

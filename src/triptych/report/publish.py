@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from triptych.backbones.base import Backbone, pretrained_licence
 from triptych.evaluation.scores import read_scores
 from triptych.evaluation.tables import ARROWS
-from triptych.export.metadata import hash_file
 from triptych.export.onnx_file import describe_onnx
-from triptych.files import write_text
+from triptych.files import hash_file, write_text
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
