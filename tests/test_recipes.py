@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.recipes import RECIPES
-from triptych.recipes.config import DataConfig, Recipe, flatten, from_json, to_json
+from triptych.recipes.config import LEAST, DataConfig, Recipe, check_numbers, flatten, from_json, to_json
 from triptych.recipes.fields import read_options, write_options
-from triptych.recipes.limits import LEAST, check_numbers
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

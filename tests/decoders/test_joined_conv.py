@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from triptych.decoders.layers import JoinedConvNormReLU, concatenate
-from triptych.decoders.linear_conv import conv_of_concatenation
+from triptych.decoders.layers import JoinedConvNormReLU, concatenate, conv_of_concatenation
 
 
 @pytest.mark.parametrize("kernel", [1, 3])

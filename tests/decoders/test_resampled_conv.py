@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from triptych.decoders.linear_conv import compose, conv_of_bilinear, conv_of_nearest
+from triptych.decoders.layers import compose, conv_of_bilinear, conv_of_nearest
 
 
 def plain_bilinear(maps, weights, size, dilation):

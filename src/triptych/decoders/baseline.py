@@ -6,6 +6,7 @@ four-level head of SAK's baselines (Lu et al., ICLR 2025).
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -163,9 +164,7 @@ class DeepLab(HeadDecoder):
         rates: Sequence[int] = (12, 24, 36),
         dropout: float = 0.5,
     ) -> None:
-        def make_head(outputs: int) -> nn.Module:
-            return DeepLabHead(channels[-1], outputs, width=width, rates=rates, dropout=dropout)
-
+        make_head = partial(DeepLabHead, channels[-1], width=width, rates=rates, dropout=dropout)
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 
     def select(self, features: list[Tensor]) -> Tensor:
@@ -199,10 +198,7 @@ class FourLevel(HeadDecoder):
         self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task], width: int | None = None
     ) -> None:
         widths = [channel // 4 if width is None else width for channel in channels]
-
-        def make_head(outputs: int) -> nn.Module:
-            return FourLevelHead(channels, outputs, widths=widths)
-
+        make_head = partial(FourLevelHead, channels, widths=widths)
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 
     def predict_task(self, task: str, features: list[Tensor]) -> Tensor:

@@ -9,6 +9,7 @@ whatever order tasks are declared. The attention branch starts at zero (alpha).
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -137,14 +138,12 @@ class DenseMTL(PyramidDecoder):
         dropout: float = 0.5,
         init: str = "default",
     ) -> None:
-        width = widths[min(exchange_level, len(widths) - 1)]
-        everything = {**(auxiliary_tasks or {}), **tasks}
         super().__init__(
             channels,
             strides=strides,
             tasks=tasks,
             widths=widths,
-            exchange=CrossTaskExchange(width, everything, downscale=downscale, targets=tasks),
+            exchange=partial(CrossTaskExchange, downscale=downscale),
             exchange_level=exchange_level,
             scales=scales,
             auxiliary_tasks=auxiliary_tasks,

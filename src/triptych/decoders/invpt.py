@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.decoders.base import Decoder
-from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, resize
-from triptych.decoders.linear_conv import compose, conv_of_bilinear
+from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, compose, conv_of_bilinear, resize
 from triptych.tasks import Task
 from triptych.types import ceil_div, round_up
 

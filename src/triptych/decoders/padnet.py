@@ -196,14 +196,12 @@ class PADNetPlus(PyramidDecoder):
         dropout: float = 0.5,
         init: str = "default",
     ) -> None:
-        width = widths[min(exchange_level, len(widths) - 1)]
-        everything = {**(auxiliary_tasks or {}), **tasks}
         super().__init__(
             channels,
             strides=strides,
             tasks=tasks,
             widths=widths,
-            exchange=MultiModalDistillation(width, list(everything), targets=list(tasks)),
+            exchange=MultiModalDistillation,
             exchange_level=exchange_level,
             scales=scales,
             auxiliary_tasks=auxiliary_tasks,

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from triptych.decoders.base import Decoder
 from triptych.decoders.baseline import ASPP
-from triptych.decoders.layers import resize
-from triptych.decoders.linear_conv import conv_of_nearest
+from triptych.decoders.layers import conv_of_nearest, resize
 from triptych.lookup import named_choice
 from triptych.tasks import Task
 
@@ -29,10 +28,11 @@ class PyramidDecoder(Decoder):
     4, 8, 16, 16); one without a stride-2 feature has no skip there. Features of one stride only (plain ViT) are resized
     first: the last two keep their size and each earlier one is twice as large as the next.
 
-    `widths[i]` is the width of level i, the last one that of all coarser ones. `exchange` maps a dict of maps to a dict
-    of maps and acts on the output of `exchange_level`; `scales` are the levels with a prediction, made before the
-    exchange. Predictions come coarsest first; level 0 is the final one. `auxiliary_tasks` have decoders and predictions
-    down to the exchange, in which their maps take part, and none behind it.
+    `widths[i]` is the width of level i, the last one that of all coarser ones. `exchange(width, names, targets=names)`
+    makes what maps a dict of maps to one of the targets' maps, on the output of `exchange_level`; `scales` are the
+    levels with a prediction, made before the exchange. Predictions come coarsest first; level 0 is the final one.
+    `auxiliary_tasks` have decoders and predictions down to the exchange, in which their maps take part, and none behind
+    it.
     """
 
     align_corners = True  # as the published losses and metrics resize
@@ -44,7 +44,7 @@ class PyramidDecoder(Decoder):
         strides: Sequence[int],
         tasks: Mapping[str, Task],
         widths: Sequence[int],
-        exchange: nn.Module,
+        exchange: Callable[..., nn.Module],
         exchange_level: int,
         scales: Sequence[int],
         auxiliary_tasks: Mapping[str, Task] | None = None,
@@ -66,6 +66,9 @@ class PyramidDecoder(Decoder):
                 f"prediction there; add a scale of {exchange_level} or more."
             )
         level_widths = [widths[min(level, len(widths) - 1)] for level in range(len(plan))]
+        exchanging = exchange(
+            level_widths[exchange_level], list({**(auxiliary_tasks or {}), **tasks}), targets=list(tasks)
+        )
         self.skips = [skip for _, skip in plan]
         lasts = dict.fromkeys(tasks, 0) | dict.fromkeys(self.auxiliary_tasks, exchange_level)
         self.decoders = nn.ModuleDict(
@@ -84,7 +87,7 @@ class PyramidDecoder(Decoder):
                 {name: nn.Conv2d(level_widths[level], task.channels, 1) for name, task in known.items()}
             )
         self.exchange_level = exchange_level
-        self.exchange = exchange
+        self.exchange = exchanging
 
     def _task_decoder(
         self,

@@ -74,10 +74,6 @@ def logarithms(predicted: np.ndarray, true: np.ndarray) -> Frame | None:
     return np.log(predicted[known][::step].astype(np.float64)), np.log(true[known][::step].astype(np.float64))
 
 
-def _nothing(frames: Sequence[Frame]) -> Scale:
-    return Scale()
-
-
 def _factor(frames: Sequence[Frame]) -> Scale:
     """b = mean(log D - log d)."""
     return Scale(math.exp(np.mean([(y - x).mean() for x, y in frames])))
@@ -94,7 +90,7 @@ def _power(frames: Sequence[Frame]) -> Scale:
     return Scale(math.exp(y - power * x), power)
 
 
-KINDS = {"as predicted": _nothing, "factor": _factor, "factor and power": _power}
+KINDS = {"as predicted": lambda frames: Scale(), "factor": _factor, "factor and power": _power}
 """From the simplest on: a later one is kept where it does better on frames that it has not seen."""
 
 

@@ -39,30 +39,22 @@ def entropy_confidence(probabilities: Tensor) -> Tensor:
     return (1 - entropy / torch.log(torch.tensor(float(probabilities.shape[1])))).clamp(0, 1)
 
 
-def _of_classes(task: Task, views: Sequence[Tensor]) -> Tensor:
-    return entropy_confidence(torch.stack([raw.softmax(dim=1) for raw in views]).mean(dim=0))
-
-
-def _of_events(task: Task, views: Sequence[Tensor]) -> Tensor:
+def _of_events(views: Sequence[Tensor]) -> Tensor:
     likely = torch.stack(list(views)).mean(dim=0)
     return entropy_confidence(torch.cat([likely, 1 - likely], dim=1))
 
 
-def _of_lengths(task: Task, views: Sequence[Tensor]) -> Tensor:
+def _of_lengths(views: Sequence[Tensor]) -> Tensor:
     metres = torch.stack(list(views))
     mean = metres.mean(dim=0)
     return (1 - metres.std(dim=0, correction=0) / mean.clamp(min=1e-6)).clamp(0, 1)
 
 
-def _of_directions(task: Task, views: Sequence[Tensor]) -> Tensor:
-    return torch.stack(list(views)).mean(dim=0).norm(dim=1, keepdim=True).clamp(0, 1)
-
-
-MEASURES: dict[str, Callable[[Task, Sequence[Tensor]], Tensor]] = {
-    "labels": _of_classes,
+MEASURES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
+    "labels": lambda views: entropy_confidence(torch.stack([raw.softmax(dim=1) for raw in views]).mean(dim=0)),
     "probability": _of_events,
     "length": _of_lengths,
-    "direction": _of_directions,
+    "direction": lambda views: torch.stack(list(views)).mean(dim=0).norm(dim=1, keepdim=True).clamp(0, 1),
 }
 """By kind of task, confidence from what each view says: raw scores of classes, else decoded maps."""
 
@@ -114,7 +106,7 @@ class Confident(Predictor):
             view = self.base.view(image, scale, mirrored)
             for name, task in self.sure.items():
                 seen[name].append(_statement(task, view[name], scale))
-        return {name + ENDING: MEASURES[self.sure[name].kind](self.sure[name], views) for name, views in seen.items()}
+        return {name + ENDING: MEASURES[self.sure[name].kind](views) for name, views in seen.items()}
 
 
 def has_views(predictor: Predictor) -> bool:

@@ -87,12 +87,6 @@ class ExportedNetwork(nn.Module):
             )
 
 
-def load_network(path: Path) -> tuple[ExportedNetwork, Recipe]:
-    """The network of an ONNX file, and its recipe."""
-    network = ExportedNetwork(path)
-    return network, network.recipe
-
-
 def results_folder(run: Path) -> Path:
     """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
     gets the file's recipe and tasks.

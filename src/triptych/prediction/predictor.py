@@ -279,8 +279,8 @@ class Predictor:
 
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
-            network, recipe = exported.load_network(path)
-            predictor = cls(network, recipe=recipe, calibration=network.calibration, **options)
+            network = exported.ExportedNetwork(path)
+            predictor = cls(network, recipe=network.recipe, calibration=network.calibration, **options)
             network.check_views(several=predictor.averages)
             return predictor
         with release.opened(path) as whole:

@@ -4,13 +4,13 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
 
-class ArrayFile:
+class ArrayFile(AbstractContextManager):
     """A map on disk, `(H, W)` or `(C, H, W)` as a `.npy` file, written and read by rows.
 
     >>> import tempfile
@@ -55,17 +55,8 @@ class ArrayFile:
         step = max(1, pixels // width)
         yield from (self.rows(top, min(top + step, height)) for top in range(0, height, step))
 
-    def close(self) -> None:
-        """Write what is still held back."""
+    def __exit__(self, *error: object) -> None:
         self._file.close()
-
-    def __enter__(self) -> "ArrayFile":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 _GREY, _RGB = 0, 2
