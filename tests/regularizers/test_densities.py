@@ -64,7 +64,7 @@ def test_a_wall_at_the_true_depth_explains_all_of_it(monkeypatch: pytest.MonkeyP
     rows, columns = (torch.arange(n) * cell // n for n, cell in zip(SIZE, (7, 8), strict=True))
     sample = replace(sample, targets={**sample.targets, "depth": cells[:, rows][:, :, columns][:, None]})
     wall = torch.nn.functional.one_hot(chosen, 8).double()
-    monkeypatch.setattr(densities, "_weights_of", lambda *arguments: wall)
+    monkeypatch.setattr(densities, "render_shared_weights", lambda *arguments, **how: wall)
     numbers = measure_densities(regularizer, [(output, sample)])["depth"]
     assert numbers.r2 == pytest.approx(1)
     assert numbers.opacity == 1

@@ -5,11 +5,16 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from torch import Tensor
-
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.conversion.base import Checkpoint, CodeBase, Conversion, Network, Rename, join_parts, move, part, rename
-from triptych.conversion.trunks import deeplab_renames, distillation_renames, training_order, trunk_name, trunk_renames
+from triptych.conversion.trunks import (
+    deeplab_renames,
+    distillation_renames,
+    reorder_inputs,
+    training_order,
+    trunk_name,
+    trunk_renames,
+)
 from triptych.recipes.config import ModelConfig
 from triptych.tasks import Task
 
@@ -146,15 +151,11 @@ def convert_nddr(
     pairs = sorted(checkpoint.pairs())
     trained, assumed = training_order(checkpoint.pairs(), checkpoint.find(r"heads\.(\w+)\..+"), order, PARSER_ORDER)
     positions = [trained.index(name) for name, _ in pairs]
-
-    def reorder(weight: Tensor) -> Tensor:
-        return weight.unflatten(1, (len(positions), -1))[:, positions].flatten(1, 2)
-
     for i, stage in enumerate(("conv", "layer1_without_conv", "layer2", "layer3", "layer4")):
         for number, (_, published) in enumerate(pairs):
             old, new = re.escape(f"nddr.{stage}.layer.{published}"), f"fusion.{i}.joint"
             renames += [
-                rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder),
+                rename(rf"{old}\.0\.weight", part(f"{new}.0.weight", number), reorder_inputs(positions)),
                 rename(rf"{old}\.1\.(\w+)", part(rf"{new}.1.\1", number)),
             ]
     return Conversion(checkpoint.create(config), renames, config, finish=join_parts, assumed=assumed)

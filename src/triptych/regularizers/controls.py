@@ -24,11 +24,11 @@ from triptych.decoders.base import Decoder
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import Field, Rendered, SamplePoints
 from triptych.regularizers.planes import DepthCode, Flat, Trunk, ceil_divide
-from triptych.regularizers.terms import Alpha, choose_tasks, image_size, keep_labels, resize_to, thin_to
+from triptych.regularizers.terms import Alpha, choose_tasks, image_size, resize_to, thin_to
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.tasks import Task
-from triptych.types import Output, Sample
+from triptych.types import Output, Sample, keep_labels
 
 
 class DepthCoded(Triplane3D):
@@ -119,10 +119,10 @@ class Flat2D(Regularizer):
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         height, width = sample.image.shape[-2:]
         raw = self.predict(output, (height, width))
-        losses = {}
-        for name, task in self.tasks.items():
-            target = sample.targets[name]
-            losses[name] = task.loss(resize_to(raw[name], target.shape[-2:]), target)
+        losses = {
+            name: task.loss(resize_to(raw[name], sample.targets[name].shape[-2:]), sample.targets[name])
+            for name, task in self.tasks.items()
+        }
         return self.alpha(losses, self.step)
 
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from triptych.losses.whole_batch import any_process
 from triptych.regularizers.fields import Rendered, SamplePoints
 from triptych.regularizers.planes import ceil_divide
-from triptych.regularizers.terms import full_precision, image_size, keep_labels
+from triptych.regularizers.terms import full_precision, image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
-from triptych.types import Camera, Output, Sample, named_choice, valid_pixels
+from triptych.types import Camera, Output, Sample, keep_labels, named_choice, valid_pixels
 
 
 class CrossView(Triplane3D):

@@ -13,12 +13,11 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from triptych.regularizers.fields import SamplePoints, render_shared_weights
 from triptych.regularizers.terms import image_size, thin_to
 from triptych.regularizers.triplane import Triplane3D
-from triptych.rendering.triplane import Triplane
 from triptych.rendering.volume import expected_depth, render_opacity
 from triptych.types import Output, Sample
 
@@ -54,6 +53,7 @@ def measure_densities(regularizer: Triplane3D, batches: Iterable[tuple[Output, S
     lengths = [name for name, task in regularizer.tasks.items() if task.in_metres]
     shared = {"shared": regularizer.density} if regularizer.density is not None else {}
     found: dict[str, list[DensityNumbers]] = {}
+    how = {"route": regularizer.route, "aggregation": regularizer.aggregation}
     for output, sample in batches:
         planes = regularizer.encoder([maps.double() for maps in output.features], image_size(sample))
         points = regularizer.sample_points(sample)
@@ -61,7 +61,7 @@ def measure_densities(regularizer: Triplane3D, batches: Iterable[tuple[Output, S
             points=points.points.double(), intervals=points.intervals.double(), depths=points.depths.double()
         )
         for name, field in (shared or dict(regularizer.fields.items())).items():
-            weights = _weights_of(regularizer, field, planes, samples)
+            weights = render_shared_weights(field, planes, samples, **how)
             truth = thin_to(sample.targets[lengths[0]], weights.shape[1:3])[:, 0].double() if lengths else None
             found.setdefault(name, []).extend(_measure(weights, samples, truth))
     return {name: DensityNumbers(*map(_mean, zip(*each, strict=True))) for name, each in found.items()}
@@ -108,12 +108,6 @@ def explained_variance(values: Float[Tensor, " places"], truth: Float[Tensor, " 
     if values.abs().max() < 1e-12:
         return 0.0
     return float((values @ truth).square() / (values.square().sum() * truth.square().sum()))
-
-
-def _weights_of(
-    regularizer: Triplane3D, field: nn.Module, planes: Triplane, samples: SamplePoints
-) -> Float[Tensor, "batch height width samples"]:
-    return render_shared_weights(field, planes, samples, route=regularizer.route, aggregation=regularizer.aggregation)
 
 
 def _measure(weights: Tensor, samples: SamplePoints, truth: Tensor | None) -> list[DensityNumbers]:

@@ -113,8 +113,11 @@ class MTPSL(Regularizer):
         warmth = min(1.0, (self.step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         ours, theirs, features, seen = self.embed(pairs, output, sample, size)
         self.watch(ours, theirs, seen)
-        distance = 1 - cosine(ours, theirs)
-        distance = distance + self.feature_weight * (2 - cosine(ours, features) - cosine(theirs, features))
+        # By channels, place by place; 0 where an embedding is zero.
+        between, own, other = (
+            F.cosine_similarity(a, b, dim=1) for a, b in ((ours, theirs), (ours, features), (theirs, features))
+        )
+        distance = 1 - between + self.feature_weight * (2 - own - other)
         losses = (distance * seen).sum(dim=(1, 2)) / seen.sum(dim=(1, 2))
         return {"mtpsl": self.weight * warmth * losses.mean() + nothing}
 
@@ -208,11 +211,6 @@ def modulate(x: Maps, gamma: Float[Tensor, "batch channels"], beta: Float[Tensor
     [2.0, 4.0]
     """
     return gamma[:, :, None, None] * x + beta[:, :, None, None]
-
-
-def cosine(a: Maps, b: Maps) -> Float[Tensor, "batch height width"]:
-    """Cosine of the channels of two maps, place by place; 0 where one of them is zero."""
-    return F.cosine_similarity(a, b, dim=1)
 
 
 def _between_limits(task: Task, value: Map) -> Map:

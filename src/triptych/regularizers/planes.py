@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from triptych.decoders.layers import resize
 from triptych.rendering.triplane import Triplane
 from triptych.types import named_choice
 
@@ -56,8 +56,8 @@ class Trunk(nn.Module):
         """`size` is the image's; sides that strides do not divide are rounded up."""
         working = ceil_divide(size, self.working_stride)
         pairs = zip(self.projections, self.lifted, strict=True)
-        projected = [_resize(project(features[i]), working) for project, i in pairs]
-        return _resize(self.blocks(torch.stack(projected).sum(dim=0)), ceil_divide(size, self.stride))
+        projected = [resize(project(features[i]), working) for project, i in pairs]
+        return resize(self.blocks(torch.stack(projected).sum(dim=0)), ceil_divide(size, self.stride))
 
 
 def ceil_divide(size: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -72,12 +72,6 @@ def ceil_divide(size: tuple[int, int], stride: int) -> tuple[int, int]:
 def _block(width: int) -> nn.Module:
     groups = math.gcd(width, 32)
     return nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(groups, width), nn.GELU())
-
-
-def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    if maps.shape[-2:] == size:
-        return maps
-    return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
 class Split(nn.Module):

@@ -275,8 +275,10 @@ def _spread(gathered, keys, own, row, column):
 
 
 @compiled
-def _blur_rows(key, values, reach, out):
-    """Weighted averages along rows over pixels of the same surface; the outermost weigh 1/2, the others 1."""
+def _blur(key, values, reach, out):
+    """Weighted averages along rows over pixels of the same surface, added to `out`; the outermost weigh 1/2, the others
+    1.
+    """
     height, width = key.shape
     for row in range(height):
         for column in range(width):
@@ -287,23 +289,6 @@ def _blur_rows(key, values, reach, out):
                     w = 0.5 if abs(d - column) == reach else 1.0
                     total += w
                     r, g, b = r + w * values[row, d, 0], g + w * values[row, d, 1], b + w * values[row, d, 2]
-            scale = 1.0 / total
-            out[row, column, 0], out[row, column, 1], out[row, column, 2] = r * scale, g * scale, b * scale
-
-
-@compiled
-def _blur_columns(key, values, reach, out):
-    """The same along columns, added to `out`."""
-    height, width = key.shape
-    for row in range(height):
-        for column in range(width):
-            own = key[row, column]
-            total, r, g, b = 0.0, 0.0, 0.0, 0.0
-            for s in range(max(row - reach, 0), min(row + reach + 1, height)):
-                if key[s, column] == own:
-                    w = 0.5 if abs(s - row) == reach else 1.0
-                    total += w
-                    r, g, b = r + w * values[s, column, 0], g + w * values[s, column, 1], b + w * values[s, column, 2]
             scale = 1.0 / total
             out[row, column, 0] += r * scale
             out[row, column, 1] += g * scale
@@ -318,8 +303,9 @@ def _gather(key, samples):
     Weights (1/2, 1, ..., 1, 1/2) over 9, 5 and 3 pixels of a row or column count all phases of a period of 8, 4 and 2
     equally.
     """
-    light, part = np.zeros(samples[0].shape), np.empty(samples[0].shape)
+    light = np.zeros(samples[0].shape)
     for kind, reach in ((0, 4), (1, 2), (2, 1)):
-        _blur_rows(key, samples[kind], reach, part)
-        _blur_columns(key, part, reach, light)
+        part = np.zeros(samples[0].shape)
+        _blur(key, samples[kind], reach, part)
+        _blur(key.T, part.transpose(1, 0, 2), reach, light.transpose(1, 0, 2))  # along columns
     return light

@@ -41,11 +41,19 @@ class Geometry(NamedTuple):
 
 
 @compiled
+def canonical(solids, i, x, y, z):
+    """A world point in the canonical frame of solid i."""
+    return (
+        solids[i, 0] * x + solids[i, 1] * y + solids[i, 2] * z + solids[i, 3],
+        solids[i, 4] * x + solids[i, 5] * y + solids[i, 6] * z + solids[i, 7],
+        solids[i, 8] * x + solids[i, 9] * y + solids[i, 10] * z + solids[i, 11],
+    )
+
+
+@compiled
 def intersect(solids, i, ox, oy, oz, dx, dy, dz, near, far):
     """The first hit with near < t < far of the ray o + t d and solid i, or `FAR`."""
-    px = solids[i, 0] * ox + solids[i, 1] * oy + solids[i, 2] * oz + solids[i, 3]
-    py = solids[i, 4] * ox + solids[i, 5] * oy + solids[i, 6] * oz + solids[i, 7]
-    pz = solids[i, 8] * ox + solids[i, 9] * oy + solids[i, 10] * oz + solids[i, 11]
+    px, py, pz = canonical(solids, i, ox, oy, oz)
     vx = solids[i, 0] * dx + solids[i, 1] * dy + solids[i, 2] * dz
     vy = solids[i, 4] * dx + solids[i, 5] * dy + solids[i, 6] * dz
     vz = solids[i, 8] * dx + solids[i, 9] * dy + solids[i, 10] * dz
@@ -202,16 +210,6 @@ def blocked(solids, nodes, links, ox, oy, oz, dx, dy, dz, far):
         else:
             node = links[node, 0]
     return False
-
-
-@compiled
-def canonical(solids, i, x, y, z):
-    """A world point in the canonical frame of solid i."""
-    return (
-        solids[i, 0] * x + solids[i, 1] * y + solids[i, 2] * z + solids[i, 3],
-        solids[i, 4] * x + solids[i, 5] * y + solids[i, 6] * z + solids[i, 7],
-        solids[i, 8] * x + solids[i, 9] * y + solids[i, 10] * z + solids[i, 11],
-    )
 
 
 @compiled
