@@ -3,6 +3,8 @@
 import dataclasses
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from triptych.recipes import RECIPES
 from triptych.recipes.config import LEAST, DataConfig, Recipe, check_numbers, flatten, from_json, to_json
 from triptych.recipes.fields import read_options, write_options
+from triptych.training.run_folder import check_same_recipe
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -55,6 +58,14 @@ def test_raises_for_numbers_that_cannot_be(name: str) -> None:
     too_small = dataclasses.replace(own, **{field: type(getattr(own, field))(LEAST[name] - 1)})
     with pytest.raises(ValueError, match=f"{name} is .*; give at least {LEAST[name]:g}"):
         check_numbers(dataclasses.replace(Recipe(), **{part: too_small}))
+
+
+def test_a_run_that_was_begun_with_a_decoders_former_name_goes_on_with_its_present_one(tmp_path: Path) -> None:
+    now = RECIPES["folder"]
+    then = replace(now, model=replace(now.model, decoder="vit"))
+    check_same_recipe(then, now, tmp_path)
+    with pytest.raises(ValueError, match=r"model\.decoder was 'four-level', now 'fcn'"):
+        check_same_recipe(then, replace(now, model=replace(now.model, decoder="fcn")), tmp_path)
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))

@@ -319,13 +319,18 @@ def read_recipe(path: Path) -> Recipe:
         raise ValueError(f"{path}: {error}") from error
 
 
+FORMER = {"vit": "four-level"}
+"""Decoders by the names that they had before, which recipes of old runs hold."""
+
+
 def flatten(recipe: Recipe) -> dict[str, Any]:
-    """Dotted field names to values: what two recipes are compared by.
+    """Dotted field names to values: what two recipes are compared by. Decoders go by the names that they have now.
 
     >>> flatten(Recipe())["optimizer.lr"]
     0.001
     """
-    return fields.flatten(dataclasses.asdict(recipe))
+    model = replace(recipe.model, decoder=FORMER.get(recipe.model.decoder, recipe.model.decoder))
+    return fields.flatten(dataclasses.asdict(replace(recipe, model=model)))
 
 
 LEAST: dict[str, float] = {

@@ -5,7 +5,7 @@ from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Re
 FOLDER = Recipe(
     description="Your own data: --recipe.data.root names the folder or its dataset.toml.",
     data=DataConfig(dataset="folder", size=(256, 320), batch_size=8, num_workers=0),
-    model=ModelConfig(backbone="resnet18", decoder="vit", decoder_options={"width": 64}),
+    model=ModelConfig(backbone="resnet18", decoder="four-level", decoder_options={"width": 64}),
     optimizer=OptimizerConfig(name="adamw", lr=1e-3, weight_decay=1e-3, clip_norm=10.0),
     schedule=ScheduleConfig(steps=2000, name="cosine", warmup_steps=50),
     training=TrainingConfig(evaluate_every=500, checkpoint_every=500),

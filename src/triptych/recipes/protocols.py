@@ -97,7 +97,7 @@ def sak(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
     return Recipe(
         description=description,
         data=replace(data, batch_size=4),
-        model=replace(model, decoder="vit"),
+        model=replace(model, decoder="four-level"),
         optimizer=OptimizerConfig(name="adamw", lr=2e-5, weight_decay=1e-6, clip_norm=10.0),
         schedule=ScheduleConfig(steps=40_000, name="poly"),
         training=last_weights(40_000),

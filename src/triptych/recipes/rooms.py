@@ -25,7 +25,7 @@ DEMO = Recipe(
     data=DataConfig(dataset="rooms", size=(96, 128), batch_size=8),
     model=ModelConfig(
         backbone="resnet18_half",
-        decoder="vit",
+        decoder="vit",  # four-level by its former name: recorded studies are known by hashes of these recipes
         decoder_options={"width": 16},
     ),
     optimizer=OptimizerConfig(name="adamw", lr=2e-3, weight_decay=1e-3, clip_norm=10.0),

@@ -37,6 +37,7 @@ ROOMS = Recipe(
         options={"path_length": 12, "views": 2, "neighbour_frames": (-4, 4)},
         task_options={"depth": {"loss": "log-l1", "aligned": True}},
     ),
+    # Four-level by its former name: recorded studies are known by hashes of this recipe.
     model=ModelConfig(backbone="resnet18_half", decoder="vit", decoder_options={"width": 16}),
     optimizer=OptimizerConfig(name="adam", lr=1e-3, weight_decay=0.0, clip_norm=10.0),
     schedule=ScheduleConfig(steps=600, name="cosine", warmup_steps=20),
