@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.assemble import create_model
+from triptych.assemble import build_model
 from triptych.models.multitask import MultiTaskModel
-from triptych.recipes.config import ModelConfig, Options
+from triptych.recipes.config import ModelConfig, Options, Recipe
 from triptych.tasks import Task
 
 
@@ -90,16 +90,7 @@ class Checkpoint:
 
     def create(self, config: ModelConfig, auxiliary_tasks: Mapping[str, Task] | None = None) -> MultiTaskModel:
         """The network of a recipe's `config` for the checkpoint's tasks, with random weights."""
-        options = dict(config.decoder_options)
-        if auxiliary_tasks:
-            options["auxiliary_tasks"] = dict(auxiliary_tasks)
-        return create_model(
-            config.decoder,
-            backbone=config.backbone,
-            tasks=self.tasks,
-            backbone_options=config.backbone_options,
-            decoder_options=options,
-        )
+        return build_model(Recipe(model=config), self.tasks, auxiliary_tasks)
 
 
 @dataclass(frozen=True)

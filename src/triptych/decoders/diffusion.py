@@ -58,11 +58,8 @@ class DiffusionDecoder(Decoder):
         maps = {name: layer(features) for name, layer in self.bottlenecks.items()}
         initial = {name: head(maps[name]) for name, head in self.initial.items()}
         diffused = self.affinity({name: F.avg_pool2d(x, self.pooling, ceil_mode=True) for name, x in maps.items()})
-        final = {}
-        for name, head in self.heads.items():
-            spread = resize(diffused[name], maps[name].shape[-2:])
-            final[name] = head(self.reconstruct[name](torch.cat([maps[name], spread], dim=1)))
-        return [initial, final]
+        spread = {name: torch.cat([x, resize(diffused[name], x.shape[-2:])], dim=1) for name, x in maps.items()}
+        return [initial, {name: head(self.reconstruct[name](spread[name])) for name, head in self.heads.items()}]
 
 
 class PatternAffinity(nn.Module):

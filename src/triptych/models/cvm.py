@@ -304,11 +304,10 @@ def _together(
     size: tuple[int, int], shift: tuple[int, int], device: torch.device
 ) -> Bool[Tensor, "windows tokens tokens"]:
     """Which tokens of a shifted window were in it before what left the image on one side came back on the other."""
-    bands = []
-    for side, moved in zip(size, shift, strict=True):
-        places = torch.arange(side, device=device)
-        bands.append((places >= side - moved).long())
-    regions = 2 * bands[0][:, None] + bands[1][None, :]
+    rows, columns = (
+        (torch.arange(side, device=device) >= side - moved).long() for side, moved in zip(size, shift, strict=True)
+    )
+    regions = 2 * rows[:, None] + columns[None, :]
     windows = _to_windows(regions[None, :, :, None].float())[0, :, :, 0]
     return windows[:, :, None] == windows[:, None, :]
 

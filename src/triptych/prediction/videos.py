@@ -11,7 +11,7 @@ Values that have no limits of their own (metres) keep the range of colors of the
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice
@@ -241,17 +241,13 @@ def frame_rate(path: Path) -> Fraction:
         return container.streams.video[0].average_rate or Fraction(25)
 
 
-class VideoWriter:
+class VideoWriter(AbstractContextManager):
     """Writes frames `(H, W, 3)` uint8, all of one size, as a video; a context manager."""
 
     def __init__(self, path: Path, rate: Fraction) -> None:
-        self.path, self.rate = path, rate
-        self.container: Any = None
+        self.rate = rate
+        self.container = _import_av().open(str(path), "w", format="mp4")
         self.stream: Any = None
-
-    def __enter__(self) -> "VideoWriter":
-        self.container = _import_av().open(str(self.path), "w", format="mp4")
-        return self
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""

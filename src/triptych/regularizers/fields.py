@@ -170,10 +170,16 @@ def render_field(
     run = partial(_march, field, late=route.late, aggregation="" if route.factored else aggregation)
     if not route.recomputed:
         return run(source, samples, weights)
-    parts = []
-    for start, stop in _chunks(samples):
-        given = None if weights is None else weights[:, start:stop]
-        parts.append(checkpoint(run, source, samples.rows(start, stop), given, use_reentrant=False))
+    parts = [
+        checkpoint(
+            run,
+            source,
+            samples.rows(*rows),
+            None if weights is None else weights[:, slice(*rows)],
+            use_reentrant=False,
+        )
+        for rows in _chunks(samples)
+    ]
     return Rendered(*(torch.cat(maps, dim=1) for maps in zip(*parts, strict=True)))
 
 

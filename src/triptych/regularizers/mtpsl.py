@@ -145,15 +145,16 @@ class MTPSL(Regularizer):
         self, pairs: Sequence[Pair], output: Output, sample: Sample, size: tuple[int, int]
     ) -> tuple[Maps, Maps, Maps, Float[Tensor, "pairs height width"]]:
         """m_s, m_t and f of every pair, and 1 where the label of t is in view; embeddings elsewhere are zero."""
-        inputs: list[tuple[str, Tensor]] = []
-        known = []
-        for image, name, _, seed in pairs:
-            raw = thin_to(output.predictions[name][image], size)
-            inputs.append((name, encode_prediction(self.tasks[name], raw, seed, self.temperature)))
-        for image, _, name, _ in pairs:
-            target = thin_to(sample.targets[name][image], size)
-            inputs.append((name, encode_label(self.tasks[name], target)))
-            known.append(valid_pixels(target).view(1, *size))
+        predictions = [(name, thin_to(output.predictions[name][image], size), seed) for image, name, _, seed in pairs]
+        labels = [(name, thin_to(sample.targets[name][image], size)) for image, _, name, _ in pairs]
+        inputs = [
+            *(
+                (name, encode_prediction(self.tasks[name], raw, seed, self.temperature))
+                for name, raw, seed in predictions
+            ),
+            *((name, encode_label(self.tasks[name], label)) for name, label in labels),
+        ]
+        known = [valid_pixels(label).view(1, *size) for _, label in labels]
         stems: list[Tensor] = [sample.image] * len(inputs)
         for name, stem in self.stems.items():
             if rows := [i for i, (task, _) in enumerate(inputs) if task == name]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,7 @@ def ticks(low: Number, high: Number, count: int = 4) -> list[Number]:
 def smooth(values: Numbers) -> list[Number]:
     """An exponential mean whose memory is a twentieth of the curve: the trend among noisy batches."""
     keep = 1 - 1 / max(1.0, len(values) / 20)
-    means = [values[0]]
-    for value in values[1:]:
-        means.append(keep * means[-1] + (1 - keep) * value)
-    return means
+    return list(accumulate(values, lambda mean, value: keep * mean + (1 - keep) * value))
 
 
 def write_number(value: Number) -> str:

@@ -92,24 +92,18 @@ class Floor:
                 return frame
         return None
 
-    def anywhere(
-        self, group: Ensemble, margin: float = 0.08, tries: int = 30, angle: float | None = None
-    ) -> Placement | None:
+    def anywhere(self, group: Ensemble, margin: float = 0.08, tries: int = 30) -> Placement | None:
         """Put a group somewhere free, turned at will: a square that holds all its turns is tested."""
         width, depth, _ = self.scene.size
         reach = 0.6 * max(group.width, group.depth)
         for _ in range(tries):
             x, y = self.dice.number(reach, width - reach), self.dice.number(reach, depth - reach)
-            turned = self.dice.number(0.0, 6.283) if angle is None else angle
+            turned = self.dice.number(0.0, 6.283)
             if self.free((x - reach, y - reach, x + reach, y + reach), margin):
                 frame = Placement(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, turned)
                 self.put(group, frame)
                 return frame
         return None
-
-
-def _group(piece: Piece, width: float, depth: float, height: float) -> Ensemble:
-    return Ensemble(width, depth, height, [piece])
 
 
 def _on_top(floor: Floor, group: Ensemble, frame: Placement, x: float, y: float, z: float, angle: float = 0.0) -> None:
@@ -135,7 +129,13 @@ def _small(floor: Floor, frame: Placement, dice: Dice, width: float, depth: floa
         else:
             piece = small_object(dice, dice.number(0.06, 0.11))
         _on_top(
-            floor, _group(piece, 0.2, 0.2, 0.2), frame, x, dice.number(-0.15, 0.15) * depth, z, dice.number(-0.6, 0.6)
+            floor,
+            Ensemble(0.2, 0.2, 0.2, [piece]),
+            frame,
+            x,
+            dice.number(-0.15, 0.15) * depth,
+            z,
+            dice.number(-0.6, 0.6),
         )
 
 
@@ -152,7 +152,7 @@ def _living(floor: Floor, dice: Dice) -> None:
     if frame is not None:
         width, depth, height = dice.number(0.7, 1.1), dice.number(0.5, 0.7), dice.number(0.38, 0.48)
         ahead = frame.inner(dice.number(-0.2, 0.2), 0.5 + dice.number(0.65, 0.85), 0.0)
-        group = _group(table(dice, width, depth, height), width, depth, height)
+        group = Ensemble(width, depth, height, [table(dice, width, depth, height)])
         if floor.free(floor.rectangle(group, ahead)):
             floor.put(group, ahead)
             _small(floor, ahead, dice, width, depth, height, 3)
@@ -172,7 +172,7 @@ def _bedroom(floor: Floor, dice: Dice) -> None:
     if frame is not None:
         for side in (-1.0, 1.0):
             width, depth, height = dice.number(0.38, 0.5), dice.number(0.36, 0.42), dice.number(0.42, 0.58)
-            stand = _group(cabinet(dice, width, depth, height), width, depth, height)
+            stand = Ensemble(width, depth, height, [cabinet(dice, width, depth, height)])
             place = frame.inner(
                 side * (0.5 * group.width + 0.5 * width + 0.06), -0.5 * group.depth + 0.5 * depth + 0.02, 0.0
             )
@@ -188,19 +188,19 @@ def _bedroom(floor: Floor, dice: Dice) -> None:
     _sideboard(floor, dice, with_screen=False)
     _bookcase(floor, dice, dice.integer(0, 2))
     if dice.chance(0.5):
-        floor.anywhere(_group(chair(dice), 0.5, 0.5, 0.9))
+        floor.anywhere(Ensemble(0.5, 0.5, 0.9, [chair(dice)]))
 
 
 def _desk(floor: Floor, dice: Dice) -> None:
     width, depth, height = dice.number(1.0, 1.6), dice.number(0.6, 0.75), dice.number(0.7, 0.76)
-    frame = floor.against_wall(_group(table(dice, width, depth, height), width, depth, height))
+    frame = floor.against_wall(Ensemble(width, depth, height, [table(dice, width, depth, height)]))
     if frame is None:
         return
     if dice.chance(0.8):
         wide = dice.number(0.45, 0.65)
         _on_top(
             floor,
-            _group(screen(dice, wide), wide, 0.2, 0.5),
+            Ensemble(wide, 0.2, 0.5, [screen(dice, wide)]),
             frame,
             0.0,
             -0.14,
@@ -210,12 +210,11 @@ def _desk(floor: Floor, dice: Dice) -> None:
     if dice.chance(0.6):
         _on_top(floor, table_lamp(dice), frame, -0.38 * width, -0.1, height)
     if dice.chance(0.6):
-        _on_top(floor, _group(small_object(dice, 0.07), 0.2, 0.2, 0.2), frame, 0.36 * width, 0.05, height)
+        _on_top(floor, Ensemble(0.2, 0.2, 0.2, [small_object(dice, 0.07)]), frame, 0.36 * width, 0.05, height)
     seat = frame.inner(
         dice.number(-0.15, 0.15), 0.5 * depth + dice.number(0.1, 0.35), 0.0, 3.14159 + dice.number(-0.5, 0.5)
     )
-    group = _group(chair(dice), 0.5, 0.5, 0.9)
-    floor.put(group, seat)
+    floor.put(Ensemble(0.5, 0.5, 0.9, [chair(dice)]), seat)
 
 
 def _study(floor: Floor, dice: Dice) -> None:
@@ -239,11 +238,10 @@ def _study(floor: Floor, dice: Dice) -> None:
 
 
 def _dining(floor: Floor, dice: Dice) -> None:
-    long = dice.number(0.9, 1.8)
-    width, depth, height = long, dice.number(0.75, 0.95), dice.number(0.72, 0.77)
+    width, depth, height = dice.number(0.9, 1.8), dice.number(0.75, 0.95), dice.number(0.72, 0.77)
     x, y = floor.scene.size[0] * dice.number(0.42, 0.58), floor.scene.size[1] * dice.number(0.42, 0.58)
     frame = Placement(0.0, 0.0, 0.0, 1.0, 0.0).inner(x, y, 0.0, dice.choice((0.0, 0.5)) * 3.14159265)
-    group = _group(table(dice, width, depth, height), width, depth, height)
+    group = Ensemble(width, depth, height, [table(dice, width, depth, height)])
     if not floor.free(floor.rectangle(group, frame)):
         return
     floor.put(group, frame)
@@ -259,13 +257,13 @@ def _dining(floor: Floor, dice: Dice) -> None:
                 (0.0 if side < 0 else 3.14159) + dice.number(-0.25, 0.25),
             )
             if dice.chance(0.9):
-                floor.put(_group(chair(Dice("chair", kind)), 0.5, 0.5, 0.9), place)
+                floor.put(Ensemble(0.5, 0.5, 0.9, [chair(Dice("chair", kind))]), place)
     for side in (-1.0, 1.0):
         place = frame.inner(
             side * (0.5 * width + dice.number(0.05, 0.2)), 0.0, 0.0, -side * -1.5708 + dice.number(-0.2, 0.2)
         )
         if dice.chance(0.5):
-            floor.put(_group(chair(Dice("chair", kind)), 0.5, 0.5, 0.9), place)
+            floor.put(Ensemble(0.5, 0.5, 0.9, [chair(Dice("chair", kind))]), place)
     if dice.chance(0.6):
         _carpet(floor, frame, dice, width + 1.0, depth + 1.0)
     _on_top(
@@ -284,19 +282,19 @@ def _dining(floor: Floor, dice: Dice) -> None:
 
 def _sideboard(floor: Floor, dice: Dice, with_screen: bool) -> None:
     width, depth, height = dice.number(0.9, 1.7), dice.number(0.38, 0.48), dice.number(0.45, 0.85)
-    frame = floor.against_wall(_group(cabinet(dice, width, depth, height), width, depth, height))
+    frame = floor.against_wall(Ensemble(width, depth, height, [cabinet(dice, width, depth, height)]))
     if frame is None:
         return
     if with_screen:
         wide = min(width, dice.number(0.8, 1.3))
-        _on_top(floor, _group(screen(dice, wide), wide, 0.2, 0.5), frame, 0.0, 0.0, height)
+        _on_top(floor, Ensemble(wide, 0.2, 0.5, [screen(dice, wide)]), frame, 0.0, 0.0, height)
     else:
         _small(floor, frame, dice, width, depth, height, 3)
 
 
 def _wardrobe(floor: Floor, dice: Dice) -> None:
     width, depth, height = dice.number(0.9, 1.8), dice.number(0.55, 0.62), dice.number(1.8, 2.15)
-    floor.against_wall(_group(cabinet(dice, width, depth, height), width, depth, height))
+    floor.against_wall(Ensemble(width, depth, height, [cabinet(dice, width, depth, height)]))
 
 
 def _bookcase(floor: Floor, dice: Dice, count: int) -> None:
@@ -313,12 +311,12 @@ def add_extras(floor: Floor, dice: Dice) -> None:
             floor.figures.append((frame.x, frame.y))
     for _ in range(dice.integer(0, 3)):
         height = dice.number(0.6, 1.6)
-        floor.against_wall(_group(plant(dice, height), 0.45 + 0.3 * height, 0.45 + 0.3 * height, height))
+        floor.against_wall(Ensemble(0.45 + 0.3 * height, 0.45 + 0.3 * height, height, [plant(dice, height)]))
     for _ in range(dice.integer(0, 3)):
         size = dice.number(0.25, 0.6)
-        floor.anywhere(_group(cardboard_box(dice, size), 1.1 * size, size, size))
+        floor.anywhere(Ensemble(1.1 * size, size, size, [cardboard_box(dice, size)]))
     for _ in range(dice.integer(0, 3)):
-        floor.anywhere(_group(play_ball(dice), 0.3, 0.3, 0.3))
+        floor.anywhere(Ensemble(0.3, 0.3, 0.3, [play_ball(dice)]))
     if floor.scene.style != "dining":
         width, depth, height = floor.scene.size
         frame = Placement(width * dice.number(0.4, 0.6), depth * dice.number(0.4, 0.6), height, 1.0, 0.0)

@@ -277,16 +277,14 @@ def chair(dice: Dice) -> Piece:
     parts.append(box((-x, x), (-y, y), (seat - 0.03, seat), wood))
     if dice.chance(0.6):
         parts.append(box((-x + 0.02, x - 0.02), (-y + 0.03, y - 0.01), (seat, seat + 0.035), fabric))
-    lean = dice.number(0.05, 0.16)
-    tilt = turn(0, lean)
+    tilt = turn(0, dice.number(0.05, 0.16))
     rise = 0.5 * (height - seat)
 
     def back(cx: float, cz: float, half: Vector, slot: str) -> Solid:
         dx, dy, dz = apply(tilt, (cx, 0.0, cz))
         return Solid(BOX, (dx, -y + 0.02 + dy, seat + dz), half, slot, tilt)
 
-    for sign in (-1, 1):
-        parts.append(back(sign * (x - 0.02), rise, (0.018, 0.018, rise), wood))
+    parts += [back(sign * (x - 0.02), rise, (0.018, 0.018, rise), wood) for sign in (-1, 1)]
     if dice.chance(0.4):
         parts.append(back(0.0, 1.2 * rise, (x - 0.035, 0.016, 0.75 * rise), fabric))
         return Piece("chair", parts)

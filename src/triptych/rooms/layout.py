@@ -25,12 +25,14 @@ def window(scene: Scene, frame: Placement, dice: Dice, width: float, sill: float
         *_border(x, (sill, top), 0.055, 0.05, slot),
     ]
     columns, rows = max(1, round(width / dice.number(0.5, 0.8))), dice.integer(1, 3)
-    for i in range(1, columns):
-        at = -x + i * width / columns
-        parts.append(box((at - 0.018, at + 0.018), (0.0, 0.035), (sill, top), slot))
-    for j in range(1, rows):
-        at = sill + j * (top - sill) / rows
-        parts.append(box((-x, x), (0.0, 0.03), (at - 0.015, at + 0.015), slot))
+    parts += [
+        box((at - 0.018, at + 0.018), (0.0, 0.035), (sill, top), slot)
+        for at in (-x + i * width / columns for i in range(1, columns))
+    ]
+    parts += [
+        box((-x, x), (0.0, 0.03), (at - 0.015, at + 0.015), slot)
+        for at in (sill + j * (top - sill) / rows for j in range(1, rows))
+    ]
     parts.append(box((-x - 0.1, x + 0.1), (0.0, 0.14), (sill - 0.075, sill - 0.05), slot))
     scene.place(Piece("window", parts), frame)
     center, u = frame.point(0.0, 0.012, 0.5 * (sill + top)), frame.point(x, 0.012, 0.5 * (sill + top))
@@ -51,20 +53,18 @@ def curtains(scene: Scene, frame: Placement, dice: Dice, width: float, bottom: f
     drawn = dice.number(0.16, 0.34) * width
     fold = dice.number(0.035, 0.05)
     for side in (-1.0, 1.0):
-        parts = []
         count = max(3, int(drawn / (1.5 * fold)))
-        for i in range(count):
-            at = side * (0.5 * width + 0.1 - i * drawn / count)
-            parts.append(
-                cone(
-                    at,
-                    0.085 + 0.012 * (i % 2),
-                    (bottom, top + 0.1),
-                    fold * dice.number(0.9, 1.2),
-                    0.8 * fold,
-                    "curtain:0",
-                )
+        parts = [
+            cone(
+                side * (0.5 * width + 0.1 - i * drawn / count),
+                0.085 + 0.012 * (i % 2),
+                (bottom, top + 0.1),
+                fold * dice.number(0.9, 1.2),
+                0.8 * fold,
+                "curtain:0",
             )
+            for i in range(count)
+        ]
         scene.place(Piece("curtain", parts), frame)
     x = 0.5 * width + 0.2
     rod = [
@@ -87,10 +87,11 @@ def door(scene: Scene, frame: Placement, dice: Dice, width: float, height: float
     ]
     columns, rows = dice.integer(1, 3), dice.integer(1, 4)
     wide, tall = (width - 0.1) / columns, (height - 0.2) / rows
-    for i in range(columns):
-        for j in range(rows):
-            a, z = -x + 0.05 + i * wide, 0.12 + j * tall
-            parts.append(box((a + 0.05, a + wide - 0.05), (0.0, 0.03), (z + 0.04, z + tall - 0.04), leaf))
+    parts += [
+        box((a + 0.05, a + wide - 0.05), (0.0, 0.03), (z + 0.04, z + tall - 0.04), leaf)
+        for a in (-x + 0.05 + i * wide for i in range(columns))
+        for z in (0.12 + j * tall for j in range(rows))
+    ]
     side = dice.choice((-1.0, 1.0))
     parts += [
         tube((side * (x - 0.07), 0.065, 1.02), (side * (x - 0.18), 0.065, 1.02), 0.012, "metal:0"),
@@ -142,8 +143,7 @@ def _build_structure(floor: Floor, dice: Dice) -> None:
         part = box((-0.5 * side, 0.5 * side), (-0.5 * side, 0.5 * side), (0.0, height), "wall:0")
         floor.scene.place(Piece("wall", [part]), Placement(x, y, 0.0, 1.0, 0.0))
         floor.taken.append((x - 0.5 * side, y - 0.5 * side, x + 0.5 * side, y + 0.5 * side, height))
-        for wall in range(4):
-            at = (y, y, x, x)[wall]
+        for wall, at in enumerate((y, y, x, x)):
             floor.walls[wall].append((at - 0.5 * side - 0.05, at + 0.5 * side + 0.05, 0.0, height))
     if dice.chance(0.25):
         count, thick = dice.integer(2, 5), dice.number(0.1, 0.2)

@@ -370,8 +370,7 @@ def _lights(scene: Scene, look: str, dice: Dice, night: bool) -> tuple[list[tupl
             warm = dice.number(2.5, 5.0)
             rows.append((2.0, *light.center, *light.u, *light.v, *direction, warm, 0.93 * warm, 0.8 * warm, 0.0))
     warmth = {"a": dice.number(0.6, 0.85), "b": dice.number(0.35, 1.2)}[look]
-    lamps_on = night or not windows or dice.chance(0.65)
-    if lamps_on:
+    if night or not windows or dice.chance(0.65):
         for light in lamps[-3:]:
             power = dice.number(1.2, 2.6) if light.center[2] > 0.75 * scene.size[2] else dice.number(0.35, 0.8)
             rows.append(
@@ -381,15 +380,13 @@ def _lights(scene: Scene, look: str, dice: Dice, night: bool) -> tuple[list[tupl
     return rows, (level * tint[0], level * tint[1], level * tint[2])
 
 
+FLAWS = {
+    "a": ((0.96, 1.04), (0.96, 1.04), (0.0002, 0.0006), (0.001, 0.003), (0.85, 1.2), (0.05, 0.2)),
+    "b": ((0.88, 1.12), (0.85, 1.15), (0.001, 0.003), (0.004, 0.01), (0.55, 1.0), (0.25, 0.5)),
+}
+"""Ranges per look: red and blue against green, noise of shots and of reading, brightness, vignetting."""
+
+
 def _flaws(look: str, dice: Dice) -> np.ndarray:
-    if look == "a":
-        balance, noise = (
-            (dice.number(0.96, 1.04), 1.0, dice.number(0.96, 1.04)),
-            (dice.number(0.0002, 0.0006), dice.number(0.001, 0.003)),
-        )
-        return np.array((*balance, dice.number(0.85, 1.2), dice.number(0.05, 0.2), *noise))
-    balance, noise = (
-        (dice.number(0.88, 1.12), 1.0, dice.number(0.85, 1.15)),
-        (dice.number(0.001, 0.003), dice.number(0.004, 0.01)),
-    )
-    return np.array((*balance, dice.number(0.55, 1.0), dice.number(0.25, 0.5), *noise))
+    red, blue, shot, read, brightness, vignetting = (dice.number(*ends) for ends in FLAWS[look])
+    return np.array((red, 1.0, blue, brightness, vignetting, shot, read))

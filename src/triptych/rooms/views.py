@@ -1,6 +1,7 @@
 """Choose cameras: views that show much of a room, and short paths that start from them."""
 
 import math
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -115,10 +116,7 @@ def _score(scene: Scene, geometry: Geometry, view: Viewpoint) -> float:
     depth, solid = probe(geometry, np.array(view.position), np.array(view.rotation()), view.intrinsics(PROBE), *PROBE)
     seen = solid[solid >= 0]
     stuff = {CLASSES.index(name) for name in ("wall", "ceiling", "window", "door", "curtain", "picture")}
-    instances: dict[int, int] = {}
-    for index in seen.tolist():
-        if scene.classes[index] not in stuff:
-            instances[scene.instances[index]] = instances.get(scene.instances[index], 0) + 1
+    instances = Counter(scene.instances[index] for index in seen.tolist() if scene.classes[index] not in stuff)
     pixels = depth.size
     objects = sum(1 for count in instances.values() if count >= 4)
     people = sum(min(count, 40) for index, count in instances.items() if scene.names[index - 1] == "person")
