@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -372,6 +373,13 @@ def test_depth_under_another_reading_is_named_by_init_and_doctor(
     assert bool(re.search(says, "\n".join(doubts))) == bool(re.search(says, "\n".join(found)))
     assert bool(doubts) == bool(found) == bool(says)
     assert ("# CHECK" in path.read_text().partition("[tasks.depth]")[2].partition("[camera]")[0]) == bool(says)
+
+
+@pytest.mark.parametrize("task", ["depth", "normals", "semseg", "saliency"])
+@pytest.mark.parametrize("kind", [[("z", "f4")], "c8", "U3"])
+def test_values_that_are_no_numbers_are_named(tmp_path: Path, task: str, kind: Any) -> None:
+    build(tmp_path, task, *[np.zeros(SIZE, kind)] * 2, suffix=".npy")
+    assert re.search(r"type|holds|three channels", said(describe_folder(tmp_path)))
 
 
 def test_a_name_says_that_depth_is_a_logarithm(tmp_path: Path) -> None:

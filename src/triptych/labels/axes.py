@@ -30,11 +30,13 @@ def guess_normals(
     encoding = _guess_range(guess, [array for _, array in files])
     for path, stored in files:
         try:
-            pairs.append((encoding.decode(stored).permute(1, 2, 0).numpy(), depth_of(path)))
+            vectors = encoding.decode(stored).permute(1, 2, 0).numpy()
+            if np.isfinite(vectors).any():
+                pairs.append((vectors, depth_of(path)))
         except (OSError, ValueError):
             continue  # the doctor's business
     if not pairs:
-        guess.doubts.append("the files cannot be read, or have no three channels")
+        guess.doubts.append("no file can be read and has three channels whose vectors have a length near 1")
         return guess
     compared = [_compare(vectors, depth) for vectors, depth in pairs if depth is not None]
     found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LOGARITHM, INVERSE = "a logarithm of depth", "inverse depth"
+LOGARITHM, INVERSE = "a logarithm of depth or another curve of it", "inverse depth"
 CURES_OF_READINGS = {
     LOGARITHM: "save metres, exp(stored) for natural logarithms: no option turns them",
     INVERSE: "kind disparity turns it, with a numerator of 1 for inverse metres, or of baseline x focal length",
@@ -29,7 +29,7 @@ def find_misreading(stored: np.ndarray) -> str:
 
     >>> corner = 10 / (5 + np.abs(np.arange(60) - 20) + np.zeros((40, 1)))
     >>> [find_misreading(stored) for stored in (corner, np.log(corner), 1 / corner)]
-    ['', 'a logarithm of depth', 'inverse depth']
+    ['', 'a logarithm of depth or another curve of it', 'inverse depth']
     """
     if stored.ndim != 2 or min(stored.shape) < 12:
         return ""

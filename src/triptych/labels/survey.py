@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from triptych.data.arrays import read_array
+from triptych.data.errors import DataError
 from triptych.data.subset import spread_evenly
 
 Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]
@@ -207,7 +208,7 @@ def survey_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[Fi
 def _look_at_some(paths: Sequence[Path], count: int, key: str, make: Callable[[Path, np.ndarray], Made]) -> list[Made]:
     def look(index: int) -> Made | None:
         try:
-            return make(paths[index], read_array(paths[index], key=key))
+            return make(paths[index], _read_numbers(paths[index], key))
         except (OSError, ValueError, MemoryError):
             return None
 
@@ -215,10 +216,17 @@ def _look_at_some(paths: Sequence[Path], count: int, key: str, make: Callable[[P
         return [found for found in pool.map(look, spread_evenly(len(paths), count)) if found is not None]
 
 
+def _read_numbers(path: Path, key: str) -> np.ndarray:
+    stored = read_array(path, key=key)
+    if stored.dtype.kind not in "biuf":
+        raise DataError(f"{path} holds values of type {stored.dtype}", "labels are whole numbers or floats")
+    return stored
+
+
 def why_unreadable(paths: Sequence[Path], *, key: str = "") -> str:
     """What reading the first of some files says, where none of them can be read."""
     try:
-        read_array(paths[0], key=key)
+        _read_numbers(paths[0], key)
     except (OSError, ValueError, MemoryError) as error:
         return f"none of the files can be read: {str(error).rstrip('.')}"
     return "none of the files can be read"
