@@ -18,13 +18,16 @@ KEY, NAME, SCENE = "{key}", "{name}", "{scene}"
 _EXPRESSIONS = {KEY: "(?P<key>.+)", NAME: "(?P<key>[^/]+)", SCENE: "(?P<scene>.+)"}
 
 
-def walk_files(folder: Path) -> Iterator[Path]:
+def walk_files(folder: Path, *, besides: Iterable[Path] = ()) -> Iterator[Path]:
     """All visible regular files below `folder`, sorted: first those of a folder, then those of the folders in it.
 
     Hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), pipes and devices are left out; links are followed
-    once, so that loops end, and a link to nothing is a file that cannot be read.
+    once, so that loops end, and a link to nothing is a file that cannot be read. Those `besides` which others are asked
+    for are left out too.
     """
-    yield from map(Path, _walk(str(folder), set()))
+    # As texts: of thousands of files, most of the time would go into making paths of their names.
+    known = set(map(str, besides))
+    yield from (Path(name) for name in _walk(str(folder), set()) if name not in known)
 
 
 def walk_pipes(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ counted.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -477,14 +477,15 @@ def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> se
     return taken
 
 
-def find_rest(root: Path, taken: Container[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
+def find_rest(root: Path, taken: Collection[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
     """Files that no pattern takes, by folder and suffix, the most first."""
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in walk_files(root):
-        if path.relative_to(root).parts[0] == PSEUDO:
+    for path in walk_files(root, besides=taken):
+        names = path.relative_to(root).parts
+        if names[0] == PSEUDO:
             continue  # what a network predicted is no label that a folder may be guessed to have
         if path not in taken and path.suffix.lower() not in quiet:
-            groups[_general_folder(path.relative_to(root).parts[:-1]), path.suffix].append(path)
+            groups[_general_folder(names[:-1]), path.suffix].append(path)
     found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
     return sorted(found, key=lambda rest: (-len(rest.paths), rest.folder, rest.suffix))
 

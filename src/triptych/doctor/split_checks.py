@@ -97,10 +97,14 @@ def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
 def check_codes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Masks of 0 and 1 beside masks of 0 and 255: in some of them, the object is read as something else."""
     found: dict[str, list[tuple[str, str, frozenset[float | int]]]] = defaultdict(list)
+    alike: dict[int, tuple[Encoding | None, bool]] = {}  # most files of a task share one encoding
     for survey in surveys:
         for sample in survey.samples:
             for name, codes in sample.codes.items():
-                if not _reads_alike(survey.dataset.encoding(name, sample.key), 1, IGNORE):
+                encoding = survey.dataset.encoding(name, sample.key)
+                if id(encoding) not in alike:
+                    alike[id(encoding)] = encoding, _reads_alike(encoding, 1, IGNORE)
+                if not alike[id(encoding)][1]:
                     found[name].append((survey.split, str(survey.dataset.labels[name][sample.key]), codes))
     for name, files in found.items():
         wide = [(split, path) for split, path, codes in files if IGNORE in codes <= {0, IGNORE}]
