@@ -20,7 +20,7 @@ from triptych.data.photos import StoredPhoto
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import find_far_plane, is_mark, percentile
 from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, find_misreading
-from triptych.labels.survey import color_codes, color_of, count_values
+from triptych.labels.summaries import color_codes, color_of, count_values
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, valid_pixels
 

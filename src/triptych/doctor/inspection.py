@@ -31,7 +31,7 @@ from triptych.labels.axes import FOV
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import percentile
-from triptych.labels.survey import count_values
+from triptych.labels.summaries import count_values
 from triptych.types import Camera, Sample, valid_pixels
 
 SPARSE = 4

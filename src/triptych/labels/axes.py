@@ -13,7 +13,7 @@ from triptych.data.errors import DataError
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
 from triptych.labels.guesses import Guess
-from triptych.labels.survey import read_some
+from triptych.labels.summaries import read_some
 from triptych.types import Camera
 
 FOV = 60.0

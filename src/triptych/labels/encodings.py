@@ -15,7 +15,7 @@ from torch import Tensor
 
 from triptych import tasks
 from triptych.data.errors import DataError
-from triptych.labels.survey import class_axis, color_codes, opaque_pixels
+from triptych.labels.summaries import class_axis, color_codes, opaque_pixels
 from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
 from triptych.metrics.values import VALUES_METRICS

@@ -17,7 +17,15 @@ import numpy as np
 from triptych.data.arrays import read_palette
 from triptych.labels.encodings import COLORED_DEPTH
 from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, count_misreadings
-from triptych.labels.survey import FileSummary, color_of, layout, opaque_pixels, read_some, survey_files, why_unreadable
+from triptych.labels.summaries import (
+    FileSummary,
+    color_of,
+    layout,
+    opaque_pixels,
+    read_some,
+    survey_files,
+    why_unreadable,
+)
 from triptych.types import IGNORE
 
 
