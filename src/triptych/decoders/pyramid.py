@@ -28,11 +28,11 @@ class PyramidDecoder(Decoder):
     4, 8, 16, 16); one without a stride-2 feature has no skip there. Features of one stride only (plain ViT) are resized
     first: the last two keep their size and each earlier one is twice as large as the next.
 
-    `widths[i]` is the width of level i, the last one that of all coarser ones. `exchange(width, names, targets=names)`
-    makes what maps a dict of maps to one of the targets' maps, on the output of `exchange_level`; `scales` are the
-    levels with a prediction, made before the exchange. Predictions come coarsest first; level 0 is the final one.
-    `auxiliary_tasks` have decoders and predictions down to the exchange, in which their maps take part, and none behind
-    it.
+    `widths[i]` is the width of level i; levels beyond its end have the last one. `exchange(width, names,
+    targets=names)` builds the module that takes the maps of all tasks at `exchange_level`, a dict by name, and returns
+    new ones for the targets. `scales` are the levels with a prediction, made before the exchange. Predictions come
+    coarsest first; level 0 is the final one. `auxiliary_tasks` have decoders and predictions as far as the exchange, in
+    which their maps take part, and nothing after it.
     """
 
     align_corners = True  # as the published losses and metrics resize

@@ -2,7 +2,8 @@
 Liu and Bilen, "Learning multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893).
 
 For an image without a label of task s and with one of task t, a network M maps the prediction of s and the label of t
-into one space, where they have to be alike; the image's own features, which M does not move, keep it from collapsing:
+into one space, where they have to be alike. That alone M would solve by one vector for everything; agreement with the
+image's own features, which M does not move, keeps it from that:
 
     L = 1 - cos(m_s, m_t) + feature_weight [(1 - cos(m_s, f)) + (1 - cos(m_t, f))]
 
@@ -55,7 +56,7 @@ class MTPSL(Regularizer):
     """
 
     variance: Tensor
-    needs_features = False
+    needs_features = False  # its gradients reach the network through the predictions
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class MTPSL(Regularizer):
         return {"embedding_variance": float(self.variance)}
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
-        return {}
+        return {}  # no term is a task's; `penalties` has them all
 
     def penalties(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         # Whatever pairs there are, every parameter takes part: several processes wait for each other's.

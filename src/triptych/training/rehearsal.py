@@ -1,4 +1,4 @@
-"""What a training would take, before it is begun: a few real steps of it, and nothing written."""
+"""`train --dry-run`: what a training would take, by a few real steps of it, and nothing written."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""Scoring the validation split during training, and keeping the weights that score best."""
+"""Scoring the validation split during training, and deploying the best weights: writing them as `model.safetensors`."""
 
 import math
 from collections.abc import Iterator, Mapping
