@@ -62,7 +62,9 @@ def recipe_of(trunk: str, way: str) -> Recipe:
     model = replace(
         plain.model,
         backbone=pretrained["backbone"],
-        backbone_options=pretrained["options"],
+        backbone_options={
+            name: tuple(value) if isinstance(value, list) else value for name, value in pretrained["options"].items()
+        },
         weights=f"trunk {TRUNK_OF[trunk]}",
         freeze=("backbone",) if way == "frozen" else (),
         tuning=tuning,

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.machine import choose_device
+from triptych.machine import choose_device, declare_missing_operators
 from triptych.prediction import pretrained
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task, depth, semseg
@@ -78,6 +78,7 @@ def open_teacher(name: str, device: str = "auto") -> Predictor:
 
     Raises `ValueError` for models of anything else, depth that is not metres, and weights that are not whole.
     """
+    declare_missing_operators()  # transformers imports torchvision
     try:
         import transformers
         from transformers.models.auto import modeling_auto as known
