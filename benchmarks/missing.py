@@ -2,26 +2,31 @@
 
 python benchmarks/missing.py                    # InvPT on ViT-B at 448x576, one image; a GPU where there is one
 python benchmarks/missing.py --batch 6 --device cuda
+python benchmarks/missing.py --memory           # how much memory, without times
 python benchmarks/missing.py --small            # FCN on half a ResNet-18 at 96x128: does it run
 
 One label per image, as MTPSL is made for: `mtpsl` has one pair per image and maps at a stride of 4; `distill` a random
 ViT-S as its teacher (its weights change no time); `one-task` the loss of one task; `cvm` sees each image with a second
 view, the plain step beside it the same two as a batch of twice as many. Forward and backward passes without an
 optimizer; each takes turns with the plain step, so that a busy machine slows both alike. Times are of the processor on
-a CPU and of the clock on a GPU; the ratio is of medians, memory is the peak of a step.
+a CPU and of the clock on a GPU; the ratio is of medians. Memory is the peak of two steps in a process of their own
+above that of one that has only imported everything.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import torch
-from regularizer_clock import peak_memory
+from regularizer_clock import forget_peak, peak_since
 
 from triptych.assemble import create_model
+from triptych.backbones import find_backbone
 from triptych.machine import keep_freed_memory
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers import REGULARIZERS
@@ -59,16 +64,13 @@ def as_pairs(sample: Sample) -> Sample:
     return replace(views[0], neighbours=(views[1],)).to(sample.image.device)
 
 
-def build_network(size: tuple[int, int], *, small: bool, cross_view: str = "none") -> MultiTaskModel:
+@cache
+def build_network(size: tuple[int, int], device: torch.device, *, small: bool, cross_view: str) -> MultiTaskModel:
+    trunk = {"backbone": "vit_base_patch16_384", "backbone_options": {"image_size": size}}
     if small:
-        return create_model("fcn", backbone="resnet18_half", tasks=nyuv2_tasks(), cross_view=cross_view)
-    return create_model(
-        "invpt",
-        backbone="vit_base_patch16_384",
-        tasks=nyuv2_tasks(),
-        backbone_options={"image_size": size},
-        cross_view=cross_view,
-    )
+        trunk = {"backbone": "resnet18_half"}
+    decoder = "fcn" if small else "invpt"
+    return create_model(decoder, tasks=nyuv2_tasks(), cross_view=cross_view, **trunk).to(device)
 
 
 def build_regularizer(name: str, model: MultiTaskModel, *, small: bool) -> Regularizer:
@@ -96,41 +98,61 @@ def timed(work: Callable[[], None], device: torch.device) -> float:
     return clock() - started
 
 
+BASES = {"mtpsl": "plain", "distill": "plain", "one-task": "plain", "cvm": "plain, twice as many"}
+"""What is measured, and the step beside it."""
+
+
+def build_step(name: str, *, batch: int, device: torch.device, small: bool) -> Callable[[], None]:
+    """A step of one of `BASES` or of what stands beside them; networks that are alike are one."""
+    size = (96, 128) if small else (448, 576)
+    is_doubled = name in ("cvm", BASES["cvm"])
+    sample = one_label_each(2 * batch if is_doubled else batch, size).to(device)
+    model = build_network(size, device, small=small, cross_view="cvm" if name == "cvm" else "none")
+    objective = Objective(model)
+    if name in REGULARIZERS:
+        objective = Objective(model, regularizer=build_regularizer(name, model, small=small)).to(device)
+    if name == "one-task":
+        objective.active = (next(iter(model.tasks)),)
+    return partial(step, objective, as_pairs(sample) if name == "cvm" else sample)
+
+
+def measure_memory(name: str, arguments: argparse.Namespace) -> float:
+    """MiB of two steps in a process of their own above the idle process."""
+    words = ["--one", name, "--batch", str(arguments.batch), "--device", arguments.device]
+    command = [sys.executable, __file__, *words, *(["--small"] if arguments.small else [])]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=5, help="steps of each that are timed")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--memory", action="store_true", help="memory alone, which others may disturb")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     keep_freed_memory()  # as `triptych train` does
-    device, size = torch.device(arguments.device), (96, 128) if arguments.small else (448, 576)
-    sample = one_label_each(arguments.batch, size).to(device)
-    model = build_network(size, small=arguments.small).to(device)
-    plain = Objective(model)
-    beside = {
-        name: (Objective(model, regularizer=build_regularizer(name, model, small=arguments.small)).to(device), sample)
-        for name in ("mtpsl", "distill")
-    }
-    one_task = Objective(model)
-    one_task.active = (next(iter(model.tasks)),)
-    beside["one-task"] = (one_task, sample)
-    doubled = one_label_each(2 * arguments.batch, size).to(device)
-    matched = build_network(size, small=arguments.small, cross_view="cvm").to(device)
-    beside["cvm"] = (Objective(matched), as_pairs(doubled))
-    print(f"{size[0]}x{size[1]}, batch {arguments.batch}, {device.type}, one label per image")
-    for name, (objective, own_batch) in beside.items():
-        base_batch = doubled if own_batch.neighbours else sample
-        own_step, base_step = partial(step, objective, own_batch), partial(step, plain, base_batch)
-        pairs = [(timed(base_step, device), timed(own_step, device)) for _ in range(arguments.steps + 1)][1:]
-        base, own = (statistics.median(times) for times in zip(*pairs, strict=True))
-        # The plain step first: a process that keeps freed memory never gets smaller.
-        base_peak, peak = peak_memory(base_step, device), peak_memory(own_step, device)
-        print(
-            f"{name:9} {1e3 * own:7.0f} ms, plain {1e3 * base:7.0f} ms: {own / base:.2f}x; "
-            f"peak {peak:.0f} MiB, plain {base_peak:.0f} MiB",
-            flush=True,
-        )
+    device = torch.device(arguments.device)
+    build = partial(build_step, batch=arguments.batch, device=device, small=arguments.small)
+    if arguments.one:
+        find_backbone("resnet26")  # asks timm, and so imports it
+        forget_peak(device)
+        idle = peak_since(device)
+        work = build(arguments.one)
+        work()
+        work()
+        print(peak_since(device) - idle)
+        return
+    print(f"batch {arguments.batch}, {device.type}, one label per image", flush=True)
+    for name, base_name in BASES.items():
+        if not arguments.memory:
+            base_step, own_step = build(base_name), build(name)
+            pairs = [(timed(base_step, device), timed(own_step, device)) for _ in range(arguments.steps + 1)][1:]
+            base, own = (statistics.median(times) for times in zip(*pairs, strict=True))
+            print(f"{name:9} {1e3 * own:7.0f} ms, plain {1e3 * base:7.0f} ms: {own / base:.2f}x", flush=True)
+        peak, plain = measure_memory(name, arguments), measure_memory(base_name, arguments)
+        print(f"{name:9} {peak:7.0f} MiB, plain {plain:7.0f} MiB: {peak / plain:.2f}x", flush=True)
 
 
 if __name__ == "__main__":
