@@ -245,7 +245,7 @@ class Labels(Encoding):
         if self.threshold is not None:
             return np.array([self.threshold - 1, self.threshold, np.nan], np.float32)[places]
         stored = self._codes[places]
-        names = (*self.make_task("").classes, "")
+        names = (*self.make_task(self.kind).classes, "")
         if lost := [names[place] for place in np.unique(places[stored < 0]) if names[place]]:
             raise DataError(f"no stored value means {', '.join(lost)}", "add one to map")
         if self._codes[-1] < 0:
