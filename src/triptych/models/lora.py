@@ -35,8 +35,8 @@ class LowRank(nn.Module):
         self, x: Float[Tensor, "*batch inputs"], base: Float[Tensor, "*batch outputs"]
     ) -> Float[Tensor, "*batch outputs"]:
         """`base` and the update of x, in one product: terms of their own would need the memory of full training."""
-        inner = F.linear(self.dropout(x), self.a).flatten(0, -2)
-        return torch.addmm(base.flatten(0, -2), inner, self.b.T, alpha=self.scale).view_as(base)
+        inner = F.linear(self.dropout(x), self.a).reshape(-1, len(self.a))
+        return torch.addmm(base.reshape(-1, len(self.b)), inner, self.b.T, alpha=self.scale).view_as(base)
 
     def merged(self, weight: Float[Tensor, "outputs inputs"]) -> Float[Tensor, "outputs inputs"]:
         """The weight with the update in it, added in double precision and rounded once."""
