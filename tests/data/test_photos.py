@@ -285,3 +285,16 @@ def test_sparse_pixels_are_those_of_the_whole(tmp_path: Path, size: tuple[int, i
         assert found == whole.size
         np.testing.assert_array_equal(few.values, whole.values[::step, ::step])
         assert (few.orientation, few.largest) == (whole.orientation, whole.largest)
+
+
+def test_a_shrunk_jpeg_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    slope = np.add.outer(np.arange(90), np.arange(121)).astype(np.uint8)
+    Image.fromarray(np.stack([slope] * 3, -1)).save(path, quality=95)
+    few, size = read_sparse(path, 4, shrunk=True)
+    assert (few.size, size) == ((23, 31), (90, 121))
+    every = read_sparse(path, 4)[0].values.astype(int)
+    assert np.abs(few.values[:22, :30] - every[:22, :30]).mean() < 8
+    path.write_bytes(path.read_bytes()[:-900])
+    with pytest.raises(UnreadableFileError, match="truncated"):
+        read_sparse(path, 4, shrunk=True)

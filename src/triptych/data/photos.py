@@ -161,7 +161,7 @@ def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredP
                 if plain and _orientation(image) == 1:
                     size, first = (image.height, image.width), 0.5 - step / 2
                     if shrunk and image.format == "JPEG":
-                        image.draft("RGB", (-(-size[1] // step), -(-size[0] // step)))
+                        image.draft("RGB", (max(1, size[1] // step), max(1, size[0] // step)))
                         return StoredPhoto(np.asarray(image), 255), size
                     few = image.transform(
                         (-(-size[1] // step), -(-size[0] // step)),

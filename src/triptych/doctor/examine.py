@@ -224,8 +224,8 @@ def _has_jpeg_alone(opened: Opened) -> bool:
 
 
 JPEG = (".jpg", ".jpeg", ".jfif")
-AT_ONCE = 8
-"""Samples that a worker looks at before it hands them over."""
+AT_ONCE = 32
+"""Samples that a worker looks at before it hands them over, at most."""
 MANY = 400
 """Samples from which on processes are worth their start: threads wait for each other in Python."""
 Look = Callable[[int], Inspection]
@@ -241,9 +241,10 @@ def survey_split(
     )
     indices = spread_evenly(len(dataset), limit or len(dataset))
     survey = SplitSurvey(seen.split, seen, is_part=len(indices) < len(dataset))
-    parts = [indices[start : start + AT_ONCE] for start in range(0, len(indices), AT_ONCE)]
-    keep_freed_memory()  # every image asks for as much again
     workers = num_workers or os.cpu_count() or 1
+    size = max(1, min(AT_ONCE, len(indices) // (4 * workers)))
+    parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+    keep_freed_memory()  # every image asks for as much again
     forks = isinstance(seen, InFiles) and len(indices) >= MANY and workers > 1 and sys.platform == "linux"
     with one_thread_each():
         for samples in (_look_in_processes if forks else _look_in_threads)(look, parts, workers):
