@@ -1,6 +1,7 @@
 """A first network to run: trained on generated rooms alone, scored on photographs, written as one file with its card.
 
 python studies/first_network.py make --out runs/first  # goes on where it stopped; writes first-network.zip
+python studies/first_network.py draw --out runs/first  # writes docs/first-network.png
 python studies/first_network.py table                   # writes docs/first-network.md from results/first_network.json
 
 Six tasks, a ResNet-18 of half width from random weights with four fused levels, float16 in a file below 10 MB. It
@@ -32,6 +33,7 @@ from triptych import assemble
 from triptych.data.base import DenseDataset
 from triptych.data.photos import read_image
 from triptych.datasets.rooms import Rooms, rooms_tasks
+from triptych.demo import count_labels
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import Predicts, evaluate
 from triptych.files import write_text
@@ -47,6 +49,7 @@ from triptych.recipes.config import (
     TrainingConfig,
 )
 from triptych.recipes.resolved import read_resolved
+from triptych.report.run import draw_overview, spread_examples
 from triptych.rooms.scene import CLASSES as ROOM_CLASSES
 from triptych.training.loop import train
 from triptych.types import IGNORE, Sample
@@ -55,6 +58,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FRAMES = ROOT.parent / "shared" / "samples" / "nyuv2"
 RESULT = ROOT / "results" / "first_network.json"
 PAGE = ROOT / "docs" / "first-network.md"
+PICTURE = PAGE.with_suffix(".png")
 NAME = "first-network.zip"
 LARGEST = 10e6
 """Bytes of the file."""
@@ -251,6 +255,15 @@ def describe(result: dict[str, Any]) -> str:
     )
 
 
+def draw(path: Path) -> None:
+    """One room that it never saw, the one with most labels of 24: the README's picture."""
+    predictor = Predictor.load(path)
+    rooms = replace(predictor.recipe.data, dataset="rooms", options={})
+    predictor.recipe = replace(predictor.recipe, data=rooms)
+    example = max(spread_examples(predictor, 24), key=count_labels)
+    draw_overview(predictor.tasks, example).save(PICTURE)
+
+
 def section() -> str:
     """What stands on the page."""
     return describe(json.loads(RESULT.read_text(encoding="utf-8"))) if RESULT.is_file() else "*Not made yet.*"
@@ -259,7 +272,7 @@ def section() -> str:
 def main() -> None:
     """Make the network, or write what its card says into the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["make", "table"])
+    parser.add_argument("part", choices=["make", "draw", "table"])
     parser.add_argument("--out", type=Path, default=Path("runs/first"))
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--rooms", type=int, default=0, help="rooms of each look, for a rehearsal")
@@ -268,6 +281,9 @@ def main() -> None:
         replace_section(PAGE, "first-network", section())
         return
     torch.set_num_threads(1)
+    if chosen.part == "draw":
+        draw(chosen.out / NAME)
+        return
     print(make(chosen.out, steps=chosen.steps, rooms=dict.fromkeys(ROOMS, chosen.rooms) if chosen.rooms else ROOMS))
 
 

@@ -32,7 +32,7 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe
     images = write_test_images(predictor, run / "images")
     predict_images(predictor, [run / "images"], run / "predictions", fov=60, overwrite=True)
     report = report_run(run, scored=scored)
-    example = next(iter(sorted(spread_examples(predictor, 24), key=_labelled, reverse=True)))
+    example = next(iter(sorted(spread_examples(predictor, 24), key=count_labels, reverse=True)))
     draw_overview(predictor.tasks, example).save(run / "overview.png")
     minutes = (time.perf_counter() - started) / 60
     print(
@@ -44,7 +44,7 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe
     return report
 
 
-def _labelled(example: Example) -> tuple[int, int]:
+def count_labels(example: Example) -> tuple[int, int]:
     """How many tasks have a label on this image, then how many values they take: the fullest picture shows most."""
     targets = example.targets.values()
     labelled = sum(bool((np.isfinite(target) & (target != IGNORE)).any()) for target in targets)
