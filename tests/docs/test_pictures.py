@@ -25,7 +25,9 @@ def test_pictures_are_what_the_script_draws_and_stand_on_a_page() -> None:
 
 def test_every_method_has_a_picture() -> None:
     shown = {method for picture in pictures.PICTURES.values() for method in picture.methods}
-    methods = {*DECODERS, *ARCHITECTURES, *CROSS_VIEW, *ADAPTERS, *VIDEO, *TUNINGS}
+    entries = {**DECODERS, **ARCHITECTURES, **CROSS_VIEW, **ADAPTERS, **VIDEO, **TUNINGS}
+    ours = {name: getattr(entry, "func", entry).__module__.startswith("triptych.") for name, entry in entries.items()}
+    methods = {name for name, is_ours in ours.items() if is_ours}  # other tests register parts of their own
     assert methods - shown == {"full"}
     assert shown - methods == {"triplane", "triplane-cross-view", "mtpsl", "distill"}
 
