@@ -2,7 +2,8 @@
 
 Each guess is a list of options for `[tasks.NAME]`, each with its reason, and of doubts: what a person should check.
 "No label" never shares a number with a class: marks such as -1, NaN, 65535 or 255 are proposed as `invalid`, and files
-are compared with each other before any of them is believed.
+are compared with each other before any of them is believed. Long because one kind of number is told from the others
+here.
 """
 
 import re
@@ -39,8 +40,8 @@ class Guess:
     """Whether a section without any says nothing: label maps need their classes, others have defaults."""
 
     def say(self, option: str, value: Any, reason: str, *, doubt: bool = False) -> None:
-        """Add an option; a doubtful one is repeated to the user."""
-        self.options.append((option, value, reason))
+        """Add an option, in place of an earlier one of that name; a doubtful one is repeated to the user."""
+        self.options = [one for one in self.options if one[0] != option] + [(option, value, reason)]
         if doubt:
             self.doubts.append(f"{option} = {value!r}: {reason}")
 
@@ -109,6 +110,8 @@ def _guess_ids(guess: Guess, files: Sequence[FileSummary], total: int, parts: bo
     if missing:
         guess.doubts.append("invalid: NaN or infinity is taken as no label")
     invalid: list[float | int] = [int(value) for value in marks] + ([float("nan")] if missing else [])
+    if invalid:
+        guess.say("invalid", invalid, "marks of unlabelled pixels")
     blurred = [file for file in files if file.between > 0.5 or _has_ringing(file)]
     if blurred:
         _guess_blurred(guess, blurred, files, known, counts[kept], invalid)
@@ -128,6 +131,7 @@ def _guess_plain(
     if highest >= IGNORE or len(classes) == 0:
         text = f"values from {known.min()} to {known.max()} are no class ids, perhaps instances"
         guess.doubts.append(text if len(classes) else "all values are 255, the usual mark of unlabelled pixels")
+        guess.options.clear()
         return
     if IGNORE in known:
         alone = [file for file in files if IGNORE in file.codes <= {0, IGNORE}]
@@ -169,18 +173,14 @@ def _guess_mask_ids(guess: Guess, files: Sequence[FileSummary], known: np.ndarra
     sets = [file.codes & marks for file in files]
     both = sum({1, IGNORE} <= codes for codes in sets)
     ones, wide = sum(1 in codes for codes in sets), sum(IGNORE in codes for codes in sets)
-    if invalid:
-        guess.say("invalid", invalid, "marks of unlabelled pixels")
     if not ones:
         guess.say("map", {"0": 0, str(IGNORE): 1}, "a mask: all pixels are 0 or 255", doubt=True)
     elif not both:
         text = f"{ones} files hold 0 and 1, {wide} files 0 and 255: masks of two codes, or is 255 unlabelled?"
         guess.say("map", {"0": 0, "1": 1, str(IGNORE): 1}, text, doubt=True)
     else:
-        if not invalid:
-            guess.say("invalid", [IGNORE], f"{IGNORE} beside 0 and 1 in {both} files: unlabelled pixels")
-        else:
-            guess.options[-1] = ("invalid", [IGNORE, *invalid], "marks of unlabelled pixels")
+        reason = f"{IGNORE} beside 0 and 1 in {both} files: unlabelled pixels"
+        guess.say("invalid", [IGNORE, *invalid], "marks of unlabelled pixels" if invalid else reason)
         alone = sum(codes == {0, IGNORE} for codes in sets)
         if 0 not in known:
             guess.doubts.append(
@@ -195,8 +195,6 @@ def _guess_mask_ids(guess: Guess, files: Sequence[FileSummary], known: np.ndarra
 def _guess_spread_out(guess: Guess, known: np.ndarray, invalid: list) -> None:
     steps = np.diff(known)
     ids = known.tolist() if (steps == steps[0]).all() or len(known) == 2 else [v for v in known.tolist() if v != IGNORE]
-    if invalid:
-        guess.say("invalid", invalid, "marks of unlabelled pixels")
     reason = f"the values {_list(ids)} are spread out, as masks that are made to be looked at"
     guess.say("map", {str(value): i for i, value in enumerate(ids)}, reason, doubt=True)
     if len(ids) < len(known):
@@ -215,8 +213,6 @@ def _guess_blurred(
     """Values between classes: a mask can be cut in the middle, ids have to be resized again."""
     text = f"{len(blurred)} of {len(files)} files have values between their neighbors: they were interpolated"
     often = known[counts >= 0.02 * counts.sum()]
-    if invalid:
-        guess.say("invalid", invalid, "marks of unlabelled pixels")
     ends = counts[(known <= known.min() + 8) | (known >= known.max() - 8)].sum() / counts.sum()
     if ends > 0.5 or len(often) <= 2:
         guess.say(
@@ -244,19 +240,11 @@ def _guess_shares(guess: Guess, values: np.ndarray) -> None:
     guess.doubts.append(f"values from {values.min():.3g} to {values.max():.3g} are no class ids: not whole numbers")
 
 
-def _guess_grey(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
-    _guess_channel(guess, files, total, parts, 0, "the channels of the pictures are equal: ids, saved as grey")
-
-
-def _guess_alpha(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
-    text = "the pictures have one color and differ in transparency"
-    _guess_channel(guess, files, total, parts, files[0].shape[-1] - 1, text)
-
-
 def _guess_channel(
-    guess: Guess, files: Sequence[FileSummary], total: int, parts: bool, channel: int, reason: str
+    guess: Guess, files: Sequence[FileSummary], total: int, parts: bool, *, place: int, reason: str
 ) -> None:
-    guess.say("channel", channel, reason, doubt=True)
+    """Ids in one channel, at a `place` that may be counted from the last."""
+    guess.say("channel", place % files[0].shape[-1], reason, doubt=True)
     before = len(guess.options)
     _guess_ids(guess, files, total, parts)
     if len(guess.options) == before:
@@ -309,8 +297,8 @@ def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: 
 
 FORMS: dict[str, Callable[[Guess, Sequence[FileSummary], int, bool], None]] = {
     "ids": _guess_ids,
-    "grey": _guess_grey,
-    "alpha": _guess_alpha,
+    "grey": partial(_guess_channel, place=0, reason="the channels of the pictures are equal: ids, saved as grey"),
+    "alpha": partial(_guess_channel, place=-1, reason="the pictures have one color and differ in transparency"),
     "colors": _guess_colors,
     "one-hot": _guess_planes,
     "scores": _guess_planes,
@@ -378,8 +366,7 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
         guess.say("threshold", threshold, why)
     elif votes and highest <= 20 and len(values) > 2:
         guess.say("threshold", 2, f"values up to {highest:g} are taken as votes of annotators; two agree", doubt=True)
-        old = dict(guess.values).get("invalid", [])
-        guess.options = [option for option in guess.options if option[0] != "invalid"]
+        old = guess.values.get("invalid", [])
         guess.say("invalid", [1, *old], "one vote alone: neither boundary nor background")
     elif ones and len(values) <= 3:
         guess.say("threshold", 1, f"{ones} files hold 0 and 1, {wide} files 0 and {highest:g}", doubt=True)
@@ -474,8 +461,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "", **_: Any) -> Guess:
     far = find_far_plane(values)
     if far is not None:
         reason = f"{far[1]:.0%} of the values are {far[0]:g}, far above all others"
-        listed = dict(guess.values).get("invalid", [])
-        guess.options = [option for option in guess.options if option[0] != "invalid"]
+        listed = guess.values.get("invalid", [])
         guess.say("invalid", [*listed, int(far[0]) if far[0] == int(far[0]) else far[0]], reason, doubt=True)
         values = values[values < far[0]]
     doubts = _doubt_depth(paths[0], arrays, values)
@@ -527,8 +513,7 @@ def _guess_third_value(guess: Guess, values: np.ndarray) -> None:
     """0, 1 and 255, where one of the last two has no label; or 0, 128 and 255, where nobody was sure."""
     low, high = int(values[1]), int(values[2])
     unknown, inside = (high, low) if low == 1 else (low, high)
-    old = dict(guess.values).get("invalid", [])
-    guess.options = [option for option in guess.options if option[0] != "invalid"]
+    old = guess.values.get("invalid", [])
     guess.say("threshold", inside, f"values are 0, {low} and {high}", doubt=True)
     guess.say("invalid", [*old, unknown], f"of 0, {low} and {high}, {unknown} is taken as no label", doubt=True)
 
