@@ -35,7 +35,6 @@ from triptych.types import IGNORE, Camera, Sample, named_choice
 SCENES = {"train": 100, "val": 20, "test": 25}
 """Default number of scenes per split."""
 LOOKS = {"a": "daylight, natural materials, eye height", "b": "other materials and lights, a noisier camera held low"}
-WITHIN = {"path": "the same camera path", "scene": "the same scene"}
 
 
 def rooms_tasks() -> dict[str, Task]:
@@ -134,27 +133,6 @@ class Rooms(DenseDataset):
             raise IndexError(f"rooms has {len(self)} samples, none at {index}")
         scene, rest = divmod(index % len(self), self.settings.frames())
         return (scene, *divmod(rest, self.settings.path_length))
-
-    def scene(self, index: int) -> int:
-        """Number of the scene that the sample at `index` shows."""
-        return self.place(index)[0]
-
-    def neighbours(self, index: int, *, within: str = "path") -> list[int]:
-        """Indices of other samples that see the same things, nearest first.
-
-        `within="path"`: the other frames of the same camera path, nearest in time first, of two the earlier.
-        `within="scene"`: all other samples of the scene, nearest camera positions first.
-        """
-        named_choice("range of neighbours", within, WITHIN)
-        scene, view, frame = self.place(index)
-        first, length = scene * self.settings.frames(), self.settings.path_length
-        if within == "path":
-            start = first + view * length
-            others = [start + other for other in range(length) if other != frame]
-            return sorted(others, key=lambda other: abs(other - start - frame))
-        own = self._record(index)["pose"][:3, 3]
-        others = [i for i in range(first, first + self.settings.frames()) if i != first + view * length + frame]
-        return sorted(others, key=lambda other: float(np.square(self._record(other)["pose"][:3, 3] - own).sum()))
 
     def key(self, index: int) -> str:
         scene, view, frame = self.place(index)
