@@ -115,14 +115,20 @@ def find_split_folder(root: Path, pattern: str, split: str) -> str:
     `split` itself where its folder is there, and where none or several mean it.
     """
     before, _, after = pattern.partition("{split}")
+    if not split or "/" not in after or any(mark in before + after.partition("/")[0] for mark in "*{"):
+        return split
+    names = list_split_folders(root, pattern)
+    return split if split in names else same_split(split, names) or split
+
+
+def list_split_folders(root: Path, pattern: str) -> list[str]:
+    """What `{split}` of a pattern may stand for, by the names of the folders that are there."""
+    before, marker, after = pattern.partition("{split}")
     (folder, _, start), end = before.rpartition("/"), after.partition("/")[0]
-    if not split or "/" not in after or any(mark in f"{folder}{start}{end}" for mark in "*{"):
-        return split
-    place = root / folder
-    if (place / f"{start}{split}{end}").exists() or not place.is_dir():
-        return split
-    names = [one.name for one in place.iterdir() if one.name.startswith(start) and one.name.endswith(end)]
-    return same_split(split, [name[len(start) : len(name) - len(end)] for name in names]) or split
+    if not marker or not (root / folder).is_dir():
+        return []
+    names = sorted(place.name for place in (root / folder).iterdir() if place.is_dir())
+    return [name[len(start) : len(name) - len(end)] for name in names if name.startswith(start) and name.endswith(end)]
 
 
 def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:

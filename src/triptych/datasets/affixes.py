@@ -59,13 +59,9 @@ def _align(root: Path, place: Place, images: Keys) -> Place:
             if inside == folder and image in name:
                 start, _, end = name.partition(image)
                 candidate = _with_affixes(root, place, start, end)
-                if candidate is not None and _share(_keys(root, candidate), images) >= HOLDS * len(found):
+                if candidate is not None and sum(one in images for one in _keys(root, candidate)) >= HOLDS * len(found):
                     return candidate
     return place
-
-
-def _share(keys: Keys, images: Keys) -> int:
-    return sum(key in images for key in keys)
 
 
 def _with_affixes(root: Path, place: Place, start: str, end: str) -> Place | None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import find_split_folder, match_files
+from triptych.data.files import find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice
@@ -231,20 +231,10 @@ def split_names(descriptor: Descriptor) -> list[str]:
     """The splits that can be asked for, besides `all`."""
     if descriptor.has_shares:
         return ["train", *descriptor.splits]
-    return list(descriptor.splits) or _split_folders(descriptor)
-
-
-def _split_folders(descriptor: Descriptor) -> list[str]:
-    """Names that `{split}` of the images' pattern stands for, where the descriptor does not list them."""
-    before, marker, after = descriptor.images.partition("{split}")
-    folder = descriptor.root / before.rpartition("/")[0]
-    start, end = before.rpartition("/")[2], after.partition("/")[0]
-    if not marker or not folder.is_dir():
-        return []
-    places = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    names = [path.name for path in places if path.name.startswith(start) and path.name.endswith(end)]
-    names = [name[len(start) : len(name) - len(end)] for name in names]
-    return [name for name in names if match_files(descriptor.root, descriptor.images, name)]
+    root, pattern = descriptor.root, descriptor.images
+    return list(descriptor.splits) or [
+        name for name in list_split_folders(root, pattern) if match_files(root, pattern, name)
+    ]
 
 
 def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Path]:

@@ -127,10 +127,9 @@ class Folder(InFiles):
 
     def fingerprint(self) -> dict[str, object]:
         """Name, split, counts, and hashes of the file list and of the descriptor."""
-        listing = hashlib.sha256()
-        for key in self.keys:
-            present = [name for name, paths in self.labels.items() if key in paths]
-            listing.update(f"{key}: {' '.join(present)}\n".encode(errors="surrogateescape"))
+        listing = (
+            f"{key}: {' '.join(name for name, paths in self.labels.items() if key in paths)}\n" for key in self.keys
+        )
         tasks = (f"({name!r}, {describe_encoding(one)})" for name, one in sorted(self.descriptor.tasks.items()))
         meaning = hashlib.sha256(f"[{', '.join(tasks)}]".encode())
         pseudo = {
@@ -143,7 +142,7 @@ class Folder(InFiles):
             "split": self.split,
             "images": len(self),
             "labels": {name: len(set(paths) & set(self.images)) for name, paths in self.labels.items()},
-            "files_sha256": listing.hexdigest(),
+            "files_sha256": hashlib.sha256("".join(listing).encode(errors="surrogateescape")).hexdigest(),
             "descriptor_sha256": meaning.hexdigest(),
         } | ({"pseudo": pseudo} if pseudo else {})
 
