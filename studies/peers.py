@@ -178,6 +178,8 @@ def table(found: list[rows.Row]) -> str:
     scores = {arm: rows.by_seed(found, arm) for arm in arms()}
     lines = []
     for arm, each in scores.items():
+        if not each:
+            continue
         cells = [
             mean_and_deviation([row[task] for row in each.values()], digits=3)
             if task in next(iter(each.values()), {})
@@ -200,6 +202,7 @@ def table(found: list[rows.Row]) -> str:
                 scores, "pretrained less random, four tasks", "pretrained, four tasks", "random, four tasks", task
             )
         )
+    lines = [line for line in lines if line[3]]
     text += "\n\n" + markdown_table(["contrast", "task", "seeds", "difference", "95 %"], lines)
     lines = []
     for trunk in TRUNKS:
@@ -214,7 +217,7 @@ def table(found: list[rows.Row]) -> str:
             if seeds:
                 seconds = [sum(part[seed]["processor_seconds"] for part in parts) for seed in seeds]
                 peak = max(part[seed]["peak_mib"] for part in parts for seed in seeds)
-                lines.append([f"{trunk}, {name}", mean_and_deviation(seconds, digits=0), f"{peak:.0f}"])
+                lines.append([f"{trunk}, {name}", mean_and_deviation(seconds, digits=3), f"{peak:.0f}"])
     return text + "\n\n" + markdown_table(["network", "processor's seconds of training", "peak, MiB"], lines)
 
 
@@ -222,10 +225,9 @@ def _contrast(scores: Any, name: str, one: str, other: str, task: str) -> list[s
     """A line of the table of contrasts: differences of paired seeds."""
     seeds = sorted(set(scores[one]) & set(scores[other]))
     values = [scores[one][seed][task] - scores[other][seed][task] for seed in seeds]
-    if len(values) < 2:
-        return [name, task, str(len(values)), "", ""]
-    low, high = paired(values).interval95
-    return [name, task, str(len(values)), f"{sum(values) / len(values):+.3f}", f"{low:+.3f} to {high:+.3f}"]
+    mean = f"{sum(values) / len(values):+.3f}" if values else ""
+    interval = "{:+.3f} to {:+.3f}".format(*paired(values).interval95) if len(values) > 1 else "one seed"
+    return [name, task, str(len(values)), mean, interval]
 
 
 if __name__ == "__main__":
