@@ -13,6 +13,7 @@ import torch
 from export_runs import save_run
 from PIL import Image
 from torch import nn
+from torch.nn import functional as F
 from training.tiny import SIZE, Heads, Stairs
 from triptych_runtime import FileError, Network
 from triptych_runtime.__main__ import main as runtime_main
@@ -23,8 +24,8 @@ from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
-from triptych.export.onnx_file import last_layers, open_onnx, write_onnx
-from triptych.export.program import EXTRA, DeployedModel, open_archive
+from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
+from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
 from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
 from triptych.export.run import TARGETS
 from triptych.files import hash_file
@@ -415,6 +416,40 @@ def test_an_operation_that_onnx_lacks_is_one_line(tmp_path: Path) -> None:
     model = MultiTaskModel(Stairs(), Odd((8, 16), strides=(2, 4), tasks={"depth": TASKS["depth"]}))
     with pytest.raises(ValueError, match="ONNX has no form for an operation of this network"):
         write_onnx(exported_program(model, (32, 40)), tmp_path / "model.onnx")
+
+
+class SplitsAndStacks(torch.nn.Module):
+    """Parts of a weight, and several matrices at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(4, 5, 1, 1))
+        self.stack = torch.nn.Parameter(torch.randn(3, 6, 5))
+        self.last = torch.nn.Conv2d(15, 2, 1)
+
+    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
+        first, second = self.weight.split([3, 2], dim=1)
+        maps = F.conv2d(image, first) + F.conv2d(image[:, :2], second)
+        rows = torch.cat([maps, maps[:, :2]], dim=1).flatten(2).transpose(1, 2)  # (B, places, 6)
+        stacked = (rows[:, None] @ self.stack).transpose(2, 3).flatten(1, 2)
+        return {"depth": self.last(stacked.unflatten(2, image.shape[2:]))}
+
+
+def test_split_weights_are_constants_and_stacked_ones_stay_in_float(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network, images = SplitsAndStacks().eval(), torch.rand(4, 1, 3, 8, 8)
+    with torch.no_grad():
+        exported = torch.export.export(network, (images[0],))
+    write_onnx(Program(exported, ("depth",), images[0]), tmp_path / "fp32.onnx")
+    nodes = onnx.load(tmp_path / "fp32.onnx").graph.node
+    assert not {"Split", "SplitToSequence", "SequenceAt"} & {node.op_type for node in nodes}
+    kept = quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", list(images.numpy()))
+    assert len(kept) == 2
+    with torch.no_grad():
+        expected = network(images[0])["depth"]
+    for name, tolerance in (("fp32", 1e-5), ("int8", 0.05)):
+        found = open_onnx(tmp_path / f"{name}.onnx", ("depth",))(images[0])["depth"]
+        assert measure_difference(found, expected) < tolerance
 
 
 def test_a_network_of_one_size_says_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ def _fold(source: Path, path: Path) -> None:
     import onnx
     import onnxruntime
 
+    _take_parts(source)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(path)
@@ -65,6 +66,42 @@ def _fold(source: Path, path: Path) -> None:
     imports = [entry for entry in model.opset_import if entry.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(imports)
+    onnx.save(model, str(path))
+
+
+def _take_parts(path: Path) -> None:
+    """Write parts of a split as outputs of one node. The translation makes a sequence of them, which nothing folds:
+    parts of weights would stay computed, and int8 mixes up their buffers.
+    """
+    import onnx
+
+    model = onnx.load(str(path))
+    values = {entry.name: onnx.numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            values[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+    taken: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        if node.op_type == "SequenceAt" and node.input[1] in values:
+            taken.setdefault(node.input[0], []).append(node)
+    for node in model.graph.node:
+        readers = [other for other in model.graph.node if node.output[0] in other.input]
+        if node.op_type != "SplitToSequence" or node.input[-1] not in values or readers != taken.get(node.output[0]):
+            continue
+        name, sizes = node.output[0], values[node.input[-1]]
+        if sizes.ndim != 1 or len(node.input) != 2:
+            continue
+        node.op_type = "Split"
+        for attribute in list(node.attribute):
+            if attribute.name != "axis":
+                node.attribute.remove(attribute)
+        del node.output[:]
+        node.output.extend(f"{name}_{i}" for i in range(len(sizes)))
+        for reader in readers:
+            part = f"{name}_{int(values[reader.input[1]]) % len(sizes)}"
+            del reader.input[:]
+            reader.input.append(part)
+            reader.op_type = "Identity"
     onnx.save(model, str(path))
 
 
@@ -137,7 +174,8 @@ def to_float16(source: Path, path: Path) -> None:
 def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[str, ...]:
     """Quantize to int8: weights per channel, activations by the range they have on `images` `(1, 3, H, W)`.
 
-    Returns the names of the last layers, which stay in float: their output is what is decoded.
+    Returns the names of the layers that stay in float: the last ones, whose output is what is decoded, and products
+    with several matrices at once, whose channels onnxruntime takes along the wrong axis.
     """
     require("onnx", "onnxruntime")
     import onnx
@@ -146,7 +184,7 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
     model = onnx.load(str(source))
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
-    kept = last_layers(model)
+    kept = (*last_layers(model), *_stacked(model))
     with _quiet():
         quantize_static(
             model,
