@@ -1,8 +1,8 @@
 """What leaving torch brings and costs: torch, and onnxruntime in float32 and in int8, on a CPU.
 
-    python benchmarks/deploy.py --runs runs/deploy                        # all of it: an hour on two cores
-    python benchmarks/deploy.py --runs runs/deploy --prepare --minutes 4  # a piece of all that is not timed
-    python benchmarks/deploy.py --table                                   # only docs/deploy.md from results/deploy.json
+    python benchmarks/deploy.py --runs runs/deploy                             # all of it: an hour on two cores
+    python benchmarks/deploy.py --runs runs/deploy --parts rooms --minutes 4   # a piece of it
+    python benchmarks/deploy.py --table                                        # only docs/deploy.md
 
 *Time, size, memory*: the networks of published recipes on NYUv2, with their trunks, at 240 x 320. Their weights are
 random: none of the three depends on these. torch, float32 and int8 are processes of their own with two threads each,
@@ -15,7 +15,7 @@ Beside them stands the best constant prediction.
 *The runtime*: what an environment of `triptych-runtime` alone takes on the disk, and when and with how much memory it
 has the network of `rooms-demo` ready.
 
-Runs, files and scores stay in the folder `--runs`; what is there is not made again.
+Runs, files and scores stay in the folder `--runs`; what is there is not made again. Results join results/deploy.json.
 """
 
 import argparse
@@ -26,7 +26,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,7 @@ from triptych.evaluation.scores import read_scores
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import quantize, write_onnx
 from triptych.export.run import versions
-from triptych.files import written_whole
+from triptych.files import write_text, written_whole
 from triptych.prediction.pretrained import FILES, read_run_tasks, save_folder
 from triptych.recipes import RECIPES
 from triptych.recipes.config import DataConfig, Recipe
@@ -274,64 +273,48 @@ def measure_runtime(python: Path, demo: Path) -> dict[str, float]:
     return {"packages_bytes": packages, **medians}
 
 
+PARTS = (*SETS, "files", "time", "runtime")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=Path("runs/deploy"), help="folder of runs, files and scores")
-    parser.add_argument(
-        "--prepare", nargs="*", choices=(*SETS, "timed"), help="only runs, files and scores; of these, or of all"
-    )
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="prepare these alone")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="start nothing new after that time")
-    parser.add_argument("--table", action="store_true", help="measure nothing")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="do these alone")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="of these alone")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing new after that time")
+    parser.add_argument("--table", action="store_true", help="measure nothing, only write docs/deploy.md")
     options = parser.parse_args()
+    found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
     if not options.table:
         end = time.monotonic() + 60 * options.minutes
-        parts = options.prepare or (*SETS, "timed")
-        names = list(NETWORKS) if options.prepare is None else options.networks
-        found = measure(options.runs.resolve(), parts, names, end, timed=options.prepare is None)
-        if found is None:
-            return
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, text in tables(json.loads(RESULTS.read_text(encoding="utf-8"))).items():
+        for part in options.parts:
+            for name in options.networks:
+                if time.monotonic() > end:
+                    print("the minutes are over; call again to go on")
+                    return
+                print(f"{part}: {name}", flush=True)
+                measure(part, name, options.runs.resolve(), found)
+                write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+        print("all is there")
+    for name, text in tables(found).items():
         write_table(PAGE, text, name)
         print(text, end="\n\n")
 
 
-def measure(
-    runs: Path, parts: Sequence[str], names: Sequence[str], end: float, *, timed: bool
-) -> dict[str, Any] | None:
-    """All results; `None` where the time is over, or nothing is to be timed."""
-    scored: dict[str, dict[str, Any]] = {}
-    files = {}
-    for part in parts:
-        if part == "camvid" and not CAMVID_DATA.is_dir():
-            print(f"no CamVid at {CAMVID_DATA}: left out")
-            continue
-        for name in names:
-            if part in SETS and name not in SETS[part].networks:
-                continue
-            if time.monotonic() > end:
-                print("the minutes are over; call again to go on")
-                return None
-            print(f"{part}: {name}", flush=True)
-            if part == "timed":
-                files[name] = timed_files(name, runs)
-            else:
-                scored.setdefault(part, {})[name] = scores(trained_files(name, part, runs), part)
-    if not timed:
-        print("all is there")
-        return None
-    python = bare_environment(runs)
-    return {
-        "size": SIZE,
-        "turns": TURNS,
-        "threads": 2,
-        "versions": versions("torch", "onnxruntime"),
-        "training": {name: {"steps": SETS[name].steps, "size": SETS[name].data.size} for name in scored},
-        "timed": {name: {"recipe": NETWORKS[name][0], **time_network(files[name])} for name in NETWORKS},
-        "scores": scored,
-        "runtime": measure_runtime(python, runs / "rooms" / "four-level" / "fp32.onnx"),
-    }
+def measure(part: str, name: str, runs: Path, found: dict[str, Any]) -> None:
+    """Add the results of one network to those that were found."""
+    if part == "files":
+        timed_files(name, runs)
+    elif part == "time":
+        timed = {"recipe": NETWORKS[name][0], **time_network(timed_files(name, runs))}
+        found.setdefault("timed", {})[name] = timed
+        found["settings"] = {"size": SIZE, "turns": TURNS, "threads": 2, **versions("torch", "onnxruntime")}
+    elif part == "runtime":
+        if name == "four-level":  # trained, it is the network of rooms-demo
+            demo = trained_files(name, "rooms", runs)["fp32"]
+            found["runtime"] = measure_runtime(bare_environment(runs), demo)
+    elif name in SETS[part].networks and (part != "camvid" or CAMVID_DATA.is_dir()):
+        found.setdefault("scores", {}).setdefault(part, {})[name] = scores(trained_files(name, part, runs), part)
 
 
 if __name__ == "__main__":
