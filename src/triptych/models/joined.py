@@ -90,8 +90,7 @@ class JoinedNetworks(MultiTaskModel):
             maps = unit(maps)
             features.append(torch.cat([maps[name] for name in sorted(maps)], dim=1))
         raw = {name: head(maps[name]) for name, head in self.decoder.heads.items()}
-        size = image.shape[-2:]
-        return Output({name: self.resize(raw[name], size) for name in self.tasks}, [], features)
+        return Output({name: self.resize(raw[name], image.shape[-2:]) for name in self.tasks}, [], features)
 
     @torch.no_grad()
     def load_single_tasks(self, states: Mapping[str, Mapping[str, Tensor]]) -> int:

@@ -87,8 +87,7 @@ class MTAN(MultiTaskModel):
                 if refine is not None:
                     attended[name] = refine(attended[name])
         raw = {name: head(attended[name]) for name, head in self.decoder.heads.items()}
-        size = image.shape[-2:]
-        return Output({name: self.resize(raw[name], size) for name in self.tasks}, [], features)
+        return Output({name: self.resize(raw[name], image.shape[-2:]) for name in self.tasks}, [], features)
 
 
 def _mask(in_channels: int, channels: int) -> nn.Module:

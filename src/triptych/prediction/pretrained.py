@@ -182,9 +182,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
     """Load every tensor of a state that was read from `path`, as `load_weights` does."""
-    expected = model.state_dict()
-    problems = _differences(stored, expected)
-    if problems:
+    if problems := _differences(stored, model.state_dict()):
         raise ValueError(
             f"{path} does not fit this model: {'; '.join(problems)}. It was trained with other tasks, classes or "
             "model options."
