@@ -1,6 +1,6 @@
 """What becomes of folders and files of users: the table of docs/own-data.md.
 
-python benchmarks/folders.py                 # three minutes; --cases, --layouts, --faults, --damage for one part alone
+python benchmarks/folders.py                 # two minutes; --cases, --layouts, --faults, --damage for one part alone
 
 Layouts (`tests/helpers/folder_layouts.py`) are folders of which the truth is known; reported layouts and planted faults
 come from `cases/` of the shared folder beside the checkout, where it is there; damaged label files
