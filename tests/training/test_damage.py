@@ -286,5 +286,8 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_stands(
 ) -> None:
     copy.rename(copy.with_name("[red] a"))
     monkeypatch.chdir(copy.parent)
+    left = Path("[red] a/.evaluation-test.json.partial")  # by an evaluation that was killed
+    left.touch()
     evaluate_run(Path("[red] a"), device="cpu", constant=False)
     assert "[red] a: test" in capsys.readouterr().out
+    assert not left.exists()

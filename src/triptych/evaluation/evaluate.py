@@ -21,7 +21,7 @@ from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, read_run_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
-from triptych.files import check_writable
+from triptych.files import check_writable, remove_partials
 from triptych.lookup import UnknownNameError
 from triptych.machine import accelerated, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
@@ -264,6 +264,8 @@ def evaluate_run(
         predictor = Predictor.load(run, device=accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
+        if run.is_dir():  # else it is anyone's folder
+            remove_partials(run)
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
         references = read_references(single_task, split, tasks)
