@@ -96,9 +96,9 @@ def _take_parts(path: Path) -> None:
             if attribute.name != "axis":
                 node.attribute.remove(attribute)
         del node.output[:]
-        node.output.extend(f"{name}_{i}" for i in range(len(sizes)))
+        node.output.extend(f"{name}.part{i}" for i in range(len(sizes)))
         for reader in readers:
-            part = f"{name}_{int(values[reader.input[1]]) % len(sizes)}"
+            part = f"{name}.part{int(values[reader.input[1]]) % len(sizes)}"
             del reader.input[:]
             reader.input.append(part)
             reader.op_type = "Identity"
