@@ -1,6 +1,7 @@
 """Models of transformers as teachers: tiny random ones that the tests write, against the library's own pipelines."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,10 @@ from triptych.prediction.labelling import label_folder
 
 SIZE = (48, 80)
 NAMES = ("floor", "wall", "sofa")
+with_transformers = pytest.mark.skipif(
+    find_spec("transformers") is None, reason="transformers is not installed: pip install -e '.[teachers]'"
+)
+"""It is no part of the extra `test`: metrics would import it in every process, where it is there."""
 BLOCKS = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 1, 1, 1]}
 
 
@@ -84,6 +89,7 @@ def photo(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
+@with_transformers
 def test_classes_are_those_of_the_pipeline(tmp_path: Path, photo: Path) -> None:
     import transformers as hf
 
@@ -96,6 +102,7 @@ def test_classes_are_those_of_the_pipeline(tmp_path: Path, photo: Path) -> None:
 
 
 @pytest.mark.slow
+@with_transformers
 @pytest.mark.parametrize("kind", ["glpn", "metric Depth Anything"])
 def test_metres_are_those_of_the_pipeline(kind: str, tmp_path: Path, photo: Path) -> None:
     import transformers as hf
@@ -111,6 +118,7 @@ def test_metres_are_those_of_the_pipeline(kind: str, tmp_path: Path, photo: Path
 
 
 @pytest.mark.slow
+@with_transformers
 def test_a_model_labels_a_folder_and_another_does_not_go_on(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "data" / "images" / "train").mkdir(parents=True)
     for name in ("a", "b"):
@@ -138,6 +146,7 @@ def test_a_model_labels_a_folder_and_another_does_not_go_on(tmp_path: Path, phot
 
 
 @pytest.mark.slow
+@with_transformers
 def test_models_that_cannot_teach_say_why(tmp_path: Path) -> None:
     import transformers as hf
     from safetensors.torch import load_file, save_file
