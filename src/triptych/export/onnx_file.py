@@ -200,6 +200,12 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
     return kept
 
 
+def _stacked(model: "onnx.ModelProto") -> tuple[str, ...]:
+    """Products with weights of more than two axes."""
+    stacks = {entry.name for entry in model.graph.initializer if len(entry.dims) > 2}
+    return tuple(node.name for node in model.graph.node if node.op_type == "MatMul" and stacks & set(node.input))
+
+
 def check_count(count: int) -> None:
     """Fail in one line where too few images are there to calibrate on."""
     if count < FEWEST:
