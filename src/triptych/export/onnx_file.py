@@ -85,11 +85,11 @@ def _take_parts(path: Path) -> None:
         if node.op_type == "SequenceAt" and node.input[1] in values:
             taken.setdefault(node.input[0], []).append(node)
     for node in model.graph.node:
-        readers = [other for other in model.graph.node if node.output[0] in other.input]
-        if node.op_type != "SplitToSequence" or node.input[-1] not in values or readers != taken.get(node.output[0]):
+        if node.op_type != "SplitToSequence" or len(node.input) != 2 or node.input[1] not in values:
             continue
-        name, sizes = node.output[0], values[node.input[-1]]
-        if sizes.ndim != 1 or len(node.input) != 2:
+        name, sizes = node.output[0], values[node.input[1]]
+        readers = [other for other in model.graph.node if name in other.input]
+        if sizes.ndim != 1 or readers != taken.get(name):
             continue
         node.op_type = "Split"
         for attribute in list(node.attribute):
