@@ -164,7 +164,9 @@ class DeepLab(HeadDecoder):
         rates: Sequence[int] = (12, 24, 36),
         dropout: float = 0.5,
     ) -> None:
-        make_head = partial(DeepLabHead, channels[-1], width=width, rates=rates, dropout=dropout)
+        def make_head(outputs: int) -> nn.Module:  # once the base class has found a map
+            return DeepLabHead(channels[-1], outputs, width=width, rates=rates, dropout=dropout)
+
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 
     def select(self, features: list[Tensor]) -> Tensor:
