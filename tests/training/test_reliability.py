@@ -46,9 +46,9 @@ def test_changed_files_are_refused_in_one_line_or_harmless(seed: str, tmp_path: 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_height_of_an_image(tmp_path: Path) -> None:
-    """5 times as many rows take hardly more: maps of 45 channels of all of them would take 0.43 GB."""
+    """4 times 3 megapixels take little more than 3."""
     script = HERE.parents[1] / "benchmarks/memory.py"
     peaks = [
-        float(last_line(script, str(tmp_path), "--sizes", size).split("|")[3]) for size in ("1000x600", "1000x3000")
+        float(last_line(script, str(tmp_path), "--sizes", size).split("|")[3]) for size in ("2000x1500", "2000x6000")
     ]
-    assert peaks[1] - peaks[0] < 0.2
+    assert peaks[1] - peaks[0] < 0.6

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -115,10 +116,19 @@ class AngleMetric(Metric):
         return {"angle": float(self.total.sum() / self.pixels)}
 
 
+def _error(primary: str, channels: int) -> Metric:
+    return ValuesMetric(primary=primary)
+
+
+def _angle(channels: int) -> Metric:
+    return AngleMetric()
+
+
+# Functions with names: tasks are sent to worker processes.
 VALUES_METRICS: dict[str, Callable[[int], Metric]] = {
-    "mae": lambda channels: ValuesMetric(primary="mae"),
-    "rmse": lambda channels: ValuesMetric(primary="rmse"),
+    "mae": partial(_error, "mae"),
+    "rmse": partial(_error, "rmse"),
     "r2": ExplainedMetric,
-    "angle": lambda channels: AngleMetric(),
+    "angle": _angle,
 }
 """Metrics of any quantity from its number of channels, by the number that selects."""
