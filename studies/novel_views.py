@@ -21,10 +21,11 @@ from torch import Tensor
 from triplane_arms import view_arms
 
 from triptych import assemble
+from triptych.decoders.layers import resize
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.cross_view import CrossView
 from triptych.regularizers.fields import Rendered
-from triptych.regularizers.terms import image_size, resize_to
+from triptych.regularizers.terms import image_size
 from triptych.rendering.poses import find_common_pixels, relative_pose
 from triptych.rendering.reprojection import backproject, move_points, project
 from triptych.rendering.triplane import Triplane
@@ -99,7 +100,7 @@ def score(
         NAMES[2]: float(angles(found["normals"], labels["normals"]).mean()),
     }
     if shape is not None:
-        values = resize_to(shape[:, None], image_size(truth))[0, 0, seen].double().numpy()
+        values = resize(shape[:, None], image_size(truth))[0, 0, seen].double().numpy()
         depth = labels["depth"][0].double().numpy()
         numbers[NAMES[3]] = 100 * explained(fit(values, depth), depth)[0]
     return numbers
@@ -112,7 +113,7 @@ def score_pair(model: MultiTaskModel, regularizer: CrossView, view: Sample) -> d
     planes = regularizer.encoder(output.features, image_size(view))
 
     def decode(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: model.tasks[name].decode(resize_to(each, image_size(view))) for name, each in raw.items()}
+        return {name: model.tasks[name].decode(resize(each, image_size(view))) for name, each in raw.items()}
 
     own = regularizer.render_points(planes, regularizer.sample_points(view))
     still = decode({name: regularizer.raw(name, each) for name, each in own.items()})

@@ -31,7 +31,7 @@ PATIENCE = 60.0
 """Seconds in which a picture must have arrived."""
 
 Work = Callable[[Predictor, bytes, str, Limits], Response]
-"""What becomes of a file of a name that was sent."""
+"""Answers an upload: network, bytes, file name and limits in, a response out."""
 
 
 def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) -> Starlette:

@@ -35,8 +35,7 @@ def read_array(path: Path, *, key: str = "") -> np.ndarray:
 
 @contextmanager
 def naming(path: Path, what: str = "cannot be read", cure: str = "") -> Iterator[None]:
-    """What goes wrong with a file inside becomes an `UnreadableFileError` that names it, with `cure` where the error
-    has none of its own."""
+    """Turn any error inside into an `UnreadableFileError` that names the file; `cure` is for one that has none."""
     try:
         yield
     except (FileNotFoundError, MemoryError, UnreadableFileError):
@@ -128,7 +127,7 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredCounts:
-    """How often a picture holds each number: `values` and `counts` `(N,)`, sorted, and its (height, width)."""
+    """A histogram of a picture: sorted `values` `(N,)` with the `counts` `(N,)` of their pixels; (height, width)."""
 
     values: np.ndarray
     counts: np.ndarray
@@ -257,7 +256,7 @@ CONTAINERS: dict[str, Callable[[Path], AbstractContextManager[Entries]]] = {
     **dict.fromkeys((".h5", ".hdf5"), _open_hdf5),
     ".exr": _open_exr,
 }
-"""What opens files of several arrays that have names, by suffix."""
+"""Suffix to a function that opens a file of several named arrays."""
 
 
 def _entry(names: Collection[str], key: str, get: Callable[[str], np.ndarray]) -> np.ndarray:
@@ -315,7 +314,7 @@ BITS_PER_SAMPLE = 258
 
 
 def is_wide_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF that Pillow does not read, or only the upper bytes of: colors of more than 8 bits."""
+    """Whether a file is a TIFF of colors of more than 8 bits, of which Pillow reads the upper byte or nothing."""
     if path.suffix.lower() not in (".tif", ".tiff"):
         return False
     try:
@@ -373,4 +372,4 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
     **dict.fromkeys((".pgm", ".ppm"), _read_netpbm),
     ".pfm": _read_pfm,
 }
-"""What reads files of one array that are no usual pictures, by suffix."""
+"""Suffix to the reader of a file of one array that is no usual picture."""

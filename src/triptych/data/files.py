@@ -53,7 +53,7 @@ def _walk(folder: str, seen: set[str], wants: Callable[[os.DirEntry], bool] | No
 
 
 def _is_readable(entry: os.DirEntry) -> bool:
-    """Whether an entry of a folder is a file, or a link that leads nowhere, which is told when it is read."""
+    """Whether to list an entry of a folder: a file, or a broken link, whose reader will name it."""
     return _holds(entry.is_file) or _leads_nowhere(entry)
 
 
@@ -110,9 +110,9 @@ def same_split(split: str, names: Iterable[str]) -> str:
 
 
 def find_split_folder(root: Path, pattern: str, split: str) -> str:
-    """What `{split}` of a pattern stands for where no folder has the name of the split: the one that means it.
+    """The folder to put for `{split}` in a pattern: that of the split's name, or else the one synonym (`training`).
 
-    `split` itself where its folder is there, and where none or several mean it.
+    `split` itself where neither is there, and where several synonyms are.
     """
     before, _, after = pattern.partition("{split}")
     if not split or "/" not in after or any(mark in before + after.partition("/")[0] for mark in "*{"):
@@ -122,7 +122,7 @@ def find_split_folder(root: Path, pattern: str, split: str) -> str:
 
 
 def list_split_folders(root: Path, pattern: str) -> list[str]:
-    """What `{split}` of a pattern may stand for, by the names of the folders that are there."""
+    """The splits that there are folders of, by the place of `{split}` in a pattern."""
     before, marker, after = pattern.partition("{split}")
     (folder, _, start), end = before.rpartition("/"), after.partition("/")[0]
     if not marker or not (root / folder).is_dir():

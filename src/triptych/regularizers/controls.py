@@ -21,10 +21,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from triptych.decoders.base import Decoder
+from triptych.decoders.layers import resize
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import Field, Rendered, SamplePoints
 from triptych.regularizers.planes import DepthCode, Flat, Trunk, ceil_divide
-from triptych.regularizers.terms import Alpha, choose_tasks, image_size, resize_to, thin_to
+from triptych.regularizers.terms import Alpha, choose_tasks, image_size, thin_to
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.tasks import Task
@@ -120,7 +121,7 @@ class Flat2D(Regularizer):
         height, width = sample.image.shape[-2:]
         raw = self.predict(output, (height, width))
         losses = {
-            name: task.loss(resize_to(raw[name], sample.targets[name].shape[-2:]), sample.targets[name])
+            name: task.loss(resize(raw[name], sample.targets[name].shape[-2:]), sample.targets[name])
             for name, task in self.tasks.items()
         }
         return self.alpha(losses, self.step)
@@ -209,7 +210,7 @@ class ToldDepth(Triplane3D):
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         _, known = self.depth_in_cube(sample)
-        whole = resize_to(known.double(), image_size(sample)) > 1 - 1e-9
+        whole = resize(known.double(), image_size(sample)) > 1 - 1e-9
         kept = {name: keep_labels(sample.targets[name], whole) for name in self.tasks}
         return super().forward(output, replace(sample, targets={**sample.targets, **kept}))
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from triptych.decoders.layers import resize
 from triptych.tasks import Task
 from triptych.types import Sample, named_choice
 
@@ -66,10 +65,6 @@ def choose_tasks(rendered: Sequence[str], tasks: Mapping[str, Task]) -> dict[str
             f"task '{name}' has {task.channels} channels: nothing can be rendered; leave it out of `rendered`.",
         )
     return chosen
-
-
-resize_to = resize
-"""A raw map at the labels' size."""
 
 
 def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
