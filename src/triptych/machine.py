@@ -2,12 +2,14 @@
 does not load.
 """
 
+import atexit
 import ctypes
 import errno
 import importlib.util
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,20 @@ _LEFT: list[Any] = []
 one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:
 with gloo a deadlock at the end of a training, now and then.
 """
+_LETTING_GO = 0.2
+"""Seconds that a process whose group was left waits at its end. A thread of gloo may still hold the last tensor that
+was exchanged; one that lets go of it after the interpreter began to end aborts the process (pytorch issue 190489).
+"""
+
+
+def leave_processes() -> None:
+    """Leave the group of processes, where there is one, such that this process can go on, and end, undisturbed."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    if not _LEFT:
+        atexit.register(time.sleep, _LETTING_GO)
+    _LEFT.append(torch.distributed.group.WORLD)
+    torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -78,8 +94,7 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            _LEFT.append(torch.distributed.group.WORLD)
+        leave_processes()
         accelerator.end_training()
         AcceleratorState._reset_state(reset_partial_state=True)
 

@@ -8,6 +8,8 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
+from triptych.machine import leave_processes
+
 Worker = Callable[[int, int], Any]
 """`(rank, world)` to a value that `torch.save` can write. It must live in a module that can be imported."""
 
@@ -23,4 +25,4 @@ def _run(rank: int, worker: Worker, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     torch.save(worker(rank, 2), folder / f"result_{rank}.pt")
     distributed.barrier()
-    distributed.destroy_process_group()
+    leave_processes()

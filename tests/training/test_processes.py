@@ -319,15 +319,23 @@ def test_compiled_training_computes_the_same(weighting: str, folder: Path) -> No
     assert set(load_file(run / "model.safetensors")) == set(load_file(eager / "model.safetensors"))
 
 
-def test_a_group_that_was_left_outlives_the_models_that_hold_it(tmp_path: Path) -> None:
-    """A reducer that is the last to hold a gloo group ends it under the interpreter's lock, and may wait for ever."""
+def test_a_group_that_was_left_outlives_the_models_that_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reducer that is the last to hold a gloo group ends it under the interpreter's lock, and may wait for ever; and
+    the process gives the group's threads time to let go before it ends.
+    """
+    at_the_end: list[tuple] = []
+    monkeypatch.setattr(machine, "_LEFT", [])
+    monkeypatch.setattr(machine.atexit, "register", lambda *call: at_the_end.append(call))
     distributed = torch.distributed
     distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
         group = distributed.group.WORLD
         with accelerated("cpu"):
             pass
-        assert any(left is group for left in machine._LEFT)
+        assert [group] == machine._LEFT
+        assert at_the_end == [(time.sleep, machine._LETTING_GO)]
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
