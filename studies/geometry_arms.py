@@ -13,8 +13,8 @@ from triptych.recipes.config import Options, Recipe
 
 CHOSEN = "surface (exp)"
 """The density of arm C: what `preset.py` chooses, set before the first run of D1."""
-REGIME = {"images": 60, "steps": 2000, "rate": 1e-3}
-"""Of regime R: what `geometry_pilot.py` chooses, set before the first run of `preset.py`."""
+REGIME = {"images": 60, "steps": 2000, "rate": 2e-3}
+"""Of regime R: what `geometry_pilot.py` chose (none of its settings overfits), before the first run of `preset.py`."""
 TRUNK = "resnet18-half"
 ROOMS = 200
 """Rooms of every split, one view each."""

@@ -100,7 +100,7 @@ def choose(scores: Mapping[str, Mapping[int, Scores]]) -> tuple[str, str]:
     return min(seconds, key=seconds.__getitem__), "not better"
 
 
-STUDY = Study("preset", "", arms, dict.fromkeys(CANDIDATES, SEEDS), score)
+STUDY = Study("preset", "b3e7ddf", arms, dict.fromkeys(CANDIDATES, SEEDS), score)
 
 
 def table(found: list[rows.Row]) -> str:
