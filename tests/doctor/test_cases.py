@@ -16,7 +16,8 @@ from PIL import Image
 from triptych.__main__ import main
 from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import FolderGuess, describe_folder, init_folder
+from triptych.datasets.folder_guess import FolderGuess
+from triptych.datasets.guessing import describe_folder, init_folder
 from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
 from triptych.types import IGNORE

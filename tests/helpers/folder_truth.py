@@ -16,7 +16,8 @@ from PIL import Image
 
 from triptych.datasets.descriptor import split_names
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import FolderGuess, write_descriptor
+from triptych.datasets.folder_guess import FolderGuess
+from triptych.datasets.guessing import write_descriptor
 from triptych.doctor.examine import examine
 
 SIZE, HALF = (36, 48), (18, 24)

@@ -178,7 +178,8 @@ def _boundaries(encoding: BoundaryMask) -> Derivation:
 
 def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     """The descriptor at `path`: the file itself, `dataset.toml` in a folder, or what needs no guess in a folder."""
-    from triptych.datasets.guessing import describe_folder, suggest_root
+    from triptych.datasets.guessing import describe_folder
+    from triptych.datasets.places import suggest_root
 
     if path.suffix == ".toml":
         if not path.exists():

@@ -4,12 +4,9 @@ Long because each kind of evidence that is not used has to be named by whoever g
 """
 
 import re
-import tomllib
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,111 +20,19 @@ from triptych.data.files import SUFFIXES, files_remembered, walk_files, walk_pip
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
-from triptych.datasets.descriptor import (
-    FILE_NAME,
-    LISTS,
-    Descriptor,
-    as_toml,
-    find_listed,
-    keep_old,
-    parse_descriptor,
-)
-from triptych.datasets.places import (
-    IMAGES,
-    NEEDS,
-    ROLE_OF,
-    WORDS,
-    Place,
-    find_places,
-    find_rest,
-    find_taken,
-    take_splits,
-    tells_validity,
-    unused_marks,
-)
-from triptych.datasets.unnamed import find_offers, find_photographs
+from triptych.datasets.descriptor import FILE_NAME, LISTS, find_listed, keep_old, parse_descriptor
+from triptych.datasets.folder_guess import FolderGuess
+from triptych.datasets.places import Place, find_places, suggest_root, take_splits
+from triptych.datasets.unnamed import find_offers, find_photographs, find_rest, find_taken
 from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
-from triptych.labels.guesses import GUESSES, Guess
+from triptych.labels.depth_guesses import guess_depth
+from triptych.labels.guesses import Guess, guess_labels, guess_mask
+from triptych.labels.words import IMAGES, NEEDS, ROLE_OF, WORDS, tells_validity, unused_marks
 
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""
-TaskGuess = Callable[[Path, "FolderGuess", Place, Labelled, str], Guess]
-
-
-@dataclass
-class FolderGuess:
-    """Guessed content of a folder."""
-
-    root: Path
-    images: str = ""
-    splits: dict[str, str | float] = field(default_factory=dict)
-    split_reason: str = ""
-    tasks: dict[str, tuple[str, Guess]] = field(default_factory=dict)
-    """Task name to its pattern and the guess about its numbers."""
-    notes: list[str] = field(default_factory=list)
-    """Doubts about the folder as a whole."""
-    offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    """What a person has to name or complete: the sentence, with the pattern and options of a section."""
-    left_out: list[str] = field(default_factory=list)
-
-    @property
-    def shares(self) -> bool:
-        """Whether splits are shares of the images."""
-        return any(not isinstance(value, str) for value in self.splits.values())
-
-    @property
-    def doubts(self) -> list[str]:
-        """What a person should check."""
-        told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
-        return [*self.notes, *told, *self.offers]
-
-    @property
-    def evidence(self) -> list[str]:
-        """Every guess, and what it rests on."""
-        lines = [f"[images] files = {as_toml(self.images)}"]
-        lines += [f"[splits] {name} = {as_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
-        for name, (pattern, guess) in self.tasks.items():
-            lines.append(f"[tasks.{name}] files = {as_toml(pattern)}")
-            lines += [f"[tasks.{name}] {option} = {as_toml(value)}: {why}" for option, value, why in guess.options]
-        return lines
-
-    def descriptor(self) -> Descriptor:
-        """The descriptor that `to_toml` would give."""
-        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), left_out=tuple(self.left_out))
-
-    def to_toml(self) -> str:
-        """The `dataset.toml`, with the reason for each guess as a comment."""
-        lines = [
-            "# Written by `triptych data init`. Check the comments that say CHECK, then run `triptych data doctor`.",
-            "# All options: docs/own-data.md",
-            f"name = {as_toml(self.root.resolve().name)}",
-            'root = "."',
-        ]
-        if self.splits:
-            lines += ["", f"[splits]  # {self.split_reason}"]
-            lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
-        lines += ["", "[images]", f"files = {as_toml(self.images)}"]
-        lines += [f"# CHECK: {note}" for note in self.notes]
-        for name, (pattern, guess) in self.tasks.items():
-            lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
-            doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)
-            for option, value, reason in guess.options:
-                mark = "CHECK: " if option in doubtful else ""
-                lines.append(f"{option} = {as_toml(value)}  # {mark}{reason}")
-            lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
-        for offer, (name, options) in self.offers.items():
-            lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
-            lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
-        if "boundary" not in self.tasks and "semseg" in self.tasks:
-            lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
-        lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
-        lines += [f"# left out: {reason}" for reason in self.left_out]
-        return "\n".join(lines) + "\n"
-
-
-def _bare(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else as_toml(name)
+TaskGuess = Callable[[Path, FolderGuess, Place, Labelled, str], Guess]
 
 
 def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[str]]:
@@ -489,33 +394,16 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelle
     return guess_normals(both or list(labels), key=key, depth_of=depth_of)
 
 
-def _guess_alone(numbers: Callable[..., Guess]) -> TaskGuess:
+def _guess_alone(numbers: Callable[..., Guess], **options: bool) -> TaskGuess:
     """What the numbers of the labels say, whatever lies beside them."""
-    return lambda root, guess, place, labels, key: numbers(list(labels), key=key)
+    return lambda root, guess, place, labels, key: numbers(list(labels), key=key, **options)
 
 
 TASK_GUESSES: dict[str, TaskGuess] = {
-    **{name: _guess_alone(numbers) for name, numbers in GUESSES.items()},
+    "semseg": _guess_alone(guess_labels),
+    "human_parts": _guess_alone(guess_labels, parts=True),
+    "saliency": _guess_alone(guess_mask),
+    "boundary": _guess_alone(guess_mask, votes=True),
+    "depth": _guess_alone(guess_depth),
     "normals": _guess_normals,  # after depth, which they look at
 }
-
-
-def suggest_root(path: Path) -> Path | None:
-    """A folder near `path` that looks like a dataset where `path` itself does not: up to two levels down, or up from
-    where images, labels or splits lie.
-    """
-    if _looks_right(path):
-        return None
-    path = path.resolve()
-    below = [folder for folder in sorted(path.glob("*")) if folder.is_dir()]
-    deeper = [folder for place in below for folder in sorted(place.glob("*")) if folder.is_dir()]
-    inside = takewhile(lambda folder: folder.name.lower() in {*ROLE_OF, *SPLIT_OF}, (path, *path.parents))
-    above = [folder.parent for folder in islice(inside, 2)]
-    return next((folder for folder in [*below, *deeper, *above] if _looks_right(folder)), None)
-
-
-def _looks_right(path: Path) -> bool:
-    if (path / FILE_NAME).is_file():
-        return True
-    places = find_places(path, limit=5000)
-    return IMAGES in places and len(places) > 1

@@ -1,80 +1,38 @@
 """Which files of a folder belong together, from all of their names: images and labels by task, split and pattern.
 
 One file name proves nothing: an ending such as `_rgb` is part of a pattern only where it holds for the files of a
-folder (`HOLDS`), and a number after a word counts the files, so it belongs to the key. What no pattern takes is
-counted.
+folder (`HOLDS`), and a number after a word counts the files, so it belongs to the key.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
 
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, same_split, walk_files
 from triptych.data.lists import SPLIT_OF
-from triptych.datasets.descriptor import PSEUDO
-
-IMAGES = "images"
-
-WORDS: dict[str, tuple[str, ...]] = {
-    IMAGES: (
-        *("images", "image", "imgs", "img", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
-        *("jpegimages", "leftimg8bit", "input", "inputs", "frames"),
-    ),
-    "human_parts": ("human_parts", "humanparts", "parts", "part", "body", "bodyparts"),
-    "semseg": (
-        *("semseg", "segmentation", "segmentations", "semantic", "semantics", "seg", "labels", "label", "labelids"),
-        *("labeltrainids", "gtfine", "annotations", "annotation", "annot", "classes", "masks", "mask", "gt", "class"),
-        *("groundtruth", "truth", "segmap", "segmaps", "labelmap", "labelmaps", "segmentationclass"),
-    ),
-    "depth": ("depth", "depths", "depthmap", "depthmaps", "invdepth", "idepth", "inversedepth"),
-    "normals": ("normals", "normal", "norm", "surface_normals"),
-    "boundary": ("boundary", "boundaries", "edge", "edges", "contour", "contours", "outline"),
-    "saliency": ("saliency", "sal", "salient", "sod"),
-}
-"""What folders and file endings are called, by task."""
-
-OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons", "preview", "overlay", "vis", "viz")
-"""Words of files and folders beside the labels that are not one of the tasks."""
-
-
-GENERAL = frozenset(
-    ("labels", "label", "annotations", "annotation", "annot", "masks", "mask", "gt", "groundtruth", "truth")
+from triptych.datasets.descriptor import FILE_NAME, PSEUDO
+from triptych.labels.words import (
+    GENERAL,
+    IMAGES,
+    MEASURED,
+    ROLE_OF,
+    VALIDITY,
+    read_endings,
+    read_folder,
+    read_start,
+    role_of,
+    role_of_words,
+    split_words,
 )
-"""Words of label maps that say nothing of the task beside one that does: `edges_gt`."""
-MEASURED, VALIDITY = ("depth", "normals"), ("mask", "masks")
-"""A word of the second kind after one of the first marks where a measured map holds: `depth_mask`."""
-
 
 _SAYS_NOTHING = GENERAL.difference(VALIDITY)
-
-
-@dataclass(frozen=True)
-class Need:
-    """Labels that can be used once a person has added what no file tells."""
-
-    text: str
-    options: dict[str, Any]
-
-
-_NUMERATOR = 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)'
-_CAMERA = 'distance along the ray is depth of kind = "distance" and needs a [camera]'
-NEEDS = {
-    "disparity": Need(_NUMERATOR, {"kind": "disparity", "numerator": 0.0}),
-    "distance": Need(_CAMERA, {"kind": "distance"}),
-}
-"""What a person has to add, by role."""
-NEEDS_WORDS = {
-    **dict.fromkeys(("disparity", "disparities", "disp"), "disparity"),
-    **dict.fromkeys(("distance", "distances"), "distance"),
-}
-
-ROLE_OF = {word: role for role, words in WORDS.items() for word in words} | NEEDS_WORDS
+_CAMERA_NAME = re.compile(r"(?i)images?_?\d+")
+"""`image_02` below a folder of depth says which camera saw it, as `groundtruth` there says nothing of the task."""
 HOLDS = 0.95
 """Share of the files of a folder that an ending has to have to be part of its pattern."""
 
@@ -283,47 +241,11 @@ def _read_folders(root: Path, path: Path) -> _File:
             known.append(is_split or bool(here))
         else:
             folders[-1] += f"/{name}"
-        if here and not (
-            role in MEASURED and (_CAMERA_NAME.fullmatch(name) or _SAYS_NOTHING & set(_split_words(name)))
-        ):
+        if here and not (role in MEASURED and (_CAMERA_NAME.fullmatch(name) or _SAYS_NOTHING & set(split_words(name)))):
             role = here
         if is_split or here:
             last = len(folders)
     return _File(path, role, tuple(folders[:last]), tuple(known[:last]), split, len(folders) > last)
-
-
-_CAMERA_NAME = re.compile(r"(?i)images?_?\d+")
-"""`image_02` below a folder of depth says which camera saw it, as `groundtruth` there says nothing of the task."""
-FILLERS = {"set", "data", "split"}
-
-
-def read_folder(name: str) -> tuple[str, str, str]:
-    """(role, split, name with `{split}`) that a folder's name tells: of `depth`, `val`, `images_val`, `trainannot`.
-
-    >>> read_folder("masks_val2017"), read_folder("trainannot")
-    (('semseg', 'val', 'masks_{split}2017'), ('semseg', 'train', '{split}annot'))
-    """
-    words = list(re.finditer(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
-    lower = [word[0].lower() for word in words]
-    for i, word in enumerate(lower):
-        rest = [other for other in (*lower[:i], *lower[i + 1 :]) if not other.isdigit() and other not in FILLERS]
-        if word in SPLIT_OF and all(other in ROLE_OF for other in rest):
-            start, end = words[i].span()
-            return _role(rest), name[start:end], f"{name[:start]}{{split}}{name[end:]}"
-    for split in sorted(SPLIT_OF, key=len, reverse=True):
-        if name.lower().startswith(split) and name.lower()[len(split) :] in ROLE_OF:
-            return ROLE_OF[name.lower()[len(split) :]], name[: len(split)], f"{{split}}{name[len(split) :]}"
-    role = _role(_split_words(name))
-    return ("other" if role and set(_split_words(name)) & set(OTHER) else role), "", name
-
-
-def _split_words(name: str) -> list[str]:
-    """The words of a name, whole and by their humps: `GroundTruth_2` has groundtruth, ground, truth and 2."""
-    words = []
-    for part in re.split(r"[^A-Za-z0-9]+", name):
-        humps = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", part)
-        words += [part.lower(), *(hump.lower() for hump in humps if len(humps) > 1)]
-    return words
 
 
 def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[Place]:
@@ -331,7 +253,7 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
 
     Where all files of many folders have one name, as in `0001/mask.png`, the folder is the key.
     """
-    stems = {stem: _role([stem.lower()]) for stem in {file.path.stem for file in files}}
+    stems = {stem: role_of([stem.lower()]) for stem in {file.path.stem for file in files}}
     is_key = len(files) > 1 and all(file.is_deeper for file in files)
     if is_key and (len(stems) == 1 if role else all(stems.values())):
         fixed: dict[str, Place] = {}
@@ -341,17 +263,17 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
             place.files[file.split].append(file.path)
         if all(len(place.paths) > 1 for place in fixed.values()):
             return list(fixed.values())
-    endings = _common([_read_endings(file.path.stem) for file in files])
-    told = {ending: _role_of_words(role, ending) for ending in endings}
+    endings = _common([read_endings(file.path.stem) for file in files])
+    told = {ending: role_of_words(role, ending) for ending in endings}
     if role and sum(endings.values()) < HOLDS * len(files):
         told = {}
-    starts = _common([[_read_start(file.path.stem)] for file in files]) if not role and not told else Counter()
+    starts = _common([[read_start(file.path.stem)] for file in files]) if not role and not told else Counter()
     places: dict[tuple[str, str], Place] = {}
     for file in files:
         stem = file.path.stem
-        ending = next((end for end in _read_endings(stem) if end in told), "")
-        start = next((start for start in (_read_start(stem),) if start in starts and not ending), "")
-        here = told[ending] if ending else _role_of_words(role, start) if start else role
+        ending = next((end for end in read_endings(stem) if end in told), "")
+        start = next((start for start in (read_start(stem),) if start in starts and not ending), "")
+        here = told[ending] if ending else role_of_words(role, start) if start else role
         place = places.setdefault((ending, start), Place(here, f"{prefix}{start}{{key}}{ending}{suffix}"))
         place.files[file.split].append(file.path)
     return list(places.values())
@@ -366,131 +288,22 @@ def _common(names: Sequence[Sequence[str]]) -> Counter[str]:
     return Counter(next((part for part in parts if part in words), "") for parts in names) - Counter({"": len(names)})
 
 
-def _role_of_words(role: str, text: str) -> str:
-    """The role of files in a folder of `role` whose names share `text`; among images, other words count."""
-    words = [word for word in re.split(r"[_\-.]", text.lower()) if word]
-    if set(words) & set(OTHER):
-        return "other"
-    found = _role(words)
-    return found or role if role in ("", IMAGES) or found in (*NEEDS, "other") else role
-
-
-def _read_endings(stem: str) -> list[str]:
-    """What may follow the key in names like `000433_depth_5000`: from each word that is known, the longest first.
-
-    >>> _read_endings("left_image_07_mask")
-    ['_image_07_mask', '_mask']
+def suggest_root(path: Path) -> Path | None:
+    """A folder near `path` that looks like a dataset where `path` itself does not: up to two levels down, or up from
+    where images, labels or splits lie.
     """
-    endings = []
-    for match in re.finditer(r"[_\-.]", stem):
-        words = re.split(r"[_\-.]", stem[match.end() :].lower())
-        if _role(words[:1]) or words[0] in ("domain", *OTHER):
-            endings.append(stem[match.start() :])
-    return endings
+    if _looks_right(path):
+        return None
+    path = path.resolve()
+    below = [folder for folder in sorted(path.glob("*")) if folder.is_dir()]
+    deeper = [folder for place in below for folder in sorted(place.glob("*")) if folder.is_dir()]
+    inside = takewhile(lambda folder: folder.name.lower() in {*ROLE_OF, *SPLIT_OF}, (path, *path.parents))
+    above = [folder.parent for folder in islice(inside, 2)]
+    return next((folder for folder in [*below, *deeper, *above] if _looks_right(folder)), None)
 
 
-def _read_start(stem: str) -> str:
-    """What precedes the key in names like `rgb_0001` or `room-depth-0001`: up to the last word that is known."""
-    start = ""
-    for match in re.finditer(r"[_\-.]", stem):
-        if _role(re.split(r"[_\-.]", stem[: match.start()].lower())[-1:]):
-            start = stem[: match.end()]
-    return start
-
-
-def _role(words: Iterable[str]) -> str:
-    """The role of the last word that has one: of a task rather than of images, and of a word that says which.
-
-    >>> _role(["depth", "rgb"]), _role(["edges", "gt"]), _role(["depth", "mask"])
-    ('depth', 'boundary', 'other')
-    """
-    found = [(ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), ""), word) for word in words][::-1]
-    found = [(role, word) for role, word in found if role]
-    role, _ = min(found, key=lambda one: (one[0] == IMAGES, one[1] in GENERAL), default=("", ""))
-    return "other" if role in MEASURED and found[0][1] in VALIDITY else role
-
-
-def tells_validity(path: Path) -> bool:
-    """Whether a file's name, or its folder's, says that it marks where another map holds: `0001_depth_mask.npy`."""
-    return any(_role(_split_words(name)) == "other" for name in (path.stem, path.parent.name))
-
-
-MARKS = {"valid", "validity", "mask", "masks", "invalid", "confidence", "conf", "known", "holes", "missing", "ignore"}
-"""Words of entries of array files that mark where the entry beside them holds."""
-
-
-def unused_marks(entries: Iterable[str], chosen: str) -> Iterator[tuple[str, str]]:
-    """What is wrong, and the cure, for entries of an array file that seem to mark where the one that is read holds.
-
-    >>> [text for text, _ in unused_marks(["depth", "valid_mask"], "depth")]
-    ["its entry 'valid_mask' seems to mark where 'depth' holds, and is not applied"]
-    """
-    for entry in entries:
-        if entry != chosen and MARKS & set(_split_words(entry)):
-            text = f"its entry '{entry}' seems to mark where '{chosen}' holds, and is not applied"
-            yield text, f"store what counts as no label in '{chosen}' itself, as NaN, 0 or a value listed in invalid"
-
-
-@dataclass(frozen=True)
-class Rest:
-    """Files of one folder and suffix that no pattern takes."""
-
-    folder: str
-    """With `{split}` where its name tells one."""
-    suffix: str
-    paths: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        count = len(self.paths)
-        return f"{self.folder}*{self.suffix}: {count} file{'s' if count > 1 else ''}"
-
-
-QUIET = {
-    "",
-    ".txt",
-    ".lst",
-    ".md",
-    ".toml",
-    ".old",
-    ".json",
-    ".csv",
-    ".py",
-    ".yaml",
-    ".yml",
-    ".xml",
-    ".html",
-    ".pdf",
-    ".zip",
-}
-"""Suffixes of files beside a dataset that are no maps."""
-
-
-def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> set[Path]:
-    """Files that one of the patterns takes, in one of the split folders."""
-    taken: set[Path] = set()
-    for pattern in patterns:
-        for split in splits if "{split}" in pattern else ("",):
-            try:
-                taken.update(match_files(root, pattern, split).values())
-            except DataError:
-                continue  # told where the pattern is opened
-    return taken
-
-
-def find_rest(root: Path, taken: Collection[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
-    """Files that no pattern takes, by folder and suffix, the most first."""
-    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
-    for path in walk_files(root, besides=taken):
-        names = path.relative_to(root).parts
-        if names[0] == PSEUDO:
-            continue  # what a network predicted is no label that a folder may be guessed to have
-        if path not in taken and path.suffix.lower() not in quiet:
-            groups[_general_folder(names[:-1]), path.suffix].append(path)
-    found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
-    return sorted(found, key=lambda rest: (-len(rest.paths), rest.folder, rest.suffix))
-
-
-def _general_folder(folders: Sequence[str]) -> str:
-    """The folder with `{split}` for a split, cut after two names."""
-    names = [read_folder(name)[2] for name in folders[:2]]
-    return "".join(f"{name}/" for name in names)
+def _looks_right(path: Path) -> bool:
+    if (path / FILE_NAME).is_file():
+        return True
+    places = find_places(path, limit=5000)
+    return IMAGES in places and len(places) > 1

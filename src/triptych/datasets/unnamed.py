@@ -1,18 +1,21 @@
-"""Folders of names that are no words of ours: which hold the photographs, and which lie beside them by their names.
+"""Files that no pattern takes, in folders of names that are no words of ours: which are photographs, or belong to some.
 
 Words know a language; that a file beside a photograph has its name, and looks like a map, they need not know.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from triptych.data.arrays import read_array
-from triptych.data.files import PICTURES, SUFFIXES
-from triptych.datasets.places import IMAGES, Place, Rest, read_folder
+from triptych.data.errors import DataError
+from triptych.data.files import PICTURES, SUFFIXES, match_files, walk_files
+from triptych.datasets.descriptor import PSEUDO
+from triptych.datasets.places import Place
+from triptych.labels.words import IMAGES, read_folder
 
 LOOKED_AT = 3
 """Files of a folder that are looked at."""
@@ -54,6 +57,71 @@ def looks_like_photographs(paths: Sequence[Path]) -> bool:
         colors = stored[..., :3].reshape(-1, 3)[:: max(1, stored.size // 300_000)]
         votes.append(len(np.unique(colors, axis=0)) > min(300, len(colors) / 10))
     return 2 * sum(votes) > len(votes)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Files of one folder and suffix that no pattern takes."""
+
+    folder: str
+    """With `{split}` where its name tells one."""
+    suffix: str
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        count = len(self.paths)
+        return f"{self.folder}*{self.suffix}: {count} file{'s' if count > 1 else ''}"
+
+
+QUIET = {
+    "",
+    ".txt",
+    ".lst",
+    ".md",
+    ".toml",
+    ".old",
+    ".json",
+    ".csv",
+    ".py",
+    ".yaml",
+    ".yml",
+    ".xml",
+    ".html",
+    ".pdf",
+    ".zip",
+}
+"""Suffixes of files beside a dataset that are no maps."""
+
+
+def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> set[Path]:
+    """Files that one of the patterns takes, in one of the split folders."""
+    taken: set[Path] = set()
+    for pattern in patterns:
+        for split in splits if "{split}" in pattern else ("",):
+            try:
+                taken.update(match_files(root, pattern, split).values())
+            except DataError:
+                continue  # told where the pattern is opened
+    return taken
+
+
+def find_rest(root: Path, taken: Collection[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
+    """Files that no pattern takes, by folder and suffix, the most first."""
+    groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
+    for path in walk_files(root, besides=taken):
+        names = path.relative_to(root).parts
+        if names[0] == PSEUDO:
+            continue  # what a network predicted is no label that a folder may be guessed to have
+        if path not in taken and path.suffix.lower() not in quiet:
+            groups[_general_folder(names[:-1]), path.suffix].append(path)
+    found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
+    return sorted(found, key=lambda rest: (-len(rest.paths), rest.folder, rest.suffix))
+
+
+def _general_folder(folders: Sequence[str]) -> str:
+    """The folder with `{split}` for a split, cut after two names."""
+    names = [read_folder(name)[2] for name in folders[:2]]
+    return "".join(f"{name}/" for name in names)
 
 
 @dataclass(frozen=True)

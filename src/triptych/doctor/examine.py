@@ -21,7 +21,7 @@ from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.in_files import InFiles
 from triptych.datasets.variants import Variant, recognize, suggest_root
-from triptych.doctor.file_checks import Finding, text_and_cure
+from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey

@@ -8,70 +8,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from triptych.data.arrays import TRANSPOSED
-from triptych.data.errors import DataError
 from triptych.data.integrity import find_damage
 from triptych.data.photos import StoredPhoto
+from triptych.doctor.findings import Edit, Problem, text_and_cure
+from triptych.labels.depth_guesses import find_far_plane, percentile
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
-from triptych.labels.guesses import find_far_plane, is_mark, percentile
+from triptych.labels.guesses import is_mark
 from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, find_misreading
 from triptych.labels.summaries import color_codes, color_of, count_values
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, valid_pixels
-
-Severity = Literal["error", "warning"]
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A change of one option of a task in the descriptor, as a cure that touches no label file."""
-
-    option: str
-    value: bool | int | float | tuple[int | float, ...]
-    """A list is added to what the option lists already."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with one file: an `error` stops training, a `warning` may spoil it."""
-
-    severity: Severity
-    check: str
-    text: str
-    cure: str
-    edit: Edit | None = None
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A problem of one file, or of a task or split as a whole (no file)."""
-
-    severity: Severity
-    check: str
-    split: str
-    task: str
-    file: str
-    text: str
-    cure: str
-    edit: Edit | None = None
-
-    def __str__(self) -> str:
-        where = self.file or " ".join(part for part in (self.split, self.task) if part)
-        return printable(f"{where}: {self.text}. Cure: {self.cure}.")
-
-
-def printable(text: str) -> str:
-    r"""Names of files as one line that every terminal takes.
-
-    >>> printable("a\nb.png")
-    'a\\nb.png'
-    """
-    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)
@@ -132,13 +83,6 @@ class LabelFile:
     def share(self, mask: np.ndarray) -> float:
         """Share of the pixels where a mask like `stored` is set."""
         return float(mask.mean() if self.counts is None else np.average(mask.reshape(-1), weights=self.counts))
-
-
-def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
-    """The problem that an error names, and its cure; `cure` where it names none."""
-    if isinstance(error, DataError):
-        return error.text, error.cure or cure
-    return (" ".join(str(error).split()) or type(error).__name__).rstrip("."), cure
 
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:

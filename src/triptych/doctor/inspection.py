@@ -19,18 +19,16 @@ from triptych.doctor.file_checks import (
     IMAGE_CHECKS,
     LABEL_CHECKS,
     TARGET_CHECKS,
-    Finding,
     ImageFile,
     LabelFile,
-    Problem,
     check_camera,
     histogram,
-    text_and_cure,
 )
+from triptych.doctor.findings import Finding, Problem, text_and_cure
 from triptych.labels.axes import FOV
+from triptych.labels.depth_guesses import percentile
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
-from triptych.labels.guesses import percentile
 from triptych.labels.summaries import count_values
 from triptych.types import Camera, Sample, valid_pixels
 

@@ -22,7 +22,7 @@ from triptych.data.lists import ALL, read_text
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.guessing import describe_folder
-from triptych.doctor.file_checks import Finding
+from triptych.doctor.findings import Finding
 from triptych.files import write_text
 from triptych.labels.encodings import Encoding
 

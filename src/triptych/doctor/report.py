@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
-from triptych.doctor.file_checks import Finding, printable
+from triptych.doctor.findings import Finding, printable
 from triptych.doctor.split_checks import SplitSurvey
 
 

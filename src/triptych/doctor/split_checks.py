@@ -13,10 +13,11 @@ from triptych.data.files import walk_pipes
 from triptych.data.lists import ALL
 from triptych.datasets.descriptor import Descriptor, list_files, list_images
 from triptych.datasets.folder import Folder
-from triptych.datasets.places import find_rest, unused_marks
-from triptych.doctor.file_checks import Finding
+from triptych.datasets.unnamed import find_rest
+from triptych.doctor.findings import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 from triptych.labels.encodings import Encoding
+from triptych.labels.words import unused_marks
 from triptych.types import IGNORE
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS
+from triptych.labels.depth_guesses import DEPTH_UNITS, unit_of_name
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
-from triptych.labels.guesses import DEPTH_UNITS, unit_of_name
 from triptych.metrics.protocols import GroundTruth
 from triptych.types import IGNORE
 

@@ -1,0 +1,84 @@
+"""What a folder seems to hold, and the `dataset.toml` that says so, with the reason for each guess."""
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from triptych.datasets.descriptor import Descriptor, as_toml, parse_descriptor
+from triptych.labels.guesses import Guess
+
+
+@dataclass
+class FolderGuess:
+    """Guessed content of a folder."""
+
+    root: Path
+    images: str = ""
+    splits: dict[str, str | float] = field(default_factory=dict)
+    split_reason: str = ""
+    tasks: dict[str, tuple[str, Guess]] = field(default_factory=dict)
+    """Task name to its pattern and the guess about its numbers."""
+    notes: list[str] = field(default_factory=list)
+    """Doubts about the folder as a whole."""
+    offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
+    """What a person has to name or complete: the sentence, with the pattern and options of a section."""
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def shares(self) -> bool:
+        """Whether splits are shares of the images."""
+        return any(not isinstance(value, str) for value in self.splits.values())
+
+    @property
+    def doubts(self) -> list[str]:
+        """What a person should check."""
+        told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
+        return [*self.notes, *told, *self.offers]
+
+    @property
+    def evidence(self) -> list[str]:
+        """Every guess, and what it rests on."""
+        lines = [f"[images] files = {as_toml(self.images)}"]
+        lines += [f"[splits] {name} = {as_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
+        for name, (pattern, guess) in self.tasks.items():
+            lines.append(f"[tasks.{name}] files = {as_toml(pattern)}")
+            lines += [f"[tasks.{name}] {option} = {as_toml(value)}: {why}" for option, value, why in guess.options]
+        return lines
+
+    def descriptor(self) -> Descriptor:
+        """The descriptor that `to_toml` would give."""
+        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), left_out=tuple(self.left_out))
+
+    def to_toml(self) -> str:
+        """The `dataset.toml`, with the reason for each guess as a comment."""
+        lines = [
+            "# Written by `triptych data init`. Check the comments that say CHECK, then run `triptych data doctor`.",
+            "# All options: docs/own-data.md",
+            f"name = {as_toml(self.root.resolve().name)}",
+            'root = "."',
+        ]
+        if self.splits:
+            lines += ["", f"[splits]  # {self.split_reason}"]
+            lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
+        lines += ["", "[images]", f"files = {as_toml(self.images)}"]
+        lines += [f"# CHECK: {note}" for note in self.notes]
+        for name, (pattern, guess) in self.tasks.items():
+            lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
+            doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)
+            for option, value, reason in guess.options:
+                mark = "CHECK: " if option in doubtful else ""
+                lines.append(f"{option} = {as_toml(value)}  # {mark}{reason}")
+            lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
+        for offer, (name, options) in self.offers.items():
+            lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
+            lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
+        if "boundary" not in self.tasks and "semseg" in self.tasks:
+            lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
+        lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
+        lines += [f"# left out: {reason}" for reason in self.left_out]
+        return "\n".join(lines) + "\n"
+
+
+def _bare(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() else as_toml(name)

@@ -1,0 +1,62 @@
+"""What the doctor finds: a problem of a file or a split, with its cure."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from triptych.data.errors import DataError
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A change of one option of a task in the descriptor, as a cure that touches no label file."""
+
+    option: str
+    value: bool | int | float | tuple[int | float, ...]
+    """A list is added to what the option lists already."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one file: an `error` stops training, a `warning` may spoil it."""
+
+    severity: Severity
+    check: str
+    text: str
+    cure: str
+    edit: Edit | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A problem of one file, or of a task or split as a whole (no file)."""
+
+    severity: Severity
+    check: str
+    split: str
+    task: str
+    file: str
+    text: str
+    cure: str
+    edit: Edit | None = None
+
+    def __str__(self) -> str:
+        where = self.file or " ".join(part for part in (self.split, self.task) if part)
+        return printable(f"{where}: {self.text}. Cure: {self.cure}.")
+
+
+def printable(text: str) -> str:
+    r"""Names of files as one line that every terminal takes.
+
+    >>> printable("a\nb.png")
+    'a\\nb.png'
+    """
+    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:
+    """The problem that an error names, and its cure; `cure` where it names none."""
+    if isinstance(error, DataError):
+        return error.text, error.cure or cure
+    return (" ".join(str(error).split()) or type(error).__name__).rstrip("."), cure

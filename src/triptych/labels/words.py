@@ -1,0 +1,159 @@
+"""Words in the names of folders and files: which task they tell, which split, and where the key of a file ends."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.data.lists import SPLIT_OF
+
+IMAGES = "images"
+
+WORDS: dict[str, tuple[str, ...]] = {
+    IMAGES: (
+        *("images", "image", "imgs", "img", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
+        *("jpegimages", "leftimg8bit", "input", "inputs", "frames"),
+    ),
+    "human_parts": ("human_parts", "humanparts", "parts", "part", "body", "bodyparts"),
+    "semseg": (
+        *("semseg", "segmentation", "segmentations", "semantic", "semantics", "seg", "labels", "label", "labelids"),
+        *("labeltrainids", "gtfine", "annotations", "annotation", "annot", "classes", "masks", "mask", "gt", "class"),
+        *("groundtruth", "truth", "segmap", "segmaps", "labelmap", "labelmaps", "segmentationclass"),
+    ),
+    "depth": ("depth", "depths", "depthmap", "depthmaps", "invdepth", "idepth", "inversedepth"),
+    "normals": ("normals", "normal", "norm", "surface_normals"),
+    "boundary": ("boundary", "boundaries", "edge", "edges", "contour", "contours", "outline"),
+    "saliency": ("saliency", "sal", "salient", "sod"),
+}
+"""What folders and file endings are called, by task."""
+
+OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons", "preview", "overlay", "vis", "viz")
+"""Words of files and folders beside the labels that are not one of the tasks."""
+
+
+GENERAL = frozenset(
+    ("labels", "label", "annotations", "annotation", "annot", "masks", "mask", "gt", "groundtruth", "truth")
+)
+"""Words of label maps that say nothing of the task beside one that does: `edges_gt`."""
+MEASURED, VALIDITY = ("depth", "normals"), ("mask", "masks")
+"""A word of the second kind after one of the first marks where a measured map holds: `depth_mask`."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Labels that can be used once a person has added what no file tells."""
+
+    text: str
+    options: dict[str, Any]
+
+
+_NUMERATOR = 'disparity is depth of kind = "disparity" with numerator = baseline (m) x focal length (pixels)'
+_CAMERA = 'distance along the ray is depth of kind = "distance" and needs a [camera]'
+NEEDS = {
+    "disparity": Need(_NUMERATOR, {"kind": "disparity", "numerator": 0.0}),
+    "distance": Need(_CAMERA, {"kind": "distance"}),
+}
+"""What a person has to add, by role."""
+NEEDS_WORDS = {
+    **dict.fromkeys(("disparity", "disparities", "disp"), "disparity"),
+    **dict.fromkeys(("distance", "distances"), "distance"),
+}
+
+ROLE_OF = {word: role for role, words in WORDS.items() for word in words} | NEEDS_WORDS
+
+FILLERS = {"set", "data", "split"}
+
+
+def read_folder(name: str) -> tuple[str, str, str]:
+    """(role, split, name with `{split}`) that a folder's name tells: of `depth`, `val`, `images_val`, `trainannot`.
+
+    >>> read_folder("masks_val2017"), read_folder("trainannot")
+    (('semseg', 'val', 'masks_{split}2017'), ('semseg', 'train', '{split}annot'))
+    """
+    words = list(re.finditer(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", name))
+    lower = [word[0].lower() for word in words]
+    for i, word in enumerate(lower):
+        rest = [other for other in (*lower[:i], *lower[i + 1 :]) if not other.isdigit() and other not in FILLERS]
+        if word in SPLIT_OF and all(other in ROLE_OF for other in rest):
+            start, end = words[i].span()
+            return role_of(rest), name[start:end], f"{name[:start]}{{split}}{name[end:]}"
+    for split in sorted(SPLIT_OF, key=len, reverse=True):
+        if name.lower().startswith(split) and name.lower()[len(split) :] in ROLE_OF:
+            return ROLE_OF[name.lower()[len(split) :]], name[: len(split)], f"{{split}}{name[len(split) :]}"
+    role = role_of(split_words(name))
+    return ("other" if role and set(split_words(name)) & set(OTHER) else role), "", name
+
+
+def split_words(name: str) -> list[str]:
+    """The words of a name, whole and by their humps: `GroundTruth_2` has groundtruth, ground, truth and 2."""
+    words = []
+    for part in re.split(r"[^A-Za-z0-9]+", name):
+        humps = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", part)
+        words += [part.lower(), *(hump.lower() for hump in humps if len(humps) > 1)]
+    return words
+
+
+def role_of_words(role: str, text: str) -> str:
+    """The role of files in a folder of `role` whose names share `text`; among images, other words count."""
+    words = [word for word in re.split(r"[_\-.]", text.lower()) if word]
+    if set(words) & set(OTHER):
+        return "other"
+    found = role_of(words)
+    return found or role if role in ("", IMAGES) or found in (*NEEDS, "other") else role
+
+
+def read_endings(stem: str) -> list[str]:
+    """What may follow the key in names like `000433_depth_5000`: from each word that is known, the longest first.
+
+    >>> read_endings("left_image_07_mask")
+    ['_image_07_mask', '_mask']
+    """
+    endings = []
+    for match in re.finditer(r"[_\-.]", stem):
+        words = re.split(r"[_\-.]", stem[match.end() :].lower())
+        if role_of(words[:1]) or words[0] in ("domain", *OTHER):
+            endings.append(stem[match.start() :])
+    return endings
+
+
+def read_start(stem: str) -> str:
+    """What precedes the key in names like `rgb_0001` or `room-depth-0001`: up to the last word that is known."""
+    start = ""
+    for match in re.finditer(r"[_\-.]", stem):
+        if role_of(re.split(r"[_\-.]", stem[: match.start()].lower())[-1:]):
+            start = stem[: match.end()]
+    return start
+
+
+def role_of(words: Iterable[str]) -> str:
+    """The role of the last word that has one: of a task rather than of images, and of a word that says which.
+
+    >>> role_of(["depth", "rgb"]), role_of(["edges", "gt"]), role_of(["depth", "mask"])
+    ('depth', 'boundary', 'other')
+    """
+    found = [(ROLE_OF.get(word) or ROLE_OF.get(word.rstrip("0123456789"), ""), word) for word in words][::-1]
+    found = [(role, word) for role, word in found if role]
+    role, _ = min(found, key=lambda one: (one[0] == IMAGES, one[1] in GENERAL), default=("", ""))
+    return "other" if role in MEASURED and found[0][1] in VALIDITY else role
+
+
+def tells_validity(path: Path) -> bool:
+    """Whether a file's name, or its folder's, says that it marks where another map holds: `0001_depth_mask.npy`."""
+    return any(role_of(split_words(name)) == "other" for name in (path.stem, path.parent.name))
+
+
+MARKS = {"valid", "validity", "mask", "masks", "invalid", "confidence", "conf", "known", "holes", "missing", "ignore"}
+"""Words of entries of array files that mark where the entry beside them holds."""
+
+
+def unused_marks(entries: Iterable[str], chosen: str) -> Iterator[tuple[str, str]]:
+    """What is wrong, and the cure, for entries of an array file that seem to mark where the one that is read holds.
+
+    >>> [text for text, _ in unused_marks(["depth", "valid_mask"], "depth")]
+    ["its entry 'valid_mask' seems to mark where 'depth' holds, and is not applied"]
+    """
+    for entry in entries:
+        if entry != chosen and MARKS & set(split_words(entry)):
+            text = f"its entry '{entry}' seems to mark where '{chosen}' holds, and is not applied"
+            yield text, f"store what counts as no label in '{chosen}' itself, as NaN, 0 or a value listed in invalid"
