@@ -56,6 +56,11 @@ def _png(content: bytes) -> str:
     return CUT
 
 
+def _jpeg(content: bytes) -> str:
+    end = content.rfind(b"\xff\xd9")
+    return CUT if end < 0 or content.find(b"\xff\xda", end) >= 0 else ""  # a scan begins after the last end
+
+
 def _gif(content: bytes) -> str:
     if not content.rstrip(b"\0").endswith(b"\x3b"):
         return CUT
@@ -175,10 +180,7 @@ def _compare(found: int, said: int, *, slack: int = 0) -> str:
 
 CHECKS: dict[str, Callable[[bytes], str]] = {
     ".png": _png,
-    **dict.fromkeys(
-        (".jpg", ".jpeg", ".jfif"),
-        lambda content: "" if content.rfind(b"\xff\xd9") > content.rfind(b"\xff\xda") else CUT,
-    ),
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif"), _jpeg),
     ".gif": _gif,
     ".webp": _webp,
     ".bmp": _bmp,

@@ -190,21 +190,19 @@ def examine(
     path = Path(path)
     name = dataset or recognize_dataset(path)
     report = Report(name)
-    surveys: list[SplitSurvey] = []
     splits = list(open_splits(name, path, root))
     shrunk = all(_has_jpeg_alone(opened) for opened in splits)
-    for opened in splits:
-        if isinstance(opened, Finding):
-            report.findings.append(opened)
-            continue
-        if opened.takes_root:
-            report.name, report.notes = opened.name, tuple(opened.notes)  # people name their own data
-        variant = getattr(opened, "variant", None)
+    report.findings += [opened for opened in splits if isinstance(opened, Finding)]
+    datasets = [opened for opened in splits if not isinstance(opened, Finding)]
+    for dataset_of_split in datasets:
+        if dataset_of_split.takes_root:  # people name their own data
+            report.name, report.notes = dataset_of_split.name, tuple(dataset_of_split.notes)
+        variant = getattr(dataset_of_split, "variant", None)
         if variant is not None:
             report.variant, report.notes = variant.name, variant.notes
-        survey = survey_split(opened, limit, num_threads, progress, shrunk=shrunk)
+    surveys = survey_splits(datasets, limit, num_threads, progress, shrunk=shrunk)
+    for survey in surveys:
         forgive_withheld_labels(survey)
-        surveys.append(survey)
         report.add(survey)
     for title, check in SURVEY_CHECKS.items():
         try:
@@ -229,57 +227,71 @@ AT_ONCE = 32
 MANY = 400
 """Samples from which on processes are worth their start: threads wait for each other in Python."""
 Look = Callable[[int], Inspection]
+Job = Callable[[], list[Inspection]]
 
 
-def survey_split(
-    dataset: DenseDataset, limit: int, num_workers: int, progress: Progress, *, shrunk: bool = False
-) -> SplitSurvey:
-    """Read a split with several workers; `shrunk` as `inspect_sample` has it."""
-    seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
-    look: Look = (
-        partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen, shrunk=shrunk)
-    )
-    indices = spread_evenly(len(dataset), limit or len(dataset))
-    survey = SplitSurvey(seen.split, seen, is_part=len(indices) < len(dataset))
+def survey_splits(
+    datasets: Sequence[DenseDataset], limit: int, num_workers: int, progress: Progress, *, shrunk: bool = False
+) -> list[SplitSurvey]:
+    """Read splits with several workers, of which all read one split before the next; `shrunk` as `inspect_sample`."""
     workers = num_workers or os.cpu_count() or 1
-    size = max(1, min(AT_ONCE, len(indices) // (4 * workers)))
-    parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+    surveys: list[SplitSurvey] = []
+    jobs: list[Job] = []
+    owners: list[tuple[SplitSurvey, int]] = []
+    for dataset in datasets:
+        seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
+        look: Look = (
+            partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen, shrunk=shrunk)
+        )
+        indices = spread_evenly(len(dataset), limit or len(dataset))
+        survey = SplitSurvey(seen.split, seen, is_part=len(indices) < len(dataset))
+        surveys.append(survey)
+        size = max(1, min(AT_ONCE, len(indices) // (4 * workers)))
+        parts = [indices[start : start + size] for start in range(0, len(indices), size)]
+        jobs += [partial(_look_at, look, part) for part in parts]
+        owners += [(survey, len(indices))] * len(parts)
     keep_freed_memory()  # every image asks for as much again
-    forks = isinstance(seen, InFiles) and len(indices) >= MANY and workers > 1 and sys.platform == "linux"
+    is_much = all(isinstance(seen, InFiles) for seen in datasets) and sum(map(len, datasets)) >= MANY and not limit
+    forks = is_much and workers > 1 and sys.platform == "linux"
     with one_thread_each():
-        for samples in (_look_in_processes if forks else _look_in_threads)(look, parts, workers):
+        found = (_run_in_processes if forks else _run_in_threads)(jobs, workers)
+        for (survey, total), samples in zip(owners, found, strict=True):
             for sample in samples:
                 survey.samples.append(sample)
-                progress(seen.split, len(survey.samples), len(indices))
-    return survey
+                progress(survey.split, len(survey.samples), total)
+    return surveys
 
 
-def _look_in_threads(look: Look, parts: Sequence[Sequence[int]], workers: int) -> Iterator[list[Inspection]]:
+def _look_at(look: Look, part: Sequence[int]) -> list[Inspection]:
+    return [look(index) for index in part]
+
+
+def _run_in_threads(jobs: Sequence[Job], workers: int) -> Iterator[list[Inspection]]:
     with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(lambda part: [look(index) for index in part], parts)
+        yield from pool.map(lambda job: job(), jobs)
 
 
-_LOOK: list[Look] = []
+_JOBS: list[Sequence[Job]] = []
 """What forked processes inherit, and need not be sent."""
 
 
-def _look_in_processes(look: Look, parts: Sequence[Sequence[int]], workers: int) -> Iterator[list[Inspection]]:
+def _run_in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Inspection]]:
     """As threads do; what processes that are killed leave undone is done by threads."""
     done = 0
-    _LOOK.append(look)
+    _JOBS.append(jobs)
     try:
         with ProcessPoolExecutor(workers, multiprocessing.get_context("fork")) as pool:
-            for samples in pool.map(_look_at, parts):
+            for samples in pool.map(_run_job, range(len(jobs))):
                 done += 1
                 yield samples
     except (BrokenProcessPool, OSError):
-        yield from _look_in_threads(look, parts[done:], workers)
+        yield from _run_in_threads(jobs[done:], workers)
     finally:
-        _LOOK.remove(look)
+        _JOBS.remove(jobs)
 
 
-def _look_at(part: Sequence[int]) -> list[Inspection]:
-    return [_LOOK[-1](index) for index in part]
+def _run_job(number: int) -> list[Inspection]:
+    return _JOBS[-1][number]()
 
 
 def forgive_withheld_labels(survey: SplitSurvey) -> None:

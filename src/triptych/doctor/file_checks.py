@@ -21,7 +21,6 @@ from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mas
 from triptych.labels.guesses import is_mark
 from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, find_misreading
 from triptych.labels.summaries import color_codes, color_of, count_values
-from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, valid_pixels
 
 
@@ -403,13 +402,6 @@ TARGET_CHECKS: tuple[tuple[type[Encoding], Callable[..., Iterator[Problem]]], ..
 """Checks of label files that became targets, by encoding: each takes the file, its encoding and the target."""
 
 
-def histogram(task: Task, target: Tensor, counts: np.ndarray | None = None) -> np.ndarray:
-    """Pixels of each class of a task, int64; empty for what has no classes. `counts` as those of a `LabelFile`."""
-    if not task.classes:
-        return np.zeros(0, np.int64)
-    known = valid_pixels(target)
-    if counts is None:
-        return target[known].long().bincount(minlength=len(task.classes)).numpy()
-    found = np.zeros(len(task.classes), np.int64)
-    np.add.at(found, target[known].numpy().astype(np.int64), counts[known.numpy().reshape(-1)])
-    return found
+def histogram(num_classes: int, values: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Pixels of each class, int64, from valid `values` and `counts` as those of `LabelFile.known`."""
+    return np.bincount(values.astype(np.int64), counts, num_classes).astype(np.int64)

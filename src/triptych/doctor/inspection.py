@@ -53,7 +53,7 @@ class Inspection:
     size: tuple[int, int] | None = None
     findings: list[Finding] = field(default_factory=list)
     classes: dict[str, np.ndarray] = field(default_factory=dict)
-    """Pixels of each class by task."""
+    """Pixels of each class, by task that has classes."""
     codes: dict[str, frozenset[float | int]] = field(default_factory=dict)
     """Stored values of label files by task, where they are few."""
     types: dict[str, str] = field(default_factory=dict)
@@ -209,7 +209,8 @@ def _inspect_label(
     if target is not None:
         inspection.labelled[name] = bool(file.valid.any())
         task = dataset.tasks.get(name) or encoding.make_task(name)
-        inspection.classes[name] = histogram(task, target, counts)
+        if task.classes:
+            inspection.classes[name] = histogram(len(task.classes), *file.known)
         if isinstance(encoding, Depth) and inspection.labelled[name]:
             inspection.depths[name] = percentile(*file.known, 50.0)
     return target
@@ -289,7 +290,8 @@ def inspect_record(records: Records, index: int) -> Inspection:
         if not known.any():
             continue
         records.labels[name][key] = Path(key)
-        inspection.classes[name] = histogram(task, target)
+        if task.classes:
+            inspection.classes[name] = histogram(len(task.classes), target[known].numpy())
         if task.in_metres:
             inspection.depths[name] = float(target[known].median())
     return inspection

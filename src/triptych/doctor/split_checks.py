@@ -86,7 +86,7 @@ def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
             if name in survey.dataset.labels and not survey.dataset.labels[name]:
                 cure = f"correct files in [tasks.{name}], or remove the section"
                 yield Finding("error", "coverage", survey.split, name, "", "no image has this label", cure)
-            elif counts and len(counts[0]) and not survey.is_part:
+            elif counts and not survey.is_part:
                 total = np.sum(counts, axis=0)
                 absent = [task.classes[i] for i in np.flatnonzero(total == 0) if i < len(task.classes)]
                 if absent and total.sum() > 0:
@@ -185,15 +185,17 @@ def check_near_names(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     descriptor = folders[0].descriptor
     patterns = {"images": descriptor.images, **{name: one.files for name, one in descriptor.tasks.items() if one.files}}
     taken = {path for files in patterns.values() for path in list_files(descriptor, files, ALL).values()}
+    left = [path for rest in find_rest(descriptor.root, taken) for path in rest.paths if path.name[0] != "."]
+    if not left:
+        return
     places = {path.parent for path in taken}
     names = {_plain(path.stem) for path in list_images(descriptor, ALL).values()}
-    for rest in find_rest(descriptor.root, taken):
-        for path in rest.paths:
-            if path.parent in places and _plain(path.stem) in names and not path.name.startswith("."):
-                task = next((name for name, files in patterns.items() if _starts(descriptor, files, path)), "")
-                text = f"it is named like an image, but files = '{patterns.get(task, '')}' does not take it"
-                cure = "give it the suffix and case of the others, or remove it"
-                yield Finding("warning", "not matched", "", task, str(path), text, cure)
+    for path in left:
+        if path.parent in places and _plain(path.stem) in names:
+            task = next((name for name, files in patterns.items() if _starts(descriptor, files, path)), "")
+            text = f"it is named like an image, but files = '{patterns.get(task, '')}' does not take it"
+            cure = "give it the suffix and case of the others, or remove it"
+            yield Finding("warning", "not matched", "", task, str(path), text, cure)
 
 
 def _plain(name: str) -> str:
