@@ -45,7 +45,9 @@ def test_files_of_strips_are_those_of_whole_maps(tmp_path, monkeypatch, predicto
     pixels = np.random.default_rng(3).integers(0, 256, (30, 21, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "turned.png", exif=exif)
     options = {"intrinsics": (30, 30, 16, 16), "color_by": "depth", "overlay": overlay, "log": quiet}
-    predict_images(predictor, [folder], tmp_path / "whole", **options)
+    lines: list[str] = []
+    predict_images(predictor, [folder], tmp_path / "whole", **options | {"log": lines.append})
+    assert lines[0].startswith("no maps of heat, which have no limits")
     monkeypatch.setattr(image_files, "STRIP", 100)
     monkeypatch.setattr(image_files, "DECODED", 100)
     predict_images(predictor, [folder], tmp_path / "strips", **options)

@@ -89,6 +89,9 @@ def predict_images(
     kinds = tuple(name for name in chosen if name != "points" or camera)
     files = ImageFiles(Path(out), predictor.tasks, kinds, camera, color_by, overlay)
     found = find_images(images)
+    endless = [name for name, task in predictor.tasks.items() if "maps" in kinds and task.to_png is None]
+    if endless:
+        log(f"no maps of {', '.join(endless)}, which have no limits in their dataset: their values are in arrays")
     matrix = None if intrinsics is None else np.asarray(intrinsics).tolist()
     settings = predictor.settings() | {"overlay": overlay, "color_by": color_by, "fov": fov, "intrinsics": matrix}
     names = [name for name, _ in found]
