@@ -109,6 +109,25 @@ def test_grouping_ignores_the_seed_alone(runs: dict[str, list[Path]]) -> None:
     assert [len(group.runs) for group in groups] == [3, 3]
 
 
+def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:
+    """Runs of one recipe on other labels are other methods, and what the labels were is said."""
+    paths = []
+    for number, teacher in enumerate(("first", "first", "second")):
+        paths.append(write_run(tmp_path / f"round{number}", Recipe(seed=number), np.ones(3)))
+        data = {"train": {"images": 3, "pseudo": {"depth": {"sha256": teacher}}}}
+        (paths[-1] / "environment.json").write_text(json.dumps({"starts": [{"data": data}]}))
+    content = compare_runs(paths)
+    assert list(content["groups"].values()) == [[str(path) for path in paths[:2]], [str(paths[2])]]
+    assert content["recipes"] == {"trained on train.pseudo.depth.sha256": ["first", "second"]}
+
+
+def test_runs_of_one_seed_are_no_group(runs: dict[str, list[Path]], tmp_path: Path) -> None:
+    again = [write_run(tmp_path / "again" / str(seed), Recipe(seed=seed), np.ones(IMAGES)) for seed in range(2)]
+    content = compare_runs(runs["base"] + again)
+    assert list(content["groups"].values()) == [[*map(str, runs["base"])], [*map(str, again)]]
+    assert content["recipes"] == {}
+
+
 def test_raises_for_what_cannot_be_compared(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"was not scored on val; run `triptych evaluate"):
         compare_runs(runs["base"], split="val")

@@ -1,12 +1,14 @@
 """Compare runs: means over seeds, paired differences, delta_mtl, and what differs between their recipes.
 
-Runs of one recipe that differ in the seed alone form a group. Two groups are compared seed by seed, and image by image:
-the bootstrap resamples images, the same ones for both groups, with every image's sums added over the seeds.
+Runs of one recipe on the same data that differ in the seed alone form a group. Two groups are compared seed by seed,
+and image by image: the bootstrap resamples images, the same ones for both groups, with every image's sums added over
+the seeds.
 """
 
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,8 @@ from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
-from triptych.recipes.resolved import fill_options, read_run_recipe
+from triptych.recipes.fields import flatten as flatten_fields
+from triptych.recipes.resolved import STARTS, fill_options, read_run_recipe, read_starts
 from triptych.tasks import Task
 
 
@@ -48,6 +51,13 @@ class ScoredRun:
     sums: dict[str, dict[str, Tensor]]
     labelled: Mapping[str, int] = field(default_factory=dict)
     """Images with a label, by task; files of older versions do not say."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprints of what it was trained on, by dotted name; a recipe names the place alone."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that runs of one method have in common, by dotted name: the recipe without its seed, and the data."""
+        return {**{name: value for name, value in flatten(self.resolved).items() if name != "seed"}, **self.data}
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -94,19 +104,31 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
     keys = saved.keys[next(iter(tasks))]
     labelled = saved.content.get("labelled", {})
-    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled)
+    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled, _read_data(path))
+
+
+def _read_data(path: Path) -> dict[str, Any]:
+    """Fingerprints of the data of all starts of a run (training, adaptation); none where nothing tells of them."""
+    starts = read_starts(path / STARTS) if (path / STARTS).is_file() else []
+    return {f"trained on {name}": value for start in starts for name, value in flatten_fields(start["data"]).items()}
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
-    """Gather runs whose recipes differ in the seed alone, in the order of first appearance.
+    """Gather runs that differ in the seed alone, in the order of first appearance.
+
+    Runs of one seed never form a group, whatever made them differ: labels that were corrected or predicted in between,
+    another version, another machine.
 
     A group is called what the names of its folders have in common beside the seed; or by its first run, where they have
     nothing in common, and by the path of that where another group is called so.
     """
-    gathered: dict[str, list[ScoredRun]] = {}
+    gathered: dict[tuple[str, int], list[ScoredRun]] = {}
+    rounds: Counter[tuple[str, int]] = Counter()
     for run in runs:
-        fields = {name: value for name, value in flatten(run.resolved).items() if name != "seed"}
-        gathered.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(run)
+        settings = json.dumps(run.settings, sort_keys=True, default=str)
+        repeated = settings, run.recipe.seed
+        gathered.setdefault((settings, rounds[repeated]), []).append(run)
+        rounds[repeated] += 1
     names = [_common_name(members) for members in gathered.values()]
     return [
         RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
@@ -125,11 +147,11 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Dotted recipe fields that are not the same in all groups, with each group's value; of the options that recipes
-    leave out, those that all groups have.
+    """Dotted recipe fields that are not the same in all groups, and fingerprints of the data, with each group's value;
+    of the options that recipes leave out, those that all groups have.
     """
-    flat = [flatten(group.runs[0].resolved) for group in groups]
-    names = dict.fromkeys(name for group in groups for name in flatten(group.runs[0].recipe))
+    flat = [group.runs[0].settings for group in groups]
+    names = dict.fromkeys(name for group in groups for name in (*flatten(group.runs[0].recipe), *group.runs[0].data))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     left_out = ("seed", "description", "plugins")
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}

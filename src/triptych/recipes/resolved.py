@@ -12,13 +12,15 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from triptych.files import check_signed, sign, write_text
+from triptych.files import check_signed, naming_damage, sign, write_text
 from triptych.lookup import convert, parse_json
 from triptych.recipes.config import Options, Recipe, read_recipe
 
 FILE = "resolved.json"
+STARTS = "environment.json"
+"""What each start of a run depended on besides its recipe: data, packages, machine."""
 
 
 class Resolved(NamedTuple):
@@ -67,6 +69,18 @@ def read_run_recipe(folder: Path) -> Recipe:
     """The recipe of a run folder, with every option that the run was begun with."""
     resolved = read_resolved(folder)
     return fill_options(read_recipe(folder / "recipe.json"), resolved.options if resolved is not None else {})
+
+
+def read_starts(path: Path) -> list[dict[str, Any]]:
+    """The starts of a run that its `environment.json` tells of, at least one, each with fingerprints of its `data`;
+    `ValueError` names the file where it is damaged.
+    """
+    cure = "copy it again, or move it away to go on without comparing the data with those of the start"
+    with naming_damage(path, cure):
+        starts = parse_json(path.read_text(encoding="utf-8"))["starts"]
+        if not starts or not all(isinstance(facts, dict) for start in starts for facts in start["data"].values()):
+            raise ValueError("no start tells of its data")
+        return starts
 
 
 def package_version(package: str) -> str | None:

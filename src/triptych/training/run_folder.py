@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych.files import PARTIAL, exchange, is_abandoned, naming_damage, partial_path, write_text
-from triptych.lookup import parse_json
+from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.prediction import calibration
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.fields import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
-from triptych.recipes.resolved import code_commit, package_version, read_resolved
+from triptych.recipes.resolved import STARTS, code_commit, package_version, read_resolved, read_starts
 from triptych.training.optim import schedule_factor
 
 FREE_ON_RESUME = (
@@ -39,7 +38,7 @@ OURS = (
     "model.safetensors",
     calibration.FILE,
     "frozen.safetensors",
-    "environment.json",
+    STARTS,
     "metrics.jsonl",
     "log.txt",
     "report.html",
@@ -152,10 +151,10 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
 
 def check_same_data(run: Path, data: dict[str, Any]) -> None:
     """Raise `ValueError` naming what changed where the fingerprints of the data are not those of the run's start."""
-    path = run / "environment.json"
+    path = run / STARTS
     if not path.is_file():
         return
-    before = _read_starts(path)[0]["data"]
+    before = read_starts(path)[0]["data"]
     now = json.loads(json.dumps(data, default=str))
     changed = [
         f"{part}.{key} was {value!r}, now {now.get(part, {}).get(key)!r}"
@@ -168,16 +167,6 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
             f"cannot resume {run} on other data: {'; '.join(changed)}. Put the data back, or start another run from "
             "its weights (model.initialize_from)."
         )
-
-
-def _read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts that `environment.json` tells of, at least one; `ValueError` names the file where it is damaged."""
-    cure = "copy it again, or move it away to go on without comparing the data with those of the start"
-    with naming_damage(path, cure):
-        starts = parse_json(path.read_text(encoding="utf-8"))["starts"]
-        if not starts or not all(isinstance(facts, dict) for start in starts for facts in start["data"].values()):
-            raise ValueError("no start tells of its data")
-        return starts
 
 
 def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
@@ -217,8 +206,8 @@ def _take_over(beside: Path, run: Path) -> None:
 
 def record_start(run: Path, facts: dict[str, Any]) -> None:
     """Append to `environment.json` what this start of the run depends on: versions, command, commit and `facts`."""
-    path = run / "environment.json"
-    starts = _read_starts(path) if path.exists() else []
+    path = run / STARTS
+    starts = read_starts(path) if path.exists() else []
     starts.append(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
