@@ -62,9 +62,9 @@ def table(found: list[rows.Row]) -> str:
     scores = {name: list(rows.by_seed(found, name).values()) for name in SETTINGS}
     lines = []
     for name, each in scores.items():
-        ratio = mean_and_deviation([row["loss_end"] / row["loss_minimum"] for row in each], digits=3)
-        lines.append([name, str(len(each)), mean_and_deviation([row["loss_minimum"] for row in each], digits=3), ratio])
-    text = markdown_table(["setting", "seeds", "lowest validation loss", "last over lowest"], lines)
+        risen = mean_and_deviation([100 * (row["loss_end"] / row["loss_minimum"] - 1) for row in each], digits=2)
+        lines.append([name, str(len(each)), mean_and_deviation([row["loss_minimum"] for row in each], digits=3), risen])
+    text = markdown_table(["setting", "seeds", "lowest validation loss", "% higher at the end"], lines)
     if len(found) < len(STUDY.jobs()):
         return text
     chosen, overfits = choose(scores)

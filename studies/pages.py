@@ -11,11 +11,13 @@ from pathlib import Path
 
 import cvm
 import fog
+import geometry_pilot
 import grid
 import lora
 import missing
 import peers
 import photo_trunk
+import preset
 import sharpness
 import trunks
 from lab import rows
@@ -30,6 +32,8 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "sharpness": (sharpness.STUDY, sharpness.table, PAGE),
     "peers": (peers.STUDY, peers.table, ROOT / "docs" / "real-data.md"),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
+    "geometry-pilot": (geometry_pilot.STUDY, geometry_pilot.table, PAGE),
+    "preset": (preset.STUDY, preset.table, PAGE),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),
     "photo-trunk": (photo_trunk.STUDY, photo_trunk.table, ADAPTING),
