@@ -16,6 +16,7 @@ import grid
 import lora
 import missing
 import peers
+import photo_labels
 import photo_trunk
 import preset
 import sharpness
@@ -36,6 +37,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "preset": (preset.STUDY, preset.table, PAGE),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),
+    "photo-labels": (photo_labels.STUDY, photo_labels.table, MISSING),
     "photo-trunk": (photo_trunk.STUDY, photo_trunk.table, ADAPTING),
     "lora": (lora.STUDY, lora.table, ADAPTING),
 }

@@ -15,7 +15,7 @@ from lab.study import digest  # noqa: E402
 STUDIES = Path(__file__).resolve().parents[1] / "studies"
 DECLARED = (
     "trunks", "fog", "sharpness", "geometry_pilot", "preset", "geometry", "geometry_p", "bench_rates", "hed",
-    "photographs", "cvm", "missing", "peers", "photo_trunk", "lora",
+    "photographs", "cvm", "missing", "peers", "photo_trunk", "photo_labels", "lora",
 )  # fmt: skip
 
 
@@ -163,6 +163,12 @@ def test_what_the_studies_of_trunks_may_say() -> None:
     text = photo.table(found)
     assert text.endswith("pretrained trunk helps; with few labels training it helps beyond freezing it.")
     assert photo.contrasts(found)[0]["T1"].mean == pytest.approx(3, abs=0.2)  # hundredths, the mean of two numbers
+    labels, found = load("photo_labels"), []
+    for arm, seed in labels.STUDY.jobs():
+        number = 0.2 + (0.03 if arm == "pseudo" else 0) + generator.normal(0, 0.001)
+        found.append(rows.Row(arm, seed, "r", "c", dict.fromkeys(labels.TASKS, number)))
+    assert labels.table(found).endswith("\n\nPseudo-labels help.")
+    assert labels.contrasts(found)[1]["pseudo - mtpsl"].mean == pytest.approx(3, abs=0.5)
     found = []
     for arm, seed in low_rank.STUDY.jobs():
         factor = 1 + (gains_of.get(arm, 0) + generator.normal(0, 0.3)) / 100
