@@ -94,10 +94,10 @@ def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]
 
 def _set_max_pixels(values: Sequence[str]) -> None:
     """The limit holds for the processes that a verb starts too."""
-    from triptych.data.arrays import MAX_PIXELS, most_pixels
+    from triptych.data.arrays import MAX_PIXELS, check_pixels
 
-    os.environ[MAX_PIXELS] = values[-1] or "nothing"
-    most_pixels()
+    for value in values:
+        os.environ[MAX_PIXELS] = str(check_pixels(value, "--max-pixels"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -81,9 +81,13 @@ MAX_PIXELS = "TRIPTYCH_MAX_PIXELS"
 
 def most_pixels() -> int:
     """The limit for this process and those that it starts."""
-    text = os.environ.get(MAX_PIXELS) or str(MOST_PIXELS)
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"{MAX_PIXELS} is {text!r}; give a number of pixels, such as {MOST_PIXELS}.")
+    return check_pixels(os.environ.get(MAX_PIXELS) or str(MOST_PIXELS), MAX_PIXELS)
+
+
+def check_pixels(text: str, option: str) -> int:
+    """The number of pixels that a text says; `ValueError` that names the option where it says none."""
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise ValueError(f"{option} is {text[:40]!r}; give a number of pixels, such as {MOST_PIXELS}.")
     return int(text)
 
 
