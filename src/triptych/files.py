@@ -9,11 +9,14 @@ import hashlib
 import json
 import math
 import os
+import platform
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +27,28 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PARTIAL = ".partial"
-"""Ending of what is being written: `.<name>.<process>.partial`."""
+"""Ending of what is being written: `.<name>.<machine>-<process>.partial`."""
+LONGEST_NAME = 200
+"""Bytes of a name that leave room for the ending: file systems take 255."""
+ABANDONED = 3600.0
+"""Seconds without a change after which what another machine was writing counts as left behind."""
 
 
 def partial_path(path: Path) -> Path:
     """Where `path` is written by this process before it is renamed; of files and of folders."""
-    return path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    name = os.fsencode(path.name)
+    short = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()
+    return path.with_name(f".{short}.{_machine()}-{os.getpid()}{PARTIAL}")
+
+
+@cache
+def _machine() -> str:
+    """Whose numbers of processes ours are: those of a machine, and of a container on it."""
+    try:
+        inside = os.readlink("/proc/self/ns/pid")
+    except OSError:  # Linux alone has it
+        inside = ""
+    return f"{zlib.crc32(f'{platform.node()} {inside}'.encode()):08x}"
 
 
 @contextmanager
@@ -127,11 +146,17 @@ def remove_partials(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def is_abandoned(path: Path) -> bool:
-    """Whether the process that was writing a partial file or folder is gone."""
+def is_abandoned(path: Path, *, after: float = ABANDONED) -> bool:
+    """Whether the process that was writing a partial file or folder is gone; one of another machine, which shares the
+    folder, where nothing changed for `after` seconds.
+    """
     *name, process, _ = path.name.split(".")
-    # Earlier versions wrote no number: `.<name>.partial`.
-    return len(name) < 2 or not _is_running(process)
+    # Earlier versions wrote no machine, `.<name>.<process>.partial`, and before no process: `.<name>.partial`.
+    machine, _, number = process.rpartition("-")
+    if len(name) >= 2 and machine and number.isdigit() and machine != _machine():
+        with suppress(OSError):
+            return time.time() - path.stat().st_mtime >= after
+    return len(name) < 2 or not _is_running(number)
 
 
 def exchange(one: Path, other: Path) -> None:
@@ -173,8 +198,10 @@ def _flush(path: Path, mode: int) -> None:
         os.close(descriptor)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors, on whatever device and in whatever layout, with their checksum, and flush them to the disk."""
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write tensors, on whatever device and in whatever layout, with their checksum, which is returned, and flush them
+    to the disk.
+    """
     # Cloned only where memory is shared, which safetensors refuses.
     seen: set[int] = set()
     ready = {}
@@ -186,9 +213,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.touch()
     mode = path.stat().st_mode  # as the umask says; the library writes for the user alone
     # One entry: the library writes several in random order, and equal tensors shall be equal bytes.
-    save_file(ready, path, metadata={"crc32": checksum(ready)})
+    save_file(ready, path, metadata={"crc32": (written := checksum(ready))})
     path.chmod(mode)
     flush(path)
+    return written
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 Panels of more than `MOST_DRAWN` pixels show every n-th one, and so do clouds of more than `MOST_POINTS`.
 """
 
+import hashlib
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -146,7 +148,8 @@ class ImageFiles:
         """A map on disk: the array file of the image, or one that is deleted in the end."""
         path = self.arrays(name).get(task)
         if path is None:
-            unfinished = partial_path(self.out / f"{task}-{name.replace('/', '-')}.npy")
+            # Not the names themselves: of images that lie deep they are too long, and a/b is no a-b.
+            unfinished = partial_path(self.out / hashlib.sha256(os.fsencode(f"{task}/{name}")).hexdigest())
             try:
                 with _named(unfinished), ArrayFile(unfinished, shape, dtype) as stored:
                     yield stored

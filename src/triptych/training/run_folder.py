@@ -192,7 +192,7 @@ def finish_exchange(run: Path) -> None:
     """Do what a process that was killed while it replaced `run` did not come to."""
     run = run.resolve()
     for beside in run.parent.glob(f".{run.name}.*{PARTIAL}"):
-        if beside.is_dir() and is_abandoned(beside):
+        if beside.is_dir() and is_abandoned(beside, after=0):  # a run has one training
             _take_over(beside, run)
 
 
