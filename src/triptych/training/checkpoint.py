@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from triptych.files import (
     check_signed,
+    checksum,
     flush,
     hash_tensors,
+    naming_damage,
     partial_path,
     read_tensors,
     remove_partials,
@@ -24,7 +26,7 @@ from triptych.files import (
     sign,
     written_whole,
 )
-from triptych.lookup import parse_json
+from triptych.lookup import build, parse_json
 from triptych.training.building import Parts
 from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers
@@ -46,9 +48,8 @@ def write_checkpoint(run: Path, step: int, files: Mapping[str, Tensors], state: 
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True)
-        for name, tensors in files.items():
-            save_tensors(partial / f"{name}.safetensors", tensors)
-        (partial / STATE).write_text(json.dumps(sign(state), indent=1), encoding="utf-8")
+        written = {name: save_tensors(partial / f"{name}.safetensors", tensors) for name, tensors in files.items()}
+        (partial / STATE).write_text(json.dumps(sign({**state, "files": written}), indent=1), encoding="utf-8")
         flush(partial / STATE)
         flush(partial)
         partial.rename(folder)
@@ -74,6 +75,10 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
         state = check_signed(parse_json(path.read_text(encoding="utf-8")))
     except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path} is damaged ({error}); {cure}.") from error
+    written = state.pop("files", {})  # of earlier versions not known
+    for name, tensors in files.items():
+        if name in written and written[name] != checksum(tensors):
+            raise ValueError(f"{folder / name}.safetensors is not the file that was written beside {STATE}; {cure}.")
     return files, state
 
 
@@ -232,16 +237,19 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     for name, tensors in into.items():
         load_tensors(tensors, files.get(name, {}), f"{folder}/{name}.safetensors")
     named = _named_parameters(parts)
-    _restore_optimizer(parts.optimizer, named, files["optimizer"], content.pop("optimizer"))
-    numbers = content.pop("adapter_optimizer", {})
-    if parts.adapter_optimizer is not None:
-        _restore_optimizer(parts.adapter_optimizer, named, files.get("adapter_optimizer", {}), numbers)
-    scaler = content.pop("scaler")
-    if parts.accelerator.scaler is not None and scaler:
-        parts.accelerator.scaler.load_state_dict(scaler)
-    _restore_generators(parts, files["generators"])
-    content |= {name: Means(**content[name]) for name in ("window", "epoch")}
-    return TrainingState(**content)
+    with naming_damage(folder, "delete it to go on from an older checkpoint"):  # what no checksum guards
+        _restore_optimizer(parts.optimizer, named, files["optimizer"], content.pop("optimizer"))
+        numbers = content.pop("adapter_optimizer", {})
+        if parts.adapter_optimizer is not None:
+            _restore_optimizer(parts.adapter_optimizer, named, files.get("adapter_optimizer", {}), numbers)
+        scaler = content.pop("scaler")
+        if parts.accelerator.scaler is not None and scaler:
+            parts.accelerator.scaler.load_state_dict(scaler)
+        _restore_generators(parts, files["generators"])
+        state: TrainingState = build(TrainingState, content, STATE)
+        if state.best is not None and not {"step", "score", "metrics"} <= state.best.keys():
+            raise ValueError(f"{STATE} does not say which evaluation was the best")
+    return state
 
 
 def deployable(folder: Path, parts: Parts) -> dict[str, Tensor]:
