@@ -16,6 +16,7 @@ from triptych.commands.runs import adapt, calibrate, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
 from triptych.commands.train import RecipeVerb, demo, sweep, train
 from triptych.commands.verbs import Group, Verb
+from triptych.lookup import printable
 from triptych.plugins.loading import load_plugin
 
 
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         expected = isinstance(error, EXPECTED)
         mark = "error" if expected else f"internal error ({type(error).__name__})"
-        print(f"{mark}: {' '.join(str(error).split())} (--debug shows where)", file=sys.stderr)
+        print(f"{mark}: {printable(' '.join(str(error).split()))} (--debug shows where)", file=sys.stderr)
         return 2 if expected else 1
     return 0
 

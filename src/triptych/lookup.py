@@ -6,6 +6,7 @@ import functools
 import importlib
 import inspect
 import json
+import re
 import types
 import typing
 from collections import ChainMap
@@ -115,6 +116,16 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise json.JSONDecodeError("nested too deeply", "", 0) from error
+
+
+def printable(text: str) -> str:
+    r"""Text whose control characters are spelled out: a name in a received file may hold what moves the cursor of a
+    terminal, sets its title or fills its clipboard.
+
+    >>> print(printable("a\x1b]0;title\x07 b\n"), end="")
+    a\x1b]0;title\x07 b
+    """
+    return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda mark: ascii(mark[0])[1:-1], text)
 
 
 def build(cls: Any, data: Any, where: str = "") -> Any:

@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.files import write_text
-from triptych.lookup import parse_json
+from triptych.lookup import parse_json, printable
 from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -165,7 +165,7 @@ def _one_line(text: str) -> str:
     >>> _one_line("a\\nb\\udcff.png")
     'a b\\\\udcff.png'
     """
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+    return printable(" ".join(text.split()))
 
 
 def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
@@ -203,6 +203,8 @@ def _earlier(
     try:
         record = parse_json(path.read_text(encoding="utf-8"))
         before = dict(record["settings"])
+        record |= {key: dict(record.get(key, {})) for key in ("images", "skipped", "reduced")}
+        record["products"] = [str(name) for name in record.get("products", [])]
     except (OSError, ValueError, KeyError, TypeError):
         record, before = {}, {}
     now = json.loads(json.dumps(settings))

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.lookup import printable
 from triptych.metrics.base import Metric
 from triptych.tasks import error_maps
 from triptych.types import IGNORE
@@ -103,6 +104,9 @@ class Task:
             raise ValueError(
                 f"a task cannot be called {self.name!r}: its maps go to a folder of that name; leave out slashes."
             )
+        for name in (self.name, *self.classes):
+            if not isinstance(name, str) or printable(name) != name:
+                raise ValueError(f"task {self.name!r} has the name {name!r}; a name is text to be shown.")
 
     @property
     def in_metres(self) -> bool:

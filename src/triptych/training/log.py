@@ -27,7 +27,7 @@ from torch import Tensor
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
 from triptych.files import finite, naming_damage, write_text
-from triptych.lookup import parse_json
+from triptych.lookup import parse_json, printable
 from triptych.machine import terminal
 from triptych.video.base import COUNTS, VideoTerms
 
@@ -44,8 +44,9 @@ class RunLog:
         self.console = terminal(quiet=not (enabled and progress))
         self.bar: Progress | None = None
         if enabled:
-            self._metrics = (run / "metrics.jsonl").open("a", encoding="utf-8")
-            self._text = (run / "log.txt").open("a", encoding="utf-8")
+            for path in (files := [run / "metrics.jsonl", run / "log.txt"]):
+                _check_no_link(path)
+            self._metrics, self._text = (path.open("a", encoding="utf-8") for path in files)
         if enabled and progress and self.console.is_terminal:
             self.bar = Progress(
                 TextColumn("training"),
@@ -62,6 +63,7 @@ class RunLog:
 
     def message(self, text: str) -> None:
         """One line for people, on the screen and in `log.txt`."""
+        text = printable(text)
         if self.enabled:
             self._write(text)
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -160,6 +162,12 @@ class RunLog:
         for group in groups:
             values |= {f"{prefix}/{group}/{name}": value for name, value in record[group].items()}
         self.tracker.log({name: value for name, value in values.items() if value is not None}, step=record["step"])
+
+
+def _check_no_link(path: Path) -> None:
+    """Raise `ValueError` where lines would go through a link: in a run that was received it may lead to any file."""
+    if path.is_symlink():
+        raise ValueError(f"{path} is a link to {path.readlink()}, which would be written to; put a file there.")
 
 
 def describe_time(seconds: float) -> str:
