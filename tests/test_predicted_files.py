@@ -177,6 +177,32 @@ def test_resuming_does_not_mix_two_networks(tmp_path):
     assert list(predict_images(predictor, [folder], out, resume=True, log=quiet).kept) == ["0", "1"]
 
 
+def test_images_whose_paths_join_to_one_name_are_apart_in_a_batch(tmp_path):
+    """a/b and a-b; maps that are drawn and not kept lie in files of their own meanwhile."""
+    images = write_images(tmp_path / "made", [(9, 13), (9, 13)])
+    (tmp_path / "images/a").mkdir(parents=True)
+    (images / "0.png").rename(tmp_path / "images/a/b.png")
+    (images / "1.png").rename(tmp_path / "images/a-b.png")
+    predictor = Predictor(local_model())
+    for batch in (1, 2):
+        options = {"products": ("pictures",), "batch": batch, "log": quiet}
+        predict_images(predictor, [tmp_path / "images"], tmp_path / str(batch), **options)
+    single, together = (contents(tmp_path / each / "pictures/semseg") for each in "12")
+    assert single == together
+    assert len(set(single.values())) == 2
+
+
+@pytest.mark.parametrize("part", [{"images": 3}, {"skipped": [1]}, {"reduced": None}, {"products": 5}])
+def test_a_record_of_another_shape_is_no_record(tmp_path, part):
+    folder, out, predictor = write_images(tmp_path / "images"), tmp_path / "out", Predictor(local_model())
+    predict_images(predictor, [folder / "0.png"], out, log=quiet)
+    record = json.loads((out / "predictions.json").read_text())
+    (out / "predictions.json").write_text(json.dumps(record | part))
+    with pytest.raises(ValueError, match=r"predictions\.json was not made by this network"):
+        predict_images(predictor, [folder / "1.png"], out, log=quiet)
+    predict_images(predictor, [folder / "1.png"], out, overwrite=True, log=quiet)
+
+
 def test_a_record_grows_and_is_not_replaced_unasked(tmp_path):
     folder, out = write_images(tmp_path / "images"), tmp_path / "out"
     predictor = Predictor(local_model())
@@ -278,7 +304,7 @@ def test_parts_of_a_map_are_drawn_like_the_whole():
 
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$(reboot)", "'\"", "%s{0}", "a\nb"]
-NAMES = [*HOSTILE, "-rf", "a b", "né", "a..b", "x" * 200, "a.png"]
+NAMES = [*HOSTILE, "-rf", "a b", "né", "a..b", "x" * 251, "a.png", "a\x1b]0;b\x07"]
 
 
 def test_files_of_hostile_names_are_predicted_and_told_in_one_line(tmp_path, capsys):
@@ -289,15 +315,16 @@ def test_files_of_hostile_names_are_predicted_and_told_in_one_line(tmp_path, cap
         Image.fromarray(pixels).save(folder / f"{name}.png")
     with open(os.path.join(os.fsencode(folder), b"\xff\xfe.png"), "wb") as file:
         file.write((folder / "a b.png").read_bytes())
-    with open(os.path.join(os.fsencode(folder), b"damaged\n\xff.png"), "wb") as file:
+    with open(os.path.join(os.fsencode(folder), b"damaged\n\x1b[2J\xff.png"), "wb") as file:
         file.write(b"")
     predictor = Predictor(local_model())
     result = predict_images(predictor, [folder], out, on_bad_sample="skip")
     assert set(result.written) == {*NAMES, os.fsdecode(b"\xff\xfe")}
-    assert list(result.skipped) == [os.fsdecode(b"damaged\n\xff")]
+    assert list(result.skipped) == [os.fsdecode(b"damaged\n\x1b[2J\xff")]
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 2
     assert told[0].startswith("skipped: ")
+    assert "\\x1b[2J\\udcff" in told[0]
     for name in NAMES:
         assert (out / "arrays" / "depth" / f"{name}.npy").is_file()
     manifest = json.loads((out / "predictions.json").read_text())

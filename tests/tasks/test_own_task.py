@@ -152,6 +152,12 @@ def test_a_task_that_files_cannot_describe_is_refused() -> None:
         regression("heat", limits=(1.0, 0.0))
 
 
+@pytest.mark.parametrize("name", ["a\x1b]0;b\x07", "\ud800"])
+def test_a_name_that_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="a name is text to be shown"):
+        semseg([name, "floor"])
+
+
 @pytest.mark.parametrize("name", ["", "..", "/tmp/x", "a/b", "a\\b"])
 def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
     """Predictions are written to a folder of the task's name, which a received run tells."""

@@ -291,3 +291,54 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_stands(
     evaluate_run(Path("[red] a"), device="cpu", constant=False)
     assert "[red] a: test" in capsys.readouterr().out
     assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("window", 3), ("best", [1]), ("best", {}), ("optimizer", {"a.b": 1}), ("seconds", "x"), ("unknown", 1)],
+)
+def test_raises_for_a_state_of_another_shape(key: str, value: object, copy: Path) -> None:
+    """Of an earlier version, which had no checksum, or of somebody who edits it."""
+    last = list_checkpoints(copy)[-1]
+    content = json.loads((last / "state.json").read_text())
+    del content["crc32"]
+    (last / "state.json").write_text(json.dumps(content))
+    resume(copy)
+    (last / "state.json").write_text(json.dumps(content | {key: value}))
+    with pytest.raises(ValueError, match=rf"{last.name} .*delete it to go on from an older checkpoint") as raised:
+        resume(copy)
+    assert "\n" not in str(raised.value)
+
+
+def test_raises_for_a_whole_file_of_another_checkpoint(copy: Path) -> None:
+    before, last = list_checkpoints(copy)
+    shutil.copy(before / "optimizer.safetensors", last / "optimizer.safetensors")
+    with pytest.raises(ValueError, match=rf"{last.name}/optimizer\.safetensors is not the file .* beside state\.json"):
+        resume(copy)
+
+
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
+def test_raises_for_a_log_that_is_a_link(name: str, copy: Path, tmp_path: Path) -> None:
+    """A run that somebody sent must not write to a file of ours."""
+    (copy / name).unlink()
+    (copy / name).symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match=rf"{name} is a link to .*mine, which would be written to"):
+        resume(copy)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_partial_files_of_other_machines_go_when_nothing_changes(tmp_path: Path) -> None:
+    """A folder that several machines see: their numbers of processes say nothing here."""
+    old, new = (tmp_path / f".{name}.txt.00000000-1.partial" for name in ("old", "new"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    remove_partials(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [new.name]
+
+
+def test_a_name_may_be_as_long_as_a_file_system_takes(tmp_path: Path) -> None:
+    for name in ("x" * 255, "\u65e5" * 85):
+        with written_whole(tmp_path / name) as partial:
+            partial.write_text("whole")
+    assert sorted(len(os.fsencode(path.name)) for path in tmp_path.iterdir()) == [255, 255]
