@@ -74,6 +74,11 @@ class LabelFile:
         return values[self.valid], None if self.counts is None else self.counts[self.valid]
 
     @cached_property
+    def median(self) -> float:
+        """Of the valid values."""
+        return percentile(*self.known, 50.0)
+
+    @cached_property
     def valid(self) -> np.ndarray:
         """`(N,)`: which pixels of the target have a label."""
         assert self.target is not None, "asked of files that became targets"
@@ -81,7 +86,7 @@ class LabelFile:
 
     def share(self, mask: np.ndarray) -> float:
         """Share of the pixels where a mask like `stored` is set."""
-        return float(mask.mean() if self.counts is None else np.average(mask.reshape(-1), weights=self.counts))
+        return float(mask.mean() if self.counts is None else self.counts[mask.reshape(-1)].sum() / self.counts.sum())
 
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:
@@ -243,17 +248,14 @@ NEAR, FAR = 0.05, 300.0
 
 def check_depth_unit(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """Distances are those of rooms and streets; the unit that would make them so is the cure."""
-    values, counts = file.known
-    if values.size == 0:
+    if not file.valid.any():
         return
-    median = percentile(values, counts, 50.0)
-    if not NEAR <= median <= FAR:
-        yield Problem(
-            "warning", "depth unit", f"its median depth is {median:.3g} m", f"set unit or scale: {_better_unit(median)}"
-        )
-    whole = file.stored.dtype == np.uint16
-    share = file.share(file.stored == 65535) if whole else 0.0
-    if 65535 not in encoding.invalid and share > 1e-3:
+    if not NEAR <= file.median <= FAR:
+        text, cure = f"its median depth is {file.median:.3g} m", f"set unit or scale: {_better_unit(file.median)}"
+        yield Problem("warning", "depth unit", text, cure)
+    may_mark = file.stored.dtype == np.uint16 and 65535 not in encoding.invalid
+    share = file.share(file.stored == 65535) if may_mark else 0.0
+    if share > 1e-3:
         yield Problem(
             "warning",
             "depth unit",

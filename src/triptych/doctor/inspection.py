@@ -26,7 +26,6 @@ from triptych.doctor.file_checks import (
 )
 from triptych.doctor.findings import Finding, Problem, text_and_cure
 from triptych.labels.axes import FOV
-from triptych.labels.depth_guesses import percentile
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.summaries import count_values
@@ -212,7 +211,7 @@ def _inspect_label(
         if task.classes:
             inspection.classes[name] = histogram(len(task.classes), *file.known)
         if isinstance(encoding, Depth) and inspection.labelled[name]:
-            inspection.depths[name] = percentile(*file.known, 50.0)
+            inspection.depths[name] = file.median
     return target
 
 

@@ -62,8 +62,11 @@ def find_far_plane(values: np.ndarray, counts: np.ndarray | None = None) -> tupl
     if values.dtype.kind == "f":
         finite = np.isfinite(values)
         values, counts = values[finite], None if counts is None else counts[finite]
+    if not values.size:
+        return None
     high = values.max(initial=0)
-    share = float(np.average(values == high, weights=counts)) if values.size else 0.0
+    highest = values == high
+    share = float(highest.mean() if counts is None else counts[highest].sum() / counts.sum())
     if share < 0.005:
         return None
     rest = (values < high) & (values > 0)
