@@ -4,6 +4,7 @@ import functools
 import re
 import shlex
 import tomllib
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ from PIL import Image
 from plugin_files import as_in_a_new_process
 from unchecked import shapes_unchecked
 
-from triptych.__main__ import main
+from triptych.__main__ import TRIPTYCH, main
+from triptych.commands.score import temporal
 from triptych.commands.train import RecipeVerb, train
+from triptych.commands.verbs import Group
 from triptych.datasets.folder import Folder
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
@@ -91,13 +94,26 @@ def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
             assert parsed[-1] != load_recipe("folder")
 
 
+def idle(function: Callable[..., None]) -> Callable[..., None]:
+    return functools.wraps(function)(lambda *_, **__: None)
+
+
+def idle_verbs(group: Group) -> Group:
+    """The same verbs, which read their options and do nothing."""
+    verbs = {
+        name: idle_verbs(verb) if isinstance(verb, Group) else replace(verb, function=idle(verb.function))
+        for name, verb in group.verbs.items()
+    }
+    return replace(group, verbs=verbs)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_trainings_that_are_shown_and_not_run_are_understood(page: Path) -> None:
-    verb = RecipeVerb(functools.wraps(train)(lambda recipe, **given: None), "--out RUN")
+def test_commands_that_are_shown_and_not_run_are_understood(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triptych.commands.score.temporal", idle(temporal))
+    verbs, shown = idle_verbs(TRIPTYCH), re.compile(rf"\btriptych ((?:{'|'.join(TRIPTYCH.verbs)}) .*)")
     for kind, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if kind in ("console", "text", "bash"):
-            for words in re.findall(r"\btriptych train (.*)", text.replace("\\\n", " ")):
-                verb.run(shlex.split(words, comments=True), "triptych train")
+        for words in shown.findall(text.replace("\\\n", " ")) if kind in ("console", "bash", "text") else ():
+            verbs.run(shlex.split(words, comments=True), "triptych")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
