@@ -204,6 +204,19 @@ def test_a_list_that_names_no_image_is_told(tmp_path: Path) -> None:
     assert "train.txt is no list of splits: 0 of 2 lines" in "".join(describe_folder(tmp_path).doubts)
 
 
+def test_splits_that_training_needs_and_frames_of_videos_are_advice_alone(tmp_path: Path) -> None:
+    build(tmp_path / "alone", "masks", HALF, HALF)
+    guess = describe_folder(tmp_path / "alone")
+    assert guess.advice == ["folders of images tell no split val (to choose weights on): add it, or name another"]
+    for i in range(10):
+        put(tmp_path / f"clip/images/frame_{i:03d}.png", photo(i))
+        put(tmp_path / f"clip/masks/frame_{i:03d}.png", HALF)
+    guess = describe_folder(tmp_path / "clip")
+    assert "group = 'time' keeps frames together" in guess.advice[0]
+    assert "# CHECK: splits are drawn image by image" in guess.to_toml()
+    assert len(Folder(tmp_path / "clip", split="all")) == 10  # which needs no descriptor
+
+
 def test_saliency_of_two_codes_is_read_right(tmp_path: Path) -> None:
     build(tmp_path, "saliency", *MIXED)
     path, doubts = init_folder(tmp_path)

@@ -239,6 +239,8 @@ def test_without_a_test_split_the_validation_split_is_scored(
     alone = change(recipe, data__val_split="")
     with pytest.raises(ValueError, match=r"have no split 'test' \(unknown split .*name one with --split"):
         open_scored_split(alone)
+    with pytest.raises(ValueError, match="no split 'dev' to choose the weights on; add one"):
+        train(change(recipe, data__val_split="dev", training__evaluate_every=1), tmp_path / "other", device="cpu")
 
 
 def test_what_a_decoder_says_of_itself_is_printed(

@@ -191,7 +191,7 @@ def _read(truth: Truth, said: list[str]) -> str:
     guess = FolderGuess(truth.root)
     if not (truth.root / "dataset.toml").exists():
         guess = write_descriptor(truth.root)[1]
-        said += [*guess.doubts, *guess.left_out]
+        said += [*guess.checks, *guess.left_out]
     report = examine(truth.root)
     said += [str(finding) for finding in report.findings]
     wrong = _compare(truth)

@@ -32,7 +32,7 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
         print(f"  {line}")
     for reason in guess.left_out:
         print(f"  left out: {reason}")
-    for doubt in guess.doubts:
+    for doubt in guess.checks:
         print(f"  CHECK: {doubt}")
     print(f"next: triptych data doctor {folder}")
     print(

@@ -21,6 +21,8 @@ class FolderGuess:
     """Task name to its pattern and the guess about its numbers."""
     notes: list[str] = field(default_factory=list)
     """Doubts about the folder as a whole."""
+    advice: list[str] = field(default_factory=list)
+    """What else a person should think of; without it the folder is read as well."""
     offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     """What a person has to name or complete: the sentence, with the pattern and options of a section."""
     left_out: list[str] = field(default_factory=list)
@@ -32,9 +34,14 @@ class FolderGuess:
 
     @property
     def doubts(self) -> list[str]:
-        """What a person should check."""
+        """What a person should check before anything is read."""
         told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
         return [*self.notes, *told, *self.offers]
+
+    @property
+    def checks(self) -> list[str]:
+        """All that a person should check."""
+        return [*self.doubts, *self.advice]
 
     @property
     def evidence(self) -> list[str]:
@@ -62,7 +69,7 @@ class FolderGuess:
             lines += ["", f"[splits]  # {self.split_reason}"]
             lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
         lines += ["", "[images]", f"files = {as_toml(self.images)}"]
-        lines += [f"# CHECK: {note}" for note in self.notes]
+        lines += [f"# CHECK: {note}" for note in (*self.notes, *self.advice)]
         for name, (pattern, guess) in self.tasks.items():
             lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
             doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)

@@ -303,15 +303,39 @@ def _guess_splits(guess: FolderGuess, images: Place) -> None:
             if guess.splits[known] != name:
                 counts = f"{len(images.files[str(guess.splits[known])])} and {len(images.files[name])} images"
                 guess.notes.append(f"folders {guess.splits[known]} and {name} ({counts}) are both taken for {known}")
+        guess.advice += _name_missing_splits(guess.splits, "folders of images")
         return
     lists = _find_lists(guess, images)
     if lists:
         guess.splits = {name: lists[name] for name in SPLITS if name in lists}
         guess.split_reason = "lists of keys, one per line"
+        guess.advice += _name_missing_splits(guess.splits, "lists")
         return
     guess.splits = {"val": 0.1, "test": 0.1}
     guess.split_reason = "shares of the images, drawn by a hash of their names; train is the rest"
     guess.notes += _find_unused_splits(guess.root, images)
+    guess.advice += _find_videos(images)
+
+
+def _name_missing_splits(found: Container[str], where: str) -> list[str]:
+    """Training takes one split, and chooses its weights on another."""
+    uses = {"train": "to train on", "val": "to choose weights on"}
+    missing = [f"{name} ({use})" for name, use in uses.items() if name not in found]
+    return [f"{where} tell no split {' and no split '.join(missing)}: add it, or name another"] if missing else []
+
+
+FRAMES = {"frame", "frames", "video", "videos", "clip", "clips", "sequence", "sequences", "seq", "scan", "drive"}
+"""Words in the names of images that follow each other in time."""
+MANY_FRAMES = 10
+
+
+def _find_videos(images: Place) -> list[str]:
+    """Neighbouring frames in training and in validation make scores that mean nothing."""
+    folders = {path.parent for path in images.paths if FRAMES.intersection(_words(f"{path.parent.name} {path.stem}"))}
+    if not folders or len(images.paths) < MANY_FRAMES * len(folders):
+        return []
+    group = "folder" if len(folders) > len(SPLITS) else "time"
+    return [f"splits are drawn image by image, and names tell of videos: group = '{group}' keeps frames together"]
 
 
 TABLES = (".json", ".csv", ".tsv", ".yaml", ".yml", ".xml", ".pkl", ".mat")

@@ -21,8 +21,10 @@ from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
 from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform, require_truth
+from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.extending.registering import used_plugins
+from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision
 from triptych.models.lora import require_called
 from triptych.plugins.loading import require_plugins
@@ -324,7 +326,13 @@ def _validation_set(recipe: Recipe) -> DenseDataset | None:
             f"data.val_split is {data.val_split!r}, the test split: the best weights would be chosen on the test set. "
             "Name a held-out split, or leave val_split empty to keep the last weights."
         )
-    dataset = assemble.build_dataset(recipe, data.val_split)
+    try:
+        dataset = assemble.build_dataset(recipe, data.val_split)
+    except UnknownNameError as error:
+        if error.name != data.val_split:
+            raise  # another name of the recipe
+        cure = "add one ([splits] of a descriptor), or name another; --recipe.data.val-split '' keeps the last weights"
+        raise DataError(f"the data have no split '{data.val_split}' to choose the weights on", cure) from error
     require_truth(dataset, recipe.data.tasks or dataset.tasks, "validated on")
     return dataset
 
