@@ -1,7 +1,9 @@
 """Check the shapes in annotations while testing; choose the device and the threads."""
 
+import gc
 import os
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,19 @@ if os.environ.get("TRIPTYCH_CHECK_SHAPES", "1") == "1":
     install_import_hook("triptych", "beartype.beartype")
 
 import torch
+
+os.fsync = lambda descriptor: None  # no test cuts the power, and disks take a tenth of the suite's time for it
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays: looking it through for garbage takes a second each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

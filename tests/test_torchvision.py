@@ -1,10 +1,14 @@
 """The stand-in for torchvision's operators appears exactly where the compiled part cannot load."""
 
+import importlib.util
 import subprocess
 import sys
 from functools import cache
 
 import pytest
+import torch
+
+from triptych.machine import declare_missing_operators
 
 
 def run(code: str) -> str:
@@ -20,31 +24,21 @@ def failure() -> str:
     return result.stderr if result.returncode else ""
 
 
-def test_timm_and_torchmetrics_import_after_the_declaration() -> None:
-    assert run(
+def test_it_is_declared_only_where_torchvision_does_not_load_and_once_for_timm_and_torchmetrics() -> None:
+    declared = run(
         "from triptych.machine import declare_missing_operators as d\n"
         "first = d(); again = d()\n"
         "import timm, torchmetrics\n"
         "print(first, again)"
-    ).endswith("False")
-
-
-def test_something_is_declared_only_where_torchvision_does_not_load() -> None:
-    declared = run("from triptych.machine import declare_missing_operators as d; print(d())")
-    assert declared == str(failure() != "")
-
-
-def test_nothing_is_declared_without_torchvision() -> None:
-    assert (
-        run(
-            "import importlib.util as u\n"
-            "real = u.find_spec\n"
-            "u.find_spec = lambda name, *a: None if name == 'torchvision' else real(name, *a)\n"
-            "from triptych.machine import declare_missing_operators as d\n"
-            "print(d())"
-        )
-        == "False"
     )
+    assert declared == f"{failure() != ''} False"
+
+
+def test_nothing_is_declared_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchvision" else there(name))
+    monkeypatch.setattr(torch.library, "Library", lambda *words: pytest.fail("it was declared"))
+    assert declare_missing_operators() is False
 
 
 def test_the_failure_this_mends_is_the_known_one() -> None:

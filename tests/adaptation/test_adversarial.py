@@ -1,15 +1,13 @@
 """Adversarial alignment against the published numbers and by hand."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from adaptation.networks import SIZE, TASKS, batch, network, shared_numbers, unlabelled, weights
+from adaptation.networks import SIZE, TASKS, batch, network, unlabelled, weights
 from shared import shared_path
 from torch import Tensor
-from two_processes import run_in_two_processes
 
 from triptych.adaptation.adversarial import (
     AdversarialAlignment,
@@ -212,8 +210,3 @@ def test_target_images_may_have_another_size_and_tiny_ones_are_refused() -> None
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     with pytest.raises(ValueError, match=r"size is \(16, 48\); the discriminators .* at least 32x32"):
         AdversarialAlignment(model, size=(16, 48), weights=weights())
-
-
-@pytest.mark.slow
-def test_processes_agree_on_what_they_saw_together(tmp_path: Path) -> None:
-    assert run_in_two_processes(shared_numbers, tmp_path) == [[2.0, 7.0, 0.5, 0.0, 1.0], [2.0, 7.0, 0.5, 2.0, 3.0]]

@@ -117,7 +117,7 @@ def test_old_recipes_read_all_labels() -> None:
 def test_a_run_counts_what_is_left_and_resumes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"length": 24}  # of 12 images none keeps its classes
     recipe: Recipe = change(ONE, data__num_workers=2, data__options=more, schedule__steps=6, training__log_every=6)
-    whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"
+    whole, broken = run_recipe(change(recipe, data__num_workers=0), tmp_path / "whole"), tmp_path / "broken"
     assert sum(lines(whole, "train")[-1]["labelled"].values()) == 6 * 4
     assert lines(whole, "evaluation")[-1]["labelled"] == dict.fromkeys(NAMES, 5)
     with monkeypatch.context() as patch:

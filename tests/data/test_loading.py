@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from workers import look_often
 
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
@@ -221,7 +222,8 @@ def run_out_of_memory() -> None:
     raise MemoryError("Unable to allocate 8.00 TiB")
 
 
-def test_a_killed_worker_is_one_line_that_says_what_to_lower() -> None:
+def test_a_killed_worker_is_one_line_that_says_what_to_lower(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_often(monkeypatch)
     handler = signal.getsignal(signal.SIGCHLD)
     loader = evaluation_loader(Ending(kill_this_process), num_workers=2)
     with pytest.raises(KilledWorkerError) as raised:

@@ -12,6 +12,8 @@ from triptych.weighting.base import Weighting
 
 TASKS = ("a", "b", "c")
 WEIGHTS = {"a": 1.0, "b": 2.0, "c": 0.5}
+LINEAR = [name for name in WEIGHTINGS if name not in ("log", "random")]
+"""The logarithm of a mean is not the mean of logarithms; random weights are drawn per micro-batch."""
 
 
 class Network(nn.Module):
@@ -33,6 +35,14 @@ def batch() -> tuple[Tensor, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(5)
     inputs = torch.randn(8, 4, generator=generator)
     return inputs, {name: 3 * torch.randn(8, generator=generator) for name in TASKS}
+
+
+def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
+    assert set(first) == set(second)
+    for name, gradient in first.items():
+        torch.testing.assert_close(
+            gradient, second[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
+        )
 
 
 def make(name: str, **options) -> Weighting:

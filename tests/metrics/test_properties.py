@@ -1,12 +1,10 @@
 """What every metric has in common: sums that can be split, shuffled, merged and shared between processes."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
-from metric_cases import CASES, IMAGES, SIZE, hide, images_of, score, score_share
-from two_processes import run_in_two_processes
+from metric_cases import CASES, IMAGES, SIZE, hide, images_of, score
 
 WHOLE = [range(IMAGES)]
 
@@ -75,8 +73,3 @@ def test_invalid_pixels_do_not_count(name: str) -> None:
 def test_model_precision_leaves_the_sums_alone(name: str) -> None:
     metric = CASES[name].metric().half().bfloat16().set_dtype(torch.float16)
     assert {value.dtype for value in metric.sums().values()} <= {torch.float64, torch.int64}
-
-
-def test_two_processes_agree_with_one(tmp_path: Path) -> None:
-    whole = {name: score(name, WHOLE) for name in CASES}
-    assert run_in_two_processes(score_share, tmp_path) == [whole, whole]

@@ -1,7 +1,6 @@
 """Plug-ins: what imports them, who owns what, and what is said of those that are missing, broken or too new."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -186,11 +185,16 @@ def test_a_part_of_another_kind_is_refused() -> None:
             triptych.register("nothing", "mine", FCN)
 
 
-def test_a_module_of_the_current_folder_will_do(tmp_path: Path) -> None:
+def test_a_module_of_the_current_folder_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "in_this_folder.py").write_text(DECODER.format(name="local"))
-    words = [sys.executable, "-P", "-m", "triptych", "list", "decoders", "--plugin=in_this_folder"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
-    assert "local" in done.stdout, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", ".")])
+    with as_in_a_new_process():
+        assert main(["list", "decoders", "--plugin=in_this_folder"]) == 0
+    assert "local" in capsys.readouterr().out
+    del sys.modules["in_this_folder"]
 
 
 def test_a_notebook_may_define_a_part_anew() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from training.tiny import RECIPE, change
+from workers import look_often
 
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.files import checksum, partial_path, read_tensors, remove_partials, save_tensors, written_whole
@@ -251,8 +252,9 @@ def test_memory_that_runs_out_in_training_says_what_to_lower(
     assert str(raised.value) in (copy.with_name("other") / "log.txt").read_text()
 
 
-def test_a_killed_data_worker_ends_a_training_in_one_line(tmp_path: Path) -> None:
+def test_a_killed_data_worker_ends_a_training_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker kills itself while the loop is somewhere else; what was saved resumes."""
+    look_often(monkeypatch)
     recipe = change(SHORT, data__num_workers=1, data__options={"fatal": (7,)}, training__checkpoint_every=1)
     with pytest.raises(OSError, match=r"^one of 1 data workers was ended \(SIGKILL\), .*goes on with --resume\.$"):
         train(recipe, tmp_path / "run", device="cpu", progress=False)

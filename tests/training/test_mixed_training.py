@@ -78,7 +78,7 @@ def recipe(mixture: Path, steps: int) -> Recipe:
 
 
 def test_depth_of_one_dataset_and_parts_of_another_are_learnt_together(mixture: Path, tmp_path: Path) -> None:
-    run = train(recipe(mixture, 120), tmp_path / "run", device="cpu", progress=False)
+    run = train(recipe(mixture, 60), tmp_path / "run", device="cpu", progress=False)
     predictor = Predictor.load(run)
     assert list(predictor.tasks) == ["depth", "human_parts"]
     errors, constant, hits = [], [], []

@@ -1,22 +1,11 @@
 """What every weighting has in common."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
-from two_processes import run_in_two_processes
-from weighting_cases import TASKS, WEIGHTS, Network, gradients, gradients_of_share, make
+from weighting_cases import LINEAR, TASKS, WEIGHTS, Network, assert_same, gradients, make
 
 from triptych.weighting import WEIGHTINGS
-
-
-def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
-    assert set(first) == set(second)
-    for name, gradient in first.items():
-        torch.testing.assert_close(
-            gradient, second[name], rtol=1e-4, atol=1e-6, msg=lambda text, n=name: f"{n}: {text}"
-        )
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)
@@ -26,10 +15,6 @@ def test_gradients_are_finite_and_reach_everything(name: str) -> None:
     for key, gradient in gradients(weighting).items():
         assert gradient.isfinite().all()
         assert gradient.abs().sum() > 0 or key.startswith(heads), key
-
-
-LINEAR = [name for name in WEIGHTINGS if name not in ("log", "random")]
-"""The logarithm of a mean is not the mean of logarithms; random weights are drawn per micro-batch."""
 
 
 @pytest.mark.parametrize("name", [name for name in LINEAR if name != "uncertainty"])
@@ -143,18 +128,6 @@ def test_a_resumed_weighting_goes_on(name: str) -> None:
         each.zero_grad()
     first, second = gradients(weighting), gradients(resumed)
     assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_two_processes_agree_with_one(tmp_path: Path) -> None:
-    """Half of the batch in each of two processes, in two micro-batches: the same direction in both, that of one
-    process with the whole batch."""
-    halves = run_in_two_processes(gradients_of_share, tmp_path)
-    for name, first in halves[0].items():
-        assert all(gradient.isfinite().all() for gradient in first.values())
-        assert_same(first, halves[1][name])
-    for name in WEIGHTINGS:
-        if name in LINEAR and name != "uncertainty":
-            assert_same(halves[0][name], gradients(make(name)))
 
 
 def test_default_weights_are_kept() -> None:

@@ -11,6 +11,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,8 +96,9 @@ def package_version(package: str) -> str | None:
         return None
 
 
+@cache
 def code_commit() -> str | None:
-    """The commit of the checkout that this package is imported from, `+` where files differ; `None` outside one."""
+    """The commit of the checkout that this package was imported from, `+` where files differ; `None` outside one."""
     package = Path(__file__).parent.parent
 
     def git(*words: str) -> str:

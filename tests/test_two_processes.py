@@ -1,0 +1,35 @@
+"""What two processes with a part of the images each agree on; they are started once for all, which takes seconds."""
+
+from typing import Any
+
+import pytest
+from adaptation.networks import shared_numbers
+from metric_cases import CASES, IMAGES, score, score_share
+from two_processes import run_in_two_processes
+from weighting_cases import LINEAR, assert_same, gradients, gradients_of_share, make
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
+    return run_in_two_processes([score_share, gradients_of_share, shared_numbers], tmp_path_factory.mktemp("processes"))
+
+
+def test_metrics_agree_with_one_process(found: list[list[Any]]) -> None:
+    whole = {name: score(name, [range(IMAGES)]) for name in CASES}
+    assert found[0] == [whole, whole]
+
+
+def test_weightings_agree_with_one_process(found: list[list[Any]]) -> None:
+    """Half of the batch in each of two processes, in two micro-batches: the same direction in both, that of one
+    process with the whole batch."""
+    first, second = found[1]
+    for name, directions in first.items():
+        assert all(gradient.isfinite().all() for gradient in directions.values())
+        assert_same(directions, second[name])
+    for name in LINEAR:
+        if name != "uncertainty":
+            assert_same(first[name], gradients(make(name)))
+
+
+def test_adapters_agree_on_what_they_saw_together(found: list[list[Any]]) -> None:
+    assert found[2] == [[2.0, 7.0, 0.5, 0.0, 1.0], [2.0, 7.0, 0.5, 2.0, 3.0]]
