@@ -44,6 +44,7 @@ def run(tmp_path: Path) -> Path:
         ("tasks.json", b"[" * 10**5),
         ("tasks.json", b"{}"),
         ("tasks.json", b'{"tasks": [{"name": "depth", "options": 3}]}'),
+        ("tasks.json", b'{"tasks": [{"name": "semseg", "options": {"classes": 1000000000000}}]}'),
         ("tasks.json", b'{"tasks": [{"name": ["depth"], "options": {}}]}'),
         ("tasks.json", b'{"tasks": [{"name": "/tmp/x", "type": "depth", "options": {}}]}'),
     ],

@@ -35,7 +35,7 @@ def run_page() -> str:
     predictions = {SCRIPT: shown.predictions["semseg"], "depth": shown.predictions["depth"]}
     return render_report(
         RunReport(
-            title=SCRIPT,
+            title=f"{SCRIPT}\udcff",  # a folder whose name is no UTF-8
             tasks=tasks,
             scores={SCRIPT: {SCRIPT: {"mIoU": 0.5, SCRIPT: 0.5}}, f"{SCRIPT}2": {SCRIPT: {"mIoU": 0.25}}},
             examples=[replace(shown, predictions=predictions, targets=dict(predictions))],

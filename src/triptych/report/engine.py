@@ -74,7 +74,7 @@ def render_page(
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     boxes = [element("div", element("dt", name), element("dd", value)) for name, value in (facts or {}).items()]
     values = {"charts": [], "clouds": []} | dict(data or {})
-    return fill(
+    page = fill(
         _asset("page.html"),
         policy=Markup(
             f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{allowed}"
@@ -93,6 +93,7 @@ def render_page(
         version=triptych.__version__,
         closing=closing,
     )
+    return page.encode("utf-8", "backslashreplace").decode("utf-8")  # names of files may hold bytes that are no UTF-8
 
 
 def fill(template: str, **values: str) -> str:

@@ -25,9 +25,14 @@ from triptych.tasks import colors, error_maps
 from triptych.tasks.task import Task, keep
 from triptych.types import named_choice
 
+MOST_CLASSES = 2**16 - 1
+
 
 def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(i) for i in range(classes)) if isinstance(classes, int) else tuple(classes)
+    count = classes if isinstance(classes, int) else len(classes)
+    if not 0 < count <= MOST_CLASSES:
+        raise ValueError(f"{count} classes; a task has 1 to {MOST_CLASSES}, as many as pictures of 16 bits can hold.")
+    return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
 
 
 def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -> None:
