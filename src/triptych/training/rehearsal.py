@@ -4,7 +4,6 @@ import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.data.errors import DataError
+from triptych.data.subset import spread_evenly
 from triptych.machine import accelerated, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
 from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
@@ -49,6 +49,8 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
     Time is that of the last two steps, without validation. Raises what `train` would raise.
     """
     recipe, _ = settle(replace(recipe, training=replace(recipe.training, trackers=())), device)
+    steps = recipe.schedule.steps
+    recipe = replace(recipe, schedule=replace(recipe.schedule, steps=max(steps, 1 + STEPS)))  # what loaders end after
     restart_peak_memory()
     with (
         tempfile.TemporaryDirectory() as nowhere,
@@ -63,11 +65,11 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
         seconds = (time.perf_counter() - started) / STEPS
         cuda = accelerator.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated(accelerator.device) if cuda else peak_memory()
-        places = _spread(len(parts.training_set), LOOKED_AT)
+        places = spread_evenly(len(parts.training_set), LOOKED_AT)
         return Rehearsal(
             parameters=_parameters(parts),
             seconds_per_step=seconds,
-            steps=recipe.schedule.steps,
+            steps=steps,
             memory=memory,
             disk=_disk(parts),
             images=_images(parts),
@@ -135,8 +137,3 @@ def _labelled(parts: Parts, places: list[int]) -> dict[str, int]:
         for name in counts:
             counts[name] += int(count_labelled(sample.targets[name][None]))
     return counts
-
-
-def _spread(length: int, most: int) -> list[int]:
-    """At most `most` places, evenly over `length`."""
-    return list(islice(range(0, length, -(-length // most) or 1), most))
