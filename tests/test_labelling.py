@@ -2,6 +2,7 @@
 
 import tomllib
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -172,7 +173,7 @@ def test_it_goes_on_where_it_ended_and_a_label_that_comes_goes_first(folder, tea
     assert "1" not in Folder(folder).pseudo_weights["depth"]
 
 
-def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(folder, teacher):
+def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(folder, teacher, monkeypatch):
     label_folder(folder, "t", ("depth",))
     path = folder / "dataset.toml"
     path.write_text(path.read_text().replace("weight = 1.0", "weight = 0.25"))
@@ -182,7 +183,13 @@ def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(fo
     made = contents(folder, "pseudo")
     with pytest.raises(ValueError, match="sha256 differ now; pass --overwrite"):
         label_folder(folder, "t", ("depth",))
-    assert contents(folder, "pseudo") == made
+    whole = contents(folder, ".")
+    with monkeypatch.context() as patch:
+        patch.setattr(teacher, "predict", Mock(side_effect=ValueError("takes images of 32 x 32")))
+        with pytest.raises(ValueError, match="takes images of"):
+            label_folder(folder, "other", ("depth",), overwrite=True)
+    assert contents(folder, ".") == whole
+    assert made.items() <= whole.items()
     label_folder(folder, "other", ("depth",), overwrite=True)
     after = contents(folder, "pseudo")
     assert after.keys() == made.keys()

@@ -105,8 +105,7 @@ def label_folder(
     if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
     splits = split_names(after) if split == ALL and after.has_split_folders else [split]
-    for name in splits:
-        Folder(place, split=name, tasks=())  # no such split: said before anything is written
+    photos = {name: Folder(place, split=name, tasks=()) for name in splits}  # no such split: said before all else
     old = {
         name: list(list_files(after, after.pseudo[name].files, ALL).values())
         for name in known
@@ -116,6 +115,9 @@ def label_folder(
         if paths and not overwrite:
             text = f"{len(paths)} files such as {paths[0]} exist, and no [tasks.{name}.{PSEUDO}] says whose they are"
             raise DataError(text, "pass --overwrite to replace them, or move them away")
+    if wanted != text:
+        for dataset in photos.values():  # a teacher that fails leaves what is there
+            predictor.predict(dataset.photo(dataset.keys[0])[None])
     for name, paths in old.items():
         for path in (*paths, before.root / PSEUDO / name / CONFIDENCE):
             path.unlink(missing_ok=True)
