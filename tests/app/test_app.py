@@ -263,6 +263,8 @@ def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
     with bind("127.0.0.1", 0) as taken:
         assert main(["app", str(run), "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another --port" in capsys.readouterr().err
+    with pytest.raises(OSError, match=r"port 65537 \(ports are 0 to 65535\)"):  # the system would take port 1
+        bind("127.0.0.1", 2**16 + 1)
     assert main(["app", str(tmp_path / "none.onnx"), "--port", "0"]) == 2
 
 

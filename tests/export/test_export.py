@@ -225,6 +225,8 @@ def test_wrong_requests_are_one_line(
         ("--to", str(tmp_path / "is.onnx")): "exists and is not overwritten",
         ("--to", str(tmp_path / "a.onnx"), "--size", "0", "40"): "give height and width",
         ("--to", str(tmp_path / "a.onnx"), "--dynamic", "--size", "4", "40"): "5 pixels or more",
+        ("--to", str(tmp_path / "a.onnx"), "--calibrate", str(tmp_path)): "is to calibrate int8, and the precision is",
+        ("--to", str(tmp_path / "a.onnx"), "--calibrate", str(run), "--precision", "int8"): "has no images",
     }
     for words, told in cases.items():
         assert main(["export", str(run), *words]) == 2
@@ -376,7 +378,7 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
         tmp_path / "model.onnx",
         precision=precision,
         max_loss=10.0,
-        calibrate=write_images(tmp_path / "images", 32),
+        calibrate=write_images(tmp_path / "images", 32) if precision == "int8" else None,
     )
     assert json.loads(done.description.read_text())["precision"] == precision
     exact, reduced = Predictor.load(run)(photograph()), Predictor.load(done.path)(photograph())

@@ -114,6 +114,8 @@ def bind(host: str, port: int) -> socket.socket:
     """A socket of this address; `OSError` in one line where it cannot be had."""
     bound = None
     try:
+        if port not in range(2**16):  # the system would take the rest of a division
+            raise OverflowError("ports are 0 to 65535")
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

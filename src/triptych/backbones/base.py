@@ -199,8 +199,8 @@ def _unknown(name: str, timm_names: list[str]) -> str:
 
     near = difflib.get_close_matches(name, BACKBONES, n=1, cutoff=0.5)
     near += [match for match in difflib.get_close_matches(name, timm_names, n=2, cutoff=0.7) if match not in near]
-    hint = f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else ";"
-    return f"unknown backbone '{name}'{hint} Choose from {', '.join(sorted(BACKBONES))}, or any feature model of timm."
+    hint = f"did you mean {' or '.join(repr(match) for match in near)}? Choose" if near else "choose"
+    return f"unknown backbone '{name}'; {hint} from {', '.join(sorted(BACKBONES))}, or any feature model of timm."
 
 
 def _timm() -> Any:

@@ -166,8 +166,8 @@ def _pretrained(timm_name: str) -> dict[str, Tensor]:
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
         raise FileNotFoundError(
             f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
-            f"({type(error).__name__}); download them elsewhere and give the .safetensors or .pth file as "
-            "model.weights."
+            f"({type(error).__name__}); download them elsewhere and give the .safetensors or .pth file as its "
+            "weights (model.weights, or teacher_weights of distill)."
         ) from error
 
 

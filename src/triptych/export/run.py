@@ -234,6 +234,13 @@ def export_run(
     images = images or (4 if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)
+    if calibrate is not None and precision != "int8":
+        raise ValueError(
+            f"{calibrate} is to calibrate int8, and the precision is {precision}; pass --precision int8, or leave out "
+            "--calibrate."
+        )
+    if calibrate is not None:
+        check_count(len(find_images([calibrate])))
     model, recipe = pretrained.load_model(run, merge=True)
     assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size

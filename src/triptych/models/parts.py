@@ -85,5 +85,5 @@ def _near(model: nn.Module, name: str) -> str:
     paths = [*(path for path, _ in model.named_modules()), *(path for path, _ in model.named_parameters())]
     heads = [f"heads.{task}" for task in model.tasks]  # type: ignore[union-attr]
     near = difflib.get_close_matches(name, ["backbone", "backbone.norms", *heads, *paths], n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(repr(each) for each in near)}? " if near else ""
-    return f"{hint}There are backbone, backbone.norms, decoder, {', '.join(heads)}, and every path in the network"
+    hint = f"did you mean {' or '.join(repr(each) for each in near)}? There" if near else "there"
+    return f"{hint} are backbone, backbone.norms, decoder, {', '.join(heads)}, and every path in the network"

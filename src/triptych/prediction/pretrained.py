@@ -5,6 +5,7 @@ hub.
 import json
 import os
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,9 +132,8 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[n
     from triptych.assemble import build_model
 
     if folder.is_file():
-        raise FileNotFoundError(
-            f"{folder} is a file, and a run folder is needed here; `unzip {folder} -d RUN` makes one."
-        )
+        way = f"`unzip {folder} -d RUN` makes one" if zipfile.is_zipfile(folder) else "give the run it was made from"
+        raise FileNotFoundError(f"{folder} is a file, and a run folder is needed here; {way}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
     alone = (folder / FILES["adapters"]).is_file() and not (folder / FILES["weights"]).is_file()
