@@ -1333,3 +1333,238 @@ def _(t: Truth) -> None:
         t.file(name, stored)
         t.expect(name, "", np.asarray(indexed.convert("RGB")) if i % 3 == 1 else draw_photo(i), semseg=draw_labels(i))
         t.file(f"masks/{i}.png", draw_labels(i))
+
+
+# Folders of published sets and tools, and numbers stored in rare ways
+
+
+@layout("classes beside instances in folders: semantic, semantic_rgb, instance")
+def _(t: Truth) -> None:
+    for i in range(5):
+        t.image(f"training/image_2/{i:06d}_10.png", "train", semseg=draw_labels(i))
+        t.file(f"training/semantic/{i:06d}_10.png", draw_labels(i))
+        t.file(f"training/semantic_rgb/{i:06d}_10.png", COLORS[draw_labels(i)])
+        t.file(f"training/instance/{i:06d}_10.png", draw_labels(i).astype(np.uint16) * 256 + draw_labels(i + 9))
+
+
+@layout("classes beside instances in names: _labelIds, _instanceIds")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split = "train" if i < 4 else "val"
+        name = f"gtFine/{split}/aachen/aachen_{i:06d}_000019_gtFine"
+        t.image(f"leftImg8bit/{split}/aachen/aachen_{i:06d}_000019_leftImg8bit.png", split, semseg=draw_labels(i))
+        t.file(f"{name}_labelIds.png", draw_labels(i))
+        t.file(f"{name}_instanceIds.png", draw_labels(i).astype(np.uint16) * 1000 + draw_labels(i + 9))
+
+
+@layout("labels and instances in the folder of a version")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split, name = ("training", "train") if i < 4 else ("validation", "val")
+        t.image(f"{split}/images/{i:03d}.jpg", name, semseg=draw_labels(i))
+        t.file(f"{split}/v1.2/labels/{i:03d}.png", draw_labels(i))
+        t.file(f"{split}/v1.2/instances/{i:03d}.png", draw_labels(i).astype(np.uint16) * 256 + draw_labels(i + 7))
+
+
+@layout("scans of color, depth, label-filt and instance-filt, with poses")
+def _(t: Truth) -> None:
+    for scene in ("scene0000_00", "scene0001_00"):
+        for i in range(3):
+            t.image(f"scans/{scene}/color/{i}.jpg", semseg=draw_labels(i), depth=depth(i))
+            t.file(f"scans/{scene}/depth/{i}.png", millimetres(i))
+            t.file(f"scans/{scene}/label-filt/{i}.png", draw_labels(i).astype(np.uint16))
+            t.file(f"scans/{scene}/instance-filt/{i}.png", draw_labels(i + 5))
+            t.file(f"scans/{scene}/pose/{i}.txt", "1 0 0 0\n0 1 0 0\n0 0 1 0\n0 0 0 1\n")
+
+
+@layout("words before the number in folders of scenes: a_00/rgb_00045.jpg, a_00/sync_depth_00045.png")
+def _(t: Truth) -> None:
+    image, label = "{scene}_00/rgb_{i:05d}.jpg", "{scene}_00/sync_depth_{i:05d}.png"
+    pairs(t, image, label, "depth", store=millimetres, target=depth)
+
+
+@layout("image_left/0_left.png, depth_left/0_left_depth.npy, seg_left/0_left_seg.npy")
+def _(t: Truth) -> None:
+    for i in range(6):
+        place = f"office/P00{i % 2}"
+        t.image(f"{place}/image_left/{i:06d}_left.png", depth=depth(i), semseg=draw_labels(i))
+        t.file(f"{place}/depth_left/{i:06d}_left_depth.npy", depth(i))
+        t.file(f"{place}/seg_left/{i:06d}_left_seg.npy", draw_labels(i))
+
+
+@layout(
+    "images and depth as .hdf5 in folders of other names", r"names, like 'scene_geometry/frame\.0000', are not those"
+)
+def _(t: Truth) -> None:
+    for i in range(3):
+        photo, name = draw_photo(i), f"images/scene_final/frame.{i:04d}.color.hdf5"
+        t.expect(name, "", photo, depth=depth(i))
+        t.file(name, (photo / 255).astype(np.float16))
+        t.file(f"images/scene_geometry/frame.{i:04d}.depth_meters.hdf5", depth(i))
+
+
+@layout("parts of things beside classes: a_seg.png, a_parts_1.png", r"parts of people, or of things")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split, name = ("training", "train") if i < 4 else ("validation", "val")
+        t.image(f"{split}/ADE_{i:04d}.jpg", name, semseg=draw_labels(i))
+        t.file(f"{split}/ADE_{i:04d}_seg.png", draw_labels(i))
+        t.file(f"{split}/ADE_{i:04d}_parts_1.png", draw_labels(i + 3))
+
+
+@layout("sem_seg/masks beside sem_seg/colormaps and pan_seg/bitmasks")
+def _(t: Truth) -> None:
+    for i in range(6):
+        split, labels = "train" if i < 4 else "val", with_void(i)
+        t.image(f"images/10k/{split}/{i}.jpg", split, semseg=labels)
+        t.file(f"labels/sem_seg/masks/{split}/{i}.png", labels)
+        t.file(f"labels/sem_seg/colormaps/{split}/{i}.png", COLORS[draw_labels(i)])
+        t.file(f"labels/pan_seg/bitmasks/{split}/{i}.png", np.dstack([draw_labels(i + k) for k in range(4)]))
+
+
+@layout("an export of a tool: img, ann, masks_machine, masks_human")
+def _(t: Truth) -> None:
+    pairs(t, "ds0/img/{i}.jpg", "ds0/masks_machine/{i}.png")
+    for i in range(6):
+        t.file(f"ds0/ann/{i}.jpg.json", '{"objects": []}')
+        t.file(f"ds0/masks_human/{i}.png", COLORS[draw_labels(i)])
+
+
+@layout("an export of a tool: SegmentationClass in colors, SegmentationObject, labelmap.txt")
+def _(t: Truth) -> None:
+    pairs(t, "JPEGImages/{i}.jpg", "SegmentationClass/{i}.png", store=lambda i: COLORS[draw_labels(i)])
+    for i in range(6):
+        t.file(f"SegmentationObject/{i}.png", COLORS[draw_labels(i + 4)][..., ::-1].copy())
+    t.file("ImageSets/Segmentation/default.txt", "".join(f"{i}\n" for i in range(6)))
+    t.file("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:0,128,64::\n")
+
+
+@layout("trimaps of 1, 2 and 3 with trainval.txt and test.txt of names and numbers")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"images/Cat_{i}.jpg", "train" if i < 4 else "test", semseg=draw_labels(i, 3) + 1)
+        t.file(f"annotations/trimaps/Cat_{i}.png", draw_labels(i, 3) + 1)
+    for name, chosen in (("trainval", range(4)), ("test", range(4, 6)), ("list", range(6))):
+        t.file(f"annotations/{name}.txt", "".join(f"Cat_{i} 1 1 1\n" for i in chosen))
+
+
+@layout("splits in tables: train.csv of image and mask", r"splits are drawn, but train\.csv may name them")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.jpg", "masks/{i}.png")
+    for i, one in enumerate(t.images.values()):
+        one.split = "train" if i < 4 else "val"
+    for split, chosen in (("train", range(4)), ("val", range(4, 6))):
+        t.file(f"{split}.csv", "image,mask\n" + "".join(f"images/{i}.jpg,masks/{i}.png\n" for i in chosen))
+
+
+@layout("lists of paths on another machine, splits called fold_0 and fold_1 inside")
+def _(t: Truth) -> None:
+    for i in range(6):
+        t.image(f"fold_{i % 2}/images/{i}.jpg", "train" if i < 4 else "val", semseg=draw_labels(i))
+        t.file(f"fold_{i % 2}/masks/{i}.png", draw_labels(i))
+    for split, chosen in (("train", range(4)), ("val", range(4, 6))):
+        t.file(f"{split}.txt", "".join(f"/home/me/set/fold_{i % 2}/images/{i}.jpg\n" for i in chosen))
+
+
+@layout("a folder per scene of im0.png and disp0.pfm", r"disparity.*numerator")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"scene{i}/im0.png", depth=depth(i))
+        t.file(f"scene{i}/disp0.pfm", (100 / depth(i)).astype(np.float32))
+
+
+@layout("classes and depth in one .npz", r"entry 'depth' of labels/\{key\}\.npz is not read")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.png", semseg=draw_labels(i), depth=depth(i))
+        t.file(f"labels/{i}.npz", {"seg": draw_labels(i), "depth": depth(i)})
+
+
+@layout("depth as a channel depth.V beside colors in OpenEXR")
+def _(t: Truth) -> None:
+    def store(i: int) -> dict[str, np.ndarray]:
+        return {**{name: np.full(SIZE, 0.5, np.float32) for name in "RGB"}, "depth.V": depth(i)}
+
+    pairs(t, label="depth/{split}/{i:03d}.exr", task="depth", store=store, target=depth)
+
+
+@layout("ids as WebP without loss")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i}.webp")
+    for path in (t.root / "masks").iterdir():
+        Image.fromarray(draw_labels(int(path.stem))).convert("RGB").save(path, lossless=True)
+
+
+@layout("ids as WebP with loss", r"with loss change values near edges|interpolat|no class ids")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i}.webp", store=lambda i: Image.fromarray(draw_labels(i) * 9).convert("RGB"))
+
+
+@layout("masks as TIFF of one bit, as faxes are")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks/{i}.tif", store=half, target=half)
+    for path in (t.root / "masks").iterdir():
+        Image.fromarray(half(int(path.stem)) * 255).convert("1").save(path, compression="group4")
+
+
+@layout("arrays of the other byte order: ids as int16, photographs of 16 bits, depth")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.expect(f"images/{i}.npy", "", draw_photo(i), semseg=draw_labels(i), depth=depth(i))
+        t.file(f"images/{i}.npy", (draw_photo(i).astype(np.uint16) * 257).astype(">u2"))
+        t.file(f"masks/{i}.npy", np.asfortranarray(draw_labels(i).astype(">i2")))
+        t.file(f"depth/{i}.npy", depth(i).astype(">f8"))
+
+
+@layout("ids as pickled objects", r"none of the files can be read")
+def _(t: Truth) -> None:
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=lambda i: draw_labels(i).astype(object))
+
+
+@layout("uint32 ids with 4294967295 as void")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.where(with_void(i) == 255, 4294967295, draw_labels(i)).astype(np.uint32)
+
+    pairs(t, label="semseg/{split}/{i:03d}.npy", store=store, target=with_void)
+
+
+@layout("254 as void in val alone", r"only 5 of the ids up to 254 occur")
+def _(t: Truth) -> None:
+    def seen(i: int, void: int) -> np.ndarray:
+        return np.where((draw_labels(i) == 3) & (i >= 4), void, draw_labels(i)).astype(np.uint8)
+
+    pairs(t, store=lambda i: seen(i, 254), target=lambda i: seen(i, 255))
+
+
+@layout("labels of val alone", r"train semseg: no image has this label")
+def _(t: Truth) -> None:
+    pairs(t)
+    for path in (t.root / "semseg/train").iterdir():
+        path.unlink()
+    for one in t.images.values():
+        one.targets = one.targets if one.split == "val" else {}
+
+
+@layout("normals of int16, up and towards the viewer", "axes")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.rint(room(i)[1] * [1, -1, -1] * 32767).astype(np.int16)
+
+    pairs(t, label="normals/{split}/{i:03d}.npy", task="normals", store=store, target=lambda i: room(i)[1])
+
+
+@layout("depth in micrometres as uint32 TIFF", r"unit|scale")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.rint(depth(i) * 1e6).astype(np.uint32)
+
+    pairs(t, label="depth/{split}/{i:03d}.tif", task="depth", store=store, target=depth)
+
+
+@layout("contours of 0 and 1 in floats, NaN where nobody looked")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.where(np.arange(SIZE[0])[:, None] < 4, np.nan, draw_labels(i, 12) == 0).astype(np.float32)
+
+    pairs(t, label="contours/{split}/{i:03d}.npy", task="boundary", store=store, target=store)

@@ -16,6 +16,10 @@ MOST_BYTES = 1 << 28
 """Larger files are not looked at."""
 
 
+MOST_HEADER = 4096
+"""Bytes in which a WebP names its kind of pixels, if its color profile is no larger."""
+
+
 def find_damage(path: Path) -> str:
     """What is wrong with the parts of a file; "" where nothing is, or where its format tells nothing.
 
@@ -37,6 +41,18 @@ def find_damage(path: Path) -> str:
         return check(content)
     except (struct.error, IndexError, ValueError):
         return "its header cannot be followed to the end"
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a file is of a format that changes values near edges: JPEG, or WebP that is not lossless.
+
+    >>> is_lossy(Path("a.JPG")), is_lossy(Path("a.png"))
+    (True, False)
+    """
+    if path.suffix.lower() == ".webp":
+        with open(path, "rb") as file:
+            return b"VP8L" not in file.read(MOST_HEADER)
+    return path.suffix.lower() in SUFFIXES_OF["JPEG"]
 
 
 def _png(content: bytes) -> str:

@@ -28,7 +28,7 @@ from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.depth_guesses import guess_depth
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
-from triptych.labels.words import IMAGES, NEEDS, ROLE_OF, WORDS, tells_validity, unused_marks
+from triptych.labels.words import IMAGES, NEEDS, WORDS, role_of, split_words, tells_validity, unused_marks
 
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""
@@ -184,7 +184,14 @@ def _guess_place(
     if entry:
         numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
         numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry)]
+        for other in entries:
+            task = role_of(split_words(other))
+            if other != entry and task in TASK_GUESSES and task != name and task not in guess.tasks:
+                text = f"entry '{other}' of {place.pattern} is not read"
+                guess.offers[text] = task, {"files": place.pattern, "key": other}
     _say_size(numbers, [(path, images[key]) for path, key in labels.items()])
+    if name == "human_parts" and not {"human", "humanparts", "body", "bodyparts"} & {*split_words(place.pattern)}:
+        guess.advice.append(f"[tasks.human_parts] {place.pattern}: parts of people, or of things (a task of your own)?")
     guess.tasks[name] = (place.pattern, numbers)
     return ""
 
@@ -211,8 +218,7 @@ def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
     entries = list_entries(path)
     if len(entries) < 2:
         return "", entries
-    words = {word for word, role in ROLE_OF.items() if role == name}
-    return next((entry for entry in entries if entry.lower() in words), entries[0]), entries
+    return next((entry for entry in entries if role_of(split_words(entry)) == name), entries[0]), entries
 
 
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -365,6 +371,10 @@ def _words(name: str) -> list[str]:
     return re.split(r"[^a-z]+", name.lower())
 
 
+BOTH = "trainval"
+"""A list of the images of two splits, which is taken for training where neither has a list of its own."""
+
+
 def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
     """Lists of images by split, from their names and what they hold; the longest where there are several."""
     keys = {key: path for (_, key), path in images.by_key(guess.root).items()}
@@ -374,6 +384,7 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
     for path in walk_files(guess.root):
         name = path.relative_to(guess.root).as_posix()
         splits = {SPLIT_OF[word] for word in _words(path.stem) if word in SPLIT_OF}
+        splits = splits or {word for word in _words(path.stem) if word == BOTH}
         if path.suffix.lower() not in LISTS or len(splits) != 1 or name.count("/") > 2:
             continue
         try:
@@ -390,6 +401,10 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
                 f"{name} is no list of splits: {known} of {len(lines)} lines name an image, such as '{lines[0]}'"
             )
     guess.notes += [] if found else list(unread.values())
+    both = found.pop(BOTH, [])
+    if both and not {"train", "val"} & set(found):
+        guess.notes.append(f"{both[0][1]} is taken for train: list images to choose weights on apart, as val")
+        found["train"] = both
     for split, lists in found.items():
         lists.sort(key=lambda one: (-one[0], one[1]))
         if len(lists) > 1:

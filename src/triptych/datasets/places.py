@@ -269,12 +269,15 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
         told = {}
     starts = _common([[read_start(file.path.stem)] for file in files]) if not role and not told else Counter()
     places: dict[tuple[str, str], Place] = {}
+    above = f"{SCENE}/" if SCENE not in prefix and all(file.is_deeper for file in files) else ""
     for file in files:
         stem = file.path.stem
         ending = next((end for end in read_endings(stem) if end in told), "")
         start = next((start for start in (read_start(stem),) if start in starts and not ending), "")
         here = told[ending] if ending else role_of_words(role, start) if start else role
-        place = places.setdefault((ending, start), Place(here, f"{prefix}{start}{{key}}{ending}{suffix}"))
+        place = places.setdefault(
+            (ending, start), Place(here, f"{prefix}{start and above}{start}{KEY}{ending}{suffix}")
+        )
         place.files[file.split].append(file.path)
     return list(places.values())
 

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from triptych.data.arrays import TRANSPOSED
-from triptych.data.integrity import find_damage
+from triptych.data.integrity import find_damage, is_lossy
 from triptych.data.photos import StoredPhoto
 from triptych.doctor.findings import Edit, Problem, text_and_cure
 from triptych.labels.depth_guesses import find_far_plane, percentile
@@ -196,8 +196,8 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
 
 def check_type(file: LabelFile) -> Iterator[Problem]:
     """The file format can hold such numbers."""
-    if file.path.suffix.lower() in (".jpg", ".jpeg", ".webp") and not isinstance(file.encoding, Mask):
-        yield Problem("error", "type", "JPEG changes values near edges", "save labels as PNG or .npy")
+    if not isinstance(file.encoding, Mask) and is_lossy(file.path):
+        yield Problem("error", "type", "JPEG and WebP with loss change values near edges", "save labels as PNG or .npy")
     if isinstance(file.encoding, Depth) and file.stored.dtype == np.uint8:
         yield Problem("warning", "type", "depth has 8 bits: 256 steps", "save it as 16-bit PNG or float .npy")
     if isinstance(file.encoding, Labels) and not file.encoding.colors and file.stored.dtype.kind == "f":

@@ -12,7 +12,7 @@ IMAGES = "images"
 
 WORDS: dict[str, tuple[str, ...]] = {
     IMAGES: (
-        *("images", "image", "imgs", "img", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
+        *("images", "image", "imgs", "img", "im", "rgb", "color", "colour", "colors", "photos", "photo", "pictures"),
         *("jpegimages", "leftimg8bit", "input", "inputs", "frames"),
     ),
     "human_parts": ("human_parts", "humanparts", "parts", "part", "body", "bodyparts"),
