@@ -3,14 +3,11 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
-
-import tyro
-from tyro.conf import Positional
 
 from triptych.commands.data import DATA
 from triptych.commands.export import export, profile, push
 from triptych.commands.extend import check, new
+from triptych.commands.listing import list_names
 from triptych.commands.predict import app, predict
 from triptych.commands.runs import adapt, calibrate, compare, convert, evaluate
 from triptych.commands.score import ScoreVerb, score
@@ -18,34 +15,6 @@ from triptych.commands.train import RecipeVerb, demo, sweep, train
 from triptych.commands.verbs import Group, Verb
 from triptych.lookup import printable
 from triptych.plugins.loading import load_plugin
-
-
-def list_names(
-    kind: Annotated[Positional[str], tyro.conf.arg(metavar="KIND")] = "",
-    long: bool = False,
-    timm: str = "",
-) -> None:
-    """List what can be named in a recipe.
-
-    Args:
-        kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, tunings, regularizers,
-        weightings, adapters, video, cross-view, plugins; all of them if left out.
-    """
-    from triptych.assemble import list_plugins, list_registries
-
-    if timm:
-        if kind != "backbones":
-            raise ValueError(
-                f"--timm lists backbones, not {kind or 'everything'}; write: triptych list backbones --timm ..."
-            )
-        from triptych.backbones.base import find_pretrained
-
-        print("\n".join(f"  {name:<52} {licence}" for name, licence in find_pretrained(timm).items()))
-    elif kind == "plugins":
-        list_plugins()
-    else:
-        list_registries(kind, long=long)
-
 
 VERBS: dict[str, Verb | Group] = {
     "demo": Verb(demo),

@@ -1,6 +1,5 @@
 """The only place where names become objects."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,11 +19,9 @@ from triptych.lookup import UnknownNameError, option_defaults, require_options, 
 from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
 from triptych.models.cvm import CrossViewModel
 from triptych.models.multitask import MultiTaskModel
-from triptych.plugins import loading
-from triptych.plugins.loading import load_installed, parts_of, require_plugins
+from triptych.plugins.loading import load_installed, require_plugins
 from triptych.recipes import RECIPES
 from triptych.recipes.config import TARGET, Options, Recipe, split_domain
-from triptych.recipes.published import PUBLISHED
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
@@ -390,45 +387,3 @@ def available(kind: str) -> tuple[str, ...]:
     """
     load_installed()
     return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
-
-
-def list_registries(kind: str = "", *, long: bool = False) -> None:
-    """Print the names of one kind, or of every kind, and then the plug-ins that are loaded or were left out.
-
-    With `long` each name has a line that says what it is, and a recipe what its paper reports.
-
-    >>> list_registries("tasks")
-    tasks: boundary, depth, human_parts, normals, saliency, semseg
-    """
-    load_installed()
-    kinds = {kind: named_choice("kind", kind, REGISTRIES)} if kind else REGISTRIES
-    for title, registry in kinds.items():
-        if not long:
-            print(f"{title}: {', '.join(sorted(registry))}")
-            continue
-        print(f"{title}:")
-        for name, entry in sorted(registry.items()):
-            print(f"  {name}: {_summary(entry)}")
-            if isinstance(entry, Recipe) and name in PUBLISHED:
-                print(f"    {PUBLISHED[name].describe()}")
-    if not kind:
-        list_plugins()
-
-
-def _summary(entry: Any) -> str:
-    """One line about an entry of a registry: a recipe's description, or the first sentence of its documentation."""
-    text = entry.description if isinstance(entry, Recipe) else inspect.getdoc(getattr(entry, "func", entry))
-    return " ".join((text or "").split("\n\n")[0].split())
-
-
-def list_plugins() -> None:
-    """Print the plug-ins that are loaded, with what they registered, and why others were left out."""
-    load_installed()
-    for reason in loading.STATE.failed.values():
-        print(f"left out: {reason}")
-    for name, version in sorted(loading.STATE.loaded.items()):
-        kinds: dict[str, list[str]] = {}
-        for part_kind, part in parts_of(name):
-            kinds.setdefault(part_kind, []).append(part)
-        lists = "; ".join(f"{part_kind} {', '.join(parts)}" for part_kind, parts in kinds.items())
-        print(f"plug-in {name} {version}: {lists}")
