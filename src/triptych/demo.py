@@ -28,7 +28,6 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe
     run = train(RECIPES[recipe], out, overwrite=overwrite, device=device)
     scored = evaluate_run(run, device=device)
     predictor = scored.predictor
-    assert predictor is not None, "evaluate_run keeps its network"
     images = write_test_images(predictor, run / "images")
     predict_images(predictor, [run / "images"], run / "predictions", fov=60, overwrite=True)
     report = report_run(run, scored=scored)

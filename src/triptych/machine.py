@@ -280,9 +280,7 @@ def declare_missing_operators() -> bool:
     """
     global _library
     spec = importlib.util.find_spec("torchvision")
-    if _library is not None or spec is None or spec.origin is None:
-        return False
-    if hasattr(torch.ops.torchvision, "nms"):
+    if _library is not None or spec is None or spec.origin is None or hasattr(torch.ops.torchvision, "nms"):
         return False
     for file in sorted(Path(spec.origin).parent.glob("_C*.so")) + sorted(Path(spec.origin).parent.glob("_C*.pyd")):
         try:
@@ -295,6 +293,29 @@ def declare_missing_operators() -> bool:
     for schema in TORCHVISION_SCHEMAS:
         _library.define(schema)
     return True
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Many samples at once, each in one thread: more threads within a sample would only get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def gather_objects(own: Any) -> list[Any]:
+    """What every process has, in the order of their ranks; every process must call it.
+
+    >>> gather_objects("mine")
+    ['mine']
+    """
+    gathered = [own] * num_processes()
+    if len(gathered) > 1:
+        torch.distributed.all_gather_object(gathered, own)
+    return gathered
 
 
 class Interrupted(SystemExit):

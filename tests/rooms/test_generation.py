@@ -129,7 +129,7 @@ def test_a_killed_generation_resumes_with_what_is_sound(tmp_path, monkeypatch):
     dataset = Rooms(tmp_path / "killed", **OPTIONS)
     assert {0, 1, 2} <= set(rendered)
     assert dataset.files == reference.files
-    assert dataset.damaged_files() == []
+    assert len([dataset[index] for index in range(len(dataset))]) == len(reference)
 
 
 def _flip_a_byte(path):
@@ -145,7 +145,6 @@ def test_raises_for_a_damaged_file(tmp_path):
     dataset[0]
     with pytest.raises(ValueError, match=r"scene-00003.npy is damaged: frame 0 .* delete it"):
         dataset[3]
-    assert dataset.damaged_files() == [path]
     path.unlink()
     with pytest.raises(ValueError, match=r"scene-00003\.npy is missing"):
         dataset[3]

@@ -41,7 +41,6 @@ def evaluate(
         from triptych.evaluation.reliability import IMAGES, measure_reliability, reliability_table, write_reliability
         from triptych.machine import terminal
 
-        assert scored.predictor is not None, "evaluate_run keeps its network"
         found = measure_reliability(scored.predictor, split=scored.split, images=limit or IMAGES)
         write_reliability(run, scored.split, found)
         terminal().print(reliability_table(found))

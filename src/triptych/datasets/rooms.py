@@ -174,14 +174,6 @@ class Rooms(DenseDataset):
             "hash": digest.hexdigest(),
         }
 
-    def damaged_files(self) -> list[Path]:
-        """Scene files whose bytes are not those of the manifest; reads all of them."""
-
-        def sound(path: Path, digest: str) -> bool:
-            return path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
-
-        return [self.folder / name for name, digest in self.files.items() if not sound(self.folder / name, digest)]
-
 
 def _floats(plane: np.ndarray) -> Tensor:
     return torch.from_numpy(plane.astype(np.float32))

@@ -26,8 +26,8 @@ from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey
 from triptych.lookup import UnknownNameError
-from triptych.machine import keep_freed_memory
-from triptych.prepared.write import MANIFEST, one_thread_each
+from triptych.machine import keep_freed_memory, one_thread_each
+from triptych.prepared.write import MANIFEST
 from triptych.types import named_choice
 
 SPLITS = ("train", "val", "test")

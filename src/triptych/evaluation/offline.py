@@ -30,7 +30,7 @@ from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
-from triptych.machine import terminal
+from triptych.machine import one_thread_each, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.boundary import BoundaryMetric
@@ -217,16 +217,12 @@ def score_task(
 ) -> TaskScore:
     """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
     metric, unit = given.rule.metric(given.settings), given.unit
-    before = torch.get_num_threads()
     rows: list[dict[str, Tensor] | None] = []
-    try:
-        with ThreadPoolExecutor(threads or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for row in pool.map(lambda key: _score_image(given, key), pairs.keys):
-                rows.append(row)
-                if advance is not None:
-                    advance(len(rows), len(pairs.keys))
-    finally:
-        torch.set_num_threads(before)
+    with one_thread_each(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        for row in pool.map(lambda key: _score_image(given, key), pairs.keys):
+            rows.append(row)
+            if advance is not None:
+                advance(len(rows), len(pairs.keys))
     keys = tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is not None)
     if not keys:
         raise ValueError(

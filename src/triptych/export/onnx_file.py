@@ -5,7 +5,9 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from triptych.export.program import INPUT, Program
+from triptych.lookup import grouped
 from triptych.prediction.exported import require
 
 OPSET = 20
@@ -80,10 +83,8 @@ def _take_parts(path: Path) -> None:
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
             values[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
-    taken: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        if node.op_type == "SequenceAt" and node.input[1] in values:
-            taken.setdefault(node.input[0], []).append(node)
+    parts = (node for node in model.graph.node if node.op_type == "SequenceAt" and node.input[1] in values)
+    taken = grouped((node.input[0], node) for node in parts)
     for node in model.graph.node:
         if node.op_type != "SplitToSequence" or len(node.input) != 2 or node.input[1] not in values:
             continue
@@ -185,11 +186,12 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     kept = (*last_layers(model), *_stacked(model))
+    feeds = ({INPUT: image} for image in images)
     with _quiet():
         quantize_static(
             model,
             str(path),
-            _reader(images),
+            SimpleNamespace(get_next=partial(next, feeds, None)),  # all that is asked of a CalibrationDataReader
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
@@ -229,19 +231,3 @@ def last_layers(model: "onnx.ModelProto") -> tuple[str, ...]:
         else:
             waiting.extend(node.input)
     return tuple(sorted(found))
-
-
-def _reader(images: Sequence[np.ndarray]):
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Images(CalibrationDataReader):
-        """The images one after the other, then `None`."""
-
-        def __init__(self) -> None:
-            self.rest = iter(images)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.rest, None)
-            return None if image is None else {INPUT: image}
-
-    return Images()

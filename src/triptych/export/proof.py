@@ -1,7 +1,7 @@
 """Whether a file computes what the network computes: on real images, task by task."""
 
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -160,12 +160,7 @@ def proof_sizes(size: tuple[int, int], stride: int, *, smallest: int) -> list[tu
 def measure_seconds(run: Run, image: Tensor, *, repeats: int = 5) -> float:
     """Median time of a forward pass after one that is not counted."""
     run(image)
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run(image)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(timeit.repeat(lambda: run(image), number=1, repeat=repeats))
 
 
 def _update(metrics: tuple[Metric, Metric], pair: tuple[Tensor, Tensor], target: Tensor) -> None:

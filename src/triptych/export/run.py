@@ -79,20 +79,6 @@ def _meaning(task: Task, name: str, outputs: str) -> str:
     return f"probability of {(task.classes or (task.name,))[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
 
 
-def describe_input(size: tuple[int, int], *, dynamic: bool, uint8: bool, smallest: int) -> dict[str, Any]:
-    """What the network takes."""
-    return {
-        "name": INPUT,
-        "type": "uint8" if uint8 else "float32",
-        "range": [0, 255] if uint8 else [0, 1],
-        "colors": "RGB",
-        "layout": "batch channels height width",
-        "batch": 1,
-        "size": None if dynamic else list(size),
-        "smallest": smallest,
-    }
-
-
 def describe_proof(proof: Proof) -> dict[str, Any]:
     """What was measured."""
 
@@ -242,7 +228,6 @@ def export_run(
     if calibrate is not None:
         check_count(len(find_images([calibrate])))
     model, recipe = pretrained.load_model(run, merge=True)
-    assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     stride = max(model.feature_strides)
     # One pixel of the coarsest map is a case apart, which a program of free sizes does not hold.
@@ -266,7 +251,7 @@ def export_run(
         draft = Path(folder) / path.name
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
-        prepare = _to_uint8 if uint8 else lambda image: image
+        prepare = (lambda image: (image * 255).round().byte()) if uint8 else (lambda image: image)
         if precision != "fp32":
             whole = draft.with_name("fp32.onnx")
             draft.replace(whole)
@@ -293,7 +278,16 @@ def export_run(
                 "format": FORMAT,
                 "outputs": outputs,
                 "precision": precision,
-                "input": describe_input(chosen, dynamic=dynamic, uint8=uint8, smallest=smallest),
+                "input": {
+                    "name": INPUT,
+                    "type": "uint8" if uint8 else "float32",
+                    "range": [0, 255] if uint8 else [0, 1],
+                    "colors": "RGB",
+                    "layout": "batch channels height width",
+                    "batch": 1,
+                    "size": None if dynamic else list(chosen),
+                    "smallest": smallest,
+                },
                 "tasks": [
                     {"name": name, "unit": task.unit, "classes": list(task.classes)}
                     for name, task in model.tasks.items()
@@ -328,10 +322,6 @@ def read_samples(recipe: Recipe, model: MultiTaskModel, count: int, split: str =
 
 def _held_out(recipe: Recipe) -> str:
     return recipe.data.val_split or recipe.data.test_split
-
-
-def _to_uint8(image: Tensor) -> Tensor:
-    return (image * 255).round().byte()
 
 
 def _check_place(path: Path, beside: Path, overwrite: bool) -> None:

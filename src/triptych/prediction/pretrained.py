@@ -120,7 +120,7 @@ FILES = {
 }
 
 
-def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[nn.Module, Recipe]:
+def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[MultiTaskModel, Recipe]:
     """Rebuild the network of a folder, in evaluation mode, with its recipe.
 
     With `merge` low-rank updates become weights like any other, and the recipe that of such a network. A folder of
@@ -182,7 +182,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
     """Load every tensor of a state that was read from `path`, as `load_weights` does."""
-    if problems := _differences(stored, model.state_dict()):
+    if problems := differences(stored, model.state_dict()):
         raise ValueError(
             f"{path} does not fit this model: {'; '.join(problems)}. It was trained with other tasks, classes or "
             "model options."
@@ -195,7 +195,8 @@ def load_state(model: nn.Module, stored: dict[str, Tensor], path: Path) -> None:
     model.load_state_dict(stored)
 
 
-def _differences(stored: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
+def differences(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:
+    """In which tensors a file and a model differ, by name and shape: a line for each kind of difference."""
     reshaped = [
         f"{name} is {tuple(stored[name].shape)} in the file and {tuple(expected[name].shape)} in the model"
         for name in expected

@@ -17,7 +17,7 @@ from typing import Any
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
 from triptych.prepared.records import read_record, unpack_sample
-from triptych.prepared.write import FORMAT, MANIFEST, file_digest, read_json
+from triptych.prepared.write import FORMAT, MANIFEST, read_json
 from triptych.tasks import Task
 from triptych.tasks.stored import tasks_from_json
 from triptych.types import Sample, named_choice
@@ -72,11 +72,6 @@ class Prepared(DenseDataset):
         """The source's fingerprint, and a digest of the prepared files."""
         digests = "".join(f"{shard['file']} {shard['sha256']}\n" for shard in self.shards)
         return {**self.source, "prepared_sha256": hashlib.sha256(digests.encode()).hexdigest()}
-
-    def damaged_files(self) -> list[Path]:
-        """Files of records whose bytes are not those that were written; reads all of them."""
-        paths = {self.folder / shard["file"]: shard["sha256"] for shard in self.shards}
-        return [path for path, digest in paths.items() if not path.is_file() or file_digest(path) != digest]
 
 
 def find_split(root: Path, split: str) -> Path:

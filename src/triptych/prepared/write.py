@@ -11,20 +11,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import torch
-
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
-from triptych.files import PARTIAL, remove_partials, write_text, written_whole
+from triptych.files import PARTIAL, hash_file, remove_partials, write_text, written_whole
 from triptych.lookup import parse_json
+from triptych.machine import one_thread_each
 from triptych.prepared.records import pack_sample
 from triptych.tasks.stored import tasks_to_json
 from triptych.types import named_choice
@@ -158,7 +156,7 @@ def _write_shard(
     """Write the file of the records from `start` on, unless it is there and sound."""
     path = place / f"{start // SHARD:05d}.records"
     numbers = range(start, min(start + SHARD, len(source)))
-    if path.name in known and path.is_file() and file_digest(path) == known[path.name]["sha256"]:
+    if path.name in known and path.is_file() and hash_file(path) == known[path.name]["sha256"]:
         count.add(len(numbers), kept=True)
         return known[path.name]
     digest, size = hashlib.sha256(), 0
@@ -183,20 +181,3 @@ def _read_record(source: DenseDataset, number: int, tasks: Sequence[str]) -> byt
             f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())}",
             "`triptych data doctor` checks all files, and what is done is kept",
         ) from error
-
-
-@contextmanager
-def one_thread_each() -> Iterator[None]:
-    """Many samples at once, each in one thread: more threads within a sample would only get in each other's way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,6 @@ from triptych.evaluation.tables import ARROWS
 from triptych.export.onnx_file import describe_onnx
 from triptych.files import hash_file, write_text
 from triptych.machine import unreachable_hub_is_offline
-from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
 from triptych.prediction.exported import SUFFIX, ExportedNetwork
@@ -103,7 +102,6 @@ def write_folder(
     """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
-    assert isinstance(model, MultiTaskModel), "load_model builds nothing else"
     # Where files lay on this machine is nobody's business.
     recipe = from_json(json.dumps(_shorten(json.loads(to_json(recipe)))))
     results = list(read_results(run, scores, model.tasks))

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +48,6 @@ class Renderer:
         Raises `ValueError` where the run has no volume to look into, `FileNotFoundError` where its checkpoints are
         not there.
         """
-        model: Any
         model, recipe = pretrained.load_model(run)
         regularizer = _build_regularizer(run, recipe, model)
         folder = find_checkpoint(run)
@@ -138,12 +136,6 @@ def align(depth: np.ndarray, reference: np.ndarray, seen: np.ndarray) -> np.ndar
     return scale * depth + shift
 
 
-def render_dataset(predictor: Predictor, renderer: Renderer, *, split: str, count: int) -> list[Example]:
-    """`count` images spread evenly over a split, predicted and rendered, with their targets and cameras."""
-    loader = assemble.read_split(predictor.recipe, split, predictor.tasks, limit=count)
-    return [_with_rendering(renderer, make_example(predictor, sample), sample) for sample in loader]
-
-
 def render_images(
     predictor: Predictor,
     renderer: Renderer,
@@ -152,7 +144,9 @@ def render_images(
     fov: int | float | None = None,
     intrinsics: Sequence[int | float] | None = None,
 ) -> list[Example]:
-    """The same for image files or folders of them; `fov` (degrees) or `intrinsics` (fx, fy, cx, cy) say the camera."""
+    """Image files or folders of them, predicted and rendered; `fov` (degrees) or `intrinsics` (fx, fy, cx, cy) say the
+    camera.
+    """
     examples = []
     for name, path in find_images(images):
         image = read_image(path)
@@ -192,7 +186,8 @@ def render_run(
     if images:
         examples = render_images(predictor, renderer, images, fov=fov, intrinsics=intrinsics)
     else:
-        examples = render_dataset(predictor, renderer, split=split, count=count)
+        spread = assemble.read_split(predictor.recipe, split, predictor.tasks, limit=count)
+        examples = [_with_rendering(renderer, make_example(predictor, sample), sample) for sample in spread]
     what = "images" if images else f"{predictor.recipe.data.dataset}, {split} split"
     written = write_report(run, examples=examples, title=f"{run.resolve().name}: {what}, rendered", out=out)
     log(f"page to look at: {written}")

@@ -42,7 +42,6 @@ def report_run(
         columns = read_columns(results_folder(Path(run)), split)
         images = read_run_scores(results_folder(Path(run)), split).content.get("labelled", {})
     else:
-        assert scored.predictor is not None, "evaluate_run keeps its network"
         predictor, split, columns = scored.predictor, scored.split, scored.columns()
         images = scored.labelled
     return write_report(

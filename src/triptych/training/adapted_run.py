@@ -14,7 +14,6 @@ from triptych.doctor.examine import locate_dataset, recognize_dataset
 from triptych.files import naming_damage, write_text
 from triptych.labels.words import IMAGES
 from triptych.machine import choose_device
-from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import FILES, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options
 from triptych.training.building import target_view
@@ -35,7 +34,6 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
     model, recipe = load_model(run)
-    assert isinstance(model, MultiTaskModel)
     adapted = replace(recipe, adaptation=target)
     adapter = assemble.build_adapter(adapted, model)
     if adapter is None or adapter.has_losses:

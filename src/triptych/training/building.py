@@ -25,7 +25,7 @@ from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.extending.registering import used_plugins
 from triptych.lookup import UnknownNameError
-from triptych.machine import choose_device, choose_precision
+from triptych.machine import choose_device, choose_precision, gather_objects
 from triptych.models.lora import require_called
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, check_numbers, split_domain
@@ -169,11 +169,8 @@ class Parts:
     def skipped(self, loaders: list[Loader]) -> dict[str, str]:
         """Damaged samples that the loaders of all processes left out so far, and why."""
         own = {key: reason for loader in loaders for key, reason in loader.skipped.items()}
-        if self.recipe.data.on_bad_sample == "raise" or self.accelerator.num_processes == 1:
-            return own
-        gathered: list[dict[str, str]] = [{} for _ in range(self.accelerator.num_processes)]
-        torch.distributed.all_gather_object(gathered, own)
-        return {key: reason for each in gathered for key, reason in each.items()}
+        every = [own] if self.recipe.data.on_bad_sample == "raise" else gather_objects(own)
+        return {key: reason for each in every for key, reason in each.items()}
 
     def _laid_out(self, sample: Sample) -> Sample:
         if not self.recipe.training.channels_last:

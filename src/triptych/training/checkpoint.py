@@ -27,6 +27,7 @@ from triptych.files import (
     written_whole,
 )
 from triptych.lookup import build, parse_json
+from triptych.machine import gather_objects
 from triptych.training.building import Parts
 from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers
@@ -178,10 +179,6 @@ class TrainingState:
         self.window_seconds += seconds
         for means in (self.window, self.epoch):
             means.add(numbers.names, numbers.values, numbers.weights)
-
-    def start_window(self) -> None:
-        """Forget what was logged."""
-        self.window, self.window_seconds = Means(), 0.0
 
 
 def save(run: Path, parts: Parts, state: TrainingState) -> Path:
@@ -347,11 +344,8 @@ def _generators(parts: Parts) -> dict[str, Tensor]:
     if parts.accelerator.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(parts.accelerator.device)
     states |= {name: generator.get_state() for name, generator in _own_generators(parts).items()}
-    gathered: list[dict[str, Tensor]] = [states]
-    if parts.accelerator.num_processes > 1:
-        gathered = [{} for _ in range(parts.accelerator.num_processes)]
-        torch.distributed.all_gather_object(gathered, states)
-    return {f"{rank}/{name}": value for rank, each in enumerate(gathered) for name, value in each.items()}
+    every = enumerate(gather_objects(states))
+    return {f"{rank}/{name}": value for rank, each in every for name, value in each.items()}
 
 
 def _restore_generators(parts: Parts, stored: Mapping[str, Tensor]) -> None:

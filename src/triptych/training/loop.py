@@ -94,7 +94,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
             log.training(record)
             for text in video_warnings(record["video"]) if "video" in record else []:
                 log.once(text)
-            state.start_window()
+            state.window, state.window_seconds = Means(), 0.0
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
             if state.step < steps:
                 _require_labels(parts, state)

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from triptych.backbones.base import Backbone
 from triptych.machine import declare_missing_operators
 from triptych.models.lora import called_modules
+from triptych.prediction.pretrained import differences
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -64,21 +65,10 @@ def whole(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 @torch.no_grad()
 def load_tensors(into: Mapping[str, Tensor], stored: Mapping[str, Tensor], source: str) -> None:
     """Copy `stored` into tensors of the same names and shapes; first, `ValueError` names what differs."""
-    shapes = {name: tuple(value.shape) for name, value in stored.items()}
-    problems = [f"{name} is missing" for name in into if name not in shapes]
-    problems += [
-        *(f"{name} is unknown" for name in shapes if name not in into),
-        *(
-            f"{name} is {shapes[name]} in the file and {tuple(value.shape)} here"
-            for name, value in into.items()
-            if name in shapes and shapes[name] != tuple(value.shape)
-        ),
-    ]
-    if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    if problems := differences(stored, into):
         raise ValueError(
-            f"{source} belongs to another model: {'; '.join(problems[:5])}{more}. It was written with other tasks, "
-            "classes or model options; to start from its weights use model.initialize_from."
+            f"{source} belongs to another model: {'; '.join(problems)}. It was written with other tasks, classes or "
+            "model options; to start from its weights use model.initialize_from."
         )
     for name, value in into.items():
         value.copy_(like(stored[name], value))
