@@ -144,16 +144,11 @@ def test_maps_without_any_label_are_drawn():
 
 
 def test_panels_show_each_map():
-    predictions, targets = random_maps()
+    predictions, _ = random_maps()
     image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    panel = np.asarray(draw_panel(image, predictions, TASKS, targets, width=36))
-    for name, task in TASKS.items():
-        for part in (image, *color_maps(task, [targets[name], predictions[name]])):
-            assert contains(panel, part), name
-    del targets["depth"]  # a dataset that does not know this task
-    assert np.asarray(draw_panel(image, predictions, TASKS, targets, width=36)).shape[1] == panel.shape[1]
-    alone = np.asarray(draw_panel(image, predictions, TASKS, width=36))
-    assert all(contains(alone, color_maps(task, [predictions[name]])[0]) for name, task in TASKS.items())
+    panel = np.asarray(draw_panel(image, predictions, TASKS, width=36))
+    assert contains(panel, image)
+    assert all(contains(panel, color_maps(task, [predictions[name]])[0]) for name, task in TASKS.items())
 
 
 def contains(sheet, part):

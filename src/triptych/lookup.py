@@ -10,10 +10,10 @@ import re
 import types
 import typing
 from collections import ChainMap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from triptych.plugins.loading import load_installed
 
@@ -26,6 +26,10 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     dict: ((Mapping,), "a table of names and values"),
 }
 """What values of an annotation may be, and how people call it."""
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class UnknownNameError(ValueError):
@@ -53,6 +57,18 @@ def named_choice(kind: str, name: str, *registries: dict[str, Any]) -> Any:
     error = UnknownNameError(f"unknown {kind} '{name}'; {hint} from {', '.join(sorted(choices))}.")
     error.name = name
     raise error
+
+
+def grouped(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
+    """The values of each key, in the order in which they come.
+
+    >>> grouped((len(word), word) for word in ("a", "bc", "d"))
+    {1: ['a', 'd'], 2: ['bc']}
+    """
+    found: dict[Key, list[Value]] = {}
+    for key, value in pairs:
+        found.setdefault(key, []).append(value)
+    return found
 
 
 def takes_option(constructor: Callable[..., Any], name: str) -> bool:

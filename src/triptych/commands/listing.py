@@ -65,14 +65,13 @@ def _summarize(entry: Any) -> str:
 
 def _list_plugins() -> None:
     """Print the plug-ins that are loaded, with what they registered, and why others were left out."""
+    from triptych.lookup import grouped
     from triptych.plugins import loading
 
     loading.load_installed()
     for reason in loading.STATE.failed.values():
         print(f"left out: {reason}")
     for name, version in sorted(loading.STATE.loaded.items()):
-        kinds: dict[str, list[str]] = {}
-        for part_kind, part in loading.parts_of(name):
-            kinds.setdefault(part_kind, []).append(part)
+        kinds = grouped(loading.parts_of(name))
         lists = "; ".join(f"{part_kind} {', '.join(parts)}" for part_kind, parts in kinds.items())
         print(f"plug-in {name} {version}: {lists}")

@@ -54,7 +54,7 @@ def _walk(folder: str, seen: set[str], wants: Callable[[os.DirEntry], bool] | No
 
 def _is_readable(entry: os.DirEntry) -> bool:
     """Whether to list an entry of a folder: a file, or a broken link, whose reader will name it."""
-    return _holds(entry.is_file) or _leads_nowhere(entry)
+    return _holds(entry.is_file) or (entry.is_symlink() and not os.path.exists(entry.path))
 
 
 def _holds(question: Callable[[], bool]) -> bool:
@@ -62,10 +62,6 @@ def _holds(question: Callable[[], bool]) -> bool:
         return question()
     except OSError:  # a link to itself
         return False
-
-
-def _leads_nowhere(entry: os.DirEntry) -> bool:
-    return entry.is_symlink() and not os.path.exists(entry.path)
 
 
 _REMEMBERED: ContextVar[dict[tuple[Path, str, str], dict[str, Path]] | None] = ContextVar("remembered", default=None)

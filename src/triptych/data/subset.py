@@ -107,8 +107,8 @@ LABEL_SETTINGS: dict[str, Callable[[str, Sequence[str]], set[str]]] = {"one": ke
 """Functions from the key of an image and its labelled tasks to those that it keeps, by the name of the setting."""
 
 
-class FewerLabels(DenseDataset):
-    """A dataset whose images keep the labels that a setting leaves them; the other targets are all invalid.
+class FewerLabels(Subset):
+    """All of a dataset, whose images keep the labels that a setting leaves them; the other targets are all invalid.
 
     `names` are the tasks that share the labels (those that are trained): others stay as they are. A label that an image
     never had is not chosen. Neighboring frames keep what their image keeps.
@@ -116,21 +116,14 @@ class FewerLabels(DenseDataset):
 
     def __init__(self, dataset: DenseDataset, setting: str, names: Sequence[str]) -> None:
         self.keep = named_choice("label setting", setting, LABEL_SETTINGS)
-        self.dataset, self.setting, self.names = dataset, setting, tuple(names)
-        self.name, self.tasks, self.notes = dataset.name, dataset.tasks, dataset.notes
-        self.pseudo_weights = dataset.pseudo_weights
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        super().__init__(dataset, range(len(dataset)))
+        self.setting, self.names = setting, tuple(names)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.dataset[index]
         labelled = [name for name in self.names if valid_pixels(sample.targets[name]).any()]
         kept = self.keep(self.key(index), labelled)
         return _without({name: self.tasks[name] for name in self.names if name not in kept}, sample)
-
-    def key(self, index: int) -> str:
-        return self.dataset.key(index)
 
     def draw(self, seed: int, place: int) -> tuple[int, int]:
         return self.dataset.draw(seed, place)

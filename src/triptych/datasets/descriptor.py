@@ -12,7 +12,6 @@ import re
 import shutil
 import tomllib
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ from triptych.data.errors import DataError
 from triptych.data.files import find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
-from triptych.lookup import build, named_choice
+from triptych.lookup import build, grouped, named_choice
 
 FILE_NAME = "dataset.toml"
 LISTS = (".txt", ".lst")
@@ -251,11 +250,11 @@ def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Pa
         return match_files(descriptor.root, pattern, other if is_free else name)
     if not descriptor.has_split_folders:
         return match_files(descriptor.root, pattern)
-    found = {}
-    for name in split_names(descriptor):
-        for key, path in list_files(descriptor, pattern, name).items():
-            found[f"{name}/{key}"] = path
-    return found
+    return {
+        f"{name}/{key}": path
+        for name in split_names(descriptor)
+        for key, path in list_files(descriptor, pattern, name).items()
+    }
 
 
 def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
@@ -343,9 +342,7 @@ BLOCKS = 20
 
 def _blocks_of_time(keys: list[str]) -> list[str]:
     """The block of each frame: a folder's frames, in the order of their names, in `BLOCKS` blocks of equal length."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for key in sorted(keys, key=_counted):
-        folders[key.rpartition("/")[0]].append(key)
+    folders = grouped((key.rpartition("/")[0], key) for key in sorted(keys, key=_counted))
     block = {
         key: f"{folder}/{place * min(BLOCKS, len(frames)) // len(frames)}"
         for folder, frames in folders.items()

@@ -259,7 +259,7 @@ def _look_at_the_rest(
     for offer in find_offers(root, rest, images):
         offered.update(offer.paths)
         count = f"{offer.folder}: {len(offer.paths)} files match the images"
-        name = _section_name(offer.folder.strip("/").rpartition("/")[2].lower())
+        name = re.sub(r"\W", "_", offer.folder.strip("/").rpartition("/")[2].lower())
         guess.offers[f"{count}; name its task"] = name, {"type": "semseg", "files": offer.pattern}
     for one in rest:
         marking = next((path for path in one.paths if tells_validity(path)), None)
@@ -292,10 +292,6 @@ def _find_class_names(guess: FolderGuess) -> list[str]:
         cure = "list its names in classes, that of id 0 first; offset = -1 where 0 is unlabelled"
         notes.append(f"{path.name} of {len(lines)} lines is not read, and {maps}: {cure}")
     return notes
-
-
-def _section_name(word: str) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in word)
 
 
 def _guess_splits(guess: FolderGuess, images: Place) -> None:

@@ -230,6 +230,8 @@ class Published(InFiles):
     variants: ClassVar[Mapping[str, Any]] = {}
     empty_hint: ClassVar[str] = "unpack the whole archive"
     """What to do where a split has no images."""
+    split_by = ""
+    """How the splits were made, where there are several ways."""
 
     def _find(self, root: str | Path, split: str, variant: str) -> None:
         """Check the split, and find out which variant lies in `root`."""
@@ -281,7 +283,7 @@ class Published(InFiles):
             "labels": {name: sum(key in self.listing[name] for key in self.keys) for name in self.sources},
             "classes": {name: list(task.classes) for name, task in self.tasks.items() if name in self.encodings},
             "files_sha256": hashlib.sha256("".join(listing).encode()).hexdigest(),
-        }
+        } | ({"split_by": self.split_by} if self.split_by else {})
 
     def _require_images(self, keys: Sequence[str], split: str) -> None:
         if not keys:

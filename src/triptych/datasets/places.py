@@ -29,6 +29,7 @@ from triptych.labels.words import (
     role_of_words,
     split_words,
 )
+from triptych.lookup import grouped
 
 _SAYS_NOTHING = GENERAL.difference(VALIDITY)
 _CAMERA_NAME = re.compile(r"(?i)images?_?\d+")
@@ -92,18 +93,17 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
     for file, prefix in zip(files, _find_prefixes(files), strict=True):
         suffix = file.path.suffix
         groups[file.role, prefix, ".*" if suffix.lower() in PICTURES else suffix].append(file)
-    roles = defaultdict(list)
     places = [place for (role, prefix, suffix), group in groups.items() for place in _part(role, prefix, suffix, group)]
     places = _join_suffixes([one for place in places for one in _one_suffix(root, place)])
     places = [_without_folders(root, place) for place in places]
-    for place in sorted(places, key=lambda place: (-len(place.paths), len(place.pattern), place.pattern)):
-        roles[place.role].append(place)
+    places.sort(key=lambda place: (-len(place.paths), len(place.pattern), place.pattern))
+    roles = grouped((place.role, place) for place in places)
     unnamed = [place for place in roles.pop("", []) if place.paths[0].suffix.lower() in PICTURES]
     roles.pop("other", None)
     if IMAGES not in roles and unnamed:  # as in CamVid, where train/ holds images and trainannot/ labels
         roles[IMAGES] = unnamed
         _part_by_suffix(roles, unnamed)
-    return dict(roles)
+    return roles
 
 
 def _find_prefixes(files: Sequence[_File]) -> list[str]:

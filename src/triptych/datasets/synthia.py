@@ -100,10 +100,6 @@ class Synthia(Published):
             allow_missing=allow_missing,
         )
 
-    def fingerprint(self) -> dict[str, object]:
-        """How the splits were made besides what every reader tells."""
-        return super().fingerprint() | {"split_by": self.split_by}
-
     def camera(self, key: str, size: tuple[int, int]) -> Camera:
         matrix = torch.tensor([[FOCAL, 0, NATIVE[1] / 2], [0, FOCAL, NATIVE[0] / 2], [0, 0, 1]])
         return scale_camera(Camera(matrix), NATIVE, size)

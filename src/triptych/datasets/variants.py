@@ -50,7 +50,7 @@ class Variant:
 
     def missing(self, root: Path) -> list[str]:
         """The markers that `root` does not have."""
-        return [marker for marker in self.markers if not has_marker(root, marker)]
+        return [one for one in self.markers if next(_find(root, one.split("/"), fnmatchcase), None) is None]
 
 
 Kind = TypeVar("Kind", bound=Variant)
@@ -83,11 +83,6 @@ def recognize(root: str | Path, variants: Mapping[str, Kind], *, variant: str = 
             f"keep each in a folder of its own, or pass variant='{found[0].name}' to read that one",
         )
     raise DataError(*_nothing_there(root, asked))
-
-
-def has_marker(root: Path, marker: str) -> bool:
-    """Whether a path or pattern like `images/*.jpg` exists below `root`, its case as written."""
-    return next(_find(root, marker.split("/"), fnmatchcase), None) is not None
 
 
 def suggest_root(root: Path, variants: Mapping[str, Variant]) -> tuple[Path, Variant] | None:
@@ -182,12 +177,8 @@ def _find(folder: Path, names: Sequence[str], same: Callable[[str, str], bool]) 
         except OSError:  # not a folder, not readable, or links in a circle: nothing to be found there
             return
     for path in (folder / candidate for candidate in candidates):
-        if not os.path.exists(path):
-            continue
-        if rest:
-            yield from _find(path, rest, same)
-        else:
-            yield path
+        if os.path.exists(path):
+            yield from _find(path, rest, same) if rest else [path]
 
 
 def _folders(place: Path) -> list[Path]:

@@ -149,12 +149,8 @@ class VKITTI2(Published):
             allow_missing=allow_missing,
         )
 
-    def fingerprint(self) -> dict[str, object]:
-        """How the splits were made besides what every reader tells."""
-        return super().fingerprint() | {"split_by": self.split_by}
-
     def camera(self, key: str, size: tuple[int, int]) -> Camera:
-        drive, camera, frame = _parts(key)
+        drive, camera, frame = key.rsplit("/", 2)
         texts, place = self.texts[drive], (int(frame), int(camera[-1]))
         fx, fy, cx, cy = _row(texts, INTRINSIC, place, INTRINSICS)
         # The files count pixel centres from 0, cameras here from 0.5.
@@ -163,12 +159,6 @@ class VKITTI2(Published):
         pose = np.linalg.inv(np.array(to_camera).reshape(4, 4)).astype(np.float32) if to_camera else None
         known = Camera(matrix, None if pose is None else torch.from_numpy(pose))
         return scale_camera(known, NATIVE, size)
-
-
-def _parts(key: str) -> tuple[str, str, str]:
-    """Drive, camera and frame number of a key."""
-    drive, camera, frame = key.rsplit("/", 2)
-    return drive, camera, frame
 
 
 def _take_scenes(keys: Sequence[str], split: str) -> list[str]:

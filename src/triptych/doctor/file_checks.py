@@ -178,10 +178,8 @@ SAME_SHAPE = 0.03
 
 def check_size(file: LabelFile) -> Iterator[Problem]:
     """A label map has the size of its image."""
-    if file.size is None or file.encoding.resize:
-        return
     found, expected = file.size, file.image_size
-    if found == expected:
+    if found is None or found == expected or file.encoding.resize:
         return
     text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
     if found == expected[::-1]:

@@ -8,7 +8,6 @@ import difflib
 import math
 import re
 import tomllib
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from triptych.datasets.guessing import describe_folder
 from triptych.doctor.findings import Finding
 from triptych.files import write_text
 from triptych.labels.encodings import Encoding
+from triptych.lookup import grouped
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,7 @@ def plan_mending(path: str | Path, findings: Sequence[Finding], *, root: str | P
 def _by_task(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     """Findings that a change of a task's section would heal, with those of the same kind that it would not."""
     kinds = {(finding.task, finding.check) for finding in findings if finding.edit}
-    groups: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        if (finding.task, finding.check) in kinds:
-            groups[finding.task].append(finding)
-    return groups
+    return grouped((finding.task, finding) for finding in findings if (finding.task, finding.check) in kinds)
 
 
 def _choose(encoding: Encoding, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Findings of the doctor and its report: counts per split and task, a verdict, text and JSON."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from triptych.doctor.findings import Finding, printable
 from triptych.doctor.split_checks import SplitSurvey
+from triptych.lookup import grouped
 
 
 @dataclass
@@ -130,9 +131,7 @@ def describe(report: Report, *, examples: int = 5) -> str:
     lines += [f"  note: {note}" for note in report.notes]
     for split, counts in report.labels.items():
         lines.append(f"  {split:<8}" + "  ".join(f"{name} {count}" for name, count in counts.items()))
-    groups: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
-    for finding in report.findings:
-        groups[finding.severity, finding.check, finding.task].append(finding)
+    groups = grouped(((finding.severity, finding.check, finding.task), finding) for finding in report.findings)
     for (severity, check, task), found in groups.items():
         lines.append(f"{severity}: {check}{f' of {task}' if task else ''} ({len(found)})")
         lines += [f"  {finding}" for finding in found[:examples]]

@@ -18,6 +18,7 @@ from triptych.doctor.findings import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
 from triptych.labels.encodings import Encoding
 from triptych.labels.words import unused_marks
+from triptych.lookup import grouped
 from triptych.types import IGNORE
 
 
@@ -153,12 +154,14 @@ def check_pipes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
 
 def check_types(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Depth of two number types has two units, as a rule: millimetres in 16 bits, metres in floats."""
-    found: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))
-    for survey in surveys:
-        for sample in survey.samples:
-            for name, kind in sample.types.items():
-                found[name][kind].append((survey.split, str(survey.dataset.labels[name][sample.key])))
-    for name, kinds in found.items():
+    found = grouped(
+        (name, (kind, (survey.split, str(survey.dataset.labels[name][sample.key]))))
+        for survey in surveys
+        for sample in survey.samples
+        for name, kind in sample.types.items()
+    )
+    for name, typed in found.items():
+        kinds = grouped(typed)
         if len(kinds) > 1:
             counts = ", ".join(f"{len(files)} {kind}" for kind, files in kinds.items())
             split, path = min(kinds.values(), key=len)[0]
@@ -224,11 +227,12 @@ FACTOR, SPREADS = 6.0, 5.0
 
 def check_outliers(surveys: list[SplitSurvey]) -> Iterator[Finding]:
     """Single depth files in another unit than the rest."""
-    medians: dict[str, list[tuple[str, str, float]]] = defaultdict(list)
-    for survey in surveys:
-        for sample in survey.samples:
-            for name, median in sample.depths.items():
-                medians[name].append((survey.split, str(survey.dataset.labels[name][sample.key]), median))
+    medians = grouped(
+        (name, (survey.split, str(survey.dataset.labels[name][sample.key]), median))
+        for survey in surveys
+        for sample in survey.samples
+        for name, median in sample.depths.items()
+    )
     for name, found in medians.items():
         logs = np.log([median for _, _, median in found])
         typical = float(np.exp(np.median(logs)))

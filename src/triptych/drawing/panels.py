@@ -82,12 +82,10 @@ def overlay_map(task: Task, image: Picture, values: np.ndarray) -> Picture:
     """
     (comparable,) = _comparable(task, [values])
     shown = color_maps(task, [values])[0].astype(np.float64)
-    if np.issubdtype(comparable.dtype, np.integer):
-        known = (comparable != IGNORE).astype(np.float64)
-    else:
-        known = np.isfinite(comparable).all(axis=0).astype(np.float64)
+    is_labels = np.issubdtype(comparable.dtype, np.integer)
+    known = comparable != IGNORE if is_labels else np.isfinite(comparable).all(axis=0)
     if task.kind == "probability":
-        known = np.where(known > 0, comparable.reshape(known.shape), 0.0).clip(0, 1)
+        known = np.where(known, comparable.reshape(known.shape), 0.0).clip(0, 1)
     cover = OPACITY * known[..., None]
     return np.rint(image * (1 - cover) + shown * cover).astype(np.uint8)
 
@@ -143,37 +141,19 @@ def draw_panel(
     image: Picture,
     predictions: Mapping[str, np.ndarray],
     tasks: Mapping[str, Task],
-    targets: Mapping[str, np.ndarray] | None = None,
     *,
     width: int = 320,
     overlay: bool = False,
 ) -> Image.Image:
-    """One picture of everything known about an image.
+    """The image and every prediction beside each other, or over it with `overlay`, each `width` pixels wide.
 
-    With `targets`, a row per task: image, target, prediction, error. Without them, the image and every prediction
-    beside each other, or over it with `overlay`. `predictions` are decoded maps `(H, W)` or `(C, H, W)` at the image's
-    size; `width` is that of one map in the panel.
+    `predictions` are decoded maps `(H, W)` or `(C, H, W)` at the image's size.
     """
-    if targets is None:
-        cells = [Cell("image", image)]
-        for name, values in predictions.items():
-            shown = overlay_map(tasks[name], image, values) if overlay else color_maps(tasks[name], [values])[0]
-            cells.append(Cell(name, shown, describe_colors(tasks[name], [values])))
-        return contact_sheet(cells, columns=min(len(cells), 4), width=width)
-    cells = []
-    for name, prediction in predictions.items():
-        task = tasks[name]
-        target = targets[name] if name in targets else task.invalid_target(image.shape[:2]).numpy()
-        shown_target, shown_prediction = color_maps(task, [target, prediction])
-        error = task.error.measure(prediction, target)
-        limit = error_limit(task.error, [error])
-        cells += [
-            Cell(f"{name}: image", image),
-            Cell("target", shown_target),
-            Cell("prediction", shown_prediction, describe_colors(task, [target, prediction])),
-            Cell(task.error.label, color_error(error, limit), describe_error(task.error, limit)),
-        ]
-    return contact_sheet(cells, columns=4, width=width)
+    cells = [Cell("image", image)]
+    for name, values in predictions.items():
+        shown = overlay_map(tasks[name], image, values) if overlay else color_maps(tasks[name], [values])[0]
+        cells.append(Cell(name, shown, describe_colors(tasks[name], [values])))
+    return contact_sheet(cells, columns=min(len(cells), 4), width=width)
 
 
 def with_space(unit: str) -> str:

@@ -22,8 +22,8 @@ from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, read_run_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
-from triptych.lookup import UnknownNameError
-from triptych.machine import accelerated, memory_advice, num_processes, terminal
+from triptych.lookup import UnknownNameError, grouped
+from triptych.machine import accelerated, gather_objects, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.exported import results_folder
@@ -103,7 +103,7 @@ def evaluate(
         )
         if progress is not None:
             progress(done, len(loader))
-    rows, skipped = _merge(rows, loader.skipped, world)
+    rows, skipped = _merge(rows, loader.skipped)
     sums = {name: _stack(metrics[name], [row.sums[name] for row in rows]) for name in tasks}
     labelled = {name: sum(row.sums[name] is not None for row in rows) for name in tasks}
     return Evaluation(
@@ -136,11 +136,8 @@ def _loss(task: Task, raw: Tensor, sample: Sample) -> float | None:
 
 def _mean_losses(rows: Sequence[_Row]) -> dict[str, float]:
     """Means over the images that have one; the sums are exact, so that their order does not matter."""
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        for name, loss in row.losses.items():
-            values.setdefault(name, []).extend([] if loss is None else [loss])
-    return {name: math.fsum(each) / len(each) for name, each in values.items() if each}
+    values = grouped((name, loss) for row in rows for name, loss in row.losses.items() if loss is not None)
+    return {name: math.fsum(each) / len(each) for name, each in values.items()}
 
 
 def _sums(metric: Metric, prediction: Tensor, sample: Sample, name: str) -> dict[str, Tensor] | None:
@@ -162,12 +159,9 @@ def _stack(metric: Metric, rows: Sequence[dict[str, Tensor] | None]) -> dict[str
     }
 
 
-def _merge(rows: list[_Row], skipped: dict[str, str], world: int) -> tuple[list[_Row], dict[str, str]]:
+def _merge(rows: list[_Row], skipped: dict[str, str]) -> tuple[list[_Row], dict[str, str]]:
     """The rows of all processes in the order of the dataset: process r had number r, r + world, ..."""
-    if world == 1:
-        return rows, dict(skipped)
-    parts: list[Any] = [None] * world
-    torch.distributed.all_gather_object(parts, (rows, dict(skipped)))
+    parts = gather_objects((rows, dict(skipped)))
     longest = max(len(part) for part, _ in parts)
     merged = [part[i] for i in range(longest) for part, _ in parts if i < len(part)]
     return merged, {key: reason for _, part in parts for key, reason in part.items()}
@@ -182,7 +176,7 @@ class RunEvaluation(Evaluation):
     """Of the best constant prediction."""
     single_task: Mapping[str, Mapping[str, float | None]] | None = None
     """Of single-task networks, by task."""
-    predictor: Predictor | None = field(default=None, repr=False)
+    predictor: Predictor = field(kw_only=True, repr=False)
 
     def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
         """The numbers by column of a table, the network first, without those that could not be computed."""

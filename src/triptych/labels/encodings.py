@@ -135,7 +135,7 @@ class Labels(Encoding):
                 f"classes is {self.classes!r}", f"give the names or the number of the classes, 1 to {IGNORE}"
             )
 
-        wrong = {value: label for value, label in self.map.items() if not _is_whole(value)}
+        wrong = {value: label for value, label in self.map.items() if not value.removeprefix("-").isdecimal()}
         wrong |= {v: k for v, k in self.map.items() if k != IGNORE and not 0 <= k < self.num_classes}
         if wrong:
             value, label = next(iter(wrong.items()))
@@ -272,10 +272,6 @@ class Labels(Encoding):
         order = np.argsort(colors)
         place = np.searchsorted(colors[order], code).clip(0, len(colors) - 1)
         return torch.from_numpy(np.where(colors[order][place] == code, order[place], IGNORE))
-
-
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
 
 
 @dataclass(frozen=True)

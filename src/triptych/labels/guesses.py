@@ -267,9 +267,8 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
         return
     colors = [color_of(int(value)) for value in often]
     guess.say("colors", colors, f"the {len(colors)} colours of {len(files)} files", doubt=True)
-    clear = [
-        path for path, array in read_some([file.path for file in files if file.shape[-1] == 4], 50) if _varies(array)
-    ]
+    pictures = read_some([file.path for file in files if file.shape[-1] == 4], 50)
+    clear = [path for path, array in pictures if (seen := opaque_pixels(array)) is not None and not seen.all()]
     if clear:
         text = f"pixels of {clear[0].name} are transparent, which is taken as no label"
         guess.doubts.append(f"{text}: if they have one, save the maps without transparency")
@@ -279,11 +278,6 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
     guess.say("classes", len(colors), "one per colour, in the order above; names can be listed instead")
     if len(files) < total:
         guess.doubts.append(f"classes = {len(colors)}: only {len(files)} of {total} files were read")
-
-
-def _varies(array: np.ndarray) -> bool:
-    seen = opaque_pixels(array)
-    return seen is not None and not bool(seen.all())
 
 
 def _guess_other(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
