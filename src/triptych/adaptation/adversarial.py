@@ -139,8 +139,12 @@ class AdversarialAlignment(Adapter):
         self.weight, self.start_step, self.intermediate = weight, start_step, intermediate
         self.chosen = tuple(tasks) or (*self.tasks, *model.auxiliary_tasks)  # type: ignore[misc]
         maps = self.choose(model, _look(model, size))
+        # Channels of the alignment maps: a single logit has two classes.
+        channels = {
+            n: 2 if task.is_categorical and task.channels == 1 else task.channels for n, (task, _) in maps.items()
+        }
         self.discriminators = nn.ModuleDict(
-            {name: Discriminator(_channels(task), width=width) for name, (task, _) in maps.items()}
+            {name: Discriminator(count, width=width) for name, count in channels.items()}
         ).requires_grad_(False)
         self.seen: list[tuple[str, Tensor, Tensor]] = []
 
@@ -215,11 +219,6 @@ def value_range(task: Task, source: Sample) -> Range:
     lowest, negated = smallest_over_processes(torch.stack([low, torch.where(valid, -values, torch.inf).amin()]))
     known = lowest.isfinite()
     return torch.where(known, lowest, 0.0), torch.where(known, -negated, 1.0)
-
-
-def _channels(task: Task) -> int:
-    """Channels of the alignment map: a single logit has two classes."""
-    return 2 if task.is_categorical and task.channels == 1 else task.channels
 
 
 def _resize(raw: Map, size: tuple[int, ...]) -> Float[Tensor, "batch channels new_height new_width"]:

@@ -39,11 +39,9 @@ def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     """For own data and `rooms`: mirrored in half of the cases, magnified by 0.75 to 1.33, cropped or padded to `size`,
     mild colours. Evaluation takes the image as it is.
     """
-    if not train:
-        return Select(tasks)
     colors = PhotometricDistortion(brightness=0.08, contrast=(0.8, 1.25), saturation=(0.8, 1.25), hue=9.0)
     crop = ScaleCrop(tasks, size, scale=partial(uniform, low=0.75, high=1.33), max_share=0.9)
-    return Chain((crop, Flip(tasks), colors, Pad(tasks, size)))
+    return Chain((crop, Flip(tasks), colors, Pad(tasks, size))) if train else Select(tasks)
 
 
 def survey(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
@@ -61,9 +59,8 @@ def survey_pascal(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bo
 
 def _survey(size: Size, tasks: Tasks, train: bool, scale: Draw, degrees: Draw, reference_quirks: bool) -> Transform:
     stretch = Stretch(tasks, size, mode="bicubic")
-    if not train:
-        return stretch
-    return Chain((Flip(tasks), ScaleRotate(tasks, scale, degrees, zero_outside=reference_quirks), stretch))
+    turn = ScaleRotate(tasks, scale, degrees, zero_outside=reference_quirks)
+    return Chain((Flip(tasks), turn, stretch)) if train else stretch
 
 
 def atrc(*, size: Size, tasks: Tasks, train: bool) -> Transform:
@@ -71,37 +68,29 @@ def atrc(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     of one class, mirror, distort colours, pad. Sizes: 425x560 (ATRC) or 448x576 (InvPT) on NYUDv2, 512x512 on
     PASCAL-Context. Evaluation pads.
     """
-    if not train:
-        return Pad(tasks, size)
-    crop = ScaleCrop(tasks, size, scale=partial(uniform, low=0.5, high=2.0))
-    return Chain((crop, Flip(tasks), PhotometricDistortion(), Pad(tasks, size)))
+    crop, pad = ScaleCrop(tasks, size, scale=partial(uniform, low=0.5, high=2.0)), Pad(tasks, size)
+    return Chain((crop, Flip(tasks), PhotometricDistortion(), pad)) if train else pad
 
 
 def mtan(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     """MTAN's line (Liu et al., 2019), 288x384: a crop magnified by 1, 1.2 or 1.5, mirror. Evaluation stretches."""
-    stretch = Stretch(tasks, size)
-    if not train:
-        return stretch
-    return Chain((stretch, ZoomCrop(tasks, partial(choose, choices=(1.0, 1.2, 1.5))), Flip(tasks)))
+    stretch, zoom = Stretch(tasks, size), ZoomCrop(tasks, partial(choose, choices=(1.0, 1.2, 1.5)))
+    return Chain((stretch, zoom, Flip(tasks))) if train else stretch
 
 
 def densemtl(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
     """DenseMTL (Lopes et al., 2023): stretch to `size`, mirror; its colour jitter is off in every published recipe."""
-    stretch = Stretch(tasks, size)
-    if not train:
-        return stretch
-    return Chain((stretch, Flip(tasks), *((ColorJitter(),) if jitter else ())))
+    stretch, colors = Stretch(tasks, size), (ColorJitter(),) if jitter else ()
+    return Chain((stretch, Flip(tasks), *colors)) if train else stretch
 
 
 def densemtl_crop(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
     """DenseMTL's source domain in adaptation: fit the height, crop the width at random, mirror (VKITTI2: 512x1696
     cropped to 512x1024).
     """
-    if not train:
-        return Stretch(tasks, size)
-    crop = ScaleCrop(tasks, size, one, redraws=0)
-    colors = (ColorJitter(),) if jitter else ()
-    return Chain((FitHeight(tasks, size), crop, Flip(tasks), *colors, Pad(tasks, size)))
+    crop, colors = ScaleCrop(tasks, size, one, redraws=0), (ColorJitter(),) if jitter else ()
+    steps = (FitHeight(tasks, size), crop, Flip(tasks), *colors, Pad(tasks, size))
+    return Chain(steps) if train else Stretch(tasks, size)
 
 
 def densemtl_video(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:

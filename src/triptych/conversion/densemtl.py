@@ -1,8 +1,8 @@
 """Checkpoints of DenseMTL's repository (Lopes et al., WACV 2023), `astra-vision/DenseMTL`."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import permutations, product
+from collections.abc import Mapping, Sequence
+from itertools import permutations
 
 from triptych.conversion.base import (
     Assumption,
@@ -103,18 +103,6 @@ def exchange_renames(checkpoint: Checkpoint, new: str, orders: Mapping[str, Sequ
         for source in sources:
             renames += _message_renames(theirs, checkpoint.names[source], f"{new}.messages.{target}.{source}")
     return renames
-
-
-def message_orders(tasks: Sequence[str]) -> Iterator[dict[str, tuple[str, ...]]]:
-    """Every order in which a published process may have joined messages, declaration order first: `orders` to try.
-
-    >>> orders = list(message_orders(["semseg", "depth", "normals"]))
-    >>> len(orders), orders[1]["normals"]
-    (8, ('depth', 'semseg'))
-    """
-    choices = [permutations([source for source in tasks if source != target]) for target in tasks]
-    for chosen in product(*choices):
-        yield dict(zip(tasks, chosen, strict=True))
 
 
 def convert_padnet(checkpoint: Checkpoint, *, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Conversion:

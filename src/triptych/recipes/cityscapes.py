@@ -9,10 +9,10 @@ not released and are DenseMTL's.
 
 from dataclasses import replace
 
-from triptych.recipes.config import DataConfig, ModelConfig, Recipe
+from triptych.recipes.config import DataConfig, Recipe
 from triptych.recipes.protocols import (
     DENSEMTL_LOSSES,
-    RESNET101_DENSEMTL,
+    RESNET101,
     densemtl,
     densemtl_single,
     densemtl_weights,
@@ -31,7 +31,6 @@ _DATA = DataConfig(
     options={"classes": 16},
     task_options=DENSEMTL_LOSSES,
 )
-_RESNET101 = ModelConfig(backbone="resnet101", weights="timm", backbone_options=RESNET101_DENSEMTL)
 
 
 def _data(tasks: tuple[str, ...]) -> DataConfig:
@@ -40,7 +39,7 @@ def _data(tasks: tuple[str, ...]) -> DataConfig:
 
 
 def _densemtl(title: str, decoder: str, *, tasks: tuple[str, ...] = TASKS, scales: int = 2) -> Recipe:
-    model = replace(_RESNET101, decoder=decoder)
+    model = replace(RESNET101, decoder=decoder)
     weights = densemtl_weights(tasks, scales=scales)
     description = f"{title} on Cityscapes, {', '.join(tasks)}, ResNet-101, DenseMTL's protocol."
     return densemtl(description, _data(tasks), model, lr=1e-4, backbone_lr=1e-5, weights=weights)
@@ -48,7 +47,7 @@ def _densemtl(title: str, decoder: str, *, tasks: tuple[str, ...] = TASKS, scale
 
 def _single(task: str) -> Recipe:
     description = f"{task} alone on Cityscapes, ResNet-101 with a DeepLab head, DenseMTL's protocol."
-    return densemtl_single(description, _data((task,)), replace(_RESNET101, decoder="deeplab"))
+    return densemtl_single(description, _data((task,)), replace(RESNET101, decoder="deeplab"))
 
 
 RECIPES = {

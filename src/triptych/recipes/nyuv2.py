@@ -22,8 +22,9 @@ from dataclasses import replace
 from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe, RegularizerConfig
 from triptych.recipes.protocols import (
     DENSEMTL_LOSSES,
+    MTI_NET,
     RESNET50,
-    RESNET101_DENSEMTL,
+    RESNET101,
     SURVEY_LOSSES,
     atrc,
     densemtl,
@@ -66,7 +67,6 @@ _VIT_L = ModelConfig(
     weights="timm",
     backbone_options={"image_size": _INVPT.size, "drop_path_rate": 0.15},
 )
-_RESNET101 = ModelConfig(backbone="resnet101", weights="timm", backbone_options=RESNET101_DENSEMTL)
 
 
 def _survey(title: str, decoder: str, *, fusion: bool = False) -> Recipe:
@@ -93,7 +93,7 @@ def _atrc(title: str, decoder: str, options: Options | None = None, *, backbone:
 
 
 def _densemtl(title: str, decoder: str, *, scales: int = 2) -> Recipe:
-    model = replace(_RESNET101, decoder=decoder)
+    model = replace(RESNET101, decoder=decoder)
     description = f"{title} on NYUv2, ResNet-101, DenseMTL's protocol."
     weights = densemtl_weights(TASKS, scales=scales)
     return densemtl(description, _DENSEMTL, model, lr=3e-4, backbone_lr=2e-4, weights=weights)
@@ -102,11 +102,10 @@ def _densemtl(title: str, decoder: str, *, scales: int = 2) -> Recipe:
 def _densemtl_single(task: str) -> Recipe:
     data = replace(_DENSEMTL, tasks=(task,))
     description = f"{task} alone on NYUv2, ResNet-101 with a DeepLab head, DenseMTL's protocol."
-    return densemtl_single(description, data, replace(_RESNET101, decoder="deeplab"))
+    return densemtl_single(description, data, replace(RESNET101, decoder="deeplab"))
 
 
 _SEARCH = _atrc("Search of ATRC's genotype", "atrc-search", {"steps": 40_000})
-_MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
 _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
 _INVPT_L = invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L)
@@ -145,7 +144,7 @@ RECIPES = {
     "nyuv2-invpt-vit-b": invpt("InvPT on NYUv2, ViT-B, its protocol.", _INVPT, _VIT_B),
     **add_triplane(
         {
-            "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
+            "nyuv2-mti-net": invpt("MTI-Net on NYUv2, HRNet-48, InvPT's protocol.", _INVPT, MTI_NET),
             "nyuv2-invpt": _INVPT_L,
         },
         PUBLISHED,

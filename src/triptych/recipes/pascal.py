@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Options, Recipe
 from triptych.recipes.protocols import (
+    MTI_NET,
     RESNET50,
     SURVEY_LOSSES,
     atrc,
@@ -80,7 +81,6 @@ def _atrc(title: str, decoder: str, options: Options | None = None) -> Recipe:
 
 
 _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
-_MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
 
 RECIPES = {
     "pascal-survey": _survey("A DeepLab head for each task", "deeplab"),
@@ -101,7 +101,7 @@ RECIPES = {
     "pascal-invpt-vit-b": invpt("InvPT on PASCAL-Context, ViT-B, its protocol.", _INVPT, _VIT_B),
     **add_triplane(
         {
-            "pascal-mti-net": invpt("MTI-Net on PASCAL-Context, HRNet-48, InvPT's protocol.", _INVPT, _MTI_NET),
+            "pascal-mti-net": invpt("MTI-Net on PASCAL-Context, HRNet-48, InvPT's protocol.", _INVPT, MTI_NET),
             "pascal-invpt": invpt("InvPT on PASCAL-Context, ViT-L, its protocol.", _INVPT, _VIT_L),
         },
         PUBLISHED,

@@ -31,6 +31,9 @@ RESNET101_DENSEMTL: Options = {
     "mean": (0.45, 0.45, 0.45),
     "std": (0.225, 0.225, 0.225),
 }
+RESNET101 = ModelConfig(backbone="resnet101", weights="timm", backbone_options=RESNET101_DENSEMTL)
+"""The trunk of DenseMTL's networks."""
+MTI_NET = ModelConfig(backbone="hrnet_w48", decoder="mti-net", weights="timm")
 
 
 def steps_of(images: int, batch_size: int, epochs: int) -> int:

@@ -107,7 +107,7 @@ class MTPSL(Regularizer):
     def penalties(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         # Whatever pairs there are, every parameter takes part: several processes wait for each other's.
         nothing = 0 * torch.stack([parameter.float().sum() for parameter in self.parameters()]).sum()
-        size = self.map_size(sample)
+        size = ceil_divide(image_size(sample), self.stride)  # of the maps that M reads
         pairs = self.choose_pairs(sample.targets, size)
         if not pairs:
             return {"mtpsl": nothing}
@@ -121,10 +121,6 @@ class MTPSL(Regularizer):
         distance = 1 - between + self.feature_weight * (2 - own - other)
         losses = (distance * seen).sum(dim=(1, 2)) / seen.sum(dim=(1, 2))
         return {"mtpsl": self.weight * warmth * losses.mean() + nothing}
-
-    def map_size(self, sample: Sample) -> tuple[int, int]:
-        """Height and width of the maps that M reads."""
-        return ceil_divide(image_size(sample), self.stride)
 
     def choose_pairs(self, targets: Mapping[str, Tensor], size: tuple[int, int]) -> list[Pair]:
         """One pair for each image that lacks a label and has another, every such pair as likely as another.

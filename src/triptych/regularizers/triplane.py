@@ -263,7 +263,7 @@ class Triplane3D(Regularizer):
         if self.density is not None:
             weights = render_shared_weights(self.density, planes, samples, **options)
         elif not self.has_density and weights is None:
-            weights = self.fixed_weights(samples)
+            weights = samples.points.new_full(samples.points.shape[:-1], 1 / self.num_samples)  # equal ones
         rendered = {
             name: render_field(field, planes, samples, weights=weights, **options)
             for name, field in self.fields.items()
@@ -354,7 +354,3 @@ class Triplane3D(Regularizer):
     def depth_order(self, distances: Tensor) -> Tensor:
         """The distances at which planes are read; a control shuffles them."""
         return distances
-
-    def fixed_weights(self, samples: SamplePoints) -> Tensor:
-        """Rendering weights where there is no density: equal ones."""
-        return samples.points.new_full(samples.points.shape[:-1], 1 / self.num_samples)

@@ -287,14 +287,13 @@ def chair(dice: Dice) -> Piece:
     parts += [back(sign * (x - 0.02), rise, (0.018, 0.018, rise), wood) for sign in (-1, 1)]
     if dice.chance(0.4):
         parts.append(back(0.0, 1.2 * rise, (x - 0.035, 0.016, 0.75 * rise), fabric))
-        return Piece("chair", parts)
-    if dice.chance(0.5):
+    elif dice.chance(0.5):
         parts += [back(0.0, f * 2 * rise, (x - 0.03, 0.01, 0.035), wood) for f in (0.4, 0.65, 0.93)]
-        return Piece("chair", parts)
-    parts += [
-        back(0.0, 1.86 * rise, (x - 0.03, 0.012, 0.04), wood),
-        *(back(f * (x - 0.03), 0.93 * rise, (0.011, 0.008, 0.93 * rise), wood) for f in (-0.5, 0.0, 0.5)),
-    ]
+    else:
+        parts += [
+            back(0.0, 1.86 * rise, (x - 0.03, 0.012, 0.04), wood),
+            *(back(f * (x - 0.03), 0.93 * rise, (0.011, 0.008, 0.93 * rise), wood) for f in (-0.5, 0.0, 0.5)),
+        ]
     return Piece("chair", parts)
 
 

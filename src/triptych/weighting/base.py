@@ -38,7 +38,8 @@ class Weighting(nn.Module):
         """
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+        """The total; the weighted sum of the losses unless a weighting says otherwise."""
+        return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))
 
     def backward(
         self,

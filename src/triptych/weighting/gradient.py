@@ -152,9 +152,6 @@ class GradientBalancing(Weighting):
     def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:
         _checked(shared_parameters)
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))
-
     def backward(
         self,
         losses: Mapping[str, Tensor],

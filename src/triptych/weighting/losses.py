@@ -51,9 +51,6 @@ class Fixed(Weighting):
             row = named_choice("weighting preset", preset, PRESETS)
             self.weights.update({name: row[name] for name in self.names if name in row})
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return self.weighted_sum(losses, dict.fromkeys(self.names, 1.0))
-
 
 class Logarithm(Weighting):
     """total = sum_t w_t log L_t, the log of the losses' geometric mean up to a factor (Chennupati et al. 2019).
@@ -69,7 +66,7 @@ class Logarithm(Weighting):
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
         # 0 with zero gradient for a task that is absent from the batch.
         logarithms = {name: torch.where(loss > 0, loss, 1.0).log() for name, loss in self.present(losses).items()}
-        return self.weighted_sum(logarithms, dict.fromkeys(self.names, 1.0))
+        return super().forward(logarithms)
 
 
 class Uncertainty(Weighting):
