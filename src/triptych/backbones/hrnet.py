@@ -50,7 +50,8 @@ class HRNet(Backbone):
         branches = [x]
         stages = ((body.transition1, body.stage2), (body.transition2, body.stage3), (body.transition3, body.stage4))
         for transition, stage in stages:
-            branches = self.widen(branches, transition)
+            # Widths change where they differ, and one coarser branch comes from the last one.
+            branches = [layer(branches[min(i, len(branches) - 1)]) for i, layer in enumerate(transition)]
             for module in stage:
                 branches = self.run(self.exchange, module, *branches)
         return branches
@@ -61,11 +62,6 @@ class HRNet(Backbone):
         if image.device.type != "cpu" or torch.compiler.is_compiling():
             return image
         return image.contiguous(memory_format=torch.channels_last)
-
-    def widen(self, branches: list[Tensor], transition: nn.ModuleList) -> list[Tensor]:
-        """Change widths where they differ, and add one coarser branch from the last one."""
-        last = len(branches) - 1
-        return [layer(branches[min(i, last)]) for i, layer in enumerate(transition)]
 
     def exchange(self, module: nn.Module, *branches: Tensor) -> list[Tensor]:
         """One HRNet module: residual blocks in every branch, then every branch sums contributions of all."""

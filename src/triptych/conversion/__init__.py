@@ -35,8 +35,7 @@ def from_published(
     unusual. Raises `ValueError` for a checkpoint of another family, other tasks or shapes, and for any tensor that is
     not accounted for.
     """
-    model, _ = convert_checkpoint(family, state_dict, tasks=tasks, **options)
-    return model
+    return convert_checkpoint(family, state_dict, tasks=tasks, **options)[0]
 
 
 def convert_checkpoint(

@@ -83,14 +83,11 @@ class Report:
             "classes": self.classes,
             "class_weights": self.class_weights,
             "fingerprints": self.fingerprints,
-            "findings": [_describe(finding) for finding in self.findings],
+            "findings": [
+                {name: value for name, value in asdict(finding).items() if name != "edit"} for finding in self.findings
+            ],
         }
         return json.dumps(data, indent=2)
-
-
-def _describe(finding: Finding) -> dict[str, object]:
-    """A finding for JSON, without what `--fix` makes of it."""
-    return {name: value for name, value in asdict(finding).items() if name != "edit"}
 
 
 def median_frequency_weights(counts: torch.Tensor) -> torch.Tensor:

@@ -50,7 +50,8 @@ def show_choice(example: Example) -> Markup:
     return element(
         "button",
         element("img", alt="", src=embed(_shrink(example.image, 160))),
-        element("span", _ending(example.name, 13), title=example.name),
+        # The end of a name tells images of one folder apart.
+        element("span", example.name if len(example.name) <= 13 else f"…{example.name[-12:]}", title=example.name),
         type="button",
         aria_pressed="false",
     )
@@ -66,11 +67,6 @@ STAGE = Markup("""<div class="stage card">
 <label class="check"><input type="checkbox" name="bridges" checked> Hide points between surfaces</label>
 <div class="buttons"><button type="button" class="reset">Reset the view</button></div>
 <p>Drag to rotate, shift and drag to move; click, then scroll to zoom.</p><p role="status"></p></div></div>""")
-
-
-def _ending(name: str, length: int) -> str:
-    """The end of a name, which tells images of one folder apart."""
-    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def show_example(tasks: Mapping[str, Task], example: Example) -> Markup:
