@@ -1568,3 +1568,51 @@ def _(t: Truth) -> None:
         return np.where(np.arange(SIZE[0])[:, None] < 4, np.nan, draw_labels(i, 12) == 0).astype(np.float32)
 
     pairs(t, label="contours/{split}/{i:03d}.npy", task="boundary", store=store, target=store)
+
+
+@layout("depth in tenths of metres, as the name says")
+def _(t: Truth) -> None:
+    for i in range(5):
+        t.image(f"images/{i}.png", depth=depth(i))
+        t.file(f"depth_dm/{i}.npy", depth(i) * 10)
+
+
+@layout("endings that say nothing: 1_in.png, 1_out.png", r"by what they hold, as in .* 1_depth\.png")
+def _(t: Truth) -> None:
+    pairs(t, "{i}_in.png", "{i}_out.png")
+
+
+@layout("panoptic ids packed into colors", r"in one file alone: instances, or numbers packed into colours")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        ids = draw_labels(i + 3, 20).astype(np.int64) * 3001 + 70003 * i
+        return np.dstack([ids % 256, ids // 256 % 256, ids // 65536]).astype(np.uint8)
+
+    pairs(t, label="annotations/{split}/{i:03d}.png", store=store)
+
+
+@layout("normals in three grey folders, one per component", r"normals_y/.*match the images too")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.png", normals=room(i)[1])
+        for k, name in enumerate("xyz"):
+            t.file(f"normals_{name}/{i}.png", np.rint((room(i)[1][..., k] + 1) * 127.5).astype(np.uint8))
+
+
+@layout("depth of -999 in train and NaN in val, where unknown")
+def _(t: Truth) -> None:
+    def target(i: int) -> np.ndarray:
+        return np.where(np.arange(SIZE[0])[:, None] < 4, np.nan, depth(i))
+
+    def store(i: int) -> np.ndarray:
+        return np.nan_to_num(target(i), nan=-999 if i < 4 else np.nan).astype(np.float32)
+
+    pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=store, target=target)
+
+
+@layout("depth of train in millimetres, of val in centimetres, both 16 bits", r"that of the others 2\.9 m")
+def _(t: Truth) -> None:
+    def store(i: int) -> np.ndarray:
+        return np.rint(depth(i) * (1000 if i < 8 else 100)).astype(np.uint16)
+
+    pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=store, target=depth, count=12)

@@ -153,7 +153,8 @@ def _nothing_found(root: Path, what: str, names: str) -> DataError:
         return DataError(f"{text}. Did you mean {better}?")
     others = [rest for rest in find_rest(root, (), quiet=()) if rest.suffix.lower() not in SUFFIXES]
     shown = ", ".join(map(str, others[:3]))
-    return DataError(text, f"there are {shown}, and read are {' '.join(SUFFIXES)}" if shown else "")
+    named = "call folders, or endings of names, by what they hold, as in images/1.jpg and depth/1.png or 1_depth.png"
+    return DataError(text, f"there are {shown}, and read are {' '.join(SUFFIXES)}" if shown else named)
 
 
 def _guess_place(

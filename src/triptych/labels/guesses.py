@@ -258,6 +258,10 @@ def _guess_planes(guess: Guess, files: Sequence[FileSummary], total: int, parts:
     guess.say("classes", count.pop(), "one per plane; names can be listed instead")
 
 
+MANY_COLORS = 30
+"""Classes are few, and most of them occur in several files; instances of each photograph have colors of their own."""
+
+
 def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts: bool) -> None:
     values, counts = pool_values(files)
     often = values[counts >= 0.002 * counts.sum()] if len(values) > IGNORE else values
@@ -267,6 +271,9 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
         return
     colors = [color_of(int(value)) for value in often]
     guess.say("colors", colors, f"the {len(colors)} colours of {len(files)} files", doubt=True)
+    alone = sum(sum(code in file.codes for file in files) == 1 for code in often.tolist())
+    if len(files) > 2 and len(often) >= MANY_COLORS and 2 * alone > len(often):
+        guess.doubts.append(f"{alone} of the colours are in one file alone: instances, or numbers packed into colours?")
     pictures = read_some([file.path for file in files if file.shape[-1] == 4], 50)
     clear = [path for path, array in pictures if (seen := opaque_pixels(array)) is not None and not seen.all()]
     if clear:
