@@ -23,7 +23,7 @@ from skimage.morphology import thin
 
 from triptych.evaluation.offline import score
 from triptych.metrics.boundary import BoundaryMetric, count_boundaries
-from triptych.metrics.protocols import BoundaryCounts, boundary_protocol, prepare_target
+from triptych.metrics.boundary_protocols import BoundaryCounts, boundary_protocol, prepare_target
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 GOLDEN = SHARED / "golden" / "boundary"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from triptych.recipes import RECIPES
 from triptych.recipes.config import LEAST, DataConfig, Recipe, check_numbers, flatten, from_json, to_json
-from triptych.recipes.fields import read_options, write_options
+from triptych.recipes.option_words import read_options, write_options
 from triptych.training.run_folder import check_same_recipe
 
 

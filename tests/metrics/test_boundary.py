@@ -14,8 +14,8 @@ from torch import Tensor
 
 from triptych.metrics import BoundaryMetric
 from triptych.metrics.boundary import count_boundaries
+from triptych.metrics.boundary_protocols import PROTOCOLS, BoundaryCounts, boundary_protocol, prepare_target
 from triptych.metrics.contours import label_outlines, thin
-from triptych.metrics.protocols import PROTOCOLS, BoundaryCounts, boundary_protocol, prepare_target
 
 COUNTED = ("matched_target", "target", "matched_prediction", "prediction")
 

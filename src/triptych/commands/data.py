@@ -14,7 +14,7 @@ import tyro
 from tyro.conf import Positional
 
 from triptych.commands.verbs import Device, Group, Verb
-from triptych.recipes.fields import read_options
+from triptych.recipes.option_words import read_options
 
 
 def data_init(folder: Positional[Path], force: bool = False) -> None:

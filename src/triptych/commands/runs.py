@@ -6,7 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from triptych.commands.verbs import Device
-from triptych.recipes.fields import read_options
+from triptych.recipes.option_words import read_options
 
 
 def evaluate(

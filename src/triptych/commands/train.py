@@ -10,7 +10,7 @@ from triptych.commands.verbs import HELP, Device, Verb, parse
 from triptych.plugins.loading import load_installed
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
-from triptych.recipes.fields import override
+from triptych.recipes.option_words import override
 from triptych.recipes.published import PUBLISHED
 
 

@@ -8,7 +8,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from triptych.lookup import convert, named_choice
-from triptych.recipes.fields import read_options, write_options
+from triptych.recipes.option_words import read_options, write_options
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 HELP = ("-h", "--help")

@@ -19,7 +19,7 @@ from triptych.doctor.findings import Edit, Problem, text_and_cure
 from triptych.labels.depth_guesses import find_far_plane, percentile
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Mask, Normals
 from triptych.labels.guesses import is_mark
-from triptych.labels.planes import CURES_OF_READINGS, LOGARITHM, find_misreading
+from triptych.labels.readings import CURES_OF_READINGS, LOGARITHM, find_misreading
 from triptych.labels.summaries import color_codes, color_of, count_values
 from triptych.types import IGNORE, Camera, valid_pixels
 

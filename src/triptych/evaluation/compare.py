@@ -30,7 +30,7 @@ from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
-from triptych.recipes.fields import flatten as flatten_fields
+from triptych.recipes.option_words import flatten as flatten_fields
 from triptych.recipes.resolved import STARTS, fill_options, read_run_recipe, read_starts
 from triptych.tasks import Task
 

@@ -12,7 +12,7 @@ from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, walk_files
 from triptych.datasets.descriptor import FILE_NAME
 from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
 from triptych.lookup import named_choice
-from triptych.metrics.protocols import GroundTruth
+from triptych.metrics.boundary_protocols import GroundTruth
 
 FOLDERS = {
     "semseg": ("semseg", "segmentation", "seg", "semantic"),

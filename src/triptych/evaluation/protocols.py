@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.boundary import BoundaryMetric
+from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
-from triptych.metrics.protocols import GroundTruth
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
 

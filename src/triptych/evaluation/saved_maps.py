@@ -17,7 +17,7 @@ from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS
 from triptych.labels.depth_guesses import DEPTH_UNITS, unit_of_name
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
-from triptych.metrics.protocols import GroundTruth
+from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE
 
 

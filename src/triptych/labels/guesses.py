@@ -20,7 +20,7 @@ from triptych.labels.summaries import (
     color_of,
     opaque_pixels,
     read_some,
-    survey_files,
+    summarize_files,
     why_unreadable,
 )
 from triptych.types import IGNORE
@@ -58,7 +58,7 @@ SAMPLE = 1000
 
 def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -> Guess:
     """Number of classes, invalid values, a map, or the colors of a color-coded map."""
-    guess, files = Guess(needs_options=True), survey_files(paths, SAMPLE, key=key)
+    guess, files = Guess(needs_options=True), summarize_files(paths, SAMPLE, key=key)
     if not files:
         guess.doubts.append(why_unreadable(paths, key=key))
         return guess
@@ -343,7 +343,7 @@ def _list(values: Sequence[float | int]) -> str:
 
 def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> Guess:
     """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
-    guess, files = Guess(needs_options=True), survey_files(paths, 200, key=key)
+    guess, files = Guess(needs_options=True), summarize_files(paths, 200, key=key)
     files = [file for file in files if file.form in ("ids", "grey")]
     if not files:
         guess.doubts.append(f"{why_unreadable(paths, key=key)}, or they are no masks of one channel")

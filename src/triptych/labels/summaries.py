@@ -200,7 +200,7 @@ def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple
     return _look_at_some(paths, count, key, lambda path, array: (path, array))
 
 
-def survey_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
+def summarize_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
     """Summaries of the files that `read_some` reads."""
     return _look_at_some(paths, count, key, summarize)
 

@@ -16,9 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 
 from triptych.metrics.base import Metric
-from triptych.metrics.contours import thin_nested
-from triptych.metrics.matching import match_nested
-from triptych.metrics.protocols import (
+from triptych.metrics.boundary_protocols import (
     BestPoint,
     BoundaryCounts,
     BoundaryProtocol,
@@ -30,6 +28,8 @@ from triptych.metrics.protocols import (
     precision_recall,
     prepare_target,
 )
+from triptych.metrics.contours import thin_nested
+from triptych.metrics.matching import match_nested
 
 
 def count_boundaries(

@@ -10,7 +10,7 @@ not released and are DenseMTL's.
 from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, Recipe
-from triptych.recipes.protocols import (
+from triptych.recipes.papers import (
     DENSEMTL_LOSSES,
     RESNET101,
     densemtl,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triptych.lookup import build, parse_json
-from triptych.recipes import fields
+from triptych.recipes import option_words
 
 Value = bool | int | float | str | tuple[Any, ...] | dict[str, Any] | None
 Options = dict[str, Value]
@@ -330,7 +330,7 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
     0.001
     """
     model = replace(recipe.model, decoder=FORMER.get(recipe.model.decoder, recipe.model.decoder))
-    return fields.flatten(dataclasses.asdict(replace(recipe, model=model)))
+    return option_words.flatten(dataclasses.asdict(replace(recipe, model=model)))
 
 
 LEAST: dict[str, float] = {

@@ -30,7 +30,7 @@ from triptych.recipes.config import (
     TrainingConfig,
     WeightingConfig,
 )
-from triptych.recipes.protocols import DENSEMTL_LOSSES, densemtl, densemtl_weights
+from triptych.recipes.papers import DENSEMTL_LOSSES, densemtl, densemtl_weights
 
 SYNTHIA_CITYSCAPES = Recipe(
     description="SYNTHIA to Cityscapes without its labels, 16 classes and depth: DenseMTL, adversarial.",

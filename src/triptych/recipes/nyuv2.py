@@ -20,7 +20,7 @@ settings of the regularizer are unknown; ours are its defaults (docs/regularizer
 from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe, RegularizerConfig
-from triptych.recipes.protocols import (
+from triptych.recipes.papers import (
     DENSEMTL_LOSSES,
     MTI_NET,
     RESNET50,

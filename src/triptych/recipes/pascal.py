@@ -12,7 +12,7 @@ SAK scores boundaries by another pipeline.
 from dataclasses import replace
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Options, Recipe
-from triptych.recipes.protocols import (
+from triptych.recipes.papers import (
     MTI_NET,
     RESNET50,
     SURVEY_LOSSES,

@@ -24,7 +24,7 @@ from triptych.recipes.config import (
     VideoConfig,
     WeightingConfig,
 )
-from triptych.recipes.protocols import RESNET101_DENSEMTL
+from triptych.recipes.papers import RESNET101_DENSEMTL
 
 ROOMS = Recipe(
     description="Segmentation from labels, depth from video without them: generated camera paths, minutes on a CPU.",

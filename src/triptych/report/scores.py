@@ -11,9 +11,9 @@ from triptych.drawing.panels import color_error, color_maps, error_limit
 from triptych.evaluation.offline import Score, TaskScore
 from triptych.files import write_text
 from triptych.metrics.boundary import BoundaryMetric
+from triptych.metrics.boundary_protocols import prepare_target
 from triptych.metrics.contours import thin
 from triptych.metrics.matching import match_boundaries
-from triptych.metrics.protocols import prepare_target
 from triptych.report.charts import draw_histogram, draw_precision_recall
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import card, show_map

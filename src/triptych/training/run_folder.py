@@ -14,7 +14,7 @@ from typing import Any
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.prediction import calibration
 from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
-from triptych.recipes.fields import flatten as flatten_fields
+from triptych.recipes.option_words import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import STARTS, code_commit, package_version, read_resolved, read_starts
 from triptych.training.optim import schedule_factor

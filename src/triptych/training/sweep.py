@@ -17,7 +17,7 @@ from rich.table import Table
 
 from triptych.files import check_signed, write_json
 from triptych.lookup import parse_json
-from triptych.recipes import fields
+from triptych.recipes import option_words
 from triptych.recipes.config import Recipe, from_json
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
@@ -85,7 +85,7 @@ def read_axis(word: str) -> Axis:
             raise ValueError(f"'{word}' is no span; write two rising numbers, such as {name}=1e-5..1e-2.")
         return Axis(name, span=(low, high))
     parts = [text] if text.startswith("[") else text.split(",")
-    values = [fields.read_options([f"value={part}"])["value"] for part in parts]
+    values = [option_words.read_options([f"value={part}"])["value"] for part in parts]
     return Axis(name, tuple(values[0]) if text.startswith("[") else tuple(values))
 
 
