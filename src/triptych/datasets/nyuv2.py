@@ -4,10 +4,8 @@ All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in me
 What an archive calls "val" is the official test split and is called `test` here.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.data.errors import DataError, UnreadableFileError
+from triptych.data.errors import DataError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys, take_held_out
 from triptych.data.nearby import NearbyFrames, check_direction, find_nearby, name_frame
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.in_files import IMAGE, Published, scale_camera
+from triptych.datasets.labelled_file import LabelledFile
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
@@ -124,54 +123,6 @@ VARIANTS = (
         **COMMON,
     ),
 )
-
-
-NEEDED = ("images", "depths", "labels", "names")
-
-
-class LabelledFile:
-    """MATLAB 7.3, that is HDF5 with axes reversed: `images` (N, 3, W, H), `depths`, `rawDepths`, `labels` (N, W, H).
-
-    Raises `OSError` naming a file that is damaged, not whole, or another one.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        missing = [name for name in NEEDED if name not in self._file]
-        if missing:
-            raise OSError(f"{path} has no entry '{missing[0]}': it is not the labelled dataset of NYU Depth v2.")
-        self.length = int(self._file["images"].shape[0])
-
-    @property
-    def _file(self) -> Any:
-        try:
-            return _open(str(self.path), os.getpid())
-        except OSError as error:
-            raise UnreadableFileError(f"{self.path} cannot be read ({error})", "download it again") from error
-
-    def names(self) -> list[str]:
-        """Names of the classes, in the order that `labels` counts from 1."""
-        file = self._file
-        return ["".join(chr(code) for code in np.ravel(file[name][()])) for name in np.ravel(file["names"][()])]
-
-    def read(self, entry: str, index: int) -> np.ndarray:
-        """One frame of an entry, `(H, W)` or `(H, W, channels)`; `index` from 0."""
-        try:
-            return np.ascontiguousarray(np.asarray(self._file[entry][index]).T)
-        except KeyError as error:
-            raise UnreadableFileError(f"{self.path} has no entry '{entry}'", "download it again") from error
-        except OSError as error:
-            raise UnreadableFileError(
-                f"frame {index + 1} of {self.path} cannot be read ({error})", "download it again"
-            ) from error
-
-
-@lru_cache(maxsize=4)
-def _open(path: str, process: int) -> Any:
-    # Once per process: a file that was opened before a fork must not be shared.
-    import h5py
-
-    return h5py.File(path, "r")
 
 
 SPLITS = {

@@ -1,6 +1,7 @@
 """Checks of one image or one label file: small functions, listed in the tables at the end.
 
 Each takes what was read and yields problems, each with its cure. A check for another kind of data is one more function.
+Long because every way in which a file can be wrong is one of them.
 """
 
 import math
