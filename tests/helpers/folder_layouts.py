@@ -1616,3 +1616,68 @@ def _(t: Truth) -> None:
         return np.rint(depth(i) * (1000 if i < 8 else 100)).astype(np.uint16)
 
     pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=store, target=depth, count=12)
+
+
+@layout("what a Mac packs beside: __MACOSX")
+def _(t: Truth) -> None:
+    pairs(t)
+    for i in range(6):
+        for folder in ("images", "semseg"):
+            path = t.root / f"__MACOSX/{folder}/train/._{i:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"\0\5\26\7" + bytes(80))
+
+
+@layout("all images and labels in one .h5", r"photographs and labels are files of their own")
+def _(t: Truth) -> None:
+    t.expect("train.h5", "", draw_photo(0), semseg=draw_labels(0))
+    t.file("train.h5", {"images": np.stack([draw_photo(0)] * 3), "labels": np.stack([draw_labels(0)] * 3)})
+
+
+@layout("image and mask in one .npz per sample", r"photographs and labels are files of their own")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.expect(f"data/{i}.npz", "", draw_photo(i), semseg=draw_labels(i))
+        t.file(f"data/{i}.npz", {"image": draw_photo(i), "mask": draw_labels(i)})
+
+
+@layout("labels of two people", r"match the images too.*the right ones\?")
+def _(t: Truth) -> None:
+    pairs(t, "images/{i}.png", "masks_anna/{i}.png")
+    for i in range(6):
+        t.file(f"masks_ben/{i}.png", draw_labels(i + 5))
+
+
+@layout("images and masks of two sizes", r"match the images too.*the right ones\?")
+def _(t: Truth) -> None:
+    pairs(t, "images_640/{i}.png", "masks_640/{i}.png")
+    for i in range(6):
+        t.file(f"images_320/{i}.png", draw_photo(i)[::2, ::2].copy())
+        t.file(f"masks_320/{i}.png", draw_labels(i)[::2, ::2].copy())
+
+
+@layout("masks of ignored pixels beside the classes", r"ignore_masks.*match the images too")
+def _(t: Truth) -> None:
+    for i in range(5):
+        ignored = np.arange(SIZE[0])[:, None] + np.zeros(SIZE) < 4
+        t.image(f"images/{i}.png", semseg=np.where(ignored, 255, draw_labels(i)))
+        t.file(f"masks/{i}.png", draw_labels(i))
+        t.file(f"ignore_masks/{i}.png", ignored.astype(np.uint8) * 255)
+
+
+@layout("boundaries of several people as structures in .mat", r"holds values of type object")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.image(f"images/{i}.jpg", boundary=half(i))
+        people = np.empty((1, 2), object)
+        for k in range(2):
+            people[0, k] = {"Boundaries": half(i + k), "Segmentation": draw_labels(i).astype(np.uint16)}
+        t.file(f"edges/{i}.mat", {"groundTruth": people})
+
+
+@layout("photographs with near infrared as a fourth channel")
+def _(t: Truth) -> None:
+    for i in range(4):
+        t.expect(f"images/{i}.png", "", draw_photo(i), semseg=draw_labels(i))
+        t.file(f"images/{i}.png", np.dstack([draw_photo(i), draw_photo(i)[..., 0]]))
+        t.file(f"masks/{i}.png", draw_labels(i))

@@ -16,7 +16,7 @@ from torch import Tensor
 from triptych.data.arrays import TRANSPOSED, list_entries, read_array, read_size
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import SUFFIXES, files_remembered, walk_files, walk_pipes
+from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, walk_pipes
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
@@ -151,10 +151,13 @@ def _nothing_found(root: Path, what: str, names: str) -> DataError:
     text, better = f"{root} has no folder of {what} with a usual name ({names})", suggest_root(root)
     if better:
         return DataError(f"{text}. Did you mean {better}?")
-    others = [rest for rest in find_rest(root, (), quiet=()) if rest.suffix.lower() not in SUFFIXES]
-    shown = ", ".join(map(str, others[:3]))
-    named = "call folders, or endings of names, by what they hold, as in images/1.jpg and depth/1.png or 1_depth.png"
-    return DataError(text, f"there are {shown}, and read are {' '.join(SUFFIXES)}" if shown else named)
+    rest = find_rest(root, (), quiet=())
+    others = ", ".join(map(str, [one for one in rest if one.suffix.lower() not in SUFFIXES][:3]))
+    arrays = ", ".join(map(str, [one for one in rest if one.suffix.lower() in ARRAYS][:3]))
+    cure = "call folders, or endings of names, by what they hold, as in images/1.jpg and depth/1.png or 1_depth.png"
+    if arrays and not others:
+        cure = f"{cure}; there are {arrays}: photographs and labels are files of their own, one each per sample"
+    return DataError(text, f"there are {others}, and read are {' '.join(SUFFIXES)}" if others else cure)
 
 
 def _guess_place(
