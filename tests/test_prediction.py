@@ -22,6 +22,7 @@ from triptych.prediction import predictor as prediction
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import windows
 from triptych.recipes.config import ModelConfig, Recipe
 from triptych.tasks import boundary, depth, normals, semseg
@@ -449,6 +450,27 @@ def test_saved_equals_loaded(tmp_path):
     assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     with pytest.raises(FileExistsError, match="not empty"):
         loaded.save_pretrained(tmp_path / "again")
+
+
+def test_a_network_that_replaces_another_does_it_in_one_step(tmp_path, monkeypatch):
+    """Half of each would load, and give other numbers."""
+    folder, model = run_folder(tmp_path)
+    (folder / "mine.txt").write_text("not a network's")
+    recipe = Recipe(model=Predictor.load(folder).recipe.model, seed=5)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*words):
+        raise OSError("No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("triptych.prediction.pretrained.save_tensors", fail)
+        with pytest.raises(OSError, match="No space left"):
+            save_folder(folder, model, recipe, overwrite=True)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    save_folder(folder, model, recipe, overwrite=True)
+    assert Predictor.load(folder).recipe.seed == 5
+    assert {path.name for path in folder.iterdir()} == set(before)
+    assert [path.name for path in tmp_path.iterdir()] == ["network"]
 
 
 def test_one_file_holds_the_network_in_half_precision(tmp_path):

@@ -65,6 +65,17 @@ def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:
     assert (found.difference, found.first) == (0.0, now.metrics["depth"]["rmse"])
 
 
+def test_raises_for_sums_of_another_evaluation(saved: Path, tmp_path: Path) -> None:
+    """As a process that is killed between its two files leaves them."""
+    np.save(tmp_path / "predictions/depth/0.npy", np.full((4, 5), 3, np.float32))
+    again = tmp_path / "again.json"
+    score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt", out=again, quiet=True)
+    read_scores(again).read_sums()
+    again.with_suffix(".safetensors").replace(saved.with_suffix(".safetensors"))
+    with pytest.raises(ValueError, match=r"new\.safetensors is of another evaluation than new\.json"):
+        read_scores(saved).read_sums()
+
+
 def test_raises_for_an_unknown_form(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "later.json"
     path.write_text(json.dumps({**read_scores(saved).content, "format": 7}))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.files import naming_damage, read_tensors, save_tensors, write_json, written_whole
+from triptych.files import checksum, naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task
@@ -113,7 +113,12 @@ class SavedScores:
             with np.load(old, allow_pickle=False) as archive:
                 flat = {name: torch.from_numpy(archive[name]) for name in archive.files}
         else:
-            flat = read_tensors(self.path.with_suffix(".safetensors"))
+            flat = read_tensors(path := self.path.with_suffix(".safetensors"))
+            if self.content.get("sums", found := checksum(flat)) != found:
+                raise ValueError(
+                    f"{path} is of another evaluation than {self.path.name}; run `triptych evaluate` or "
+                    "`triptych score` again."
+                )
         sums: dict[str, dict[str, Tensor]] = {name: {} for name in self.metrics}
         with naming_damage(self.path):
             for name, value in flat.items():
@@ -129,8 +134,9 @@ def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapp
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = {f"{task}/{state}": value for task, states in sums.items() for state, value in states.items()}
     with written_whole(path.with_suffix(".safetensors")) as partial:
-        save_tensors(partial, flat)
-    write_json(path, {"format": FORMAT, **content})
+        written = save_tensors(partial, flat)
+    # Whoever is killed before this leaves the numbers of another evaluation beside its sums, which is told.
+    write_json(path, {"format": FORMAT, "sums": written, **content})
 
 
 def read_scores(path: Path) -> SavedScores:

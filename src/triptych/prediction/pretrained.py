@@ -5,8 +5,10 @@ hub.
 import json
 import os
 import re
+import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +16,17 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
-from triptych.files import check_signed, hash_tensors, read_tensors, save_tensors, sign, write_text, written_whole
+from triptych.files import (
+    check_signed,
+    exchange,
+    hash_tensors,
+    partial_path,
+    read_tensors,
+    save_tensors,
+    sign,
+    write_text,
+    written_whole,
+)
 from triptych.lookup import parse_json
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
@@ -232,23 +244,45 @@ def save_folder(
         )
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} is not empty; choose another folder or pass overwrite=True.")
-    folder.mkdir(parents=True, exist_ok=True)
-    tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
-    write_tasks(folder / FILES["tasks"], tasks, recipe.data.task_options)
-    write_text(folder / FILES["recipe"], to_json(recipe) + "\n")
-    write_resolved(folder, resolve_options(recipe))
-    if adapters_only:
-        save_adapters(folder, model, recipe)
-        (folder / FILES["weights"]).unlink(missing_ok=True)
-    else:
-        with written_whole(folder / FILES["weights"]) as partial:
-            save_tensors(partial, model.state_dict())
-    if scales:
-        calibration.write_calibration(folder, scales, {})
-    else:
-        (folder / calibration.FILE).unlink(missing_ok=True)  # of another network
-    write_text(folder / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
+    with _replaced(folder) as place:
+        tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
+        write_tasks(place / FILES["tasks"], tasks, recipe.data.task_options)
+        write_text(place / FILES["recipe"], to_json(recipe) + "\n")
+        write_resolved(place, resolve_options(recipe))
+        if adapters_only:
+            save_adapters(place, model, recipe)
+        else:
+            with written_whole(place / FILES["weights"]) as partial:
+                save_tensors(partial, model.state_dict())
+        if scales:
+            calibration.write_calibration(place, scales, {})
+        write_text(place / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
     return folder
+
+
+@contextmanager
+def _replaced(folder: Path) -> Iterator[Path]:
+    """Where to write a network that takes the place of the one in `folder`, in one step when the block ends well: two
+    mixed would load, and give other numbers. Files of other names stay.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        yield folder
+        return
+    folder = folder.resolve()
+    beside = partial_path(folder)
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    exchange(beside, folder)
+    for path in beside.iterdir():
+        if path.name not in (*FILES.values(), calibration.FILE):
+            path.rename(folder / path.name)
+    shutil.rmtree(beside)
 
 
 def model_card(
