@@ -8,17 +8,16 @@ from triptych.backbones.base import Backbone, family_module
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
+from triptych.backbones.swin import Swin
 from triptych.backbones.vit import RotaryViT, ViT
 from triptych.lookup import require_options
 from triptych.plugins.loading import load_installed
 
-_SHIFTED = "tracing the shifted windows of Swin at open sizes does not end within minutes"
 _SWIN: dict[str, Any] = {
     "stage_norms": True,
     "drop_path_rate": 0.0,
     "strict_img_size": False,
     "always_partition": True,
-    "one_size": _SHIFTED,
 }
 """Windows keep their size and shift at every image size, so that weights fit whatever the crop."""
 
@@ -35,10 +34,10 @@ BACKBONES: dict[str, Callable[..., Backbone]] = {
     "vit_small_patch16_384": partial(ViT, "vit_small_patch16_384.augreg_in21k_ft_in1k"),
     "vit_base_patch16_384": partial(ViT, "vit_base_patch16_384.augreg_in21k_ft_in1k"),
     "vit_large_patch16_384": partial(ViT, "vit_large_patch16_384.augreg_in21k_ft_in1k"),
-    "swin_tiny": partial(Pyramid, "swin_tiny_patch4_window7_224.ms_in1k", **_SWIN),
-    "swin_small": partial(Pyramid, "swin_small_patch4_window7_224.ms_in22k_ft_in1k", **_SWIN),
-    "swin_base": partial(Pyramid, "swin_base_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
-    "swin_large": partial(Pyramid, "swin_large_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
+    "swin_tiny": partial(Swin, "swin_tiny_patch4_window7_224.ms_in1k", **_SWIN),
+    "swin_small": partial(Swin, "swin_small_patch4_window7_224.ms_in22k_ft_in1k", **_SWIN),
+    "swin_base": partial(Swin, "swin_base_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
+    "swin_large": partial(Swin, "swin_large_patch4_window12_384.ms_in22k_ft_in1k", **_SWIN),
     "convnext_atto": partial(Pyramid, "convnext_atto.d2_in1k", stage_norms=True),
     "convnext_tiny": partial(Pyramid, "convnext_tiny.fb_in22k_ft_in1k", stage_norms=True),
     "convnext_small": partial(Pyramid, "convnext_small.fb_in22k_ft_in1k", stage_norms=True),
@@ -56,8 +55,8 @@ _FAMILIES: dict[str, Callable[..., Backbone]] = {
     "hrnet": HRNet,
     "vision_transformer": ViT,
     "eva": RotaryViT,
-    "swin_transformer": partial(Pyramid, **_SWIN),
-    "swin_transformer_v2": partial(Pyramid, stage_norms=True, strict_img_size=False, one_size=_SHIFTED),
+    "swin_transformer": partial(Swin, **_SWIN),
+    "swin_transformer_v2": partial(Swin, stage_norms=True, strict_img_size=False),
 }
 """Which class takes a model of timm that `BACKBONES` does not name, by timm's module."""
 

@@ -42,6 +42,8 @@ class Backbone(nn.Module):
     timm_name: str
     one_size: str = ""
     """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
+    free_from: int = 1
+    """Least side of the images that a file of free sizes takes."""
     load_report: Any = None
     """What `load_weights` found, where weights were loaded."""
 

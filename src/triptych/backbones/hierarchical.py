@@ -16,6 +16,7 @@ class Pyramid(Backbone):
     Images are padded at the bottom and on the right to a multiple of the largest stride, and maps cropped back.
     `stage_norms` adds a LayerNorm over channels to each map, as dense prediction on Swin and ConvNeXt does. Further
     options are those of the timm model. A few of timm's networks take only the image size that they were built for.
+    `one_size` is read no more: run folders of older versions have it.
 
     >>> Pyramid("convnext_atto").channels
     (40, 80, 160, 320)
@@ -35,7 +36,6 @@ class Pyramid(Backbone):
         **timm_options: Any,
     ) -> None:
         super().__init__(mean, std, timm_name)
-        self.one_size = one_size
         if drop_path_rate is not None:
             timm_options["drop_path_rate"] = drop_path_rate
         body = build_timm(timm_name, num_classes=0, **timm_options)

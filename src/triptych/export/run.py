@@ -230,10 +230,10 @@ def export_run(
     model, recipe = pretrained.load_model(run, merge=True)
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     stride = max(model.feature_strides)
-    # One pixel of the coarsest map is a case apart, which a program of free sizes does not hold.
-    smallest = stride + 1 if dynamic else 1
+    smallest = find_smallest(model) if dynamic else 1
     if len(chosen) != 2 or min(chosen) < smallest:
-        raise ValueError(f"size is {tuple(chosen)}; give height and width, {smallest} pixels or more each.")
+        way = ", or leave out --dynamic" if dynamic else ""
+        raise ValueError(f"size is {tuple(chosen)}; give height and width, {smallest} pixels or more each{way}.")
     weights = run / pretrained.FILES["weights"]
     _check_space(path, 4 * weights.stat().st_size)
     if weights.stat().st_size > target.largest:
@@ -312,6 +312,13 @@ def find_target(path: Path) -> Target:
     """The kind of file that a name's end says."""
     ending = next((ending for ending in TARGETS if path.name.endswith(ending)), path.suffix or path.name)
     return named_choice("kind of file", ending, TARGETS)
+
+
+def find_smallest(model: MultiTaskModel) -> int:
+    """Least side of the images that a file of free sizes takes: one pixel of the coarsest map is a case apart, which a
+    program does not hold, and so is what a backbone says (`free_from`).
+    """
+    return max(max(model.feature_strides) + 1, *(getattr(part, "free_from", 1) for part in model.modules()))
 
 
 def read_samples(recipe: Recipe, model: MultiTaskModel, count: int, split: str = "") -> list[Sample]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone
 from triptych.backbones.hierarchical import Pyramid
+from triptych.backbones.swin import Swin, traceable_windows
 from triptych.models.lora import LoRALinear, LowRank, add_updates, linear_of
 from triptych.models.multitask import MultiTaskModel
 from triptych.types import Output
@@ -85,13 +86,13 @@ class Shared(NamedTuple):
     after: Maps
 
 
-class SwinStreams(Pyramid):
+class SwinStreams(Swin):
     """A Swin whose last block of each stage lets tasks branch off; its maps are those of the shared stream."""
 
     def __init__(self, swin: Pyramid) -> None:
         Backbone.__init__(self)
         self.mean, self.std = swin.mean, swin.std
-        self.timm_name, self.one_size = swin.timm_name, swin.one_size
+        self.timm_name = swin.timm_name
         self.channels, self.strides, self.indices = swin.channels, swin.strides, swin.indices
         self.body, self.norms = swin.body, swin.norms
         for block in self.last_blocks:
@@ -108,14 +109,15 @@ class SwinStreams(Pyramid):
 
     def stages(self, image: Float[Tensor, "batch 3 height width"]) -> list[Shared]:
         """The shared stream at the end of each stage."""
-        x = self.body.patch_embed(self.pad(image))
-        stages = []
-        for stage in self.body.layers:
-            x = stage.downsample(x)
-            for block in stage.blocks[:-1]:
-                x = self.run(block, x)
-            stages.append(self.run(_last_block, stage.blocks[-1], x))
-            x = stages[-1].after
+        with traceable_windows(self.body):
+            x = self.body.patch_embed(self.pad(image))
+            stages = []
+            for stage in self.body.layers:
+                x = stage.downsample(x)
+                for block in stage.blocks[:-1]:
+                    x = self.run(block, x)
+                stages.append(self.run(_last_block, stage.blocks[-1], x))
+                x = stages[-1].after
         return stages
 
     def to_maps(self, ends: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
