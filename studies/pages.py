@@ -13,6 +13,7 @@ import cvm
 import fog
 import geometry_pilot
 import grid
+import hed
 import lora
 import missing
 import peers
@@ -35,6 +36,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "trunks": (trunks.STUDY, trunks.table, PAGE),
     "geometry-pilot": (geometry_pilot.STUDY, geometry_pilot.table, PAGE),
     "preset": (preset.STUDY, preset.table, PAGE),
+    "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),
     "photo-labels": (photo_labels.STUDY, photo_labels.table, MISSING),
