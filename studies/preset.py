@@ -110,8 +110,8 @@ def table(found: list[rows.Row]) -> str:
     for name, each in scores.items():
         seeds = [seed for seed in each if seed in scores[AS_BEFORE]]
         gains = [gain(each[seed], scores[AS_BEFORE][seed], FOUR) for seed in seeds]
-        keys = ("before/R2", "after/R2", "after/below_dullest", "processor_seconds")
-        cells = [mean_and_deviation([row[key] for row in each.values()], digits=2) for key in keys]
+        keys = {"before/R2": 2, "after/R2": 2, "after/below_dullest": 2, "processor_seconds": 3}
+        cells = [mean_and_deviation([row[key] for row in each.values()], digits=digits) for key, digits in keys.items()]
         lines.append([name, str(len(each)), mean_and_deviation(gains, digits=2), *cells])
     header = [
         "density",
