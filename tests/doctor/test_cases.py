@@ -401,14 +401,20 @@ def test_a_name_says_that_depth_is_a_logarithm(tmp_path: Path) -> None:
     assert "is called a logarithm" in said(describe_folder(tmp_path))
 
 
-def test_an_entry_that_marks_valid_pixels_is_named(tmp_path: Path) -> None:
-    for i in range(2):
-        put(tmp_path / f"images/{i}.png", photo(i))
-        (tmp_path / "depth").mkdir(exist_ok=True)
-        np.savez(tmp_path / f"depth/{i}.npz", valid=HALF, depth=np.full(SIZE, 2.5, np.float32))
-    _, doubts = init_folder(tmp_path)
-    assert any("'valid' seems to mark where 'depth' holds" in doubt for doubt in doubts)
-    assert [finding.task for finding in examine(tmp_path).findings if finding.check == "marks"] == ["depth"]
+def test_an_entry_that_marks_valid_pixels_is_applied_or_named(tmp_path: Path) -> None:
+    for name, fill in (("depth", np.full(SIZE, 2.5, np.float32)), ("semseg", HALF.astype(np.uint8))):
+        for entry in ("valid", "mask"):
+            root = tmp_path / name / entry
+            put(root / "images/0.png", photo(0))
+            (root / name).mkdir()
+            np.savez(root / name / "0.npz", **{entry: HALF, name: fill})
+            _, doubts = init_folder(root)
+            target = Folder(root, split="all")[0].targets[name].squeeze().numpy()
+            known = np.isfinite(target) if name == "depth" else target != 255
+            assert (known == (HALF != 0)).all() if entry == "valid" else known.all()
+            told = [finding.task for finding in examine(root).findings if finding.check in ("marks", "not finite")]
+            assert told == ([] if entry == "valid" else [name])
+            assert any(f"'{entry}'" in doubt for doubt in doubts)
 
 
 @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "images/train/9.png", "dataset.toml"])

@@ -1206,7 +1206,7 @@ def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i).T.copy(), target=depth)
 
 
-@layout("depth beside a mask of valid pixels in one .npz", r"'valid' seems to mark where 'depth' holds")
+@layout("depth beside a mask of valid pixels in one .npz")
 def _(t: Truth) -> None:
     holds = np.arange(SIZE[0])[:, None] + np.zeros(SIZE) >= 6
     for i in range(4):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import TRANSPOSED, list_entries, read_array, read_size
+from triptych.data.arrays import TRANSPOSED, list_entries, read_size
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, walk_pipes
@@ -28,7 +28,17 @@ from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.depth_guesses import guess_depth
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
-from triptych.labels.words import IMAGES, NEEDS, WORDS, role_of, split_words, tells_validity, unused_marks
+from triptych.labels.words import (
+    IMAGES,
+    NEEDS,
+    WORDS,
+    holds_where_set,
+    may_mark,
+    role_of,
+    split_words,
+    tells_validity,
+    unused_marks,
+)
 
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""
@@ -187,7 +197,10 @@ def _guess_place(
         return "; ".join(numbers.doubts)
     if entry:
         numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
-        numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry)]
+        mask = next((other for other in entries if other != entry and holds_where_set(other)), "")
+        if mask:
+            numbers.say("valid", mask, f"'{entry}' holds where this entry is not 0", doubt=True)
+        numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry, mask)]
         for other in entries:
             task = role_of(split_words(other))
             if other != entry and task in TASK_GUESSES and task != name and task not in guess.tasks:
@@ -218,11 +231,13 @@ def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str
 
 
 def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
-    """Which of several entries of an array file holds a task: the one that is called so, else the first."""
+    """Which of several entries of an array file holds a task: the one that is called so, else the first; one that
+    may mark where others hold comes last."""
     entries = list_entries(path)
     if len(entries) < 2:
         return "", entries
-    return next((entry for entry in entries if role_of(split_words(entry)) == name), entries[0]), entries
+    named = [entry for entry in entries if role_of(split_words(entry)) == name] or entries
+    return min(named, key=may_mark), entries
 
 
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
@@ -427,7 +442,7 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelle
         file = files.get(labels[path])
         if file is None:
             return None
-        return encoding.decode(read_array(file, key=encoding.key), camera.camera(read_size(file), None))
+        return encoding.decode(encoding.read(file), camera.camera(read_size(file), None))
 
     both = [path for path, name in labels.items() if name in files]
     return guess_normals(both or list(labels), key=key, depth_of=depth_of)

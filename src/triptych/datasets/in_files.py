@@ -137,12 +137,12 @@ class InFiles(DenseDataset):
     def stored(self, name: str, key: str) -> np.ndarray | None:
         """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more."""
         encoding = self.encoding(name, key)
-        return None if encoding is None else read_array(self.listing[name][key], key=encoding.key)
+        return None if encoding is None else encoding.read(self.listing[name][key])
 
     def counted(self, name: str, key: str) -> StoredCounts | np.ndarray | None:
         """The same, or how often that array holds each number, where the file tells this without an array."""
         encoding = self.encoding(name, key)
-        is_usual = type(self).stored is InFiles.stored and encoding is not None and not encoding.key
+        is_usual = type(self).stored is InFiles.stored and encoding is not None and not (encoding.key or encoding.valid)
         return read_counts(self.listing[name][key]) if is_usual else self.stored(name, key)
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
@@ -303,7 +303,7 @@ class Published(InFiles):
 
 def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int], camera: Camera | None) -> Tensor:
     """The target of a label file, at the size of its image; raises `ValueError` naming the file and the cure."""
-    stored = read_array(path, key=encoding.key)
+    stored = encoding.read(path)
     try:
         target = encoding.decode(stored, camera)
     except ValueError as error:

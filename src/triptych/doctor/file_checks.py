@@ -199,13 +199,18 @@ def check_type(file: LabelFile) -> Iterator[Problem]:
         yield Problem("error", "type", "JPEG and WebP with loss change values near edges", "save labels as PNG or .npy")
     if isinstance(file.encoding, Depth) and file.stored.dtype == np.uint8:
         yield Problem("warning", "type", "depth has 8 bits: 256 steps", "save it as 16-bit PNG or float .npy")
-    if isinstance(file.encoding, Labels) and not file.encoding.colors and file.stored.dtype.kind == "f":
+    if (
+        isinstance(file.encoding, Labels)
+        and not file.encoding.colors
+        and not file.encoding.valid
+        and file.stored.dtype.kind == "f"
+    ):
         yield Problem("warning", "type", f"class ids are stored as {file.stored.dtype}", "save them as whole numbers")
 
 
 def check_finite(file: LabelFile) -> Iterator[Problem]:
     """NaN and infinity are taken as "no label"; saying so in `invalid` keeps the doctor quiet."""
-    if file.stored.dtype.kind != "f":
+    if file.stored.dtype.kind != "f" or file.encoding.valid:
         return
     declared = np.array(file.encoding.invalid, np.float64)
     for name, word, found, meant in (

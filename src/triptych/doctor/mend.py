@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 
-from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
 from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
@@ -107,7 +106,7 @@ def _changed_file(descriptor: Descriptor, task: str, options: dict[str, Any], fi
         if str(path) in named:
             continue
         try:
-            stored = read_array(path, key=encoding.key)
+            stored = encoding.read(path)
             old, new = encoding.decode(stored, None), replace(encoding, **options).decode(stored, None)
         except (OSError, ValueError):
             continue  # it has no target either way, and the report names it

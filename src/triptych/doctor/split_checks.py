@@ -140,7 +140,7 @@ def check_marks(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                 continue
             told.add(name)
             path = next(iter(paths.values()))
-            for text, cure in unused_marks(list_entries(path), encoding.key):
+            for text, cure in unused_marks(list_entries(path), encoding.key, encoding.valid):
                 yield Finding("warning", "marks", survey.split, name, str(path), text, cure)
 
 

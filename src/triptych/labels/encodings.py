@@ -7,6 +7,7 @@ this file, because a new one is written beside those that it resembles.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
+from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.labels.summaries import class_axis, color_codes, opaque_pixels
 from triptych.lookup import named_choice
@@ -63,6 +65,21 @@ class Encoding:
     """Stored values that mean "no label"."""
     resize: bool = False
     """Take the nearest pixel where a label map is not of the image's size; otherwise that is an error."""
+    valid: str = field(default="", metadata=LATER)
+    """Entry of the same file that is 0 where there is no label, beside the one that `key` names."""
+
+    def read(self, path: Path) -> np.ndarray:
+        """What a label file stores; floats with NaN where `valid` says that there is no label."""
+        stored = read_array(path, key=self.key)
+        if not self.valid:
+            return stored
+        holds = read_array(path, key=self.valid).squeeze() != 0
+        if holds.ndim != 2 or holds.shape not in (stored.shape, stored.shape[:2], stored.shape[-2:]):
+            text = f"{path}: its entry '{self.valid}' has shape {holds.shape}, '{self.key}' has {stored.shape}"
+            raise DataError(text, "valid names a map (height, width) of the same size")
+        if holds.shape == stored.shape[:2]:
+            holds = holds.reshape(*holds.shape, *[1] * (stored.ndim - 2))
+        return np.where(holds, stored.astype(np.float64), np.nan)
 
     @property
     def is_pointwise(self) -> bool:

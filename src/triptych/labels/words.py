@@ -147,13 +147,27 @@ MARKS = {"valid", "validity", "mask", "masks", "invalid", "confidence", "conf", 
 """Words of entries of array files that mark where the entry beside them holds."""
 
 
-def unused_marks(entries: Iterable[str], chosen: str) -> Iterator[tuple[str, str]]:
+def may_mark(entry: str) -> bool:
+    """Whether an entry of an array file may say where the one beside it holds."""
+    return bool(MARKS & set(split_words(entry)))
+
+
+def holds_where_set(entry: str) -> bool:
+    """Whether an entry of an array file is set where the one beside it holds, rather than where it does not.
+
+    >>> [holds_where_set(name) for name in ("valid", "valid_mask", "invalid", "mask")]
+    [True, True, False, False]
+    """
+    return bool({"valid", "validity", "known"} & set(split_words(entry)))
+
+
+def unused_marks(entries: Iterable[str], chosen: str, applied: str = "") -> Iterator[tuple[str, str]]:
     """What is wrong, and the cure, for entries of an array file that seem to mark where the one that is read holds.
 
     >>> [text for text, _ in unused_marks(["depth", "valid_mask"], "depth")]
     ["its entry 'valid_mask' seems to mark where 'depth' holds, and is not applied"]
     """
     for entry in entries:
-        if entry != chosen and MARKS & set(split_words(entry)):
+        if entry not in (chosen, applied) and may_mark(entry):
             text = f"its entry '{entry}' seems to mark where '{chosen}' holds, and is not applied"
             yield text, f"store what counts as no label in '{chosen}' itself, as NaN, 0 or a value listed in invalid"
