@@ -86,6 +86,18 @@ def test_equal_runs_are_called_noise(tmp_path: Path) -> None:
     assert not compare_runs([one, two])["differences"]["two"]["depth"]["clear"]
 
 
+@pytest.mark.parametrize(("images", "verdict"), [(1, "too few images"), (5, "too few images"), (6, "worse")])
+def test_a_handful_of_images_is_no_verdict(images: int, verdict: str, tmp_path: Path, capsys) -> None:
+    """Though its interval leaves zero out: that of one image has no width."""
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    one = write_run(tmp_path / "one", Recipe(), np.full(images, 0.3))
+    two = write_run(tmp_path / "two", other, np.full(images, 0.4))
+    found = compare_runs([one, two])["differences"]["two"]["depth"]
+    assert found["low"] > 0
+    assert found["clear"] == (verdict == "worse")
+    assert verdict in capsys.readouterr().out
+
+
 def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
     errors = np.linspace(0.1, 1.0, IMAGES)
     keys = [f"{i:03d}" for i in range(IMAGES)]

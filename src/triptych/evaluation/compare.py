@@ -63,6 +63,10 @@ class ScoredRun:
         """The number of a task that delta_mtl uses."""
         return self.metrics[task][self.tasks[task].metric().primary]
 
+    def images(self, task: str) -> int:
+        """Images with a label of a task; all of them, where the file does not say."""
+        return self.labelled.get(task, len(self.keys))
+
 
 @dataclass(frozen=True)
 class RunGroup:
@@ -76,6 +80,10 @@ class RunGroup:
         return [run.primary(task) for run in self.runs]
 
 
+LEAST_IMAGES = 6
+"""Fewer tell nothing: that five agree by chance has a probability of 2 / 2^5, which is more than 5 %."""
+
+
 class GroupDifference(NamedTuple):
     """How a group differs from the baseline on one task: mean and deviation over seeds, interval over images."""
 
@@ -86,7 +94,7 @@ class GroupDifference(NamedTuple):
     high: float
     better: bool
     clear: bool
-    """The interval leaves zero out and every seed agrees on the sign."""
+    """The interval leaves zero out, of at least `LEAST_IMAGES`, and every seed agrees on the sign."""
 
 
 def _require_run(path: Path) -> None:
@@ -178,6 +186,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
     mean = statistics.fmean(gaps)
     agree = all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
     outside = interval.low > 0 or interval.high < 0
+    enough = baseline.runs[0].images(task) >= LEAST_IMAGES
     return GroupDifference(
         mean=mean,
         deviation=statistics.stdev(gaps) if len(gaps) > 1 else float("nan"),
@@ -185,7 +194,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
         low=interval.low,
         high=interval.high,
         better=(mean > 0) == metric.better[metric.primary],
-        clear=agree and outside,
+        clear=agree and outside and enough,
     )
 
 
@@ -322,7 +331,7 @@ def compare_runs(
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
-        "labelled": {name: groups[0].runs[0].labelled.get(name, len(groups[0].runs[0].keys)) for name in names},
+        "labelled": {name: groups[0].runs[0].images(name) for name in names},
         "groups": {group.name: [str(run.path) for run in group.runs] for group in groups},
         "values": {name: {group.name: group.values(name) for group in groups} for name in names},
         "delta_mtl": {group.name: [_gain(run, references, names) for run in group.runs] for group in groups}
@@ -372,7 +381,9 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
         rows.title = f"{group} minus {groups[0].name}"
         for name, found in differences.items():
             spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
-            word = ("better" if found["better"] else "worse") if found["clear"] else "noise?"
+            few = content["labelled"][name] < LEAST_IMAGES
+            unclear = "too few images" if few else "noise?"
+            word = ("better" if found["better"] else "worse") if found["clear"] else unclear
             interval = f"[{found['low']:+.3g}, {found['high']:+.3g}]"
             rows.add_row(name, f"{found['mean']:+.4g}{spread}", interval, str(content["labelled"][name]), word)
         console.print(rows)
