@@ -168,8 +168,10 @@ def cells_of(page, task):
 def test_the_table_says_how_far_from_a_constant(page):
     rows = re.findall(r'<tr><th scope="row">(\w+).*?</tr>', page, flags=re.DOTALL)
     assert rows[:4] == list(TASKS)
-    assert cells_of(page, "depth")[-3:] == ["0.5", "1", "closes 50 % of the way"]
-    assert "closes none of the way" in cells_of(page, "normals")  # worse than the constant: said, not hidden
+    assert cells_of(page, "depth")[-3:] == ["0.5", "1", "the network closes 50 % of the way"]
+    assert "the network closes none of the way" in cells_of(
+        page, "normals"
+    )  # worse than the constant: said, not hidden
     results = page[page.index('id="results"') : page.index('id="predictions"')]
     assert "delta_mtl" not in results  # no single-task network is there
     assert not re.search(r"[-+][\d,.]+ %", results)

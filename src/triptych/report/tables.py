@@ -73,13 +73,13 @@ def _way_from_constant(metric: Metric, value: float | None, constant: float | No
 
     >>> from triptych.tasks import depth
     >>> _way_from_constant(depth().metric(), 0.75, 1.0)
-    'closes 25 % of the way'
+    'the network closes 25 % of the way'
     """
     known = [number for number in (value, constant, metric.perfect) if number is not None and math.isfinite(number)]
     if len(known) < 3 or known[1] == known[2]:
         return ""
     share = (known[0] - known[1]) / (known[2] - known[1])
-    return f"closes {100 * share:.0f} % of the way" if share >= 0.005 else "closes none of the way"
+    return f"the network closes {f'{100 * share:.0f} %' if share >= 0.005 else 'none'} of the way"
 
 
 def _gain_over_single(metric: Metric, value: float | None, other: float | None) -> str:
