@@ -76,7 +76,7 @@ def weights_of(
     return render_shared_weights(field, planes, samples, route=regularizer.route, aggregation=regularizer.aggregation)
 
 
-def angles(one: Float[Tensor, "3 *places"], other: Float[Tensor, "3 *#places"]) -> Float[Tensor, "*places"]:
+def angles(one: Float[Tensor, "3 *places"], other: Float[Tensor, "3 *#places"]) -> Float[Tensor, "*places"]:  # noqa: F821 (shapes)
     """Angles between vectors, degrees."""
     cosines = F.cosine_similarity(one.double(), other.double(), dim=0)
     return torch.rad2deg(torch.arccos(cosines.clamp(-1, 1)))

@@ -202,8 +202,8 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
     return kept
 
 
-def _stacked(model: "onnx.ModelProto") -> tuple[str, ...]:
-    """Products with weights of more than two axes."""
+def _stacked(model: Any) -> tuple[str, ...]:
+    """Products with weights of more than two axes in an `onnx.ModelProto`."""
     stacks = {entry.name for entry in model.graph.initializer if len(entry.dims) > 2}
     return tuple(node.name for node in model.graph.node if node.op_type == "MatMul" and stacks & set(node.input))
 
@@ -217,8 +217,8 @@ def check_count(count: int) -> None:
         )
 
 
-def last_layers(model: "onnx.ModelProto") -> tuple[str, ...]:
-    """Names of the last layers with weights before each output of a graph."""
+def last_layers(model: Any) -> tuple[str, ...]:
+    """Names of the last layers with weights before each output of an `onnx.ModelProto`."""
     maker = {output: node for node in model.graph.node for output in node.output}
     waiting, seen, found = [output.name for output in model.graph.output], set(), []
     while waiting:

@@ -125,7 +125,7 @@ class CrossView(Triplane3D):
 
     def to_cube(
         self, points: Float[Tensor, "batch *points 3"], sample: Sample
-    ) -> tuple[Float[Tensor, "batch *points 3"], Bool[Tensor, "batch *points"]]:
+    ) -> tuple[Float[Tensor, "batch *points 3"], Bool[Tensor, "batch *points"]]:  # noqa: F821 (shapes)
         """Metric points in front of the first camera to the cube, and whether they lie in it."""
         if not self.frustum:
             cube = cameras.cube_from_box(points, half_width=self.half_width, near=self.near, far=self.far)

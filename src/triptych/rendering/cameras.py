@@ -135,7 +135,7 @@ def cube_from_box(points: Points, *, half_width: float, near: float, far: float)
     return torch.cat([points[..., :2] / half_width, z], dim=-1)
 
 
-def inside_cube(points: Points) -> Bool[Tensor, "batch *points"]:
+def inside_cube(points: Points) -> Bool[Tensor, "batch *points"]:  # noqa: F821 (shapes)
     """Whether points lie in [-1, 1]^3.
 
     >>> inside_cube(torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 1.5]]])).tolist()
