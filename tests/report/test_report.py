@@ -18,7 +18,7 @@ from PIL import Image
 
 from triptych.prediction.point_cloud import intrinsics_matrix
 from triptych.recipes.config import Recipe, to_json
-from triptych.report.examples import embed
+from triptych.report.examples import embed, show_example
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
 from triptych.report.tables import relative_gain
 from triptych.report.values import Example, RunReport, read_run, unflatten
@@ -163,6 +163,14 @@ def decode(address):
 def cells_of(page, task):
     row = re.search(rf'<tr><th scope="row">{task} .*?</tr>', page)[0]
     return [text.strip() for text in re.findall(r">([^<>]+)<", row)]
+
+
+def test_a_target_without_any_label_is_no_picture():
+    shown = example()
+    bare = replace(shown, targets=shown.targets | {"depth": np.full_like(shown.targets["depth"], np.nan)})
+    captions = [re.findall('alt="room: (depth, [^"]*)"', show_example(TASKS, one)) for one in (shown, bare)]
+    assert captions == [["depth, target", "depth, prediction", "depth, absolute error"], ["depth, prediction"]]
+    assert show_example(TASKS, bare).count("no label in this image") == 1
 
 
 def test_the_table_says_how_far_from_a_constant(page):

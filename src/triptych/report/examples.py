@@ -131,14 +131,17 @@ def _head_row(tasks: Mapping[str, Task], example: Example) -> Markup:
 
 
 def _task_row(task: Task, prediction: np.ndarray, example: Example) -> Markup:
-    name, target = task.name, example.targets.get(task.name)
-    known = [prediction] if target is None else [target, prediction]
+    name, target, kind = task.name, example.targets.get(task.name), task.error
+    error = np.zeros(0) if target is None else kind.measure(prediction, target)
+    labelled = target is not None and np.isfinite(error).any()
+    # A target without any label would look like one of a single value.
+    known = [prediction] if target is None or not labelled else [target, prediction]
     shown = color_maps(task, known)
     maps = [show_map(shown[-1], f"{example.name}: {name}, prediction", "prediction", name=f"{name} prediction")]
     notes = [show_legend(describe_colors(task, known))]
-    if target is not None:
-        kind = task.error
-        error = kind.measure(prediction, target)
+    if target is not None and not labelled:
+        notes.append(_range("no label in this image"))
+    if labelled:
         limit = error_limit(kind, [error])
         maps.insert(0, show_map(shown[0], f"{example.name}: {name}, target", "target", name=f"{name} target"))
         drawn = color_error(error, limit)
