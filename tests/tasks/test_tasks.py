@@ -143,6 +143,12 @@ def test_perfect_prediction(variant: str) -> None:
         assert value == pytest.approx(1.0 if metric.better[name] else 0.0, abs=6e-3), name
 
 
+def test_no_class_has_the_number_of_no_label() -> None:
+    assert tasks.semseg(IGNORE).channels == IGNORE
+    with pytest.raises(ValueError, match="256 classes; a task has 1 to 255: 255 marks pixels without a label"):
+        tasks.semseg(IGNORE + 1)
+
+
 def test_classes_round_little() -> None:
     """What the auxiliary classes can express: the right bin, and the nearest of 40 directions."""
     depth, normals = tasks.depth_bins(), tasks.normals_clusters()
