@@ -376,6 +376,77 @@ def pin_video(folder: Path) -> Pins:
                 yield from _train(folder, title, video=video, data=data)
 
 
+def pin_verbs(folder: Path) -> Pins:
+    """What the commands write for one tiny run: maps of three ways to predict, scores by every protocol, the report."""
+    import numpy as np
+    from PIL import Image
+
+    rooms = {"scenes": 2, "views": 2, "size": [48, 64], "workers": 1, "progress": False}
+    recipe = {
+        "data": {"dataset": "rooms", "root": str(folder), "size": [48, 64], "batch_size": 2, "options": rooms},
+        "model": {"backbone": "resnet18", "backbone_options": {"widths": [8, 16, 24, 32]}, "decoder": "fcn"},
+        "schedule": {"steps": 4},
+        "training": {"evaluate_every": 0, "checkpoint_every": 2, "log_every": 1},
+    }
+    recipe["model"]["decoder_options"] = {"width": 8}
+    (folder / "recipe.json").write_text(json.dumps(recipe))
+    (folder / "images").mkdir()
+    for number in range(2):
+        noise = np.random.default_rng(number).integers(0, 255, (9, 12, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((128, 96), Image.Resampling.BICUBIC).save(folder / "images" / f"{number}.png")
+    _triptych(folder, "train", "recipe.json", "--out", "run", "--device", "cpu")
+    for title, options in (("plain", ()), ("tiled", ("--tile", "64")), ("flipped", ("--flip",))):
+        products = ("--products", "arrays", "maps", "--device", "cpu")
+        _triptych(folder, "predict", "run", "images", "--out", title, *options, *products)
+        for path in sorted((folder / title).rglob("*.[np][pn][yg]")):
+            values = np.load(path) if path.suffix == ".npy" else np.array(Image.open(path))
+            yield f"{title} {path.relative_to(folder / title)}", values
+    every = ("--classes", "20", "--task", "semseg", "normals", "depth")
+    edges = ("--task", "boundary", "--ground-truth", "thin")
+    (folder / "truth/boundary").mkdir(parents=True)
+    for path in (folder / "plain/arrays/boundary").glob("*.npy"):
+        edge = np.load(path)[0]
+        Image.fromarray(255 * (edge > np.median(edge)).astype(np.uint8)).save(
+            folder / f"truth/boundary/{path.stem}.png"
+        )
+    lines, tools = ("survey", "atrc", "invpt", "densemtl"), ("bsds", "seism", "seism-nonms", "pixel-f1")
+    for protocol, rules in (dict.fromkeys(lines, every) | dict.fromkeys(tools, edges)).items():
+        out = f"{protocol}.json"
+        _triptych(
+            folder,
+            "score",
+            "flipped/arrays",
+            "truth" if rules is edges else "plain/arrays",
+            "--protocol",
+            protocol,
+            *rules,
+            "--out",
+            out,
+        )
+        yield f"score {protocol}", sorted(_numbers(json.loads((folder / out).read_text())["tasks"]))
+    _triptych(folder, "evaluate", "run", "--split", "test", "--device", "cpu")
+    evaluation = json.loads((folder / "run/evaluation-test.json").read_text())
+    yield "evaluation", [evaluation[name] for name in ("metrics", "per_class", "losses", "labelled", "constant")]
+    page = (folder / "run/report.html").read_text()
+    drawn = json.loads(page.split('id="data">', 1)[1].split("</script>", 1)[0])
+    yield "report's charts", [[chart[name] for name in ("group", "title", "x", "y")] for chart in drawn["charts"]]
+
+
+def _triptych(folder: Path, *words: str) -> None:
+    command = [sys.executable, "-c", "from triptych.__main__ import main; raise SystemExit(main())", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"triptych {' '.join(words)}: {done.stdout[-500:]} {done.stderr[-1500:]}"
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """All numbers of nested containers, whatever they are called."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
+    elif isinstance(value, int | float):
+        yield value
+
+
 GROUPS: dict[str, Callable[[Path], Pins]] = {
     "rooms": pin_rooms,
     "presets": pin_presets,
@@ -388,6 +459,7 @@ GROUPS: dict[str, Callable[[Path], Pins]] = {
     "weightings": pin_weightings,
     "adapters": pin_adapters,
     "video": pin_video,
+    "verbs": pin_verbs,
 }
 """What is pinned, by name."""
 
