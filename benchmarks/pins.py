@@ -432,6 +432,34 @@ def pin_verbs(folder: Path) -> Pins:
     yield "report's charts", [[chart[name] for name in ("group", "title", "x", "y")] for chart in drawn["charts"]]
 
 
+CONVERTED: dict[str, tuple[str, ...]] = {
+    "survey_mtl_hrnet18_nyud2": (),
+    "densemtl_xtam_SD_nyud40": (),
+    "invpt_vitB_nyud4_min": (),
+    "atrc_hrnet18_nyud4_released": ("--genotype", "nyud-w18"),
+}
+"""A golden network of each code base, and what the command has to be told."""
+
+
+def pin_conversion(folder: Path) -> Pins:
+    """Tensors of published networks under our names."""
+    import torch
+    from safetensors.torch import load_file
+
+    if not SHARED.is_dir():
+        return
+    sys.path.insert(0, str(HERE.parents[1] / "tests/helpers"))
+    from golden import golden, our_name
+
+    for name, options in CONVERTED.items():
+        case = golden(name)
+        torch.save(case.state_dict(), folder / "checkpoint.pth")
+        tasks = map(our_name, case.config["tasks"])
+        _triptych(folder, "convert", case.family, "checkpoint.pth", "--out", name, "--tasks", *tasks, *options)
+        tensors = load_file(folder / name / "model.safetensors")
+        yield name, {key: tensors[key] for key in sorted(tensors)}
+
+
 def _triptych(folder: Path, *words: str) -> None:
     command = [sys.executable, "-c", "from triptych.__main__ import main; raise SystemExit(main())", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
@@ -460,6 +488,7 @@ GROUPS: dict[str, Callable[[Path], Pins]] = {
     "adapters": pin_adapters,
     "video": pin_video,
     "verbs": pin_verbs,
+    "conversion": pin_conversion,
 }
 """What is pinned, by name."""
 
