@@ -11,6 +11,8 @@ from triptych.lookup import named_choice as named_choice  # shared by every laye
 
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
+UNUSED = f"(no class: {IGNORE} means unlabelled)"
+"""The name of the class of that number, in tasks that have more classes than that."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from triptych import tasks
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.tasks import TASKS, Task
-from triptych.types import IGNORE, valid_pixels
+from triptych.types import IGNORE, UNUSED, valid_pixels
 
 VARIANTS: dict[str, Callable[[], Task]] = {
     "semseg": lambda: tasks.semseg(5),
@@ -145,8 +145,11 @@ def test_perfect_prediction(variant: str) -> None:
 
 def test_no_class_has_the_number_of_no_label() -> None:
     assert tasks.semseg(IGNORE).channels == IGNORE
-    with pytest.raises(ValueError, match="256 classes; a task has 1 to 255: 255 marks pixels without a label"):
+    with pytest.raises(ValueError, match=r"256 classes, of which 255 would never count: .* '\(no class: 255 means"):
         tasks.semseg(IGNORE + 1)
+    names = list(map(str, range(300)))
+    names[IGNORE] = UNUSED
+    assert tasks.semseg(names).channels == 300
 
 
 def test_classes_round_little() -> None:

@@ -20,7 +20,7 @@ from triptych.data.errors import DataError
 from triptych.data.lists import packaged_lines, read_lines
 from triptych.labels.encodings import Encoding
 from triptych.tasks import Task
-from triptych.types import IGNORE, Camera
+from triptych.types import IGNORE, UNUSED, Camera
 
 Color = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
@@ -120,7 +120,6 @@ FROM_40_TO_13 = (
     *(6, 2, 1, 5, 10, 6, 6, 6, 6, 6, 6, 5, 6, 6, 6, 6, 6, 6, 5, 6),
 )
 """Class of the 13 for each of the 40, both from 0."""
-UNUSED = "(no class: 255 means unlabelled)"
 
 
 def class_space(classes: int) -> tuple[str, ...]:

@@ -23,17 +23,22 @@ from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import colors, error_maps
 from triptych.tasks.task import Task, keep
-from triptych.types import IGNORE, named_choice
+from triptych.types import IGNORE, UNUSED, named_choice
 
-MOST_CLASSES = IGNORE
-"""Classes are counted from 0, and this number marks pixels without a label."""
+MOST_CLASSES = 2**16 - 1
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
     count = classes if isinstance(classes, int) else len(classes)
     if not 0 < count <= MOST_CLASSES:
-        raise ValueError(f"{count} classes; a task has 1 to {MOST_CLASSES}: {IGNORE} marks pixels without a label.")
-    return tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+        raise ValueError(f"{count} classes; a task has 1 to {MOST_CLASSES}, as many as pictures of 16 bits can hold.")
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    if count > IGNORE and names[IGNORE] != UNUSED:
+        raise ValueError(
+            f"{count} classes, of which {IGNORE} would never count: it marks pixels without a label. Give at most "
+            f"{IGNORE}, or names with '{UNUSED}' for class {IGNORE} and labels that leave it out."
+        )
+    return names
 
 
 def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -> None:
