@@ -5,6 +5,7 @@ import struct
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -471,6 +472,30 @@ def test_a_network_that_replaces_another_does_it_in_one_step(tmp_path, monkeypat
     assert Predictor.load(folder).recipe.seed == 5
     assert {path.name for path in folder.iterdir()} == set(before)
     assert [path.name for path in tmp_path.iterdir()] == ["network"]
+
+
+def test_a_network_saved_into_a_run_that_is_worked_in_leaves_the_rest_alone(tmp_path, monkeypatch):
+    folder, model = run_folder(tmp_path)
+    (folder / "checkpoints").mkdir()
+    folder.chmod(0o700)
+    recipe = Recipe(model=Predictor.load(folder).recipe.model, seed=5)
+    monkeypatch.chdir(folder)
+    renames = Path.replace
+
+    def kill(path, *words):
+        if path.name == "tasks.json":
+            raise KeyboardInterrupt
+        return renames(path, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            save_folder(Path(), model, recipe, overwrite=True)
+    assert (folder / "checkpoints").is_dir()
+    save_folder(Path(), model, recipe, overwrite=True)
+    assert Path("checkpoints").is_dir()
+    assert Predictor.load(folder).recipe.seed == 5
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_one_file_holds_the_network_in_half_precision(tmp_path):

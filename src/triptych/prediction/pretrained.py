@@ -262,27 +262,30 @@ def save_folder(
 
 @contextmanager
 def _replaced(folder: Path) -> Iterator[Path]:
-    """Where to write a network that takes the place of the one in `folder`, in one step when the block ends well: two
-    mixed would load, and give other numbers. Files of other names stay.
+    """Where to write a network that takes the place of the one in `folder` when the block ends well: two mixed would
+    load, and give other numbers. A folder of a network alone is exchanged in one step; one that holds more, or is
+    worked in, keeps its place and its other files, and the network's are renamed into it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         yield folder
         return
     folder = folder.resolve()
+    own = {*FILES.values(), calibration.FILE}
+    is_alone = {path.name for path in folder.iterdir()} <= own and not Path.cwd().is_relative_to(folder)
     beside = partial_path(folder)
     shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir()
     try:
+        beside.mkdir()
+        shutil.copymode(folder, beside)
         yield beside
-    except BaseException:
+        if is_alone:
+            exchange(beside, folder)
+        else:
+            for name in own - {path.replace(folder / path.name).name for path in beside.iterdir()}:
+                (folder / name).unlink(missing_ok=True)  # of another network
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        raise
-    exchange(beside, folder)
-    for path in beside.iterdir():
-        if path.name not in (*FILES.values(), calibration.FILE):
-            path.rename(folder / path.name)
-    shutil.rmtree(beside)
 
 
 def model_card(
