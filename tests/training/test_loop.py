@@ -25,7 +25,7 @@ from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.training import loop
+from triptych.training import loop, run_folder
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
 from triptych.training.sharding import synchronize_norms
@@ -347,6 +347,21 @@ def test_an_existing_run_is_never_overwritten_unless_told_to(finished: Path, tmp
     assert [path.name for path in list_checkpoints(run)] == ["00000002"]
     assert (run / "notes.txt").read_text() == "mine"
     assert [record["step"] for record in lines(run, "train")] == [2]
+
+
+def test_a_run_takes_over_what_it_left_and_nothing_of_its_neighbours(tmp_path: Path) -> None:
+    long = "r" * 220
+    for name in ("lr0", "lr0.1", long):
+        (tmp_path / name).mkdir()
+        left = run_folder.partial_path(tmp_path / name)
+        left = left.with_name(left.name.replace(f"-{os.getpid()}", "-4194305"))  # of a process that is dead
+        left.mkdir()
+        (left / "notes.txt").write_text(name)
+    for name in ("lr0", long):
+        run_folder.finish_exchange(tmp_path / name)
+        assert (tmp_path / name / "notes.txt").read_text() == name
+    assert [path.name.split(".")[1] for path in tmp_path.glob(".*")] == ["lr0"]
+    assert not list((tmp_path / "lr0.1").iterdir())
 
 
 def test_a_folder_of_something_else_is_refused_even_with_overwrite(tmp_path: Path) -> None:

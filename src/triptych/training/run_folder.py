@@ -191,8 +191,10 @@ def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: boo
 def finish_exchange(run: Path) -> None:
     """Do what a process that was killed while it replaced `run` did not come to."""
     run = run.resolve()
-    for beside in run.parent.glob(f".{run.name}.*{PARTIAL}"):
-        if beside.is_dir() and is_abandoned(beside, after=0):  # a run has one training
+    name = partial_path(run).name.rsplit(".", 2)[0]  # of this run alone: lr0 is not lr0.1
+    for beside in list(run.parent.iterdir()) if run.parent.is_dir() else []:
+        partial = beside.name.endswith(PARTIAL) and beside.name.rsplit(".", 2)[0] == name
+        if partial and beside.is_dir() and is_abandoned(beside, after=0.0):  # a run has one training
             _take_over(beside, run)
 
 
