@@ -1214,6 +1214,14 @@ def _(t: Truth) -> None:
         t.file(f"depth/{i}.npz", {"depth": np.where(holds, depth(i), np.float32(3.3)), "valid": holds})
 
 
+@layout("colors beside a mask of labelled pixels in one .npz", "labelled")
+def _(t: Truth) -> None:
+    holds = np.arange(SIZE[0])[:, None] + np.zeros(SIZE) >= 6
+    for i in range(4):
+        t.image(f"images/{i}.png", semseg=np.where(holds, draw_labels(i), 255))
+        t.file(f"masks/{i}.npz", {"labels": COLORS[draw_labels(i)], "labelled": holds, "valid": np.array(True)})
+
+
 @layout("normals, transparent where there are none", "axes")
 def _(t: Truth) -> None:
     hidden = np.arange(SIZE[0])[:, None, None] < 5

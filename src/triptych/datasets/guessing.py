@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import TRANSPOSED, list_entries, read_size
+from triptych.data.arrays import TRANSPOSED, list_entries, read_array, read_size
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, walk_pipes
@@ -27,6 +27,7 @@ from triptych.datasets.unnamed import find_offers, find_photographs, find_rest, 
 from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.depth_guesses import guess_depth
+from triptych.labels.encodings import lies_on
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
 from triptych.labels.words import (
     IMAGES,
@@ -197,7 +198,7 @@ def _guess_place(
         return "; ".join(numbers.doubts)
     if entry:
         numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
-        mask = next((other for other in entries if other != entry and holds_where_set(other)), "")
+        mask = _guess_mask(next(iter(labels)), entry, entries)
         if mask:
             numbers.say("valid", mask, f"'{entry}' holds where this entry is not 0", doubt=True)
         numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry, mask)]
@@ -238,6 +239,15 @@ def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
         return "", entries
     named = [entry for entry in entries if role_of(split_words(entry)) == name] or entries
     return min(named, key=may_mark), entries
+
+
+def _guess_mask(path: Path, entry: str, entries: Sequence[str]) -> str:
+    """The entry that says by its name and shape where another holds, or none."""
+    named = [other for other in entries if other != entry and holds_where_set(other)]
+    if not named:
+        return ""
+    stored = read_array(path, key=entry)
+    return next((other for other in named if lies_on(read_array(path, key=other).squeeze(), stored)), "")
 
 
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:

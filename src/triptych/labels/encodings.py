@@ -51,6 +51,12 @@ def own_name(task: Task, name: str) -> Task:
     return task if name == task.name else replace(task, name=name, constructor=task.name)
 
 
+def lies_on(map_of_pixels: np.ndarray, stored: np.ndarray) -> bool:
+    """Whether one array is a map `(height, width)` of the pixels of the other, whose channels come first or last."""
+    shape = map_of_pixels.shape
+    return len(shape) == 2 and shape in (stored.shape, stored.shape[:2], stored.shape[-2:])
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Encoding of a label file: the files of a task, and how their numbers become its target."""
@@ -74,7 +80,7 @@ class Encoding:
         if not self.valid:
             return stored
         holds = read_array(path, key=self.valid).squeeze() != 0
-        if holds.ndim != 2 or holds.shape not in (stored.shape, stored.shape[:2], stored.shape[-2:]):
+        if not lies_on(holds, stored):
             text = f"{path}: its entry '{self.valid}' has shape {holds.shape}, '{self.key}' has {stored.shape}"
             raise DataError(text, "valid names a map (height, width) of the same size")
         if holds.shape == stored.shape[:2]:
@@ -283,12 +289,14 @@ class Labels(Encoding):
         return torch.from_numpy(np.where(known, planes.argmax(-1), IGNORE).astype(np.int64))
 
     def _decode_colors(self, stored: np.ndarray) -> Tensor:
+        known = np.isfinite(stored).all(-1) if self.valid else np.ones(stored.shape[:-1], bool)
+        stored = np.where(known[..., None], stored, 0)
         if stored.dtype.kind == "f" and (stored != np.rint(stored)).any():
             raise DataError("its colours are not whole numbers", "save them as 8 bits, 0 to 255")
         code, colors = color_codes(stored), color_codes(np.array(self.colors, np.int64))
         order = np.argsort(colors)
         place = np.searchsorted(colors[order], code).clip(0, len(colors) - 1)
-        return torch.from_numpy(np.where(colors[order][place] == code, order[place], IGNORE))
+        return torch.from_numpy(np.where(known & (colors[order][place] == code), order[place], IGNORE))
 
 
 @dataclass(frozen=True)
