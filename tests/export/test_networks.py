@@ -1,4 +1,4 @@
-"""Files of free sizes: every decoder and every trunk once, at three sizes, one of them no multiple of the stride."""
+"""Files of free sizes: every decoder and every trunk once, at four sizes, one of them no multiple of the stride."""
 
 from copy import deepcopy
 from pathlib import Path

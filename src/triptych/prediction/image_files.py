@@ -124,7 +124,7 @@ class ImageFiles:
                             maps[i][task] = files[i].enter_context(
                                 self._store(name, task, (*rows.shape[:-2], *size), rows.dtype)
                             )
-                        with _named(maps[i][task].path):
+                        with _named(self.arrays(name).get(task) or self._text(name, task)):
                             maps[i][task].write(top, rows)
                 top += next(iter(strip.values())).shape[-2]
                 progress(top / size[0])
@@ -143,6 +143,9 @@ class ImageFiles:
         labels = np.issubdtype(rows.dtype, np.integer)
         return rows.astype(np.min_scalar_type(len(self.tasks[task].classes))) if labels else rows
 
+    def _text(self, name: str, task: str) -> str:
+        return f"the {task} map of {name} in {self.out}"
+
     @contextmanager
     def _store(self, name: str, task: str, shape: tuple[int, ...], dtype: np.dtype) -> Iterator[ArrayFile]:
         """A map on disk: the array file of the image, or one that is deleted in the end."""
@@ -151,7 +154,7 @@ class ImageFiles:
             # Not the names themselves: of images that lie deep they are too long, and a/b is no a-b.
             unfinished = partial_path(self.out / hashlib.sha256(os.fsencode(f"{task}/{name}")).hexdigest())
             try:
-                with _named(unfinished), ArrayFile(unfinished, shape, dtype) as stored:
+                with _named(self._text(name, task)), ArrayFile(unfinished, shape, dtype) as stored:
                     yield stored
             finally:
                 unfinished.unlink(missing_ok=True)
@@ -212,7 +215,7 @@ def _write_map(task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _named(path: Path | str) -> Iterator[None]:
     """An error of the system gets the name of the file that was being written."""
     try:
         yield
