@@ -7,7 +7,7 @@ that such a program does not hold: every stage has two or more.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -50,11 +50,16 @@ class Swin(Pyramid):
             return super().forward(image)
 
 
+def traceable_windows(body: nn.Module) -> AbstractContextManager[None]:
+    """While a program is exported, let the blocks of a Swin of timm attend by `attend`; else nothing, which
+    `torch.compile` can trace.
+    """
+    return _attending(body) if torch.compiler.is_exporting() else nullcontext()
+
+
 @contextmanager
-def traceable_windows(body: nn.Module) -> Iterator[None]:
-    """While a program is traced, let the blocks of a Swin of timm attend by `attend`."""
+def _attending(body: nn.Module) -> Iterator[None]:
     blocks = [block for block in body.modules() if hasattr(block, "get_attn_mask")]
-    blocks = blocks if torch.compiler.is_exporting() else []
     for block in blocks:
         block._attn = partial(attend, block)
     try:
