@@ -103,7 +103,7 @@ def _rolled(length: int, shift: int, device: torch.device) -> Int[Tensor, " leng
 
 
 def _count(positions: Tensor) -> Int[Tensor, ""]:
-    """How many there are, as a tensor: ONNX takes no remainder by a free size."""
+    """The number of positions as a tensor: ONNX takes no remainder by a free size."""
     return torch.ones_like(positions).sum()
 
 

@@ -1,4 +1,4 @@
-"""What a folder seems to hold, and the `dataset.toml` that says so, with the reason for each guess."""
+"""The guessed content of a folder, and its `dataset.toml` with the reason for each guess."""
 
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -22,14 +22,14 @@ class FolderGuess:
     notes: list[str] = field(default_factory=list)
     """Doubts about the folder as a whole."""
     advice: list[str] = field(default_factory=list)
-    """What else a person should think of; without it the folder is read as well."""
+    """Hints to a person that change nothing in how the folder is read."""
     offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    """What a person has to name or complete: the sentence, with the pattern and options of a section."""
+    """Sections that a person has to complete: the sentence that asks for it, to the task and its options."""
     left_out: list[str] = field(default_factory=list)
 
     @property
     def shares(self) -> bool:
-        """Whether splits are shares of the images."""
+        """Whether a split is drawn as a share of the images, rather than read from a folder or list."""
         return any(not isinstance(value, str) for value in self.splits.values())
 
     @property

@@ -198,7 +198,7 @@ def _guess_place(
         return "; ".join(numbers.doubts)
     if entry:
         numbers.say("key", entry, f"one of the entries {', '.join(entries)}", doubt=True)
-        mask = _guess_mask(next(iter(labels)), entry, entries)
+        mask = _find_validity(next(iter(labels)), entry, entries)
         if mask:
             numbers.say("valid", mask, f"'{entry}' holds where this entry is not 0", doubt=True)
         numbers.doubts += [f"{text}: {cure}" for text, cure in unused_marks(entries, entry, mask)]
@@ -241,7 +241,7 @@ def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
     return min(named, key=may_mark), entries
 
 
-def _guess_mask(path: Path, entry: str, entries: Sequence[str]) -> str:
+def _find_validity(path: Path, entry: str, entries: Sequence[str]) -> str:
     """The entry that says by its name and shape where another holds, or none."""
     named = [other for other in entries if other != entry and holds_where_set(other)]
     if not named:
