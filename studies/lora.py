@@ -94,7 +94,7 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
     return score_null(recipe, constant=arm.constant, split="test", limit=TEST_IMAGES)
 
 
-STUDY = Study("lora", "", arms, {name: SEEDS[:1] if name == "constant" else SEEDS for name in NAMES}, score)
+STUDY = Study("lora", "dd998cb", arms, {name: SEEDS[:1] if name == "constant" else SEEDS for name in NAMES}, score)
 
 
 def contrasts(found: list[rows.Row]) -> tuple[dict[str, Contrast], dict[str, Contrast]]:
