@@ -77,7 +77,8 @@ def main() -> None:
     rows = list(csv.DictReader(options.table.open(encoding="utf-8"))) if options.table.exists() else []
     known = {(row["decoder"], row["trunk"]) for row in rows}
     # Every decoder once before any a second time, on trunks in turn.
-    names = [*DECODERS, *ARCHITECTURES]
+    registered = [*DECODERS.items(), *ARCHITECTURES.items()]
+    names = list({network: name for name, network in registered}.values())  # of two names the newer
     pairs = [
         (name, list(TRUNKS)[(number + turn) % len(TRUNKS)])
         for turn in range(len(TRUNKS))
