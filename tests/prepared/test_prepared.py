@@ -96,7 +96,8 @@ class Gallery(DenseDataset):
         camera = Camera(torch.eye(3) * 40, pose) if index % 2 else None
         extras = {"instances": torch.from_numpy(draw.integers(0, 70_000, size)), "scale": torch.tensor(index)}
         sample = Sample(torch.from_numpy(image.astype(np.float32)), targets, self.key(index), camera, extras)
-        return replace(sample, neighbours=(replace(sample, key="before", camera=None, extras={}),) * (index % 3))
+        before = replace(sample, key="before", camera=None, extras={})
+        return replace(sample, neighbours=(before, replace(before, targets={}))[: index % 3])
 
 
 @settings(max_examples=60, deadline=None)

@@ -163,10 +163,11 @@ _HEAD = struct.Struct("<8sII")
 
 
 def pack_sample(sample: Sample, tasks: Sequence[str]) -> bytes:
-    """The record of a sample and its neighbours, with the targets of `tasks` alone."""
+    """The record of a sample, with the targets of `tasks` alone, and of its neighbours, with those that they have."""
     fields, content = {}, b""
     for view, each in enumerate((sample, *sample.neighbours)):
-        for name, tensor in _tensors(each, tasks).items():
+        known = [name for name in tasks if view == 0 or name in each.targets]
+        for name, tensor in _tensors(each, known).items():
             field, data = encode_array(tensor.contiguous().numpy(), len(content))
             fields[f"{view}/{name}"] = asdict(field)
             content += data + b"\0" * (-len(data) % 8)
@@ -218,7 +219,7 @@ def _sample(tensors: Mapping[str, Tensor], start: str, key: str, tasks: Sequence
     intrinsics = own.get("camera/intrinsics")
     return Sample(
         image=own["image"],
-        targets={name: own[f"targets/{name}"] for name in tasks},
+        targets={name: own[f"targets/{name}"] for name in tasks if f"targets/{name}" in own},
         key=key,
         camera=None if intrinsics is None else Camera(intrinsics, own.get("camera/pose")),
         extras={name.removeprefix("extras/"): tensor for name, tensor in own.items() if name.startswith("extras/")},
