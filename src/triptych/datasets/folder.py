@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,7 @@ from triptych.datasets.descriptor import (
     split_names,
     unlisted_images,
 )
-from triptych.datasets.in_files import IMAGE, Derivation, InFiles
-from triptych.labels.derived import boundaries_from_labels
+from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
 from triptych.labels.encodings import BoundaryMask, describe_encoding
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
@@ -172,8 +172,7 @@ class Folder(InFiles):
 
 def _boundaries(encoding: BoundaryMask) -> Derivation:
     """Boundaries where the labels of another task change."""
-    radius = encoding.radius
-    return Derivation(encoding.source, lambda labels, camera, reach: boundaries_from_labels(labels, radius=radius))
+    return Derivation(encoding.source, partial(derive_boundaries, radius=encoding.radius))
 
 
 def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:

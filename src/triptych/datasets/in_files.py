@@ -33,7 +33,9 @@ Listing = Mapping[str, Mapping[str, Path]]
 
 
 class Derivation(NamedTuple):
-    """Derivation of a task that no file holds: the stored task, and `compute(target, camera, reach)`."""
+    """Derivation of a task that no file holds: the stored task, and `compute(target, camera, reach)`, which goes to
+    worker processes with the dataset: a function of a module.
+    """
 
     source: str
     compute: Callable[[Tensor, Camera | None, int], Tensor]
@@ -45,10 +47,12 @@ def _normals(depth: Tensor, camera: Camera | None, reach: int) -> Tensor:
     return normals_from_depth(depth, camera, reach=reach)
 
 
-DERIVED = {
-    "normals": Derivation("depth", _normals),
-    "boundary": Derivation("semseg", lambda labels, camera, reach: boundaries_from_labels(labels)),
-}
+def derive_boundaries(labels: Tensor, camera: Camera | None, reach: int, *, radius: int = 0) -> Tensor:
+    """Boundaries of `radius` where labels change."""
+    return boundaries_from_labels(labels, radius=radius)
+
+
+DERIVED = {"normals": Derivation("depth", _normals), "boundary": Derivation("semseg", derive_boundaries)}
 
 
 class InFiles(DenseDataset):
