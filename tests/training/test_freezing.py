@@ -16,6 +16,7 @@ from triptych.recipes.config import Recipe
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
 from triptych.training.optim import learning_rate_factors
+from triptych.training.sharding import synchronize_norms
 from triptych.types import collate
 
 FROZEN = change(RECIPE, model__decoder="fcn", model__decoder_options={"width": 8}, model__freeze=("backbone",))
@@ -103,6 +104,17 @@ def test_norms_alone_can_be_frozen() -> None:
         assert stage[0].weight.grad is not None
         assert stage[1].weight.grad is None
     assert_same(trunk(model.state_dict()), trunk(before))
+
+
+def test_frozen_norms_stay_frozen_when_processes_share_statistics() -> None:
+    """Synchronizing replaces norms by others."""
+    model = build()
+    model.freeze(["backbone.norms"])
+    synchronized = synchronize_norms(model).train()
+    norms = [module for module in synchronized.backbone.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert len(norms) == 2
+    assert not any(norm.training or norm.weight.requires_grad for norm in norms)
+    assert {"backbone.body.0.1.running_mean", "backbone.body.1.1.weight"} <= synchronized.frozen_names()
 
 
 def test_no_activation_of_a_frozen_trunk_is_kept() -> None:

@@ -49,8 +49,8 @@ class MultiTaskModel(nn.Module):
     """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
     takes_features: ClassVar[bool] = True
     """Whether `forward` takes features that were computed before."""
-    frozen: tuple[nn.Module, ...] = ()
-    """Modules that are in evaluation mode whatever the mode of the network."""
+    frozen: tuple[str, ...] = ()
+    """Paths of modules that are in evaluation mode whatever the mode of the network; a module may be replaced."""
 
     def __init__(self, backbone: Backbone, decoder: Decoder) -> None:
         super().__init__()
@@ -138,13 +138,15 @@ class MultiTaskModel(nn.Module):
         for part in parts:
             for parameter in part.parameters:
                 parameter.requires_grad_(False)
-        whole = [module for module in self.modules() if module is not self and _is_frozen(module)]
-        self.frozen = tuple(dict.fromkeys([*(module for part in parts for module in part.modules), *whole]))
+        named = {module for part in parts for module in part.modules}
+        self.frozen = tuple(
+            path for path, module in self.named_modules() if path and (module in named or _is_frozen(module))
+        )
         self.train(self.training)
 
     def frozen_names(self) -> set[str]:
         """Names of the tensors of the state that no training changes."""
-        kept = {each for module in self.frozen for each in module.modules()}
+        kept = {each for path in self.frozen for each in self.get_submodule(path).modules()}
         buffers = {
             f"{path}.{name}"
             for path, module in self.named_modules()
@@ -157,8 +159,8 @@ class MultiTaskModel(nn.Module):
     def train(self: Itself, mode: bool = True) -> Itself:
         """Set the mode of all that is not frozen."""
         super().train(mode)
-        for module in self.frozen:
-            module.eval()
+        for path in self.frozen:
+            self.get_submodule(path).eval()
         return self
 
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Any]]:
