@@ -100,13 +100,14 @@ def test_a_layer_is_what_the_paper_says() -> None:
 
 
 def import_peft() -> ModuleType:
-    """The library of Hugging Face, where it is installed."""
+    """The library of Hugging Face, where it is installed: `python -m pip install -c constraints.txt peft`."""
     declare_missing_operators()  # it imports torchvision
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("peft")
 
 
+@pytest.mark.slow
 def test_updates_are_those_of_peft() -> None:
     """The same weights in PEFT's layers give the same maps, before merging and after."""
     peft = import_peft()
@@ -131,6 +132,7 @@ def test_updates_are_those_of_peft() -> None:
     torch.testing.assert_close(maps(ours, image), maps(plain, image), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_starts_like_peft() -> None:
     peft = import_peft()
     layer = nn.Linear(64, 48)
