@@ -46,7 +46,7 @@ class AdaBN(Adapter):
                 "200 and 8."
             )
         self.images, self.batch_size = images, batch_size
-        kept = {each for module in getattr(model, "frozen", ()) for each in module.modules()}
+        kept = {each for path in getattr(model, "frozen", ()) for each in model.get_submodule(path).modules()}
         if kept.intersection(batch_norms(model)):
             raise ValueError(
                 "adabn renews the statistics of batch norms, and model.freeze keeps some of them; leave one of the two "
