@@ -3,7 +3,7 @@
 python studies/lora.py run --source WORKTREE --out runs/lab    # after trunks.py
 python studies/lora.py table
 
-60 images of 200 rooms; the rate, size and schedule of D1's regime R (`geometry_arms.py`), 1,000 steps of 8, averaged
+60 images of 200 rooms; the rate, size and schedule of D1's regime R (`geometry_arms.py`), 500 steps of 8, averaged
 and last weights; trunks of `trunks.py`, pretrained by image-level labels of other rooms: the ViT-tiny, and a Swin of
 two blocks a stage. Scored on 200 test images. Three seeds, one look after all of them; none is added.
 
@@ -57,7 +57,7 @@ class Arm:
 
 def recipe_of(trunk: str, way: str) -> Recipe:
     """A trunk and how it is trained."""
-    plain, pretrained = regime_r(steps=1000), TRUNKS[TRUNK_OF[trunk]]
+    plain, pretrained = regime_r(steps=500), TRUNKS[TRUNK_OF[trunk]]
     tuning, options = TUNED.get(way, TUNED["full"])
     model = replace(
         plain.model,

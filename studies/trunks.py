@@ -4,7 +4,7 @@ python studies/trunks.py run --source WORKTREE --out runs/lab
 python studies/trunks.py table
 
 Which of the 20 classes occur in an image: binary cross-entropy over 8,000 images of 8,000 rooms that no study shows
-(4,000 of each look), 6,000 steps (Swin 3,000) of 32 at 64 x 80, mirrored in half of the cases. The labels are those of
+(4,000 of each look), 6,000 steps (Swin 2,000) of 32 at 64 x 80, mirrored in half of the cases. The labels are those of
 the whole image, which is never cropped. The trunk's last map is averaged and one linear layer follows, which is thrown
 away.
 
@@ -35,7 +35,7 @@ TRUNKS: dict[str, dict[str, Any]] = {
     "swin-small": {
         "backbone": "swin_tiny",
         "options": {"embed_dim": 48, "depths": [2, 2, 2, 2], "num_heads": [2, 4, 8, 16]},
-        "steps": 3000,  # half: a step costs five times the ResNet's, and `lora.py` alone uses it
+        "steps": 2000,  # a third: a step costs five times the ResNet's, and `lora.py` alone uses it
     },
 }
 SAVE_EVERY = 500
