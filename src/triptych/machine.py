@@ -100,10 +100,12 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
 
 
 @contextmanager
-def unreachable_hub_is_offline(seconds: float = 5.0) -> Iterator[None]:
-    """Ask the Hugging Face hub once whether it answers; where it does not, use what was downloaded before.
+def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator[None]:
+    """Ask the Hugging Face hub once whether it answers, for the weights of the network `name` where one is given; where
+    it does not, use what was downloaded before.
 
-    Without this, a machine without a network tries every file for a minute.
+    Without this, a machine without a network, or with one that lets the hub's pages alone through, tries every file for
+    a minute.
     """
     from huggingface_hub import constants, get_session
 
@@ -111,7 +113,8 @@ def unreachable_hub_is_offline(seconds: float = 5.0) -> Iterator[None]:
         yield
         return
     try:
-        get_session().head(constants.ENDPOINT, timeout=seconds)
+        page = f"/{name}/resolve/main/model.safetensors" if name else ""
+        get_session().head(constants.ENDPOINT + page, timeout=seconds)
     except Exception:  # names, certificates, proxies: a network fails in any way
         constants.HF_HUB_OFFLINE = True
     try:

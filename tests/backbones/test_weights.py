@@ -2,6 +2,7 @@
 
 import time
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -145,18 +146,21 @@ def test_timm_weights_are_explicit(monkeypatch):
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """No hub, and nothing that was downloaded before."""
+    """No hub, and nothing that was downloaded before; the addresses that were tried."""
     from huggingface_hub import constants
 
-    def fail(*_, **__):
+    tried = []
+
+    def fail(address, **_):
+        tried.append(address.removeprefix(constants.ENDPOINT))
         raise OSError("no route")
 
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=fail))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    return tried
 
 
-@pytest.mark.usefixtures("no_network")
-def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once():
+def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once(no_network):
     started = time.monotonic()
     with pytest.raises(
         FileNotFoundError, match=r"weights of resnet18.tv_in1k are not on this machine.*give the \.safetensors"
@@ -165,6 +169,28 @@ def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once():
     with pytest.raises(FileNotFoundError, match=r"owner/name is no local folder.*copy the folder here"):
         find_folder("owner/name")
     assert time.monotonic() - started < 10
+    # A network may let the hub's front page through, and no file.
+    assert no_network == [
+        f"/{name}/resolve/main/model.safetensors" for name in ("timm/resnet18.tv_in1k", "owner/name")
+    ]
     from huggingface_hub import constants
 
     assert not constants.HF_HUB_OFFLINE
+
+
+def test_the_hub_is_waited_for_once_however_many_backbones_are_tried(no_network):
+    assert weights_module.choose_backbone()[:2] == ("resnet18", "")
+    assert len(no_network) == 1
+
+
+def test_weights_of_another_server_than_the_hub_name_the_local_way_too(monkeypatch):
+    """timm has some by an address alone."""
+
+    def unreachable(name, *, pretrained=False, **options):
+        if pretrained:
+            raise URLError("no route to host")
+        return base.build_timm(name, **options)
+
+    monkeypatch.setattr(weights_module, "build_timm", unreachable)
+    with pytest.raises(FileNotFoundError, match=r"did not give them \(<urlopen error no route to host>\); download"):
+        create_backbone("resnet18", weights="timm")

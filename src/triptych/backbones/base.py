@@ -196,6 +196,16 @@ def pretrained_licence(name: str) -> str:
     return (known.license or "") if known is not None else ""
 
 
+def pretrained_place(name: str) -> str:
+    """The name on the Hugging Face hub of timm's pretrained weights; empty where they lie elsewhere.
+
+    >>> pretrained_place("resnet18.tv_in1k")
+    'timm/resnet18.tv_in1k'
+    """
+    known = _timm().get_pretrained_cfg(name, allow_unregistered=False)
+    return (known.hf_hub_id or "") if known is not None else ""
+
+
 def _unknown(name: str, timm_names: list[str]) -> str:
     from triptych.backbones import BACKBONES
 

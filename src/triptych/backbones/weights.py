@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone, build_timm, pretrained_licence
+from triptych.backbones.base import Backbone, build_timm, pretrained_licence, pretrained_place
 from triptych.machine import unreachable_hub_is_offline
 
 ENOUGH = 0.9
@@ -138,16 +138,17 @@ def choose_backbone() -> tuple[str, str, str]:
     """A backbone for data of one's own by what can be loaded: its name, its `weights`, and why, in a sentence."""
     from triptych.backbones import create_backbone
 
-    for name in CHOSEN:
-        try:
-            _pretrained(create_backbone(name).timm_name)
-        except FileNotFoundError:
-            continue
-        return (
-            name,
-            "timm",
-            f"model.backbone auto: {name}, the first of {', '.join(CHOSEN)} whose weights can be loaded",
-        )
+    with unreachable_hub_is_offline():  # asked once for all of them
+        for name in CHOSEN:
+            try:
+                _pretrained(create_backbone(name).timm_name)
+            except FileNotFoundError:
+                continue
+            return (
+                name,
+                "timm",
+                f"model.backbone auto: {name}, the first of {', '.join(CHOSEN)} whose weights can be loaded",
+            )
     last = CHOSEN[-1]
     return (
         last,
@@ -158,15 +159,13 @@ def choose_backbone() -> tuple[str, str, str]:
 
 
 def _pretrained(timm_name: str) -> dict[str, Tensor]:
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
     try:
-        with unreachable_hub_is_offline():
+        with unreachable_hub_is_offline(pretrained_place(timm_name)):
             return build_timm(timm_name, pretrained=True).state_dict()
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+    except OSError as error:  # of the hub, of other servers, of the disk
         raise FileNotFoundError(
             f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
-            f"({type(error).__name__}); download them elsewhere and give the .safetensors or .pth file as its "
+            f"({_first_line(error)}); download them elsewhere and give the .safetensors or .pth file as its "
             "weights (model.weights, or teacher_weights of distill)."
         ) from error
 
@@ -176,14 +175,18 @@ def _download(name: str) -> str:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        with unreachable_hub_is_offline():
+        with unreachable_hub_is_offline(name):
             return hf_hub_download(name, "model.safetensors")
     except (HFValidationError, OSError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise FileNotFoundError(
-            f"the hub did not give the weights of {name} ({reason}); download its model.safetensors elsewhere and give "
-            "the path."
+            f"the hub did not give the weights of {name} ({_first_line(error)}); download its model.safetensors "
+            "elsewhere and give the path."
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:

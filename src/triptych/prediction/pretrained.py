@@ -372,7 +372,7 @@ def find_folder(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        with unreachable_hub_is_offline():
+        with unreachable_hub_is_offline(str(name_or_folder)):
             return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(files)))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
