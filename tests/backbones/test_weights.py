@@ -170,9 +170,7 @@ def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once(no_network
         find_folder("owner/name")
     assert time.monotonic() - started < 10
     # A network may let the hub's front page through, and no file.
-    assert no_network == [
-        f"/{name}/resolve/main/model.safetensors" for name in ("timm/resnet18.tv_in1k", "owner/name")
-    ]
+    assert no_network == [f"/{name}/resolve/main/model.safetensors" for name in ("timm/resnet18.tv_in1k", "owner/name")]
     from huggingface_hub import constants
 
     assert not constants.HF_HUB_OFFLINE

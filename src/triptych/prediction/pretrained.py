@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import Backbone, pretrained_licence
 from triptych.files import (
     check_signed,
     exchange,
@@ -256,7 +256,8 @@ def save_folder(
                 save_tensors(partial, model.state_dict())
         if scales:
             calibration.write_calibration(place, scales, {})
-        write_text(place / FILES["card"], model_card(model.tasks, recipe, folder.name, card))
+        licences = f"- Trunk: {describe_trunk(model, recipe)}\n\n{UNSAID}"
+        write_text(place / FILES["card"], model_card(model.tasks, recipe, folder.name, card, results=licences))
     return folder
 
 
@@ -324,6 +325,24 @@ maps = predictor("photo.jpg")
 """
 
 
+def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
+    """The name in timm of the trunk whose pretrained weights a network began with; empty for others."""
+    names = [module.timm_name for module in model.modules() if isinstance(module, Backbone)]
+    return names[0] if names and recipe.model.weights == "timm" else ""
+
+
+def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
+    """Which weights a network's trunk began with, and their licence, as Markdown."""
+    if name := loaded_trunk(model, recipe):
+        return f"{as_code(name)} of timm, licence: {pretrained_licence(name) or 'not stated there'}"
+    places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]
+    if not places:
+        return "trained from random weights"
+    # Where files lay on a machine is nobody's business.
+    named = ", ".join(Path(place).name if Path(place).is_absolute() else place for place in places)
+    return f"weights of {as_code(named)}, whose licence is not known here"
+
+
 def as_text(value: object) -> str:
     """A name on one line of Markdown, where none of its characters is markup.
 
@@ -344,7 +363,8 @@ def as_code(value: str) -> str:
 
 TAGS = ("dense-prediction", "multi-task-learning")
 UNSAID = (
-    "The licence of the weights follows that of the data they were trained on; set `license` above before publishing."
+    "The licence of the weights follows those of the trunk and of the data they were trained on; set `license` above "
+    "before publishing."
 )
 
 

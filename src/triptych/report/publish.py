@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from triptych.backbones.base import Backbone, pretrained_licence
 from triptych.evaluation.scores import read_scores
 from triptych.evaluation.tables import ARROWS
 from triptych.export.onnx_file import describe_onnx
 from triptych.files import hash_file, write_text
 from triptych.machine import unreachable_hub_is_offline
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
 from triptych.prediction.exported import SUFFIX, ExportedNetwork
@@ -110,15 +110,13 @@ def write_folder(
         shutil.copyfile(path, folder / path.name)
         describe_onnx(folder / path.name, description)
         write_text(folder / f"{path.name}.json", json.dumps(description, indent=2) + "\n")
-    trunks = [part.timm_name for part in model.modules() if isinstance(part, Backbone)]
-    timm_name = trunks[0] if trunks and recipe.model.weights == "timm" else ""
     card = pretrained.model_card(
         model.tasks,
         recipe,
         name,
-        header=make_header(model.tasks, name, results, license, timm_name),
+        header=make_header(model.tasks, name, results, license, pretrained.loaded_trunk(model, recipe)),
         results="\n".join(
-            [_result_table(results), *_file_list(name, described), _licences(recipe, run, timm_name)],
+            [_result_table(results), *_file_list(name, described), _licences(model, recipe, run)],
         ),
     )
     write_text(folder / pretrained.FILES["card"], card)
@@ -217,22 +215,16 @@ def _result_table(results: Sequence[Result]) -> str:
     return "\n".join([*head, *rows, ""])
 
 
-def _licences(recipe: Recipe, run: Path, timm_name: str) -> str:
+def _licences(model: MultiTaskModel, recipe: Recipe, run: Path) -> str:
     """What is known of the licences that weights inherit."""
     data = [read_scores(path).content.get("data") for path in run.glob("evaluation-*.json")]
     stated = {str(found["licence"]) for found in data if isinstance(found, Mapping) and found.get("licence")}
     known = as_text("; ".join(sorted(stated))) or "no licence is known here"
-    trunk = "trained from random weights"
-    if timm_name:
-        trunk = f"{as_code(timm_name)} of timm, licence: {pretrained_licence(timm_name) or 'not stated there'}"
-    elif recipe.model.weights or recipe.model.initialize_from:
-        named = ", ".join(filter(None, [recipe.model.weights, *recipe.model.initialize_from]))
-        trunk = f"weights of {as_code(named)}, whose licence is not known here"
     return "\n".join(
         [
             "## Licences",
             "",
-            f"- Trunk: {trunk}",
+            f"- Trunk: {pretrained.describe_trunk(model, recipe)}",
             f"- Data {as_code(recipe.data.dataset)}: {known}",
             "- These weights follow both; `license` above is what their publisher states.",
         ]
