@@ -22,6 +22,7 @@ import torch
 from tiny import RECIPE, change
 
 from triptych.training.loop import train
+from triptych.training.run_lock import FILE as LOCK
 
 CONFIGURATIONS: dict[str, dict[str, object]] = {
     "plain": {},
@@ -105,6 +106,7 @@ def contents_are_old(out: Path, before: dict[str, object]) -> bool:
     """Whether the run that was to be replaced is there, and then whole."""
     if (out / "recipe.json").read_bytes() != before["recipe.json"]:
         return False
+    (out / LOCK).unlink(missing_ok=True)  # nobody's, of the process that was killed
     assert contents(out) == before
     return True
 

@@ -20,6 +20,7 @@ from triptych.training.log import RunLog, video_record, video_warnings
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.run_folder import check_run_folder
+from triptych.training.run_lock import RunLock
 from triptych.training.step import take_step
 from triptych.training.validation import deploy, redeploy, validate
 
@@ -38,16 +39,21 @@ def train(
     An existing run is continued with `resume` (from the start where it has no checkpoint yet) or replaced with
     `overwrite`. `device` is `auto`, `cpu`, `cuda` or `mps`; of several processes each takes its own. SIGINT or
     SIGTERM saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that is not finite raises
-    `FloatingPointError` naming task, step and samples.
+    `FloatingPointError` naming task, step and samples; a run that another process trains `BlockingIOError`.
     """
     run = Path(out)
     recipe, choices = settle(recipe, device)
-    check_run_folder(run, recipe, resume=resume, overwrite=overwrite)
-    with accelerated(device, **accelerator_options(recipe, run, device)) as accelerator:
+    check = partial(check_run_folder, run, recipe, resume=resume, overwrite=overwrite)
+    check()
+    with (
+        accelerated(device, **accelerator_options(recipe, run, device)) as accelerator,
+        RunLock(run, main=accelerator.is_main_process) as lock,
+    ):
+        check()  # another training may have begun and ended before the lock
         parts = build_parts(recipe, accelerator)
         state, lines = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
-            for line in (*choices, *lines):
+            for line in (*choices, *lock.lines, *lines):
                 log.message(line)
             if state.step and (line := redeploy(run, parts, state)):
                 log.message(line)

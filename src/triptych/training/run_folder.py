@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from triptych.recipes.option_words import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import STARTS, code_commit, package_version, read_resolved, read_starts
 from triptych.training.optim import schedule_factor
+from triptych.training.run_lock import FILE as LOCK
 
 FREE_ON_RESUME = (
     "description",
@@ -63,7 +65,7 @@ def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise PermissionError(f"cannot write to {parent}: the folder is read-only; choose another --out.")
     # What was half written when a start was killed is nothing yet.
-    if not run.exists() or all(path.name.endswith(PARTIAL) for path in run.iterdir()):
+    if not run.exists() or all(path.name.endswith(PARTIAL) or path.name == LOCK for path in run.iterdir()):
         return
     if not (run / "recipe.json").is_file():
         raise FileExistsError(f"{run} is not empty and is no run folder (it has no recipe.json); choose another --out.")
@@ -175,7 +177,7 @@ def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: boo
     The new folder is made beside the old one and exchanged for it in one step: whoever is killed leaves the old run as
     it was, or the new one as it begins. Files that are not a run's move to the new folder.
     """
-    if not (overwrite and run.exists()):
+    if not (overwrite and (run / "recipe.json").exists()):
         run.mkdir(parents=True, exist_ok=True)
         write(run)
         return
@@ -183,6 +185,8 @@ def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: boo
     beside = partial_path(run)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
+    with suppress(OSError):  # without links it moves with what is not a run's
+        (beside / LOCK).hardlink_to(run / LOCK)
     write(beside)
     exchange(beside, run)
     _take_over(beside, run)

@@ -1,0 +1,103 @@
+"""One training of a run folder at a time: a lock that the system holds for a process, and drops when it ends."""
+
+import errno
+import os
+import platform
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from triptych.machine import gather_objects
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+FILE = ".lock"
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a received run's could lead to a file of its reader
+
+
+class RunLock:
+    """Within this context no other process trains `run`, whose folder is created where there is none.
+
+    Every process of a training enters it, and the `main` one locks. Raises `BlockingIOError` in all of them, naming who
+    trains it already. Evaluation and prediction need no lock. Where the file system has none, `lines` says so.
+    """
+
+    def __init__(self, run: Path, *, main: bool) -> None:
+        self.run, self.main, self._is_new = run, main, not run.exists()
+        self.lines: list[str] = []
+        self._file: int | None = None
+        # In the folder, where whoever shares it meets it; Windows renames no folder that holds an open file.
+        self._path = run.with_name(f".{run.name}{FILE}") if sys.platform == "win32" else run / FILE
+
+    def __enter__(self) -> "RunLock":
+        refusal = gather_objects(self._take() if self.main else "")[0]
+        if refusal:
+            raise BlockingIOError(refusal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is None:
+            return
+        with suppress(OSError):  # Windows deletes no open file: there it stays
+            if self._is_here(self._file):
+                self._path.unlink()
+        os.close(self._file)
+        self._file = None
+        if self._is_new:
+            with suppress(OSError):  # where nothing was begun, it is empty
+                self.run.rmdir()
+
+    def _take(self) -> str:
+        """Lock the file; why that cannot be, where another process has it."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        try:
+            while self._file is None:
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+                try:
+                    if not _lock(file):
+                        cure = "wait for its end, stop it, or choose another --out"
+                        return f"run folder {self.run} is being trained by {_read_owner(file)}; {cure}."
+                    if self._is_here(file):  # whoever had it before deletes it at its end
+                        self._file = file
+                finally:
+                    if self._file is None:
+                        os.close(file)
+        except OSError as error:
+            self.lines = [f"{self.run} cannot be locked ({error.strerror}): see that nothing else trains it"]
+            return ""
+        with suppress(OSError):  # a full disk: the lock holds without a name
+            os.ftruncate(self._file, 0)
+            os.write(self._file, f"process {os.getpid()} on {platform.node()}".encode())
+        return ""
+
+    def _is_here(self, file: int) -> bool:
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(file), self._path.stat())
+        return False
+
+
+def _lock(file: int) -> bool:
+    """Whether this process has the lock of a file now; `OSError` where there are no locks."""
+    try:
+        if sys.platform == "win32":
+            os.lseek(file, 1 << 20, os.SEEK_SET)  # beyond the name, which others may read
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+            os.lseek(file, 0, os.SEEK_SET)
+        else:
+            # Not flock, which data workers inherit: they outlive a process that is killed by some seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def _read_owner(file: int) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        os.lseek(file, 0, os.SEEK_SET)
+        return os.read(file, 300).decode() or "another process"
+    return "another process"

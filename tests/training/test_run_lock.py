@@ -1,0 +1,104 @@
+"""A run folder has one training at a time, and a process that died holds nothing."""
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from training.tiny import RECIPE, change
+
+from triptych.training import loop
+from triptych.training.run_lock import FILE, RunLock
+
+ONE = change(RECIPE, schedule__steps=1, data__val_split="", training__evaluate_every=0)
+HOLD = """
+import fcntl, os, sys
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.lockf(file, fcntl.LOCK_EX)
+os.write(file, f"process {os.getpid()} on here".encode())
+print("locked", flush=True)
+input()
+"""
+
+
+def train(run: Path, recipe=ONE, **options: bool) -> Path:
+    return loop.train(recipe, run, device="cpu", progress=False, **options)
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen]:
+    """Another process that has the lock of `tmp_path / "run"`, as of one whose start is not far."""
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-S", "-c", HOLD, str(tmp_path / "run" / FILE)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def is_refused_elsewhere(run: Path) -> bool:
+    """Whether another process, forked from this one, may not train a run."""
+    child = os.fork()
+    if child == 0:
+        try:
+            RunLock(run, main=True).__enter__()
+        except BlockingIOError:
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_a_run_that_another_process_trains_is_refused_and_one_of_a_dead_process_is_not(
+    holder: subprocess.Popen, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(BlockingIOError) as refused:
+        train(run)
+    assert str(refused.value) == (
+        f"run folder {run} is being trained by process {holder.pid} on here; wait for its end, stop it, or choose "
+        "another --out."
+    )
+    assert [path.name for path in run.iterdir()] == [FILE]
+    holder.kill()
+    holder.wait()
+    train(run)
+    assert not (run / FILE).exists()
+
+
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_a_run_is_locked_as_long_as_it_is_trained(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, refused = tmp_path / "run", []
+    steps = loop._loop
+
+    def ask(*arguments: object) -> None:
+        refused.append(is_refused_elsewhere(run))
+        steps(*arguments)  # type: ignore[arg-type]
+        refused.append(is_refused_elsewhere(run))
+
+    monkeypatch.setattr(loop, "_loop", ask)
+    train(run)
+    assert not is_refused_elsewhere(run)
+    train(run, **{option: True})
+    assert refused == [True] * 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_training_that_does_not_begin_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no-such"):
+        train(tmp_path / "run", change(ONE, data__tasks=("no-such",)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    run = train(tmp_path / "run")
+    line = f"{run} cannot be locked (No locks available): see that nothing else trains it"
+    assert line in (run / "log.txt").read_text()
