@@ -312,6 +312,19 @@ def test_raises_for_a_state_of_another_shape(key: str, value: object, copy: Path
     assert "\n" not in str(raised.value)
 
 
+def test_a_parameter_that_the_code_renamed_is_named_with_its_new_name(copy: Path) -> None:
+    last = list_checkpoints(copy)[-1]
+    path = last / "optimizer.safetensors"
+    moved = ((name.replace("depth.bias", "depth.shift"), value) for name, value in read_tensors(path).items())
+    content = json.loads((last / "state.json").read_text())
+    del content["crc32"]
+    content["files"]["optimizer"] = save_tensors(path, dict(moved))
+    (last / "state.json").write_text(json.dumps(content))
+    head = r"objective\.model\.decoder\.heads\.depth"
+    with pytest.raises(ValueError, match=rf"of {head}\.shift, not in this network \(there is {head}\.bias, of which"):
+        resume(copy)
+
+
 def test_raises_for_a_whole_file_of_another_checkpoint(copy: Path) -> None:
     before, last = list_checkpoints(copy)
     shutil.copy(before / "optimizer.safetensors", last / "optimizer.safetensors")

@@ -1,6 +1,7 @@
 """The state of a run, and its checkpoints: safetensors and one JSON, written whole or not at all, without pickle."""
 
 import dataclasses
+import difflib
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -131,6 +132,7 @@ def _explained(what: str, run: Path, partial: Path) -> Iterator[None]:
 
 
 FROZEN = "frozen.safetensors"
+OPTIMIZERS = "optimizer", "adapter_optimizer"
 
 
 @dataclass
@@ -234,7 +236,11 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
     for name, tensors in into.items():
         load_tensors(tensors, files.get(name, {}), f"{folder}/{name}.safetensors")
     named = _named_parameters(parts)
-    with naming_damage(folder, "delete it to go on from an older checkpoint"):  # what no checksum guards
+    cure = "delete it to go on from an older checkpoint"
+    with naming_damage(folder, cure):  # what no checksum guards
+        memory = [name for place in (files, content) for part in OPTIMIZERS for name in place.get(part, {})]
+    _require_parameters(folder, memory, named, cure)
+    with naming_damage(folder, cure):
         _restore_optimizer(parts.optimizer, named, files["optimizer"], content.pop("optimizer"))
         numbers = content.pop("adapter_optimizer", {})
         if parts.adapter_optimizer is not None:
@@ -311,6 +317,22 @@ def _optimizer_state(
             else:
                 numbers[f"{name}.{key}"] = value
     return whole(tensors), numbers
+
+
+def _require_parameters(folder: Path, memory: Iterable[str], named: Mapping[str, nn.Parameter], cure: str) -> None:
+    """Raise `ValueError` naming the parameters that an optimizer remembers and the network does not have."""
+    stored = {full.rpartition(".")[0] or full for full in memory}
+    unknown = sorted(stored - named.keys())
+    if unknown:
+        new = [name for name, parameter in named.items() if parameter.requires_grad and name not in stored]
+        near = difflib.get_close_matches(unknown[0], new, 1)
+        hint = f" (there is {near[0]}, of which it has none)" if near else ""
+        more = f" and {len(unknown) - 1} more parameters" if len(unknown) > 1 else ""
+        raise ValueError(
+            f"{folder} has an optimizer's memory of {unknown[0]}{more}, not in this network{hint}: another version of "
+            "the code wrote it. Resume with that version, start another run from its weights (model.initialize_from), "
+            f"or {cure}."
+        )
 
 
 def _restore_optimizer(
