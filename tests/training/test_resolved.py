@@ -114,6 +114,19 @@ def test_comparing_names_defaults_that_differ(run: Path, tmp_path: Path) -> None
     assert recipe_differences(groups) == {"model.decoder_options.width": [8, 4]}
 
 
+def test_options_that_came_or_went_without_changing_anything_are_no_difference(run: Path, tmp_path: Path) -> None:
+    """A run of before `norm` came, and of when `one_size` was stored, as of Swin, and given in recipes too."""
+    other = shutil.copytree(run, tmp_path / "other")
+    content = stored(other)
+    content["options"]["model.backbone_options"] = {"image_size": None, "one_size": "its windows are shifted"}
+    (other / FILE).write_text(json.dumps(sign(content)))
+    saved = json.loads((other / "recipe.json").read_text())
+    saved["model"]["backbone_options"]["one_size"] = "its windows are shifted"
+    (other / "recipe.json").write_text(json.dumps(saved))
+    assert recipe_differences(group([read_scored_run(path, "test") for path in (run, other)])) == {}
+    train(from_json((run / "recipe.json").read_text()), other, resume=True, device="cpu", progress=False)
+
+
 @pytest.mark.usefixtures("later")
 def test_another_default_is_no_way_to_resume(run: Path) -> None:
     recipe = from_json((run / "recipe.json").read_text())

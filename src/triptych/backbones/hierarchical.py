@@ -16,7 +16,6 @@ class Pyramid(Backbone):
     Images are padded at the bottom and on the right to a multiple of the largest stride, and maps cropped back.
     `stage_norms` adds a LayerNorm over channels to each map, as dense prediction on Swin and ConvNeXt does. Further
     options are those of the timm model. A few of timm's networks take only the image size that they were built for.
-    `one_size` is read no more: run folders of older versions have it.
 
     >>> Pyramid("convnext_atto").channels
     (40, 80, 160, 320)
@@ -32,7 +31,6 @@ class Pyramid(Backbone):
         drop_path_rate: float | None = None,
         mean: Sequence[float] = IMAGENET_MEAN,
         std: Sequence[float] = IMAGENET_STD,
-        one_size: str = "",
         **timm_options: Any,
     ) -> None:
         super().__init__(mean, std, timm_name)

@@ -304,7 +304,22 @@ def from_json(text: str) -> Recipe:
         data = parse_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"recipe is no JSON: {error}.") from error
-    return build(Recipe, data, "recipe")
+    recipe: Recipe = build(Recipe, data, "recipe")
+    options = leave_unread("model.backbone_options", recipe.model.backbone_options)
+    return replace(recipe, model=replace(recipe.model, backbone_options=options))
+
+
+UNREAD = {"model.backbone_options": ("one_size",)}
+"""Options by place that files of earlier versions hold and no result depends on."""
+
+
+def leave_unread(place: str, options: Options) -> Options:
+    """The options of a place without those that nothing reads any more.
+
+    >>> leave_unread("model.backbone_options", {"one_size": "", "stage_norms": True})
+    {'stage_norms': True}
+    """
+    return {name: value for name, value in options.items() if name not in UNREAD.get(place, ())}
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -133,7 +133,8 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
             f"(its commit is in environment.json). {way_out}"
         )
     version = package_version("triptych")
-    before, after = (flatten_fields(json.loads(json.dumps(each))) for each in (begun.options, options))
+    known = {place: each for place, each in begun.options.items() if each}
+    before, after = (flatten_fields(json.loads(json.dumps(each))) for each in (known, options))
     changed = [f"this is {version}"] if begun.version != version else []
     stored = read_recipe(run / "recipe.json").plugins
     changed += [
@@ -141,10 +142,9 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
         for name in dict.fromkeys((*stored, *plugins))
         if stored.get(name) != plugins.get(name)
     ]
+    # An option that came later has the default that a run without it had; the recipe is compared apart.
     changed += [
-        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
-        for name in dict.fromkeys((*before, *after))
-        if before.get(name) != after.get(name)
+        f"{name} was {value!r}, now {after.get(name)!r}" for name, value in before.items() if value != after.get(name)
     ]
     if changed:
         code = f"version {begun.version}" + (f" ({begun.commit[:10]})" if begun.commit else "")
