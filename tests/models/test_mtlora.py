@@ -126,3 +126,15 @@ def shake_seeded(model: MultiTaskModel) -> None:
 def test_networks_it_does_not_fit(backbone: str, decoder: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(backbone, "mtlora", decoder)
+
+
+@pytest.mark.parametrize(
+    ("task_rank", "words"),
+    [
+        (25, r"task_rank is 25, above the size of layers\.0, proj \(24 to 24\); give at most 24"),
+        (0, "task_rank is 0; a"),
+    ],
+)
+def test_ranks_of_tasks_that_layers_cannot_have(task_rank: int, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        build("swin_tiny", "mtlora", rank=4, task_rank=task_rank)

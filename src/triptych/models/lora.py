@@ -115,12 +115,20 @@ def add_updates(
     for path, linear in linears.items():
         if not _is_named(path, targets or TARGETS):
             continue
-        if rank > (largest := min(linear.in_features, linear.out_features)):
-            raise ValueError(
-                f"rank is {rank}, above the size of {path} ({linear.in_features} to {linear.out_features}); give at "
-                f"most {largest}, where an update is as large as any."
-            )
+        require_rank("rank", rank, path, linear)
         replace_layer(backbone.body, path, LoRALinear(linear, rank=rank, scale=scale, dropout=dropout))
+
+
+def require_rank(option: str, rank: int, path: str, linear: nn.Linear) -> None:
+    """Raise `ValueError` for a rank that an update of the layer at `path` cannot have."""
+    largest = min(linear.in_features, linear.out_features)
+    if rank < 1:
+        raise ValueError(f"{option} is {rank}; a rank is at least 1, such as {min(4, largest)}.")
+    if rank > largest:
+        raise ValueError(
+            f"{option} is {rank}, above the size of {path} ({linear.in_features} to {linear.out_features}); give at "
+            f"most {largest}, where an update is as large as any."
+        )
 
 
 def replace_layer(root: nn.Module, path: str, layer: nn.Module) -> None:
@@ -144,6 +152,15 @@ def update_names(model: nn.Module) -> set[str]:
         if isinstance(module, LowRank)
         for name, _ in module.named_parameters()
     }
+
+
+def is_update(name: str) -> bool:
+    """Whether a stored tensor belongs to a low-rank update of a layer, by its name.
+
+    >>> is_update("backbone.body.blocks.0.mlp.fc1.lora.a"), is_update("backbone.body.blocks.0.mlp.fc1.weight")
+    (True, False)
+    """
+    return name.endswith((".lora.a", ".lora.b"))
 
 
 @torch.no_grad()

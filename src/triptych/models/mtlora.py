@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from triptych.backbones.base import Backbone
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.swin import Swin, traceable_windows
-from triptych.models.lora import LoRALinear, LowRank, add_updates, linear_of
+from triptych.models.lora import LoRALinear, LowRank, add_updates, linear_of, require_rank
 from triptych.models.multitask import MultiTaskModel
 from triptych.types import Output
 
@@ -150,6 +150,8 @@ class MTLoRA(MultiTaskModel):
     def __init__(self, model: MultiTaskModel, *, task_rank: int, scale: float, dropout: float) -> None:
         assert isinstance(model.backbone, Pyramid)
         super().__init__(SwinStreams(model.backbone), model.decoder)
+        for place, layer in _layers(self.backbone.last_blocks[0]).items():  # the narrowest
+            require_rank("task_rank", task_rank, f"layers.0, {place}", layer)
         self.updates = nn.ModuleList(
             nn.ModuleDict(
                 {
@@ -203,7 +205,8 @@ def mtlora(
     """Adapt a network on Swin: updates of `rank` that tasks share, and of `task_rank` for each task.
 
     `merged` builds the network as `merge` leaves it, with weights of their own in place of updates. Raises `ValueError`
-    for another backbone, and for a decoder that reads one list of features for all tasks.
+    for another backbone, for a decoder that reads one list of features for all tasks, and for a rank above the size of
+    a layer.
     """
     swin = model.backbone
     blocks = [getattr(stage, "blocks", ()) for stage in getattr(getattr(swin, "body", None), "layers", ())]
