@@ -147,6 +147,24 @@ def test_updates_begin_on_the_trunk_of_another_run(tmp_path: Path) -> None:
     assert_same(after, {name: before[name] for name in after})
 
 
+def test_a_network_with_updates_gets_one_more_task_when_they_are_merged(runs: dict[str, Path], tmp_path: Path) -> None:
+    recipe = change(LORA, model__tuning="full", model__tuning_options={}, schedule__steps=1)
+    unmerged = change(recipe, model__initialize_from=(str(runs["lora"]),))
+    with pytest.raises(ValueError, match=r"has low-rank updates .* start from the merged network: Predictor\.load"):
+        train(unmerged, tmp_path / "new", device="cpu", progress=False)
+    merged = triptych.Predictor.load(runs["lora"], merge=True)
+    recipe = change(
+        recipe,
+        data__tasks=("semseg", "depth", "normals"),
+        model__initialize_from=(str(merged.save_pretrained(tmp_path / "merged")),),
+        model__freeze=("backbone", "heads.semseg", "heads.depth"),
+    )
+    new = triptych.Predictor.load(train(recipe, tmp_path / "new", device="cpu", progress=False))
+    image = torch.rand(1, 3, 32, 48)
+    for name, value in merged.predict(image).items():
+        assert torch.equal(new.predict(image)[name], value), name
+
+
 def test_updates_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="freezes the updates that tuning 'lora' trains"):
         train(change(LORA, model__freeze=("backbone",)), tmp_path / "run", device="cpu", progress=False)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from triptych import assemble
 from triptych.backbones.base import Backbone
 from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
-from triptych.models.lora import update_names
+from triptych.models.lora import is_update, update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
@@ -247,6 +247,11 @@ def _check_backbone(
     ours = {name for name in own if name.startswith(prefixes) and name not in updates}
     theirs = {name for name in stored if name.startswith(prefixes) and name not in updates}
     different = sorted(ours ^ theirs)
+    if different and all(is_update(name) for name in different):
+        raise ValueError(
+            f"{run} has low-rank updates (model.tuning), and this network has none to take them; give it the same "
+            "tuning, or start from the merged network: Predictor.load(RUN, merge=True).save_pretrained(FOLDER)."
+        )
     if different or (ours and _share(own, ours, matched) < SAME_BACKBONE):
         reshaped = [name for name in ours if name not in matched]
         fitting, shown = len(ours.intersection(matched)), (different or sorted(reshaped))[0]
