@@ -24,6 +24,7 @@ def test_a_grid_is_every_combination() -> None:
     assert list_settings(OVER) == [
         {"optimizer.lr": lr, "weighting.weights.depth": weight} for lr in (1e-4, 1e-2) for weight in (0.5, 2)
     ]
+    assert list_settings(["optimizer.lr=1e-3,0.001"]) == [{"optimizer.lr": 1e-3}]  # each once
 
 
 def test_samples_lie_in_their_span_and_grow_by_more() -> None:
@@ -44,6 +45,7 @@ def test_samples_lie_in_their_span_and_grow_by_more() -> None:
         (("optimizer.lr",), 0, "'optimizer.lr' is no axis; write NAME=A,B,C"),
         (("optimizer.lr=2..1",), 3, "is no span; write two rising numbers"),
         (("optimizer.lr=1..2",), 0, "has a span of values, of which a grid takes none; say how many: --samples"),
+        (("optimizer.lr=1..2",), -1, "--samples is -1; give how many settings to draw, or 0"),
         (("seed=1", "seed=2"), 0, "--over names seed, seed; give at least one field, each once"),
         (("optimizer.rate=1",), 0, "recipe.optimizer has no field 'rate'"),
         (("optimizer.lr=fast",), 0, "recipe.optimizer.lr is 'fast'; expected a number"),

@@ -90,13 +90,15 @@ def read_axis(word: str) -> Axis:
 
 
 def list_settings(over: Sequence[str], *, samples: int = 0, seed: int = 0) -> list[Setting]:
-    """All combinations of the axes' values, or `samples` different ones drawn at random.
+    """All different combinations of the axes' values, or `samples` of them drawn at random.
 
     The first n of more samples are those of n: a sweep can be made longer.
 
     >>> list_settings(["seed=1,2", "optimizer.lr=0.1"])
     [{'seed': 1, 'optimizer.lr': 0.1}, {'seed': 2, 'optimizer.lr': 0.1}]
     """
+    if samples < 0:
+        raise ValueError(f"--samples is {samples}; give how many settings to draw, or 0 to train all.")
     axes = [read_axis(word) for word in over]
     names = [axis.name for axis in axes]
     if not axes or len(set(names)) < len(names):
@@ -104,7 +106,8 @@ def list_settings(over: Sequence[str], *, samples: int = 0, seed: int = 0) -> li
     if not samples:
         if spans := [axis.name for axis in axes if axis.span is not None]:
             raise ValueError(f"{spans[0]} has a span of values, of which a grid takes none; say how many: --samples.")
-        return [dict(zip(names, values, strict=True)) for values in itertools.product(*(a.choices for a in axes))]
+        every = (dict(zip(names, values, strict=True)) for values in itertools.product(*(a.choices for a in axes)))
+        return list({folder_name(setting): setting for setting in every}.values())
     found: dict[str, Setting] = {}
     for number in range(100 * samples):
         generator = np.random.default_rng((seed, number))
