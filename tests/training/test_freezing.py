@@ -172,10 +172,10 @@ def test_a_frozen_head_has_to_come_from_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("freeze", "decoder", "words"),
     [
-        (("backbon",), "fcn", "no part 'backbon'; did you mean 'backbone'"),
+        (("backbon",), "fcn", "no part 'backbon'; did you mean 'backbone' or 'backbone.body' or"),
         (("heads.norm",), "fcn", "no part 'heads.norm'"),
         (("decoder.norms", "backbone.body.9"), "fcn", "no part 'backbone.body.9'"),
-        (("decoder.heads.depth.2.norms",), "fcn", "no part"),
+        (("decoder.heads.depth.2.norms",), "fcn", "'decoder.heads.depth.2' of the network has no norm layer; leave"),
         (("heads.depth",), "pad-net", "tasks exchange features"),
         (("heads.depth",), "mti-net", "tasks exchange features"),
         (("backbone", "decoder"), "fcn", "leaves nothing to train"),

@@ -50,8 +50,10 @@ def find_part(model: nn.Module, name: str) -> Part:
             modules.append(inside[path])
         elif path in (known := dict(root.named_parameters())):
             own.append(known[path])
-    if only_norms:
+    if only_norms and (modules or own):
         modules, own = [each for module in modules for each in module.modules() if isinstance(each, NORMS)], []
+        if not modules:
+            raise ValueError(f"the part '{'.'.join(words)}' of the network has no norm layer; leave {name} out.")
     if not (modules or own):
         raise ValueError(f"the network has no part '{name}'; {_near(model, name)}.")
     return Part(modules, own)
@@ -84,6 +86,7 @@ def modules_of_task(model: nn.Module, task: str) -> list[nn.Module]:
 def _near(model: nn.Module, name: str) -> str:
     paths = [*(path for path, _ in model.named_modules()), *(path for path, _ in model.named_parameters())]
     heads = [f"heads.{task}" for task in model.tasks]  # type: ignore[union-attr]
-    near = difflib.get_close_matches(name, ["backbone", "backbone.norms", *heads, *paths], n=3, cutoff=0.6)
+    names = list(dict.fromkeys(["backbone", "backbone.norms", *heads, *paths]))
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(repr(each) for each in near)}? There" if near else "there"
     return f"{hint} are backbone, backbone.norms, decoder, {', '.join(heads)}, and every path in the network"
