@@ -100,9 +100,9 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
 
 
 @contextmanager
-def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator[None]:
+def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator[str]:
     """Ask the Hugging Face hub once whether it answers, for the weights of the network `name` where one is given; where
-    it does not, use what was downloaded before.
+    it does not, use what was downloaded before. Yields in words for an error that it does not, or nothing.
 
     Without this, a machine without a network, or with one that lets the hub's pages alone through, tries every file for
     a minute.
@@ -110,15 +110,17 @@ def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator
     from huggingface_hub import constants, get_session
 
     if constants.HF_HUB_OFFLINE:
-        yield
+        yield ""
         return
+    away = ""
+    page = constants.ENDPOINT + (f"/{name}/resolve/main/model.safetensors" if name else "")
     try:
-        page = f"/{name}/resolve/main/model.safetensors" if name else ""
-        get_session().head(constants.ENDPOINT + page, timeout=seconds)
+        get_session().head(page, timeout=seconds)
     except Exception:  # names, certificates, proxies: a network fails in any way
         constants.HF_HUB_OFFLINE = True
+        away = f"{page} cannot be reached"
     try:
-        yield
+        yield away
     finally:
         constants.HF_HUB_OFFLINE = False
 

@@ -163,7 +163,8 @@ def no_network(monkeypatch, tmp_path):
 def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once(no_network):
     started = time.monotonic()
     with pytest.raises(
-        FileNotFoundError, match=r"weights of resnet18.tv_in1k are not on this machine.*give the \.safetensors"
+        FileNotFoundError,
+        match=r"of resnet18.tv_in1k are .* \(https:[^ ]*safetensors cannot be reached\).*give the \.safetensors",
     ):
         create_backbone("resnet18", weights="timm")
     with pytest.raises(FileNotFoundError, match=r"owner/name is no local folder.*copy the folder here"):

@@ -169,6 +169,10 @@ def test_a_hub_that_is_away_says_so_at_once(run, hub, monkeypatch, capsys):
     assert "was not uploaded" in pushed
     assert "--dry-run FOLDER" in pushed
     assert "give its path" in loaded
+    assert f"{nowhere} cannot be reached" in pushed
+    assert f"{nowhere}/{NAME}/resolve/main/model.safetensors cannot be reached" in loaded
+    assert "HF_HUB_OFFLINE" not in pushed + loaded
+    assert "hf auth login" not in pushed
 
 
 def test_who_is_not_let_in_is_told_the_way(run, hub, monkeypatch, capsys):

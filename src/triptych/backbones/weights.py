@@ -159,32 +159,37 @@ def choose_backbone() -> tuple[str, str, str]:
 
 
 def _pretrained(timm_name: str) -> dict[str, Tensor]:
-    try:
-        with unreachable_hub_is_offline(pretrained_place(timm_name)):
+    with unreachable_hub_is_offline(pretrained_place(timm_name)) as away:
+        try:
             return build_timm(timm_name, pretrained=True).state_dict()
-    except OSError as error:  # of the hub, of other servers, of the disk
-        raise FileNotFoundError(
-            f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
-            f"({_first_line(error)}); download them elsewhere and give the .safetensors or .pth file as its "
-            "weights (model.weights, or teacher_weights of distill)."
-        ) from error
+        except OSError as error:  # of the hub, of other servers, of the disk
+            raise FileNotFoundError(
+                f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
+                f"({_reason(error, away)}); download them elsewhere and give the .safetensors or .pth file as "
+                "its weights (model.weights, or teacher_weights of distill)."
+            ) from error
 
 
 def _download(name: str) -> str:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HFValidationError
 
-    try:
-        with unreachable_hub_is_offline(name):
+    with unreachable_hub_is_offline(name) as away:
+        try:
             return hf_hub_download(name, "model.safetensors")
-    except (HFValidationError, OSError) as error:
-        raise FileNotFoundError(
-            f"the hub did not give the weights of {name} ({_first_line(error)}); download its model.safetensors "
-            "elsewhere and give the path."
-        ) from error
+        except (HFValidationError, OSError) as error:
+            raise FileNotFoundError(
+                f"the hub did not give the weights of {name} ({_reason(error, away)}); download its "
+                "model.safetensors elsewhere and give the path."
+            ) from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception, away: str) -> str:
+    """What failed: the hub, where that is `away` and its client was told to be offline, or what the error says."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if away and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return away
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
 

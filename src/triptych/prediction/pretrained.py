@@ -144,7 +144,8 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     from triptych.assemble import build_model
 
     if folder.is_file():
-        way = f"`unzip {folder} -d RUN` makes one" if zipfile.is_zipfile(folder) else "give the run it was made from"
+        packed = folder.suffix == ".zip" and zipfile.is_zipfile(folder)  # archives of torch are zip files too
+        way = f"`unzip {folder} -d RUN` makes one" if packed else "give the run it was made from"
         raise FileNotFoundError(f"{folder} is a file, and a run folder is needed here; {way}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
@@ -391,12 +392,12 @@ def find_folder(
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
-        with unreachable_hub_is_offline(str(name_or_folder)):
+    with unreachable_hub_is_offline(str(name_or_folder)) as away:
+        try:
             return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(files)))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise FileNotFoundError(
-            f"{name_or_folder} is no local folder, and the hub did not give it ({reason}); copy the folder here and "
-            "give its path."
-        ) from error
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            reason = away or str(error).strip().splitlines()[0]
+            raise FileNotFoundError(
+                f"{name_or_folder} is no local folder, and the hub did not give it ({reason}); copy the folder here "
+                "and give its path."
+            ) from error

@@ -80,19 +80,18 @@ def push_run(
             )
         write_folder(run, name, dry_run, scores=scores, exported=exported, license=license)
         return str(dry_run)
-    with tempfile.TemporaryDirectory() as folder:
+    way = f"write the folder with --dry-run FOLDER and upload it elsewhere: hf upload {name} FOLDER."
+    with unreachable_hub_is_offline() as away, tempfile.TemporaryDirectory() as folder:
+        if away:
+            raise OSError(f"{name} was not uploaded, {away}; {way}")
         write_folder(run, name, Path(folder), scores=scores, exported=exported, license=license)
         try:
-            with unreachable_hub_is_offline():
-                api = HfApi()
-                api.create_repo(name, private=private, exist_ok=True)
-                api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload with triptych push")
+            api = HfApi()
+            api.create_repo(name, private=private, exist_ok=True)
+            api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload with triptych push")
         except (HfHubHTTPError, OSError, RuntimeError) as error:  # the last: an upload that broke off
             reason = str(error).strip().splitlines()[0].rstrip(".")
-            raise OSError(
-                f"{name} was not uploaded ({reason}); log in with `hf auth login`, or write the folder with --dry-run "
-                f"FOLDER and upload it elsewhere: hf upload {name} FOLDER."
-            ) from error
+            raise OSError(f"{name} was not uploaded ({reason}); log in with `hf auth login`, or {way}") from error
     return f"{api.endpoint}/{name}"
 
 
