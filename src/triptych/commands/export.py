@@ -56,11 +56,11 @@ def export(
     print(summarize(done))
 
 
-def profile(run: Positional[Path], size: tuple[tuple[int, int], ...] = (), threads: int = 0) -> None:
+def profile(run: Positional[tuple[Path, ...]], size: tuple[tuple[int, int], ...] = (), threads: int = 0) -> None:
     """Say what a forward pass costs on this CPU: time, memory and operations by image size.
 
     Args:
-        run: Run folder, or an ONNX file of `triptych export`.
+        run: Run folder, or an ONNX file of `triptych export`; several, such as a run and its file, share a table.
         size: Heights and widths to measure, such as 96 128 480 640; by default the training size, half and twice that.
         threads: Threads to use; 0 leaves their number as it is.
     """
@@ -70,10 +70,14 @@ def profile(run: Positional[Path], size: tuple[tuple[int, int], ...] = (), threa
     from triptych.export.profile import profile as measure
     from triptych.machine import terminal
 
+    if not run:
+        raise ValueError("no network to measure; name a run folder, or an ONNX file of `triptych export`.")
+    if threads < 0:
+        raise ValueError(f"threads is {threads}; give 1 or more, or 0 to leave their number.")
     if threads:
         torch.set_num_threads(threads)
-    costs = measure(run, size)
-    terminal().print(cost_table(f"{run}: one image, {torch.get_num_threads()} threads", costs))
+    costs = {str(path): measure(path, size) for path in run}
+    terminal().print(cost_table(f"{', '.join(costs)}: one image, {torch.get_num_threads()} threads", costs))
 
 
 def push(
