@@ -24,7 +24,7 @@ from report.test_hostile_names import HOSTILE
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
-from triptych.app.pictures import Limits, predict_any_size, read_picture
+from triptych.app.pictures import Limits, read_picture
 from triptych.app.server import bind, make_app
 from triptych.data.errors import DataError
 from triptych.export import export_run
@@ -248,12 +248,12 @@ def test_large_pictures_are_shrunk_and_turned_upright():
 def test_a_file_of_one_size_takes_any_picture(tmp_path, outputs):
     with shapes_unchecked():
         export_run(save_run(tmp_path / "run"), tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
-        predictor = Predictor.load(tmp_path / "model.onnx")
+        predictor = Predictor.load(tmp_path / "model.onnx", resize=True)
         with serving(predictor) as port:
             status, body = ask(port, encode((30, 64)))
         assert (status, json.loads(body)["text"][:25]) == (200, "a.png: 64 x 30 pixels, pr")
         picture, _ = read_picture(encode((30, 64)), LIMITS)
-        maps = predict_any_size(predictor, picture)
+        maps = predictor(picture)
     assert maps["semseg"].shape == (30, 64)
     np.testing.assert_allclose(np.linalg.norm(maps["normals"], axis=0), 1, atol=1e-5)
 

@@ -133,6 +133,9 @@ def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
         export_run(run, tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
     expected = Predictor.load(run)(image)["depth"]
     np.testing.assert_allclose(Predictor.load(tmp_path / "model.onnx")(image)["depth"], expected, rtol=1e-3)
+    plain = Predictor.load(tmp_path / "model.onnx", calibrated=False)(image)["depth"]
+    own = Predictor.load(run, calibrated=False)(image)["depth"]
+    np.testing.assert_allclose(plain, own if outputs == "raw" else expected, rtol=1e-3)
     if outputs == "maps":
         tensor = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
         alone = open_onnx(tmp_path / "model.onnx", ("depth",))(tensor)["depth"][0]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from training.tiny import SIZE, Heads, Stairs
 from triptych_runtime import FileError, Network
 from triptych_runtime.__main__ import main as runtime_main
+from triptych_runtime.pictures import read_picture
 from unchecked import shapes_unchecked
 
 import triptych
@@ -142,6 +143,8 @@ def test_an_archive_holds_the_program_and_its_description(run: Path, tmp_path: P
     image = torch.rand(1, 3, 50, 47)
     maps = open_archive(done.path, ("depth",))(image)
     np.testing.assert_allclose(maps["depth"], Predictor.load(run).predict(image)["depth"], atol=1e-5)
+    with pytest.raises(FileNotFoundError, match="a run folder is needed here; give the run it was made from"):
+        Predictor.load(done.path)  # a zip file, which no unpacking makes a run folder
 
 
 class Sick(nn.Module):
@@ -214,6 +217,23 @@ def test_three_sizes_of_which_one_is_no_multiple() -> None:
         assert min(min(pair) for pair in sizes) >= 33
 
 
+def test_scores_of_a_file_are_not_taken_for_those_of_the_next(
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(file.read_bytes())
+    words = ["evaluate", str(tmp_path / "model.onnx"), "--split", "val", "--limit", "1", "--no-report"]
+    assert main(words) == 0
+    assert main(words) == 0
+    change_metadata(file, tmp_path / "model.onnx", versions={})
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "model.onnx.results holds scores of another file" in capsys.readouterr().err
+    assert main([*words[:1], str(file), *words[2:], "--confidence"]) == 2
+    said = capsys.readouterr()
+    assert "this file is of decoded maps or of one size" in said.err
+    assert "mIoU" not in said.out  # nothing was scored
+
+
 def test_wrong_requests_are_one_line(
     run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,6 +244,7 @@ def test_wrong_requests_are_one_line(
         ("--to", str(tmp_path / "no" / "a.onnx")): "does not exist",
         ("--to", str(tmp_path / "is.onnx")): "exists and is not overwritten",
         ("--to", str(tmp_path / "a.onnx"), "--size", "0", "40"): "give height and width",
+        ("--to", str(tmp_path / "a.onnx"), "--images", "-1"): "images is -1; give how many",
         ("--to", str(tmp_path / "a.onnx"), "--dynamic", "--size", "4", "40"): "5 pixels or more",
         ("--to", str(tmp_path / "a.onnx"), "--calibrate", str(tmp_path)): "is to calibrate int8, and the precision is",
         ("--to", str(tmp_path / "a.onnx"), "--calibrate", str(run), "--precision", "int8"): "has no images",
@@ -281,14 +302,23 @@ def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path, monkeypat
         (tmp_path / "foreign.onnx", "is no export of Triptych"),
         (change_metadata(file, tmp_path / "new.onnx", format=9), "has format 9, this version reads format 1"),
         (change_metadata(file, tmp_path / "cut.onnx", maps=None), "its description has no maps"),
+        (
+            change_metadata(file, tmp_path / "sizeless.onnx", input={"name": "image"}),
+            r"has no input\.type, input\.size",
+        ),
+        (change_metadata(file, tmp_path / "number.onnx", input=3), r"has no input\.name"),
+        (change_metadata(file, tmp_path / "unnamed.onnx", maps=[{"kind": "length"}]), r"has no maps\.name"),
     ]
     for path, told in cases:
         for load in (Network, Predictor.load):
             with pytest.raises(FileError, match=told) as caught:
                 load(path)
             assert "\n" not in str(caught.value)
-    with pytest.raises(FileError, match="no recipe"):
-        Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None))
+    maps = [entry | {"name": entry["name"] + "x"} for entry in Network(file).metadata["maps"]]
+    with pytest.raises(FileError, match=r"has no map depthx, normalsx, .* which it describes"):
+        Network(change_metadata(file, tmp_path / "others.onnx", maps=maps))
+    with pytest.raises(FileError, match="no recipe, outputs"):
+        Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None, outputs=None))
     with pytest.raises(FileNotFoundError, match="no file"):
         Network(tmp_path / "nothing.onnx")
     monkeypatch.setattr("huggingface_hub.snapshot_download", None)  # names of files are not looked for there
@@ -304,6 +334,27 @@ def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_fil
     for options in ({"tile": 32}, {"flip": True}, {"scales": (0.5,)}, {"shorter_side": 32}):
         with pytest.raises(ValueError, match="--outputs raw"):
             Predictor.load(file, **options)
+
+
+def test_a_file_of_one_size_takes_others_resized(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(photograph((40, 60))).save(tmp_path / "photo.png")
+    words = ["predict", str(file), str(tmp_path / "photo.png"), "--products", "arrays", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert "resize it (--resize, in Python resize=True)" in capsys.readouterr().err
+    assert main([*words, "--resize"]) == 0
+    for name, expected in Network(file)(tmp_path / "photo.png", resize=True).items():
+        if not name.endswith("_probability"):
+            stored = np.load(tmp_path / f"out/arrays/{name}/photo.npy")
+            assert stored.shape == expected.shape
+            assert np.isclose(stored, expected, atol=1e-4).mean() > 0.99, name
+
+
+def test_a_file_keeps_its_precision(file: Path) -> None:
+    Predictor.load(file, precision="auto")
+    with pytest.raises(ValueError, match=r"exported with \(fp32\), and precision is bf16; leave it out"):
+        Predictor.load(file, precision="bf16")
 
 
 def test_the_verbs_work_from_the_file(run: Path, file: Path, tmp_path: Path) -> None:
@@ -337,6 +388,26 @@ def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsy
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-5)
     assert runtime_main([str(file)]) == 0
     assert "depth" in capsys.readouterr().out
+    (tmp_path / "b").mkdir()
+    assert runtime_main([*words[:2], str(tmp_path / "b/photo.jpg"), *words[2:], "--resize"]) == 2
+    assert "several images are called photo" in capsys.readouterr().err
+    assert runtime_main([*words[:3], str(tmp_path / "photo.png"), "--resize"]) == 2
+    assert "photo_semseg.npy cannot be written (" in capsys.readouterr().err
+
+
+def test_the_runtime_reads_grey_of_any_depth_or_says_that_it_cannot(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 12).reshape(3, 4)
+    Image.fromarray((ramp * 65535).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "float.tif")
+    (tmp_path / "deep.pgm").write_bytes(b"P5 4 3 65535\n" + (ramp * 65535).astype(">u2").tobytes())
+    for name in ("deep.png", "float.tif", "deep.pgm"):
+        np.testing.assert_allclose(read_picture(tmp_path / name)[..., 1], ramp, atol=2e-5)
+    for wrong in ((ramp * 70000).astype(np.int32), (ramp * 255).astype(np.float32)):
+        Image.fromarray(wrong).save(tmp_path / "wrong.tif")
+        with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+            read_picture(tmp_path / "wrong.tif")
+    with pytest.raises(ValueError, match="array of int64; give uint8"):
+        read_picture(np.full((2, 2, 3), 255))
 
 
 def test_a_comparison_names_worse_scores() -> None:

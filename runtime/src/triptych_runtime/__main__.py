@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,18 +26,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.images:
             print(describe(network))
             return 0
-        options.out.mkdir(parents=True, exist_ok=True)
+        twice = [stem for stem, count in Counter(path.stem for path in options.images).items() if count > 1]
+        if twice:
+            raise ValueError(f"several images are called {twice[0]}; predict them into different folders.")
         for path in options.images:
             started = time.perf_counter()
             maps = network(path, resize=options.resize)
             seconds = time.perf_counter() - started
             for name, values in maps.items():
-                np.save(options.out / f"{path.stem}_{name}.npy", values)
+                save(options.out / f"{path.stem}_{name}.npy", values)
             print(f"{path}: {', '.join(maps)} in {seconds * 1000:.0f} ms")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def save(path: Path, values: np.ndarray) -> None:
+    """Write an array whole or not at all; `OSError` in one line that names the file."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.save(file, values)
+        partial.replace(path)
+    except OSError as error:
+        if partial.exists():
+            partial.unlink()
+        raise OSError(
+            f"{path} cannot be written ({error.strerror or error}); make room, or give another --out."
+        ) from error
 
 
 def describe(network: Network) -> str:

@@ -16,6 +16,12 @@ KEY = "triptych"
 """Under which key of the file's metadata its description lies, as JSON."""
 FORMAT = 1
 """Version of that description."""
+_PARTS = {
+    "input": ("name", "type", "size", "smallest"),
+    "maps": ("name", "kind", "holds", "unit", "type", "layout"),
+    "tasks": ("name",),
+}
+"""What a description must say: of the input, of every map and of every task."""
 Picture = str | os.PathLike | Image.Image | np.ndarray
 
 
@@ -51,6 +57,9 @@ class Network:
             ) from error
         self.metadata = read_metadata(self.session.get_modelmeta().custom_metadata_map, self.path)
         self.names = [entry["name"] for entry in self.metadata["maps"]]
+        strange = set(self.names) - {output.name for output in self.session.get_outputs()}
+        if strange:
+            raise FileError(f"{path} has no map {', '.join(sorted(strange))}, which it describes; export it again.")
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -93,7 +102,7 @@ class Network:
         if self.size is not None and (height, width) != self.size:
             raise ValueError(
                 f"{self.path} takes images of {self.size[0]} x {self.size[1]}, this one has {height} x {width}: resize "
-                "it (`resize=True`), or export the network with --dynamic."
+                "it (--resize, in Python resize=True), or export the network with --dynamic."
             )
         smallest = self.metadata["input"]["smallest"]
         if min(height, width) < smallest:
@@ -119,10 +128,21 @@ def read_metadata(stored: dict[str, str], path: Path) -> dict[str, Any]:
             f"{path} has format {version}, this version reads format {FORMAT}; export it again, or install the "
             "triptych-runtime that wrote it."
         )
-    missing = [key for key in ("input", "maps", "tasks") if key not in metadata]
+    missing = dict.fromkeys(
+        f"{part}.{key}" if metadata.get(part) else part
+        for part, keys in _PARTS.items()
+        for entry in _entries(metadata.get(part))
+        for key in keys
+        if key not in entry
+    )
     if missing:
         raise FileError(f"{path}: its description has no {', '.join(missing)}; export it again.")
     return metadata
+
+
+def _entries(part: Any) -> list[dict[str, Any]]:
+    entries = (part if isinstance(part, list) else [part]) or [None]
+    return [entry if isinstance(entry, dict) else {} for entry in entries]
 
 
 def _to_uint8(image: np.ndarray) -> np.ndarray:

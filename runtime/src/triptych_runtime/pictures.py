@@ -52,9 +52,10 @@ def _resize_plane(plane: np.ndarray, size: tuple[int, int], method: Image.Resamp
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16 bits of grey: `convert` would clip them to 8
-        gray = np.asarray(image).astype(np.float32) / 65535
-        return gray[..., None].repeat(3, axis=-1)
+    if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which `convert` would clip
+        gray = np.asarray(image)
+        narrow = image.mode == "I" and 0 <= gray.min() <= gray.max() <= 65535  # as PGM of 16 bits is read
+        return _from_array(gray.astype(np.uint16) if narrow else gray)
     return np.asarray(image.convert("RGB"))
 
 
@@ -64,8 +65,12 @@ def _from_array(values: np.ndarray) -> np.ndarray:
         raise ValueError(f"image is an array of shape {values.shape}; expected (H, W, 3) with three colors.")
     if values.dtype == np.uint8:
         return values
-    if np.issubdtype(values.dtype, np.integer):
-        return (values / np.iinfo(values.dtype).max).astype(np.float32)
+    if values.dtype.kind == "u" and values.itemsize == 2:
+        return (values / 65535).astype(np.float32)
+    if values.dtype.kind in "iu":  # what is white would be a guess
+        raise ValueError(
+            f"image is an array of {values.dtype}; give uint8 (0 to 255), uint16 (0 to 65535) or floats in [0, 1]."
+        )
     if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
         raise ValueError(
             f"image values run from {values.min():g} to {values.max():g}; float images lie in [0, 1]: divide by 255, "

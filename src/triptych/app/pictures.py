@@ -57,7 +57,7 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
     """Decode, shrink and predict; `DataError` for what is no picture, or too large a one."""
     picture, sent = read_picture(data, limits)
     started = time.perf_counter()
-    maps = predict_any_size(predictor, picture)
+    maps = predictor(picture)
     seconds = time.perf_counter() - started
     image = (picture.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
     return Predicted(Example(name, image, maps, {}, None), sent, seconds)
@@ -81,20 +81,6 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
         text = "this is no picture that can be read" if data else "nothing was sent"
         raise DataError(text, "send a JPEG, PNG, WebP, BMP, TIFF or GIF") from error
     return _resize(picture, _shrunk((picture.shape[1], picture.shape[2]), limits.side)), sent
-
-
-def predict_any_size(predictor: Predictor, picture: Tensor) -> dict[str, np.ndarray]:
-    """Maps at the picture's size, also of a network that takes one size alone: it sees the picture resized."""
-    size = predictor.fixed_size
-    if size is None or size == tuple(picture.shape[-2:]):
-        return predictor(picture)
-    from triptych_runtime.pictures import resize_map  # networks of one size are files, which need that package
-
-    maps = predictor(_resize(picture, size))
-    shown = (picture.shape[1], picture.shape[2])
-    return {
-        name: resize_map(value, shown, unit=predictor.tasks[name].kind == "direction") for name, value in maps.items()
-    }
 
 
 def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> tuple[bytes, str]:

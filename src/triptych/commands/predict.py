@@ -22,6 +22,7 @@ def predict(
         "points",
     ),
     shorter_side: int = 0,
+    resize: bool = False,
     tile: int = 0,
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
@@ -48,6 +49,7 @@ def predict(
         out: Folder to write to.
         products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
         shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
+        resize: Resize images to the size of an exported file that takes one alone, and the maps back.
         tile: Side of square tiles in pixels for large images, which then go through in strips; 0 predicts the whole
             image at once.
         flip: Average with the mirrored image.
@@ -83,6 +85,7 @@ def predict(
         flip=flip,
         scales=scales,
         shorter_side=shorter_side or None,
+        resize=resize,
         precision=precision,
         device=device,
     )
@@ -153,7 +156,7 @@ def app(
         raise ImportError(f"the app needs the extra 'app', {error.name} is missing: {INSTALL}") from error
     from triptych.prediction.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(run, device=device)
+    predictor = Predictor.from_pretrained(run, resize=True, device=device)
     limits = Limits(bytes=int(max_mb * 1e6), side=longest_side)
     served = make_app(predictor, title=Path(run).resolve().name if Path(run).exists() else run, limits=limits)
     serve(served, host=host, port=port, ready=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True))

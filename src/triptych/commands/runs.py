@@ -33,7 +33,7 @@ def evaluate(
     from triptych.evaluation.evaluate import evaluate_run
     from triptych.report.run import report_run
 
-    scored = evaluate_run(run, split=split, single_task=single_task, limit=limit, device=device)
+    scored = evaluate_run(run, split=split, single_task=single_task, limit=limit, confidence=confidence, device=device)
     if os.environ.get("RANK", "0") != "0":
         return
     found = None

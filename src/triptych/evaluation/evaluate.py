@@ -26,6 +26,7 @@ from triptych.lookup import UnknownNameError, grouped
 from triptych.machine import accelerated, gather_objects, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
+from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, split_domain
@@ -240,6 +241,7 @@ def evaluate_run(
     limit: int = 0,
     device: str = "auto",
     constant: bool = True,
+    confidence: bool = False,
     progress: bool = True,
 ) -> RunEvaluation:
     """Score a run folder on a split: a table, and `evaluation-<split>.json`.
@@ -251,7 +253,7 @@ def evaluate_run(
     against single-task runs, which must have been evaluated on the same split. Beside it,
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
     Processes started by `torchrun` or `accelerate launch` share the work. Of a file that `triptych export` wrote both
-    lie in `FILE.results` beside it.
+    lie in `FILE.results` beside it. With `confidence` networks that have none fail before anything is scored.
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
@@ -260,6 +262,9 @@ def evaluate_run(
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
         if run.is_dir():  # else it is anyone's folder
             remove_partials(run)
+        results_folder(run)  # whose scores of another file are told before the work
+        if confidence:
+            Confident(predictor)
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
         references = read_references(single_task, split, tasks)

@@ -217,6 +217,8 @@ def export_run(
     target = find_target(path)
     reduce = named_choice(f"precision of {path.name}", precision, target.precisions)
     limits = EXACT if precision == "fp32" else Tolerances(torch.inf, torch.inf, max_loss)
+    if images < 0:
+        raise ValueError(f"images is {images}; give how many to compare on, or 0 for 4 of them, 32 with fewer bits.")
     images = images or (4 if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)

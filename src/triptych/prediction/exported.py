@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from triptych.files import hash_file, write_text
 from triptych.lookup import UnknownNameError
 from triptych.plugins.loading import require_plugins
 from triptych.prediction.calibration import Scale, scales_from
@@ -45,8 +46,9 @@ class ExportedNetwork(nn.Module):
         self.runtime = Network(path, threads=torch.get_num_threads())
         self.metadata = self.runtime.metadata
         self.register_buffer("file_checksum", torch.tensor(zlib.crc32(path.read_bytes())))
-        if "task_file" not in self.metadata or "recipe" not in self.metadata:
-            raise FileError(f"{path}: its description has no tasks or no recipe; export it again.")
+        missing = [key for key in ("task_file", "recipe", "outputs") if key not in self.metadata]
+        if missing:
+            raise FileError(f"{path}: its description has no {', '.join(missing)}; export it again.")
         try:
             stored = tasks_from_json(json.dumps(self.metadata["task_file"]))
         except UnknownNameError:  # its decoder is in the file, its tasks are not
@@ -86,17 +88,41 @@ class ExportedNetwork(nn.Module):
                 "resize raw ones; export the network with --outputs raw."
             )
 
+    def check_precision(self, name: str) -> None:
+        """Fail in one line where another precision is asked for; `auto` and `no` leave that of the file."""
+        if name not in ("no", "auto"):
+            raise ValueError(
+                f"{self.runtime.path} computes in the numbers it was exported with "
+                f"({self.metadata.get('precision', 'fp32')}), and precision is {name}; leave it out, or export the "
+                "network with another --precision."
+            )
+
+
+MADE_OF = "network.json"
+"""In a folder of results: the SHA-256 of the file that they are of."""
+
 
 def results_folder(run: Path) -> Path:
     """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
     gets the file's recipe and tasks.
+
+    Raises `ValueError` where that folder is of another file, which this one took the place of.
     """
     if run.suffix != SUFFIX:
         return run
-    folder = run.with_name(run.name + ".results")
+    folder, known = run.with_name(run.name + ".results"), _as_text({"sha256": hash_file(run)})
     if not folder.is_dir():
         metadata = ExportedNetwork(run).metadata
-        folder.mkdir()
-        for name, content in (("recipe.json", metadata["recipe"]), ("tasks.json", metadata["task_file"])):
-            (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        folder.mkdir(exist_ok=True)  # processes that share the work come here together
+        write_text(folder / "recipe.json", _as_text(metadata["recipe"]))
+        write_text(folder / "tasks.json", _as_text(metadata["task_file"]))
+        write_text(folder / MADE_OF, known)
+    elif (folder / MADE_OF).is_file() and (folder / MADE_OF).read_text(encoding="utf-8") != known:
+        raise ValueError(
+            f"{folder} holds scores of another file, which had the name of {run.name}; move it away, or delete it."
+        )
     return folder
+
+
+def _as_text(content: object) -> str:
+    return json.dumps(content, indent=2) + "\n"

@@ -134,7 +134,7 @@ def _advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     """A warning where the network sees things at another size than in training; empty where it does not, and where
     someone chose a size.
     """
-    if predictor.recipe is None or predictor.shorter_side is not None:
+    if predictor.recipe is None or predictor.shorter_side is not None or predictor.fixed_size is not None:
         return ""
     trained = predictor.recipe.data.size
     factor = min(size) / min(trained)
@@ -210,6 +210,8 @@ def _earlier(
     now = json.loads(json.dumps(settings))
     if before == now:
         return record
+    if not record.get("images") and not any(other.is_file() and other != path for other in files.out.rglob("*")):
+        return {}  # of a call that failed at its first image
     if overwrite and not resume:
         return {}
     other = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
@@ -30,6 +31,7 @@ from triptych.prediction.strips import (
     Source,
     Taken,
     joined,
+    resize,
     resized_strips,
     split_strips,
     tiled_strips,
@@ -56,6 +58,8 @@ class Predictor:
     - `flip`: average with the prediction of the mirrored image. `scales`: average over resized images.
     - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth
       stays as the network gives it.
+    - `resize`: a model of one size, as some exported files are, sees other images resized to it, and its predictions
+      are resized back: class ids by the nearest pixel, others bilinearly.
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
       computes with it; results are float32.
     - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`).
@@ -88,6 +92,7 @@ class Predictor:
         flip: bool = False,
         scales: Sequence[int | float] = (1.0,),
         shorter_side: int | None = None,
+        resize: bool = False,
         precision: str = "no",
         device: torch.device | str | None = None,
         recipe: Any = None,
@@ -111,6 +116,7 @@ class Predictor:
         self.flip = flip
         self.scales = tuple(scales)
         self.shorter_side = shorter_side
+        self.resize = resize
         self.autocast = named_choice("precision", choose_precision(precision, self.device), _PRECISIONS)
         self.recipe = recipe
         self.calibration = dict(calibration or {})
@@ -142,6 +148,7 @@ class Predictor:
             {name: getattr(self, name) for name in names}
             | {"precision": str(self.autocast), "weights": weights}
             | (scales if self.calibration else {})
+            | ({"resize": True} if self.resize else {})
         )
 
     @overload
@@ -174,6 +181,12 @@ class Predictor:
         """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
         height of the image.
         """
+        taken = self.fixed_size
+        if self.resize and taken is not None and taken != image.size:
+            seen = joined(self.strips(Resized(image, taken)))
+            back = {name: _resize_prediction(self.tasks[name], values, image.size) for name, values in seen.items()}
+            yield from map(dict, split_strips([back], rows))
+            return
         views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
         with _evaluating(self.model):
             first, *others = (self._view(image, scale, mirrored, rows) for scale, mirrored in views)
@@ -280,7 +293,9 @@ class Predictor:
         path = Path(folder)
         if path.suffix == exported.SUFFIX:
             network = exported.ExportedNetwork(path)
-            predictor = cls(network, recipe=network.recipe, calibration=network.calibration, **options)
+            network.check_precision(options.pop("precision", "no"))
+            scales = network.calibration if calibrated else None
+            predictor = cls(network, recipe=network.recipe, calibration=scales, **options)
             network.check_views(several=predictor.averages)
             return predictor
         with release.opened(path) as whole:
@@ -324,6 +339,13 @@ class Predictor:
         with tempfile.TemporaryDirectory() as parent:
             release.pack(save(Path(parent) / path.name), path)
         return path
+
+
+def _resize_prediction(task: Task, values: Tensor, size: tuple[int, int]) -> Tensor:
+    if task.kind == "labels":
+        return F.interpolate(values[:, None].double(), size=size, mode="nearest-exact")[:, 0].long()
+    resized = resize(values, size, antialias=True)
+    return F.normalize(resized, dim=1) if task.kind == "direction" else resized
 
 
 @contextmanager
