@@ -417,6 +417,37 @@ def test_an_entry_that_marks_valid_pixels_is_applied_or_named(tmp_path: Path) ->
             assert any(f"'{entry}'" in doubt for doubt in doubts)
 
 
+@pytest.mark.parametrize(
+    ("task", "stored", "says"),
+    [
+        ("depth", np.uint8(3), "type: depth has 8 bits"),
+        ("depth", np.uint16(65535), "depth unit: 25.0% of its values are 65535"),
+        ("depth", np.float32(np.inf), "not finite: 50.0% of its values are infinite"),
+        ("depth", np.float32(np.nan), "not finite: 50.0% of its values are NaN"),
+        ("depth", np.float32(3), ""),
+        ("semseg", np.float32(1), "type: class ids are stored as float32"),
+        ("semseg", np.uint8(1), ""),
+    ],
+)
+def test_number_types_are_looked_at_beside_an_entry_of_valid_pixels(
+    tmp_path: Path, task: str, stored: Any, says: str
+) -> None:
+    """Half of the pixels have a label, half of these the number `stored`."""
+    put(tmp_path / "images/0.png", photo(0))
+    (tmp_path / task).mkdir()
+    numbers = np.full(SIZE, 2, stored.dtype)
+    numbers[:6], numbers[:, :8] = stored, np.nan if stored.dtype.kind == "f" else 0
+    np.savez(tmp_path / task / "0.npz", numbers=numbers, valid=HALF)
+    options = {"depth": "", "semseg": 'classes = ["a", "b", "c"]\n'}[task]
+    (tmp_path / "dataset.toml").write_text(
+        f'[images]\nfiles = "images/{{key}}.png"\n[tasks.{task}]\nfiles = "{task}/{{key}}.npz"\nkey = "numbers"\n'
+        f'valid = "valid"\n{options}'
+    )
+    found = [f"{finding.check}: {finding.text}" for finding in examine(tmp_path).findings if finding.task == task]
+    found = [line for line in found if not line.startswith("coverage")]
+    assert any(line.startswith(says) for line in found) if says else not found, found
+
+
 @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "images/train/9.png", "dataset.toml"])
 def test_a_pipe_in_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
     build(tmp_path, "semseg", HALF, HALF)

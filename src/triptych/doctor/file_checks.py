@@ -66,6 +66,13 @@ class LabelFile:
     """Whether its image was turned upright, as its file says."""
     counts: np.ndarray | None = None
     """Pixels of each entry of `stored`; one where it is `None`."""
+    marked: np.ndarray | None = None
+    """The numbers that the encoding's `valid` marks as labels, in the type of the file; `stored` holds floats then."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """All numbers that may be labels, in the type of the file."""
+        return self.stored if self.marked is None else self.marked
 
     @cached_property
     def known(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -197,25 +204,20 @@ def check_type(file: LabelFile) -> Iterator[Problem]:
     """The file format can hold such numbers."""
     if not isinstance(file.encoding, Mask) and is_lossy(file.path):
         yield Problem("error", "type", "JPEG and WebP with loss change values near edges", "save labels as PNG or .npy")
-    if isinstance(file.encoding, Depth) and file.stored.dtype == np.uint8:
+    if isinstance(file.encoding, Depth) and file.labels.dtype == np.uint8:
         yield Problem("warning", "type", "depth has 8 bits: 256 steps", "save it as 16-bit PNG or float .npy")
-    if (
-        isinstance(file.encoding, Labels)
-        and not file.encoding.colors
-        and not file.encoding.valid
-        and file.stored.dtype.kind == "f"
-    ):
-        yield Problem("warning", "type", f"class ids are stored as {file.stored.dtype}", "save them as whole numbers")
+    if isinstance(file.encoding, Labels) and not file.encoding.colors and file.labels.dtype.kind == "f":
+        yield Problem("warning", "type", f"class ids are stored as {file.labels.dtype}", "save them as whole numbers")
 
 
 def check_finite(file: LabelFile) -> Iterator[Problem]:
     """NaN and infinity are taken as "no label"; saying so in `invalid` keeps the doctor quiet."""
-    if file.stored.dtype.kind != "f" or file.encoding.valid:
+    if file.labels.dtype.kind != "f":
         return
     declared = np.array(file.encoding.invalid, np.float64)
     for name, word, found, meant in (
-        ("NaN", "nan", np.isnan(file.stored), np.isnan(declared).any()),
-        ("infinite", "inf", np.isinf(file.stored), np.isinf(declared).any()),
+        ("NaN", "nan", np.isnan(file.labels), np.isnan(declared).any()),
+        ("infinite", "inf", np.isinf(file.labels), np.isinf(declared).any()),
     ):
         if found.any() and not meant:
             yield Problem(
@@ -257,7 +259,7 @@ def check_depth_unit(file: LabelFile, encoding: Depth, target: Tensor) -> Iterat
     if not NEAR <= file.median <= FAR:
         text, cure = f"its median depth is {file.median:.3g} m", f"set unit or scale: {_better_unit(file.median)}"
         yield Problem("warning", "depth unit", text, cure)
-    may_mark = file.stored.dtype == np.uint16 and 65535 not in encoding.invalid
+    may_mark = file.labels.dtype == np.uint16 and 65535 not in encoding.invalid
     share = file.share(file.stored == 65535) if may_mark else 0.0
     if share > 1e-3:
         yield Problem(
@@ -286,7 +288,7 @@ def check_far_plane(file: LabelFile, encoding: Depth, target: Tensor) -> Iterato
 
 def check_reading(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
     """Flat surfaces are flat: where another reading than depth makes them so, the numbers are something else."""
-    if encoding.kind != "z" or file.stored.dtype.kind != "f":
+    if encoding.kind != "z" or file.labels.dtype.kind != "f":
         return
     found = find_misreading(encoding.pick(file.stored))
     if found:

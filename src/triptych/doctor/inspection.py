@@ -27,7 +27,7 @@ from triptych.doctor.file_checks import (
 from triptych.doctor.findings import Finding, Problem, text_and_cure
 from triptych.labels.axes import FOV
 from triptych.labels.derived import normals_from_depth
-from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals
+from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals, without_label
 from triptych.labels.summaries import count_values
 from triptych.types import Camera, Sample, valid_pixels
 
@@ -167,7 +167,14 @@ def _inspect_label(
         if encoding is None:
             return None
         is_countable = _is_countable(dataset, key, encoding)
-        found = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
+        found: StoredCounts | np.ndarray | None
+        labels: np.ndarray | None = None
+        if encoding.valid:
+            held, marked = encoding.read_marked(path)
+            assert marked is not None
+            found, labels = without_label(held, ~marked), held[marked]
+        else:
+            found = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
@@ -195,7 +202,7 @@ def _inspect_label(
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
-    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, is_turned, counts)
+    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, is_turned, counts, labels)
     _run(inspection, dataset, name, path, LABEL_CHECKS, file)
     if target is not None:
         checks = (check for kind, check in TARGET_CHECKS if isinstance(encoding, kind))
@@ -204,7 +211,7 @@ def _inspect_label(
         codes = count_values(stored)[0] if counts is None else stored[0]
         inspection.codes[name] = frozenset(codes[:MOST_CODES].tolist())
     if isinstance(encoding, Depth) and stored.size:
-        inspection.types[name] = str(stored.dtype)
+        inspection.types[name] = str(file.labels.dtype)
     if target is not None:
         inspection.labelled[name] = bool(file.valid.any())
         task = dataset.tasks.get(name) or encoding.make_task(name)

@@ -57,6 +57,11 @@ def lies_on(map_of_pixels: np.ndarray, stored: np.ndarray) -> bool:
     return len(shape) == 2 and shape in (stored.shape, stored.shape[:2], stored.shape[-2:])
 
 
+def without_label(stored: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """Stored numbers as floats, NaN where they are no label."""
+    return np.where(left_out, np.nan, stored.astype(np.float64))
+
+
 @dataclass(frozen=True)
 class Encoding:
     """Encoding of a label file: the files of a task, and how their numbers become its target."""
@@ -76,16 +81,21 @@ class Encoding:
 
     def read(self, path: Path) -> np.ndarray:
         """What a label file stores; floats with NaN where `valid` says that there is no label."""
+        stored, holds = self.read_marked(path)
+        return stored if holds is None else without_label(stored, ~holds)
+
+    def read_marked(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+        """What a label file stores, and of each number whether `valid` marks it as a label; `None` without `valid`."""
         stored = read_array(path, key=self.key)
         if not self.valid:
-            return stored
+            return stored, None
         holds = read_array(path, key=self.valid).squeeze() != 0
         if not lies_on(holds, stored):
             text = f"{path}: its entry '{self.valid}' has shape {holds.shape}, '{self.key}' has {stored.shape}"
             raise DataError(text, "valid names a map (height, width) of the same size")
         if holds.shape == stored.shape[:2]:
             holds = holds.reshape(*holds.shape, *[1] * (stored.ndim - 2))
-        return np.where(holds, stored.astype(np.float64), np.nan)
+        return stored, np.broadcast_to(holds, stored.shape)
 
     @property
     def is_pointwise(self) -> bool:
