@@ -526,8 +526,12 @@ def test_hidden_pipes_do_not_hang(tmp_path: Path) -> None:
 
 
 def test_weights_of_classes_follow_the_median_frequency(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build(tmp_path, "semseg", HALF, np.zeros_like(HALF))
+    build(tmp_path, "semseg", HALF, np.zeros_like(HALF), np.ones_like(HALF), splits=2)
     init_folder(tmp_path)
+    descriptor = tmp_path / "dataset.toml"
+    text = descriptor.read_text()
+    descriptor.write_text(text.replace('train = "train"\nval = "val"', 'val = "val"\ntrain = "train"'))
+    assert descriptor.read_text() != text  # val stands before train, whose labels count
     # Class 0 has 3/4 of the pixels of both images, class 1 half of those of the one that has it.
     median = (3 / 4 + 1 / 2) / 2
     assert examine(tmp_path).class_weights["semseg"] == pytest.approx({"0": median / 0.75, "1": median / 0.5})

@@ -37,7 +37,7 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
     print(f"next: triptych data doctor {folder}")
     print(
         f"then: triptych train folder --recipe.data.root {folder} --recipe.model.backbone dinov2_small "
-        "--recipe.model.weights timm --recipe.model.freeze backbone --out runs/mine (heads on a frozen trunk, the best "
+        "--recipe.model.weights timm --recipe.model.freeze backbone --out runs/mine (heads on a frozen trunk, a cheap "
         "start with few labels; the licence of its weights is Apache-2.0)"
     )
 
@@ -99,7 +99,7 @@ def data_doctor(
         json_file: Also write the report as JSON.
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
-        class_weights: Also print weights of classes by median frequency, of the first split.
+        class_weights: Also print weights of classes by median frequency, of the split train.
         fix: Change the dataset.toml where that heals findings and touches no label: the difference is shown, and
             written once you say so; the old file is kept.
         yes: Write it without asking.

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -29,7 +30,7 @@ class Report:
     fingerprints: dict[str, dict[str, object]] = field(default_factory=dict)
     """Of each split: what a training run records."""
     class_weights: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Task to class to weight by median frequency, of the first split: what training sees."""
+    """Task to class to weight by median frequency, of the split `train`; of the first, where none is called so."""
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, survey: SplitSurvey) -> None:
@@ -44,13 +45,17 @@ class Report:
             for name, task in dataset.tasks.items()
             if task.classes and name in dataset.labels
         }
-        for name in self.classes[survey.split] if not self.class_weights else ():
+        if survey.split == "train" or len(self.labels) == 1:
+            self.class_weights = dict(self._weights(survey))
+        for sample in survey.samples:
+            self.findings += sample.findings
+
+    def _weights(self, survey: SplitSurvey) -> Iterator[tuple[str, dict[str, float]]]:
+        for name in self.classes[survey.split]:
             pixels = [sample.classes[name] for sample in survey.samples if name in sample.classes]
             if pixels:
                 weights = median_frequency_weights(torch.from_numpy(np.stack(pixels))).tolist()
-                self.class_weights[name] = dict(zip(dataset.tasks[name].classes, weights, strict=False))
-        for sample in survey.samples:
-            self.findings += sample.findings
+                yield name, dict(zip(survey.dataset.tasks[name].classes, weights, strict=False))
 
     @property
     def num_errors(self) -> int:
