@@ -28,17 +28,19 @@ from torch import Tensor
 
 PARTIAL = ".partial"
 """Ending of what is being written: `.<name>.<machine>-<process>.partial`."""
+ASIDE = "aside-"
+"""What comes before the machine in the name of what gives way to another, and was whole."""
 LONGEST_NAME = 200
 """Bytes of a name that leave room for the ending: file systems take 255."""
 ABANDONED = 3600.0
 """Seconds without a change after which what another machine was writing counts as left behind."""
 
 
-def partial_path(path: Path) -> Path:
+def partial_path(path: Path, mark: str = "") -> Path:
     """Where `path` is written by this process before it is renamed; of files and of folders."""
     name = os.fsencode(path.name)
     short = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()
-    return path.with_name(f".{short}.{_machine()}-{os.getpid()}{PARTIAL}")
+    return path.with_name(f".{short}.{mark}{_machine()}-{os.getpid()}{PARTIAL}")
 
 
 @cache
@@ -152,7 +154,8 @@ def is_abandoned(path: Path, *, after: float = ABANDONED) -> bool:
     """
     *name, process, _ = path.name.split(".")
     # Earlier versions wrote no machine, `.<name>.<process>.partial`, and before no process: `.<name>.partial`.
-    machine, _, number = process.rpartition("-")
+    owner, _, number = process.rpartition("-")
+    machine = owner.removeprefix(ASIDE)
     if len(name) >= 2 and machine and number.isdigit() and machine != _machine():
         with suppress(OSError):
             return time.time() - path.stat().st_mtime >= after
@@ -165,9 +168,13 @@ def exchange(one: Path, other: Path) -> None:
     if renameat2 and renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0:
         flush(other.parent)
         return
-    aside = other.with_name(f"{partial_path(other).name}{PARTIAL}")
+    aside = partial_path(other, ASIDE)
     other.rename(aside)
-    one.rename(other)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
     aside.rename(one)
 
 

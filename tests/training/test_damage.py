@@ -1,5 +1,6 @@
 """Runs that were killed or damaged: resumed to equal bits, or refused in one line that names the file."""
 
+import ctypes
 import errno
 import json
 import os
@@ -15,7 +16,7 @@ from training.tiny import RECIPE, change
 from workers import look_often
 
 from triptych.evaluation.evaluate import evaluate_run
-from triptych.files import checksum, partial_path, read_tensors, remove_partials, save_tensors, written_whole
+from triptych.files import checksum, exchange, partial_path, read_tensors, remove_partials, save_tensors, written_whole
 from triptych.prediction.predictor import Predictor
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
@@ -340,6 +341,39 @@ def test_raises_for_a_log_that_is_a_link(name: str, copy: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match=rf"{name} is a link to .*mine, which would be written to"):
         resume(copy)
     assert not (tmp_path / "mine").exists()
+
+
+def test_folders_that_are_exchanged_in_three_steps_are_swept_by_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the system has no single step (macOS, Windows); a step that fails is taken back."""
+    folder = tmp_path / "run"
+    beside = partial_path(folder)
+    for path in (folder, beside):
+        path.mkdir()
+        (path / "name").write_text(path.name)
+    rename, steps = Path.rename, []
+
+    def swept(path: Path, target: Path) -> Path:
+        steps.append(path.name)
+        if len(steps) == 2:
+            raise OSError("busy")
+        rename(path, target)
+        child = os.fork()
+        if child == 0:
+            remove_partials(tmp_path)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        return target
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: None)
+    monkeypatch.setattr(Path, "rename", swept)
+    with pytest.raises(OSError, match="busy"):
+        exchange(beside, folder)
+    assert (folder / "name").read_text() == "run"
+    exchange(beside, folder)
+    assert [(path / "name").read_text() for path in (beside, folder)] == ["run", beside.name]
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_partial_files_of_other_machines_go_when_nothing_changes(tmp_path: Path) -> None:
