@@ -232,17 +232,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises `ValueError` naming the file where it cannot be read or where its tensors are not those that were written;
     `FileNotFoundError` where there is none.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except Exception as error:  # a damaged header fails in any way
-        if isinstance(error, MemoryError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as safetensors ({reason}); copy it again or train anew.") from error
+    with _open_tensors(path) as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     stated = metadata.get("crc32", "" if set(metadata) <= {"format"} else "none")
     if stated and stated != checksum(tensors):
         raise ValueError(
@@ -250,6 +242,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             "again or train anew."
         )
     return tensors
+
+
+def count_numbers(path: Path) -> int:
+    """How many numbers the tensors of a safetensors file have, as its header says."""
+    with _open_tensors(path) as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+
+
+@contextmanager
+def _open_tensors(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except Exception as error:  # a damaged header fails in any way
+        if isinstance(error, MemoryError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as safetensors ({reason}); copy it again or train anew.") from error
 
 
 def sign(content: Mapping[str, Any]) -> dict[str, Any]:

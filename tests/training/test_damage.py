@@ -17,6 +17,7 @@ from workers import look_often
 
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.files import checksum, exchange, partial_path, read_tensors, remove_partials, save_tensors, written_whole
+from triptych.machine import peak_memory, restart_peak_memory
 from triptych.prediction.predictor import Predictor
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
@@ -168,6 +169,26 @@ def test_raises_for_a_damaged_file_of_a_network(name: str, run: Path, copy: Path
             assert one_line_about(error, copy / name), f"{name}: {error}"
         elif name.endswith(".safetensors"):
             assert all((found[task] == expected[task]).all() for task in expected)
+
+
+@pytest.mark.parametrize(
+    ("width", "says"),
+    [
+        (2000, r"recipe\.json: it asks for .* at least 144\d{6} numbers, where \d{4} are stored"),
+        (300_000, "too large|asks"),
+    ],
+)
+def test_a_received_network_that_is_far_too_large_takes_no_memory(width: int, says: str, copy: Path) -> None:
+    recipe = json.loads((copy / "recipe.json").read_text())
+    recipe["model"] |= {"decoder": "four-level", "decoder_options": {"width": width}}
+    (copy / "recipe.json").write_text(json.dumps(recipe))
+    (copy / "resolved.json").unlink()
+    restart_peak_memory()
+    before = peak_memory()
+    with pytest.raises((ValueError, MemoryError), match=says):
+        Predictor.load(copy)
+    if before is not None:
+        assert peak_memory() - before < 1e8
 
 
 def test_raises_for_weights_that_are_no_numbers(copy: Path) -> None:

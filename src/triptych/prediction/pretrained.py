@@ -8,7 +8,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from triptych.backbones.base import Backbone, pretrained_licence
 from triptych.files import (
     check_signed,
+    count_numbers,
     exchange,
     hash_tensors,
     partial_path,
@@ -28,9 +29,10 @@ from triptych.files import (
     written_whole,
 )
 from triptych.lookup import parse_json
-from triptych.machine import unreachable_hub_is_offline
+from triptych.machine import memory_advice, unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
+from triptych.models.size import built_for
 from triptych.plugins.loading import require_plugins
 from triptych.prediction import calibration
 from triptych.prediction.exported import SUFFIX
@@ -164,8 +166,11 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     # Where the stored weights are whole, those that training started from are not needed, and may be out of reach.
     source = find_weights(folder, trunk) if alone else ""
     bare = replace(recipe, model=replace(recipe.model, weights=source))
+    advice = f"the network of {folder / FILES['recipe']} is too large for this machine"
+    limit = nullcontext() if alone else built_for(count_numbers(folder / FILES["weights"]))
     try:
-        model = build_model(bare, tasks, auxiliary)
+        with memory_advice(advice), limit:
+            model = build_model(bare, tasks, auxiliary)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
     if alone:

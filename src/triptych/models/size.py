@@ -1,0 +1,45 @@
+"""Networks that grow far beyond what they shall hold are refused while they are built."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_buffer_registration_hook as watch_buffers
+from torch.nn.modules.module import register_module_parameter_registration_hook as watch_parameters
+
+FACTOR, SLACK = 4, 100_000_000
+"""A network may hold more while it is built: a trunk's classifier and last stages go, buffers are not stored."""
+
+
+@contextmanager
+def built_for(count: int) -> Iterator[None]:
+    """What is built within this context has at most `FACTOR * count + SLACK` numbers.
+
+    Raises `ValueError` as soon as a tensor exceeds that, which is before its memory is written to: until then the
+    system has not given it.
+
+    >>> with built_for(9):
+    ...     _ = nn.Linear(3, 2)
+    >>> with built_for(9):
+    ...     _ = nn.Linear(20_000, 20_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it asks for a network of at least 400000000 numbers, where 9 are stored.
+    """
+    found, builder = 0, threading.get_ident()
+
+    def add(module: nn.Module, name: str, value: Tensor | None) -> None:
+        nonlocal found
+        if value is None or threading.get_ident() != builder:
+            return
+        found += value.numel()
+        if found > FACTOR * count + SLACK:
+            raise ValueError(f"it asks for a network of at least {found} numbers, where {count} are stored.")
+
+    handles = [watch(add) for watch in (watch_parameters, watch_buffers)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
