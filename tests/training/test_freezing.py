@@ -176,6 +176,7 @@ def test_a_frozen_head_has_to_come_from_the_run(tmp_path: Path) -> None:
         (("heads.norm",), "fcn", "no part 'heads.norm'"),
         (("decoder.norms", "backbone.body.9"), "fcn", "no part 'backbone.body.9'"),
         (("decoder.heads.depth.2.norms",), "fcn", "'decoder.heads.depth.2' of the network has no norm layer; leave"),
+        (("backbone.body.0.2",), "fcn", "names backbone.body.0.2, which has nothing that training changes"),
         (("heads.depth",), "pad-net", "tasks exchange features"),
         (("heads.depth",), "mti-net", "tasks exchange features"),
         (("backbone", "decoder"), "fcn", "leaves nothing to train"),

@@ -135,7 +135,9 @@ class MultiTaskModel(nn.Module):
                     "independent heads, such as fcn, four-level, hrnet or deeplab."
                 )
         parts = [find_part(self, name) for name in names]
-        for part in parts:
+        for name, part in zip(names, parts, strict=True):
+            if not (part.parameters or any(next(module.buffers(), None) is not None for module in part.modules)):
+                raise ValueError(f"model.freeze names {name}, which has nothing that training changes; leave it out.")
             for parameter in part.parameters:
                 parameter.requires_grad_(False)
         named = {module for part in parts for module in part.modules}
