@@ -116,3 +116,20 @@ def test_trains_or_is_refused(kind: str, name: str, trunk: str, tmp_path: Path) 
     assert any(key.startswith("objective.model.decoder") for key in moved)
     if trunk == "adapted" and name != "one-task":
         assert any(".lora." in key for key in moved)
+
+
+def test_streams_of_tasks_train_beside_one_of_each_kind(tmp_path: Path) -> None:
+    """MTLoRA's heads do not read the shared maps; all entries were tried once, as above."""
+    recipe = change(
+        recipe_of("regularizer", "triplane"),
+        model__backbone="swin_tiny",
+        model__backbone_options={"depths": (2, 2), "embed_dim": 8, "num_heads": (1, 1), "window_size": 4},
+        model__tuning="mtlora",
+        model__tuning_options={"rank": 2, "task_rank": 2},
+        weighting__name="pcgrad",
+        adaptation__name="mean-teacher",
+    )
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    moved = load_file(next((run / "checkpoints").iterdir()) / "optimizer.safetensors")
+    for name in ("objective.model.updates.0.semseg", "objective.model.backbone.body.layers.0", "objective.regularizer"):
+        assert any(key.startswith(name) for key in moved), name
