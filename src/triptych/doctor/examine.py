@@ -24,7 +24,7 @@ from triptych.datasets.variants import Variant, recognize, suggest_root
 from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
-from triptych.doctor.split_checks import SURVEY_CHECKS, SplitSurvey
+from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit
 from triptych.lookup import UnknownNameError
 from triptych.machine import keep_freed_memory, one_thread_each
 from triptych.prepared.write import MANIFEST
@@ -200,13 +200,13 @@ def examine(
         variant = getattr(dataset_of_split, "variant", None)
         if variant is not None:
             report.variant, report.notes = variant.name, variant.notes
-    surveys = survey_splits(datasets, limit, num_threads, progress, shrunk=shrunk)
-    for survey in surveys:
-        forgive_withheld_labels(survey)
-        report.add(survey)
-    for title, check in SURVEY_CHECKS.items():
+    examined_splits = examine_splits(datasets, limit, num_threads, progress, shrunk=shrunk)
+    for examined in examined_splits:
+        forgive_withheld_labels(examined)
+        report.add(examined)
+    for title, check in SPLIT_CHECKS.items():
         try:
-            report.findings += list(check(surveys))
+            report.findings += list(check(examined_splits))
         except Exception as error:  # what was found in files is still told
             text = " ".join(f"the check of {title} failed: {type(error).__name__}: {error}".split())
             report.findings.append(Finding("error", "check", "", "", str(path), text, "correct what is named above"))
@@ -230,36 +230,36 @@ Look = Callable[[int], Inspection]
 Job = Callable[[], list[Inspection]]
 
 
-def survey_splits(
+def examine_splits(
     datasets: Sequence[DenseDataset], limit: int, num_workers: int, progress: Progress, *, shrunk: bool = False
-) -> list[SplitSurvey]:
+) -> list[ExaminedSplit]:
     """Read splits with several workers, of which all read one split before the next; `shrunk` as `inspect_sample`."""
     workers = num_workers or os.cpu_count() or 1
-    surveys: list[SplitSurvey] = []
+    examined_splits: list[ExaminedSplit] = []
     jobs: list[Job] = []
-    owners: list[tuple[SplitSurvey, int]] = []
+    owners: list[tuple[ExaminedSplit, int]] = []
     for dataset in datasets:
         seen: Seen = dataset if isinstance(dataset, InFiles) else Records(dataset)
         look: Look = (
             partial(inspect_record, seen) if isinstance(seen, Records) else partial(inspect_sample, seen, shrunk=shrunk)
         )
         indices = spread_evenly(len(dataset), limit or len(dataset))
-        survey = SplitSurvey(seen.split, seen, is_part=len(indices) < len(dataset))
-        surveys.append(survey)
+        examined = ExaminedSplit(seen.split, seen, is_part=len(indices) < len(dataset))
+        examined_splits.append(examined)
         size = max(1, min(AT_ONCE, len(indices) // (4 * workers)))
         parts = [indices[start : start + size] for start in range(0, len(indices), size)]
         jobs += [partial(_look_at, look, part) for part in parts]
-        owners += [(survey, len(indices))] * len(parts)
+        owners += [(examined, len(indices))] * len(parts)
     keep_freed_memory()  # every image asks for as much again
     is_much = all(isinstance(seen, InFiles) for seen in datasets) and sum(map(len, datasets)) >= MANY and not limit
     forks = is_much and workers > 1 and sys.platform == "linux"
     with one_thread_each():
         found = (_run_in_processes if forks else _run_in_threads)(jobs, workers)
-        for (survey, total), samples in zip(owners, found, strict=True):
+        for (examined, total), samples in zip(owners, found, strict=True):
             for sample in samples:
-                survey.samples.append(sample)
-                progress(survey.split, len(survey.samples), total)
-    return surveys
+                examined.samples.append(sample)
+                progress(examined.split, len(examined.samples), total)
+    return examined_splits
 
 
 def _look_at(look: Look, part: Sequence[int]) -> list[Inspection]:
@@ -294,12 +294,12 @@ def _run_job(number: int) -> list[Inspection]:
     return _JOBS[-1][number]()
 
 
-def forgive_withheld_labels(survey: SplitSurvey) -> None:
+def forgive_withheld_labels(examined: ExaminedSplit) -> None:
     """Benchmarks publish the images of a test split with empty label files: that is no fault of a file."""
-    if survey.split != "test":
+    if examined.split != "test":
         return
-    for name, paths in survey.dataset.labels.items():
-        labelled = [sample for sample in survey.samples if sample.key in paths]
+    for name, paths in examined.dataset.labels.items():
+        labelled = [sample for sample in examined.samples if sample.key in paths]
         empty = [any((f.check, f.task) == ("empty", name) for f in sample.findings) for sample in labelled]
         if len(empty) > 1 and all(empty):
             for sample in labelled:

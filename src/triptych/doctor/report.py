@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from triptych.doctor.findings import Finding, printable
-from triptych.doctor.split_checks import SplitSurvey
+from triptych.doctor.split_checks import ExaminedSplit
 from triptych.lookup import grouped
 
 
@@ -33,29 +33,29 @@ class Report:
     """Task to class to weight by median frequency, of the split `train`; of the first, where none is called so."""
     findings: list[Finding] = field(default_factory=list)
 
-    def add(self, survey: SplitSurvey) -> None:
+    def add(self, examined: ExaminedSplit) -> None:
         """Count a split and take over what was found in its files."""
-        dataset, keys = survey.dataset, [sample.key for sample in survey.samples]
+        dataset, keys = examined.dataset, [sample.key for sample in examined.samples]
         counts = {name: sum(key in dataset.images for key in paths) for name, paths in dataset.labels.items()}
-        self.labels[survey.split] = {"images": len(dataset.keys), **counts}
+        self.labels[examined.split] = {"images": len(dataset.keys), **counts}
         self.files += len(keys) + sum(key in paths for paths in dataset.labels.values() for key in keys)
-        self.fingerprints[survey.split] = dataset.fingerprint()
-        self.classes[survey.split] = {
-            name: dict(zip(task.classes, _sum(survey, name), strict=False))
+        self.fingerprints[examined.split] = dataset.fingerprint()
+        self.classes[examined.split] = {
+            name: dict(zip(task.classes, _sum(examined, name), strict=False))
             for name, task in dataset.tasks.items()
             if task.classes and name in dataset.labels
         }
-        if survey.split == "train" or len(self.labels) == 1:
-            self.class_weights = dict(self._weights(survey))
-        for sample in survey.samples:
+        if examined.split == "train" or len(self.labels) == 1:
+            self.class_weights = dict(self._weights(examined))
+        for sample in examined.samples:
             self.findings += sample.findings
 
-    def _weights(self, survey: SplitSurvey) -> Iterator[tuple[str, dict[str, float]]]:
-        for name in self.classes[survey.split]:
-            pixels = [sample.classes[name] for sample in survey.samples if name in sample.classes]
+    def _weights(self, examined: ExaminedSplit) -> Iterator[tuple[str, dict[str, float]]]:
+        for name in self.classes[examined.split]:
+            pixels = [sample.classes[name] for sample in examined.samples if name in sample.classes]
             if pixels:
                 weights = median_frequency_weights(torch.from_numpy(np.stack(pixels))).tolist()
-                yield name, dict(zip(survey.dataset.tasks[name].classes, weights, strict=False))
+                yield name, dict(zip(examined.dataset.tasks[name].classes, weights, strict=False))
 
     @property
     def num_errors(self) -> int:
@@ -121,9 +121,9 @@ def describe_weights(report: Report) -> str:
     return "\n".join(printable(line) for line in lines) or "no task has classes"
 
 
-def _sum(survey: SplitSurvey, name: str) -> list[int]:
+def _sum(examined: ExaminedSplit, name: str) -> list[int]:
     """Pixels of each class of a task."""
-    counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
+    counts = [sample.classes[name] for sample in examined.samples if name in sample.classes]
     return np.sum(counts, axis=0).tolist() if counts else []
 
 

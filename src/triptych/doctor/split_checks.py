@@ -1,4 +1,4 @@
-"""Checks of a dataset as a whole, once every file was read: `SURVEY_CHECKS`."""
+"""Checks of a dataset as a whole, once every file was read: `SPLIT_CHECKS`."""
 
 import unicodedata
 from collections import defaultdict
@@ -23,7 +23,7 @@ from triptych.types import IGNORE
 
 
 @dataclass
-class SplitSurvey:
+class ExaminedSplit:
     """One split, read: all of it, or a part that is spread evenly."""
 
     split: str
@@ -32,9 +32,9 @@ class SplitSurvey:
     is_part: bool = False
 
 
-def check_pairs(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_pairs(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Labels whose image is missing, and images without any label."""
-    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
     for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
         yield Finding("warning", "no image", "", name, str(path), "no image has its name", cure)
@@ -56,58 +56,58 @@ def find_orphans(dataset: Folder) -> Iterator[tuple[str, Path]]:
         yield from ((name, path) for path in dict.fromkeys(labels.values()) if path not in used)
 
 
-def check_copies(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_copies(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """The same image twice: in two splits it leaks from training into scores."""
-    seen: dict[str, list[tuple[SplitSurvey, str]]] = defaultdict(list)
-    for survey in surveys:
-        for sample in survey.samples:
+    seen: dict[str, list[tuple[ExaminedSplit, str]]] = defaultdict(list)
+    for examined in splits:
+        for sample in examined.samples:
             alike = seen[sample.digest] if sample.digest else []
-            copied = next(((other, key) for other, key in alike if _is_copy(survey, sample.key, other, key)), None)
+            copied = next(((other, key) for other, key in alike if _is_copy(examined, sample.key, other, key)), None)
             if copied is not None:
                 split, first = copied[0].split, copied[0].dataset.images[copied[1]]
-                leaks = split != survey.split
+                leaks = split != examined.split
                 text = f"it is the same file as {first}" + (f" of split {split}" if leaks else "")
                 cure = "keep it in one split only" if leaks else "remove one of them"
-                path = str(survey.dataset.images[sample.key])
-                yield Finding("warning", "copy", survey.split, "images", path, text, cure)
+                path = str(examined.dataset.images[sample.key])
+                yield Finding("warning", "copy", examined.split, "images", path, text, cure)
             else:
-                alike.append((survey, sample.key))
+                alike.append((examined, sample.key))
 
 
-def _is_copy(one: SplitSurvey, key: str, other: SplitSurvey, other_key: str) -> bool:
+def _is_copy(one: ExaminedSplit, key: str, other: ExaminedSplit, other_key: str) -> bool:
     """Whether two images of one digest have the same pixels, in 8 bits."""
     return np.array_equal(one.dataset.stored_photo(key).bytes(), other.dataset.stored_photo(other_key).bytes())
 
 
-def check_coverage(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_coverage(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Tasks without a label, classes that never occur, masks that are never set, in what training sees."""
-    for survey in surveys[:1]:
-        for name, task in survey.dataset.tasks.items():
-            counts = [sample.classes[name] for sample in survey.samples if name in sample.classes]
-            if name in survey.dataset.labels and not survey.dataset.labels[name]:
+    for examined in splits[:1]:
+        for name, task in examined.dataset.tasks.items():
+            counts = [sample.classes[name] for sample in examined.samples if name in sample.classes]
+            if name in examined.dataset.labels and not examined.dataset.labels[name]:
                 cure = f"correct files in [tasks.{name}], or remove the section"
-                yield Finding("error", "coverage", survey.split, name, "", "no image has this label", cure)
-            elif counts and not survey.is_part:
+                yield Finding("error", "coverage", examined.split, name, "", "no image has this label", cure)
+            elif counts and not examined.is_part:
                 total = np.sum(counts, axis=0)
                 absent = [task.classes[i] for i in np.flatnonzero(total == 0) if i < len(task.classes)]
                 if absent and total.sum() > 0:
                     text = f"{len(absent)} of {len(task.classes)} classes never occur: {', '.join(absent[:8])}"
                     cure = "correct classes, map or threshold, or label more images"
-                    yield Finding("warning", "coverage", survey.split, name, "", text, cure)
+                    yield Finding("warning", "coverage", examined.split, name, "", text, cure)
 
 
-def check_codes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_codes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Masks of 0 and 1 beside masks of 0 and 255: in some of them, the object is read as something else."""
     found: dict[str, list[tuple[str, str, frozenset[float | int]]]] = defaultdict(list)
     alike: dict[int, tuple[Encoding | None, bool]] = {}  # most files of a task share one encoding
-    for survey in surveys:
-        for sample in survey.samples:
+    for examined in splits:
+        for sample in examined.samples:
             for name, codes in sample.codes.items():
-                encoding = survey.dataset.encoding(name, sample.key)
+                encoding = examined.dataset.encoding(name, sample.key)
                 if id(encoding) not in alike:
                     alike[id(encoding)] = encoding, _reads_alike(encoding, 1, IGNORE)
                 if not alike[id(encoding)][1]:
-                    found[name].append((survey.split, str(survey.dataset.labels[name][sample.key]), codes))
+                    found[name].append((examined.split, str(examined.dataset.labels[name][sample.key]), codes))
     for name, files in found.items():
         wide = [(split, path) for split, path, codes in files if IGNORE in codes <= {0, IGNORE}]
         low = [(split, path) for split, path, codes in files if IGNORE not in codes and codes - {0}]
@@ -130,34 +130,34 @@ def _reads_alike(encoding: Encoding | None, *values: int) -> bool:
     return labels[0] == labels[1]
 
 
-def check_marks(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_marks(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Array files may hold an entry that says where the one that is read holds, which nobody applies."""
     told: set[str] = set()
-    for survey in surveys:
-        for name, paths in survey.dataset.labels.items():
-            encoding = survey.dataset.encoding(name, next(iter(paths))) if paths and name not in told else None
+    for examined in splits:
+        for name, paths in examined.dataset.labels.items():
+            encoding = examined.dataset.encoding(name, next(iter(paths))) if paths and name not in told else None
             if encoding is None or not encoding.key:
                 continue
             told.add(name)
             path = next(iter(paths.values()))
             for text, cure in unused_marks(list_entries(path), encoding.key, encoding.valid):
-                yield Finding("warning", "marks", survey.split, name, str(path), text, cure)
+                yield Finding("warning", "marks", examined.split, name, str(path), text, cure)
 
 
-def check_pipes(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Pipes, devices and sockets among the files are passed over: reading one would wait for ever."""
-    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
     for path in walk_pipes(folders[0].descriptor.root) if folders else ():
         text, cure = "it is a pipe or a device, and is not read", "replace it by a file, or remove it"
         yield Finding("warning", "pipe", "", "", str(path), text, cure)
 
 
-def check_types(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Depth of two number types has two units, as a rule: millimetres in 16 bits, metres in floats."""
     found = grouped(
-        (name, (kind, (survey.split, str(survey.dataset.labels[name][sample.key]))))
-        for survey in surveys
-        for sample in survey.samples
+        (name, (kind, (examined.split, str(examined.dataset.labels[name][sample.key]))))
+        for examined in splits
+        for sample in examined.samples
         for name, kind in sample.types.items()
     )
     for name, typed in found.items():
@@ -169,10 +169,10 @@ def check_types(surveys: list[SplitSurvey]) -> Iterator[Finding]:
             yield Finding("warning", "types", split, name, path, f"its files store different types: {counts}", cure)
 
 
-def check_cameras(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Where cameras lie in files, every image has one."""
-    for survey in surveys:
-        dataset = survey.dataset
+    for examined in splits:
+        dataset = examined.dataset
         if isinstance(dataset, Folder) and dataset.descriptor.camera and dataset.descriptor.camera.files:
             for key in dataset.keys:
                 if key not in dataset.cameras:
@@ -180,9 +180,9 @@ def check_cameras(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                     yield Finding("warning", "camera", dataset.split, "camera", str(dataset.images[key]), text, cure)
 
 
-def check_near_names(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_near_names(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Files beside the labels that are named like an image but for case or suffix: no pattern takes them."""
-    folders: list[Folder] = [survey.dataset for survey in surveys if isinstance(survey.dataset, Folder)]
+    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
     if not folders:
         return
     descriptor = folders[0].descriptor
@@ -210,27 +210,27 @@ def _starts(descriptor: Descriptor, pattern: str, path: Path) -> bool:
     return bool(folder) and path.is_relative_to(descriptor.root / folder)
 
 
-def check_labels(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_labels(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """A task of which no file has a valid pixel trains to the end with a loss of 0."""
-    for survey in surveys[:1]:
-        for name, paths in survey.dataset.labels.items():
-            read = [sample for sample in survey.samples if sample.key in paths and name in sample.labelled]
+    for examined in splits[:1]:
+        for name, paths in examined.dataset.labels.items():
+            read = [sample for sample in examined.samples if sample.key in paths and name in sample.labelled]
             if read and not any(sample.labelled[name] for sample in read):
                 text = f"none of its {len(read)} label files has a valid pixel"
                 cure = f"correct unit, invalid and the encoding in [tasks.{name}]"
-                yield Finding("error", "coverage", survey.split, name, "", text, cure)
+                yield Finding("error", "coverage", examined.split, name, "", text, cure)
 
 
 FACTOR, SPREADS = 6.0, 5.0
 """How far the median of a depth file lies from the others': this factor, and so many of their median deviations."""
 
 
-def check_outliers(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_outliers(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Single depth files in another unit than the rest."""
     medians = grouped(
-        (name, (survey.split, str(survey.dataset.labels[name][sample.key]), median))
-        for survey in surveys
-        for sample in survey.samples
+        (name, (examined.split, str(examined.dataset.labels[name][sample.key]), median))
+        for examined in splits
+        for sample in examined.samples
         for name, median in sample.depths.items()
     )
     for name, found in medians.items():
@@ -243,15 +243,15 @@ def check_outliers(surveys: list[SplitSurvey]) -> Iterator[Finding]:
                 yield Finding("warning", "depth unit", split, name, path, text, "save it in the unit of the others")
 
 
-def check_normals_against_depth(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_normals_against_depth(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Normals in the right frame agree with the surfaces of the depth."""
-    for survey in surveys:
-        angles = [angle for sample in survey.samples for angle in sample.angles]
+    for examined in splits:
+        angles = [angle for sample in examined.samples for angle in sample.angles]
         if angles and float(np.median(angles)) > 45:
             yield Finding(
                 "warning",
                 "normals axes",
-                survey.split,
+                examined.split,
                 "normals",
                 "",
                 f"normals are {np.median(angles):.0f} degrees (median) from those of the depth",
@@ -259,35 +259,35 @@ def check_normals_against_depth(surveys: list[SplitSurvey]) -> Iterator[Finding]
             )
 
 
-def check_variant(surveys: list[SplitSurvey]) -> Iterator[Finding]:
+def check_variant(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """A published dataset has as many images as its archive, of the sizes that these have, and all their labels."""
-    for survey in surveys:
-        dataset, variant = survey.dataset, getattr(survey.dataset, "variant", None)
+    for examined in splits:
+        dataset, variant = examined.dataset, getattr(examined.dataset, "variant", None)
         if variant is None:
             continue
-        expected = variant.counts.get(survey.split, len(dataset.keys))
+        expected = variant.counts.get(examined.split, len(dataset.keys))
         if len(dataset.keys) != expected:
             text = f"it has {len(dataset.keys)} images, {variant.name} has {expected}"
-            yield Finding("error", "count", survey.split, "images", "", text, f"unpack all of {variant.download}")
-        for sample in survey.samples:
+            yield Finding("error", "count", examined.split, "images", "", text, f"unpack all of {variant.download}")
+        for sample in examined.samples:
             if variant.sizes and sample.size is not None and sample.size not in variant.sizes:
                 sizes = " or ".join(f"{height}x{width}" for height, width in variant.sizes)
                 text = f"it is {sample.size[0]}x{sample.size[1]}, images of {variant.name} are {sizes}"
                 file = str(dataset.images[sample.key])
-                yield Finding("error", "size", survey.split, "images", file, text, ANOTHER)
-        for name in surveys[0].dataset.labels if survey.split != "test" else ():
-            if surveys[0].dataset.labels[name] and not dataset.labels.get(name):
-                text = f"split {surveys[0].split} has {name} files, this one has none"
-                yield Finding("error", "missing", survey.split, name, "", text, f"unpack all of {variant.download}")
+                yield Finding("error", "size", examined.split, "images", file, text, ANOTHER)
+        for name in splits[0].dataset.labels if examined.split != "test" else ():
+            if splits[0].dataset.labels[name] and not dataset.labels.get(name):
+                text = f"split {splits[0].split} has {name} files, this one has none"
+                yield Finding("error", "missing", examined.split, name, "", text, f"unpack all of {variant.download}")
         for name, paths in dataset.labels.items():
             for key in dataset.keys if paths and not getattr(dataset, "partly_labelled", False) else ():
                 if key not in paths:
                     file, text = str(dataset.images[key]), f"it has no {name} file"
                     cure = f"unpack all of {variant.download}"
-                    yield Finding("error", "missing", survey.split, name, file, text, cure)
+                    yield Finding("error", "missing", examined.split, name, file, text, cure)
 
 
-SURVEY_CHECKS: dict[str, Callable[[list[SplitSurvey]], Iterator[Finding]]] = {
+SPLIT_CHECKS: dict[str, Callable[[list[ExaminedSplit]], Iterator[Finding]]] = {
     "pairs": check_pairs,
     "copies": check_copies,
     "coverage": check_coverage,
