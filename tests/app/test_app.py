@@ -306,17 +306,21 @@ def test_the_browser_uploads_files_and_draws_them(opened, predictor):
 
 def test_the_browser_says_why_a_file_is_refused(opened):
     browser, folder = opened
-    wrong, large, right = folder / "notes.txt", folder / "large.png", folder / "right.png"
+    wrong, film, large, right = (folder / name for name in ("notes.txt", "no.MKV", "large.png", "right.png"))
     wrong.write_text("no picture")
+    film.write_text("no video")
     large.write_bytes(bytes(LIMITS.bytes + 1))
     right.write_bytes(encode())
     before = count(browser)
-    browser.choose_files("[name=pictures]", wrong, large, right)
+    browser.choose_files("[name=pictures]", wrong, film, large, right)
     browser.wait(f"Number(root.dataset.predicted) === {before + 1} && !document.querySelector('.ask.busy')")
     said = "document.querySelector('.ask [role=status].bad')?.textContent ?? ''"
     browser.wait(f"({said}).includes('large.png')")
     assert "notes.txt: this is no picture" in browser.run(said)
-    assert "large.png has 0.3 MB; at most 0.3 MB" in browser.run(said)
+    lines = browser.run(said).splitlines()
+    assert len(lines) == 3
+    assert lines[1].startswith("no.MKV cannot be read as a video")
+    assert lines[2].startswith("large.png has 0.3 MB; at most 0.3 MB")
 
 
 def test_the_browser_shows_a_video_and_confidence(opened, tmp_path):
@@ -356,6 +360,7 @@ def test_nothing_is_wider_than_a_phone(opened):
         (folder / "one.png").write_bytes(encode())
         browser.choose_files("[name=pictures]", folder / "one.png")
         browser.wait("root.dataset.predicted === '1'")
+    assert browser.run("document.querySelector('form.ask').contains(part('confidence'))")
     browser.resize(390, 844, phone=True)
     assert browser.run("document.documentElement.scrollWidth") <= 390
     if "TRIPTYCH_SCREENSHOTS" in os.environ:

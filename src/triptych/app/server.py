@@ -23,6 +23,7 @@ from triptych.app.pictures import Limits, as_page, as_zip, predict_picture, pred
 from triptych.prediction.confidence import Confident, has_views
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.videos import SUFFIXES
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import STAGE, show_strip
 
@@ -129,18 +130,18 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-_ASK = Markup("""<form class="ask card" novalidate>
-<label class="drop"><input type="file" name="pictures" accept="image/*,video/*" multiple>
+_CHOOSE = Markup("""<label class="drop"><input type="file" name="pictures" accept="image/*,video/*" multiple>
 <strong>Choose pictures or a video</strong> <span>or drop them here</span></label>
 <div class="camera"><button type="button" name="camera">Use the camera</button>
 <span hidden><button type="button" name="shoot">Take a picture</button>
 <label class="check"><input type="checkbox" name="live"> Live</label></span></div>
-<video muted playsinline hidden></video>
-<p role="status" aria-live="polite"></p>
-<noscript><p>This page needs JavaScript to send pictures.</p></noscript></form>""")
+<video muted playsinline hidden></video>""")
 
 _SURE = Markup("""<label class="check"><input type="checkbox" name="confidence"> How sure it is, too (takes seven times
 as long)</label>""")
+
+_SAID = Markup("""<p role="status" aria-live="polite"></p>
+<noscript><p>This page needs JavaScript to send pictures.</p></noscript>""")
 
 _FILM = Markup("""<div class="film card" hidden><video controls loop muted playsinline></video>
 <p><a>Download the video</a></p></div>""")
@@ -166,14 +167,15 @@ def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:
         "Takes": f"files up to {limits.bytes / 1e6:g} MB, the first {limits.frames} frames of videos",
     }
     stage = STAGE if depth_task(tasks) is not None else Markup()
-    ask = join([_ASK, _SURE if has_views(predictor) else Markup(), _FILM])
+    sure = _SURE if has_views(predictor) else Markup()
+    ask = join([element("form", _CHOOSE, sure, _SAID, class_="ask card", novalidate=True), _FILM])
     results = element("div", show_strip([]), _OVERLAY, stage, class_="arriving", hidden=True)
     return render_page(
         title,
         {"ask": ("Pictures", ask), "results": ("Predictions", join([results]))},
         lead="Pictures go to the computer that runs this app, are predicted there, and are not kept.",
         facts=facts,
-        data={"limit": limits.bytes},
+        data={"limit": limits.bytes, "videos": SUFFIXES},
         script=_asset("app.js"),
         style=_asset("app.css"),
         allowed="; connect-src 'self'; media-src blob:",

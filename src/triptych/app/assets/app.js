@@ -24,7 +24,8 @@ async function request(address, blob, name, confidence) {
   try {
     const reply = await fetch(`${address}?name=${encodeURIComponent(name)}&confidence=${confidence}`, { method: "POST", body: blob });
     if (reply.ok) return reply;
-    say(`${name}: ${(await reply.json()).error}`, true);
+    const { error } = await reply.json();
+    say(error.startsWith(name) ? error : `${name}: ${error}`, true);
   } catch {
     say(`${name}: the server did not answer; is it still running?`, true);
   } finally {
@@ -83,10 +84,11 @@ async function predictAll(files) {
   const refused = [];
   for (const [i, file] of [...files].entries()) {
     say(`${file.name} (${i + 1} of ${files.length})`);
-    const send = file.type.startsWith("video/") ? predictVideo : predict;
+    const isVideo = file.type.startsWith("video/") || data.videos.some((end) => file.name.toLowerCase().endsWith(end));
+    const send = isVideo ? predictVideo : predict; // browsers know no type of some
     if (!(await send(file, file.name))) refused.push(ask.querySelector("[role=status]").textContent);
   }
-  if (refused.length) say(refused.join(" "), true);
+  if (refused.length) say(refused.join("\n"), true);
 }
 
 part("pictures").addEventListener("change", async (event) => {
