@@ -1,6 +1,7 @@
 """Export: files that agree with torch, or no files at all."""
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -274,6 +275,17 @@ def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkey
     monkeypatch.setitem(TARGETS, ".onnx", replace(TARGETS[".onnx"], largest=100.0))
     with pytest.raises(ValueError, match=r"files hold at most .* GB; export to \.pt2"):
         export_run(run, tmp_path / "model.onnx")
+
+
+def test_adapters_alone_are_exported_whole(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = pretrained.load_model(run)
+    alone = Path(shutil.copytree(run, tmp_path / "alone"))
+    (alone / "model.safetensors").write_bytes(b"x")
+    (alone / "model.safetensors").rename(alone / "adapters.safetensors")
+    monkeypatch.setattr(pretrained, "load_model", lambda folder, **options: loaded)
+    done = export_run(alone, tmp_path / "model.pt2", images=1)
+    assert done.weights_bytes > 1000
+    assert json.loads(done.description.read_text())["weights_sha256"] == hash_file(alone / "adapters.safetensors")
 
 
 def test_the_time_is_that_of_the_files_size(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

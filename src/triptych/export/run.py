@@ -236,11 +236,11 @@ def export_run(
     if len(chosen) != 2 or min(chosen) < smallest:
         way = ", or leave out --dynamic" if dynamic else ""
         raise ValueError(f"size is {tuple(chosen)}; give height and width, {smallest} pixels or more each{way}.")
-    weights = run / pretrained.FILES["weights"]
-    _check_space(path, 4 * weights.stat().st_size)
-    if weights.stat().st_size > target.largest:
+    weights = sum(value.nbytes for value in model.state_dict().values())
+    _check_space(path, 4 * weights)
+    if weights > target.largest:
         raise ValueError(
-            f"the weights have {weights.stat().st_size / 1e9:.1f} GB, {path.suffix} files hold at most "
+            f"the weights have {weights / 1e9:.1f} GB, {path.suffix} files hold at most "
             f"{target.largest / 1e9:.1f} GB; export to .pt2."
         )
     reasons = [reason for part in model.modules() if (reason := getattr(part, "one_size", ""))]
@@ -298,7 +298,7 @@ def export_run(
                 "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
                 "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
                 "calibration": {name: vars(scale) for name, scale in scales.items()},
-                "weights_sha256": hash_file(weights),
+                "weights_sha256": hash_file(pretrained.weights_file(run)),
                 "versions": versions(*target.packages),
                 "proof": describe_proof(proof),
                 "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
@@ -307,7 +307,7 @@ def export_run(
         target.describe(program, draft, description)
         draft.replace(path)
         write_json(beside, description)
-    return Export(path, beside, proof, precision, path.stat().st_size, weights.stat().st_size, seconds, torch_seconds)
+    return Export(path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds)
 
 
 def find_target(path: Path) -> Target:

@@ -134,6 +134,12 @@ FILES = {
 }
 
 
+def weights_file(folder: Path) -> Path:
+    """Where a network's own tensors lie: its weights, or adapters alone."""
+    whole, adapters = folder / FILES["weights"], folder / FILES["adapters"]
+    return adapters if adapters.is_file() and not whole.is_file() else whole
+
+
 def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[MultiTaskModel, Recipe]:
     """Rebuild the network of a folder, in evaluation mode, with its recipe.
 
@@ -151,7 +157,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
         raise FileNotFoundError(f"{folder} is a file, and a run folder is needed here; {way}.")
     if not folder.is_dir():
         raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
-    alone = (folder / FILES["adapters"]).is_file() and not (folder / FILES["weights"]).is_file()
+    alone = weights_file(folder).name == FILES["adapters"]
     for name in ("recipe", "tasks", "trunk" if alone else "weights"):
         if not (folder / FILES[name]).is_file():
             raise FileNotFoundError(

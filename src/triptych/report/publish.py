@@ -126,7 +126,7 @@ def _read_description(path: Path, run: Path) -> dict[str, Any]:
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} is not uploaded: files to be shared end with {SUFFIX}; export the run to such a one.")
     description = _shorten(ExportedNetwork(path).metadata)
-    if description.get("weights_sha256") != hash_file(run / pretrained.FILES["weights"]):
+    if description.get("weights_sha256") != hash_file(pretrained.weights_file(run)):
         raise ValueError(f"{path} was exported from other weights than those of {run}; export the run again.")
     return description
 
