@@ -163,3 +163,8 @@ def test_a_run_is_scored_on_the_known_motion_of_its_rooms(tmp_path, capsys):
     assert set(content["temporal"]) == {"semseg", "human_parts", "saliency", "normals", "depth", "boundary"}
     assert set(content["labels"]) <= set(content["temporal"])  # no figure may be in sight
     assert content["labels"]["semseg"] < 0.05
+    capsys.readouterr()
+    assert main(["score", str(run), "--temporal", "--limit", "1"]) == 2
+    assert (
+        "none of the 1 frames that --limit leaves of split 'test' of rooms has one before it" in capsys.readouterr().err
+    )

@@ -269,6 +269,12 @@ def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     with pytest.raises(OSError, match="MB left, exporting takes up to"):
         export_run(run, tmp_path / "model.onnx")
+    free = iter([10**12, 1000])  # the disk fills while the file is written
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": next(free)})())
+    target = replace(TARGETS[".pt2"], write=lambda program, path: torch.zeros(2) @ torch.zeros(3))
+    monkeypatch.setitem(TARGETS, ".pt2", target)
+    with pytest.raises(OSError, match="MB left, exporting takes up to"):
+        export_run(run, tmp_path / "model.pt2", images=1)
 
 
 def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

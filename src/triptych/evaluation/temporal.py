@@ -282,7 +282,8 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
     )
     first = next(samples, None)
     if first is None:
-        raise ValueError(f"split '{split}' of {dataset.name} has no frame with one before it.")
+        looked_at = f"none of the {limit} frames that --limit leaves of" if limit else "no frame of"
+        raise ValueError(f"{looked_at} split '{split}' of {dataset.name} has one before it.")
     known = known_motion(*first, depth) is not None
 
     def pairs() -> Iterator[Pair]:

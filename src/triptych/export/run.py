@@ -4,7 +4,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -249,7 +250,8 @@ def export_run(
     samples = read_samples(recipe, model, images, split)
     scales = read_calibration(run)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    place = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
+    with place as folder, _full_disk_is_told(path, weights):
         draft = Path(folder) / path.name
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
@@ -348,6 +350,18 @@ def _check_space(path: Path, needed: int) -> None:
             f"{path.parent} has {free / 1e6:.0f} MB left, exporting takes up to {needed / 1e6:.0f} MB; make room, or "
             "write elsewhere."
         )
+
+
+@contextmanager
+def _full_disk_is_told(path: Path, needed: int) -> Iterator[None]:
+    """Engines say anything but that where they cannot write."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception:
+        _check_space(path, needed)
+        raise
 
 
 def summarize(export: Export) -> str:
