@@ -29,7 +29,7 @@ from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
 from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
-from triptych.export.run import TARGETS
+from triptych.export.run import TARGETS, summarize
 from triptych.files import hash_file
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
@@ -480,6 +480,9 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
     int8 = [node for node in graph.node if node.op_type == "Conv" and set(node.input) & quantized]
     assert len(int8) == (1 if precision == "int8" else 0)
     assert not kept & {node.name for node in int8}
+    named = json.loads(done.description.read_text())["float_layers"]
+    assert set(named) == (kept if precision == "int8" else set())
+    assert ("layers in float32: " + ", ".join(named) in summarize(done)) == (precision == "int8")
 
 
 def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_path: Path) -> None:

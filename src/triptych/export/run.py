@@ -115,8 +115,8 @@ class Target:
     open: Callable[[Path, tuple[str, ...]], Run]
     describe: Callable[[Program, Path, dict[str, Any]], None]
     packages: tuple[str, ...]
-    precisions: dict[str, Callable[[Path, Path, "_Calibration"], object]]
-    """By name, how a file of float32 becomes one of that precision."""
+    precisions: dict[str, Callable[[Path, Path, "_Calibration"], tuple[str, ...]]]
+    """By name, how a file of float32 becomes one of that precision; layers that stay in float32 are returned."""
     largest: float = math.inf
     """Most bytes of weights that such a file holds."""
 
@@ -142,13 +142,19 @@ class _Calibration:
         return [self.prepare(resize_image(image, self.size)).numpy() for image in found]
 
 
-def _keep(source: Path, path: Path, calibration: _Calibration) -> None:
+def _keep(source: Path, path: Path, calibration: _Calibration) -> tuple[str, ...]:
     source.replace(path)
+    return ()
 
 
-_ONNX_PRECISIONS: dict[str, Callable[[Path, Path, _Calibration], object]] = {
+def _halve(source: Path, path: Path, calibration: _Calibration) -> tuple[str, ...]:
+    to_float16(source, path)
+    return ()
+
+
+_ONNX_PRECISIONS: dict[str, Callable[[Path, Path, _Calibration], tuple[str, ...]]] = {
     "fp32": _keep,
-    "fp16": lambda source, path, calibration: to_float16(source, path),
+    "fp16": _halve,
     "int8": lambda source, path, calibration: quantize(source, path, calibration.read()),
 }
 
@@ -187,6 +193,8 @@ class Export:
     weights_bytes: int
     seconds: float
     torch_seconds: float
+    float_layers: tuple[str, ...] = ()
+    """Layers of an int8 file that stay in float32."""
 
 
 def export_run(
@@ -256,10 +264,11 @@ def export_run(
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
         prepare = (lambda image: (image * 255).round().byte()) if uint8 else (lambda image: image)
+        kept: tuple[str, ...] = ()
         if precision != "fp32":
             whole = draft.with_name("fp32.onnx")
             draft.replace(whole)
-            reduce(whole, draft, _Calibration(recipe, model, chosen, split, calibrate, prepare))
+            kept = reduce(whole, draft, _Calibration(recipe, model, chosen, split, calibrate, prepare))
         file = target.open(draft, program.names)
         network = torch.no_grad()(deployed.forward)
         sizes = proof_sizes(chosen, stride, smallest=smallest) if dynamic else [chosen]
@@ -282,6 +291,7 @@ def export_run(
                 "format": FORMAT,
                 "outputs": outputs,
                 "precision": precision,
+                "float_layers": list(kept),
                 "input": {
                     "name": INPUT,
                     "type": "uint8" if uint8 else "float32",
@@ -309,7 +319,7 @@ def export_run(
         target.describe(program, draft, description)
         draft.replace(path)
         write_json(beside, description)
-    return Export(path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds)
+    return Export(path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept)
 
 
 def find_target(path: Path) -> Target:
@@ -375,6 +385,8 @@ def summarize(export: Export) -> str:
             file, network = proof.scores[proof.primary]
             score = f"; {proof.primary} {file:.4g}, torch {network:.4g} ({100 * proof.loss:.2f} % worse)"
         rows.append(f"  {name:<12} largest difference {proof.difference:.1e}{score}")
+    if export.float_layers:
+        rows.append(f"layers in float32: {', '.join(export.float_layers)}")
     rows.append(
         f"size {export.bytes / 1e6:.1f} MB (weights {export.weights_bytes / 1e6:.1f} MB); an image of "
         f"{export.proof.sizes[0][0]} x {export.proof.sizes[0][1]} takes {export.seconds * 1e3:.1f} ms, torch "
