@@ -105,6 +105,8 @@ def test_merged_networks_predict_the_same_and_are_saved(name: str, runs: dict[st
         if value.dtype == np.float32:
             np.testing.assert_allclose(merged(image)[task], value, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(again(image)[task], merged(image)[task])
+    twice = triptych.Predictor.load(tmp_path / "merged", merge=True)  # as exporting it does
+    assert_same(twice.model.state_dict(), merged.model.state_dict())
 
 
 def test_adapters_alone_are_small_and_need_their_trunk(

@@ -77,6 +77,10 @@ class TaskLinear(nn.Module):
         """W_t x + b, without the shared layer."""
         return self.own(x)
 
+    def merge(self, layer: nn.Module) -> "TaskLinear":
+        """Itself: it is merged."""
+        return self
+
 
 class Shared(NamedTuple):
     """What the last block of a stage gives its tasks: its input, the attention before its projection, its output."""
