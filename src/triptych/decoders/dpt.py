@@ -20,12 +20,12 @@ class DPT(Decoder):
     """Dense prediction transformer on four maps of a plain transformer, or on a pyramid.
 
     Maps of one stride p (a plain transformer's) are reassembled at p / 4, p / 2, p and 2 p with an eighth to all of
-    their channels; on a pyramid reassembly is a 1x1 convolution that keeps channels and size. `width`: channels of
-    fusion (256 as published). `shared`: one reassembly and fusion for all tasks. `class_token`: the maps carry the
-    class token's features behind the patch's (`backbone_options = {"class_token": true}`), and the published readout
-    projects both to the width of one. `head_width`: channels before the last layer (32). `init`: how convolutions
-    begin; with torch's own, as published, the coarsest maps hardly reach the output of a narrow decoder at first, by
-    `"he"` they do.
+    their channels, as published for ViT-B (there ViT-L has a quarter, a half, all and all); on a pyramid reassembly is
+    a 1x1 convolution that keeps channels and size. `width`: channels of fusion (256 as published). `shared`: one
+    reassembly and fusion for all tasks. `class_token`: the maps carry the class token's features behind the patch's
+    (`backbone_options = {"class_token": true}`), and the published readout projects both to the width of one.
+    `head_width`: channels before the last layer (32). `init`: how convolutions begin; with torch's own, as published,
+    the coarsest maps hardly reach the output of a narrow decoder at first, by `"he"` they do.
 
     >>> import torch
     >>> from triptych.tasks import depth, semseg
