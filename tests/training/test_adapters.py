@@ -121,7 +121,9 @@ def test_adapters_alone_are_small_and_need_their_trunk(
     assert_same(triptych.Predictor.load(alone, trunk=str(runs[name])).model.state_dict(), whole.model.state_dict())
     other = tmp_path / "other.safetensors"
     save_file({key: value + 1e-6 for key, value in load_file(trunk).items()}, other)
-    with pytest.raises(ValueError, match=r"stand on another trunk: swin_tiny with SHA-256 .*; give trunk="):
+    with pytest.raises(
+        ValueError, match=r"stand on another trunk: swin_tiny with SHA-256 .*; give trunk= to Predictor"
+    ):
         triptych.Predictor.load(alone, trunk=str(other))
 
 

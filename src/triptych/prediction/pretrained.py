@@ -103,7 +103,8 @@ def find_weights(folder: Path, trunk: str) -> str:
     if not (trunk or expected.weights):
         raise ValueError(
             f"{folder} holds adapters alone, and their trunk ({expected.backbone}, SHA-256 {expected.sha256[:12]}...) "
-            "is not known by a name or a file; give trunk=, a file of its weights or the run folder that has it."
+            "is not known by a name or a file; give trunk= to Predictor.load, a file of its weights or the run folder "
+            "that has it."
         )
     return trunk or expected.weights
 
@@ -117,8 +118,8 @@ def read_adapters(folder: Path, model: MultiTaskModel, recipe: Recipe, source: s
     if (found := hash_tensors(trunk)) != expected.sha256:
         raise ValueError(
             f"the adapters of {folder} stand on another trunk: {expected.backbone} with SHA-256 "
-            f"{expected.sha256[:12]}..., and {source} gives {found[:12]}...; give trunk=, a file of its weights "
-            "or the run folder that has it."
+            f"{expected.sha256[:12]}..., and {source} gives {found[:12]}...; give trunk= to Predictor.load, a "
+            "file of its weights or the run folder that has it."
         )
     return trunk | read_tensors(folder / TENSORS)
 
