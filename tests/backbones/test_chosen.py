@@ -52,7 +52,9 @@ def test_the_run_says_what_was_chosen_and_goes_on_with_it(tmp_path: Path, monkey
     run = train(short, tmp_path / "run", device="cpu", progress=False)
     assert read_recipe(run / "recipe.json").model.backbone == "resnet18"
     assert "resnet18 with random weights, because" in (run / "log.txt").read_text()
+    let_load(monkeypatch, "dinov2_small")  # another day
     train(short, run, resume=True, device="cpu", progress=False)
+    assert read_recipe(run / "recipe.json").model.backbone == "resnet18"
 
 
 def test_weights_of_no_named_backbone_are_refused() -> None:

@@ -28,7 +28,7 @@ from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
 from triptych.models.lora import require_called
 from triptych.plugins.loading import require_plugins
-from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, check_numbers, split_domain
+from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, check_numbers, read_recipe, split_domain
 from triptych.tasks import Task
 from triptych.training.feature_cache import FeatureCache, Undrawn, require_cacheable
 from triptych.training.log import tracker_names
@@ -178,8 +178,11 @@ class Parts:
         return replace(sample, image=sample.image.contiguous(memory_format=torch.channels_last))
 
 
-def settle(recipe: Recipe, device: str) -> tuple[Recipe, list[str]]:
-    """The recipe with what `auto` is on this machine, for its precision and its backbone, and lines about it."""
+def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Recipe, list[str]]:
+    """The recipe with what `auto` is on this machine, for its precision and its backbone, and lines about it.
+
+    A run that was `begun` keeps the backbone that it chose, whatever can be loaded today.
+    """
     precision = choose_precision(recipe.training.precision, device)
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))  # type: ignore[arg-type]
     model = recipe.model
@@ -189,6 +192,9 @@ def settle(recipe: Recipe, device: str) -> tuple[Recipe, list[str]]:
         raise ValueError(
             f"model.weights is {model.weights} and model.backbone auto; name the backbone of these weights."
         )
+    if begun is not None and (begun / "recipe.json").is_file():
+        chosen = read_recipe(begun / "recipe.json").model
+        return replace(recipe, model=replace(model, backbone=chosen.backbone, weights=chosen.weights)), []
     backbone, weights, why = choose_backbone()
     return replace(recipe, model=replace(model, backbone=backbone, weights=weights)), [why]
 

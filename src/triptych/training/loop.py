@@ -42,7 +42,7 @@ def train(
     `FloatingPointError` naming task, step and samples; a run that another process trains `BlockingIOError`.
     """
     run = Path(out)
-    recipe, choices = settle(recipe, device)
+    recipe, choices = settle(recipe, device, run if resume else None)
     check = partial(check_run_folder, run, recipe, resume=resume, overwrite=overwrite)
     check()
     with (

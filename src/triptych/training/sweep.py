@@ -178,8 +178,9 @@ def sweep(
     own: list[Setting] = [{"seed": seed} for seed in seeds] or [{}]
     outcomes, runs = [Outcome(setting) for setting in settings], []
     for outcome, seed in itertools.product(outcomes, own):
-        each = settle(change_fields(recipe, outcome.setting | seed), device)[0]
-        runs.append((outcome, each, out / folder_name(outcome.setting) / f"seed-{each.seed}"))
+        each = change_fields(recipe, outcome.setting | seed)
+        run = out / folder_name(outcome.setting) / f"seed-{each.seed}"
+        runs.append((outcome, settle(each, device, run)[0], run))
     for _, each, run in runs:
         check_run_folder(run, each, resume=True, overwrite=False)
     for done, (outcome, each, run) in enumerate(runs, start=1):
