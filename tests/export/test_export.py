@@ -347,6 +347,8 @@ def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path, monkeypat
 def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_file: Path) -> None:
     with pytest.raises(ValueError, match=r"takes images of 32 x 48, this one has 40 x 48"):
         Predictor.load(file)(photograph((40, 48)))
+    with pytest.raises(ValueError, match=r"images are uint16; give uint8, or floats in \[0, 1\]"):
+        Network(file).run(np.zeros((1, 3, *SIZE), np.uint16))
     with pytest.raises(ValueError, match="from 5 x 5 on"):
         Predictor.load(free_file)(photograph((4, 48)))
     for options in ({"tile": 32}, {"flip": True}, {"scales": (0.5,)}, {"shorter_side": 32}):
@@ -369,7 +371,9 @@ def test_a_file_of_one_size_takes_others_resized(
             assert np.isclose(stored, expected, atol=1e-4).mean() > 0.99, name
 
 
-def test_a_file_keeps_its_precision(file: Path) -> None:
+def test_a_file_keeps_its_precision_and_is_no_run_to_save(file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="copy the file, or save the run it was made from"):
+        Predictor.load(file).save_pretrained(tmp_path / "saved")
     Predictor.load(file, precision="auto")
     with pytest.raises(ValueError, match=r"exported with \(fp32\), and precision is bf16; leave it out"):
         Predictor.load(file, precision="bf16")
@@ -382,7 +386,7 @@ def test_the_verbs_work_from_the_file(run: Path, file: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(stored, Predictor.load(run)(photograph())["depth"], atol=1e-5)
 
 
-def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path) -> None:
+def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--split", "val", "--no-report"]) == 0
     assert main(["evaluate", str(file), "--split", "val"]) == 0
     ours, theirs = (
@@ -392,6 +396,11 @@ def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path) -> Non
     for task, numbers in theirs.items():
         assert ours[task] == pytest.approx(numbers, rel=1e-4)
     assert "mIoU" in (file.with_name("model.onnx.results") / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["compare", str(run), str(file)]) == 0
+    assert "model.onnx.results minus run" in capsys.readouterr().out
+    assert main(["compare", str(run), str(file.with_name("none.onnx"))]) == 2
+    assert "no file" in capsys.readouterr().err
 
 
 def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,6 +98,8 @@ class Network:
     def _check(self, images: np.ndarray) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
             raise ValueError(f"images have shape {images.shape}; expected (batch, 3, height, width).")
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise ValueError(f"images are {images.dtype}; give uint8, or floats in [0, 1].")
         height, width = images.shape[2:]
         if self.size is not None and (height, width) != self.size:
             raise ValueError(

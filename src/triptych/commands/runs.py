@@ -58,7 +58,8 @@ def compare(
     """Compare runs: means over seeds, paired differences per image, delta_mtl, and what differs between the recipes.
 
     Args:
-        runs: Run folders that `triptych evaluate` scored, or JSON files that `triptych score --out` wrote.
+        runs: Run folders or exported files that `triptych evaluate` scored, or JSON files that `triptych score --out`
+            wrote.
         split: Which evaluation to compare; by default the first that all have: test, else val, else another.
         baseline: Runs to compare the others with; the first of `runs` by default.
         single_task: Run folders of single-task networks for delta_mtl.

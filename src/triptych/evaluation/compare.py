@@ -28,6 +28,7 @@ from triptych.files import write_json
 from triptych.machine import terminal
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
+from triptych.prediction.exported import results_folder
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
@@ -314,14 +315,15 @@ def compare_runs(
     single_task: Sequence[Path] = (),
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Print the comparison of scored runs, and return it as plain data (also written to `out` as JSON).
+    """Print the comparison of scored runs (exported files, too), and return it as plain data, which is also written to
+    `out` as JSON.
 
     `split` is by default the first that all runs were scored on: test, else val, else another. `baseline` names the
     runs to compare with; the first group by default.
     """
     if not runs:
         raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
-    paths = [Path(path) for path in dict.fromkeys((*baseline, *runs))]
+    paths = [results_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]
     split = split or common_split(paths)
     groups = group_runs([read_scored_run(path, split) for path in paths])
     names = [name for name in groups[0].runs[0].tasks if all(name in group.runs[0].tasks for group in groups)]

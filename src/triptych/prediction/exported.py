@@ -106,10 +106,13 @@ def results_folder(run: Path) -> Path:
     """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
     gets the file's recipe and tasks.
 
-    Raises `ValueError` where that folder is of another file, which this one took the place of.
+    Raises `FileNotFoundError` where there is no such file, `ValueError` where the folder is of another one, which this
+    one took the place of.
     """
     if run.suffix != SUFFIX:
         return run
+    if not run.is_file():
+        raise FileNotFoundError(f"no file {run}; check the path, or write it with `triptych export`.")
     folder, known = run.with_name(run.name + ".results"), _as_text({"sha256": hash_file(run)})
     if not folder.is_dir():
         metadata = ExportedNetwork(run).metadata

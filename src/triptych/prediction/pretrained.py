@@ -255,6 +255,10 @@ def save_folder(
             "this predictor has no recipe, from which a network is rebuilt; pass Predictor(model, recipe=...), or "
             "use Predictor.load."
         )
+    if not isinstance(model, MultiTaskModel):
+        raise ValueError(
+            "this predictor runs a file, or a wrapped network: copy the file, or save the run it was made from."
+        )
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} is not empty; choose another folder or pass overwrite=True.")
     with _replaced(folder) as place:
