@@ -486,7 +486,7 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
     kept = {node.name for node in graph.node if node.op_type == "Conv"} & set(last_layers(onnx.load(done.path)))
     assert len(kept) == 3
     quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    int8 = [node for node in graph.node if node.op_type == "Conv" and set(node.input) & quantized]
+    int8 = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in quantized]  # its weights
     assert len(int8) == (1 if precision == "int8" else 0)
     assert not kept & {node.name for node in int8}
     named = json.loads(done.description.read_text())["float_layers"]
@@ -553,6 +553,18 @@ def test_split_weights_are_constants_and_stacked_ones_stay_in_float(tmp_path: Pa
     for name, tolerance in (("fp32", 1e-5), ("int8", 0.05)):
         found = open_onnx(tmp_path / f"{name}.onnx", ("depth",))(images[0])["depth"]
         assert measure_difference(found, expected) < tolerance
+
+
+def test_int8_takes_norms_into_the_convolutions_before_them(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    parts = [torch.nn.Conv2d(3, 8, 3, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 2, 1)]
+    network, images = torch.nn.Sequential(*parts), torch.rand(4, 1, 3, 8, 8)
+    network(images[:, 0])  # in training: statistics that are not the first ones
+    with torch.no_grad():
+        exported = torch.export.export(network.eval(), (images[0],))
+    write_onnx(Program(exported, ("depth",), images[0]), tmp_path / "fp32.onnx")
+    quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", list(images.numpy()))
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
 
 
 def test_a_network_of_one_size_says_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -148,7 +149,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-QUANTIZED = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "MaxPool")
+QUANTIZED = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "MaxPool", "Relu", "Resize", "Concat")
 """Operators that become int8: those that take the time, and what lies between them."""
 LAST = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """Operators with weights; the last of them before each output stays in float."""
@@ -181,8 +182,12 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
     require("onnx", "onnxruntime")
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    model = onnx.load(str(source))
+    with TemporaryDirectory() as folder, _quiet():
+        folded = Path(folder) / "folded.onnx"  # norms in the convolutions before them, whose bias is then known
+        quant_pre_process(str(source), str(folded), skip_symbolic_shape=True)
+        model = onnx.load(str(folded))
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
     kept = (*last_layers(model), *_stacked(model))
