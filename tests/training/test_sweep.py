@@ -24,6 +24,7 @@ def test_a_grid_is_every_combination() -> None:
     assert list_settings(OVER) == [
         {"optimizer.lr": lr, "weighting.weights.depth": weight} for lr in (1e-4, 1e-2) for weight in (0.5, 2)
     ]
+    assert [each["model.weights"] for each in list_settings(["model.weights=../a.pth,b.pth"])] == ["../a.pth", "b.pth"]
     assert list_settings(["optimizer.lr=1e-3,0.001"]) == [{"optimizer.lr": 1e-3}]  # each once
 
 

@@ -76,17 +76,23 @@ def read_axis(word: str) -> Axis:
     name, equals, text = word.partition("=")
     if not (name and equals and text):
         raise ValueError(f"'{word}' is no axis; write NAME=A,B,C or NAME=LOW..HIGH, such as optimizer.lr=1e-4,1e-3.")
-    if ".." in text:
-        try:
-            low, high = map(float, text.split(".."))
-        except ValueError:
-            low, high = math.nan, math.nan
+    ends = text.split("..")
+    if len(ends) == 2 and all(_is_number(end) for end in ends):  # a path may have dots too
+        low, high = map(float, ends)
         if not low < high < math.inf:
             raise ValueError(f"'{word}' is no span; write two rising numbers, such as {name}=1e-5..1e-2.")
         return Axis(name, span=(low, high))
     parts = [text] if text.startswith("[") else text.split(",")
     values = [option_words.read_options([f"value={part}"])["value"] for part in parts]
     return Axis(name, tuple(values[0]) if text.startswith("[") else tuple(values))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def list_settings(over: Sequence[str], *, samples: int = 0, seed: int = 0) -> list[Setting]:
