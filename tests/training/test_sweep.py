@@ -50,6 +50,8 @@ def test_samples_lie_in_their_span_and_grow_by_more() -> None:
         (("seed=1", "seed=2"), 0, "--over names seed, seed; give at least one field, each once"),
         (("optimizer.rate=1",), 0, "recipe.optimizer has no field 'rate'"),
         (("optimizer.lr=fast",), 0, "recipe.optimizer.lr is 'fast'; expected a number"),
+        (("optimizer.lr=1e-3,-1",), 0, "optimizer.lr is -1"),
+        (("model.backbone=resnet18,resnet19",), 0, "unknown backbone 'resnet19'; did you mean 'resnet18'"),
         (("optimiser.lr=1",), 0, "a recipe has no field 'optimiser.lr'"),
     ],
 )

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from triptych import assemble
 from triptych.files import check_signed, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import option_words
-from triptych.recipes.config import Recipe, from_json
+from triptych.recipes.config import Recipe, check_numbers, from_json
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
 from triptych.training.loop import train
@@ -169,8 +170,8 @@ def sweep(
     Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
     sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
     validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
-    `sweep.json` in `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields or values that
-    the recipe does not take.
+    `sweep.json` in `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and
+    names that a recipe does not take; other mistakes of a setting show when its turn comes.
     """
     out = Path(out)
     if not recipe.data.val_split or recipe.training.evaluate_every < 1:
@@ -185,6 +186,9 @@ def sweep(
     outcomes, runs = [Outcome(setting) for setting in settings], []
     for outcome, seed in itertools.product(outcomes, own):
         each = change_fields(recipe, outcome.setting | seed)
+        check_numbers(each)
+        if each.model.backbone != "auto":
+            assemble.resolve_options(each)  # every name is known
         run = out / folder_name(outcome.setting) / f"seed-{each.seed}"
         runs.append((outcome, settle(each, device, run)[0], run))
     for _, each, run in runs:
