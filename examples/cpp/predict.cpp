@@ -9,6 +9,7 @@
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <exception>
 #include <fstream>
 #include <iostream>
@@ -54,11 +55,18 @@ int main(int count, char** words) {
         return 2;
     }
     try {
+        setenv("AOTI_RUNTIME_CHECK_INPUTS", "1", 1);  // else images of other sizes and types are not noticed
         c10::InferenceMode mode;
         torch::inductor::AOTIModelPackageLoader network(words[1]);
+        auto facts = network.get_metadata();
+        const at::Tensor image = read_ppm(words[2]);
+        const std::string size = std::to_string(image.size(2)) + " " + std::to_string(image.size(3));
+        if (facts.count("size") && facts["size"] != size)
+            throw std::runtime_error(std::string(words[1]) + " takes images of height and width " + facts["size"] +
+                                     ", this one has " + size + ".");
         // Names of the outputs, in order, divided by commas.
-        std::istringstream names(network.get_metadata().at("maps"));
-        const std::vector<at::Tensor> maps = network.run({read_ppm(words[2])});
+        std::istringstream names(facts.at("maps"));
+        const std::vector<at::Tensor> maps = network.run({image});
         std::string name;
         for (size_t i = 0; i < maps.size() && std::getline(names, name, ','); ++i) {
             write_npy(words[3] + name + ".npy", maps[i]);

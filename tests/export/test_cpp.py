@@ -40,6 +40,12 @@ def check_program(program: Path, file: Path, run: Path, folder: Path) -> None:
     for name, values in Predictor.load(run)(picture).items():
         np.testing.assert_allclose(np.load(folder / f"out_{name}.npy")[0], values, atol=1e-5)
 
+    Image.fromarray(picture[:-8, :-8]).save(folder / "small.ppm")
+    small = subprocess.run([*words[:2], str(folder / "small.ppm"), f"{folder}/no_"], capture_output=True, text=True)
+    assert small.returncode == 1
+    assert "error: " in small.stderr
+    assert not list(folder.glob("no_*"))
+
     (folder / "photo.ppm").write_bytes(b"P5 2 2 255\n0000")
     wrong = subprocess.run(words, capture_output=True, text=True)
     assert wrong.returncode == 1

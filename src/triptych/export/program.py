@@ -132,15 +132,22 @@ def open_archive(path: Path, names: tuple[str, ...]) -> Callable[[Tensor], dict[
 
 
 def write_package(program: Program, path: Path) -> None:
-    """Compile the program with the C++ compiler of this machine; its metadata names the outputs, in order."""
+    """Compile the program with the C++ compiler of this machine.
+
+    Its metadata names the outputs, in order, and the `size` (height width) where it takes one alone: given another, a
+    package reads and writes what its own size would be, unless AOTI_RUNTIME_CHECK_INPUTS is 1.
+    """
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         raise ValueError(f"{path} is compiled, and no C++ compiler is here; install g++, or export to .onnx or .pt2.")
+    metadata = {"maps": ",".join(program.names)}
+    if not program.exported.range_constraints:  # of sizes that are free
+        metadata["size"] = "{} {}".format(*program.example.shape[2:])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about itself
         torch._inductor.aoti_compile_and_package(
             program.exported,
             package_path=str(path),
-            inductor_configs={"aot_inductor.metadata": {"maps": ",".join(program.names)}},
+            inductor_configs={"aot_inductor.metadata": metadata},
         )
 
 
