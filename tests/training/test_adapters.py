@@ -74,10 +74,15 @@ def test_the_trunk_stays_and_no_checkpoint_holds_it(name: str, runs: dict[str, P
     assert len(state["frozen"]["sha256"]) == 64
 
 
-def test_a_resumed_run_computes_the_same(name: str, tmp_path: Path) -> None:
-    recipe = change(TUNED[name], schedule__name="constant", schedule__warmup_steps=0)
+def test_a_resumed_run_computes_the_same_without_the_weights_it_began_with(
+    name: str, trunk: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "swin.safetensors"
+    weights.write_bytes(trunk.read_bytes())
+    recipe = change(TUNED[name], schedule__name="constant", schedule__warmup_steps=0, model__weights=str(weights))
     whole = train(recipe, tmp_path / "whole", device="cpu", progress=False)
     train(change(recipe, schedule__steps=2), tmp_path / "run", device="cpu", progress=False)
+    weights.unlink()
     resumed = train(recipe, tmp_path / "run", resume=True, device="cpu", progress=False)
     for part in ("model", "average", "optimizer"):
         assert_same(last(resumed, part), last(whole, part))

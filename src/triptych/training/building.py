@@ -153,9 +153,10 @@ class Parts:
         model = self.objective.model
         if not self.sharded:
             return model
-        bare = replace(self.recipe, model=replace(self.recipe.model, weights=""))
         with torch.random.fork_rng():
-            return assemble.build_model(bare, model.tasks, model.auxiliary_tasks).to(self.accelerator.device)
+            return assemble.build_model(without_weights(self.recipe), model.tasks, model.auxiliary_tasks).to(
+                self.accelerator.device
+            )
 
     def batches(self, loaders: list[Loader]) -> Iterator[tuple[Sample, Sample | None]]:
         """Labelled batches on the device, each with an unlabelled one where a second domain is adapted to."""
@@ -199,6 +200,11 @@ def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Reci
     return replace(recipe, model=replace(model, backbone=backbone, weights=weights)), [why]
 
 
+def without_weights(recipe: Recipe) -> Recipe:
+    """The recipe of a network that begins with random weights, for others to be put in their place."""
+    return replace(recipe, model=replace(recipe.model, weights=""))
+
+
 def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any]:
     """Options of accelerate that the recipe asks for."""
     if recipe.training.precision == "fp16" and choose_device(device).type == "cpu":
@@ -217,15 +223,19 @@ def accelerator_options(recipe: Recipe, run: Path, device: str) -> dict[str, Any
     }
 
 
-def build_parts(recipe: Recipe, accelerator: Accelerator) -> Parts:
-    """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes."""
+def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = False) -> Parts:
+    """Build datasets, model, regularizer, weighting and optimizer, and prepare them for the accelerator's processes.
+
+    A run that `resumes` from a checkpoint has the weights of its trunk there: those that it began with may be out of
+    reach.
+    """
     check_numbers(recipe)
     require_plugins(recipe.plugins, "the recipe")
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
     target_set = assemble.build_target_set(recipe, tasks)
-    model = assemble.build_model(recipe, tasks, auxiliary_tasks)
+    model = assemble.build_model(without_weights(recipe) if resumes else recipe, tasks, auxiliary_tasks)
     model.freeze(recipe.model.freeze)
     objective = Objective(
         model,

@@ -50,7 +50,7 @@ def train(
         RunLock(run, main=accelerator.is_main_process) as lock,
     ):
         check()  # another training may have begun and ended before the lock
-        parts = build_parts(recipe, accelerator)
+        parts = build_parts(recipe, accelerator, resumes=resume and bool(list_checkpoints(run)))
         state, lines = open_run(run, parts, resume=resume, overwrite=overwrite)
         with _logging(run, parts, state, progress) as log, Interruption() as interruption:
             for line in (*choices, *lock.lines, *lines):
