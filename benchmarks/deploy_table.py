@@ -1,5 +1,6 @@
 """The tables of docs/deploy.md from what `deploy.py` measured, with its goals."""
 
+import math
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -63,7 +64,7 @@ def loss(row: Mapping[str, Any], kind: str) -> float:
     0.02
     """
     worse = row["torch"] - row[kind] if row["higher_is_better"] else row[kind] - row["torch"]
-    return worse / abs(row["torch"])
+    return worse / abs(row["torch"]) if row["torch"] else math.copysign(math.inf, worse) if worse else 0.0
 
 
 def goal_list(found: Mapping[str, Any]) -> str:

@@ -362,7 +362,7 @@ def test_a_file_of_one_size_takes_others_resized(
     Image.fromarray(photograph((40, 60))).save(tmp_path / "photo.png")
     words = ["predict", str(file), str(tmp_path / "photo.png"), "--products", "arrays", "--out", str(tmp_path / "out")]
     assert main(words) == 2
-    assert "resize it (--resize, in Python resize=True)" in capsys.readouterr().err
+    assert "resize it (predict --resize, in Python resize=True)" in capsys.readouterr().err
     assert main([*words, "--resize"]) == 0
     for name, expected in Network(file)(tmp_path / "photo.png", resize=True).items():
         if not name.endswith("_probability"):

@@ -104,7 +104,7 @@ class Network:
         if self.size is not None and (height, width) != self.size:
             raise ValueError(
                 f"{self.path} takes images of {self.size[0]} x {self.size[1]}, this one has {height} x {width}: resize "
-                "it (--resize, in Python resize=True), or export the network with --dynamic."
+                "it (predict --resize, in Python resize=True), or export the network with --dynamic."
             )
         smallest = self.metadata["input"]["smallest"]
         if min(height, width) < smallest:

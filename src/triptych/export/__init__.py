@@ -1,7 +1,7 @@
 """Leaving the training machine: a run folder as one file that was proved equal to the network it came from.
 
-`program.py` makes the program, `onnx_file.py` and `archives.py` write and open files, `proof.py` compares them with
-torch on real images, `export_run` does all of it.
+`program.py` makes the program and its archives, `onnx_file.py` writes and opens ONNX, `proof.py` compares files with
+torch on real images, `run.py` does all of it, and `profile.py` measures what a pass costs.
 """
 
 from triptych.export.program import exported_program
