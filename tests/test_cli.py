@@ -1,5 +1,6 @@
 """The command line: quick help, one-line errors, exit codes."""
 
+import errno
 import functools
 import os
 import shlex
@@ -11,7 +12,7 @@ import pytest
 from triptych.__main__ import VERBS, list_names, main
 from triptych.assemble import REGISTRIES
 from triptych.commands.train import RecipeVerb, train
-from triptych.commands.verbs import Group
+from triptych.commands.verbs import Group, Verb
 from triptych.recipes.config import Recipe
 
 
@@ -30,6 +31,17 @@ def every_verb(verbs: Any = VERBS) -> list[list[str]]:
 def test_every_verb_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--help"]) == 0
     assert len(capsys.readouterr().out) > 100
+
+
+def test_a_full_disk_names_the_file_and_the_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/a/recipe.json")
+
+    monkeypatch.setitem(VERBS, "list", Verb(fill))
+    assert main(["list"]) == 2
+    assert "device: 'runs/a/recipe.json'; make room, or write elsewhere (" in capsys.readouterr().err
 
 
 def test_a_misspelt_verb_of_a_group_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """The command line: verbs by name, and how errors end it. Nothing heavy is imported before a verb runs."""
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -100,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         expected = isinstance(error, EXPECTED)
         mark = "error" if expected else f"internal error ({type(error).__name__})"
-        print(f"{mark}: {printable(' '.join(str(error).split()))} (--debug shows where)", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way = "; make room, or write elsewhere" if full else ""
+        print(f"{mark}: {printable(' '.join(str(error).split()))}{way} (--debug shows where)", file=sys.stderr)
         return 2 if expected else 1
     return 0
 
