@@ -193,3 +193,10 @@ def test_weights_of_another_server_than_the_hub_name_the_local_way_too(monkeypat
     monkeypatch.setattr(weights_module, "build_timm", unreachable)
     with pytest.raises(FileNotFoundError, match=r"did not give them \(<urlopen error no route to host>\); download"):
         create_backbone("resnet18", weights="timm")
+
+
+def test_a_model_that_nobody_trained_has_no_weights():
+    with pytest.raises(ValueError, match="timm has no pretrained weights of resnet50_mlp; give the path of a file"):
+        create_backbone("resnet50_mlp", weights="timm")
+    with pytest.raises(ValueError, match=r"no weights 'tv_in2k' of resnet18; choose from .*resnet18\.tv_in1k.* leave"):
+        create_backbone("resnet18.tv_in2k")

@@ -180,9 +180,14 @@ def family_module(name: str) -> str:
     'vision_transformer'
     """
     timm = _timm()
-    architecture = name.split(".")[0]
+    architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ValueError(_unknown(name, timm.list_models()))
+    if tag and name not in (known := timm.list_models(f"{architecture}.*", pretrained=True)):
+        raise ValueError(
+            f"timm has no weights '{tag}' of {architecture}; choose from {', '.join(known) or 'none'}, or leave the "
+            "tag out."
+        )
     return timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
 
 
@@ -197,13 +202,13 @@ def pretrained_licence(name: str) -> str:
 
 
 def pretrained_place(name: str) -> str:
-    """The name on the Hugging Face hub of timm's pretrained weights; empty where they lie elsewhere.
+    """Where timm's pretrained weights lie: a name on the Hugging Face hub, or an address; empty where it has none.
 
-    >>> pretrained_place("resnet18.tv_in1k")
-    'timm/resnet18.tv_in1k'
+    >>> pretrained_place("resnet18.tv_in1k"), pretrained_place("resnet50_mlp")
+    ('timm/resnet18.tv_in1k', '')
     """
-    known = _timm().get_pretrained_cfg(name, allow_unregistered=False)
-    return (known.hf_hub_id or "") if known is not None else ""
+    known = _timm().get_pretrained_cfg(name)
+    return (known.hf_hub_id or known.url or "") if known is not None else ""
 
 
 def _unknown(name: str, timm_names: list[str]) -> str:

@@ -159,7 +159,13 @@ def choose_backbone() -> tuple[str, str, str]:
 
 
 def _pretrained(timm_name: str) -> dict[str, Tensor]:
-    with unreachable_hub_is_offline(pretrained_place(timm_name)) as away:
+    place = pretrained_place(timm_name)
+    if not place:
+        raise ValueError(
+            f"timm has no pretrained weights of {timm_name or 'this backbone'}; give the path of a file as its "
+            "weights, or leave them out."
+        )
+    with unreachable_hub_is_offline("" if "://" in place else place) as away:
         try:
             return build_timm(timm_name, pretrained=True).state_dict()
         except OSError as error:  # of the hub, of other servers, of the disk
