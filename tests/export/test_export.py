@@ -28,13 +28,14 @@ from triptych.decoders.base import Decoder
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
-from triptych.export.proof import EXACT, as_target, compare, measure_difference, proof_sizes
+from triptych.export.proof import EXACT, Tolerances, as_target, compare, measure_difference, proof_sizes
 from triptych.export.run import TARGETS, summarize
 from triptych.files import hash_file
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
 from triptych.prediction.labelling import label_folder
 from triptych.tasks import boundary, depth, normals, saliency, semseg
+from triptych.types import Sample
 
 TASKS = {task.name: task for task in (semseg(3), depth(loss="log-l1"), normals(), boundary(), saliency())}
 
@@ -444,8 +445,6 @@ def test_a_comparison_names_worse_scores() -> None:
     raw[:, 1, :4] = 1e-6
     target = torch.zeros(1, 8, 8, dtype=torch.int64)
     target[:, :4] = 1
-    from triptych.types import Sample
-
     sample = Sample(torch.rand(1, 3, 8, 8), {"semseg": target}, ("one",))
     proof = compare(
         lambda image: {"semseg": torch.zeros(1, 2, 8, 8)},
@@ -458,6 +457,20 @@ def test_a_comparison_names_worse_scores() -> None:
     )
     assert any("mIoU on the labels" in problem for problem in proof.problems)
     assert proof.tasks["semseg"].loss == pytest.approx(0.75)
+
+
+def test_no_tolerance_lets_nan_pass() -> None:
+    """As float16 makes where it overflows: of the probability no metric is taken."""
+    ids, sure = torch.zeros(1, 8, 8, dtype=torch.int64), torch.ones(1, 1, 8, 8)
+    proof = compare(
+        lambda image: {"semseg": ids, "semseg_probability": sure * torch.nan},
+        lambda image: {"semseg": ids, "semseg_probability": sure},
+        {"semseg": semseg(2)},
+        [Sample(torch.rand(1, 3, 8, 8), {"semseg": ids}, ("one",))],
+        [(8, 8)],
+        Tolerances(torch.inf, torch.inf, 0.05),
+    )
+    assert proof.problems == ("semseg has values that are no numbers, or maps of another size or type",)
 
 
 def write_images(folder: Path, count: int) -> Path:

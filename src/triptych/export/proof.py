@@ -175,7 +175,9 @@ def _numbers(metrics: tuple[Metric, Metric]) -> dict[str, tuple[float, float]]:
 
 def _problems(name: str, proof: TaskProof, limits: Tolerances) -> list[str]:
     problems = []
-    if not proof.difference <= limits.difference:
+    if proof.difference == torch.inf:  # which no limit allows
+        problems.append(f"{name} has values that are no numbers, or maps of another size or type")
+    elif proof.difference > limits.difference:
         problems.append(f"{name} differs by {proof.difference:.2g} (allowed {limits.difference:g})")
     for key, (file, network) in proof.agreement.items():
         # Numbers that torch's own prediction leaves open (NaN) say nothing.
