@@ -272,8 +272,7 @@ def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch
         export_run(run, tmp_path / "model.onnx")
     free = iter([10**12, 1000])  # the disk fills while the file is written
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": next(free)})())
-    target = replace(TARGETS[".pt2"], write=lambda program, path: torch.zeros(2) @ torch.zeros(3))
-    monkeypatch.setitem(TARGETS, ".pt2", target)
+    monkeypatch.setattr("triptych.export.run.exported_program", lambda *a, **k: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(OSError, match="MB left, exporting takes up to"):
         export_run(run, tmp_path / "model.pt2", images=1)
 
@@ -284,22 +283,20 @@ def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkey
         export_run(run, tmp_path / "model.onnx")
 
 
-def test_adapters_alone_are_exported_whole(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_is_that_of_the_files_size_and_adapters_alone_are_exported_whole(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = pretrained.load_model(run)
     alone = Path(shutil.copytree(run, tmp_path / "alone"))
     (alone / "model.safetensors").write_bytes(b"x")
     (alone / "model.safetensors").rename(alone / "adapters.safetensors")
+    timed = []
     monkeypatch.setattr(pretrained, "load_model", lambda folder, **options: loaded)
-    done = export_run(alone, tmp_path / "model.pt2", images=1)
+    monkeypatch.setattr("triptych.export.run.measure_seconds", lambda call, image: timed.append(image.shape) or 1.0)
+    done = export_run(alone, tmp_path / "model.pt2", dynamic=True, size=(40, 56), images=1)
+    assert timed == [(1, 3, 40, 56)] * 2
     assert done.weights_bytes > 1000
     assert json.loads(done.description.read_text())["weights_sha256"] == hash_file(alone / "adapters.safetensors")
-
-
-def test_the_time_is_that_of_the_files_size(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    timed = []
-    monkeypatch.setattr("triptych.export.run.measure_seconds", lambda call, image: timed.append(image.shape) or 1.0)
-    export_run(run, tmp_path / "model.pt2", dynamic=True, size=(40, 56))
-    assert timed == [(1, 3, 40, 56)] * 2
 
 
 def change_metadata(file: Path, out: Path, **changes: object) -> Path:
