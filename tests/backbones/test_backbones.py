@@ -72,6 +72,15 @@ def test_features_equal_timms(name):
         assert_close(backbone(image), expected)
 
 
+def test_a_network_of_one_size_says_so():
+    backbone = create_backbone("deit_tiny_patch16_224", depth=1)
+    assert backbone(torch.rand(1, 3, 224, 224))[-1].shape[-2:] == (14, 14)
+    with pytest.raises(
+        ValueError, match=r"failed on images of 64 x 96 \(Input height .*take one size alone \(img_size"
+    ):
+        backbone(torch.rand(1, 3, 64, 96))
+
+
 def test_swin_equals_timm_where_every_window_is_whole():
     backbone = create_backbone("swin_tiny", stage_norms=False, **AS_IS).eval()
     oracle = timm_model("swin_tiny_patch4_window7_224", img_size=448, num_classes=0)

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
+from triptych.machine import ran_out_of_memory
 from triptych.types import ceil_div
 
 
@@ -56,8 +58,24 @@ class Pyramid(Backbone):
         self.body.set_grad_checkpointing(enabled)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
-        maps = self.body.forward_intermediates(self.pad(image), indices=self.indices, intermediates_only=True)
+        padded = self.pad(image)
+        if torch.compiler.is_compiling():
+            return self.finish(self._maps(padded), (image.shape[-2], image.shape[-1]))
+        try:
+            maps = self._maps(padded)
+        except (AssertionError, RuntimeError) as error:
+            if ran_out_of_memory(error) or type(error) not in (AssertionError, RuntimeError):  # of a device, of a link
+                raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ValueError(
+                f"{self.timm_name} of timm failed on images of {padded.shape[-2]} x {padded.shape[-1]} ({reason}); "
+                "some of its networks take one size alone (img_size in backbone_options) or windows that divide it: "
+                "choose another size or backbone."
+            ) from error
         return self.finish(maps, (image.shape[-2], image.shape[-1]))
+
+    def _maps(self, padded: Tensor) -> list[Tensor]:
+        return self.body.forward_intermediates(padded, indices=self.indices, intermediates_only=True)
 
     def finish(self, maps: Sequence[Tensor], size: tuple[int, int]) -> list[Tensor]:
         """The network's maps without what was padded, normalized, for an image of `size`."""
