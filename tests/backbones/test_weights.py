@@ -182,7 +182,7 @@ def test_the_hub_is_waited_for_once_however_many_backbones_are_tried(no_network)
     assert len(no_network) == 1
 
 
-def test_weights_of_another_server_than_the_hub_name_the_local_way_too(monkeypatch):
+def test_weights_of_another_server_than_the_hub_name_the_local_way_too(no_network, monkeypatch):
     """timm has some by an address alone."""
 
     def unreachable(name, *, pretrained=False, **options):
