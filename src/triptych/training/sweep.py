@@ -187,10 +187,14 @@ def sweep(
     for outcome, seed in itertools.product(outcomes, own):
         each = change_fields(recipe, outcome.setting | seed)
         check_numbers(each)
-        if each.model.backbone != "auto":
-            assemble.resolve_options(each)  # every name is known
+        if each.model.backbone == "auto":
+            raise ValueError(
+                "model.backbone is auto, which may be another one for each run, and a sweep compares runs; name the "
+                "backbone, and its model.weights."
+            )
+        assemble.resolve_options(each)  # every name is known
         run = out / folder_name(outcome.setting) / f"seed-{each.seed}"
-        runs.append((outcome, settle(each, device, run)[0], run))
+        runs.append((outcome, settle(each, device)[0], run))
     for _, each, run in runs:
         check_run_folder(run, each, resume=True, overwrite=False)
     for done, (outcome, each, run) in enumerate(runs, start=1):
