@@ -192,6 +192,7 @@ def test_differences_of_numbers_ids_and_nothing() -> None:
     assert measure_difference(torch.tensor([1.0, -4.0]), torch.tensor([1.0, -5.0])) == pytest.approx(0.2)
     assert measure_difference(torch.tensor([1, 2, 3, 4]), torch.tensor([1, 2, 3, 5])) == 0.25
     assert measure_difference(torch.tensor([torch.nan]), torch.tensor([1.0])) == torch.inf
+    assert measure_difference(torch.tensor([1.0]), torch.tensor([torch.inf])) == torch.inf
     assert measure_difference(torch.ones(1, 2), torch.ones(2)) == torch.inf
 
 

@@ -133,8 +133,8 @@ def measure_difference(file: Tensor, network: Tensor) -> float:
         return (file != network).double().mean().item()
     largest = network.abs().max().item()
     distance = (file - network).abs().max().item()
-    # NaN compares with nothing: a file that computes NaN is as wrong as can be.
-    return distance / max(largest, 1e-12) if distance == distance else torch.inf
+    # NaN compares with nothing: a file that computes NaN, or whose network does not end, is as wrong as can be.
+    return distance / max(largest, 1e-12) if distance < torch.inf else torch.inf
 
 
 def as_target(task: Task, prediction: Tensor) -> Tensor:
