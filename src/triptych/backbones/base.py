@@ -183,7 +183,8 @@ def family_module(name: str) -> str:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ValueError(_unknown(name, timm.list_models()))
-    if tag and name not in (known := timm.list_models(f"{architecture}.*", pretrained=True)):
+    if tag and name not in timm.list_models(f"{architecture}.*", include_tags=True):
+        known = timm.list_models(f"{architecture}.*", pretrained=True)
         raise ValueError(
             f"timm has no weights '{tag}' of {architecture}; choose from {', '.join(known) or 'none'}, or leave the "
             "tag out."
