@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -108,12 +108,16 @@ def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator
     a minute.
     """
     from huggingface_hub import constants, get_session
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
     if constants.HF_HUB_OFFLINE:
         yield ""
         return
-    away = ""
-    page = constants.ENDPOINT + (f"/{name}/resolve/main/model.safetensors" if name else "")
+    away, page = "", constants.ENDPOINT
+    with suppress(HFValidationError):  # else it is a path, which is nobody's business
+        validate_repo_id(name)
+        page = f"{constants.ENDPOINT}/{name}/resolve/main/model.safetensors"
     try:
         get_session().head(page, timeout=seconds)
     except Exception:  # names, certificates, proxies: a network fails in any way
@@ -123,6 +127,16 @@ def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator
         yield away
     finally:
         constants.HF_HUB_OFFLINE = False
+
+
+def hub_reason(error: Exception, away: str) -> str:
+    """What failed: the hub, where that is `away` and its client was told to be offline, or what the error says."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if away and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
+        return away
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 class OutOfMemoryError(MemoryError):

@@ -1,5 +1,6 @@
 """Weights are matched by name and shape, reported, and refused when few match."""
 
+import errno
 import time
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -175,6 +176,22 @@ def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once(no_network
     from huggingface_hub import constants
 
     assert not constants.HF_HUB_OFFLINE
+    with pytest.raises(FileNotFoundError, match=r"/data/runs/secret is no local folder.*\(Repo id must be in the form"):
+        find_folder("/data/runs/secret")
+    assert no_network[2:] == [""], "where files lie on a machine is not told to the hub"
+
+
+def test_auto_chooses_no_other_backbone_because_the_disk_is_full(monkeypatch):
+    def fill(name, *, pretrained=False, **options):
+        if pretrained:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return base.build_timm(name, **options)
+
+    monkeypatch.setattr(weights_module, "build_timm", fill)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda *_, **__: None))
+    with pytest.raises(OSError, match="No space left") as told:
+        weights_module.choose_backbone()
+    assert told.value.errno == errno.ENOSPC
 
 
 def test_the_hub_is_waited_for_once_however_many_backbones_are_tried(no_network):
@@ -200,3 +217,4 @@ def test_a_model_that_nobody_trained_has_no_weights():
         create_backbone("resnet50_mlp", weights="timm")
     with pytest.raises(ValueError, match=r"no weights 'tv_in2k' of resnet18; choose from .*resnet18\.tv_in1k.* leave"):
         create_backbone("resnet18.tv_in2k")
+    assert base.family_module("resnet50_mlp.untrained") == "byobnet", "timm's name of such a model"

@@ -1,5 +1,6 @@
 """Weights for backbones: pretrained ones of timm, or a local file, with a report of what matched."""
 
+import errno
 import importlib
 import math
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone, build_timm, pretrained_licence, pretrained_place
-from triptych.machine import unreachable_hub_is_offline
+from triptych.machine import hub_reason, unreachable_hub_is_offline
 
 ENOUGH = 0.9
 """Loading a smaller share of a backbone's parameters than this is an error."""
@@ -132,6 +133,8 @@ def _most_tensors(content: Any) -> dict[str, Tensor]:
 
 CHOSEN = ("dinov2_small", "resnet18")
 """Backbones that `auto` tries, in this order, for pretrained weights on this machine or on the hub."""
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+"""Errors of a disk that takes no weights: told as they are, and no reason for `auto` to choose another backbone."""
 
 
 def choose_backbone() -> tuple[str, str, str]:
@@ -168,10 +171,12 @@ def _pretrained(timm_name: str) -> dict[str, Tensor]:
     with unreachable_hub_is_offline("" if "://" in place else place) as away:
         try:
             return build_timm(timm_name, pretrained=True).state_dict()
-        except OSError as error:  # of the hub, of other servers, of the disk
+        except OSError as error:  # of the hub, or of other servers
+            if error.errno in OF_DISK:
+                raise
             raise FileNotFoundError(
                 f"pretrained weights of {timm_name} are not on this machine, and the hub did not give them "
-                f"({_reason(error, away)}); download them elsewhere and give the .safetensors or .pth file as "
+                f"({hub_reason(error, away)}); download them elsewhere and give the .safetensors or .pth file as "
                 "its weights (model.weights, or teacher_weights of distill)."
             ) from error
 
@@ -185,19 +190,9 @@ def _download(name: str) -> str:
             return hf_hub_download(name, "model.safetensors")
         except (HFValidationError, OSError) as error:
             raise FileNotFoundError(
-                f"the hub did not give the weights of {name} ({_reason(error, away)}); download its "
+                f"the hub did not give the weights of {name} ({hub_reason(error, away)}); download its "
                 "model.safetensors elsewhere and give the path."
             ) from error
-
-
-def _reason(error: Exception, away: str) -> str:
-    """What failed: the hub, where that is `away` and its client was told to be offline, or what the error says."""
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    if away and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
-        return away
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str:

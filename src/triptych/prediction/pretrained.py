@@ -29,7 +29,7 @@ from triptych.files import (
     written_whole,
 )
 from triptych.lookup import parse_json
-from triptych.machine import memory_advice, unreachable_hub_is_offline
+from triptych.machine import hub_reason, memory_advice, unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
 from triptych.models.size import built_for
@@ -412,8 +412,7 @@ def find_folder(
         try:
             return Path(snapshot_download(str(name_or_folder), revision=revision, allow_patterns=list(files)))
         except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            reason = away or str(error).strip().splitlines()[0]
             raise FileNotFoundError(
-                f"{name_or_folder} is no local folder, and the hub did not give it ({reason}); copy the folder here "
-                "and give its path."
+                f"{name_or_folder} is no local folder, and the hub did not give it ({hub_reason(error, away)}); copy "
+                "the folder here and give its path."
             ) from error
