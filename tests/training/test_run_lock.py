@@ -102,3 +102,19 @@ def test_a_file_system_without_locks_is_said(tmp_path: Path, monkeypatch: pytest
     run = train(tmp_path / "run")
     line = f"{run} cannot be locked (No locks available): see that nothing else trains it"
     assert line in (run / "log.txt").read_text()
+
+
+def test_a_folder_that_another_training_takes_away_at_its_end_is_locked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, opened = tmp_path / "run", os.open
+
+    def come_late(*arguments) -> int:
+        monkeypatch.setattr(os, "open", opened)
+        run.rmdir()
+        return opened(*arguments)
+
+    monkeypatch.setattr(os, "open", come_late)
+    with RunLock(run, main=True) as lock:
+        assert lock.lines == []
+        assert is_refused_elsewhere(run)

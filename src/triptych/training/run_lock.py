@@ -52,10 +52,13 @@ class RunLock:
 
     def _take(self) -> str:
         """Lock the file; why that cannot be, where another process has it."""
-        self.run.mkdir(parents=True, exist_ok=True)
         try:
             while self._file is None:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+                self.run.mkdir(parents=True, exist_ok=True)
+                try:
+                    file = os.open(self._path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+                except FileNotFoundError:  # a training that began nothing took its empty folder away
+                    continue
                 try:
                     if not _lock(file):
                         cure = "wait for its end, stop it, or choose another --out"
