@@ -16,6 +16,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from triptych.backbones.base import Backbone, pretrained_licence
+from triptych.backbones.size import built_for
 from triptych.files import (
     check_signed,
     count_numbers,
@@ -32,7 +33,6 @@ from triptych.lookup import parse_json
 from triptych.machine import hub_reason, memory_advice, unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
-from triptych.models.size import built_for
 from triptych.plugins.loading import require_plugins
 from triptych.prediction import calibration
 from triptych.prediction.exported import SUFFIX
