@@ -10,6 +10,7 @@ from torch import nn
 from unchecked import shapes_unchecked
 
 from triptych.backbones import BACKBONES, create_backbone
+from triptych.backbones import size as network_size
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.backbones.vit import resize_positions
 from triptych.machine import declare_missing_operators
@@ -108,6 +109,15 @@ def test_transformers_equal_timm(name, timm_name):
         expected = oracle.forward_intermediates(image, indices=[1, 4], intermediates_only=True)
         expected += oracle.forward_intermediates(image, indices=[11], intermediates_only=True, norm=True)
         assert_close(backbone(image), expected)
+
+
+def test_a_trunk_of_which_few_blocks_stay_is_not_too_large_for_their_weights(monkeypatch):
+    monkeypatch.setattr(network_size, "SLACK", 0)
+    count = sum(value.numel() for value in create_backbone("vit_tiny_patch16_224", taps=(1,)).state_dict().values())
+    with network_size.built_for(count):
+        create_backbone("vit_tiny_patch16_224", taps=(1,))
+    with pytest.raises(ValueError, match=f"where {count} are stored"), network_size.built_for(count):
+        create_backbone("vit_tiny_patch16_224")
 
 
 @pytest.mark.parametrize(("norm", "normed"), [("last", [False, True]), ("all", [True, True]), ("none", [False, False])])

@@ -3,13 +3,25 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_buffer_registration_hook as watch_buffers
 from torch.nn.modules.module import register_module_parameter_registration_hook as watch_parameters
 
 FACTOR, SLACK = 4, 100_000_000
-"""A network may hold more while it is built: a trunk's classifier and last stages go, buffers are not stored."""
+"""A network may hold more while it is built: a trunk's classifier goes, buffers are not stored."""
+_BY_NAME = ContextVar("by_name", default=False)
+
+
+@contextmanager
+def built_by_name() -> Iterator[None]:
+    """What is built within this context is as large as timm's name says, whatever of it stays: it is not counted."""
+    token = _BY_NAME.set(True)
+    try:
+        yield
+    finally:
+        _BY_NAME.reset(token)
 
 
 @contextmanager
@@ -31,7 +43,7 @@ def built_for(count: int) -> Iterator[None]:
 
     def add(module: nn.Module, name: str, value: Tensor | None) -> None:
         nonlocal found
-        if value is None or threading.get_ident() != builder:
+        if value is None or threading.get_ident() != builder or _BY_NAME.get():
             return
         found += value.numel()
         if found > FACTOR * count + SLACK:

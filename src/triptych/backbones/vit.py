@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
+from triptych.backbones.size import built_by_name
 from triptych.lookup import named_choice
 from triptych.types import round_up, same_size
 
@@ -45,7 +47,11 @@ class ViT(Backbone):
     ) -> None:
         super().__init__(mean, std, timm_name)
         self.class_token = class_token
-        body = build_timm(timm_name, num_classes=0, global_pool="", drop_path_rate=drop_path_rate, **self.timm_options)
+        # Of all blocks the first may stay alone, and no option makes them larger.
+        with built_by_name() if taps else nullcontext():
+            body = build_timm(
+                timm_name, num_classes=0, global_pool="", drop_path_rate=drop_path_rate, **self.timm_options
+            )
         depth = len(body.blocks)
         self.taps = tuple(taps) or tuple(depth * quarter // 4 for quarter in (1, 2, 3, 4))
         if list(self.taps) != sorted(set(self.taps)) or not 1 <= self.taps[0] <= self.taps[-1] <= depth:
