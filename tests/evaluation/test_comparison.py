@@ -131,6 +131,10 @@ def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:
     content = compare_runs(paths)
     assert list(content["groups"].values()) == [[str(path) for path in paths[:2]], [str(paths[2])]]
     assert content["recipes"] == {"trained on train.pseudo.depth.sha256": ["first", "second"]}
+    # An exported file does not say what it was trained on.
+    file = write_run(tmp_path / "model.onnx.results", Recipe(), np.ones(3))
+    assert compare_runs([paths[0], file])["recipes"] == {}
+    assert len(compare_runs([*paths, file])["recipes"]["trained on train.pseudo.depth.sha256"]) == 3
 
 
 def test_runs_of_one_seed_are_no_group(runs: dict[str, list[Path]], tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     """Dotted recipe fields that are not the same in all groups, and fingerprints of the data, with each group's value;
-    of the options that recipes leave out, those that all groups have.
+    of the options that recipes leave out, those that all groups have. A group that says nothing of its data, such as
+    exported files, is no other for it.
     """
     flat = [group.runs[0].settings for group in groups]
     names = dict.fromkeys(name for group in groups for name in (*flatten(group.runs[0].recipe), *group.runs[0].data))
@@ -166,7 +167,14 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
     # A table without options is none beside one with some, whose options have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
-    return {name: values for name, values in rows.items() if any(value != values[0] for value in values)}
+    told = {name for group in groups for name in group.runs[0].data}
+    return {name: values for name, values in rows.items() if _differ(values, groups, only_told=name in told)}
+
+
+def _differ(values: Sequence[Any], groups: Sequence[RunGroup], *, only_told: bool) -> bool:
+    """Whether groups have different values, or those that say something of their data do."""
+    known = [value for value, group in zip(values, groups, strict=True) if group.runs[0].data or not only_told]
+    return any(value != known[0] for value in known)
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples: int = 1000) -> GroupDifference:
