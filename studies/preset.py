@@ -38,6 +38,8 @@ from triptych.regularizers.triplane import Triplane3D
 
 SEEDS = tuple(range(200, 212))
 BETTER, SHARPER = 0.2, 0.1
+INTERRUPTED = (201,)
+"""Seeds whose seconds are of the last part of a run that was interrupted."""
 AS_BEFORE = "old"
 CANDIDATES = (AS_BEFORE, "surface (exp)", "surface (softplus)")
 
@@ -95,7 +97,10 @@ def choose(scores: Mapping[str, Mapping[int, Scores]]) -> tuple[str, str]:
     if tested[best].above:
         return best, "better"
     seconds = {
-        name: statistics.fmean(each["processor_seconds"] for each in scores[name].values()) for name in admissible
+        name: statistics.fmean(
+            row["processor_seconds"] for seed, row in scores[name].items() if seed not in INTERRUPTED
+        )
+        for name in admissible
     }
     return min(seconds, key=seconds.__getitem__), "not better"
 
