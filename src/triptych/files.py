@@ -29,7 +29,7 @@ from torch import Tensor
 PARTIAL = ".partial"
 """Ending of what is being written: `.<name>.<machine>-<process>.partial`."""
 ASIDE = "aside-"
-"""What comes before the machine in the name of what gives way to another, and was whole."""
+"""Beginning of the machine's name in that of a whole folder that is set aside while another takes its place."""
 LONGEST_NAME = 200
 """Bytes of a name that leave room for the ending: file systems take 255."""
 ABANDONED = 3600.0
@@ -245,7 +245,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def count_numbers(path: Path) -> int:
-    """How many numbers the tensors of a safetensors file have, as its header says."""
+    """Count the numbers that a safetensors file stores, from its header alone."""
     with _open_tensors(path) as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
 

@@ -203,7 +203,7 @@ def pretrained_licence(name: str) -> str:
 
 
 def pretrained_place(name: str) -> str:
-    """Where timm's pretrained weights lie: a name on the Hugging Face hub, or an address; empty where it has none.
+    """The name on the Hugging Face hub of timm's pretrained weights, or their address; empty where it has none.
 
     >>> pretrained_place("resnet18.tv_in1k"), pretrained_place("resnet50_mlp")
     ('timm/resnet18.tv_in1k', '')

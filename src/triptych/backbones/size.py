@@ -16,7 +16,9 @@ _BY_NAME = ContextVar("by_name", default=False)
 
 @contextmanager
 def built_by_name() -> Iterator[None]:
-    """What is built within this context is as large as timm's name says, whatever of it stays: it is not counted."""
+    """Do not count the modules that are built within this context: timm builds the network of a name whole, and a trunk
+    may keep a part of it.
+    """
     token = _BY_NAME.set(True)
     try:
         yield
@@ -26,7 +28,7 @@ def built_by_name() -> Iterator[None]:
 
 @contextmanager
 def built_for(count: int) -> Iterator[None]:
-    """What is built within this context has at most `FACTOR * count + SLACK` numbers.
+    """Refuse to build more than `FACTOR * count + SLACK` numbers within this context, where `count` are stored.
 
     Raises `ValueError` as soon as a tensor exceeds that, which is before its memory is written to: until then the
     system has not given it.
