@@ -13,8 +13,8 @@ from triptych.rendering.volume import composite, density_from_raw, render_opacit
 
 SHAPES = [(2, 3, 5, 4, 6), (1, 1, 1, 1, 1), (1, 2, 9, 3, 17)]
 """Batch, height, width, samples, channels: no powers of two, and less than a block."""
-WEIGHTS = ["given", "softplus", "exp"]
-"""Where rendering weights come from."""
+WEIGHTS = ["given", "softplus", "exp", "kept"]
+"""Where rendering weights come from; `kept`: from an exponential density, and they are returned."""
 
 
 def readings(
@@ -35,7 +35,12 @@ def readings(
     rest: dict[str, Any] = {"intervals": lengths, "depths": lengths.cumsum(-1)}
     if weights == "given":
         return [xy, xz, yz], rest | {"weights": draw(batch, height, width, samples)}
-    return [xy, xz, yz], rest | {"row": draw(channels), "bias": draw(), "exponential": weights == "exp"}
+    return [xy, xz, yz], rest | {
+        "row": draw(channels),
+        "bias": draw(),
+        "exponential": weights in ("exp", "kept"),
+        "kept": weights == "kept",
+    }
 
 
 def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **density: Any) -> list[Tensor]:
@@ -44,7 +49,8 @@ def densely(features: PlaneFeatures, *, intervals: Tensor, depths: Tensor, **den
     if weights is None:
         raw = hidden @ density["row"] + density["bias"]
         weights = render_weights(density_from_raw(raw, exponential=density["exponential"]), intervals)
-    return [composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1)]
+    kept = weights if density.get("kept") else weights[..., :0]
+    return [composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1), kept]
 
 
 def check_kernels(shape: tuple[int, ...], *, weights: str, device: str = "cpu") -> None:
@@ -56,7 +62,7 @@ def check_kernels(shape: tuple[int, ...], *, weights: str, device: str = "cpu") 
         expected = densely(PlaneFeatures(*features), **rest)
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=output_bound, atol=output_bound)
-        used = (slice(None), slice(0, 1), slice(1, 2), slice(2, 3))
+        used = (slice(None), slice(0, 1), slice(1, 2), slice(2, 3), slice(3, 4))
         for chosen in used if dtype == torch.float64 and shape == SHAPES[0] else used[:1]:
             gradients = [
                 torch.autograd.grad(
@@ -72,7 +78,7 @@ def check_gradients() -> None:
     for weights in WEIGHTS:
         features, rest = readings((1, 2, 2, 3, 2), weights=weights)
         names = [name for name in ("row", "bias", "weights") if name in rest]
-        fixed = {name: rest[name] for name in ("intervals", "depths", "exponential") if name in rest}
+        fixed = {name: rest[name] for name in ("intervals", "depths", "exponential", "kept") if name in rest}
 
         def run(xy: Tensor, xz: Tensor, yz: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
             return tuple(fused.march(PlaneFeatures(xy, xz, yz), **fixed, **dict(zip(names, others, strict=True))))  # noqa: B023
@@ -109,7 +115,7 @@ def check_opaque_walls(device: str = "cpu") -> None:
     def run(march: Callable[..., Any], dtype: torch.dtype) -> list[Tensor]:
         inputs = [values.to(device, dtype).requires_grad_() for values in drawn]
         lines = {"intervals": lengths.to(device, dtype), "depths": lengths.cumsum(-1).to(device, dtype)}
-        outputs = march(PlaneFeatures(*inputs[:3]), row=inputs[3], bias=inputs[4], exponential=True, **lines)
+        outputs = march(PlaneFeatures(*inputs[:3]), row=inputs[3], bias=inputs[4], exponential=True, kept=True, **lines)
         return [*outputs, *torch.autograd.grad(sum(o.sin().sum() for o in outputs), inputs)]
 
     expected = run(densely, torch.float64)
@@ -145,7 +151,8 @@ def compile_triton() -> None:
         for weights in WEIGHTS:
             constants = {
                 "GIVEN": weights == "given",
-                "EXPONENTIAL": weights == "exp",
+                "KEPT": weights == "kept",
+                "EXPONENTIAL": weights in ("exp", "kept"),
                 "LARGEST": 15.0,
                 "TYPE": getattr(tl, f"float{full[2:]}"),
                 "CHANNELS": 64,

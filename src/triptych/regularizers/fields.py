@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from triptych.rendering.fused import fused_runs_on, march
+from triptych.rendering.fused import Marched, fused_runs_on, march
 from triptych.rendering.triplane import (
     PlaneFeatures,
     Triplane,
@@ -188,11 +188,19 @@ def render_shared_weights(
 ) -> Float[Tensor, "batch height width samples"]:
     """The rendering weights of a density that all tasks share."""
     source = field.apply_to_planes(planes, aggregation) if route.factored else planes
+    if route.fused and _can_fuse(field, samples):
+        return _march_fused(field, source, samples, weights=None, kept=True).weights
     weigh = partial(_weigh, field, aggregation="" if route.factored else aggregation)
     if not route.recomputed:
         return weigh(source, samples)
     parts = [checkpoint(weigh, source, samples.rows(*rows), use_reentrant=False) for rows in _chunks(samples)]
     return torch.cat(parts, dim=1)
+
+
+def render_ends(weights: Float[Tensor, "batch height width samples"], samples: SamplePoints) -> Rendered:
+    """Where rays end: opacity and depth of rendering weights, and no values."""
+    opacity = render_opacity(weights)
+    return Rendered(weights.new_zeros((*opacity.shape, 0)), opacity, expected_depth(weights, samples.depths))
 
 
 def _chunks(samples: SamplePoints) -> Iterator[tuple[int, int]]:
@@ -263,15 +271,19 @@ def _can_fuse(field: Field, samples: SamplePoints) -> bool:
 
 def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None) -> Rendered:
     """One field along parallel rays, in compiled loops."""
-    density: dict[str, Tensor | bool] = {}
-    if weights is None:
-        row, bias = field.density.weight[0], field.density.bias[0]
-        density = {"row": row, "bias": bias, "exponential": field.exponential}
-    features = sample_planes_parallel(source, samples.points)
-    mixed, opacity, moment = march(
-        features, intervals=samples.intervals, depths=samples.depths, weights=weights, **density
-    )
+    mixed, opacity, moment, _ = _march_fused(field, source, samples, weights)
     depth = moment / opacity.clamp(min=SMALLEST_OPACITY)
     if field.values is None:
         return Rendered(opacity.new_zeros((*opacity.shape, 0)), opacity, depth)
     return Rendered(_late_values(field, mixed, opacity), opacity, depth)
+
+
+def _march_fused(
+    field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None, *, kept: bool = False
+) -> Marched:
+    density: dict[str, Tensor | bool] = {}
+    if weights is None:
+        row, bias = field.density.weight[0], field.density.bias[0]
+        density = {"row": row, "bias": bias, "exponential": field.exponential, "kept": kept}
+    features = sample_planes_parallel(source, samples.points)
+    return march(features, intervals=samples.intervals, depths=samples.depths, weights=weights, **density)

@@ -20,6 +20,7 @@ from triptych.regularizers.fields import (
     Rendered,
     SamplePoints,
     choose_route,
+    render_ends,
     render_field,
     render_shared_weights,
 )
@@ -270,9 +271,8 @@ class Triplane3D(Regularizer):
             if not names or name in names
         }
         ends = [name for name in self.ends if not names or name in names]
-        if ends and self.density is not None:
-            shared = render_field(self.density, planes, samples, weights=weights, **options)
-            rendered |= dict.fromkeys(ends, shared)
+        if weights is not None:
+            rendered |= dict.fromkeys(ends, render_ends(weights, samples))
         return rendered
 
     def raw(self, name: str, rendered: Rendered) -> Tensor:

@@ -7,6 +7,8 @@ Per ray, with the first layer applied to the planes already (`regularizers.field
     w_s = T_s (1 - exp(-density_s delta_s))               T_s as in `rendering.volume`
     mixed = sum_s w_s h_s,  opacity = sum_s w_s,  moment = sum_s w_s z_s
 
+and, where they are kept for other fields, the w_s themselves.
+
 The backward pass computes h_s and w_s again. With g_s = dL/dw_s = h_s . dL/dmixed + dL/dopacity + z_s dL/dmoment,
 
     dL/d(density_s delta_s) = g_s T_{s+1} - sum_{j>s} g_j w_j
@@ -50,6 +52,11 @@ class Arguments(NamedTuple):
     intervals: Float[Tensor, "batch samples"]
     depths: Float[Tensor, "batch samples"]
     exponential: bool
+    kept: bool
+
+
+TENSORS = 8
+"""How many of the arguments are tensors, the first ones."""
 
 
 class Marched(NamedTuple):
@@ -58,6 +65,8 @@ class Marched(NamedTuple):
     mixed: Float[Tensor, "batch height width channels"]
     opacity: Float[Tensor, "batch height width"]
     moment: Float[Tensor, "batch height width"]
+    weights: Float[Tensor, "batch height width kept"]
+    """Of every sample, or of none."""
 
 
 def march(
@@ -69,9 +78,10 @@ def march(
     bias: Float[Tensor, ""] | None = None,
     weights: Float[Tensor, "batch height width samples"] | None = None,
     exponential: bool = False,
+    kept: bool = False,
 ) -> Marched:
     """Render the readings of `sample_planes_parallel`. `intervals` and `depths` receive no gradient. `exponential`: see
-    `volume.density_from_raw`.
+    `volume.density_from_raw`. `kept`: whether the weights that a density makes are returned, too.
 
     >>> features = PlaneFeatures(torch.zeros(1, 1, 1, 1, 2), torch.zeros(1, 1, 1, 3, 2), torch.zeros(1, 1, 1, 3, 2))
     >>> ones = torch.ones(1, 1, 1, 3)
@@ -79,7 +89,8 @@ def march(
     [0.6931471824645996, 0.6931471824645996]
     """
     xy, xz, yz = features.xy.squeeze(3), features.xz.squeeze(1), features.yz.squeeze(2)
-    return Marched(*_March.apply(xy, xz, yz, row, bias, weights, intervals[:, 0, 0], depths[:, 0, 0], exponential))
+    along = (intervals[:, 0, 0], depths[:, 0, 0])
+    return Marched(*_March.apply(xy, xz, yz, row, bias, weights, *along, exponential, kept))
 
 
 def fused_runs_on(device: torch.device) -> bool:
@@ -96,18 +107,17 @@ class _March(torch.autograd.Function):
     def forward(ctx: Any, *inputs: Any) -> Marched:
         arguments = Arguments._make(inputs)
         outputs = _kernels(arguments.xy.device.type).march(arguments)
-        ctx.save_for_backward(*inputs[:-1], *outputs)
-        ctx.exponential = arguments.exponential
+        ctx.save_for_backward(*inputs[:TENSORS], *outputs)
+        ctx.how = inputs[TENSORS:]
         return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        count = len(Arguments._fields) - 1
-        arguments = Arguments(*ctx.saved_tensors[:count], exponential=ctx.exponential)
-        outputs = Marched._make(ctx.saved_tensors[count:])
+        arguments = Arguments(*ctx.saved_tensors[:TENSORS], *ctx.how)
+        outputs = Marched._make(ctx.saved_tensors[TENSORS:])
         found = _kernels(arguments.xy.device.type).retrace(arguments, outputs, Marched(*gradients))
-        return (*found, None, None, None)
+        return (*found, *[None] * (len(Arguments._fields) - len(found)))
 
 
 def _kernels(kind: str) -> ModuleType:
@@ -127,8 +137,8 @@ def _checked(kind: str) -> bool:
         return False
     try:
         with torch.inference_mode(False), torch.enable_grad(), torch.autocast(kind, enabled=False):
-            for exponential in (False, True):
-                ours, others = (_example(route, kind, exponential) for route in (march, _march_densely))
+            for exponential, kept in ((False, False), (True, False), (True, True)):
+                ours, others = (_example(route, kind, exponential, kept) for route in (march, _march_densely))
                 for one, other in zip(ours, others, strict=True):
                     torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
     except Exception as error:
@@ -137,21 +147,29 @@ def _checked(kind: str) -> bool:
     return True
 
 
-def _example(march: Callable[..., Marched], kind: str, exponential: bool) -> list[Tensor]:
+def _example(march: Callable[..., Marched], kind: str, exponential: bool, kept: bool) -> list[Tensor]:
     """Outputs and gradients for three rays of four samples."""
     generator = torch.Generator().manual_seed(0)
     shapes = ((1, 1, 3, 1, 5), (1, 1, 3, 4, 5), (1, 1, 1, 4, 5), (5,), ())
     inputs = [torch.randn(shape, generator=generator).to(kind).requires_grad_() for shape in shapes]
     lengths = torch.full((1, 1, 1, 4), 0.5, device=kind)
-    density = {"row": inputs[3], "bias": inputs[4], "exponential": exponential}
+    density = {"row": inputs[3], "bias": inputs[4], "exponential": exponential, "kept": kept}
     outputs = march(PlaneFeatures(*inputs[:3]), **density, intervals=lengths, depths=lengths)
-    total = outputs.mixed.sum() + outputs.opacity.square().sum() + outputs.moment.sum()
+    total = outputs.mixed.sum() + outputs.opacity.square().sum() + outputs.moment.sum() + outputs.weights.square().sum()
     return [*outputs, *torch.autograd.grad(total, inputs)]
 
 
 def _march_densely(
-    features: PlaneFeatures, *, row: Tensor, bias: Tensor, exponential: bool, intervals: Tensor, depths: Tensor
+    features: PlaneFeatures,
+    *,
+    row: Tensor,
+    bias: Tensor,
+    exponential: bool,
+    kept: bool,
+    intervals: Tensor,
+    depths: Tensor,
 ) -> Marched:
     hidden = F.softplus(features.xy + features.xz + features.yz)
     weights = render_weights(density_from_raw(hidden @ row + bias, exponential=exponential), intervals)
-    return Marched(composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1))
+    shown = weights if kept else weights[..., :0]
+    return Marched(composite(weights, hidden), render_opacity(weights), (weights * depths).sum(dim=-1), shown)

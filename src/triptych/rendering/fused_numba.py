@@ -15,7 +15,7 @@ import torch
 from numba.extending import overload, register_jitable
 from torch import Tensor
 
-from triptych.rendering.fused import Arguments, Marched
+from triptych.rendering.fused import TENSORS, Arguments, Marched
 from triptych.rendering.volume import LARGEST_EXPONENT
 
 # Sums may be reordered, which fills vector registers; NaN and infinity keep their meaning.
@@ -130,7 +130,7 @@ def look(xy, xz, yz, hidden, slope):
 @numba.njit(**COMPILED)
 @no_type_check
 def march_rows(
-    start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment,
+    start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment, kept,
 ):  # fmt: skip
     """Image rows `start` to `stop` of one image: what `fused.march` returns."""
     samples, channels = xz.shape[1:]
@@ -143,6 +143,8 @@ def march_rows(
                 weights[:] = given[y, x]
             else:
                 weigh(hidden, row, bias, exponential, intervals, weights, after, steepness)
+            if kept.size:
+                kept[y, x] = weights
             total = mixed[y, x]
             total[:] = 0
             for s in range(samples):
@@ -157,7 +159,7 @@ def march_rows(
 @no_type_check
 def retrace_rows(
     start, stop, exponential, xy, xz, yz, row, bias, given, intervals, depths, by_mixed, by_opacity, by_moment,
-    by_xy, by_xz, by_yz, by_row, by_bias, by_given,
+    by_kept, by_xy, by_xz, by_yz, by_row, by_bias, by_given,
 ):  # fmt: skip
     """Gradients of the same. `by_xz`, `by_row` and `by_bias` are sums over these rows."""
     samples, channels = xz.shape[1:]
@@ -173,6 +175,8 @@ def retrace_rows(
                 for c in range(channels):
                     total += ray[c] * line[c]
                 by_weight[s] = total
+            if by_kept.size:
+                by_weight += by_kept[y, x]
             if given.size:
                 weights[:] = given[y, x]
                 by_given[y, x] = by_weight
@@ -204,13 +208,14 @@ def march(arguments: Arguments) -> Marched:
     """The forward pass."""
     xy, xz, yz, row, bias, given, intervals, depths = _arrays(arguments)
     mixed, opacity, moment = np.zeros_like(xy), np.zeros(xy.shape[:3], xy.dtype), np.zeros(xy.shape[:3], xy.dtype)
+    kept = np.zeros((*xy.shape[:3], xz.shape[2] if arguments.kept else 0), xy.dtype)
 
     def work(i: int, start: int, stop: int) -> None:
         image = (xy[i], xz[i], yz[i], row, bias, given[i], intervals[i], depths[i])
-        march_rows(start, stop, arguments.exponential, *image, mixed[i], opacity[i], moment[i])
+        march_rows(start, stop, arguments.exponential, *image, mixed[i], opacity[i], moment[i], kept[i])
 
     _share_out(work, xy)
-    return Marched(*map(torch.from_numpy, (mixed, opacity, moment)))
+    return Marched(*map(torch.from_numpy, (mixed, opacity, moment, kept)))
 
 
 def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[Tensor | None]:
@@ -243,7 +248,7 @@ def _arrays(arguments: Arguments) -> list[np.ndarray]:
     batch, *_, channels = arguments.xy.shape
     full = torch.promote_types(arguments.xy.dtype, torch.float32)
     absent = {"row": torch.zeros(channels), "bias": torch.zeros(()), "weights": torch.empty(batch, 0, 0, 0)}
-    given = zip(Arguments._fields, arguments[:-1], strict=False)
+    given = zip(Arguments._fields, arguments[:TENSORS], strict=False)
     named = {name: absent[name] if tensor is None else tensor for name, tensor in given}
     # Parameters are copied: a storage that numpy has seen can no longer be freed, which sharding (FSDP) does.
     return [_array(tensor.clone() if name in ("row", "bias") else tensor, full) for name, tensor in named.items()]

@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from triptych.rendering.fused import Arguments, Marched
+from triptych.rendering.fused import TENSORS, Arguments, Marched
 from triptych.rendering.volume import LARGEST_EXPONENT
 
 BLOCK = 512
@@ -60,10 +60,10 @@ def _density(raw, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr):
 @triton.jit
 @no_type_check
 def _march_rays(
-    xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment,
+    xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment, kept,
     height, width, samples, channels,
-    GIVEN: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    GIVEN: tl.constexpr, KEPT: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr,
+    RAYS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     image = tl.program_id(1).to(tl.int64)
     ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
@@ -90,6 +90,8 @@ def _march_rays(
             absorbed = _absorb(density * tl.load(intervals + image * samples + s).to(TYPE))
             weight = light * absorbed
             light = light * (1.0 - absorbed)
+        if KEPT:
+            tl.store(kept + place * samples + s, weight, known)
         total += weight[:, None] * hidden
         weight_sum += weight
         depth_sum += weight * tl.load(depths + image * samples + s).to(TYPE)
@@ -102,10 +104,10 @@ def _march_rays(
 @no_type_check
 def _retrace_rays(
     xy, xz, yz, row, bias, given, intervals, depths, mixed, opacity, moment, by_mixed, by_opacity, by_moment,
-    by_xy, by_row, by_bias, weights, by_raw,
+    by_kept, kept_sum, by_xy, by_row, by_bias, weights, by_raw,
     height, width, samples, channels,
-    GIVEN: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr, RAYS: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    GIVEN: tl.constexpr, KEPT: tl.constexpr, EXPONENTIAL: tl.constexpr, LARGEST: tl.constexpr, TYPE: tl.constexpr,
+    RAYS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradients by xy, row and bias (a part per program), and the two scalars per ray and sample. Where weights are
     given, `by_raw` receives their gradient.
@@ -129,6 +131,8 @@ def _retrace_rays(
         behind = tl.sum(upstream * composite, 1)
         behind += by_weight_sum * tl.load(opacity + place, known, 0.0).to(TYPE)
         behind += by_depth_sum * tl.load(moment + place, known, 0.0).to(TYPE)
+        if KEPT:
+            behind += tl.load(kept_sum + place, known, 0.0).to(TYPE)
         light = tl.full((RAYS,), 1.0, TYPE)
         row_sum, bias_sum = tl.zeros((RAYS, CHANNELS), TYPE), tl.zeros((RAYS,), TYPE)
     total = tl.zeros((RAYS, CHANNELS), TYPE)
@@ -138,6 +142,8 @@ def _retrace_rays(
         hidden, slope = _softplus(first + second + third)
         by_weight = tl.sum(hidden * upstream, 1) + by_weight_sum
         by_weight += by_depth_sum * tl.load(depths + image * samples + s).to(TYPE)
+        if KEPT:
+            by_weight += tl.load(by_kept + place * samples + s, known, 0.0).to(TYPE)
         if GIVEN:
             weight = tl.load(given + place * samples + s, known, 0.0).to(TYPE)
             tl.store(by_raw + place * samples + s, by_weight, known)
@@ -204,20 +210,22 @@ def march(arguments: Arguments) -> Marched:
     batch, height, width, _ = arguments.xy.shape
     mixed = _empty(arguments.xy, *arguments.xy.shape)
     opacity, moment = (_empty(arguments.xy, batch, height, width) for _ in range(2))
+    kept = _empty(arguments.xy, batch, height, width, arguments.xz.shape[2] if arguments.kept else 0)
     blocks = triton.cdiv(height * width, options["RAYS"])
     with torch.cuda.device_of(arguments.xy):
-        _march_rays[(blocks, batch)](*_pointers(arguments), mixed, opacity, moment, *sizes, **options)
-    return Marched(mixed, opacity, moment)
+        _march_rays[(blocks, batch)](*_pointers(arguments), mixed, opacity, moment, kept, *sizes, **options)
+    return Marched(mixed, opacity, moment, kept)
 
 
 def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[Tensor | None]:
     """The backward pass: gradients of the first six arguments."""
     arguments, sizes, options = _prepare(arguments)
-    xy, xz, yz, row, bias, given, *_ = arguments
+    xy, xz, yz, row, bias, given = arguments[:6]
     batch, height, width, channels = xy.shape
     samples = xz.shape[2]
     blocks = triton.cdiv(height * width, options["RAYS"])
-    by_mixed, by_opacity, by_moment = (gradient.contiguous() for gradient in gradients)
+    by_mixed, by_opacity, by_moment, by_kept = (gradient.contiguous() for gradient in gradients)
+    kept_sum = (by_kept * outputs.weights).sum(dim=-1)
     by_xy, by_xz, by_yz = (torch.empty_like(reading) for reading in (xy, xz, yz))
     by_row, by_bias = _empty(xy, batch * blocks, channels), _empty(xy, batch * blocks)
     by_raw = _empty(xy, batch, height, width, samples)
@@ -225,8 +233,8 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
     points = {"POINTS" if name == "RAYS" else name: options[name] for name in ("GIVEN", "TYPE", "RAYS", "CHANNELS")}
     with torch.cuda.device_of(xy):
         _retrace_rays[(blocks, batch)](
-            *_pointers(arguments), *outputs, by_mixed, by_opacity, by_moment,
-            by_xy, by_row, by_bias, weights, by_raw, *sizes, **options,
+            *_pointers(arguments), *outputs[:3], by_mixed, by_opacity, by_moment,
+            by_kept, kept_sum, by_xy, by_row, by_bias, weights, by_raw, *sizes, **options,
         )  # fmt: skip
         for own, other, by_own, steps in ((xz, yz, by_xz, (1, width)), (yz, xz, by_yz, (width, 1))):
             owns, others = own.shape[1], other.shape[1]
@@ -241,12 +249,13 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
 
 def _prepare(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int], dict[str, object]]:
     """Contiguous arguments, the sizes that kernels take, and their compile-time options."""
-    tensors = (None if tensor is None else tensor.contiguous() for tensor in arguments[:-1])
-    arguments = Arguments._make((*tensors, arguments.exponential))
+    tensors = (None if tensor is None else tensor.contiguous() for tensor in arguments[:TENSORS])
+    arguments = Arguments._make((*tensors, *arguments[TENSORS:]))
     _, height, width, channels = arguments.xy.shape
     padded = triton.next_power_of_2(channels)
     options = {
         "GIVEN": arguments.weights is not None,
+        "KEPT": arguments.kept,
         "EXPONENTIAL": arguments.exponential,
         "LARGEST": LARGEST_EXPONENT,
         "TYPE": tl.float64 if arguments.xy.dtype == torch.float64 else tl.float32,
@@ -258,7 +267,7 @@ def _prepare(arguments: Arguments) -> tuple[Arguments, tuple[int, int, int, int]
 
 def _pointers(arguments: Arguments) -> list[Tensor]:
     """A kernel does not read what is absent, but takes a pointer."""
-    return [arguments.xy if tensor is None else tensor for tensor in arguments[:-1]]
+    return [arguments.xy if tensor is None else tensor for tensor in arguments[:TENSORS]]
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
