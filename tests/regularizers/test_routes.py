@@ -9,7 +9,16 @@ from regularizers.branch import batch, build, tasks_of
 from torch.nn import functional as F
 
 from triptych.regularizers import fields
-from triptych.regularizers.fields import Field, Rendered, SamplePoints, choose_route, render_field
+from triptych.regularizers.fields import (
+    Field,
+    Rendered,
+    SamplePoints,
+    choose_route,
+    read_parallel,
+    render_ends,
+    render_field,
+    render_shared_weights,
+)
 from triptych.rendering.cameras import metric_rays, orthographic_rays, points_on_rays
 from triptych.rendering.fused import march
 from triptych.rendering.triplane import Triplane, aggregate_planes, sample_planes
@@ -69,6 +78,27 @@ def test_routes_equal_naive(
     for one, other in zip([*found, *ours], [*expected, *gradients], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@pytest.mark.parametrize("camera", ["orthographic", "metric"])
+@pytest.mark.parametrize("route", ["auto", *fields.ROUTES])
+def test_a_shared_density_weighs_alike_on_every_route(route: str, camera: str) -> None:
+    """Weights, where they end rays, another field rendered with them, and all gradients; planes read once for both."""
+    found = []
+    for name in ("naive", route):
+        field, planes, samples = scene(camera, torch.float64, "sum", exponential=True)
+        other = Field(4, 2, hidden=5, density=False, values_init="unit").double()
+        how = {"route": choose_route(name, "sum")}
+        how["readings"] = read_parallel(planes, samples, how["route"])
+        weights = render_shared_weights(field, planes, samples, **how)
+        ends = render_ends(weights, samples)
+        rendered = render_field(other, planes, samples, weights=weights, **how)
+        total = weights.square().sum() + ends.depth.sin().sum() + rendered.values.square().sum()
+        parameters = [*field.hidden.parameters(), *field.density.parameters(), *other.parameters()]
+        found.append([weights, *ends, *rendered, *torch.autograd.grad(total, [*parameters, *planes])])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    assert found[0][0].max() > 0.05
 
 
 @pytest.mark.parametrize("exponential", [False, True], ids=["softplus", "exp"])

@@ -1,17 +1,16 @@
 """Decoding a triplane at points: a small perceptron per task, and the routes from planes to rendered maps.
 
 The routes compute the same numbers. `naive` reads every plane at every sample. `factored` uses that reading is linear:
-W (A + B + C) = W A + W B + W C, so the first layer is applied to the planes, and with parallel rays each plane is read
-only where it differs. `late` besides composites the hidden layer and applies the linear output rows once per ray.
-`recomputed` is `factored` (`naive` for the product of planes) in chunks of rows that the backward pass computes again:
-what it keeps does not grow with the number of samples. `fused` is `late` and recomputed, ray by ray in compiled loops
-(`rendering.fused`); where these cannot be used (rays that are not parallel, values with an activation, a device without
-kernels) it is `recomputed`.
+W (A + B + C) = W A + W B + W C, so the first layer is applied to each plane, or to what it says: with parallel rays a
+plane is read only where it differs, once for all fields. `late` besides composites the hidden layer and applies the
+linear output rows once per ray. `recomputed` is `factored` (`naive` for the product of planes) in chunks of rows that
+the backward pass computes again: what it keeps does not grow with the number of samples. `fused` is `late` and
+recomputed, ray by ray in compiled loops (`rendering.fused`); where these cannot be used (rays that are not parallel,
+values with an activation, a device without kernels) it is `recomputed`.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -37,6 +36,8 @@ from triptych.rendering.volume import (
 )
 from triptych.types import named_choice
 
+T = TypeVar("T")
+
 CHUNK_POINTS = 2**15
 """Points of one image that are recomputed together: 8 MiB of hidden values, about a second-level cache."""
 
@@ -52,11 +53,11 @@ class SamplePoints(NamedTuple):
     inside: Bool[Tensor, "batch height width samples"] | None
     parallel: bool
 
-    def rows(self, start: int, stop: int) -> "SamplePoints":
+    def rows(self, rows: slice) -> "SamplePoints":
         """The samples of some image rows."""
-        intervals = self.intervals if self.intervals.shape[1] == 1 else self.intervals[:, start:stop]
-        inside = None if self.inside is None else self.inside[:, start:stop]
-        return self._replace(points=self.points[:, start:stop], intervals=intervals, inside=inside)
+        intervals = self.intervals if self.intervals.shape[1] == 1 else self.intervals[:, rows]
+        inside = None if self.inside is None else self.inside[:, rows]
+        return self._replace(points=self.points[:, rows], intervals=intervals, inside=inside)
 
 
 class Rendered(NamedTuple):
@@ -109,16 +110,27 @@ class Field(nn.Module):
 
     def apply_to_planes(self, planes: Triplane, aggregation: str) -> Triplane:
         """The first layer applied to the planes: their readings then add up to its output."""
-        weight = self.hidden.weight[:, :, None, None]
+        first, second, third = (weight[:, :, None, None] for weight in self.first_layers(aggregation))
+        return Triplane(
+            F.conv2d(planes.xy, first, self.hidden.bias), F.conv2d(planes.xz, second), F.conv2d(planes.yz, third)
+        )
+
+    def apply_to_readings(self, readings: PlaneFeatures, aggregation: str) -> PlaneFeatures:
+        """The first layer applied to what planes say: the three add up to its output."""
+        first, second, third = self.first_layers(aggregation)
+        return PlaneFeatures(
+            F.linear(readings.xy, first, self.hidden.bias), F.linear(readings.xz, second), F.linear(readings.yz, third)
+        )
+
+    def first_layers(self, aggregation: str) -> tuple[Tensor, ...]:
+        """The first layer's matrix for each plane."""
+        weight = self.hidden.weight
         parts = {
             "sum": lambda: (weight,) * 3,
             "mean": lambda: (weight / 3,) * 3,
             "concat": lambda: weight.chunk(3, dim=1),
         }
-        first, second, third = named_choice("aggregation of a factored route", aggregation, parts)()
-        return Triplane(
-            F.conv2d(planes.xy, first, self.hidden.bias), F.conv2d(planes.xz, second), F.conv2d(planes.yz, third)
-        )
+        return named_choice("aggregation of a factored route", aggregation, parts)()
 
 
 class Route(NamedTuple):
@@ -154,6 +166,11 @@ def choose_route(name: str, aggregation: str) -> Route:
     return named_choice("route", name, {"auto": ROUTES["fused"], **ROUTES})
 
 
+def read_parallel(planes: Triplane, samples: SamplePoints, route: Route) -> PlaneFeatures | None:
+    """What planes say along parallel rays, for `render_field` of all fields; `None` where each has to read them."""
+    return sample_planes_parallel(planes, samples.points) if samples.parallel and route.factored else None
+
+
 def render_field(
     field: Field,
     planes: Triplane,
@@ -162,38 +179,36 @@ def render_field(
     route: Route,
     aggregation: str = "sum",
     weights: Float[Tensor, "batch height width samples"] | None = None,
+    readings: PlaneFeatures | None = None,
 ) -> Rendered:
-    """Render one field. `weights` are given where its density is another's (or none)."""
-    source = field.apply_to_planes(planes, aggregation) if route.factored else planes
+    """Render one field. `weights` are given where its density is another's (or none); `readings` are those of
+    `read_parallel`, read here if left out.
+    """
     if route.fused and _can_fuse(field, samples):
-        return _fused(field, source, samples, weights)
-    run = partial(_march, field, late=route.late, aggregation="" if route.factored else aggregation)
-    if not route.recomputed:
-        return run(source, samples, weights)
+        return _fused(field, _readings(field, planes, samples, aggregation, readings), samples, weights)
+    look = _look(field, planes, samples, route=route, aggregation=aggregation, readings=readings)
     parts = [
-        checkpoint(
-            run,
-            source,
-            samples.rows(*rows),
-            None if weights is None else weights[:, slice(*rows)],
-            use_reentrant=False,
-        )
-        for rows in _chunks(samples)
+        _maybe_again(route, _march, field, look, samples.rows(rows), rows, _rows_of(weights, rows), route.late)
+        for rows in _chunks(samples, route)
     ]
     return Rendered(*(torch.cat(maps, dim=1) for maps in zip(*parts, strict=True)))
 
 
 def render_shared_weights(
-    field: Field, planes: Triplane, samples: SamplePoints, *, route: Route, aggregation: str = "sum"
+    field: Field,
+    planes: Triplane,
+    samples: SamplePoints,
+    *,
+    route: Route,
+    aggregation: str = "sum",
+    readings: PlaneFeatures | None = None,
 ) -> Float[Tensor, "batch height width samples"]:
-    """The rendering weights of a density that all tasks share."""
-    source = field.apply_to_planes(planes, aggregation) if route.factored else planes
+    """The rendering weights of a density that all tasks share; `readings` as of `render_field`."""
     if route.fused and _can_fuse(field, samples):
-        return _march_fused(field, source, samples, weights=None, kept=True).weights
-    weigh = partial(_weigh, field, aggregation="" if route.factored else aggregation)
-    if not route.recomputed:
-        return weigh(source, samples)
-    parts = [checkpoint(weigh, source, samples.rows(*rows), use_reentrant=False) for rows in _chunks(samples)]
+        lines = _readings(field, planes, samples, aggregation, readings)
+        return _march_fused(field, lines, samples, weights=None, kept=True).weights
+    look = _look(field, planes, samples, route=route, aggregation=aggregation, readings=readings)
+    parts = [_maybe_again(route, _weigh, field, look, samples.rows(rows), rows) for rows in _chunks(samples, route)]
     return torch.cat(parts, dim=1)
 
 
@@ -203,19 +218,53 @@ def render_ends(weights: Float[Tensor, "batch height width samples"], samples: S
     return Rendered(weights.new_zeros((*opacity.shape, 0)), opacity, expected_depth(weights, samples.depths))
 
 
-def _chunks(samples: SamplePoints) -> Iterator[tuple[int, int]]:
+def _chunks(samples: SamplePoints, route: Route) -> Iterator[slice]:
+    """All image rows, or so many at a time as a route that computes again keeps."""
     height, width, count = samples.points.shape[1:4]
-    rows = max(1, CHUNK_POINTS // (width * count))
-    return ((start, min(start + rows, height)) for start in range(0, height, rows))
+    rows = max(1, CHUNK_POINTS // (width * count)) if route.recomputed else height
+    return (slice(start, min(start + rows, height)) for start in range(0, height, rows))
 
 
-def _hidden(field: Field, source: Triplane, samples: SamplePoints, aggregation: str) -> Tensor:
-    """The hidden layer at every sample; without an aggregation the planes went through the first layer already."""
-    read = sample_planes_parallel if samples.parallel and not aggregation else sample_planes
-    features: PlaneFeatures = read(source, samples.points)
-    if not aggregation:
-        return F.softplus(features.xy + features.xz + features.yz)
-    return F.softplus(field.hidden(aggregate_planes(features, aggregation)))
+def _rows_of(weights: Tensor | None, rows: slice) -> Tensor | None:
+    return None if weights is None else weights[:, rows]
+
+
+def _maybe_again(route: Route, run: Callable[..., T], *arguments: Any) -> T:
+    """`run`, and once more in the backward pass where the route says so."""
+    return checkpoint(run, *arguments, use_reentrant=False) if route.recomputed else run(*arguments)
+
+
+def _readings(
+    field: Field, planes: Triplane, samples: SamplePoints, aggregation: str, readings: PlaneFeatures | None
+) -> PlaneFeatures:
+    """The first layer of a field along parallel rays, in three parts."""
+    if readings is None:
+        readings = sample_planes_parallel(planes, samples.points)
+    return field.apply_to_readings(readings, aggregation)
+
+
+Look = Callable[[SamplePoints, slice], Tensor]
+"""The hidden layer at every sample of some image rows."""
+
+
+def _look(
+    field: Field,
+    planes: Triplane,
+    samples: SamplePoints,
+    *,
+    route: Route,
+    aggregation: str,
+    readings: PlaneFeatures | None,
+) -> Look:
+    if not route.factored:
+        return lambda some, _: F.softplus(
+            field.hidden(aggregate_planes(sample_planes(planes, some.points), aggregation))
+        )
+    if not samples.parallel:
+        applied = field.apply_to_planes(planes, aggregation)
+        return lambda some, _: F.softplus(aggregate_planes(sample_planes(applied, some.points)))
+    xy, xz, yz = _readings(field, planes, samples, aggregation, readings)
+    return lambda _, rows: F.softplus(xy[:, rows] + xz + yz[:, rows])
 
 
 def _weights_of(field: Field, hidden: Tensor, samples: SamplePoints) -> Tensor:
@@ -235,17 +284,17 @@ def _raw_density(field: Field, hidden: Tensor) -> Tensor:
         return F.linear(hidden.to(full), field.density.weight.to(full), field.density.bias.to(full))[..., 0]
 
 
-def _weigh(field: Field, source: Triplane, samples: SamplePoints, aggregation: str) -> Tensor:
-    return _weights_of(field, _hidden(field, source, samples, aggregation), samples)
+def _weigh(field: Field, look: Look, samples: SamplePoints, rows: slice) -> Tensor:
+    return _weights_of(field, look(samples, rows), samples)
 
 
 def _march(
-    field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None, *, late: bool, aggregation: str
+    field: Field, look: Look, samples: SamplePoints, rows: slice, weights: Tensor | None, late: bool
 ) -> Rendered:
     """One field along the rays. Values are linear in the hidden layer, so that they can be taken after compositing:
     sum_i w_i (V h_i + b) = V (sum_i w_i h_i) + b sum_i w_i.
     """
-    hidden = _hidden(field, source, samples, aggregation)
+    hidden = look(samples, rows)
     if weights is None:
         weights = _weights_of(field, hidden, samples)
     opacity = render_opacity(weights)
@@ -269,9 +318,9 @@ def _can_fuse(field: Field, samples: SamplePoints) -> bool:
     return parallel and not learned and field.activation is None and fused_runs_on(samples.points.device)
 
 
-def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None) -> Rendered:
+def _fused(field: Field, lines: PlaneFeatures, samples: SamplePoints, weights: Tensor | None) -> Rendered:
     """One field along parallel rays, in compiled loops."""
-    mixed, opacity, moment, _ = _march_fused(field, source, samples, weights)
+    mixed, opacity, moment, _ = _march_fused(field, lines, samples, weights)
     depth = moment / opacity.clamp(min=SMALLEST_OPACITY)
     if field.values is None:
         return Rendered(opacity.new_zeros((*opacity.shape, 0)), opacity, depth)
@@ -279,11 +328,10 @@ def _fused(field: Field, source: Triplane, samples: SamplePoints, weights: Tenso
 
 
 def _march_fused(
-    field: Field, source: Triplane, samples: SamplePoints, weights: Tensor | None, *, kept: bool = False
+    field: Field, lines: PlaneFeatures, samples: SamplePoints, weights: Tensor | None, *, kept: bool = False
 ) -> Marched:
     density: dict[str, Tensor | bool] = {}
     if weights is None:
         row, bias = field.density.weight[0], field.density.bias[0]
         density = {"row": row, "bias": bias, "exponential": field.exponential, "kept": kept}
-    features = sample_planes_parallel(source, samples.points)
-    return march(features, intervals=samples.intervals, depths=samples.depths, weights=weights, **density)
+    return march(lines, intervals=samples.intervals, depths=samples.depths, weights=weights, **density)

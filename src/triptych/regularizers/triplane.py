@@ -20,6 +20,7 @@ from triptych.regularizers.fields import (
     Rendered,
     SamplePoints,
     choose_route,
+    read_parallel,
     render_ends,
     render_field,
     render_shared_weights,
@@ -260,7 +261,11 @@ class Triplane3D(Regularizer):
         """The same along any rays; `names` are the tasks, all of them if left out, `weights` those of rendering where
         they do not come from a density.
         """
-        options = {"route": self.route, "aggregation": self.aggregation}
+        options = {
+            "route": self.route,
+            "aggregation": self.aggregation,
+            "readings": read_parallel(planes, samples, self.route),
+        }
         if self.density is not None:
             weights = render_shared_weights(self.density, planes, samples, **options)
         elif not self.has_density and weights is None:
