@@ -25,7 +25,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -55,7 +55,7 @@ class Arguments(NamedTuple):
     kept: bool
 
 
-TENSORS = 8
+TENSORS: Final = 8
 """How many of the arguments are tensors, the first ones."""
 
 
