@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.stats import chi2, nct
 from scipy.stats import t as student
 
 
@@ -75,3 +76,25 @@ def declared(contrasts: Mapping[str, Sequence[float]]) -> dict[str, Contrast]:
     found = {name: paired(differences) for name, differences in contrasts.items()}
     adjusted = holm({name: each.p for name, each in found.items()})
     return {name: replace(each, adjusted=adjusted[name]) for name, each in found.items()}
+
+
+def power(deviation: float, count: int, *, point: float = 1.0, tests: int = 1) -> float:
+    """The chance that `count` paired differences of a true mean of `point` are found above 0 at 5 %, two-sided, as the
+    hardest of Holm's `tests`.
+
+    >>> round(power(1.0, 34, point=0.5), 2)
+    0.81
+    """
+    least, shift = student.ppf(1 - 0.05 / tests / 2, count - 1), point / deviation * count**0.5
+    return float(nct.sf(least, count - 1, shift))
+
+
+def highest_deviation(groups: Sequence[Sequence[float]], *, confidence: float = 0.8) -> float:
+    """The deviation within groups of differences, pooled, at the upper end of a one-sided interval.
+
+    >>> round(highest_deviation([[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]]), 3)  # 1 on four degrees of freedom
+    1.558
+    """
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum((len(group) - 1) * statistics.variance(group) for group in groups)
+    return float((squares / chi2.ppf(1 - confidence, freedom)) ** 0.5)
