@@ -40,7 +40,7 @@ from regularizer_clock import forget_peak, memory_now, peak_since, seconds
 from regularizer_steps import measure_steps, networks
 from torch.utils.flop_counter import FlopCounterMode
 
-from triptych.regularizers.fields import ROUTES, Field, SamplePoints, render_field
+from triptych.regularizers.fields import ROUTES, Field, SamplePoints, read_parallel, render_field
 from triptych.rendering.cameras import orthographic_rays, points_on_rays
 from triptych.rendering.fused import fused_runs_on
 from triptych.rendering.triplane import Triplane
@@ -63,7 +63,8 @@ def measure(route: str, samples: int, arguments: argparse.Namespace) -> dict[str
     place = SamplePoints(points, intervals, (distances - 1)[:, None, None], None, True)
 
     def render(name: str = route.removesuffix(" compiled")) -> list[torch.Tensor]:
-        return [render_field(field, planes, place, route=ROUTES[name]).values for field in fields]
+        how = {"route": ROUTES[name], "readings": read_parallel(planes, place, ROUTES[name])}
+        return [render_field(field, planes, place, **how).values for field in fields]
 
     timed = torch.compile(render) if route.endswith(" compiled") else render
 
