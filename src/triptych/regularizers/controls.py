@@ -25,7 +25,7 @@ from triptych.decoders.layers import resize
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import Field, Rendered, SamplePoints
 from triptych.regularizers.planes import DepthCode, Flat, Trunk, ceil_divide
-from triptych.regularizers.terms import Alpha, choose_tasks, image_size, thin_to
+from triptych.regularizers.terms import Alpha, choose_tasks, enlarge, image_size, thin_to
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering.triplane import Triplane
 from triptych.tasks import Task
@@ -121,7 +121,7 @@ class Flat2D(Regularizer):
         height, width = sample.image.shape[-2:]
         raw = self.predict(output, (height, width))
         losses = {
-            name: task.loss(resize(raw[name], sample.targets[name].shape[-2:]), sample.targets[name])
+            name: task.loss(enlarge(raw[name], sample.targets[name].shape[-2:]), sample.targets[name])
             for name, task in self.tasks.items()
         }
         return self.alpha(losses, self.step)

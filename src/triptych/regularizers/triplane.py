@@ -13,7 +13,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from triptych.decoders.layers import resize
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import (
     Field,
@@ -26,7 +25,7 @@ from triptych.regularizers.fields import (
     render_shared_weights,
 )
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
-from triptych.regularizers.terms import Alpha, choose_tasks, full_precision, image_size, require, thin_to
+from triptych.regularizers.terms import Alpha, choose_tasks, enlarge, full_precision, image_size, require, thin_to
 from triptych.rendering import cameras
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
 from triptych.rendering.volume import sample_distances, sample_intervals
@@ -307,7 +306,7 @@ class Triplane3D(Regularizer):
         target = sample.targets[task.name]
         if self.shrink:
             return task.loss(raw, thin_to(target, raw.shape[-2:]))
-        return task.loss(resize(raw, target.shape[-2:]), target)
+        return task.loss(enlarge(raw, target.shape[-2:]), target)
 
     def sample_points(self, sample: Sample) -> SamplePoints:
         """Points along the rays of a batch."""
