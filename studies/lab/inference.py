@@ -89,12 +89,11 @@ def power(deviation: float, count: int, *, point: float = 1.0, tests: int = 1) -
     return float(nct.sf(least, count - 1, shift))
 
 
-def highest_deviation(groups: Sequence[Sequence[float]], *, confidence: float = 0.8) -> float:
-    """The deviation within groups of differences, pooled, at the upper end of a one-sided interval.
+def highest_deviation(differences: Sequence[float], *, confidence: float = 0.8) -> float:
+    """The deviation of differences at the upper end of a one-sided interval.
 
-    >>> round(highest_deviation([[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]]), 3)  # 1 on four degrees of freedom
-    1.558
+    >>> round(highest_deviation([1.0, 2.0, 3.0]), 3)
+    2.117
     """
-    freedom = sum(len(group) - 1 for group in groups)
-    squares = sum((len(group) - 1) * statistics.variance(group) for group in groups)
-    return float((squares / chi2.ppf(1 - confidence, freedom)) ** 0.5)
+    freedom = len(differences) - 1
+    return statistics.stdev(differences) * float((freedom / chi2.ppf(1 - confidence, freedom)) ** 0.5)
