@@ -134,8 +134,8 @@ class Field(nn.Module):
 
 
 class Route(NamedTuple):
-    """Whether the first layer is applied to the planes, the output layer to the ray, and the whole in chunks or, where
-    that is possible, in compiled loops.
+    """Whether the first layer is applied to each plane or what it says, the output layer to the ray, and the whole in
+    chunks or, where that is possible, in compiled loops.
     """
 
     factored: bool
@@ -167,8 +167,11 @@ def choose_route(name: str, aggregation: str) -> Route:
 
 
 def read_parallel(planes: Triplane, samples: SamplePoints, route: Route) -> PlaneFeatures | None:
-    """What planes say along parallel rays, for `render_field` of all fields; `None` where each has to read them."""
-    return sample_planes_parallel(planes, samples.points) if samples.parallel and route.factored else None
+    """What planes say along parallel rays, for `render_field` of all fields; `None` where each has to read them: where
+    rays are not parallel, the route does not allow it, or keeps nothing that grows with the samples.
+    """
+    kept = route.fused and _can_fuse_rays(samples) if route.recomputed else route.factored and samples.parallel
+    return sample_planes_parallel(planes, samples.points) if kept else None
 
 
 def render_field(
@@ -260,9 +263,10 @@ def _look(
         return lambda some, _: F.softplus(
             field.hidden(aggregate_planes(sample_planes(planes, some.points), aggregation))
         )
-    if not samples.parallel:
+    if route.recomputed or not samples.parallel:
         applied = field.apply_to_planes(planes, aggregation)
-        return lambda some, _: F.softplus(aggregate_planes(sample_planes(applied, some.points)))
+        read = sample_planes_parallel if samples.parallel else sample_planes
+        return lambda some, _: F.softplus(aggregate_planes(read(applied, some.points)))
     xy, xz, yz = _readings(field, planes, samples, aggregation, readings)
     return lambda _, rows: F.softplus(xy[:, rows] + xz + yz[:, rows])
 
@@ -313,9 +317,13 @@ def _late_values(field: Field, mixed: Tensor, opacity: Tensor) -> Tensor:
 
 
 def _can_fuse(field: Field, samples: SamplePoints) -> bool:
+    return field.activation is None and _can_fuse_rays(samples)
+
+
+def _can_fuse_rays(samples: SamplePoints) -> bool:
     parallel = samples.parallel and samples.inside is None and samples.intervals.shape[1:3] == (1, 1)
     learned = samples.intervals.requires_grad or samples.depths.requires_grad
-    return parallel and not learned and field.activation is None and fused_runs_on(samples.points.device)
+    return parallel and not learned and fused_runs_on(samples.points.device)
 
 
 def _fused(field: Field, lines: PlaneFeatures, samples: SamplePoints, weights: Tensor | None) -> Rendered:

@@ -77,7 +77,7 @@ def enlarge(raw: Float[Tensor, "batch channels height width"], size: Sequence[in
     """Rendered maps at the labels' size, bilinear: `decoders.layers.resize`.
 
     Small maps by a matrix per axis. On CPUs that takes a quarter of the time, most of which is `interpolate`'s backward
-    pass; it grows with the side, and at 56 x 72 it is a tie.
+    pass; it grows with the side, and at 56 x 72 it is a tie. What is not finite spreads over the whole map.
 
     >>> enlarge(torch.tensor([[[[0.0, 4.0]]]]), (1, 4)).tolist()
     [[[[0.0, 1.0, 3.0, 4.0]]]]

@@ -275,7 +275,7 @@ class Triplane3D(Regularizer):
             if not names or name in names
         }
         ends = [name for name in self.ends if not names or name in names]
-        if weights is not None:
+        if ends and weights is not None:
             rendered |= dict.fromkeys(ends, render_ends(weights, samples))
         return rendered
 

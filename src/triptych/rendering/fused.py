@@ -1,15 +1,17 @@
-"""Fused rendering of one field on parallel rays: what it reads and writes grows with the planes, not with the points.
+"""Fused rendering of one field on parallel rays: what it reads and writes grows with what planes say along them, not
+with the points.
 
-Per ray, with the first layer applied to the planes already (`regularizers.fields`), and samples s near to far:
+Per ray, with the first layer applied to the readings already (`regularizers.fields`), and samples s near to far:
 
     h_s = softplus(xy + xz_s + yz_s)                      the hidden layer, from three broadcast readings
     density_s = softplus(row . h_s + bias - 1)            or, exponential, exp(min(row . h_s + bias - 1, 15))
     w_s = T_s (1 - exp(-density_s delta_s))               T_s as in `rendering.volume`
     mixed = sum_s w_s h_s,  opacity = sum_s w_s,  moment = sum_s w_s z_s
 
-and, where they are kept for other fields, the w_s themselves.
+and, where they are kept for other fields, the w_s themselves: one number per point.
 
-The backward pass computes h_s and w_s again. With g_s = dL/dw_s = h_s . dL/dmixed + dL/dopacity + z_s dL/dmoment,
+The backward pass computes h_s and w_s again. With g_s = dL/dw_s = h_s . dL/dmixed + dL/dopacity + z_s dL/dmoment, and
+what other fields add to it where weights are kept,
 
     dL/d(density_s delta_s) = g_s T_{s+1} - sum_{j>s} g_j w_j
 
@@ -41,7 +43,9 @@ KERNELS = {"cpu": "triptych.rendering.fused_numba", "cuda": "triptych.rendering.
 
 
 class Arguments(NamedTuple):
-    """What a kernel reads. Either `row` and `bias` (of a density) or `weights` are None."""
+    """What a kernel reads. Either `row` and `bias` (of a density) or `weights` are None; `exponential` and `kept`
+    belong to a density.
+    """
 
     xy: Float[Tensor, "batch height width channels"]
     xz: Float[Tensor, "batch width samples channels"]

@@ -22,7 +22,8 @@ from triptych.rendering.volume import LARGEST_EXPONENT
 # Sums may be reordered, which fills vector registers; NaN and infinity keep their meaning.
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
-# Polynomials of least relative error, 2e-9 and 4e-9, highest power first; float32 rounds by 6e-8.
+# Polynomials of least relative error, 2e-8 and 1e-8 with factors in float32, which itself rounds by 6e-8; highest power
+# first.
 EXP = (0.0013836835, 0.008374824, 0.041668226, 0.1666642, 0.49999992, 1.00000004, 1.0)
 """exp(f), |f| <= log(2) / 2."""
 ATANH = (0.14089517, 0.13980233, 0.20012459, 0.33333157, 1.0)
