@@ -223,11 +223,10 @@ def test_what_recomputation_keeps_does_not_grow_with_samples() -> None:
         assert losses["semseg"].requires_grad
         return sum(saved.values())
 
-    # Coordinates (three numbers per sample) are all that may grow; a hidden layer has 32.
-    growth = kept("recomputed", 64) - kept("recomputed", 8)
-    assert growth <= 2 * 7 * 8 * 56 * 4 * 4
+    # What checkpoints hold by their closures no hook sees; readings of the planes would be saved by their own layer.
+    assert kept("recomputed", 64) == kept("recomputed", 8)
     naive = kept("naive", 64) - kept("naive", 8)
-    assert naive > 8 * growth
+    assert naive >= 2 * 7 * 8 * 56 * 32 * 4
     # Fused, besides: readings of two planes, (7 + 8) x samples x 32 instead of 7 x 8 x samples x 32.
     growth = kept("fused", 64) - kept("fused", 8)
     assert growth <= 2 * 56 * 4 * (7 * 8 * 4 + (7 + 8) * 32)
