@@ -34,7 +34,8 @@ from lab.training import train_and_score, validation_losses
 from triptych.recipes.config import Recipe
 
 COUNTS = (8, 12, 16, 24)
-COUNT = 24
+COUNT = 8
+"""By the rule: the largest of the four deviations is 0.44 points, 0.56 at 80 %."""
 MANY, FEW = tuple(range(COUNT)), tuple(range(min(COUNT, 12)))
 SEEDS = {**dict.fromkeys("ACDEFG", MANY), **dict.fromkeys("BH", FEW)}
 WITHOUT_DEPTH = ("semseg", "normals", "boundary")

@@ -105,6 +105,17 @@ def test_one_look_after_all_rows() -> None:
     assert "Geometry helps" in text
 
 
+def test_the_density_and_the_seeds_of_geometry_follow_from_the_rows() -> None:
+    from triptych.recipes.regularized import SURFACE
+    from triptych.regularizers.triplane import PRESETS
+
+    geometry, preset, arms = load("geometry"), load("preset"), load("geometry_arms")
+    found = rows.read_declared(STUDIES.parent / "results" / "preset.jsonl", preset.STUDY.commit)
+    assert preset.choose({name: rows.by_seed(found, name) for name in preset.CANDIDATES}) == (arms.CHOSEN, "better")
+    assert geometry.seeds_by_rule(found) == geometry.COUNT
+    assert load("branch").DENSITIES[arms.CHOSEN] == PRESETS[SURFACE["preset"]] | {"planes": "pooled"}
+
+
 def test_the_rule_for_the_number_of_seeds() -> None:
     """More seeds where the rows that it reads differ by more, and 24 where no number is enough."""
     geometry, preset = load("geometry"), load("preset")
