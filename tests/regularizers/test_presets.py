@@ -50,6 +50,18 @@ def test_without_a_preset_the_options_are_the_published_ones() -> None:
     assert str(plain) == str(named) == str(spelled)
 
 
+def test_recipes_have_the_preset_and_those_of_the_papers_what_was_published() -> None:
+    presets = {
+        name: recipe.regularizer.options.get("preset", "published")
+        for name, recipe in RECIPES.items()
+        if recipe.regularizer.name == "triplane"
+    }
+    ours = {name for name, preset in presets.items() if preset == "surface"}
+    assert {name for name in presets if name.startswith(("rooms-", "folder"))} == ours
+    assert {"rooms-demo-3d", "rooms-invpt-3d", "folder-3d"} <= ours
+    assert {"nyuv2-invpt-3d", "pascal-invpt-3d"} <= presets.keys() - ours
+
+
 def test_without_a_task_in_metres_surface_falls_back_and_says_so() -> None:
     tasks = tasks_of("semseg", "normals")
     with pytest.warns(

@@ -1,6 +1,7 @@
-"""The recipe for your own data: a `folder` dataset with a descriptor."""
+"""The recipes for your own data: a `folder` dataset with a descriptor, without and with the 3D-aware regularizer."""
 
 from triptych.recipes.config import DataConfig, ModelConfig, OptimizerConfig, Recipe, ScheduleConfig, TrainingConfig
+from triptych.recipes.regularized import SURFACE, add_triplane
 
 FOLDER = Recipe(
     description="Your own data: --recipe.data.root names the folder or its dataset.toml.",
@@ -11,4 +12,4 @@ FOLDER = Recipe(
     training=TrainingConfig(evaluate_every=500, checkpoint_every=500),
 )
 
-RECIPES = {"folder": FOLDER}
+RECIPES = add_triplane({"folder": FOLDER}, {"width": 64, "plane_channels": 16, "hidden": 32, **SURFACE})

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 from triptych.recipes.config import Options, Recipe, RegularizerConfig
 
-SMALL: Options = {"width": 64, "plane_channels": 16, "hidden": 32, "num_samples": 16}
-"""The regularizer at the size of the demo's network."""
+SURFACE: Options = {"preset": "surface"}
+"""One density for all tasks that labels of depth train, chosen on validation rooms (docs/study-3d.md); run folders keep
+what it decided. The papers' recipes leave it out.
+"""
+SMALL: Options = {"width": 32, "plane_channels": 16, "hidden": 32, "num_samples": 16}
+"""The regularizer at the size of the demo's network; widths are those of the study that chose the preset."""
 PUBLISHED: Options = {"schedule": "constant"}
 """The paper says nothing of a weight that changes; falling to 0 did best in our study (docs/study-3d.md)."""
 

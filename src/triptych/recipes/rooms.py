@@ -18,7 +18,7 @@ from triptych.recipes.config import (
     ScheduleConfig,
     TrainingConfig,
 )
-from triptych.recipes.regularized import SMALL, add_triplane
+from triptych.recipes.regularized import SMALL, SURFACE, add_triplane
 
 DEMO = Recipe(
     description="The demo: six tasks on generated rooms with a small shared network, minutes on two cores.",
@@ -125,9 +125,9 @@ CVM = replace(
 )
 
 RECIPES = {
-    **add_triplane({"rooms-demo": DEMO}, SMALL),
+    **add_triplane({"rooms-demo": DEMO}, {**SMALL, **SURFACE}),
     "rooms-adaptation": ADAPTATION,
-    **add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, SMALL),
+    **add_triplane({f"rooms-{name}": build_recipe(name) for name in METHODS}, {**SMALL, **SURFACE}),
     "rooms-cross-view-3d": CROSS_VIEW,
     "rooms-cvm": CVM,
 }
