@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,14 @@ def test_what_is_not_finite_stays_so_for_its_own_ray(bad: float, weights: str) -
     assert finite.flatten().tolist() == [True] * 5 + [False]
 
 
-def test_any_number_of_threads_gives_the_same() -> None:
+def test_any_number_of_threads_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    from triptych.rendering import fused_numba
+
+    pools = []
+    monkeypatch.setattr(fused_numba, "LEAST_PER_THREAD", 1)
+    monkeypatch.setattr(
+        fused_numba, "ThreadPoolExecutor", lambda count: pools.append(count) or ThreadPoolExecutor(count)
+    )
     before = torch.get_num_threads()
     found: list[list[Tensor]] = []
     try:
@@ -105,6 +113,7 @@ def test_any_number_of_threads_gives_the_same() -> None:
     for others in found[1:]:
         for one, other in zip(found[0], others, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    assert set(pools) == {3, 8}
 
 
 def test_kernels_that_give_other_numbers_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from triptych.rendering.volume import LARGEST_EXPONENT
 # Sums may be reordered, which fills vector registers; NaN and infinity keep their meaning.
 COMPILED = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}}
 
+LEAST_PER_THREAD = 2**22
+"""Hidden values, some two milliseconds: torch's idle threads spin for a while, and share the cores with ours."""
 # Polynomials of least relative error, 2e-8 and 1e-8 with factors in float32, which itself rounds by 6e-8; highest power
 # first.
 EXP = (0.0013836835, 0.008374824, 0.041668226, 0.1666642, 0.49999992, 1.00000004, 1.0)
@@ -251,7 +253,7 @@ def march(arguments: Arguments) -> Marched:
         image = (xy[i], xz[i], yz[i], row, bias, given[i], intervals[i], depths[i])
         march_rows(start, stop, arguments.exponential, *image, mixed[i], opacity[i], moment[i], kept[i])
 
-    _share_out(work, xy)
+    _share_out(work, xy, xz.shape[2])
     return Marched(*map(torch.from_numpy, (mixed, opacity, moment, kept)))
 
 
@@ -269,7 +271,7 @@ def retrace(arguments: Arguments, outputs: Marched, gradients: Marched) -> list[
         retrace_rows(start, stop, arguments.exponential, *image, *(array[i] for array in by_outputs), *own)
         return i, *sums
 
-    for i, part, by_row_part, by_bias_part in _share_out(work, xy):
+    for i, part, by_row_part, by_bias_part in _share_out(work, xy, xz.shape[2]):
         by_xz[i] += part
         by_row += by_row_part
         by_bias += by_bias_part
@@ -295,10 +297,10 @@ def _array(tensor: Tensor, dtype: torch.dtype) -> np.ndarray:
     return tensor.detach().to(dtype).contiguous().numpy()
 
 
-def _share_out(work: Callable[[int, int, int], Any], xy: np.ndarray) -> list[Any]:
+def _share_out(work: Callable[[int, int, int], Any], xy: np.ndarray, samples: int) -> list[Any]:
     """`work(image, first row, row after the last)` for all rows, in about as many chunks as torch has threads."""
     images, height = xy.shape[:2]
-    threads = torch.get_num_threads()
+    threads = max(1, min(torch.get_num_threads(), xy.size * samples // LEAST_PER_THREAD))
     parts = min(height, -(-threads // images))
     jobs = [(i, height * k // parts, height * (k + 1) // parts) for i in range(images) for k in range(parts)]
     if threads == 1 or len(jobs) == 1:
