@@ -101,6 +101,41 @@ def test_a_shared_density_weighs_alike_on_every_route(route: str, camera: str) -
     assert found[0][0].max() > 0.05
 
 
+@pytest.mark.parametrize(("together", "marches"), [(256, 2), (12, 3), (1, 4)])
+def test_fields_with_the_same_weights_are_rendered_together(
+    together: int, marches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of different sizes, one with probabilities, one without values; at most so many hidden channels at a time."""
+    calls = []
+    monkeypatch.setattr(fields, "march", lambda *args, **options: calls.append(1) or march(*args, **options))
+    monkeypatch.setattr(fields, "CHANNELS_TOGETHER", together)
+    density, planes, samples = scene("orthographic", torch.float64, "sum")
+    several = {
+        "a": Field(4, 3, hidden=5, density=False, values_init="unit"),
+        "probable": Field(4, 2, hidden=5, density=False, activation=torch.sigmoid),
+        "b": Field(4, 2, hidden=6, density=False, values_init="unit"),
+        "empty": Field(4, 0, hidden=6, density=False),
+    }
+    several = {name: field.double() for name, field in several.items()}
+    route, found = choose_route("auto", "sum"), []
+    weights = render_shared_weights(density, planes, samples, route=route)
+    assert len(calls) == 1
+    for render in (
+        lambda how: fields.render_fields(several, planes, samples, **how),
+        lambda how: {name: render_field(field, planes, samples, **how) for name, field in several.items()},
+    ):
+        shown = render({"route": route, "weights": weights})
+        assert list(shown) == list(several)
+        total = torch.stack([maps.sin().sum() for one in shown.values() for maps in one]).sum()
+        inputs = [*density.hidden.parameters(), *planes, *(p for field in several.values() for p in field.parameters())]
+        gradients = torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True, materialize_grads=True)
+        found.append([maps for one in shown.values() for maps in one] + list(gradients))
+        if len(found) == 1:
+            assert len(calls) == marches
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.parametrize("exponential", [False, True], ids=["softplus", "exp"])
 @pytest.mark.parametrize("camera", ["orthographic", "metric"])
 @pytest.mark.parametrize("route", fields.ROUTES)

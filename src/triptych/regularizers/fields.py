@@ -9,7 +9,7 @@ recomputed, ray by ray in compiled loops (`rendering.fused`); where these cannot
 values with an activation, a device without kernels) it is `recomputed`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -40,6 +40,9 @@ T = TypeVar("T")
 
 CHUNK_POINTS = 2**15
 """Points of one image that are recomputed together: 8 MiB of hidden values, about a second-level cache."""
+
+CHANNELS_TOGETHER = 256
+"""Hidden channels that compiled loops take at once: those of one ray stay in the second level of cache."""
 
 
 class SamplePoints(NamedTuple):
@@ -197,6 +200,36 @@ def render_field(
     return Rendered(*(torch.cat(maps, dim=1) for maps in zip(*parts, strict=True)))
 
 
+def render_fields(
+    fields: Mapping[str, Field],
+    planes: Triplane,
+    samples: SamplePoints,
+    *,
+    route: Route,
+    aggregation: str = "sum",
+    weights: Float[Tensor, "batch height width samples"] | None = None,
+    readings: PlaneFeatures | None = None,
+) -> dict[str, Rendered]:
+    """`render_field` of each. Where compiled loops render several with the same weights, they do so together: their
+    hidden layers are one, of `CHANNELS_TOGETHER` channels at most.
+    """
+    how = {"route": route, "aggregation": aggregation, "weights": weights}
+    alike = weights is not None and route.fused and _can_fuse_rays(samples)
+    names = [name for name, field in fields.items() if alike and field.activation is None]
+    found = {
+        name: render_field(field, planes, samples, **how, readings=readings)
+        for name, field in fields.items()
+        if name not in names
+    }
+    if names:
+        readings = sample_planes_parallel(planes, samples.points) if readings is None else readings
+    count = max(1, CHANNELS_TOGETHER // max((fields[name].hidden.out_features for name in names), default=1))
+    for start in range(0, len(names), count):
+        group = {name: fields[name] for name in names[start : start + count]}
+        found |= _fused_together(group, readings, samples, aggregation, weights)
+    return {name: found[name] for name in fields}
+
+
 def render_shared_weights(
     field: Field,
     planes: Triplane,
@@ -330,9 +363,31 @@ def _fused(field: Field, lines: PlaneFeatures, samples: SamplePoints, weights: T
     """One field along parallel rays, in compiled loops."""
     mixed, opacity, moment, _ = _march_fused(field, lines, samples, weights)
     depth = moment / opacity.clamp(min=SMALLEST_OPACITY)
+    return Rendered(_values_of(field, mixed, opacity), opacity, depth)
+
+
+def _values_of(field: Field, mixed: Tensor, opacity: Tensor) -> Tensor:
     if field.values is None:
-        return Rendered(opacity.new_zeros((*opacity.shape, 0)), opacity, depth)
-    return Rendered(_late_values(field, mixed, opacity), opacity, depth)
+        return opacity.new_zeros((*opacity.shape, 0))
+    return _late_values(field, mixed, opacity)
+
+
+def _fused_together(
+    fields: Mapping[str, Field], readings: PlaneFeatures, samples: SamplePoints, aggregation: str, weights: Tensor
+) -> dict[str, Rendered]:
+    layers = zip(*(field.first_layers(aggregation) for field in fields.values()), strict=True)
+    first, second, third = (torch.cat(parts) for parts in layers)
+    bias = torch.cat([field.hidden.bias for field in fields.values()])
+    lines = PlaneFeatures(
+        F.linear(readings.xy, first, bias), F.linear(readings.xz, second), F.linear(readings.yz, third)
+    )
+    marched = march(lines, intervals=samples.intervals, depths=samples.depths, weights=weights)
+    depth = marched.moment / marched.opacity.clamp(min=SMALLEST_OPACITY)
+    parts = marched.mixed.split([field.hidden.out_features for field in fields.values()], dim=-1)
+    return {
+        name: Rendered(_values_of(field, part, marched.opacity), marched.opacity, depth)
+        for (name, field), part in zip(fields.items(), parts, strict=True)
+    }
 
 
 def _march_fused(

@@ -21,7 +21,7 @@ from triptych.regularizers.fields import (
     choose_route,
     read_parallel,
     render_ends,
-    render_field,
+    render_fields,
     render_shared_weights,
 )
 from triptych.regularizers.planes import PlaneEncoder, Trunk, ceil_divide
@@ -269,11 +269,8 @@ class Triplane3D(Regularizer):
             weights = render_shared_weights(self.density, planes, samples, **options)
         elif not self.has_density and weights is None:
             weights = samples.points.new_full(samples.points.shape[:-1], 1 / self.num_samples)  # equal ones
-        rendered = {
-            name: render_field(field, planes, samples, weights=weights, **options)
-            for name, field in self.fields.items()
-            if not names or name in names
-        }
+        shown = {name: field for name, field in self.fields.items() if not names or name in names}
+        rendered = render_fields(shown, planes, samples, weights=weights, **options)
         ends = [name for name in self.ends if not names or name in names]
         if ends and weights is not None:
             rendered |= dict.fromkeys(ends, render_ends(weights, samples))
