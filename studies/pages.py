@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cvm
 import fog
+import geometry
 import geometry_pilot
 import grid
 import hed
@@ -36,6 +37,7 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "trunks": (trunks.STUDY, trunks.table, PAGE),
     "geometry-pilot": (geometry_pilot.STUDY, geometry_pilot.table, PAGE),
     "preset": (preset.STUDY, preset.table, PAGE),
+    "geometry": (geometry.STUDY, geometry.table, PAGE),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),
