@@ -25,7 +25,7 @@ from branch import DENSITIES, FINE, with_branch
 from grid import markdown_table, mean_and_deviation
 from lab import rows
 from lab.gains import FOUR, gain
-from lab.inference import declared
+from lab.inference import declared, highest_deviation
 from lab.running import main
 from lab.study import Scores, Study
 from lab.training import train_and_score
@@ -131,7 +131,18 @@ def table(found: list[rows.Row]) -> str:
     if len(found) < len(STUDY.jobs()):
         return text
     chosen, why = choose(scores)
-    return f"{text}\n\nChosen: {chosen} ({why})."
+    return f"{text}\n\n{contrasts(scores)}\n\nChosen: {chosen} ({why})."
+
+
+def contrasts(scores: Mapping[str, Mapping[int, Scores]]) -> str:
+    """Gains over the old density with their intervals: on the four tasks, which decide, and on all but depth."""
+    others, lines = CANDIDATES[1:], []
+    for title, tasks in (("four tasks", FOUR), ("without depth", [task for task in FOUR if task != "depth"])):
+        gains = {name: [gain(scores[name][s], scores[AS_BEFORE][s], tasks) for s in SEEDS] for name in others}
+        for name, each in declared(gains).items():
+            lines.append([f"{name}, {title}", *each.cells(), f"{highest_deviation(gains[name]):.2f}"])
+    header = ["over old", "points", "90 %", "95 %", "p (Holm over two)", "deviation, at most (80 %)"]
+    return markdown_table(header, lines)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
 
 
 def _differ(values: Sequence[Any], groups: Sequence[RunGroup], *, only_told: bool) -> bool:
-    """Whether the values of groups differ; with `only_told`, of those groups that name their data."""
+    """Compare one setting's values over groups; with `only_told`, over those groups that name their data."""
     known = [value for value, group in zip(values, groups, strict=True) if group.runs[0].data or not only_told]
     return any(value != known[0] for value in known)
 

@@ -9,7 +9,7 @@ recomputed, ray by ray in compiled loops (`rendering.fused`); where these cannot
 values with an activation, a device without kernels) it is `recomputed`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -118,13 +118,6 @@ class Field(nn.Module):
             F.conv2d(planes.xy, first, self.hidden.bias), F.conv2d(planes.xz, second), F.conv2d(planes.yz, third)
         )
 
-    def apply_to_readings(self, readings: PlaneFeatures, aggregation: str) -> PlaneFeatures:
-        """The first layer applied to what planes say: the three add up to its output."""
-        first, second, third = self.first_layers(aggregation)
-        return PlaneFeatures(
-            F.linear(readings.xy, first, self.hidden.bias), F.linear(readings.xz, second), F.linear(readings.yz, third)
-        )
-
     def first_layers(self, aggregation: str) -> tuple[Tensor, ...]:
         """The first layer's matrix for each plane."""
         weight = self.hidden.weight
@@ -137,8 +130,8 @@ class Field(nn.Module):
 
 
 class Route(NamedTuple):
-    """Whether the first layer is applied to each plane or what it says, the output layer to the ray, and the whole in
-    chunks or, where that is possible, in compiled loops.
+    """How a field is rendered: the first layer on planes or their readings (`factored`), the output layer once per ray
+    (`late`), the whole in chunks that the backward pass computes again, or in compiled loops.
     """
 
     factored: bool
@@ -170,8 +163,8 @@ def choose_route(name: str, aggregation: str) -> Route:
 
 
 def read_parallel(planes: Triplane, samples: SamplePoints, route: Route) -> PlaneFeatures | None:
-    """What planes say along parallel rays, for `render_field` of all fields; `None` where each has to read them: where
-    rays are not parallel, the route does not allow it, or keeps nothing that grows with the samples.
+    """Read the planes along parallel rays, once for all fields; `None` where each has to read them itself: rays are not
+    parallel, or the route does not allow it or keeps nothing that grows with the samples.
     """
     kept = route.fused and _can_fuse_rays(samples) if route.recomputed else route.factored and samples.parallel
     return sample_planes_parallel(planes, samples.points) if kept else None
@@ -191,7 +184,8 @@ def render_field(
     `read_parallel`, read here if left out.
     """
     if route.fused and _can_fuse(field, samples):
-        return _fused(field, _readings(field, planes, samples, aggregation, readings), samples, weights)
+        lines = _first_layers([field], planes, samples, aggregation, readings)
+        return _fused([field], lines, samples, weights)[0]
     look = _look(field, planes, samples, route=route, aggregation=aggregation, readings=readings)
     parts = [
         _maybe_again(route, _march, field, look, samples.rows(rows), rows, _rows_of(weights, rows), route.late)
@@ -221,12 +215,12 @@ def render_fields(
         for name, field in fields.items()
         if name not in names
     }
-    if names:
-        readings = sample_planes_parallel(planes, samples.points) if readings is None else readings
     count = max(1, CHANNELS_TOGETHER // max((fields[name].hidden.out_features for name in names), default=1))
     for start in range(0, len(names), count):
-        group = {name: fields[name] for name in names[start : start + count]}
-        found |= _fused_together(group, readings, samples, aggregation, weights)
+        some = names[start : start + count]
+        group = [fields[name] for name in some]
+        lines = _first_layers(group, planes, samples, aggregation, readings)
+        found |= zip(some, _fused(group, lines, samples, weights), strict=True)
     return {name: found[name] for name in fields}
 
 
@@ -241,7 +235,7 @@ def render_shared_weights(
 ) -> Float[Tensor, "batch height width samples"]:
     """The rendering weights of a density that all tasks share; `readings` as of `render_field`."""
     if route.fused and _can_fuse(field, samples):
-        lines = _readings(field, planes, samples, aggregation, readings)
+        lines = _first_layers([field], planes, samples, aggregation, readings)
         return _march_fused(field, lines, samples, weights=None, kept=True).weights
     look = _look(field, planes, samples, route=route, aggregation=aggregation, readings=readings)
     parts = [_maybe_again(route, _weigh, field, look, samples.rows(rows), rows) for rows in _chunks(samples, route)]
@@ -249,7 +243,7 @@ def render_shared_weights(
 
 
 def render_ends(weights: Float[Tensor, "batch height width samples"], samples: SamplePoints) -> Rendered:
-    """Where rays end: opacity and depth of rendering weights, and no values."""
+    """Sum rendering weights to opacity and expected depth, without task values."""
     opacity = render_opacity(weights)
     return Rendered(weights.new_zeros((*opacity.shape, 0)), opacity, expected_depth(weights, samples.depths))
 
@@ -270,13 +264,21 @@ def _maybe_again(route: Route, run: Callable[..., T], *arguments: Any) -> T:
     return checkpoint(run, *arguments, use_reentrant=False) if route.recomputed else run(*arguments)
 
 
-def _readings(
-    field: Field, planes: Triplane, samples: SamplePoints, aggregation: str, readings: PlaneFeatures | None
+def _first_layers(
+    fields: Sequence[Field],
+    planes: Triplane,
+    samples: SamplePoints,
+    aggregation: str,
+    readings: PlaneFeatures | None,
 ) -> PlaneFeatures:
-    """The first layer of a field along parallel rays, in three parts."""
-    if readings is None:
-        readings = sample_planes_parallel(planes, samples.points)
-    return field.apply_to_readings(readings, aggregation)
+    """First layers applied to what planes say along parallel rays, in three parts that add up; channels one after
+    another.
+    """
+    xy, xz, yz = sample_planes_parallel(planes, samples.points) if readings is None else readings
+    layers = zip(*(field.first_layers(aggregation) for field in fields), strict=True)
+    first, second, third = (torch.cat(parts) for parts in layers)
+    bias = torch.cat([field.hidden.bias for field in fields])
+    return PlaneFeatures(F.linear(xy, first, bias), F.linear(xz, second), F.linear(yz, third))
 
 
 Look = Callable[[SamplePoints, slice], Tensor]
@@ -300,7 +302,7 @@ def _look(
         applied = field.apply_to_planes(planes, aggregation)
         read = sample_planes_parallel if samples.parallel else sample_planes
         return lambda some, _: F.softplus(aggregate_planes(read(applied, some.points)))
-    xy, xz, yz = _readings(field, planes, samples, aggregation, readings)
+    xy, xz, yz = _first_layers([field], planes, samples, aggregation, readings)
     return lambda _, rows: F.softplus(xy[:, rows] + xz + yz[:, rows])
 
 
@@ -359,35 +361,22 @@ def _can_fuse_rays(samples: SamplePoints) -> bool:
     return parallel and not learned and fused_runs_on(samples.points.device)
 
 
-def _fused(field: Field, lines: PlaneFeatures, samples: SamplePoints, weights: Tensor | None) -> Rendered:
-    """One field along parallel rays, in compiled loops."""
-    mixed, opacity, moment, _ = _march_fused(field, lines, samples, weights)
+def _fused(
+    fields: Sequence[Field], lines: PlaneFeatures, samples: SamplePoints, weights: Tensor | None
+) -> list[Rendered]:
+    """Fields along parallel rays, in compiled loops: one, or several with the same weights."""
+    mixed, opacity, moment, _ = _march_fused(fields[0], lines, samples, weights)
     depth = moment / opacity.clamp(min=SMALLEST_OPACITY)
-    return Rendered(_values_of(field, mixed, opacity), opacity, depth)
+    parts = mixed.split([field.hidden.out_features for field in fields], dim=-1)
+    return [
+        Rendered(_values_of(field, part, opacity), opacity, depth) for field, part in zip(fields, parts, strict=True)
+    ]
 
 
 def _values_of(field: Field, mixed: Tensor, opacity: Tensor) -> Tensor:
     if field.values is None:
         return opacity.new_zeros((*opacity.shape, 0))
     return _late_values(field, mixed, opacity)
-
-
-def _fused_together(
-    fields: Mapping[str, Field], readings: PlaneFeatures, samples: SamplePoints, aggregation: str, weights: Tensor
-) -> dict[str, Rendered]:
-    layers = zip(*(field.first_layers(aggregation) for field in fields.values()), strict=True)
-    first, second, third = (torch.cat(parts) for parts in layers)
-    bias = torch.cat([field.hidden.bias for field in fields.values()])
-    lines = PlaneFeatures(
-        F.linear(readings.xy, first, bias), F.linear(readings.xz, second), F.linear(readings.yz, third)
-    )
-    marched = march(lines, intervals=samples.intervals, depths=samples.depths, weights=weights)
-    depth = marched.moment / marched.opacity.clamp(min=SMALLEST_OPACITY)
-    parts = marched.mixed.split([field.hidden.out_features for field in fields.values()], dim=-1)
-    return {
-        name: Rendered(_values_of(field, part, marched.opacity), marched.opacity, depth)
-        for (name, field), part in zip(fields.items(), parts, strict=True)
-    }
 
 
 def _march_fused(

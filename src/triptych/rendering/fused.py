@@ -43,8 +43,8 @@ KERNELS = {"cpu": "triptych.rendering.fused_numba", "cuda": "triptych.rendering.
 
 
 class Arguments(NamedTuple):
-    """What a kernel reads. Either `row` and `bias` (of a density) or `weights` are None; `exponential` and `kept`
-    belong to a density.
+    """Inputs of a kernel: either a density (`row`, `bias`, `exponential`, `kept`) or given `weights`; the others are
+    None.
     """
 
     xy: Float[Tensor, "batch height width channels"]
@@ -60,7 +60,7 @@ class Arguments(NamedTuple):
 
 
 TENSORS: Final = 8
-"""How many of the arguments are tensors, the first ones."""
+"""Number of `Arguments` that are tensors; they come first."""
 
 
 class Marched(NamedTuple):
