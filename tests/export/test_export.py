@@ -25,6 +25,7 @@ import triptych
 from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
+from triptych.evaluation.compare import group_runs, read_scored_run, recipe_differences
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
@@ -34,6 +35,7 @@ from triptych.files import hash_file
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
 from triptych.prediction.labelling import label_folder
+from triptych.report.run import report_run
 from triptych.tasks import boundary, depth, normals, saliency, semseg
 from triptych.types import Sample
 
@@ -400,6 +402,35 @@ def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path, capsys
     assert "model.onnx.results minus run" in capsys.readouterr().out
     assert main(["compare", str(run), str(file.with_name("none.onnx"))]) == 2
     assert "no file" in capsys.readouterr().err
+
+
+def test_files_of_several_precisions_are_no_seeds_of_one_another(run: Path, file: Path, tmp_path: Path) -> None:
+    """They share a recipe but for the seed, and form a group only where they were exported alike."""
+    assert main(["evaluate", str(file), "--split", "val", "--limit", "1", "--no-report"]) == 0
+    folders = {}
+    for name, precision, seed in (("a", "fp32", 0), ("b", "fp32", 1), ("half", "fp16", 2)):
+        folders[name] = shutil.copytree(file.with_name("model.onnx.results"), tmp_path / name)
+        for path, changed in (("recipe.json", {"seed": seed}), ("network.json", {"precision": precision})):
+            content = json.loads((folders[name] / path).read_text())
+            (folders[name] / path).write_text(json.dumps(content | changed))
+    groups = group_runs([read_scored_run(folder, "val") for folder in folders.values()])
+    assert [[member.path.name for member in group.runs] for group in groups] == [["a", "b"], ["half"]]
+    assert recipe_differences(groups)["exported as precision"] == ["fp32", "fp16"]
+    (folders["b"] / "network.json").write_text(json.dumps({"sha256": "0" * 64}))  # as older versions wrote it
+    groups = group_runs([read_scored_run(folder, "val") for folder in folders.values()])
+    assert [len(group.runs) for group in groups] == [1, 1, 1]
+
+
+def test_a_file_that_was_not_scored_is_named_and_gets_no_folder(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unscored = tmp_path / "new.onnx"
+    unscored.write_bytes(file.read_bytes())
+    assert main(["compare", str(unscored)]) == 2
+    assert f"{unscored} was not scored" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=r"new\.onnx was not scored on val"):
+        report_run(unscored, split="val")
+    assert list(tmp_path.iterdir()) == [unscored]
 
 
 def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

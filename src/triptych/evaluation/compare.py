@@ -28,7 +28,7 @@ from triptych.files import write_json
 from triptych.machine import terminal
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
 from triptych.metrics.delta import delta_mtl
-from triptych.prediction.exported import results_folder
+from triptych.prediction.exported import read_export, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
@@ -54,11 +54,16 @@ class ScoredRun:
     """Images with a label, by task; files of older versions do not say."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprints of what it was trained on, by dotted name; a recipe names the place alone."""
+    export: Mapping[str, str] = field(default_factory=dict)
+    """How it was exported, by dotted name; nothing of a run."""
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that runs of one method have in common, by dotted name: the recipe without its seed, and the data."""
-        return {**{name: value for name, value in flatten(self.resolved).items() if name != "seed"}, **self.data}
+        """All that runs of one method have in common, by dotted name: the recipe without its seed, the data, and how
+        they were exported.
+        """
+        recipe = {name: value for name, value in flatten(self.resolved).items() if name != "seed"}
+        return {**recipe, **self.data, **self.export}
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -103,6 +108,14 @@ def _require_run(path: Path) -> None:
         raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
 
 
+def _scored_folder(run: Path) -> Path:
+    """Where the scores of a run or a file lie; `FileNotFoundError` where a file has none."""
+    folder = results_path(run)
+    if folder != run and not folder.is_dir():
+        raise FileNotFoundError(f"{run} was not scored; run `triptych evaluate {run}` first.")
+    return folder
+
+
 def read_scored_run(path: Path, split: str) -> ScoredRun:
     """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
     _require_run(path)
@@ -113,7 +126,8 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
     keys = saved.keys[next(iter(tasks))]
     labelled = saved.content.get("labelled", {})
-    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled, _read_data(path))
+    data, export = _read_data(path), read_export(path)
+    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled, data, export)
 
 
 def _read_data(path: Path) -> dict[str, Any]:
@@ -156,18 +170,19 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Dotted recipe fields that are not the same in all groups, and fingerprints of the data, with each group's value;
-    of the options that recipes leave out, those that all groups have. A group that says nothing of its data, such as
-    exported files, is no other for it.
+    """Dotted recipe fields that are not the same in all groups, fingerprints of the data and facts of an export, with
+    each group's value; of the options that recipes leave out, those that all groups have. A group that says nothing of
+    its data, such as exported files, is no other for it.
     """
-    flat = [group.runs[0].settings for group in groups]
-    names = dict.fromkeys(name for group in groups for name in (*flatten(group.runs[0].recipe), *group.runs[0].data))
+    firsts = [group.runs[0] for group in groups]
+    flat = [run.settings for run in firsts]
+    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.data, *run.export))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     left_out = ("seed", "description", "plugins")
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
     # A table without options is none beside one with some, whose options have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
-    told = {name for group in groups for name in group.runs[0].data}
+    told = {name for run in firsts for name in run.data}
     return {name: values for name, values in rows.items() if _differ(values, groups, only_told=name in told)}
 
 
@@ -331,7 +346,7 @@ def compare_runs(
     """
     if not runs:
         raise ValueError("no runs to compare; name run folders that `triptych evaluate` scored.")
-    paths = [results_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]
+    paths = [_scored_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]
     split = split or common_split(paths)
     groups = group_runs([read_scored_run(path, split) for path in paths])
     names = [name for name in groups[0].runs[0].tasks if all(name in group.runs[0].tasks for group in groups)]

@@ -13,6 +13,7 @@ from torch import Tensor
 from triptych.files import checksum, naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
 from triptych.metrics.delta import delta_mtl
+from triptych.prediction.exported import results_path
 from triptych.tasks import Task
 
 
@@ -166,8 +167,10 @@ def read_scores(path: Path) -> SavedScores:
 
 
 def read_run_scores(run: Path, split: str) -> SavedScores:
-    """The scores of a run on a split; `FileNotFoundError` says what to run where there are none."""
-    path = Path(run) / f"evaluation-{split}.json"
+    """The scores of a run, or of an exported file, on a split; `FileNotFoundError` says what to run where there are
+    none.
+    """
+    path = results_path(Path(run)) / f"evaluation-{split}.json"
     if not path.is_file():
         raise FileNotFoundError(
             f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."

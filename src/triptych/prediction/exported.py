@@ -4,6 +4,7 @@ import importlib
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,12 +100,12 @@ class ExportedNetwork(nn.Module):
 
 
 MADE_OF = "network.json"
-"""In a folder of results: the SHA-256 of the file that they are of."""
+"""In a folder of results: the SHA-256 of the file that they are of, and how that was exported."""
 
 
-def results_folder(run: Path) -> Path:
+def results_path(run: Path) -> Path:
     """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
-    gets the file's recipe and tasks.
+    is there once the file was scored.
 
     Raises `FileNotFoundError` where there is no such file, `ValueError` where the folder is of another one, which this
     one took the place of.
@@ -113,18 +114,46 @@ def results_folder(run: Path) -> Path:
         return run
     if not run.is_file():
         raise FileNotFoundError(f"no file {run}; check the path, or write it with `triptych export`.")
-    folder, known = run.with_name(run.name + ".results"), _as_text({"sha256": hash_file(run)})
-    if not folder.is_dir():
-        metadata = ExportedNetwork(run).metadata
-        folder.mkdir(exist_ok=True)  # processes that share the work come here together
-        write_text(folder / "recipe.json", _as_text(metadata["recipe"]))
-        write_text(folder / "tasks.json", _as_text(metadata["task_file"]))
-        write_text(folder / MADE_OF, known)
-    elif (folder / MADE_OF).is_file() and (folder / MADE_OF).read_text(encoding="utf-8") != known:
+    folder = run.with_name(run.name + ".results")
+    origin = _read_origin(folder)
+    if origin and origin["sha256"] != hash_file(run):
         raise ValueError(
             f"{folder} holds scores of another file, which had the name of {run.name}; move it away, or delete it."
         )
     return folder
+
+
+def results_folder(run: Path) -> Path:
+    """`results_path`, made where it is not there yet, with the file's recipe and tasks, and how it was exported."""
+    folder = results_path(run)
+    origin = _read_origin(folder)
+    if folder == run or (folder.is_dir() and (not origin or "precision" in origin)):
+        return folder
+    network = ExportedNetwork(run)
+    folder.mkdir(exist_ok=True)  # processes that share the work come here together
+    write_text(folder / "recipe.json", _as_text(network.metadata["recipe"]))
+    write_text(folder / "tasks.json", _as_text(network.metadata["task_file"]))
+    precision, size = network.metadata.get("precision", "fp32"), network.fixed_size
+    write_text(folder / MADE_OF, _as_text({"sha256": hash_file(run), "precision": precision, "size": size}))
+    return folder
+
+
+def read_export(folder: Path) -> dict[str, str]:
+    """How the network of a folder of results was exported, by dotted name; nothing for a run folder. Folders of older
+    versions do not say: their file stands for it."""
+    origin = _read_origin(folder)
+    if not origin:
+        return {}
+    size = origin.get("size")
+    return {
+        "exported as precision": origin.get("precision", origin["sha256"][:12]),
+        "exported as size": "x".join(str(side) for side in size) if size else "free",
+    }
+
+
+def _read_origin(folder: Path) -> dict[str, Any]:
+    file = folder / MADE_OF
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def _as_text(content: object) -> str:

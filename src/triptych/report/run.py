@@ -39,8 +39,8 @@ def report_run(
     if scored is None:
         predictor = Predictor.load(run, device=device, calibrated=False)
         split = split or predictor.recipe.data.test_split
-        columns = read_columns(results_folder(Path(run)), split)
-        images = read_run_scores(results_folder(Path(run)), split).content.get("labelled", {})
+        columns = read_columns(Path(run), split)
+        images = read_run_scores(Path(run), split).content.get("labelled", {})
     else:
         predictor, split, columns = scored.predictor, scored.split, scored.columns()
         images = scored.labelled
