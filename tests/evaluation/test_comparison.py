@@ -12,16 +12,18 @@ from safetensors.torch import save_file
 from triptych.evaluation.compare import compare_runs, group_runs, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.recipes.config import ModelConfig, Recipe, to_json
-from triptych.tasks import depth
+from triptych.tasks import boundary, depth
 from triptych.tasks.stored import write_tasks
 
 IMAGES = 40
 
 
-def write_run(folder: Path, recipe: Recipe, errors: np.ndarray, keys: list[str] | None = None) -> Path:
+def write_run(
+    folder: Path, recipe: Recipe, errors: np.ndarray, keys: list[str] | None = None, **options: object
+) -> Path:
     """A run folder whose depth is wrong by `errors[i]` metres on image i."""
     folder.mkdir(parents=True)
-    task = depth()
+    task = depth(**options)
     rows = []
     for error in errors:
         metric = task.metric()
@@ -29,7 +31,7 @@ def write_run(folder: Path, recipe: Recipe, errors: np.ndarray, keys: list[str] 
         rows.append(metric.sums())
     sums = {state: torch.stack([row[state] for row in rows]) for state in rows[0]}
     (folder / "recipe.json").write_text(to_json(recipe))
-    write_tasks(folder / "tasks.json", {"depth": task})
+    write_tasks(folder / "tasks.json", {"depth": task}, {"depth": options})
     save_file({f"depth/{state}": value for state, value in sums.items()}, folder / "evaluation-test.safetensors")
     content = {
         "metrics": {"depth": compute_sums(task.metric(), sums)},
@@ -96,6 +98,64 @@ def test_a_handful_of_images_is_no_verdict(images: int, verdict: str, tmp_path: 
     assert found["low"] > 0
     assert found["clear"] == (verdict == "worse")
     assert verdict in capsys.readouterr().out
+
+
+def test_no_verdict_against_the_seeds_that_both_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One of three trainings was killed: the mean is better without it, and both others are worse."""
+    method = dataclasses.replace(Recipe(), model=ModelConfig(decoder="mti-net"))
+    base = [write_run(tmp_path / f"base{s}", Recipe(seed=s), np.full(9, e)) for s, e in enumerate((0.5, 0.6, 0.9))]
+    rest = [
+        write_run(tmp_path / f"rest{s}", dataclasses.replace(method, seed=s), np.full(9, e))
+        for s, e in enumerate((0.52, 0.62))
+    ]
+    found = compare_runs(base + rest)["differences"]["rest"]["depth"]
+    assert (found["seeds"], found["common_seeds"], found["clear"]) == (0, 2, False)
+    # Images that are all alike leave no room: the interval is the difference that is printed.
+    assert found["low"] == pytest.approx(found["mean"])
+    assert found["high"] == pytest.approx(found["mean"])
+    found = compare_runs([base[2], rest[0]])["differences"][rest[0].name]["depth"]
+    assert (found["common_seeds"], found["clear"]) == (0, False)
+    assert "other seeds" in capsys.readouterr().out
+
+
+def test_numbers_of_other_definitions_do_not_compare(tmp_path: Path) -> None:
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    one = write_run(tmp_path / "one", Recipe(), np.full(9, 0.5))
+    two = write_run(tmp_path / "two", other, np.full(9, 0.5), aligned=True)
+    with pytest.raises(ValueError, match=r"depth: the number is rmse in .*one, rmse_aligned in .*two; such numbers"):
+        compare_runs([one, two])
+
+
+def test_other_data_behind_the_scores_are_told(tmp_path: Path) -> None:
+    other = dataclasses.replace(Recipe(), model=ModelConfig(decoder="vit"))
+    paths = [write_run(tmp_path / "one", Recipe(), np.ones(9)), write_run(tmp_path / "two", other, np.ones(9))]
+    for path, listing in zip(paths, ("a", "b"), strict=True):
+        file = path / "evaluation-test.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"data": {"files": listing}}))
+    assert compare_runs(paths)["recipes"]["scored on files"] == ["a", "b"]
+
+
+def test_tasks_that_nothing_scored_are_left_out(tmp_path: Path) -> None:
+    """Auxiliary ones, and those without a label on the split."""
+    paths = []
+    for seed in range(2):
+        paths.append(write_run(tmp_path / f"run{seed}", Recipe(seed=seed), np.ones(9)))
+        write_tasks(paths[-1] / "tasks.json", {"boundary": boundary(), "depth": depth()})
+    assert list(compare_runs(paths)["values"]) == ["depth"]
+
+
+def test_references_are_of_the_same_images_and_their_order_changes_nothing(
+    runs: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    singles = runs["better"]
+    gains = [compare_runs(runs["base"], single_task=each)["delta_mtl"]["base"] for each in (singles, singles[::-1])]
+    assert gains[0] == pytest.approx(gains[1])
+    single = np.mean([read_scored_run(path, "test").primary("depth") for path in singles])
+    value = read_scored_run(runs["base"][0], "test").primary("depth")
+    assert gains[0][0] == pytest.approx(100 * (single - value) / single)
+    few = write_run(tmp_path / "few", Recipe(), np.ones(3))
+    with pytest.raises(ValueError, match=r"few was scored on other images of test \(37 differ\), and delta_mtl"):
+        compare_runs(runs["base"], single_task=[few])
 
 
 def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from boundary_maps import golden_annotators, golden_map
 from published_metrics import arrays, expected
 from saved_maps import save_array, save_bsds, save_png
 
+from triptych.__main__ import main
 from triptych.evaluation import saved_maps as maps
 from triptych.evaluation.compare import compare_scores, comparison_table
 from triptych.evaluation.offline import Score, score, score_table
@@ -272,6 +273,19 @@ def test_comparison_is_paired(tmp_path: Path) -> None:
     same = compare_scores(tmp_path / "a.json", tmp_path / "a.json", resamples=20)["boundary"]["odsF_bsds_0.02"]
     assert same[2:] == (0.0, 0.0, 0.0, 0.5)
     assert comparison_table({"boundary": {"odsF": found}}, "a", "b").row_count == 1
+
+
+def test_files_of_scores_are_compared_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_boundaries(tmp_path, ("2018",))
+    run(tmp_path, "bsds", max_dist=0.02, out=tmp_path / "a.json")
+    words = ["compare", str(tmp_path / "a.json")]
+    assert main([*words, words[1], "--out", str(tmp_path / "out.json")]) == 0
+    [found] = json.loads((tmp_path / "out.json").read_text())["differences"].values()
+    assert found["boundary"]["odsF_bsds_0.02"]["difference"] == 0
+    capsys.readouterr()
+    for wrong in (words, [*words, words[1], "--split", "val"]):
+        assert main(wrong) == 2
+        assert "are compared two files at a time" in capsys.readouterr().err
 
 
 def test_comparison_refuses_what_does_not_compare(tmp_path: Path) -> None:

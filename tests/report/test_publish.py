@@ -43,6 +43,7 @@ def run(tmp_path):
         "data": {"name": "rectangles", "licence": "CC0"},
         "metrics": {"semseg": {"mIoU": 0.61234567}, "depth": {"rmse": 0.5, "absrel": float("nan"), "unheard": 3.0}},
         "keys": ["a", "b", "c"],
+        "labelled": {"semseg": 3, "depth": 2},
     }
     write_scores(folder / "evaluation-test.json", content, {"semseg": {"x": torch.zeros(3)}})
     return folder
@@ -91,6 +92,7 @@ def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path, capsys):
     }
     assert {each.task_type for each in card.data.eval_results} == {"image-segmentation", "depth-estimation"}
     assert "| semseg | mIoU ↑ | 0.6123 | Triptych's own | rectangles test | 3 |" in card.text
+    assert "| depth | rmse ↓ | 0.5 | Triptych's own | rectangles test | 2 |" in card.text  # labelled
     assert "- Trunk: trained from random weights" in card.text
     assert "`: CC0" in card.text
     assert Predictor.from_pretrained(tmp_path / "out").tasks

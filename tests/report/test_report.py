@@ -200,6 +200,9 @@ def test_delta_mtl_stands_under_single_task_networks_alone():
     assert f"{100 * sum(gains) / 2:+.1f} %" in foot
     assert "40 images" in " ".join(cells_of(page, "semseg"))
     assert "1 image" in cells_of(page, "depth")
+    # An auxiliary task, which nothing scores, takes nothing from the mean.
+    page = render_report(replace(report, tasks={**tasks, "boundary": TASKS["boundary"]}))
+    assert re.search(r"<tfoot>.*?</tfoot>", page, flags=re.DOTALL)[0] == foot
 
 
 def test_curves_hold_what_was_logged():

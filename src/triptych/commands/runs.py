@@ -24,7 +24,8 @@ def evaluate(
         run: Run folder.
         split: Split to score; by default the recipe's test split, or its validation split where there is none.
             target-SPLIT is of the domain it adapts to.
-        single_task: Run folders of single-task networks to compute delta_mtl against.
+        single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
+            count.
         limit: Score at most this many images; 0 scores all.
         confidence: Also say how large errors are where the network is sure of itself and where it is not.
         report: Write report.html.
@@ -62,16 +63,29 @@ def compare(
             wrote.
         split: Which evaluation to compare; by default the first that all have: test, else val, else another.
         baseline: Runs to compare the others with; the first of `runs` by default.
-        single_task: Run folders of single-task networks for delta_mtl.
+        single_task: Run folders of single-task networks for delta_mtl; of several for a task the means count.
         out: JSON file to write the comparison to.
     """
     if runs and all(path.suffix == ".json" for path in runs):
         from triptych.evaluation.compare import compare_scores, comparison_table
+        from triptych.files import write_json
         from triptych.machine import terminal
 
         first, *others = (*baseline, *runs)
-        for other in others:
-            terminal().print(comparison_table(compare_scores(first, other), first.stem, other.stem))
+        if not others or split or single_task:
+            raise ValueError(
+                f"{first} holds scores of saved maps, which are compared two files at a time, without --split and "
+                "--single-task; name another file, as in `triptych compare theirs.json ours.json`."
+            )
+        compared = {other: compare_scores(first, other) for other in others}
+        for other, found in compared.items():
+            terminal().print(comparison_table(found, first.stem, other.stem))
+        if out is not None:
+            numbers = {
+                str(other): {task: {name: one._asdict() for name, one in each.items()} for task, each in found.items()}
+                for other, found in compared.items()
+            }
+            write_json(out, {"baseline": str(first), "differences": numbers})
         return
     from triptych.evaluation.compare import compare_runs
 

@@ -1,8 +1,8 @@
 """Compare runs: means over seeds, paired differences, delta_mtl, and what differs between their recipes.
 
 Runs of one recipe on the same data that differ in the seed alone form a group. Two groups are compared seed by seed,
-and image by image: the bootstrap resamples images, the same ones for both groups, with every image's sums added over
-the seeds.
+and image by image: the bootstrap resamples images, the same ones for all runs of both groups, and takes the means over
+seeds anew.
 """
 
 import json
@@ -26,7 +26,8 @@ from triptych.evaluation.scores import SavedScores, read_run_scores, read_scores
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.machine import terminal
-from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
+from triptych.metrics.base import Metric
+from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference, bootstrap_mean_difference
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.exported import read_export, results_path
 from triptych.prediction.pretrained import read_run_tasks
@@ -54,16 +55,21 @@ class ScoredRun:
     """Images with a label, by task; files of older versions do not say."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprints of what it was trained on, by dotted name; a recipe names the place alone."""
-    export: Mapping[str, str] = field(default_factory=dict)
+    export: Mapping[str, Any] = field(default_factory=dict)
     """How it was exported, by dotted name; nothing of a run."""
+    scored_on: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is known of it beside the recipe."""
+        return {**self.data, **self.export, **self.scored_on}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that runs of one method have in common, by dotted name: the recipe without its seed, the data, and how
-        they were exported.
-        """
+        """All that runs of one method have in common, by dotted name: the recipe without its seed, and what is told."""
         recipe = {name: value for name, value in flatten(self.resolved).items() if name != "seed"}
-        return {**recipe, **self.data, **self.export}
+        return {**recipe, **self.told}
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -96,11 +102,12 @@ class GroupDifference(NamedTuple):
     mean: float
     deviation: float
     seeds: int
+    common_seeds: int
     low: float
     high: float
     better: bool
     clear: bool
-    """The interval leaves zero out, of at least `LEAST_IMAGES`, and every seed agrees on the sign."""
+    """Mean, interval and every seed that both have are on one side of zero, and there are at least `LEAST_IMAGES`."""
 
 
 def _require_run(path: Path) -> None:
@@ -124,10 +131,20 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
-    keys = saved.keys[next(iter(tasks))]
-    labelled = saved.content.get("labelled", {})
-    data, export = _read_data(path), read_export(path)
-    return ScoredRun(path, recipe, resolved, tasks, saved.metrics, keys, saved.read_sums(), labelled, data, export)
+    keys = next(iter(saved.keys.values()))
+    return ScoredRun(
+        path,
+        recipe,
+        resolved,
+        tasks={name: task for name, task in tasks.items() if saved.metrics.get(name)},
+        metrics=saved.metrics,
+        keys=keys,
+        sums=saved.read_sums(),
+        labelled=saved.content.get("labelled", {}),
+        data=_read_data(path),
+        export=read_export(path),
+        scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
+    )
 
 
 def _read_data(path: Path) -> dict[str, Any]:
@@ -170,76 +187,94 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Dotted recipe fields that are not the same in all groups, fingerprints of the data and facts of an export, with
-    each group's value; of the options that recipes leave out, those that all groups have. A group that says nothing of
-    its data, such as exported files, is no other for it.
+    """Dotted recipe fields that are not the same in all groups, and what else is told of them, with each group's value;
+    of the options that recipes leave out, those that all groups have. A group that does not say what it was trained on,
+    such as exported files, or scored on, as files of older versions, is no other for it.
     """
     firsts = [group.runs[0] for group in groups]
     flat = [run.settings for run in firsts]
-    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.data, *run.export))
+    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.told))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     left_out = ("seed", "description", "plugins")
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
     # A table without options is none beside one with some, whose options have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
-    told = {name for run in firsts for name in run.data}
-    return {name: values for name, values in rows.items() if _differ(values, groups, only_told=name in told)}
+    return {name: values for name, values in rows.items() if _differ(name, values, firsts)}
 
 
-def _differ(values: Sequence[Any], groups: Sequence[RunGroup], *, only_told: bool) -> bool:
-    """Compare one setting's values over groups; with `only_told`, over those groups that name their data."""
-    known = [value for value, group in zip(values, groups, strict=True) if group.runs[0].data or not only_told]
-    return any(value != known[0] for value in known)
+def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
+    """Compare one setting's values over runs; a fact of data over those that say anything of these data."""
+    for facts in ("data", "scored_on"):
+        if any(name in getattr(run, facts) for run in runs):
+            values = [value for value, run in zip(values, runs, strict=True) if getattr(run, facts)]
+    return any(value != values[0] for value in values)
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples: int = 1000) -> GroupDifference:
     """`other - baseline` in the primary number of a task.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
-    without a deviation. Raises `ValueError` where the groups were scored on different images.
+    without a deviation. Raises `ValueError` where the groups were scored on different images, or by numbers of another
+    definition.
     """
     one, two = _by_seed(baseline), _by_seed(other)
-    metric = baseline.runs[0].tasks[task].metric()
-    if set(one) == set(two):
-        pairs = [(one[seed], two[seed]) for seed in one]
-        gaps = [second.primary(task) - first.primary(task) for first, second in pairs]
-    else:
-        gaps = [statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))]
-    found = bootstrap_difference(metric, _pooled(baseline, task), _pooled(other, task, baseline), resamples=resamples)
-    interval = found[metric.primary]
-    mean = statistics.fmean(gaps)
-    agree = all(gap > 0 for gap in gaps) or all(gap < 0 for gap in gaps)
-    outside = interval.low > 0 or interval.high < 0
-    enough = baseline.runs[0].images(task) >= LEAST_IMAGES
+    order = baseline.runs[0].keys
+    metric = _same_metric(baseline.runs[0], other.runs[0], task)
+    gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
+    mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
+    groups = [[_sums_in(order, run, baseline.runs[0], task) for run in group.runs] for group in (baseline, other)]
+    interval = bootstrap_mean_difference(metric, *groups, resamples=resamples)[metric.primary]
+    paired = set(one) == set(two)
+    one_side = all(mean * value > 0 for value in (*gaps, interval.low, interval.high))
     return GroupDifference(
         mean=mean,
-        deviation=statistics.stdev(gaps) if len(gaps) > 1 else float("nan"),
-        seeds=len(gaps) if set(one) == set(two) else 0,
+        deviation=statistics.stdev(gaps) if paired and len(gaps) > 1 else float("nan"),
+        seeds=len(gaps) if paired else 0,
+        common_seeds=len(gaps),
         low=interval.low,
         high=interval.high,
         better=(mean > 0) == metric.better[metric.primary],
-        clear=agree and outside and enough,
+        clear=bool(gaps) and one_side and baseline.runs[0].images(task) >= LEAST_IMAGES,
     )
+
+
+def _same_metric(one: ScoredRun, other: ScoredRun, task: str) -> Metric:
+    """The metric of a task, which both runs were scored by; `ValueError` where their numbers mean other things."""
+    mine, theirs = one.tasks[task], other.tasks[task]
+    metric = mine.metric()
+    facts = [
+        ("the number", metric.primary, theirs.metric().primary),
+        ("the unit", mine.unit, theirs.unit),
+        ("the count of classes", len(mine.classes), len(theirs.classes)),
+        *(("a class", *names) for names in zip(mine.classes, theirs.classes, strict=False)),
+        ("what is summed", *(_sizes(run.sums[task]) for run in (one, other))),
+    ]
+    for what, here, there in facts:
+        if here != there:
+            raise ValueError(
+                f"{task}: {what} is {here} in {one.path}, {there} in {other.path}; such numbers do not compare, train "
+                "or score both with the same options of the task."
+            )
+    return metric
+
+
+def _sizes(sums: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """The shape of every state, as one image has it."""
+    return {name: tuple(value.shape[1:]) for name, value in sums.items()}
 
 
 def _by_seed(group: RunGroup) -> dict[int, ScoredRun]:
     return {run.recipe.seed: run for run in group.runs}
 
 
-def _pooled(group: RunGroup, task: str, like: RunGroup | None = None) -> dict[str, Tensor]:
-    """Every image's sums, averaged over the runs of a group, in the order of `like`'s images."""
-    order = (like or group).runs[0].keys
-    total: dict[str, Tensor] = {}
-    for run in group.runs:
-        if set(run.keys) != set(order):
-            raise ValueError(
-                f"{run.path} was scored on other images than {(like or group).runs[0].path} "
-                f"({len(set(run.keys) ^ set(order))} differ); evaluate both on the same split and limit."
-            )
-        for state, value in select_images(run.sums[task], run.keys, order).items():
-            total[state] = total.get(state, 0) + value.double()
-    # Averaged, so that groups with different numbers of seeds weigh alike; counts may become fractions.
-    return {state: value / len(group.runs) for state, value in total.items()}
+def _sums_in(order: Sequence[str], run: ScoredRun, like: ScoredRun, task: str) -> dict[str, Tensor]:
+    """Every image's sums of a run in the order of `like`'s images."""
+    if set(run.keys) != set(order):
+        raise ValueError(
+            f"{run.path} was scored on other images than {like.path} ({len(set(run.keys) ^ set(order))} differ); "
+            "evaluate both on the same split and limit."
+        )
+    return select_images(run.sums[task], run.keys, order)
 
 
 def select_images(sums: Mapping[str, Tensor], keys: Sequence[str], wanted: Sequence[str]) -> dict[str, Tensor]:
@@ -349,10 +384,13 @@ def compare_runs(
     paths = [_scored_folder(Path(path)) for path in dict.fromkeys((*baseline, *runs))]
     split = split or common_split(paths)
     groups = group_runs([read_scored_run(path, split) for path in paths])
-    names = [name for name in groups[0].runs[0].tasks if all(name in group.runs[0].tasks for group in groups)]
+    names = [
+        name for name in groups[0].runs[0].tasks if all(name in run.tasks for group in groups for run in group.runs)
+    ]
     if not names:
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
-    references = read_references(single_task, split, {name: groups[0].runs[0].tasks[name] for name in names})
+    first = groups[0].runs[0]
+    references = read_references(single_task, split, {name: first.tasks[name] for name in names}, first.keys)
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
@@ -407,7 +445,7 @@ def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], c
         for name, found in differences.items():
             spread = f" ± {found['deviation']:.2g}" if found["deviation"] == found["deviation"] else ""
             few = content["labelled"][name] < LEAST_IMAGES
-            unclear = "too few images" if few else "noise?"
+            unclear = "too few images" if few else "noise?" if found["common_seeds"] else "other seeds"
             word = ("better" if found["better"] else "worse") if found["clear"] else unclear
             interval = f"[{found['low']:+.3g}, {found['high']:+.3g}]"
             rows.add_row(name, f"{found['mean']:+.4g}{spread}", interval, str(content["labelled"][name]), word)

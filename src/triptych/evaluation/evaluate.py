@@ -4,6 +4,7 @@ Training and the verb `evaluate` both come through `evaluate`, so that their num
 """
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from triptych.augmentation.presets import Transform
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
+from triptych.data.subset import spread_evenly
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import Evaluation, as_json, read_run_scores, write_scores
 from triptych.evaluation.tables import score_table, shown_progress
@@ -27,7 +29,7 @@ from triptych.machine import accelerated, gather_objects, memory_advice, num_pro
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.confidence import Confident
-from triptych.prediction.exported import results_folder
+from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe, split_domain
 from triptych.tasks import Task
@@ -262,12 +264,13 @@ def evaluate_run(
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
         if run.is_dir():  # else it is anyone's folder
             remove_partials(run)
-        results_folder(run)  # whose scores of another file are told before the work
+        results_path(run)  # whose scores of another file are told before the work
         if confidence:
             Confident(predictor)
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
-        references = read_references(single_task, split, tasks)
+        images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
+        references = read_references(single_task, split, tasks, [dataset.key(index) for index in images])
         score = partial(
             evaluate,
             dataset=dataset,
@@ -315,18 +318,34 @@ def _show(
         console.print(description, highlight=False, markup=False, soft_wrap=True)
 
 
-def read_references(runs: Sequence[Path], split: str, tasks: Mapping[str, Task]) -> dict[str, dict[str, float]]:
-    """The numbers of single-task runs on a split, by task; every task of `tasks` needs one if there are any runs."""
-    found: dict[str, dict[str, float]] = {}
+def read_references(
+    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
+
+    Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
-        numbers = read_run_scores(run, split).metrics
-        if len(numbers) > 1:
+        saved = read_run_scores(run, split)
+        if len(saved.metrics) > 1:
             raise ValueError(
-                f"{run} has {len(numbers)} tasks ({', '.join(numbers)}), and delta_mtl compares with single-task "
-                "networks; train one with --recipe.data.tasks TASK, or see `triptych compare RUN RUN` for two networks."
+                f"{run} has {len(saved.metrics)} tasks ({', '.join(saved.metrics)}), and delta_mtl compares with "
+                "single-task networks; train one with --recipe.data.tasks TASK, or see `triptych compare RUN RUN` for "
+                "two networks."
             )
-        found |= numbers
+        [(task, numbers)] = saved.metrics.items()
+        skipped = set(saved.content.get("skipped", {}))
+        if other := (set(saved.keys[task]) | skipped) ^ (set(keys) | skipped):
+            raise ValueError(
+                f"{run} was scored on other images of {split} ({len(other)} differ), and delta_mtl compares numbers of "
+                "the same; evaluate both on the same data and limit."
+            )
+        found.setdefault(task, []).append(numbers)
     missing = [name for name in tasks if name not in found]
     if runs and missing:
         raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")
-    return found
+    return {
+        task: {name: statistics.fmean(one[name] for one in numbers) for name in numbers[0]}
+        for task, numbers in found.items()
+    }

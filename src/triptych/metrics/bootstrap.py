@@ -5,8 +5,8 @@ scored twice. Efron and Tibshirani, "An introduction to the bootstrap" (1993), p
 """
 
 import copy
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,17 +69,36 @@ def bootstrap_difference(
 
     Raises `ValueError` when the numbers of images differ.
     """
-    one, other = compute_sums(metric, first), compute_sums(metric, second)
-    drawn = _draw(metric, [first, second], resamples, confidence, seed)
+    return bootstrap_mean_difference(metric, [first], [second], resamples=resamples, confidence=confidence, seed=seed)
+
+
+def bootstrap_mean_difference(
+    metric: Metric,
+    first: Sequence[Sums],
+    second: Sequence[Sums],
+    *,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> dict[str, PairedDifference]:
+    """`bootstrap_difference` of means over several sets of predictions on either side, such as those of several seeds:
+    each resample takes the same images of all.
+    """
+    values = [_mean([compute_sums(metric, sums) for sums in sets]) for sets in (first, second)]
+    drawn = _draw(metric, [*first, *second], resamples, confidence, seed)
+    means = [_mean(drawn[: len(first)]), _mean(drawn[len(first) :])]
     found = {}
-    for name, value in one.items():
-        differences = drawn[1][name] - drawn[0][name]
+    for name, one in values[0].items():
+        other, differences = values[1][name], means[1][name] - means[0][name]
         gains = differences if metric.better[name] else -differences
         better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
-        found[name] = PairedDifference(
-            value, other[name], other[name] - value, *_percentiles(differences, confidence), better
-        )
+        found[name] = PairedDifference(one, other, other - one, *_percentiles(differences, confidence), better)
     return found
+
+
+def _mean(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Number by number, the mean over sets."""
+    return {name: sum(numbers[name] for numbers in sets) / len(sets) for name in sets[0]}
 
 
 def _draw(

@@ -165,7 +165,7 @@ def read_results(run: Path, scores: Sequence[Path], tasks: Mapping[str, Task]) -
                         content.get("protocol", OWN),
                         data.get("name", "") if isinstance(data, Mapping) else "",
                         content.get("split", ""),
-                        len(saved.keys[task]),
+                        (content.get("labelled") or {}).get(task, len(saved.keys[task])),
                     )
 
 

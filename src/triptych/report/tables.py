@@ -43,7 +43,7 @@ def show_results(
         rows.append(row(name, metric.primary, better, cells, images=(images or {}).get(name)))
     notes = [element("p", _NOTES[column], class_="note") for column in others if column in _NOTES]
     foot = None
-    if len(gains) == len(tasks):
+    if gains and len(gains) == sum(bool(scores[ours].get(name)) for name in tasks):  # auxiliary ones have none
         mean = f"{100 * sum(gains) / len(gains):+.1f} %"
         title = element("th", "delta_mtl: mean gain over single-task networks", scope="row")
         means = [number_cell(element("span", mean if column == SINGLE_TASK else "")) for column in others]
