@@ -14,6 +14,7 @@ LOSS = 0.01
 """Most that int8 may cost any task of these, relative to torch."""
 PACKAGES, START, MEMORY = 200e6, 1.0, 250e6
 """Bytes of the runtime's packages, and seconds and bytes until rooms-demo's network is there."""
+FORMATS = ("torch", "fp32", "int8")
 ENGINES = {"torch": "torch", "fp32": "onnxruntime", "int8": "onnxruntime, int8"}
 DATA = {"rooms": "rooms", "camvid": "CamVid"}
 
@@ -41,7 +42,7 @@ def timed_table(found: Mapping[str, Any]) -> str:
 
 
 def score_table(found: Mapping[str, Any]) -> str:
-    """A row per data, network and task."""
+    """A row per data, network and task; what is no better than a constant is in (brackets)."""
     lines = [
         "| data | network | task | number | constant | torch | onnxruntime | int8 | int8 worse by |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
@@ -50,11 +51,17 @@ def score_table(found: Mapping[str, Any]) -> str:
         for name, tasks in networks.items():
             for task, row in tasks.items():
                 arrow = "↑" if row["higher_is_better"] else "↓"
-                values = " | ".join(f"{row[kind]:.4g}" for kind in ("constant", "torch", "fp32", "int8"))
+                values = " | ".join([f"{row['constant']:.4g}", *(_marked(row, kind) for kind in FORMATS)])
                 lines.append(
                     f"| {DATA[data]} | {name} | {task} | {row['metric']} {arrow} | {values} | {loss(row, 'int8'):.1%} |"
                 )
     return "\n".join(lines)
+
+
+def _marked(row: Mapping[str, Any], kind: str) -> str:
+    text, constant = f"{row[kind]:.4g}", f"{row['constant']:.4g}"
+    better = text != constant and (row[kind] > row["constant"]) == row["higher_is_better"]
+    return text if better else f"({text})"
 
 
 def loss(row: Mapping[str, Any], kind: str) -> float:

@@ -27,12 +27,12 @@ from lab import rows
 from lab.running import ROOT
 from lab.study import Study
 
-PAGE = ROOT / "docs" / "study-3d.md"
+PAGE, LONG = ROOT / "docs" / "study-3d.md", ROOT / "docs" / "study-3d-tables.md"
 MISSING, ADAPTING = ROOT / "docs" / "study-missing.md", ROOT / "docs" / "study-adapting.md"
 TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "fog": (fog.STUDY, fog.short_table, PAGE),
-    "fog-all": (fog.STUDY, fog.table, ROOT / "docs" / "study-3d-tables.md"),
-    "sharpness": (sharpness.STUDY, sharpness.table, PAGE),
+    "fog-all": (fog.STUDY, fog.table, LONG),
+    "sharpness": (sharpness.STUDY, sharpness.table, LONG),
     "peers": (peers.STUDY, peers.table, ROOT / "docs" / "real-data.md"),
     "trunks": (trunks.STUDY, trunks.table, PAGE),
     "geometry-pilot": (geometry_pilot.STUDY, geometry_pilot.table, PAGE),

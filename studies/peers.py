@@ -20,8 +20,11 @@ these are numbers of this table alone. Null rows: the constant that suits the tr
 network. A difference is read by its interval over paired seeds, and three seeds tell only large ones.
 """
 
+import math
 import resource
+import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +176,13 @@ def score_tasks(predictor: Any, tasks: tuple[str, ...]) -> Scores:
 STUDY = Study("peers", "ef77463", arms, {**dict.fromkeys(arms(), SEEDS), "constant": (0,), "untrained": (0,)}, score)
 
 
+def _cell(values: list[float], constant: Mapping[int, Scores], task: str) -> str:
+    """A cell, in brackets where it is below the constant's: it has not begun to learn."""
+    text = mean_and_deviation(values, digits=3)
+    least = max((row[task] for row in constant.values()), default=-math.inf)
+    return f"({text})" if statistics.fmean(values) < least else text
+
+
 def table(found: list[rows.Row]) -> str:
     """Scores of every arm, contrasts, and what a network costs."""
     scores = {arm: rows.by_seed(found, arm) for arm in arms()}
@@ -181,7 +191,7 @@ def table(found: list[rows.Row]) -> str:
         if not each:
             continue
         cells = [
-            mean_and_deviation([row[task] for row in each.values()], digits=3)
+            _cell([row[task] for row in each.values()], scores["constant"], task)
             if task in next(iter(each.values()), {})
             else ""
             for task in SCORED

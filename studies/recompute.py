@@ -12,14 +12,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.inference import paired
-
 ROOT = Path(__file__).resolve().parents[1]
 FOUR = ["semseg", "depth", "normals", "boundary"]
 SIX = ["semseg", "human_parts", "saliency", "normals", "depth", "boundary"]
 T9 = 2.2621571628
 """Student's t of 9 degrees of freedom at 97.5 %, from a table."""
 T4 = 2.7764451052
+T2 = 4.3026527297
 
 
 def points(row: dict, tasks: list[str]) -> dict[int, float]:
@@ -89,6 +88,14 @@ def known(arm: str, name: str) -> list[float]:
     return [found[seed][f"2000/{name}/R2"] for seed in sorted(found)]
 
 
+def three_seeds(values: list[float]) -> list[str]:
+    """Mean and 95 % interval."""
+    center = mean(values)
+    half = T2 * math.sqrt(sum((value - center) ** 2 for value in values) / 2 / 3)
+    assert len(values) == 3
+    return [f"{value:.2f}" for value in (center, center - half, center + half)]
+
+
 def surface() -> list[str]:
     """Means over seeds: of the density that all tasks share, and of the network's depth."""
     return [f"{mean(known('surface (exp)', name)):.2f}" for name in ("shared", "network")]
@@ -96,15 +103,15 @@ def surface() -> list[str]:
 
 def over_old(arm: str, name: str) -> list[str]:
     """The paired gain over the old density of depth, with its 95 % interval."""
-    found = paired([a - b for a, b in zip(known(arm, name), known("old", "depth"), strict=True)])
-    return [f"{value:.2f}" for value in (found.mean, *found.interval95)]
+    return three_seeds([a - b for a, b in zip(known(arm, name), known("old", "depth"), strict=True)])
 
 
 def sharper(arm: str) -> list[str]:
     """Entropy less that of the dullest weights after 2,000 steps, with its 95 % interval over seeds."""
     text = (ROOT / "results" / "sharpness.jsonl").read_text(encoding="utf-8")
-    found = paired([row["scores"]["2000/shared"] for row in map(json.loads, text.splitlines()) if row["arm"] == arm])
-    return [f"{value:.2f}" for value in (found.mean, *found.interval95)]
+    return three_seeds(
+        [row["scores"]["2000/shared"] for row in map(json.loads, text.splitlines()) if row["arm"] == arm]
+    )
 
 
 def constant_weight() -> list[str]:
@@ -142,8 +149,8 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     ),
     (
         STUDY,
-        "less shuffled depth {} ({} to {}) on six tasks, {} ({} to {}) on four",
-        lambda: against("shuffled depth", SIX) + against("shuffled depth", FOUR),
+        "less shuffled depth {} ({} to {}) on six tasks ({}, {} to {}, on four), and less uniform weights {} ({} to {}) on",
+        lambda: against("shuffled depth", SIX) + against("shuffled depth", FOUR) + against("uniform weights", FOUR),
     ),
     (STUDY, "human parts and saliency make {};", share),
     (STUDY, "Normals gain {} % ({} to {})", normals),

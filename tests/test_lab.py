@@ -111,6 +111,7 @@ def test_sentences_follow_their_rules() -> None:
     assert held(of(0, 0, 0, 0), deviation=4.0) == set()  # a wide interval supports nothing
     assert held(of(0.7, 0.7, 0.7, 0.0), deviation=0.5) == {helps, small, unused}  # small, and there
     assert held(of(0, 0, 0, 3)) == {small, shipped}
+    assert held(of(3, 3, 3, 0.5), deviation=0.5) == {helps, shipped}  # small, and there: it is not said to go unused
     assert held(of(0, 0, 0, 0), (3, 0)) == {small, "the branch helps", "the paper's sign pattern"}
     assert held(of(0, 0, 0, 0), (3, 3)) == {small, "the branch helps"}
 
@@ -122,6 +123,10 @@ def test_what_no_rule_decides_is_not_told_apart() -> None:
     text = decisions.verdict(contrasts(of(3, 3, 3, 0)), contrasts({"C - A": 3.0, "H - A": 0.0}))
     assert "Geometry helps." in text
     assert "The branch helps; the paper's sign pattern." in text
+    assert "Below 0: none." in text
+    text = decisions.verdict(contrasts(of(0, 0, -3, 3)), contrasts({"C - A": -3.0, "H - A": 0.0}))
+    assert "The shipped branch helps by being 3D." in text
+    assert "Below 0: P3, C - A." in text
 
 
 def test_rules_are_calibrated() -> None:

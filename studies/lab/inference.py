@@ -27,6 +27,11 @@ class Contrast:
         """Whether it is above 0 at 5 %, after correction."""
         return self.mean > 0 and self.adjusted <= 0.05
 
+    @property
+    def below(self) -> bool:
+        """Whether it is below 0 at 5 %, after correction."""
+        return self.mean < 0 and self.adjusted <= 0.05
+
     def cells(self) -> list[str]:
         """Cells of a table: points and deviation, the intervals of 90 and 95 %, the adjusted p."""
         ends = [f"{low:+.2f} to {high:+.2f}" for low, high in (self.interval90, self.interval95)]
