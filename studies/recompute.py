@@ -149,7 +149,7 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     ),
     (
         STUDY,
-        "less shuffled depth {} ({} to {}) on six tasks ({}, {} to {}, on four), and less uniform weights {} ({} to {})",
+        "shuffled depth {} ({} to {}) on six tasks ({}, {} to {}, on four), and less uniform weights {} ({} to {})",
         lambda: against("shuffled depth", SIX) + against("shuffled depth", FOUR) + against("uniform weights", FOUR),
     ),
     (STUDY, "human parts and saliency make {};", share),
