@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from triptych.evaluation.offline import score
 from triptych.evaluation.scores import FORMAT, read_scores
 from triptych.files import finite, write_json
 from triptych.prediction.predictor import Predictor
+from triptych.report.publish import push_run
 from triptych.report.run import read_columns
 from triptych.training.loop import train
 
@@ -48,6 +50,29 @@ def test_runs_and_saved_maps_have_one_form(run: Path, saved: Path) -> None:
             assert all(len(value) == len(found.keys[task]) for value in sums[task].values())
     assert read_scores(run / "evaluation-test.json").metrics == scored.metrics
     assert scored.columns() == read_columns(run, "test")  # what the report draws, with and without the files
+
+
+def test_scores_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:
+    """Whoever trains further, or saves another network into the folder, does not publish the old one's numbers."""
+    copy = shutil.copytree(run, tmp_path / "run")
+    evaluate_run(copy, split="val", limit=2, device="cpu", constant=False, progress=False)
+    compare_runs([copy], split="val")
+    predictor = Predictor.load(copy)
+    with torch.no_grad():
+        next(iter(predictor.model.parameters())).add_(1.0)
+    predictor.save_pretrained(copy, overwrite=True)
+    for read in (
+        lambda: compare_runs([copy], split="val"),
+        lambda: push_run(copy, "someone/network", dry_run=tmp_path / "card"),
+        lambda: read_columns(copy, "val"),
+    ):
+        with pytest.raises(ValueError, match=f"other weights than {copy} has now; run `triptych evaluate .* --split"):
+            read()
+    assert not (tmp_path / "card").exists()
+    path = copy / "evaluation-val.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in content.items() if name != "weights_sha256"}))
+    compare_runs([copy], split="val")  # as older versions wrote it
 
 
 def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:

@@ -342,8 +342,10 @@ def test_an_existing_run_is_never_overwritten_unless_told_to(finished: Path, tmp
         run_recipe(RECIPE, finished)
     assert (finished / "metrics.jsonl").read_text() == before
     run = run_recipe(change(RECIPE, schedule__steps=3), tmp_path / "run")
-    (run / "notes.txt").write_text("mine")
+    for name in ("notes.txt", "evaluation-val.json", "confidence-val.json"):
+        (run / name).write_text("mine")
     run_recipe(change(RECIPE, schedule__steps=2), run, overwrite=True)
+    assert not list(run.glob("*-val.json"))  # of the network before
     assert [path.name for path in list_checkpoints(run)] == ["00000002"]
     assert (run / "notes.txt").read_text() == "mine"
     assert [record["step"] for record in lines(run, "train")] == [2]

@@ -31,6 +31,7 @@ from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pretrained import hash_weights
 from triptych.recipes.config import Recipe, split_domain
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
@@ -298,6 +299,7 @@ def evaluate_run(
                 "single_task": [str(path) for path in single_task],
                 "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
+                "weights_sha256": hash_weights(run),
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             _show(run, content, evaluation, reference, predictor.model.describe())

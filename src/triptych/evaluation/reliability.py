@@ -14,6 +14,7 @@ from triptych.files import write_json
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pretrained import hash_weights
 from triptych.tasks import Task
 
 GROUPS = ("least sure fifth", "second", "third", "fourth", "surest fifth")
@@ -93,7 +94,8 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
 def write_reliability(run: Path, split: str, found: Reliability) -> Path:
     """Write `confidence-<split>.json` where the run's scores lie."""
     path = results_folder(run) / f"confidence-{split}.json"
-    write_json(path, {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors})
+    content = {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors}
+    write_json(path, {**content, "weights_sha256": hash_weights(run)})
     return path
 
 

@@ -14,6 +14,7 @@ from triptych.files import checksum, naming_damage, read_tensors, save_tensors, 
 from triptych.lookup import parse_json
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.exported import results_path
+from triptych.prediction.pretrained import hash_weights
 from triptych.tasks import Task
 
 
@@ -175,4 +176,18 @@ def read_run_scores(run: Path, split: str) -> SavedScores:
         raise FileNotFoundError(
             f"{run} was not scored on {split}; run `triptych evaluate {run} --split {split}` first."
         )
-    return read_scores(path)
+    return require_weights(read_scores(path), Path(run))
+
+
+def require_weights(saved: SavedScores, run: Path) -> SavedScores:
+    """Scores that are of the weights that a run has now; `ValueError` where they say that they are of others.
+
+    Files of before do not say, and scores are read where the weights are gone.
+    """
+    scored, now = saved.content.get("weights_sha256"), hash_weights(run)
+    if scored and now and scored != now:
+        raise ValueError(
+            f"{saved.path} has scores of other weights than {run} has now; run `triptych evaluate {run} --split "
+            f"{saved.content.get('split', 'SPLIT')}` again."
+        )
+    return saved

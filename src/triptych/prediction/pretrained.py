@@ -21,6 +21,7 @@ from triptych.files import (
     check_signed,
     count_numbers,
     exchange,
+    hash_file,
     hash_tensors,
     partial_path,
     read_tensors,
@@ -139,6 +140,12 @@ def weights_file(folder: Path) -> Path:
     """Where a network's own tensors lie: its weights, or adapters alone."""
     whole, adapters = folder / FILES["weights"], folder / FILES["adapters"]
     return adapters if adapters.is_file() and not whole.is_file() else whole
+
+
+def hash_weights(run: Path) -> str:
+    """SHA-256 of the file that holds a network's own tensors, or of an exported file; empty where there is none."""
+    file = run if run.is_file() else weights_file(run)
+    return hash_file(file) if file.is_file() else ""
 
 
 def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[MultiTaskModel, Recipe]:

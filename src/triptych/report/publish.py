@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from triptych.evaluation.scores import read_scores
+from triptych.evaluation.scores import read_scores, require_weights
 from triptych.evaluation.tables import ARROWS
 from triptych.export.onnx_file import describe_onnx
-from triptych.files import hash_file, write_text
+from triptych.files import write_text
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
@@ -126,7 +126,7 @@ def _read_description(path: Path, run: Path) -> dict[str, Any]:
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} is not uploaded: files to be shared end with {SUFFIX}; export the run to such a one.")
     description = _shorten(ExportedNetwork(path).metadata)
-    if description.get("weights_sha256") != hash_file(pretrained.weights_file(run)):
+    if description.get("weights_sha256") != pretrained.hash_weights(run):
         raise ValueError(f"{path} was exported from other weights than those of {run}; export the run again.")
     return description
 
@@ -145,9 +145,11 @@ def _file_list(name: str, described: Mapping[Path, Mapping[str, Any]]) -> Iterat
 
 
 def read_results(run: Path, scores: Sequence[Path], tasks: Mapping[str, Task]) -> Iterator[Result]:
-    """The numbers of a run folder's evaluations, then those of files of `triptych score`."""
+    """The numbers of a run folder's evaluations, then those of files of `triptych score`; `ValueError` where they are
+    of other weights.
+    """
     for path in [*sorted(run.glob("evaluation-*.json")), *scores]:
-        saved = read_scores(path)
+        saved = require_weights(read_scores(path), run)
         content = saved.content
         data = content.get("data") or {}
         for task, numbers in saved.metrics.items():

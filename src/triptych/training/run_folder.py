@@ -48,6 +48,8 @@ OURS = (
     "trackers",
 )
 
+SCORES = ("evaluation-", "confidence-")
+"""What names of files begin with that `triptych evaluate` writes into a run folder."""
 PACKAGES = ("triptych", "torch", "timm", "accelerate", "torchjd", "torchmetrics", "numpy", "safetensors")
 
 
@@ -205,7 +207,7 @@ def finish_exchange(run: Path) -> None:
 def _take_over(beside: Path, run: Path) -> None:
     """Move what is not a run's into the new folder, and delete the old one."""
     for path in beside.iterdir():
-        if not (path.name in OURS or path.name.startswith("evaluation-") or (run / path.name).exists()):
+        if not (path.name in OURS or path.name.startswith(SCORES) or (run / path.name).exists()):
             path.rename(run / path.name)
     shutil.rmtree(beside)
 
