@@ -29,7 +29,7 @@ from triptych.evaluation.compare import group_runs, read_scored_run, recipe_diff
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
-from triptych.export.proof import EXACT, Tolerances, as_target, compare, measure_difference, proof_sizes
+from triptych.export.proof import EXACT, Tolerances, as_target, compare, measure_difference, measure_loss, proof_sizes
 from triptych.export.run import TARGETS, summarize
 from triptych.files import hash_file
 from triptych.models.multitask import MultiTaskModel
@@ -164,14 +164,20 @@ class Sick(nn.Module):
         return output._replace(predictions=output.predictions | {"depth": output.predictions["depth"] + off})
 
 
+@pytest.mark.parametrize("words", [(), ("--precision", "fp16", "--max-loss", "100")])
 def test_a_task_that_disagrees_is_named_and_no_file_is_left(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...],
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """With fewer bits, too: what they may change is no excuse for another program."""
     sick = Sick(pretrained.load_model(run)[0])
     # The traced program is that of the sick network; torch runs it without the fault.
     monkeypatch.setattr("triptych.export.run.DeployedModel", lambda model, **options: DeployedModel(model, **options))
     monkeypatch.setattr("triptych.export.run.exported_program", lambda model, *a, **k: exported_program(sick, *a, **k))
-    assert main(["export", str(run), "--to", str(tmp_path / "model.onnx")]) == 2
+    assert main(["export", str(run), "--to", str(tmp_path / "model.onnx"), *words]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "depth differs by" in error
@@ -486,6 +492,31 @@ def test_a_comparison_names_worse_scores() -> None:
     )
     assert any("mIoU on the labels" in problem for problem in proof.problems)
     assert proof.tasks["semseg"].loss == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("wrong", [(8, 12), (16, 12)])
+def test_fewer_bits_are_measured_at_every_size_and_without_labels(wrong: tuple[int, int], labelled: bool) -> None:
+    """A file that says 50 m where torch says 2 m is found at whichever size it does, whether or not there is truth."""
+    truth = torch.full((1, 1, 8, 12), 2.1 if labelled else torch.nan)
+
+    def predict(image: torch.Tensor, there: float) -> dict[str, torch.Tensor]:
+        return {"depth": torch.full((1, 1, *image.shape[-2:]), there if tuple(image.shape[-2:]) == wrong else 2.0)}
+
+    for metres, is_wrong in ((50.0, True), (2.02, False)):
+        proof = compare(
+            lambda image, metres=metres: predict(image, metres),
+            lambda image: predict(image, 2.0),
+            {"depth": depth()},
+            [Sample(torch.rand(1, 3, 8, 12), {"depth": truth}, ("one",))],
+            [[8, 12], [16, 12]],
+            Tolerances(torch.inf, torch.inf, 0.05),
+        )
+        assert len(proof.problems) == is_wrong
+        assert all(problem.startswith("depth") for problem in proof.problems)
+        assert (proof.tasks["depth"].unlabelled is None) == labelled
+        assert bool(proof.tasks["depth"].scores) == labelled
+    assert measure_loss(torch.nan, 0.5, better=True) == measure_loss(0.1, 0.0, better=False) == torch.inf
 
 
 def test_no_tolerance_lets_nan_pass() -> None:

@@ -31,7 +31,8 @@ def export(
         uint8: Take images of bytes instead of floats in [0, 1].
         precision: Of weights and arithmetic; fp16 and int8 are for .onnx.
         calibrate: Folder of images that show int8 the range of activations; the validation split by default.
-        max_loss: How much worse, relative to torch, a task may score with fp16 or int8.
+        max_loss: How much worse, relative to torch, a task may score with fp16 or int8; without labels, how far it may
+            be from torch in the mean.
         images: How many images of the validation split to compare on; 0 takes 4, or 32 for fp16 and int8.
         split: Split to compare on, instead of the validation split.
         overwrite: Replace the file if it exists.

@@ -1,5 +1,6 @@
 """Whether a file computes what the network computes: on real images, task by task."""
 
+import math
 import statistics
 import timeit
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +25,8 @@ class Tolerances:
 
     `difference`: of numbers, the largest difference relative to the largest value of the map; of class ids, the share
     of pixels that differ. `agreement`: how far any number of the task's metric may be from torch's where torch's own
-    prediction is the target. `loss`: how much worse, relative to torch's, a task's primary number may be on the labels.
+    prediction is the target. `loss`: how much worse, relative to torch's, a task's primary number may be on the labels;
+    where there are none, how far its prediction may be from torch's in the mean.
     """
 
     difference: float
@@ -41,7 +43,10 @@ class TaskProof:
     """What was measured for one task.
 
     `difference`: the largest over all maps, images and sizes, as in `Tolerances`. `agreement`: numbers of the task's
-    metric of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels.
+    metric of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels,
+    at the size where the file loses most; nothing without labels. `unlabelled`: how far the prediction is from torch's
+    in the mean, relative to the mean of torch's, of class ids the share of pixels that differ, at the size of those
+    without labels where it is most; `None` where all have some.
     """
 
     difference: float
@@ -49,15 +54,14 @@ class TaskProof:
     scores: dict[str, tuple[float, float]]
     primary: str
     better: bool
+    unlabelled: float | None = None
 
     @property
     def loss(self) -> float:
-        """How much worse the file's primary number on the labels is, relative to torch's; 0 where it is better."""
-        if self.primary not in self.scores:
-            return 0.0
-        file, torch_value = self.scores[self.primary]
-        worse = torch_value - file if self.better else file - torch_value
-        return max(0.0, worse / abs(torch_value)) if torch_value else 0.0
+        """How much worse the file's primary number on the labels is, relative to torch's; 0 where it is better, and
+        without labels.
+        """
+        return measure_loss(*self.scores[self.primary], better=self.better) if self.primary in self.scores else 0.0
 
 
 @dataclass(frozen=True)
@@ -84,15 +88,14 @@ def compare(
 ) -> Proof:
     """Run file and network on `samples` (batches of one) at every size, and compare all maps task by task.
 
-    Scores on the labels are taken at the first size. `decoded`: the maps are predictions, not raw. `prepare` turns a
-    float image into what both take.
+    `decoded`: the maps are predictions, not raw. `prepare` turns a float image into what both take.
     """
     difference = dict.fromkeys(tasks, 0.0)
     agreement = {name: (task.metric(), task.metric()) for name, task in tasks.items()}
-    scores = {name: (task.metric(), task.metric()) for name, task in tasks.items()}
-    labelled = dict.fromkeys(tasks, False)
+    sizes = [(height, width) for height, width in sizes]
+    places = {name: [_AtSize(task) for _ in sizes] for name, task in tasks.items()}
     for sample in samples:
-        for size in sizes:
+        for i, size in enumerate(sizes):
             image = prepare(resize_image(sample.image, size))
             ours, theirs = network(image), file(image)
             for name, task in tasks.items():
@@ -100,23 +103,70 @@ def compare(
                     difference[name] = max(difference[name], measure_difference(theirs[key], ours[key]))
                 pair = (theirs[name], ours[name]) if decoded else (task.decode(theirs[name]), task.decode(ours[name]))
                 _update(agreement[name], pair, as_target(task, pair[1]))
-                target = _resize_target(sample.targets[name], size)
-                if size == tuple(sizes[0]) and bool(valid_pixels(target).any()):
-                    _update(scores[name], pair, target)
-                    labelled[name] = True
+                places[name][i].add(pair, _resize_target(sample.targets[name], size))
     found = {
-        name: TaskProof(
-            difference[name],
-            _numbers(agreement[name]),
-            _numbers(scores[name]) if labelled[name] else {},
-            task.metric().primary,
-            task.metric().better[task.metric().primary],
-        )
-        for name, task in tasks.items()
+        name: _prove(task, difference[name], _numbers(agreement[name]), places[name]) for name, task in tasks.items()
     }
     problems = [problem for name, proof in found.items() for problem in _problems(name, proof, limits)]
     keys = tuple(sample.key if isinstance(sample.key, str) else sample.key[0] for sample in samples)
     return Proof(found, keys, tuple(sizes), tuple(problems))
+
+
+class _AtSize:
+    """What is summed up of one task at one size."""
+
+    def __init__(self, task: Task) -> None:
+        self.metrics = (task.metric(), task.metric())
+        self.is_labelled = False
+        self.distance = self.whole = 0.0
+
+    def add(self, pair: tuple[Tensor, Tensor], target: Tensor) -> None:
+        file, network = pair
+        if bool(valid_pixels(target).any()):
+            _update(self.metrics, pair, target)
+            self.is_labelled = True
+        if network.is_floating_point():
+            self.distance += (file - network).abs().double().sum().item()
+            self.whole += network.abs().double().sum().item()
+        else:
+            self.distance += (file != network).sum().item()
+            self.whole += network.numel()
+
+    @property
+    def scores(self) -> dict[str, tuple[float, float]]:
+        return _numbers(self.metrics) if self.is_labelled else {}
+
+    @property
+    def deviation(self) -> float:
+        return self.distance / max(self.whole, 1e-12)
+
+
+def _prove(
+    task: Task, difference: float, agreement: dict[str, tuple[float, float]], places: Sequence[_AtSize]
+) -> TaskProof:
+    """A task over all sizes. Where torch's own primary number is NaN, labels are as good as none."""
+    primary = task.metric().primary
+    better = task.metric().better[primary]
+    told, untold = [], []
+    for place in places:
+        scores = place.scores
+        if math.isnan(scores.get(primary, (0.0, math.nan))[1]):
+            untold.append(place.deviation)
+        else:
+            told.append(scores)
+    worst = max(told, key=lambda found: measure_loss(*found[primary], better=better), default={})
+    return TaskProof(difference, agreement, worst, primary, better, max(untold, default=None))
+
+
+def measure_loss(file: float, network: float, *, better: bool) -> float:
+    """How much worse a file's number is than torch's, relative to that; 0 where it is better. `better`: higher is.
+
+    >>> measure_loss(0.45, 0.5, better=True), measure_loss(0.45, 0.5, better=False)
+    (0.09999999999999998, 0.0)
+    """
+    worse = network - file if better else file - network
+    # Of a number that is NaN, or was perfect and is no more, no share can be told.
+    return 0.0 if worse <= 0 else worse / abs(network) if network and worse == worse else math.inf
 
 
 def measure_difference(file: Tensor, network: Tensor) -> float:
@@ -183,9 +233,14 @@ def _problems(name: str, proof: TaskProof, limits: Tolerances) -> list[str]:
         # Numbers that torch's own prediction leaves open (NaN) say nothing.
         if network == network and not abs(file - network) <= limits.agreement * max(1.0, abs(network)):
             problems.append(f"{name}: {key} against torch's prediction is {file:.4g}, torch's own {network:.4g}")
-    if not proof.loss <= limits.loss:
+    if proof.scores and not proof.loss <= limits.loss:
         file, network = proof.scores[proof.primary]
         problems.append(f"{name}: {proof.primary} on the labels is {file:.4g}, torch's {network:.4g}")
+    if proof.unlabelled is not None and not proof.unlabelled <= limits.loss:
+        problems.append(
+            f"{name} has no labels on these images, and differs from torch by {proof.unlabelled:.2g} in the mean "
+            f"(allowed {limits.loss:g}; --split names images with labels)"
+        )
     return problems
 
 
