@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from triptych.commands.data import DATA
@@ -71,10 +72,23 @@ def _set_max_pixels(values: Sequence[str]) -> None:
         os.environ[MAX_PIXELS] = str(check_pixels(value, "--max-pixels"))
 
 
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """One line, as errors are.
+
+    >>> _format_warning("of two\\nlines", UserWarning, "file.py", 3)
+    'warning: of two lines\\n'
+    """
+    return f"warning: {printable(' '.join(str(message).split()))}\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a mistake in what was asked, 1 for a mistake of ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
+    if not debug:
+        warnings.formatwarning = _format_warning
     try:
         words, limits = take_option([word for word in words if word != "--debug"], "--max-pixels")
         if limits:

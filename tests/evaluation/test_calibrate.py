@@ -8,15 +8,19 @@ import torch
 from export_runs import save_run
 from PIL import Image
 from scipy.optimize import minimize
+from torch import nn
 from training.tiny import RECIPE, change
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
+from triptych.evaluation.calibrate import calibrate_run
 from triptych.export import export_run
 from triptych.export.onnx_file import open_onnx
 from triptych.prediction.calibration import FILE, KINDS, Scale, fit_scale, read_calibration, write_calibration
 from triptych.prediction.predictor import Predictor
+from triptych.tasks import depth
 from triptych.training.loop import train
+from triptych.types import Output
 
 
 def frames(count=4, factor=1.7, power=1.0, noise=0.02, seed=0):
@@ -88,17 +92,21 @@ def run(tmp_path):
     return folder
 
 
-@pytest.fixture
-def other_camera(tmp_path, run):
+def write_frames(folder, predictor):
     """Images whose true depth is twice that which the network sees."""
-    predictor, generator = Predictor.load(run), np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for i in range(3):
         image = generator.integers(0, 255, (32, 40, 3), np.uint8)
         for name in ("images", "depth"):
-            (tmp_path / "frames" / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image).save(tmp_path / "frames" / "images" / f"{i}.png")
-        np.save(tmp_path / "frames" / "depth" / f"{i}.npy", 2 * predictor(image)["depth"][0])
-    return tmp_path / "frames"
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "images" / f"{i}.png")
+        np.save(folder / "depth" / f"{i}.npy", 2 * predictor(image)["depth"][0])
+    return folder
+
+
+@pytest.fixture
+def other_camera(tmp_path, run):
+    return write_frames(tmp_path / "frames", Predictor.load(run))
 
 
 def test_a_run_is_calibrated_where_it_predicts_and_not_where_it_is_scored(run, other_camera, capsys):
@@ -109,6 +117,7 @@ def test_a_run_is_calibrated_where_it_predicts_and_not_where_it_is_scored(run, o
     assert "predict and export apply it" in said
     stored = json.loads((run / FILE).read_text())["scales"]["depth"]
     assert stored["factor"] == pytest.approx(2, rel=1e-4)
+    assert stored["frame"] == stored["seen"] == [32, 40]
     after, scored = Predictor.load(run)(image), Predictor.load(run, calibrated=False)(image)
     np.testing.assert_allclose(after["depth"], 2 * before["depth"], rtol=1e-4)
     np.testing.assert_array_equal(scored["depth"], before["depth"])
@@ -123,6 +132,41 @@ def test_a_run_is_calibrated_where_it_predicts_and_not_where_it_is_scored(run, o
     assert main(["calibrate", str(run), str(other_camera)]) == 0
     assert f"depth: depth x 2 of an earlier calibration is deleted with {run / FILE}" in capsys.readouterr().out
     assert not (run / FILE).exists()
+
+
+def test_frames_are_seen_at_the_size_that_is_asked_for(run, tmp_path):
+    folder = write_frames(tmp_path / "small", Predictor.load(run, shorter_side=16))
+    calibrate_run(run, folder, shorter_side=16)
+    scale = read_calibration(run)["depth"]
+    assert (scale.frame, scale.seen) == ((32, 40), (16, 20))
+    assert scale.factor == pytest.approx(2, rel=1e-4)
+
+
+class Pinhole(nn.Module):
+    """Sees a wall at 2 m in images of 24 rows, and at half of that in images of 48: things look twice as large."""
+
+    def __init__(self, *, fixed_size=None, baked=None):
+        super().__init__()
+        self.tasks, self.fixed_size = {"depth": depth(loss="log-l1")}, fixed_size
+        self.baked, self.is_decoded = baked, baked is not None
+
+    def forward(self, image):
+        metres = torch.full((1, 1, *image.shape[-2:]), 2.0 * 24 / image.shape[-2])
+        return Output({"depth": self.baked(metres) if self.is_decoded else metres.log()}, [], [])
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+@pytest.mark.parametrize("frame", [(48, 64), (64, 48)])
+def test_metres_do_not_depend_on_the_size_that_the_network_sees(power, frame):
+    """The wall is 5 m away; the scale was fitted at the camera's own size, 48 x 64."""
+    scale = Scale(5.0, power, frame, frame)  # 1 m becomes 5 m
+    image = torch.rand(1, 3, 48, 64)
+    for options in ({}, {"shorter_side": 12}, {"shorter_side": 24}, {"shorter_side": 96}, {"scales": (0.5, 1.0)}):
+        seen = Predictor(Pinhole(), calibration={"depth": scale}, **options).predict(image)["depth"]
+        torch.testing.assert_close(seen, torch.full_like(seen, 5.0))
+    for model in (Pinhole(fixed_size=(24, 32)), Pinhole(fixed_size=(24, 32), baked=scale)):
+        seen = Predictor(model, calibration={"depth": scale}, resize=True).predict(image)["depth"]
+        torch.testing.assert_close(seen, torch.full_like(seen, 5.0))
 
 
 @pytest.mark.parametrize("outputs", ["maps", "raw"])
@@ -174,3 +218,24 @@ def test_what_cannot_be_calibrated_is_one_line(run, other_camera, tmp_path, caps
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_a_scale_of_another_size_says_so(run, tmp_path, monkeypatch):
+    """A crop, another resolution: nothing tells which, and what was fitted at another size is not silently applied."""
+    scale, large = Scale(5.0, 1.0, (48, 64), (48, 64)), torch.rand(1, 3, 96, 128)
+    predictor = Predictor(Pinhole(), calibration={"depth": scale})
+    with pytest.warns(UserWarning, match=r"saw at 48 x 64, and it sees others at 96 x 128: .*--shorter-side 48"):
+        predictor.predict(large)
+    predictor.predict(large)  # says it once
+    seen = Predictor(Pinhole(), calibration={"depth": scale}, shorter_side=48).predict(large)["depth"]
+    torch.testing.assert_close(seen, torch.full_like(seen, 5.0))
+    before = Predictor(Pinhole(), calibration={"depth": Scale(5.0)}).predict(large)["depth"]  # of older versions
+    torch.testing.assert_close(before, torch.full_like(before, 2.5))
+    with pytest.warns(UserWarning, match="at 24 x 24"):  # which squeezes one side more than the other
+        Predictor(Pinhole(fixed_size=(24, 24)), calibration={"depth": scale}, resize=True).predict(large[..., :48, :64])
+
+    write_calibration(run, {"depth": scale}, {})
+    assert read_calibration(run) == {"depth": scale}
+    monkeypatch.setattr("triptych.export.run.exported_program", lambda *words, **options: 1 / 0)
+    with pytest.warns(UserWarning, match="at 32 x 40"), pytest.raises(ZeroDivisionError):
+        export_run(run, tmp_path / "model.onnx", size=(32, 40), images=1)

@@ -1,5 +1,6 @@
 """`triptych calibrate`: a few frames with depth of another camera, and what they change of a run's metres."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -12,23 +13,28 @@ from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
 
 
-def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = "auto") -> dict[str, Fitted]:
+def calibrate_run(
+    run: Path, folder: Path, *, split: str = "all", shorter_side: int | None = None, device: str = "auto"
+) -> dict[str, Fitted]:
     """Fit how the depth of a run is scaled on the camera of a folder of images with depth, as `Folder` reads it, and
     store it in the run where it helps on frames that it was not fitted on.
 
-    Returns what was found by task. Raises `ValueError` for a run without depth and a folder without.
+    `shorter_side` is that which the network sees the frames at, as in prediction. Returns what was found by task.
+    Raises `ValueError` for a run without depth and a folder without.
     """
     if run.suffix == SUFFIX:
         raise ValueError(f"{run} is a file; calibrate the run that it was made from, and export that again.")
-    predictor = Predictor.load(run, device=device, calibrated=False)
+    predictor = Predictor.load(run, device=device, calibrated=False, shorter_side=shorter_side)
     lengths = [name for name, task in predictor.tasks.items() if task.in_metres]
     if not lengths:
         raise ValueError(f"{run} predicts no depth ({', '.join(predictor.tasks)}); nothing of it has a scale.")
     dataset = Folder(folder, split=split, tasks=lengths)
     require_truth(dataset, lengths, "calibrated on")
     frames: dict[str, list] = {name: [] for name in lengths}
+    sizes = []
     for index in range(len(dataset)):
         sample = dataset[index]
+        sizes.append((int(sample.image.shape[-2]), int(sample.image.shape[-1])))
         predicted = predictor(sample.image)
         for name in lengths:
             found = logarithms(predicted[name], sample.targets[name].numpy())
@@ -36,7 +42,15 @@ def calibrate_run(run: Path, folder: Path, *, split: str = "all", device: str = 
                 frames[name].append(found)
     fitted = {name: fit_scale(found) for name, found in frames.items()}
     terminal().print(calibration_table(str(folder), fitted))
-    scales = {name: one.scale for name, one in fitted.items() if one.kept != "as predicted"}
+    frame = sorted(sizes, key=min)[len(sizes) // 2]
+    seen = predictor.seen_size(frame)
+    if len(several := sorted({min(predictor.seen_size(size)) for size in sizes})) > 1:
+        print(
+            f"the network saw frames of {several[0]} to {several[-1]} pixels on the shorter side; those of one fit best"
+        )
+    scales = {
+        name: replace(one.scale, frame=frame, seen=seen) for name, one in fitted.items() if one.kept != "as predicted"
+    }
     if scales:
         facts = {"folder": str(folder), "frames": {name: one.frames for name, one in fitted.items()}}
         path = write_calibration(run, scales, facts)

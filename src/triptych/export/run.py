@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measur
 from triptych.files import finite, hash_file, write_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
-from triptych.prediction.calibration import read_calibration
+from triptych.prediction.calibration import describe_mismatch, read_calibration
 from triptych.recipes.config import Recipe, split_domain
 from triptych.recipes.resolved import package_version
 from triptych.tasks import Task
@@ -262,6 +263,9 @@ def export_run(
         raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
     samples = read_samples(recipe, model, images, split)
     scales = read_calibration(run)
+    for name, scale in scales.items():
+        if not dynamic and scale.at(chosen, chosen) is not scale:
+            warnings.warn(describe_mismatch(name, scale, chosen), stacklevel=2)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
     place = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
     with place as folder, _full_disk_is_told(path, weights):
@@ -312,7 +316,7 @@ def export_run(
                 "maps": describe_maps(model.tasks, network(program.example), outputs=outputs),
                 "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
                 "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
-                "calibration": {name: vars(scale) for name, scale in scales.items()},
+                "calibration": {name: scale.content() for name, scale in scales.items()},
                 "weights_sha256": hash_file(pretrained.weights_file(run)),
                 "versions": versions(*target.packages),
                 "proof": describe_proof(proof),

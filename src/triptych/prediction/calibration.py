@@ -8,7 +8,7 @@ closed form, over frames of equal weight.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,15 @@ MOST = 50_000
 """Pixels of a frame that take part, spread over it."""
 
 
+NEAR = 0.05
+"""By what share sizes may differ and still be one."""
+Size = tuple[int, int]
+"""Height and width."""
+
+
 @dataclass(frozen=True)
 class Scale:
-    """Metres d become `factor` d ** `power`.
+    """Metres d become `factor` d ** `power`, of images that the network sees as large as those that it was fitted on.
 
     >>> import torch
     >>> Scale(2.0, 0.5)(torch.tensor([9.0])).tolist()
@@ -35,13 +41,52 @@ class Scale:
 
     factor: float = 1.0
     power: float = 1.0
+    frame: Size | None = None
+    """Of the frames that it was fitted on; `None` where that is not known, in files of older versions."""
+    seen: Size | None = None
+    """The same as the network saw them."""
 
     def __call__(self, metres: Tensor) -> Tensor:
         return self.factor * (metres if self.power == 1 else metres.clamp(min=0) ** self.power)
 
+    def at(self, frame: Size, seen: Size, *, zooms: bool = True) -> "Scale | None":
+        """The scale of images of size `frame` that the network sees at size `seen`; `None` where it is not known.
+
+        Frames of one camera that are resized for the network by another factor look nearer by it where values zoom
+        (`Task.scales_with_zoom`). What other sizes are, a crop or another resolution, nothing tells.
+
+        >>> Scale(2.0, 1.0, (480, 640), (480, 640)).at((480, 640), (240, 320)).factor
+        1.0
+        """
+        if self.frame is None or self.seen is None or _near(min(seen), min(self.seen)):
+            return self
+        (low, high), (fitted_low, fitted_high) = sorted(seen), sorted(self.seen)
+        same_camera = all(map(_near, sorted(frame), sorted(self.frame)))
+        if not (zooms and same_camera and _near(low / fitted_low, high / fitted_high)):
+            return None
+        return replace(self, factor=self.factor * (low / fitted_low) ** self.power, seen=seen)
+
+    def content(self) -> dict[str, Any]:
+        """For JSON, without what is not known."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
     def describe(self) -> str:
         """In words."""
         return f"depth x {self.factor:.4g}" if self.power == 1 else f"{self.factor:.4g} x depth ^ {self.power:.3g}"
+
+
+def _near(one: int | float, other: int | float) -> bool:
+    return abs(one / other - 1) <= NEAR
+
+
+def describe_mismatch(name: str, scale: Scale, seen: Size) -> str:
+    """One line about a scale that was fitted where the network saw things at another size."""
+    assert scale.seen is not None, "a scale without a size fits all"
+    return (
+        f"{name} was calibrated on images that the network saw at {scale.seen[0]} x {scale.seen[1]}, and it sees "
+        f"others at {seen[0]} x {seen[1]}: of the same camera, metres are off by the zoom; let it see them alike "
+        f"(--shorter-side {min(scale.seen)}), or calibrate again on frames of this size."
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +173,7 @@ def _error(scale: Scale, frame: Frame) -> float:
 
 def write_calibration(run: Path, scales: Mapping[str, Scale], facts: Mapping[str, Any]) -> Path:
     """Store scales by task in a run folder, with what they come from."""
-    content = {name: vars(scale) for name, scale in scales.items()}
+    content = {name: scale.content() for name, scale in scales.items()}
     write_text(run / FILE, json.dumps({"format": 1, "scales": content, "from": facts}, indent=2) + "\n")
     return run / FILE
 
@@ -146,10 +191,22 @@ def read_calibration(run: Path) -> dict[str, Scale]:
         ) from error
 
 
-def scales_from(content: Mapping[str, Mapping[str, float]]) -> dict[str, Scale]:
+def scales_from(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Scale]:
     """Scales by task from JSON."""
-    scales = {name: Scale(float(one["factor"]), float(one["power"])) for name, one in content.items()}
+    scales = {
+        name: Scale(float(one["factor"]), float(one["power"]), *(_read_size(one.get(key)) for key in ("frame", "seen")))
+        for name, one in content.items()
+    }
     for scale in scales.values():
         if not (math.isfinite(scale.factor) and scale.factor > 0 and math.isfinite(scale.power) and scale.power > 0):
             raise ValueError(f"factor {scale.factor} and power {scale.power} are not above 0")
     return scales
+
+
+def _read_size(stored: Any) -> Size | None:
+    if stored is None:
+        return None
+    height, width = map(int, stored)
+    if min(height, width) < 1:
+        raise ValueError(f"{height} x {width} is no size")
+    return height, width

@@ -65,8 +65,11 @@ class ExportedNetwork(nn.Module):
 
     @property
     def calibration(self) -> dict[str, Scale]:
-        """Scales that raw maps still need once they are decoded; in decoded ones they are already."""
-        return {} if self.is_decoded else scales_from(self.metadata.get("calibration", {}))
+        """Scales that raw maps still need once they are decoded; in decoded ones they are already, and of these are
+        told that say at which size they hold.
+        """
+        scales = scales_from(self.metadata.get("calibration", {}))
+        return {name: scale for name, scale in scales.items() if scale.seen or not self.is_decoded}
 
     @property
     def recipe(self) -> Recipe:

@@ -146,7 +146,7 @@ def hash_teacher(teacher: str, predictor: Predictor) -> str:
     """SHA-256 of an exported file, else of the weights and of what `triptych calibrate` stored beside them."""
     if teacher.endswith(SUFFIX):
         return hashlib.sha256(Path(teacher).read_bytes()).hexdigest()
-    scales = {name: asdict(scale) for name, scale in predictor.calibration.items()}
+    scales = {name: scale.content() for name, scale in predictor.calibration.items()}
     weights = hash_tensors(predictor.model.state_dict())
     return hashlib.sha256(f"{weights} {json.dumps(scales)}".encode()).hexdigest() if scales else weights
 

@@ -6,6 +6,7 @@ Evaluation, `triptych predict` and the report all run networks through it, so th
 import itertools
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
 from triptych.machine import choose_device, choose_precision, return_freed_memory
-from triptych.prediction.calibration import Scale, read_calibration
+from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
 from triptych.prediction.strips import (
     Batch,
     Maps,
@@ -62,7 +63,8 @@ class Predictor:
       are resized back: class ids by the nearest pixel, others bilinearly.
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
       computes with it; results are float32.
-    - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`).
+    - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`), zoomed where the
+      model sees the camera's images at another size than in calibration; a warning where that is not known.
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
       given (`"auto"`: the best there is).
 
@@ -123,6 +125,7 @@ class Predictor:
         self.is_decoded: bool = getattr(model, "is_decoded", False)
         """Whether the model's maps are predictions already, as those of an exported file."""
         self._size: tuple[int, ...] = ()
+        self._has_warned = False
 
     @property
     def averages(self) -> bool:
@@ -143,7 +146,7 @@ class Predictor:
         """What maps depend on, for files: the options of inference, and a checksum of the weights."""
         names = ("tile", "overlap", "flip", "scales", "shorter_side")
         weights = checksum(self.model.state_dict())
-        scales = {"calibration": {name: vars(scale) for name, scale in self.calibration.items()}}
+        scales = {"calibration": {name: scale.content() for name, scale in self.calibration.items()}}
         return (
             {name: getattr(self, name) for name in names}
             | {"precision": str(self.autocast), "weights": weights}
@@ -181,12 +184,15 @@ class Predictor:
         """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
         height of the image.
         """
-        taken = self.fixed_size
-        if self.resize and taken is not None and taken != image.size:
-            seen = joined(self.strips(Resized(image, taken)))
-            back = {name: _resize_prediction(self.tasks[name], values, image.size) for name, values in seen.items()}
-            yield from map(dict, split_strips([back], rows))
+        scales, taken = self._find_scales(image.size), self.fixed_size if self.resize else None
+        if taken is None or taken == image.size:
+            yield from self._strips(image, rows, scales)
             return
+        maps = joined(self._strips(Resized(image, taken), None, scales))
+        back = {name: _resize_prediction(self.tasks[name], values, image.size) for name, values in maps.items()}
+        yield from map(dict, split_strips([back], rows))
+
+    def _strips(self, image: Source, rows: int | None, calibration: Mapping[str, Scale]) -> Iterator[dict[str, Tensor]]:
         views = list(itertools.product(self.scales, (False, True) if self.flip else (False,)))
         with _evaluating(self.model):
             first, *others = (self._view(image, scale, mirrored, rows) for scale, mirrored in views)
@@ -199,11 +205,12 @@ class Predictor:
                     means = {name: total + more[name] for name, total in means.items()}
                 if rest:
                     means = {name: total / len(views) for name, total in means.items()}
-                yield self._calibrated(
+                yield _calibrated(
                     {
                         name: means[name] if task.scales_with_zoom else self._decode(task, means[name])
                         for name, task in self.tasks.items()
-                    }
+                    },
+                    calibration,
                 )
 
     def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
@@ -218,13 +225,28 @@ class Predictor:
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
-        return self._calibrated({name: self._decode(task, raw[name]) for name, task in self.tasks.items()})
+        height, width = next(iter(raw.values())).shape[-2:]
+        maps = {name: self._decode(task, raw[name]) for name, task in self.tasks.items()}
+        return _calibrated(maps, self._find_scales((height, width)))
 
-    def _calibrated(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps with the scales of another camera, where there are any."""
-        return {
-            name: self.calibration[name](value) if name in self.calibration else value for name, value in maps.items()
-        }
+    def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width at which the model sees an image of `size`, at the scale 1."""
+        if self.resize and self.fixed_size is not None:
+            return self.fixed_size
+        return _times(size, self.shorter_side / min(size) if self.shorter_side else 1.0)
+
+    def _find_scales(self, size: tuple[int, int]) -> dict[str, Scale]:
+        """The scales of another camera for images of `size`; says once where they are of another size."""
+        seen, found = self.seen_size(size), dict(self.calibration)
+        for name, scale in self.calibration.items():
+            fitting = scale.at(size, seen, zooms=name in self.tasks and self.tasks[name].scales_with_zoom)
+            if fitting is None and not self._has_warned:
+                self._has_warned = True
+                warnings.warn(describe_mismatch(name, scale, seen), stacklevel=2)
+            used = fitting or scale
+            # In decoded maps of a file the scale is already.
+            found[name] = Scale(used.factor / scale.factor) if self.is_decoded else used
+        return found
 
     def _comparable(self, raw: Maps, scale: float) -> Maps:
         """Maps of a view in the form in which views are averaged."""
@@ -247,8 +269,7 @@ class Predictor:
 
     def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
         """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back; strip by strip."""
-        factor = scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0)
-        size = (max(1, round(image.size[0] * factor)), max(1, round(image.size[1] * factor)))
+        size = _times(image.size, scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0))
         view: Source = image if size == image.size else Resized(image, size)
         strips = self._run(Mirrored(view) if mirrored else view, rows)
         if mirrored:
@@ -339,6 +360,15 @@ class Predictor:
         with tempfile.TemporaryDirectory() as parent:
             release.pack(save(Path(parent) / path.name), path)
         return path
+
+
+def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
+def _calibrated(maps: dict[str, Tensor], scales: Mapping[str, Scale]) -> dict[str, Tensor]:
+    """Maps with the scales of another camera, where there are any."""
+    return {name: scales[name](value) if name in scales else value for name, value in maps.items()}
 
 
 def _resize_prediction(task: Task, values: Tensor, size: tuple[int, int]) -> Tensor:
