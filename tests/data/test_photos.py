@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from triptych_runtime.pictures import read_picture
 
 from triptych.data.cameras import UPRIGHT as MATRICES
 from triptych.data.cameras import CameraFiles, turn_intrinsics
@@ -196,6 +197,17 @@ def test_a_picture_of_32_bits_is_refused_or_scaled(tmp_path: Path) -> None:
     Image.fromarray(GREY.astype(np.int32)).save(tmp_path / "a.tif")
     with pytest.raises(UnreadableFileError, match=r"int32 from 1 to 248, which is not"):
         read_image(tmp_path / "a.tif")
+
+
+def test_the_runtime_turns_what_the_predictor_turns(tmp_path: Path) -> None:
+    """A file and a picture that Pillow opened, whatever EXIF says: upright, and equal in both packages."""
+    for orientation, suffix in [*((number, ".png") for number in range(1, 9)), (6, ".tif")]:
+        name, save, _ = turned(orientation, suffix)
+        save(tmp_path / name)
+        with Image.open(tmp_path / name) as opened:
+            for picture in (tmp_path / name, opened):
+                np.testing.assert_array_equal(read_picture(picture), COLORS)
+                np.testing.assert_allclose(to_image_tensor(picture).permute(1, 2, 0) * 255, COLORS, atol=1e-3)
 
 
 @pytest.mark.parametrize("orientation", sorted(MATRICES))

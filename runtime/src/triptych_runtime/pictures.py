@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 
 def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.ndarray:
-    """`(H, W, 3)` uint8 or float32 in [0, 1] from a path, a PIL image or an array; files upright as EXIF says.
+    """`(H, W, 3)` uint8 or float32 in [0, 1] from a path, a PIL image, both upright as EXIF says, or an array.
 
     >>> read_picture(np.zeros((2, 5), np.uint8)).shape
     (2, 5, 3)
@@ -20,7 +20,7 @@ def read_picture(picture: str | os.PathLike | Image.Image | np.ndarray) -> np.nd
     path = Path(picture)
     try:
         with Image.open(path) as image:
-            return _from_pillow(ImageOps.exif_transpose(image))
+            return _from_pillow(image)
     except FileNotFoundError:
         raise FileNotFoundError(f"no image {path}; check the path.") from None
     except Exception as error:  # pillow's classes depend on the format and the place of the damage
@@ -52,6 +52,7 @@ def _resize_plane(plane: np.ndarray, size: tuple[int, int], method: Image.Resamp
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which `convert` would clip
         gray = np.asarray(image)
         narrow = image.mode == "I" and 0 <= gray.min() <= gray.max() <= 65535  # as PGM of 16 bits is read
