@@ -379,6 +379,26 @@ def test_the_unit_of_whole_numbers_is_said(tmp_path: Path, capsys: pytest.Captur
     assert told.tasks["depth"].facts == {}
 
 
+def test_a_mask_is_read_alike_whether_or_not_it_holds_an_object(tmp_path: Path) -> None:
+    """255 is no label in a folder of labels, and salient in one of grey values; both at once are refused."""
+    empty, filled = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)
+    empty[0] = filled[0] = 255
+    for folder, inside, margin in (("labels", 1, 255), ("grey", 255, 1)):
+        filled[2] = inside
+        for name, values in (("a", empty), ("b", filled), ("c", empty)):
+            save_png(tmp_path / folder / "targets" / "saliency" / f"{name}.png", values)
+            save_png(tmp_path / folder / "predictions" / "saliency" / f"{name}.png", np.full((4, 6), 99, np.uint8))
+        score = run(tmp_path / folder, "invpt").tasks["saliency"]
+        targets = {key: score.given.read(key)[1] for key in "abc"}
+        assert all((target[0] == margin).all() and (target[1] == 0).all() for target in targets.values())
+        assert (targets["b"][2] == 1).all()
+        assert score.facts.get("whole numbers", "") == ("labels 0, 1 and 255 (unlabelled)" if inside == 1 else "")
+    save_png(tmp_path / "labels" / "targets" / "saliency" / "c.png", np.full((4, 6), 128, np.uint8))
+    with pytest.raises(ValueError, match=r"c\.png: has grey values, and other files of its folder have labels"):
+        run(tmp_path / "labels", "invpt")
+    assert maps._holds_labels(np.eye(4, dtype=np.float32)) is None  # is 1 in both
+
+
 @pytest.mark.parametrize(
     ("prediction", "target", "name", "words"),
     [

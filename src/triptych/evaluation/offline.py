@@ -27,7 +27,7 @@ from triptych.evaluation.map_files import (
 )
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
-from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction
+from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction, settle_encodings
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
 from triptych.machine import one_thread_each, terminal
@@ -51,11 +51,14 @@ class TaskInput:
     @property
     def unit(self) -> str:
         """What whole numbers of the files are taken for, where nothing says it."""
-        files: dict[str, Path] = self.targets.files if isinstance(self.targets, FolderTargets) else {}
+        files: dict[str, Path] = {}
+        encodings = self.encodings
+        if isinstance(self.targets, FolderTargets):
+            files, encodings = self.targets.files, self.targets.encodings
         known = set(self.targets.keys())
         keys = [key for key in self.predictions if key in known]
         shown = keys[:: max(len(keys) // 5, 1)][:5]
-        told = (describe_unit(self.predictions[key], files.get(key), self.task, self.encodings) for key in shown)
+        told = (describe_unit(self.predictions[key], files.get(key), self.task, encodings) for key in shown)
         return next((text for text in told if text), "")
 
     def read(self, key: str) -> tuple[Tensor, Tensor]:
@@ -124,7 +127,8 @@ def _find_targets(
     metric = rule.metric(settings)
     recipe = metric.ground_truth if isinstance(metric, BoundaryMetric) else None
     files = list_maps(find_tasks(root, [task])[task])
-    return FolderTargets(files, task, replace(encodings, classes=settings.num_classes), recipe), settings
+    encodings = settle_encodings(files.values(), task, replace(encodings, classes=settings.num_classes))
+    return FolderTargets(files, task, encodings, recipe), settings
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
@@ -35,6 +35,8 @@ class Encodings:
     label_offset: int = 0
     prediction_offset: int = 0
     key: str = ""
+    labels: bool | None = None
+    """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: each says itself."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,19 @@ LIKELY = (0.05, 300.0)
 """Metres between which the median of a depth map lies, whatever the scene."""
 
 
+def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> Encodings:
+    """Encodings with what the ground truth of a folder, not that of a single file, tells of its meaning."""
+    return _SETTLED[task](paths, encodings) if task in _SETTLED else encodings
+
+
+def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
+    found = (_holds_labels(read_stored(path, encodings.key)) for path in paths)
+    return replace(encodings, labels=next((labels for labels in found if labels is not None), False))
+
+
+_SETTLED: dict[str, Callable[[Iterable[Path], Encodings], Encodings]] = {"saliency": _settle_masks}
+
+
 def describe_unit(prediction: Path, target: Path | None, task: str, encodings: Encodings) -> str:
     """What whole numbers in the files of a task are taken for where nothing says it; empty where nothing is assumed.
 
@@ -167,6 +182,10 @@ def describe_unit(prediction: Path, target: Path | None, task: str, encodings: E
     their values speak against it: the unit has to be told.
     """
     return _UNITS[task](prediction, target, encodings) if task in _UNITS else ""
+
+
+def _describe_masks(prediction: Path, target: Path | None, encodings: Encodings) -> str:
+    return f"labels 0, 1 and {IGNORE} (unlabelled)" if encodings.labels and target is not None else ""
 
 
 def _describe_millimetres(prediction: Path, target: Path | None, encodings: Encodings) -> str:
@@ -196,7 +215,10 @@ def _describe_millimetres(prediction: Path, target: Path | None, encodings: Enco
 
 APART = 8.0
 """Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
-_UNITS: dict[str, Callable[[Path, Path | None, Encodings], str]] = {"depth": _describe_millimetres}
+_UNITS: dict[str, Callable[[Path, Path | None, Encodings], str]] = {
+    "depth": _describe_millimetres,
+    "saliency": _describe_masks,
+}
 
 
 def _flat(stored: np.ndarray) -> np.ndarray:
@@ -224,13 +246,29 @@ _PREDICTIONS: dict[str, Reader] = {
 _TARGETS: dict[str, Reader] = {
     "semseg": lambda stored, encodings: Labels(classes=encodings.classes, offset=encodings.label_offset).decode(stored),
     "human_parts": lambda stored, encodings: PartLabels().decode(stored),
-    "saliency": lambda stored, encodings: _saliency_mask(stored).decode(stored),
+    "saliency": lambda stored, encodings: _saliency_mask(stored, encodings).decode(stored),
     "normals": lambda stored, encodings: Normals().decode(stored),
     "depth": lambda stored, encodings: Depth(scale=_metres(stored, encodings)).decode(stored),
 }
 
 
-def _saliency_mask(stored: np.ndarray) -> SaliencyMask:
+def _saliency_mask(stored: np.ndarray, encodings: Encodings) -> SaliencyMask:
     """Labels 0, 1 and 255 (unlabelled), or else grey values that are salient from the middle of their range on."""
-    labels = (stored == 1).any() and np.isin(stored, (0, 1, IGNORE)).all()
+    own, settled = _holds_labels(stored), encodings.labels
+    if own is not None and settled is not None and own != settled:
+        raise ValueError(
+            f"has {'labels' if own else 'grey values'}, and other files of its folder have "
+            f"{'labels' if settled else 'grey values'}: what {IGNORE} means differs; save all as labels (0, 1 and "
+            f"{IGNORE}), or all as grey values"
+        )
+    labels = own if settled is None else settled
     return SaliencyMask(threshold=1, invalid=(IGNORE,)) if labels else SaliencyMask()
+
+
+def _holds_labels(stored: np.ndarray) -> bool | None:
+    """Whether a mask has labels, or grey values; `None` where it may have either, as where no pixel is salient."""
+    known = stored[np.isfinite(stored)] if stored.dtype.kind == "f" else stored
+    if not np.isin(known, (0, 1, IGNORE)).all():
+        return False
+    is_scaled = stored.dtype == bool or (stored.dtype.kind == "f" and known.max(initial=0) <= 1)  # 1 is 1 in both
+    return True if (known == 1).any() and not is_scaled else None
