@@ -13,6 +13,7 @@ from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.triplane import Triplane3D
 from triptych.tasks import depth, semseg
+from triptych.training.checkpoint import _optimizer_state, _restore_optimizer
 from triptych.training.objective import Objective
 from triptych.training.optim import (
     WeightAverage,
@@ -222,3 +223,25 @@ def test_momentum_begins_with_the_first_gradient_of_each_parameter() -> None:
             optimizer.step()
         results.append([parameter.detach() for parameter in parameters])
     torch.testing.assert_close(*results)
+
+
+@pytest.mark.parametrize("option", ["fused", "capturable", "foreach"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_memory_is_restored_to_the_devices_where_torch_restores_it(name: str, option: str) -> None:
+    """From a checkpoint, which lies on the host: kernels refuse steps that another device counts."""
+    ours, theirs = (nn.ParameterDict({"a": torch.ones(2, 3, device="meta")}) for _ in range(2))
+    here = nn.ParameterDict({"a": torch.ones(2, 3)})
+    trained, restored, expected = (
+        build_optimizer([{"params": list(module.parameters()), option: True}], OptimizerConfig(name=name))
+        for module in (here, ours, theirs)
+    )
+    here["a"].grad = torch.ones(2, 3)
+    trained.param_groups[0].update(fused=False, capturable=False)
+    trained.step()
+    tensors, numbers = _optimizer_state(trained, dict(here.named_parameters()))
+    _restore_optimizer(restored, dict(ours.named_parameters()), tensors, numbers)
+    expected.load_state_dict({**expected.state_dict(), "state": trained.state_dict()["state"]})
+    found, wanted = restored.state[ours["a"]], expected.state[theirs["a"]]
+    assert {key: (value.device, value.shape) for key, value in found.items()} == {
+        key: (value.device, value.shape) for key, value in wanted.items()
+    }

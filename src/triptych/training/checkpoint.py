@@ -341,12 +341,20 @@ def _restore_optimizer(
     tensors: Mapping[str, Tensor],
     numbers: Mapping[str, Any],
 ) -> None:
+    # Steps are counted on the host unless a kernel on the parameter's device counts them: as torch restores them.
+    counted = {p for group in optimizer.param_groups if _counts_on_device(group) for p in group["params"]}
     for full, value in (*tensors.items(), *numbers.items()):
         name, key = full.rsplit(".", 1)
         parameter = named[name]
-        if isinstance(value, Tensor) and value.dim():
+        if isinstance(value, Tensor) and key == "step":
+            value = value.to(parameter.device) if parameter in counted else value
+        elif isinstance(value, Tensor):
             value = like(value.to(parameter.device), parameter).clone(memory_format=torch.preserve_format)
         optimizer.state[parameter][key] = value
+
+
+def _counts_on_device(group: Mapping[str, Any]) -> bool:
+    return bool(group.get("fused") or group.get("capturable"))
 
 
 def _own_generators(parts: Parts) -> dict[str, torch.Generator]:
