@@ -20,7 +20,7 @@ from triptych.recipes import RECIPES
 from triptych.tasks import Task, depth, semseg
 from triptych.training.loop import train
 from triptych.training.objective import Objective
-from triptych.types import IGNORE, Camera, Sample, collate
+from triptych.types import IGNORE, Camera, Sample, collate, valid_pixels
 
 SIZE = (24, 40)
 SMALL = {"width": 8, "layers": 2, "heads": 2, "planes": 5, "inverse_depths": (0.1, 1.0)}
@@ -194,8 +194,10 @@ def test_losses_are_over_images_and_views(batch: Sample) -> None:
     losses = objective(batch)
     united, beside = objective.model.with_views(batch)
     predictions = objective.model(united.image, **beside).predictions
+    counts = dict(zip(objective.tasks, objective.count_pixels(batch).tolist(), strict=True))
     for name, task in TASKS.items():
         torch.testing.assert_close(losses.tasks[name], task.loss(predictions[name], united.targets[name]))
+        assert counts[name] == valid_pixels(united.targets[name]).sum() > 0
     torch.stack(list(losses.tasks.values())).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.model.matcher.layers.parameters())
 

@@ -509,12 +509,18 @@ NO_NORM = {
 }
 
 
-def test_two_batches_of_four_equal_one_of_eight(tmp_path: Path) -> None:
-    recipe = change(RECIPE, **NO_NORM)
+@pytest.mark.parametrize("options", [{}, {"unlabelled": ("depth",), "every": 3}])
+def test_four_batches_of_two_equal_one_of_eight(options: dict, tmp_path: Path) -> None:
+    """Also where some of them have fewer labels of a task, or none."""
+    recipe = change(RECIPE, **NO_NORM, data__options=options, training__log_every=1)
     once = weights_after(change(recipe, data__batch_size=8), tmp_path / "once")
-    twice = weights_after(change(recipe, data__batch_size=4, training__accumulate=2), tmp_path / "twice")
+    often = weights_after(change(recipe, data__batch_size=2, training__accumulate=4), tmp_path / "often")
     for name, value in once.items():
-        torch.testing.assert_close(twice[name], value, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(often[name], value, rtol=1e-4, atol=1e-6)
+    for ours, theirs in zip(*(lines(tmp_path / name, "train") for name in ("often", "once")), strict=True):
+        assert ours["labelled"] == theirs["labelled"]
+        for key in ("losses", "weighted", "parts"):
+            assert ours[key] == pytest.approx(theirs[key], rel=1e-4)
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "pcgrad"])

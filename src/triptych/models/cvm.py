@@ -146,6 +146,9 @@ class CrossViewModel(MultiTaskModel):
     def feature_channels(self) -> tuple[int, ...]:
         return self.decoder.channels
 
+    def supervised_views(self, sample: Sample) -> tuple[Sample, ...]:
+        return (sample, *sample.neighbours)
+
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Views]]:
         """A batch with neighbors as one batch of all views, first the images themselves, and who is whose neighbor."""
         if not sample.neighbours:

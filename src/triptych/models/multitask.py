@@ -165,6 +165,10 @@ class MultiTaskModel(nn.Module):
             self.get_submodule(path).eval()
         return self
 
+    def supervised_views(self, sample: Sample) -> tuple[Sample, ...]:
+        """The views of a batch whose labels are trained on."""
+        return (sample,)
+
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Any]]:
         """The batch that training supervises, and what `forward` takes beside its images: the batch as it is and
         nothing, unless a model sees other views of the scene.

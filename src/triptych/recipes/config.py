@@ -217,7 +217,7 @@ class TrainingConfig:
     and rendering are float32 in any case.
     """
     accumulate: int = 1
-    """Batches per optimizer step."""
+    """Batches per optimizer step: a task's loss is the mean over the labels of all of them, as of one large batch."""
     ema: float = 0.0
     """Decay of an exponential moving average of the weights; 0 switches it off. Where on, the average is what is
     evaluated and deployed.

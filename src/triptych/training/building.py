@@ -159,13 +159,11 @@ class Parts:
             )
 
     def batches(self, loaders: list[Loader]) -> Iterator[tuple[Sample, Sample | None]]:
-        """Labelled batches on the device, each with an unlabelled one where a second domain is adapted to."""
-        device = self.accelerator.device
+        """Labelled batches in the host's memory, each with an unlabelled one where a second domain is adapted to."""
         source, *rest = loaders
         targets = iter(rest[0]) if rest else None
         for sample in source:
-            target = self._laid_out(next(targets).to(device)) if targets is not None else None
-            yield self._laid_out(sample.to(device)), target
+            yield sample, next(targets) if targets is not None else None
 
     def skipped(self, loaders: list[Loader]) -> dict[str, str]:
         """Damaged samples that the loaders of all processes left out so far, and why."""
@@ -173,7 +171,9 @@ class Parts:
         every = [own] if self.recipe.data.on_bad_sample == "raise" else gather_objects(own)
         return {key: reason for each in every for key, reason in each.items()}
 
-    def _laid_out(self, sample: Sample) -> Sample:
+    def placed(self, sample: Sample) -> Sample:
+        """A batch on the device, in the layout that is trained in."""
+        sample = sample.to(self.accelerator.device)
         if not self.recipe.training.channels_last:
             return sample
         return replace(sample, image=sample.image.contiguous(memory_format=torch.channels_last))

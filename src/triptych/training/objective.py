@@ -52,6 +52,8 @@ class Objective(nn.Module):
     """Tasks that train in this step; `None` for all."""
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of pseudo-labels by task and key of the image (`weigh_gradients`); all other images count 1."""
+    shares: Mapping[str, float] = MappingProxyType({})
+    """Factors of the tasks' losses over labels in this batch, where several make a step; all others count 1."""
     features: FeatureCache | None = None
     """Features of labelled images that are computed once, where the trunk is frozen."""
 
@@ -92,6 +94,8 @@ class Objective(nn.Module):
             parts = self.supervise(weigh_gradients(output, sample.key, self.pseudo_weights), sample)
             if self.regularizer is not None:
                 parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
+        if self.shares:
+            parts = {(name, part): self.shares.get(name, 1.0) * term for (name, part), term in parts.items()}
         labelled = {name: count_labelled(sample.targets[name]) for name in self.tasks}
         terms = self.video(output, sample) if self.video is not None else None
         if self.video is not None and terms is not None:
@@ -117,6 +121,12 @@ class Objective(nn.Module):
             labelled,
             terms,
         )
+
+    def count_pixels(self, sample: Sample) -> Tensor:
+        """Labelled pixels of every task in a batch, those of other views that the model is supervised by included."""
+        views = self.model.supervised_views(sample)
+        targets = [[view.targets[name] for view in views if name in view.targets] for name in self.tasks]
+        return torch.tensor([sum(int(valid_pixels(target).sum()) for target in each) for each in targets])
 
     def supervise(self, output: Output, sample: Sample) -> dict[tuple[str, str], Tensor]:
         """Final and summed auxiliary losses by (task, part)."""

@@ -1,7 +1,7 @@
 """One optimizer step: forward and backward over the accumulated batches, checks, clipping, update."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,9 +49,12 @@ def take_step(
         parts.objective.adapter.step, parts.objective.adapter.steps = step, parts.recipe.schedule.steps
     rows: list[Row] = []
     keys: list[str] = []
-    for i in range(accumulate):
+    fetched = [next(batches) for _ in range(accumulate)]
+    shares = _shares(parts, [sample for sample, _ in fetched])
+    for i, (sample, target) in enumerate(fetched):
         last = i == accumulate - 1
-        sample, target = next(batches)
+        sample, target = parts.placed(sample), None if target is None else parts.placed(target)
+        parts.objective.shares = shares[i]
         keys += sample.key
         # Gradients are exchanged once per step, with the last batch.
         with parts.gradient_exchange(last):
@@ -85,6 +88,28 @@ def take_step(
         [*weights[:-1], *(float(finite) for _ in norms)],
         stop=values[-1] > 0,
     )
+
+
+def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
+    """Factors of the tasks' losses in each accumulated batch, whose mean over the batches is 1: the share of a task's
+    labelled pixels that lie in it, times the number of batches.
+
+    The mean of the losses so weighted is the mean over the pixels of all batches, where a batch with few labels else
+    counts as much as one with many. None for a single batch, nor for a task without a label.
+    """
+    if len(samples) == 1:
+        return [{}]
+    objective = parts.objective
+    counts = torch.stack([objective.count_pixels(sample) for sample in samples])
+    with whole_batch():
+        [counts] = sum_over_processes(counts.to(parts.accelerator.device))
+    counts = counts.cpu()
+    known = counts.sum(dim=0) > 0
+    shares = counts / counts.double().mean(dim=0).clamp(min=1 / len(samples))
+    return [
+        {name: share for name, share, labelled in zip(objective.tasks, row, known.tolist(), strict=True) if labelled}
+        for row in shares.tolist()
+    ]
 
 
 def _clip(parts: Parts) -> dict[str, Tensor]:
@@ -148,12 +173,13 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
         "adapter": (zero, zero) if own is None else (own, one),
     }
     for name, loss in losses.tasks.items():
-        row[f"losses/{name}"] = (loss.detach() * present[name], present[name])
-        row[f"weighted/{name}"] = (slopes.get(name, zero) / scale * loss.detach() * present[name], present[name])
+        weight = present[name] * parts.objective.shares.get(name, 1.0)
+        row[f"losses/{name}"] = (loss.detach() * present[name], weight)
+        row[f"weighted/{name}"] = (slopes.get(name, zero) / scale * loss.detach() * present[name], weight)
         row[f"labelled/{name}"] = (losses.labelled[name].to(total), one)
         for part in PARTS:
             term = losses.parts.get(f"{name}/{part}")
-            row[f"parts/{name}/{part}"] = (zero, zero) if term is None else (term * present[name], present[name])
+            row[f"parts/{name}/{part}"] = (zero, zero) if term is None else (term * present[name], weight)
     return row | video_row(losses.video, one)
 
 
