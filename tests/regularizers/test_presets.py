@@ -9,13 +9,16 @@ from regularizers.branch import batch, build, tasks_of
 from torch import Tensor
 
 from triptych import assemble
+from triptych.losses.depth import DEPTH
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Recipe, RegularizerConfig
 from triptych.recipes.regularized import SMALL
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.controls import SingleSample
+from triptych.regularizers.fields import Rendered
 from triptych.regularizers.planes import Pooled, Split
 from triptych.regularizers.triplane import PRESETS, SURFACE_ACTIVATION, Triplane3D
+from triptych.tasks import depth
 from triptych.types import collate
 
 SURFACE = {"preset": "surface"}
@@ -76,6 +79,30 @@ def test_without_a_task_in_metres_surface_falls_back_and_says_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         build("triplane", tasks, **SURFACE, depth_from="value")  # it was asked for
+
+
+@pytest.mark.parametrize("loss", DEPTH)
+@pytest.mark.parametrize("kind", ["triplane", "triplane-cross-view"])
+def test_where_rays_end_is_metres_and_means_no_loss_at_the_true_depth(kind: str, loss: str) -> None:
+    """Or, where a loss has other units than metres, depth is a value of the planes, and a warning says so."""
+    task = depth(loss=loss)
+    options = {**SURFACE, **({"cross_values": "plain"} if kind == "triplane-cross-view" else {})}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        regularizer = build(kind, {"depth": task}, **options)
+    assert len(caught) == (not regularizer.ends)
+    if regularizer.ends:
+        ends = torch.linspace(-0.5, 0.5, 12).view(1, 3, 4)
+        rendered = Rendered(torch.zeros(1, 3, 4, 0), torch.ones(1, 3, 4), ends + (kind != "triplane"))
+        metres, raw = regularizer.to_metres(rendered.depth)[None], regularizer.raw("depth", rendered)
+        torch.testing.assert_close(task.decode(raw), metres)
+        assert task.loss(raw, metres) == 0
+    else:
+        assert "the loss of task 'depth' has the network predict another quantity" in str(caught[0].message)
+        assert regularizer.chosen["depth_from"] == "value"
+        with pytest.raises(ValueError, match=r"'termination' .*task 'depth' .*depth_from='value'"):
+            build(kind, {"depth": task}, **options, depth_from="termination")
+    assert bool(regularizer.ends) == task.raw_is_physical
 
 
 def test_controls_take_what_they_can_of_a_preset() -> None:

@@ -73,7 +73,7 @@ class CrossView(Triplane3D):
         if self.moved and other:
             raise ValueError(
                 f"triplane-cross-view moves depth in metres, and the loss of task '{other[0]}' predicts another "
-                "quantity; use a depth loss on metres (such as 'l1'), depth_from='termination' or cross_values='plain'."
+                "quantity; use a depth loss on metres (such as 'l1') or cross_values='plain'."
             )
         with torch.no_grad():
             for end in self.ends.values():  # the expected depth is in metres already

@@ -75,7 +75,7 @@ class Triplane3D(Regularizer):
 
     - `preset`: `published`, `surface` (one density that depth supervises; see `presets`). It decides `planes`,
       `density`, `depth_from`, `density_init`, `density_activation` and `values_init` where these are not given; what
-      they are is in `chosen`. Without a task in metres `surface` renders values only, with a warning.
+      they are is in `chosen`. Where no task is learned in metres `surface` renders values only, with a warning.
     - `rendered`: names of the tasks to render; empty: all.
     - `lift`: `auto` (transformers: the last map; pyramids: all), `all`, `last`, `nearest`.
     - `stride`: 8, that of planes and rendering (the paper renders 56x72 of 448x576). Sides it does not divide are
@@ -93,7 +93,7 @@ class Triplane3D(Regularizer):
       ones make the gradient of normals explode, which are brought to unit length.
     - `normalized`: tasks divided by their opacity; empty: those without classes (depth, normals), which would
       else be biased towards 0. `depth_from`: `value`, or `termination`: tasks in metres are an affine function of the
-      expected depth.
+      expected depth, where their loss is on metres and not on another form such as the logarithm.
     - `composited`: `logits` of tasks with classes, or their `probabilities` (what a ray lets through counts as evenly
       distributed).
     - `resolution`: `full` (the rendering is resized to the labels, which stay exact), `rendered` (labels are thinned).
@@ -173,7 +173,7 @@ class Triplane3D(Regularizer):
         for name in normalized:
             named_choice("task in normalized", name, self.tasks)
         self.normalized = normalized or tuple(name for name, task in self.tasks.items() if not task.is_categorical)
-        lengths = [name for name, task in self.tasks.items() if task.in_metres]
+        lengths = [name for name, task in self.tasks.items() if task.in_metres and task.raw_is_physical]
         given = {
             "planes": planes,
             "density": density,
@@ -182,11 +182,13 @@ class Triplane3D(Regularizer):
             "density_activation": density_activation,
             "values_init": values_init,
         }
-        self.chosen = self.choose(preset, given, supervised=bool(lengths))
+        lacking = "" if lengths else self._lacking_metres()
+        self.chosen = self.choose(preset, given, lacking)
         terminating = named_choice("depth_from", self.chosen["depth_from"], {"value": False, "termination": True})
         require(
             not terminating or (bool(lengths) and self.has_density),
-            "depth_from 'termination' needs a task in metres and a density; use depth_from='value'.",
+            f"depth_from 'termination' needs a task in metres and a density ({lacking or 'this kind has none'}); use "
+            "depth_from='value'.",
         )
         trunk = Trunk(channels, strides=strides, lift=lift, stride=stride, width=width)
         kind = named_choice("planes", self.chosen["planes"], self.plane_kinds)
@@ -225,20 +227,27 @@ class Triplane3D(Regularizer):
         # Metres from the cube's z: a first guess of 0 to 4 m.
         self.ends = nn.ParameterDict({name: nn.Parameter(torch.tensor([2.0, 2.0])) for name in ends})
 
-    def choose(self, preset: str, given: Mapping[str, str], *, supervised: bool) -> dict[str, str]:
+    def _lacking_metres(self) -> str:
+        """Why no label says where rays end."""
+        for name, task in self.tasks.items():
+            if task.in_metres:
+                return f"the loss of task '{name}' has the network predict another quantity (losses on metres: 'l1')"
+        return f"no rendered task is in metres ({', '.join(self.tasks)})"
+
+    def choose(self, preset: str, given: Mapping[str, str], lacking: str) -> dict[str, str]:
         """The options that a preset decides: as they are given, or else as the preset has them, where this class can.
 
-        `supervised`: whether there is a task in metres, whose labels say where rays end.
+        `lacking`: why no label says where rays end; empty where one does.
         """
         chosen = dict(named_choice("preset", preset, PRESETS))
         if chosen["planes"] not in self.plane_kinds:
             chosen["planes"] = next(iter(self.plane_kinds))
-        if chosen["depth_from"] == "termination" and not (supervised and self.has_density):
+        if chosen["depth_from"] == "termination" and (lacking or not self.has_density):
             chosen["depth_from"] = "value"
             if self.has_density and not given["depth_from"]:
                 warnings.warn(
-                    f"triplane regularizer: preset '{preset}' reads depth where rays end, but no rendered task is in "
-                    f"metres ({', '.join(self.tasks)}); values alone are rendered, with one density.",
+                    f"triplane regularizer: preset '{preset}' reads depth where rays end, but {lacking}; values "
+                    "alone are rendered, with one density.",
                     stacklevel=3,
                 )
         return chosen | {name: value for name, value in given.items() if value}
