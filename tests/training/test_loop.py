@@ -25,9 +25,12 @@ from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
+from triptych.tasks import depth
+from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, run_folder
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
+from triptych.training.opening import describe_initialization, initialize
 from triptych.training.sharding import synchronize_norms
 from triptych.types import Output, Sample
 
@@ -829,6 +832,8 @@ def test_fine_tuning_takes_what_fits_and_reports_the_rest(finished: Path, tmp_pa
 def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_path: Path) -> None:
     start = tmp_path / "start"
     start.mkdir()
+    for name in ("recipe.json", "tasks.json"):
+        shutil.copy(finished / name, start)
     weights = load_file(finished / "model.safetensors")
     weights["decoder.heads.semseg.weight"] = torch.zeros(9, 8, 1, 1)
     save_file(weights, start / "model.safetensors")
@@ -837,6 +842,36 @@ def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_pat
     report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
     assert report["reshaped"] == ["decoder.heads.semseg.weight"]
     assert load_file(run / "model.safetensors")["decoder.heads.semseg.weight"].shape[0] == 4
+
+
+@pytest.mark.parametrize(
+    ("task", "options"), [("semseg", {"classes": ["3", "2", "1", "0"]}), ("depth", {"loss": "log-l1"})]
+)
+def test_fine_tuning_leaves_heads_that_said_something_else_random(
+    task: str, options: dict, finished: Path, tmp_path: Path
+) -> None:
+    """Of the same shape, from a run with other classes, or with another form of depth."""
+    start = tmp_path / "start"
+    start.mkdir()
+    for name in ("recipe.json", "model.safetensors"):
+        shutil.copy(finished / name, start)
+    entries = json.loads((finished / "tasks.json").read_text())
+    for entry in entries["tasks"]:
+        entry["options"] |= options if entry["name"] == task else {}
+    (start / "tasks.json").write_text(json.dumps(entries))
+    recipe = change(RECIPE, data__val_split="")
+    dataset = Rectangles()
+    model = assemble.build_model(recipe, *assemble.build_tasks(recipe, dataset))
+    fresh, before = {k: v.clone() for k, v in model.state_dict().items()}, load_file(start / "model.safetensors")
+    report = initialize(model, (str(start),))
+    heads = [f"decoder.heads.{task}.weight", f"decoder.heads.{task}.bias"]
+    assert report["differing"] == {task: heads}
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fresh[name] if name in heads else before[name]), name
+    assert any(f"task '{task}', whose classes" in line for line in describe_initialization(report))
+    frozen = change(recipe, model__initialize_from=(str(start),), model__freeze=(f"decoder.heads.{task}",))
+    with pytest.raises(ValueError, match=rf"keep 2 tensors at random values, such as {heads[0]}"):
+        run_recipe(frozen, tmp_path / "run")
 
 
 @pytest.mark.parametrize("architecture", ["cross-stitch", "nddr"])
@@ -855,6 +890,11 @@ def test_joined_networks_start_from_single_task_runs(architecture: str, tmp_path
         for key, value in own.items():
             if key.startswith("backbone.") and not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
                 assert torch.equal(joined[key.replace("backbone.", f"backbones.{task}.", 1)], value), key
+    (singles[1] / "tasks.json").write_text(
+        tasks_to_json({"depth": depth(loss="log-l1")}, {"depth": {"loss": "log-l1"}})
+    )
+    with pytest.raises(ValueError, match=r"task 'depth' of .* says something else"):
+        run_recipe(change(still, model__decoder=architecture, model__initialize_from=names), tmp_path / "other")
     half = change(still, model__decoder=architecture, model__initialize_from=(names[0], names[0]))
     with pytest.raises(ValueError, match="single-task runs are of semseg; give one for each of semseg, depth"):
         run_recipe(half, tmp_path / "half")

@@ -128,6 +128,21 @@ class Task:
         """
         return self.raw_form == "scores"
 
+    def reads_like(self, other: "Task") -> bool:
+        """Whether raw maps of both say the same: classes, unit and kind are equal, and so is what one map decodes to.
+
+        >>> from triptych.tasks import depth, semseg
+        >>> depth(loss="l1").reads_like(depth(loss="berhu")), depth(loss="l1").reads_like(depth(loss="log-l1"))
+        (True, False)
+        >>> semseg(["wall", "floor"]).reads_like(semseg(["floor", "wall"]))
+        False
+        """
+        fields = [(task.channels, task.classes, task.kind, task.unit) for task in (self, other)]
+        if fields[0] != fields[1]:
+            return False
+        raw = torch.linspace(-3, 3, 16 * self.channels).view(1, self.channels, 4, 4)
+        return torch.equal(self.decode(raw).nan_to_num(), other.decode(raw).nan_to_num())
+
     def drawn_like(self, strips: Iterable[np.ndarray]) -> "Task":
         """The same task, whose colors of any part are those of a whole map, which comes in strips.
 

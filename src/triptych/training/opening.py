@@ -13,10 +13,12 @@ from triptych.backbones.base import Backbone
 from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
 from triptych.models.lora import is_update, update_names
 from triptych.models.multitask import MultiTaskModel
+from triptych.models.parts import modules_of_task
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
+from triptych.tasks import Task
 from triptych.tasks.stored import write_tasks
 from triptych.training.building import Parts, count_parameters, load_reports
 from triptych.training.checkpoint import (
@@ -152,12 +154,12 @@ def _start(parts: Parts) -> dict[str, Any]:
 
 def _check_frozen(model: nn.Module, found: Mapping[str, Any]) -> None:
     """Raise `ValueError` where a frozen part did not come from the run that training starts from."""
-    random = {*found["missing"], *found["reshaped"]}
+    random = {*found["missing"], *found["reshaped"], *(each for names in found["differing"].values() for each in names)}
     kept = [name for name, parameter in model.named_parameters() if name in random and not parameter.requires_grad]
     if kept:
         raise ValueError(
             f"model.freeze would keep {len(kept)} tensors at random values, such as {kept[0]}, which "
-            f"{found['run']} does not have in this shape; take them out of model.freeze."
+            f"{found['run']} does not have in this shape and meaning; take them out of model.freeze."
         )
 
 
@@ -188,18 +190,26 @@ def _facts(parts: Parts) -> dict[str, Any]:
 def initialize(model: MultiTaskModel, runs: tuple[str, ...]) -> dict[str, Any]:
     """Copy the weights of `runs` into `model`, and report what matched.
 
-    From one run every tensor of the same name and shape is taken; heads of other tasks or classes, and another decoder,
-    stay random. Raises `ValueError` where the backbone is another. Several runs need a model with
-    `load_single_tasks(states)`, which takes their tensors by task.
+    From one run every tensor of the same name and shape is taken; another decoder stays random, and so does what the
+    model has for a task alone that the run does not have, or whose maps say something else there (`Task.reads_like`:
+    other classes or other units, the logarithm of depth). Raises `ValueError` where the backbone is another. Several
+    runs need a model with `load_single_tasks(states)`, which takes their tensors by task, and are refused where a task
+    says something else.
     """
     if len(runs) == 1:
         return _fine_tune(model, Path(runs[0]))
     states = {}
     for run in map(Path, runs):
-        names = list(read_run_tasks(run))
-        if len(names) != 1:
-            raise ValueError(f"{run} was trained on {', '.join(names)}; give one single-task run per task.")
-        states[names[0]] = _read(run)
+        tasks = read_run_tasks(run)
+        if len(tasks) != 1:
+            raise ValueError(f"{run} was trained on {', '.join(tasks)}; give one single-task run per task.")
+        [(name, task)] = tasks.items()
+        if name in model.tasks and not model.tasks[name].reads_like(task):
+            raise ValueError(
+                f"task '{name}' of {run} says something else, by other classes or units or by its loss: its head would "
+                "begin wrong; train it with the classes and the loss that it has here."
+            )
+        states[name] = _read(run)
     load = getattr(model, "load_single_tasks", None)
     if load is None:
         raise ValueError(
@@ -216,7 +226,10 @@ SAME_BACKBONE = 0.9
 @torch.no_grad()
 def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
     stored, own = _read(run), model.state_dict()
-    matched = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
+    fitting = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
+    differing = _differing_heads(model, read_run_tasks(run), fitting)
+    left = {each for names in differing.values() for each in names}
+    matched = [name for name in fitting if name not in left]
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
     _check_backbone(run, own, stored, matched, prefixes, update_names(model))
     for name in matched:
@@ -227,9 +240,21 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
         "matched": len(matched),
         "share_beside_backbone": _share(own, rest, matched),
         "missing": [name for name in own if name not in stored],
-        "reshaped": [name for name in own if name in stored and name not in matched],
+        "reshaped": [name for name in own if name in stored and name not in fitting],
+        "differing": differing,
         "unexpected": [name for name in stored if name not in own],
     }
+
+
+def _differing_heads(model: MultiTaskModel, before: Mapping[str, Task], names: Sequence[str]) -> dict[str, list[str]]:
+    """Those of `names` that belong to a task alone which said something else before, by task."""
+    tasks = model.tasks | model.auxiliary_tasks
+    found = {}
+    for task in (name for name in tasks if name in before and not tasks[name].reads_like(before[name])):
+        own = {each for module in modules_of_task(model, task) for each in module.state_dict(keep_vars=True).values()}
+        state = model.state_dict(keep_vars=True)
+        found[task] = [name for name in names if state[name] in own]
+    return found
 
 
 def _check_backbone(
@@ -270,7 +295,7 @@ def _share(own: Mapping[str, Tensor], names: Collection[str], matched: Collectio
 def describe_initialization(report: Mapping[str, Any]) -> list[str]:
     """Lines that say what of a network came from other runs and what is still random.
 
-    >>> report = {"run": "runs/a", "matched": 8, "share_beside_backbone": 0.5, "reshaped": []}
+    >>> report = {"run": "runs/a", "matched": 8, "share_beside_backbone": 0.5, "reshaped": [], "differing": {}}
     >>> report |= {"missing": ["decoder.heads.normals.bias"], "unexpected": ["decoder.heads.depth.bias"]}
     >>> for line in describe_initialization(report):
     ...     print(line)
@@ -288,6 +313,10 @@ def describe_initialization(report: Mapping[str, Any]) -> list[str]:
     kinds = {
         f"not in {run}, so still random": report["missing"],
         f"of another shape in {run}, so still random": report["reshaped"],
+        **{
+            f"of task '{task}', whose classes, unit or form are others in {run}, so still random": names
+            for task, names in report["differing"].items()
+        },
         f"of {run} and not used": report["unexpected"],
     }
     return lines + [f"{what}: {len(names)} tensors, such as {names[0]}" for what, names in kinds.items() if names]
