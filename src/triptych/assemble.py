@@ -147,6 +147,7 @@ def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDa
     data = recipe.data
     if data.train_images:
         dataset = spread(dataset, data.train_images)
+        dataset.draw(recipe.seed, 0)  # a mixture may find nothing left of a source: before there is a run folder
     if data.label_setting == "all":
         return dataset
     trained = (*data.tasks, *data.auxiliary_tasks) if data.tasks else tuple(dataset.tasks)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
 from triptych.data.loading import make_loader
+from triptych.data.subset import FewerLabels, spread
 from triptych.datasets.mixed import Mixed
 from triptych.tasks import Task, depth, human_parts, normals, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
@@ -218,6 +219,29 @@ def test_sources_take_turns_and_all_their_samples_come_equally_often(sizes: list
         for place in range(1, length):
             before = sum(other < place for other in places)
             assert abs(before - place * len(places) / length) <= len(sizes)
+
+
+def test_fewer_images_keep_the_shares_of_their_sources() -> None:
+    """Those that are left of a source come equally often, also with fewer labels and in a mixture of mixtures."""
+    sources = (
+        Some("parts", 100, (human_parts(),)),
+        Some("depth", 10, (depth(),)),
+        Some("both", 40, (normals(), depth())),
+    )
+    few = spread(mix(*sources), 30)
+    expected = {"parts": 10, "depth": 2, "both": 18}
+    for dataset in (few, FewerLabels(few, "one", list(few.tasks)), spread(few, 30)):
+        epoch = [dataset.draw(3, place)[1] for place in range(30)]
+        assert Counter(dataset.key(index).partition("/")[0] for index in epoch) == expected
+        whole = Counter(dataset.draw(3, place)[1] for place in range(30 * 20))
+        assert set(whole) == set(range(30))
+    assert min(whole[i] for i in range(20)) == max(whole[i] for i in range(20)) == 10
+    outer = mix(few, Some("more", 30, (saliency(),)))
+    drawn = Counter(outer.key(outer.draw(0, place)[1]).split("/")[-2] for place in range(60))
+    assert drawn["more"] == pytest.approx(60 / 4, abs=1)
+    assert drawn["parts"] == pytest.approx(45 / 3, abs=1)
+    with pytest.raises(ValueError, match=r"of the 3 samples drawn is of source 'both' of the mixture; raise data"):
+        spread(mix(*sources), 3).draw(0, 0)
 
 
 def test_batches_are_functions_of_seed_and_number() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -16,6 +16,8 @@ from triptych.types import Camera, Sample
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
 """Augmentation or preparation of a sample; all its randomness comes from the generator."""
+Draw = Callable[[int, int], tuple[int, int]]
+"""`DenseDataset.draw`."""
 
 
 class DenseDataset:
@@ -71,6 +73,10 @@ class DenseDataset:
         permutation of all samples.
         """
         return draw_shuffled(seed, place, len(self))
+
+    def draw_among(self, indices: Sequence[int]) -> Draw:
+        """`draw` of a dataset that has the samples at `indices` alone; the index that it gives is the place in them."""
+        return partial(draw_shuffled, length=len(indices))
 
 
 def require_truth(dataset: DenseDataset, tasks: Iterable[str], use: str = "scored against") -> None:

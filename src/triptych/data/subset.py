@@ -9,8 +9,9 @@ takes over its share of images.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
 from triptych.lookup import named_choice
 from triptych.tasks import Task
@@ -44,6 +45,16 @@ class Subset(DenseDataset):
 
     def key(self, index: int) -> str:
         return self.dataset.key(self.indices[index])
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        return self._drawing(seed, place)
+
+    @cached_property
+    def _drawing(self) -> Draw:
+        return self.draw_among(range(len(self)))
+
+    def draw_among(self, indices: Sequence[int]) -> Draw:
+        return self.dataset.draw_among([self.indices[index] for index in indices])
 
     def fingerprint(self) -> dict[str, object]:
         """The whole dataset's, and which samples of it."""

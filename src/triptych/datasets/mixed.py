@@ -27,7 +27,7 @@ them: the same classes in the same order.
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
 from triptych.tasks import Task, semseg
@@ -247,28 +247,52 @@ class Mixed(DenseDataset):
         }
 
     def draw(self, seed: int, place: int) -> tuple[int, int]:
-        epoch, rest = divmod(place, len(self))
-        number, turn = self._turns[rest]
-        source = self.sources[number]
-        # The source's own stream of training goes on from epoch to epoch of the mixture.
-        own_epoch, own = source.dataset.draw(seed * 31 + int(number), epoch * int(self._counts[number]) + int(turn))
-        return own_epoch, own + int(self.ends[number]) - len(source.dataset)
+        return self._drawing(seed, place)
 
     @cached_property
-    def _counts(self) -> np.ndarray:
-        """Number of samples of an epoch from each source: its share, whole numbers by the largest remainder."""
-        exact = self.shares * len(self)
-        counts = np.floor(exact).astype(int)
-        counts[np.argsort(counts - exact, kind="stable")[: len(self) - counts.sum()]] += 1
-        return counts
+    def _drawing(self) -> Draw:
+        return self.draw_among(range(len(self)))
 
-    @cached_property
-    def _turns(self) -> np.ndarray:
-        """For each place of an epoch the source, and how many times it had its turn before: spread evenly."""
-        numbers = np.repeat(np.arange(len(self._counts)), self._counts)
-        turns = np.concatenate([np.arange(count) for count in self._counts])
-        order = np.argsort((turns + 0.5) / self._counts[numbers], kind="stable")
-        return np.stack([numbers[order], turns[order]], axis=1)
+    def draw_among(self, indices: Sequence[int]) -> Draw:
+        """Sources keep their shares, whatever is left of them; `DataError` names one of which nothing is."""
+        numbers = np.searchsorted(self.ends, indices, side="right")
+        places = [np.flatnonzero(numbers == number) for number in range(len(self.sources))]
+        draws: list[Draw] = []
+        for source, own, share, end in zip(self.sources, places, self.shares, self.ends, strict=True):
+            if share and not len(own):
+                text = f"none of the {len(indices)} samples drawn is of source '{source.name}' of the mixture"
+                raise DataError(text, "raise data.train_images")
+            dataset = source.dataset
+            left = [int(indices[place]) - int(end) + len(dataset) for place in own.tolist()]
+            draws.append(dataset.draw if len(own) == len(dataset) else dataset.draw_among(left))
+        return partial(draw_in_turns, take_turns(self.shares, len(indices)), draws, places)
+
+
+def take_turns(shares: np.ndarray, length: int) -> np.ndarray:
+    """For each place of an epoch of `length` samples the source, how many times it had its turn before, and how many it
+    has in an epoch: its share, whole numbers by the largest remainder, spread evenly.
+
+    >>> take_turns(np.array([0.25, 0.75]), 4).tolist()
+    [[1, 0, 3], [0, 0, 1], [1, 1, 3], [1, 2, 3]]
+    """
+    exact = shares * length
+    counts = np.floor(exact).astype(int)
+    counts[np.argsort(counts - exact, kind="stable")[: length - counts.sum()]] += 1
+    numbers = np.repeat(np.arange(len(counts)), counts)
+    turns = np.concatenate([np.arange(count) for count in counts])
+    order = np.argsort((turns + 0.5) / counts[numbers], kind="stable")
+    return np.stack([numbers[order], turns[order], counts[numbers[order]]], axis=1)
+
+
+def draw_in_turns(
+    turns: np.ndarray, draws: Sequence[Draw], places: Sequence[np.ndarray], seed: int, place: int
+) -> tuple[int, int]:
+    """`DenseDataset.draw` by `take_turns`: `places` are those of each source's samples, `draws` their streams."""
+    epoch, rest = divmod(place, len(turns))
+    number, turn, count = turns[rest].tolist()
+    # The source's own stream of training goes on from epoch to epoch of the mixture.
+    own_epoch, own = draws[number](seed * 31 + number, epoch * count + turn)
+    return own_epoch, int(places[number][own])
 
 
 def share_out(sources: Sequence[Source], sampling: str, tasks: Mapping[str, Task]) -> np.ndarray:
