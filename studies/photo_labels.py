@@ -34,6 +34,7 @@ from lab import rows
 from lab.inference import Contrast, declared, paired
 from lab.running import main
 from lab.study import Scores, Study
+from lab.verdicts import account
 from one_label import teach
 from torch.nn import functional as F
 
@@ -158,11 +159,7 @@ def table(found: list[rows.Row]) -> str:
     if len(found) < len(STUDY.jobs()):
         return f"{text}\n\n{len(found)} of {len(STUDY.jobs())} rows; contrasts are shown after all of them."
     primary, apart = contrasts(found)
-    names = {name: f"{one} - {other}" for name, (one, other) in PRIMARY.items()}
-    lines = [[names.get(name, name), *each.cells()] for name, each in {**primary, **apart}.items()]
-    header = ["contrast", "hundredths", "90 %", "95 %", "p (Holm over the first two)"]
-    said = "; ".join(sentence for sentence, holds in sentences(primary).items() if holds) or "not told apart"
-    return f"{text}\n\n{markdown_table(header, lines)}\n\n{said[0].upper()}{said[1:]}."
+    return "\n\n".join([text, account(PRIMARY, primary, apart, sentences(primary), unit="hundredths")])
 
 
 if __name__ == "__main__":

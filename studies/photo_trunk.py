@@ -19,8 +19,7 @@ mean of mIoU and odsF, in hundredths. Apart, uncorrected: the same with all labe
 image selection with anything else; with three of them an interval is wide, and what does not leave 0 is not told apart.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import hed
@@ -29,7 +28,8 @@ from lab import rows
 from lab.inference import Contrast, declared, paired
 from lab.running import ROOT, main
 from lab.study import Scores, Study
-from lab.training import score_null, train_and_score
+from lab.training import Arm
+from lab.verdicts import account
 
 from triptych.recipes.config import (
     DataConfig,
@@ -52,14 +52,6 @@ APART = (
     ("full, 100 %", "random, 100 %"), ("full, 100 %", "frozen, 100 %"), ("frozen, 10 %", "random, 10 %"),
     ("frozen, 100 %", "random, 100 %"),
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A recipe, and what is scored of it: the network that it trains, that network untrained, or a constant."""
-
-    predictor: str
-    recipe: Recipe
 
 
 def recipe_of(way: str, images: int = 0) -> Recipe:
@@ -88,10 +80,8 @@ def recipe_of(way: str, images: int = 0) -> Recipe:
 
 def arms() -> dict[str, Arm]:
     """Null rows and trained networks by name."""
-    null = {name: Arm(name, recipe_of("random")) for name in ("constant", "untrained")}
-    trained = {
-        f"{way}, {share}": Arm("trained", recipe_of(way, images)) for share, images in FRAMES.items() for way in WAYS
-    }
+    null = {name: Arm(recipe_of("random"), name) for name in ("constant", "untrained")}
+    trained = {f"{way}, {share}": Arm(recipe_of(way, images)) for share, images in FRAMES.items() for way in WAYS}
     return null | trained
 
 
@@ -101,18 +91,9 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
     weights = str(hed.trunk_file(folder.parents[2] / "hed")) if recipe.model.weights else ""
     data = replace(recipe.data, root=str(ROOT / SET))
     recipe = replace(recipe, seed=seed, model=replace(recipe.model, weights=weights), data=data)
-    return SCORED[arm.predictor](recipe, folder)
+    return replace(arm, recipe=recipe).score(folder, split="test", limit=TEST_IMAGES)
 
 
-def score_trained(recipe: Recipe, folder: Path) -> Scores:
-    return train_and_score(recipe, folder, split="test", limit=TEST_IMAGES)
-
-
-SCORED: dict[str, Callable[[Recipe, Path], Scores]] = {
-    "trained": score_trained,
-    "untrained": lambda recipe, folder: score_null(recipe, constant=False, split="test", limit=TEST_IMAGES),
-    "constant": lambda recipe, folder: score_null(recipe, constant=True, split="test", limit=TEST_IMAGES),
-}
 NAMES = ("constant", "untrained", *(f"{way}, {share}" for share in FRAMES for way in WAYS))
 STUDY = Study(
     "photo-trunk", "b3e7ddf", arms, {name: SEEDS[:1] if name == "constant" else SEEDS for name in NAMES}, score
@@ -152,11 +133,7 @@ def table(found: list[rows.Row]) -> str:
     if len(found) < len(STUDY.jobs()):
         return f"{text}\n\n{len(found)} of {len(STUDY.jobs())} rows; contrasts are shown after all of them."
     primary, apart = contrasts(found)
-    names = {name: f"{one} - {other}" for name, (one, other) in PRIMARY.items()}
-    lines = [[names.get(name, name), *each.cells()] for name, each in {**primary, **apart}.items()]
-    header = ["contrast", "points", "90 %", "95 %", "p (Holm over the first two)"]
-    said = "; ".join(sentence for sentence, holds in sentences(primary).items() if holds) or "not told apart"
-    return f"{text}\n\n{markdown_table(header, lines)}\n\n{said[0].upper()}{said[1:]}."
+    return "\n\n".join([text, account(PRIMARY, primary, apart, sentences(primary), unit="hundredths")])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from scipy import stats
 from test_studies import ROOT, load
 
 load("trunks")  # puts `lab` where it can be imported
-from lab import decisions, gains, inference, rows, running, source  # noqa: E402
+from lab import decisions, gains, inference, learned, rows, running, source, verdicts  # noqa: E402
 from lab.study import Study, digest  # noqa: E402
 
 PRIMARY = ("P1", "P2", "P3", "P4")
@@ -61,6 +61,60 @@ def test_holm_steps_down_by_hand() -> None:
 def test_one_seed_is_no_test() -> None:
     with pytest.raises(ValueError, match="two seeds"):
         inference.paired([1.0])
+
+
+def test_a_share_has_fiellers_interval() -> None:
+    """At its ends the paired t test of parts less share times whole has a p of 5 %, between them more."""
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        wholes = generator.normal(3, 0.8, 8)
+        parts = 0.4 * wholes + generator.normal(0, 0.7, 8)
+        share, low, high = inference.ratio(parts.tolist(), wholes.tolist())
+        assert low < share < high
+        assert share == pytest.approx(parts.mean() / wholes.mean())
+        ends, inside = (
+            [stats.ttest_1samp(parts - r * wholes, 0).pvalue for r in each]
+            for each in ((low, high), np.linspace(low, high, 12)[1:-1])
+        )
+        assert ends == pytest.approx([0.05, 0.05])
+        assert min(inside) > 0.05
+    with pytest.raises(ValueError, match="no interval"):
+        inference.ratio([1.0, 2.0, 3.0], [-1.0, 0.5, 1.0])
+
+
+def test_every_contrast_has_one_sentence() -> None:
+    """Better and worse by p after correction, the other way round for the other sign; a margin by the 90 % interval."""
+    for mean, deviation, word in (
+        (2, 1, "better"), (-2, 1, "worse"), (0.2, 0.8, "differ by less"), (0.2, 5, "not told apart"),
+    ):  # fmt: skip
+        contrast = contrasts({"M": mean}, deviation=deviation)["M"]
+        text = verdicts.sentence("a", "b", contrast, unit="points", margin=1.0)
+        assert word in text
+        bare = verdicts.sentence("a", "b", contrast, unit="points")
+        assert bare == ("a and b are not told apart" if word == "differ by less" else text)
+    several = contrasts(dict.fromkeys("PQRS", 0.45))
+    assert several["P"].p < 0.05 < several["P"].adjusted
+    text = verdicts.account(
+        dict.fromkeys("PQRS", ("a", "b")), several, {"c - d": contrasts({"x": -1})["x"]}, {}, unit="u"
+    )
+    assert text.count(" and b are not told apart") == 4
+    assert text.split("Apart, uncorrected:")[1].count("c is worse than d by 1.00 u") == 1
+
+
+def test_a_cell_has_learned_from_a_quarter_of_the_way() -> None:
+    arms = {
+        "constant": {0: {"depth": 1.0, "semseg": 0.0}},
+        "good": {0: {"depth": 0.6, "semseg": 0.4}, 1: {"depth": 0.6, "semseg": 0.4}},
+        "weak": {0: {"depth": 0.91, "semseg": 0.1}},
+        "one": {0: {"semseg": 0.09}},
+    }
+    assert learned.best(arms, ("depth", "semseg")) == {"depth": 0.6, "semseg": 0.4}
+    text = learned.scores_table(arms, ("depth", "semseg"))
+    assert "| weak | 1 | (0.91) | 0.1 |" in text
+    assert "| one | 1 |  | (0.09) |" in text
+    assert "They are 2 of 5." in text
+    same = {"depth": 0.5}
+    assert not learned.has_learned("depth", 0.1, constant=same, goal=same)
 
 
 def test_gain_is_signed_by_what_is_better() -> None:
@@ -319,7 +373,10 @@ def test_source_at_another_commit_is_refused(worktree: tuple[Path, str]) -> None
         source.check_source(folder.parent, commit)
 
 
-@pytest.mark.parametrize("name", ["field_numbers", "trunks", "lab.study", "lab.inference", "lab.gains"])
+@pytest.mark.parametrize(
+    "name",
+    ["field_numbers", "trunks", "lab.study", "lab.inference", "lab.gains", "lab.verdicts", "lab.learned"],
+)
 def test_examples_run(name: str) -> None:
     import doctest
     import importlib

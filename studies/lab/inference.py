@@ -1,5 +1,6 @@
 """What paired seeds say: Student's t, intervals, Holm's correction over the contrasts that were declared."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -81,6 +82,26 @@ def declared(contrasts: Mapping[str, Sequence[float]]) -> dict[str, Contrast]:
     found = {name: paired(differences) for name, differences in contrasts.items()}
     adjusted = holm({name: each.p for name, each in found.items()})
     return {name: replace(each, adjusted=adjusted[name]) for name, each in found.items()}
+
+
+def ratio(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of `parts` over that of `wholes`, paired, with its 95 % interval (Fieller, 1954): the ratios r for which
+    the paired t test does not tell parts - r wholes from 0.
+
+    Raises `ValueError` where the wholes themselves are not told from 0: the interval would have no end.
+
+    >>> [round(value, 2) for value in ratio([1.0, 2.0, 3.0], [9.0, 10.0, 11.0])]
+    [0.2, -0.06, 0.36]
+    """
+    low, high = paired(wholes).interval95
+    if low <= 0 <= high:
+        raise ValueError(f"a share of {low:.3g} to {high:.3g} has no interval; say that the whole is not told from 0.")
+    count, over = len(wholes), statistics.fmean(wholes)
+    part, reach = statistics.fmean(parts), float(student.ppf(0.975, count - 1)) ** 2 / count
+    square = over**2 - reach * statistics.variance(wholes)
+    middle = part * over - reach * statistics.covariance(parts, wholes)
+    half = math.sqrt(max(middle**2 - square * (part**2 - reach * statistics.variance(parts)), 0.0))
+    return part / over, (middle - half) / square, (middle + half) / square
 
 
 def power(deviation: float, count: int, *, point: float = 1.0, tests: int = 1) -> float:

@@ -1,9 +1,22 @@
 """Train a recipe in a run folder that may be half done, and score it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from lab.study import Scores
 from triptych.recipes.config import Recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is scored of a recipe (`PREDICTORS`): the network that it trains, or one of the null rows."""
+
+    recipe: Recipe
+    predictor: str = "trained"
+
+    def score(self, folder: Path, *, split: str, limit: int = 0) -> Scores:
+        """Scores by task on a split; only what is trained uses the folder."""
+        return PREDICTORS[self.predictor](self.recipe, folder, split=split, limit=limit)
 
 
 def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0, device: str = "cpu") -> Scores:
@@ -14,6 +27,19 @@ def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0,
     train(recipe, folder, resume=(folder / "recipe.json").is_file(), device=device, progress=False)
     found = evaluate_run(folder, split=split, limit=limit, device=device, constant=False, progress=False)
     return {name.split("/")[0]: value for name, value in found.primary().items()}  # "depth/rmse"
+
+
+def score_constant(recipe: Recipe, folder: Path, *, split: str, limit: int = 0) -> Scores:
+    """The same of the best prediction that does not look at the image, fitted on the training set."""
+    return score_null(recipe, constant=True, split=split, limit=limit)
+
+
+def score_untrained(recipe: Recipe, folder: Path, *, split: str, limit: int = 0) -> Scores:
+    """The same of the network before its training."""
+    return score_null(recipe, constant=False, split=split, limit=limit)
+
+
+PREDICTORS = {"trained": train_and_score, "constant": score_constant, "untrained": score_untrained}
 
 
 def score_null(recipe: Recipe, *, constant: bool, split: str, limit: int = 0) -> Scores:
