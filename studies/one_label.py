@@ -1,4 +1,4 @@
-"""Generated rooms with one label per training image, pseudo-labels for the others, and MTPSL with labels shuffled.
+"""Generated rooms with one label per training image, pseudo-labels for the others, and MTPSL on labels of other rooms.
 
 Which label an image keeps is `data.label_setting = "one"` over all six tasks, also where a network trains one of them:
 a single-task teacher has not seen a label that the multi-task network lacks.
@@ -6,17 +6,21 @@ a single-task teacher has not seen a label that the multi-task network lacks.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.augmentation.steps import Transform
+from triptych.data.base import DenseDataset
 from triptych.data.subset import FewerLabels
 from triptych.datasets.rooms import Rooms
 from triptych.prediction.predictor import Predictor
 from triptych.regularizers.mtpsl import MTPSL, Pair
+from triptych.regularizers.terms import thin_to
 from triptych.tasks import Task
 from triptych.types import IGNORE, Output, Sample, valid_pixels
 
@@ -92,11 +96,58 @@ class MTPSLOfReal(MTPSL):
         return super().penalties(output, replace(sample, targets=real_targets(sample)))
 
 
+class OtherLabels:
+    """Labels of a training set by task, for images of other rooms; they are augmented as those of training are."""
+
+    def __init__(self, dataset: DenseDataset, transform: Transform) -> None:
+        self.dataset, self.transform = dataset, transform
+
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """The images with a label, by task."""
+        found: dict[str, list[int]] = {name: [] for name in self.dataset.tasks}
+        for index in range(len(self.dataset)):
+            for name, target in self.dataset[index].targets.items():
+                if valid_pixels(target).any():
+                    found[name].append(index)
+        return found
+
+    def draw(self, name: str, key: str, seed: int, size: tuple[int, int]) -> Tensor:
+        """A label of a task that a map of `size` shows, of any image but those of the room that `key` is of."""
+        dice = np.random.default_rng(seed)
+        places = [index for index in self.places[name] if room_of(self.dataset.key(index)) != room_of(key)]
+        for index in dice.choice(places, TRIES) if places else ():
+            target = self.transform(self.dataset[int(index)], dice).targets[name]
+            if valid_pixels(thin_to(target, size)).any():
+                return target
+        raise ValueError(f"no other room than that of {key} has a label of {name} to show; take more rooms.")
+
+
+TRIES = 100
+"""Labels that are looked at until augmentation leaves one in view."""
+
+
+def room_of(key: str) -> str:
+    """The room of an image's key.
+
+    >>> room_of("train/00012/01/000")
+    'train/00012'
+    """
+    return key.rsplit("/", 2)[0]
+
+
 class MTPSLShuffled(MTPSLOfReal):
-    """The same with the label of another image: each pair meets the next label of its task in the batch."""
+    """The same with labels of other rooms: of as many images, of the same pairs of tasks, drawn anew in every step.
+
+    `others`, which a study sets before it trains, has these labels.
+    """
+
+    others: ClassVar[OtherLabels]
 
     def embed(self, pairs: Sequence[Pair], output: Output, sample: Sample, size: tuple[int, int]) -> Any:
-        targets = {name: shuffled(target) for name, target in sample.targets.items()}
+        targets = {name: target.clone() for name, target in sample.targets.items()}
+        for image, _, name, seed in pairs:
+            targets[name][image] = self.others.draw(name, sample.key[image], seed, size)
         return super().embed(pairs, output, replace(sample, targets=targets), size)
 
 
@@ -108,15 +159,3 @@ def real_targets(sample: Sample) -> dict[str, Tensor]:
         real = sample.extras[REAL + name].view(-1, *[1] * (target.ndim - 1)).to(target.device)
         targets[name] = torch.where(real, target, invalid)
     return targets
-
-
-def shuffled(target: Tensor) -> Tensor:
-    """Labels of a batch, each image's replaced by that of the next image that has one.
-
-    >>> shuffled(torch.tensor([[[1]], [[255]], [[2]]])).flatten().tolist()
-    [2, 255, 1]
-    """
-    there = valid_pixels(target).flatten(1).any(dim=1).nonzero()[:, 0]
-    moved = target.clone()
-    moved[there] = target[there.roll(-1)]
-    return moved

@@ -52,7 +52,7 @@ def section(study: Study, table: Callable[[list[rows.Row]], str]) -> str:
     """The table of a study and how far it came, or that it has no row yet."""
     found = rows.read_declared(ROOT / "results" / f"{study.name}.jsonl", study.commit)
     if not found:
-        return "*No row yet.*"
+        return f"*No row yet: 0 of {len(study.jobs())} jobs.*"
     count = f"*{len(found)} of {len(study.jobs())} jobs, commit {found[0].commit[:7]}.*"
     return f"{table(found)}\n\n{count}"
 

@@ -371,6 +371,12 @@ def tiny(recipe, size: tuple[int, int] = (32, 40)):
     return replace(
         recipe,
         data=replace(recipe.data, size=size, options=options, train_images=12, batch_size=4),
+def of_tasks(factor: float) -> dict[str, float]:
+    """Scores of the six tasks of rooms that are better by a factor."""
+    higher = dict.fromkeys(("semseg", "boundary", "human_parts", "saliency"), 0.2 * factor)
+    return {**higher, "depth": 0.8 / factor, "normals": 28 / factor}
+
+
         schedule=replace(recipe.schedule, steps=3, warmup_steps=1),
     )
 
@@ -408,15 +414,66 @@ def test_pseudo_labels_stand_where_labels_were_lost_and_only_there(tmp_path: Pat
 def test_what_the_study_of_missing_labels_may_say() -> None:
     missing = load("missing")
     generator = np.random.default_rng(0)
-    gained = {"oracle": 20, "mtpsl": 6, "shuffled": 2, "pseudo": 10, "both": 10}
-    found = []
-    for arm, seed in missing.STUDY.jobs():
-        factor = 1 + (gained.get(arm, 0) + generator.normal(0, 0.3)) / 100
-        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
-        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    gained = {"oracle": 20, "mtpsl": 6, "shuffled": 2, "pseudo": 10, "both": 10, "one-task": -3, "constant": -50}
+
+    def rows_of(scale: float) -> list[rows.Row]:
+        return [
+            rows.Row(arm, seed, "r", "c", of_tasks(1 + (scale * gained.get(arm, 0) + generator.normal(0, 0.3)) / 100))
+            for arm, seed in missing.STUDY.jobs()
+        ]
+
+    found = rows_of(1)
     text = missing.table(found)
-    assert text.endswith("helps; MTPSL helps by the image's own labels; pseudo-labels help.")
-    assert missing.shares(found)["pseudo"] == pytest.approx(50, abs=8)
+    assert "MTPSL helps; MTPSL helps by the image's own labels; pseudo-labels help. Contrast by contrast:" in text
+    assert "Missing labels cost something here (uncorrected)" in text
+    assert "- mtpsl is better than shuffled by " in text
+    assert "- both and pseudo differ by less than 1.0 points." in text
+    assert "- one-task is worse than masks by " in text
+    share, low, high = missing.shares(found)["pseudo"]
+    assert share == pytest.approx(50, abs=8)
+    assert low < share < high
+    assert "no share is given" in missing.table(rows_of(0.03))  # a gap of 0.6 points does not lie above half a point
+
+
+def test_the_null_row_meets_labels_of_other_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as MTPSL meets, also where a task has one label in the batch; of every other room sooner or later."""
+    import torch
+
+    from triptych.regularizers.mtpsl import MTPSL, Pair
+    from triptych.tasks import depth
+    from triptych.types import Sample, collate
+
+    one_label = load("one_label")
+
+    class Six:
+        """Two views of three rooms, whose depth is the number of the image; the last one has none."""
+
+        tasks = {"depth": depth()}  # noqa: RUF012
+
+        def __len__(self) -> int:
+            return 6
+
+        def key(self, index: int) -> str:
+            return f"train/{index // 2:05d}/{index % 2:02d}/000"
+
+        def __getitem__(self, index: int) -> Sample:
+            value = float(index) if index < 5 else torch.nan
+            return Sample(torch.zeros(3, 8, 8), {"depth": torch.full((1, 8, 8), value)}, self.key(index))
+
+    met: list[Sample] = []
+    monkeypatch.setattr(MTPSL, "embed", lambda self, pairs, output, sample, size: met.append(sample))
+    dataset = Six()
+    one_label.MTPSLShuffled.others = one_label.OtherLabels(dataset, lambda sample, dice: sample)
+    null = one_label.MTPSLShuffled.__new__(one_label.MTPSLShuffled)
+    batch = collate([dataset[0], dataset[3]])
+    for seed in range(40):
+        null.embed([Pair(image, "semseg", "depth", seed) for image in (0, 1)], None, batch, (2, 2))
+    values = [{float(sample.targets["depth"][image].mean()) for sample in met} for image in (0, 1)]
+    assert values == [{2.0, 3.0, 4.0}, {0.0, 1.0, 4.0}]
+    dataset.__class__.__len__ = lambda self: 2
+    one_label.MTPSLShuffled.others = one_label.OtherLabels(dataset, lambda sample, dice: sample)
+    with pytest.raises(ValueError, match="no other room"):
+        null.embed([Pair(0, "semseg", "depth", 0)], None, batch, (2, 2))
 
 
 @pytest.mark.slow
@@ -427,9 +484,12 @@ def test_arms_of_missing_labels_train_after_their_teachers(tmp_path: Path, monke
         missing, "placed", lambda r, seed, folder: replace(r, seed=seed, model=replace(r.model, weights=""))
     )
     monkeypatch.setattr(missing, "TEST_IMAGES", 2)
-    arms = {name: tiny(recipe) for name, recipe in missing.STUDY.arms().items()}
+    arms = {name: replace(arm, recipe=tiny(arm.recipe)) for name, arm in missing.STUDY.arms().items()}
     with pytest.raises(ValueError, match="has no trained teacher yet"):
-        missing.STUDY.score(arms["pseudo"], 200, tmp_path / "out" / "early" / "seed-200")
-    for arm in (*(name for name in arms if name.startswith("teacher")), "both", "shuffled"):
-        found = missing.STUDY.score(arms[arm], 200, tmp_path / "out" / arm / "seed-200")
-        assert set(found) == set(arms[arm].data.tasks or gains.HIGHER)
+        missing.STUDY.score(arms["pseudo"], 500, tmp_path / "out" / "early" / "seed-500")
+    recipe = arms["shuffled"].recipe  # two rooms or more have a label of these
+    data = replace(recipe.data, tasks=("semseg", "normals", "depth"), train_images=0)
+    arms["shuffled"] = replace(arms["shuffled"], recipe=replace(recipe, data=data))
+    for arm in (*(name for name in arms if name.startswith("teacher")), "both", "shuffled", "constant"):
+        found = missing.STUDY.score(arms[arm], 500, tmp_path / "out" / arm / "seed-500")
+        assert set(found) == set(arms[arm].recipe.data.tasks or gains.HIGHER)
