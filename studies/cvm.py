@@ -4,44 +4,48 @@ python studies/cvm.py run --source WORKTREE --out runs/lab    # after trunks.py
 python studies/cvm.py table
 
 60 images of 200 rooms on camera paths, each with the frame four steps later; the trunk, the size and the schedule of
-D1's regime R (`geometry_arms.py`): 2,000 steps of 4 pairs, or of 8 first frames in the arm `alone`. With CvM both
-frames have labels; the 3D branch alone reads the second one's depth. Scored on 200 test images, one by one as
-deployed; the arms with CvM also with their neighbors and true poses (`pairs/<task>`). 8 seeds, one look after all of
-them; none is added; a failed run is repeated with its seed.
+D1's regime R (`geometry_arms.py`): 2,000 steps of 8 images whose labels of all tasks train the heads. With CvM these
+are 4 pairs (2 scenes of four frames in `more`), without it 8 first frames, of which the 3D branch reads the second
+one's depth beside. Equal are labelled images a step, not different ones: 60 without CvM, 120 with pairs, 240 in `more`.
+Scored on 200 test images, one by one as deployed; the arms with CvM also with their neighbors and true poses
+(`pairs/<task>`). 8 seeds, one look after all of them; none is added; a failed run is repeated with its seed.
 
 - `alone`: no CvM, first frames only. `single`: CvM, every image seen by itself; as many labels and parameters as `true`
   and no matching: the null row.
 - `true`, `noisy`, `identity`, `shuffled`: CvM with these poses in training: as they are; 2 degrees and a fifth of the
   way off; none; another pair's.
-- `branch`: the 3D branch that renders the second frame (`triplane-cross-view`), no CvM. `both`: CvM and that branch.
+- `branch`: the 3D branch that renders the second frame (`triplane-cross-view`) with the options of D1's arm C, no CvM.
+  `both`: CvM and that branch.
 - `more`: CvM with three neighbors, of which the two nearest are matched.
+- `constant`: the best prediction that does not look at the image.
 
 Primary contrasts, Holm over the three at 5 %: M1 = true - single, M2 = true - identity, M3 = true - shuffled; the four
 tasks of NYUv2, in points over `alone`. Apart, uncorrected: single - alone, branch - alone, both - true, more - true,
-noisy - true, true - branch. With eight seeds a difference of about one point is told apart.
+noisy - true, true - branch. Of every contrast one sentence (`lab/verdicts.py`), with a margin of one point for the
+primary ones. With eight seeds a difference of about one point is told apart.
 """
 
 from dataclasses import replace
 from pathlib import Path
 
-from geometry_arms import placed, regime_r
-from grid import markdown_table
+from branch import with_branch
+from geometry_arms import BRANCHES, placed, regime_r
 from lab import rows
-from lab.gains import FOUR, differences
+from lab.gains import FOUR, HIGHER, differences
 from lab.inference import Contrast, declared, paired
+from lab.learned import CONSTANT, scores_table
 from lab.running import main
 from lab.study import Scores, Study
-from lab.training import train_and_score
+from lab.training import Arm
+from lab.verdicts import account
 
-from triptych.recipes.config import Options, Recipe, RegularizerConfig
+from triptych.recipes.config import Options, Recipe
 
-SEEDS = tuple(range(100, 108))
+SEEDS = tuple(range(400, 408))
 TEST_IMAGES = 200
 MATCHER: Options = {"width": 32, "layers": 2, "heads": 4, "planes": 32, "inverse_depths": (0.08, 1.0)}
-BRANCH = RegularizerConfig(
-    name="triplane-cross-view",
-    options={"width": 32, "plane_channels": 16, "hidden": 32, "stride": 4, "num_samples": 32, "schedule": "constant"},
-)
+LABELLED = 8
+"""Labelled images a step, in every arm."""
 PRIMARY = {"M1": ("true", "single"), "M2": ("true", "identity"), "M3": ("true", "shuffled")}
 APART = (
     ("single", "alone"), ("branch", "alone"), ("both", "true"), ("more", "true"), ("noisy", "true"), ("true", "branch"),
@@ -49,49 +53,60 @@ APART = (
 POINT = 1.0
 
 
-def on_paths(recipe: Recipe, *, poses: str = "true", frames: tuple[int, ...] = (4,)) -> Recipe:
-    """The recipe on camera paths with neighbors."""
-    options = {**recipe.data.options, "path_length": 12, "neighbour_frames": frames, "poses": poses}
-    return replace(recipe, data=replace(recipe.data, dataset="rooms-poses", options=options, batch_size=4))
+def on_paths(recipe: Recipe, *, frames: tuple[int, ...] = (4,)) -> Recipe:
+    """The recipe on camera paths with neighbors, whose labels train nothing but what reads them."""
+    options = {**recipe.data.options, "path_length": 12, "neighbour_frames": frames, "poses": "true"}
+    data = replace(recipe.data, dataset="rooms-poses", options=options, batch_size=LABELLED)
+    return replace(recipe, data=data)
 
 
-def with_matcher(recipe: Recipe, single_share: float = 0.5) -> Recipe:
-    """The recipe with CvM beside its trunk."""
+def with_matcher(recipe: Recipe, *, poses: str = "true", single_share: float = 0.5) -> Recipe:
+    """The recipe with CvM beside its trunk; every view of a scene is a labelled image of the batch."""
+    views = 1 + len(recipe.data.options["neighbour_frames"])
+    data = replace(
+        recipe.data, options={**recipe.data.options, "poses": poses}, batch_size=recipe.data.batch_size // views
+    )
     options = {**MATCHER, "single_share": single_share}
-    return replace(recipe, model=replace(recipe.model, cross_view="cvm", cross_view_options=options))
+    return replace(recipe, data=data, model=replace(recipe.model, cross_view="cvm", cross_view_options=options))
 
 
-def arms() -> dict[str, Recipe]:
+def with_rendered_view(recipe: Recipe) -> Recipe:
+    """The recipe with the 3D branch of D1's arm C, which renders the second frame too."""
+    return with_branch(recipe, BRANCHES["C"][1], "triplane-cross-view")
+
+
+def arms() -> dict[str, Arm]:
     """What each arm is."""
-    plain = regime_r()
-    pairs, matched = on_paths(plain), with_matcher(on_paths(plain))
-    return {
-        "alone": replace(pairs, data=replace(pairs.data, batch_size=8)),
+    pairs = on_paths(regime_r())
+    matched = with_matcher(pairs)
+    recipes = {
+        "alone": pairs,
         "single": with_matcher(pairs, single_share=1.0),
         "true": matched,
-        **{poses: with_matcher(on_paths(plain, poses=poses)) for poses in ("noisy", "identity", "shuffled")},
-        "branch": replace(pairs, regularizer=BRANCH),
-        "both": replace(matched, regularizer=BRANCH),
-        "more": with_matcher(on_paths(plain, frames=(4, 2, 6))),
+        **{poses: with_matcher(pairs, poses=poses) for poses in ("noisy", "identity", "shuffled")},
+        "branch": with_rendered_view(pairs),
+        "both": with_rendered_view(matched),
+        "more": with_matcher(on_paths(regime_r(), frames=(4, 2, 6))),
     }
+    return {CONSTANT: Arm(pairs, CONSTANT)} | {name: Arm(recipe) for name, recipe in recipes.items()}
 
 
-def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+def score(arm: Arm, seed: int, folder: Path) -> Scores:
     """Scores on single test images and, with CvM, on the same with their neighbors."""
     from view_poses import RoomsPoses, score_pairs
 
     from triptych import register
 
     register("datasets", "rooms-poses", RoomsPoses)
-    recipe = placed(recipe, seed, folder)
-    found = train_and_score(recipe, folder, split="test", limit=TEST_IMAGES)
+    recipe = placed(arm.recipe, seed, folder)
+    found = replace(arm, recipe=recipe).score(folder, split="test", limit=TEST_IMAGES)
     if recipe.model.matches_views:
         found |= score_pairs(recipe, folder, split="test", images=TEST_IMAGES)
     return found
 
 
 NAMES = ("alone", "single", "true", "noisy", "identity", "shuffled", "branch", "both", "more")
-STUDY = Study("cvm", "", arms, dict.fromkeys(NAMES, SEEDS), score)
+STUDY = Study("cvm", "", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
 
 
 def contrasts(found: list[rows.Row]) -> tuple[dict[str, Contrast], dict[str, Contrast]]:
@@ -114,15 +129,15 @@ def sentences(primary: dict[str, Contrast]) -> dict[str, bool]:
 
 
 def table(found: list[rows.Row]) -> str:
-    """Contrasts and sentences, once every row is there: one look."""
+    """Scores, contrasts and sentences, once every row is there: one look."""
     if len(found) < len(STUDY.jobs()):
         return f"{len(found)} of {len(STUDY.jobs())} rows; there is one look, after all of them."
     primary, apart = contrasts(found)
-    names = {name: f"{one} - {other}" for name, (one, other) in PRIMARY.items()}
-    lines = [[names.get(name, name), *each.cells()] for name, each in {**primary, **apart}.items()]
-    said = [sentence for sentence, holds in sentences(primary).items() if holds] or ["not told apart"]
-    header = ["contrast", "points", "90 %", "95 %", "p (Holm over the first three)"]
-    return f"{markdown_table(header, lines)}\n\n{'; '.join(said).capitalize()}."
+    parts = [
+        scores_table({arm: rows.by_seed(found, arm) for arm in STUDY.seeds}, tuple(HIGHER)),
+        account(PRIMARY, primary, apart, sentences(primary), unit="points", margin=POINT),
+    ]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ def test_declared_arms_are_told_apart_and_survive_json(name: str) -> None:
 
 
 def test_seeds_of_the_studies_do_not_meet() -> None:
-    used = [set(load(name).STUDY.jobs()) for name in ("geometry_pilot", "preset", "geometry")]
-    seeds = [{seed for _, seed in jobs} for jobs in used]
-    assert not seeds[0] & seeds[1]
-    assert not seeds[2] & (seeds[0] | seeds[1])
+    """What one chose, another does not score; a pilot's are never used again."""
+    names = ("geometry_pilot", "preset", "geometry", "bench_rates", "cvm", "missing")
+    seeds = [{seed for _, seed in load(name).STUDY.jobs()} for name in names]
+    assert len(set.union(*seeds)) == sum(map(len, seeds))
 
 
 def test_arms_of_geometry_differ_from_the_network_alone_in_the_branch() -> None:
@@ -280,7 +280,7 @@ def test_every_arm_trains_and_is_scored_by_task(arm: str, tmp_path: Path) -> Non
 
 
 def test_arms_of_cvm_differ_in_what_is_said_of_them() -> None:
-    found = load("cvm").STUDY.arms()
+    found = {name: arm.recipe for name, arm in load("cvm").STUDY.arms().items()}
     poses = {name: recipe.data.options["poses"] for name, recipe in found.items()}
     assert {poses[name] for name in ("noisy", "identity", "shuffled")} == {"noisy", "identity", "shuffled"}
     for name in ("noisy", "identity", "shuffled"):
@@ -289,7 +289,31 @@ def test_arms_of_cvm_differ_in_what_is_said_of_them() -> None:
     single = found["single"].model
     shared = {**single.cross_view_options, "single_share": found["true"].model.cross_view_options["single_share"]}
     assert replace(found["single"], model=replace(single, cross_view_options=shared)) == found["true"]
-    assert found["alone"].data.batch_size == 2 * found["branch"].data.batch_size
+    branch, chosen = found["branch"].regularizer, load("geometry").STUDY.arms()["C"].regularizer
+    assert replace(branch, name=chosen.name) == chosen
+    assert found["both"].regularizer == branch
+
+
+def test_arms_of_cvm_have_as_many_labelled_images_a_step() -> None:
+    """As the network makes a batch of them, in training."""
+    import torch
+
+    from triptych import assemble
+    from triptych.datasets.rooms import rooms_tasks
+    from triptych.types import Camera, Sample, collate, valid_pixels
+
+    cvm, tasks = load("cvm"), rooms_tasks()
+    camera = Camera(torch.eye(3), torch.eye(4))
+    view = Sample(torch.rand(3, 32, 32), {"depth": torch.ones(1, 32, 32)}, "a", camera)
+    arms = cvm.STUDY.arms()
+    networks = {}
+    for name in ("alone", "true"):
+        recipe = replace(arms[name].recipe, model=replace(arms[name].recipe.model, weights=""))
+        networks[recipe.model.matches_views] = assemble.build_model(recipe, tasks).train()
+    for recipe in (arm.recipe for arm in arms.values()):
+        sample = replace(view, neighbours=(view,) * len(recipe.data.options["neighbour_frames"]))
+        united, _ = networks[recipe.model.matches_views].with_views(collate([sample] * recipe.data.batch_size))
+        assert int(valid_pixels(united.targets["depth"]).flatten(1).any(dim=1).sum()) == cvm.LABELLED
 
 
 def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
@@ -319,7 +343,7 @@ def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
 
 def test_what_the_study_of_cvm_may_say() -> None:
     cvm = load("cvm")
-    assert cvm.table([rows.Row("true", 100, "r", "c", {})]).startswith("1 of 72 rows")
+    assert cvm.table([rows.Row("true", 400, "r", "c", {})]).startswith("1 of 73 rows")
     generator = np.random.default_rng(0)
     gains = {
         "alone": 0,
@@ -334,12 +358,23 @@ def test_what_the_study_of_cvm_may_say() -> None:
     }
     found = []
     for arm, seed in cvm.STUDY.jobs():
-        factor = 1 + (gains[arm] + generator.normal(0, 0.3)) / 100
-        numbers = {"semseg": 0.2 * factor, "boundary": 0.2 * factor, "depth": 0.8 / factor, "normals": 28 / factor}
-        found.append(rows.Row(arm, seed, "r", "c", numbers))
+        factor = 1 + (gains.get(arm, -50) + generator.normal(0, 0.3)) / 100
+        found.append(rows.Row(arm, seed, "r", "c", of_tasks(factor)))
     text = cvm.table(found)
-    assert text.endswith("Matching views in training helps single images; the gain is geometry.")
+    assert "\n\nMatching views in training helps single images; the gain is geometry. Contrast by contrast:" in text
+    assert "- true is better than identity by " in text
+    assert "- noisy is worse than true by " in text  # harm has a sentence, and stands apart
+    assert text.count(" are not told apart") + text.count(" differ by less") + text.count(" better ") + text.count(
+        " worse "
+    ) == len(cvm.PRIMARY) + len(cvm.APART)
+    assert "They are 0 of 54." in text
     assert cvm.contrasts(found)[0]["M1"].mean == pytest.approx(4, abs=0.5)
+
+
+def of_tasks(factor: float) -> dict[str, float]:
+    """Scores of the six tasks of rooms that are better by a factor."""
+    higher = dict.fromkeys(("semseg", "boundary", "human_parts", "saliency"), 0.2 * factor)
+    return {**higher, "depth": 0.8 / factor, "normals": 28 / factor}
 
 
 @pytest.mark.slow
@@ -347,7 +382,8 @@ def test_what_the_study_of_cvm_may_say() -> None:
 def test_arms_of_cvm_train_and_are_scored(arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(STUDIES)
     cvm = load("cvm")
-    recipe, size = cvm.STUDY.arms()[arm], (32, 40)
+    declared, size = cvm.STUDY.arms()[arm], (32, 40)
+    recipe = declared.recipe
     options = {**recipe.data.options, "size": size, "scenes": 3}
     recipe = replace(
         recipe,
@@ -358,7 +394,7 @@ def test_arms_of_cvm_train_and_are_scored(arm: str, tmp_path: Path, monkeypatch:
         cvm, "placed", lambda r, seed, folder: replace(r, seed=seed, model=replace(r.model, weights=""))
     )
     monkeypatch.setattr(cvm, "TEST_IMAGES", 3)
-    found = cvm.STUDY.score(recipe, 100, tmp_path / "run")
+    found = cvm.STUDY.score(replace(declared, recipe=recipe), 400, tmp_path / "run")
     alone = {name for name in found if not name.startswith("pairs/")}
     assert {"semseg", "depth", "normals", "boundary", "saliency"} <= alone <= set(gains.HIGHER)
     assert {*found} - alone == ({f"pairs/{name}" for name in alone} if recipe.model.matches_views else set())
@@ -371,12 +407,6 @@ def tiny(recipe, size: tuple[int, int] = (32, 40)):
     return replace(
         recipe,
         data=replace(recipe.data, size=size, options=options, train_images=12, batch_size=4),
-def of_tasks(factor: float) -> dict[str, float]:
-    """Scores of the six tasks of rooms that are better by a factor."""
-    higher = dict.fromkeys(("semseg", "boundary", "human_parts", "saliency"), 0.2 * factor)
-    return {**higher, "depth": 0.8 / factor, "normals": 28 / factor}
-
-
         schedule=replace(recipe.schedule, steps=3, warmup_steps=1),
     )
 
