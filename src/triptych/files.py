@@ -139,9 +139,25 @@ def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> I
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {cure}.") from error
 
 
-def remove_partials(folder: Path) -> None:
-    """Delete what processes that no longer run left half written in a folder, files and folders."""
-    for path in filter(is_abandoned, folder.glob(f".*{PARTIAL}")):
+def shorten_paths(value: Any) -> Any:
+    """A JSON value with absolute paths shortened to their last part: where files lie on a machine is nobody's business.
+
+    >>> shorten_paths({"root": "/home/someone/data", "names": ["~/a", "b/c"]})
+    {'root': 'data', 'names': ['a', 'b/c']}
+    """
+    if isinstance(value, dict):
+        return {name: shorten_paths(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [shorten_paths(each) for each in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+        return Path(value).name
+    return value
+
+
+def remove_partials(folder: Path, name: str = "") -> None:
+    """Delete what processes that no longer run left half written in a folder, files and folders: all, or of `name`."""
+    begins = f".{name}." if name else "."
+    for path in filter(is_abandoned, [path for path in folder.glob(f".*{PARTIAL}") if path.name.startswith(begins)]):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

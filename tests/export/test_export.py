@@ -1,6 +1,7 @@
 """Export: files that agree with torch, or no files at all."""
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -31,9 +32,10 @@ from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_on
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
 from triptych.export.proof import EXACT, Tolerances, as_target, compare, measure_difference, measure_loss, proof_sizes
 from triptych.export.run import TARGETS, summarize
-from triptych.files import hash_file
+from triptych.files import hash_file, partial_path
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
+from triptych.prediction.exported import read_export
 from triptych.prediction.labelling import label_folder
 from triptych.report.run import report_run
 from triptych.tasks import boundary, depth, normals, saliency, semseg
@@ -51,7 +53,12 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_run(tmp_path_factory.mktemp("runs") / "run")
+    """With what it was trained on, in two starts."""
+    folder = save_run(tmp_path_factory.mktemp("runs") / "run")
+    train = {"name": "rectangles", "images": 9, "pseudo": {"depth": {"teacher": "/home/someone/secret", "images": 2}}}
+    starts = [{"data": {"train": train | {"images": 5}}}, {"data": {"train": train, "target": {"name": "other"}}}]
+    (folder / "environment.json").write_text(json.dumps({"starts": starts}))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +293,18 @@ def test_no_space_is_told_before_the_work(run: Path, tmp_path: Path, monkeypatch
         export_run(run, tmp_path / "model.pt2", images=1)
 
 
+def test_what_killed_exports_left_is_deleted_by_the_next(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("model.onnx", "model.onnx2", "other"):
+        left = partial_path(tmp_path / name)
+        left.with_name(left.name.replace(f"-{os.getpid()}", "-4194305")).mkdir()  # of a process that is dead
+    monkeypatch.setattr("triptych.export.run.exported_program", lambda *words, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_run(run, tmp_path / "model.onnx", images=1)
+    assert sorted(path.name.rsplit(".", 2)[0] for path in tmp_path.iterdir()) == [".model.onnx2", ".other"]
+
+
 def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TARGETS, ".onnx", replace(TARGETS[".onnx"], largest=100.0))
     with pytest.raises(ValueError, match=r"files hold at most .* GB; export to \.pt2"):
@@ -403,6 +422,10 @@ def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path, capsys
     for task, numbers in theirs.items():
         assert ours[task] == pytest.approx(numbers, rel=1e-4)
     assert "mIoU" in (file.with_name("model.onnx.results") / "report.html").read_text()
+    data = read_scored_run(run, "val").data
+    told = {name: v for name, v in read_export(file.with_name("model.onnx.results")).items() if name in data}
+    assert told == data | {"trained on train.pseudo.depth.teacher": "secret"}
+    assert told["trained on train.images"] == 9
     capsys.readouterr()
     assert main(["compare", str(run), str(file)]) == 0
     assert "model.onnx.results minus run" in capsys.readouterr().out
@@ -410,18 +433,39 @@ def test_a_file_is_scored_like_its_run_with_a_page(run: Path, file: Path, capsys
     assert "no file" in capsys.readouterr().err
 
 
-def test_files_of_several_precisions_are_no_seeds_of_one_another(run: Path, file: Path, tmp_path: Path) -> None:
+def test_files_that_were_made_otherwise_are_no_seeds_of_one_another(run: Path, file: Path, tmp_path: Path) -> None:
     """They share a recipe but for the seed, and form a group only where they were exported alike."""
     assert main(["evaluate", str(file), "--split", "val", "--limit", "1", "--no-report"]) == 0
     folders = {}
-    for name, precision, seed in (("a", "fp32", 0), ("b", "fp32", 1), ("half", "fp16", 2)):
+    scale, data = {"factor": 2.0, "power": 1.0}, {"train.pseudo.depth.images": 7}
+    exports = {
+        "a": {},
+        "half": {"precision": "fp16"},
+        "scaled": {"calibration": {"depth": scale}},
+        "raw": {"outputs": "raw"},
+        "later": {"data": data},
+        "b": {},
+        "scaled-b": {"calibration": {"depth": scale | {"factor": 3.0}}},  # of its own network
+        "raw-b": {"outputs": "raw", "calibration": {"depth": scale}},  # which is not in raw maps
+    }
+    for seed, (name, told) in enumerate(exports.items()):
         folders[name] = shutil.copytree(file.with_name("model.onnx.results"), tmp_path / name)
-        for path, changed in (("recipe.json", {"seed": seed}), ("network.json", {"precision": precision})):
+        for path, changed in (("recipe.json", {"seed": seed}), ("network.json", told)):
             content = json.loads((folders[name] / path).read_text())
             (folders[name] / path).write_text(json.dumps(content | changed))
     groups = group_runs([read_scored_run(folder, "val") for folder in folders.values()])
-    assert [[member.path.name for member in group.runs] for group in groups] == [["a", "b"], ["half"]]
-    assert recipe_differences(groups)["exported as precision"] == ["fp32", "fp16"]
+    assert [[member.path.name for member in group.runs] for group in groups] == [
+        ["a", "b"],
+        ["half"],
+        ["scaled", "scaled-b"],
+        ["raw", "raw-b"],
+        ["later"],
+    ]
+    found = recipe_differences(groups)
+    assert found["exported as precision"] == ["fp32", "fp16", "fp32", "fp32", "fp32"]
+    assert found["exported as calibration"] == ["none", "none", "depth", "none", "none"]
+    assert found["trained on train.pseudo.depth.images"] == [2, 2, 2, 2, 7]
+    folders = {name: folders[name] for name in ("a", "b", "half")}
     (folders["b"] / "network.json").write_text(json.dumps({"sha256": "0" * 64}))  # as older versions wrote it
     groups = group_runs([read_scored_run(folder, "val") for folder in folders.values()])
     assert [len(group.runs) for group in groups] == [1, 1, 1]

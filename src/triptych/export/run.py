@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,12 +31,12 @@ from triptych.export.program import (
     write_package,
 )
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
-from triptych.files import finite, hash_file, write_json
+from triptych.files import finite, partial_path, remove_partials, shorten_paths, write_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import describe_mismatch, read_calibration
 from triptych.recipes.config import Recipe, split_domain
-from triptych.recipes.resolved import package_version
+from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task
 from triptych.types import Sample, named_choice
 
@@ -261,15 +260,15 @@ def export_run(
     reasons = [reason for part in model.modules() if (reason := getattr(part, "one_size", ""))]
     if dynamic and reasons:
         raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
+    data = shorten_paths(data_fingerprints(run))
     samples = read_samples(recipe, model, images, split)
     scales = read_calibration(run)
     for name, scale in scales.items():
         if not dynamic and scale.at(chosen, chosen) is not scale:
             warnings.warn(describe_mismatch(name, scale, chosen), stacklevel=2)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
-    place = tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.")
-    with place as folder, _full_disk_is_told(path, weights):
-        draft = Path(folder) / path.name
+    with _place_beside(path) as folder, _full_disk_is_told(path, weights):
+        draft = folder / path.name
         program = exported_program(model, chosen, dynamic=dynamic, outputs=outputs, uint8=uint8, calibration=scales)
         target.write(program, draft)
         prepare = (lambda image: (image * 255).round().byte()) if uint8 else (lambda image: image)
@@ -317,7 +316,8 @@ def export_run(
                 "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
                 "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
                 "calibration": {name: scale.content() for name, scale in scales.items()},
-                "weights_sha256": hash_file(pretrained.weights_file(run)),
+                "weights_sha256": pretrained.hash_weights(run),
+                "data": data,
                 "versions": versions(*target.packages),
                 "proof": describe_proof(proof),
                 "seconds": {"file": seconds, "torch": torch_seconds, "threads": torch.get_num_threads()},
@@ -367,6 +367,19 @@ def _check_space(path: Path, needed: int) -> None:
             f"{path.parent} has {free / 1e6:.0f} MB left, exporting takes up to {needed / 1e6:.0f} MB; make room, or "
             "write elsewhere."
         )
+
+
+@contextmanager
+def _place_beside(path: Path) -> Iterator[Path]:
+    """A folder for what is not proved yet, deleted in the end; those of killed exports of this name are, too."""
+    remove_partials(path.parent, path.name)
+    folder = partial_path(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -103,7 +103,7 @@ class ExportedNetwork(nn.Module):
 
 
 MADE_OF = "network.json"
-"""In a folder of results: the SHA-256 of the file that they are of, and how that was exported."""
+"""In a folder of results: the SHA-256 of the file that they are of, how that was exported, and from what data."""
 
 
 def results_path(run: Path) -> Path:
@@ -130,27 +130,38 @@ def results_folder(run: Path) -> Path:
     """`results_path`, made where it is not there yet, with the file's recipe and tasks, and how it was exported."""
     folder = results_path(run)
     origin = _read_origin(folder)
-    if folder == run or (folder.is_dir() and (not origin or "precision" in origin)):
+    if folder == run or (folder.is_dir() and (not origin or "outputs" in origin)):
         return folder
     network = ExportedNetwork(run)
     folder.mkdir(exist_ok=True)  # processes that share the work come here together
     write_text(folder / "recipe.json", _as_text(network.metadata["recipe"]))
     write_text(folder / "tasks.json", _as_text(network.metadata["task_file"]))
-    precision, size = network.metadata.get("precision", "fp32"), network.fixed_size
-    write_text(folder / MADE_OF, _as_text({"sha256": hash_file(run), "precision": precision, "size": size}))
+    told = {name: network.metadata.get(name, default) for name, default in _TOLD.items()}
+    write_text(folder / MADE_OF, _as_text({"sha256": hash_file(run), "size": network.fixed_size, **told}))
     return folder
 
 
-def read_export(folder: Path) -> dict[str, str]:
-    """How the network of a folder of results was exported, by dotted name; nothing for a run folder. Folders of older
-    versions do not say: their file stands for it."""
+_TOLD: dict[str, Any] = {"precision": "fp32", "outputs": "maps", "calibration": {}, "data": {}}
+"""What scores depend on of a file's description, and what files of older versions are, which do not say it."""
+
+
+def read_export(folder: Path) -> dict[str, Any]:
+    """How the network of a folder of results was exported and what it was trained on, by dotted name; nothing for a run
+    folder. Folders of older versions do not say: their file stands for it.
+    """
     origin = _read_origin(folder)
     if not origin:
         return {}
-    size = origin.get("size")
+    size, unsaid = origin.get("size"), origin["sha256"][:12]
+    outputs = origin.get("outputs", unsaid)
+    # Scales are of a network, as weights are: seeds differ in them. Raw maps are scored without.
+    scaled = ", ".join(origin.get("calibration", {})) if outputs == "maps" else ""
     return {
-        "exported as precision": origin.get("precision", origin["sha256"][:12]),
+        "exported as precision": origin.get("precision", unsaid),
         "exported as size": "x".join(str(side) for side in size) if size else "free",
+        "exported as outputs": outputs,
+        "exported as calibration": scaled or "none",
+        **{f"trained on {name}": value for name, value in origin.get("data", {}).items()},
     }
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from triptych.files import check_signed, naming_damage, sign, write_text
 from triptych.lookup import convert, parse_json
 from triptych.recipes.config import Options, Recipe, leave_unread, read_recipe
+from triptych.recipes.option_words import flatten
 
 FILE = "resolved.json"
 STARTS = "environment.json"
@@ -83,6 +84,13 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
         if not starts or not all(isinstance(facts, dict) for start in starts for facts in start["data"].values()):
             raise ValueError("no start tells of its data")
         return starts
+
+
+def data_fingerprints(folder: Path) -> dict[str, Any]:
+    """Fingerprints of the data of all starts of a run, by dotted name; none where nothing tells of them."""
+    path = folder / STARTS
+    starts = read_starts(path) if path.is_file() else []
+    return {name: value for start in starts for name, value in flatten(start["data"]).items()}
 
 
 def package_version(package: str) -> str | None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from triptych.evaluation.scores import read_scores, require_weights
 from triptych.evaluation.tables import ARROWS
 from triptych.export.onnx_file import describe_onnx
-from triptych.files import write_text
+from triptych.files import shorten_paths, write_text
 from triptych.machine import unreachable_hub_is_offline
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
@@ -101,8 +101,7 @@ def write_folder(
     """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
-    # Where files lay on this machine is nobody's business.
-    recipe = from_json(json.dumps(_shorten(json.loads(to_json(recipe)))))
+    recipe = from_json(json.dumps(shorten_paths(json.loads(to_json(recipe)))))
     results = list(read_results(run, scores, model.tasks))
     pretrained.save_folder(folder, model, recipe, scales=read_calibration(run))
     for path, description in described.items():
@@ -125,7 +124,7 @@ def _read_description(path: Path, run: Path) -> dict[str, Any]:
     """What an exported file says of itself, without folders of this machine; it must be of this run's weights."""
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} is not uploaded: files to be shared end with {SUFFIX}; export the run to such a one.")
-    description = _shorten(ExportedNetwork(path).metadata)
+    description = shorten_paths(ExportedNetwork(path).metadata)
     if description.get("weights_sha256") != pretrained.hash_weights(run):
         raise ValueError(f"{path} was exported from other weights than those of {run}; export the run again.")
     return description
@@ -230,14 +229,3 @@ def _licences(model: MultiTaskModel, recipe: Recipe, run: Path) -> str:
             "- These weights follow both; `license` above is what their publisher states.",
         ]
     )
-
-
-def _shorten(value: Any) -> Any:
-    """A JSON value with absolute paths shortened to their last part."""
-    if isinstance(value, dict):
-        return {name: _shorten(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_shorten(each) for each in value]
-    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
-        return Path(value).name
-    return value
