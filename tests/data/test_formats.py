@@ -1,6 +1,8 @@
 """Maps in other formats, texts in other encodings, names in other forms of Unicode, splits of videos."""
 
+import struct
 import unicodedata
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from triptych.data.arrays import read_array
 from triptych.data.files import match_files
 from triptych.data.lists import read_text
 from triptych.datasets.folder import Folder
+from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Normals, SaliencyMask, Values
 from triptych.recipes.config import DataConfig, Recipe
 
 DEPTH = np.arange(12, dtype=np.float32).reshape(3, 4) + 0.5
@@ -157,3 +160,80 @@ def test_tiff_of_wide_colors_is_read_whole(tmp_path: Path) -> None:
     stored = np.arange(36, dtype=np.uint16).reshape(3, 4, 3)
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb")
     np.testing.assert_array_equal(read_array(tmp_path / "a.tif"), stored)
+
+
+SHADES = np.array([0, 90, 160, 255], np.uint8)
+COLORS = np.array([[0, 0, 0], [128, 128, 255], [128, 255, 128], [255, 120, 120]], np.uint8)
+LISTED = tuple((red, green, blue) for red, green, blue in COLORS.tolist())
+PLACES = np.random.default_rng(0).integers(0, 4, (5, 6))
+CLEAR = PLACES == 2
+
+
+def indexed(order: np.ndarray, colors: np.ndarray) -> Image.Image:
+    """`colors[PLACES]` as a picture whose palette has the colors in another order."""
+    picture = Image.frombytes("P", PLACES.shape[::-1], np.argsort(order)[PLACES].astype(np.uint8).tobytes())
+    picture.putpalette(np.broadcast_to(colors[order].reshape(4, -1), (4, 3)).tobytes())
+    return picture
+
+
+def target_of(encoding: Encoding, path: Path) -> np.ndarray:
+    return encoding.decode(encoding.read(path), None).numpy()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_quantities_are_what_a_palette_shows_in_whatever_order(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(SHADES[PLACES]).save(tmp_path / "grey.png")
+    Image.fromarray(COLORS[PLACES]).save(tmp_path / "colors.png")
+    path = tmp_path / f"a{suffix}"
+    for order in (np.array([3, 0, 2, 1]), np.array([1, 3, 0, 2])):
+        for name, colors, encodings in (
+            ("grey", SHADES, (SaliencyMask(), BoundaryMask(), Depth(scale=0.02), Values(), Values(invalid=(90,)))),
+            ("colors", COLORS, (Normals(), Values(channels=3), Labels(classes=4, colors=LISTED))),
+        ):
+            indexed(order, colors).save(path)
+            for encoding in encodings:
+                np.testing.assert_array_equal(target_of(encoding, path), target_of(encoding, tmp_path / f"{name}.png"))
+        np.testing.assert_array_equal(target_of(Labels(classes=4), path), np.argsort(order)[PLACES])
+
+
+def test_transparent_pixels_have_no_label_however_that_is_stored(tmp_path: Path) -> None:
+    """In a channel, beside a palette, as one index, shade or color."""
+    alpha = np.where(CLEAR, 0, 255).astype(np.uint8)
+    by_color = Labels(classes=4, colors=LISTED)
+    usual = np.arange(4)
+    for name, encoding, picture, options in (
+        ("a.png", by_color, Image.fromarray(np.dstack([COLORS[PLACES], alpha])), {}),
+        ("b.png", by_color, indexed(usual, COLORS), {"transparency": 2}),
+        ("c.png", by_color, indexed(usual, COLORS), {"transparency": bytes([255, 9, 0, 255])}),
+        ("d.png", by_color, Image.fromarray(COLORS[PLACES]), {"transparency": tuple(COLORS[2].tolist())}),
+        ("e.gif", by_color, indexed(usual, COLORS), {"transparency": 2}),
+        ("f.png", Labels(classes=4), indexed(usual, COLORS), {"transparency": bytes([255, 9, 0])}),
+        ("g.png", Labels(classes=4), Image.fromarray(PLACES.astype(np.uint8)), {"transparency": 2}),
+        ("h.png", Labels(classes=4), Image.fromarray(PLACES.astype(np.uint16)), {"transparency": 2}),
+        ("i.png", Labels(classes=4, channel=0), Image.fromarray(np.dstack([PLACES.astype(np.uint8), alpha])), {}),
+    ):
+        picture.save(tmp_path / name, **options)
+        expected = np.where(CLEAR, 255, PLACES)
+        np.testing.assert_array_equal(target_of(encoding, tmp_path / name), expected, name)
+    Image.fromarray(np.dstack([SHADES[PLACES], alpha])).save(tmp_path / "j.png")
+    indexed(usual, SHADES).save(tmp_path / "k.png", transparency=2)
+    Image.fromarray(SHADES[PLACES]).save(tmp_path / "l.png", transparency=160)
+    for name, channel in (("j.png", 0), ("k.png", -1), ("l.png", -1)):
+        for encoding in (SaliencyMask(channel=channel), Depth(channel=channel), Values(channel=channel)):
+            target = target_of(encoding, tmp_path / name).reshape(PLACES.shape).astype(float)
+            known = (target != 255 if isinstance(encoding, SaliencyMask) else np.isfinite(target)) | (
+                SHADES[PLACES] == 0
+            )
+            np.testing.assert_array_equal(known, ~CLEAR, name)
+
+
+@pytest.mark.parametrize(("bits", "byte", "mark"), [(1, 0x40, 1), (2, 0x60, 2), (4, 0x52, 2)])
+def test_a_transparent_shade_of_few_bits_is_found(tmp_path: Path, bits: int, byte: int, mark: int) -> None:
+    """The second pixel of two has it; Pillow stretches the pixels and not the mark."""
+    head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"tRNS", struct.pack(">H", mark)), (b"IDAT", zlib.compress(bytes([0, byte])))]
+    chunks = [
+        struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in (*parts, (b"IEND", b""))
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert np.isnan(target_of(Values(), tmp_path / "a.png")).tolist() == [[[False, True]]]

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +23,17 @@ from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.encodings import DIRECTIONS, Depth, Labels, Normals
+from triptych.labels.encodings import (
+    DIRECTIONS,
+    BoundaryMask,
+    Depth,
+    Encoding,
+    Labels,
+    Normals,
+    SaliencyMask,
+    Values,
+    describe_encoding,
+)
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.types import IGNORE, Camera, valid_pixels
 
@@ -239,6 +251,82 @@ def test_labels_out_of_range_are_refused(stored: np.ndarray) -> None:
 
 @pytest.mark.parametrize("axes", [("right", "down", "forward"), ("right", "forward", "up"), ("backward", "left", "up")])
 @pytest.mark.parametrize("kind", ["uint8", "float"])
+@pytest.mark.parametrize(
+    ("options", "stored"),
+    [
+        ({"classes": 255, "offset": -1}, np.array([[1, 256]], np.uint16)),
+        ({"classes": 3, "offset": 5}, np.array([[250]], np.uint8)),
+        ({"classes": 3, "offset": 55}, np.array([[200.0]])),
+    ],
+)
+def test_a_value_that_lands_on_the_mark_of_no_label_is_refused(options: dict, stored: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=f"outside the .* classes: {stored.max()}"):
+        Labels(files="x", **options).decode(stored)
+
+
+def test_a_mark_that_is_listed_counts_beside_a_threshold() -> None:
+    stored, usual = np.array([[0, 200, 255]], np.uint8), Labels(classes=2, threshold=128)
+    assert usual.decode(stored).tolist() == [[0, 1, 1]]
+    assert pickle.loads(pickle.dumps(usual)).decode(stored).tolist() == [[0, 1, 1]]
+    assert replace(usual, invalid=(255,)).decode(stored).tolist() == [[0, 1, 255]]
+    assert describe_encoding(replace(usual, invalid=(255,))) == describe_encoding(usual)  # as fingerprints have it
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_a_number_that_is_listed_as_it_was_written_has_no_label(dtype: str) -> None:
+    for value in (655.35, 0.1, 0.6, 1e6):
+        with np.errstate(over="ignore"):
+            stored = np.array([[value, 0.75]]).astype(dtype)
+        for encoding in (Depth(), SaliencyMask(threshold=0.05), Values(), Labels(classes=2, threshold=0.05), Normals()):
+            marked = replace(encoding, invalid=(value,))
+            target = marked.decode(np.stack([stored] * 3, -1) if isinstance(encoding, Normals) else stored, None)
+            assert valid_pixels(target).reshape(-1).tolist() == [False, True], encoding
+
+
+STORED = np.random.default_rng(0).integers(0, 4, SIZE)
+VALID_CASES: list[tuple[Encoding, np.ndarray]] = [
+    (Normals(), np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)),
+    (Normals(), np.random.default_rng(0).integers(0, 65536, (*SIZE, 3), np.uint16)),
+    (Normals(), np.random.default_rng(0).random((*SIZE, 3), np.float32)),
+    (SaliencyMask(), (STORED * 85).astype(np.uint8)),
+    (BoundaryMask(), STORED > 1),
+    (Depth(unit="mm"), (STORED * 1000).astype(np.uint16)),
+    (Labels(classes=4), STORED.astype(np.uint8)),
+    (Labels(classes=4), STORED.astype(np.int32)),
+    (Labels(classes=2, threshold=128), (STORED * 85).astype(np.uint8)),
+    (Labels(classes=4, one_hot=True), np.eye(4, dtype=np.uint8)[STORED]),
+    (Labels(classes=2, colors=((0, 0, 0), (3, 3, 3))), np.stack([STORED] * 3, -1).astype(np.uint8)),
+    (Values(channels=3), np.random.default_rng(0).integers(0, 256, (*SIZE, 4), np.uint8)),
+]
+
+
+@pytest.mark.parametrize(("encoding", "stored"), VALID_CASES)
+def test_an_entry_of_valid_pixels_changes_no_target_but_where_it_is_0(
+    tmp_path: Path, encoding: Encoding, stored: np.ndarray
+) -> None:
+    marked = replace(encoding, key="numbers", valid="valid")
+    for valid in (np.ones(SIZE), STORED > 0):
+        np.savez(tmp_path / "a.npz", numbers=stored, valid=valid)
+        target, expected = marked.decode(marked.read(tmp_path / "a.npz"), None), encoding.decode(stored, None)
+        expected.movedim((-2, -1), (0, 1))[valid == 0] = torch.nan if expected.is_floating_point() else IGNORE
+        torch.testing.assert_close(target, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def test_transparency_of_a_quantity_is_no_channel_of_it() -> None:
+    stored = np.arange(60, dtype=np.uint8).reshape(5, 3, 4)
+    stored[0, :, 3] = 0
+    target = Values(channels=3).decode(stored)
+    assert (target.shape, target.isnan().all(0).any(1).tolist()) == ((3, 5, 3), [True] + [False] * 4)
+    assert not Values(channels=4).decode(stored).isnan().any()
+    for channels, numbers in (
+        (2, stored[..., :3]),
+        (3, stored.astype(np.float32)),
+        (4, np.dstack([stored, stored])[..., :5]),
+    ):
+        with pytest.raises(ValueError, match=rf"it has shape \(5, 3, {numbers.shape[-1]}\).*, expected .*; .*save"):
+            Values(channels=channels).decode(numbers)
+
+
 def test_normals_of_any_axes_come_back(axes: tuple[str, str, str], kind: str) -> None:
     """Vectors of the camera frame, written in other axes, are read back."""
     normals = torch.nn.functional.normalize(torch.randn(3, *SIZE), dim=0).numpy()

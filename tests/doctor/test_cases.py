@@ -417,6 +417,28 @@ def test_an_entry_that_marks_valid_pixels_is_applied_or_named(tmp_path: Path) ->
             assert any(f"'{entry}'" in doubt for doubt in doubts)
 
 
+def test_masks_in_few_colors_are_read_as_they_look(tmp_path: Path) -> None:
+    """Of a quantized mask the first index is white."""
+    for i in range(2):
+        put(tmp_path / f"images/{i}.png", photo(i))
+        (tmp_path / "saliency").mkdir(exist_ok=True)
+        Image.fromarray(np.where(VOID_TOP & (HALF > 0), 255, 0).astype(np.uint8)).quantize(2).save(
+            tmp_path / f"saliency/{i}.png"
+        )
+    assert not [doubt for doubt in init_folder(tmp_path)[1] if "saliency" in doubt]
+    np.testing.assert_array_equal(Folder(tmp_path, split="all")[0].targets["saliency"], VOID_TOP & (HALF > 0))
+    assert not [finding for finding in examine(tmp_path).findings if finding.task == "saliency"]
+
+
+def test_a_clear_index_of_a_palette_is_asked_about(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF)
+    Image.fromarray(HALF).convert("P").save(tmp_path / "semseg/train/0.png", transparency=0)
+    _, doubts = init_folder(tmp_path)
+    assert any("pixels of 0.png are transparent, which is taken as no label" in doubt for doubt in doubts)
+    assert codes(Folder(tmp_path, split="all")[0].targets["semseg"]) == {1: 96, IGNORE: 96}
+    assert not [finding for finding in examine(tmp_path).findings if finding.severity == "error"]
+
+
 @pytest.mark.parametrize(
     ("task", "stored", "says"),
     [

@@ -11,8 +11,9 @@ from clinic import SIZE, save
 from doctor.test_examine import FAULTS
 from PIL import Image
 
-from triptych.data.arrays import read_array, read_counts
+from triptych.data.arrays import read_array
 from triptych.data.files import files_remembered, match_files
+from triptych.data.label_files import read_counts
 from triptych.datasets.folder import Folder
 from triptych.doctor import examine as examining
 from triptych.doctor import inspection

@@ -5,7 +5,6 @@ import os
 import zipfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,15 @@ from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import ARRAYS
 from triptych.data.integrity import NETPBM, find_damage
 
+Values = Callable[[Image.Image, Path], np.ndarray]
+"""What takes the values of a picture that Pillow has opened."""
 
-def read_array(path: Path, *, key: str = "") -> np.ndarray:
+
+def read_array(path: Path, *, key: str = "", values: Values | None = None) -> np.ndarray:
     """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
 
-    `key` names the entry of an .npz or .mat file that has several. Raises `UnreadableFileError`, an
+    `key` names the entry of an .npz or .mat file that has several; `values` takes those of pictures in place of
+    `pixel_values`. Raises `UnreadableFileError`, an
     `OSError` and `ValueError`, naming the file if it is damaged.
     """
     suffix = path.suffix.lower()
@@ -30,7 +33,7 @@ def read_array(path: Path, *, key: str = "") -> np.ndarray:
         if suffix in CONTAINERS:
             with CONTAINERS[suffix](path) as (names, get):
                 return _entry(names, key, get)
-        return READERS.get(suffix, _read_picture)(path)
+        return READERS.get(suffix, _read_picture)(path, values or pixel_values)
 
 
 @contextmanager
@@ -70,6 +73,27 @@ def read_size(path: Path) -> tuple[int, int]:
 
 TRANSPOSED = "arrays are (height, width): save it transposed, array.T"
 """The cure for a label whose height and width are those of its image, swapped, where nothing turns the image."""
+OTHER_SHAPE = "it has another shape: was it cut? Cut the image alike, or replace the label: resizing would stretch it"
+"""The cure for a label that shows another part of the scene than its image."""
+SAME_SHAPE = 0.03
+"""By how much width / height of a label and of its image may differ, where both show the same part of the scene."""
+
+
+def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether two sizes (height, width) are those of one picture, but for a pixel by which the smaller was rounded.
+
+    >>> have_one_shape((213, 320), (427, 640)), have_one_shape((12, 10), (12, 16))
+    (True, False)
+    """
+    difference = abs(label[0] * image[1] - label[1] * image[0])
+    return difference <= max(SAME_SHAPE * label[1] * image[0], *image)
+
+
+def have_swapped_sides(label: tuple[int, int], image: tuple[int, int]) -> bool:
+    """Whether a label is its image's shape lying on its side, at whatever scale."""
+    return label == image[::-1] or (not have_one_shape(label, image) and have_one_shape(label[::-1], image))
+
+
 INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
 """Command that installs the extra for more formats, from a clone."""
 MOST_PIXELS = 178_000_000
@@ -109,9 +133,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = kept
 
 
-def _read_picture(path: Path) -> np.ndarray:
+def _read_picture(path: Path, values: Values) -> np.ndarray:
     with open_picture(path) as image:
-        return pixel_values(image, path)
+        return values(image, path)
 
 
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
@@ -129,40 +153,6 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     return _read_deep(image, path)
 
 
-@dataclass(frozen=True)
-class StoredCounts:
-    """A histogram of a picture: sorted `values` `(N,)` with the `counts` `(N,)` of their pixels; (height, width)."""
-
-    values: np.ndarray
-    counts: np.ndarray
-    size: tuple[int, int]
-
-
-def read_counts(path: Path) -> StoredCounts | np.ndarray:
-    """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
-
-    Raises what `read_array` raises.
-    """
-    if path.suffix.lower() != ".png":
-        return read_array(path)
-    with naming(path), open_picture(path) as image:
-        if image.format != "PNG" or image.mode not in ("L", "P"):
-            return pixel_values(image, path)
-        found = np.array(image.histogram())
-        values = found.nonzero()[0]
-        return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))
-
-
-def read_palette(path: Path) -> np.ndarray | None:
-    """Colors `(count, 3)` of the palette of a PNG; `None` where it has none, or cannot be read."""
-    try:
-        with open_picture(path) as image:
-            palette = image.getpalette() if image.mode == "P" and image.format == "PNG" else None
-    except Exception:  # the doctor's business: damaged files raise whatever their library does
-        return None
-    return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
-
-
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """A color PNG of 16 bits per channel, `(height, width, channels)` uint16.
 
@@ -175,7 +165,7 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     return np.array(image).astype(np.uint16) << 8 | lower
 
 
-def _read_npy(path: Path) -> np.ndarray:
+def _read_npy(path: Path, values: Values) -> np.ndarray:
     # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     _check_bytes(mapped.nbytes)
@@ -272,12 +262,12 @@ def _entry(names: Collection[str], key: str, get: Callable[[str], np.ndarray]) -
     raise DataError(f"it {wanted}", f"set key to one of {', '.join(sorted(names))}")
 
 
-def _read_netpbm(path: Path) -> np.ndarray:
+def _read_netpbm(path: Path, values: Values) -> np.ndarray:
     """PGM and PPM with their numbers as stored: Pillow stretches those whose largest value is not that of the type."""
     content = read_bytes(path)
     head = NETPBM.match(content)
     if head is None:
-        return _read_picture(path)
+        return _read_picture(path, values)
     kind, width, height, largest = (int(word) for word in head.groups())
     shape = (height, width) if kind in (2, 5) else (height, width, 3)
     _check_bytes(2 * math.prod(shape))
@@ -295,7 +285,7 @@ def _read_netpbm(path: Path) -> np.ndarray:
     return stored.reshape(shape).astype(np.uint16 if largest > 255 else np.uint8)
 
 
-def _read_pfm(path: Path) -> np.ndarray:
+def _read_pfm(path: Path, values: Values) -> np.ndarray:
     """Portable float map: `Pf` (grey) or `PF` (color), width and height, a scale whose sign is the byte order, and rows
     from the bottom up."""
     with path.open("rb") as file:
@@ -342,14 +332,14 @@ def check_black_is_zero(image: Image.Image) -> None:
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def _read_tiff(path: Path) -> np.ndarray:
+def _read_tiff(path: Path, values: Values) -> np.ndarray:
     """Pillow's reading; where it has no mode for the numbers, tifffile's."""
     with path.open("rb") as file:
         start = file.read(4)
     if start not in TIFF_STARTS:
         raise DataError(f"it is no TIFF: it starts with {start!r}", "copy it again, or correct its suffix")
     try:
-        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path)
+        return _read_wide_tiff(path) if is_wide_tiff(path) else _read_picture(path, values)
     except Exception as error:  # damaged files raise whatever their library does: the header says what is missing
         damage = find_damage(path)
         if not damage or (isinstance(error, DataError) and error.cure):
@@ -370,7 +360,7 @@ def _read_wide_tiff(path: Path) -> np.ndarray:
         return file.asarray(series=0)
 
 
-READERS: dict[str, Callable[[Path], np.ndarray]] = {
+READERS: dict[str, Callable[[Path, Values], np.ndarray]] = {
     **dict.fromkeys((".tif", ".tiff"), _read_tiff),
     ".npy": _read_npy,
     **dict.fromkeys((".pgm", ".ppm"), _read_netpbm),

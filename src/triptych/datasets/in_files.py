@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
-from triptych.data.arrays import TRANSPOSED, StoredCounts, read_array, read_counts
+from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides, read_array
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.lists import keep_present
+from triptych.data.label_files import StoredCounts, read_counts
 from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
@@ -67,6 +68,9 @@ class InFiles(DenseDataset):
 
     needs_root = True
     frames_hint: ClassVar[str] = "it has no videos"
+    root: Path
+    any_shape: ClassVar[bool] = True
+    """Whether labels with `resize` are stretched from any shape, as the pipelines of published datasets do."""
     """What to do where neighbouring frames are missing."""
 
     def __init__(
@@ -139,15 +143,19 @@ class InFiles(DenseDataset):
         return self._read_target(name, key, size, self.camera(key, size))
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
-        """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more."""
+        """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more.
+
+        Masked where there is no label whatever the numbers are (`Encoding.read`).
+        """
         encoding = self.encoding(name, key)
         return None if encoding is None else encoding.read(self.listing[name][key])
 
     def counted(self, name: str, key: str) -> StoredCounts | np.ndarray | None:
         """The same, or how often that array holds each number, where the file tells this without an array."""
         encoding = self.encoding(name, key)
-        is_usual = type(self).stored is InFiles.stored and encoding is not None and not (encoding.key or encoding.valid)
-        return read_counts(self.listing[name][key]) if is_usual else self.stored(name, key)
+        if encoding is None or encoding.key or encoding.valid or type(self).stored is not InFiles.stored:
+            return self.stored(name, key)
+        return read_counts(self.listing[name][key], by_index=encoding.by_index)
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of the image `key` of `size`, where it is known."""
@@ -309,7 +317,7 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
     """The target of a label file, at the size of its image; raises `ValueError` naming the file and the cure."""
     stored = encoding.read(path)
     try:
-        target = encoding.decode(stored, camera)
+        target = decode_stored(encoding, stored, size, camera)
     except ValueError as error:
         raise DataError.about(f"label {path} of [tasks.{name}]", error) from error
     found = (target.shape[-2], target.shape[-1])
@@ -340,3 +348,23 @@ def shift_frame(key: str, step: int) -> str:
     if match is None or int(match[0]) + step < 0:
         return ""
     return f"{key[: match.start()]}{int(match[0]) + step:0{len(match[0])}d}"
+def _stat(path: Path) -> os.stat_result:
+    """Of a file, or of the archive that it lies in."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.parent == path:
+            raise
+        return _stat(path.parent)
+
+
+def decode_stored(encoding: Encoding, stored: np.ndarray, size: tuple[int, int], camera: Camera | None) -> Tensor:
+    """The target at the size at which a label is stored; `camera` is that of its image of `size`."""
+    sides = [side for side in stored.shape if side > 1] if stored.ndim > 2 else list(stored.shape)
+    if len(sides) == 3:  # channels, wherever they are
+        sides.remove(min(sides))
+    if camera is not None and not encoding.is_pointwise and len(sides) == 2 and tuple(sides) != size:
+        camera = scale_camera(camera, size, (sides[0], sides[1]))
+    return encoding.decode(stored, camera)
+
+

@@ -75,6 +75,14 @@ class LabelMapBoundary(Encoding):
         return torch.from_numpy(EDGES[self.edges](labels).astype(np.float32)[None])
 
 
+class DistilledSaliency(SaliencyMask):
+    """Masks that a network drew, of a palette the index, as the published pipelines take them."""
+
+    @property
+    def by_index(self) -> bool:
+        return True
+
+
 ARCHIVE = "PASCAL_MT.tgz (ASTMT's server) or PASCALContext.tar.gz (InvPT's and ATRC's README)"
 CITATION = (
     "Mottaghi et al., The Role of Context for Object Detection and Semantic Segmentation in the Wild, CVPR 2014; Chen "
@@ -195,7 +203,7 @@ class PascalContext(Published):
                 "semseg": labels_of_21() if self.classes == 21 else labels_of_459(self._read_names("60 classes need")),
                 "human_parts": PartLabels(key=ANNOTATION),
                 # Networks drew these two; some are not of the image's size.
-                "saliency": SaliencyMask(threshold=128, resize=True),
+                "saliency": DistilledSaliency(threshold=128, resize=True),
                 "normals": Normals(resize=True),
                 "boundary": LabelMapBoundary(edges=boundary),
             }

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import TRANSPOSED
+from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides
 from triptych.data.integrity import find_damage, is_lossy
 from triptych.data.photos import StoredPhoto
 from triptych.doctor.findings import Edit, Problem, text_and_cure
@@ -66,13 +66,16 @@ class LabelFile:
     """Whether its image was turned upright, as its file says."""
     counts: np.ndarray | None = None
     """Pixels of each entry of `stored`; one where it is `None`."""
-    marked: np.ndarray | None = None
-    """The numbers that the encoding's `valid` marks as labels, in the type of the file; `stored` holds floats then."""
+    marked: np.ma.MaskedArray | None = None
+    """What is stored, in the type of the file, where `valid` or transparency masks some; `stored` holds floats then."""
+
+    any_shape: bool = False
+    """Whether its dataset stretches it from any shape, where it is resized."""
 
     @property
     def labels(self) -> np.ndarray:
         """All numbers that may be labels, in the type of the file."""
-        return self.stored if self.marked is None else self.marked
+        return self.stored if self.marked is None else self.marked.compressed()
 
     @cached_property
     def known(self) -> tuple[np.ndarray, np.ndarray | None]:
@@ -174,7 +177,7 @@ def _list_marks(file: LabelFile) -> Edit | None:
     values = (value for value in count_values(file.stored)[0].tolist() if is_mark(value) or value == IGNORE)
     marks = tuple(int(value) for value in values if value not in file.encoding.invalid and float(value).is_integer())
     try:
-        replace(file.encoding, invalid=(*file.encoding.invalid, *marks)).decode(file.stored)
+        replace(file.encoding, invalid=(*file.encoding.marks, *marks)).decode(file.stored)
     except Exception:  # more is wrong, whatever it is: the finding says it
         return None
     return Edit("invalid", marks)
@@ -340,7 +343,7 @@ def _better_unit(median: float) -> str:
 
 def check_unit_length(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator[Problem]:
     """Normals have length 1 as stored; grey, black and white pixels are no normals."""
-    lengths = np.linalg.norm(encoding.stored_vectors(file.stored), axis=-1)
+    lengths = np.linalg.norm(encoding.stored_vectors(file.stored if file.marked is None else file.marked), axis=-1)
     zero = (file.stored == file.stored[..., :1]).all(-1) if file.stored.shape[-1] == 3 else ~np.isfinite(lengths)
     lengths = lengths[np.isfinite(lengths) & ~zero]
     share = (np.abs(lengths - 1) > 0.1).mean() if len(lengths) else 0.0

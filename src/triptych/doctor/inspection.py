@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import StoredCounts, read_size
+from triptych.data.arrays import read_size
 from triptych.data.base import DenseDataset
 from triptych.data.cameras import CameraFiles
+from triptych.data.label_files import StoredCounts
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
-from triptych.datasets.in_files import InFiles
+from triptych.datasets.in_files import InFiles, decode_stored
 from triptych.doctor.file_checks import (
     IMAGE_CHECKS,
     LABEL_CHECKS,
@@ -167,14 +168,10 @@ def _inspect_label(
         if encoding is None:
             return None
         is_countable = _is_countable(dataset, key, encoding)
-        found: StoredCounts | np.ndarray | None
-        labels: np.ndarray | None = None
-        if encoding.valid:
-            held, marked = encoding.read_marked(path)
-            assert marked is not None
-            found, labels = without_label(held, ~marked), held[marked]
-        else:
-            found = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
+        found = dataset.counted(name, key) if is_countable else dataset.stored(name, key)
+        marked: np.ma.MaskedArray | None = None
+        if isinstance(found, np.ma.MaskedArray):
+            marked, found = found, without_label(found)
     except Exception as error:  # damaged files raise whatever their library does
         cure = "replace it, or remove it: a missing label is fine"
         inspection.findings.append(_unreadable(dataset, name, path, error, cure))
@@ -193,8 +190,7 @@ def _inspect_label(
         if stored is None:
             stored, target = np.zeros(0, np.int64), dataset.label(name, key, size)
         else:
-            is_other_size = camera is not None and sides != size
-            target = encoding.decode(stored, dataset.camera(key, sides) if is_other_size and sides else camera)
+            target = decode_stored(encoding, stored if marked is None else marked, size, camera)
     except OSError as error:
         inspection.findings.append(_unreadable(dataset, name, path, error, "replace it"))
         return None
@@ -202,7 +198,9 @@ def _inspect_label(
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
-    file = LabelFile(path, name, encoding, stored, target, failure, size, reached, is_turned, counts, labels)
+    file = LabelFile(
+        path, name, encoding, stored, target, failure, size, reached, is_turned, counts, marked, dataset.any_shape
+    )
     _run(inspection, dataset, name, path, LABEL_CHECKS, file)
     if target is not None:
         checks = (check for kind, check in TARGET_CHECKS if isinstance(encoding, kind))

@@ -91,7 +91,7 @@ def _choose(encoding: Encoding, findings: Sequence[Finding]) -> dict[str, Any]:
             continue
         option, value = finding.edit.option, finding.edit.value
         if isinstance(value, tuple):
-            listed = chosen.setdefault(option, list(getattr(encoding, option)))
+            listed = chosen.setdefault(option, list(encoding.marks))
             listed += [item for item in value if repr(item) not in map(repr, listed)]  # NaN equals NaN so
         elif all(other.edit == finding.edit for other in findings if other.check == finding.check):
             chosen[option] = value

@@ -4,7 +4,7 @@ Labels choose between classes (segmentation, parts, masks, boundaries) or measur
 this file, because a new one is written beside those that it resembles.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 from triptych import tasks
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
+from triptych.data.label_files import read_label
 from triptych.labels.summaries import class_axis, color_codes, opaque_pixels
 from triptych.lookup import named_choice
 from triptych.losses.pixel import VALUES
@@ -57,9 +58,25 @@ def lies_on(map_of_pixels: np.ndarray, stored: np.ndarray) -> bool:
     return len(shape) == 2 and shape in (stored.shape, stored.shape[:2], stored.shape[-2:])
 
 
-def without_label(stored: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+def without_label(stored: np.ma.MaskedArray) -> np.ndarray:
     """Stored numbers as floats, NaN where they are no label."""
-    return np.where(left_out, np.nan, stored.astype(np.float64))
+    return np.where(np.ma.getmaskarray(stored), np.nan, stored.data.astype(np.float64))
+
+
+def is_listed(stored: np.ndarray, listed: Sequence[float | int]) -> np.ndarray:
+    """Whether each number is one of those listed, as the type of the file holds them.
+
+    >>> is_listed(np.array([655.35, 1], np.float32), (655.35,)).tolist()
+    [True, False]
+    """
+    if stored.dtype.kind != "f":
+        return np.isin(stored, listed)
+    with np.errstate(over="ignore"):  # infinity, which is no label either
+        return np.isin(stored, np.array(listed, np.float64).astype(stored.dtype))
+
+
+class UsualMarks(tuple[float | int, ...]):
+    """Marks of missing labels that nobody listed."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +96,28 @@ class Encoding:
     valid: str = field(default="", metadata=LATER)
     """Entry of the same file that is 0 where there is no label, beside the one that `key` names."""
 
-    def read(self, path: Path) -> np.ndarray:
-        """What a label file stores; floats with NaN where `valid` says that there is no label."""
-        stored, holds = self.read_marked(path)
-        return stored if holds is None else without_label(stored, ~holds)
+    @property
+    def marks(self) -> tuple[float | int, ...]:
+        """Those of `invalid` that count."""
+        return self.invalid
 
-    def read_marked(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-        """What a label file stores, and of each number whether `valid` marks it as a label; `None` without `valid`."""
-        stored = read_array(path, key=self.key)
+    @property
+    def by_index(self) -> bool:
+        """Whether pictures with a palette hold their indices, as ids do; quantities are what their colours show."""
+        return False
+
+    def read(self, path: Path) -> np.ndarray:
+        """What a label file stores; masked where `valid` or transparency says that there is no label."""
+        stored = read_label(path, key=self.key, by_index=self.by_index)
         if not self.valid:
-            return stored, None
+            return stored
         holds = read_array(path, key=self.valid).squeeze() != 0
         if not lies_on(holds, stored):
             text = f"{path}: its entry '{self.valid}' has shape {holds.shape}, '{self.key}' has {stored.shape}"
             raise DataError(text, "valid names a map (height, width) of the same size")
         if holds.shape == stored.shape[:2]:
             holds = holds.reshape(*holds.shape, *[1] * (stored.ndim - 2))
-        return stored, np.broadcast_to(holds, stored.shape)
+        return np.ma.MaskedArray(stored, ~np.broadcast_to(holds, stored.shape))
 
     @property
     def is_pointwise(self) -> bool:
@@ -129,16 +151,30 @@ class Encoding:
         if channels > 1:
             if stored.ndim == 3 and stored.shape[0] == channels != stored.shape[-1]:
                 stored = np.moveaxis(stored, 0, -1)
-            if stored.ndim == 3 and stored.shape[-1] == channels + 1:
+            if stored.ndim == 3 and stored.shape[-1] == 4 and channels == 3:
                 stored = stored[..., :channels]  # transparency
-            expected = f"(height, width, {channels})"
+            expected, cure = f"(height, width, {channels})", "save these channels alone, NaN where there is no label"
             matches = stored.ndim == 3 and stored.shape[-1] == channels
         else:
             stored = stored.reshape([side for side in stored.shape if side > 1]) if stored.ndim > 2 else stored
-            expected, matches = "(height, width); set channel for one of several", stored.ndim == 2
+            expected, cure, matches = "(height, width)", "set channel for one of several", stored.ndim == 2
         if not matches:
-            raise ValueError(f"it has shape {stored.shape}, expected {expected}")
+            raise DataError(f"it has shape {stored.shape}, expected {expected}", cure)
         return stored
+
+    def numbers(self, stored: np.ndarray, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """What `pick` takes, and of each number whether it may be a label: finite, not transparent, marked by `valid`.
+
+        The numbers have the type of the file, which tells what they mean where no option does.
+        """
+        picked = self.pick(stored, channels)
+        values, known = np.ma.getdata(picked), ~np.ma.getmaskarray(picked)
+        if values.dtype.kind == "f":
+            known &= np.isfinite(values)
+        seen = self.opaque(np.ma.getdata(stored)) if channels < 4 else None
+        if seen is not None:
+            known &= seen.reshape(*seen.shape, *[1] * (known.ndim - 2))
+        return values, known
 
 
 @dataclass(frozen=True)
@@ -159,7 +195,7 @@ class Labels(Encoding):
     """Two classes: 1 where the stored value is at least this, for masks in shades."""
     colors_shown: tuple[tuple[int, int, int], ...] = field(default=(), metadata=DRAWN)
     """RGB colors of the classes in pictures, in order, whatever the files hold."""
-    invalid: tuple[float | int, ...] = (IGNORE,)
+    invalid: tuple[float | int, ...] = UsualMarks((IGNORE,))
     kind: ClassVar[str] = "semseg"
 
     def __post_init__(self) -> None:
@@ -192,6 +228,15 @@ class Labels(Encoding):
     def is_pointwise(self) -> bool:
         return not (self.colors or self.one_hot)
 
+    @property
+    def by_index(self) -> bool:
+        return not self.colors
+
+    @property
+    def marks(self) -> tuple[float | int, ...]:
+        """None with a `threshold` but those that somebody listed: 255 is the brightest of its shades."""
+        return () if self.threshold is not None and isinstance(self.invalid, UsualMarks) else self.invalid
+
     def make_task(self, name: str) -> Task:
         return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
 
@@ -205,30 +250,26 @@ class Labels(Encoding):
                     table[int(value)] = label
         else:
             table = np.arange(65536) + self.offset
+            table[(table < 0) | (table >= self.num_classes)] = -1
         invalid = [int(value) for value in self.invalid if 0 <= value < 65536 and str(int(value)) not in self.map]
         table[invalid] = IGNORE
         if self.offset == -1 and not self.map:
             table[0] = IGNORE
-        table[(table < 0) | ((table >= self.num_classes) & (table != IGNORE))] = -1
         return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         if self.one_hot:
-            return self._decode_planes(stored)
-        labels, seen = self._decode_picture(stored), self.opaque(stored)
-        return labels if seen is None else labels.masked_fill(torch.from_numpy(~seen), IGNORE)
-
-    def _decode_picture(self, stored: np.ndarray) -> Tensor:
+            return self._decode_planes(np.ma.filled(stored, 0))
         if self.colors:
-            return self._decode_colors(self.pick(stored, 3))
-        if self.channel < 0 and class_axis(stored) is not None and min(stored.shape) > 1:
+            return self._decode_colors(*self.numbers(stored, 3))
+        if self.channel < 0 and class_axis(np.ma.getdata(stored)) is not None and min(stored.shape) > 1:
             raise DataError(f"it has shape {stored.shape}, a plane per class", "set one_hot = true")
-        stored = self.pick(stored)
+        stored, known = self.numbers(stored)
         if self.threshold is not None:
-            known = ~np.isin(stored, [value for value in self.invalid if value != IGNORE])
-            known &= np.isfinite(stored)
+            known &= ~is_listed(stored, self.marks)
             return torch.from_numpy(np.where(known, stored >= self.threshold, IGNORE).astype(np.int64))
-        labels = self._table[stored] if stored.dtype in (np.uint8, np.uint16) else self._look_up(stored)
+        labels = self._table[stored] if stored.dtype in (np.uint8, np.uint16) else self._look_up(stored, known)
+        labels[~known] = IGNORE
         if labels.min() < 0:
             wrong = np.unique(stored[labels < 0])
             shown = ", ".join(str(value) for value in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
@@ -238,16 +279,13 @@ class Labels(Encoding):
             )
         return torch.from_numpy(labels)
 
-    def _look_up(self, stored: np.ndarray) -> np.ndarray:
+    def _look_up(self, stored: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Class ids of any number type. What has no label is set aside before the look-up: it shares no number there.
 
         -1 where a value is none of the classes.
         """
-        if stored.dtype.kind not in "biuf":
-            raise DataError(f"its values are {stored.dtype}", "class ids are whole numbers")
-        known = np.isfinite(stored)
         listed = [value for value in self.invalid if not (np.isfinite(value) and f"{value:g}" in self.map)]
-        known &= ~np.isin(stored, listed)
+        known = known & ~is_listed(stored, listed)
         values = np.where(known, stored, 0)
         if values.dtype.kind == "f" and (values != np.rint(values)).any():
             raise DataError(
@@ -298,8 +336,8 @@ class Labels(Encoding):
             raise DataError("several of its planes are set at one pixel", "one_hot has one class each")
         return torch.from_numpy(np.where(known, planes.argmax(-1), IGNORE).astype(np.int64))
 
-    def _decode_colors(self, stored: np.ndarray) -> Tensor:
-        known = np.isfinite(stored).all(-1) if self.valid else np.ones(stored.shape[:-1], bool)
+    def _decode_colors(self, stored: np.ndarray, known: np.ndarray) -> Tensor:
+        known = np.all(known, axis=-1)
         stored = np.where(known[..., None], stored, 0)
         if stored.dtype.kind == "f" and (stored != np.rint(stored)).any():
             raise DataError("its colours are not whole numbers", "save them as 8 bits, 0 to 255")
@@ -341,11 +379,9 @@ class Mask(Encoding):
 
     def decode_mask(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which pixels are set, and which have a label."""
-        seen, stored = self.opaque(stored), self.pick(stored)
-        known = ~np.isin(stored, self.invalid) if self.invalid else np.ones(stored.shape, bool)
-        known = known if seen is None else known & seen
-        if stored.dtype.kind == "f":
-            known &= np.isfinite(stored)
+        stored, known = self.numbers(stored)
+        if self.invalid:
+            known &= ~is_listed(stored, self.invalid)
         self._check_range(stored, known)
         return stored >= self._limit(stored.dtype), known
 
@@ -449,11 +485,9 @@ class Depth(Encoding):
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
         if self.channel < 0 and stored.ndim == 3 and min(stored.shape) in (3, 4):
             raise DataError(f"it has shape {stored.shape}", COLORED_DEPTH)
-        seen, stored = self.opaque(stored), self.pick(stored)
-        known = np.isfinite(stored) if stored.dtype.kind == "f" else np.ones(stored.shape, bool)
-        known = known if seen is None else known & seen
+        stored, known = self.numbers(stored)
         if self.invalid:
-            known &= ~np.isin(stored, self.invalid)
+            known &= ~is_listed(stored, self.invalid)
         values = np.where(known, stored, 0).astype(np.float64) * self.scale + self.offset
         known &= values > 0
         values = np.where(known, values, 1.0)
@@ -516,16 +550,16 @@ class Normals(Encoding):
         return own_name(tasks.normals(), name)
 
     def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
-        """`(H, W, 3)` float32 as the file has them: scaled, not turned and of any length; NaN where transparent."""
-        seen, stored = self.opaque(stored), self.pick(stored, 3)
+        """`(H, W, 3)` float32 as the file has them: scaled, not turned and of any length; NaN where there is none."""
+        stored, known = self.numbers(stored, 3)
         usual_scale, usual_offset = stored_range(stored.dtype)
         scale = usual_scale if self.scale is None else self.scale
         offset = usual_offset if self.offset is None else self.offset
         vectors = stored.astype(np.float32) * np.float32(scale) + np.float32(offset)
         if self.invalid:
-            vectors[np.isin(stored, self.invalid).all(-1)] = np.nan
-        if seen is not None:
-            vectors[~seen] = np.nan
+            vectors[is_listed(stored, self.invalid).all(-1)] = np.nan
+        if not known.all():
+            vectors[~known.all(-1)] = np.nan
         return vectors
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
@@ -578,11 +612,18 @@ class Values(Encoding):
         limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None
         return tasks.regression(name, self.channels, unit=self.unit, loss=self.loss, metric=self.metric, limits=limits)
 
+    def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
+        """As of others, but a fourth channel is a quantity too where it is no transparency."""
+        has_fourth = channels == 3 and stored.ndim == 3 and stored.shape[-1] == 4 and stored.shape[0] != 3
+        if has_fourth and stored.dtype.kind != "u":
+            text = f"it has shape {stored.shape} of {stored.dtype}, expected (height, width, 3)"
+            raise DataError(text, "set channels = 4, or save three alone, NaN where there is no label")
+        return super().pick(stored, channels)
+
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        stored = self.pick(stored, self.channels)
-        known = np.isfinite(stored)
+        stored, known = self.numbers(stored, self.channels)
         if self.invalid:
-            known &= ~np.isin(stored, self.invalid)
+            known &= ~is_listed(stored, self.invalid)
         values = np.where(known, stored, 0).astype(np.float64) * self.scale + self.offset
         values, known = values.reshape(*stored.shape[:2], -1), known.reshape(*stored.shape[:2], -1)
         values = np.where(known.all(-1, keepdims=True), values, np.nan)

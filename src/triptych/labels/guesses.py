@@ -14,12 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from triptych.data.arrays import read_palette
+from triptych.data.label_files import read_palette
 from triptych.labels.summaries import (
     FileSummary,
     color_of,
-    opaque_pixels,
-    read_some,
     summarize_files,
     why_unreadable,
 )
@@ -65,11 +63,19 @@ def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -
     forms = sorted({file.form for file in files}, key=lambda form: -sum(file.form == form for file in files))
     files, others = [f for f in files if f.form == forms[0]], [f for f in files if f.form != forms[0]]
     FORMS[forms[0]](guess, files, len(paths), parts)
+    _say_clear(guess, files)
     _compare_palettes(guess, files[:200])
     if others and guess.usable:
         text = f"{len(files)} files hold {FORM_WORDS[forms[0]]}, {len(others)} something else"
         guess.doubts.append(f"{text}, such as {others[0].path.name} ({FORM_WORDS[others[0].form]})")
     return guess
+
+
+def _say_clear(guess: Guess, files: Sequence[FileSummary]) -> None:
+    clear = next((file.path.name for file in files if file.clear), "")
+    if clear and guess.usable:
+        text = f"pixels of {clear} are transparent, which is taken as no label"
+        guess.doubts.append(f"{text}: if they have one, save the maps without transparency")
 
 
 def _compare_palettes(guess: Guess, files: Sequence[FileSummary]) -> None:
@@ -274,11 +280,6 @@ def _guess_colors(guess: Guess, files: Sequence[FileSummary], total: int, parts:
     alone = sum(sum(code in file.codes for file in files) == 1 for code in often.tolist())
     if len(files) > 2 and len(often) >= MANY_COLORS and 2 * alone > len(often):
         guess.doubts.append(f"{alone} of the colours are in one file alone: instances, or numbers packed into colours?")
-    pictures = read_some([file.path for file in files if file.shape[-1] == 4], 50)
-    clear = [path for path, array in pictures if (seen := opaque_pixels(array)) is not None and not seen.all()]
-    if clear:
-        text = f"pixels of {clear[0].name} are transparent, which is taken as no label"
-        guess.doubts.append(f"{text}: if they have one, save the maps without transparency")
     if len(often) < len(values):
         text = f"{len(values) - len(often)} rare colours in {1 - share:.1%} of the pixels are left unlabelled"
         guess.doubts.append(f"{text}: the maps were interpolated or compressed with loss")
@@ -343,7 +344,7 @@ def _list(values: Sequence[float | int]) -> str:
 
 def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> Guess:
     """The threshold of a mask or of a map of strengths; small whole numbers of a boundary map are votes."""
-    guess, files = Guess(needs_options=True), summarize_files(paths, 200, key=key)
+    guess, files = Guess(needs_options=True), summarize_files(paths, 200, key=key, by_index=False)
     files = [file for file in files if file.form in ("ids", "grey")]
     if not files:
         guess.doubts.append(f"{why_unreadable(paths, key=key)}, or they are no masks of one channel")
@@ -375,6 +376,7 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
         guess.say("threshold", int(highest) // 2 + 1, f"values are shades up to {highest:g}; half of it", doubt=True)
         if ones:
             guess.doubts.append(f"threshold: {ones} files hold 0 and 1 alone, below it")
+    _say_clear(guess, files)
     return guess
 
 

@@ -9,8 +9,8 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 
-from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
+from triptych.data.label_files import read_label
 from triptych.data.subset import spread_evenly
 
 Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]
@@ -41,6 +41,8 @@ class FileSummary:
     """Planes of classes; 0 for other layouts."""
     between: float
     """Share of the pixels of rare values that lie between the values beside them, as interpolation leaves them."""
+    clear: bool = False
+    """Whether pixels are transparent, and have no label by that."""
 
     @property
     def codes(self) -> frozenset[float | int]:
@@ -58,7 +60,9 @@ def summarize(path: Path, array: np.ndarray) -> FileSummary:
     chosen = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     chosen.sort()
     planes = array.size // max(values.size, 1) if form in ("one-hot", "scores") else 0
-    return FileSummary(path, array.dtype, array.shape, form, distinct[chosen], counts[chosen], missing, planes, between)
+    clear = form != "alpha" and (np.ma.is_masked(array) or opaque_pixels(array) is not None)
+    numbers = distinct[chosen], counts[chosen]
+    return FileSummary(path, array.dtype, array.shape, form, *numbers, missing, planes, between, clear)
 
 
 def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
@@ -67,6 +71,10 @@ def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
     >>> layout(np.eye(3)[np.arange(8).reshape(2, 4) % 3])[0], layout(np.zeros((4, 5, 3), np.uint8))[0]
     ('one-hot', 'grey')
     """
+    seen = ~np.ma.getmaskarray(array) if np.ma.is_masked(array) else None
+    array = np.ma.getdata(array)
+    if seen is not None and (array.ndim == 2 or array.shape[-1] == 3):  # pixels without a label
+        array = array[seen if array.ndim == 2 else seen.all(-1)][None]
     if array.ndim > 2:
         array = array.reshape([side for side in array.shape if side > 1] or [1, 1])
     if array.dtype.kind == "b":
@@ -196,19 +204,21 @@ def share_between(array: np.ndarray, values: np.ndarray, counts: np.ndarray) -> 
 
 
 def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple[Path, np.ndarray]]:
-    """Up to `count` files that can be read, spread evenly; the others are left to the doctor."""
-    return _look_at_some(paths, count, key, lambda path, array: (path, array))
+    """Up to `count` files of quantities that can be read, spread evenly; the others are left to the doctor."""
+    return _look_at_some(paths, count, key, lambda path, array: (path, np.ma.filled(array, 0)), by_index=False)
 
 
-def summarize_files(paths: Sequence[Path], count: int, *, key: str = "") -> list[FileSummary]:
-    """Summaries of the files that `read_some` reads."""
-    return _look_at_some(paths, count, key, summarize)
+def summarize_files(paths: Sequence[Path], count: int, *, key: str = "", by_index: bool = True) -> list[FileSummary]:
+    """Summaries of files spread like those, of palettes by index or as they are seen."""
+    return _look_at_some(paths, count, key, summarize, by_index=by_index)
 
 
-def _look_at_some(paths: Sequence[Path], count: int, key: str, make: Callable[[Path, np.ndarray], Made]) -> list[Made]:
+def _look_at_some(
+    paths: Sequence[Path], count: int, key: str, make: Callable[[Path, np.ndarray], Made], *, by_index: bool
+) -> list[Made]:
     def look(index: int) -> Made | None:
         try:
-            return make(paths[index], _read_numbers(paths[index], key))
+            return make(paths[index], _read_numbers(paths[index], key, by_index=by_index))
         except (OSError, ValueError, MemoryError):
             return None
 
@@ -216,8 +226,8 @@ def _look_at_some(paths: Sequence[Path], count: int, key: str, make: Callable[[P
         return [found for found in pool.map(look, spread_evenly(len(paths), count)) if found is not None]
 
 
-def _read_numbers(path: Path, key: str) -> np.ndarray:
-    stored = read_array(path, key=key)
+def _read_numbers(path: Path, key: str, *, by_index: bool = True) -> np.ndarray:
+    stored = read_label(path, key=key, by_index=by_index)
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{path} holds values of type {stored.dtype}", "labels are whole numbers or floats")
     return stored

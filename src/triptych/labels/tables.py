@@ -42,6 +42,10 @@ class TableLabels(Encoding):
     colors: Mapping[Color, int] = field(default_factory=dict)
     """Class id of each RGB colour, where the map is a colour picture."""
 
+    @property
+    def by_index(self) -> bool:
+        return True
+
     def make_task(self, name: str) -> Task:
         return tasks.semseg(self.classes, name=name)
 
@@ -62,6 +66,7 @@ class TableLabels(Encoding):
         return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
+        stored = np.ma.getdata(stored)  # transparent pixels have the label of their colour there
         if stored.ndim == 3 and stored.shape[-1] in (3, 4) and self.colors:
             if stored.dtype != np.uint8:
                 raise DataError(f"its colours are {stored.dtype}", "save them as 8 bits, 0 to 255")

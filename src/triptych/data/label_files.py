@@ -1,0 +1,107 @@
+"""Label files as they are stored: palettes by index or as they are seen, and pixels that transparency leaves out.
+
+Transparency may lie in a channel of its own, beside a palette, or be one color or shade (PNG's tRNS): the first is left
+in the array, the others mask it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from triptych.data.arrays import naming, open_picture, pixel_values, read_array
+
+STRETCHED = {"L;2": 85, "L;4": 17}
+"""Factor by which Pillow stretches grey pictures of fewer bits than 8, but not the shade that is transparent."""
+
+
+def read_label(path: Path, *, key: str = "", by_index: bool = True) -> np.ndarray:
+    """What `read_array` reads, masked where a picture is transparent without a channel of it.
+
+    Without `by_index` palettes are looked up: `(H, W)` where what is used of them is grey, else `(H, W, 3)`.
+    """
+    return read_array(path, key=key, values=indexed_values if by_index else seen_values)
+
+
+def indexed_values(image: Image.Image, path: Path) -> np.ndarray:
+    """`pixel_values`, masked where the picture is transparent."""
+    tiles = getattr(image, "tile", ())
+    stretched = STRETCHED.get(str(tiles[0][3]), 1) if tiles else 1
+    stored = pixel_values(image, path)
+    return _mask(stored, _find_clear(image, stored, stretched))
+
+
+def seen_values(image: Image.Image, path: Path) -> np.ndarray:
+    """The same with the colors of a palette, or their grey, in place of its indices."""
+    stored = indexed_values(image, path)
+    if image.mode not in ("P", "PA") or image.format == "GIF":  # whose palettes are looked up always
+        return stored
+    indices, clear = np.ma.getdata(stored), np.ma.getmaskarray(stored)
+    if indices.ndim == 3:
+        indices, clear = indices[..., 0], clear[..., 0]
+    colors = np.zeros((256, 3), np.uint8)
+    palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
+    colors[: len(palette)] = palette
+    used = colors[np.bincount(indices.ravel(), minlength=256) > 0]
+    return _mask((colors[:, 0] if (used == used[:, :1]).all() else colors)[indices], clear)
+
+
+def _find_clear(image: Image.Image, stored: np.ndarray, stretched: int) -> np.ndarray | None:
+    """Where a picture without a channel for it is transparent, of its values `stored`; beside grey or an index, both
+    channels of which are in them, in the first."""
+    mark = image.info.get("transparency")
+    if image.mode in ("LA", "PA"):
+        return np.stack([stored[..., 1] == 0, np.zeros(stored.shape[:2], bool)], -1)
+    if mark is None:
+        return None
+    if isinstance(mark, bytes):
+        alpha = np.full(256, 255, np.uint8)
+        alpha[: len(mark)] = np.frombuffer(mark, np.uint8)
+        return alpha[np.asarray(image)] == 0
+    if image.format == "GIF":
+        return np.asarray(image) == mark
+    if image.mode == "1":
+        return (stored > 0) == (mark > 0)
+    return (stored == mark).all(-1) if stored.ndim == 3 else stored == mark * stretched
+
+
+def _mask(stored: np.ndarray, clear: np.ndarray | None) -> np.ndarray:
+    if clear is None or not clear.any():
+        return stored
+    return np.ma.MaskedArray(stored, clear if clear.shape == stored.shape else np.stack([clear] * 3, -1))
+
+
+@dataclass(frozen=True)
+class StoredCounts:
+    """A histogram of a picture: sorted `values` `(N,)` with the `counts` `(N,)` of their pixels; (height, width)."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    size: tuple[int, int]
+
+
+def read_counts(path: Path, *, by_index: bool = True) -> StoredCounts | np.ndarray:
+    """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
+
+    Raises what `read_label` raises.
+    """
+    if path.suffix.lower() != ".png":
+        return read_label(path, by_index=by_index)
+    with naming(path), open_picture(path) as image:
+        modes = ("L", "P") if by_index else ("L",)
+        if image.format != "PNG" or image.mode not in modes or "transparency" in image.info:
+            return indexed_values(image, path) if by_index else seen_values(image, path)
+        found = np.array(image.histogram())
+        values = found.nonzero()[0]
+        return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))
+
+
+def read_palette(path: Path) -> np.ndarray | None:
+    """Colors `(count, 3)` of the palette of a PNG; `None` where it has none, or cannot be read."""
+    try:
+        with open_picture(path) as image:
+            palette = image.getpalette() if image.mode == "P" and image.format == "PNG" else None
+    except Exception:  # the doctor's business: damaged files raise whatever their library does
+        return None
+    return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
