@@ -22,6 +22,8 @@ from triptych.data.photos import read_image
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder, init_folder
+from triptych.doctor.examine import examine
+from triptych.doctor.inspection import inspect_sample
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import (
     DIRECTIONS,
@@ -476,6 +478,64 @@ def test_labels_of_another_size_are_an_error_with_a_way_out(rooms: Path) -> None
     labels = Folder(rooms)[0].targets["semseg"]
     assert labels[:6, :8].unique().tolist() == [0]
     assert labels[6:, 8:].unique().tolist() == [3]
+
+
+RESIZED = """
+[images]
+files = "images/{key}.png"
+[tasks.depth]
+files = "depth/{key}.npy"
+resize = true
+"""
+
+
+@pytest.mark.parametrize("camera", ["intrinsics = [20, 25, 7, 6.5]", "fov = 80.0"])
+@pytest.mark.parametrize("step", [2, 4])
+def test_distances_of_a_smaller_map_become_depth_by_the_rays_of_its_pixels(
+    tmp_path: Path, step: int, camera: str
+) -> None:
+    save(tmp_path / "images/a.png", photo())
+    height, width = SIZE[0] // step, SIZE[1] // step
+    save(tmp_path / "depth/a.npy", np.full((height, width), 3.0, np.float32))
+    dataset = Folder(write(tmp_path, f'{RESIZED}kind = "distance"\n[camera]\n{camera}\n'), split="all")
+    sample = dataset[0]
+    assert sample.camera is not None
+    v, u = (np.mgrid[:height, :width] + 0.5) * step  # pixels of the image
+    rays = np.linalg.inv(sample.camera.intrinsics.double().numpy()) @ np.stack([u, v, np.ones_like(u)]).reshape(3, -1)
+    expected = (3 / np.linalg.norm(rays, axis=0)).reshape(height, width)
+    for row in range(step):
+        found = sample.targets["depth"][0, row::step, step - 1 - row :: step]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    low, high = np.sort(expected.ravel())[expected.size // 2 - 1 :][:2]
+    assert low - 1e-5 <= inspect_sample(dataset, 0).depths["depth"] <= high + 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "cure"),
+    [
+        ((6, 8), ""),
+        ((3, 4), ""),
+        ((24, 32), ""),
+        ((5, 7), ""),  # rounded
+        ((16, 12), "save it transposed"),
+        ((8, 6), "save it transposed"),
+        ((12, 14), "it has another shape"),
+        ((7, 16), "it has another shape"),
+        ((12, 12), "it has another shape"),
+    ],
+)
+def test_labels_are_resized_where_they_have_the_shape_of_their_image(
+    tmp_path: Path, shape: tuple[int, int], cure: str
+) -> None:
+    save(tmp_path / "images/a.png", photo())
+    save(tmp_path / "depth/a.npy", np.random.default_rng(0).random(shape, np.float32) + 1)
+    found = [one for one in examine(write(tmp_path, f"{RESIZED}[splits]\nval = 0.0\n")).findings if one.check == "size"]
+    assert [(one.severity, one.cure.partition(cure)[1]) for one in found] == ([("error", cure)] if cure else [])
+    if cure:
+        with pytest.raises(ValueError, match=cure):
+            Folder(tmp_path)[0]
+    else:
+        assert Folder(tmp_path)[0].targets["depth"].shape == (1, *SIZE)
 
 
 def test_raises_for_damaged_files(rooms: Path) -> None:

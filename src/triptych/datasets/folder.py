@@ -46,6 +46,7 @@ class Folder(InFiles):
     """
 
     takes_root = True
+    any_shape = False
     frames_hint = "frames of a video differ in the last number of their names (docs/video.md)"
 
     @classmethod

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.data.arrays import TRANSPOSED, list_entries, read_array, read_size
+from triptych.data.arrays import (
+    OTHER_SHAPE,
+    TRANSPOSED,
+    have_one_shape,
+    have_swapped_sides,
+    list_entries,
+    read_array,
+    read_size,
+)
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, walk_pipes
@@ -270,10 +278,10 @@ def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
     if (height, width) == (columns, rows):
         if not any(turned):
             numbers.doubts.append(f"{text}, its sides swapped: {TRANSPOSED}")
-    elif abs(height * columns - width * rows) <= 0.03 * width * rows:
+    elif have_one_shape(found, size):
         numbers.say("resize", True, f"{text}: the nearest pixel is taken", doubt=True)
     else:
-        numbers.doubts.append(f"{text}, another shape: was it cut? resize = true would stretch it")
+        numbers.doubts.append(f"{text}: {OTHER_SHAPE}")
 
 
 def _look_at_the_rest(

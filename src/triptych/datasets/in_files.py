@@ -212,7 +212,7 @@ class InFiles(DenseDataset):
         path, encoding = self.listing[name].get(key), self.encoding(name, key)
         if path is None or encoding is None:
             return self.encodings[name].make_task(name).invalid_target(size)
-        return read_target(path, name, encoding, size, camera)
+        return read_target(path, name, encoding, size, camera, any_shape=self.any_shape)
 
     def _read_instances(self, key: str, size: tuple[int, int]) -> Tensor:
         path = self.listing.get(INSTANCES, {}).get(key)
@@ -313,7 +313,15 @@ class Published(InFiles):
                 raise ValueError(f"task {name} of {self.name} needs {self.downloads[source]}, which is not there.")
 
 
-def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int], camera: Camera | None) -> Tensor:
+def read_target(
+    path: Path,
+    name: str,
+    encoding: Encoding,
+    size: tuple[int, int],
+    camera: Camera | None,
+    *,
+    any_shape: bool = False,
+) -> Tensor:
     """The target of a label file, at the size of its image; raises `ValueError` naming the file and the cure."""
     stored = encoding.read(path)
     try:
@@ -323,7 +331,7 @@ def read_target(path: Path, name: str, encoding: Encoding, size: tuple[int, int]
     found = (target.shape[-2], target.shape[-1])
     if found == size:
         return target
-    if not encoding.resize:
+    if not (encoding.resize and (any_shape or (have_one_shape(found, size) and not have_swapped_sides(found, size)))):
         cure = f"resize = true in [tasks.{name}] takes the nearest pixel"
         if found == (size[1], size[0]):
             cure = f"{TRANSPOSED}; if EXIF turns the image upright, drop its orientation or turn the label too"
@@ -353,6 +361,8 @@ def _stat(path: Path) -> os.stat_result:
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
+        elif not have_one_shape(found, size):
+            cure = OTHER_SHAPE
         if path.parent == path:
             raise
         return _stat(path.parent)

@@ -183,24 +183,20 @@ def _list_marks(file: LabelFile) -> Edit | None:
     return Edit("invalid", marks)
 
 
-SAME_SHAPE = 0.03
-"""By how much width / height of a label and of its image may differ, where both show the same part of the scene."""
-
-
 def check_size(file: LabelFile) -> Iterator[Problem]:
-    """A label map has the size of its image."""
+    """A label map has the size of its image, or its shape where it is resized."""
     found, expected = file.size, file.image_size
-    if found is None or found == expected or file.encoding.resize:
+    if found is None or found == expected or (file.any_shape and file.encoding.resize):
         return
     text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
     if found == expected[::-1]:
         cure = "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
-        cure = cure if file.is_turned else TRANSPOSED
-        yield Problem("error", "size", text, cure)
-        return
-    cure = f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file"
-    stretches = abs(found[0] * expected[1] - found[1] * expected[0]) > SAME_SHAPE * found[1] * expected[0]
-    yield Problem("error", "size", text, cure, None if stretches else Edit("resize", True))
+        yield Problem("error", "size", text, cure if file.is_turned else TRANSPOSED)
+    elif not have_one_shape(found, expected):
+        yield Problem("error", "size", text, OTHER_SHAPE)
+    elif not file.encoding.resize:
+        cure = f"resize = true in [tasks.{file.task}] takes the nearest pixel, or replace the file"
+        yield Problem("error", "size", text, cure, Edit("resize", True))
 
 
 def check_type(file: LabelFile) -> Iterator[Problem]:
