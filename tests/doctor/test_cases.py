@@ -493,6 +493,36 @@ def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
         Folder(path)
 
 
+@pytest.mark.parametrize(
+    ("camera", "says"),
+    [
+        ("intrinsics = [20, 20, 8, 6]", ""),
+        ("intrinsics = [20, 20, 8.5, 6.5]", ""),
+        ("intrinsics = [20, 20, 4, 3]", "centre at 4, 3, far from the middle of 16 x 12 pixels"),  # of half the size
+        ("intrinsics = [20, 20, 8, 3]", "far from the middle"),
+        ("intrinsics = [10, 10, 4, 3]\nsize = [6, 8]", ""),
+        ("intrinsics = [40, 40, 16, 12]", "centre at 16, 12, far from the middle"),
+        ("fov = 60.0", ""),
+    ],
+)
+@pytest.mark.parametrize("others", [False, True])
+def test_intrinsics_of_another_size_than_the_image_are_told(
+    tmp_path: Path, camera: str, says: str, others: bool
+) -> None:
+    build(tmp_path, "depth", *[np.full(SIZE, 2000, np.uint16)] * 2)
+    if others:
+        put(tmp_path / "images/train/1.png", np.tile(photo(1), (2, 2, 1)))
+        put(tmp_path / "depth/train/1.png", np.full((24, 32), 2000, np.uint16))
+    path, _ = init_folder(tmp_path)
+    path.write_text(f"{path.read_text()}\n[camera]\n{camera}\n")
+    found = [finding.text for finding in examine(tmp_path).findings if finding.check == "camera"]
+    first = [text for text in found if "16 x 12" in text]
+    assert bool(first) == bool(says)
+    assert all(says in text for text in first)
+    told = [text for text in found if "intrinsics are of one size, and its images have 2: 12x16, 24x32" in text]
+    assert len(told) == (others and camera.startswith("intrinsics") and "size" not in camera)
+
+
 def test_every_reader_turns_a_photograph_upright(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[274] = 6

@@ -141,6 +141,8 @@ def check_orientation(file: ImageFile) -> Iterator[Problem]:
         )
 
 
+OFF_CENTRE = 0.2
+"""Share of a side by which the centre of a camera may be off the middle of a picture that was not cut."""
 NARROW, WIDE = 5.0, 170.0
 """Degrees between which the field of view of a photograph lies, across."""
 
@@ -160,6 +162,9 @@ def check_camera(camera: Camera, size: tuple[int, int]) -> Iterator[Problem]:
     cx, cy = float(matrix[0, 2]), float(matrix[1, 2])
     if not (0 <= cx <= width and 0 <= cy <= height):
         text = f"its camera has its centre at {cx:.0f}, {cy:.0f}, outside of {width} x {height} pixels"
+        yield Problem("warning", "camera", text, "give size in [camera], where intrinsics are of another size")
+    elif max(abs(cx / width - 0.5), abs(cy / height - 0.5)) > OFF_CENTRE:
+        text = f"its camera has its centre at {cx:.0f}, {cy:.0f}, far from the middle of {width} x {height} pixels"
         yield Problem("warning", "camera", text, "give size in [camera], where intrinsics are of another size")
 
 
@@ -189,7 +194,7 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
     if found is None or found == expected or (file.any_shape and file.encoding.resize):
         return
     text = f"it is {found[0]}x{found[1]}, its image {expected[0]}x{expected[1]}"
-    if found == expected[::-1]:
+    if have_swapped_sides(found, expected):
         cure = "the image is turned upright by its EXIF orientation: drop that tag, or turn the label too"
         yield Problem("error", "size", text, cure if file.is_turned else TRANSPOSED)
     elif not have_one_shape(found, expected):

@@ -170,9 +170,17 @@ def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Where cameras lie in files, every image has one."""
+    """Where cameras lie in files, every image has one; where one is for all, they have one size, or it says which."""
     for examined in splits:
         dataset = examined.dataset
+        camera = dataset.descriptor.camera if isinstance(dataset, Folder) else None
+        # On its side a picture has the camera of the others, turned.
+        sizes = {tuple(sorted(sample.size)): sample.size for sample in examined.samples if sample.size}
+        if camera and camera.intrinsics and not camera.size and len(sizes) > 1:
+            shown = ", ".join(f"{height}x{width}" for height, width in list(sizes.values())[:3])
+            text = f"intrinsics are of one size, and its images have {len(sizes)}: {shown}{', ...' * (len(sizes) > 3)}"
+            cure = "give size in [camera], (height, width) that intrinsics belong to; all others are scaled"
+            yield Finding("warning", "camera", dataset.split, "camera", "", text, cure)
         if isinstance(dataset, Folder) and dataset.descriptor.camera and dataset.descriptor.camera.files:
             for key in dataset.keys:
                 if key not in dataset.cameras:
