@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from triptych.data.base import DenseDataset
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, spread
 from triptych.datasets.mixed import Mixed
-from triptych.tasks import Task, depth, human_parts, normals, saliency, semseg
+from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
 from triptych.types import IGNORE, Sample, valid_pixels
 
@@ -102,6 +103,32 @@ def test_different_classes_are_named_one_by_one() -> None:
     with pytest.raises(ValueError, match="0 is wall in indoor and chair in swapped, 1 is chair in indoor and wall in"):
         mix(INDOOR, swapped)
     assert list(mix(INDOOR, Some("same", 2, (semseg(["wall", "chair", "lamp"]),))).tasks) == ["semseg", "depth"]
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (regression("heat", unit="K"), "values of 1 channel in degC in a and values of 1 channel in K in b"),
+        (regression("heat"), "in degC in a and values of 1 channel without a unit in b; give the task another name"),
+        (regression("heat", 2, unit="degC"), "values of 1 channel in degC in a and values of 2 channels in degC in b"),
+        (replace(depth(), name="heat"), "values of 1 channel in degC in a and length of 1 channel in m in b"),
+        (regression("heat", unit="degC", loss="l2", limits=(0.0, 1.0)), ""),
+    ],
+)
+def test_quantities_of_one_name_are_joined_where_kind_and_unit_are_the_same(other: Task, says: str) -> None:
+    sources = Some("a", 2, (regression("heat", unit="degC"),)), Some("b", 2, (other,))
+    if says:
+        with pytest.raises(ValueError, match=f"task 'heat' is .*{says}"):
+            mix(*sources)
+    else:
+        assert list(mix(*sources).tasks) == ["heat"]
+
+
+def test_classes_that_are_numbers_alone_are_noted_where_sources_share_them() -> None:
+    said = ["semseg: classes have no names in a and b: ids 0 to 2 are taken for the same in all of them"]
+    assert mix(Some("a", 2, (semseg(3), depth())), Some("b", 2, (semseg(3),))).notes == said
+    assert mix(Some("a", 2, (semseg(3),)), Some("b", 2, (depth(),))).notes == []
+    assert mix(*(Some(name, 2, (semseg(["1st", "2"]),)) for name in "ab")).notes == []
 
 
 def test_classes_can_be_mapped() -> None:

@@ -80,8 +80,13 @@ def check_classes(sources: Sequence[Source]) -> None:
         for name, task in source.tasks.items():
             other = first.setdefault(name, source)
             theirs = other.tasks[name]
-            if (task.channels, task.classes) == (theirs.channels, theirs.classes):
+            if _meaning(task) == _meaning(theirs):
                 continue
+            if task.classes == theirs.classes:
+                raise DataError(
+                    f"task '{name}' is {_describe(theirs)} in {other.name} and {_describe(task)} in {source.name}",
+                    "give the task another name in one of them, or bring its files to one unit by scale and unit",
+                )
             pairs = enumerate(zip_longest(theirs.classes, task.classes, fillvalue="nothing"))
             different = [f"{i} is {a} in {other.name} and {b} in {source.name}" for i, (a, b) in pairs if a != b]
             own = source.own_names[name]
@@ -91,6 +96,28 @@ def check_classes(sources: Sequence[Source]) -> None:
                 f'rename it in one of them (rename = {{ {own} = "{own}_{source.name}" }}), or map its classes '
                 f"([sources.{source.name}.map.{own}])",
             )
+
+
+def _meaning(task: Task) -> tuple[object, ...]:
+    return task.kind, task.channels, task.classes, task.unit
+
+
+def _describe(task: Task) -> str:
+    """What a task predicts, in words."""
+    channels = f"{task.channels} channel{'s' * (task.channels > 1)}"
+    return f"{task.kind} of {channels}" + (f" in {task.unit}" if task.unit else " without a unit")
+
+
+def note_numbers(sources: Sequence[Source]) -> list[str]:
+    """Tasks of several sources whose classes are numbers alone: nothing says that these mean the same."""
+    names = dict.fromkeys(name for source in sources for name in source.tasks)
+    shared = {name: [source for source in sources if name in source.tasks] for name in names}
+    return [
+        f"{name}: classes have no names in {' and '.join(source.name for source in having)}: ids 0 to "
+        f"{len(having[0].tasks[name].classes) - 1} are taken for the same in all of them"
+        for name, having in shared.items()
+        if len(having) > 1 and (classes := having[0].tasks[name].classes) and all(map(str.isdecimal, classes))
+    ]
 
 
 def open_source(name: str, table: Table, place: Path, split: str) -> DenseDataset:
@@ -191,6 +218,10 @@ class Mixed(DenseDataset):
             make_source(name, table, opened[name], spaces, mapped=classes or {}) for name, table in chosen.items()
         ]
         check_classes(self.sources)
+        self.notes = [
+            *(f"{source.name}: {note}" for source in self.sources for note in source.dataset.notes),
+            *note_numbers(self.sources),
+        ]
         known = {name: task for source in reversed(self.sources) for name, task in source.tasks.items()}
         known = {name: known[name] for source in self.sources for name in source.tasks}
         for name in classes or ():
