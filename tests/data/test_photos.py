@@ -246,6 +246,36 @@ def test_a_folder_turns_its_camera(tmp_path: Path) -> None:
     assert fov.intrinsics[0, 0] == 2  # half the width of 4 at which it is stored
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_turns_image_and_camera_and_says_so(orientation: int, tmp_path: Path) -> None:
+    from triptych.doctor.file_checks import ImageFile, check_orientation
+
+    tifffile = pytest.importorskip("tifffile")
+    paths = [tmp_path / f"turned{suffix}" for suffix in (".png", ".jpg", ".tif", ".tiff")]
+    for path in paths[:-1]:
+        turned(orientation, path.suffix)[1](path)
+    with Image.open(paths[0]) as picture:
+        wide = np.asarray(picture).astype(np.uint16) * 257
+    tag = (ORIENTATION, "H", 1, orientation, True)
+    tifffile.imwrite(paths[-1], wide, photometric="rgb", extratags=[tag], metadata=None)
+    cameras, said = [], []
+    for path in paths:
+        (tmp_path / "dataset.toml").write_text(
+            f'[images]\nfiles = "{{key}}{path.suffix}"\n[camera]\nintrinsics = [5, 7, 1.5, 2.25]\n'
+        )
+        sample, photo = Folder(tmp_path, split="all")[0], read_photo(path)
+        if path.suffix != ".jpg":
+            np.testing.assert_allclose(sample.image.permute(1, 2, 0), COLORS / 255, atol=1e-6)
+        assert read_image_size(path) == photo.size == (HEIGHT, WIDTH)
+        assert read_orientation(path) == photo.orientation == read_sparse(path, 2)[0].orientation == orientation
+        assert sample.camera is not None
+        cameras.append(sample.camera.intrinsics.tolist())
+        said.append([problem.text for problem in check_orientation(ImageFile(path, photo, lambda p=photo: p))])
+    assert cameras == cameras[:1] * 4
+    assert said == said[:1] * 4
+    assert len(said[0]) == (orientation > 1)
+
+
 def test_one_walk_for_all_verbs(tmp_path: Path) -> None:
     for name in ("b/2.jfif", "b/1.pgm", "a.JPG", "._a.jpg", ".ipynb_checkpoints/a.jpg", "b/note.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

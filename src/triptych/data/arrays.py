@@ -319,6 +319,14 @@ def is_wide_tiff(path: Path) -> bool:
         return True
 
 
+def read_tag(path: Path, tag: int) -> object:
+    """The value of a tag of a TIFF of wide numbers; `None` where it has none."""
+    tifffile = _find_tifffile()
+    with tifffile.TiffFile(path) as file:
+        found = file.pages[0].tags.get(tag)
+        return None if found is None else int(found.value)
+
+
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 """TIFF's tag for what numbers look like, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
 
@@ -347,12 +355,17 @@ def _read_tiff(path: Path, values: Values) -> np.ndarray:
         raise DataError(damage, "copy or download it again") from error
 
 
-def _read_wide_tiff(path: Path) -> np.ndarray:
+def _find_tifffile() -> Any:
     try:
         import tifffile
     except ImportError as error:
         text = "it is a TIFF of floats with colors, of wide numbers, or damaged"
         raise DataError(text, f"the extra 'formats' reads these: {INSTALL}") from error
+    return tifffile
+
+
+def _read_wide_tiff(path: Path) -> np.ndarray:
+    tifffile = _find_tifffile()
     with tifffile.TiffFile(path) as file:
         _check_bytes(int(file.series[0].size) * file.series[0].dtype.itemsize)
         if getattr(file.pages[0], "photometric", None) == WHITE_IS_ZERO:

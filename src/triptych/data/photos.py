@@ -24,7 +24,15 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from triptych.data.arrays import check_black_is_zero, is_wide_tiff, naming, open_picture, pixel_values, read_array
+from triptych.data.arrays import (
+    check_black_is_zero,
+    is_wide_tiff,
+    naming,
+    open_picture,
+    pixel_values,
+    read_array,
+    read_tag,
+)
 from triptych.data.cameras import stored_size
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, PICTURES, walk_files
@@ -141,10 +149,11 @@ def read_photo(path: Path) -> StoredPhoto:
     with _reading(path):
         if _is_array(path):
             stored = read_array(path)
-            return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"))
+            turned = _array_orientation(path)
+            return StoredPhoto.checked(_color_axes(stored, f"it has shape {stored.shape}"), turned)
         with open_picture(path) as image:
-            turned = _orientation(image)
-            return StoredPhoto.checked(_picture_values(image, path), turned)
+            told, left = _told_orientation(image), _orientation(image)
+            return replace(StoredPhoto.checked(_picture_values(image, path), left), orientation=told)
 
 
 def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
@@ -179,7 +188,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
         if _is_array(path):
             stored = read_array(path)
             shape = _color_axes(stored, f"it has shape {stored.shape}").shape
-            return shape[0], shape[1]
+            return stored_size((shape[0], shape[1]), _array_orientation(path))
         with open_picture(path) as image:
             return stored_size((image.height, image.width), _orientation(image))
 
@@ -188,9 +197,9 @@ def read_orientation(path: Path) -> int:
     """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
     with _reading(path):
         if _is_array(path):
-            return 1
+            return _array_orientation(path)
         with open_picture(path) as image:
-            return _orientation(image)
+            return _told_orientation(image)
 
 
 def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
@@ -236,13 +245,26 @@ def _is_array(path: Path) -> bool:
     return path.suffix.lower() in ARRAYS or is_wide_tiff(path)
 
 
+def _array_orientation(path: Path) -> int:
+    """The same of a file that is read as an array: a TIFF of wide numbers, which nothing has turned."""
+    return 1 if path.suffix.lower() in ARRAYS else _known(read_tag(path, ORIENTATION))
+
+
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation that Pillow has not applied: it turns TIFF itself."""
+    """What of its orientation Pillow does not apply itself: all but that of TIFF."""
+    return 1 if image.format == "TIFF" else _told_orientation(image)
+
+
+def _told_orientation(image: Image.Image) -> int:
+    """The orientation that a picture, whose pixels are not decoded yet, tells."""
     # Of a PNG, Pillow would decode all pixels to look for EXIF data behind them; of a JPEG, parse what is not there.
-    if image.format == "TIFF" or (image.format in ("PNG", "JPEG") and not EXIF & image.info.keys()):
+    if image.format in ("PNG", "JPEG") and not EXIF & image.info.keys():
         return 1
-    found = image.getexif().get(ORIENTATION, 1)
-    return found if found in UPRIGHT else 1
+    return _known(image.getexif().get(ORIENTATION, 1))
+
+
+def _known(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and orientation in UPRIGHT else 1
 
 
 def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
