@@ -1,5 +1,7 @@
 """A prepared dataset is its source, bit for bit; it survives a kill, and damage is named."""
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -293,6 +295,74 @@ def test_nothing_else_is_overwritten_unasked(tmp_path: Path) -> None:
     assert (tmp_path / "mine/thesis.txt").read_text() == "precious"
     with pytest.raises(ValueError, match=r"thesis.txt is a file; give a folder"):
         prepare(Gallery(2), tmp_path / "mine/thesis.txt", split="train")
+
+
+INTRINSICS = "intrinsics = [20, 20, 8, 6]"
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a label": (lambda root: draw(root / "depth/0.png", 7), "files"),
+    "an image": (lambda root: draw(root / "images/1.png", 7), "files"),
+    "a file that was written again": (lambda root: os.utime(root / "images/1.png", ns=(0, 0)), "files"),
+    "intrinsics": (lambda root: describe(root, INTRINSICS.replace("8", "9")), "camera"),
+    "a field of view": (lambda root: describe(root, "fov = 60.0"), "camera"),
+    "a camera file": (lambda root: (root / "0.txt").write_text("20 20 9 6 "), "files"),
+}
+
+
+def draw(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(1, 200, (12, 16), np.uint8)).save(path)
+
+
+def describe(root: Path, camera: str) -> None:
+    (root / "dataset.toml").write_text(
+        f'[images]\nfiles = "images/{{key}}.png"\n[tasks.depth]\nfiles = "depth/{{key}}.png"\n[camera]\n{camera}\n'
+    )
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """Two images of equal depth in a folder."""
+    for name in ("images/0", "images/1", "depth/0", "depth/1"):
+        draw(tmp_path / f"mine/{name}.png", int(name[-1]))
+    describe(tmp_path / "mine", INTRINSICS)
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_was_prepared_of_other_files_or_options_is_refused(mine: Path, tmp_path: Path, change: str) -> None:
+    alter, says = CHANGES[change]
+    if change == "a camera file":
+        describe(mine, 'files = "{key}.txt"')
+        for key in "01":
+            (mine / f"{key}.txt").write_text("20 20 8 6")
+    before = Folder(mine, split="all").fingerprint()
+    prepare(Folder(mine, split="all"), tmp_path / "out", split="all")
+    (tmp_path / "elsewhere").mkdir()
+    mine = mine.rename(tmp_path / "elsewhere/mine")
+    assert prepare(Folder(mine, split="all"), tmp_path / "out", split="all").kept == 2
+    alter(mine)
+    assert Folder(mine, split="all").fingerprint() == before  # which runs keep
+    with pytest.raises(ValueError, match=rf"holds something else \(its {says} differ\).*--overwrite"):
+        prepare(Folder(mine, split="all"), tmp_path / "out", split="all")
+    prepare(Folder(mine, split="all"), tmp_path / "out", split="all", overwrite=True)
+    for index in range(2):
+        assert_same(Prepared(tmp_path / "out", split="all")[index], Folder(mine, split="all")[index])
+
+
+def test_what_an_older_version_prepared_is_read_and_not_taken_for_up_to_date(mine: Path, tmp_path: Path) -> None:
+    source, manifest = Folder(mine, split="all"), tmp_path / "out/all/manifest.json"
+    prepare(source, tmp_path / "out", split="all")
+    fingerprint = Prepared(tmp_path / "out", split="all").fingerprint()
+    older = json.loads(manifest.read_text())
+    del older["inputs"]
+    manifest.write_text(json.dumps(older))
+    prepared = Prepared(tmp_path / "out", split="all")
+    assert prepared.fingerprint() == fingerprint
+    assert_same(prepared[1], source[1])
+    with pytest.raises(ValueError, match=r"out/all is of an older version, .*; pass --overwrite to prepare it again;"):
+        prepare(source, tmp_path / "out", split="all")
+    assert prepare(source, tmp_path / "out", split="all", overwrite=True).kept == 0
+    assert prepare(source, tmp_path / "out", split="all").kept == 2
 
 
 def test_mistakes_get_help(tmp_path: Path) -> None:

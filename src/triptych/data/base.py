@@ -65,6 +65,13 @@ class DenseDataset:
         """Identity of the data for a training run: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
 
+    def inputs(self) -> dict[str, object]:
+        """What else samples follow from, as JSON: options of the reader, files with their sizes and times.
+
+        No part of the fingerprint, which a run keeps wherever its data lie: a prepared copy is compared by it.
+        """
+        return {}
+
     def draw(self, seed: int, place: int) -> tuple[int, int]:
         """What training sees at `place` of its endless stream of samples: (epoch, index), where `epoch` counts how
         often that sample came before.

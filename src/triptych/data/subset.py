@@ -61,6 +61,10 @@ class Subset(DenseDataset):
         chosen = hashlib.sha256(repr(self.indices).encode()).hexdigest()[:16]
         return self.dataset.fingerprint() | {"of": len(self.dataset), "samples": len(self), "chosen": chosen}
 
+    def inputs(self) -> dict[str, object]:
+        """The whole dataset's."""
+        return self.dataset.inputs()
+
 
 def spread(dataset: DenseDataset, count: int) -> Subset:
     """`count` samples spread evenly over a dataset; `ValueError` where it has fewer or none is asked for.

@@ -153,6 +153,10 @@ class Cityscapes(Published):
         matrix = [[found["fx"], 0, found["u0"] + 0.5], [0, found["fy"], found["v0"] + 0.5], [0, 0, 1]]
         return scale_camera(Camera(torch.tensor(matrix, dtype=torch.float32)), NATIVE, size)
 
+    def source_files(self, index: int) -> list[Path]:
+        path = self._camera_file(self.keys[index])
+        return [*super().source_files(index), *([path] if path else [])]
+
     def encoding(self, name: str, key: str) -> Encoding | None:
         return {"semseg": self._label_encoding, "depth": self._disparity}[name](key)
 

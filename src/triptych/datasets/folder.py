@@ -63,7 +63,7 @@ class Folder(InFiles):
         neighbour_frames: Sequence[int] = (),
     ) -> None:
         self.descriptor, self.split = find_descriptor(Path(path), root=root), split
-        self.name, known = self.descriptor.name, self.descriptor.tasks
+        self.name, self.root, known = self.descriptor.name, self.descriptor.root, self.descriptor.tasks
         cure = "`triptych data init` writes a descriptor to say otherwise"
         self.notes = [f"{self.name}: left out {reason}; {cure}" for reason in self.descriptor.left_out]
         chosen = {
@@ -146,6 +146,14 @@ class Folder(InFiles):
             "files_sha256": hashlib.sha256("".join(listing).encode(errors="surrogateescape")).hexdigest(),
             "descriptor_sha256": meaning.hexdigest(),
         } | ({"pseudo": pseudo} if pseudo else {})
+
+    def source_files(self, index: int) -> list[Path]:
+        camera = self.cameras.get(self.keys[index])
+        return [*super().source_files(index), *([camera] if camera else [])]
+
+    def inputs(self) -> dict[str, object]:
+        """And what `[camera]` says."""
+        return super().inputs() | {"camera": self.descriptor.camera and vars(self.descriptor.camera)}
 
     def _list(self, pattern: str) -> dict[str, Path]:
         return list_files(self.descriptor, pattern, self.split) if pattern else {}

@@ -273,9 +273,9 @@ def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
         numbers.doubts.append(f"{text}: were labels drawn on upright images? Else turn them too, or drop the tag")
     if not differing:
         return
-    (height, width), (rows, columns) = differing[0]
-    text = f"{height}x{width} where the image is {rows}x{columns}"
-    if (height, width) == (columns, rows):
+    found, size = differing[0]
+    text = f"{found[0]}x{found[1]} where the image is {size[0]}x{size[1]}"
+    if have_swapped_sides(found, size):
         if not any(turned):
             numbers.doubts.append(f"{text}, its sides swapped: {TRANSPOSED}")
     elif have_one_shape(found, size):

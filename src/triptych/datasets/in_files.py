@@ -1,6 +1,7 @@
 """Datasets in files: listed once, decoded when asked for, missing tasks derived; and what published ones share."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +19,12 @@ from triptych.augmentation.view import View, affine, apply_view, move_camera
 from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides, read_array
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
-from triptych.data.lists import keep_present
 from triptych.data.label_files import StoredCounts, read_counts
+from triptych.data.lists import keep_present
 from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
-from triptych.labels.encodings import Encoding
+from triptych.labels.encodings import Encoding, describe_encoding
 from triptych.tasks import Task
 from triptych.types import Camera, Sample, named_choice
 
@@ -67,10 +68,10 @@ class InFiles(DenseDataset):
     """
 
     needs_root = True
-    frames_hint: ClassVar[str] = "it has no videos"
     root: Path
     any_shape: ClassVar[bool] = True
     """Whether labels with `resize` are stretched from any shape, as the pipelines of published datasets do."""
+    frames_hint: ClassVar[str] = "it has no videos"
     """What to do where neighbouring frames are missing."""
 
     def __init__(
@@ -125,6 +126,31 @@ class InFiles(DenseDataset):
         """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
         key = self.keys[index]
         return {kind: self.listing[kind][key] for kind in (IMAGE, *self.sources) if key in self.listing[kind]}
+
+    def source_files(self, index: int) -> list[Path]:
+        """All files that a sample follows from, as far as they are known: of instances, frames and cameras too."""
+        near = {self.shift(self.keys[index], way) for step in self.neighbour_frames for way in (step, -step)}
+        kinds = {key: (IMAGE, *self.sources) for key in sorted(key for key in near if key)}
+        kinds[self.keys[index]] = (INSTANCES,) if self.instances else ()
+        found = [self.listing[kind][key] for key in kinds for kind in kinds[key] if key in self.listing.get(kind, {})]
+        return [*self.files(index).values(), *found]
+
+    def inputs(self) -> dict[str, object]:
+        """Options of the reader, what its encodings say, and the path, size and time of every file."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            for path in self.source_files(index):
+                stat = _stat(path)
+                line = f"{os.path.relpath(path, self.root)} {stat.st_size} {stat.st_mtime_ns}\n"
+                digest.update(line.encode(errors="surrogateescape"))
+        encodings = "".join(f"{name} {describe_encoding(one)}\n" for name, one in self.encodings.items())
+        return {
+            "files": digest.hexdigest(),
+            "encodings": hashlib.sha256(encodings.encode()).hexdigest(),
+            "reach": self.reach,
+            "instances": self.instances,
+            "neighbour_frames": self.neighbour_frames,
+        }
 
     def stored_photo(self, key: str) -> StoredPhoto:
         """The image alone, as its file holds it."""
@@ -333,12 +359,34 @@ def read_target(
         return target
     if not (encoding.resize and (any_shape or (have_one_shape(found, size) and not have_swapped_sides(found, size)))):
         cure = f"resize = true in [tasks.{name}] takes the nearest pixel"
-        if found == (size[1], size[0]):
+        if have_swapped_sides(found, size):
             cure = f"{TRANSPOSED}; if EXIF turns the image upright, drop its orientation or turn the label too"
+        elif not have_one_shape(found, size):
+            cure = OTHER_SHAPE
         raise DataError(f"label {path} is {found[0]}x{found[1]}, its image {size[0]}x{size[1]}", cure)
     view = View(affine(scale=(size[1] / found[1], size[0] / found[0])), size)
     sample = Sample(image=target.new_zeros((3, *found)).float(), targets={name: target})
     return apply_view(sample, view, {name: encoding.make_task(name)}).targets[name]
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of a file, or of the archive that it lies in."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if path.parent == path:
+            raise
+        return _stat(path.parent)
+
+
+def decode_stored(encoding: Encoding, stored: np.ndarray, size: tuple[int, int], camera: Camera | None) -> Tensor:
+    """The target at the size at which a label is stored; `camera` is that of its image of `size`."""
+    sides = [side for side in stored.shape if side > 1] if stored.ndim > 2 else list(stored.shape)
+    if len(sides) == 3:  # channels, wherever they are
+        sides.remove(min(sides))
+    if camera is not None and not encoding.is_pointwise and len(sides) == 2 and tuple(sides) != size:
+        camera = scale_camera(camera, size, (sides[0], sides[1]))
+    return encoding.decode(stored, camera)
 
 
 def scale_camera(camera: Camera, native: tuple[int, int], size: tuple[int, int]) -> Camera:
@@ -356,25 +404,3 @@ def shift_frame(key: str, step: int) -> str:
     if match is None or int(match[0]) + step < 0:
         return ""
     return f"{key[: match.start()]}{int(match[0]) + step:0{len(match[0])}d}"
-def _stat(path: Path) -> os.stat_result:
-    """Of a file, or of the archive that it lies in."""
-    try:
-        return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        elif not have_one_shape(found, size):
-            cure = OTHER_SHAPE
-        if path.parent == path:
-            raise
-        return _stat(path.parent)
-
-
-def decode_stored(encoding: Encoding, stored: np.ndarray, size: tuple[int, int], camera: Camera | None) -> Tensor:
-    """The target at the size at which a label is stored; `camera` is that of its image of `size`."""
-    sides = [side for side in stored.shape if side > 1] if stored.ndim > 2 else list(stored.shape)
-    if len(sides) == 3:  # channels, wherever they are
-        sides.remove(min(sides))
-    if camera is not None and not encoding.is_pointwise and len(sides) == 2 and tuple(sides) != size:
-        camera = scale_camera(camera, size, (sides[0], sides[1]))
-    return encoding.decode(stored, camera)
-
-

@@ -277,6 +277,10 @@ class Mixed(DenseDataset):
             },
         }
 
+    def inputs(self) -> dict[str, object]:
+        """Those of the sources."""
+        return {source.name: source.dataset.inputs() for source in self.sources}
+
     def draw(self, seed: int, place: int) -> tuple[int, int]:
         return self._drawing(seed, place)
 

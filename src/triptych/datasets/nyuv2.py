@@ -4,6 +4,7 @@ All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in me
 What an archive calls "val" is the official test split and is called `test` here.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -241,6 +242,13 @@ class NYUv2(Published):
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
         return super().stored(name, key) if self.official is None else None
+
+    def inputs(self) -> dict[str, object]:
+        """And the entries of the official file, and the poses of frames."""
+        poses = hashlib.sha256()
+        for key, pose in sorted(self.nearby.poses.items()):
+            poses.update(f"{key} {pose.tolist()}\n".encode())
+        return super().inputs() | {"entries": self.entries, "poses": poses.hexdigest()}
 
     def fingerprint(self) -> dict[str, object]:
         """Variant and the axes of its normals besides what every reader tells, and what lies around the images."""

@@ -134,6 +134,14 @@ class Omnidata(Published):
         focal = width / 2 / math.tan(angle / 2)
         return Camera(torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]))
 
+    def source_files(self, index: int) -> list[Path]:
+        beside = (kind.get(self.keys[index]) for kind in (self.masks, self.infos))
+        return [*super().source_files(index), *(path for path in beside if path)]
+
+    def inputs(self) -> dict[str, object]:
+        """And what is said of cameras and steps of depth."""
+        return super().inputs() | {"fov": self.fov, "unscaled": self.unscaled}
+
     def encoding(self, name: str, key: str) -> Encoding | None:
         found = self.encodings[name]
         if not isinstance(found, Depth):

@@ -223,6 +223,10 @@ class PascalContext(Published):
             found["boundary"] = self.listing["boundary"][key]
         return found
 
+    def inputs(self) -> dict[str, object]:
+        """And which classes have normals."""
+        return super().inputs() | {"normals_table": np.flatnonzero(self.normals_table).tolist()}
+
     def stored(self, name: str, key: str) -> np.ndarray | None:
         return None if self.encodings[name].key == ANNOTATION else super().stored(name, key)
 

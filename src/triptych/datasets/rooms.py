@@ -174,6 +174,9 @@ class Rooms(DenseDataset):
             "hash": digest.hexdigest(),
         }
 
+    def inputs(self) -> dict[str, object]:
+        return {"neighbour_frames": self.neighbour_frames}
+
 
 def _floats(plane: np.ndarray) -> Tensor:
     return torch.from_numpy(plane.astype(np.float32))

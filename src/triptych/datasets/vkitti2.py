@@ -160,6 +160,9 @@ class VKITTI2(Published):
         known = Camera(matrix, None if pose is None else torch.from_numpy(pose))
         return scale_camera(known, NATIVE, size)
 
+    def source_files(self, index: int) -> list[Path]:
+        return [*super().source_files(index), *self.texts[self.keys[index].rsplit("/", 2)[0]].values()]
+
 
 def _take_scenes(keys: Sequence[str], split: str) -> list[str]:
     held_out = set(packaged_lines("vkitti2_val_scenes"))

@@ -60,8 +60,9 @@ def prepare(
     """Write a dataset, opened for one split, to `out/split`, which the dataset `prepared` reads.
 
     `tasks` selects some of the source's. A folder of the same source and tasks, finished or not, is checked against
-    its checksums, and only what is missing or damaged is written; `overwrite` replaces another one once the new one is
-    whole. Raises `ValueError` for another preparation in the way, an unknown task, and a sample that cannot be read.
+    its checksums, and only what is missing or damaged is written; `overwrite` replaces another one, or one of files or
+    options that have changed since (`DenseDataset.inputs`), once the new one is whole. Raises `ValueError` for another
+    preparation in the way, an unknown task, and a sample that cannot be read.
     """
     chosen = {name: named_choice("task of this dataset", name, source.tasks) for name in tasks or source.tasks}
     require_truth(source, chosen, "prepared")
@@ -70,6 +71,7 @@ def prepare(
         "name": source.name,
         "split": split,
         "source": json.loads(json.dumps(source.fingerprint())),
+        "inputs": json.loads(json.dumps(source.inputs())),
         "tasks": json.loads(tasks_to_json(chosen)),
         "records": len(source),
         "shard": SHARD,
@@ -105,7 +107,12 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     for place, found in ((folder, read_json(folder / MANIFEST)), (part, read_json(part / PLAN))):
         if not place.is_dir() or all(path.suffix in (".part", PARTIAL) for path in place.iterdir()):
             continue
-        differing = [key for key in plan if found.get(key) != plan[key]]
+        differing = _differences(plan, found)
+        if differing == ["inputs"] and not overwrite:
+            raise DataError(
+                f"{place} is of an older version, which did not note files and options: they may have changed since",
+                "pass --overwrite to prepare it again; training on it goes on as it is",
+            )
         if differing and not overwrite:
             raise DataError(
                 f"{place} holds something else (its {', '.join(differing)} differ)",
@@ -118,6 +125,14 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
     part.mkdir(parents=True, exist_ok=True)
     write_text(part / PLAN, json.dumps(plan, indent=1))
     return part
+
+
+def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
+    """What a plan has otherwise, the parts of its inputs by their own names: `inputs` where there are none."""
+    if not isinstance(found.get("inputs"), dict):
+        return [key for key in plan if found.get(key) != plan[key]]
+    flat, other = ({**one, **one["inputs"], "inputs": 0} for one in (plan, found))
+    return [key for key in {**flat, **other} if key != "shards" and flat.get(key) != other.get(key)]
 
 
 def _known_files(place: Path) -> dict[str, Index]:
