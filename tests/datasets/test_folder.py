@@ -251,8 +251,6 @@ def test_labels_out_of_range_are_refused(stored: np.ndarray) -> None:
         Labels(files="x", classes=3).decode(stored)
 
 
-@pytest.mark.parametrize("axes", [("right", "down", "forward"), ("right", "forward", "up"), ("backward", "left", "up")])
-@pytest.mark.parametrize("kind", ["uint8", "float"])
 @pytest.mark.parametrize(
     ("options", "stored"),
     [
@@ -329,6 +327,8 @@ def test_transparency_of_a_quantity_is_no_channel_of_it() -> None:
             Values(channels=channels).decode(numbers)
 
 
+@pytest.mark.parametrize("axes", [("right", "down", "forward"), ("right", "forward", "up"), ("backward", "left", "up")])
+@pytest.mark.parametrize("kind", ["uint8", "float"])
 def test_normals_of_any_axes_come_back(axes: tuple[str, str, str], kind: str) -> None:
     """Vectors of the camera frame, written in other axes, are read back."""
     normals = torch.nn.functional.normalize(torch.randn(3, *SIZE), dim=0).numpy()
