@@ -1,5 +1,6 @@
 """The declared studies: arms, seeds, rules of choice, and the trunks they start from."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -523,3 +524,58 @@ def test_arms_of_missing_labels_train_after_their_teachers(tmp_path: Path, monke
     for arm in (*(name for name in arms if name.startswith("teacher")), "both", "shuffled", "constant"):
         found = missing.STUDY.score(arms[arm], 500, tmp_path / "out" / arm / "seed-500")
         assert set(found) == set(arms[arm].recipe.data.tasks or gains.HIGHER)
+
+
+def rows_of_bench(bench) -> list[rows.Row]:
+    """Two methods two points above the single-task networks, and one whose boundaries are the constant's."""
+    generator, gained = np.random.default_rng(0), {"vit": 2, "fcn": 2, "constant": -60}
+    found = []
+    for arm, seed in bench.STUDY.jobs():
+        numbers = of_tasks(1 + (gained.get(arm, 0) + generator.normal(0, 0.5)) / 100)
+        if arm == "atrc":
+            numbers["boundary"] = 0.08
+        if arm in bench.SINGLE:
+            numbers = {bench.SINGLE[arm]: numbers[bench.SINGLE[arm]]}
+        found.append(rows.Row(arm, seed, "r", "c", numbers))
+    return found
+
+
+def test_the_benchmark_shows_null_rows_and_orders_nothing() -> None:
+    bench = load("bench")
+    found = rows_of_bench(bench)
+    assert bench.table(found[:-1]) == f"{len(found) - 1} of {len(found)} rows; the table is shown after all of them."
+    lines = {line.split(" | ")[0]: line.split(" | ") for line in bench.table(found).splitlines()}
+    assert lines["| constant"][1] == "1"
+    assert lines["| single-task networks"][-2].startswith("0")
+    assert float(lines["| vit"][-2].split(" ")[0]) == pytest.approx(2, abs=0.6)
+    assert any(text.startswith("(0.08") for text in lines["| atrc"])
+    assert "(of 3 tasks)" in lines["| atrc"][-2]  # left out: with it, some 15 points below
+    assert abs(float(lines["| atrc"][-2].split(" ")[0])) < 1
+    assert "1 of 84 cells of methods have not learned" in bench.table(found)
+    assert "3 seeds tell two methods" in bench.table(found)
+
+
+def test_every_network_of_the_benchmark_has_the_best_of_its_own_rates() -> None:
+    bench_rates = load("bench_rates")
+    best = {"vit": 2e-3, "single depth": 5e-4}
+    found = []
+    for arm, seed in bench_rates.STUDY.jobs():
+        network, rate = arm.rsplit(", ", 1)
+        factor = 1.1 if float(rate) == best.get(network, 1e-3) else 1.0
+        found.append(rows.Row(arm, seed, "r", "c", of_tasks(factor)))
+    chosen = bench_rates.choose(found)
+    assert {network: chosen[network] for network in best} == best
+    assert set(chosen) == {*bench_rates.METHODS, *bench_rates.SINGLE}
+    with pytest.raises(ValueError, match="rates were tried"):
+        bench_rates.choose(found[1:])
+
+
+def test_the_benchmark_declares_what_it_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(STUDIES)
+    bench, bench_rates = load("bench"), load("bench_rates")
+    monkeypatch.setitem(sys.modules, "bench_rates", bench_rates)
+    monkeypatch.setattr(bench_rates, "chosen_rates", lambda: dict.fromkeys(bench_rates.NETWORKS, 1e-3))
+    arms = bench.STUDY.arms()
+    assert set(arms) == set(bench.STUDY.seeds)
+    assert len({digest(arm) for arm in arms.values()}) == len(arms)
+    assert arms["single depth"].recipe.data.tasks == ("depth",)

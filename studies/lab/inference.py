@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.optimize import brentq
 from scipy.stats import chi2, nct
 from scipy.stats import t as student
 
@@ -113,6 +114,16 @@ def power(deviation: float, count: int, *, point: float = 1.0, tests: int = 1) -
     """
     least, shift = student.ppf(1 - 0.05 / tests / 2, count - 1), point / deviation * count**0.5
     return float(nct.sf(least, count - 1, shift))
+
+
+def smallest(deviation: float, count: int, *, share: float = 0.8) -> float:
+    """The true mean that `count` paired differences of a deviation tell from 0 at 5 %, two-sided, with this chance.
+
+    >>> found = smallest(2.0, 3)
+    >>> round(found, 1), round(power(2.0, 3, point=found), 2)
+    (6.5, 0.8)
+    """
+    return deviation * float(brentq(lambda point: power(1.0, count, point=point) - share, 1e-3, 10.0))
 
 
 def highest_deviation(differences: Sequence[float], *, confidence: float = 0.8) -> float:
