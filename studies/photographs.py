@@ -5,8 +5,9 @@ python studies/photographs.py table
 
 CamVid (shared data), segmentation and boundary, crops of 96 x 128, batches of 4, 300 steps, averaged and last weights.
 The trunk is HED's VGG-16, or random; the network alone (A), with the chosen branch (C, which has no task in metres and
-so renders values of a shared density) and with one sample (F). Five seeds, the test frames once; contrasts are printed
-with intervals and decide no sentence.
+so renders values of a shared density) and with one sample (F). `constant` and `untrained` are the null rows, the best
+prediction that does not look at the image and a network of random weights. Five seeds, the test frames once; contrasts
+are printed with intervals, once every row is there, and decide no sentence: one look, no correction.
 """
 
 from dataclasses import replace
@@ -19,9 +20,10 @@ from grid import markdown_table, mean_and_deviation
 from lab import rows
 from lab.gains import differences
 from lab.inference import paired
+from lab.learned import CONSTANT
 from lab.running import ROOT, main
 from lab.study import Scores, Study
-from lab.training import train_and_score
+from lab.training import Arm
 
 from triptych.recipes.config import (
     DataConfig,
@@ -34,6 +36,7 @@ from triptych.recipes.config import (
 
 TASKS = ("semseg", "boundary")
 ARMS = ("pretrained A", "pretrained C", "pretrained F", "random A", "random C")
+NULL = (CONSTANT, "untrained")
 SEEDS = tuple(range(5))
 SET = "examples/real-data/camvid.toml"
 
@@ -50,28 +53,29 @@ def plain(weights: str) -> Recipe:
     )
 
 
-def arms() -> dict[str, Recipe]:
-    """Trunk and branch by name."""
+def arms() -> dict[str, Arm]:
+    """Null rows, then trunk and branch by name."""
     shared = {**FINE, **DENSITIES[CHOSEN], "planes": "pooled", "depth_from": "value"}
-    found = {}
+    found = {name: Arm(plain(""), name) for name in NULL}
     for arm in ARMS:
         trunk, branch = arm.split()
         recipe = plain("hed" if trunk == "pretrained" else "")
         if trunk == "random":
             recipe = replace(recipe, optimizer=replace(recipe.optimizer, backbone_lr_factor=1.0))
         name, options = {"A": ("", {}), "C": ("triplane", shared), "F": BRANCHES["F"]}[branch]
-        found[arm] = with_branch(recipe, options, name) if name else recipe
+        found[arm] = Arm(with_branch(recipe, options, name) if name else recipe)
     return found
 
 
-def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
+def score(arm: Arm, seed: int, folder: Path) -> Scores:
     """Scores on the test frames."""
+    recipe = arm.recipe
     weights = str(hed.trunk_file(folder.parents[2] / "hed")) if recipe.model.weights else ""
     model, data = replace(recipe.model, weights=weights), replace(recipe.data, root=str(ROOT / SET))
-    return train_and_score(replace(recipe, seed=seed, model=model, data=data), folder, split="test")
+    return replace(arm, recipe=replace(recipe, seed=seed, model=model, data=data)).score(folder, split="test")
 
 
-STUDY = Study("photographs", "", arms, dict.fromkeys(ARMS, SEEDS), score)
+STUDY = Study("photographs", "", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(("untrained", *ARMS), SEEDS)}, score)
 CONTRASTS = {
     "pretrained C - A": ("pretrained C", "pretrained A", "pretrained A"),
     "pretrained F - A": ("pretrained F", "pretrained A", "pretrained A"),
@@ -81,8 +85,10 @@ CONTRASTS = {
 
 
 def table(found: list[rows.Row]) -> str:
-    """Scores of every arm, and contrasts in points of both tasks."""
-    scores = {arm: rows.by_seed(found, arm) for arm in ARMS}
+    """Scores of every arm, and contrasts in points of both tasks, once every row is there: one look."""
+    if len(found) < len(STUDY.jobs()):
+        return f"{len(found)} of {len(STUDY.jobs())} rows; there is one look, after all of them."
+    scores = {arm: rows.by_seed(found, arm) for arm in STUDY.seeds}
     lines = [
         [arm, str(len(each)), *(mean_and_deviation([row[name] for row in each.values()], digits=3) for name in TASKS)]
         for arm, each in scores.items()
@@ -90,11 +96,10 @@ def table(found: list[rows.Row]) -> str:
     text = markdown_table(["arm", "seeds", *TASKS], lines)
     lines = []
     for name, (one, other, alone) in CONTRASTS.items():
-        values = differences(scores, one, other, TASKS, alone=alone)
-        if len(values) > 1:
-            low, high = paired(values).interval95
-            lines.append([name, str(len(values)), mean_and_deviation(values, digits=2), f"{low:+.2f} to {high:+.2f}"])
-    return f"{text}\n\n{markdown_table(['contrast', 'seeds', 'points', '95 %'], lines)}"
+        each = paired(differences(scores, one, other, TASKS, alone=alone))
+        lines.append([name, str(each.count), *each.cells()])
+    header = ["contrast", "seeds", "points", "90 %", "95 %", "p (uncorrected)"]
+    return f"{text}\n\n{markdown_table(header, lines)}"
 
 
 if __name__ == "__main__":

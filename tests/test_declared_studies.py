@@ -579,3 +579,12 @@ def test_the_benchmark_declares_what_it_scores(monkeypatch: pytest.MonkeyPatch) 
     assert set(arms) == set(bench.STUDY.seeds)
     assert len({digest(arm) for arm in arms.values()}) == len(arms)
     assert arms["single depth"].recipe.data.tasks == ("depth",)
+
+
+@pytest.mark.parametrize("name", ["photographs", "geometry_p"])
+def test_contrasts_are_shown_after_all_rows(name: str) -> None:
+    study = load(name)
+    generator = np.random.default_rng(0)
+    found = [rows.Row(arm, seed, "r", "c", of_tasks(1 + generator.normal(0, 0.01))) for arm, seed in study.STUDY.jobs()]
+    assert study.table(found[:-1]) == f"{len(found) - 1} of {len(found)} rows; there is one look, after all of them."
+    assert "p (uncorrected)" in study.table(found)
