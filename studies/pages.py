@@ -9,9 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import bench
+import bench_rates
 import cvm
 import fog
 import geometry
+import geometry_p
 import geometry_pilot
 import grid
 import hed
@@ -20,6 +23,7 @@ import missing
 import peers
 import photo_labels
 import photo_trunk
+import photographs
 import preset
 import sharpness
 import trunks
@@ -38,6 +42,10 @@ TABLES: dict[str, tuple[Study, Callable[[list[rows.Row]], str], Path]] = {
     "geometry-pilot": (geometry_pilot.STUDY, geometry_pilot.table, PAGE),
     "preset": (preset.STUDY, preset.table, PAGE),
     "geometry": (geometry.STUDY, geometry.table, PAGE),
+    "geometry-p": (geometry_p.STUDY, geometry_p.table, LONG),
+    "photographs": (photographs.STUDY, photographs.table, LONG),
+    "bench-rates": (bench_rates.STUDY, bench_rates.table, LONG),
+    "bench": (bench.STUDY, bench.table, LONG),
     "hed": (hed.STUDY, hed.table, ROOT / "docs" / "protocols.md"),
     "missing": (missing.STUDY, missing.table, MISSING),
     "cvm": (cvm.STUDY, cvm.table, MISSING),
