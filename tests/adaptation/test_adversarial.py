@@ -173,6 +173,14 @@ def test_it_begins_at_its_first_step() -> None:
     assert adapter(model, source, target, model(source.image))["adversarial"] > 0
 
 
+def test_maps_of_a_domain_with_more_views_count_for_that_domain() -> None:
+    """Four maps of the source beside two of the target, told apart by a discriminator that sees their sign."""
+    adapter = build(network())
+    adapter.discriminators["depth_0"] = torch.nn.AdaptiveAvgPool2d(1)
+    adapter.seen = [("depth_0", torch.full((4, 1, 8, 8), -50.0), torch.full((2, 1, 8, 8), 50.0))]
+    assert all(loss < 1e-6 for loss in adapter.own_losses().values())
+
+
 @pytest.mark.slow
 def test_a_discriminator_learns_to_tell_and_the_network_to_pass() -> None:
     """Dark source, bright target: the discriminators' loss falls; then, theirs fixed, the network's own falls."""

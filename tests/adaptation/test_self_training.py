@@ -347,6 +347,15 @@ def test_mixing_images_of_two_sizes_is_refused_with_the_way_out() -> None:
         adapter(model, source, unlabelled(size=(40, 48)), model(source.image))
 
 
+@pytest.mark.parametrize("kind", [MeanTeacher, DACS, DepthMix])
+def test_views_that_follow_the_images_are_not_mixed(kind) -> None:
+    """A source batch of all views of its scenes, the images themselves first, as a cross-view model has it."""
+    model, views, target = network().eval(), batch(images=4), unlabelled()
+    images = Sample(views.image[:2], {name: each[:2] for name, each in views.targets.items()}, views.key[:2])
+    found = [build(kind, model, threshold=0.1)(model, each, target, model(each.image)) for each in (views, images)]
+    torch.testing.assert_close(*found)
+
+
 def test_a_decay_of_one_is_refused() -> None:
     with pytest.raises(ValueError, match=r"decay of the teacher is 1\.0; give a number from 0 to below 1"):
         build(MeanTeacher, network(), decay=1.0)

@@ -180,13 +180,16 @@ class AdversarialAlignment(Adapter):
         seen, self.seen = self.seen, []
         if not seen:
             return {}
-        pairs = [self.judge(name, ours, theirs).chunk(2) for name, ours, theirs in seen]
+        # Of a scene that is seen from several places the source has more maps than the target.
+        pairs = [self.judge(name, ours, theirs).split([len(ours), len(theirs)]) for name, ours, theirs in seen]
         return {
             "source": mean(adversarial_bce(logits, SOURCE) for logits, _ in pairs),
             "target": mean(adversarial_bce(logits, TARGET) for _, logits in pairs),
         }
 
-    def judge(self, name: str, *batches: Map) -> Float[Tensor, "images 1 rows columns"]:
+    def judge(
+        self, name: str, *batches: Float[Tensor, "_ channels height width"]
+    ) -> Float[Tensor, "images 1 rows columns"]:
         """Logits of a discriminator for batches of maps, each mirrored whole in half of the cases (as published)."""
         mirrored = [bool(torch.rand((), generator=self.generator) < 0.5) for _ in batches]
         maps = [batch.flip(-1) if flip else batch for batch, flip in zip(batches, mirrored, strict=True)]

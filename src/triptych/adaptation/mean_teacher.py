@@ -117,9 +117,10 @@ class MeanTeacher(Adapter):
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
         if self.step < self.start_step:
             return {}
-        labels = self.label(target.image)
-        pasted = self.paste(source, labels)
         image = target.image
+        labels = self.label(image)
+        source = first_images(source, len(image))  # without the views that follow them
+        pasted = self.paste(source, labels)
         if pasted is not None:
             if source.image.shape != image.shape:
                 raise ValueError(
@@ -184,6 +185,12 @@ def move_average(average: Mapping[str, Tensor], current: Mapping[str, Tensor], d
             tensor.lerp_(current[name], share)
         else:
             tensor.copy_(current[name])
+
+
+def first_images(sample: Sample, count: int) -> Sample:
+    """The first images of a batch, with their targets."""
+    targets = {name: target[:count] for name, target in sample.targets.items()}
+    return Sample(sample.image[:count], targets, sample.key[:count])
 
 
 def as_target(task: Task, decoded: Tensor) -> Tensor:
