@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 import triptych
+from triptych.adaptation import ADAPTERS
 from triptych.decoders.atrc import ATRC, CONTEXTS, read_genotype
 from triptych.decoders.atrc_search import Architecture, ATRCSearch
 from triptych.recipes.config import OptimizerConfig
@@ -116,6 +117,7 @@ def test_weights_are_shares_and_own_source_regions_are_not_offered():
         torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 3))
         assert (weights[own][:, CONTEXTS.index("source-label")] == 0).all()
         assert (weights[~own] > 0).any()
+        architecture.advance()
     assert architecture.step == 12
     assert not architecture.frozen.any()
     assert len(search().contexts["depth"]["depth"]) == 3
@@ -162,6 +164,7 @@ def test_evaluation_draws_nothing_and_does_not_count():
     decoder, maps = randomize(search()), features()
     with torch.no_grad():
         first, again = decoder(maps)[-1], decoder(maps)[-1]
+        decoder.penalties()
     assert all(torch.equal(first[name], again[name]) for name in TASKS)
     assert decoder.architecture.step == 0
 
@@ -175,10 +178,26 @@ def test_the_objective_adds_the_entropy_and_the_logits_have_a_rate():
         decoder_options={"width": 8},
     ).train()
     losses = Objective(model)(Sample(torch.rand(2, 3, 32, 32), {"depth": torch.rand(2, 1, 32, 32)}, ("a", "b")))
-    torch.testing.assert_close(losses.adaptation, {"entropy": model.decoder.architecture.penalty()})
-    assert losses.adaptation["entropy"] < 0
+    torch.testing.assert_close(losses.adaptation, {"model/entropy": model.decoder.architecture.penalty()})
+    assert losses.adaptation["model/entropy"] < 0
     factors = learning_rate_factors(model, OptimizerConfig(fusion_lr_factor=7.0))
     assert {name for name, factor in factors.items() if factor == 7.0} == {"decoder.architecture.logits"}
+
+
+def test_an_adapter_takes_no_turn_of_the_search_and_hides_no_entropy():
+    """Its pass over unlabelled images does not count, and its own entropy joins that of the search."""
+    tasks = {"semseg": TASKS["semseg"]}
+    options = {"backbone_options": {"widths": (8,) * 4}, "decoder_options": {"width": 8, "steps": 9}}
+    model = triptych.create_model("atrc-search", backbone="resnet18", tasks=tasks, **options)
+    adapter = ADAPTERS["min-ent"](model, size=(32, 32), weights={"semseg": 1.0}, weight=1.0)
+    sample = Sample(torch.rand(2, 3, 32, 32), {"semseg": torch.randint(0, 5, (2, 32, 32))}, ("a", "b"))
+    for step in (1, 2):
+        losses = Objective(model, adapter=adapter).train()(sample, Sample(sample.image, {}, sample.key))
+        assert model.decoder.architecture.step == step
+        terms = losses.adaptation
+        torch.testing.assert_close(terms.pop("model/entropy"), model.decoder.architecture.penalty())
+        [entropy] = terms.values()
+        assert 0 < entropy < 1
 
 
 def far_marks(batch=16, length=40):
@@ -202,7 +221,7 @@ def test_the_search_prefers_contexts_that_inform():
         x, target = far_marks()
         loss = F.cross_entropy(decoder([x])[-1]["semseg"], target, ignore_index=255)
         optimizer.zero_grad()
-        (loss + decoder.architecture.penalty()).backward()
+        (loss + decoder.penalties()["entropy"]).backward()
         optimizer.step()
     none, near, *far = decoder.architecture.probabilities()[0, 0, [0, 2, 1, 3]].tolist()
     assert sum(far) > 0.9 > 10 * (none + near)

@@ -29,7 +29,7 @@ ENTROPY_WEIGHT = (-0.02, 0.06)
 class Architecture(nn.Module):
     """Logits of the contexts of all pairs, `(targets, sources, contexts)`, tasks sorted by name; and their schedule.
 
-    `step` counts forward passes in training mode, `steps` are those of the whole search. A task's own regions are both
+    `step` counts labelled batches (`advance`), `steps` are those of the whole search. A task's own regions are both
     the target's and the source's: "source-label" is not offered for a task with itself.
     """
 
@@ -55,9 +55,12 @@ class Architecture(nn.Module):
             noise = -(-torch.rand_like(self.logits).clamp(min=1e-20).log()).log()
         weights = ((self._masked() + noise) / self._at(TEMPERATURE)).softmax(dim=2)
         best = nn.functional.one_hot(self.best(), len(CONTEXTS)).to(weights)
+        return torch.where(self.frozen[..., None], best, weights)
+
+    def advance(self) -> None:
+        """Go on by one labelled batch, in training mode: other forward passes (of unlabelled images) are none."""
         if self.training:
             self.step += 1
-        return torch.where(self.frozen[..., None], best, weights)
 
     def best(self) -> Tensor:
         """Codes of the contexts found so far, `(targets, sources)`."""
@@ -91,8 +94,9 @@ class Architecture(nn.Module):
 class ATRCSearch(ATRC):
     """ATRC with every context for every pair, weighted by what is searched: `genotype` and `codes` tell the result.
 
-    `steps` are the forward passes of the whole search, 40000 as published: set it to the recipe's steps (times
-    `accumulate`), since temperature and entropy follow it. The other options are those of `ATRC`.
+    `steps` are the labelled batches of the whole search, 40000 as published: set it to the recipe's steps (times
+    `accumulate`), since temperature and entropy follow it. Each call of `penalties`, one per batch, is a step. The
+    other options are those of `ATRC`.
 
     >>> from triptych.tasks import depth, semseg
     >>> decoder = ATRCSearch((8, 16), strides=(4, 8), tasks={"semseg": semseg(4), "depth": depth()}, steps=100)
@@ -143,6 +147,7 @@ class ATRCSearch(ATRC):
         return [self.architecture]
 
     def penalties(self) -> dict[str, Tensor]:
+        self.architecture.advance()
         return {"entropy": self.architecture.penalty()}
 
     def found(self) -> dict[str, dict[str, str]]:

@@ -27,9 +27,9 @@ PARTS = ("final", "auxiliary", "affinity", "regularizer", "video")
 class Losses(NamedTuple):
     """`tasks`: one scalar per task, what the weighting combines. `parts`: what they are made of, detached, for the log
     (`semseg/final`, `semseg/auxiliary`, `semseg/regularizer`). `adaptation`: scalars that are added to the total as
-    they are, from the adapter, and from the model and the regularizer (`penalties`). `labelled`: images of the batch
-    with a label, by task; for the task that learns from video, images that it could learn from. `video`: what was seen
-    of the neighbouring frames.
+    they are, by origin and name: from the adapter, and from the model and the regularizer (`penalties`). `labelled`:
+    images of the batch with a label, by task; for the task that learns from video, images that it could learn from.
+    `video`: what was seen of the neighbouring frames.
     """
 
     tasks: dict[str, Tensor]
@@ -109,15 +109,15 @@ class Objective(nn.Module):
             )
         if self.active is not None:
             tasks = {name: loss if name in self.active else loss.detach() for name, loss in tasks.items()}
-        adaptation = self.model.penalties()
+        beside_tasks = {"model": self.model.penalties()}
         if self.regularizer is not None:
-            adaptation = adaptation | self.regularizer.penalties(output, sample)
+            beside_tasks["regularizer"] = self.regularizer.penalties(output, sample)
         if self.adapter is not None and target is not None:
-            adaptation = adaptation | self.adapter(self.model, sample, target, output)
+            beside_tasks["adapter"] = self.adapter(self.model, sample, target, output)
         return Losses(
             tasks,
             {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},
-            adaptation,
+            {f"{origin}/{name}": term for origin, terms in beside_tasks.items() for name, term in terms.items()},
             labelled,
             terms,
         )
