@@ -31,6 +31,7 @@ from triptych.video import VIDEO
 from triptych.video.base import VideoSupervision
 from triptych.weighting import WEIGHTINGS
 from triptych.weighting.base import Weighting
+from triptych.weighting.losses import PRESETS
 
 REGULARIZER_SEED = 104729
 """Added to the seed for what a regularizer draws: dropout draws by the seed itself."""
@@ -202,10 +203,19 @@ def build_model(
 
 
 def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
-    """The recipe's weighting over `tasks` (auxiliary ones included, where they are trained)."""
+    """The recipe's weighting over `tasks` (auxiliary ones included, where they are trained).
+
+    Raises `ValueError` for a weight of no task, and for one of a task that the option `preset` weighs too.
+    """
     config = recipe.weighting
+    preset = PRESETS.get(str(config.options.get("preset", "")), {})
     for name in config.weights:
         named_choice("task in weighting.weights", name, dict(tasks))
+        if name in preset:
+            raise ValueError(
+                f"weighting.weights gives task '{name}' {config.weights[name]:g}, and preset "
+                f"'{config.options['preset']}' of weighting.options gives it {preset[name]:g}; leave one of them out."
+            )
     weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
     build = named_choice("weighting", config.name, WEIGHTINGS)
     require_options(f"weighting '{config.name}'", build, config.options)
@@ -273,7 +283,7 @@ def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | Non
 
 
 def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
-    """The recipe's adaptation method, or `None`."""
+    """The recipe's adaptation method, or `None`; its losses have the weights of the recipe's weighting."""
     config = recipe.adaptation
     if not config.used:
         return None
@@ -284,7 +294,7 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
             f"adapter '{config.name}' pastes source images of {recipe.data.size} into target images of {config.size}: "
             "leave adaptation.size out, or set it to data.size."
         )
-    weights = {name: recipe.weighting.weights.get(name, task.weight) for name, task in model.tasks.items()}
+    weights = build_weighting(recipe, {**model.tasks, **model.auxiliary_tasks}).weights
     return build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from adaptation.networks import SIZE, network, weights
 from adaptation.test_properties import ADAPTED
+from adaptation.test_training import Foreign
 from PIL import Image
 from safetensors.torch import load_file
 from test_studies import load
@@ -21,6 +22,7 @@ from training.tiny import RECIPE, change
 
 from triptych.__main__ import main
 from triptych.adaptation.adabn import AdaBN, passes, renew_statistics
+from triptych.datasets import DATASETS
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.recipes.config import read_recipe
 from triptych.training import validation
@@ -228,12 +230,17 @@ def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos:
     assert "adaptation.name" in (tmp_path / "difference.json").read_text()
 
 
-def test_what_cannot_be_adapted_is_refused(finished: Path, photos: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_adapted_is_refused(
+    finished: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = replace(find_target(str(photos)), name="adabn")
     with pytest.raises(FileExistsError, match="never adapted in place"):
         adapt_run(finished, target, finished, device="cpu")
     with pytest.raises(ValueError, match="'min-ent' learns while a run trains"):
         adapt_run(finished, replace(target, name="min-ent"), tmp_path / "out", device="cpu")
+    monkeypatch.setitem(DATASETS, "foreign", Foreign)
+    with pytest.raises(ValueError, match="'semseg' do not map: 2 is '2' in the source and 'tree' in the target"):
+        adapt_run(finished, replace(target, dataset="foreign", root=""), tmp_path / "out", device="cpu")
     bare = run_recipe(
         change(RECIPE, schedule__steps=1, model__backbone_options={"norm": False}), tmp_path / "without norms"
     )

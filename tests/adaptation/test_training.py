@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adaptation.networks import network
 from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_learning_adapter
 from PIL import Image
 from safetensors.torch import load_file
@@ -28,6 +29,7 @@ from triptych.tasks import semseg
 from triptych.training import step
 from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Sample
+from triptych.weighting.losses import PRESETS
 
 ADVERSARIAL = change(ADAPTED, adaptation__name="advent-mt", adaptation__options={"width": 4})
 STILL = {"adaptation__optimizer": OptimizerConfig(name="sgd", lr=0.0, momentum=0.0, weight_decay=0.0)}
@@ -302,6 +304,9 @@ def test_other_classes_are_named_before_anything_is_trained(tmp_path: Path, monk
     monkeypatch.setitem(DATASETS, "foreign", Foreign)
     with pytest.raises(ValueError, match="'semseg' do not map: 2 is '2' in the source and 'tree' in the target"):
         run_recipe(change(ADAPTED, adaptation__name="dacs", adaptation__dataset="foreign"), tmp_path / "run")
+    baseline = change(ADAPTED, adaptation__name="none", adaptation__dataset="foreign", data__val_split="target-val")
+    with pytest.raises(ValueError, match="'semseg' do not map: 2 is '2' in the source and 'tree' in the target"):
+        run_recipe(baseline, tmp_path / "run")
 
 
 # Scoring on the target
@@ -363,6 +368,21 @@ def test_street_recipes_run_on_small_archives(name: str, tmp_path: Path) -> None
     evaluation = evaluate_run(run, device="cpu", constant=False, progress=False)
     assert len(evaluation.keys) == 1
     assert evaluation.labelled == {"semseg": 1, "depth": 1}
+
+
+@pytest.mark.parametrize("preset", ["", *PRESETS])
+def test_adapters_weigh_tasks_as_the_weighting_does(preset: str) -> None:
+    model = network()
+    options = {"preset": preset} if preset else {}
+    left = {name: 3.0 for name in model.tasks if name not in PRESETS.get(preset, {})}
+    recipe = change(RECIPE, adaptation__name="mean-teacher", weighting__options=options, weighting__weights=left)
+    weights = assemble.build_weighting(recipe, model.tasks).weights
+    assert assemble.build_adapter(recipe, model).weights == weights
+    assert weights == {name: (left | PRESETS.get(preset, {}))[name] for name in model.tasks}
+    both = change(recipe, weighting__weights={"depth": 2.0})
+    if preset:
+        with pytest.raises(ValueError, match=rf"gives task 'depth' 2, and preset '{preset}'.*leave one of them out"):
+            assemble.build_weighting(both, model.tasks)
 
 
 def test_the_rooms_recipe_builds_its_adapter_at_its_size() -> None:

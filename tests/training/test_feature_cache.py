@@ -68,6 +68,10 @@ def test_two_processes_and_compiled_code_keep_features(tmp_path: Path) -> None:
             {"model__decoder": "cross-stitch", "model__backbone": "resnet18", "model__freeze": ("backbone", "fusion")},
             "needs a trunk apart from its tasks",
         ),
+        (
+            {"model__cross_view": "cvm", "model__cross_view_options": {"width": 4, "layers": 1, "planes": 2}},
+            "'cvm' \\(model.cross_view\\) sees the frames around them",
+        ),
     ],
 )
 def test_features_that_cannot_be_kept(changes: dict[str, object], words: str, tmp_path: Path) -> None:

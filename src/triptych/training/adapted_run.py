@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import assemble
+from triptych.adaptation.base import check_label_spaces
 from triptych.data.loading import evaluation_loader
 from triptych.datasets import DATASETS
 from triptych.datasets.descriptor import FILE_NAME
@@ -29,7 +30,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     starts of `run` and one more, with the images that were used and the hash of the weights before.
 
     Raises `FileExistsError` where `out` holds something (such as `run` itself), and `ValueError` where the adapter
-    needs a training or finds nothing to change.
+    needs a training or finds nothing to change, and where classes of the target are others than the network's.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
@@ -39,6 +40,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     if adapter is None or adapter.has_losses:
         raise ValueError(f"adapter '{target.name}' learns while a run trains; name it in a recipe (adaptation.name).")
     dataset = assemble.build_dataset(adapted, TARGET + target.split)
+    check_label_spaces(model.tasks, dataset.tasks)
     view, data = target_view(adapted), recipe.data
     seen: list[str] = []
 

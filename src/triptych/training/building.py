@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
 from triptych import assemble
-from triptych.adaptation.base import Adapter
+from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import build_transform
 from triptych.augmentation.steps import CenterCrop, Chain, Select
 from triptych.backbones.base import Backbone
@@ -142,10 +142,10 @@ class Parts:
         yield
 
     @torch.no_grad()
-    def share_buffers(self) -> None:
-        """Give every process the running statistics of the first one: each saw other images."""
+    def share_buffers(self, module: nn.Module | None = None) -> None:
+        """Give every process the running statistics of the first one, in all modules or one: each saw other images."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.objective.buffers():
+            for buffer in (self.objective if module is None else module).buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def whole_model(self) -> nn.Module:
@@ -285,7 +285,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
         optimizer=optimizer,
         average=WeightAverage(model, training.ema) if training.ema else None,
         training_set=training_set,
-        validation_set=_validation_set(recipe),
+        validation_set=_validation_set(recipe, tasks),
         target_set=target_set,
         transforms=transforms,
         target_view=target_view(recipe) if recipe.adaptation.used else None,
@@ -324,13 +324,18 @@ def _keep_features(
     """Let the objective keep features of labelled images; their transform, which may not draw."""
     if sharded:
         raise ValueError("training.cache_features reads a trunk image by image, FSDP shards it; start with DDP.")
+    if recipe.model.matches_views:
+        raise ValueError(
+            f"training.cache_features keeps features of the training set's images, and '{recipe.model.cross_view}' "
+            "(model.cross_view) sees the frames around them too; leave cache_features out."
+        )
     fixed = Undrawn(transform, recipe.data.transform)
     require_cacheable(objective.model, dataset, fixed, recipe.data.size, objective.tasks)
     objective.features = FeatureCache(len(dataset))
     return fixed
 
 
-def _validation_set(recipe: Recipe) -> DenseDataset | None:
+def _validation_set(recipe: Recipe, tasks: dict[str, Task]) -> DenseDataset | None:
     data = recipe.data
     if not data.val_split or recipe.training.evaluate_every < 1:
         return None
@@ -346,6 +351,8 @@ def _validation_set(recipe: Recipe) -> DenseDataset | None:
             raise  # another name of the recipe
         cure = "add one ([splits] of a descriptor), or name another; --recipe.data.val-split '' keeps the last weights"
         raise DataError(f"the data have no split '{data.val_split}' to choose the weights on", cure) from error
+    if split_domain(recipe, data.val_split)[0] != recipe:
+        check_label_spaces(tasks, dataset.tasks)
     require_truth(dataset, recipe.data.tasks or dataset.tasks, "validated on")
     return dataset
 
