@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
@@ -20,7 +21,7 @@ from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
-from triptych.machine import Interrupted
+from triptych.machine import Interrupted, accelerated
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
@@ -28,10 +29,12 @@ from triptych.regularizers.base import Regularizer
 from triptych.tasks import depth
 from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, run_folder
+from triptych.training.building import build_parts
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
 from triptych.training.opening import describe_initialization, initialize
 from triptych.training.sharding import synchronize_norms
+from triptych.training.validation import _deployed_model
 from triptych.types import Output, Sample
 
 MACHINE = ("seconds", "images_per_second")
@@ -739,6 +742,20 @@ def test_synchronized_norms_keep_names_weights_and_activations() -> None:
     assert {"SyncBatchNormAct"} == {kind for kind in kinds if "BatchNorm" in kind}
     assert list(synchronized.state_dict()) == list(state)
     assert all(torch.equal(value, state[name]) for name, value in synchronized.state_dict().items())
+
+
+def test_every_process_scores_the_averaged_statistics_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which have 7 everywhere here; training goes on with the running ones, that are shared too."""
+    monkeypatch.setattr(torch.distributed, "broadcast", lambda buffer, source: buffer.fill_(7))
+    with accelerated("cpu") as accelerator:
+        parts = build_parts(change(RECIPE, training__ema=0.5, data__val_split=""), accelerator)
+        monkeypatch.setattr(Accelerator, "num_processes", 2)
+        model = parts.objective.model
+        with _deployed_model(parts) as deployed:
+            assert all((buffer == 7).all() for buffer in deployed.buffers())
+            parameters = {name: value.detach() for name, value in deployed.named_parameters()}
+            assert all(torch.equal(value, parts.average.tensors[name]) for name, value in parameters.items())
+        assert all((buffer == 7).all() for buffer in model.buffers())
 
 
 def test_a_mistake_in_the_recipe_leaves_no_run_folder(tmp_path: Path) -> None:

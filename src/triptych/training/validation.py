@@ -94,8 +94,11 @@ def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
         context = parts.average.applied_to(model)
     # Images have their own sizes here: compiled code would be compiled again for each.
     eager = torch.compiler.set_stance("force_eager") if parts.recipe.training.compile else nullcontext()
-    with context, eager, _finished(parts, model):
-        yield model
+    with context, eager:
+        if parts.average is not None:
+            parts.share_buffers(model)  # each process averaged its own statistics
+        with _finished(parts, model):
+            yield model
 
 
 @contextmanager
