@@ -57,7 +57,7 @@ class Formulas(nn.Module):
 def teacher(monkeypatch):
     """The network that `label_folder` opens, whatever its name."""
     predictor = Predictor(Formulas())
-    monkeypatch.setattr(labelling, "open_teacher", lambda name, device: predictor)
+    monkeypatch.setattr(labelling, "open_teacher", lambda name, device, shorter_side=None: predictor)
     return predictor
 
 
@@ -128,6 +128,76 @@ def test_what_is_encoded_is_decoded_again(encoding):
 def test_a_class_that_no_stored_value_means_is_named():
     with pytest.raises(ValueError, match="no stored value means c"):
         Labels(classes=("a", "b", "c"), map={"1": 0, "2": 1}).encode(torch.tensor([[2]]), None)
+
+
+@pytest.mark.parametrize("mark", ["", 'key = "a"\nvalid = "known"\n'])
+def test_what_is_written_is_read_as_the_teacher_said(folder, teacher, mark):
+    """Class 0 and background, too, where an entry of the files marks what is labelled."""
+    for name in ("semseg", "depth"):
+        for path in (folder / name).rglob("*.png"):
+            np.savez(path.with_suffix(".npz"), a=np.asarray(Image.open(path)), known=np.ones(SIZE, bool))
+            path.unlink()
+    place = folder / "dataset.toml"
+    text = place.read_text().replace('semseg/{split}/{key}.png"\n', 'semseg/{split}/{key}.npz"\n' + mark)
+    place.write_text(text.replace('depth/{split}/{key}.png"\n', 'depth/{split}/{key}.npz"\n' + mark))
+    if not mark:
+        for path in folder.rglob("*.npz"):
+            np.savez(path, np.load(path)["a"])
+    label_folder(folder, "runs/t", ("semseg", "depth"))
+    dataset = Folder(folder, split="train")
+    for index in range(1, 4):
+        sample = dataset[index]
+        said = teacher.predict(sample.image[None])
+        assert torch.equal(sample.targets["semseg"], said["semseg"][0])
+        torch.testing.assert_close(sample.targets["depth"], said["depth"][0], rtol=1e-4, atol=1e-4)
+
+
+def test_every_class_of_the_teacher_has_its_own_place_in_the_table():
+    """Two of one name, too."""
+    asked = PseudoLabels(files="", teacher="t")
+    theirs, ours = semseg(("wall", "other", "other", "floor")), semseg(("wall", "other", "floor"))
+    assert map_classes(theirs, ours, asked).tolist() == [0, 1, 1, 2]
+    with pytest.raises(ValueError, match="semseg of the folder has several classes called other"):
+        map_classes(ours, theirs, asked)
+
+
+def test_labels_stored_under_other_options_are_not_read(folder, teacher):
+    """The same call goes on with what was stored, unless a number there would mean another thing now."""
+    label_folder(folder, "runs/t", ("semseg",))
+    place = folder / "dataset.toml"
+    text = place.read_text()
+    assert label_folder(folder, "runs/t", ("semseg",)).kept == {"semseg": 3}
+    place.write_text(text.replace(str(list(NAMES)), str(list(NAMES[::-1]))))
+    with pytest.raises(ValueError, match=r"pseudo-labels of semseg were stored when its options .* were others"):
+        Folder(folder, split="train")
+    with pytest.raises(ValueError, match=r"has pseudo-labels of runs/t of .*, and encoding differ now"):
+        label_folder(folder, "runs/t", ("semseg",))
+    assert label_folder(folder, "runs/t", ("semseg",), overwrite=True).written == {"semseg": 3}
+    assert Folder(folder, split="train").fingerprint()["pseudo"]["semseg"]["encoding"]
+    # Sections of older versions do not say, and their fingerprint stays as it was.
+    old = PseudoLabels(files="x", teacher="t")
+    assert set(old.facts()) == {"files", "source", "teacher", "sha256", "date", "min_confidence", "class_map", "weight"}
+    older = "\n".join(line for line in place.read_text().splitlines() if not line.startswith("encoding"))
+    place.write_text(older)
+    assert label_folder(folder, "runs/t", ("semseg",)).kept == {"semseg": 3}
+
+
+def test_a_note_says_where_images_are_far_from_what_the_teacher_learned(folder, teacher):
+    teacher.recipe = change(RECIPE, data__size=(8, 12))
+    [note] = label_folder(folder, "runs/t", ("depth",)).notes
+    assert "has 32 x 48 pixels, and the network was trained on 8 x 12" in note
+    assert "--shorter-side 8" in note
+    teacher.shorter_side = 8
+    assert label_folder(folder, "runs/t", ("depth",), shorter_side=8, overwrite=True).notes == ()
+    assert "shorter_side = 8" in (folder / "dataset.toml").read_text()
+    with pytest.raises(ValueError, match="and shorter_side differ now"):
+        label_folder(folder, "runs/t", ("depth",))
+
+
+def test_the_teacher_works_at_the_size_that_is_asked_for(tmp_path):
+    assert labelling.open_teacher(str(save_run(tmp_path / "run")), shorter_side=16).shorter_side == 16
+    with pytest.raises(ValueError, match="hf:name resizes images itself"):
+        labelling.open_teacher("hf:name", shorter_side=16)
 
 
 def test_pseudo_labels_are_what_the_teacher_predicts_and_labels_stay(folder, teacher):
@@ -255,7 +325,7 @@ def test_classes_map_by_name_and_each_that_does_not_is_named():
 
 
 def test_a_class_that_the_teacher_does_not_know_is_said(folder, monkeypatch):
-    monkeypatch.setattr(labelling, "open_teacher", lambda *_: Predictor(Formulas(("wall", "couch", "plant"))))
+    monkeypatch.setattr(labelling, "open_teacher", lambda *_, **__: Predictor(Formulas(("wall", "couch", "plant"))))
     with pytest.raises(ValueError, match="couch, plant"):
         label_folder(folder, "t", ("semseg",))
     with pytest.raises(ValueError, match="class_map names table"):

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import socket
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -258,8 +259,13 @@ def test_a_file_of_one_size_takes_any_picture(tmp_path, outputs):
     np.testing.assert_allclose(np.linalg.norm(maps["normals"], axis=0), 1, atol=1e-5)
 
 
-def test_a_port_that_is_taken_is_one_line(tmp_path, capsys):
+def test_a_port_that_is_taken_is_one_line(tmp_path, capsys, monkeypatch):
     run = save_run(tmp_path / "run")
+    with monkeypatch.context() as windows, bind("127.0.0.1", 0) as first:
+        assert first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+        windows.setattr(os, "name", "nt")
+        with bind("127.0.0.1", 0) as second:
+            assert not second.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
     with bind("127.0.0.1", 0) as taken:
         assert main(["app", str(run), "--port", str(taken.getsockname()[1])]) == 2
     assert "choose another --port" in capsys.readouterr().err

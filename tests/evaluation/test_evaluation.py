@@ -21,7 +21,7 @@ from triptych.lookup import named_choice
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_columns
-from triptych.tasks import Task, boundary, depth, normals, saliency, semseg
+from triptych.tasks import Task, boundary, depth, normals, regression, saliency, semseg
 from triptych.training.loop import train
 from triptych.types import Sample
 
@@ -102,6 +102,15 @@ def test_score_differences_are_delta_mtl_to_first_order() -> None:
     assert gain == pytest.approx((0.01 + 0.01) / 2, rel=0.01)
     assert score_of(mIoU=0.4, rmse=0.5) > score_of(mIoU=0.4, rmse=0.6)
     assert score_of(mIoU=0.4, rmse=0.5) > score_of(mIoU=0.3, rmse=0.5)
+
+
+def test_a_better_number_scores_higher_below_zero_too() -> None:
+    task = regression("heat", metric="r2")
+    scores = [
+        Evaluation({"heat": {"r2": value}}, {"heat": 1}, (), {}, {"heat": task}).score()
+        for value in (-5.0, -0.3, -0.01, 0.0, 0.2, 0.9)
+    ]
+    assert scores == sorted(set(scores))
 
 
 def test_a_number_that_is_not_finite_scores_worst() -> None:

@@ -4,6 +4,7 @@ import pytest
 from published_metrics import expected
 
 from triptych.metrics.delta import delta_mtl
+from triptych.report.tables import relative_gain
 
 PASCAL = {"mIoU": True, "parts": True, "maxF": True, "mErr": False, "odsF": True}
 NYUV2 = {"mIoU": True, "rmse": False, "mErr": False, "odsF": True}
@@ -39,6 +40,15 @@ def test_published_densemtl() -> None:
     directions = {task: not lower for task, lower in entry["lower_is_better"].items()}
     gain = delta_mtl(entry["method"], entry["single_task"], directions)
     assert gain == pytest.approx(entry["values"]["delta_percent"], rel=1e-6)
+
+
+@pytest.mark.parametrize(("better", "worse", "higher"), [(0.5, -0.5, True), (-0.01, -5.0, True), (0.2, 0.4, False)])
+def test_an_improvement_is_never_negative(better: float, worse: float, higher: bool) -> None:
+    """Also where a number, such as R2, is below 0; the page says the same."""
+    for value, reference, sign in ((better, worse, 1), (worse, better, -1)):
+        gain = delta_mtl({"a": value}, {"a": reference}, {"a": higher})
+        assert gain * sign > 0
+        assert gain == pytest.approx(100 * relative_gain(value, reference, higher))
 
 
 def test_errors_name_the_task() -> None:

@@ -187,6 +187,11 @@ def test_the_table_says_how_far_from_a_constant(page):
     assert relative_gain(math.nan, 1.0, higher_is_better=True) is None
 
 
+def test_the_level_beside_the_curves_says_of_which_images_it_is():
+    levels = {chart["reference_title"] for chart in make_charts(replace(full_report(), split="target-test"))} - {""}
+    assert levels == {"constant predictor on target-test"}
+
+
 def test_delta_mtl_stands_under_single_task_networks_alone():
     single = {name: dict(numbers) for name, numbers in SCORES["constant predictor"].items()}
     tasks = {name: TASKS[name] for name in ("semseg", "depth")}

@@ -123,6 +123,27 @@ def test_a_sweep_that_leaves_the_number_format_to_the_machine_goes_on(tmp_path: 
     assert sweep(recipe, tmp_path, ["seed=1"], device="cpu", progress=False, told=quiet) == first
 
 
+def test_scores_of_other_tasks_are_not_ranked_against_each_other(tmp_path: Path) -> None:
+    over = ('data.tasks=[["depth"],["semseg","depth"]]',)
+    outcomes = sweep(SHORT, tmp_path, over, device="cpu", progress=False, told=quiet)
+    assert [len(each.setting["data.tasks"]) for each in outcomes] == [1, 2]  # as they were given
+    assert "not ranked" in sweep_table(outcomes).title
+    assert [*sweep_table(outcomes).columns[-1].cells] == ["-", "-"]
+
+
+def test_finished_runs_of_other_data_or_another_start_are_no_part_of_a_sweep(tmp_path: Path) -> None:
+    over = ("optimizer.lr=1e-4",)
+    [first] = sweep(SHORT, tmp_path, over, device="cpu", progress=False, told=quiet)
+    place = tmp_path / folder_name(first.setting) / "seed-0/environment.json"
+    content = json.loads(place.read_text())
+    content["starts"][0]["data"]["train"]["images"] = 1
+    place.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="is of other data: images of the train images differ now; choose another"):
+        sweep(SHORT, tmp_path, over, device="cpu", progress=False, told=quiet)
+    with pytest.raises(ValueError, match=r"began from no other run, and model\.initialize_from is .*elsewhere"):
+        sweep(change(SHORT, model__initialize_from=("elsewhere",)), tmp_path, over, device="cpu", told=quiet)
+
+
 def test_a_run_that_diverges_is_last(tmp_path: Path) -> None:
     recipe = change(SHORT, optimizer__name="sgd", optimizer__clip_norm=0.0, schedule__steps=4)
     outcomes = sweep(recipe, tmp_path, ("optimizer.lr=1e30,1e-3",), device="cpu", progress=False, told=quiet)

@@ -5,6 +5,7 @@ A picture is the body of a request, as `curl --data-binary @photo.jpg http://127
 `?confidence=1` maps of confidence come along.
 """
 
+import os
 import socket
 from collections.abc import Callable
 from importlib import resources
@@ -119,7 +120,8 @@ def bind(host: str, port: int) -> socket.socket:
             raise OverflowError("ports are 0 to 65535")
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it lets two servers have one port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen(64)  # whoever read the address may connect at once
     except (OSError, OverflowError) as error:

@@ -196,6 +196,7 @@ def data_label(
     min_confidence: float | None = None,
     class_map: tuple[str, ...] = (),
     split: str = "train",
+    shorter_side: int | None = None,
     overwrite: bool = False,
     device: Device = "auto",
 ) -> None:
@@ -213,6 +214,7 @@ def data_label(
             which images the network is least sure of.
         class_map: Classes of the teacher that have another name in the folder, as couch=sofa, or none, as couch=.
         split: Split to label; `all` labels every image, and takes the labelled ones from validation and test.
+        shorter_side: Height or width, whichever is less, that the network works at; by default the images' own.
         overwrite: Replace the pseudo-labels of another teacher, or made with other options.
         device: Where to run.
     """
@@ -229,6 +231,7 @@ def data_label(
         split=split,
         min_confidence=min_confidence,
         class_map=classes,
+        shorter_side=shorter_side,
         overwrite=overwrite,
         device=device,
     )

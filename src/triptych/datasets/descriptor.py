@@ -13,7 +13,7 @@ import shutil
 import tomllib
 import unicodedata
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
-from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, Labels
+from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, grouped, named_choice
 
 FILE_NAME = "dataset.toml"
@@ -53,6 +53,18 @@ class PseudoLabels:
     """The teacher's classes that have another name here, or none (empty)."""
     weight: float | int = 1.0
     """Factor of the gradient that an image's pseudo-label gives, from 0."""
+    shorter_side: int | None = field(default=None, metadata=LATER)
+    """Height or width, whichever is less, that the teacher worked at; its images' own where there is none."""
+    encoding: str = field(default="", metadata=LATER)
+    """Hash of the task's encoding in which they are stored; older versions did not note it."""
+
+    def facts(self) -> dict[str, object]:
+        """What a fingerprint tells of them: options that came later only where they are set."""
+        return {
+            option.name: getattr(self, option.name)
+            for option in fields(self)
+            if not option.metadata or getattr(self, option.name) != option.default
+        }
 
     def __post_init__(self) -> None:
         if self.source != PSEUDO:

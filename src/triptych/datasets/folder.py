@@ -25,7 +25,7 @@ from triptych.datasets.descriptor import (
     unlisted_images,
 )
 from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
-from triptych.labels.encodings import BoundaryMask, describe_encoding
+from triptych.labels.encodings import BoundaryMask, describe_encoding, hash_encoding
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
 
@@ -134,7 +134,7 @@ class Folder(InFiles):
         tasks = (f"({name!r}, {describe_encoding(one)})" for name, one in sorted(self.descriptor.tasks.items()))
         meaning = hashlib.sha256(f"[{', '.join(tasks)}]".encode())
         pseudo = {
-            name: {"images": len(paths), **vars(self.descriptor.pseudo[name])}
+            name: {"images": len(paths), **self.descriptor.pseudo[name].facts()}
             for name, paths in self.pseudo.items()
             if paths
         }
@@ -176,7 +176,11 @@ class Folder(InFiles):
         """Pseudo-labels of images that have no label of the task itself."""
         pseudo, real = self.descriptor.pseudo.get(name), self.real[name]
         found = self._list(pseudo.files) if pseudo else {}
-        return {key: path for key, path in found.items() if key in images and key not in real}
+        found = {key: path for key, path in found.items() if key in images and key not in real}
+        if found and pseudo.encoding not in ("", hash_encoding(self.descriptor.tasks[name])):
+            text = f"{len(found)} pseudo-labels of {name} were stored when its options (classes, unit, ...) were others"
+            raise DataError(text, "put the options back, or `triptych data label` again with --overwrite")
+        return found
 
 
 def _boundaries(encoding: BoundaryMask) -> Derivation:

@@ -60,6 +60,8 @@ class Evaluation:
             if self.metrics[name]:
                 value = self.metrics[name][metric.primary]
                 sign = 1 if metric.better[metric.primary] else -1
+                if metric.below_zero and metric.perfect is not None:
+                    value, sign = metric.perfect - value, -1
                 logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
         return sum(logarithms) / len(logarithms) if logarithms else -math.inf
 

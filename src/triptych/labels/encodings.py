@@ -4,6 +4,7 @@ Labels choose between classes (segmentation, parts, masks, boundaries) or measur
 this file, because a new one is written beside those that it resembles.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks
-from triptych.data.arrays import read_array
+from triptych.data.arrays import CONTAINERS, read_array
 from triptych.data.errors import DataError
 from triptych.data.label_files import read_label
 from triptych.labels.summaries import class_axis, color_codes, opaque_pixels
@@ -45,6 +46,11 @@ def describe_encoding(encoding: "Encoding") -> str:
         and (not option.metadata.get("later") or getattr(encoding, option.name) != option.default)
     ]
     return f"{type(encoding).__qualname__}({', '.join(shown)})"
+
+
+def hash_encoding(encoding: "Encoding") -> str:
+    """What tells one encoding from another, wherever its files lie: 16 hexadecimal digits."""
+    return hashlib.sha256(describe_encoding(replace(encoding, files="")).encode()).hexdigest()[:16]
 
 
 def own_name(task: Task, name: str) -> Task:
@@ -111,6 +117,9 @@ class Encoding:
         stored = read_label(path, key=self.key, by_index=self.by_index)
         if not self.valid:
             return stored
+        if path.suffix.lower() not in CONTAINERS:
+            text = f"{path} has no entries, and valid names one ('{self.valid}')"
+            raise DataError(text, "store arrays with names (.npz), or leave valid out")
         holds = read_array(path, key=self.valid).squeeze() != 0
         if not lies_on(holds, stored):
             text = f"{path}: its entry '{self.valid}' has shape {holds.shape}, '{self.key}' has {stored.shape}"

@@ -42,6 +42,8 @@ class Metric(torchmetrics.Metric):
     """For every number of `compute()`: is higher better?"""
     perfect: ClassVar[float | None] = None
     """The primary number of a perfect prediction, where there is one."""
+    below_zero: ClassVar[bool] = False
+    """Whether the primary number has no lower bound, and is compared by how far it is from `perfect`."""
 
     def __init__(self) -> None:
         super().__init__()

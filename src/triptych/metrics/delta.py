@@ -8,7 +8,7 @@ def delta_mtl(
 ) -> float:
     """Mean relative gain over single-task models, in percent; positive is better.
 
-    100/T sum_t s_t (M_t - S_t) / S_t with s_t = -1 where lower is better (Maninis et al. 2019; Vandenhende et al.
+    100/T sum_t s_t (M_t - S_t) / |S_t| with s_t = -1 where lower is better (Maninis et al. 2019; Vandenhende et al.
     2021). The tasks are those of `multi_task`; the single-task models should have the same backbone and recipe.
     Raises `ValueError` where a reference is missing or 0.
 
@@ -23,6 +23,6 @@ def delta_mtl(
             raise ValueError(f"no single-task reference for {name!r}; there are {', '.join(single_task) or 'none'}.")
         if single_task[name] == 0:
             raise ValueError(f"the single-task reference of {name!r} is 0; a relative gain needs another one.")
-        gain = (value - single_task[name]) / single_task[name]
+        gain = (value - single_task[name]) / abs(single_task[name])
         gains.append(gain if higher_is_better[name] else -gain)
     return 100 * sum(gains) / len(gains)

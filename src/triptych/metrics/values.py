@@ -66,6 +66,7 @@ class ExplainedMetric(Metric):
 
     primary: ClassVar[str] = "r2"
     perfect = 1.0
+    below_zero = True
     better: ClassVar[dict[str, bool]] = {"r2": True, "rmse": False}
     pixels: Count
     total: Tensor

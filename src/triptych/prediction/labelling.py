@@ -36,10 +36,11 @@ from triptych.datasets.descriptor import (
 )
 from triptych.datasets.folder import Folder
 from triptych.files import hash_tensors, write_text, written_whole
-from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding
+from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding
 from triptych.prediction import pretrained, teachers
 from triptych.prediction.confidence import ENDING, Confident
 from triptych.prediction.exported import SUFFIX
+from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, keep_labels, named_choice, valid_pixels
@@ -70,6 +71,7 @@ def label_folder(
     split: str = "train",
     min_confidence: float | None = None,
     class_map: Mapping[str, str] | None = None,
+    shorter_side: int | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> Labelled:
@@ -77,17 +79,19 @@ def label_folder(
     `hf:` with a model of transformers (`open_teacher`).
 
     Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
-    classes of the teacher into those of the folder, or into no label (""); all others need a namesake. The same call
-    again goes on where it ended. Raises `ValueError` for pseudo-labels of another teacher, or made with other options,
-    unless `overwrite` replaces all of a task's; for classes that do not map, each named; and for a teacher without the
-    confidence that is asked for.
+    classes of the teacher into those of the folder, or into no label (""); all others need a namesake. `shorter_side`
+    is the height or width, whichever is less, that the teacher works at, as of `Predictor`; a note says where images
+    are of another size than it learned from. The same call again goes on where it ended. Raises `ValueError` for
+    pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` replaces
+    all of a task's; for classes that do not map, each named; and for a teacher without the confidence that is asked
+    for.
     """
     place = folder if folder.suffix == ".toml" else folder / FILE_NAME
     if not place.is_file():
         raise DataError(f"{folder} has no {FILE_NAME} to note pseudo-labels in", f"`triptych data init {folder}` first")
     if not tasks:
         raise ValueError("no task to label is named; name some (--tasks depth normals).")
-    predictor = open_teacher(teacher, device)
+    predictor = open_teacher(teacher, device, shorter_side=shorter_side)
     known = {name: named_choice(f"task of {teacher}", name, predictor.tasks) for name in tasks}
     if min_confidence is not None:
         predictor = _with_confidence(predictor, teacher, tasks, min_confidence)
@@ -98,6 +102,7 @@ def label_folder(
         date=date.today().isoformat(),
         min_confidence=min_confidence,
         class_map=dict(class_map or {}),
+        shorter_side=shorter_side,
     )
     before, text = read_descriptor(place), read_text(place)
     after, wanted = _describe(before, place, text, asked, known, overwrite)
@@ -123,7 +128,8 @@ def label_folder(
             path.unlink(missing_ok=True)
     if wanted != text:
         write_text(place, wanted)
-    result = Labelled(notes=tuple(_unknown_classes(after, tables)))
+    advice = (advise_size(predictor, each.keys[0], each.photo(each.keys[0]).shape[-2:]) for each in photos.values())
+    result = Labelled(notes=(*_unknown_classes(after, tables), *filter(None, advice)))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
     for name in tasks if min_confidence is not None else ():
@@ -132,14 +138,16 @@ def label_folder(
     return result
 
 
-def open_teacher(teacher: str, device: str = "auto") -> Predictor:
+def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None = None) -> Predictor:
     """The network of a run folder, an exported file, a name on the hub, or `hf:` and a model of transformers."""
     if teacher.startswith(teachers.PREFIX):
+        if shorter_side is not None:
+            raise ValueError(f"{teacher} resizes images itself; leave out --shorter-side.")
         return teachers.open_teacher(teacher.removeprefix(teachers.PREFIX), device)
     folder = Path(teacher)
     if (folder / "config.json").is_file() and not (folder / pretrained.FILES["recipe"]).is_file():
         raise ValueError(f"{teacher} is a model of transformers; write --teacher {teachers.PREFIX}{teacher}.")
-    return Predictor.from_pretrained(teacher, device=device)
+    return Predictor.from_pretrained(teacher, device=device, shorter_side=shorter_side)
 
 
 def hash_teacher(teacher: str, predictor: Predictor) -> str:
@@ -176,8 +184,13 @@ def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
     if ours.kind != "labels":
         return torch.empty(0, dtype=torch.int64)
     own = {name: number for number, name in enumerate(ours.classes)} | {"": IGNORE}
-    wanted = {old: asked.class_map.get(old, old) for old in theirs.classes}
-    lost = [old if old == new else f"{old} (to {new})" for old, new in wanted.items() if new not in own]
+    wanted = [asked.class_map.get(old, old) for old in theirs.classes]
+    pairs = dict.fromkeys(zip(theirs.classes, wanted, strict=True))
+    lost = [old if old == new else f"{old} (to {new})" for old, new in pairs if new not in own]
+    if twice := [name for name in dict.fromkeys(wanted) if name in own and ours.classes.count(name) > 1]:
+        raise DataError(
+            f"{ours.name} of the folder has several classes called {', '.join(twice)}", "give each class its own name"
+        )
     numbered = all(name.isdecimal() for name in (*theirs.classes, *ours.classes))
     if numbered and not asked.class_map and len(theirs.classes) != len(ours.classes):
         lost = list(theirs.classes)  # numbers are names of nothing where their count differs
@@ -187,7 +200,7 @@ def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
             f"({', '.join(ours.classes)}): {', '.join(lost)}",
             "map each (--class-map couch=sofa), to nothing where it has no counterpart (couch=)",
         )
-    return torch.tensor([own[new] for new in wanted.values()])
+    return torch.tensor([own[new] for new in wanted])
 
 
 def _unknown_classes(descriptor: Descriptor, tables: Mapping[str, Tensor]) -> list[str]:
@@ -211,20 +224,29 @@ def _describe(
         encoding, old = before.tasks.get(name), before.pseudo.get(name)
         if isinstance(encoding, BoundaryMask) and encoding.source:
             raise DataError(f"{name} follows from {encoding.source}", f"label {encoding.source} instead")
-        new = replace(asked, files=f"{PSEUDO}/{name}/{split}{{key}}.*", weight=old.weight if old else 1.0)
-        if old and replace(new, teacher=old.teacher, date=old.date) == old:
-            continue
-        if old and not overwrite:
-            pairs = zip(asdict(old).items(), asdict(new).values(), strict=True)
-            others = [option for (option, value), now in pairs if value != now and option not in ("teacher", "date")]
-            raise DataError(
-                f"{name} has pseudo-labels of {old.teacher} of {old.date}, and {', '.join(others)} differ now",
-                "pass --overwrite to replace them all, or go on with that teacher and its options",
-            )
         table = wanted.setdefault("tasks", {}).setdefault(name, {})
         if encoding is None:
             table |= _new_task(name, task, split)
             text = _append(text, name, table)
+            encoding = parse_descriptor(wanted, place).tasks[name]
+        new = replace(
+            asked,
+            files=f"{PSEUDO}/{name}/{split}{{key}}.*",
+            weight=old.weight if old else 1.0,
+            encoding=hash_encoding(encoding),
+        )
+        same = {} if old is None else {"teacher": old.teacher, "date": old.date}
+        if old and not old.encoding:  # of an older version, which did not note it
+            same["encoding"] = ""
+        if old and replace(new, **same) == old:
+            continue
+        if old and not overwrite:
+            pairs = zip(asdict(old).items(), asdict(new).values(), strict=True)
+            others = [option for (option, value), now in pairs if value != now and option not in same]
+            raise DataError(
+                f"{name} has pseudo-labels of {old.teacher} of {old.date}, and {', '.join(others)} differ now",
+                "pass --overwrite to replace them all, or go on with that teacher and its options",
+            )
         options = {option: value for option, value in asdict(new).items() if value not in (None, {})}
         text = _append(_without(text, name), name, options, PSEUDO)
         table[PSEUDO] = options
@@ -313,7 +335,7 @@ def to_target(prediction: Tensor, task: Task, table: Tensor) -> Tensor:
 
 
 def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: Camera | None) -> Path:
-    """Write a pseudo-label in its task's encoding, after reading it back."""
+    """Write a pseudo-label in its task's encoding, with its mark where that has one, after decoding it again."""
     encoding, described = dataset.descriptor.tasks[name], dataset.descriptor
     stored = encoding.encode(target, camera)
     if not _means(encoding, stored, target, camera):
@@ -323,10 +345,13 @@ def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: C
         )
     split = str(described.splits.get(dataset.split, dataset.split))
     pattern = described.pseudo[name].files.replace("{split}", split).removesuffix(".*")
-    path = described.root / (pattern.replace("{key}", key) + (".npy" if stored.dtype.kind == "f" else ".png"))
+    ending = ".npz" if encoding.valid else ".npy" if stored.dtype.kind == "f" else ".png"
+    path = described.root / (pattern.replace("{key}", key) + ending)
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path, flushed=False) as partial, partial.open("wb") as file:
-        if stored.dtype.kind == "f":
+        if encoding.valid:
+            np.savez_compressed(file, **{encoding.key: stored, encoding.valid: valid_pixels(target).numpy()})
+        elif stored.dtype.kind == "f":
             np.save(file, stored)
         else:
             Image.fromarray(stored).save(file, format="PNG")

@@ -108,7 +108,7 @@ def predict_images(
         for group in _groups(waiting, batch):
             photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, result))}
             if photos and not advised:
-                advised = _advise_size(predictor, *next((name, photo.size) for name, photo in photos.items()))
+                advised = advise_size(predictor, *next((name, photo.size) for name, photo in photos.items()))
                 if advised:
                     log(advised)
             if photos:
@@ -130,7 +130,7 @@ FAR = 2.0
 """How much larger or smaller than in training things may look before a line says so."""
 
 
-def _advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
+def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     """A warning where the network sees things at another size than in training; empty where it does not, and where
     someone chose a size.
     """

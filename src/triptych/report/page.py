@@ -33,6 +33,7 @@ def write_report(
     *,
     scores: Mapping[str, Scores] | None = None,
     images: Mapping[str, int] | None = None,
+    split: str = "",
     examples: Sequence[Example] = (),
     reliability: Reliability | None = None,
     title: str = "",
@@ -40,12 +41,12 @@ def write_report(
 ) -> Path:
     """Write `report.html` into a run folder, or into the folder `out`, and return its path.
 
-    Curves, tasks and facts are read from the run. Without `scores` the table shows the evaluation that the deployed
-    weights come from.
+    Curves, tasks and facts are read from the run. `scores` are of `split`; without them the table shows the evaluation
+    that the deployed weights come from.
     """
     report = read_run(run)
     if scores:
-        report = replace(report, scores=scores, images=images or {})
+        report = replace(report, scores=scores, images=images or {}, split=split)
     changed = replace(report, examples=tuple(examples), reliability=reliability, title=title or report.title)
     path = (out or run) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,8 @@ def make_charts(report: RunReport) -> list[dict[str, Any]]:
     evaluations = [record for record in report.records if record["kind"] == "evaluation"]
     reference: Scores = list(report.scores.values())[1] if len(report.scores) > 1 else {}
     reference_title = list(report.scores)[1] if len(report.scores) > 1 else ""
+    if reference_title and report.split:
+        reference_title += f" on {report.split}"
     charts = []
     for name, task in report.tasks.items():
         metric = task.metric()

@@ -48,6 +48,7 @@ def report_run(
         results_folder(Path(run)),
         scores=columns,
         images=images,
+        split=split,
         examples=spread_examples(predictor, examples, split),
         reliability=reliability,
         title=f"{run.resolve().name}: {split_domain(predictor.recipe, split)[0].data.dataset}, {split} split",

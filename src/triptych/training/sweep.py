@@ -7,7 +7,7 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from triptych import assemble
 from triptych.files import check_signed, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import option_words
-from triptych.recipes.config import Recipe, check_numbers, from_json
+from triptych.recipes.config import Recipe, check_numbers, from_json, read_recipe
+from triptych.recipes.resolved import STARTS, read_starts
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
 from triptych.training.loop import train
@@ -55,6 +56,8 @@ class Outcome:
     scores: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    measured: str = ""
+    """Hash of the numbers and the validation images that scores are of: only those of one hash compare."""
 
     @property
     def score(self) -> float:
@@ -170,8 +173,10 @@ def sweep(
     Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
     sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
     validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
-    `sweep.json` in `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and
-    names that a recipe does not take; other mistakes of a setting show when its turn comes.
+    Settings that are scored by other tasks, numbers or images keep their order (`are_ranked`). `sweep.json` in `out`
+    holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and names that a recipe
+    does not take, and for finished runs of other data or another start; other mistakes of a setting show when its turn
+    comes.
     """
     out = Path(out)
     if not recipe.data.val_split or recipe.training.evaluate_every < 1:
@@ -197,6 +202,8 @@ def sweep(
         runs.append((outcome, settle(each, device)[0], run))
     for _, each, run in runs:
         check_run_folder(run, each, resume=True, overwrite=False)
+        if _is_finished(run, each):
+            _check_same_start(run, each)
     for done, (outcome, each, run) in enumerate(runs, start=1):
         if not _is_finished(run, each):
             told(f"run {done} of {len(runs)}: {run}")
@@ -207,7 +214,10 @@ def sweep(
         if each.seed not in outcome.failures:
             best = _best(run)
             outcome.scores[each.seed], outcome.metrics[each.seed] = best["score"], best["metrics"]
-        ranked = sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
+            outcome.measured = _measured(run, each, best)
+        ranked = outcomes
+        if are_ranked(outcomes):
+            ranked = sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
         if os.environ.get("RANK", "0") == "0":
             write_json(out / FILE, [asdict(each) | {"score": each.score} for each in ranked])
     return ranked
@@ -224,16 +234,55 @@ def _best(run: Path) -> dict[str, Any]:
     return check_signed(parse_json(path.read_text(encoding="utf-8")))["best"]
 
 
+def _check_same_start(run: Path, recipe: Recipe) -> None:
+    """Raise `ValueError` where a finished run learned from other data, or began from other weights."""
+    began = read_recipe(run / "recipe.json").model.initialize_from
+    if began != recipe.model.initialize_from:
+        raise ValueError(
+            f"{run} began from {began or 'no other run'}, and model.initialize_from is "
+            f"{recipe.model.initialize_from or 'empty'} now; choose another --out, or put it back."
+        )
+    if not (run / STARTS).is_file():
+        return
+    before = read_starts(run / STARTS)[0]["data"]
+    sets = {
+        "train": assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe)),
+        "validation": assemble.build_dataset(recipe, recipe.data.val_split),
+    }
+    for name, dataset in sets.items():
+        now = json.loads(json.dumps(dataset.fingerprint(), default=str))
+        if name in before and before[name] != now:
+            changed = [key for key in now if before[name].get(key) != now[key]]
+            raise ValueError(
+                f"{run} is of other data: {', '.join(changed)} of the {name} images differ now; choose another --out, "
+                "or put the data back."
+            )
+
+
+def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> str:
+    """Hash of what a score is of."""
+    images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
+    facts = [sorted(best["metrics"]), images, recipe.training.evaluate_limit]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def are_ranked(outcomes: Sequence[Outcome]) -> bool:
+    """Whether all scores are of the same numbers and images, so that one can be above another."""
+    return len({outcome.measured for outcome in outcomes if outcome.measured}) < 2
+
+
 def sweep_table(outcomes: Sequence[Outcome]) -> Table:
     """One row for each setting, the best first: its values, primary numbers on the validation split, and how far its
-    score is below the best, in percent.
+    score is below the best, in percent; none is best where scores do not compare.
     """
     names = list(dict.fromkeys(name for each in outcomes for numbers in each.metrics.values() for name in numbers))
     table = Table(*outcomes[0].setting, "seeds", *names, "below the best %", title_justify="left")
-    table.title = "validation, best first"
+    ranked = are_ranked(outcomes)
+    table.title = "validation, best first" if ranked else "validation, not ranked: scores are of other tasks or images"
     best = outcomes[0].score
     for outcome in outcomes:
         values = [str(value) for value in outcome.setting.values()]
-        gap = f"{100 * (best - outcome.score):.2f}" if math.isfinite(outcome.score) else "failed"
+        gap = f"{100 * (best - outcome.score):.2f}" if ranked else "-"
+        gap = gap if math.isfinite(outcome.score) else "failed"
         table.add_row(*values, str(len(outcome.scores)), *(outcome.metric(name) for name in names), gap)
     return table
