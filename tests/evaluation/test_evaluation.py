@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,20 @@ def test_without_a_test_split_the_validation_split_is_scored(
         open_scored_split(alone)
     with pytest.raises(ValueError, match="no split 'dev' to choose the weights on; add one"):
         train(change(recipe, data__val_split="dev", training__evaluate_every=1), tmp_path / "other", device="cpu")
+
+
+def test_classes_in_another_order_are_not_scored(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build = assemble.build_dataset
+
+    def permuted(recipe, split):
+        dataset = build(recipe, split)
+        first, *rest = dataset.tasks["semseg"].classes
+        dataset.tasks = dataset.tasks | {"semseg": replace(dataset.tasks["semseg"], classes=(*rest, first))}
+        return dataset
+
+    monkeypatch.setattr(assemble, "build_dataset", permuted)
+    with pytest.raises(ValueError, match="semseg: the classes of test have another order than when the network was"):
+        evaluate_run(run, device="cpu", constant=False, progress=False)
 
 
 def test_what_a_decoder_says_of_itself_is_printed(

@@ -189,15 +189,23 @@ def adapt(
     print(f"{out}: {run} with batch norm statistics of {target}")
 
 
-def calibrate(run: Positional[Path], folder: Positional[Path], split: str = "all", device: Device = "auto") -> None:
+def calibrate(
+    run: Positional[Path],
+    folder: Positional[Path],
+    split: str = "all",
+    shorter_side: int | None = None,
+    device: Device = "auto",
+) -> None:
     """Fit the scale of a run's depth on a few frames of another camera, and keep it where it helps.
 
     Args:
         run: Run folder.
         folder: Images with depth, as for `triptych data doctor`; two frames or more.
         split: Split of the folder.
+        shorter_side: Height or width, whichever is less, that the network works at, as of `triptych predict`; by
+            default the frames' own.
         device: Where to run.
     """
     from triptych.evaluation.calibrate import calibrate_run
 
-    calibrate_run(run, folder, split=split, device=device)
+    calibrate_run(run, folder, split=split, shorter_side=shorter_side, device=device)

@@ -29,11 +29,11 @@ from triptych.machine import terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference, bootstrap_mean_difference
 from triptych.metrics.delta import delta_mtl
-from triptych.prediction.exported import read_export, results_path
+from triptych.prediction.exported import exported_data, read_export, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
-from triptych.recipes.resolved import STARTS, fill_options, read_run_recipe, read_starts
+from triptych.recipes.resolved import data_fingerprints, fill_options, read_run_recipe
 from triptych.tasks import Task
 
 
@@ -131,7 +131,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
-    keys = next(iter(saved.keys.values()))
+    keys = next(iter(saved.keys.values()), ())
     return ScoredRun(
         path,
         recipe,
@@ -141,16 +141,10 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         keys=keys,
         sums=saved.read_sums(),
         labelled=saved.content.get("labelled", {}),
-        data=_read_data(path),
+        data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
     )
-
-
-def _read_data(path: Path) -> dict[str, Any]:
-    """Fingerprints of the data of all starts of a run (training, adaptation); none where nothing tells of them."""
-    starts = read_starts(path / STARTS) if (path / STARTS).is_file() else []
-    return {f"trained on {name}": value for start in starts for name, value in flatten_fields(start["data"]).items()}
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:

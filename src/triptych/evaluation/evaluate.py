@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych import assemble
+from triptych.adaptation.base import check_label_spaces
 from triptych.augmentation.presets import Transform
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
@@ -32,7 +33,7 @@ from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights
-from triptych.recipes.config import Recipe, split_domain
+from triptych.recipes.config import TARGET, Recipe, split_domain
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -260,6 +261,7 @@ def evaluate_run(
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
+        weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
         predictor = Predictor.load(run, device=accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
@@ -270,6 +272,7 @@ def evaluate_run(
             Confident(predictor)
         recipe, tasks = predictor.recipe, predictor.tasks
         split, dataset = open_scored_split(recipe, split)
+        _require_same_classes(tasks, dataset, split)
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         references = read_references(single_task, split, tasks, [dataset.key(index) for index in images])
         score = partial(
@@ -299,13 +302,27 @@ def evaluate_run(
                 "single_task": [str(path) for path in single_task],
                 "single_task_metrics": {name: references[name] for name in tasks} if references else None,
                 "keys": list(evaluation.keys),
-                "weights_sha256": hash_weights(run),
+                "weights_sha256": weights,
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             _show(run, content, evaluation, reference, predictor.model.describe())
     return RunEvaluation(
         **vars(evaluation), split=split, constant=reference, single_task=references or None, predictor=predictor
     )
+
+
+def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, split: str) -> None:
+    """Raise `ValueError` where a class of the network has another number in the data, or in the target domain none."""
+    if split.startswith(TARGET):
+        check_label_spaces(tasks, dataset.tasks)
+    for name in tasks:
+        ours, theirs = tasks[name].classes, dataset.tasks[name].classes if name in dataset.tasks else ()
+        moved = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
+        if moved and sorted(ours) == sorted(theirs):
+            raise ValueError(
+                f"{name}: the classes of {split} have another order than when the network was trained "
+                f"({moved[0][0]} is where {moved[0][1]} is now); put them back, or train again."
+            )
 
 
 def _show(

@@ -146,8 +146,8 @@ _TOLD: dict[str, Any] = {"precision": "fp32", "outputs": "maps", "calibration": 
 
 
 def read_export(folder: Path) -> dict[str, Any]:
-    """How the network of a folder of results was exported and what it was trained on, by dotted name; nothing for a run
-    folder. Folders of older versions do not say: their file stands for it.
+    """How the network of a folder of results was exported, by dotted name; nothing for a run folder. Folders of older
+    versions do not say: their file stands for it.
     """
     origin = _read_origin(folder)
     if not origin:
@@ -161,8 +161,14 @@ def read_export(folder: Path) -> dict[str, Any]:
         "exported as size": "x".join(str(side) for side in size) if size else "free",
         "exported as outputs": outputs,
         "exported as calibration": scaled or "none",
-        **{f"trained on {name}": value for name, value in origin.get("data", {}).items()},
     }
+
+
+def exported_data(folder: Path) -> dict[str, Any]:
+    """Fingerprints of what the network of a folder of results was trained on, by dotted name, as `data_fingerprints`
+    has them of a run; none where nothing tells of them.
+    """
+    return _read_origin(folder).get("data", {})
 
 
 def _read_origin(folder: Path) -> dict[str, Any]:
