@@ -1,6 +1,7 @@
 """Cityscapes as it is downloaded becomes samples in the one convention."""
 
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -381,3 +382,13 @@ def test_links_that_loop_end(root: Path) -> None:
     keys = Cityscapes(root).keys
     (root / "leftImg8bit/train/loop").symlink_to(root, target_is_directory=True)
     assert Cityscapes(root).keys == keys
+
+
+def test_options_and_camera_files_are_inputs_beside_the_fingerprint(root: Path) -> None:
+    usual, other = Cityscapes(root), Cityscapes(root, reach=3)
+    assert other.fingerprint() == usual.fingerprint()  # which runs keep
+    assert other.inputs() != usual.inputs()
+    before = usual.inputs()
+    assert Cityscapes(root).inputs() == before
+    os.utime(next(iter(usual.cameras.values())), ns=(0, 0))
+    assert usual.inputs() != before

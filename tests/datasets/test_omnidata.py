@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -261,3 +262,13 @@ def test_links_that_loop_end(root: Path) -> None:
     keys = Omnidata(root, split="all").keys
     (root / "rgb/taskonomy/loop").symlink_to(root, target_is_directory=True)
     assert Omnidata(root, split="all").keys == keys
+
+
+@pytest.mark.parametrize("options", [{"step": 1 / 256}, {"fov": 50.0}, {"unscaled": ()}])
+def test_options_are_inputs_beside_the_fingerprint(root: Path, options: dict) -> None:
+    usual, other = Omnidata(root, split="all"), Omnidata(root, split="all", **options)
+    assert other.fingerprint() == usual.fingerprint()  # which runs keep
+    assert other.inputs() != usual.inputs()
+    before = usual.inputs()
+    os.utime(next(iter(usual.infos.values())), ns=(0, 0))
+    assert usual.inputs() != before
