@@ -175,8 +175,9 @@ class Folder(InFiles):
     def _list_pseudo(self, name: str, images: Mapping[str, Path]) -> dict[str, Path]:
         """Pseudo-labels of images that have no label of the task itself."""
         pseudo, real = self.descriptor.pseudo.get(name), self.real[name]
-        found = self._list(pseudo.files) if pseudo else {}
-        found = {key: path for key, path in found.items() if key in images and key not in real}
+        if pseudo is None:
+            return {}
+        found = {key: path for key, path in self._list(pseudo.files).items() if key in images and key not in real}
         if found and pseudo.encoding not in ("", hash_encoding(self.descriptor.tasks[name])):
             text = f"{len(found)} pseudo-labels of {name} were stored when its options (classes, unit, ...) were others"
             raise DataError(text, "put the options back, or `triptych data label` again with --overwrite")

@@ -128,7 +128,8 @@ def label_folder(
             path.unlink(missing_ok=True)
     if wanted != text:
         write_text(place, wanted)
-    advice = (advise_size(predictor, each.keys[0], each.photo(each.keys[0]).shape[-2:]) for each in photos.values())
+    firsts = {each.keys[0]: each.photo(each.keys[0]).shape for each in photos.values()}
+    advice = (advise_size(predictor, key, (height, width)) for key, (_, height, width) in firsts.items())
     result = Labelled(notes=(*_unknown_classes(after, tables), *filter(None, advice)))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
@@ -235,10 +236,9 @@ def _describe(
             weight=old.weight if old else 1.0,
             encoding=hash_encoding(encoding),
         )
-        same = {} if old is None else {"teacher": old.teacher, "date": old.date}
-        if old and not old.encoding:  # of an older version, which did not note it
-            same["encoding"] = ""
-        if old and replace(new, **same) == old:
+        # Those of an older version do not note their encoding.
+        same = ("teacher", "date") if old is None or old.encoding else ("teacher", "date", "encoding")
+        if old and all(getattr(new, option) == value for option, value in asdict(old).items() if option not in same):
             continue
         if old and not overwrite:
             pairs = zip(asdict(old).items(), asdict(new).values(), strict=True)
@@ -350,7 +350,8 @@ def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: C
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path, flushed=False) as partial, partial.open("wb") as file:
         if encoding.valid:
-            np.savez_compressed(file, **{encoding.key: stored, encoding.valid: valid_pixels(target).numpy()})
+            entries: dict[str, Any] = {encoding.key: stored, encoding.valid: valid_pixels(target).numpy()}
+            np.savez_compressed(file, **entries)
         elif stored.dtype.kind == "f":
             np.save(file, stored)
         else:
