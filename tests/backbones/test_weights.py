@@ -1,6 +1,8 @@
 """Weights are matched by name and shape, reported, and refused when few match."""
 
+import copy
 import errno
+import re
 import time
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 
 from triptych.backbones import base, create_backbone
 from triptych.backbones import weights as weights_module
-from triptych.backbones.vit import resize_positions
+from triptych.backbones.vit import RotaryViT, ViT, resize_positions
 from triptych.backbones.weights import load_weights, read_state_dict
 from triptych.prediction.pretrained import find_folder
 
@@ -72,8 +74,11 @@ def test_few_matches_are_an_error_that_shows_the_keys(tmp_path, trained):
 def test_four_fifths_of_the_network_are_not_enough(tmp_path, trained):
     state = {key: value for key, value in trained.body.state_dict().items() if not key.startswith("layer3")}
     torch.save(state, tmp_path / "part.pth")
+    backbone = fresh()
+    before = copy.deepcopy(backbone)
     with pytest.raises(ValueError, match=r"match only 81\.6 % of the parameters of resnet18"):
-        load_weights(fresh(), str(tmp_path / "part.pth"))
+        load_weights(backbone, str(tmp_path / "part.pth"))
+    assert same(backbone, before), "what is refused is not loaded"
 
 
 def test_unreadable_files_are_one_line(tmp_path):
@@ -126,6 +131,67 @@ def test_key_styles_of_the_original_code_are_translated(tmp_path):
     report = load_weights(backbone, str(tmp_path / "original.pth"))
     assert report.share > 0.99
     assert torch.equal(backbone.body.stem[0].weight, state["downsample_layers.0.0.weight"])
+
+
+def name_as_dinov3(state):
+    state = {re.sub(r"gamma_(\d)", r"ls\1.gamma", key): value for key, value in state.items()}
+    state["storage_tokens"] = state.pop("reg_token")
+    return state | {"mask_token": torch.zeros(1, 128), "rope_embed.periods": torch.ones(4)}
+
+
+def name_as_swin(state):
+    """Stages end with the merging of patches, and hold buffers."""
+    state = {re.sub(r"(?<=layers\.)\d(?=\.down)", lambda n: str(int(n[0]) - 1), key): x for key, x in state.items()}
+    return state | {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(49, 49)}
+
+
+def name_as_dinov2(state):
+    """The class token's position is in the grid's."""
+    of_class = torch.rand(1, 1, 128)
+    positions, token = torch.cat([of_class, state["pos_embed"]], dim=1), state["cls_token"] - of_class
+    state = state | {"register_tokens": state["reg_token"], "pos_embed": positions, "cls_token": token}
+    del state["reg_token"]
+    return state | {"mask_token": torch.zeros(1, 128)}
+
+
+ORIGINAL = {
+    "vit_small_patch16_dinov3": ({}, name_as_dinov3),
+    "swin_tiny": ({"depths": (1, 1, 6), "embed_dim": 8, "num_heads": (1, 2, 2)}, name_as_swin),
+    "vit_small_patch14_reg4_dinov2": ({}, name_as_dinov2),
+}
+"""Backbones, with options that make them small, and how the repositories that they are from name their tensors."""
+
+
+@pytest.fixture
+def small(monkeypatch):
+    for family in (ViT, RotaryViT):
+        sizes = {"depth": 12, "embed_dim": 128, "num_heads": 2}
+        monkeypatch.setattr(family, "timm_options", family.timm_options | sizes)
+
+
+@pytest.mark.parametrize("prefix", ["", "teacher.backbone."])
+@pytest.mark.parametrize("name", ORIGINAL)
+def test_files_of_the_original_code_are_loaded_whole(tmp_path, small, capsys, name, prefix):
+    """Most of their names are timm's, so that without the others they looked well enough."""
+    options, rename = ORIGINAL[name]
+    source = create_backbone(name, **options).body
+    for value in source.parameters():
+        torch.nn.init.normal_(value)
+    state = {prefix + key: value for key, value in rename(source.state_dict()).items()}
+    torch.save({"model": state}, tmp_path / "original.pth")
+    backbone = create_backbone(name, weights=str(tmp_path / "original.pth"), **options)
+    assert backbone.load_report.missing == backbone.load_report.mismatched == ()
+    for key, value in source.state_dict().items():
+        torch.testing.assert_close(backbone.body.state_dict()[key], value, msg=key)
+    assert capsys.readouterr().out == ""
+
+
+def test_translated_positions_are_resized_as_others(tmp_path, small):
+    name = "vit_small_patch14_reg4_dinov2"
+    source = create_backbone(name).body
+    torch.save(name_as_dinov2(source.state_dict()), tmp_path / "original.pth")
+    backbone = create_backbone(name, image_size=(42, 70), weights=str(tmp_path / "original.pth"))
+    torch.testing.assert_close(backbone.body.pos_embed, resize_positions(source.pos_embed, (37, 37), (3, 5)))
 
 
 def test_timm_weights_are_explicit(monkeypatch):

@@ -2,8 +2,11 @@
 
 import errno
 import importlib
+import inspect
+import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +58,8 @@ def load_weights(backbone: Backbone, weights: str) -> LoadReport:
     those of a network that `triptych push` uploaded, or the path of a local file.
 
     Files are `.safetensors`, or `.pth` and the like, read without running code from them. Prefixes such as `module.` or
-    `backbone.` are found; key styles of other code bases that timm knows are translated.
+    `backbone.` are found; key styles of other code bases that timm knows are translated, which is tried wherever a
+    tensor is missing or of another shape: the reading that leaves fewest of them is loaded, and no other.
     Raises `FileNotFoundError`, or `ValueError` where less than 90 % of the parameters match, saying what the keys look
     like.
     """
@@ -65,21 +69,26 @@ def load_weights(backbone: Backbone, weights: str) -> LoadReport:
         state = read_state_dict(_download(weights.removeprefix(HUB)) if weights.startswith(HUB) else weights)
     terms = pretrained_licence(backbone.timm_name) if weights == "timm" else ""
     source = f"timm {backbone.timm_name}{terms and f' (licence {terms})'}" if weights == "timm" else str(weights)
-    report = match_weights(backbone, state, source=source)
-    translated = _translate(state, backbone.body) if report.share < ENOUGH else None
-    if translated is not None:
-        report = max(report, match_weights(backbone, translated, source=source), key=lambda found: found.share)
+    report, fitting = match_weights(backbone, state, source=source)
+    if _unmatched(report):
+        readings = (match_weights(backbone, each, source=source) for each in _translations(state, backbone.body))
+        report, fitting = min([(report, fitting), *readings], key=lambda reading: _unmatched(reading[0]))
     if report.share < ENOUGH:
         raise ValueError(
             f"weights {source} match only {100 * report.share:.1f} % of the parameters of {backbone.timm_name} "
             f"({report.summary}); its keys look like {_examples(state)}, expected are "
             f"{_examples(backbone.body.state_dict())}."
         )
+    backbone.body.load_state_dict(fitting, strict=False)
     return report
 
 
-def match_weights(backbone: Backbone, state: Mapping[str, Tensor], *, source: str) -> LoadReport:
-    """Copy every tensor of `state` whose name (after its prefix) and shape fit the backbone's body."""
+def match_weights(
+    backbone: Backbone, state: Mapping[str, Tensor], *, source: str
+) -> tuple[LoadReport, dict[str, Tensor]]:
+    """The tensors of `state` whose name (after its prefix) and shape fit the backbone's body, and the report of them;
+    nothing is loaded.
+    """
     ours = backbone.body.state_dict()
     prefix = _best_prefix(state, ours)
     inner = backbone.adapt_weights(
@@ -87,8 +96,7 @@ def match_weights(backbone: Backbone, state: Mapping[str, Tensor], *, source: st
     )
     fitting = {key: inner[key] for key in ours if key in inner and inner[key].shape == ours[key].shape}
     parameters = {name: parameter.numel() for name, parameter in backbone.body.named_parameters()}
-    backbone.body.load_state_dict(fitting, strict=False)
-    return LoadReport(
+    report = LoadReport(
         source=source,
         matched=tuple(fitting),
         missing=tuple(key for key in ours if key not in inner),
@@ -100,6 +108,11 @@ def match_weights(backbone: Backbone, state: Mapping[str, Tensor], *, source: st
         ),
         share=sum(parameters[key] for key in fitting if key in parameters) / sum(parameters.values()),
     )
+    return report, fitting
+
+
+def _unmatched(report: LoadReport) -> int:
+    return len(report.missing) + len(report.mismatched)
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -204,16 +217,23 @@ def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str
     return max(sorted(candidates, key=len), key=lambda prefix: sum(prefix + key in state for key in ours))
 
 
-def _translate(state: Mapping[str, Tensor], body: nn.Module) -> dict[str, Tensor] | None:
-    """timm's translation of the key styles that a family was published in; `None` where it has none or fails."""
+def _translations(state: Mapping[str, Tensor], body: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """timm's translation of the key styles that a family was published in, with the names as they are and without
+    their prefix; none where it has none or fails.
+    """
     translate = getattr(importlib.import_module(type(body).__module__), "checkpoint_filter_fn", None)
     if translate is None:
-        return None
-    plain = {key.removeprefix("module."): value for key, value in state.items()}
-    try:
-        return {key: value for key, value in translate(plain, body).items() if isinstance(value, Tensor)}
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return None  # not that family's file
+        return
+    # Positions are resized as `resize_positions` does, whichever way a file is read.
+    options = {"antialias": False} if "antialias" in inspect.signature(translate).parameters else {}
+    for prefix in dict.fromkeys(("module.", _best_prefix(state, body.state_dict()))):
+        plain = {key.removeprefix(prefix): value for key, value in state.items()}
+        try:
+            with redirect_stdout(io.StringIO()):  # it prints what a network does not have
+                translated = translate(plain, body, **options)
+            yield {key: value for key, value in translated.items() if isinstance(value, Tensor)}
+        except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+            continue  # not that family's file
 
 
 def _count(names: tuple[str, ...], word: str) -> str:
