@@ -5,7 +5,16 @@ import torch
 from torch import nn
 
 import triptych
-from triptych.decoders.atrc import ATRC, GENOTYPES, GlobalContext, LabelContext, LocalContext, pool, read_genotype
+from triptych.decoders.atrc import (
+    ATRC,
+    BUILDERS,
+    GENOTYPES,
+    GlobalContext,
+    LabelContext,
+    LocalContext,
+    pool,
+    read_genotype,
+)
 from triptych.tasks import boundary, depth, normals, nyuv2_tasks, pascal_context_tasks, semseg
 from triptych.training.objective import Objective
 from triptych.types import Sample
@@ -60,6 +69,22 @@ def test_label_context_equals_its_formula():
     out, q, k, v = projected(LabelContext(6).eval(), torch.randn(2, 6, 4, 5), torch.randn(2, 6, 8, 1))
     weights = (torch.einsum("bchw,bck->bkhw", q, k[..., 0]) / 3**0.5).softmax(dim=1)
     torch.testing.assert_close(out, torch.einsum("bkhw,bck->bchw", weights, v[..., 0]))
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_half_precision_holds_what_many_pixels_sum_to(name):
+    torch.manual_seed(0)
+    context, maps, logits = BUILDERS[name](24).eval(), torch.randn(1, 24, 128, 128), torch.randn(1, 5, 128, 128)
+
+    def attend():
+        source = pool({"a": maps}, {"a": logits}, [("a", "a")])["a", "a"] if name.endswith("label") else maps
+        return context(maps, source)
+
+    with torch.no_grad():
+        full = attend()
+        with torch.autocast("cpu", torch.float16):
+            half = attend()
+    torch.testing.assert_close(half.float(), full, rtol=1e-2, atol=1e-2 * float(full.abs().max()))
 
 
 def small(tasks=TASKS, **options):

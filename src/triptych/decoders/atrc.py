@@ -9,6 +9,7 @@ Both are kept.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from triptych.decoders.base import Decoder
 from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, JoinedConvNormReLU, initialize_heads
 from triptych.lookup import named_choice
+from triptych.losses.pixel import at_least_float32
 from triptych.tasks import Task, boundary, depth_bins, normals_clusters, saliency
 
 CONTEXTS = ("none", "global", "local", "target-label", "source-label")
@@ -30,6 +32,12 @@ Source = Float[Tensor, "batch channels source_height source_width"]
 """Maps, or vectors as (B, C, K, 1)."""
 Inner = Float[Tensor, "batch inner height width"]
 InnerSource = Float[Tensor, "batch inner source_height source_width"]
+
+
+def not_autocast(x: Tensor) -> AbstractContextManager[Any]:
+    """Whatever the precision of the network; nothing where it is not autocast, as in exported programs."""
+    kind = x.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 class Conv1x1(nn.Sequential):
@@ -74,10 +82,12 @@ class GlobalContext(Context):
     activation = nn.Softplus
 
     def attend(self, query: Inner, key: InnerSource, value: InnerSource) -> Inner:
-        q, k, v = query.flatten(2), key.flatten(2), value.flatten(2)
-        summed = torch.bmm(torch.bmm(v, k.transpose(1, 2)), q)
-        norm = torch.bmm(k.sum(dim=2)[:, None], q).clamp(min=1e-12)
-        return (summed / norm).view_as(query)
+        # Sums over all pixels pass what fp16 holds (65504).
+        with not_autocast(query):
+            q, k, v = (at_least_float32(x).flatten(2) for x in (query, key, value))
+            summed = torch.bmm(torch.bmm(v, k.transpose(1, 2)), q)
+            norm = torch.bmm(k.sum(dim=2)[:, None], q).clamp(min=1e-12)
+            return (summed / norm).view_as(query).to(query.dtype)
 
 
 class LocalContext(Context):
@@ -271,11 +281,20 @@ def pool(
     """For pairs (label, source) of tasks, the source's features averaged over the label's regions: (B, C, K, 1)."""
     # Several targets read the same pair: once is enough.
     wanted = list(dict.fromkeys(pairs))
-    shares = {label: regions[label].flatten(2).softmax(dim=2) for label in dict.fromkeys(label for label, _ in wanted)}
-    rows = {source: maps[source].flatten(2).transpose(1, 2) for source in dict.fromkeys(source for _, source in wanted)}
-    return {
-        (label, source): torch.bmm(shares[label], rows[source]).transpose(1, 2)[..., None] for label, source in wanted
-    }
+    # Shares of one pixel among all are less than fp16 holds.
+    with not_autocast(next(iter(maps.values()))):
+        shares = {
+            label: at_least_float32(regions[label]).flatten(2).softmax(dim=2)
+            for label in dict.fromkeys(label for label, _ in wanted)
+        }
+        rows = {
+            source: at_least_float32(maps[source]).flatten(2).transpose(1, 2)
+            for source in dict.fromkeys(source for _, source in wanted)
+        }
+        return {
+            (label, source): torch.bmm(shares[label], rows[source]).transpose(1, 2)[..., None].to(maps[source].dtype)
+            for label, source in wanted
+        }
 
 
 def read_genotype(genotype: str | Genotype, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
