@@ -94,6 +94,19 @@ def test_gradients_are_finite_and_vanish_without_a_pair(name):
         assert (gradient == 0).all()
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_autocast_changes_nothing(name):
+    task = KINDS[name]
+    raw, target = random_maps(task, torch.Generator().manual_seed(1))
+    raw.requires_grad_()
+    found = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = task.pair_loss(raw, target)
+        found.append((loss, *torch.autograd.grad(loss, raw)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_tasks_with_balanced_losses_compare_no_pairs():
     tasks = [make(3) if name == "semseg" else make() for name, make in TASKS.items()]
     assert [task.name for task in tasks if task.pair_loss is None] == ["saliency", "boundary"]

@@ -96,6 +96,16 @@ def test_transmittance_of_half_precision_density_is_full() -> None:
     assert volume.render_opacity(weights).item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_autocast_changes_no_composite() -> None:
+    weights, values = (torch.rand(*size, requires_grad=True) for size in ((3, 5), (3, 5, 2)))
+    found = []
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            mixed = volume.composite(weights, values)
+        found.append((mixed, *torch.autograd.grad(mixed.square().sum(), (weights, values))))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_distances_stay_in_their_bins_and_follow_the_generator() -> None:
     def draw(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)

@@ -29,8 +29,8 @@ def compare_labels(raw: Maps, target: Int[Tensor, "batch height width"]) -> Floa
     >>> compare_labels(two_places, torch.tensor([[[1, 1]]])).item() > 0.99
     True
     """
-    probability, labels = raw.float().softmax(dim=1).flatten(2), target.flatten(1)
-    return _compare(probability.transpose(1, 2) @ probability, labels[:, :, None] == labels[:, None], target)
+    labels = target.flatten(1)
+    return _compare(_products(raw.float().softmax(dim=1)), labels[:, :, None] == labels[:, None], target)
 
 
 def compare_normals(raw: Maps, target: ThreeMaps, decode: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
@@ -49,8 +49,14 @@ def compare_depth(raw: Maps, target: OneMap, decode: Callable[[Tensor], Tensor])
 
 
 def _cosines(unit: Tensor) -> Tensor:
-    places = unit.flatten(2)
-    return (1 + places.transpose(1, 2) @ places) / 2
+    return (1 + _products(unit.float())) / 2
+
+
+def _products(maps: Maps) -> Float[Tensor, "batch places places"]:
+    """Of what is at each two places."""
+    places = maps.flatten(2)
+    with torch.autocast(maps.device.type, enabled=False):
+        return places.transpose(1, 2) @ places
 
 
 def _ratios(depth: Tensor) -> Tensor:

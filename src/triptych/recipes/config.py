@@ -214,7 +214,7 @@ class TrainingConfig:
 
     precision: Literal["no", "bf16", "fp16", "auto"] = "no"
     """`auto`: bf16 where the processor or the GPU computes with it; a run folder says what was chosen. Losses, metrics
-    and rendering are float32 in any case.
+    and what is summed along rays are float32 in any case.
     """
     accumulate: int = 1
     """Batches per optimizer step: a task's loss is the mean over the labels of all of them, as of one large batch."""
@@ -227,7 +227,9 @@ class TrainingConfig:
     sync_norms: bool = False
     """Statistics of batch norm over the images of all processes (GPUs alone)."""
     checkpoint_gradients: bool = False
-    """Recompute backbone activations in the backward pass: less memory, more time."""
+    """Recompute backbone activations in the backward pass: less memory, more time. Of networks with batch norm, for
+    ResNet and HRNet alone (or frozen norms): others would count each batch twice.
+    """
     cache_features: bool = False
     """Compute the features of a frozen trunk once for every image and keep them in memory; for a transform that draws
     nothing (`none`).

@@ -100,7 +100,8 @@ def composite(weights: AlongRays, values: Float[Tensor, "*rays samples channels"
     """
     # A product of matrices: its gradient keeps nothing of size rays x samples x channels beside `values`.
     common = torch.promote_types(weights.dtype, values.dtype)
-    return (weights.to(common)[..., None, :] @ values.to(common))[..., 0, :]
+    with torch.autocast(weights.device.type, enabled=False):
+        return (weights.to(common)[..., None, :] @ values.to(common))[..., 0, :]
 
 
 def render_opacity(weights: AlongRays) -> PerRay:
