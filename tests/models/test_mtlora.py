@@ -1,13 +1,18 @@
 """MTLoRA: streams of tasks beside a shared one, written out by hand as an oracle."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from models.test_lora import TASKS, build, maps, shake
+from models.test_lora import TASKS, TINY, build, maps, shake
 from torch import Tensor
 
+import triptych
+from triptych.assemble import TUNINGS
 from triptych.models.lora import LowRank
 from triptych.models.mtlora import MTLoRA
 from triptych.models.multitask import MultiTaskModel
+from triptych.training.building import load_reports
 
 IMAGE = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(1))
 
@@ -110,6 +115,18 @@ def test_recomputing_gives_the_same_gradients() -> None:
     torch.testing.assert_close(*gradients)
 
 
+def test_every_tuning_keeps_the_report_of_loaded_weights(tmp_path: Path) -> None:
+    path = str(tmp_path / "swin.pth")
+    torch.save(build("swin_tiny", "full").backbone.body.state_dict(), path)
+    options = {"backbone": "swin_tiny", "backbone_options": TINY["swin_tiny"], "tasks": TASKS, "weights": path}
+    reports = {}
+    for tuning in TUNINGS:
+        ranks = {} if tuning == "full" else {"rank": 2}
+        reports[tuning] = load_reports(triptych.create_model("fcn", tuning=tuning, tuning_options=ranks, **options))
+    assert reports["full"]["backbone"].source == path
+    assert all(found == reports["full"] for found in reports.values())
+
+
 def shake_seeded(model: MultiTaskModel) -> None:
     torch.manual_seed(2)
     shake(model)
@@ -120,10 +137,12 @@ def shake_seeded(model: MultiTaskModel) -> None:
     [
         ("vit_tiny_patch16_384", "fcn", "mtlora adapts the blocks of Swin, backbone is vit_tiny_patch16_384"),
         ("convnext_tiny", "fcn", "mtlora adapts the blocks of Swin"),
+        ("swinv2_tiny_window8_256", "fcn", "mtlora adapts the blocks of Swin, backbone is swinv2_tiny_window8_256"),
         ("swin_tiny", "pad-net", "PADNet reads one list for all; choose a decoder of independent heads"),
     ],
 )
-def test_networks_it_does_not_fit(backbone: str, decoder: str, words: str) -> None:
+def test_networks_it_does_not_fit(backbone: str, decoder: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TINY, "swinv2_tiny_window8_256", TINY["swin_tiny"])
     with pytest.raises(ValueError, match=words):
         build(backbone, "mtlora", decoder)
 

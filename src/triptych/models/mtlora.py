@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import Backbone, family_module
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.swin import Swin, traceable_windows
 from triptych.models.lora import LoRALinear, LowRank, add_updates, linear_of, require_rank
@@ -96,7 +96,7 @@ class SwinStreams(Swin):
     def __init__(self, swin: Pyramid) -> None:
         Backbone.__init__(self)
         self.mean, self.std = swin.mean, swin.std
-        self.timm_name = swin.timm_name
+        self.timm_name, self.load_report = swin.timm_name, swin.load_report
         self.channels, self.strides, self.indices = swin.channels, swin.strides, swin.indices
         self.body, self.norms = swin.body, swin.norms
         for block in self.last_blocks:
@@ -209,12 +209,11 @@ def mtlora(
     """Adapt a network on Swin: updates of `rank` that tasks share, and of `task_rank` for each task.
 
     `merged` builds the network as `merge` leaves it, with weights of their own in place of updates. Raises `ValueError`
-    for another backbone, for a decoder that reads one list of features for all tasks, and for a rank above the size of
-    a layer.
+    for another backbone (also Swin V2, whose norms come after what they normalize), for a decoder that reads one list
+    of features for all tasks, and for a rank above the size of a layer.
     """
     swin = model.backbone
-    blocks = [getattr(stage, "blocks", ()) for stage in getattr(getattr(swin, "body", None), "layers", ())]
-    if not (isinstance(swin, Pyramid) and blocks and all(hasattr(each[-1], "_attn") for each in blocks)):
+    if not (isinstance(swin, Swin) and family_module(swin.timm_name) == "swin_transformer"):
         raise ValueError(
             f"mtlora adapts the blocks of Swin, backbone is {getattr(swin, 'timm_name', '') or type(swin).__name__}; "
             "choose swin_tiny, swin_small, swin_base or swin_large, or tuning 'lora'."
