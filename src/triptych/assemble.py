@@ -79,6 +79,12 @@ def create_model(
         model = builder(trunk, tasks=tasks, **options)
     else:
         model = MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
+    if decoder in DECODERS and model.decoder.class_token not in (None, trunk.class_token):
+        raise ValueError(
+            f"decoder '{decoder}' has class_token {model.decoder.class_token} and backbone '{backbone}' "
+            f"{trunk.class_token}; give class_token = true to both (decoder_options and backbone_options of a plain "
+            "transformer), or to neither."
+        )
     tune = named_choice("tuning", tuning, TUNINGS)
     require_options(f"tuning '{tuning}'", tune, tuning_options or {})
     tuned = tune(model, **(tuning_options or {}))

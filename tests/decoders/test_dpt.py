@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import triptych
 from triptych.backbones import create_backbone
 from triptych.decoders.dpt import DPT
 from triptych.tasks import depth, semseg
@@ -133,3 +134,20 @@ def test_other_maps_are_refused(strides: tuple[int, ...]) -> None:
 def test_a_readout_needs_the_class_token() -> None:
     with pytest.raises(ValueError, match="give the backbone class_token = true"):
         DPT((15,) * 4, strides=(16,) * 4, tasks=TASKS, class_token=True)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "given", "read"),
+    [("vit_tiny_patch16_224", True, False), ("vit_tiny_patch16_224", False, True), ("convnext_atto", False, True)],
+)
+def test_a_class_token_is_given_and_read_or_neither(backbone: str, given: bool, read: bool) -> None:
+    def build(given: bool, read: bool) -> None:
+        options, others = {"class_token": True} if given else {}, {"class_token": read, "width": 8}
+        with torch.device("meta"):
+            triptych.create_model(
+                "dpt", backbone=backbone, tasks=TASKS, backbone_options=options, decoder_options=others
+            )
+
+    with pytest.raises(ValueError, match=f"'dpt' has class_token {read} and backbone '{backbone}' {given}; give"):
+        build(given, read)
+    build(given, given)

@@ -40,6 +40,8 @@ class Backbone(nn.Module):
     std: Tensor
     body: nn.Module
     timm_name: str
+    class_token: bool = False
+    """Whether the features of a class token follow those of every patch."""
     one_size: str = ""
     """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
     free_from: int = 1

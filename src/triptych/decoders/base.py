@@ -25,6 +25,10 @@ class Decoder(nn.Module):
     has_independent_heads: ClassVar[bool] = False
     """Whether no task's output depends on what other tasks have for themselves."""
 
+    class_token: bool | None = None
+    """Whether the maps that it reads have the class token's features behind the patch's; `None` where it does not ask.
+    """
+
     def __init__(
         self,
         channels: Sequence[int],

@@ -59,7 +59,7 @@ class DPT(Decoder):
                 f"{tuple(channels)} channels; give the backbone class_token = true."
             )
         names = ["shared"] if shared else list(tasks)
-        self.shared = shared
+        self.shared, self.class_token = shared, class_token
         self.trunks = nn.ModuleDict({name: Fusion(channels, strides, width, class_token) for name in names})
         self.heads = nn.ModuleDict({name: Head(width, head_width, task.channels) for name, task in tasks.items()})
         self.trunks.apply(initialize)
