@@ -12,7 +12,7 @@ from unchecked import shapes_unchecked
 from triptych.backbones import BACKBONES, create_backbone
 from triptych.backbones import size as network_size
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
-from triptych.backbones.vit import resize_positions
+from triptych.backbones.vit import RotaryViT, resize_positions
 from triptych.machine import declare_missing_operators
 
 SMALL = ("resnet18", "hrnet_w18_small_v2", "vit_tiny_patch16_384", "swin_tiny", "convnext_atto", "dinov3_small")
@@ -109,6 +109,22 @@ def test_transformers_equal_timm(name, timm_name):
         expected = oracle.forward_intermediates(image, indices=[1, 4], intermediates_only=True)
         expected += oracle.forward_intermediates(image, indices=[11], intermediates_only=True, norm=True)
         assert_close(backbone(image), expected)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_learnt_rotations_are_each_blocks_own(batch, monkeypatch):
+    """Four blocks: their rotations could be taken for those of a batch of four."""
+    sizes = {"depth": 4, "embed_dim": 32, "num_heads": 2, "dynamic_img_size": True}
+    monkeypatch.setattr(RotaryViT, "timm_options", sizes)
+    name = "vit_small_patch16_rope_mixed_224"
+    backbone = create_backbone(name, taps=(1, 2, 3), norm="none", **AS_IS).eval()
+    for parameter in backbone.body.blocks.parameters():
+        nn.init.normal_(parameter, std=0.3)  # as they begin, blocks do next to nothing
+    oracle = timm_model(name, num_classes=0, global_pool="", **sizes)
+    oracle.load_state_dict(backbone.body.state_dict(), strict=False)
+    image = torch.rand(batch, 3, 48, 64)
+    with torch.no_grad():
+        assert_close(backbone(image), oracle.forward_intermediates(image, indices=[0, 1, 2], intermediates_only=True))
 
 
 def test_a_trunk_of_which_few_blocks_stay_is_not_too_large_for_their_weights(monkeypatch):

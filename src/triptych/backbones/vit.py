@@ -82,25 +82,29 @@ class ViT(Backbone):
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         patches = self.body.patch_embed.proj(self.pad(image))
         grid = (patches.shape[-2], patches.shape[-1])
-        tokens, rotation = self.embed(patches.flatten(2).transpose(1, 2), grid)
-        tokens = self.body.norm_pre(tokens)
+        tokens = self.body.norm_pre(self.embed(patches.flatten(2).transpose(1, 2), grid))
+        rotations = self.rotations(grid)
         features = []
         for number, block in enumerate(self.body.blocks, start=1):
-            tokens = self.run(block, tokens, *rotation)
+            tokens = self.run(block, tokens) if rotations is None else self.run(block, tokens, rotations[number - 1])
             if number in self.taps:
                 features.append(self.to_map(self.body.norm(tokens) if number in self.normed else tokens, grid))
         return features
 
-    def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Add positions and prefix tokens; also what every block gets beside the tokens."""
+    def rotations(self, grid: tuple[int, int]) -> Sequence[Tensor] | None:
+        """Rotary positions of a grid for each block, where blocks take them."""
+        return None
+
+    def embed(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Add positions and prefix tokens."""
         body = self.body
         prefix = [token.expand(len(tokens), -1, -1) for token in (body.cls_token, body.reg_token) if token is not None]
         if body.pos_embed is None:
-            return torch.cat([*prefix, tokens], dim=1), ()
+            return torch.cat([*prefix, tokens], dim=1)
         position = resize_positions(body.pos_embed, tuple(body.patch_embed.grid_size), grid)
         if position.shape[1] == tokens.shape[1]:  # prefix tokens have no position of their own
-            return torch.cat([*prefix, tokens + position], dim=1), ()
-        return torch.cat([*prefix, tokens], dim=1) + position, ()
+            return torch.cat([*prefix, tokens + position], dim=1)
+        return torch.cat([*prefix, tokens], dim=1) + position
 
     def to_map(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Drop prefix tokens, or put the class token behind every other, and lay these out as `(B, C, h, w)`."""
@@ -136,13 +140,14 @@ class RotaryViT(ViT):
         if rope is not None and (getattr(rope, "normalize_coords", ""), rope.grid_indexing) != ("separate", "ij"):
             self.one_size = f"timm computes the rotary positions of {timm_name} for a grid of known size"
 
-    def embed(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        tokens, _ = super().embed(tokens, grid)
+    def rotations(self, grid: tuple[int, int]) -> Sequence[Tensor] | None:
         rope = self.body.rope
         if rope is None:
-            return tokens, ()
+            return None
         free = torch.compiler.is_exporting() and not self.one_size
-        return tokens, (rotary_positions(rope, grid) if free else rope.get_embed(shape=list(grid)),)
+        positions = rotary_positions(rope, grid) if free else rope.get_embed(shape=list(grid))
+        # Learnt ones (RoPE-Mixed; Heo et al., ECCV 2024) are each block's own.
+        return positions.unbind() if getattr(self.body, "rope_mixed", False) else [positions] * len(self.body.blocks)
 
 
 def rotary_positions(rope: nn.Module, grid: tuple[int, int]) -> Tensor:
