@@ -274,6 +274,14 @@ def test_checkpointing_changes_nothing_but_memory(name):
         torch.testing.assert_close(ours, theirs)
 
 
+def test_recomputing_is_refused_where_a_batch_would_count_twice():
+    backbone = create_backbone("mobilenetv3_small_050").train()
+    with pytest.raises(ValueError, match=r"mobilenetv3_small_050 has batch norm, .* leave checkpoint_gradients off"):
+        backbone.set_checkpointing()
+    backbone.set_checkpointing(False)
+    backbone.eval().set_checkpointing()  # as frozen norms are: nothing is counted
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_gets_a_gradient(name):
     backbone = create_backbone(name).train()

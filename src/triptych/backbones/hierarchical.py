@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
 from triptych.machine import ran_out_of_memory
@@ -54,7 +55,16 @@ class Pyramid(Backbone):
         self.norms = nn.ModuleList(ChannelNorm(width) if stage_norms else nn.Identity() for width in self.channels)
 
     def set_checkpointing(self, enabled: bool = True) -> None:
-        """timm's own switch: stages of these networks recompute themselves."""
+        """timm's own switch: stages of these networks recompute themselves.
+
+        Raises `ValueError` where batch norm is trained: recomputing would count each batch twice in its statistics.
+        """
+        if enabled and any(isinstance(part, _BatchNorm) and part.training for part in self.body.modules()):
+            raise ValueError(
+                f"{self.timm_name} has batch norm, in whose statistics recomputed gradients would count each batch "
+                "twice; leave checkpoint_gradients off, freeze backbone.norms, or choose a ResNet, HRNet, ConvNeXt, "
+                "Swin or ViT."
+            )
         self.body.set_grad_checkpointing(enabled)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
