@@ -13,6 +13,8 @@ from training.test_loop import Killed, assert_same_files, before_step, kill, lin
 from training.tiny import RECIPE, change
 
 from triptych.backbones import create_backbone
+from triptych.backbones.base import IMAGENET_MEAN
+from triptych.files import hash_tensors
 from triptych.recipes.config import Recipe, RegularizerConfig
 from triptych.regularizers.distillation import FeatureDistillation, TapAdapter, compare_maps, load_teacher
 from triptych.training.checkpoint import list_checkpoints
@@ -101,6 +103,19 @@ def test_a_random_teacher_is_the_same_every_time_and_moves_no_numbers() -> None:
         assert torch.equal(torch.get_rng_state(), state)
         prints.append(teacher.state_dict())
     assert all(torch.equal(value, prints[1][name]) for name, value in prints[0].items())
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_384", "vit_tiny_patch16_224"])
+def test_a_teacher_normalizes_as_it_was_pretrained(name: str) -> None:
+    """Its fingerprint tells it from one that normalized as ImageNet's networks do."""
+    teacher = load_teacher(name, "random")
+    from timm.models import get_pretrained_cfg
+
+    stated = get_pretrained_cfg(teacher.timm_name)
+    assert teacher.mean.flatten().tolist() == pytest.approx(stated.mean)
+    assert teacher.std.flatten().tolist() == pytest.approx(stated.std)
+    (found,) = build("distill", tasks_of("depth"), teachers=(name,)).fingerprint().values()
+    assert (found == hash_tensors(teacher.state_dict())) == (stated.mean == IMAGENET_MEAN)
 
 
 def teacher_file(path: Path, seed: int) -> str:

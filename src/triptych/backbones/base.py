@@ -60,7 +60,8 @@ class Backbone(nn.Module):
         self.checkpointing = False
 
     def normalize(self, image: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
-        """Subtract the mean and divide by the standard deviation of the pre-training images.
+        """Subtract the mean and divide by the standard deviation: ImageNet's, unless the options `mean` and `std` say
+        otherwise. Weights that were trained with others (`pretrained_statistics`) need them.
 
         Raises `ValueError` for what is no batch of RGB images, and for one image in training that is too small for
         batch norm.
@@ -212,6 +213,16 @@ def pretrained_place(name: str) -> str:
     """
     known = _timm().get_pretrained_cfg(name)
     return (known.hf_hub_id or known.url or "") if known is not None else ""
+
+
+def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation with which timm's pretrained weights of a name see images; `None` where it has none.
+
+    >>> pretrained_statistics("vit_tiny_patch16_384.augreg_in21k_ft_in1k")
+    ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    """
+    known = _timm().get_pretrained_cfg(name)
+    return (tuple(known.mean), tuple(known.std)) if known is not None else None
 
 
 def _unknown(name: str, timm_names: list[str]) -> str:

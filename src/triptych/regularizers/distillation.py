@@ -10,7 +10,8 @@ with the cosine of whole maps, flattened, and both maps resized to the larger of
 Paper and this file. The paper keeps an adapter of a quarter of the width per teacher in the network and mixes what they
 give; here they are thrown away after training, and the network's own features learn. g is a number that starts at 1 and
 is learned. A tap meets the map of the teacher that lies at the same place of its sequence. Any backbone of this library
-is a teacher, and with it any feature model of timm; each normalizes the image its own way.
+is a teacher, and with it any feature model of timm; each normalizes the image with the mean and standard deviation that
+timm states for its name, and ImageNet's where it states none.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones import create_backbone
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, pretrained_statistics
 from triptych.files import hash_tensors
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
@@ -78,8 +79,8 @@ class FeatureDistillation(Regularizer):
         return super()._apply(fn, recurse)
 
     def fingerprint(self) -> dict[str, str]:
-        """The hash of each teacher's weights."""
-        return {f"teacher {name}": hash_tensors(teacher.state_dict()) for name, teacher in self.teachers.items()}
+        """The hash of each teacher's weights, and of how it normalizes where that is not ImageNet's."""
+        return {f"teacher {name}": hash_tensors(_what_it_is(teacher)) for name, teacher in self.teachers.items()}
 
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         return {}
@@ -134,8 +135,22 @@ def match_levels(ours: int, theirs: int) -> list[int]:
 
 
 def load_teacher(name: str, source: str) -> Backbone:
-    """A frozen backbone in evaluation mode. Random weights are the same ones every time, and nobody's numbers move."""
+    """A frozen backbone in evaluation mode that normalizes as its name was pretrained. Random weights are the same ones
+    every time, and nobody's numbers move.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = create_backbone(name, weights="" if source == RANDOM else source)
+    statistics = pretrained_statistics(teacher.timm_name)
+    if statistics is not None:
+        for buffer, values in zip((teacher.mean, teacher.std), statistics, strict=True):
+            buffer.copy_(torch.tensor(values).view_as(buffer))
     return teacher.eval().requires_grad_(False)
+
+
+def _what_it_is(teacher: Backbone) -> dict[str, Tensor]:
+    """Weights; also mean and standard deviation where they are not ImageNet's, as those of all teachers were once."""
+    own = {"mean": teacher.mean.flatten().cpu(), "std": teacher.std.flatten().cpu()}
+    usual = {"mean": torch.tensor(IMAGENET_MEAN), "std": torch.tensor(IMAGENET_STD)}
+    differs = any(not torch.equal(own[name].float(), usual[name]) for name in own)
+    return dict(teacher.state_dict()) | (own if differs else {})
