@@ -62,32 +62,58 @@ def create_model(
     >>> list(model.tasks)
     ['semseg', 'depth', 'normals', 'boundary']
     """
+    model = _compose(
+        decoder,
+        backbone=backbone,
+        tasks=tasks,
+        backbone_options=backbone_options or {},
+        decoder_options=decoder_options or {},
+        weights=weights,
+        cross_view=cross_view,
+        cross_view_options=cross_view_options or {},
+        tuning=tuning,
+        tuning_options=tuning_options or {},
+    )
+    if decoder in DECODERS and model.decoder.class_token not in (None, model.backbone.class_token):
+        raise ValueError(
+            f"decoder '{decoder}' has class_token {model.decoder.class_token} and backbone '{backbone}' "
+            f"{model.backbone.class_token}; give class_token = true to both (decoder_options and backbone_options of a "
+            "plain transformer), or to neither."
+        )
+    return model
+
+
+def _compose(
+    decoder: str,
+    *,
+    backbone: str,
+    tasks: Mapping[str, Task],
+    backbone_options: Mapping[str, Any],
+    decoder_options: Mapping[str, Any],
+    weights: str,
+    cross_view: str,
+    cross_view_options: Mapping[str, Any],
+    tuning: str,
+    tuning_options: Mapping[str, Any],
+) -> MultiTaskModel:
     builder = named_choice("decoder", decoder, DECODERS, ARCHITECTURES)
     if not isinstance(tasks, Mapping):
         raise TypeError(
             f"tasks is {tasks!r}; expected Task objects by name, such as triptych.nyuv2_tasks() or "
             "{'semseg': triptych.tasks.semseg(40)}."
         )
-    options = dict(decoder_options or {})
+    options = dict(decoder_options)
     require_options(f"decoder '{decoder}'", builder, options)
-    trunk = create_backbone(backbone, weights=weights, **(backbone_options or {}))
+    trunk = create_backbone(backbone, weights=weights, **backbone_options)
     if cross_view != "none":
-        model = _beside_matcher(
-            trunk, decoder, cross_view, dict(cross_view_options or {}), dict(tasks=tasks, **options)
-        )
+        model = _beside_matcher(trunk, decoder, cross_view, dict(cross_view_options), dict(tasks=tasks, **options))
     elif decoder in ARCHITECTURES:
         model = builder(trunk, tasks=tasks, **options)
     else:
         model = MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
-    if decoder in DECODERS and model.decoder.class_token not in (None, trunk.class_token):
-        raise ValueError(
-            f"decoder '{decoder}' has class_token {model.decoder.class_token} and backbone '{backbone}' "
-            f"{trunk.class_token}; give class_token = true to both (decoder_options and backbone_options of a plain "
-            "transformer), or to neither."
-        )
     tune = named_choice("tuning", tuning, TUNINGS)
-    require_options(f"tuning '{tuning}'", tune, tuning_options or {})
-    tuned = tune(model, **(tuning_options or {}))
+    require_options(f"tuning '{tuning}'", tune, tuning_options)
+    tuned = tune(model, **tuning_options)
     tuned.freeze(())  # what is left without a parameter to train
     return tuned
 
@@ -185,16 +211,20 @@ def build_tasks(recipe: Recipe, dataset: DenseDataset) -> tuple[dict[str, Task],
 
 
 def build_model(
-    recipe: Recipe, tasks: Mapping[str, Task], auxiliary_tasks: Mapping[str, Task] | None = None
+    recipe: Recipe,
+    tasks: Mapping[str, Task],
+    auxiliary_tasks: Mapping[str, Task] | None = None,
+    *,
+    stored: bool = False,
 ) -> MultiTaskModel:
     """The recipe's network; `auxiliary_tasks` are handed to decoders that offer intermediate predictions of their
-    own.
+    own. One whose weights are `stored` is built as it was, also where `create_model` would refuse it by now.
     """
     model = recipe.model
     options: dict[str, Any] = dict(model.decoder_options)
     if auxiliary_tasks:
         options["auxiliary_tasks"] = dict(auxiliary_tasks)
-    return create_model(
+    return (_compose if stored else create_model)(
         model.decoder,
         backbone=model.backbone,
         tasks=tasks,

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import triptych
+from triptych.assemble import build_model
 from triptych.backbones import create_backbone
 from triptych.decoders.dpt import DPT
+from triptych.recipes.config import ModelConfig, Recipe
 from triptych.tasks import depth, semseg
 
 TASKS = {"semseg": semseg(5), "depth": depth()}
@@ -141,13 +142,15 @@ def test_a_readout_needs_the_class_token() -> None:
     [("vit_tiny_patch16_224", True, False), ("vit_tiny_patch16_224", False, True), ("convnext_atto", False, True)],
 )
 def test_a_class_token_is_given_and_read_or_neither(backbone: str, given: bool, read: bool) -> None:
-    def build(given: bool, read: bool) -> None:
+    """Networks that were trained with one alone can be read."""
+
+    def build(given: bool, read: bool, **how: bool) -> None:
         options, others = {"class_token": True} if given else {}, {"class_token": read, "width": 8}
+        config = ModelConfig(decoder="dpt", backbone=backbone, backbone_options=options, decoder_options=others)
         with torch.device("meta"):
-            triptych.create_model(
-                "dpt", backbone=backbone, tasks=TASKS, backbone_options=options, decoder_options=others
-            )
+            build_model(Recipe(model=config), TASKS, **how)
 
     with pytest.raises(ValueError, match=f"'dpt' has class_token {read} and backbone '{backbone}' {given}; give"):
         build(given, read)
     build(given, given)
+    build(given, read, stored=True)

@@ -184,7 +184,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     limit = nullcontext() if alone else built_for(count_numbers(folder / FILES["weights"]))
     try:
         with memory_advice(advice), limit:
-            model = build_model(bare, tasks, auxiliary)
+            model = build_model(bare, tasks, auxiliary, stored=True)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
     if alone:

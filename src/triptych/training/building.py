@@ -154,9 +154,9 @@ class Parts:
         if not self.sharded:
             return model
         with torch.random.fork_rng():
-            return assemble.build_model(without_weights(self.recipe), model.tasks, model.auxiliary_tasks).to(
-                self.accelerator.device
-            )
+            bare = without_weights(self.recipe)
+            whole = assemble.build_model(bare, model.tasks, model.auxiliary_tasks, stored=True)
+            return whole.to(self.accelerator.device)
 
     def batches(self, loaders: list[Loader]) -> Iterator[tuple[Sample, Sample | None]]:
         """Labelled batches in the host's memory, each with an unlabelled one where a second domain is adapted to."""
@@ -235,7 +235,8 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
     target_set = assemble.build_target_set(recipe, tasks)
-    model = assemble.build_model(without_weights(recipe) if resumes else recipe, tasks, auxiliary_tasks)
+    begun = without_weights(recipe) if resumes else recipe
+    model = assemble.build_model(begun, tasks, auxiliary_tasks, stored=resumes)
     model.freeze(recipe.model.freeze)
     objective = Objective(
         model,
