@@ -25,8 +25,7 @@ def read_array(path: Path, *, key: str = "", values: Values | None = None) -> np
     """Stored values of a file: of a picture (palette index, 8 or 16 bit, 0/255 for one bit), or an array.
 
     `key` names the entry of an .npz or .mat file that has several; `values` takes those of pictures in place of
-    `pixel_values`. Raises `UnreadableFileError`, an
-    `OSError` and `ValueError`, naming the file if it is damaged.
+    `pixel_values`. Raises `UnreadableFileError`, an `OSError` and `ValueError`, naming the file if it is damaged.
     """
     suffix = path.suffix.lower()
     with naming(path):
