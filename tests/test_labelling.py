@@ -170,6 +170,9 @@ def test_labels_stored_under_other_options_are_not_read(folder, teacher):
     place.write_text(text.replace(str(list(NAMES)), str(list(NAMES[::-1]))))
     with pytest.raises(ValueError, match=r"pseudo-labels of semseg were stored when its options .* were others"):
         Folder(folder, split="train")
+    place.write_text(text.replace("offset = -1\n", "offset = -1\nresize = true\n"))
+    assert label_folder(folder, "runs/t", ("semseg",)).kept == {"semseg": 3}  # nothing stored changed
+    place.write_text(text.replace(str(list(NAMES)), str(list(NAMES[::-1]))))
     with pytest.raises(ValueError, match=r"has pseudo-labels of runs/t of .*, and encoding differ now"):
         label_folder(folder, "runs/t", ("semseg",))
     assert label_folder(folder, "runs/t", ("semseg",), overwrite=True).written == {"semseg": 3}

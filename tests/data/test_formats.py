@@ -194,6 +194,11 @@ def test_quantities_are_what_a_palette_shows_in_whatever_order(tmp_path: Path, s
             for encoding in encodings:
                 np.testing.assert_array_equal(target_of(encoding, path), target_of(encoding, tmp_path / f"{name}.png"))
         np.testing.assert_array_equal(target_of(Labels(classes=4), path), np.argsort(order)[PLACES])
+        # Colors where one number is expected are those of ids, as of VOC and DAVIS: 255 is void.
+        for encoding in (SaliencyMask(threshold=1, invalid=(3,)), Depth(), Values()):
+            indices = tmp_path / "indices.png"
+            Image.fromarray(np.argsort(order)[PLACES].astype(np.uint8)).save(indices)
+            np.testing.assert_array_equal(target_of(encoding, path), target_of(encoding, indices))
 
 
 def test_transparent_pixels_have_no_label_however_that_is_stored(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triptych.evaluation.compare import compare_runs, group_runs, read_scored_run
+from triptych.evaluation.compare import _moved_classes, compare_runs, group_runs, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.recipes.config import ModelConfig, Recipe, to_json
-from triptych.tasks import boundary, depth
+from triptych.tasks import boundary, depth, semseg
 from triptych.tasks.stored import write_tasks
 
 IMAGES = 40
@@ -124,6 +124,12 @@ def test_numbers_of_other_definitions_do_not_compare(tmp_path: Path) -> None:
     two = write_run(tmp_path / "two", other, np.full(9, 0.5), aligned=True)
     with pytest.raises(ValueError, match=r"depth: the number is rmse in .*one, rmse_aligned in .*two; such numbers"):
         compare_runs([one, two])
+
+
+def test_a_renamed_class_is_no_other_number_and_a_moved_one_is() -> None:
+    names = [semseg(classes) for classes in (("wall", "couch"), ("wall", "sofa"), ("couch", "wall"))]
+    assert [len(_moved_classes(names[0], other)) for other in names] == [2, 0, 2]
+    assert [one == other for one, other in _moved_classes(names[0], names[2])] == [False, False]
 
 
 def test_other_data_behind_the_scores_are_told(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -26,14 +27,16 @@ from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.tasks import depth
+from triptych.tasks import depth, semseg
 from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, run_folder
-from triptych.training.building import build_parts
+from triptych.training.building import Parts, build_parts
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
+from triptych.training.objective import Objective
 from triptych.training.opening import describe_initialization, initialize
 from triptych.training.sharding import synchronize_norms
+from triptych.training.step import _shares
 from triptych.training.validation import _deployed_model
 from triptych.types import Output, Sample
 
@@ -527,6 +530,15 @@ def test_four_batches_of_two_equal_one_of_eight(options: dict, tmp_path: Path) -
         assert ours["labelled"] == theirs["labelled"]
         for key in ("losses", "weighted", "parts"):
             assert ours[key] == pytest.approx(theirs[key], rel=1e-4)
+
+
+def test_batches_count_by_their_labels_where_the_loss_does() -> None:
+    few, many = Mock(spec=Sample), Mock(spec=Sample)
+    tasks = {"semseg": semseg(2), "depth": depth(loss="berhu-inverse-published")}
+    pixels = {few: torch.tensor([1, 1]), many: torch.tensor([3, 3])}
+    objective = Mock(spec=Objective, tasks=tasks, count_pixels=pixels.get)
+    parts = Mock(spec=Parts, objective=objective, accelerator=Mock(device=torch.device("cpu")))
+    assert _shares(parts, [few, many]) == [{"semseg": 0.5}, {"semseg": 1.5}]
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "pcgrad"])

@@ -5,6 +5,7 @@ in the array, the others mask it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 """Factor by which Pillow stretches grey pictures of fewer bits than 8, but not the shade that is transparent."""
 
 
-def read_label(path: Path, *, key: str = "", by_index: bool = True) -> np.ndarray:
+def read_label(path: Path, *, key: str = "", by_index: bool = True, single: bool = False) -> np.ndarray:
     """What `read_array` reads, masked where a picture is transparent without a channel of it.
 
-    Without `by_index` palettes are looked up: `(H, W)` where what is used of them is grey, else `(H, W, 3)`.
+    Without `by_index` palettes are looked up: `(H, W)` where what is used of them is grey, else `(H, W, 3)`; with
+    `single` (one number at a pixel is expected) colors are those of ids, which are the indices.
     """
-    return read_array(path, key=key, values=indexed_values if by_index else seen_values)
+    return read_array(path, key=key, values=indexed_values if by_index else partial(seen_values, single=single))
 
 
 def indexed_values(image: Image.Image, path: Path) -> np.ndarray:
@@ -32,8 +34,8 @@ def indexed_values(image: Image.Image, path: Path) -> np.ndarray:
     return _mask(stored, _find_clear(image, stored, stretched))
 
 
-def seen_values(image: Image.Image, path: Path) -> np.ndarray:
-    """The same with the colors of a palette, or their grey, in place of its indices."""
+def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.ndarray:
+    """The same with the colors of a palette, or their grey, in place of its indices; with `single` their grey alone."""
     stored = indexed_values(image, path)
     if image.mode not in ("P", "PA") or image.format == "GIF":  # whose palettes are looked up always
         return stored
@@ -44,7 +46,9 @@ def seen_values(image: Image.Image, path: Path) -> np.ndarray:
     palette = np.array(image.getpalette() or [], np.uint8).reshape(-1, 3)
     colors[: len(palette)] = palette
     used = colors[np.bincount(indices.ravel(), minlength=256) > 0]
-    return _mask((colors[:, 0] if (used == used[:, :1]).all() else colors)[indices], clear)
+    if (used == used[:, :1]).all():
+        return _mask(colors[:, 0][indices], clear)
+    return _mask(indices if single else colors[indices], clear)
 
 
 def _find_clear(image: Image.Image, stored: np.ndarray, stretched: int) -> np.ndarray | None:
@@ -81,17 +85,17 @@ class StoredCounts:
     size: tuple[int, int]
 
 
-def read_counts(path: Path, *, by_index: bool = True) -> StoredCounts | np.ndarray:
+def read_counts(path: Path, *, by_index: bool = True, single: bool = False) -> StoredCounts | np.ndarray:
     """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
 
     Raises what `read_label` raises.
     """
     if path.suffix.lower() != ".png":
-        return read_label(path, by_index=by_index)
+        return read_label(path, by_index=by_index, single=single)
     with naming(path), open_picture(path) as image:
         modes = ("L", "P") if by_index else ("L",)
         if image.format != "PNG" or image.mode not in modes or "transparency" in image.info:
-            return indexed_values(image, path) if by_index else seen_values(image, path)
+            return indexed_values(image, path) if by_index else seen_values(image, path, single=single)
         found = np.array(image.histogram())
         values = found.nonzero()[0]
         return StoredCounts(values.astype(np.uint8), found[values], (image.height, image.width))

@@ -29,7 +29,7 @@ from triptych.machine import terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference, bootstrap_mean_difference
 from triptych.metrics.delta import delta_mtl
-from triptych.prediction.exported import exported_data, read_export, results_path
+from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
@@ -120,7 +120,7 @@ def _scored_folder(run: Path) -> Path:
     folder = results_path(run)
     if folder != run and not folder.is_dir():
         raise FileNotFoundError(f"{run} was not scored; run `triptych evaluate {run}` first.")
-    return folder
+    return results_folder(run)  # of an older version: how the file was exported is noted now
 
 
 def read_scored_run(path: Path, split: str) -> ScoredRun:
@@ -240,7 +240,7 @@ def _same_metric(one: ScoredRun, other: ScoredRun, task: str) -> Metric:
         ("the number", metric.primary, theirs.metric().primary),
         ("the unit", mine.unit, theirs.unit),
         ("the count of classes", len(mine.classes), len(theirs.classes)),
-        *(("a class", *names) for names in zip(mine.classes, theirs.classes, strict=False)),
+        *(("a class", *names) for names in _moved_classes(mine, theirs)),
         ("what is summed", *(_sizes(run.sums[task]) for run in (one, other))),
     ]
     for what, here, there in facts:
@@ -250,6 +250,12 @@ def _same_metric(one: ScoredRun, other: ScoredRun, task: str) -> Metric:
                 "or score both with the same options of the task."
             )
     return metric
+
+
+def _moved_classes(mine: Task, theirs: Task) -> list[tuple[str, str]]:
+    """Pairs where the same classes have other numbers; other names for the same numbers may be a renaming."""
+    same = sorted(mine.classes) == sorted(theirs.classes)
+    return list(zip(mine.classes, theirs.classes, strict=True)) if same else []
 
 
 def _sizes(sums: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -384,7 +390,8 @@ def compare_runs(
     if not names:
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
     first = groups[0].runs[0]
-    references = read_references(single_task, split, {name: first.tasks[name] for name in names}, first.keys)
+    images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
+    references = read_references(single_task, split, {name: first.tasks[name] for name in names}, images)
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),

@@ -49,8 +49,9 @@ def describe_encoding(encoding: "Encoding") -> str:
 
 
 def hash_encoding(encoding: "Encoding") -> str:
-    """What tells one encoding from another, wherever its files lie: 16 hexadecimal digits."""
-    return hashlib.sha256(describe_encoding(replace(encoding, files="")).encode()).hexdigest()[:16]
+    """What tells what is stored in one encoding from another, wherever its files lie and whatever their size: 16
+    hexadecimal digits."""
+    return hashlib.sha256(describe_encoding(replace(encoding, files="", resize=False)).encode()).hexdigest()[:16]
 
 
 def own_name(task: Task, name: str) -> Task:
@@ -112,9 +113,15 @@ class Encoding:
         """Whether pictures with a palette hold their indices, as ids do; quantities are what their colours show."""
         return False
 
+    @property
+    def is_single(self) -> bool:
+        """Whether one number is stored at a pixel."""
+        return True
+
     def read(self, path: Path) -> np.ndarray:
         """What a label file stores; masked where `valid` or transparency says that there is no label."""
-        stored = read_label(path, key=self.key, by_index=self.by_index)
+        single = self.is_single and self.channel < 0
+        stored = read_label(path, key=self.key, by_index=self.by_index, single=single)
         if not self.valid:
             return stored
         if path.suffix.lower() not in CONTAINERS:
@@ -239,6 +246,10 @@ class Labels(Encoding):
 
     @property
     def by_index(self) -> bool:
+        return not self.colors
+
+    @property
+    def is_single(self) -> bool:
         return not self.colors
 
     @property
@@ -558,6 +569,10 @@ class Normals(Encoding):
     def make_task(self, name: str) -> Task:
         return own_name(tasks.normals(), name)
 
+    @property
+    def is_single(self) -> bool:
+        return False
+
     def stored_vectors(self, stored: np.ndarray) -> np.ndarray:
         """`(H, W, 3)` float32 as the file has them: scaled, not turned and of any length; NaN where there is none."""
         stored, known = self.numbers(stored, 3)
@@ -620,6 +635,10 @@ class Values(Encoding):
     def make_task(self, name: str) -> Task:
         limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None
         return tasks.regression(name, self.channels, unit=self.unit, loss=self.loss, metric=self.metric, limits=limits)
+
+    @property
+    def is_single(self) -> bool:
+        return self.channels == 1
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
         """As of others, but a fourth channel is a quantity too where it is no transparency."""

@@ -209,16 +209,22 @@ def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple
 
 
 def summarize_files(paths: Sequence[Path], count: int, *, key: str = "", by_index: bool = True) -> list[FileSummary]:
-    """Summaries of files spread like those, of palettes by index or as they are seen."""
-    return _look_at_some(paths, count, key, summarize, by_index=by_index)
+    """Summaries of files spread like those, of palettes by index or as they are seen where they show shades."""
+    return _look_at_some(paths, count, key, summarize, by_index=by_index, single=True)
 
 
 def _look_at_some(
-    paths: Sequence[Path], count: int, key: str, make: Callable[[Path, np.ndarray], Made], *, by_index: bool
+    paths: Sequence[Path],
+    count: int,
+    key: str,
+    make: Callable[[Path, np.ndarray], Made],
+    *,
+    by_index: bool,
+    single: bool = False,
 ) -> list[Made]:
     def look(index: int) -> Made | None:
         try:
-            return make(paths[index], _read_numbers(paths[index], key, by_index=by_index))
+            return make(paths[index], _read_numbers(paths[index], key, by_index=by_index, single=single))
         except (OSError, ValueError, MemoryError):
             return None
 
@@ -226,8 +232,8 @@ def _look_at_some(
         return [found for found in pool.map(look, spread_evenly(len(paths), count)) if found is not None]
 
 
-def _read_numbers(path: Path, key: str, *, by_index: bool = True) -> np.ndarray:
-    stored = read_label(path, key=key, by_index=by_index)
+def _read_numbers(path: Path, key: str, *, by_index: bool = True, single: bool = False) -> np.ndarray:
+    stored = read_label(path, key=key, by_index=by_index, single=single)
     if stored.dtype.kind not in "biuf":
         raise DataError(f"{path} holds values of type {stored.dtype}", "labels are whole numbers or floats")
     return stored

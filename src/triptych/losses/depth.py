@@ -182,6 +182,8 @@ DEPTH: dict[str, tuple[Loss, Decode]] = {
         partial(decode_inverse_depth, reference_quirks=True),
     ),
 }
+OVER_ALL_PIXELS = ("berhu-inverse-all-pixels", "berhu-inverse-published")
+"""Losses whose mean is over pixels without a label, too."""
 ENCODE_DEPTH: dict[str, Decode] = {
     "log-l1": torch.log,
     "disparity": encode_disparity,

@@ -10,8 +10,8 @@ with the cosine of whole maps, flattened, and both maps resized to the larger of
 Paper and this file. The paper keeps an adapter of a quarter of the width per teacher in the network and mixes what they
 give; here they are thrown away after training, and the network's own features learn. g is a number that starts at 1 and
 is learned. A tap meets the map of the teacher that lies at the same place of its sequence. Any backbone of this library
-is a teacher, and with it any feature model of timm; each normalizes the image with the mean and standard deviation that
-timm states for its name, and ImageNet's where it states none.
+is a teacher, and with it any feature model of timm; with timm's weights each normalizes the image with the mean and
+standard deviation that timm states for its name, and else with ImageNet's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ from triptych.regularizers.base import Regularizer
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
-RANDOM = "random"
+RANDOM, TIMM = "random", "timm"
 """Weights of a teacher that knows nothing: for tests, and as a control."""
 
 
@@ -135,13 +135,13 @@ def match_levels(ours: int, theirs: int) -> list[int]:
 
 
 def load_teacher(name: str, source: str) -> Backbone:
-    """A frozen backbone in evaluation mode that normalizes as its name was pretrained. Random weights are the same ones
-    every time, and nobody's numbers move.
+    """A frozen backbone in evaluation mode. timm's weights see images normalized as they were pretrained, those of a
+    file or of the hub with ImageNet's numbers. Random weights are the same ones every time, and nobody's numbers move.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = create_backbone(name, weights="" if source == RANDOM else source)
-    statistics = pretrained_statistics(teacher.timm_name)
+    statistics = pretrained_statistics(teacher.timm_name) if source in (TIMM, RANDOM) else None
     if statistics is not None:
         for buffer, values in zip((teacher.mean, teacher.std), statistics, strict=True):
             buffer.copy_(torch.tensor(values).view_as(buffer))

@@ -243,6 +243,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         kind="length",
         raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
         scales_with_zoom=True,
+        averages_labels=loss not in depth_losses.OVER_ALL_PIXELS,
         target_channels=1,
         weight=weight,
         unit="m",

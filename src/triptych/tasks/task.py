@@ -81,6 +81,8 @@ class Task:
     such as its logarithm.
     """
     scales_with_zoom: bool = False
+    averages_labels: bool = True
+    """Whether the loss is a mean over labelled pixels; else pixels without a label are counted in it."""
     """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""

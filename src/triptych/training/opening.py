@@ -19,7 +19,7 @@ from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks import Task
-from triptych.tasks.stored import write_tasks
+from triptych.tasks.stored import read_tasks, write_tasks
 from triptych.training.building import Parts, count_parameters, load_reports
 from triptych.training.checkpoint import (
     FROZEN,
@@ -227,7 +227,7 @@ SAME_BACKBONE = 0.9
 def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
     stored, own = _read(run), model.state_dict()
     fitting = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
-    differing = _differing_heads(model, read_run_tasks(run), fitting)
+    differing = _differing_heads(model, read_tasks(run / "tasks.json"), fitting)
     left = {each for names in differing.values() for each in names}
     matched = [name for name in fitting if name not in left]
     prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
@@ -247,10 +247,14 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
 
 
 def _differing_heads(model: MultiTaskModel, before: Mapping[str, Task], names: Sequence[str]) -> dict[str, list[str]]:
-    """Those of `names` that belong to a task alone which said something else before, by task."""
+    """Those of `names` that belong to a task alone which said something else before, by task.
+
+    Where it had another number of channels its last layer has another shape, and the others are a start as good as any.
+    """
     tasks = model.tasks | model.auxiliary_tasks
+    same = [name for name in tasks if name in before and tasks[name].channels == before[name].channels]
     found = {}
-    for task in (name for name in tasks if name in before and not tasks[name].reads_like(before[name])):
+    for task in (name for name in same if not tasks[name].reads_like(before[name])):
         own = {each for module in modules_of_task(model, task) for each in module.state_dict(keep_vars=True).values()}
         state = model.state_dict(keep_vars=True)
         found[task] = [name for name in names if state[name] in own]

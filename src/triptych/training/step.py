@@ -95,7 +95,8 @@ def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
     labelled pixels that lie in it, times the number of batches.
 
     The mean of the losses so weighted is the mean over the pixels of all batches, where a batch with few labels else
-    counts as much as one with many. None for a single batch, nor for a task without a label.
+    counts as much as one with many. None for a single batch, nor for a task without a label, or whose loss is a mean
+    over all pixels anyway.
     """
     if len(samples) == 1:
         return [{}]
@@ -104,7 +105,8 @@ def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
     with whole_batch():
         [counts] = sum_over_processes(counts.to(parts.accelerator.device))
     counts = counts.cpu()
-    known = counts.sum(dim=0) > 0
+    averaged = torch.tensor([task.averages_labels for task in objective.tasks.values()])
+    known = (counts.sum(dim=0) > 0) & averaged
     shares = counts / counts.double().mean(dim=0).clamp(min=1 / len(samples))
     return [
         {name: share for name, share, labelled in zip(objective.tasks, row, known.tolist(), strict=True) if labelled}

@@ -237,7 +237,7 @@ def _best(run: Path) -> dict[str, Any]:
 def _check_same_start(run: Path, recipe: Recipe) -> None:
     """Raise `ValueError` where a finished run learned from other data, or began from other weights."""
     began = read_recipe(run / "recipe.json").model.initialize_from
-    if began != recipe.model.initialize_from:
+    if [Path(each).resolve() for each in began] != [Path(each).resolve() for each in recipe.model.initialize_from]:
         raise ValueError(
             f"{run} began from {began or 'no other run'}, and model.initialize_from is "
             f"{recipe.model.initialize_from or 'empty'} now; choose another --out, or put it back."
