@@ -18,7 +18,7 @@ from triptych.data.files import ARRAYS
 from triptych.data.integrity import NETPBM, find_damage
 
 Values = Callable[[Image.Image, Path], np.ndarray]
-"""What takes the values of a picture that Pillow has opened."""
+"""A function from a picture that Pillow has opened, and its path, to the array of its values."""
 
 
 def read_array(path: Path, *, key: str = "", values: Values | None = None) -> np.ndarray:
@@ -79,7 +79,7 @@ SAME_SHAPE = 0.03
 
 
 def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
-    """Whether two sizes (height, width) are those of one picture, but for a pixel by which the smaller was rounded.
+    """Whether two sizes (height, width) have one aspect ratio, within `SAME_SHAPE` or a pixel of rounding.
 
     >>> have_one_shape((213, 320), (427, 640)), have_one_shape((12, 10), (12, 16))
     (True, False)
@@ -89,7 +89,7 @@ def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
 
 
 def have_swapped_sides(label: tuple[int, int], image: tuple[int, int]) -> bool:
-    """Whether a label is its image's shape lying on its side, at whatever scale."""
+    """Whether a label has the aspect ratio of its image with height and width exchanged."""
     return label == image[::-1] or (not have_one_shape(label, image) and have_one_shape(label[::-1], image))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -66,7 +66,7 @@ class DenseDataset:
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")
 
     def inputs(self) -> dict[str, object]:
-        """What else samples follow from, as JSON: options of the reader, files with their sizes and times.
+        """The reader's options, and sizes and times of all files that samples are made of, as JSON.
 
         No part of the fingerprint, which a run keeps wherever its data lie: a prepared copy is compared by it.
         """
@@ -79,7 +79,11 @@ class DenseDataset:
         A function of (seed, place) alone, so that a run can go on anywhere. By default epoch after epoch, each a
         permutation of all samples.
         """
-        return draw_shuffled(seed, place, len(self))
+        return self._drawing(seed, place)
+
+    @cached_property
+    def _drawing(self) -> Draw:
+        return self.draw_among(range(len(self)))
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
         """`draw` of a dataset that has the samples at `indices` alone; the index that it gives is the place in them."""

@@ -18,7 +18,7 @@ STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 def read_label(path: Path, *, key: str = "", by_index: bool = True, single: bool = False) -> np.ndarray:
-    """What `read_array` reads, masked where a picture is transparent without a channel of it.
+    """The array of a label file; pixels that are transparent by a palette, a shade or a color are masked.
 
     Without `by_index` palettes are looked up: `(H, W)` where what is used of them is grey, else `(H, W, 3)`; with
     `single` (one number at a pixel is expected) colors are those of ids, which are the indices.
@@ -52,8 +52,10 @@ def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.n
 
 
 def _find_clear(image: Image.Image, stored: np.ndarray, stretched: int) -> np.ndarray | None:
-    """Where a picture without a channel for it is transparent, of its values `stored`; beside grey or an index, both
-    channels of which are in them, in the first."""
+    """The transparent pixels of a picture with values `stored`, unless they hold a channel of it beside three colors.
+
+    A picture of grey or an index with alpha has two channels: these pixels are those of the first.
+    """
     mark = image.info.get("transparency")
     if image.mode in ("LA", "PA"):
         return np.stack([stored[..., 1] == 0, np.zeros(stored.shape[:2], bool)], -1)

@@ -251,7 +251,7 @@ def _array_orientation(path: Path) -> int:
 
 
 def _orientation(image: Image.Image) -> int:
-    """What of its orientation Pillow does not apply itself: all but that of TIFF."""
+    """The EXIF orientation that is still to be applied: 1 for TIFF, which Pillow turns by itself."""
     return 1 if image.format == "TIFF" else _told_orientation(image)
 
 

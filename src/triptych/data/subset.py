@@ -9,7 +9,6 @@ takes over its share of images.
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 
 from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
@@ -45,13 +44,6 @@ class Subset(DenseDataset):
 
     def key(self, index: int) -> str:
         return self.dataset.key(self.indices[index])
-
-    def draw(self, seed: int, place: int) -> tuple[int, int]:
-        return self._drawing(seed, place)
-
-    @cached_property
-    def _drawing(self) -> Draw:
-        return self.draw_among(range(len(self)))
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
         return self.dataset.draw_among([self.indices[index] for index in indices])

@@ -181,8 +181,7 @@ class InFiles(DenseDataset):
         encoding = self.encoding(name, key)
         if encoding is None or encoding.key or encoding.valid or type(self).stored is not InFiles.stored:
             return self.stored(name, key)
-        single = encoding.is_single and encoding.channel < 0
-        return read_counts(self.listing[name][key], by_index=encoding.by_index, single=single)
+        return read_counts(self.listing[name][key], by_index=encoding.by_index, single=encoding.is_single)
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The camera of the image `key` of `size`, where it is known."""

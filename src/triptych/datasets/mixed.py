@@ -27,7 +27,7 @@ them: the same classes in the same order.
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -280,13 +280,6 @@ class Mixed(DenseDataset):
     def inputs(self) -> dict[str, object]:
         """Those of the sources."""
         return {source.name: source.dataset.inputs() for source in self.sources}
-
-    def draw(self, seed: int, place: int) -> tuple[int, int]:
-        return self._drawing(seed, place)
-
-    @cached_property
-    def _drawing(self) -> Draw:
-        return self.draw_among(range(len(self)))
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
         """Sources keep their shares, whatever is left of them; `DataError` names one of which nothing is."""

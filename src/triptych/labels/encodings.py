@@ -115,13 +115,12 @@ class Encoding:
 
     @property
     def is_single(self) -> bool:
-        """Whether one number is stored at a pixel."""
-        return True
+        """Whether one number at a pixel is expected, in a picture without a chosen channel."""
+        return self.channel < 0
 
     def read(self, path: Path) -> np.ndarray:
         """What a label file stores; masked where `valid` or transparency says that there is no label."""
-        single = self.is_single and self.channel < 0
-        stored = read_label(path, key=self.key, by_index=self.by_index, single=single)
+        stored = read_label(path, key=self.key, by_index=self.by_index, single=self.is_single)
         if not self.valid:
             return stored
         if path.suffix.lower() not in CONTAINERS:
@@ -250,7 +249,7 @@ class Labels(Encoding):
 
     @property
     def is_single(self) -> bool:
-        return not self.colors
+        return not self.colors and super().is_single
 
     @property
     def marks(self) -> tuple[float | int, ...]:
@@ -638,7 +637,7 @@ class Values(Encoding):
 
     @property
     def is_single(self) -> bool:
-        return self.channels == 1
+        return self.channels == 1 and super().is_single
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
         """As of others, but a fourth channel is a quantity too where it is no transparency."""
