@@ -107,7 +107,7 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
 
 TEACHERS = tuple(f"teacher {name}" for name in HIGHER)
 NAMES = (*TEACHERS, "masks", "mtpsl", "shuffled", "pseudo", "both", "one-task", "oracle")
-STUDY = Study("missing", "", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
+STUDY = Study("missing", "b85e965", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
 
 
 def contrasts(found: list[rows.Row]) -> tuple[dict[str, Contrast], dict[str, Contrast]]:
