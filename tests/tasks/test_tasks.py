@@ -18,6 +18,7 @@ from triptych.types import IGNORE, UNUSED, valid_pixels
 
 VARIANTS: dict[str, Callable[[], Task]] = {
     "semseg": lambda: tasks.semseg(5),
+    "left and right": lambda: tasks.semseg(["none", "Left-arm", "Right-arm", "leftover"]),
     "human_parts": tasks.human_parts,
     "depth bins": tasks.depth_bins,
     "normals clusters": tasks.normals_clusters,
@@ -322,3 +323,11 @@ def test_no_label_is_no_color_of_a_class(shown: list[tuple[int, int, int]]) -> N
     task = tasks.semseg(count, colors_shown=shown)
     drawn = task.colorize(np.array([[*range(count), IGNORE]]))[0].astype(int)
     assert np.abs(drawn[:-1] - drawn[-1]).sum(axis=1).min() >= 90
+
+
+def test_left_and_right_change_places_in_a_mirror() -> None:
+    task = tasks.semseg(["none", "Left-arm", "Right-arm", "leftover"])
+    target = torch.tensor([[0, 1, 2], [3, IGNORE, 1]])
+    assert task.mirror(target).tolist() == [[0, 2, 1], [3, IGNORE, 2]]
+    scores = F.one_hot(target.clamp(max=3), 4).permute(2, 0, 1)[None].float()
+    assert torch.equal(task.decode(task.mirror(scores))[0], task.mirror(target.clamp(max=3)))

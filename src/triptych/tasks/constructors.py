@@ -3,6 +3,7 @@
 All in one file: what differs between tasks is read side by side.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -50,6 +51,22 @@ def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -
             raise ValueError(f"colors_shown of {where} has {list(color)}; a color is red, green, blue, 0 to 255 each.")
 
 
+def _mirrored_classes(names: Sequence[str]) -> list[int]:
+    """The class that each is in a mirror: of "left arm" and "right arm" the other one, where both are classes."""
+    pairs = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
+    seen = (re.sub("|".join(pairs), lambda side: pairs[side.group()], name) for name in names)
+    return [names.index(other) if other in names else own for own, other in enumerate(seen)]
+
+
+def _mirror_classes(values: Tensor, order: Sequence[int]) -> Tensor:
+    """Label maps `(*, H, W)` of ids, or raw maps `(*, C, H, W)` of scores, with the classes of the mirrored image."""
+    if values.is_floating_point():
+        return values[..., list(order), :, :]
+    ids = torch.arange(max(len(order), IGNORE + 1), device=values.device)
+    ids[: len(order)] = torch.tensor(order, device=values.device)
+    return ids[values.long()].to(values.dtype)
+
+
 def _argmax(raw: Tensor) -> Tensor:
     return raw.argmax(dim=1)
 
@@ -87,7 +104,7 @@ def semseg(
     `loss` is `cross-entropy`, `focal`, `dice`, `cross-entropy-dice`, `lovasz` or `ohem` (`losses/classes.py`).
     `class_weights` are factors of the classes in it, in their order; `triptych data doctor --class-weights` prints
     those of median frequency. `colors_shown` are the colors that pictures have, red, green and blue from 0 to 255 for
-    each class, in their order.
+    each class, in their order. Two classes whose names differ in left and right change places in a mirrored image.
 
     >>> semseg(["wall", "floor"]).channels
     2
@@ -100,6 +117,7 @@ def semseg(
             f"{len(names)} classes."
         )
     check_colors_shown(colors_shown, len(names), f"task '{name}'")
+    order = _mirrored_classes(names)
     return Task(
         name=name,
         channels=len(names),
@@ -114,6 +132,7 @@ def semseg(
         raw_form="scores",
         weight=weight,
         classes=names,
+        mirror=keep if order == sorted(order) else partial(_mirror_classes, order=order),
         error=error_maps.WRONG_CLASS,
         pair_loss=pair_losses.compare_labels,
     )

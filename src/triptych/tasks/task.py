@@ -51,8 +51,9 @@ class Task:
     - `values`: anything else that belongs to the surface and not to the camera, such as albedo or temperature.
 
     `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
-    work: mirroring negates the x of normals, zooming in by `zoom` divides depth by it, a rotation by `angle` (radians,
-    from x towards y, that is clockwise as seen) turns normals.
+    work: mirroring negates the x of normals and makes a left arm a right one, zooming in by `zoom` divides depth by it,
+    a rotation by `angle` (radians, from x towards y, that is clockwise as seen) turns normals. `mirror` takes raw maps
+    too, which are averaged with those of the mirrored image.
 
     `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
     array that an 8- or 16-bit PNG stores, `None` where values have no integer form.
@@ -80,9 +81,9 @@ class Task:
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
     such as its logarithm.
     """
-    scales_with_zoom: bool = False
     averages_labels: bool = True
     """Whether the loss is a mean over labelled pixels; else pixels without a label are counted in it."""
+    scales_with_zoom: bool = False
     """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
     """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
