@@ -14,7 +14,7 @@ import grid
 import paired
 from torch import Tensor
 
-from triptych.evaluation.compare import ScoredRun
+from triptych.evaluation.scored_runs import ScoredRun
 from triptych.rooms.scene import CLASSES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -38,7 +38,7 @@ from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import Predicts, evaluate
 from triptych.files import write_text
 from triptych.metrics.depth import DepthMetric
-from triptych.prediction import pretrained, release
+from triptych.prediction import model_card, pretrained, release
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import (
     DataConfig,
@@ -211,7 +211,7 @@ def make(out: Path, *, steps: int, rooms: dict[str, int]) -> Path:
         "generated": {name: score_rooms(predictor) for name, predictor in rows.items()},
     }
     with release.opened(path) as folder:
-        card = pretrained.model_card(
+        card = model_card.model_card(
             tasks,
             recipe,
             NAME,

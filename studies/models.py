@@ -19,9 +19,9 @@ from arms import METHODS, SIZE, base
 from lab.gains import FIVE, FOUR, HIGHER, gain
 
 from triptych.datasets.rooms import Rooms, rooms_tasks
-from triptych.evaluation.compare import ScoredRun
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate
+from triptych.evaluation.scored_runs import ScoredRun
 from triptych.recipes.config import ModelConfig, Options, Recipe
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,8 @@ from grid import folder, markdown_table, mean_and_deviation
 from scipy.stats import t as student
 from torch import Tensor
 
-from triptych.evaluation.compare import RunGroup, ScoredRun, compare_groups, read_scored_run
+from triptych.evaluation.compare import compare_groups
+from triptych.evaluation.scored_runs import RunGroup, ScoredRun, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.metrics.delta import delta_mtl
 from triptych.tasks import Task

@@ -13,7 +13,7 @@ import pytest
 import torch
 from scipy import stats
 
-from triptych.evaluation.compare import ScoredRun
+from triptych.evaluation.scored_runs import ScoredRun
 from triptych.metrics.delta import delta_mtl
 from triptych.recipes.config import Recipe, RegularizerConfig, from_json, to_json
 from triptych.tasks import depth, normals

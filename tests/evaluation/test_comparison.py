@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triptych.evaluation.compare import _moved_classes, compare_runs, group_runs, read_scored_run
+from triptych.evaluation.compare import _moved_classes, compare_runs
+from triptych.evaluation.scored_runs import group_runs, read_scored_run
 from triptych.metrics.bootstrap import compute_sums
 from triptych.recipes.config import ModelConfig, Recipe, to_json
 from triptych.tasks import boundary, depth, semseg

@@ -11,7 +11,8 @@ import torch
 from training.tiny import RECIPE
 
 from triptych.commands.runs import evaluate as evaluate_verb
-from triptych.evaluation.compare import compare_runs, compare_scores
+from triptych.evaluation.compare import compare_runs
+from triptych.evaluation.compare_files import compare_scores
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.evaluation.offline import score
 from triptych.evaluation.scores import FORMAT, read_scores

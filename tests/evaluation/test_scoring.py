@@ -18,7 +18,7 @@ from saved_maps import save_array, save_bsds, save_png
 
 from triptych.__main__ import main
 from triptych.evaluation import saved_maps as maps
-from triptych.evaluation.compare import compare_scores, comparison_table
+from triptych.evaluation.compare_files import compare_scores, comparison_table
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, find_rule

@@ -26,7 +26,7 @@ import triptych
 from triptych.__main__ import main
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
-from triptych.evaluation.compare import group_runs, read_scored_run, recipe_differences
+from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive

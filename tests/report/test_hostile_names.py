@@ -15,7 +15,7 @@ from saved_maps import save_array, save_png
 from training.tiny import RECIPE, change
 
 from triptych.evaluation.offline import score
-from triptych.prediction.pretrained import model_card
+from triptych.prediction.model_card import model_card
 from triptych.report.page import render_report
 from triptych.report.publish import Result, _result_table
 from triptych.report.scores import write_page

@@ -67,7 +67,7 @@ def compare(
         out: JSON file to write the comparison to.
     """
     if runs and all(path.suffix == ".json" for path in runs):
-        from triptych.evaluation.compare import compare_scores, comparison_table
+        from triptych.evaluation.compare_files import compare_scores, comparison_table
         from triptych.files import write_json
         from triptych.machine import terminal
 

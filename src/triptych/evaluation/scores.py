@@ -1,7 +1,7 @@
 """The scores of one predictor on one dataset: numbers, and the sums per image that they come from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -193,3 +193,10 @@ def require_weights(saved: SavedScores, run: Path) -> SavedScores:
             f"{saved.content.get('split', 'SPLIT')}` again."
         )
     return saved
+
+
+def select_images(sums: Mapping[str, Tensor], keys: Sequence[str], wanted: Sequence[str]) -> dict[str, Tensor]:
+    """The rows of `wanted` images from sums whose rows are those of `keys`."""
+    rows = {key: index for index, key in enumerate(keys)}
+    index = torch.tensor([rows[key] for key in wanted])
+    return {state: value[index] for state, value in sums.items()}

@@ -1,10 +1,7 @@
-"""Networks as folders: `recipe.json`, `tasks.json`, `model.safetensors` and a model card, in a run folder or on a
-hub.
-"""
+"""Networks as folders: `recipe.json`, `tasks.json`, `model.safetensors` and a card, in a run folder or on a hub."""
 
 import json
 import os
-import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone, pretrained_licence
+from triptych.backbones.base import Backbone
 from triptych.backbones.size import built_for
 from triptych.files import (
     check_signed,
@@ -37,6 +34,7 @@ from triptych.models.parts import find_part
 from triptych.plugins.loading import require_plugins
 from triptych.prediction import calibration
 from triptych.prediction.exported import SUFFIX
+from triptych.prediction.model_card import UNSAID, describe_trunk, model_card
 from triptych.recipes.config import Recipe, to_json
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import read_run_recipe, write_resolved
@@ -311,91 +309,6 @@ def _replaced(folder: Path) -> Iterator[Path]:
                 (folder / name).unlink(missing_ok=True)  # of another network
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def model_card(
-    tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "", *, header: str = "", results: str = ""
-) -> str:
-    """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call.
-
-    `header` is what the hub indexes, as YAML, and `results` what is known of scores and licences, as markdown.
-    """
-    data = recipe.data
-    rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
-    plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
-    return f"""---
-{header or plain}---
-
-# {as_text(name)}
-
-{text or as_text(recipe.description) or "A dense multi-task network trained with Triptych."}
-
-| task | prediction, at the image's own size |
-| --- | --- |
-{rows}
-
-- Network: {" with ".join(map(as_code, recipe.model.parts))}
-- Data: {as_code(data.dataset)}, split {as_code(data.train_split)}, size {data.size[0]} x {data.size[1]}
-- Seed: {recipe.seed}; every other number is in `recipe.json`
-
-```python
-import triptych
-
-predictor = triptych.Predictor.from_pretrained({json.dumps(name)})
-maps = predictor("photo.jpg")
-```
-
-{results or UNSAID}
-"""
-
-
-def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
-    """The name in timm of the trunk whose pretrained weights a network began with; empty for others."""
-    names = [module.timm_name for module in model.modules() if isinstance(module, Backbone)]
-    return names[0] if names and recipe.model.weights == "timm" else ""
-
-
-def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
-    """Which weights a network's trunk began with, and their licence, as Markdown."""
-    if name := loaded_trunk(model, recipe):
-        return f"{as_code(name)} of timm, licence: {pretrained_licence(name) or 'not stated there'}"
-    places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]
-    if not places:
-        return "trained from random weights"
-    # Where files lay on a machine is nobody's business.
-    named = ", ".join(Path(place).name if Path(place).is_absolute() else place for place in places)
-    return f"weights of {as_code(named)}, whose licence is not known here"
-
-
-def as_text(value: object) -> str:
-    """A name on one line of Markdown, where none of its characters is markup.
-
-    >>> as_text("a|b <img src=x>")
-    'a\\\\|b \\\\<img src=x\\\\>'
-    """
-    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", " ".join(str(value).split()))
-
-
-def as_code(value: str) -> str:
-    """A name as code in Markdown, which it cannot end.
-
-    >>> as_code("vit`x")
-    "`vit'x`"
-    """
-    return f"`{' '.join(value.split()).replace('`', chr(39))}`"
-
-
-TAGS = ("dense-prediction", "multi-task-learning")
-UNSAID = (
-    "The licence of the weights follows those of the trunk and of the data they were trained on; set `license` above "
-    "before publishing."
-)
-
-
-def _meaning(task: Task) -> str:
-    if task.kind == "labels":
-        return f"{len(task.classes)} classes: {', '.join(task.classes)}"
-    return f"{task.target_channels or 1} channel(s){', ' + task.unit if task.unit else ''}"
 
 
 def find_folder(

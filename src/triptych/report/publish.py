@@ -18,7 +18,7 @@ from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import read_calibration
 from triptych.prediction.exported import SUFFIX, ExportedNetwork
-from triptych.prediction.pretrained import as_code, as_text
+from triptych.prediction.model_card import TAGS, as_code, as_text, describe_trunk, loaded_trunk, model_card
 from triptych.recipes.config import Recipe, from_json, to_json
 from triptych.tasks import Task
 
@@ -108,11 +108,11 @@ def write_folder(
         shutil.copyfile(path, folder / path.name)
         describe_onnx(folder / path.name, description)
         write_text(folder / f"{path.name}.json", json.dumps(description, indent=2) + "\n")
-    card = pretrained.model_card(
+    card = model_card(
         model.tasks,
         recipe,
         name,
-        header=make_header(model.tasks, name, results, license, pretrained.loaded_trunk(model, recipe)),
+        header=make_header(model.tasks, name, results, license, loaded_trunk(model, recipe)),
         results="\n".join(
             [_result_table(results), *_file_list(name, described), _licences(model, recipe, run)],
         ),
@@ -195,7 +195,7 @@ def make_header(tasks: Mapping[str, Task], name: str, results: Sequence[Result],
     data = ModelCardData(
         library_name="triptych",
         license=license,
-        tags=[*pretrained.TAGS, *tasks],
+        tags=[*TAGS, *tasks],
         model_name=name.split("/")[-1],
         base_model=f"timm/{timm_name}" if timm_name else None,
         eval_results=entries or None,
@@ -229,7 +229,7 @@ def _licences(model: MultiTaskModel, recipe: Recipe, run: Path) -> str:
         [
             "## Licences",
             "",
-            f"- Trunk: {pretrained.describe_trunk(model, recipe)}",
+            f"- Trunk: {describe_trunk(model, recipe)}",
             f"- Data {as_code(recipe.data.dataset)}: {known}",
             "- These weights follow both; `license` above is what their publisher states.",
         ]

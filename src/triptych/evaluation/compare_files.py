@@ -1,0 +1,72 @@
+"""Compare two files of scores that `triptych score --out` saved, image by image."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from triptych.evaluation.protocols import DataSettings, find_rule
+from triptych.evaluation.scores import SavedScores, read_scores, select_images
+from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
+
+
+def compare_scores(
+    first: Path, second: Path, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
+) -> dict[str, dict[str, PairedDifference]]:
+    """Compare what `triptych score --out` saved of two sets of predictions, by task and number.
+
+    Only images that both scored count, for both. Raises `ValueError` where the scores share no task, or one was scored
+    under another protocol, maxDist, recipe or number of classes: such numbers do not compare.
+    """
+    one, other = read_scores(first), read_scores(second)
+    shared = [name for name in one.metrics if name in other.metrics]
+    if not shared:
+        raise ValueError(
+            f"{first} has {', '.join(one.metrics)}, {second} has {', '.join(other.metrics)}: no task in common."
+        )
+    sums = [one.read_sums(), other.read_sums()]
+    compared = {}
+    for name in shared:
+        facts = [_facts(scores, name) for scores in (one, other)]
+        if facts[0] != facts[1]:
+            raise ValueError(
+                f"{name} was scored under {facts[0]} in {first}, under {facts[1]} in {second}; score both alike."
+            )
+        common = set(other.keys[name])
+        keys = [key for key in one.keys[name] if key in common]
+        if not keys:
+            raise ValueError(f"{name}: {first} and {second} have no image in common.")
+        rows = [
+            select_images(each[name], scores.keys[name], keys) for each, scores in zip(sums, (one, other), strict=True)
+        ]
+        metric = find_rule(one.content["protocol"], name).metric(DataSettings(**one.content["tasks"][name]["settings"]))
+        found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
+        compared[name] = {number: found[number] for number in one.metrics[name]}
+    return compared
+
+
+def _facts(scores: SavedScores, task: str) -> str:
+    """Settings that the numbers of a task depend on, in words."""
+    try:
+        facts = {"protocol": scores.content["protocol"], **scores.content["tasks"][task]["facts"]}
+    except KeyError as error:
+        raise ValueError(
+            f"{scores.path} has scores of a run; compare the run's folder, or files of `triptych score --out`."
+        ) from error
+    return ", ".join(f"{name} {value}" for name, value in facts.items())
+
+
+def comparison_table(compared: dict[str, dict[str, PairedDifference]], first: str, second: str) -> Table:
+    """One row per number; the last column is the share of resamples in which the second is better."""
+    table = Table("task", "metric", first, second, "difference", "interval", f"{second} better")
+    for name, numbers in compared.items():
+        for i, (number, found) in enumerate(numbers.items()):
+            table.add_row(
+                name if i == 0 else "",
+                number,
+                f"{found.first:.4f}",
+                f"{found.second:.4f}",
+                f"{found.difference:+.4f}",
+                f"{found.low:+.4f} to {found.high:+.4f}",
+                f"{100 * found.second_better:.0f} %",
+            )
+    return table

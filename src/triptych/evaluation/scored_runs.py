@@ -1,0 +1,187 @@
+"""Runs as they were trained and scored, which of them differ in the seed alone, and what differs between others."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from triptych import assemble
+from triptych.evaluation.scores import read_run_scores
+from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
+from triptych.prediction.pretrained import read_run_tasks
+from triptych.recipes.config import Recipe, flatten, read_recipe
+from triptych.recipes.option_words import flatten as flatten_fields
+from triptych.recipes.resolved import data_fingerprints, fill_options, read_run_recipe
+from triptych.tasks import Task
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """One run and its scores on a split: `sums` by task and state, `(images, *state)` in the order of `keys`.
+
+    `resolved` is `recipe` with the options that it leaves out.
+    """
+
+    path: Path
+    recipe: Recipe
+    resolved: Recipe
+    tasks: dict[str, Task]
+    metrics: dict[str, dict[str, float]]
+    keys: tuple[str, ...]
+    sums: dict[str, dict[str, Tensor]]
+    labelled: Mapping[str, int] = field(default_factory=dict)
+    """Images with a label, by task; files of older versions do not say."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprints of what it was trained on, by dotted name; a recipe names the place alone."""
+    export: Mapping[str, Any] = field(default_factory=dict)
+    """How it was exported, by dotted name; nothing of a run."""
+    scored_on: Mapping[str, Any] = field(default_factory=dict)
+    """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is known of it beside the recipe."""
+        return {**self.data, **self.export, **self.scored_on}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that runs of one method have in common, by dotted name: the recipe without its seed, and what is told."""
+        recipe = {name: value for name, value in flatten(self.resolved).items() if name != "seed"}
+        return {**recipe, **self.told}
+
+    def primary(self, task: str) -> float:
+        """The number of a task that delta_mtl uses."""
+        return self.metrics[task][self.tasks[task].metric().primary]
+
+    def images(self, task: str) -> int:
+        """Images with a label of a task; all of them, where the file does not say."""
+        return self.labelled.get(task, len(self.keys))
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """Runs that differ in the seed alone."""
+
+    name: str
+    runs: tuple[ScoredRun, ...]
+
+    def values(self, task: str) -> list[float]:
+        """The primary number of a task, run by run."""
+        return [run.primary(task) for run in self.runs]
+
+
+def _require_run(path: Path) -> None:
+    if not (path / "recipe.json").is_file():
+        raise FileNotFoundError(f"{path} is no run folder: it has no recipe.json.")
+
+
+def scored_folder(run: Path) -> Path:
+    """Where the scores of a run or a file lie; `FileNotFoundError` where a file has none."""
+    folder = results_path(run)
+    if folder != run and not folder.is_dir():
+        raise FileNotFoundError(f"{run} was not scored; run `triptych evaluate {run}` first.")
+    return results_folder(run)  # of an older version: how the file was exported is noted now
+
+
+def read_scored_run(path: Path, split: str) -> ScoredRun:
+    """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
+    _require_run(path)
+    saved = read_run_scores(path, split)
+    tasks = read_run_tasks(path)
+    recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
+    # Runs of before the file name no defaults: theirs are the constructors'.
+    resolved = fill_options(resolved, assemble.resolve_options(resolved))
+    keys = next(iter(saved.keys.values()), ())
+    return ScoredRun(
+        path,
+        recipe,
+        resolved,
+        tasks={name: task for name, task in tasks.items() if saved.metrics.get(name)},
+        metrics=saved.metrics,
+        keys=keys,
+        sums=saved.read_sums(),
+        labelled=saved.content.get("labelled", {}),
+        data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
+        export=read_export(path),
+        scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
+    )
+
+
+def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
+    """Gather runs that differ in the seed alone, in the order of first appearance.
+
+    Runs of one seed never form a group, whatever made them differ: labels that were corrected or predicted in between,
+    another version, another machine.
+
+    A group is called what the names of its folders have in common beside the seed; or by its first run, where they have
+    nothing in common, and by the path of that where another group is called so.
+    """
+    gathered: dict[tuple[str, int], list[ScoredRun]] = {}
+    rounds: Counter[tuple[str, int]] = Counter()
+    for run in runs:
+        settings = json.dumps(run.settings, sort_keys=True, default=str)
+        repeated = settings, run.recipe.seed
+        gathered.setdefault((settings, rounds[repeated]), []).append(run)
+        rounds[repeated] += 1
+    names = [_common_name(members) for members in gathered.values()]
+    return [
+        RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
+        for name, members in zip(names, gathered.values(), strict=True)
+    ]
+
+
+def _common_name(runs: Sequence[ScoredRun]) -> str:
+    """`invpt` of invpt-seed0 and invpt-seed1, of invpt_0 and invpt_1, and of invpt/0 and invpt/1."""
+    if len(runs) == 1:
+        return runs[0].path.name
+    stems = {re.sub(rf"[-_. ]*(seed|s)?[-_. ]*0*{run.recipe.seed}$", "", run.path.name) for run in runs}
+    if stems == {""}:
+        stems = {run.path.resolve().parent.name for run in runs}
+    return stems.pop() if len(stems) == 1 else runs[0].path.name
+
+
+def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
+    """Dotted recipe fields that are not the same in all groups, and what else is told of them, with each group's value;
+    of the options that recipes leave out, those that all groups have. A group that does not say what it was trained on,
+    such as exported files, or scored on, as files of older versions, is no other for it.
+    """
+    firsts = [group.runs[0] for group in groups]
+    flat = [run.settings for run in firsts]
+    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.told))
+    names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
+    left_out = ("seed", "description", "plugins")
+    rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
+    # A table without options is none beside one with some, whose options have rows of their own.
+    rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
+    return {name: values for name, values in rows.items() if _differ(name, values, firsts)}
+
+
+def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
+    """Compare one setting's values over runs; a fact of data over those that say anything of these data."""
+    for facts in ("data", "scored_on"):
+        if any(name in getattr(run, facts) for run in runs):
+            values = [value for value, run in zip(values, runs, strict=True) if getattr(run, facts)]
+    return any(value != values[0] for value in values)
+
+
+def common_split(runs: Sequence[Path]) -> str:
+    """The split that all runs were scored on: `test`, else `val`, else the first by name.
+
+    Raises `ValueError` naming what each was scored on where they have none in common.
+    """
+    for run in runs:
+        _require_run(run)
+    prefix = "evaluation-"
+    scored = {run: {path.stem.removeprefix(prefix) for path in run.glob(f"{prefix}*.json")} for run in runs}
+    common = set.intersection(*scored.values())
+    if not common:
+        each = "; ".join(f"{run}: {', '.join(sorted(splits)) or 'none'}" for run, splits in scored.items())
+        raise ValueError(
+            f"the runs were scored on no split in common ({each}); run `triptych evaluate RUN --split SPLIT` for each."
+        )
+    return next((name for name in ("test", "val") if name in common), min(common))

@@ -1,0 +1,94 @@
+"""The card of a network, as hubs show it: what it predicts, of which data and trunk it was made, how it is called."""
+
+import json
+import re
+from pathlib import Path
+
+from triptych.backbones.base import Backbone, pretrained_licence
+from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import Recipe
+from triptych.tasks import Task
+
+TAGS = ("dense-prediction", "multi-task-learning")
+UNSAID = (
+    "The licence of the weights follows those of the trunk and of the data they were trained on; set `license` above "
+    "before publishing."
+)
+
+
+def model_card(
+    tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "", *, header: str = "", results: str = ""
+) -> str:
+    """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call.
+
+    `header` is what the hub indexes, as YAML, and `results` what is known of scores and licences, as markdown.
+    """
+    data = recipe.data
+    rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
+    plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
+    return f"""---
+{header or plain}---
+
+# {as_text(name)}
+
+{text or as_text(recipe.description) or "A dense multi-task network trained with Triptych."}
+
+| task | prediction, at the image's own size |
+| --- | --- |
+{rows}
+
+- Network: {" with ".join(map(as_code, recipe.model.parts))}
+- Data: {as_code(data.dataset)}, split {as_code(data.train_split)}, size {data.size[0]} x {data.size[1]}
+- Seed: {recipe.seed}; every other number is in `recipe.json`
+
+```python
+import triptych
+
+predictor = triptych.Predictor.from_pretrained({json.dumps(name)})
+maps = predictor("photo.jpg")
+```
+
+{results or UNSAID}
+"""
+
+
+def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
+    """The name in timm of the trunk whose pretrained weights a network began with; empty for others."""
+    names = [module.timm_name for module in model.modules() if isinstance(module, Backbone)]
+    return names[0] if names and recipe.model.weights == "timm" else ""
+
+
+def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
+    """Which weights a network's trunk began with, and their licence, as Markdown."""
+    if name := loaded_trunk(model, recipe):
+        return f"{as_code(name)} of timm, licence: {pretrained_licence(name) or 'not stated there'}"
+    places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]
+    if not places:
+        return "trained from random weights"
+    # Where files lay on a machine is nobody's business.
+    named = ", ".join(Path(place).name if Path(place).is_absolute() else place for place in places)
+    return f"weights of {as_code(named)}, whose licence is not known here"
+
+
+def as_text(value: object) -> str:
+    """A name on one line of Markdown, where none of its characters is markup.
+
+    >>> as_text("a|b <img src=x>")
+    'a\\\\|b \\\\<img src=x\\\\>'
+    """
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", " ".join(str(value).split()))
+
+
+def as_code(value: str) -> str:
+    """A name as code in Markdown, which it cannot end.
+
+    >>> as_code("vit`x")
+    "`vit'x`"
+    """
+    return f"`{' '.join(value.split()).replace('`', chr(39))}`"
+
+
+def _meaning(task: Task) -> str:
+    if task.kind == "labels":
+        return f"{len(task.classes)} classes: {', '.join(task.classes)}"
+    return f"{task.target_channels or 1} channel(s){', ' + task.unit if task.unit else ''}"
