@@ -20,13 +20,14 @@ from triptych.decoders.base import Decoder
 from triptych.drawing.panels import overlay_map
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import predictor as prediction
+from triptych.prediction.confidence import Confident
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import windows
 from triptych.recipes.config import ModelConfig, Recipe
-from triptych.tasks import boundary, depth, normals, semseg
+from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json, write_tasks
 
 TASKS = {task.name: task for task in (semseg(["a", "b", "c"]), depth(), normals(), boundary())}
@@ -133,6 +134,50 @@ def test_flip_mirrors_normals_and_leaves_an_equivariant_model_alone():
     predicted = Predictor(constant, flip=True).predict(image)["normals"]
     torch.testing.assert_close(predicted[:, 0], torch.zeros(1, 9, 14))
     torch.testing.assert_close(predicted[:, 1], torch.full((1, 9, 14), 0.5**0.5))
+
+
+def _swap(ids):
+    return torch.where(ids == 1, 2, torch.where(ids == 2, 1, ids))
+
+
+def _scores(ids):
+    return 9.0 * nn.functional.one_hot(ids, 3).permute(2, 0, 1)[None]
+
+
+def _encoded(angles):
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def _angles(raw):
+    return torch.atan2(raw[:, 1:], raw[:, :1])
+
+
+HANDS = replace(semseg(["none", "a", "b"]), name="hands", mirror=_swap)
+COMPASS = replace(
+    regression("compass"), channels=2, decode=_angles, mirror=torch.neg, raw_form="encoded", encode=_encoded
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "raw_of", "target"),
+    [
+        (HANDS, _scores, torch.arange(15).view(3, 5) % 3),
+        (COMPASS, _encoded, torch.linspace(-1.4, 1.4, 15).view(1, 3, 5)),
+    ],
+    ids=["classes", "angles"],
+)
+def test_a_network_that_knows_what_a_mirror_does_is_not_changed_by_flips(task, raw_of, target):
+    """Whose targets' values a mirror changes, and its raw maps are something else than values."""
+    ramp = torch.linspace(0, 1, 5).expand(1, 3, 3, 5)
+
+    def right(image):
+        is_mirrored = image[0, 0, 0, 0] > image[0, 0, 0, -1]
+        return raw_of(task.mirror(target).flip(-1) if is_mirrored else target)
+
+    predictor = Predictor(Formula({task.name: task}, **{task.name: right}), flip=True, scales=(1.0, 1.0))
+    maps = Confident(predictor).predict(ramp)
+    torch.testing.assert_close(maps.pop(task.name)[0], target)
+    assert all(confidence.min() > 0.9 for confidence in maps.values())
 
 
 @pytest.mark.parametrize("inverse", [False, True])

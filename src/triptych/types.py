@@ -11,6 +11,8 @@ from triptych.lookup import named_choice as named_choice  # shared by every laye
 
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
+MOST_CLASSES = 2**16 - 1
+"""As many as pictures of 16 bits can hold."""
 UNUSED = f"(no class: {IGNORE} means unlabelled)"
 """The name of the class of that number, in tasks that have more classes than that."""
 

@@ -18,7 +18,7 @@ from triptych.adaptation.adversarial import (
 )
 from triptych.losses.depth import encode_inverse_depth
 from triptych.losses.pixel import adversarial_bce
-from triptych.tasks import boundary, depth, normals, saliency, semseg
+from triptych.tasks import boundary, depth, normals, regression, saliency, semseg
 from triptych.types import Sample
 
 
@@ -99,6 +99,12 @@ def test_normals_are_seen_as_unit_vectors_and_single_logits_as_two_classes() -> 
     assert alignment_map(normals(), raw, None).flatten().tolist() == pytest.approx([0.6, 0.0, -0.8])
     assert alignment_map(boundary(), torch.zeros(1, 1, 1, 1), None).flatten().tolist() == [0.5, 0.5]
     assert alignment_map(saliency(), torch.zeros(1, 2, 1, 1), None).flatten().tolist() == [0.5, 0.5]
+
+
+def test_values_of_several_channels_are_no_directions() -> None:
+    raw, span = torch.tensor([0.2, 0.4, 0.8]).view(1, 3, 1, 1), (torch.tensor(0.0), torch.tensor(1.0))
+    assert torch.equal(alignment_map(regression("albedo", 3), raw, span), raw)
+    assert torch.equal(alignment_map(regression("albedo", 3), raw / 2, span), raw / 2)  # dark is not light
 
 
 def test_there_is_a_discriminator_per_task_and_scale() -> None:

@@ -386,9 +386,10 @@ def test_presets_that_augment_differ_from_sample_to_sample() -> None:
         assert any(not torch.equal(images[0], image) for image in images[1:]), name
 
 
-def test_a_crop_avoids_being_filled_by_one_class() -> None:
+@pytest.mark.parametrize("other", [1, 256, 511])
+def test_a_crop_avoids_being_filled_by_one_class(other: int) -> None:
     labels = torch.zeros(60, 60, dtype=torch.int64)
-    labels[:, 45:] = 1
+    labels[:, 45:] = other
     sample = Sample(torch.zeros(3, 60, 60), {"semseg": labels})
     one = partial(choose, choices=(1.0,))
 

@@ -20,7 +20,7 @@ from triptych.data.subset import FewerLabels, spread
 from triptych.datasets.mixed import Mixed
 from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
-from triptych.types import IGNORE, Sample, valid_pixels
+from triptych.types import IGNORE, UNUSED, Sample, valid_pixels
 
 SIZE = (10, 12)
 
@@ -129,6 +129,13 @@ def test_classes_that_are_numbers_alone_are_noted_where_sources_share_them() -> 
     assert mix(Some("a", 2, (semseg(3), depth())), Some("b", 2, (semseg(3),))).notes == said
     assert mix(Some("a", 2, (semseg(3),)), Some("b", 2, (depth(),))).notes == []
     assert mix(*(Some(name, 2, (semseg(["1st", "2"]),)) for name in "ab")).notes == []
+
+
+def test_more_classes_than_a_byte_holds_can_be_mapped() -> None:
+    names = [UNUSED if number == IGNORE else str(number) for number in range(300)]
+    many = Some("many", 300, (semseg(names),))
+    mixed = mix(many, tables={"many": {"map": {"semseg": {"299": "last", "*": ""}}}}, classes={"semseg": ["last"]})
+    assert [mixed[index].targets["semseg"].unique().item() for index in (298, 299)] == [IGNORE, 0]
 
 
 def test_classes_can_be_mapped() -> None:

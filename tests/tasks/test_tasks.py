@@ -325,9 +325,29 @@ def test_no_label_is_no_color_of_a_class(shown: list[tuple[int, int, int]]) -> N
     assert np.abs(drawn[:-1] - drawn[-1]).sum(axis=1).min() >= 90
 
 
+@pytest.mark.parametrize("shown", [(), [(1 + number % 250, number // 250, 90) for number in range(300)]])
+def test_each_of_many_classes_has_a_color(shown: list[tuple[int, int, int]]) -> None:
+    task = tasks.semseg([UNUSED if number == IGNORE else str(number) for number in range(300)], colors_shown=shown)
+    drawn = task.colorize(np.array([[256, 299, IGNORE]]))[0]
+    assert (drawn[:2] != drawn[2]).any(axis=1).all()
+    if shown:
+        assert drawn[:2].tolist() == [list(shown[256]), list(shown[299])]
+
+
+@pytest.mark.parametrize("channels", [1, 300])
+def test_a_class_map_without_names_has_numbers(channels: int) -> None:
+    task = dataclasses.replace(tasks.semseg(2), channels=channels, classes=())
+    assert task.classes == tuple(map(str, range(max(channels, 2))))
+
+
 def test_left_and_right_change_places_in_a_mirror() -> None:
     task = tasks.semseg(["none", "Left-arm", "Right-arm", "leftover"])
     target = torch.tensor([[0, 1, 2], [3, IGNORE, 1]])
     assert task.mirror(target).tolist() == [[0, 2, 1], [3, IGNORE, 2]]
     scores = F.one_hot(target.clamp(max=3), 4).permute(2, 0, 1)[None].float()
-    assert torch.equal(task.decode(task.mirror(scores))[0], task.mirror(target.clamp(max=3)))
+    assert torch.equal(task.decode(task.mirror_raw(scores))[0], task.mirror(target.clamp(max=3)))
+
+
+def test_the_logit_of_two_classes_that_change_places_changes_its_sign() -> None:
+    task = dataclasses.replace(tasks.semseg(["left", "right"]), channels=1)
+    assert task.mirror_raw(torch.full((1, 1, 2, 3), 2.0)).unique().tolist() == [-2.0]

@@ -197,9 +197,9 @@ class AdversarialAlignment(Adapter):
 
 
 def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "batch seen height width"]:
-    """Input of the discriminator from a raw map: self-information, normalised depth, or unit vectors.
+    """Input of the discriminator from a raw map: self-information, unit vectors of directions, or normalised values.
 
-    Depth: (max(u, min(0, low)) - low) / (high - low) with the range `(low, high)` of the source's labels.
+    Depth and other values: (max(u, min(0, low)) - low) / (high - low) with the range `(low, high)` of the source's labels.
 
     >>> from triptych.tasks import depth
     >>> alignment_map(depth(), torch.tensor([[[[3.0, -1.0, 9.0]]]]), (torch.tensor(1.0), torch.tensor(5.0))).tolist()
@@ -208,7 +208,7 @@ def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "ba
     if task.is_categorical:
         return weighted_self_information(raw)
     raw = raw if raw.dtype == torch.float64 else raw.float()
-    if task.channels > 1 or span is None:
+    if task.kind == "direction" or span is None:
         return F.normalize(raw, dim=1)
     low, high = span
     return (torch.maximum(raw, low.clamp(max=0)) - low) / (high - low).clamp(min=1e-6)

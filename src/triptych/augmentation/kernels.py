@@ -42,12 +42,12 @@ def take_linear(source, rows, below, columns, beside, output):  # type: ignore[n
 
 @compiled
 def count_classes(labels, top, bottom, left, right):  # type: ignore[no-untyped-def]
-    """Count each id from 0 to 255 between these rows and columns of `(height, width)`."""
-    counts = np.zeros(256, np.int64)
+    """Count each id between these rows and columns of `(height, width)`."""
+    counts = np.zeros(max(labels[top:bottom, left:right].max(), 255) + 1, np.int64)
     for i in range(top, bottom):
         line = labels[i, left:right]
         for j in range(line.size):
-            counts[line[j] & 255] += 1
+            counts[line[j]] += 1
     return counts
 
 

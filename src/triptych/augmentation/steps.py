@@ -117,7 +117,8 @@ class ScaleCrop:
         (left, top), (right, bottom) = ((view.inverse @ [x, y, 1])[:2] for x, y in ((0, 0), view.size[::-1]))
         bottom, right = max(int(bottom), int(top) + 1), max(int(right), int(left) + 1)
         ends = min(bottom, labels.shape[0]), min(right, labels.shape[1])
-        counts = count_classes(labels.contiguous().numpy(), int(top), ends[0], int(left), ends[1])[:IGNORE]
+        counts = count_classes(labels.contiguous().numpy(), int(top), ends[0], int(left), ends[1])
+        counts[IGNORE] = 0
         return bool(np.count_nonzero(counts) > 1 and counts.max() < self.max_share * counts.sum())
 
 

@@ -170,7 +170,7 @@ def _map_classes(source: str, task: Task, table: Table, classes: Sequence[str] |
             f"classes {', '.join(lost)} of task {task.name} in source {source} have no namesake in the mixture",
             f'map each of them to a class or to "" ([sources.{source}.map.{task.name}]), or add "{OTHERS}" = ""',
         )
-    numbers = torch.full((IGNORE + 1,), IGNORE)
+    numbers = torch.full((max(IGNORE + 1, len(task.classes)),), IGNORE)
     for number, old in enumerate(task.classes):
         goal = table[old] if old in table else old if old in new else table[OTHERS]
         numbers[number] = named_choice(f"class of {task.name} in the mixture", goal, new)

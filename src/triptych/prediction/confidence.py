@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from triptych.prediction.predictor import Predictor
+from triptych.prediction.predictor import Predictor, seen_raw, seen_values
 from triptych.prediction.strips import Source, joined, split_strips
 from triptych.tasks import Task, boundary
 from triptych.tasks.task import keep
@@ -105,7 +105,7 @@ class Confident(Predictor):
         for scale, mirrored in itertools.product(scales, (False, True)):
             view = self.base.view(image, scale, mirrored)
             for name, task in self.sure.items():
-                seen[name].append(_statement(task, view[name], scale))
+                seen[name].append(_statement(task, view[name], scale, mirrored))
         return {name + ENDING: MEASURES[self.sure[name].kind](views) for name, views in seen.items()}
 
 
@@ -124,12 +124,10 @@ def confidence_task(name: str) -> Task:
     return replace(boundary(), name=name + ENDING, decode=keep, classes=(), unit="")
 
 
-def _statement(task: Task, raw: Tensor, scale: float) -> Tensor:
+def _statement(task: Task, raw: Tensor, scale: float, mirrored: bool) -> Tensor:
     if task.kind == "labels":
-        return raw
-    # An image enlarged by `scale` looks nearer by that factor.
-    decoded = task.decode(raw)
-    return task.zoom(decoded, 1 / scale) if task.scales_with_zoom else decoded
+        return seen_raw(task, raw, mirrored)
+    return seen_values(task, task.decode(raw), scale, mirrored)
 
 
 def split_confidences(maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

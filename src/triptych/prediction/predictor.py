@@ -175,8 +175,8 @@ class Predictor:
     def predict(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
         """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)` in [0, 1], on the model's device.
 
-        Views are averaged as raw maps, except values that zooming changes (depth): these are averaged in physical
-        units, because a raw map may be their inverse.
+        Views are averaged as raw maps, except values that zooming changes (depth), and those that mirroring changes and
+        whose raw maps are a function of them: these are averaged in physical units (`Task.averages_raw`).
         """
         return joined(self.strips(Batch(image.to(self.device))))
 
@@ -199,15 +199,15 @@ class Predictor:
             rest = [Taken(strips) for strips in others]
             for strip in split_strips(first, rows):
                 height = next(iter(strip.values())).shape[-2]
-                means = self._comparable(strip, views[0][0])
-                for (scale, _), strips in zip(views[1:], rest, strict=True):
-                    more = self._comparable(strips.take(height), scale)
+                means = self._comparable(strip, *views[0])
+                for (scale, mirrored), strips in zip(views[1:], rest, strict=True):
+                    more = self._comparable(strips.take(height), scale, mirrored)
                     means = {name: total + more[name] for name, total in means.items()}
                 if rest:
                     means = {name: total / len(views) for name, total in means.items()}
                 yield _calibrated(
                     {
-                        name: means[name] if task.scales_with_zoom else self._decode(task, means[name])
+                        name: self._decode(task, means[name]) if task.averages_raw else means[name]
                         for name, task in self.tasks.items()
                     },
                     calibration,
@@ -248,11 +248,12 @@ class Predictor:
             found[name] = Scale(used.factor / scale.factor) if self.is_decoded else used
         return found
 
-    def _comparable(self, raw: Maps, scale: float) -> Maps:
+    def _comparable(self, raw: Maps, scale: float, mirrored: bool) -> Maps:
         """Maps of a view in the form in which views are averaged."""
-        # An image enlarged by `scale` looks nearer by that factor.
         return {
-            name: task.zoom(self._decode(task, raw[name]), 1 / scale) if task.scales_with_zoom else raw[name]
+            name: seen_raw(task, raw[name], mirrored)
+            if task.averages_raw
+            else seen_values(task, self._decode(task, raw[name]), scale, mirrored)
             for name, task in self.tasks.items()
         }
 
@@ -263,17 +264,19 @@ class Predictor:
         return raw.long() if task.kind == "labels" else raw
 
     def view(self, image: Source, scale: float, mirrored: bool) -> Maps:
-        """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored, mirrored back."""
+        """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored: their pixels are where those
+        of the image are, their values are those of the view (`seen_raw`, `seen_values`).
+        """
         with _evaluating(self.model):
             return joined(self._view(image, scale, mirrored))
 
     def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
-        """Raw maps, at the size of `image`, of its resized and mirrored version, mirrored back; strip by strip."""
+        """Raw maps as `view` gives them, strip by strip."""
         size = _times(image.size, scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0))
         view: Source = image if size == image.size else Resized(image, size)
         strips = self._run(Mirrored(view) if mirrored else view, rows)
         if mirrored:
-            strips = ({name: self.tasks[name].mirror(raw.flip(-1)) for name, raw in strip.items()} for strip in strips)
+            strips = ({name: raw.flip(-1) for name, raw in strip.items()} for strip in strips)
         return strips if size == image.size else resized_strips(strips, size[0], image.size, rows)
 
     def _run(self, image: Source, rows: int | None) -> Iterator[Maps]:
@@ -360,6 +363,18 @@ class Predictor:
         with tempfile.TemporaryDirectory() as parent:
             release.pack(save(Path(parent) / path.name), path)
         return path
+
+
+def seen_raw(task: Task, raw: Tensor, mirrored: bool) -> Tensor:
+    """What a raw map of a view says of the image itself."""
+    return task.mirror_raw(raw) if mirrored else raw
+
+
+def seen_values(task: Task, values: Tensor, scale: float, mirrored: bool) -> Tensor:
+    """What decoded values of a view, enlarged by `scale`, say of the image itself."""
+    # What is enlarged looks nearer by that factor.
+    values = task.zoom(values, 1 / scale)
+    return task.mirror(values) if mirrored else values
 
 
 def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from triptych.types import IGNORE
+from triptych.types import IGNORE, MOST_CLASSES
 
 INVALID = (0, 0, 0)
 UNLABELLED = (INVALID, (255, 255, 255), (127, 127, 127), (255, 0, 255))
@@ -48,10 +48,11 @@ def color_labels(labels: np.ndarray, shown: Sequence[Sequence[int]] = (), hue: f
     >>> color_labels(np.array([[0, 255]]), [[0, 0, 0], [0, 128, 255]]).tolist()
     [[[0, 0, 0], [255, 255, 255]]]
     """
-    palette = label_palette(256, hue)
+    ids = np.clip(labels, 0, MOST_CLASSES).astype(np.intp)
+    palette = label_palette(max(IGNORE, len(shown) - 1, int(ids.max(initial=0))) + 1, hue)
     palette[: len(shown)] = np.array(shown, np.uint8).reshape(-1, 3)
     palette[IGNORE] = unlabelled_color(shown)
-    return palette[np.clip(labels, 0, 255).astype(np.intp)]
+    return palette[ids]
 
 
 def unlabelled_color(shown: Sequence[Sequence[int]]) -> tuple[int, int, int]:

@@ -24,9 +24,7 @@ from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import colors, error_maps
 from triptych.tasks.task import Task, keep
-from triptych.types import IGNORE, UNUSED, named_choice
-
-MOST_CLASSES = 2**16 - 1
+from triptych.types import IGNORE, MOST_CLASSES, UNUSED, named_choice
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
@@ -58,13 +56,11 @@ def _mirrored_classes(names: Sequence[str]) -> list[int]:
     return [names.index(other) if other in names else own for own, other in enumerate(seen)]
 
 
-def _mirror_classes(values: Tensor, order: Sequence[int]) -> Tensor:
-    """Label maps `(*, H, W)` of ids, or raw maps `(*, C, H, W)` of scores, with the classes of the mirrored image."""
-    if values.is_floating_point():
-        return values[..., list(order), :, :]
-    ids = torch.arange(max(len(order), IGNORE + 1), device=values.device)
-    ids[: len(order)] = torch.tensor(order, device=values.device)
-    return ids[values.long()].to(values.dtype)
+def _mirror_classes(labels: Tensor, order: Sequence[int]) -> Tensor:
+    """Label maps `(*, H, W)` with the classes of the mirrored image."""
+    ids = torch.arange(max(len(order), IGNORE + 1), device=labels.device)
+    ids[: len(order)] = torch.tensor(order, device=labels.device)
+    return ids[labels.long()].to(labels.dtype)
 
 
 def _argmax(raw: Tensor) -> Tensor:

@@ -52,8 +52,7 @@ class Task:
 
     `mirror`, `zoom` and `rotate` act on target **values**, `(*batch, C, H, W)`; moving the pixels is the transform's
     work: mirroring negates the x of normals and makes a left arm a right one, zooming in by `zoom` divides depth by it,
-    a rotation by `angle` (radians, from x towards y, that is clockwise as seen) turns normals. `mirror` takes raw maps
-    too, which are averaged with those of the mirrored image.
+    a rotation by `angle` (radians, from x towards y, that is clockwise as seen) turns normals.
 
     `colorize(map)` draws one prediction or target `(H, W)` or `(C, H, W)` as `(H, W, 3)` uint8; `to_png(map)` is the
     array that an 8- or 16-bit PNG stores, `None` where values have no integer form.
@@ -70,6 +69,7 @@ class Task:
     target_channels: int | None = None
     weight: float = 1.0
     classes: tuple[str, ...] = ()
+    """Names of the classes; those of `labels` are numbers where none are given, of one channel (a logit) two."""
     unit: str = ""
     constructor: str = ""
     """Its constructor's key in `TASKS`, for files; empty: that of its name."""
@@ -107,6 +107,8 @@ class Task:
             raise ValueError(
                 f"a task cannot be called {self.name!r}: its maps go to a folder of that name; leave out slashes."
             )
+        if self.kind == "labels" and not self.classes:
+            object.__setattr__(self, "classes", tuple(map(str, range(max(self.channels, 2)))))
         for name in (self.name, *self.classes):
             if not isinstance(name, str) or printable(name) != name:
                 raise ValueError(f"task {self.name!r} has the name {name!r}; a name is text to be shown.")
@@ -130,6 +132,27 @@ class Task:
         (True, True, False)
         """
         return self.raw_form == "scores"
+
+    @property
+    def averages_raw(self) -> bool:
+        """Whether views of one image are averaged as raw maps; else decoded, where what a mirror or a zoom does to the
+        raw map is not known.
+        """
+        return not self.scales_with_zoom and (self.kind == "labels" or self.raw_is_physical or self.mirror is keep)
+
+    def mirror_raw(self, raw: Tensor) -> Tensor:
+        """Raw maps `(B, channels, H, W)` after mirroring, of a task that `averages_raw`: classes change places with
+        those that `mirror` makes of their ids, physical values are mirrored as targets are.
+
+        >>> from triptych.tasks import semseg
+        >>> semseg(["left hand", "right hand"]).mirror_raw(torch.tensor([3.0, 1.0]).view(1, 2, 1, 1)).flatten().tolist()
+        [1.0, 3.0]
+        """
+        if self.kind != "labels" or self.mirror is keep:
+            return self.mirror(raw)
+        order = self.mirror(torch.arange(max(self.channels, 2), device=raw.device)[None])[0]
+        # One channel is the logit of the second of two classes.
+        return raw[:, order] if self.channels > 1 else raw * (order[1] - order[0])
 
     def reads_like(self, other: "Task") -> bool:
         """Whether raw maps of both say the same: classes, unit and kind are equal, and so is what one map decodes to.
