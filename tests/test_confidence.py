@@ -13,6 +13,7 @@ from training.tiny import RECIPE
 
 from triptych.__main__ import main
 from triptych.evaluation.reliability import Counts, Reliability, measure_reliability
+from triptych.export.program import PROBABILITY, decoded_maps
 from triptych.prediction.confidence import ENDING, MEASURES, Confident, entropy_confidence
 from triptych.prediction.predictor import Predictor
 from triptych.report.tables import show_reliability
@@ -81,6 +82,27 @@ def test_entropy_is_none_for_one_class_and_all_for_even_ones(count):
     assert entropy_confidence(one).item() == 1
     between = entropy_confidence(0.5 * even + 0.5 * one).item()
     assert 0 < between < 1
+
+
+def _is_crack(raw):
+    return (raw[:, 0] > 0).long()
+
+
+CRACK = replace(semseg(["sound", "crack"]), channels=1, decode=_is_crack)
+
+
+def test_one_channel_is_the_logit_of_the_second_of_two_classes_or_of_the_only_one():
+    raw = torch.tensor([-2.0, 0.0, 3.0]).view(1, 1, 1, 3)
+    two = torch.cat([torch.zeros_like(raw), raw], dim=1)
+    for task, scores in ((CRACK, two), (semseg(1), raw)):
+        probabilities = scores.softmax(dim=1)
+        exported = decoded_maps(task.name, task, raw)[task.name + PROBABILITY]
+        torch.testing.assert_close(exported, probabilities.amax(dim=1, keepdim=True))
+        one_view = Predictor(Formulas({"x": task}, x=lambda image: raw), scales=(1.0, 1.0))
+        sure = Confident(one_view).predict(torch.zeros(1, 3, 1, 3))["x_confidence"]
+        flipped = torch.stack([probabilities, probabilities.flip(-1)]).mean(dim=0)
+        torch.testing.assert_close(sure, entropy_confidence(flipped))
+        assert sure.isfinite().all()
 
 
 @pytest.fixture(scope="module")

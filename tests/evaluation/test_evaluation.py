@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation
 from triptych.lookup import named_choice
+from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_columns
@@ -112,6 +114,21 @@ def test_a_better_number_scores_higher_below_zero_too() -> None:
         for value in (-5.0, -0.3, -0.01, 0.0, 0.2, 0.9)
     ]
     assert scores == sorted(set(scores))
+
+
+class Likelihood(Metric):
+    """Its number is a logarithm, below 0 where it is bad."""
+
+    primary = "likelihood"
+    better: ClassVar = {"likelihood": True}
+
+
+def test_numbers_below_zero_that_nothing_compares_are_refused() -> None:
+    task = replace(regression("heat"), metric=Likelihood)
+    with pytest.raises(ValueError, match="'likelihood' of task 'heat' is -5, and checkpoints are chosen by its log"):
+        Evaluation({"heat": {"likelihood": -5.0}}, {"heat": 1}, (), {}, {"heat": task}).score()
+    with pytest.raises(TypeError, match="Endless is `below_zero` without the number that is `perfect`"):
+        type("Endless", (Likelihood,), {"below_zero": True})
 
 
 def test_a_number_that_is_not_finite_scores_worst() -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import triptych
 from triptych.__main__ import main
 from triptych.extending import checks
 from triptych.extending.new import KINDS, new_package
-from triptych.tasks import Task, depth, regression
+from triptych.tasks import Task, depth, regression, semseg
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"decoder": "add-up", "task": "shade", "dataset": "discs", "regularizer": "smooth"}
@@ -113,6 +114,63 @@ def test_a_task_that_no_file_gives_back_fails() -> None:
     triptych.register("tasks", "renamed", lambda: replace(regression("heat"), constructor=""))
     assert any("unmade() is 'no task', no triptych.Task" in one for one in problems("tasks", "unmade"))
     assert any("task_is_stored: unknown task 'heat'" in one for one in problems("tasks", "renamed"))
+
+
+class Worst(triptych.Metric):
+    """The largest error, which is no sum."""
+
+    primary = "worst"
+    better: ClassVar = {"worst": False, "gain": True}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_sum("worst")
+
+    def update(self, prediction, target) -> None:
+        error = (prediction - target)[triptych.valid_pixels(target)].abs()
+        self.worst = max(self.worst, error.max(), key=float) if len(error) else self.worst
+
+    def compute(self) -> dict[str, float]:
+        return {"worst": float(self.worst), "gain": float(3 - self.worst)}
+
+
+class Gain(Worst):
+    """Below 0, which nothing compares."""
+
+    primary = "gain"
+
+    def update(self, prediction, target) -> None:
+        self.worst = self.worst + triptych.valid_pixels(target).sum()
+
+
+def test_a_metric_that_evaluation_would_compute_otherwise_fails() -> None:
+    triptych.register("tasks", "worst", lambda: replace(regression("worst"), metric=Worst))
+    triptych.register("tasks", "gain", lambda: replace(regression("gain"), metric=Gain))
+    assert any("of its images one by one: states are added up" in one for one in problems("tasks", "worst"))
+    assert any("'gain' is -3697: below 0 needs `below_zero`" in one for one in problems("tasks", "gain"))
+
+
+class Cracks(triptych.DenseDataset):
+    """A class map of two classes by one logit."""
+
+    name = "cracks"
+
+    def __init__(self, root: str = "", *, split: str = "train") -> None:
+        self.tasks: dict[str, Task] = {"semseg": replace(semseg(["sound", "crack"]), channels=1)}
+
+    def __len__(self) -> int:
+        return 1
+
+    def key(self, index: int) -> str:
+        return "a"
+
+    def __getitem__(self, index: int) -> triptych.Sample:
+        return triptych.Sample(torch.rand(3, 2, 4), {"semseg": torch.arange(8).view(2, 4) % 2}, "a")
+
+
+def test_ids_are_those_of_the_classes_and_not_of_channels() -> None:
+    triptych.register("datasets", "cracks", Cracks)
+    checks.dataset_has_targets("cracks", "")
 
 
 class Idle(triptych.Decoder):

@@ -34,6 +34,11 @@ def test_preset_takes_the_place_of_weights() -> None:
         Fixed(["semseg"], weights={"semseg": 1.0}, preset="densemtl")
 
 
+def test_a_loss_without_a_logarithm_is_named() -> None:
+    with pytest.raises(ValueError, match=f"that of {TASKS[1]} is below 0; choose a weighting"):
+        make("log")({**LOSSES, TASKS[1]: torch.tensor(-0.5)})
+
+
 def test_logarithm() -> None:
     assert make("log")(LOSSES).item() == pytest.approx(math.log(2) + 2 * math.log(3) + 0.5 * math.log(0.5))
 

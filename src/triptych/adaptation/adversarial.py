@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from triptych.adaptation.base import Adapter, mean, smallest_over_processes, supervised_maps
+from triptych.losses.classes import class_probabilities
 from triptych.losses.pixel import adversarial_bce
 from triptych.tasks import Task
 from triptych.types import Output, Sample
@@ -47,14 +48,6 @@ def weighted_self_information(raw: Scores) -> Float[Tensor, "batch classes heigh
     """
     probability = class_probabilities(raw)
     return -probability * torch.log2(probability + 1e-30) / math.log2(probability.shape[1])
-
-
-def class_probabilities(raw: Scores) -> Float[Tensor, "batch classes height width"]:
-    """Softmax over the classes of a raw map; a map with one channel is the logit of the second of two."""
-    raw = raw if raw.dtype == torch.float64 else raw.float()
-    if raw.shape[1] == 1:
-        return torch.cat([(-raw).sigmoid(), raw.sigmoid()], dim=1)
-    return raw.softmax(dim=1)
 
 
 class MinEnt(Adapter):
@@ -199,7 +192,7 @@ class AdversarialAlignment(Adapter):
 def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "batch seen height width"]:
     """Input of the discriminator from a raw map: self-information, unit vectors of directions, or normalised values.
 
-    Depth and other values: (max(u, min(0, low)) - low) / (high - low) with the range `(low, high)` of the source's labels.
+    Depth and other values: (max(u, min(0, low)) - low) / (high - low), `(low, high)` the range of the source's labels.
 
     >>> from triptych.tasks import depth
     >>> alignment_map(depth(), torch.tensor([[[[3.0, -1.0, 9.0]]]]), (torch.tensor(1.0), torch.tensor(5.0))).tolist()

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.adversarial import class_probabilities
 from triptych.adaptation.base import Adapter, mean_over_processes
 from triptych.augmentation.color import ColorJitter
 from triptych.lookup import require_options
@@ -151,7 +150,7 @@ class MeanTeacher(Adapter):
         target = as_target(task, task.decode(raw))
         trust = torch.full((), self.trust() * (task.name in self.labelled), device=raw.device)
         if task.is_categorical:
-            sure = class_probabilities(raw).amax(dim=1) >= self.threshold
+            sure = task.class_probabilities(raw).amax(dim=1) >= self.threshold
             trust = trust * mean_over_processes(sure.float().mean())
         return PseudoLabel(target, trust)
 

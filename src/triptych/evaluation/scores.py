@@ -52,7 +52,7 @@ class Evaluation:
 
         The difference of two scores is, to first order, delta_mtl of the one against the other; it needs no
         reference, and adding a third evaluation cannot change which of two is better. Nothing labelled: minus
-        infinity.
+        infinity. Raises `ValueError` for a number below 0 of a metric that does not say how such are compared.
         """
         logarithms = []
         for name, task in self.tasks.items():
@@ -62,6 +62,12 @@ class Evaluation:
                 sign = 1 if metric.better[metric.primary] else -1
                 if metric.below_zero and metric.perfect is not None:
                     value, sign = metric.perfect - value, -1
+                elif value < 0:
+                    raise ValueError(
+                        f"'{metric.primary}' of task '{name}' is {value:g}, and checkpoints are chosen by its "
+                        f"logarithm; give {type(metric).__name__} `below_zero = True` and the number that is "
+                        "`perfect`, or a primary number that is never below 0."
+                    )
                 logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
         return sum(logarithms) / len(logarithms) if logarithms else -math.inf
 

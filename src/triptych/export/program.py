@@ -56,9 +56,16 @@ def decoded_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:
     decoded = task.decode(raw)
     if task.kind != "labels":
         return {name: decoded}
+    return {name: decoded, name + PROBABILITY: _likeliest(task, raw)}
+
+
+def _likeliest(task: Task, raw: Tensor) -> Tensor:
+    """The largest probability of a class, `(B, 1, H, W)`."""
+    if task.channels == 1:
+        return task.class_probabilities(raw).amax(dim=1, keepdim=True)
     # The largest of a softmax, without the others: onnxruntime took half of a small network's time for all of them.
     below = raw - raw.amax(dim=1, keepdim=True)
-    return {name: decoded, name + PROBABILITY: 1 / below.exp().sum(dim=1, keepdim=True)}
+    return 1 / below.exp().sum(dim=1, keepdim=True)
 
 
 def raw_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:

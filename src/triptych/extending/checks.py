@@ -18,6 +18,7 @@ from triptych.assemble import create_model
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.lookup import option_defaults
+from triptych.metrics.bootstrap import compute_sums
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import load_plugin, parts_of
 from triptych.regularizers import REGULARIZERS
@@ -158,16 +159,27 @@ def task_decodes(name: str, root: str) -> None:
 
 
 def task_is_scored(name: str, root: str) -> None:
-    """Scores are numbers, do not depend on how images are batched, and are NaN without a labelled pixel."""
+    """Scores are numbers, follow from sums over images, and are NaN without a labelled pixel."""
     task = _make_task(name)
     decoded, target = task.decode(_raw(task).detach()), labels_of(task)
-    whole, parts, empty = task.metric(), task.metric(), task.metric()
+    whole, single, empty = task.metric(), task.metric(), task.metric()
     whole.update(decoded, target)
-    for index in (1, 0):
-        parts.update(decoded[index : index + 1], target[index : index + 1])
-    scores = whole.compute()
-    _require(scores == parts.compute(), f"{scores} of a batch, {parts.compute()} of its images one by one.")
+    scores, sums = whole.compute(), []
+    for image in (1, 0):  # as evaluation does: the states of each image, added up
+        single.reset()
+        single.update(decoded[image : image + 1], target[image : image + 1])
+        sums.append(single.sums())
+    parts = compute_sums(task.metric(), {state: torch.stack([one[state] for one in sums]) for state in sums[0]})
+    _require(
+        scores == parts,
+        f"{scores} of a batch, {parts} of its images one by one: states are added up over images, and nothing else is "
+        "kept.",
+    )
     _require(whole.primary in scores, f"its primary number '{whole.primary}' is not among {', '.join(scores)}.")
+    _require(
+        whole.below_zero or not scores[whole.primary] < 0,
+        f"its primary number '{whole.primary}' is {scores[whole.primary]:g}: below 0 needs `below_zero` and `perfect`.",
+    )
     _require(set(scores) <= set(whole.better), "`better` does not say of each number whether higher is better.")
     empty.update(decoded, _invalid(task))
     _require(empty.compute()[whole.primary] != empty.compute()[whole.primary], "a score without labels is no NaN.")
@@ -299,7 +311,10 @@ def dataset_has_targets(name: str, root: str) -> None:
             _require(target.dtype == wanted.dtype, f"{what} is {target.dtype}, not {wanted.dtype}.")
             if task.kind == "labels":
                 ids = target[valid_pixels(target)]
-                _require(((ids >= 0) & (ids < task.channels)).all(), f"{what} has ids outside 0..{task.channels - 1}.")
+                _require(
+                    ((ids >= 0) & (ids < len(task.classes))).all(),
+                    f"{what} has ids outside 0..{len(task.classes) - 1}.",
+                )
 
 
 def dataset_reads_alike(name: str, root: str) -> None:

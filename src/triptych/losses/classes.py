@@ -30,6 +30,20 @@ EASY, FEWEST = 0.7, 1 / 16
 """Pixels whose class has at least this probability are easy; at least this share of the valid pixels is kept."""
 
 
+def class_probabilities(
+    raw: Float[Tensor, "batch channels height width"],
+) -> Float[Tensor, "batch classes height width"]:
+    """Softmax over the classes of a raw map; a map with one channel is the logit of the second of two.
+
+    >>> class_probabilities(torch.zeros(1, 1, 1, 1)).flatten().tolist()
+    [0.5, 0.5]
+    """
+    raw = at_least_float32(raw)
+    if raw.shape[1] == 1:
+        return torch.cat([(-raw).sigmoid(), raw.sigmoid()], dim=1)
+    return raw.softmax(dim=1)
+
+
 def weighted_cross_entropy(raw: Logits, target: Labels, class_weights: Sequence[float] = ()) -> Scalar:
     """Cross-entropy in nats, mean over valid pixels weighted by their class.
 

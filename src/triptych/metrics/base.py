@@ -1,7 +1,7 @@
 """The base of every metric: sums in float64, mergeable across batches and processes."""
 
 import inspect
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ class Metric(torchmetrics.Metric):
 
     Subclasses declare states by annotations (`Sum`) or with `add_sum`, accumulate in `update(prediction, target)` (a
     batch, prediction decoded to physical units, target in the layout of its task), and return named numbers from
-    `compute()`. `primary` names the number that model selection and delta_mtl use; `better` says which way every
-    returned number is better. A metric without a valid pixel computes NaN.
+    `compute()`. `primary` names the number that model selection and delta_mtl use, never below 0 unless `below_zero`
+    says so; `better` says which way every returned number is better. A metric without a valid pixel computes NaN.
 
     Counts are int64; real values are added up with `exact_sum`, so that the same pixels give the same bits however
     they were split into batches and processes.
@@ -43,7 +43,16 @@ class Metric(torchmetrics.Metric):
     perfect: ClassVar[float | None] = None
     """The primary number of a perfect prediction, where there is one."""
     below_zero: ClassVar[bool] = False
-    """Whether the primary number has no lower bound, and is compared by how far it is from `perfect`."""
+    """Whether the primary number may be below 0, and is compared by how far it is from `perfect`."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.below_zero and cls.perfect is None:
+            raise TypeError(
+                f"{cls.__name__} is `below_zero` without the number that is `perfect`, from which its numbers would be "
+                "compared; give it, or choose a primary number that is never below 0, such as the exponential of a "
+                "log-likelihood."
+            )
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ errors are where confidence is low.
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -28,7 +29,7 @@ SCALES = (0.8, 1.0, 1.25)
 
 
 def entropy_confidence(probabilities: Tensor) -> Tensor:
-    """1 - H(p) / log K of `(B, K, H, W)` as `(B, 1, H, W)`.
+    """1 - H(p) / log K of `(B, K, H, W)` as `(B, 1, H, W)`; one class is sure.
 
     >>> entropy_confidence(torch.tensor([0.5, 0.5]).view(1, 2, 1, 1)).item()
     0.0
@@ -36,7 +37,7 @@ def entropy_confidence(probabilities: Tensor) -> Tensor:
     1.0
     """
     entropy = torch.special.entr(probabilities).sum(dim=1, keepdim=True)
-    return (1 - entropy / torch.log(torch.tensor(float(probabilities.shape[1])))).clamp(0, 1)
+    return (1 - entropy / math.log(max(probabilities.shape[1], 2))).clamp(0, 1)
 
 
 def _of_events(views: Sequence[Tensor]) -> Tensor:
@@ -51,12 +52,12 @@ def _of_lengths(views: Sequence[Tensor]) -> Tensor:
 
 
 MEASURES: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
-    "labels": lambda views: entropy_confidence(torch.stack([raw.softmax(dim=1) for raw in views]).mean(dim=0)),
+    "labels": lambda views: entropy_confidence(torch.stack(list(views)).mean(dim=0)),
     "probability": _of_events,
     "length": _of_lengths,
     "direction": lambda views: torch.stack(list(views)).mean(dim=0).norm(dim=1, keepdim=True).clamp(0, 1),
 }
-"""By kind of task, confidence from what each view says: raw scores of classes, else decoded maps."""
+"""By kind of task, confidence from what each view says: probabilities of classes, else decoded maps."""
 
 
 class Confident(Predictor):
@@ -126,7 +127,7 @@ def confidence_task(name: str) -> Task:
 
 def _statement(task: Task, raw: Tensor, scale: float, mirrored: bool) -> Tensor:
     if task.kind == "labels":
-        return seen_raw(task, raw, mirrored)
+        return task.class_probabilities(seen_raw(task, raw, mirrored))
     return seen_values(task, task.decode(raw), scale, mirrored)
 
 

@@ -264,8 +264,8 @@ class Predictor:
         return raw.long() if task.kind == "labels" else raw
 
     def view(self, image: Source, scale: float, mirrored: bool) -> Maps:
-        """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored: their pixels are where those
-        of the image are, their values are those of the view (`seen_raw`, `seen_values`).
+        """Raw maps, at the size of `image`, of its version resized by `scale` and mirrored: pixels are where those of
+        the image are, values are those of the view (`seen_raw`, `seen_values`).
         """
         with _evaluating(self.model):
             return joined(self._view(image, scale, mirrored))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from triptych.lookup import printable
+from triptych.losses.classes import class_probabilities
 from triptych.metrics.base import Metric
 from triptych.tasks import error_maps
 from triptych.types import IGNORE
@@ -139,6 +140,16 @@ class Task:
         raw map is not known.
         """
         return not self.scales_with_zoom and (self.kind == "labels" or self.raw_is_physical or self.mirror is keep)
+
+    def class_probabilities(self, raw: Tensor) -> Tensor:
+        """Probabilities `(B, classes, H, W)` from scores; one channel is the logit of the second of two classes, and
+        the only class of a task is sure.
+
+        >>> from triptych.tasks import semseg
+        >>> semseg(1).class_probabilities(torch.zeros(1, 1, 1, 1)).item()
+        1.0
+        """
+        return torch.ones_like(raw) if len(self.classes) == 1 else class_probabilities(raw)
 
     def mirror_raw(self, raw: Tensor) -> Tensor:
         """Raw maps `(B, channels, H, W)` after mirroring, of a task that `averages_raw`: classes change places with

@@ -56,7 +56,8 @@ class Logarithm(Weighting):
     """total = sum_t w_t log L_t, the log of the losses' geometric mean up to a factor (Chennupati et al. 2019).
 
     The gradient of each task is divided by its loss, so no scale needs tuning; MTMamba trains with it and weights of 1
-    (our reading of "log-losses"). The total can be negative.
+    (our reading of "log-losses"). The total can be negative. Raises `ValueError` for a loss below 0, which has no
+    logarithm.
 
     >>> weighting = Logarithm(["depth"], weights={"depth": 1.0})
     >>> weighting({"depth": torch.tensor(1.0)}).item()
@@ -64,8 +65,15 @@ class Logarithm(Weighting):
     """
 
     def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
+        losses = self.present(losses)
+        if (torch.stack([*losses.values()]) < 0).any():
+            below = [name for name, loss in losses.items() if loss < 0]
+            raise ValueError(
+                f"weighting 'log' takes the logarithm of losses, and that of {', '.join(below)} is below 0; choose a "
+                "weighting of losses as they are, such as 'fixed', or a loss that is never below 0."
+            )
         # 0 with zero gradient for a task that is absent from the batch.
-        logarithms = {name: torch.where(loss > 0, loss, 1.0).log() for name, loss in self.present(losses).items()}
+        logarithms = {name: torch.where(loss > 0, loss, 1.0).log() for name, loss in losses.items()}
         return super().forward(logarithms)
 
 
