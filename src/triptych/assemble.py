@@ -224,7 +224,7 @@ def build_model(
     options: dict[str, Any] = dict(model.decoder_options)
     if auxiliary_tasks:
         options["auxiliary_tasks"] = dict(auxiliary_tasks)
-    return (_compose if stored else create_model)(
+    built = (_compose if stored else create_model)(
         model.decoder,
         backbone=model.backbone,
         tasks=tasks,
@@ -236,6 +236,8 @@ def build_model(
         tuning=model.tuning,
         tuning_options=model.tuning_options,
     )
+    built.set_training_size(recipe.data.size)
+    return built
 
 
 def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:

@@ -8,7 +8,7 @@ from unchecked import shapes_unchecked
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
-from triptych.models.multitask import MultiTaskModel
+from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.tasks import depth
 
 
@@ -41,6 +41,46 @@ def test_a_ramp_comes_back_as_the_same_ramp(size: tuple[int, int]) -> None:
     # Patches that hold padding are the last column's; between whole patches the ramp is linear.
     whole = size[1] // 16 * 16
     torch.testing.assert_close(found[0, 0, :, 8 : whole - 8], ramp[0, 0, :, 8 : whole - 8], rtol=0, atol=1e-4)
+
+
+class Levels(Backbone):
+    """Means over cells of 4 and of 32 pixels; those at the end are of what is left of the image."""
+
+    channels, strides = (3, 3), (4, 32)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [F.avg_pool2d(image, stride, ceil_mode=True) for stride in self.strides]
+
+
+class Coarse(Decoder):
+    """The coarse level at the size of the fine one, as decoders join levels."""
+
+    def forward(self, features: list[Tensor]) -> list[dict[str, Tensor]]:
+        fine, coarse = features
+        return [{"depth": F.interpolate(coarse[:, :1], size=fine.shape[-2:], mode="bilinear")}]
+
+
+def coarse_model(trained: tuple[int, int]) -> MultiTaskModel:
+    backbone = Levels()
+    model = MultiTaskModel(backbone, Coarse(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
+    model.set_training_size(trained)
+    return model
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97), (49, 81), (1, 127)])
+def test_levels_lie_on_each_other_at_any_size(size: tuple[int, int]) -> None:
+    """A ramp at the coarse level, away from the borders; without padding its cells are drawn over the fine ones."""
+    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
+    found = predict_maps(coarse_model((64, 96)), ramp)["depth"]
+    assert found.shape == (1, 1, *size)
+    inner = slice(16, size[1] // 32 * 32 - 16)
+    assert (found - ramp[:, :1])[..., inner].abs().max() < 3  # the finest level's own cells
+
+
+def test_a_network_trained_on_displaced_levels_sees_them_again() -> None:
+    image = torch.rand(1, 3, 64, 80)
+    model = coarse_model((64, 80))
+    assert torch.equal(predict_maps(model, image)["depth"], model(image).predictions["depth"])
 
 
 class Two(Decoder):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from triptych.models.multitask import MultiTaskModel
+from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.calibration import Scale
 from triptych.tasks import Task
 from triptych.types import named_choice
@@ -42,7 +42,7 @@ class DeployedModel(nn.Module):
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         if not image.is_floating_point():
             image = image / 255.0
-        predictions = self.model(image).predictions
+        predictions = predict_maps(self.model, image)
         maps: dict[str, Tensor] = {}
         for name, task in self.model.tasks.items():
             maps |= self.maps_of(name, task, predictions[name].float())

@@ -6,13 +6,14 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.models.lora import merge_updates
 from triptych.models.parts import find_part, modules_of_task
 from triptych.tasks import Task
-from triptych.types import Output, Sample
+from triptych.types import Output, Sample, round_up
 
 Itself = TypeVar("Itself", bound="MultiTaskModel")  # `Self` is not understood by the shape checks of the tests
 
@@ -37,6 +38,19 @@ class ResizedMaps(Mapping[str, Tensor]):
         return len(self.raw)
 
 
+def predict_maps(model: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
+    """Final raw maps at the size of a batch of images, whose last row and column are repeated up to sides that are
+    multiples of what the model calls `pad_to`.
+    """
+    multiple = getattr(model, "pad_to", 1)
+    if multiple == 1:
+        return model(image).predictions
+    height, width = image.shape[-2:]
+    beyond = (0, round_up(width, multiple) - width, 0, round_up(height, multiple) - height)
+    maps = model(F.pad(image, beyond, mode="replicate")).predictions
+    return {name: raw[..., :height, :width] for name, raw in maps.items()}
+
+
 class MultiTaskModel(nn.Module):
     """Compose a backbone and a decoder (hard parameter sharing).
 
@@ -47,6 +61,10 @@ class MultiTaskModel(nn.Module):
 
     multiple: int = 1
     """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
+    pad_to: int = 1
+    """Sides that `predict_maps` pads images to multiples of. At other sizes the levels of a pyramid cover more than the
+    image, each by its own remainder, and decoders lay them on each other displaced: a network that was trained on
+    multiples has never seen that."""
     takes_features: ClassVar[bool] = True
     """Whether `forward` takes features that were computed before."""
     frozen: tuple[str, ...] = ()
@@ -100,6 +118,14 @@ class MultiTaskModel(nn.Module):
     def feature_strides(self) -> tuple[int, ...]:
         """Strides of `Output.features`, finest first."""
         return self.backbone.strides
+
+    def set_training_size(self, size: tuple[int, int]) -> None:
+        """Where no level of maps reaches beyond images of the `size` that is trained on, let none do so beyond images
+        of other sizes (`pad_to`).
+        """
+        cell = max(self.feature_strides)
+        if self.multiple == 1 and all(side % cell == 0 for side in size):
+            self.pad_to = cell
 
     @property
     def has_independent_heads(self) -> bool:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
 from triptych.machine import choose_device, choose_precision, return_freed_memory
+from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
 from triptych.prediction.strips import (
     Batch,
@@ -121,6 +122,8 @@ class Predictor:
         self.resize = resize
         self.autocast = named_choice("precision", choose_precision(precision, self.device), _PRECISIONS)
         self.recipe = recipe
+        if recipe is not None and isinstance(model, MultiTaskModel):
+            model.set_training_size(recipe.data.size)
         self.calibration = dict(calibration or {})
         self.is_decoded: bool = getattr(model, "is_decoded", False)
         """Whether the model's maps are predictions already, as those of an exported file."""
@@ -292,7 +295,7 @@ class Predictor:
             self._size = tuple(image.shape)
             return_freed_memory()
         with torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
-            predictions = self.model(image).predictions
+            predictions = predict_maps(self.model, image)
         return {name: predictions[name].float() for name in self.tasks}
 
     @classmethod
