@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from test_prediction import TASKS, local_model, read_ply, write_images
 
+from triptych.data.photos import find_images
+from triptych.datasets.images import Images
 from triptych.prediction import image_files
 from triptych.prediction.calibration import Scale
 from triptych.prediction.outputs import predict_images
@@ -80,6 +82,7 @@ def test_panels_and_points_of_large_images_are_thinned_and_said(tmp_path, monkey
     told = "panels show one of 2x2 pixels and points show one of 3x3 pixels"
     assert result.reduced == {"0": told}
     assert lines[0] == f"0: {told}"
+    predict_images(predictor, [folder], tmp_path / "thin", log=quiet, resume=True, **options)
     assert json.loads((tmp_path / "thin/predictions.json").read_text())["reduced"] == {"0": told}
     whole = {tuple(row.values()) for row in read_ply(tmp_path / "whole/points/0.ply")}
     thin = [tuple(row.values()) for row in read_ply(tmp_path / "thin/points/0.ply")]
@@ -190,6 +193,89 @@ def test_images_whose_paths_join_to_one_name_are_apart_in_a_batch(tmp_path):
     single, together = (contents(tmp_path / each / "pictures/semseg") for each in "12")
     assert single == together
     assert len(set(single.values())) == 2
+
+
+def test_images_are_kept_by_their_bytes_not_by_their_name(tmp_path):
+    """Another image of the same name, and one that was edited, are refused and never recorded as what was predicted."""
+    first, out = write_images(tmp_path / "a"), tmp_path / "out"
+    other = write_images(tmp_path / "b", [(20, 20), (20, 11)])
+    predictor, drawn = Predictor(local_model()), ("arrays", "maps", "pictures", "panels")
+    predict_images(predictor, [first], out, products=drawn, fov=60.0, log=quiet)
+    before = contents(out)
+    for options in ({"products": drawn, "resume": True}, {"resume": True}, {"products": ("points",)}):
+        with pytest.raises(ValueError, match=rf"0 in {out} was made from {first}/0\.png, and this call names {other}"):
+            predict_images(predictor, [other], out, fov=60.0, log=quiet, **options)
+    assert contents(out) == before
+    moved = first.rename(tmp_path / "moved")
+    kept = predict_images(predictor, [moved], out, products=drawn, fov=60.0, resume=True, log=quiet).kept
+    assert list(kept) == ["0", "1"]
+    assert contents(out) == before
+    (moved / "1.png").write_bytes((other / "0.png").read_bytes())
+    predict_images(predictor, [other / "1.png"], tmp_path / "edited", log=quiet)
+    (other / "1.png").write_bytes((other / "0.png").read_bytes())
+    with pytest.raises(ValueError, match=r"1\.png, which has changed since; choose another folder, or pass overwrite"):
+        predict_images(predictor, [other / "1.png"], tmp_path / "edited", resume=True, log=quiet)
+    predict_images(predictor, [other / "0.png"], out, overwrite=True, products=("arrays",), fov=60.0, log=quiet)
+    left = {path.parent.name for path in out.rglob("0.*")}
+    assert left == set(TASKS), "maps, pictures and panels of the other image are still there"
+    assert json.loads((out / "predictions.json").read_text())["images"] == {
+        "1": str(first / "1.png"),
+        "0": str(other / "0.png"),
+    }
+
+
+def test_a_folder_never_holds_maps_of_two_networks(tmp_path):
+    """However few images and products the second is asked for, and though the first was killed."""
+    folder, out = write_images(tmp_path / "images", [(9, 13)] * 3), tmp_path / "out"
+    predict_images(Predictor(local_model()), [folder], out, fov=60.0, log=quiet)
+    record = json.loads((out / "predictions.json").read_text())
+    del record["images"]["2"]
+    (out / "predictions.json").write_text(json.dumps(record | {"waiting": ["2"]}))
+    (out / "panels/mine.txt").touch()
+    predict_images(Predictor(local_model()), [folder / "1.png"], out, products=("maps",), overwrite=True, log=quiet)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()) == [
+        *sorted(f"maps/{task}/1.png" for task in TASKS),
+        "panels/mine.txt",
+        "predictions.json",
+    ]
+
+
+def test_the_record_tells_what_is_finished_while_it_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr("triptych.prediction.outputs.SECONDS_PER_RECORD", 0.0)
+    folder, out, told = write_images(tmp_path / "images"), tmp_path / "out", []
+    predictor = Predictor(local_model())
+    forward = predictor.model.forward
+
+    def noted(image):
+        record = json.loads((out / "predictions.json").read_text())
+        told.append((list(record["images"]), record["waiting"]))
+        return forward(image)
+
+    monkeypatch.setattr(predictor.model, "forward", noted)
+    predict_images(predictor, [folder], out, log=quiet)
+    assert told == [([], ["0", "1"]), (["0"], ["1"])]
+    assert json.loads((out / "predictions.json").read_text())["waiting"] == []
+
+
+def test_what_predict_made_is_no_photograph(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_images(tmp_path / "images"))
+    predictor = Predictor(local_model())
+    for out in ("predictions", "."):
+        for _ in range(2):
+            result = predict_images(predictor, ["."], out, overwrite=True, log=quiet)
+            assert list(result.written) == ["0", "1"]
+    assert len(Images(".")) == 2
+    assert list(dict(find_images(["predictions/pictures/semseg"]))) == ["0", "1"]  # asked for by name
+
+
+def test_a_record_of_an_older_version_goes_on_by_path(tmp_path):
+    folder, out = write_images(tmp_path / "images"), tmp_path / "out"
+    predictor = Predictor(local_model())
+    predict_images(predictor, [folder / "0.png"], out, log=quiet)
+    record = json.loads((out / "predictions.json").read_text())
+    del record["sha256"], record["waiting"]
+    (out / "predictions.json").write_text(json.dumps(record))
+    assert list(predict_images(predictor, [folder], out, resume=True, log=quiet).kept) == ["0"]
 
 
 @pytest.mark.parametrize("part", [{"images": 3}, {"skipped": [1]}, {"reduced": None}, {"products": 5}])

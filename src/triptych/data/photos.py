@@ -44,6 +44,10 @@ STRIP = 2**22
 """Pixels that are converted at a time."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is to be turned."""
+RECORD = "predictions.json"
+"""What `triptych predict` writes beside the folders of its files."""
+MADE = ("maps", "pictures", "panels")
+"""Those of these folders that hold pictures, which are no photographs."""
 EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Where Pillow keeps what may tell an orientation."""
 
@@ -202,12 +206,21 @@ def read_orientation(path: Path) -> int:
             return _told_orientation(image)
 
 
+def find_photographs(folder: Path) -> list[Path]:
+    """Pictures in a folder and its sub-folders but those that `triptych predict` made there, in a fixed order."""
+    files = list(walk_files(folder))
+    made = {path.parent / name for path in files if path.name == RECORD for name in MADE}
+    pictures = (path for path in files if path.suffix.lower() in PICTURES)
+    return [path for path in pictures if not made or made.isdisjoint(path.parents)]
+
+
 def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
     """Image files as `(name, path)`: files themselves, and folders searched with their sub-folders, in a fixed order.
 
     A name is the path without its suffix, relative to the folder it was found in. In folders only pictures are looked
-    for: arrays there may be labels. Raises `ValueError` for a folder without images, a suffix that is no image's, what
-    is no regular file, or two files of the same name, and `FileNotFoundError` for what does not exist.
+    for: arrays there may be labels. Pictures that `triptych predict` made there are left out. Raises `ValueError` for a
+    folder without images, a suffix that is no image's, what is no regular file, or two files of the same name, and
+    `FileNotFoundError` for what does not exist.
     """
     found: dict[str, Path] = {}
     for source in sources:
@@ -225,7 +238,7 @@ def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
 
 def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
     if source.is_dir():
-        paths = sorted(path for path in walk_files(source) if path.suffix.lower() in PICTURES)
+        paths = sorted(find_photographs(source))
         if not paths:
             raise DataError(
                 f"folder {source} has no images", f"looked for {', '.join(PICTURES)} in it and its sub-folders"

@@ -7,13 +7,13 @@ from typing import Any
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
-from triptych.data.files import PICTURES, walk_files
-from triptych.data.photos import read_image
+from triptych.data.files import PICTURES
+from triptych.data.photos import find_photographs, read_image
 from triptych.types import Sample
 
 
 class Images(DenseDataset):
-    """Every picture below a folder, in the order of their paths, which are their keys.
+    """Every picture below a folder, in the order of their paths, which are their keys. What `predict` made is left out.
 
     It has one split, `train`, no cameras, and no labels: `tasks` is empty, and there to say so.
     """
@@ -36,7 +36,7 @@ class Images(DenseDataset):
             )
         if not self.root.is_dir():
             raise DataError(f"dataset folder '{root}' does not exist", "give the folder that holds the images")
-        self.paths = [path for path in walk_files(self.root) if path.suffix.lower() in PICTURES]
+        self.paths = find_photographs(self.root)
         if not self.paths:
             raise ValueError(f"'{root}' holds no images ({', '.join(PICTURES)}), nor do the folders in it.")
 

@@ -22,6 +22,7 @@ from triptych.files import check_writable, partial_path, remove_partials, writte
 from triptych.machine import return_freed_memory
 from triptych.prediction.point_cloud import backproject, thin_intrinsics, write_points
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.record import PLACES
 from triptych.prediction.strip_files import ArrayFile, write_png
 from triptych.prediction.strips import Photos
 from triptych.tasks import Task
@@ -67,21 +68,24 @@ class ImageFiles:
         """The array files of an image by task."""
         if "arrays" not in self.products:
             return {}
-        return {task: self.out / "arrays" / task / f"{name}.npy" for task in self.tasks}
+        return {task: self._place("arrays", name, task) for task in self.tasks}
 
     def drawn(self, name: str) -> dict[Path, Write]:
         """Every other file of an image, and what writes it from the photograph and its maps."""
         files: dict[Path, Write] = {}
         for task in self.tasks.values():
             if "maps" in self.products and task.to_png is not None:  # a quantity without limits has no integers
-                files[self.out / "maps" / task.name / f"{name}.png"] = partial(_write_map, task)
+                files[self._place("maps", name, task.name)] = partial(_write_map, task)
             if "pictures" in self.products:
-                files[self.out / "pictures" / task.name / f"{name}.png"] = partial(self._write_picture, task)
+                files[self._place("pictures", name, task.name)] = partial(self._write_picture, task)
         if "panels" in self.products:
-            files[self.out / "panels" / f"{name}.png"] = self._write_panel
+            files[self._place("panels", name)] = self._write_panel
         if "points" in self.products:
-            files[self.out / "points" / f"{name}.ply"] = self._write_points
+            files[self._place("points", name)] = self._write_points
         return files
+
+    def _place(self, product: str, name: str, task: str = "") -> Path:
+        return self.out / PLACES[product].format(task=task, name=name)
 
     def paths(self, name: str) -> list[Path]:
         """Every file of an image."""

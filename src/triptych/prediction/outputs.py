@@ -15,8 +15,8 @@ Large images go from file to file in strips; panels and points of them show ever
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,20 +25,21 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
-from triptych.files import write_text
-from triptych.lookup import parse_json, printable
+from triptych.data.photos import RECORD, StoredPhoto, find_images, read_image_size, read_photo
+from triptych.lookup import printable
 from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.record import PLACES, Record, hash_source
 from triptych.tasks import Task
 from triptych.types import named_choice
 
-PRODUCTS = ("arrays", "maps", "pictures", "panels", "points")
-MANIFEST = "predictions.json"
+PRODUCTS = tuple(PLACES)
 SECONDS_PER_LINE = 60.0
 """Between lines of progress where there is no terminal."""
+SECONDS_PER_RECORD = 60.0
+"""Between two writings of the record: a process that is killed leaves images of this time, which are made again."""
 
 Found = tuple[str, Path]
 
@@ -77,8 +78,9 @@ def predict_images(
     `color_by` is `"image"` or the task that colours them. `overlay` draws pictures and panels over the image. Up to
     `batch` images of one size are predicted together. Nothing is predicted before every input is found and every output
     is known to be new and writable. A damaged image raises `ValueError`, or with `on_bad_sample="skip"` is named
-    through `log` and left out. With `resume` images that have all their files are left as they are. What earlier calls
-    recorded in the folder stays; `ValueError` where another network or other options made it.
+    through `log` and left out. With `resume` images are left as they are that have all their files, recorded as made
+    from the same bytes. What earlier calls recorded in the folder stays; `ValueError` where another network, other
+    options or another image of the same name made it, unless `overwrite` deletes it.
     """
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
     chosen = {name: named_choice("product", name, {known: known for known in PRODUCTS}) for name in products}
@@ -95,18 +97,19 @@ def predict_images(
     matrix = None if intrinsics is None else np.asarray(intrinsics).tolist()
     settings = predictor.settings() | {"overlay": overlay, "color_by": color_by, "fov": fov, "intrinsics": matrix}
     names = [name for name, _ in found]
-    earlier = _earlier(files, names, settings, overwrite, resume)
-    result = PredictedImages(kept={name: files.paths(name) for name in names if resume and files.is_finished(name)})
-    files.prepare(names)
-    _write_manifest(files, dict(found), settings, result, earlier)
-    waiting = [(name, path) for name, path in found if name not in result.kept]
+    record = _go_on(files, dict(found), json.loads(json.dumps(settings)), overwrite, resume)
+    finished = {name for name in record.images if resume and files.is_finished(name)}
+    result = PredictedImages(kept={name: files.paths(name) for name in names if name in finished})
+    waiting = [(name, path) for name, path in found if name not in finished]
+    record.begin((name for name, _ in waiting), files.products)
     if predictor.device.type == "cpu":
         keep_freed_memory()
     advice = f"predict smaller pieces (--tile 512), fewer images at once (--batch, now {batch}) or a --shorter-side"
     advised = ""
-    with _progress(len(waiting), log) as advance, memory_advice(advice):
+    with _progress(len(waiting), log) as advance, memory_advice(advice), _recorded(record, files.out) as keep:
         for group in _groups(waiting, batch):
-            photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, result))}
+            hashes = {name: hash_source(path) for name, path in group}  # before they are read
+            photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, record))}
             if photos and not advised:
                 advised = advise_size(predictor, *next((name, photo.size) for name, photo in photos.items()))
                 if advised:
@@ -115,11 +118,15 @@ def predict_images(
                 files.predict(predictor, list(photos), list(photos.values()), partial(advance, len(group)))
             advance(len(group), 1.0, finished=True)
             result.written.update({name: files.paths(name) for name in photos})
-            for name, photo in photos.items():
-                if reduced := files.reduced(photo.size):
-                    result.reduced[name] = reduced
-                    log(_one_line(f"{name}: {reduced}"))
-    _write_manifest(files, dict(found), settings, result, earlier)
+            for name, path in group:
+                if name in photos:
+                    reduced = files.reduced(photos[name].size)
+                    record.add(name, path, hashes[name], reduced)
+                    if reduced:
+                        result.reduced[name] = reduced
+                        log(_one_line(f"{name}: {reduced}"))
+            keep()
+    result.skipped.update({name: record.skipped[name] for name in names if name in record.skipped})
     counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")
@@ -147,7 +154,7 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     )
 
 
-def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result: PredictedImages) -> StoredPhoto | None:
+def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], record: Record) -> StoredPhoto | None:
     """A photograph, or `None` where it is damaged, or a link to nothing, and may be skipped."""
     try:
         return read_photo(path)
@@ -155,7 +162,7 @@ def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], result:
         if not skip:
             raise
         log(_one_line(f"skipped: {error}"))
-        result.skipped[name] = str(error)
+        record.skipped[name] = str(error)
         return None
 
 
@@ -184,41 +191,75 @@ def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
     yield from waiting.values()
 
 
-def _earlier(
-    files: ImageFiles, names: Sequence[str], settings: dict[str, Any], overwrite: bool, resume: bool
-) -> dict[str, Any]:
-    """The record of earlier calls into this folder, which this one adds to; one line for outputs that exist and may not
-    be replaced, and for a record of another network or of other options, of which only `overwrite` takes the place.
+def _go_on(
+    files: ImageFiles, found: Mapping[str, Path], settings: dict[str, Any], overwrite: bool, resume: bool
+) -> Record:
+    """The record that this call adds to: a new one, or that of earlier calls into the folder.
+
+    One line for outputs that exist and may not be replaced, for a record of another network or of other options, and
+    for names that are recorded of other images. With `overwrite` all files that are recorded so are deleted instead.
     """
-    existing = [path for name in names for path in files.paths(name) if path.exists()]
+    out = files.out
+    existing = [path for name in found for path in files.paths(name) if path.exists()]
     if existing and not resume and not overwrite:
         others = f" and {len(existing) - 1} more" if len(existing) > 1 else ""
         raise FileExistsError(
             f"{existing[0]} exists{others}; choose another folder, go on with resume (--resume), or pass overwrite "
             "(--overwrite)."
         )
-    path = files.out / MANIFEST
-    if not path.exists() and not (existing and resume):
-        return {}
-    try:
-        record = parse_json(path.read_text(encoding="utf-8"))
-        before = dict(record["settings"])
-        record |= {key: dict(record.get(key, {})) for key in ("images", "skipped", "reduced")}
-        record["products"] = [str(name) for name in record.get("products", [])]
-    except (OSError, ValueError, KeyError, TypeError):
-        record, before = {}, {}
-    now = json.loads(json.dumps(settings))
-    if before == now:
-        return record
-    if not record.get("images") and not any(other.is_file() and other != path for other in files.out.rglob("*")):
-        return {}  # of a call that failed at its first image
+    files.prepare(list(found))
+    tasks = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in files.tasks.items()}
+    new = Record(tasks, settings)
+    if not (out / RECORD).exists() and not (existing and resume):
+        return new
+    earlier = Record.read(out) or Record({}, {})
+    if earlier.settings == settings:
+        other = [name for name, path in found.items() if name in earlier.images and not earlier.is_of(name, path)]
+        if other and not overwrite:
+            raise ValueError(_one_line(_describe_other(out, other[0], earlier.images[other[0]], found[other[0]])))
+        earlier.remove(out, other)
+        return earlier
+    if not earlier.images and not any(other.is_file() and other != out / RECORD for other in out.rglob("*")):
+        return new  # of a call that failed at its first image
     if overwrite and not resume:
-        return {}
-    other = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+        earlier.remove(out, [*earlier.images, *earlier.waiting])
+        return new
+    differ = [key for key in earlier.settings | settings if earlier.settings.get(key) != settings.get(key)]
     raise ValueError(
-        f"{path} was not made by this network with these options ({', '.join(other)} differ), so that this call would "
-        "mix two; choose another folder, or pass overwrite (--overwrite) without resume."
+        f"{out / RECORD} was not made by this network with these options ({', '.join(differ)} differ), so that this "
+        "call would mix two; choose another folder, or pass overwrite (--overwrite) without resume."
     )
+
+
+def _describe_other(out: Path, name: str, before: str, now: Path) -> str:
+    what = "which has changed since" if before == str(now) else f"and this call names {now}"
+    return (
+        f"{name} in {out} was made from {before}, {what}; choose another folder, or pass overwrite (--overwrite) to "
+        "replace it."
+    )
+
+
+@contextmanager
+def _recorded(record: Record, out: Path) -> Iterator[Callable[[], None]]:
+    """Write the record before the first image, with each call that comes late enough after the last, and at the end,
+    whichever it is.
+    """
+    record.write(out)
+    written = time.perf_counter()
+
+    def keep() -> None:
+        nonlocal written
+        if time.perf_counter() - written > SECONDS_PER_RECORD:
+            record.write(out)
+            written = time.perf_counter()
+
+    try:
+        yield keep
+    except BaseException:
+        with suppress(OSError):  # what made the block end is to be told
+            record.write(out)
+        raise
+    record.write(out)
 
 
 class _Advance:
@@ -256,33 +297,6 @@ def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield _Advance(total, bar, log)
-
-
-def _write_manifest(
-    files: ImageFiles,
-    sources: dict[str, Path],
-    settings: dict[str, Any],
-    result: PredictedImages,
-    earlier: dict[str, Any],
-) -> None:
-    """What the files mean, what they were made from, and how: first before the first image, for those who resume. Other
-    images of an earlier record stay in it.
-    """
-    meaning = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in files.tasks.items()}
-    done = {name: str(sources[name]) for name in sources if name in result.written or name in result.kept}
-    others = {
-        key: {name: value for name, value in earlier.get(key, {}).items() if name not in sources}
-        for key in ("images", "skipped", "reduced")
-    }
-    manifest = {
-        "tasks": meaning,
-        "products": list(dict.fromkeys([*earlier.get("products", []), *files.products])),
-        "settings": settings,
-        "images": others["images"] | done,
-        "skipped": others["skipped"] | result.skipped,
-        "reduced": others["reduced"] | result.reduced,
-    }
-    write_text(files.out / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _camera(
