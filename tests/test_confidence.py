@@ -1,5 +1,6 @@
 """Confidence: between 0 and 1, low where views disagree or classes are even; errors by confidence."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from training.tiny import RECIPE
 from triptych.__main__ import main
 from triptych.evaluation.reliability import Counts, Reliability, measure_reliability
 from triptych.export.program import PROBABILITY, decoded_maps
+from triptych.prediction import pretrained
 from triptych.prediction.confidence import ENDING, MEASURES, Confident, entropy_confidence
 from triptych.prediction.predictor import Predictor
 from triptych.report.tables import show_reliability
@@ -165,15 +167,25 @@ def test_all_of_one_confidence_is_one_error_in_every_fifth():
     assert counts.fifths()[1] == pytest.approx([0.5] * 5)
 
 
-def test_the_report_has_the_table(tmp_path, capsys):
+def test_the_report_has_the_table(tmp_path, capsys, monkeypatch):
     small = replace(RECIPE, schedule=replace(RECIPE.schedule, steps=2))
     run = train(small, tmp_path / "run", device="cpu", progress=False)
     found = measure_reliability(Predictor.load(run), split="val", images=2)
     assert found.images == 2
-    assert main(["evaluate", str(run), "--split", "val", "--confidence", "--device", "cpu"]) == 0
+    before, load = (run / "model.safetensors").read_bytes(), pretrained.load_model
+
+    def load_and_train_on(folder, **options):
+        loaded = load(folder, **options)
+        (folder / "model.safetensors").write_bytes(b"")
+        return loaded
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pretrained, "load_model", load_and_train_on)
+        assert main(["evaluate", str(run), "--split", "val", "--confidence", "--device", "cpu"]) == 0
     assert "Error by confidence, 5 images" in " ".join(capsys.readouterr().out.split())
     content = json.loads((run / "confidence-val.json").read_text())
     assert set(content["errors"]) == set(found.errors)
+    assert content["weights_sha256"] == hashlib.sha256(before).hexdigest()
     assert "least sure fifth" in (run / "report.html").read_text()
     assert show_reliability(None) == ""
     assert "0.25" in show_reliability(Reliability(TASKS, {}, {"depth": [0.25] * 5}, 3))

@@ -16,6 +16,8 @@ from triptych.__main__ import main
 from triptych.evaluation.calibrate import calibrate_run
 from triptych.export import export_run
 from triptych.export.onnx_file import open_onnx
+from triptych.files import hash_file, read_tensors, save_tensors
+from triptych.prediction import pretrained
 from triptych.prediction.calibration import FILE, KINDS, Scale, fit_scale, read_calibration, write_calibration
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import depth
@@ -72,7 +74,7 @@ def test_frames_that_disagree_keep_the_prediction():
 
 
 def test_what_is_stored_comes_back(tmp_path):
-    write_calibration(tmp_path, {"depth": Scale(1.5, 0.9)}, {})
+    write_calibration(tmp_path, {"depth": Scale(1.5, 0.9)}, "", {})
     assert read_calibration(tmp_path) == {"depth": Scale(1.5, 0.9)}
     assert read_calibration(tmp_path / "none") == {}
     for damaged in ("{", '{"scales": {"depth": {"factor": -1, "power": 1}}}', '{"scales": {"depth": {"factor": 1}}}'):
@@ -171,7 +173,7 @@ def test_metres_do_not_depend_on_the_size_that_the_network_sees(power, frame):
 
 @pytest.mark.parametrize("outputs", ["maps", "raw"])
 def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
-    write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+    write_calibration(run, {"depth": Scale(2.5, 0.8)}, "", {})
     image = np.random.default_rng(1).integers(0, 255, (32, 40, 3), np.uint8)
     with shapes_unchecked():
         export_run(run, tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
@@ -186,10 +188,35 @@ def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
         np.testing.assert_allclose(alone, expected, rtol=1e-3)
 
 
+def test_nothing_says_of_later_weights_what_it_found_with_earlier_ones(run, other_camera, tmp_path, monkeypatch):
+    """A training replaces the weights once they are read: what is then written is of those that were read."""
+    weights, load = run / "model.safetensors", pretrained.load_model
+    whole, before = weights.read_bytes(), hash_file(weights)
+
+    def load_and_train_on(folder, **options):
+        loaded = load(folder, **options)
+        save_tensors(weights, {name: value + 1 for name, value in read_tensors(weights).items()})
+        return loaded
+
+    with monkeypatch.context() as patched, shapes_unchecked():
+        patched.setattr(pretrained, "load_model", load_and_train_on)
+        calibrate_run(run, other_camera)
+        with pytest.raises(ValueError, match=r"calibration\.json was made with other weights than .*calibrate` again"):
+            Predictor.load(run)
+        assert Predictor.load(run, calibrated=False).tasks
+        weights.write_bytes(whole)
+        done = export_run(run, tmp_path / "model.onnx", size=(32, 40), images=1)
+    assert json.loads(done.description.read_text())["weights_sha256"] == before
+    weights.write_bytes(whole)
+    assert Predictor.load(run).calibration
+
+
 def test_scales_go_along_with_their_network_and_with_no_other(run, tmp_path):
-    write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+    write_calibration(run, {"depth": Scale(2.5, 0.8)}, "", {})
     saved = Predictor.load(run).save_pretrained(tmp_path / "saved")
-    assert read_calibration(saved) == {"depth": Scale(2.5, 0.8)}
+    assert read_calibration(saved, saved / "model.safetensors") == {"depth": Scale(2.5, 0.8)}
+    packed = Predictor.load(saved).save_pretrained(tmp_path / "saved.zip")  # in float16: other bytes
+    assert Predictor.load(packed).calibration == {"depth": Scale(2.5, 0.8)}
     Predictor.load(run, calibrated=False).save_pretrained(saved, overwrite=True)
     assert read_calibration(saved) == {}
 
@@ -203,16 +230,18 @@ def test_training_anew_or_further_drops_the_scales_of_the_weights_before(tmp_pat
         (longer, {"resume": True}, False),
         (recipe, {"overwrite": True}, False),
     ):
-        write_calibration(run, {"depth": Scale(2.5, 0.8)}, {})
+        write_calibration(run, {"depth": Scale(2.5, 0.8)}, "", {})
         train(again, run, progress=False, **options)
         assert bool(read_calibration(run)) == kept
 
 
 def test_what_cannot_be_calibrated_is_one_line(run, other_camera, tmp_path, capsys):
     (tmp_path / "model.onnx").touch()
+    packed = Predictor.load(run).save_pretrained(tmp_path / "network.zip")
     for words, message in (
         ([tmp_path / "model.onnx", other_camera], "calibrate the run"),
         ([run, tmp_path / "nowhere"], "does not exist"),
+        ([packed, other_camera], f"a run folder is needed here; `unzip {packed} -d RUN` makes one"),
     ):
         assert main(["calibrate", *map(str, words)]) == 2
         error = capsys.readouterr().err
@@ -234,7 +263,7 @@ def test_a_scale_of_another_size_says_so(run, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="at 24 x 24"):  # which squeezes one side more than the other
         Predictor(Pinhole(fixed_size=(24, 24)), calibration={"depth": scale}, resize=True).predict(large[..., :48, :64])
 
-    write_calibration(run, {"depth": scale}, {})
+    write_calibration(run, {"depth": scale}, "", {})
     assert read_calibration(run) == {"depth": scale}
     monkeypatch.setattr("triptych.export.run.exported_program", lambda *words, **options: 1 / 0)
     with pytest.warns(UserWarning, match="at 32 x 40"), pytest.raises(ZeroDivisionError):

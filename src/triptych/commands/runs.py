@@ -43,7 +43,7 @@ def evaluate(
         from triptych.machine import terminal
 
         found = measure_reliability(scored.predictor, split=scored.split, images=limit or IMAGES)
-        write_reliability(run, scored.split, found)
+        write_reliability(run, scored.split, found, scored.weights_sha256)
         terminal().print(reliability_table(found))
     if report:
         print(f"page to look at: {report_run(run, scored=scored, reliability=found)}")

@@ -11,6 +11,7 @@ from triptych.machine import terminal
 from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, read_calibration, write_calibration
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pretrained import hash_weights, require_folder
 
 
 def calibrate_run(
@@ -24,6 +25,8 @@ def calibrate_run(
     """
     if run.suffix == SUFFIX:
         raise ValueError(f"{run} is a file; calibrate the run that it was made from, and export that again.")
+    require_folder(run)
+    weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
     predictor = Predictor.load(run, device=device, calibrated=False, shorter_side=shorter_side)
     lengths = [name for name, task in predictor.tasks.items() if task.in_metres]
     if not lengths:
@@ -53,7 +56,7 @@ def calibrate_run(
     }
     if scales:
         facts = {"folder": str(folder), "frames": {name: one.frames for name, one in fitted.items()}}
-        path = write_calibration(run, scales, facts)
+        path = write_calibration(run, scales, weights, facts)
         for name, scale in scales.items():
             print(f"{name}: {scale.describe()}, kept in {path}; predict and export apply it, evaluate does not")
     else:

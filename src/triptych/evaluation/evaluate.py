@@ -181,6 +181,8 @@ class RunEvaluation(Evaluation):
     """Of the best constant prediction."""
     single_task: Mapping[str, Mapping[str, float | None]] | None = None
     """Of single-task networks, by task."""
+    weights_sha256: str = ""
+    """Of the file that they were read from."""
     predictor: Predictor = field(kw_only=True, repr=False)
 
     def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
@@ -307,7 +309,12 @@ def evaluate_run(
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             _show(run, content, evaluation, reference, predictor.model.describe())
     return RunEvaluation(
-        **vars(evaluation), split=split, constant=reference, single_task=references or None, predictor=predictor
+        **vars(evaluation),
+        split=split,
+        constant=reference,
+        single_task=references or None,
+        weights_sha256=weights,
+        predictor=predictor,
     )
 
 

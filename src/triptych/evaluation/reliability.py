@@ -14,7 +14,6 @@ from triptych.files import write_json
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.pretrained import hash_weights
 from triptych.tasks import Task
 
 GROUPS = ("least sure fifth", "second", "third", "fourth", "surest fifth")
@@ -91,11 +90,11 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
     )
 
 
-def write_reliability(run: Path, split: str, found: Reliability) -> Path:
-    """Write `confidence-<split>.json` where the run's scores lie."""
+def write_reliability(run: Path, split: str, found: Reliability, weights_sha256: str) -> Path:
+    """Write `confidence-<split>.json` where the run's scores lie; it says of which weights it is."""
     path = results_folder(run) / f"confidence-{split}.json"
     content = {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors}
-    write_json(path, {**content, "weights_sha256": hash_weights(run)})
+    write_json(path, {**content, "weights_sha256": weights_sha256})
     return path
 
 

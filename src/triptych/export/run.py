@@ -242,7 +242,10 @@ def export_run(
         )
     if calibrate is not None:
         check_count(len(find_images([calibrate])))
+    weights_sha256 = pretrained.hash_weights(run)  # before they are read: a training may replace them meanwhile
+    scales = read_calibration(run, pretrained.weights_file(run))
     model, recipe = pretrained.load_model(run, merge=True)
+    stored = {name: (run / pretrained.FILES[name]).read_text(encoding="utf-8") for name in ("tasks", "recipe")}
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     stride = max(model.feature_strides)
     smallest = find_smallest(model) if dynamic else 1
@@ -262,7 +265,6 @@ def export_run(
         raise ValueError(f"the network's file can have one size alone: {reasons[0]}; leave out --dynamic.")
     data = shorten_paths(data_fingerprints(run))
     samples = read_samples(recipe, model, images, split)
-    scales = read_calibration(run)
     for name, scale in scales.items():
         if not dynamic and scale.at(chosen, chosen) is not scale:
             warnings.warn(describe_mismatch(name, scale, chosen), stacklevel=2)
@@ -313,10 +315,10 @@ def export_run(
                     for name, task in model.tasks.items()
                 ],
                 "maps": describe_maps(model.tasks, network(program.example), outputs=outputs),
-                "task_file": json.loads((run / pretrained.FILES["tasks"]).read_text(encoding="utf-8")),
-                "recipe": json.loads((run / pretrained.FILES["recipe"]).read_text(encoding="utf-8")),
+                "task_file": json.loads(stored["tasks"]),
+                "recipe": json.loads(stored["recipe"]),
                 "calibration": {name: scale.content() for name, scale in scales.items()},
-                "weights_sha256": pretrained.hash_weights(run),
+                "weights_sha256": weights_sha256,
                 "data": data,
                 "versions": versions(*target.packages),
                 "proof": describe_proof(proof),

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from triptych.files import write_text
+from triptych.files import hash_file, write_text
 from triptych.lookup import parse_json
 
 FILE = "calibration.json"
@@ -171,24 +171,34 @@ def _error(scale: Scale, frame: Frame) -> float:
     return float(np.abs(y - scale.power * x - math.log(scale.factor)).mean())
 
 
-def write_calibration(run: Path, scales: Mapping[str, Scale], facts: Mapping[str, Any]) -> Path:
-    """Store scales by task in a run folder, with what they come from."""
+def write_calibration(run: Path, scales: Mapping[str, Scale], weights_sha256: str, facts: Mapping[str, Any]) -> Path:
+    """Store scales by task in a run folder, with the hash of the weights that they are of and what they come from."""
     content = {name: scale.content() for name, scale in scales.items()}
-    write_text(run / FILE, json.dumps({"format": 1, "scales": content, "from": facts}, indent=2) + "\n")
+    stored = {"format": 1, "scales": content, "weights_sha256": weights_sha256, "from": facts}
+    write_text(run / FILE, json.dumps(stored, indent=2) + "\n")
     return run / FILE
 
 
-def read_calibration(run: Path) -> dict[str, Scale]:
-    """The scales of a run folder by task; none where it has no such file. `ValueError` where it is damaged."""
+def read_calibration(run: Path, weights: Path | None = None) -> dict[str, Scale]:
+    """The scales of a run folder by task; none where it has no such file.
+
+    `ValueError` where it is damaged, or says that it is not of the weights in the file `weights`.
+    """
     path = run / FILE
     if not path.is_file():
         return {}
     try:
-        return scales_from(parse_json(path.read_text(encoding="utf-8"))["scales"])
+        stored = parse_json(path.read_text(encoding="utf-8"))
+        scales, fitted = scales_from(stored["scales"]), stored.get("weights_sha256")
     except (json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             f"{path} is no calibration ({error}); delete it, or run `triptych calibrate` again."
         ) from error
+    if fitted and weights and weights.is_file() and fitted != hash_file(weights):
+        raise ValueError(
+            f"{path} was made with other weights than {weights} has now; run `triptych calibrate` again, or delete it."
+        )
+    return scales
 
 
 def scales_from(content: Mapping[str, Mapping[str, Any]]) -> dict[str, Scale]:

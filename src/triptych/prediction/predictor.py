@@ -326,8 +326,9 @@ class Predictor:
             network.check_views(several=predictor.averages)
             return predictor
         with release.opened(path) as whole:
+            # Before the weights, which a training may replace meanwhile.
+            scales = read_calibration(whole, pretrained.weights_file(whole)) if calibrated else None
             model, recipe = pretrained.load_model(whole, merge=merge, trunk=trunk)
-            scales = read_calibration(whole) if calibrated else None
         return cls(model, recipe=recipe, calibration=scales, **options)
 
     @classmethod

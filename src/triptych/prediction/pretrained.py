@@ -146,6 +146,16 @@ def hash_weights(run: Path) -> str:
     return hash_file(file) if file.is_file() else ""
 
 
+def require_folder(folder: Path) -> None:
+    """Raise `FileNotFoundError` where a run folder is needed and there is a file, or nothing."""
+    if folder.is_file():
+        packed = folder.suffix == ".zip" and zipfile.is_zipfile(folder)  # archives of torch are zip files too
+        way = f"`unzip {folder} -d RUN` makes one" if packed else "give the run it was made from"
+        raise FileNotFoundError(f"{folder} is a file, and a run folder is needed here; {way}.")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
+
+
 def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[MultiTaskModel, Recipe]:
     """Rebuild the network of a folder, in evaluation mode, with its recipe.
 
@@ -157,12 +167,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     """
     from triptych.assemble import build_model
 
-    if folder.is_file():
-        packed = folder.suffix == ".zip" and zipfile.is_zipfile(folder)  # archives of torch are zip files too
-        way = f"`unzip {folder} -d RUN` makes one" if packed else "give the run it was made from"
-        raise FileNotFoundError(f"{folder} is a file, and a run folder is needed here; {way}.")
-    if not folder.is_dir():
-        raise FileNotFoundError(f"run folder {folder} does not exist; give the --out of a `triptych train`.")
+    require_folder(folder)
     alone = weights_file(folder).name == FILES["adapters"]
     for name in ("recipe", "tasks", "trunk" if alone else "weights"):
         if not (folder / FILES[name]).is_file():
@@ -277,7 +282,7 @@ def save_folder(
             with written_whole(place / FILES["weights"]) as partial:
                 save_tensors(partial, model.state_dict())
         if scales:
-            calibration.write_calibration(place, scales, {})
+            calibration.write_calibration(place, scales, hash_weights(place), {})
         licences = f"- Trunk: {describe_trunk(model, recipe)}\n\n{UNSAID}"
         write_text(place / FILES["card"], model_card(model.tasks, recipe, folder.name, card, results=licences))
     return folder

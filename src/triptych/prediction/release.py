@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from triptych.files import read_tensors, save_tensors, written_whole
+from triptych.files import hash_file, read_tensors, save_tensors, written_whole
 from triptych.prediction import calibration
-from triptych.prediction.pretrained import FILES
+from triptych.prediction.pretrained import FILES, weights_file
 
 SUFFIX = ".zip"
 KNOWN = {*FILES.values(), calibration.FILE}
@@ -24,10 +24,14 @@ NEEDED = {FILES["recipe"], FILES["tasks"]}
 
 def pack(folder: Path, path: Path) -> None:
     """Write the folder that `save_folder` wrote as the file `path`; `ValueError` where float16 cannot hold a weight."""
+    weights = weights_file(folder)
+    scales = calibration.read_calibration(folder, weights)
     for name in (FILES["weights"], FILES["adapters"]):
         if (folder / name).is_file():
             tensors = {key: _halve(key, value) for key, value in read_tensors(folder / name).items()}
             save_tensors(folder / name, tensors)
+    if scales:
+        calibration.write_calibration(folder, scales, hash_file(weights), {})
     with written_whole(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for file in sorted(folder.iterdir()):
             archive.writestr(zipfile.ZipInfo(file.name), file.read_bytes())

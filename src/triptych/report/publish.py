@@ -99,11 +99,12 @@ def write_folder(
     run: Path, name: str, folder: Path, *, scores: Sequence[Path], exported: Sequence[Path] = (), license: str
 ) -> None:
     """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
+    scales = read_calibration(run, pretrained.weights_file(run))
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
     recipe = from_json(json.dumps(shorten_paths(json.loads(to_json(recipe)))))
     results = list(read_results(run, scores, model.tasks, exported=exported))
-    pretrained.save_folder(folder, model, recipe, scales=read_calibration(run))
+    pretrained.save_folder(folder, model, recipe, scales=scales)
     for path, description in described.items():
         shutil.copyfile(path, folder / path.name)
         describe_onnx(folder / path.name, description)

@@ -15,7 +15,7 @@ from triptych.doctor.examine import locate_dataset, recognize_dataset
 from triptych.files import naming_damage, write_text
 from triptych.labels.words import IMAGES
 from triptych.machine import choose_device
-from triptych.prediction.pretrained import FILES, load_model, save_folder
+from triptych.prediction.pretrained import hash_weights, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options
 from triptych.training.building import target_view
 from triptych.training.log import read_lines
@@ -34,6 +34,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
+    weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
     model, recipe = load_model(run)
     adapted = replace(recipe, adaptation=target)
     adapter = assemble.build_adapter(adapted, model)
@@ -63,7 +64,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
             "device": str(next(model.parameters()).device),
             "adapted": {
                 "from": str(run),
-                "weights_sha256": hashlib.sha256((run / FILES["weights"]).read_bytes()).hexdigest(),
+                "weights_sha256": weights,
                 "adapter": target.name,
                 "images": len(seen),
                 "keys_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest(),
