@@ -1,5 +1,6 @@
 """What is fed is a function of (seed, batch number): not of workers, interruptions or processes."""
 
+import multiprocessing
 import os
 import pickle
 import platform
@@ -238,6 +239,8 @@ def test_a_killed_worker_is_one_line_that_says_what_to_lower(monkeypatch: pytest
 @pytest.mark.parametrize("workers", [0, 1])
 def test_memory_that_runs_out_is_no_fault_of_a_sample(workers: int) -> None:
     loader = evaluation_loader(Ending(run_out_of_memory), num_workers=workers, on_bad_sample="skip")
-    with pytest.raises(MemoryError), memory_advice("lower data.num_workers"):
+    with pytest.raises(MemoryError) as raised, memory_advice("lower data.num_workers"):
         list(loader)
     assert not loader.skipped
+    assert "lower data.num_workers" in str(raised.value)
+    assert multiprocessing.active_children() == []  # though the error is kept, and with it what read the data

@@ -203,6 +203,9 @@ def _told_of_kills(loader: Any) -> Iterator[_Batch]:
         for worker in workers:  # the others wait for orders and ignore SIGTERM: the program could not end
             worker.kill()
         raise KilledWorkerError(_killed(ended[0], len(workers))) from error
+    finally:
+        # Left to the garbage collector, it may find its queues gone, with workers that wait for orders for ever.
+        getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 def _killed(code: int, workers: int) -> str:
