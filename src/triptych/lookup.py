@@ -144,6 +144,15 @@ def printable(text: str) -> str:
     return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda mark: ascii(mark[0])[1:-1], text)
 
 
+def one_line(text: str) -> str:
+    r"""`printable` text whose line breaks are spelled out too: a name of a file takes one line of a list or comment.
+
+    >>> print(one_line("a\nb.png"))
+    a\nb.png
+    """
+    return printable(text).replace("\n", "\\n")
+
+
 def build(cls: Any, data: Any, where: str = "") -> Any:
     """An instance of the dataclass `cls` from untyped values, those of JSON, TOML or a command line; lists become
     tuples, missing fields keep their defaults.

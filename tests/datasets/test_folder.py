@@ -3,7 +3,6 @@
 import hashlib
 import json
 import pickle
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,14 +169,15 @@ def test_a_folder_without_a_descriptor_says_what_it_leaves_out(
         save(tmp_path / f"images/{key}.png", photo(ord(key)))
         save(tmp_path / f"depth/{key}.npy", np.full(SIZE, 2.0, np.float32))
     assert not Folder(tmp_path, split="all").notes
-    save(tmp_path / "heat/other.npy", np.zeros(SIZE))
+    save(tmp_path / "heat/a\n\x1b]0;b\x07.npy", np.zeros(SIZE))
     (note,) = Folder(tmp_path, split="all").notes
-    assert "left out heat/*.npy: 1 file match no pattern, such as other.npy" in note
-    assert main(["data", "doctor", str(tmp_path)]) == 0
-    assert f"note: {note}" in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "heat")
-    assert main(["data", "init", str(tmp_path)]) == 0
-    save(tmp_path / "heat/other.npy", np.zeros(SIZE))
+    assert "left out heat/*.npy: 1 file match no pattern, such as a\n\x1b]0;b\x07.npy" in note
+    for verb, told in (("doctor", "left out heat/*.npy"), ("init", "left out: heat/*.npy")):
+        assert main(["data", verb, str(tmp_path)]) == 0
+        shown = capsys.readouterr().out
+        assert told in shown
+        assert "such as a\\n\\x1b]0;b\\x07.npy" in shown  # spelled out, for it would set a terminal's title
+        assert "\x1b" not in shown
     assert not Folder(tmp_path, split="all").notes  # a descriptor says what is meant
 
 

@@ -25,15 +25,16 @@ def data_init(folder: Positional[Path], force: bool = False) -> None:
         force: Write a new one where there is one; the old one becomes dataset.toml.old.
     """
     from triptych.datasets.guessing import write_descriptor
+    from triptych.lookup import one_line
 
     path, guess = write_descriptor(folder, force=force)
     print(f"wrote {path}")
     for line in guess.evidence:
-        print(f"  {line}")
+        print(one_line(f"  {line}"))
     for reason in guess.left_out:
-        print(f"  left out: {reason}")
+        print(one_line(f"  left out: {reason}"))
     for doubt in guess.checks:
-        print(f"  CHECK: {doubt}")
+        print(one_line(f"  CHECK: {doubt}"))
     print(f"next: triptych data doctor {folder}")
     print(
         f"then: triptych train folder --recipe.data.root {folder} --recipe.model.backbone dinov2_small "
@@ -127,10 +128,11 @@ def data_doctor(
 def _mend(folder: Path, report: Any, root: str, *, ask: bool) -> bool:
     """Show what `--fix` would change, and write it if that is wanted; whether it was written."""
     from triptych.doctor.mend import plan_mending
+    from triptych.lookup import one_line
 
     plan = plan_mending(folder, report.findings, root=root)
     for reason in plan.left:
-        print(f"not fixed: {reason}")
+        print(one_line(f"not fixed: {reason}"))
     if not plan.difference:
         print("nothing in the descriptor to fix")
         return False
@@ -218,6 +220,7 @@ def data_label(
         overwrite: Replace the pseudo-labels of another teacher, or made with other options.
         device: Where to run.
     """
+    from triptych.lookup import one_line
     from triptych.prediction.labelling import label_folder
 
     wrong = [word for word in class_map if "=" not in word]
@@ -236,14 +239,14 @@ def data_label(
         device=device,
     )
     for note in result.notes:
-        print(f"CHECK: {note}")
+        print(one_line(f"CHECK: {note}"))
     for name in tasks:
         print(
             f"{name}: {result.written[name]} images pseudo-labelled, {result.kept[name]} were before, "
             f"{result.real[name]} have a label of their own"
         )
         for path, confidence in result.least_confident.get(name, []):
-            print(f"  least sure: {path} ({confidence:.2f})")
+            print(one_line(f"  least sure: {path} ({confidence:.2f})"))
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych.datasets.descriptor import Descriptor, as_toml, parse_descriptor
 from triptych.labels.guesses import Guess
+from triptych.lookup import one_line
 
 
 @dataclass
@@ -66,25 +67,31 @@ class FolderGuess:
             'root = "."',
         ]
         if self.splits:
-            lines += ["", f"[splits]  # {self.split_reason}"]
+            lines += ["", f"[splits]  {_comment(self.split_reason)}"]
             lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
         lines += ["", "[images]", f"files = {as_toml(self.images)}"]
-        lines += [f"# CHECK: {note}" for note in (*self.notes, *self.advice)]
+        lines += [_comment(f"CHECK: {note}") for note in (*self.notes, *self.advice)]
         for name, (pattern, guess) in self.tasks.items():
             lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
             doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)
             for option, value, reason in guess.options:
                 mark = "CHECK: " if option in doubtful else ""
-                lines.append(f"{option} = {as_toml(value)}  # {mark}{reason}")
-            lines += [f"# CHECK: {doubt}" for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
+                lines.append(f"{option} = {as_toml(value)}  {_comment(mark + reason)}")
+            rest = [doubt for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
+            lines += [_comment(f"CHECK: {doubt}") for doubt in rest]
         for offer, (name, options) in self.offers.items():
-            lines += ["", f"# CHECK: {offer}", f"# [tasks.{name}]"]
+            lines += ["", _comment(f"CHECK: {offer}"), f"# [tasks.{name}]"]
             lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
         if "boundary" not in self.tasks and "semseg" in self.tasks:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
         lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
-        lines += [f"# left out: {reason}" for reason in self.left_out]
+        lines += [_comment(f"left out: {reason}") for reason in self.left_out]
         return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """A comment of TOML, which takes no control characters: names of files may hold some."""
+    return f"# {one_line(text)}"
 
 
 def _bare(name: str) -> str:

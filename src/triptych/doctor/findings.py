@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from triptych.data.errors import DataError
+from triptych.lookup import one_line
 
 Severity = Literal["error", "warning"]
 
@@ -43,16 +44,7 @@ class Finding:
 
     def __str__(self) -> str:
         where = self.file or " ".join(part for part in (self.split, self.task) if part)
-        return printable(f"{where}: {self.text}. Cure: {self.cure}.")
-
-
-def printable(text: str) -> str:
-    r"""Names of files as one line that every terminal takes.
-
-    >>> printable("a\nb.png")
-    'a\\nb.png'
-    """
-    return text.replace("\n", "\\n").encode("utf-8", "backslashreplace").decode("utf-8")
+        return one_line(f"{where}: {self.text}. Cure: {self.cure}.")
 
 
 def text_and_cure(error: Exception, cure: str) -> tuple[str, str]:

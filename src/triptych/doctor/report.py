@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
-from triptych.doctor.findings import Finding, printable
+from triptych.doctor.findings import Finding
 from triptych.doctor.split_checks import ExaminedSplit
-from triptych.lookup import grouped
+from triptych.lookup import grouped, one_line
 
 
 @dataclass
@@ -118,7 +118,7 @@ def describe_weights(report: Report) -> str:
     for name, weights in report.class_weights.items():
         lines.append(f"{name}: [{', '.join(f'{weight:.4g}' for weight in weights.values())}]")
         lines += [f"  {label}: {weight:.4g}" for label, weight in weights.items()]
-    return "\n".join(printable(line) for line in lines) or "no task has classes"
+    return "\n".join(one_line(line) for line in lines) or "no task has classes"
 
 
 def _sum(examined: ExaminedSplit, name: str) -> list[int]:
@@ -141,4 +141,4 @@ def describe(report: Report, *, examples: int = 5) -> str:
             splits = Counter(finding.split for finding in found[examples:])
             more = ", ".join(f"{count} in {split}" if split else str(count) for split, count in splits.items())
             lines.append(f"  ... and {len(found) - examples} more ({more})")
-    return "\n".join(printable(line) for line in [*lines, report.verdict])
+    return "\n".join(one_line(line) for line in [*lines, report.verdict])
