@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+import training.tiny  # noqa: F401  it names the backbone "stairs"
 
 import triptych
 from triptych.decoders.baseline import FCN
@@ -19,6 +20,8 @@ OTHERS: dict[str, dict[str, object]] = {
     "mtpsl": {"widths": (6, 8)},
 }
 """Small forms of regularizers that render nothing."""
+FEW = {name: {"num_samples": 1} for name in ("triplane-single-sample", "triplane-depth-input")}
+"""Options that a control insists on."""
 RENDERING = [name for name in REGULARIZERS if name not in OTHERS]
 """Those whose terms supervise the shared features by the tasks' labels."""
 

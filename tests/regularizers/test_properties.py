@@ -4,13 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from regularizers.branch import OTHERS, SIZE, batch, build, tasks_of
-from regularizers.test_triplane import FEW
+from regularizers.branch import FEW, OTHERS, RENDERING, SIZE, batch, build, tasks_of
 from torch import Tensor
 
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.types import Output, Sample
+
+STILL = ("triplane-single-sample", "triplane-depth-input", "auxiliary-heads", "decoder-2d", "second-heads")
+"""Those that render, and draw no random number for it."""
 
 every_regularizer = pytest.mark.parametrize("name", REGULARIZERS)
 
@@ -42,9 +44,10 @@ def test_terms_and_gradients_are_finite_whatever_labels_there_are(name: str, lab
     if labels == "some":
         sample = partly(sample)
         sample = replace(sample, neighbours=(replace(sample, neighbours=()),))
-    found = terms(regularizer, output, sample)
+    losses = regularizer(output, sample)
+    assert set(losses) <= set(tasks_of())
+    found = losses | regularizer.penalties(output, sample)
     assert found
-    assert set(regularizer(output, sample)) <= set(tasks_of())
     total = torch.stack(list(found.values())).sum()
     total.backward()
     assert total.isfinite()
@@ -53,6 +56,15 @@ def test_terms_and_gradients_are_finite_whatever_labels_there_are(name: str, lab
         assert parameter.grad.isfinite().all(), key
     for tensor in (*output.features, *output.predictions.values()):
         assert tensor.grad is None or tensor.grad.isfinite().all()
+    if name in RENDERING:
+        assert list(losses) == list(regularizer.tasks)
+    if name in RENDERING and labels == "all":
+        assert total > 0
+        lifted = regularizer.encoder.trunk.lifted if hasattr(regularizer, "encoder") else (0, 1)
+        assert all(output.features[i].grad.abs().max() > 0 for i in lifted)
+    if name in RENDERING and labels == "none":
+        assert all(loss == 0 for loss in losses.values())
+        assert all((feature.grad == 0).all() for feature in output.features)
 
 
 @every_regularizer
@@ -69,3 +81,12 @@ def test_random_numbers_are_its_own(name: str) -> None:
         results.append(terms(regularizer, output, sample))
         assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(results[1][key], value) for key, value in results[0].items())
+    if name in RENDERING:
+        full = batch(tasks_of(), camera=True)
+        before, own = torch.get_rng_state(), regularizer.generator.get_state()
+        first, second = regularizer(*full), regularizer(*full)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert (name in STILL) == all(torch.equal(second[key], value) for key, value in first.items())
+        regularizer.generator.set_state(own)
+        again = regularizer(*full)
+        assert all(torch.equal(again[key], value) for key, value in first.items())

@@ -9,8 +9,7 @@ import pytest
 import torch
 from adaptation.test_properties import ADAPTED, OPTIONS
 from entries import own_entries
-from regularizers.branch import OTHERS, SMALL
-from regularizers.test_triplane import FEW
+from regularizers.branch import FEW, OTHERS, SMALL
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from training.tiny import Rectangles, Stairs, change
