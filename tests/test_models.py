@@ -359,6 +359,10 @@ TWO_TASKS = dict(list(TASKS.items())[:2])
 """Graphs grow with the pairs of tasks; tracing takes minutes for all entries together."""
 
 
+EXPORTED_QUICKLY = ("fcn", "mti-net", "mtan", "invpt")
+"""A head, a pyramid, an architecture and attention; a plain run exports these."""
+
+
 def compiled_tasks(name: str, family: str) -> dict[str, Task]:
     """All on one family, but for a decoder with four contexts for each pair of them."""
     return TASKS if family == accepted(name)[0] and name != "atrc-search" else TWO_TASKS
@@ -392,7 +396,9 @@ def check_compile(model: MultiTaskModel, image: Tensor) -> None:
         torch.testing.assert_close(theirs, ours, rtol=1e-6, atol=1e-8 * float(ours.abs().max()) + 1e-10)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in EXPORTED_QUICKLY else pytest.mark.slow) for name in NAMES]
+)
 def test_exported_equals_eager(name):
     check_export(build(name, accepted(name)[0], TWO_TASKS).eval(), torch.rand(1, 3, *ODD))
 

@@ -24,6 +24,7 @@ def failure() -> str:
     return result.stderr if result.returncode else ""
 
 
+@pytest.mark.slow
 def test_it_is_declared_only_where_torchvision_does_not_load_and_once_for_timm_and_torchmetrics() -> None:
     declared = run(
         "from triptych.machine import declare_missing_operators as d\n"
@@ -41,6 +42,7 @@ def test_nothing_is_declared_without_torchvision(monkeypatch: pytest.MonkeyPatch
     assert declare_missing_operators() is False
 
 
+@pytest.mark.slow
 def test_the_failure_this_mends_is_the_known_one() -> None:
     if not failure():
         pytest.skip("torchvision's compiled part loads here")
