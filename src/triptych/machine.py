@@ -228,9 +228,6 @@ def keep_freed_memory() -> bool:
     """Let this process use again what it frees, for good; False where the C library is not glibc.
 
     Peak memory stays as it is where buffers come in the same sizes over and over; see `return_freed_memory`.
-
-    >>> keep_freed_memory() in (True, False)
-    True
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
@@ -293,9 +290,6 @@ def declare_missing_operators() -> bool:
     not exist", which takes timm and torchmetrics along. Schemas are enough: nothing here calls them.
 
     Returns whether anything was declared: `False` where torchvision is absent or works.
-
-    >>> declare_missing_operators() in (True, False)
-    True
     """
     global _library
     spec = importlib.util.find_spec("torchvision")

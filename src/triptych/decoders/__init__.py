@@ -18,7 +18,7 @@ DECODERS: dict[str, type[Decoder]] = {
     "fcn": FCN,
     "dpt": DPT,
     "hrnet": HRNetDecoder,
-    "vit": FourLevel,  # the old name of the next one, for one release
+    "vit": FourLevel,  # the next one by its former name: recorded studies and runs name it so
     "four-level": FourLevel,
     "densemtl": DenseMTL,
     "invpt": InvPT,
