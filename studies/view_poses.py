@@ -15,11 +15,12 @@ from torch import Tensor
 from triptych import assemble
 from triptych.data.subset import spread
 from triptych.datasets.rooms import Rooms
+from triptych.lookup import named_choice
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
 from triptych.rendering.poses import relative_pose
 from triptych.rendering.reprojection import rotation_from_axis_angle
-from triptych.types import Camera, Sample, collate, named_choice, valid_pixels
+from triptych.types import Camera, Sample, collate, valid_pixels
 
 TURN, SHIFT = 2.0, 0.2
 """Noise: degrees about a random axis; share of the way, in a random direction."""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.types import IGNORE, Camera, Sample, collate, named_choice, valid_pixels
+from triptych.lookup import named_choice
+from triptych.types import IGNORE, Camera, Sample, collate, valid_pixels
 
 
 def make(key: str, size=(4, 6), camera: bool = True) -> Sample:

@@ -15,7 +15,7 @@ from triptych.data.subset import FewerLabels, spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
-from triptych.lookup import UnknownNameError, option_defaults, require_options, takes_option
+from triptych.lookup import UnknownNameError, named_choice, option_defaults, require_options, takes_option
 from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
 from triptych.models.cvm import CrossViewModel
 from triptych.models.multitask import MultiTaskModel
@@ -26,7 +26,6 @@ from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
 from triptych.tasks.stored import with_options
-from triptych.types import named_choice
 from triptych.video import VIDEO
 from triptych.video.base import VideoSupervision
 from triptych.weighting import WEIGHTINGS

@@ -7,8 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from triptych.lookup import named_choice as named_choice  # shared by every layer above
-
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
 MOST_CLASSES = 2**16 - 1

@@ -30,10 +30,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.adaptation.base import Adapter, mean_over_processes
 from triptych.augmentation.color import ColorJitter
-from triptych.lookup import require_options
+from triptych.lookup import named_choice, require_options
 from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task
-from triptych.types import IGNORE, Output, Sample, named_choice, valid_pixels
+from triptych.types import IGNORE, Output, Sample, valid_pixels
 
 Images = Float[Tensor, "batch 3 height width"]
 Mask = Bool[Tensor, "batch height width"]

@@ -17,9 +17,10 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.files import walk_files
 from triptych.data.lists import read_text
+from triptych.lookup import named_choice
 from triptych.rendering.poses import check_rigid
 from triptych.rendering.reprojection import color_errors_by_direction
-from triptych.types import Sample, named_choice
+from triptych.types import Sample
 
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm")
 COLMAP = "images.txt"

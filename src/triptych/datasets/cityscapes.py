@@ -23,8 +23,8 @@ from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import CITYSCAPES_19, CITYSCAPES_NAMES, SPACES, street_labels
-from triptych.lookup import parse_json
-from triptych.types import IGNORE, Camera, named_choice
+from triptych.lookup import named_choice, parse_json
+from triptych.types import IGNORE, Camera
 
 NATIVE = (1024, 2048)
 """Size that the camera files speak of."""

@@ -25,8 +25,9 @@ from triptych.data.photos import StoredPhoto, read_photo, read_sparse
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding, describe_encoding
+from triptych.lookup import named_choice
 from triptych.tasks import Task
-from triptych.types import Camera, Sample, named_choice
+from triptych.types import Camera, Sample
 
 IMAGE, INSTANCES = "image", "instances"
 

@@ -39,8 +39,9 @@ from torch import Tensor
 from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
+from triptych.lookup import named_choice
 from triptych.tasks import Task, semseg
-from triptych.types import IGNORE, Sample, named_choice
+from triptych.types import IGNORE, Sample
 
 OTHERS = "*"
 Table = Mapping[str, Any]

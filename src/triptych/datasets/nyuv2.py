@@ -26,7 +26,8 @@ from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.axes import Axes, measure_axes
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
 from triptych.labels.tables import labels_of_13, labels_of_40, labels_of_names
-from triptych.types import Camera, Sample, named_choice
+from triptych.lookup import named_choice
+from triptych.types import Camera, Sample
 
 OFFICIAL = "official"
 MTAN = "MTAN"

@@ -24,8 +24,8 @@ from triptych.data.lists import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals
-from triptych.lookup import parse_json
-from triptych.types import Camera, Sample, named_choice
+from triptych.lookup import named_choice, parse_json
+from triptych.types import Camera, Sample
 
 STEP = 1 / 512
 """Metres in a step of depth."""

@@ -31,8 +31,9 @@ from triptych.labels.tables import (
     labels_of_459,
     read_names,
 )
+from triptych.lookup import named_choice
 from triptych.tasks import Task
-from triptych.types import Camera, named_choice
+from triptych.types import Camera
 
 LabelMap = Integer[np.ndarray, "height width"]
 Edges = Bool[np.ndarray, "height width"]

@@ -27,10 +27,11 @@ from triptych import tasks as constructors
 from triptych.data.base import DenseDataset, as_neighbour
 from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
+from triptych.lookup import named_choice
 from triptych.rooms.generation import SceneSettings, complete, frame_type, read_frame, scene_file
 from triptych.rooms.scene import CLASSES
 from triptych.tasks import Task
-from triptych.types import IGNORE, Camera, Sample, named_choice
+from triptych.types import IGNORE, Camera, Sample
 
 SCENES = {"train": 100, "val": 20, "test": 25}
 """Default number of scenes per split."""

@@ -22,7 +22,8 @@ from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import SPACES, SYNTHIA_NAMES, street_labels
-from triptych.types import Camera, named_choice
+from triptych.lookup import named_choice
+from triptych.types import Camera
 
 NATIVE = (760, 1280)
 FOCAL = 532.740352

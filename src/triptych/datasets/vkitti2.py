@@ -22,7 +22,8 @@ from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, street_colors
-from triptych.types import Camera, named_choice
+from triptych.lookup import named_choice
+from triptych.types import Camera
 
 NATIVE = (375, 1242)
 INTRINSICS = (725.0087, 725.0087, 620.5, 187.0)

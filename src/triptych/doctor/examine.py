@@ -25,10 +25,9 @@ from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit
-from triptych.lookup import UnknownNameError
+from triptych.lookup import UnknownNameError, named_choice
 from triptych.machine import keep_freed_memory, one_thread_each
 from triptych.prepared.write import MANIFEST
-from triptych.types import named_choice
 
 SPLITS = ("train", "val", "test")
 """Of a published dataset: those that share no image by design."""

@@ -30,11 +30,12 @@ from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction, settle_encodings
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
+from triptych.lookup import named_choice
 from triptych.machine import one_thread_each, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.boundary import BoundaryMetric
-from triptych.types import named_choice, valid_pixels
+from triptych.types import valid_pixels
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.calibration import Scale
 from triptych.tasks import Task
-from triptych.types import named_choice
 
 INPUT = "image"
 PROBABILITY = "_probability"

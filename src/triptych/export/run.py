@@ -32,13 +32,14 @@ from triptych.export.program import (
 )
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
 from triptych.files import finite, partial_path, remove_partials, shorten_paths, write_json
+from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import describe_mismatch, read_calibration
 from triptych.recipes.config import Recipe, split_domain
 from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task
-from triptych.types import Sample, named_choice
+from triptych.types import Sample
 
 FORMAT = 1
 EXACT_IMAGES = 4

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
+from triptych.lookup import named_choice
 from triptych.metrics.contours import label_outlines, oriented_suppression, thin
-from triptych.types import named_choice
 
 GroundTruth = Literal["stored", "thin", "outline"]
 """How a ground-truth map is prepared: used as it is, thinned, or read as a label map whose outline is thinned."""

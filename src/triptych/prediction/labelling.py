@@ -37,13 +37,14 @@ from triptych.datasets.descriptor import (
 from triptych.datasets.folder import Folder
 from triptych.files import hash_tensors, write_text, written_whole
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding
+from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
 from triptych.prediction.confidence import ENDING, Confident
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
-from triptych.types import IGNORE, Camera, keep_labels, named_choice, valid_pixels
+from triptych.types import IGNORE, Camera, keep_labels, valid_pixels
 
 CONFIDENCE = "confidence.csv"
 """In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""

@@ -26,14 +26,13 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.data.photos import RECORD, StoredPhoto, find_images, read_image_size, read_photo
-from triptych.lookup import printable
+from triptych.lookup import named_choice, printable
 from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.record import PLACES, Record, hash_source
 from triptych.tasks import Task
-from triptych.types import named_choice
 
 PRODUCTS = tuple(PLACES)
 SECONDS_PER_LINE = 60.0

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from triptych.data.photos import to_image_tensor
 from triptych.files import checksum
+from triptych.lookup import named_choice
 from triptych.machine import choose_device, choose_precision, return_freed_memory
 from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
@@ -39,7 +40,6 @@ from triptych.prediction.strips import (
     tiled_strips,
 )
 from triptych.tasks import Task
-from triptych.types import named_choice
 
 Picture = np.ndarray | Tensor | Image.Image | str | os.PathLike
 Itself = TypeVar("Itself", bound="Predictor")  # `Self` is not understood by the shape checks of the tests

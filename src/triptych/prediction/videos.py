@@ -23,9 +23,9 @@ import torch
 
 from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet, overlay_map
 from triptych.files import written_whole
+from triptych.lookup import named_choice
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
-from triptych.types import named_choice
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 PRODUCTS = ("pictures", "panels")

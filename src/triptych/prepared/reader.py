@@ -16,11 +16,12 @@ from typing import Any
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
+from triptych.lookup import named_choice
 from triptych.prepared.records import read_record, unpack_sample
 from triptych.prepared.write import FORMAT, MANIFEST, read_json
 from triptych.tasks import Task
 from triptych.tasks.stored import tasks_from_json
-from triptych.types import Sample, named_choice
+from triptych.types import Sample
 
 
 class Prepared(DenseDataset):

@@ -21,11 +21,10 @@ from typing import Any
 from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.files import PARTIAL, hash_file, remove_partials, write_text, written_whole
-from triptych.lookup import parse_json
+from triptych.lookup import named_choice, parse_json
 from triptych.machine import one_thread_each
 from triptych.prepared.records import pack_sample
 from triptych.tasks.stored import tasks_to_json
-from triptych.types import named_choice
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
 FORMAT = 1

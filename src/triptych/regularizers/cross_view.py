@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from triptych.lookup import named_choice
 from triptych.losses.whole_batch import any_process
 from triptych.regularizers.fields import Rendered, SamplePoints
 from triptych.regularizers.planes import ceil_divide
@@ -22,7 +23,7 @@ from triptych.regularizers.terms import full_precision, image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.rendering import cameras
 from triptych.rendering.poses import check_rigid, find_common_pixels, relative_pose
-from triptych.types import Camera, Output, Sample, keep_labels, named_choice, valid_pixels
+from triptych.types import Camera, Output, Sample, keep_labels, valid_pixels
 
 
 class CrossView(Triplane3D):

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from triptych.lookup import named_choice
 from triptych.rendering.fused import Marched, fused_runs_on, march
 from triptych.rendering.triplane import (
     PlaneFeatures,
@@ -34,7 +35,6 @@ from triptych.rendering.volume import (
     render_opacity,
     render_weights,
 )
-from triptych.types import named_choice
 
 T = TypeVar("T")
 

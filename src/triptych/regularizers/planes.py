@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.decoders.layers import resize
+from triptych.lookup import named_choice
 from triptych.rendering.triplane import Triplane
-from triptych.types import named_choice
 
 Features = Float[Tensor, "batch channels height width"]
 

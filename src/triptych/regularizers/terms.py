@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.decoders.layers import resize, same_size
+from triptych.lookup import named_choice
 from triptych.tasks import Task
-from triptych.types import Sample, named_choice
+from triptych.types import Sample
 
 LARGEST_BY_MATRIX = 48
 """Side of a map up to which `enlarge` multiplies with matrices."""

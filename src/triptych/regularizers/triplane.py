@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from triptych.lookup import named_choice
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.fields import (
     Field,
@@ -30,7 +31,7 @@ from triptych.rendering import cameras
 from triptych.rendering.triplane import AGGREGATIONS, Triplane
 from triptych.rendering.volume import sample_distances, sample_intervals
 from triptych.tasks import Task
-from triptych.types import Output, Sample, named_choice
+from triptych.types import Output, Sample
 
 SURFACE_ACTIVATION = "exp"
 """The activation of preset `surface`."""

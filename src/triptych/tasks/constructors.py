@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from triptych.lookup import named_choice
 from triptych.losses import classes as class_losses
 from triptych.losses import depth as depth_losses
 from triptych.losses import pairs as pair_losses
@@ -24,7 +25,7 @@ from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import VALUES_METRICS
 from triptych.tasks import colors, error_maps
 from triptych.tasks.task import Task, keep
-from triptych.types import IGNORE, MOST_CLASSES, UNUSED, named_choice
+from triptych.types import IGNORE, MOST_CLASSES, UNUSED
 
 
 def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import write_text
-from triptych.lookup import parse_json
+from triptych.lookup import named_choice, parse_json
 from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
-from triptych.types import named_choice
 
 _READABLE = ("classes", "channels", "weight", "unit", "limits")
 """Constructor arguments that are fields of a finished task; a task keeps others in its `options`, and what neither has
