@@ -1,5 +1,6 @@
 """Pseudo-labels: beside labels and never over one, what the teacher said, noted, weighed, and never truth."""
 
+import hashlib
 import tomllib
 from dataclasses import replace
 from unittest.mock import Mock
@@ -20,9 +21,19 @@ from triptych.datasets.descriptor import PseudoLabels
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder
 from triptych.datasets.mixed import Mixed
+from triptych.doctor.examine import examine
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.offline import score
-from triptych.labels.encodings import BoundaryMask, Depth, Labels, Normals, SaliencyMask, Values
+from triptych.labels.encodings import (
+    BoundaryMask,
+    Depth,
+    Labels,
+    Normals,
+    SaliencyMask,
+    Values,
+    describe_encoding,
+    hash_encoding,
+)
 from triptych.prediction import labelling
 from triptych.prediction.confidence import Confident
 from triptych.prediction.labelling import label_folder, map_classes
@@ -183,6 +194,49 @@ def test_labels_stored_under_other_options_are_not_read(folder, teacher):
     older = "\n".join(line for line in place.read_text().splitlines() if not line.startswith("encoding"))
     place.write_text(older)
     assert label_folder(folder, "runs/t", ("semseg",)).kept == {"semseg": 3}
+
+
+def test_what_changes_no_stored_number_keeps_pseudo_labels(folder, teacher):
+    """Marks that are no numbers, how a quantity is trained; a hash that counted them is known, too."""
+    place = folder / "dataset.toml"
+    albedo = '[tasks.albedo]\ntype = "regression"\nfiles = "albedo/{split}/{key}.npy"\n'
+    place.write_text(place.read_text() + albedo)
+    names = ("depth", "albedo")
+    label_folder(folder, "t", names)
+    text = place.read_text().replace('"dm"\n', '"dm"\ninvalid = [nan]\n').replace(albedo, f'{albedo}loss = "l2"\n')
+    place.write_text(text)
+    assert label_folder(folder, "t", names).kept == {"depth": 3, "albedo": 4}
+    assert label_folder(folder, "t", ("semseg",)).written == {"semseg": 3}  # a section beside NaN, which equals nothing
+    text, encoding = place.read_text(), Folder(folder).descriptor.tasks["depth"]
+    older = describe_encoding(replace(encoding, files="", resize=False))
+    place.write_text(text.replace(hash_encoding(encoding), hashlib.sha256(older.encode()).hexdigest()[:16]))
+    assert place.read_text() != text
+    assert label_folder(folder, "t", ("depth",)).kept == {"depth": 3}
+    place.write_text(place.read_text().replace('"dm"', '"cm"'))
+    with pytest.raises(ValueError, match="depth were stored when its options"):
+        Folder(folder)
+
+
+def test_the_doctor_asks_for_no_change_because_of_pseudo_labels(folder, teacher):
+    """Nor does it compare how they are stored with labels."""
+    for key, name, stored in (
+        ("0", "saliency/train/0.png", np.full(SIZE, 255, np.uint8)),
+        ("1", "pseudo/saliency/train/1.npy", SaliencyMask().encode(torch.arange(48).expand(SIZE) % 2)),
+    ):
+        (folder / name).parent.mkdir(parents=True)
+        Image.fromarray(stored).save(folder / name) if key == "0" else np.save(folder / name, stored)
+    place = folder / "dataset.toml"
+    place.write_text(
+        place.read_text().replace("offset = -1", "invalid = []\nmap = { 0 = 0, 1 = 0, 2 = 1, 3 = 2 }")
+        + '[tasks.saliency]\nfiles = "saliency/{split}/{key}.png"\n'
+        '[tasks.saliency.pseudo]\nfiles = "pseudo/saliency/{split}/{key}.npy"\n'
+    )
+    least = Confident(teacher).predict(Folder(folder)[1].image[None])["depth_confidence"].median().item()
+    label_folder(folder, "t", ("depth",), min_confidence=least)
+    label_folder(folder, "t", ("semseg",))
+    assert np.isnan(np.load(folder / "pseudo/depth/train/1.npy")).any()
+    findings = examine(folder).findings
+    assert not [one for one in findings if "pseudo" in one.file or one.check in ("types", "codes")]
 
 
 def test_a_note_says_where_images_are_far_from_what_the_teacher_learned(folder, teacher):

@@ -228,6 +228,19 @@ def as_toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def says_the_same(one: Any, other: Any) -> bool:
+    """Whether two values that TOML holds are equal, whatever the order of names in a table; NaN equals NaN.
+
+    >>> says_the_same({"a": [math.nan], "b": 1}, {"b": 1, "a": (math.nan,)}), says_the_same([math.nan], [0.0])
+    (True, False)
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(says_the_same(value, other[name]) for name, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(says_the_same, one, other))
+    return one == other or (one != one and other != other)
+
+
 def keep_old(path: Path) -> Path:
     """Copy a descriptor beside itself before it is written anew: `dataset.toml.old`, or with a number where that is
     there already. Returns the path of the copy.

@@ -25,7 +25,7 @@ from triptych.datasets.descriptor import (
     unlisted_images,
 )
 from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
-from triptych.labels.encodings import BoundaryMask, describe_encoding, hash_encoding
+from triptych.labels.encodings import BoundaryMask, describe_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
 
@@ -178,7 +178,7 @@ class Folder(InFiles):
         if pseudo is None:
             return {}
         found = {key: path for key, path in self._list(pseudo.files).items() if key in images and key not in real}
-        if found and pseudo.encoding not in ("", hash_encoding(self.descriptor.tasks[name])):
+        if found and not is_stored_in(pseudo.encoding, self.descriptor.tasks[name]):
             text = f"{len(found)} pseudo-labels of {name} were stored when its options (classes, unit, ...) were others"
             raise DataError(text, "put the options back, or `triptych data label` again with --overwrite")
         return found

@@ -71,6 +71,8 @@ class LabelFile:
 
     any_shape: bool = False
     """Whether its dataset stretches it from any shape, where it is resized."""
+    is_pseudo: bool = False
+    """Whether a network predicted it: its format is what the descriptor asks for, and says nothing about that."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -210,13 +212,14 @@ def check_type(file: LabelFile) -> Iterator[Problem]:
         yield Problem("error", "type", "JPEG and WebP with loss change values near edges", "save labels as PNG or .npy")
     if isinstance(file.encoding, Depth) and file.labels.dtype == np.uint8:
         yield Problem("warning", "type", "depth has 8 bits: 256 steps", "save it as 16-bit PNG or float .npy")
-    if isinstance(file.encoding, Labels) and not file.encoding.colors and file.labels.dtype.kind == "f":
+    is_float = file.labels.dtype.kind == "f" and not file.is_pseudo
+    if isinstance(file.encoding, Labels) and not file.encoding.colors and is_float:
         yield Problem("warning", "type", f"class ids are stored as {file.labels.dtype}", "save them as whole numbers")
 
 
 def check_finite(file: LabelFile) -> Iterator[Problem]:
     """NaN and infinity are taken as "no label"; saying so in `invalid` keeps the doctor quiet."""
-    if file.labels.dtype.kind != "f":
+    if file.labels.dtype.kind != "f" or file.is_pseudo:
         return
     declared = np.array(file.encoding.invalid, np.float64)
     for name, word, found, meant in (

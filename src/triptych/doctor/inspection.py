@@ -55,9 +55,9 @@ class Inspection:
     classes: dict[str, np.ndarray] = field(default_factory=dict)
     """Pixels of each class, by task that has classes."""
     codes: dict[str, frozenset[float | int]] = field(default_factory=dict)
-    """Stored values of label files by task, where they are few."""
+    """Stored values of label files by task, where they are few; of none that a network predicted."""
     types: dict[str, str] = field(default_factory=dict)
-    """Number type and channels of what label files store, by task."""
+    """Number type of what depth files store, by task; of none that a network predicted."""
     labelled: dict[str, bool] = field(default_factory=dict)
     """Whether any pixel of a label file has a label, by task."""
     depths: dict[str, float] = field(default_factory=dict)
@@ -198,17 +198,20 @@ def _inspect_label(
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
+    is_pseudo = key in dataset.pseudo_weights.get(name, {})
     file = LabelFile(
-        path, name, encoding, stored, target, failure, size, reached, is_turned, counts, marked, dataset.any_shape
+        *(path, name, encoding, stored, target, failure, size, reached, is_turned, counts, marked),
+        any_shape=dataset.any_shape,
+        is_pseudo=is_pseudo,
     )
     _run(inspection, dataset, name, path, LABEL_CHECKS, file)
     if target is not None:
         checks = (check for kind, check in TARGET_CHECKS if isinstance(encoding, kind))
         _run(inspection, dataset, name, path, checks, file, encoding, target)
-    if isinstance(encoding, Labels | Mask) and stored.ndim == 2:
+    if isinstance(encoding, Labels | Mask) and stored.ndim == 2 and not is_pseudo:
         codes = count_values(stored)[0] if counts is None else stored[0]
         inspection.codes[name] = frozenset(codes[:MOST_CODES].tolist())
-    if isinstance(encoding, Depth) and stored.size:
+    if isinstance(encoding, Depth) and stored.size and not is_pseudo:
         inspection.types[name] = str(file.labels.dtype)
     if target is not None:
         inspection.labelled[name] = bool(file.valid.any())
@@ -241,7 +244,8 @@ def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks
             problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
         for problem in problems:
             text, cure = problem.text, _cure(dataset, problem.cure)
-            edit = problem.edit if isinstance(dataset, Folder) else None
+            is_pseudo = inspection.key in dataset.pseudo_weights.get(task, {})  # follows from the descriptor
+            edit = problem.edit if isinstance(dataset, Folder) and not is_pseudo else None
             found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure, edit)
             inspection.findings.append(found)
 

@@ -17,7 +17,7 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
-from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files
+from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files, says_the_same
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.guessing import describe_folder
 from triptych.doctor.findings import Finding
@@ -134,21 +134,14 @@ def set_option(text: str, task: str, option: str, value: Any) -> str:
         lines[start - 1] += newline
     lines[start:end] = [f"{option} = {as_toml(value)}{comment[0] if comment else ''}{newline}"]
     changed, wanted = "".join(lines), tomllib.loads(text)
-    wanted.get("tasks", {}).get(task, {})[option] = list(value) if isinstance(value, tuple) else value
+    wanted.get("tasks", {}).get(task, {})[option] = value
     try:
-        is_right = _sorted(tomllib.loads(changed)) == _sorted(wanted)
+        is_right = says_the_same(tomllib.loads(changed), wanted)
     except tomllib.TOMLDecodeError:
         is_right = False
     if not is_right:
         raise DataError("its section is written in another way", "write it there by hand")
     return changed
-
-
-def _sorted(table: Any) -> Any:
-    """Tables as text, whatever the order of their entries; NaN equals NaN so."""
-    if isinstance(table, dict):
-        return sorted((key, _sorted(value)) for key, value in table.items())
-    return repr(table)
 
 
 def _find_option(lines: Sequence[str], task: str, option: str) -> tuple[int, int]:

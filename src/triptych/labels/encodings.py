@@ -5,6 +5,7 @@ this file, because a new one is written beside those that it resembles.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -49,9 +50,23 @@ def describe_encoding(encoding: "Encoding") -> str:
 
 
 def hash_encoding(encoding: "Encoding") -> str:
-    """What tells what is stored in one encoding from another, wherever its files lie and whatever their size: 16
-    hexadecimal digits."""
-    return hashlib.sha256(describe_encoding(replace(encoding, files="", resize=False)).encode()).hexdigest()[:16]
+    """What tells what is stored in one encoding from another: 16 hexadecimal digits of the options that say what a
+    stored number means (`Encoding.bare`).
+
+    >>> hash_encoding(Depth(files="a.png", invalid=(float("nan"),))) == hash_encoding(Depth())
+    True
+    """
+    return _hash_options(encoding.bare())
+
+
+def is_stored_in(noted: str, encoding: "Encoding") -> bool:
+    """Whether a hash that was noted beside labels is that of an encoding; older versions noted none, or counted more
+    options."""
+    return noted in ("", hash_encoding(encoding), _hash_options(replace(encoding, files="", resize=False)))
+
+
+def _hash_options(encoding: "Encoding") -> str:
+    return hashlib.sha256(describe_encoding(encoding).encode()).hexdigest()[:16]
 
 
 def own_name(task: Task, name: str) -> Task:
@@ -107,6 +122,11 @@ class Encoding:
     def marks(self) -> tuple[float | int, ...]:
         """Those of `invalid` that count."""
         return self.invalid
+
+    def bare(self) -> "Encoding":
+        """The encoding without what changes the meaning of no stored number: where files lie, their size, and marks
+        that are no numbers, which have no label listed or not."""
+        return replace(self, files="", resize=False, invalid=tuple(filter(math.isfinite, self.invalid)))
 
     @property
     def by_index(self) -> bool:
@@ -630,6 +650,9 @@ class Values(Encoding):
         named_choice("regression metric", self.metric, VALUES_METRICS)
         if self.metric == "angle" and self.channels == 1:
             raise DataError("metric is 'angle' for 1 channel", "vectors have several; choose mae, rmse or r2")
+
+    def bare(self) -> "Encoding":
+        return Encoding.bare(replace(self, loss="l1", metric="mae", limits=()))
 
     def make_task(self, name: str) -> Task:
         limits = (float(self.limits[0]), float(self.limits[1])) if self.limits else None

@@ -32,11 +32,12 @@ from triptych.datasets.descriptor import (
     list_files,
     parse_descriptor,
     read_descriptor,
+    says_the_same,
     split_names,
 )
 from triptych.datasets.folder import Folder
 from triptych.files import hash_tensors, write_text, written_whole
-from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding
+from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
 from triptych.prediction.confidence import ENDING, Confident
@@ -237,13 +238,13 @@ def _describe(
             weight=old.weight if old else 1.0,
             encoding=hash_encoding(encoding),
         )
-        # Those of an older version do not note their encoding.
-        same = ("teacher", "date") if old is None or old.encoding else ("teacher", "date", "encoding")
-        if old and all(getattr(new, option) == value for option, value in asdict(old).items() if option not in same):
+        theirs, ours = asdict(old or new), asdict(new)
+        others = [option for option in ours if theirs[option] != ours[option] and option not in ("teacher", "date")]
+        if old and is_stored_in(old.encoding, encoding):
+            others = [option for option in others if option != "encoding"]
+        if old and not others:
             continue
         if old and not overwrite:
-            pairs = zip(asdict(old).items(), asdict(new).values(), strict=True)
-            others = [option for (option, value), now in pairs if value != now and option not in same]
             raise DataError(
                 f"{name} has pseudo-labels of {old.teacher} of {old.date}, and {', '.join(others)} differ now",
                 "pass --overwrite to replace them all, or go on with that teacher and its options",
@@ -255,7 +256,7 @@ def _describe(
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError:
         found = {}
-    if found != wanted:
+    if not says_the_same(found, wanted):
         raise DataError(f"{place} is written so that no section can be added", "give each task a [tasks.NAME] section")
     return parse_descriptor(wanted, place), text
 
