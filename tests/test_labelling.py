@@ -235,8 +235,12 @@ def test_the_doctor_asks_for_no_change_because_of_pseudo_labels(folder, teacher)
     label_folder(folder, "t", ("depth",), min_confidence=least)
     label_folder(folder, "t", ("semseg",))
     assert np.isnan(np.load(folder / "pseudo/depth/train/1.npy")).any()
-    findings = examine(folder).findings
-    assert not [one for one in findings if "pseudo" in one.file or one.check in ("types", "codes")]
+    report = examine(folder)
+    assert not [one for one in report.findings if "pseudo" in one.file or one.check in ("types", "codes")]
+    assert any("depth: 3 images have pseudo-labels of t" in note for note in report.notes)  # of train, val has none
+    (folder / "mixture.toml").write_text('[sources.a]\ndataset = "folder"\nroot = "."\n')
+    notes = examine(folder / "mixture.toml", dataset="mixed", limit=1).notes
+    assert any("a: depth: 3 images have pseudo-labels of t" in note for note in notes)
 
 
 def test_a_note_says_where_images_are_far_from_what_the_teacher_learned(folder, teacher):

@@ -233,6 +233,18 @@ def test_labels_left_out_by_a_list_are_no_orphans(clinic: Path) -> None:
     assert [finding.check for finding in examine(clinic).findings] == ["no image"]
 
 
+def test_coverage_is_that_of_what_training_sees(clinic: Path) -> None:
+    """Without `[splits]`, `test` is the first of them, and has no labels as a rule."""
+    replace_text(clinic / "dataset.toml", '[splits]\ntrain = "train"\nval = "val"\n', "")
+    save(clinic / "images/test/0.png", np.random.default_rng(9).integers(0, 256, (*SIZE, 3), np.uint8))
+    assert "coverage" not in {finding.check for finding in examine(clinic).findings}
+    shutil.rmtree(clinic / "depth/train")
+    report = examine(clinic)
+    found = [(finding.split, finding.task) for finding in report.findings if finding.check == "coverage"]
+    assert found == [("train", "depth")]
+    assert report.class_weights["semseg"]
+
+
 def test_a_part_can_be_looked_at(clinic: Path) -> None:
     report = examine(clinic, limit=2)
     assert report.files == 2 * 2 * 6

@@ -24,7 +24,7 @@ from triptych.datasets.variants import Variant, recognize, suggest_root
 from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
-from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit
+from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit, seen_by_training
 from triptych.lookup import UnknownNameError, named_choice
 from triptych.machine import keep_freed_memory, one_thread_each
 from triptych.prepared.write import MANIFEST
@@ -193,16 +193,21 @@ def examine(
     shrunk = all(_has_jpeg_alone(opened) for opened in splits)
     report.findings += [opened for opened in splits if isinstance(opened, Finding)]
     datasets = [opened for opened in splits if not isinstance(opened, Finding)]
+    notes: dict[str, None] = {}
     for dataset_of_split in datasets:
         if dataset_of_split.takes_root:  # people name their own data
-            report.name, report.notes = dataset_of_split.name, tuple(dataset_of_split.notes)
+            report.name = dataset_of_split.name
         variant = getattr(dataset_of_split, "variant", None)
         if variant is not None:
-            report.variant, report.notes = variant.name, variant.notes
+            report.variant = variant.name
+            notes |= dict.fromkeys(variant.notes)
+        notes |= dict.fromkeys(dataset_of_split.notes)
+    report.notes = tuple(notes)
     examined_splits = examine_splits(datasets, limit, num_threads, progress, shrunk=shrunk)
     for examined in examined_splits:
         forgive_withheld_labels(examined)
         report.add(examined)
+    report.weigh_classes(seen_by_training(examined_splits))
     for title, check in SPLIT_CHECKS.items():
         try:
             report.findings += list(check(examined_splits))

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -45,17 +45,18 @@ class Report:
             for name, task in dataset.tasks.items()
             if task.classes and name in dataset.labels
         }
-        if examined.split == "train" or len(self.labels) == 1:
-            self.class_weights = dict(self._weights(examined))
         for sample in examined.samples:
             self.findings += sample.findings
 
-    def _weights(self, examined: ExaminedSplit) -> Iterator[tuple[str, dict[str, float]]]:
-        for name in self.classes[examined.split]:
-            pixels = [sample.classes[name] for sample in examined.samples if name in sample.classes]
-            if pixels:
-                weights = median_frequency_weights(torch.from_numpy(np.stack(pixels))).tolist()
-                yield name, dict(zip(examined.dataset.tasks[name].classes, weights, strict=False))
+    def weigh_classes(self, splits: Sequence[ExaminedSplit]) -> None:
+        """Note the weights of classes, from what was read of some splits that were added."""
+        for examined in splits:
+            for name in self.classes[examined.split]:
+                pixels = [sample.classes[name] for sample in examined.samples if name in sample.classes]
+                if pixels:
+                    weights = median_frequency_weights(torch.from_numpy(np.stack(pixels))).tolist()
+                    names = examined.dataset.tasks[name].classes
+                    self.class_weights[name] = dict(zip(names, weights, strict=False))
 
     @property
     def num_errors(self) -> int:

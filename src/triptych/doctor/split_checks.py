@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +30,11 @@ class ExaminedSplit:
     dataset: Seen
     samples: list[Inspection] = field(default_factory=list)
     is_part: bool = False
+
+
+def seen_by_training(splits: Sequence[ExaminedSplit]) -> Sequence[ExaminedSplit]:
+    """The one split that training takes: `train`, else the first; none where there are none."""
+    return [examined for examined in splits if examined.split == "train"] or splits[:1]
 
 
 def check_pairs(splits: list[ExaminedSplit]) -> Iterator[Finding]:
@@ -81,7 +86,7 @@ def _is_copy(one: ExaminedSplit, key: str, other: ExaminedSplit, other_key: str)
 
 def check_coverage(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Tasks without a label, classes that never occur, masks that are never set, in what training sees."""
-    for examined in splits[:1]:
+    for examined in seen_by_training(splits):
         for name, task in examined.dataset.tasks.items():
             counts = [sample.classes[name] for sample in examined.samples if name in sample.classes]
             if name in examined.dataset.labels and not examined.dataset.labels[name]:
@@ -220,7 +225,7 @@ def _starts(descriptor: Descriptor, pattern: str, path: Path) -> bool:
 
 def check_labels(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """A task of which no file has a valid pixel trains to the end with a loss of 0."""
-    for examined in splits[:1]:
+    for examined in seen_by_training(splits):
         for name, paths in examined.dataset.labels.items():
             read = [sample for sample in examined.samples if sample.key in paths and name in sample.labelled]
             if read and not any(sample.labelled[name] for sample in read):

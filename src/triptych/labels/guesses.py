@@ -359,6 +359,7 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
     highest, is_float = values.max(initial=0), files[0].dtype.kind == "f"
     ones = sum(file.codes - set(marks) <= {0, 1} and 1 in file.codes for file in files)
     wide = sum(max(file.codes, default=0) > 1 for file in files)
+    are_two_codes = ones and not any({1, highest} <= file.codes for file in files)
     if highest <= 1:
         threshold, why = (0.5, "values between 0 and 1") if is_float else (1, "values are 0 and 1")
         guess.say("threshold", threshold, why)
@@ -366,12 +367,13 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
         guess.say("threshold", 2, f"values up to {highest:g} are taken as votes of annotators; two agree", doubt=True)
         old = guess.values.get("invalid", [])
         guess.say("invalid", [1, *old], "one vote alone: neither boundary nor background")
-    elif ones and len(values) <= 3:
+    elif are_two_codes and len(values) <= 3:
         guess.say("threshold", 1, f"{ones} files hold 0 and 1, {wide} files 0 and {highest:g}", doubt=True)
     elif len(values) == 3 and values[0] == 0 and (values[1] == 1 or abs(2 * values[1] - highest) <= 1):
         _guess_third_value(guess, values)
     elif len(values) == 2:
-        guess.say("threshold", int(highest) // 2 + 1, f"values are {values[0]:g} and {highest:g}")
+        told = f"values are {values[0]:g} and {highest:g}"
+        guess.say("threshold", int(highest) // 2 + 1, told, doubt=bool(ones))
     else:
         guess.say("threshold", int(highest) // 2 + 1, f"values are shades up to {highest:g}; half of it", doubt=True)
         if ones:
