@@ -162,6 +162,38 @@ def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
     assert not scenes["train"] & (scenes["val"] | scenes["test"])
 
 
+@pytest.mark.parametrize("splits", [{"val": 0.2}, {"train": "lists/train.txt"}, {}])
+def test_a_split_that_is_no_folder_fills_no_pattern(splits: dict, tmp_path: Path) -> None:
+    """`{split}` stood for "0.2" or the name of the list, and labels were missing without a word."""
+
+    def describe(where: str) -> dict:
+        files = {
+            name: f"{name}/{'{split}' if name == where else '*'}/{{key}}.*"
+            for name in ("images", "tasks.depth", "tasks.depth.pseudo", "camera")
+        }
+        depth = {"files": files["tasks.depth"], "pseudo": {"files": files["tasks.depth.pseudo"]}}
+        sections = {"images": {"files": files["images"]}, "tasks": {"depth": depth}}
+        return {**sections, "camera": {"files": files["camera"]}, "splits": splits}
+
+    assert parse_descriptor(describe(""), tmp_path).splits == splits
+    for where in ("images", "tasks.depth", "tasks.depth.pseudo", "camera")[not splits :]:
+        with pytest.raises(ValueError, match=rf"\[{where}\] files = .* has {{split}}, but .*; write \* in its place"):
+            parse_descriptor(describe(where), tmp_path)
+
+
+def test_a_split_may_have_no_label_where_those_of_all_lie_together(rooms: Path) -> None:
+    for path in sorted((rooms / "depth").glob("*/*.png")):
+        path.rename(rooms / "depth" / path.name)
+    (rooms / "depth/d.png").unlink()
+    write(rooms, (rooms / "dataset.toml").read_text().replace("depth/{split}", "depth"))
+    assert Folder(rooms, split="val")[0].targets["depth"].isnan().all()
+    assert len(Folder(rooms).labels["depth"]) == len(Folder(rooms, split="all").labels["depth"]) == 2
+    for path in (rooms / "depth").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_x"))
+    with pytest.raises(ValueError, match=r"none of the 2 files of \[tasks.depth\] belongs to an image"):
+        Folder(rooms, split="val")
+
+
 def test_a_folder_without_a_descriptor_says_what_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -582,7 +614,18 @@ def test_links_that_loop_end(tmp_path: Path) -> None:
         (("/{key}.*", "/*.png"), "has no {key}"),
         (("images/", "pictures/"), "unknown split of dataset"),
         (("[images]", "name = "), "not a TOML file"),
-        (("[images]", "[images.train]"), r"\[images\] names no files"),
+        (("[images]", "[images.train]"), r"\[images\]: unknown option 'train'"),
+        (
+            ('files = "images', 'resize = true\nfiles = "images'),
+            r"\[images\]: unknown option 'resize'; choose from files",
+        ),
+        (('files = "images/{split}/{key}.*"', 'files = ["a"]'), r"\[images\]: files is \['a'\]; expected a text"),
+        (("[images]", "root = 5\n[images]"), "root is 5; expected a text"),
+        (("[images]", 'group = ["folder"]\n[images]'), r"group is \['folder'\]; expected a text"),
+        (('unit = "mm"', "type = 3"), r"\[tasks.depth\]: type is 3; expected a text"),
+        (("[images]", "[splits]\nval = true\n[images]"), r"\[splits\] gives folders"),
+        (("[images]", 'splits = ["train"]\n[images]'), r"\[splits\] is \['train'\]; write a section"),
+        (("[images]", '[sources.a]\nroot = "a"\n[images]'), "a mixture of datasets .*; say so: the dataset is 'mixed'"),
     ],
 )
 def test_mistakes_in_the_descriptor_get_help(rooms: Path, change: tuple[str, str], message: str) -> None:

@@ -214,7 +214,8 @@ def test_splits_that_training_needs_and_frames_of_videos_are_advice_alone(tmp_pa
     guess = describe_folder(tmp_path / "clip")
     assert "group = 'time' keeps frames together" in guess.advice[0]
     assert "# CHECK: splits are drawn image by image" in guess.to_toml()
-    assert len(Folder(tmp_path / "clip", split="all")) == 10  # which needs no descriptor
+    dataset = Folder(tmp_path / "clip", split="all")  # which needs no descriptor, and says it too
+    assert (len(dataset), guess.advice[0] in "".join(dataset.notes)) == (10, True)
 
 
 def test_saliency_of_two_codes_is_read_right(tmp_path: Path) -> None:
@@ -222,6 +223,15 @@ def test_saliency_of_two_codes_is_read_right(tmp_path: Path) -> None:
     path, doubts = init_folder(tmp_path)
     assert doubts
     assert all(codes(Folder(path)[i].targets["saliency"]) == {0: 96, 1: 96} for i in range(4))
+
+
+def test_a_margin_of_saliency_masks_is_no_object(tmp_path: Path) -> None:
+    """0 and 1 with 255 around the object, in some of the files."""
+    build(tmp_path, "saliency", HALF, HALF, *[np.where(VOID_TOP, IGNORE, HALF).astype(np.uint8)] * 2)
+    path, doubts = init_folder(tmp_path)
+    assert any("255 is taken as no label" in doubt for doubt in doubts)
+    found = [codes(Folder(path)[i].targets["saliency"]) for i in range(4)]
+    assert found == [{0: 96, 1: 96}] * 2 + [{0: 72, 1: 72, IGNORE: 48}] * 2
 
 
 VOID = HALF.astype(np.float32) * 255
@@ -488,7 +498,7 @@ def test_a_list_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF)
     os.mkfifo(tmp_path / "train.txt")
     path, _ = init_folder(tmp_path)
-    path.write_text(path.read_text().replace('train = "train"', 'train = "train.txt"'))
+    path.write_text(path.read_text().replace('train = "train"', 'train = "train.txt"').replace("{split}", "*"))
     with pytest.raises(ValueError, match=r"train\.txt is a pipe"):
         Folder(path)
 

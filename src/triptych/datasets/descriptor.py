@@ -1,10 +1,8 @@
 """`dataset.toml`: what lies where in a folder of the user's own data, and what its numbers mean.
 
-The reference of all options is docs/own-data.md.
+The reference of all options is docs/own-data.md. Long because each mistake that one can make in it is named.
 """
 
-import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -12,7 +10,7 @@ import re
 import shutil
 import tomllib
 import unicodedata
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -21,8 +19,9 @@ from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
+from triptych.data.shares import GROUPS, draw_splits
 from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
-from triptych.lookup import build, grouped, named_choice
+from triptych.lookup import build, named_choice, require_kind
 
 FILE_NAME = "dataset.toml"
 LISTS = (".txt", ".lst")
@@ -91,8 +90,8 @@ class Descriptor:
     camera: CameraFiles | None = None
     pseudo: Mapping[str, PseudoLabels] = field(default_factory=dict)
     """Pseudo-labels by task."""
-    left_out: tuple[str, ...] = ()
-    """Files that no pattern takes, where a folder was looked at without a descriptor."""
+    notes: tuple[str, ...] = ()
+    """What a person should know, where a folder was looked at without a descriptor: files that no pattern takes."""
 
     @property
     def has_shares(self) -> bool:
@@ -122,20 +121,19 @@ def read_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
 
 def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = "") -> Descriptor:
     """The descriptor that a TOML document `data` describes; relative folders start at the file's own."""
-    known = dict.fromkeys(("name", "root", "group", "images", "splits", "camera", "tasks"))
+    if "sources" in data:
+        raise DataError("it describes a mixture of datasets ([sources])", "say so: the dataset is 'mixed'")
+    words = {field.name for field in fields(Top)}
     for section in data:
-        named_choice("section", section, known)
-    for section in ("images", "splits", "camera", "tasks"):
-        _check_table(f"[{section}]", data.get(section, {}))
-    for name, table in data.get("tasks", {}).items():
-        _check_table(f"[tasks.{name}]", table)
-        _check_table(f"[tasks.{name}.{PSEUDO}]", table.get(PSEUDO, {}))
-    images = data.get("images", {}).get("files", "")
+        named_choice("section", section, dict.fromkeys((*words, "images", "splits", "camera", "tasks")))
+    top = build(Top, {word: data[word] for word in words & data.keys()})
+    splits = _as_section(data.get("splits", {}), "[splits]")
+    images = build_section(Images, data.get("images", {}), "[images]").files
     if not images:
         raise DataError("[images] names no files", 'add files = "images/{split}/{key}.*"')
-    tables = {name: dict(table) for name, table in data.get("tasks", {}).items()}
+    tables = {name: _as_section(table, f"[tasks.{name}]") for name, table in _as_section(data.get("tasks", {})).items()}
     pseudo = {
-        name: _build(PseudoLabels, table.pop(PSEUDO), f"[tasks.{name}.{PSEUDO}]")
+        name: build_section(PseudoLabels, table.pop(PSEUDO), f"[tasks.{name}.{PSEUDO}]")
         for name, table in tables.items()
         if PSEUDO in table
     }
@@ -147,49 +145,99 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         if source and not isinstance(encodings.get(source), Labels):
             raise ValueError(f"[tasks.{name}]: from = '{source}' is no label task of this file.")
     base = path.parent if path.suffix == ".toml" else path
-    place = Path(root) if root else base / data.get("root", ".")
-    camera = data.get("camera")
-    group = data.get("group", "file")
-    named_choice("group", group, GROUPS)
-    return Descriptor(
+    place = Path(root) if root else base / top.root
+    camera = build_section(CameraFiles, data["camera"], "[camera]") if data.get("camera") else None
+    named_choice("group", top.group, GROUPS)
+    described = Descriptor(
         path=path,
         root=place,
-        name=str(data.get("name", place.resolve().name)),
+        name=str(top.name or place.resolve().name),
         images=images,
         tasks=encodings,
-        splits=_check_splits(data.get("splits", {}), images),
-        group=group,
-        camera=_build(CameraFiles, camera, "[camera]") if camera else None,
+        splits=_check_splits(splits, images),
+        group=top.group,
+        camera=camera,
         pseudo=pseudo,
     )
+    _check_patterns(described)
+    return described
 
 
-def _check_table(where: str, value: Any) -> None:
+@dataclass(frozen=True)
+class Top:
+    """What stands above the sections of a descriptor."""
+
+    name: str | int = ""
+    root: str = "."
+    group: str = "file"
+
+
+@dataclass(frozen=True)
+class Images:
+    """`[images]`."""
+
+    files: str = ""
+
+
+def _as_section(value: Any, where: str = "[tasks]") -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise DataError(f"{where} is {value!r}", "write a section of this name with options below it, such as files")
+    return dict(value)
+
+
+def build_section(cls: Any, value: Any, where: str) -> Any:
+    """An instance of the dataclass `cls` from a section of a TOML file; errors name the section and the option."""
+    table = _as_section(value, where)
+    try:
+        for option in table:
+            named_choice("option", option, {field.name: None for field in fields(cls)})
+        return build(cls, table)
+    except (ValueError, TypeError) as error:
+        raise DataError.about(where, error) from error
 
 
 def _check_splits(splits: Mapping[str, Any], images: str) -> dict[str, str | float]:
-    shares = {name: value for name, value in splits.items() if isinstance(value, int | float)}
-    wrong = [value for value in splits.values() if not isinstance(value, str | int | float)]
+    shares = {name: value for name, value in splits.items() if _is_share(value)}
+    wrong = [value for value in splits.values() if not (isinstance(value, str) or _is_share(value))]
     if wrong or (shares and len(shares) < len(splits)):
         raise ValueError("[splits] gives folders or .txt lists for all splits, or shares such as 0.1 for all of them.")
-    if shares and (min(shares.values()) < 0 or sum(shares.values()) > 1 or "train" in shares):
+    if shares and not (min(shares.values()) >= 0 and sum(shares.values()) <= 1 and "train" not in shares):
         raise DataError("[splits] gives shares of the other splits that sum to at most 1", "train is the rest")
     for name, value in splits.items():
         if isinstance(value, str) and not value.endswith(LISTS) and "{split}" not in images:
             raise ValueError(
                 f"[splits] {name} = '{value}' is a folder, but [images] files = '{images}' has no {{split}} for it."
             )
-    if shares and "{split}" in images:
-        raise ValueError(f"[splits] gives shares, but [images] files = '{images}' has folders by split already.")
     return dict(splits)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_patterns(descriptor: Descriptor) -> None:
+    """`{split}` is the folder of a split, which a share or a list is not: labels would be looked for in none."""
+    drawn = [
+        f"[splits] {name} = {as_toml(value)} is no folder"
+        for name, value in descriptor.splits.items()
+        if not isinstance(value, str) or value.endswith(LISTS)
+    ]
+    flat = [] if descriptor.has_split_folders else [f"[images] files = '{descriptor.images}' has none"]
+    places = {"[images]": descriptor.images, "[camera]": descriptor.camera.files if descriptor.camera else ""}
+    places |= {f"[tasks.{name}]": one.files for name, one in descriptor.tasks.items()}
+    places |= {f"[tasks.{name}.{PSEUDO}]": one.files for name, one in descriptor.pseudo.items()}
+    for where, pattern in places.items():
+        if "{split}" in pattern and (drawn or flat):
+            raise DataError(
+                f"{where} files = '{pattern}' has {{split}}, but {(drawn + flat)[0]}", "write * in its place"
+            )
 
 
 def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     kind = table.pop("type", name)
     where = f"[tasks.{name}]"
     try:
+        require_kind("type", kind, str)
         encoding = named_choice("kind of task", kind, ENCODINGS)
     except ValueError as error:
         cure = "set type to one of these for a task of your own name"
@@ -198,19 +246,10 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
         raise DataError(f"{where} has type = '{kind}'", f"{name} is a kind of task: give this one a name of its own")
     if "from" in table:
         table["source"] = table.pop("from")
-    task = _build(encoding, table, where)
+    task = build_section(encoding, table, where)
     if not task.files and not (isinstance(task, BoundaryMask) and task.source):
         raise DataError(f"{where} names no files", f'add files = "{name}/{{split}}/{{key}}.*"')
     return task
-
-
-def _build(cls: Any, table: Mapping[str, Any], where: str) -> Any:
-    try:
-        for option in table:
-            named_choice("option", option, {field.name: None for field in dataclasses.fields(cls)})
-        return build(cls, table)
-    except (ValueError, TypeError) as error:
-        raise DataError.about(where, error) from error
 
 
 def as_toml(value: Any) -> str:
@@ -293,7 +332,9 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     found = _without_labels(list_files(descriptor, descriptor.images, split), descriptor, split)
     value = descriptor.splits.get(split, "")
     if descriptor.has_shares and split != ALL:
-        member = _members(list(found), descriptor)
+        member = draw_splits(
+            list(found), {name: float(share) for name, share in descriptor.splits.items()}, descriptor.group
+        )
         chosen = {key: path for key, path in found.items() if member[key] == split}
         if found and not chosen:
             text = f"split '{split}' of dataset {descriptor.name} is empty: all {len(found)} images are in other splits"
@@ -359,49 +400,3 @@ def find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) ->
             if "/".join(parts[start:]) in by_path:
                 return by_path["/".join(parts[start:])]
     return None
-
-
-BLOCKS = 20
-"""Blocks of time of one video, with `group = "time"`."""
-
-
-def _blocks_of_time(keys: list[str]) -> list[str]:
-    """The block of each frame: a folder's frames, in the order of their names, in `BLOCKS` blocks of equal length."""
-    folders = grouped((key.rpartition("/")[0], key) for key in sorted(keys, key=_counted))
-    block = {
-        key: f"{folder}/{place * min(BLOCKS, len(frames)) // len(frames)}"
-        for folder, frames in folders.items()
-        for place, key in enumerate(frames)
-    }
-    return [block[key] for key in keys]
-
-
-def _counted(key: str) -> list[tuple[int, str]]:
-    """Sorts names by their numbers: frame 9 before frame 10."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", key)]
-
-
-GROUPS: dict[str, Callable[[list[str]], list[str]]] = {
-    "file": lambda keys: keys,
-    "folder": lambda keys: [key.rpartition("/")[0] for key in keys],
-    "time": _blocks_of_time,
-}
-"""What a split by shares keeps together: the group of each key."""
-
-
-def _members(keys: list[str], descriptor: Descriptor) -> dict[str, str]:
-    """The split of each image, by shares: groups are taken in the order of a hash, the same on every machine."""
-    group = dict(zip(keys, GROUPS[descriptor.group](keys), strict=True))
-    ordered = sorted(
-        set(group.values()), key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-    )
-    if len(ordered) <= len(descriptor.splits) and len(keys) > len(ordered):
-        text = f"group = '{descriptor.group}' gives {len(ordered)} groups for {len(descriptor.splits) + 1} splits"
-        raise DataError(text, "group = 'time' takes blocks of time of each video, group = 'file' single images")
-    splits: dict[str, str] = {}
-    first = 0
-    for name, share in descriptor.splits.items():
-        last = first + math.ceil(float(share) * len(ordered))
-        splits.update(dict.fromkeys(ordered[first:last], name))
-        first = last
-    return {key: splits.get(group[key], "train") for key in keys}

@@ -65,7 +65,7 @@ class Folder(InFiles):
         self.descriptor, self.split = find_descriptor(Path(path), root=root), split
         self.name, self.root, known = self.descriptor.name, self.descriptor.root, self.descriptor.tasks
         cure = "`triptych data init` writes a descriptor to say otherwise"
-        self.notes = [f"{self.name}: left out {reason}; {cure}" for reason in self.descriptor.left_out]
+        self.notes = [f"{self.name}: {note}; {cure}" for note in self.descriptor.notes]
         chosen = {
             name: named_choice("task of this folder", name, known) for name in (known if tasks is None else tasks)
         }
@@ -165,7 +165,11 @@ class Folder(InFiles):
         found = {key: path for key, path in self._list(pattern).items() if path not in made}
         if not found or any(key in found for key in images):
             return found
-        if self.descriptor.has_split_folders or not any(key in found for key in list_images(self.descriptor, ALL)):
+        # Labels of all splits in one folder may all be of images of others.
+        others = list(list_images(self.descriptor, ALL)) if "{split}" not in pattern else []
+        if self.descriptor.has_split_folders:
+            others = [key.partition("/")[2] for key in others]
+        if not any(key in found for key in others):
             raise ValueError(
                 f"none of the {len(found)} files of [tasks.{name}] belongs to an image of {self.name}: files = "
                 f"'{pattern}' gives keys like '{next(iter(found))}', images have keys like '{next(iter(images))}'."

@@ -56,7 +56,8 @@ class FolderGuess:
 
     def descriptor(self) -> Descriptor:
         """The descriptor that `to_toml` would give."""
-        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), left_out=tuple(self.left_out))
+        notes = (*(f"left out {reason}" for reason in self.left_out), *self.advice)
+        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), notes=notes)
 
     def to_toml(self) -> str:
         """The `dataset.toml`, with the reason for each guess as a comment."""
