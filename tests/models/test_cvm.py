@@ -170,6 +170,8 @@ def test_a_missing_neighbor_is_the_image_itself_without_labels(rooms: Rooms) -> 
     united = unite_views(batch)
     assert united.image.isfinite().all()
     assert torch.equal(united.image[3], batch.image[1])
+    assert torch.equal(united.camera.pose[3], batch.camera.pose[1])  # which regularizers read
+    assert united.camera.intrinsics.isfinite().all()
     assert united.key == (
         "train/00000/00/000",
         batch.key[1],

@@ -43,6 +43,19 @@ def test_a_ramp_comes_back_as_the_same_ramp(size: tuple[int, int]) -> None:
     torch.testing.assert_close(found[0, 0, :, 8 : whole - 8], ramp[0, 0, :, 8 : whole - 8], rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(64, 96), (60, 90), (49, 81)])
+def test_regularizers_read_features_where_the_image_has_them(size: tuple[int, int]) -> None:
+    """The features of a ramp, enlarged to the image as regularizers do, are the ramp, away from the borders."""
+    backbone = Patches()
+    model = MultiTaskModel(backbone, First(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
+    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
+    (features,) = model.on_image(model(ramp), size).features
+    assert features.shape[-2:] == (-(-size[0] // 16), -(-size[1] // 16))
+    found = F.interpolate(features, size=size, mode="bilinear")
+    inner = slice(16, size[1] // 16 * 16 - 16)
+    torch.testing.assert_close(found[..., inner], ramp[..., inner], rtol=0, atol=1.0)
+
+
 class Levels(Backbone):
     """Means over cells of 4 and of 32 pixels; those at the end are of what is left of the image."""
 

@@ -55,12 +55,17 @@ class Counts:
         >>> counts.add(np.linspace(0, 0.999, 100), np.linspace(1, 0, 100))
         >>> [round(error, 1) for error in counts.fifths()[1]]
         [0.9, 0.7, 0.5, 0.3, 0.1]
+        >>> counts = Counts()
+        >>> counts.add(np.linspace(0, 0.599, 100), np.zeros(100))
+        >>> [round(end, 1) for end in counts.fifths()[0]]
+        [0.1, 0.2, 0.4, 0.5, 0.6]
         """
         reached = np.concatenate([[0.0], np.cumsum(self.pixels)])
         summed = np.concatenate([[0.0], np.cumsum(self.errors)])
         borders = reached[-1] * np.linspace(0, 1, len(GROUPS) + 1)
         at_borders = np.interp(borders, reached, summed)
-        ends = np.interp(borders[1:], reached, np.linspace(0, 1, _FINE + 1))
+        used = slice(int(np.searchsorted(reached, reached[-1])) + 1)  # up to the surest pixel
+        ends = np.interp(borders[1:], reached[used], np.linspace(0, 1, _FINE + 1)[used])
         share = reached[-1] / len(GROUPS)
         return ends.tolist(), (np.diff(at_borders) / share).tolist() if share else [float("nan")] * len(GROUPS)
 

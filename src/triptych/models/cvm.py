@@ -208,11 +208,12 @@ def known_views(sample: Sample) -> Bool[Tensor, "views batch"]:
 def unite_views(sample: Sample) -> Sample:
     """A batch and its neighbors as one batch, view after view; the neighbors of each are its scene's other views.
 
-    A view that is missing is the image itself, without labels.
+    A view that is missing is the image itself, with its camera and without labels.
     """
     images: list[Tensor] = []
     targets: dict[str, list[Tensor]] = {name: [] for name in sample.targets}
-    cameras: list[Camera] = []
+    intrinsics: list[Tensor] = []
+    poses: list[Tensor] = []
     keys: list[str] = []
     for view in (sample, *sample.neighbours):
         there = view.image.isfinite().flatten(1).all(dim=1)
@@ -220,11 +221,12 @@ def unite_views(sample: Sample) -> Sample:
         for name, target in sample.targets.items():
             invalid = torch.full_like(target, torch.nan if target.is_floating_point() else IGNORE)
             targets[name].append(view.targets.get(name, invalid))
-        cameras.append(view.camera)
+        intrinsics.append(torch.where(there[:, None, None], view.camera.intrinsics, sample.camera.intrinsics))
+        poses.append(torch.where(there[:, None, None], view.camera.pose, sample.camera.pose))
         keys.extend(
             own if found else other for found, own, other in zip(there.tolist(), view.key, sample.key, strict=False)
         )
-    camera = Camera(torch.cat([each.intrinsics for each in cameras]), torch.cat([each.pose for each in cameras]))
+    camera = Camera(torch.cat(intrinsics), torch.cat(poses))
     labels = {name: torch.cat(each) for name, each in targets.items()}
     united, batch = Sample(torch.cat(images), labels, tuple(keys), camera), len(sample.image)
     return replace(united, neighbours=tuple(_roll(united, i * batch) for i in range(1, len(images))))

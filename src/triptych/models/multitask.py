@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import Backbone, cover_image
 from triptych.decoders.base import Decoder
 from triptych.models.lora import merge_updates
 from triptych.models.parts import find_part, modules_of_task
@@ -213,6 +213,12 @@ class MultiTaskModel(nn.Module):
             auxiliary=[self.resize_later(stage, size) for stage in auxiliary],
             features=features,
         )
+
+    def on_image(self, output: Output, size: tuple[int, int]) -> Output:
+        """The output with features that cover images of `size` alone, without what the backbone padded: what
+        supervises places of features reads these.
+        """
+        return output._replace(features=[cover_image(maps, size, self.multiple) for maps in output.features])
 
     def merge(self) -> tuple[str, dict[str, Any]]:
         """Turn low-rank updates into weights like any other; returns the `tuning` and its options that build such a

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones import create_backbone
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, pretrained_statistics
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, cover_image, pretrained_statistics
 from triptych.files import hash_tensors
 from triptych.regularizers.base import Regularizer
+from triptych.regularizers.terms import image_size
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -89,7 +90,7 @@ class FeatureDistillation(Regularizer):
         terms, adapters = [], iter(self.adapters)
         for teacher, places in self._pairs(len(output.features)):
             with torch.no_grad():
-                maps = teacher(sample.image)
+                maps = [cover_image(each, image_size(sample), teacher.multiple) for each in teacher(sample.image)]
             terms += [compare_maps(next(adapters)(x), maps[j]) for x, j in zip(output.features, places, strict=True)]
         return {"distill": self.weight * torch.stack(terms).sum()}
 

@@ -24,6 +24,7 @@ from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intri
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
 from triptych.regularizers.inspection import inspect
+from triptych.regularizers.terms import image_size
 from triptych.regularizers.triplane import Triplane3D
 from triptych.report.page import PAGE, write_report
 from triptych.report.run import make_example
@@ -75,7 +76,8 @@ class Renderer:
         size = (image.shape[-2], image.shape[-1])
         device = next(self.regularizer.parameters()).device
         sample = _shrink(Sample(image, {}, camera=camera), self.shorter_side).to(device)
-        shown = inspect(self.regularizer, self.model(sample.image), sample)
+        seen = self.model.on_image(self.model(sample.image), image_size(sample))
+        shown = inspect(self.regularizer, seen, sample)
         opacity = _resize(shown.opacity[:, None], size)
         depth = _resize(shown.depth[:, None], size)
         note = f"Density of {shown.geometry} at step {self.step}. "

@@ -90,10 +90,11 @@ class Objective(nn.Module):
         sample, beside = self.model.with_views(sample)
         known = () if self.features is None else (self.features.read(self.model.backbone, sample),)
         output = self.model(sample.image, *known, **beside)
+        seen = self._seen(output, sample)
         with whole_batch(self.training):
             parts = self.supervise(weigh_gradients(output, sample.key, self.pseudo_weights), sample)
             if self.regularizer is not None:
-                parts |= {(name, "regularizer"): term for name, term in self.regularizer(output, sample).items()}
+                parts |= {(name, "regularizer"): term for name, term in self.regularizer(seen, sample).items()}
         if self.shares:
             parts = {(name, part): self.shares.get(name, 1.0) * term for (name, part), term in parts.items()}
         labelled = {name: count_labelled(sample.targets[name]) for name in self.tasks}
@@ -111,7 +112,7 @@ class Objective(nn.Module):
             tasks = {name: loss if name in self.active else loss.detach() for name, loss in tasks.items()}
         beside_tasks = {"model": self.model.penalties()}
         if self.regularizer is not None:
-            beside_tasks["regularizer"] = self.regularizer.penalties(output, sample)
+            beside_tasks["regularizer"] = self.regularizer.penalties(seen, sample)
         if self.adapter is not None and target is not None:
             beside_tasks["adapter"] = self.adapter(self.model, sample, target, output)
         return Losses(
@@ -121,6 +122,13 @@ class Objective(nn.Module):
             labelled,
             terms,
         )
+
+    def _seen(self, output: Output, sample: Sample) -> Output:
+        """What the regularizer reads: a decoder like the model's takes features as they are, all others places."""
+        if self.regularizer is None or self.regularizer.copies_decoder:
+            return output
+        height, width = sample.image.shape[-2:]
+        return self.model.on_image(output, (height, width))
 
     def count_pixels(self, sample: Sample) -> Tensor:
         """Labelled pixels of every task in a batch, those of other views that the model is supervised by included."""
