@@ -538,16 +538,20 @@ def test_batches_count_by_their_labels_where_the_loss_does() -> None:
     pixels = {few: torch.tensor([1, 1]), many: torch.tensor([3, 3])}
     objective = Mock(spec=Objective, tasks=tasks, count_pixels=pixels.get)
     parts = Mock(spec=Parts, objective=objective, accelerator=Mock(device=torch.device("cpu")))
-    assert _shares(parts, [few, many]) == [{"semseg": 0.5}, {"semseg": 1.5}]
+    assert _shares(parts, [few, many]) == [{"semseg": 0.5, "depth": 1.0}, {"semseg": 1.5, "depth": 1.0}]
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "pcgrad"])
 def test_accumulation_keeps_weightings_whole(weighting: str, tmp_path: Path) -> None:
-    recipe = change(RECIPE, **NO_NORM, weighting__name=weighting)
-    once = weights_after(change(recipe, data__batch_size=8, schedule__steps=1), tmp_path / "once")
-    twice = weights_after(change(recipe, training__accumulate=2, schedule__steps=1), tmp_path / "twice")
-    for name, value in once.items():
-        torch.testing.assert_close(twice[name], value, rtol=1e-4, atol=1e-6)
+    """Also where a batch has no label of a task."""
+    unlabelled = {"unlabelled": ("depth",), "every": 2}
+    recipe = change(RECIPE, **NO_NORM, weighting__name=weighting, data__options=unlabelled, training__log_every=1)
+    once = weights_after(change(recipe, data__batch_size=8, schedule__steps=2), tmp_path / "once")
+    often = change(recipe, data__batch_size=1, training__accumulate=8, schedule__steps=2)
+    for name, value in weights_after(often, tmp_path / "often").items():
+        torch.testing.assert_close(value, once[name], rtol=1e-4, atol=1e-6)
+    last, wanted = (lines(tmp_path / name, "train")[-1]["weighted"] for name in ("often", "once"))
+    assert last == pytest.approx(wanted, rel=1e-4)
 
 
 def test_auxiliary_losses_and_regularizer_terms_join_their_task(

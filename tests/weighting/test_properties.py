@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from weighting_cases import LINEAR, TASKS, WEIGHTS, Network, assert_same, gradients, make
+from weighting_cases import LINEAR, TASKS, WEIGHTS, Network, assert_same, batch, gradients, make
 
 from triptych.weighting import WEIGHTINGS
 
@@ -20,6 +20,31 @@ def test_gradients_are_finite_and_reach_everything(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in LINEAR if name != "uncertainty"])
 def test_two_micro_batches_equal_one_batch(name: str) -> None:
     assert_same(gradients(make(name), parts=2), gradients(make(name)))
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHTINGS if name != "random"])  # drawn for every batch
+def test_a_task_that_one_of_two_batches_labels_counts_whole(name: str) -> None:
+    """The same four images twice, the second time without a label of b, are one batch of eight."""
+    inputs, targets = batch()
+
+    def step(*shares: dict[str, float]) -> dict[str, torch.Tensor]:
+        network, weighting = Network(), make(name)
+        for weighting.shares in shares:
+            outputs = network(inputs[:4])
+            losses = {
+                task: weighting.shares.get(task, 1.0) * (outputs[task] - targets[task][:4]).square().mean()
+                for task in TASKS
+            }
+            weighting.backward(
+                losses,
+                list(network.shared.parameters()),
+                run_backward=lambda total: (total / len(shares)).backward(),
+                last=weighting.shares is shares[-1],
+            )
+        both = (*network.named_parameters(), *weighting.named_parameters())
+        return {key: parameter.grad for key, parameter in both}
+
+    assert_same(step({"a": 1.0, "b": 2.0, "c": 1.0}, {"a": 1.0, "b": 0.0, "c": 1.0}), step({}))
 
 
 @pytest.mark.parametrize("name", WEIGHTINGS)

@@ -51,10 +51,13 @@ def take_step(
     keys: list[str] = []
     fetched = [next(batches) for _ in range(accumulate)]
     shares = _shares(parts, [sample for sample, _ in fetched])
+    video = parts.objective.video.task if parts.objective.video is not None else None
     for i, (sample, target) in enumerate(fetched):
         last = i == accumulate - 1
         sample, target = parts.placed(sample), None if target is None else parts.placed(target)
         parts.objective.shares = shares[i]
+        # What a task learns from video lies in every batch, whatever labels there are.
+        parts.weighting.shares = {name: share for name, share in shares[i].items() if name != video}
         keys += sample.key
         # Gradients are exchanged once per step, with the last batch.
         with parts.gradient_exchange(last):
@@ -95,8 +98,8 @@ def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
     labelled pixels that lie in it, times the number of batches.
 
     The mean of the losses so weighted is the mean over the pixels of all batches, where a batch with few labels else
-    counts as much as one with many. None for a single batch, nor for a task without a label, or whose loss is a mean
-    over all pixels anyway.
+    counts as much as one with many. 1 for a task whose loss is a mean over all pixels anyway; none for a single batch,
+    nor for a task without a label.
     """
     if len(samples) == 1:
         return [{}]
@@ -106,8 +109,8 @@ def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
         [counts] = sum_over_processes(counts.to(parts.accelerator.device))
     counts = counts.cpu()
     averaged = torch.tensor([task.averages_labels for task in objective.tasks.values()])
-    known = (counts.sum(dim=0) > 0) & averaged
-    shares = counts / counts.double().mean(dim=0).clamp(min=1 / len(samples))
+    known = counts.sum(dim=0) > 0
+    shares = torch.where(averaged, counts / counts.double().mean(dim=0).clamp(min=1 / len(samples)), 1.0)
     return [
         {name: share for name, share, labelled in zip(objective.tasks, row, known.tolist(), strict=True) if labelled}
         for row in shares.tolist()

@@ -1,6 +1,7 @@
 """Base class of weightings: task losses in, one total and its gradients out."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -22,6 +23,9 @@ class Weighting(nn.Module):
     retains_graph: ClassVar[bool] = False
     """Whether `backward` runs through the graph more than once; a compiled model must then not reuse its buffers
     (`torch._functorch.config.donated_buffer = False`)."""
+    shares: Mapping[str, float] = MappingProxyType({})
+    """Where several batches make a step: what the losses of this batch come multiplied by, by task with a label in the
+    step. Their mean over the batches is 1, so that what is linear in the losses needs none of them."""
 
     def __init__(self, names: Sequence[str], *, weights: Mapping[str, float]) -> None:
         super().__init__()

@@ -73,7 +73,10 @@ class Logarithm(Weighting):
                 "weighting of losses as they are, such as 'fixed', or a loss that is never below 0."
             )
         # 0 with zero gradient for a task that is absent from the batch.
-        logarithms = {name: torch.where(loss > 0, loss, 1.0).log() for name, loss in losses.items()}
+        logarithms = {}
+        for name, loss in losses.items():
+            share = self.shares.get(name, 1.0)
+            logarithms[name] = share * torch.where(loss > 0, loss / (share or 1.0), 1.0).log()
         return super().forward(logarithms)
 
 
@@ -82,7 +85,7 @@ class Uncertainty(Weighting):
 
     This is the paper's classification form for every task. Its regression form, L / (2 sigma^2) + log sigma, is the
     same up to a constant with s shifted by ln 2, so the choice only moves the starting point. A task that is absent
-    from the batch leaves its s_t alone. `initial` is the first s_t of every task.
+    from the step leaves its s_t alone. `initial` is the first s_t of every task.
 
     >>> weighting = Uncertainty(["depth"], weights={"depth": 1.0})
     >>> weighting({"depth": torch.tensor(2.0)}).item()
@@ -97,8 +100,8 @@ class Uncertainty(Weighting):
         log_variances = dict(zip(self.names, self.log_variances.unbind(), strict=True))
         terms = []
         for name, loss in self.present(losses).items():
-            s, loss = log_variances[name], self.weights[name] * loss
-            terms.append(torch.where(loss != 0, (-s).exp() * loss + s / 2, loss))
+            s, share = log_variances[name], self.shares.get(name, (loss != 0).to(loss))
+            terms.append((-s).exp() * self.weights[name] * loss + share * s / 2)
         return torch.stack(terms).sum()
 
 
