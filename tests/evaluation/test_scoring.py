@@ -379,6 +379,26 @@ def test_the_unit_of_whole_numbers_is_said(tmp_path: Path, capsys: pytest.Captur
     assert told.tasks["depth"].facts == {}
 
 
+def test_scores_against_other_truth_do_not_compare(tmp_path: Path) -> None:
+    """However it came about; and the same truth does, whether its unit was told or assumed."""
+    for name in ("a", "b"):
+        save_depth(tmp_path, 2.0, 2500, name=name)
+    save_depth(tmp_path / "moved", 2.0, 2500, name="a")
+    save_depth(tmp_path / "moved", 2.0, 2600, name="b")
+    for name, root, options in (
+        ("assumed", tmp_path, {}),
+        ("told", tmp_path, {"depth_scale": 0.001}),
+        ("scaled", tmp_path, {"depth_scale": 0.002}),
+        ("moved", tmp_path / "moved", {}),
+    ):
+        run(root, "invpt", task=["depth"], out=tmp_path / f"{name}.json", **options)
+    found = compare_scores(tmp_path / "assumed.json", tmp_path / "told.json", resamples=20)
+    assert found["depth"]["rmse"].difference == 0
+    for name, count in (("scaled", 2), ("moved", 1)):
+        with pytest.raises(ValueError, match=f"ground truth of {count} of 2 images differs"):
+            compare_scores(tmp_path / "assumed.json", tmp_path / f"{name}.json", resamples=20)
+
+
 def test_a_mask_is_read_alike_whether_or_not_it_holds_an_object(tmp_path: Path) -> None:
     """255 is no label in a folder of labels, and salient in one of grey values; both at once are refused."""
     empty, filled = np.zeros((4, 6), np.uint8), np.zeros((4, 6), np.uint8)

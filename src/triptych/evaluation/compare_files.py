@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from triptych.evaluation.offline import ASSUMED
 from triptych.evaluation.protocols import DataSettings, find_rule
 from triptych.evaluation.scores import SavedScores, read_scores, select_images
 from triptych.metrics.bootstrap import PairedDifference, bootstrap_difference
@@ -15,7 +16,8 @@ def compare_scores(
     """Compare what `triptych score --out` saved of two sets of predictions, by task and number.
 
     Only images that both scored count, for both. Raises `ValueError` where the scores share no task, or one was scored
-    under another protocol, maxDist, recipe or number of classes: such numbers do not compare.
+    under another protocol, maxDist, recipe or number of classes, or against other ground truth: such numbers do not
+    compare. Files of older versions do not say what their ground truth was.
     """
     one, other = read_scores(first), read_scores(second)
     shared = [name for name in one.metrics if name in other.metrics]
@@ -26,7 +28,8 @@ def compare_scores(
     sums = [one.read_sums(), other.read_sums()]
     compared = {}
     for name in shared:
-        facts = [_facts(scores, name) for scores in (one, other)]
+        truths = [scores.content.get("tasks", {}).get(name, {}).get("truth", {}) for scores in (one, other)]
+        facts = [_facts(scores, name, assumed=not all(truths)) for scores in (one, other)]
         if facts[0] != facts[1]:
             raise ValueError(
                 f"{name} was scored under {facts[0]} in {first}, under {facts[1]} in {second}; score both alike."
@@ -35,6 +38,12 @@ def compare_scores(
         keys = [key for key in one.keys[name] if key in common]
         if not keys:
             raise ValueError(f"{name}: {first} and {second} have no image in common.")
+        moved = [key for key in keys if all(truths) and truths[0][key] != truths[1][key]]
+        if moved:
+            raise ValueError(
+                f"{name}: ground truth of {len(moved)} of {len(keys)} images differs between {first} and {second} "
+                f"({moved[0]}); score both against the same targets, read alike (--label-offset, --depth-scale)."
+            )
         rows = [
             select_images(each[name], scores.keys[name], keys) for each, scores in zip(sums, (one, other), strict=True)
         ]
@@ -44,15 +53,17 @@ def compare_scores(
     return compared
 
 
-def _facts(scores: SavedScores, task: str) -> str:
-    """Settings that the numbers of a task depend on, in words."""
+def _facts(scores: SavedScores, task: str, *, assumed: bool) -> str:
+    """Settings that the numbers of a task depend on, in words; what is `assumed` of the files where nothing tells their
+    ground truth apart.
+    """
     try:
         facts = {"protocol": scores.content["protocol"], **scores.content["tasks"][task]["facts"]}
     except KeyError as error:
         raise ValueError(
             f"{scores.path} has scores of a run; compare the run's folder, or files of `triptych score --out`."
         ) from error
-    return ", ".join(f"{name} {value}" for name, value in facts.items())
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if assumed or name != ASSUMED)
 
 
 def comparison_table(compared: dict[str, dict[str, PairedDifference]], first: str, second: str) -> Table:

@@ -30,12 +30,16 @@ from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
 from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction, settle_encodings
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
+from triptych.files import checksum
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.boundary import BoundaryMetric
 from triptych.types import valid_pixels
+
+ASSUMED = "whole numbers"
+"""The fact that says what whole numbers of the files were taken for."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ class TaskScore:
 
     `numbers`: what the protocol reports, its main number first. `intervals`: the same over resampled images, where
     asked for. `keys`: the scored images. `per_image`: each number of each image alone, in that order. `sums`: metric
-    states per image, from which any subset can be scored again. `facts`: what the numbers depend on. `unlabelled`:
-    images whose ground truth has no labelled pixel.
+    states per image, from which any subset can be scored again. `truth`: a checksum of each image's target as it was
+    read. `facts`: what the numbers depend on. `unlabelled`: images whose ground truth has no labelled pixel.
     """
 
     given: TaskInput = field(repr=False)
@@ -149,6 +153,7 @@ class TaskScore:
     keys: tuple[str, ...] = field(repr=False)
     per_image: dict[str, list[float]] = field(repr=False)
     sums: dict[str, Tensor] = field(repr=False)
+    truth: dict[str, str] = field(repr=False)
     facts: dict[str, str | int | float]
     pairs: Pairs = field(repr=False)
     unlabelled: tuple[str, ...] = ()
@@ -222,18 +227,19 @@ def score_task(
 ) -> TaskScore:
     """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
     metric, unit = given.rule.metric(given.settings), given.unit
-    rows: list[dict[str, Tensor] | None] = []
+    scored: list[tuple[dict[str, Tensor], str] | None] = []
     with one_thread_each(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for row in pool.map(lambda key: _score_image(given, key), pairs.keys):
-            rows.append(row)
+            scored.append(row)
             if advance is not None:
-                advance(len(rows), len(pairs.keys))
-    keys = tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is not None)
+                advance(len(scored), len(pairs.keys))
+    rows = {key: row for key, row in zip(pairs.keys, scored, strict=True) if row is not None}
+    keys = tuple(rows)
     if not keys:
         raise ValueError(
             f"{given.task}: none of {len(pairs.keys)} images has a labelled pixel; check the ground truth."
         )
-    sums = {state: torch.stack([row[state] for row in rows if row is not None]) for state in metric.sums()}
+    sums = {state: torch.stack([row[state] for row, _ in rows.values()]) for state in metric.sums()}
     names = given.rule.names(metric)
     alone = [compute_sums(metric, {state: value[i : i + 1] for state, value in sums.items()}) for i in range(len(keys))]
     whole = compute_sums(metric, sums)
@@ -246,14 +252,15 @@ def score_task(
         keys=keys,
         per_image={name: [values[name] for values in alone] for name in names},
         sums=sums,
-        facts=given.rule.facts(metric) | ({"whole numbers": unit} if unit else {}),
+        truth={key: truth for key, (_, truth) in rows.items()},
+        facts=given.rule.facts(metric) | ({ASSUMED: unit} if unit else {}),
         pairs=pairs,
-        unlabelled=tuple(key for key, row in zip(pairs.keys, rows, strict=True) if row is None),
+        unlabelled=tuple(key for key in pairs.keys if key not in rows),
     )
 
 
-def _score_image(given: TaskInput, key: str) -> dict[str, Tensor] | None:
-    """Metric states of one image; `None` where it has no label."""
+def _score_image(given: TaskInput, key: str) -> tuple[dict[str, Tensor], str] | None:
+    """Metric states of one image, and the checksum of its target; `None` where it has no label."""
     prediction, target = given.read(key)
     if not valid_pixels(target).any():
         return None
@@ -262,7 +269,8 @@ def _score_image(given: TaskInput, key: str) -> dict[str, Tensor] | None:
         metric.update(prediction[None], target[None])
     except ValueError as error:
         raise ValueError(f"{given.task} of {key} ({given.predictions[key]}): {error}") from error
-    return metric.sums()
+    # One checksum for a map of one channel, with or without the axis, whatever its reader makes of whole numbers.
+    return metric.sums(), checksum({"target": target.float().reshape(-1, *target.shape[-2:])})
 
 
 def print_score(result: Score) -> None:
@@ -322,6 +330,7 @@ def _describe(task: TaskScore) -> dict[str, Any]:
         "without_prediction": task.pairs.unpredicted,
         "without_ground_truth": task.pairs.untargeted,
         "without_label": task.unlabelled,
+        "truth": task.truth,
         "per_image": {
             key: {name: values[i] for name, values in task.per_image.items()} for i, key in enumerate(task.keys)
         },
