@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import torch
+
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import TRANSFORMS, Transform, build_transform
@@ -26,6 +29,7 @@ from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
 from triptych.tasks.stored import with_options
+from triptych.types import Sample, valid_pixels
 from triptych.video import VIDEO
 from triptych.video.base import VideoSupervision
 from triptych.weighting import WEIGHTINGS
@@ -148,6 +152,21 @@ def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transf
     """Images of a split as evaluation sees them: at the size that its domain says, with nothing drawn."""
     data = split_domain(recipe, split)[0].data
     return build_transform(data.transform, size=data.size, tasks=tasks, train=False)
+
+
+def scored_size(recipe: Recipe, split: str) -> str:
+    """The size at which labels of a split are scored: `native`, or what its view makes of those of a small image, be it
+    padded or not.
+
+    >>> scored_size(Recipe(), "test"), scored_size(Recipe(data=replace(Recipe().data, transform="mtan")), "test")
+    ('native', '96x128')
+    """
+    native = (61, 83)  # the size of nobody's images
+    image = Sample(torch.zeros(3, *native), {"depth": torch.ones(1, *native)})
+    seen = scored_view(recipe, split, {"depth": TASKS["depth"]()})(image, np.random.default_rng(0))
+    labelled = valid_pixels(seen.targets["depth"])[0]
+    height, width = (int(labelled.any(dim=axis).sum()) for axis in (1, 0))
+    return "native" if (height, width) == native else f"{height}x{width}"
 
 
 def read_split(

@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triptych.evaluation.compare import _moved_classes, compare_runs
+from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.scored_runs import group_runs, read_scored_run
+from triptych.evaluation.scores import moved_classes
 from triptych.metrics.bootstrap import compute_sums
-from triptych.recipes.config import ModelConfig, Recipe, to_json
+from triptych.recipes.config import DataConfig, ModelConfig, Recipe, to_json
 from triptych.tasks import boundary, depth, semseg
 from triptych.tasks.stored import write_tasks
 
@@ -129,8 +130,8 @@ def test_numbers_of_other_definitions_do_not_compare(tmp_path: Path) -> None:
 
 def test_a_renamed_class_is_no_other_number_and_a_moved_one_is() -> None:
     names = [semseg(classes) for classes in (("wall", "couch"), ("wall", "sofa"), ("couch", "wall"))]
-    assert [len(_moved_classes(names[0], other)) for other in names] == [2, 0, 2]
-    assert [one == other for one, other in _moved_classes(names[0], names[2])] == [False, False]
+    assert [len(moved_classes(names[0], other)) for other in names] == [2, 0, 2]
+    assert [one == other for one, other in moved_classes(names[0], names[2])] == [False, False]
 
 
 def test_other_data_behind_the_scores_are_told(tmp_path: Path) -> None:
@@ -165,6 +166,30 @@ def test_references_are_of_the_same_images_and_their_order_changes_nothing(
         compare_runs(runs["base"], single_task=[few])
 
 
+@pytest.mark.parametrize(
+    ("error", "options", "words"),
+    [(0.5, {"aligned": True}, "the number is rmse in .*rmse_aligned in .*other"), (0.0, {}, "other has 0.0 as rmse")],
+)
+def test_references_are_of_the_same_number_and_above_0(
+    error: float, options: dict, words: str, runs: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    other = write_run(tmp_path / "other", Recipe(), np.full(IMAGES, error), **options)
+    with pytest.raises(ValueError, match=words):
+        compare_runs(runs["base"], single_task=[other])
+
+
+def test_labels_that_are_stretched_to_other_sizes_do_not_compare(tmp_path: Path) -> None:
+    def write(name: str, **data: object) -> Path:
+        return write_run(tmp_path / name, Recipe(data=DataConfig(**data)), np.full(9, 0.5))
+
+    small, large = (write(f"mtan{side}", transform="mtan", size=(side, side)) for side in (32, 64))
+    for given in ({"runs": [small, large]}, {"runs": [small], "single_task": [large]}):
+        with pytest.raises(ValueError, match=r"depth: the size at which .* is 32x32 in .*mtan32, 64x64 in .*mtan64"):
+            compare_runs(**given)
+    native = [write(f"native{side}", transform="invpt", size=(side, side)) for side in (32, 640)]
+    assert compare_runs(native, single_task=native[:1])["delta_mtl"]
+
+
 def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
     errors = np.linspace(0.1, 1.0, IMAGES)
     keys = [f"{i:03d}" for i in range(IMAGES)]
@@ -186,6 +211,28 @@ def test_delta_mtl_against_single_task_runs(runs: dict[str, list[Path]]) -> None
 def test_grouping_ignores_the_seed_alone(runs: dict[str, list[Path]]) -> None:
     groups = group_runs([read_scored_run(path, "test") for path in runs["better"] + runs["base"]])
     assert [len(group.runs) for group in groups] == [3, 3]
+
+
+def test_grouping_ignores_what_computes_nothing(tmp_path: Path) -> None:
+    """Workers, the place of data whose fingerprints are known, seeds of what draws, and of the runs begun from."""
+    paths = []
+    for seed in range(2):
+        single = write_run(tmp_path / f"single{seed}", Recipe(seed=seed), np.ones(3))
+        recipe = Recipe(
+            seed=seed,
+            data=DataConfig(num_workers=seed, root=f"disk{seed}"),
+            model=ModelConfig(initialize_from=(str(single),)),
+        )
+        recipe = dataclasses.replace(recipe, weighting=dataclasses.replace(recipe.weighting, options={"seed": seed}))
+        paths.append(write_run(tmp_path / f"run{seed}", recipe, np.ones(3)))
+        (paths[-1] / "environment.json").write_text(json.dumps({"starts": [{"data": {"train": {"images": 3}}}]}))
+    other = write_run(tmp_path / "single", Recipe(model=ModelConfig(decoder="deeplab")), np.ones(3))
+    recipe = dataclasses.replace(recipe, model=ModelConfig(initialize_from=(str(other),)))
+    paths.append(write_run(tmp_path / "another", recipe, np.ones(3)))
+    (paths[-1] / "environment.json").write_text((paths[0] / "environment.json").read_text())
+    content = compare_runs(paths)
+    assert list(content["groups"].values()) == [[str(path) for path in paths[:2]], [str(paths[2])]]
+    assert content["recipes"] == {"model.initialize_from": [(str(tmp_path / "single0"),), (str(other),)]}
 
 
 def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:

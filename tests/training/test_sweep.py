@@ -131,6 +131,16 @@ def test_scores_of_other_tasks_are_not_ranked_against_each_other(tmp_path: Path)
     assert [*sweep_table(outcomes).columns[-1].cells] == ["-", "-"]
 
 
+def test_scores_of_labels_at_other_sizes_are_not_ranked_against_each_other(tmp_path: Path) -> None:
+    """A transform that stretches scores at data.size, one that pads at the size of the labels."""
+
+    def measured(transform: str) -> set[str]:
+        recipes = [change(SHORT, data__transform=transform, data__size=size) for size in ((32, 48), (64, 96))]
+        return {sweeping._measured(tmp_path, recipe, {"metrics": {}}) for recipe in recipes}
+
+    assert (len(measured("mtan")), len(measured("invpt"))) == (2, 1)
+
+
 def test_finished_runs_of_other_data_or_another_start_are_no_part_of_a_sweep(tmp_path: Path) -> None:
     over = ("optimizer.lr=1e-4",)
     [first] = sweep(SHORT, tmp_path, over, device="cpu", progress=False, told=quiet)

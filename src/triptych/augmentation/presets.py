@@ -46,7 +46,7 @@ def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
 
 def survey(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
     """NYUDv2 of the multi-task survey (Vandenhende et al., 2021): mirror, magnify by 1, 1.2 or 1.5 about the centre,
-    stretch to `size` (480x640). Evaluation stretches; predictions are scored at the native size.
+    stretch to `size` (480x640). Evaluation stretches, and predictions are scored at that size.
     """
     return _survey(size, tasks, train, partial(choose, choices=(1.0, 1.2, 1.5)), nowhere, reference_quirks)
 

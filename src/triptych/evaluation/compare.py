@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from triptych.evaluation.evaluate import read_references
+from triptych.evaluation.evaluate import SCORED_SIZE, read_references
 from triptych.evaluation.scored_runs import (
     RunGroup,
     ScoredRun,
@@ -24,14 +24,12 @@ from triptych.evaluation.scored_runs import (
     recipe_differences,
     scored_folder,
 )
-from triptych.evaluation.scores import read_run_scores, select_images
+from triptych.evaluation.scores import read_run_scores, require_same_definition, select_images
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.machine import terminal
-from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import bootstrap_mean_difference
 from triptych.metrics.delta import delta_mtl
-from triptych.tasks import Task
 
 LEAST_IMAGES = 6
 """Fewer tell nothing: that five agree by chance has a probability of 2 / 2^5, which is more than 5 %."""
@@ -60,7 +58,15 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
     """
     one, two = _by_seed(baseline), _by_seed(other)
     order = baseline.runs[0].keys
-    metric = _same_metric(baseline.runs[0], other.runs[0], task)
+    first, second = baseline.runs[0], other.runs[0]
+    metric = require_same_definition(
+        first.path,
+        first.tasks[task],
+        second.path,
+        second.tasks[task],
+        ("what is summed", _sizes(first.sums[task]), _sizes(second.sums[task])),
+        (SCORED_SIZE, first.scored_size, second.scored_size),
+    )
     gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
     mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
     groups = [[_sums_in(order, run, baseline.runs[0], task) for run in group.runs] for group in (baseline, other)]
@@ -77,32 +83,6 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
         better=(mean > 0) == metric.better[metric.primary],
         clear=bool(gaps) and one_side and baseline.runs[0].images(task) >= LEAST_IMAGES,
     )
-
-
-def _same_metric(one: ScoredRun, other: ScoredRun, task: str) -> Metric:
-    """The metric of a task, which both runs were scored by; `ValueError` where their numbers mean other things."""
-    mine, theirs = one.tasks[task], other.tasks[task]
-    metric = mine.metric()
-    facts = [
-        ("the number", metric.primary, theirs.metric().primary),
-        ("the unit", mine.unit, theirs.unit),
-        ("the count of classes", len(mine.classes), len(theirs.classes)),
-        *(("a class", *names) for names in _moved_classes(mine, theirs)),
-        ("what is summed", *(_sizes(run.sums[task]) for run in (one, other))),
-    ]
-    for what, here, there in facts:
-        if here != there:
-            raise ValueError(
-                f"{task}: {what} is {here} in {one.path}, {there} in {other.path}; such numbers do not compare, train "
-                "or score both with the same options of the task."
-            )
-    return metric
-
-
-def _moved_classes(mine: Task, theirs: Task) -> list[tuple[str, str]]:
-    """Pairs where the same classes have other numbers; other names for the same numbers may be a renaming."""
-    same = sorted(mine.classes) == sorted(theirs.classes)
-    return list(zip(mine.classes, theirs.classes, strict=True)) if same else []
 
 
 def _sizes(sums: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -150,7 +130,8 @@ def compare_runs(
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
     first = groups[0].runs[0]
     images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
-    references = read_references(single_task, split, {name: first.tasks[name] for name in names}, images)
+    scored = {name: first.tasks[name] for name in names}
+    references = read_references(single_task, split, scored, images, of=first.path, recipe=first.recipe)
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),

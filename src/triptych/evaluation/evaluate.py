@@ -22,7 +22,13 @@ from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.data.subset import spread_evenly
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.scores import Evaluation, as_json, read_run_scores, write_scores
+from triptych.evaluation.scores import (
+    Evaluation,
+    as_json,
+    read_run_scores,
+    require_same_definition,
+    write_scores,
+)
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
 from triptych.lookup import UnknownNameError, grouped
@@ -32,8 +38,8 @@ from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.pretrained import hash_weights
-from triptych.recipes.config import TARGET, Recipe, split_domain
+from triptych.prediction.pretrained import hash_weights, read_run_tasks
+from triptych.recipes.config import TARGET, Recipe, read_recipe, split_domain
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -276,7 +282,8 @@ def evaluate_run(
         split, dataset = open_scored_split(recipe, split)
         _require_same_classes(tasks, dataset, split)
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
-        references = read_references(single_task, split, tasks, [dataset.key(index) for index in images])
+        keys = [dataset.key(index) for index in images]
+        references = read_references(single_task, split, tasks, keys, of=run, recipe=recipe)
         score = partial(
             evaluate,
             dataset=dataset,
@@ -344,13 +351,18 @@ def _show(
         console.print(description, highlight=False, markup=False, soft_wrap=True)
 
 
+SCORED_SIZE = "the size at which labels are scored (data.size of a transform that stretches)"
+
+
 def read_references(
-    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str]
+    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str], *, of: Path, recipe: Recipe
 ) -> dict[str, dict[str, float]]:
     """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
 
-    Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on.
+    Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
+    same numbers and at the same size as the network in folder `of`, which was trained by `recipe`.
     """
+    size = assemble.scored_size(recipe, split) if runs else ""
     found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
         saved = read_run_scores(run, split)
@@ -367,6 +379,17 @@ def read_references(
                 f"{run} was scored on other images of {split} ({len(other)} differ), and delta_mtl compares numbers of "
                 "the same; evaluate both on the same data and limit."
             )
+        if task in tasks:
+            folder = results_folder(Path(run))
+            size_there = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
+            theirs = read_run_tasks(folder)[task]
+            metric = require_same_definition(of, tasks[task], Path(run), theirs, (SCORED_SIZE, size, size_there))
+            value = numbers.get(metric.primary, math.nan)
+            if numbers and not (value and math.isfinite(value)):
+                raise ValueError(
+                    f"{run} has {value} as {metric.primary} of {task}, which no gain is relative to; train it further, "
+                    "or leave --single-task out."
+                )
         found.setdefault(task, []).append(numbers)
     missing = [name for name in tasks if name not in found]
     if runs and missing:

@@ -1,5 +1,6 @@
 """Runs as they were trained and scored, which of them differ in the seed alone, and what differs between others."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -14,7 +15,7 @@ from triptych import assemble
 from triptych.evaluation.scores import read_run_scores
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
-from triptych.recipes.config import Recipe, flatten, read_recipe
+from triptych.recipes.config import INERT, Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields
 from triptych.recipes.resolved import data_fingerprints, fill_options, read_run_recipe
 from triptych.tasks import Task
@@ -42,6 +43,10 @@ class ScoredRun:
     """How it was exported, by dotted name; nothing of a run."""
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
+    scored_size: str = ""
+    """The size at which labels are scored."""
+    origins: tuple[str, ...] = ()
+    """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
 
     @property
     def told(self) -> dict[str, Any]:
@@ -50,9 +55,8 @@ class ScoredRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that runs of one method have in common, by dotted name: the recipe without its seed, and what is told."""
-        recipe = {name: value for name, value in flatten(self.resolved).items() if name != "seed"}
-        return {**recipe, **self.told}
+        """All that runs of one method have in common, by dotted name, with what is told."""
+        return _settings(self.resolved, self.origins, self.data) | self.told
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -61,6 +65,28 @@ class ScoredRun:
     def images(self, task: str) -> int:
         """Images with a label of a task; all of them, where the file does not say."""
         return self.labelled.get(task, len(self.keys))
+
+
+def _settings(recipe: Recipe, origins: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a recipe, by dotted name, but those that nothing of a method depends on: seeds, and where the data
+    lie if their fingerprints are known.
+    """
+    free = ("seed", "weighting.options.seed", *(name for name in INERT if data or name not in PLACES))
+    fields = {name: value for name, value in flatten(recipe).items() if not name.startswith(free)}
+    return fields | {STARTED_FROM: list(origins)}
+
+
+PLACES, STARTED_FROM = ("data.root", "adaptation.root"), "model.initialize_from"
+
+
+def _origin(run: str) -> str:
+    """One text for runs that differ in the seed alone, and for copies of them; the name where there is no such run."""
+    path = Path(run)
+    if not (path / "recipe.json").is_file():
+        return run
+    recipe, data = read_run_recipe(path), data_fingerprints(path)
+    settings = _settings(recipe, [_origin(each) for each in recipe.model.initialize_from], data) | data
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -109,6 +135,8 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
+        scored_size=assemble.scored_size(recipe, split),
+        origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
 
 
@@ -154,11 +182,14 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     flat = [run.settings for run in firsts]
     names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.told))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
-    left_out = ("seed", "description", "plugins")
+    left_out = ("seed", "description", "plugins", *(name for name in PLACES if any(name not in each for each in flat)))
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
     # A table without options is none beside one with some, whose options have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
-    return {name: values for name, values in rows.items() if _differ(name, values, firsts)}
+    different = {name: values for name, values in rows.items() if _differ(name, values, firsts)}
+    if STARTED_FROM in different:  # by the names that the recipes have for it
+        different[STARTED_FROM] = [run.recipe.model.initialize_from for run in firsts]
+    return different
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:

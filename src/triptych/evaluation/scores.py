@@ -12,6 +12,7 @@ from torch import Tensor
 
 from triptych.files import checksum, naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
+from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.exported import results_path
 from triptych.prediction.pretrained import hash_weights
@@ -101,6 +102,35 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,
     }
+
+
+def require_same_definition(
+    here: Path, mine: Task, there: Path, theirs: Task, *more: tuple[str, object, object]
+) -> Metric:
+    """The metric of a task by which networks of two folders were scored; `ValueError` where their numbers mean other
+    things. `more` are further facts, as what they are, here and there.
+    """
+    metric = mine.metric()
+    facts = [
+        ("the number", metric.primary, theirs.metric().primary),
+        ("the unit", mine.unit, theirs.unit),
+        ("the count of classes", len(mine.classes), len(theirs.classes)),
+        *(("a class", *names) for names in moved_classes(mine, theirs)),
+        *more,
+    ]
+    for what, one, other in facts:
+        if one != other:
+            raise ValueError(
+                f"{mine.name}: {what} is {one} in {here}, {other} in {there}; such numbers do not compare, train or "
+                "score both alike."
+            )
+    return metric
+
+
+def moved_classes(mine: Task, theirs: Task) -> list[tuple[str, str]]:
+    """Pairs where the same classes have other numbers; other names for the same numbers may be a renaming."""
+    same = sorted(mine.classes) == sorted(theirs.classes)
+    return list(zip(mine.classes, theirs.classes, strict=True)) if same else []
 
 
 FORMAT = 2

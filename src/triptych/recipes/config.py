@@ -263,6 +263,17 @@ class Recipe:
     """Modules with parts of one's own that have to be loaded, and their versions; training writes them down."""
 
 
+INERT = (
+    "description",
+    "data.root",
+    "data.num_workers",
+    "training.keep_checkpoints",
+    "training.trackers",
+    "adaptation.root",
+)
+"""Fields by dotted name that change nothing of what is computed from the same data."""
+
+
 def split_domain(recipe: Recipe, split: str) -> tuple[Recipe, str]:
     """The recipe with the data of a split's domain, and the name of the split there.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.prediction import calibration
-from triptych.recipes.config import Options, Recipe, flatten, from_json, read_recipe, to_json
+from triptych.recipes.config import INERT, Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.option_words import flatten as flatten_fields
 from triptych.recipes.resolved import FILE as RESOLVED
 from triptych.recipes.resolved import STARTS, code_commit, package_version, read_resolved, read_starts
@@ -22,13 +22,8 @@ from triptych.training.optim import schedule_factor
 from triptych.training.run_lock import FILE as LOCK
 
 FREE_ON_RESUME = (
-    "description",
-    "data.root",
-    "data.num_workers",
+    *INERT,
     "model.initialize_from",
-    "training.keep_checkpoints",
-    "training.trackers",
-    "adaptation.root",
     "plugins",  # what was loaded is compared, once it is
 )
 """Fields that may differ when a run is resumed: they do not change what is computed."""

@@ -57,7 +57,7 @@ class Outcome:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     measured: str = ""
-    """Hash of the numbers and the validation images that scores are of: only those of one hash compare."""
+    """Hash of the numbers, images and size that scores are of: only those of one hash compare."""
 
     @property
     def score(self) -> float:
@@ -173,10 +173,10 @@ def sweep(
     Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
     sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
     validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
-    Settings that are scored by other tasks, numbers or images keep their order (`are_ranked`). `sweep.json` in `out`
-    holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and names that a recipe
-    does not take, and for finished runs of other data or another start; other mistakes of a setting show when its turn
-    comes.
+    Settings that are scored by other tasks, numbers, images or sizes keep their order (`are_ranked`). `sweep.json` in
+    `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and names that a
+    recipe does not take, and for finished runs of other data or another start; other mistakes of a setting show when
+    its turn comes.
     """
     out = Path(out)
     if not recipe.data.val_split or recipe.training.evaluate_every < 1:
@@ -262,12 +262,13 @@ def _check_same_start(run: Path, recipe: Recipe) -> None:
 def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> str:
     """Hash of what a score is of."""
     images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
-    facts = [sorted(best["metrics"]), images, recipe.training.evaluate_limit]
+    size = assemble.scored_size(recipe, recipe.data.val_split)
+    facts = [sorted(best["metrics"]), images, recipe.training.evaluate_limit, size]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def are_ranked(outcomes: Sequence[Outcome]) -> bool:
-    """Whether all scores are of the same numbers and images, so that one can be above another."""
+    """Whether all scores are of the same numbers, images and size, so that one can be above another."""
     return len({outcome.measured for outcome in outcomes if outcome.measured}) < 2
 
 
@@ -278,7 +279,7 @@ def sweep_table(outcomes: Sequence[Outcome]) -> Table:
     names = list(dict.fromkeys(name for each in outcomes for numbers in each.metrics.values() for name in numbers))
     table = Table(*outcomes[0].setting, "seeds", *names, "below the best %", title_justify="left")
     ranked = are_ranked(outcomes)
-    table.title = "validation, best first" if ranked else "validation, not ranked: scores are of other tasks or images"
+    table.title = f"validation, {'best first' if ranked else 'not ranked: scores are of other tasks, images or sizes'}"
     best = outcomes[0].score
     for outcome in outcomes:
         values = [str(value) for value in outcome.setting.values()]
