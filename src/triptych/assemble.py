@@ -239,7 +239,7 @@ def build_model(
     own. One whose weights are `stored` is built as it was, also where `create_model` would refuse it by now.
     """
     model = recipe.model
-    options: dict[str, Any] = dict(model.decoder_options)
+    options: dict[str, Any] = _told_batches(recipe) | model.decoder_options
     if auxiliary_tasks:
         options["auxiliary_tasks"] = dict(auxiliary_tasks)
     built = (_compose if stored else create_model)(
@@ -258,8 +258,16 @@ def build_model(
     return built
 
 
+def _told_batches(recipe: Recipe) -> Options:
+    """How many labelled batches the run has, by the name that a decoder whose schedule follows them has for it."""
+    build = named_choice("decoder", recipe.model.decoder, DECODERS, ARCHITECTURES)
+    name = getattr(build, "batches_option", "")
+    return {name: recipe.schedule.steps * recipe.training.accumulate} if name else {}
+
+
 def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
-    """The recipe's weighting over `tasks` (auxiliary ones included, where they are trained).
+    """The recipe's weighting over `tasks` (auxiliary ones included, where they are trained). One that draws does so by
+    the recipe's seed, unless its options say otherwise.
 
     Raises `ValueError` for a weight of no task, and for one of a task that the option `preset` weighs too.
     """
@@ -275,7 +283,12 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
     weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
     build = named_choice("weighting", config.name, WEIGHTINGS)
     require_options(f"weighting '{config.name}'", build, config.options)
-    return build(tuple(tasks), weights=weights, **config.options)
+    return build(tuple(tasks), weights=weights, **_told_seed(recipe) | config.options)
+
+
+def _told_seed(recipe: Recipe) -> Options:
+    build = named_choice("weighting", recipe.weighting.name, WEIGHTINGS)
+    return {"seed": recipe.seed} if "seed" in option_defaults(build) else {}
 
 
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
@@ -317,7 +330,7 @@ def build_second_decoder(recipe: Recipe, model: MultiTaskModel) -> Decoder:
             "shares inside its encoder; use the regularizer 'auxiliary-heads'."
         )
     build = named_choice("decoder", config.decoder, DECODERS)
-    options: dict[str, Any] = dict(config.decoder_options)
+    options: dict[str, Any] = _told_batches(recipe) | config.decoder_options
     if model.auxiliary_tasks:
         options["auxiliary_tasks"] = model.auxiliary_tasks
     return build(model.feature_channels, strides=model.feature_strides, tasks=model.tasks, **options)
@@ -400,7 +413,13 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
     adaptation, video = recipe.adaptation, recipe.video
     named: list[tuple[str, str, str, dict[str, Any], Options]] = [
         ("data.options", "dataset", data.dataset, DATASETS, data.options),
-        ("weighting.options", "weighting", weighting.name, WEIGHTINGS, weighting.options),
+        (
+            "weighting.options",
+            "weighting",
+            weighting.name,
+            WEIGHTINGS,
+            _told_seed(recipe) | weighting.options,
+        ),
         ("model.cross_view_options", "cross_view", model.cross_view, CROSS_VIEW, model.cross_view_options),
         ("model.tuning_options", "tuning", model.tuning, TUNINGS, model.tuning_options),
         ("adaptation.options", "adapter", adaptation.name, ADAPTERS, adaptation.options),
@@ -411,7 +430,7 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
         "model.backbone_options": (find_backbone(model.backbone), model.backbone_options),
         "model.decoder_options": (
             named_choice("decoder", model.decoder, DECODERS, ARCHITECTURES),
-            model.decoder_options,
+            _told_batches(recipe) | model.decoder_options,
         ),
     }
     for place, kind, name, registry, options in named:

@@ -36,6 +36,7 @@ from triptych.recipes.resolved import (
 )
 from triptych.regularizers import REGULARIZERS
 from triptych.report.renderings import Renderer
+from triptych.tasks import depth, semseg
 from triptych.training.loop import train
 from triptych.weighting import WEIGHTINGS
 
@@ -229,3 +230,24 @@ def test_an_adapter_takes_all_its_options(name: str) -> None:
     options = assemble.resolve_options(recipe)["adaptation.options"]
     given = {"size": (32, 48), "weights": dict.fromkeys(tasks, 1.0)}
     assert_same_shapes(*(ADAPTERS[name](model, **given, **each) for each in ({}, options)))
+
+
+def test_parts_follow_the_length_and_the_seed_of_their_run() -> None:
+    """The schedule of a search, and draws of weightings; unless their options say otherwise."""
+    recipe = change(
+        Recipe(seed=3),
+        model__decoder="atrc-search",
+        model__decoder_options={"width": 8},
+        schedule__steps=50,
+        training__accumulate=4,
+    )
+    assert assemble.resolve_options(recipe)["model.decoder_options"]["steps"] == 200
+    own = change(recipe, model__decoder_options={"width": 8, "steps": 7})
+    tasks = {"semseg": semseg(4), "depth": depth()}
+    steps = [assemble.build_model(each, tasks).decoder.architecture.steps for each in (recipe, own)]
+    assert steps == [200, 7]
+    for name in ("random", "one-task", "graddrop", "pcgrad"):
+        weighted = change(recipe, weighting__name=name)
+        assert assemble.resolve_options(weighted)["weighting.options"]["seed"] == 3
+        told = change(weighted, weighting__options={"seed": 5})
+        assert [assemble.build_weighting(each, tasks).seed for each in (weighted, told)] == [3, 5]

@@ -94,9 +94,9 @@ class Architecture(nn.Module):
 class ATRCSearch(ATRC):
     """ATRC with every context for every pair, weighted by what is searched: `genotype` and `codes` tell the result.
 
-    `steps` are the labelled batches of the whole search, 40000 as published: set it to the recipe's steps (times
-    `accumulate`), since temperature and entropy follow it. Each call of `penalties`, one per batch, is a step. The
-    other options are those of `ATRC`.
+    `steps` are the labelled batches of the whole search, 40000 as published, which temperature and entropy follow; by a
+    recipe they are its steps times `accumulate`. Each call of `penalties`, one per batch, is a step. The other options
+    are those of `ATRC`.
 
     >>> from triptych.tasks import depth, semseg
     >>> decoder = ATRCSearch((8, 16), strides=(4, 8), tasks={"semseg": semseg(4), "depth": depth()}, steps=100)
@@ -105,6 +105,8 @@ class ATRCSearch(ATRC):
     >>> decoder.found()["depth"], decoder.codes()
     ({'semseg': 'global', 'depth': 'none'}, '00 10')
     """
+
+    batches_option = "steps"
 
     def __init__(
         self,

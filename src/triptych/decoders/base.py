@@ -24,6 +24,8 @@ class Decoder(nn.Module):
     """How the model resizes this decoder's maps to the image size."""
     has_independent_heads: ClassVar[bool] = False
     """Whether no task's output depends on what other tasks have for themselves."""
+    batches_option: ClassVar[str] = ""
+    """Its option that is how many labelled batches training has, if any; a recipe's steps say so, where it does not."""
 
     class_token: bool | None = None
     """Whether the maps that it reads have the class token's features behind the patch's; `None` where it does not ask.

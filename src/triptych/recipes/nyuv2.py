@@ -105,7 +105,7 @@ def _densemtl_single(task: str) -> Recipe:
     return densemtl_single(description, data, replace(RESNET101, decoder="deeplab"))
 
 
-_SEARCH = _atrc("Search of ATRC's genotype", "atrc-search", {"steps": 40_000})
+_SEARCH = _atrc("Search of ATRC's genotype", "atrc-search")
 _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
 _INVPT_L = invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L)

@@ -69,7 +69,7 @@ _HEADS: Options = {"head_std": "default"}
 
 METHODS: dict[str, tuple[str, Options]] = {
     "atrc": ("ATRC", {"width": 16, **_HEADS}),
-    "atrc-search": ("Search of ATRC's genotype", {"width": 16, "steps": DEMO.schedule.steps, **_HEADS}),
+    "atrc-search": ("Search of ATRC's genotype", {"width": 16, **_HEADS}),
     "cross-stitch": ("Cross-stitch networks", {"width": 16}),
     "deeplab": ("A DeepLab head for each task", {"width": 32, "rates": (2, 4, 6)}),
     "densemtl": ("DenseMTL", PYRAMID),
