@@ -166,3 +166,17 @@ def test_a_run_that_diverges_is_last(tmp_path: Path) -> None:
 def test_fields_are_changed_by_name() -> None:
     changed = change_fields(RECIPE, {"data.size": (16, 24), "model.decoder_options.dropout": 0.5, "seed": 3})
     assert (changed.data.size, changed.model.decoder_options["dropout"], changed.seed) == ((16, 24), 0.5, 3)
+    deep = {
+        "data.task_options.depth.loss": "l1",
+        "optimizer.lr_factors.heads.depth": 0.1,
+        "regularizer.options.density.width": 8,
+        "weighting.weights.depth": 2.0,
+    }
+    changed = change_fields(RECIPE, deep)
+    assert changed.data.task_options["depth"]["loss"] == "l1"
+    assert changed.optimizer.lr_factors["heads.depth"] == 0.1
+    assert changed.regularizer.options["density"] == {"width": 8}
+    assert changed.weighting.weights["depth"] == 2.0
+    for wrong in ("data.size.height", "nowhere.depth", "optimizer.lr.heads"):
+        with pytest.raises(ValueError, match="no field"):
+            change_fields(RECIPE, {wrong: 1})

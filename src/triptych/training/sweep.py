@@ -8,9 +8,9 @@ import os
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 from rich.table import Table
@@ -19,7 +19,7 @@ from triptych import assemble
 from triptych.files import check_signed, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import option_words
-from triptych.recipes.config import Recipe, check_numbers, from_json, read_recipe
+from triptych.recipes.config import Options, Recipe, check_numbers, from_json, read_recipe
 from triptych.recipes.resolved import STARTS, read_starts
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
@@ -136,14 +136,23 @@ def change_fields(recipe: Recipe, setting: Setting) -> Recipe:
     """
     data = asdict(recipe)
     for name, value in setting.items():
-        *tables, last = name.split(".")
-        place = data
-        for table in tables:
-            if not isinstance(place.get(table), dict):
-                raise ValueError(f"a recipe has no field '{name}': '{table}' is no table; see `triptych train --help`.")
-            place = place[table]
-        place[last] = value
+        _put(Recipe, data, name, value, name)
     return from_json(json.dumps(data))
+
+
+def _put(hint: Any, place: dict[str, Any], name: str, value: Any, whole: str) -> None:
+    """Put the field `whole` into a recipe's data, of which `name` is left in a `place` of that type."""
+    table, dot, rest = name.partition(".")
+    hints = get_type_hints(hint) if is_dataclass(hint) else {}
+    inside = hints.get(table) if hints else get_args(hint)[1]
+    if inside in (float, str) or not dot:  # a part of the network has a name with dots
+        place[name] = value
+        return
+    if not hints:  # a table of options begins with its first
+        place.setdefault(table, {})
+    if not isinstance(place.get(table), dict):
+        raise ValueError(f"a recipe has no field '{whole}': '{table}' is no table; see `triptych train --help`.")
+    _put(inside if is_dataclass(inside) or get_origin(inside) is dict else Options, place[table], rest, value, whole)
 
 
 def folder_name(setting: Setting) -> str:
