@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from training.tiny import OPENED, RECIPE, change
 
+from triptych.machine import Interrupted
+from triptych.training import loop
 from triptych.training import sweep as sweeping
 from triptych.training.sweep import change_fields, folder_name, list_settings, sweep, sweep_table
 
@@ -115,6 +117,20 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(math.isfinite(outcome.score) for outcome in outcomes)
     with pytest.raises(ValueError, match=r"cannot resume .* with another recipe: schedule\.steps"):
         sweep(change(SHORT, schedule__steps=5), tmp_path, ("optimizer.lr=1e-4",), device="cpu", told=quiet)
+
+
+def test_a_run_that_was_left_in_its_last_validation_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, over = change(SHORT, training__evaluate_every=1), ("optimizer.lr=1e-3",)
+    [whole] = sweep(recipe, tmp_path / "whole", over, device="cpu", progress=False, told=quiet)
+    with monkeypatch.context() as patch:
+        validate = loop.validate
+        patch.setattr(loop, "validate", lambda *each: each[2].step < 2 and validate(*each))
+        with pytest.raises(Interrupted):
+            sweep(recipe, tmp_path / "left", over, device="cpu", progress=False, told=quiet)
+    for _ in range(2):
+        assert sweep(recipe, tmp_path / "left", over, device="cpu", progress=False, told=quiet) == [whole]
 
 
 def test_a_sweep_that_leaves_the_number_format_to_the_machine_goes_on(tmp_path: Path) -> None:

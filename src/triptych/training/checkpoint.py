@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from triptych.files import (
     check_signed,
     checksum,
+    exchange,
     flush,
     hash_tensors,
     naming_damage,
@@ -39,22 +40,24 @@ Tensors = Mapping[str, Tensor]
 def write_checkpoint(run: Path, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
     """Write `checkpoints/<step>/`: one safetensors file per entry of `files`, and `state.json`.
 
-    Everything goes to a temporary folder first, which is flushed to the disk and then renamed. Where writing fails (a
-    full disk), the temporary folder goes, older checkpoints stay and an `OSError` says so in one line.
+    Everything goes to a temporary folder first, which is flushed to the disk and then renamed, or exchanged for an
+    older checkpoint of that step. Where writing fails (a full disk), the temporary folder goes, older checkpoints stay
+    and an `OSError` says so in one line.
     """
     folder = run / "checkpoints" / f"{step:08d}"
-    if folder in list_checkpoints(run):  # the same step of the same run: written whole, by the rename below
-        return folder
     partial = partial_path(folder)
     with _explained(f"checkpoint of step {step}", run, partial):
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
         partial.mkdir(parents=True)
         written = {name: save_tensors(partial / f"{name}.safetensors", tensors) for name, tensors in files.items()}
         (partial / STATE).write_text(json.dumps(sign({**state, "files": written}), indent=1), encoding="utf-8")
         flush(partial / STATE)
         flush(partial)
-        partial.rename(folder)
+        if folder.exists():
+            exchange(partial, folder)
+            shutil.rmtree(partial)
+        else:
+            partial.rename(folder)
         flush(folder.parent)
     return folder
 

@@ -69,8 +69,8 @@ MEMORY_ADVICE = (
 
 def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> None:
     recipe, training = parts.recipe, parts.recipe.training
-    steps, first_step, stop = recipe.schedule.steps, state.step, False
-    loaders = parts.loaders(first_step)
+    steps, stop, saved = recipe.schedule.steps, False, (state.step, state.evaluated)
+    loaders = parts.loaders(state.step)
     batches = parts.batches(loaders)
     while True:
         due = partial(_due, state.step, last=steps)
@@ -81,7 +81,8 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
             and due(training.evaluate_every)
         ):
             stop = not validate(run, parts, state, log, interruption)
-        if stop or (due(training.checkpoint_every) and state.step > first_step):
+        # A run that was left during an evaluation makes up for it: its checkpoint has to know.
+        if stop or (due(training.checkpoint_every) and (state.step, state.evaluated) != saved):
             folder = _save(run, parts, state)
             if stop:
                 log.message(f"stopped at step {state.step} and saved {folder}; go on with --resume")

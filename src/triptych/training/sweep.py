@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from triptych import assemble
-from triptych.files import check_signed, write_json
+from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, check_numbers, from_json, read_recipe
@@ -221,7 +221,7 @@ def sweep(
             except FloatingPointError as error:
                 outcome.failures[each.seed] = str(error)
         if each.seed not in outcome.failures:
-            best = _best(run)
+            best = _state(run)["best"]
             outcome.scores[each.seed], outcome.metrics[each.seed] = best["score"], best["metrics"]
             outcome.measured = _measured(run, each, best)
         ranked = outcomes
@@ -233,14 +233,15 @@ def sweep(
 
 
 def _is_finished(run: Path, recipe: Recipe) -> bool:
-    checkpoints = list_checkpoints(run)
-    return bool(checkpoints) and int(checkpoints[-1].name) >= recipe.schedule.steps
+    """Whether the last validation is over: who left in the middle of it has no score of the last weights."""
+    return bool(list_checkpoints(run)) and _state(run)["evaluated"] >= recipe.schedule.steps
 
 
-def _best(run: Path) -> dict[str, Any]:
-    """The evaluation of a finished run whose weights are deployed."""
+def _state(run: Path) -> dict[str, Any]:
+    """Where a run stands by its last checkpoint; `best` is the evaluation whose weights are deployed."""
     path = list_checkpoints(run)[-1] / STATE
-    return check_signed(parse_json(path.read_text(encoding="utf-8")))["best"]
+    with naming_damage(path, f"delete {path.parent} to go on from an older checkpoint"):
+        return check_signed(parse_json(path.read_text(encoding="utf-8")))
 
 
 def _check_same_start(run: Path, recipe: Recipe) -> None:
