@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from adaptation.networks import shared_numbers
+import torch
+from adaptation.networks import self_training, shared_numbers
 from metric_cases import CASES, IMAGES, score, score_share
 from two_processes import run_in_two_processes
 from weighting_cases import LINEAR, assert_same, gradients, gradients_of_share, make
@@ -11,7 +12,8 @@ from weighting_cases import LINEAR, assert_same, gradients, gradients_of_share, 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
-    return run_in_two_processes([score_share, gradients_of_share, shared_numbers], tmp_path_factory.mktemp("processes"))
+    workers = [score_share, gradients_of_share, shared_numbers, self_training]
+    return run_in_two_processes(workers, tmp_path_factory.mktemp("processes"))
 
 
 def test_metrics_agree_with_one_process(found: list[list[Any]]) -> None:
@@ -33,3 +35,10 @@ def test_weightings_agree_with_one_process(found: list[list[Any]]) -> None:
 
 def test_adapters_agree_on_what_they_saw_together(found: list[list[Any]]) -> None:
     assert found[2] == [[2.0, 7.0, 0.5, 0.0, 1.0], [2.0, 7.0, 0.5, 2.0, 3.0]]
+
+
+def test_self_training_agrees_with_one_process(found: list[list[Any]]) -> None:
+    """Pasted and labelled pixels are counted, and losses balanced, over the whole batch."""
+    for ours in found[3]:
+        for value, expected in zip(ours, self_training(0, 1), strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)

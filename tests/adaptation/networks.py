@@ -5,11 +5,13 @@ from torch import Tensor, nn
 
 from triptych.adaptation.adversarial import value_range
 from triptych.adaptation.base import mean_over_processes
+from triptych.adaptation.mean_teacher import DACS
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.machine import own_rows
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task, boundary, depth, human_parts, normals, saliency, semseg
+from triptych.training.objective import Objective
 from triptych.types import Sample
 
 SIZE = (32, 48)
@@ -84,3 +86,24 @@ def shared_numbers(rank: int, world: int) -> list[float]:
     low, high = value_range(depth(), Sample(torch.zeros(1, 3, 2, 2), {"depth": label}))
     average = mean_over_processes(torch.tensor(float(rank)))
     return [*map(float, (low, high, average)), *own_rows(torch.arange(4.0)).tolist()]
+
+
+def self_training(rank: int, world: int) -> list[Tensor]:
+    """Losses of class mixing and its gradient, averaged over processes that have other images and numbers of labels."""
+    torch.manual_seed(0)
+    source, target = batch(ALL_TASKS, images=4), unlabelled(images=4)
+    for name in ("depth", "semseg"):
+        source.targets[name][0] = ALL_TASKS[name].invalid_target(SIZE)
+    source.targets["saliency"][0] = 0  # much background in one of the processes
+    model = network(ALL_TASKS)
+    model.freeze(["backbone"])  # norms that saw other images would not be the same
+    adapter = DACS(model, size=SIZE, weights=weights(ALL_TASKS), tasks=tuple(ALL_TASKS), threshold=0.3)
+    own = slice(4 // world * rank, 4 // world * (rank + 1))
+    shares = [
+        Sample(each.image[own], {name: value[own] for name, value in each.targets.items()}, each.key[own])
+        for each in (source, target)
+    ]
+    losses = Objective(model, adapter=adapter).train()(*shares).adaptation
+    torch.stack(list(losses.values())).sum().backward()
+    gradients = [mean_over_processes(each.grad) for each in model.decoder.late.parameters()]
+    return [loss.detach() for loss in losses.values()] + gradients

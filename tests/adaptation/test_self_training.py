@@ -124,6 +124,17 @@ def test_the_teacher_does_not_train_and_labels_by_the_statistics_of_the_batch() 
             assert torch.equal(label.target, labels[name].target)
 
 
+def test_norms_that_the_model_keeps_are_kept_by_its_teacher() -> None:
+    """Else the teacher of a network with frozen norms would be another network."""
+    model, image = network(), unlabelled().image
+    with torch.no_grad():
+        model.backbone.body[1][0].running_mean += 3
+    model.train().freeze(["backbone"])
+    teacher = build(MeanTeacher, model).teacher
+    for stage, expected in zip(teacher(image).auxiliary, model(image).auxiliary, strict=True):
+        torch.testing.assert_close(dict(stage), dict(expected))
+
+
 def test_labels_count_more_and_more_during_the_ramp_up() -> None:
     """exp(-5 (1 - x)^2) over the first `ramp_up` of the training; in full where its length is not known."""
     adapter = MeanTeacher(
@@ -214,6 +225,32 @@ def test_mixed_loss_is_a_mean_over_pixels() -> None:
     expected = error[known].sum() / known.sum()
     torch.testing.assert_close(mixed_loss(task, raw, true, pseudo, pasted), expected)
     torch.testing.assert_close(mixed_loss(task, raw, true, pseudo, None), 0.3 * (raw - guess).abs().mean())
+
+
+@pytest.mark.parametrize("loss", ["l1", "berhu", "berhu-inverse", "berhu-inverse-all-pixels"])
+def test_labels_that_are_all_true_cost_what_they_cost_without_mixing(loss: str) -> None:
+    """One error everywhere, so that a loss with a threshold has the same one in every part."""
+    task = depth(loss=loss)
+    raw, label = torch.full((1, 1, 4, 4), 0.5), torch.full((1, 1, 4, 4), 2.0)
+    pasted = torch.zeros(1, 4, 4, dtype=torch.bool)
+    pasted[:, :2, :2] = True
+    mixed = mixed_loss(task, raw, label, PseudoLabel(label, torch.tensor(1.0)), pasted)
+    torch.testing.assert_close(mixed, task.loss(raw, label))
+
+
+def test_pasted_pseudo_labels_teach_by_their_weight() -> None:
+    """The loss stays what it is; the teacher's labels beside them, and other images, teach in full."""
+    model, source, target = network().eval(), batch(), unlabelled()
+    pasted, output, seen, found = build(DACS, model).paste(source, {}), model(source.image), [], []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output.predictions["depth"]))
+    for given in ({}, {"depth": {"1": 0.2}}):
+        adapter = DACS(model, size=SIZE, weights=weights(), tasks=tuple(TASKS), threshold=0.0, jitter=False).train()
+        adapter.pseudo_weights = given
+        loss = adapter(model, source, target, output)["depth"]
+        found.append((loss.detach(), *torch.autograd.grad(loss, seen[-1])))
+    factor = torch.ones(2, 1, *SIZE)
+    factor[1, 0][pasted[1]] = 0.2
+    torch.testing.assert_close(found[1], (found[0][0], factor * found[0][1]))
 
 
 @pytest.mark.parametrize("kind", [MeanTeacher, DACS, DepthMix])

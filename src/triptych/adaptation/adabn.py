@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.base import Adapter
+from triptych.adaptation.base import Adapter, kept_modules
 from triptych.types import Output, Sample
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -46,8 +46,7 @@ class AdaBN(Adapter):
                 "200 and 8."
             )
         self.images, self.batch_size = images, batch_size
-        kept = {each for path in getattr(model, "frozen", ()) for each in model.get_submodule(path).modules()}
-        if kept.intersection(batch_norms(model)):
+        if kept_modules(model).intersection(batch_norms(model)):
             raise ValueError(
                 "adabn renews the statistics of batch norms, and model.freeze keeps some of them; leave one of the two "
                 "out, or adapt the finished run (`triptych adapt`)."

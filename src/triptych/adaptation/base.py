@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import zip_longest
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -39,6 +40,8 @@ class Adapter(nn.Module):
     """False for adapters without losses: training then reads no target images in its steps."""
     mixes: bool = False
     """Whether it pastes parts of source images into target images, which then have to be of one size."""
+    pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+    """Weights of the source's pseudo-labels by task and key of the image; all other images count 1."""
 
     def __init__(self, model: nn.Module, *, size: tuple[int, int], weights: Mapping[str, float], seed: int = 0) -> None:
         super().__init__()
@@ -70,6 +73,11 @@ class Adapter(nn.Module):
         `read(n)` gives n training images of the target as evaluation sees them, spread evenly and one by one, and the
         same ones every time: a pure function of the weights, called once per evaluation and per deployment.
         """
+
+
+def kept_modules(model: nn.Module) -> set[nn.Module]:
+    """Modules that a network keeps in evaluation mode whatever its own mode (`MultiTaskModel.frozen`)."""
+    return {each for path in getattr(model, "frozen", ()) for each in model.get_submodule(path).modules()}
 
 
 def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, Tensor]]:

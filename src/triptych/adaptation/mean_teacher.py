@@ -18,7 +18,7 @@ target's, as the model's do on these images; running statistics are of both doma
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,9 +28,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.base import Adapter, mean_over_processes
+from triptych.adaptation.base import Adapter, kept_modules, mean_over_processes
 from triptych.augmentation.color import ColorJitter
 from triptych.lookup import named_choice, require_options
+from triptych.losses.image_weights import weigh_images
+from triptych.losses.whole_batch import sum_over_processes
 from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task
 from triptych.types import IGNORE, Output, Sample, valid_pixels
@@ -96,11 +98,11 @@ class MeanTeacher(Adapter):
 
     def train(self, mode: bool = True) -> "MeanTeacher":
         """The teacher never trains: its dropout is off. Its batch norms use the statistics of the batch in either mode,
-        and keep their own as they are.
+        and keep their own as they are; frozen ones use those that they store, as the model's do.
         """
         super().train(mode)
         self.teacher.eval()
-        for module in self.teacher.modules():
+        for module in set(self.teacher.modules()) - kept_modules(self.teacher):
             if isinstance(module, _BatchNorm):
                 module.train()
                 module.track_running_stats = False
@@ -131,7 +133,14 @@ class MeanTeacher(Adapter):
         return {
             name: self.weight
             * self.weights[name]
-            * mixed_loss(task, predictions[name], source.targets[name], labels[name], pasted)
+            * mixed_loss(
+                task,
+                predictions[name],
+                source.targets[name],
+                labels[name],
+                pasted,
+                trusted=[self.pseudo_weights.get(name, {}).get(key, 1.0) for key in source.key],
+            )
             for name, task in self.tasks.items()
             if pasted is not None or name in self.labelled
         }
@@ -204,19 +213,25 @@ def as_target(task: Task, decoded: Tensor) -> Tensor:
     return decoded
 
 
-def mixed_loss(task: Task, raw: Tensor, label: Tensor, pseudo: PseudoLabel, pasted: Mask | None) -> Tensor:
-    """The task's loss on pasted pixels with their true label, and on the others with the teacher's, weighted by it.
+def mixed_loss(
+    task: Task, raw: Tensor, label: Tensor, pseudo: PseudoLabel, pasted: Mask | None, *, trusted: Sequence[float] = ()
+) -> Tensor:
+    """The task's loss on pasted pixels with the source's label, and on the others with the teacher's, weighted by it.
 
-    (n_s L_s + w n_t L_t) / (n_s + n_t) over n_s and n_t labelled pixels.
+    (n_s L_s + w n_t L_t) / (n_s + n_t) over n_s and n_t labelled pixels; L_s + w L_t of a loss that is a mean over all
+    pixels and has their shares in it. Gradients of L_s are multiplied by what labels of each source image are
+    `trusted`, pseudo-labels of an earlier network among them.
     """
     if pasted is None:
         return pseudo.weight * task.loss(raw, pseudo.target)
     invalid = task.invalid_target((1, 1)).to(raw.device)
     place = pasted if task.target_channels is None else pasted[:, None]
     true, guessed = torch.where(place, label, invalid), torch.where(place, invalid, pseudo.target)
-    counts = [valid_pixels(target).sum() for target in (true, guessed)]
-    total = counts[0] * task.loss(raw, true) + pseudo.weight * counts[1] * task.loss(raw, guessed)
-    return total / (counts[0] + counts[1]).clamp(min=1)
+    terms = task.loss(weigh_images(raw, trusted), true), pseudo.weight * task.loss(raw, guessed)
+    if not task.averages_labels:
+        return terms[0] + terms[1]
+    counts = sum_over_processes(*(valid_pixels(target).sum() for target in (true, guessed)))
+    return (counts[0] * terms[0] + counts[1] * terms[1]) / (counts[0] + counts[1]).clamp(min=1)
 
 
 def blur(image: Float[Tensor, "3 height width"], sigma: float) -> Float[Tensor, "3 height width"]:

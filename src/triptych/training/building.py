@@ -248,6 +248,8 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
         video_weight=recipe.video.weight,
     ).to(accelerator.device)
     objective.pseudo_weights = training_set.pseudo_weights
+    if objective.adapter is not None:
+        objective.adapter.pseudo_weights = training_set.pseudo_weights
     weighting = assemble.build_weighting(recipe, objective.tasks).to(accelerator.device)
     _check_learnable(recipe, objective, weighting)
     training = recipe.training

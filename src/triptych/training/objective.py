@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.adaptation.base import Adapter
+from triptych.losses.image_weights import weigh_images
 from triptych.losses.whole_batch import whole_batch
 from triptych.models.multitask import MultiTaskModel
 from triptych.regularizers.base import Regularizer
@@ -114,7 +115,8 @@ class Objective(nn.Module):
         if self.regularizer is not None:
             beside_tasks["regularizer"] = self.regularizer.penalties(seen, sample)
         if self.adapter is not None and target is not None:
-            beside_tasks["adapter"] = self.adapter(self.model, sample, target, output)
+            with whole_batch(self.training):
+                beside_tasks["adapter"] = self.adapter(self.model, sample, target, output)
         return Losses(
             tasks,
             {f"{name}/{part}": term.detach() for (name, part), term in parts.items()},
@@ -151,10 +153,8 @@ class Objective(nn.Module):
 
 
 def weigh_gradients(output: Output, keys: Sequence[str], weights: Mapping[str, Mapping[str, float]]) -> Output:
-    """The same maps, whose gradients are multiplied by a weight of the image and task (1 where none is given).
-
-    Exact for every loss, whatever it normalizes or balances by: the loss stays the number that it is, and what an image
-    teaches the network is scaled.
+    """The same maps, whose gradients are multiplied by a weight of the image and task, 1 where none is given
+    (`weigh_images`).
 
     >>> raw = torch.ones(2, 1, 1, 1, requires_grad=True)
     >>> weighed = weigh_gradients(Output({"depth": raw}, [], []), ["a", "b"], {"depth": {"b": 0.5}})
@@ -164,20 +164,13 @@ def weigh_gradients(output: Output, keys: Sequence[str], weights: Mapping[str, M
     """
 
     def weigh(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {name: _weigh(raw, [weights.get(name, {}).get(key, 1.0) for key in keys]) for name, raw in maps.items()}
+        return {
+            name: weigh_images(raw, [weights.get(name, {}).get(key, 1.0) for key in keys]) for name, raw in maps.items()
+        }
 
     if not weights:
         return output
     return output._replace(predictions=weigh(output.predictions), auxiliary=[weigh(each) for each in output.auxiliary])
-
-
-def _weigh(raw: Tensor, weights: Sequence[float]) -> Tensor:
-    if all(weight == 1 for weight in weights) or not raw.requires_grad:
-        return raw
-    weighed = raw.clone()
-    factor = raw.new_tensor(weights).view(-1, *[1] * (raw.dim() - 1))
-    weighed.register_hook(lambda gradient: gradient * factor)
-    return weighed
 
 
 def _total(parts: dict[tuple[str, str], Tensor], name: str) -> Tensor:
