@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ from PIL import Image
 from scipy import ndimage
 
 from triptych.__main__ import main
+from triptych.data.base import DenseDataset
+from triptych.datasets import DATASETS
 from triptych.datasets.rooms import Rooms
+from triptych.evaluation import temporal
 from triptych.evaluation.temporal import Pair, carry, flow_motion, known_motion, measure_consistency
+from triptych.prediction.predictor import Predictor
+from triptych.recipes.config import DataConfig, Recipe
 from triptych.recipes.rooms import DEMO
 from triptych.tasks import boundary, depth, normals, semseg
 from triptych.types import Camera, Sample
@@ -93,6 +99,41 @@ def test_motion_is_known_only_where_it_is(frames):
     later, earlier = frames
     assert known_motion(replace(later, camera=None), earlier, "depth") is None
     assert known_motion(later, earlier, "elsewhere") is None
+
+
+class Hall(DenseDataset):
+    """A camera that stands still before a wall, for as many frames as there are `poses`: whether each is known."""
+
+    name = "hall"
+
+    def __init__(self, root="", *, split="test", poses=(True, True), neighbour_frames=()):
+        self.poses, self.tasks = poses, {"semseg": semseg(2), "depth": depth()}
+
+    def __len__(self):
+        return len(self.poses)
+
+    def key(self, index):
+        return f"v{index}"
+
+    def frame(self, index, offset=0):
+        targets = {"semseg": torch.zeros(8, 8, dtype=torch.int64), "depth": torch.full((1, 8, 8), 2.0)}
+        camera = Camera(torch.tensor([[8.0, 0, 4], [0, 8, 4], [0, 0, 1]]), torch.eye(4) if self.poses[index] else None)
+        return Sample(torch.rand(3, 8, 8), targets, self.key(index), camera, {"offset": torch.tensor(offset)})
+
+    def __getitem__(self, index):
+        return replace(self.frame(index), neighbours=(self.frame(index - 1, -1 if index else 1),))
+
+
+@pytest.mark.parametrize(("poses", "pairs"), [((True, True), 1), ((True, True, False, True, True), 2)])
+def test_motion_is_known_whatever_the_network_predicts(monkeypatch, poses, pairs):
+    """And nothing is measured by flow under the title of known motion."""
+    monkeypatch.setitem(DATASETS, "hall", Hall)
+    monkeypatch.setattr(temporal, "flow_motion", None)
+    recipe = Recipe(data=DataConfig(dataset="hall", options={"poses": poses}, transform="none", size=(8, 8)))
+    for name, value in (("semseg", np.zeros((8, 8), np.int64)), ("depth", np.ones((1, 8, 8), np.float32))):
+        network = Mock(spec=Predictor, recipe=recipe, tasks={name: TASKS[name]}, return_value={name: value})
+        found = measure_consistency(network.tasks, *temporal._dataset_pairs(network, "", 0))
+        assert (found.pairs, found.motion, list(found.errors), list(found.labels)) == (pairs, "known", [name], [name])
 
 
 def test_flow_follows_a_shift():

@@ -262,7 +262,10 @@ def as_json(result: Consistency) -> dict[str, Any]:
 
 
 def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterator[Pair], str]:
-    """Pairs of a run's own dataset, opened as videos, at the size that evaluation scores."""
+    """Pairs of a run's own dataset, opened as videos, at the size that evaluation scores, and what their motion is.
+
+    Where the first pair's motion is known, pairs without camera or pose are left out.
+    """
     recipe, split = split_domain(predictor.recipe, split or predictor.recipe.data.test_split)
     reader = named_choice("dataset", recipe.data.dataset, DATASETS)
     if not takes_option(reader, "neighbour_frames"):
@@ -273,8 +276,10 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
     recipe = replace(recipe, data=replace(recipe.data, options=reader.video_options(recipe.data.options)))
     dataset = assemble.build_dataset(recipe, split)
     require_truth(dataset, dataset.tasks)
-    depth = next((name for name, task in dataset.tasks.items() if task.in_metres), "")
-    loader = assemble.read_split(recipe, split, predictor.tasks, limit=limit, dataset=dataset)
+    metric = {name: task for name, task in dataset.tasks.items() if task.in_metres}
+    depth = next(iter(metric), "")
+    # Motion is that of the true depth, whether or not the network predicts it.
+    loader = assemble.read_split(recipe, split, metric | predictor.tasks, limit=limit, dataset=dataset)
     samples = (
         (_unbatched(sample), _unbatched(sample.neighbours[0]))
         for sample in loader
@@ -288,9 +293,10 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
 
     def pairs() -> Iterator[Pair]:
         for later, earlier in chain([first], samples):
-            motion = known_motion(later, earlier, depth) if known else None
-            if motion is None:
-                motion = flow_motion(later.image.numpy(), earlier.image.numpy())
+            images = later.image.numpy(), earlier.image.numpy()
+            motion = known_motion(later, earlier, depth) if known else flow_motion(*images)
+            if motion is None:  # one motion for all: flow errs otherwise
+                continue
             maps = [predictor(sample.image) for sample in (later, earlier)]
             labels = [{name: value.numpy() for name, value in each.targets.items()} for each in (later, earlier)]
             yield Pair(motion, *maps, *labels)
