@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from unittest.mock import Mock
@@ -14,6 +15,7 @@ from unittest.mock import Mock
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
@@ -31,12 +33,12 @@ from triptych.tasks import depth, semseg
 from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, run_folder
 from triptych.training.building import Parts, build_parts
-from triptych.training.checkpoint import list_checkpoints
+from triptych.training.checkpoint import TrainingState, list_checkpoints
 from triptych.training.loop import train
 from triptych.training.objective import Objective
 from triptych.training.opening import describe_initialization, initialize
 from triptych.training.sharding import synchronize_norms
-from triptych.training.step import _shares
+from triptych.training.step import _shares, take_step
 from triptych.training.validation import _deployed_model
 from triptych.types import Output, Sample
 
@@ -440,6 +442,30 @@ def test_a_loss_that_is_not_finite_names_task_step_and_samples(tmp_path: Path) -
     assert f"The last checkpoint is {run}/checkpoints/{step:08d}" in message
     assert message in (run / "log.txt").read_text()
     assert all(value.isfinite().all() for value in load_file(list_checkpoints(run)[-1] / "model.safetensors").values())
+
+
+def scaled_steps(poisoned: int) -> dict:
+    """The log line of four steps with loss scaling from 4 on, in the first of which one gradient is NaN."""
+    with accelerated("cpu") as accelerator:
+        parts = build_parts(change(RECIPE, data__batch_size=2), accelerator)
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        accelerator.scaler, parts.optimizer = scaler, AcceleratedOptimizer(parts.optimizer.optimizer, scaler=scaler)
+        accelerator.unscale_gradients = partial(scaler.unscale_, parts.optimizer.optimizer)
+        poison = torch.tensor(math.nan)
+        next(parts.objective.model.parameters()).register_hook(lambda gradient: gradient + poison)
+        state, batches = TrainingState(), parts.batches(parts.loaders(0))
+        for step in range(4):
+            poison.fill_(math.nan if step < poisoned else 0.0)
+            state.count(take_step(parts, batches, step=step, stop=lambda: False), 1.0)
+        return loop._record(parts, state, 1.0)
+
+
+def test_loss_scaling_gives_up_where_it_is_not_at_fault() -> None:
+    """A gradient that is not finite at a scale of 1 overflows by nothing; steps that are skipped before are counted."""
+    assert scaled_steps(2)["skipped_steps"] == 2
+    assert "skipped_steps" not in scaled_steps(0)
+    with pytest.raises(FloatingPointError, match="the gradient is not finite at step 2 though every loss is"):
+        scaled_steps(4)
 
 
 def test_a_task_without_labels_contributes_exactly_nothing(tmp_path: Path) -> None:

@@ -100,6 +100,7 @@ class RunLog:
             for name, raw in record["losses"].items()
         )
         text = f"loss {record['loss']:.4g}  {losses}  {record['images_per_second']:.3g} images/s"
+        text += f"  skipped steps: {record['skipped_steps']}" if "skipped_steps" in record else ""
         line = f"step {record['step']}/{self.steps}  {text}{self._left(record['step'])}"
         self._write(line)
         if self.bar is not None:

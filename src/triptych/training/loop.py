@@ -160,6 +160,8 @@ def _record(parts: Parts, state: TrainingState, rate: float) -> dict[str, Any]:
         "images_per_second": images / max(state.window_seconds, 1e-9),
         "seconds": state.seconds,
     }
+    if skipped := int(window.sums.get("skipped", 0)):  # not in the state of earlier versions
+        record["skipped_steps"] = skipped
     if parts.objective.regularizer is not None:
         record["regularizer_gradient_norm"] = window.mean("regularizer_gradient_norm")
         if found := parts.objective.regularizer.counts() | parts.objective.regularizer.measures():

@@ -38,8 +38,8 @@ def take_step(
 ) -> StepNumbers:
     """Train on the next `accumulate` batches; `stop()` is this process's wish to end, which any process may have.
 
-    Raises `FloatingPointError` before the weights change where a loss or, without loss scaling, the gradient is not
-    finite.
+    Raises `FloatingPointError` before the weights change where a loss is not finite, or the gradient though nothing
+    scales it: with loss scaling such steps are skipped, and the scale is halved, until it is 1.
     """
     accelerator, accumulate = parts.accelerator, parts.recipe.training.accumulate
     parts.objective.active = parts.weighting.active()
@@ -76,7 +76,7 @@ def take_step(
     finite = all(map(math.isfinite, norms))
     if not all(map(math.isfinite, values)):
         raise FloatingPointError(_not_finite(dict(zip(names, numbers[0].tolist(), strict=False)), step, keys))
-    if not finite and accelerator.scaler is None:
+    if not finite and (accelerator.scaler is None or accelerator.scaler.get_scale() <= 1):
         raise FloatingPointError(
             f"the gradient is not finite at step {step} though every loss is (samples {', '.join(keys)}). {_ADVICE}"
         )
@@ -86,9 +86,9 @@ def take_step(
     if parts.average is not None:
         parts.average.update(parts.objective.model, step + 1)
     return StepNumbers(
-        [*names, *clipped],
-        [*values[:-1], *(norm if finite else 0.0 for norm in norms)],
-        [*weights[:-1], *(float(finite) for _ in norms)],
+        [*names, *clipped, "skipped"],
+        [*values[:-1], *(norm if finite else 0.0 for norm in norms), float(not finite)],
+        [*weights[:-1], *(float(finite) for _ in norms), 1.0],
         stop=values[-1] > 0,
     )
 
