@@ -32,6 +32,13 @@ def test_frozen_parameters_are_told_from_trained_ones() -> None:
     assert found.steps == 1
 
 
+def test_what_training_would_raise_is_raised_and_nothing_else() -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        rehearse(change(RECIPE, model__initialize_from=("nowhere",)), device="cpu")
+    damaged = change(RECIPE, data__options={"bad": (3,)}, data__on_bad_sample="skip")
+    assert rehearse(damaged, device="cpu").labelled["depth"] == 11
+
+
 def test_the_command_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     (tmp_path / "recipe.json").write_text(to_json(PARTLY))
     monkeypatch.chdir(tmp_path)

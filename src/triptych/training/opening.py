@@ -49,7 +49,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     checkpoint = checkpoints[-1] if checkpoints else None
     options = assemble.resolve_options(recipe, parts.objective.regularizer)
     if checkpoint is None:
-        state, origin = TrainingState(processes=accelerator.num_processes), _start(parts)
+        state, origin = TrainingState(processes=accelerator.num_processes), set_first_weights(parts)
         verb = "training"
     else:
         check_same_options(run, options, recipe.plugins)
@@ -137,8 +137,8 @@ def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
     return lines + (describe_initialization(origin["initialized"]) if "initialized" in origin else [])
 
 
-def _start(parts: Parts) -> dict[str, Any]:
-    """First weights and random numbers of a new run."""
+def set_first_weights(parts: Parts) -> dict[str, Any]:
+    """Set weights and random numbers of a new run, and report what weights came from other runs."""
     recipe = parts.recipe
     runs = recipe.model.initialize_from
     report = {"initialized": initialize(parts.objective.model, runs)} if runs else {}

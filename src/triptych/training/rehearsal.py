@@ -11,12 +11,14 @@ from rich.table import Table
 from torch import Tensor
 
 from triptych import assemble
+from triptych.augmentation.steps import Select
 from triptych.data.errors import DataError
-from triptych.data.subset import spread_evenly
+from triptych.data.loading import evaluation_loader
 from triptych.machine import accelerated, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
 from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
 from triptych.training.objective import count_labelled
+from triptych.training.opening import set_first_weights
 from triptych.training.step import take_step
 
 STEPS = 2
@@ -57,6 +59,7 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
         accelerated(device, **accelerator_options(recipe, Path(nowhere), device)) as accelerator,
     ):
         parts = build_parts(recipe, accelerator)
+        set_first_weights(parts)
         batches = parts.batches(parts.loaders(0))
         for step in range(1 + STEPS):
             if step == 1:
@@ -65,7 +68,7 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
         seconds = (time.perf_counter() - started) / STEPS
         cuda = accelerator.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated(accelerator.device) if cuda else peak_memory()
-        places = spread_evenly(len(parts.training_set), LOOKED_AT)
+        labelled, looked_at = _labelled(parts)
         return Rehearsal(
             parameters=_parameters(parts),
             seconds_per_step=seconds,
@@ -73,8 +76,8 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
             memory=memory,
             disk=_disk(parts),
             images=_images(parts),
-            labelled=_labelled(parts, places),
-            looked_at=len(places),
+            labelled=labelled,
+            looked_at=looked_at,
         )
 
 
@@ -131,9 +134,16 @@ def _images(parts: Parts) -> dict[str, int | str]:
     return found
 
 
-def _labelled(parts: Parts, places: list[int]) -> dict[str, int]:
-    counts = dict.fromkeys(parts.tasks, 0)
-    for sample in map(parts.training_set.__getitem__, places):
+def _labelled(parts: Parts) -> tuple[dict[str, int], int]:
+    """How many training images have a label, by task, and of how many that can be read."""
+    counts, looked_at = dict.fromkeys(parts.tasks, 0), 0
+    for sample in evaluation_loader(
+        parts.training_set,
+        transform=Select(parts.tasks),  # also what learns from video, without labels
+        limit=LOOKED_AT,
+        on_bad_sample=parts.recipe.data.on_bad_sample,
+    ):
+        looked_at += 1
         for name in counts:
-            counts[name] += int(count_labelled(sample.targets[name][None]))
-    return counts
+            counts[name] += int(count_labelled(sample.targets[name]))
+    return counts, looked_at
