@@ -166,6 +166,23 @@ def test_classes_can_be_mapped() -> None:
     assert [named[i].targets["semseg"].unique().item() for i in (0, 1, 2, 5, 6)] == [1, 0, 2, 3, 0]
 
 
+def test_a_mapped_task_keeps_its_loss_and_losses_that_differ_are_noted() -> None:
+    raw, target = torch.linspace(-2, 2, 48).view(1, 3, 4, 4), torch.arange(16).view(1, 4, 4) % 3
+    focal = semseg(["wall", "chair", "lamp"], loss="focal")
+    some = Some("some", 3, (focal, depth(loss="log-l1")))
+    swapped = {"semseg": ("lamp", "chair", "wall")}
+    assert mix(some, classes=swapped).tasks["semseg"].loss(raw, target) == focal.loss(raw, target)
+    weighted = Some("weighted", 3, (semseg(["wall", "chair", "lamp"], loss="focal", class_weights=(1.0, 2.0, 3.0)),))
+    with pytest.raises(ValueError, match=r"source weighted has class_weights of task semseg.*data.task_options"):
+        mix(weighted, classes=swapped)
+    same = mix(weighted, classes={"semseg": ("wall", "chair", "lamp")}).tasks["semseg"]
+    assert same.loss(raw, target) == weighted.tasks["semseg"].loss(raw, target)
+    said = "depth: some and indoor have other losses for it, and that of some is trained; data.task_options sets one"
+    assert [note for note in mix(some, INDOOR, PEOPLE, tables=APART).notes if "depth" in note] == [said]
+    again = Some("again", 3, (semseg(["wall", "chair", "lamp"], loss="focal", class_weights=(1.0, 2.0, 3.0)),))
+    assert mix(weighted, again).notes == []
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a class without a namesake": (
         {"tables": {"people": {"map": {"semseg": {}}}}},

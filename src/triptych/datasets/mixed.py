@@ -21,7 +21,7 @@ A mixture is described in a TOML file, which is the `root` of the dataset `mixed
     human_parts = ["head", "torso", "arm", "leg"]
 
 A task that a source does not have is invalid in its samples. A task that several have must mean the same in all of
-them: the same classes in the same order.
+them: the same classes in the same order. Its loss is that of the first source that has it.
 """
 
 import tomllib
@@ -121,6 +121,26 @@ def note_numbers(sources: Sequence[Source]) -> list[str]:
     ]
 
 
+def note_losses(sources: Sequence[Source]) -> list[str]:
+    """Tasks to which sources give different losses: that of the first counts."""
+    first: dict[str, Source] = {}
+    notes = []
+    for source in sources:
+        for name, task in source.tasks.items():
+            other = first.setdefault(name, source)
+            if _loss(task) != _loss(other.tasks[name]):
+                notes.append(
+                    f"{name}: {other.name} and {source.name} have other losses for it, and that of {other.name} is "
+                    "trained; data.task_options sets one"
+                )
+    return notes
+
+
+def _loss(task: Task) -> object:
+    """A loss such that equal ones are equal: those with arguments are not."""
+    return (task.loss.func, task.loss.args, task.loss.keywords) if isinstance(task.loss, partial) else task.loss
+
+
 def open_source(name: str, table: Table, place: Path, split: str) -> DenseDataset:
     """The dataset that the table of a source describes, for one split; folders are relative to `place`."""
     from triptych.datasets import open_configured  # it lists this file
@@ -175,7 +195,16 @@ def _map_classes(source: str, task: Task, table: Table, classes: Sequence[str] |
     for number, old in enumerate(task.classes):
         goal = table[old] if old in table else old if old in new else table[OTHERS]
         numbers[number] = named_choice(f"class of {task.name} in the mixture", goal, new)
-    return semseg(classes, name=task.name, weight=task.weight), numbers
+    mapped = semseg(classes, name=task.name, weight=task.weight)
+    if mapped.classes == task.classes:
+        return task, numbers
+    if getattr(task.loss, "keywords", {}).get("class_weights"):
+        raise DataError(
+            f"source {source} has class_weights of task {task.name}, which are those of its own classes and not of the "
+            "mixture's",
+            f"leave them out there, and give the mixture's by data.task_options.{task.name}",
+        )
+    return replace(mapped, loss=task.loss), numbers
 
 
 class Mixed(DenseDataset):
@@ -222,6 +251,7 @@ class Mixed(DenseDataset):
         self.notes = [
             *(f"{source.name}: {note}" for source in self.sources for note in source.dataset.notes),
             *note_numbers(self.sources),
+            *note_losses(self.sources),
         ]
         known = {name: task for source in reversed(self.sources) for name, task in source.tasks.items()}
         known = {name: known[name] for source in self.sources for name in source.tasks}
