@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import errno
 import importlib.util
+import os
 import signal
 import sys
 import threading
@@ -23,16 +24,18 @@ from rich.console import Console
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """`auto` is the first of CUDA, MPS and CPU that is there; any other name is checked.
+    """`auto` is CUDA where it is there, else the CPU; any other name is checked.
 
     >>> choose_device("cpu")
     device(type='cpu')
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there = torch.cuda.is_available()
     if name == "auto":
-        name = next(kind for kind, there in available.items() if there)
+        name = "cuda" if there else "cpu"
     device = torch.device(name)
-    if not available.get(device.type, True):
+    if device.type == "mps":
+        raise ValueError("device is 'mps', which has no float64, and numbers are added up in it; use 'cpu'.")
+    if device.type == "cuda" and not there:
         raise ValueError(f"device is '{device}', but torch {torch.__version__} sees none; use 'auto' or 'cpu'.")
     return device
 
@@ -86,9 +89,15 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
 
     On a CPU the process keeps the memory it frees. Afterwards the group of processes is left and the settings are
-    forgotten: the next job may want others.
+    forgotten: the next job may want others. Raises `ValueError` for another GPU than the first that is visible.
     """
-    accelerator = Accelerator(cpu=choose_device(device).type == "cpu", **options)
+    chosen = choose_device(device)
+    if chosen.index:
+        raise ValueError(
+            f"device is '{chosen}', and a process takes the first GPU that it sees; set CUDA_VISIBLE_DEVICES="
+            f"{chosen.index} and use '{chosen.type}'."
+        )
+    accelerator = Accelerator(cpu=chosen.type == "cpu", **options)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     try:
@@ -183,6 +192,11 @@ def num_processes() -> int:
     """How many processes work together."""
     distributed = torch.distributed
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def processes_here() -> int:
+    """How many of them run on this machine, as their launcher says; else all."""
+    return min(int(os.environ.get("LOCAL_WORLD_SIZE", num_processes())), num_processes())
 
 
 def own_rows(rows: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
-from triptych.machine import Interrupted, accelerated
+from triptych.machine import Interrupted, accelerated, choose_device
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
@@ -767,6 +767,17 @@ def test_bf16_trains_close_to_float32(tmp_path: Path) -> None:
     half = lines(run_recipe(change(recipe, training__precision="bf16"), tmp_path / "half"), "train")[-1]
     assert half["loss"] != full["loss"]
     assert half["loss"] == pytest.approx(full["loss"], rel=0.02)
+
+
+def test_only_devices_that_everything_runs_on_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device is 'mps', which has no float64.*use 'cpu'"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ValueError, match=r"device is 'cuda:1'.*set CUDA_VISIBLE_DEVICES=1"), accelerated("cuda:1"):
+        pass
 
 
 def test_fp16_on_a_cpu_is_explained(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from triptych.lookup import convert, named_choice
 from triptych.recipes.option_words import read_options, write_options
 
-Device = Literal["auto", "cpu", "cuda", "mps"]
+Device = Literal["auto", "cpu", "cuda"]
 HELP = ("-h", "--help")
 
 

@@ -37,7 +37,7 @@ def train(
     """Train `recipe` into the run folder `out`, and return it.
 
     An existing run is continued with `resume` (from the start where it has no checkpoint yet) or replaced with
-    `overwrite`. `device` is `auto`, `cpu`, `cuda` or `mps`; of several processes each takes its own. SIGINT or
+    `overwrite`. `device` is `auto`, `cpu` or `cuda`; of several processes each takes its own. SIGINT or
     SIGTERM saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that is not finite raises
     `FloatingPointError` naming task, step and samples; a run that another process trains `BlockingIOError`.
     """
