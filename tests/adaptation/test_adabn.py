@@ -24,8 +24,9 @@ from triptych.__main__ import main
 from triptych.adaptation.adabn import AdaBN, passes, renew_statistics
 from triptych.datasets import DATASETS
 from triptych.evaluation.evaluate import evaluate_run
-from triptych.recipes.config import read_recipe
-from triptych.training import validation
+from triptych.prediction.pretrained import load_model
+from triptych.recipes.config import Recipe, read_recipe
+from triptych.training import adapted_run, validation
 from triptych.training.adapted_run import adapt_run, find_target
 from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Sample
@@ -212,6 +213,24 @@ def test_a_finished_run_becomes_another_one(finished: Path, photos: Path, tmp_pa
     assert start["adapted"]["from"] == str(finished)
     assert start["adapted"]["weights_sha256"] == hashlib.sha256(before["model.safetensors"]).hexdigest()
     assert start["data"]["target"]["images"] == start["adapted"]["images"] == 3
+
+
+def test_norms_that_training_kept_are_renewed_in_a_finished_run(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a trunk that low-rank updates keep: nothing is trained here."""
+
+    def load_frozen(run: Path) -> tuple[nn.Module, Recipe]:
+        model, recipe = load_model(run)
+        model.freeze(["backbone"])
+        return model, recipe
+
+    target = replace(find_target("rectangles", split="other"), name="adabn", options={"images": 4})
+    adapt_run(finished, target, tmp_path / "plain", device="cpu")
+    monkeypatch.setattr(adapted_run, "load_model", load_frozen)
+    adapt_run(finished, target, tmp_path / "frozen", device="cpu")
+    frozen, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("frozen", "plain"))
+    assert all(torch.equal(frozen[name], plain[name]) for name in plain)
 
 
 def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos: Path, tmp_path: Path) -> None:

@@ -84,3 +84,8 @@ def test_features_that_do_not_fit_into_memory(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(feature_cache, "available_memory", lambda: 1000.0)
     with pytest.raises(MemoryError, match=r"keeps .* GB for 12 images, .* are free; leave it out"):
         train(CACHED, tmp_path / "run", device="cpu", progress=False)
+    features = feature_cache.FeatureCache(2)
+    features._check_memory([torch.zeros(100)])  # 800 bytes
+    monkeypatch.setattr(feature_cache, "processes_here", lambda: 2)
+    with pytest.raises(MemoryError, match="in each of 2 processes"):
+        features._check_memory([torch.zeros(100)])

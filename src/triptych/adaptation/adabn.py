@@ -48,8 +48,8 @@ class AdaBN(Adapter):
         self.images, self.batch_size = images, batch_size
         if kept_modules(model).intersection(batch_norms(model)):
             raise ValueError(
-                "adabn renews the statistics of batch norms, and model.freeze keeps some of them; leave one of the two "
-                "out, or adapt the finished run (`triptych adapt`)."
+                "adabn renews the statistics of batch norms, and model.freeze or model.tuning keeps some of them; "
+                "leave one of the two out, or adapt the finished run (`triptych adapt`)."
             )
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:

@@ -36,6 +36,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
         raise FileExistsError(f"{out} exists and is not empty: a run is never adapted in place; choose another --out.")
     weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
     model, recipe = load_model(run)
+    model.frozen = ()  # nothing trains here
     adapted = replace(recipe, adaptation=target)
     adapter = assemble.build_adapter(adapted, model)
     if adapter is None or adapter.has_losses:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset, Transform
-from triptych.machine import available_memory
+from triptych.machine import available_memory, processes_here
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task
 from triptych.types import Sample
@@ -40,11 +40,12 @@ class FeatureCache:
 
     def _check_memory(self, maps: list[Tensor]) -> None:
         needed = self.images * sum(level.numel() * level.element_size() for level in maps)
-        free = available_memory()
-        if needed > free:
+        free, processes = available_memory(), processes_here()
+        if needed * processes > free:
+            each = f" in each of {processes} processes" if processes > 1 else ""
             raise MemoryError(
-                f"training.cache_features keeps {needed / 1e9:.1f} GB for {self.images} images, {free / 1e9:.1f} GB of "
-                "memory are free; leave it out, or train on fewer images (data.train_images)."
+                f"training.cache_features keeps {needed / 1e9:.1f} GB for {self.images} images{each}, {free / 1e9:.1f} "
+                "GB of memory are free; leave it out, or train on fewer images (data.train_images)."
             )
 
 
