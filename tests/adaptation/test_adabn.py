@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_studies import load
 from torch import Tensor, nn
-from training.test_loop import lines, run_recipe
 from training.tiny import RECIPE, change
+from training_runs import lines, run_recipe
 
 from triptych.__main__ import main
 from triptych.adaptation.adabn import AdaBN, passes, renew_statistics

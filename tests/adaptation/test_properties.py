@@ -6,8 +6,8 @@ import pytest
 import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
 from safetensors.torch import load_file
-from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe
 from training.tiny import RECIPE, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
 
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter

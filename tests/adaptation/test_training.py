@@ -13,8 +13,8 @@ from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_learning_a
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
-from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
 from training.tiny import RECIPE, SIZE, Rectangles, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
 
 from triptych import assemble
 from triptych.adaptation.adversarial import AdversarialAlignment

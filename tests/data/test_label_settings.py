@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe
 from training.tiny import RECIPE, Rectangles, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
 
 from triptych import assemble
 from triptych.data.subset import LABEL_SETTINGS, FewerLabels

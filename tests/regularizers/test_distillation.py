@@ -9,8 +9,8 @@ from regularizers.branch import batch, build, tasks_of
 from safetensors.torch import load_file, save_file
 from scipy.special import erf
 from torch import Tensor
-from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe
 from training.tiny import RECIPE, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
 
 from triptych.backbones import create_backbone
 from triptych.backbones.base import IMAGENET_MEAN

@@ -11,8 +11,8 @@ from regularizers.branch import SIZE, batch, build, tasks_of
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from training.test_loop import Killed, assert_same_files, before_step, kill, lines, run_recipe
 from training.tiny import RECIPE, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
 
 from triptych.recipes.config import RegularizerConfig
 from triptych.regularizers.mtpsl import MTPSL, PairEncoder, encode_label, encode_prediction

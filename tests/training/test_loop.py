@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +18,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
+from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
 
 from triptych import assemble
 from triptych.adaptation import ADAPTERS
@@ -34,56 +34,12 @@ from triptych.tasks.stored import tasks_to_json
 from triptych.training import loop, run_folder
 from triptych.training.building import Parts, build_parts
 from triptych.training.checkpoint import TrainingState, list_checkpoints
-from triptych.training.loop import train
 from triptych.training.objective import Objective
 from triptych.training.opening import describe_initialization, initialize
 from triptych.training.sharding import synchronize_norms
 from triptych.training.step import _shares, take_step
 from triptych.training.validation import _deployed_model
 from triptych.types import Output, Sample
-
-MACHINE = ("seconds", "images_per_second")
-
-
-def run_recipe(recipe: Recipe, out: Path, **options: bool) -> Path:
-    return train(recipe, out, device="cpu", progress=False, **options)
-
-
-def lines(run: Path, kind: str = "") -> list[dict]:
-    """`metrics.jsonl` without what depends on the machine."""
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    records = [record for record in records if kind in ("", record["kind"])]
-    return [{key: value for key, value in record.items() if key not in MACHINE} for record in records]
-
-
-def assert_same_files(ours: Path, theirs: Path) -> None:
-    assert lines(ours) == lines(theirs)
-    names = sorted(path.relative_to(theirs) for path in theirs.rglob("*.safetensors"))
-    assert len(names) > 4
-    for name in names:
-        first, second = load_file(ours / name), load_file(theirs / name)
-        assert first.keys() == second.keys()
-        assert all(torch.equal(first[key], second[key]) for key in first), name
-
-
-def before_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], None]) -> None:
-    """Call `action` before step `step` of the next run."""
-    original = loop.take_step
-
-    def acting(*args, **kwargs):
-        if kwargs["step"] == step:
-            action()
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "take_step", acting)
-
-
-class Killed(Exception):
-    """The process ended here: nothing is saved on the way out."""
-
-
-def kill() -> None:
-    raise Killed
 
 
 @pytest.fixture(scope="module")
@@ -531,11 +487,6 @@ def test_a_damaged_sample_is_skipped_and_named(tmp_path: Path) -> None:
 
 
 # Arithmetic
-
-
-def weights_after(recipe: Recipe, run: Path) -> dict[str, Tensor]:
-    run_recipe(recipe, run)
-    return load_file(list_checkpoints(run)[-1] / "model.safetensors")
 
 
 NO_NORM = {

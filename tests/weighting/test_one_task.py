@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training.test_loop import run_recipe
 from training.tiny import RECIPE, change
+from training_runs import run_recipe
 from weighting_cases import TASKS, WEIGHTS, Network, batch, gradients, make
 
 from triptych.training.checkpoint import list_checkpoints
