@@ -7,7 +7,7 @@ import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
 from safetensors.torch import load_file
 from training.tiny import RECIPE, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
+from training_runs import lines, resumed, run_recipe
 
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
@@ -124,14 +124,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         training__accumulate=2 if weighting == "fixed" else 1,
         training__ema=0.9 if weighting == "fixed" else 0.0,
     )
-    whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, kill)
-        with pytest.raises(Killed):
-            run_recipe(recipe, broken)
-    torch.manual_seed(1234)
-    run_recipe(recipe, broken, resume=True)
-    assert_same_files(broken, whole)
+    _, whole = resumed(recipe, tmp_path, monkeypatch)
     files = {path.stem for path in list_checkpoints(whole)[-1].glob("*.safetensors")}
     record = lines(whole, "train")[-1]
     assert (record["adaptation"] or 0) > 0 or not ADAPTERS[name].has_losses

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from training.tiny import RECIPE, SIZE, Rectangles, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
+from training_runs import lines, resumed, run_recipe, weights_after
 
 from triptych import assemble
 from triptych.adaptation.adversarial import AdversarialAlignment
@@ -126,13 +126,7 @@ def test_a_resumed_run_whose_discriminators_wait_equals_the_uninterrupted_one(
 ) -> None:
     """They begin at the fourth step: the first checkpoint has nothing of their optimizer."""
     recipe = change(ADVERSARIAL, adaptation__options={"width": 4, "start_step": 3})
-    whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        before_step(patch, 3, kill)
-        with pytest.raises(Killed):
-            run_recipe(recipe, broken)
-    run_recipe(recipe, broken, resume=True)
-    assert_same_files(broken, whole)
+    resumed(recipe, tmp_path, monkeypatch, step=3)
 
 
 def test_a_teacher_begins_with_the_weights_that_a_run_starts_from_and_follows_each_step(

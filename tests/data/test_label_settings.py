@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from training.tiny import RECIPE, Rectangles, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
+from training_runs import lines, resumed, run_recipe
 
 from triptych import assemble
 from triptych.data.subset import LABEL_SETTINGS, FewerLabels
@@ -117,14 +117,8 @@ def test_old_recipes_read_all_labels() -> None:
 def test_a_run_counts_what_is_left_and_resumes_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     more = {"length": 24}  # of 12 images none keeps its classes
     recipe: Recipe = change(ONE, data__num_workers=2, data__options=more, schedule__steps=6, training__log_every=6)
-    whole, broken = run_recipe(change(recipe, data__num_workers=0), tmp_path / "whole"), tmp_path / "broken"
+    broken, whole = resumed(recipe, tmp_path, monkeypatch)
     assert sum(lines(whole, "train")[-1]["labelled"].values()) == 6 * 4
     assert lines(whole, "evaluation")[-1]["labelled"] == dict.fromkeys(NAMES, 5)
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, kill)
-        with pytest.raises(Killed):
-            run_recipe(recipe, broken)
-    run_recipe(recipe, broken, resume=True)
-    assert_same_files(broken, whole)
     with pytest.raises(ValueError, match="label_setting was 'one', now 'all'"):
         run_recipe(change(recipe, data__label_setting="all"), broken, resume=True)

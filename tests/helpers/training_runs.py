@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from training.tiny import change
 
 from triptych.recipes.config import Recipe
 from triptych.training import loop
@@ -56,6 +57,21 @@ class Killed(Exception):
 
 def kill() -> None:
     raise Killed
+
+
+def resumed(recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch, *, step: int = 5) -> tuple[Path, Path]:
+    """A run that was killed before `step` and resumed, and the uninterrupted one that it equals: lines and all weights,
+    bit for bit. Workers change nothing.
+    """
+    whole, broken = run_recipe(change(recipe, data__num_workers=0), folder / "whole"), folder / "broken"
+    with monkeypatch.context() as patch:
+        before_step(patch, step, kill)
+        with pytest.raises(Killed):
+            run_recipe(recipe, broken)
+    torch.manual_seed(1234)
+    run_recipe(recipe, broken, resume=True)
+    assert_same_files(broken, whole)
+    return broken, whole
 
 
 def weights_after(recipe: Recipe, run: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from scipy.special import erf
 from torch import Tensor
 from training.tiny import RECIPE, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
+from training_runs import lines, resumed, run_recipe
 
 from triptych.backbones import create_backbone
 from triptych.backbones.base import IMAGENET_MEAN
@@ -133,14 +133,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_and_keeps_nothing_of_the_tea
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = run_with(teacher_file(tmp_path / "teacher.safetensors", 3))
-    whole, broken = run_recipe(recipe, tmp_path / "whole"), tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, kill)
-        with pytest.raises(Killed):
-            run_recipe(recipe, broken)
-    torch.manual_seed(1234)
-    run_recipe(recipe, broken, resume=True)
-    assert_same_files(broken, whole)
+    _, whole = resumed(recipe, tmp_path, monkeypatch)
     assert lines(whole, "train")[-1]["penalties"] > 0
     files = [*list_checkpoints(whole)[-1].glob("*.safetensors"), whole / "model.safetensors"]
     stored = {value.numel() for path in files for value in load_file(path).values()}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from training.tiny import RECIPE, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe
+from training_runs import lines, resumed, run_recipe
 
 from triptych.recipes.config import RegularizerConfig
 from triptych.regularizers.mtpsl import MTPSL, PairEncoder, encode_label, encode_prediction
@@ -243,14 +243,7 @@ RUN = change(
 def test_a_resumed_run_equals_the_uninterrupted_one_and_deploys_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken = run_recipe(RUN, tmp_path / "whole"), tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, kill)
-        with pytest.raises(Killed):
-            run_recipe(RUN, broken)
-    torch.manual_seed(1234)
-    run_recipe(RUN, broken, resume=True)
-    assert_same_files(broken, whole)
+    _, whole = resumed(RUN, tmp_path, monkeypatch)
     plain = run_recipe(change(RUN, regularizer__name="none", schedule__steps=1), tmp_path / "plain")
     assert set(load_file(whole / "model.safetensors")) == set(load_file(plain / "model.safetensors"))
     record = lines(whole, "train")[-1]

@@ -18,7 +18,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
-from training_runs import Killed, assert_same_files, before_step, kill, lines, run_recipe, weights_after
+from training_runs import Killed, assert_same_files, before_step, kill, lines, resumed, run_recipe, weights_after
 
 from triptych import assemble
 from triptych.adaptation import ADAPTERS
@@ -179,19 +179,10 @@ def test_resumed_run_equals_the_uninterrupted_one(
     variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before step 5, one step after the checkpoint, with an evaluation and half a log window behind it; or,
-    where every step is logged, with a line that the checkpoint does not know. Workers change nothing.
+    where every step is logged, with a line that the checkpoint does not know.
     """
     monkeypatch.setitem(REGULARIZERS, "jitter", Jitter)
-    recipe = change(RECIPE, **VARIANTS[variant])
-    whole = run_recipe(change(recipe, data__num_workers=0), tmp_path / "whole")
-    broken = tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        before_step(patch, 5, kill)
-        with pytest.raises(Killed):
-            run_recipe(recipe, broken)
-    torch.manual_seed(1234)
-    run_recipe(recipe, broken, resume=True)
-    assert_same_files(broken, whole)
+    resumed(change(RECIPE, **VARIANTS[variant]), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

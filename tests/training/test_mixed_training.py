@@ -3,19 +3,17 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from training.tiny import RECIPE
+from training_runs import resumed
 
 from triptych.datasets.mixed import Mixed
 from triptych.prediction import Predictor
 from triptych.recipes.config import DataConfig, Recipe, TrainingConfig
-from triptych.training import loop
 from triptych.training.loop import train
 from triptych.types import IGNORE
 
@@ -103,22 +101,4 @@ def test_depth_of_one_dataset_and_parts_of_another_are_learnt_together(mixture: 
 def test_a_resumed_run_equals_an_uninterrupted_one(
     mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(recipe(mixture, 8), tmp_path / "whole", device="cpu", progress=False)
-
-    class Killed(Exception):
-        pass
-
-    original = loop.take_step
-
-    def dying(*args: Any, **options: Any) -> Any:
-        if options["step"] == 5:
-            raise Killed
-        return original(*args, **options)
-
-    monkeypatch.setattr(loop, "take_step", dying)
-    with pytest.raises(Killed):
-        train(recipe(mixture, 8), tmp_path / "part", device="cpu", progress=False)
-    monkeypatch.setattr(loop, "take_step", original)
-    part = train(recipe(mixture, 8), tmp_path / "part", device="cpu", progress=False, resume=True)
-    ours, theirs = load_file(part / "model.safetensors"), load_file(whole / "model.safetensors")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    resumed(recipe(mixture, 8), tmp_path, monkeypatch)
