@@ -13,10 +13,11 @@ from torch import nn
 from training.tiny import RECIPE
 
 from triptych.__main__ import main
+from triptych.assemble import create_model
 from triptych.evaluation.reliability import Counts, Reliability, measure_reliability
-from triptych.export.program import PROBABILITY, decoded_maps
+from triptych.export.program import PROBABILITY, DeployedModel, decoded_maps
 from triptych.prediction import pretrained
-from triptych.prediction.confidence import ENDING, MEASURES, Confident, entropy_confidence
+from triptych.prediction.confidence import ENDING, MEASURES, Confident, entropy_confidence, split_confidences
 from triptych.prediction.predictor import Predictor
 from triptych.report.tables import show_reliability
 from triptych.tasks import boundary, depth, normals, regression, semseg
@@ -105,6 +106,23 @@ def test_one_channel_is_the_logit_of_the_second_of_two_classes_or_of_the_only_on
         flipped = torch.stack([probabilities, probabilities.flip(-1)]).mean(dim=0)
         torch.testing.assert_close(sure, entropy_confidence(flipped))
         assert sure.isfinite().all()
+
+
+def test_names_that_the_library_adds_hide_no_map():
+    """A task of one's own may be called so, and is neither replaced nor taken for a confidence."""
+    tasks = {"heat": regression("heat"), "heat_confidence": regression("heat_confidence")}
+    predictor = Predictor(Formulas(tasks, heat=steady, heat_confidence=steady))
+    confident = Confident(predictor)
+    for each in (predictor, confident):
+        assert list(split_confidences(each, each.predict(torch.rand(1, 3, 4, 4)))[0]) == list(tasks)
+    clash = {"depth": depth(), "depth_confidence": regression("depth_confidence")}
+    with pytest.raises(ValueError, match="has tasks called depth_confidence, as the confidences of others"):
+        Confident(Predictor(Formulas(clash, depth=steady, depth_confidence=steady)))
+    clash = {"parts": semseg(3), "parts_probability": regression("parts_probability")}
+    clash = create_model("fcn", backbone="resnet18_half", tasks=clash, decoder_options={"width": 4})
+    with pytest.raises(ValueError, match="has tasks called parts_probability, as the probabilities of its classes"):
+        DeployedModel(clash)
+    DeployedModel(clash, outputs="raw")
 
 
 @pytest.fixture(scope="module")

@@ -180,6 +180,15 @@ def test_a_network_that_knows_what_a_mirror_does_is_not_changed_by_flips(task, r
     assert all(confidence.min() > 0.9 for confidence in maps.values())
 
 
+def test_a_network_of_one_size_resizes_decoded_maps_as_their_task_says():
+    tasks = {"heat": regression("heat"), "kinds": replace(regression("kinds"), interpolation="nearest")}
+    model = Formula(tasks, heat=lambda image: image[:, :1], kinds=lambda image: image[:, :1])
+    model.fixed_size = (2, 2)
+    ramp = torch.linspace(0, 1, 4).expand(1, 3, 4, 4)
+    maps = Predictor(model, resize=True).predict(ramp)
+    assert [len(maps[name][0, 0, 0].unique()) for name in tasks] == [4, 2]
+
+
 @pytest.mark.parametrize("inverse", [False, True])
 def test_scales_undo_the_zoom_in_metres(inverse):
     """A model that reads depth from apparent size must agree with itself at every scale, whether it outputs metres or

@@ -20,6 +20,7 @@ _HOMES = {
     "Output": "types",
     "Sample": "types",
     "collate": "types",
+    "masked_mean": "losses.pixel",
     "valid_pixels": "types",
     "Task": "tasks",
     "nyuv2_tasks": "tasks",

@@ -79,7 +79,7 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
     counts = {name: Counts() for name in confident.sure}
     seen = 0
     for sample in assemble.read_split(recipe, split, predictor.tasks, limit=images, dataset=dataset):
-        predicted, sure = split_confidences(confident.predict(sample.image))
+        predicted, sure = split_confidences(confident, confident.predict(sample.image))
         seen += 1
         for name, one in counts.items():
             if name not in sample.targets:

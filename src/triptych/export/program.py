@@ -37,6 +37,12 @@ class DeployedModel(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.calibration = dict(calibration or {}) if outputs == "maps" else {}
+        added = [name + PROBABILITY for name, task in model.tasks.items() if task.kind == "labels"]
+        if outputs == "maps" and (taken := [name for name in added if name in model.tasks]):
+            raise ValueError(
+                f"the network has tasks called {', '.join(taken)}, as the probabilities of its classes would be; "
+                "export raw maps (--outputs raw), or train these tasks under other names."
+            )
         self.maps_of = named_choice("outputs", outputs, {"maps": decoded_maps, "raw": raw_maps})
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

@@ -99,7 +99,7 @@ def compare(
             image = prepare(resize_image(sample.image, size))
             ours, theirs = network(image), file(image)
             for name, task in tasks.items():
-                for key in {name, name + PROBABILITY} & ours.keys():
+                for key in {name} | ({name + PROBABILITY} & ours.keys() - tasks.keys()):
                     difference[name] = max(difference[name], measure_difference(theirs[key], ours[key]))
                 pair = (theirs[name], ours[name]) if decoded else (task.decode(theirs[name]), task.decode(ours[name]))
                 _update(agreement[name], pair, as_target(task, pair[1]))

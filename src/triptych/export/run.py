@@ -78,7 +78,7 @@ _HOLDS = {
 def _meaning(task: Task, name: str, outputs: str) -> str:
     if outputs == "raw":
         return "raw network output"
-    if name.endswith(PROBABILITY) and task.kind == "labels":
+    if name != task.name:
         return "probability of the class"
     return f"probability of {(task.classes or (task.name,))[-1]}" if task.kind == "probability" else _HOLDS[task.kind]
 

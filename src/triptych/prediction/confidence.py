@@ -83,6 +83,11 @@ class Confident(Predictor):
         self.__dict__.update(vars(predictor))
         self.base = predictor
         self.sure = {name: task for name, task in predictor.tasks.items() if has_confidence(task)}
+        if taken := [name + ENDING for name in self.sure if name + ENDING in predictor.tasks]:
+            raise ValueError(
+                f"the network has tasks called {', '.join(taken)}, as the confidences of others would be; leave "
+                "confidences out, or train these tasks under other names."
+            )
         self.tasks = predictor.tasks | {name + ENDING: confidence_task(name) for name in self.sure}
 
     def settings(self) -> dict[str, object]:
@@ -131,7 +136,8 @@ def _statement(task: Task, raw: Tensor, scale: float, mirrored: bool) -> Tensor:
     return seen_values(task, task.decode(raw), scale, mirrored)
 
 
-def split_confidences(maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Predictions, and confidences by the name of their task."""
-    sure = {name.removesuffix(ENDING): values for name, values in maps.items() if name.endswith(ENDING)}
-    return {name: values for name, values in maps.items() if not name.endswith(ENDING)}, sure
+def split_confidences(predictor: Predictor, maps: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Predictions of a predictor, and the confidences among its maps by the name of their task."""
+    names = {name + ENDING: name for name in predictor.sure} if isinstance(predictor, Confident) else {}
+    sure = {names[name]: values for name, values in maps.items() if name in names}
+    return {name: values for name, values in maps.items() if name not in names}, sure

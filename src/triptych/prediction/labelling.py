@@ -40,7 +40,7 @@ from triptych.files import hash_tensors, write_text, written_whole
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
-from triptych.prediction.confidence import ENDING, Confident
+from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
@@ -306,9 +306,10 @@ def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Ten
             continue
         photo = dataset.photo(key)
         camera = dataset.camera(key, (photo.shape[-2], photo.shape[-1]))
-        maps = {name: values[0].cpu() for name, values in predictor.predict(photo[None]).items()}
+        found = {name: values[0].cpu() for name, values in predictor.predict(photo[None]).items()}
+        maps, sure = split_confidences(predictor, found)
         for name in wanted:
-            confidence = maps.get(name + ENDING)
+            confidence = sure.get(name)
             target = to_target(maps[name], dataset.tasks[name], tables[name])
             least = dataset.descriptor.pseudo[name].min_confidence
             if confidence is not None and least is not None:

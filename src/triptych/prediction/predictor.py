@@ -61,7 +61,7 @@ class Predictor:
     - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth
       stays as the network gives it.
     - `resize`: a model of one size, as some exported files are, sees other images resized to it, and its predictions
-      are resized back: class ids by the nearest pixel, others bilinearly.
+      are resized back: class ids by the nearest pixel, others as their task says (`Task.interpolation`).
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
       computes with it; results are float32.
     - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`), zoomed where the
@@ -393,6 +393,8 @@ def _calibrated(maps: dict[str, Tensor], scales: Mapping[str, Scale]) -> dict[st
 def _resize_prediction(task: Task, values: Tensor, size: tuple[int, int]) -> Tensor:
     if task.kind == "labels":
         return F.interpolate(values[:, None].double(), size=size, mode="nearest-exact")[:, 0].long()
+    if task.interpolation == "nearest":
+        return F.interpolate(values, size=size, mode="nearest-exact")
     resized = resize(values, size, antialias=True)
     return F.normalize(resized, dim=1) if task.kind == "direction" else resized
 

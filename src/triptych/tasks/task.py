@@ -73,9 +73,11 @@ class Task:
     """Names of the classes; those of `labels` are numbers where none are given, of one channel (a logit) two."""
     unit: str = ""
     constructor: str = ""
-    """Its constructor's key in `TASKS`, for files; empty: that of its name."""
+    """Its constructor's key in `TASKS`, for files; empty: its name."""
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    """Arguments of its constructor that files keep and no other field tells, such as the metric that was chosen."""
+    """Arguments of its constructor that files keep and no other field tells, such as the metric that was chosen; those
+    that are `classes`, `channels`, `weight`, `unit` or `limits` are read from these.
+    """
     limits: tuple[float, float] | None = None
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"
@@ -87,7 +89,9 @@ class Task:
     scales_with_zoom: bool = False
     """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How predictions are resized; targets always by nearest neighbour: averaging labels would invent values."""
+    """How decoded predictions are resized, by networks of one size; class ids and targets always by nearest neighbour:
+    averaging labels would invent values.
+    """
     mirror: Callable[[Tensor], Tensor] = keep
     rotate: Callable[[Tensor, float], Tensor] = keep_rotation
     fit_colors: Callable[[Iterable[np.ndarray]], Mapping[str, Any]] | None = None
