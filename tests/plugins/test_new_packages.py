@@ -20,7 +20,8 @@ import triptych
 from triptych.__main__ import main
 from triptych.extending import checks
 from triptych.extending.new import KINDS, new_package
-from triptych.tasks import Task, depth, regression, semseg
+from triptych.tasks import Task, depth, normals, regression, semseg
+from triptych.tasks.task import keep, keep_rotation
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {"decoder": "add-up", "task": "shade", "dataset": "discs", "regularizer": "smooth"}
@@ -171,6 +172,22 @@ class Cracks(triptych.DenseDataset):
 def test_ids_are_those_of_the_classes_and_not_of_channels() -> None:
     triptych.register("datasets", "cracks", Cracks)
     checks.dataset_has_targets("cracks", "")
+
+
+def test_an_argument_that_is_not_stored_fails() -> None:
+    def forgetful(*, gain: float = 1.0) -> Task:
+        return replace(regression("forgetful", loss=lambda raw, target: gain * raw.sum()), constructor="forgetful")
+
+    triptych.register("tasks", "forgetful", forgetful)
+    assert any("with gain=2.0 task 'forgetful' cannot be rebuilt" in one for one in problems("tasks", "forgetful"))
+
+
+def test_directions_that_do_not_turn_and_lengths_that_do_not_shrink_fail() -> None:
+    triptych.register("tasks", "stiff", lambda: replace(normals(), name="stiff", mirror=keep))
+    triptych.register("tasks", "fixed", lambda: replace(normals(), name="fixed", rotate=keep_rotation))
+    triptych.register("tasks", "rigid", lambda: replace(depth(), name="rigid", scales_with_zoom=False))
+    for name, said in (("stiff", "negate the x"), ("fixed", "does not turn"), ("rigid", "do not shrink")):
+        assert any("task_targets_move" in one and said in one for one in problems("tasks", name)), name
 
 
 class Idle(triptych.Decoder):

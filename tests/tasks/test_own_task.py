@@ -1,6 +1,7 @@
 """A task that the library does not know: one constructor and one entry, and every verb takes it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +15,23 @@ from triptych.drawing.panels import describe_colors
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate_run
+from triptych.metrics.values import AngleMetric
 from triptych.prediction import Predictor
 from triptych.prediction.outputs import predict_images
 from triptych.regularizers.cross_view import CrossView
 from triptych.report.run import report_run
-from triptych.tasks import TASKS, Task, depth, normals, regression, semseg
+from triptych.tasks import (
+    HUMAN_PARTS,
+    TASKS,
+    Task,
+    boundary,
+    depth,
+    human_parts,
+    normals,
+    regression,
+    saliency,
+    semseg,
+)
 from triptych.tasks.stored import tasks_from_json, tasks_to_json, with_options
 from triptych.training.loop import train
 from triptych.types import Sample
@@ -140,6 +153,86 @@ def test_a_task_with_its_own_name_is_stored() -> None:
     ]
     raw, target = torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 3.0)
     assert with_options(tasks["heat"], "heat", {"loss": "mse"}).loss(raw, target).item() == 9.0
+
+
+def shade(*, gain: float = 1.0) -> Task:
+    """Its loss depends on an argument that no field tells."""
+
+    def loss(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return gain * (raw - target.nan_to_num()).abs().mean()
+
+    return replace(regression("shade", loss=loss), constructor="shade", options={"gain": gain})
+
+
+def doubled(raw: torch.Tensor) -> torch.Tensor:
+    return 2 * raw
+
+
+def my_depth(*, weight: float = 1.0) -> Task:
+    return replace(depth(weight=weight), decode=doubled, constructor="my_depth")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: depth(loss="log-l1", aligned=True),
+        lambda: boundary(channels=2, loss="weighted-mean", positive_weight=0.8),
+        lambda: saliency(loss="cross-entropy"),
+        lambda: normals(loss="cosine"),
+        lambda: human_parts(loss="focal", class_weights=(0.5, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0)),
+        lambda: semseg(["left", "right"], loss="dice", name="hands"),
+        lambda: regression("depth", 2, loss="l2", metric="r2"),
+        lambda: shade(gain=10.0),
+        my_depth,
+    ],
+)
+def test_a_task_is_stored_as_it_was_made(make, monkeypatch) -> None:
+    monkeypatch.setitem(TASKS, "shade", shade)
+    monkeypatch.setitem(TASKS, "my_depth", my_depth)
+    task = make()
+    read = tasks_from_json(tasks_to_json({task.name: task}))[task.name]
+    raw = torch.randn(1, task.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    target = torch.ones(1, task.target_channels or 1, 8, 8)
+    target = target if task.target_channels else target[:, 0].long()
+    assert read.reads_like(task)
+    assert torch.equal(read.loss(raw, target), task.loss(raw, target))
+    assert (type(read.metric()), read.metric().primary) == (type(task.metric()), task.metric().primary)
+    kept = with_options(task, task.name, {})  # options that change nothing lose nothing
+    assert kept.reads_like(task)
+    assert torch.equal(kept.loss(raw, target), task.loss(raw, target))
+
+
+@pytest.mark.parametrize(
+    ("task", "what"),
+    [
+        (replace(regression("heat"), decode=doubled), "decode"),
+        (replace(depth(), encode=doubled), "encode"),
+        (replace(semseg(3), mirror=lambda ids: 2 - ids), "mirror"),
+        (regression("albedo", 3, metric=AngleMetric), "metric"),
+        (regression("albedo", 3, loss=lambda raw, target: raw.sum()), "loss"),
+        (replace(depth(), scales_with_zoom=False), "scales_with_zoom"),
+    ],
+)
+def test_what_no_constructor_gives_back_is_refused(task: Task, what: str) -> None:
+    with pytest.raises(ValueError, match=f"task '{task.name}' cannot be rebuilt from .*: its {what} is "):
+        tasks_to_json({task.name: task})
+    with pytest.raises(ValueError, match=f"its {what} is "):
+        with_options(task, task.name, {"weight": 2.0})
+
+
+def test_plain_tasks_are_stored_as_ever() -> None:
+    """Files of before stay comparable."""
+    plain = {task.name: task for task in (semseg(["a", "b"]), depth(), human_parts(), regression("heat", unit="K"))}
+    assert json.loads(tasks_to_json(plain))["tasks"] == [
+        {"name": "semseg", "options": {"classes": ["a", "b"], "weight": 1.0}},
+        {"name": "depth", "options": {"weight": 1.0}},
+        {"name": "human_parts", "options": {"classes": list(HUMAN_PARTS), "weight": 2.0}},
+        {
+            "name": "heat",
+            "type": "regression",
+            "options": {"channels": 1, "weight": 1.0, "unit": "K", "limits": None},
+        },
+    ]
 
 
 def test_a_task_that_files_cannot_describe_is_refused() -> None:

@@ -6,6 +6,7 @@ kinds share the small tasks, networks and batches that they are made on, and so 
 
 import inspect
 import json
+import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -24,7 +25,7 @@ from triptych.plugins.loading import load_plugin, parts_of
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task, depth, normals, semseg
-from triptych.tasks.stored import tasks_from_json, tasks_to_json
+from triptych.tasks.stored import tasks_to_json
 from triptych.types import IGNORE, Output, Sample, valid_pixels
 
 SIZE = (37, 50)
@@ -96,10 +97,21 @@ def labels_of(task: Task, size: tuple[int, int] = SIZE, images: int = 2) -> Tens
 # Tasks
 
 
-def _make_task(name: str) -> Task:
+def _other_numbers(name: str) -> dict[str, Any]:
+    """A value for each argument that is a number or a switch, which is not its default."""
+    defaults = {one.name: one.default for one in inspect.signature(TASKS[name]).parameters.values()}
+    return {
+        option: not value if isinstance(value, bool) else value + 1
+        for option, value in defaults.items()
+        if isinstance(value, bool | int | float)
+    }
+
+
+def _make_task(name: str, **options: Any) -> Task:
     parameters = inspect.signature(TASKS[name]).parameters.values()
     needed = {one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD}
-    task = TASKS[name](**{option: number for option, number in (("classes", 3), ("channels", 1)) if option in needed})
+    needs = {option: number for option, number in (("classes", 3), ("channels", 1)) if option in needed}
+    task = TASKS[name](**needs | options)
     _require(isinstance(task, Task), f"{name}() is {task!r}, no triptych.Task.")
     return task
 
@@ -115,8 +127,16 @@ def _invalid(task: Task) -> Tensor:
 def task_is_stored(name: str, root: str) -> None:
     """Its file gives the same task back, so that a run can be read without its dataset."""
     task = _make_task(name)
-    stored = tasks_from_json(tasks_to_json({task.name: task}))[task.name]
-    _require(stored.channels == task.channels, f"it has {stored.channels} channels instead of {task.channels}.")
+    tasks_to_json({task.name: task})
+    for option, value in _other_numbers(name).items():
+        try:
+            task = _make_task(name, **{option: value})
+        except (TypeError, ValueError):
+            continue  # no value that it takes
+        try:
+            tasks_to_json({task.name: task})
+        except ValueError as error:
+            raise ValueError(f"with {option}={value} {error} Keep it in options={{{option!r}: {option}}}.") from error
 
 
 def task_ignores_missing_labels(name: str, root: str) -> None:
@@ -186,13 +206,26 @@ def task_is_scored(name: str, root: str) -> None:
 
 
 def task_targets_move(name: str, root: str) -> None:
-    """Mirroring twice and zooming back change no target, and what is invalid stays invalid."""
+    """Mirroring twice and zooming back change no target, what is invalid stays invalid, directions turn with the camera
+    and lengths shrink.
+    """
     task = _make_task(name)
     target = labels_of(task)
     _require(torch.equal(task.mirror(task.mirror(target)), target), "mirroring twice changes the target.")
     torch.testing.assert_close(task.zoom(task.zoom(target, 1.7), 1 / 1.7), target)
     for moved in (task.mirror(_invalid(task)), task.zoom(_invalid(task), 2.0), task.rotate(_invalid(task), 0.3)):
         _require(not valid_pixels(moved).any(), "invalid pixels become valid when the target moves.")
+    _require(
+        task.kind != "length" or task.scales_with_zoom,
+        "lengths do not shrink when an image is magnified: set scales_with_zoom, or choose the kind 'values'.",
+    )
+    if task.kind == "direction":
+        x, y = target[:, 0], target[:, 1]
+        _require(torch.equal(task.mirror(target)[:, 0], -x), "mirroring does not negate the x of directions (mirror).")
+        turned = task.rotate(target, math.pi / 2)
+        torch.testing.assert_close(
+            turned[:, :2], torch.stack([-y, x], dim=1), msg="a rotation does not turn directions, from x to y (rotate)."
+        )
 
 
 # Decoders

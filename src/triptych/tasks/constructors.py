@@ -3,10 +3,12 @@
 All in one file: what differs between tasks is read side by side.
 """
 
+import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +41,14 @@ def _classes(classes: int | Sequence[str]) -> tuple[str, ...]:
             f"{IGNORE}, or names with '{UNUSED}' for class {IGNORE} and labels that leave it out."
         )
     return names
+
+
+def _given(constructor: Callable[..., Task], **arguments: Any) -> dict[str, Any]:
+    """The arguments that differ from the constructor's defaults and that a file can hold."""
+    parameters = inspect.signature(constructor).parameters
+    return {
+        name: value for name, value in arguments.items() if value != parameters[name].default and not callable(value)
+    }
 
 
 def check_colors_shown(shown: Sequence[Sequence[int]], count: int, where: str) -> None:
@@ -125,7 +135,12 @@ def semseg(
         to_png=partial(_labels_png, count=len(names)),
         kind="labels",
         constructor="semseg",
-        options={"colors_shown": [list(color) for color in colors_shown]} if colors_shown else {},
+        options=_given(
+            semseg,
+            loss=loss,
+            class_weights=tuple(class_weights),
+            colors_shown=tuple(list(color) for color in colors_shown),
+        ),
         raw_form="scores",
         weight=weight,
         classes=names,
@@ -176,6 +191,7 @@ def saliency(*, channels: int = 2, loss: str = "balanced", weight: float = 5.0) 
         to_png=_probability_png,
         kind="probability",
         raw_form="scores",
+        options=_given(saliency, loss=loss),
         weight=weight,
         classes=("background", "salient"),
         interpolation="bilinear",
@@ -218,6 +234,7 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         colorize=colors.color_normals,
         to_png=_normals_png,
         kind="direction",
+        options=_given(normals, loss=loss),
         target_channels=3,
         weight=weight,
         interpolation="bilinear",
@@ -257,6 +274,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         fit_colors=colors.depth_range,
         to_png=_millimetres_png,
         kind="length",
+        options=_given(depth, loss=loss, aligned=aligned),
         raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
         scales_with_zoom=True,
         averages_labels=loss not in depth_losses.OVER_ALL_PIXELS,
@@ -288,6 +306,7 @@ def boundary(*, channels: int = 1, positive_weight: float = 0.95, loss: str = "b
         colorize=colors.color_probability,
         to_png=_probability_png,
         kind="probability",
+        options=_given(boundary, positive_weight=positive_weight, loss=loss),
         raw_form="scores",
         target_channels=1,
         weight=weight,
@@ -306,7 +325,6 @@ def _boundary_metric() -> Metric:
 _BOUNDARY_HEADS = {"1": (losses.BOUNDARY_1, _sigmoid), "2": (losses.BOUNDARY_2, _foreground)}
 
 
-_USUAL = {"loss": "l1", "metric": "mae"}
 _OF_NUMBERS = tuple(name for name in VALUES_METRICS if name != "angle")
 
 
@@ -324,7 +342,8 @@ def regression(
 
     `loss` is `l1`, `l2` (also `mse`), `huber`, `cosine`, or a function of raw and target `(B, C, H, W)` that masks
     invalid pixels itself; `metric` is the number that selects, `mae`, `rmse`, `r2` or `angle` (degrees between vectors
-    of channels), or makes a metric. `limits` is the range that is drawn, and stored as
+    of channels), or makes a metric. Files hold no functions: a task with one needs a constructor of its own, which is
+    registered (`triptych.register`). `limits` is the range that is drawn, and stored as
     PNG of 16 bit (one channel) or 8 (three); three channels are colors between 0 and 1 unless it says otherwise. Values
     move with the pixels and stay what they are under flips, zooms and rotations.
 
@@ -338,7 +357,6 @@ def regression(
     if metric == "angle" and channels == 1:
         raise ValueError(f"metric of task {name!r} is 'angle' for 1 channel; choose {', '.join(_OF_NUMBERS)}.")
     limits = (0.0, 1.0) if limits is None and channels == 3 else limits
-    chosen = {key: value for key, value in {"loss": loss, "metric": metric}.items() if isinstance(value, str)}
     return Task(
         name=name,
         channels=channels,
@@ -352,7 +370,7 @@ def regression(
         to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
         kind="values",
         constructor="regression",
-        options={key: value for key, value in chosen.items() if value != _USUAL[key]},
+        options=_given(regression, loss=loss, metric=metric),
         target_channels=channels,
         weight=weight,
         unit=unit,

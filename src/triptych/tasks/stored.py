@@ -1,15 +1,21 @@
 """Tasks as JSON: what a run folder stores so that a network can be rebuilt without its dataset.
 
-Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments. A task may
-have a name of its own; its entry names the constructor with `"type": "semseg"`.
+Tasks hold functions, so a file names the constructor in `triptych.tasks.TASKS` and its keyword arguments: those that
+are fields of the task, and those that its constructor keeps in `options`. A task may have a name of its own; its entry
+names the constructor with `"type": "semseg"`. What is written has given the same task back before.
 """
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from triptych.files import write_text
 from triptych.lookup import named_choice, parse_json
@@ -17,18 +23,15 @@ from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
 
 _READABLE = ("classes", "channels", "weight", "unit", "limits")
-"""Constructor arguments that are fields of a finished task; a task keeps others in its `options`, and what neither has
-(a loss of the recipe's) comes from the recipe."""
-_IDENTITY = ("channels", "classes", "kind", "unit")
-"""Fields that have to be equal after a task was stored."""
+"""Constructor arguments that are fields of a finished task; a task keeps others in its `options`."""
 
 
 def tasks_to_json(tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> str:
     """Describe `tasks` by constructor name and keyword arguments.
 
     `options` are keyword arguments by task name (a recipe's `data.task_options`), which override what is read from
-    the task. Raises `ValueError` where the description would not give the same task back: an unknown name, or other
-    channels or classes.
+    the task. Raises `ValueError` where the description would not give the same task back: an unknown name, other
+    classes, another loss, decoding or metric.
 
     >>> from triptych.tasks import depth, semseg
     >>> tasks = tasks_from_json(tasks_to_json({"semseg": semseg(["wall", "floor"]), "depth": depth()}))
@@ -67,42 +70,127 @@ def read_tasks(path: Path) -> dict[str, Task]:
 def with_options(task: Task, name: str, options: Mapping[str, Any]) -> Task:
     """The task called `name` with other arguments of its constructor, such as a loss that predicts other channels.
 
+    Raises `ValueError` for a task that no constructor gives back: what was replaced in it would be lost.
+
     >>> from triptych.tasks import boundary
     >>> with_options(boundary(), "boundary", {"channels": 2}).channels
     2
     """
+    return _build(name, *_arguments(name, task, options))
+
+
+def _describe(name: str, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
     kind, described = _arguments(name, task, options)
-    return _build(name, kind, described)
+    return {"name": name, **({"type": kind} if kind != name else {}), "options": described}
 
 
 def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The constructor's name, and its arguments: those that can be read from the task, and `options`."""
-    kind = name if name in TASKS else task.constructor or name
-    parameters = inspect.signature(named_choice("task", kind, TASKS, GENERIC)).parameters
-    read = {key: getattr(task, key) for key in _READABLE if key in parameters}
-    return kind, read | dict(task.options) | dict(options)
-
-
-def _describe(name: str, task: Task, options: dict[str, Any]) -> dict[str, Any]:
-    kind, described = _arguments(name, task, options)
-    entry = {"name": name, **({"type": kind} if kind != name else {}), "options": described}
-    # Through JSON and back: what the reader will build is what must be equal.
-    built = _build(name, kind, json.loads(json.dumps(described)))
-    for field in _IDENTITY:
-        if getattr(built, field) != getattr(task, field):
-            raise ValueError(
-                f"task {name!r} cannot be rebuilt from {described}: its {field} is {getattr(task, field)!r}, that of "
-                f"`{kind}` would be {getattr(built, field)!r}; pass the keyword arguments of its constructor as "
-                "options, or register a constructor of its own."
+    """The name of the first constructor that gives the task back, and its arguments: those that can be read from the
+    task, and `options`. These may be what the task was made with, or change it.
+    """
+    refused: list[str] = []
+    for kind in _constructors(name, task):
+        read = _read(kind, task)
+        for described in (read | dict(options), read):
+            try:
+                # Through JSON and back: what the reader will build is what must be equal.
+                built = _build(name, kind, json.loads(json.dumps(described)))
+            except ValueError as error:
+                refused.append(str(error))
+                continue
+            different = next((what for what, same in _ALIKE.items() if not same(built, task)), "")
+            if not different:
+                _build(name, kind, read | dict(options))  # fails where the options cannot be
+                return kind, read | dict(options)
+            refused.append(
+                f"task {name!r} cannot be rebuilt from {described}: its {different} is {getattr(task, different)!r}, "
+                f"that of `{kind}` would be {getattr(built, different)!r}; pass the keyword arguments of its "
+                "constructor as options, or register a constructor of its own."
             )
-    return entry
+    raise ValueError(refused[0])
+
+
+def _constructors(name: str, task: Task) -> list[str]:
+    """Names of constructors that may give the task back: its own and that of its name, the likelier one first."""
+    known = [kind for kind in dict.fromkeys((task.constructor, name)) if kind in TASKS or kind in GENERIC]
+    if not known:
+        named_choice("task", task.constructor or name, TASKS, GENERIC)
+    # One that makes tasks of any name says less than one for this name.
+    return sorted(known, key=lambda kind: "name" in _parameters(kind))
+
+
+def _parameters(kind: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(named_choice("task", kind, TASKS, GENERIC)).parameters
+
+
+def _read(kind: str, task: Task) -> dict[str, Any]:
+    """Arguments of a constructor that a task tells."""
+    parameters = _parameters(kind)
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    told = {key: value for key, value in task.options.items() if takes_any or key in parameters}
+    return {key: getattr(task, key) for key in _READABLE if key in parameters} | told
+
+
+def _same_field(field: str) -> Callable[[Task, Task], bool]:
+    return lambda built, task: getattr(built, field) == getattr(task, field)
+
+
+def _same_values(function: str, *arguments: Callable[[Task], Tensor]) -> Callable[[Task, Task], bool]:
+    """Whether a function of both gives the same for drawn maps, where it is not the same function."""
+
+    def compare(built: Task, task: Task) -> bool:
+        first, second = getattr(built, function), getattr(task, function)
+        if _same_function(first, second):
+            return True
+        drawn = [draw(task) for draw in arguments]
+        return torch.equal(*(call(*drawn).nan_to_num() for call in (first, second)))
+
+    return compare
+
+
+def _same_function(first: Any, second: Any) -> bool:
+    if isinstance(first, partial) and isinstance(second, partial):
+        return (first.func, first.args, first.keywords) == (second.func, second.args, second.keywords)
+    return first is second
+
+
+def _same_metric(built: Task, task: Task) -> bool:
+    if _same_function(built.metric, task.metric):
+        return True
+    if isinstance(built.metric, partial) and isinstance(task.metric, partial):
+        return False
+    first, second = built.metric(), task.metric()
+    return type(first) is type(second) and first.primary == second.primary
+
+
+def _raw(task: Task) -> Tensor:
+    return torch.linspace(-3, 3, 256 * task.channels).view(1, task.channels, 16, 16)
+
+
+def _target(task: Task) -> Tensor:
+    if task.target_channels is None:
+        return (torch.arange(256) % max(len(task.classes), 2)).view(1, 16, 16)
+    values = torch.linspace(0.1, 4, 256 * task.target_channels).view(1, task.target_channels, 16, 16)
+    return F.normalize(values, dim=1) if task.kind == "direction" else values
+
+
+_ALIKE: dict[str, Callable[[Task, Task], bool]] = {
+    **{name: _same_field(name) for name in ("channels", "classes", "kind", "unit", "limits", "raw_form")},
+    **{name: _same_field(name) for name in ("target_channels", "scales_with_zoom", "averages_labels")},
+    "decode": _same_values("decode", _raw),
+    "loss": _same_values("loss", _raw, _target),
+    "encode": _same_values("encode", _target),
+    "mirror": _same_values("mirror", _target),
+    "rotate": _same_values("rotate", _target, lambda task: torch.tensor(0.3)),
+    "metric": _same_metric,
+}
+"""What has to be the same after a task was stored, and whether it is: all but the weight and how it is drawn."""
 
 
 def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
     constructor = named_choice("task", kind, TASKS, GENERIC)
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    has_name = "name" in inspect.signature(constructor).parameters
-    if name != kind and has_name:
+    if "name" in _parameters(kind):
         values["name"] = name
     try:
         task = constructor(**values)
