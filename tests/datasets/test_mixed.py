@@ -171,7 +171,9 @@ def test_a_mapped_task_keeps_its_loss_and_losses_that_differ_are_noted() -> None
     focal = semseg(["wall", "chair", "lamp"], loss="focal")
     some = Some("some", 3, (focal, depth(loss="log-l1")))
     swapped = {"semseg": ("lamp", "chair", "wall")}
-    assert mix(some, classes=swapped).tasks["semseg"].loss(raw, target) == focal.loss(raw, target)
+    mapped = mix(some, classes=swapped).tasks
+    for tasks in (mapped, tasks_from_json(tasks_to_json(mapped))):
+        assert tasks["semseg"].loss(raw, target) == focal.loss(raw, target)
     weighted = Some("weighted", 3, (semseg(["wall", "chair", "lamp"], loss="focal", class_weights=(1.0, 2.0, 3.0)),))
     with pytest.raises(ValueError, match=r"source weighted has class_weights of task semseg.*data.task_options"):
         mix(weighted, classes=swapped)

@@ -204,7 +204,8 @@ def _map_classes(source: str, task: Task, table: Table, classes: Sequence[str] |
             "mixture's",
             f"leave them out there, and give the mixture's by data.task_options.{task.name}",
         )
-    return replace(mapped, loss=task.loss), numbers
+    told = {name: value for name, value in task.options.items() if name == "loss"}  # for files
+    return replace(mapped, loss=task.loss, options=told), numbers
 
 
 class Mixed(DenseDataset):
