@@ -41,7 +41,7 @@ class Sample:
     """One image with its targets, or a batch of them.
 
     `image` is `(3, H, W)` or `(B, 3, H, W)` float32 RGB in [0, 1]. `targets` maps task names to targets in the layout
-    of their task (design section 7), all at the image's size; a label that is missing is an all-invalid map. `key`
+    of their task (docs/conventions.md), all at the image's size; a label that is missing is an all-invalid map. `key`
     names the image (a tuple of names for a batch). `extras` holds further tensors that are no task's target (instance
     ids).
 
@@ -49,7 +49,7 @@ class Sample:
     asked for: samples of the same size, each with its own image, targets and camera. Transforms move them like the
     image itself, so that relative poses stay true, and change their colours alike. A frame of a video says in
     `extras["offset"]` (int64, no dimensions) how many frames later than this one it was taken; negative is earlier. A
-    neighbour that this sample lacks is a view of NaN (`datasets.base.missing_view`), unknown intrinsics beside known
+    neighbour that this sample lacks is a view of NaN (`data.base.missing_view`), unknown intrinsics beside known
     ones are NaN too: batches then stay whole, and training counts what it could not use.
     """
 

@@ -169,7 +169,8 @@ def data_prepare(
         tasks: Tasks to write, in this order; all of them if left out.
         split: Splits to write.
         options: Keyword arguments of a named dataset, such as classes=13.
-        overwrite: Replace another dataset, or other tasks of this one, in the folder.
+        overwrite: Prepare anew what is there: another dataset, other tasks, files that changed since, or what an
+            older version wrote.
         threads: How many files are written at once; 0 takes one per core.
     """
     from triptych.prepared.write import prepare

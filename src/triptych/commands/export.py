@@ -20,13 +20,13 @@ def export(
     split: str = "",
     overwrite: bool = False,
 ) -> None:
-    """Write a run's network as one file for other machines, after proving it equal to torch on real images.
+    """Write a run's network as one file for other machines, after comparing every task with torch on validation images.
 
     Args:
         run: Run folder.
         to: File to write: .onnx, .pt2 (an archive of torch.export) or .aoti.pt2 (compiled by AOTInductor, for C++).
         size: Height and width of the images; the training size by default.
-        dynamic: Let the sizes be free; proved at three of them.
+        dynamic: Let the sizes be free; compared at three of them.
         outputs: maps, decoded (class ids and their probability, metres, unit normals, probabilities), or raw.
         uint8: Take images of bytes instead of floats in [0, 1].
         precision: Of weights and arithmetic; fp16 and int8 are for .onnx.

@@ -16,7 +16,9 @@ def list_names(
 
     Args:
         kind: One of recipes, datasets, tasks, transforms, backbones, decoders, architectures, tunings, regularizers,
-        weightings, adapters, video, cross-view, plugins; all of them if left out.
+            weightings, adapters, video, cross-view, plugins; all of them if left out.
+        long: Also say what each name is, and of recipes what the paper reports.
+        timm: Pattern of timm models with pretrained weights, such as "vit_small*dinov*"; with the kind backbones.
     """
     if timm:
         if kind != "backbones":

@@ -21,7 +21,7 @@ def evaluate(
     """Score a run on a split: one table, one JSON and the report page in the run folder.
 
     Args:
-        run: Run folder.
+        run: Run folder, or an ONNX file of `triptych export`.
         split: Split to score; by default the recipe's test split, or its validation split where there is none.
             target-SPLIT is of the domain it adapts to.
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means

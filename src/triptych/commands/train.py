@@ -95,8 +95,10 @@ class RecipeVerb(Verb):
     def run(self, words: Sequence[str], name: str) -> None:
         """Run the function on the recipe that the first word names, or show all of them."""
         if not words or words[0] in HELP:
+            summary = (self.function.__doc__ or "").partition("\n")[0]
+            shown = f"`{name} RECIPE --help`, such as `{name} folder --help`, shows these options and every field."
             rows = "Recipes (or the path of a recipe.json):"
-            print(f"usage: {name} RECIPE {self.usage} [options]\n\n{rows}\n{_recipes()}")
+            print(f"usage: {name} RECIPE {self.usage} [options]\n\n{summary}\n{shown}\n\n{rows}\n{_recipes()}")
             return
         default = load_recipe(words[0])
 

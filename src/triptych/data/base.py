@@ -54,7 +54,7 @@ class DenseDataset:
         raise NotImplementedError(f"{type(self).__name__} does not define its length")
 
     def __getitem__(self, index: int) -> Sample:
-        """The sample at `index`, at its native size, labels in the layout of design section 7."""
+        """The sample at `index`, at its native size, labels in the layout of docs/conventions.md."""
         raise NotImplementedError(f"{type(self).__name__} does not read samples")
 
     def key(self, index: int) -> str:

@@ -43,9 +43,11 @@ class DataConfig:
     auxiliary_tasks: tuple[str, ...] = ()
     """Tasks that only intermediate predictions have, where the decoder offers them."""
     train_split: str = "train"
+    """Split that is trained on."""
     val_split: str = "val"
     """Held-out split for model selection; never the test split."""
     test_split: str = "test"
+    """Split that `triptych evaluate` scores."""
     train_images: int = 0
     """Train on that many images, spread evenly over the training split; 0: all."""
     label_setting: Literal["all", "one", "random"] = "all"
@@ -57,7 +59,9 @@ class DataConfig:
     transform: str = "default"
     """Augmentation preset (`triptych list transforms`)."""
     batch_size: int = 8
+    """Images per step and process."""
     num_workers: int = 0
+    """Processes that read images; 0 reads them in the training process."""
     on_bad_sample: Literal["raise", "skip"] = "raise"
     """What a damaged file does in the middle of an epoch; skipped samples are named in the log."""
     options: Options = field(default_factory=dict)
@@ -76,7 +80,7 @@ class ModelConfig:
     """A decoder or an architecture (`triptych list decoders`)."""
     weights: str = ""
     """Backbone weights: empty (random), `timm` (pretrained by name), `hub:organisation/name` (of a network on the hub)
-    or the path of a safetensors file.
+    or the path of a .safetensors or .pth file.
     """
     initialize_from: tuple[str, ...] = ()
     """Run folders to start from: one to fine-tune, or one per task for Cross-Stitch and NDDR-CNN."""
@@ -86,14 +90,18 @@ class ModelConfig:
     """
     tuning: str = "full"
     """How the trunk is trained: `full`, or by low-rank updates beside its own weights, which stay: `lora` (linear
-    layers of any backbone), `mtlora` (Swin, with updates of each task).
+    layers: ViT, DINO, Swin, ConvNeXt), `mtlora` (Swin, with updates of each task).
     """
     backbone_options: Options = field(default_factory=dict)
+    """Keyword arguments of the backbone."""
     decoder_options: Options = field(default_factory=dict)
+    """Keyword arguments of the decoder or architecture."""
     tuning_options: Options = field(default_factory=dict)
+    """Keyword arguments of the low-rank updates, such as their rank."""
     cross_view: str = "none"
     """What matches the image with other views of its scene beside the backbone: `cvm`, or `none`."""
     cross_view_options: Options = field(default_factory=dict)
+    """Keyword arguments of what matches views."""
 
     @property
     def matches_views(self) -> bool:
@@ -112,6 +120,7 @@ class OptimizerConfig:
 
     name: Literal["sgd", "adam", "adamw"] = "adamw"
     lr: float = 1e-3
+    """Learning rate of what no factor below is for."""
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
@@ -120,7 +129,9 @@ class OptimizerConfig:
     layer_decay: float = 1.0
     """Factor per backbone block from the last to the first; 1 switches it off."""
     fusion_lr_factor: float = 1.0
-    """Learning rate of cross-stitch and NDDR fusion parameters relative to `lr` (100 as published)."""
+    """Learning rate of the fusion parameters of cross-stitch and NDDR, and of the logits of atrc-search, relative to
+    `lr` (100 as published).
+    """
     regularizer_lr_factor: float = 1.0
     """Learning rate of the regularizer relative to `lr`: it is trained from scratch, which a fine-tuning rate is low
     for.
@@ -150,7 +161,9 @@ class ScheduleConfig:
     """Steps at which `step` multiplies the rate by `gamma`."""
     gamma: float = 0.1
     warmup_steps: int = 0
+    """Steps in which the rate rises to its own, linearly."""
     warmup_factor: float = 0.1
+    """Where it begins, relative to its own."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +171,11 @@ class RegularizerConfig(OptionalPart):
     """Training-only supervision from the shared features."""
 
     name: str = "none"
+    """One of `triptych list regularizers`, or `none`."""
     weight: float = 1.0
+    """Factor of its losses."""
     options: Options = field(default_factory=dict)
+    """Keyword arguments of the regularizer."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +183,13 @@ class WeightingConfig:
     """How task losses are combined."""
 
     name: str = "fixed"
+    """One of `triptych list weightings`."""
     weights: dict[str, float] = field(default_factory=dict)
     """Weights by task; a task that is not named keeps its default."""
     auxiliary_factor: float = 1.0
     """Factor of the losses on intermediate predictions."""
     options: Options = field(default_factory=dict)
+    """Keyword arguments of the weighting."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +197,17 @@ class AdaptationConfig(OptionalPart):
     """Unsupervised domain adaptation: a second, unlabelled dataset."""
 
     name: str = "none"
+    """One of `triptych list adapters`, or `none`."""
     dataset: str = ""
+    """Name of the unlabelled dataset."""
     root: str = ""
+    """Its folder."""
     split: str = "train"
+    """Its split whose images are seen."""
     options: Options = field(default_factory=dict)
+    """Keyword arguments of the method."""
     dataset_options: Options = field(default_factory=dict)
+    """Keyword arguments of the dataset."""
     transform: str = ""
     """Augmentation preset of the target's images; empty: the source's."""
     size: tuple[int, int] = (0, 0)
@@ -223,7 +247,9 @@ class TrainingConfig:
     evaluated and deployed.
     """
     compile: bool = False
+    """Run the network through torch.compile."""
     channels_last: bool = False
+    """Keep maps channels last in memory, which some GPUs are faster with."""
     sync_norms: bool = False
     """Statistics of batch norm over the images of all processes (GPUs alone)."""
     checkpoint_gradients: bool = False
@@ -235,9 +261,13 @@ class TrainingConfig:
     nothing (`none`).
     """
     evaluate_every: int = 200
+    """Steps between validations; 0: none, and the last weights are kept."""
     checkpoint_every: int = 200
+    """Steps between checkpoints."""
     log_every: int = 10
+    """Steps between lines of the log."""
     keep_checkpoints: int = 2
+    """The latest ones that are kept, beside the best."""
     evaluate_limit: int = 0
     """Images of the validation split scored during training; 0: all."""
     trackers: tuple[str, ...] = ()
