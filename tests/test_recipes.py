@@ -1,6 +1,7 @@
 """Recipes survive JSON, and refuse unknown fields and numbers that cannot be."""
 
 import dataclasses
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from triptych.recipes import RECIPES
 from triptych.recipes.config import LEAST, DataConfig, Recipe, check_numbers, flatten, from_json, to_json
 from triptych.recipes.option_words import read_options, write_options
 from triptych.training.run_folder import check_same_recipe
+from triptych.training.sweep import change_fields
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -52,11 +54,29 @@ def test_raises_for_values_of_another_type(text: str, told: str) -> None:
 
 @pytest.mark.parametrize("name", LEAST)
 def test_raises_for_numbers_that_cannot_be(name: str) -> None:
-    part, field = name.split(".")
-    own = getattr(Recipe(), part)
-    too_small = dataclasses.replace(own, **{field: type(getattr(own, field))(LEAST[name] - 1)})
+    kind = type(flatten(Recipe())[name])
     with pytest.raises(ValueError, match=f"{name} is .*; give at least {LEAST[name]:g}"):
-        check_numbers(dataclasses.replace(Recipe(), **{part: too_small}))
+        check_numbers(change_fields(Recipe(), {name: kind(LEAST[name] - 1)}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "weighting.weights.depth",
+        "weighting.auxiliary_factor",
+        "optimizer.lr_factors.heads.depth",
+        "optimizer.backbone_lr_factor",
+        "schedule.warmup_factor",
+        "regularizer.weight",
+        "video.weight",
+        "adaptation.optimizer.fusion_lr_factor",
+    ],
+)
+def test_factors_are_finite_and_not_below_0(name: str) -> None:
+    for value in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"{name} is {value}; give a finite number"):
+            check_numbers(change_fields(Recipe(), {name: value}))
+    check_numbers(change_fields(Recipe(), {name: 0.0}))
 
 
 def test_a_run_that_was_begun_with_a_decoders_former_name_goes_on_with_its_present_one(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, JoinedConvNormReLU, initialize_heads
 from triptych.lookup import named_choice
 from triptych.losses.pixel import at_least_float32
@@ -193,8 +193,9 @@ class ATRC(Decoder):
         head_std: float | str = 0.01,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
+        require_at_least(2, width=width)  # contexts have half of it
         total = sum(self.channels)
-        inner = total // 4 if width is None else width
+        inner = max(total // 4, 2) if width is None else width
         self.genotype = read_genotype(genotype, list(tasks))
         for name in regions or {}:
             named_choice("task in regions", name, self.tasks)

@@ -10,6 +10,19 @@ from triptych.tasks import Task
 from triptych.types import Output, round_up, same_size
 
 
+def require_at_least(least: int, **options: int | None) -> None:
+    """Raise `ValueError` for the first option, by its name, that is smaller; `None` is left to the decoder.
+
+    >>> require_at_least(1, width=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: width is 0; give at least 1.
+    """
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise ValueError(f"{name} is {value}; give at least {least}.")
+
+
 class Decoder(nn.Module):
     """Feature maps to task maps.
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import (
     BatchNorm2d,
     ConvNormReLU,
@@ -74,7 +74,8 @@ class FCN(HeadDecoder):
         head_std: float | str = 0.01,
     ) -> None:
         total = sum(channels)
-        inner = total // 4 if width is None else width
+        inner = max(total // 4, 1) if width is None else width
+        require_at_least(1, width=width)
 
         def make_head(outputs: int) -> nn.Module:
             logits = nn.Conv2d(inner, outputs, 1)
@@ -164,6 +165,8 @@ class DeepLab(HeadDecoder):
         rates: Sequence[int] = (12, 24, 36),
         dropout: float = 0.5,
     ) -> None:
+        require_at_least(1, width=width, rates=min(rates, default=1))
+
         def make_head(outputs: int) -> nn.Module:  # once the base class has found a map
             return DeepLabHead(channels[-1], outputs, width=width, rates=rates, dropout=dropout)
 
@@ -199,7 +202,8 @@ class FourLevel(HeadDecoder):
     def __init__(
         self, channels: Sequence[int], *, strides: Sequence[int], tasks: Mapping[str, Task], width: int | None = None
     ) -> None:
-        widths = [channel // 4 if width is None else width for channel in channels]
+        require_at_least(1, width=width)
+        widths = [max(channel // 4, 1) if width is None else width for channel in channels]
         make_head = partial(FourLevelHead, channels, widths=widths)
         super().__init__(channels, strides=strides, tasks=tasks, make_head=make_head)
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.decoders.base import require_at_least
 from triptych.decoders.layers import ConvNormReLU
 from triptych.decoders.pyramid import PyramidDecoder
 from triptych.tasks import Task
@@ -138,6 +139,8 @@ class DenseMTL(PyramidDecoder):
         dropout: float = 0.5,
         init: str = "default",
     ) -> None:
+        require_at_least(1, downscale=downscale)
+        require_at_least(2, widths=min(widths, default=0))  # messages have half of it
         super().__init__(
             channels,
             strides=strides,

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import ConvNormReLU, JoinedConvNormReLU, resize
 from triptych.tasks import Task
 from triptych.types import Output
@@ -123,6 +123,8 @@ class PAP(DiffusionDecoder):
         stride: int = 16,
         affinity_weight: float = 1.0,
     ) -> None:
+        require_at_least(1, width=width, inner_width=inner_width, stride=stride)
+        require_at_least(0, steps=steps)
         affinity = PatternAffinity(width, list(tasks), inner_width=inner_width, steps=steps)
         super().__init__(channels, strides=strides, tasks=tasks, width=width, stride=stride, affinity=affinity)
         self.affinity_weight = affinity_weight
@@ -243,5 +245,7 @@ class PSD(DiffusionDecoder):
         steps: int = 4,
         stride: int = 8,
     ) -> None:
+        require_at_least(1, width=width, inner_width=inner_width, size=size, stride=stride)
+        require_at_least(0, order=order, steps=steps)
         affinity = PatternStructure(width, list(tasks), inner_width=inner_width, size=size, order=order, steps=steps)
         super().__init__(channels, strides=strides, tasks=tasks, width=width, stride=stride, affinity=affinity)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import resize
 from triptych.decoders.pyramid import INITIALIZATIONS
 from triptych.lookup import named_choice
@@ -52,6 +52,8 @@ class DPT(Decoder):
         init: str = "default",
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks)
+        require_at_least(2, width=width)  # heads begin with half of it
+        require_at_least(1, head_width=head_width)
         initialize = named_choice("init of dpt", init, INITIALIZATIONS)
         if class_token and any(number % 2 for number in channels):
             raise ValueError(

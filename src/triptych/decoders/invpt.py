@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import BatchNorm2d, ConvNormReLU, compose, conv_of_bilinear, resize
 from triptych.tasks import Task
 from triptych.types import ceil_div, round_up
@@ -165,6 +165,7 @@ class InvPT(Decoder):
         auxiliary_tasks: Mapping[str, Task] | None = None,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        require_at_least(1, width=width, preliminary_width=preliminary_width, heads=heads)
         sources = self.intermediate_tasks
         if width % (4 * heads):
             raise ValueError(

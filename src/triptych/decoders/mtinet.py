@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.baseline import HRNetHead
 from triptych.decoders.layers import BasicBlock, ConvNormReLU, SqueezeExcitation, resize
 from triptych.decoders.padnet import MultiModalDistillation
@@ -55,6 +55,7 @@ class MTINet(Decoder):
         reference_quirks: bool = True,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        require_at_least(1, width=width)
         sources = self.intermediate_tasks
         if order and sorted(order) != sorted(sources):
             raise ValueError(f"order is {', '.join(order)}; it must name each of {', '.join(sources)} once.")

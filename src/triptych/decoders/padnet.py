@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.layers import BatchNorm2d, Bottleneck, ConvNormReLU, concatenate, resize
 from triptych.decoders.pyramid import PyramidDecoder
 from triptych.tasks import Task
@@ -73,6 +73,7 @@ class TwoPredictions(Decoder):
         """Make the layers on a shared map of `channels`; `embedded` distils the initial predictions, not the features
         behind them.
         """
+        require_at_least(4, width=width)  # bottlenecks have a quarter of it
         sources = self.intermediate_tasks
         self.first = nn.ModuleDict({name: _bottlenecks(channels, width) for name in sources})
         self.initial = nn.ModuleDict({name: nn.Conv2d(width, t.channels, 1) for name, t in sources.items()})
@@ -123,6 +124,7 @@ class PADNet(TwoPredictions):
         reference_quirks: bool = True,
     ) -> None:
         super().__init__(channels, strides=strides, tasks=tasks, auxiliary_tasks=auxiliary_tasks)
+        require_at_least(1, fused_width=fused_width)
         total = sum(self.channels)
         fused = total if fused_width is None else fused_width
         self.fuse = nn.Sequential(nn.Conv2d(total, fused, 1), BatchNorm2d(fused), nn.ReLU(inplace=True))

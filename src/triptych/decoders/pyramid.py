@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.decoders.base import Decoder
+from triptych.decoders.base import Decoder, require_at_least
 from triptych.decoders.baseline import ASPP
 from triptych.decoders.layers import conv_of_nearest, resize
 from triptych.lookup import named_choice
@@ -65,6 +65,7 @@ class PyramidDecoder(Decoder):
                 f"scales are {tuple(scales)}, all finer than exchange_level {exchange_level}: auxiliary tasks have no "
                 f"prediction there; add a scale of {exchange_level} or more."
             )
+        require_at_least(1, widths=min(widths, default=0), aspp_rates=min(aspp_rates, default=1))
         level_widths = [widths[min(level, len(widths) - 1)] for level in range(len(plan))]
         exchanging = exchange(
             level_widths[exchange_level], list({**(auxiliary_tasks or {}), **tasks}), targets=list(tasks)

@@ -5,6 +5,7 @@ No module of torch is imported here: the command line reads recipes before anyth
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -405,12 +406,17 @@ LEAST: dict[str, float] = {
     "optimizer.lr": 0,
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,
+    "seed": 0,
 }
 """The least value of a field, by its dotted name."""
 
 
+FACTOR = re.compile(r"(weighting\.weights|optimizer\.lr_factors)\..*|(adaptation\.)?\w+\.(\w+_factor|weight)")
+"""Names of the fields that multiply something."""
+
+
 def check_numbers(recipe: Recipe) -> None:
-    """Raise `ValueError` for the first number that is too small.
+    """Raise `ValueError` for the first number that is too small, or a factor or weight that is none.
 
     >>> check_numbers(Recipe())
     """
@@ -418,9 +424,9 @@ def check_numbers(recipe: Recipe) -> None:
     for name, least in LEAST.items():
         if not flat[name] >= least:  # not a number is no number either
             raise ValueError(f"{name} is {flat[name]}; give at least {least:g}.")
-    for part, factor in recipe.optimizer.lr_factors.items():
-        if not 0 <= factor < float("inf"):
-            raise ValueError(f"optimizer.lr_factors.{part} is {factor}; give a factor of 0 or more.")
+    for name, value in flat.items():
+        if FACTOR.fullmatch(name) and not 0 <= value < float("inf"):
+            raise ValueError(f"{name} is {value}; give a finite number of 0 or more.")
     height, width = recipe.data.size
     if height < 1 or width < 1:
         raise ValueError(f"data.size is {recipe.data.size}; give a (height, width) of at least 1, such as 96 128.")
