@@ -21,6 +21,7 @@ from triptych.training.optim import (
     learning_rate_factors,
     parameter_groups,
     schedule_factor,
+    schedule_notes,
     set_learning_rate,
 )
 
@@ -63,6 +64,22 @@ def test_warm_up_rises_linearly_and_meets_the_schedule() -> None:
     assert rising == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     falling = [schedule_factor(config, 4 + step) for step in range(11)]
     assert falling == pytest.approx([(1 + math.cos(math.pi * step / 10)) / 2 for step in range(11)])
+
+
+def test_what_a_schedule_does_not_do_is_said() -> None:
+    silent = [
+        ScheduleConfig(name="cosine", steps=5, warmup_steps=4),
+        ScheduleConfig(name="step", steps=10, milestones=(5, 50)),
+    ]
+    told = {
+        "only rises": ScheduleConfig(steps=4, warmup_steps=4),
+        "stays as it is": ScheduleConfig(name="step", milestones=(1000,)),
+        "have no effect": ScheduleConfig(name="poly", milestones=(5,)),
+    }
+    assert [schedule_notes(config) for config in silent] == [[], []]
+    for words, config in told.items():
+        [note] = schedule_notes(config)
+        assert words in note
 
 
 def test_milestones_count_from_the_first_step_warm_up_included() -> None:

@@ -31,6 +31,7 @@ from triptych.training.checkpoint import (
     restore,
 )
 from triptych.training.log import cut_metrics, read_lines
+from triptych.training.optim import schedule_notes
 from triptych.training.run_folder import (
     begin_run_folder,
     check_same_data,
@@ -98,7 +99,13 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         f"{accelerator.num_processes} x {accelerator.device.type}, precision {recipe.training.precision}"
     )
     lines = [f"checkpoint {folder} is incomplete and left out" for folder in left_out]
-    return state, [*lines, line, *parts.training_set.notes, *_weights_lines(parts, origin)]
+    return state, [
+        *lines,
+        line,
+        *schedule_notes(recipe.schedule),
+        *parts.training_set.notes,
+        *_weights_lines(parts, origin),
+    ]
 
 
 def _check_nothing_lost(run: Path, recipe: Recipe, left_out: Sequence[Path]) -> None:

@@ -145,6 +145,25 @@ def schedule_factor(config: ScheduleConfig, step: int) -> float:
     return named_choice("schedule", config.name, factors)()
 
 
+def schedule_notes(config: ScheduleConfig) -> list[str]:
+    """What a schedule has that has no effect, or less than it seems to.
+
+    >>> schedule_notes(ScheduleConfig(steps=20, warmup_steps=50))
+    ['schedule.warmup_steps is 50 and schedule.steps 20: the learning rate only rises, to 44 % of its value']
+    """
+    notes = []
+    if config.warmup_steps >= config.steps:
+        share = schedule_factor(config, config.steps - 1)
+        rise = f"the learning rate only rises, to {100 * share:.0f} % of its value"
+        notes.append(f"schedule.warmup_steps is {config.warmup_steps} and schedule.steps {config.steps}: {rise}")
+    if config.name == "step" and not any(milestone < config.steps for milestone in config.milestones):
+        steps = f"none of {config.steps} steps is among schedule.milestones {config.milestones}"
+        notes.append(f"schedule.name is step and {steps}: the learning rate stays as it is")
+    if config.milestones and config.name != "step":
+        notes.append(f"schedule.milestones are of schedule.name step, which is {config.name}: they have no effect")
+    return notes
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Scale every group's base rate."""
     for group in optimizer.param_groups:
