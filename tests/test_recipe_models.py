@@ -4,10 +4,12 @@ import dataclasses
 import inspect
 import json
 import re
+from collections.abc import Mapping, Sequence
 
 import pytest
 import torch
 from entries import own_entries
+from training.tiny import change
 
 import triptych
 from triptych import assemble
@@ -29,6 +31,8 @@ from triptych.regularizers import REGULARIZERS
 from triptych.training.objective import Objective
 from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
 from triptych.types import Camera, Sample
+from triptych.weighting import WEIGHTINGS
+from triptych.weighting.base import Weighting
 
 OURS = {
     **rooms.RECIPES,
@@ -240,3 +244,46 @@ def test_single_task_recipes_fit_the_networks_that_start_from_them() -> None:
 def test_every_published_recipe_says_what_its_paper_reports() -> None:
     assert not [name for module in (nyuv2, pascal) for name in module.RECIPES if name not in PUBLISHED]
     assert not set(PUBLISHED) - set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "words"),
+    [
+        (WEIGHTINGS["pcgrad"], {"temperature": 2}, "no option 'temperature'; its options are aggregator, seed"),
+        (WEIGHTINGS["cagrad"], {"c": "a"}, "option c of it is 'a'; expected a number"),
+        (WEIGHTINGS["graddrop"], {"leak": 1}, "no option 'leak'"),  # an object of Python
+        (WEIGHTINGS["aligned-mtl"], {"scale_mode": "x"}, "is 'x'; expected one of min, median, rmse"),
+        (REGULARIZERS["auxiliary-heads"], {"widht": 3}, "no option 'widht'; .*width, .*num_samples"),
+        (REGULARIZERS["triplane-xy"], {"stride": "a"}, "option stride of it is 'a'; expected a whole number"),
+        (REGULARIZERS["triplane-xy"], {"strid": 8}, "no option 'strid'"),
+    ],
+)
+def test_options_that_are_handed_on_are_checked(build: type, options: dict, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        require_options("it", build, options)
+
+
+def test_options_of_a_part_that_takes_any_are_its_own() -> None:
+    """As where a plug-in's constructor reads them by itself, which base has none."""
+
+    class Own(Weighting):
+        def __init__(self, names: Sequence[str], *, weights: Mapping[str, float], **options: float) -> None:
+            super().__init__(names, weights=weights)
+
+    require_options("it", Own, {"anything": 1.0})
+    require_options("it", WEIGHTINGS["cagrad"], {"c": 0.5})
+    require_options("it", REGULARIZERS["decoder-2d"], {"num_samples": 4, "width": 8})
+
+
+@pytest.mark.parametrize(
+    ("place", "options", "field"),
+    [
+        ("regularizer__options", {"weight": 2.0}, r"regularizer\.weight"),
+        ("model__decoder_options", {"strides": (1,)}, "the backbone"),
+        ("weighting__options", {"weights": {"depth": 1.0}}, r"weighting\.weights"),
+        ("data__options", {"split": "val"}, r"data\.train_split"),
+    ],
+)
+def test_options_that_come_from_elsewhere_in_a_recipe_are_named(place: str, options: dict, field: str) -> None:
+    with pytest.raises(ValueError, match=f"{place.replace('__', '.')} has '{next(iter(options))}', .*{field}"):
+        assemble.check_options(change(Recipe(), **{place: options}))

@@ -391,14 +391,30 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
 
 
 GIVEN = {
-    "data.options": ("root", "split"),
-    "model.decoder_options": ("auxiliary_tasks",),
-    "regularizer.options": ("weight",),
-    "adaptation.options": ("seed",),
-    "adaptation.dataset_options": ("root", "split"),
-    "video.options": ("task",),
+    "data.options": {"root": "", "split": "data.train_split, val_split and test_split"},
+    "model.backbone_options": {"weights": "model.weights"},
+    "model.decoder_options": {
+        "strides": "the backbone",
+        "tasks": "data.tasks",
+        "auxiliary_tasks": "data.auxiliary_tasks",
+    },
+    "weighting.options": {"weights": "weighting.weights"},
+    "regularizer.options": {"strides": "the backbone", "tasks": "data.tasks", "weight": "regularizer.weight"},
+    "adaptation.options": {"size": "data.size", "weights": "weighting.weights", "seed": "seed"},
+    "adaptation.dataset_options": {"root": "", "split": "adaptation.split"},
+    "video.options": {"task": "video.task", "intermediate_tasks": "model.decoder"},
 }
-"""Keywords of the parts that come from elsewhere in a recipe."""
+"""Keywords of the parts that come from elsewhere in a recipe, and from where; the root of a description's files may be
+an option too."""
+
+
+def check_options(recipe: Recipe) -> None:
+    """Raise `ValueError` for an option that comes from elsewhere in the recipe."""
+    for place, given in GIVEN.items():
+        section, field = place.split(".")
+        for name in getattr(getattr(recipe, section), field):
+            if given.get(name):
+                raise ValueError(f"{place} has '{name}', which comes from {given[name]}; leave it out of the options.")
 
 
 def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[str, Options]:

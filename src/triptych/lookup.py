@@ -85,19 +85,25 @@ def require_options(what: str, constructor: Callable[..., Any], options: Mapping
     """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, or says
     what a value has to be.
 
+    A class that hands options on to something else than its base says to what: `further_options(options)`.
+
     >>> require_options("decoder 'fcn'", lambda channels, *, width=8: None, {"widht": 4})
     Traceback (most recent call last):
     ...
     ValueError: decoder 'fcn' has no option 'widht'; its options are width.
     """
-    parameters = inspect.signature(constructor).parameters.values()
-    known = {one.name: one.annotation for one in parameters if one.kind is one.KEYWORD_ONLY}
-    open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters)
+    known, open_ended = _keyword_options(constructor)
+    if (further := getattr(constructor, "further_options", None)) is not None:
+        named = inspect.signature(further(options)).parameters
+        optional = {name: one for name, one in named.items() if one.default is not one.empty}
+        known = {name: one for name, one in optional.items() if _can_be_told(one.annotation)} | known
+        open_ended = False
     for name, value in options.items():
         if name in known:
-            require_kind(f"option {name} of {what}", value, known[name])
+            require_kind(f"option {name} of {what}", value, known[name].annotation)
         elif not open_ended:
-            raise ValueError(f"{what} has no option '{name}'; its options are {', '.join(known) or 'none'}.")
+            names = [each for each, one in known.items() if one.default is not one.empty]
+            raise ValueError(f"{what} has no option '{name}'; its options are {', '.join(names) or 'none'}.")
 
 
 def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
@@ -107,17 +113,28 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
     >>> option_defaults(lambda channels, *, width=8, rates=(6, 12), tasks: None)
     {'width': 8, 'rates': (6, 12)}
     """
+    found = {name: one.default for name, one in _keyword_options(constructor)[0].items()}
+    told = constructor.keywords if isinstance(constructor, functools.partial) else {}
+    return {name: default for name, default in found.items() if default is not inspect.Parameter.empty} | told
+
+
+def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+    """Keyword-only parameters of a constructor, those of base classes too where it takes any keyword and hands it on;
+    and whether it takes any other, as one does whose base has no options to be handed on to.
+    """
     function: Any = constructor.func if isinstance(constructor, functools.partial) else constructor
-    found: dict[str, Any] = dict(constructor.keywords) if isinstance(constructor, functools.partial) else {}
+    found: dict[str, inspect.Parameter] = {}
+    open_ended = False
     for one in function.__mro__ if isinstance(function, type) else (function,):
         if isinstance(one, type) and "__init__" not in vars(one):
             continue
         parameters = inspect.signature(one).parameters.values()
-        optional = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.default is not each.empty]
-        found = {each.name: each.default for each in optional} | found
+        own = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
+        found = own | found
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
-            break
-    return found
+            return found, open_ended and all(each.default is each.empty for each in own.values())
+        open_ended = True
+    return found, open_ended
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -185,8 +202,7 @@ def convert(hint: Any, value: Any, where: str) -> Any:
         return build(hint, value, where)
     kind, parts = _kind(hint), typing.get_args(hint)
     if kind is Literal:
-        if value not in parts:
-            raise ValueError(f"{where} is {value!r}; expected one of {', '.join(map(str, parts))}.")
+        require_kind(where, value, hint)
         return value
     kinds = parts if kind in (types.UnionType, typing.Union) else (kind,)
     if isinstance(value, str) and float in kinds and str not in kinds:
@@ -226,8 +242,9 @@ def require_kind(what: str, value: Any, annotation: Any) -> None:
     ...
     ValueError: lr is 'fast'; expected a number.
     """
-    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
-    kinds = [_kind(one) for one in (typing.get_args(annotation) if union else (annotation,))]
+    kinds = _kinds(annotation)
+    if kinds == [Literal] and value not in typing.get_args(annotation):
+        raise ValueError(f"{what} is {value!r}; expected one of {', '.join(map(str, typing.get_args(annotation)))}.")
     if value is None and type(None) in kinds:
         return
     kinds = [kind for kind in kinds if kind is not type(None)]
@@ -235,6 +252,16 @@ def require_kind(what: str, value: Any, annotation: Any) -> None:
         return
     if not any(isinstance(value, KINDS[kind][0]) and (kind is bool or not isinstance(value, bool)) for kind in kinds):
         raise ValueError(f"{what} is {value!r}; expected {' or '.join(KINDS[kind][1] for kind in kinds)}.")
+
+
+def _can_be_told(annotation: Any) -> bool:
+    """Whether a recipe can have such a value: objects of Python it cannot."""
+    return all(kind in (Literal, type(None), *KINDS) for kind in _kinds(annotation))
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)
+    return [_kind(one) for one in (typing.get_args(annotation) if union else (annotation,))]
 
 
 def _kind(annotation: Any) -> Any:

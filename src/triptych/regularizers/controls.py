@@ -111,6 +111,11 @@ class Flat2D(Regularizer):
         width = match_width(lambda width: self.build(build_trunk, width), target)
         self.branch = self.build(build_trunk, width)
 
+    @classmethod
+    def further_options(cls, options: Mapping[str, Any]) -> type[Regularizer]:
+        """What takes the options that this class has not."""
+        return Triplane3D
+
     def build(self, build_trunk: Callable[[int], Trunk], width: int) -> nn.Module:
         raise NotImplementedError(f"{type(self).__name__} does not define build")
 

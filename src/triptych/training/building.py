@@ -230,6 +230,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     reach.
     """
     check_numbers(recipe)
+    assemble.check_options(recipe)
     require_plugins(recipe.plugins, "the recipe")
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))

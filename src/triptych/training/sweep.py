@@ -201,6 +201,7 @@ def sweep(
     for outcome, seed in itertools.product(outcomes, own):
         each = change_fields(recipe, outcome.setting | seed)
         check_numbers(each)
+        assemble.check_options(each)
         if each.model.backbone == "auto":
             raise ValueError(
                 "model.backbone is auto, which may be another one for each run, and a sweep compares runs; name the "

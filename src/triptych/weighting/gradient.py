@@ -149,6 +149,11 @@ class GradientBalancing(Weighting):
         self._rows: Tensor | None = None
         self._scale: Tensor | float = 1.0
 
+    @classmethod
+    def further_options(cls, options: Mapping[str, Any]) -> Callable[..., nn.Module]:
+        """What takes the options that this class has not."""
+        return named_choice("aggregator", str(options.get("aggregator") or cls.aggregator_name), aggregators())
+
     def check(self, shared_parameters: Sequence[nn.Parameter], idle: Sequence[str]) -> None:
         _checked(shared_parameters)
 
