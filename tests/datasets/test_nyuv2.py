@@ -16,6 +16,7 @@ from shared import shared_path
 
 from triptych.data.arrays import read_array
 from triptych.data.lists import packaged_lines
+from triptych.data.subset import find_shared
 from triptych.datasets.nyuv2 import NYUv2
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
@@ -196,6 +197,11 @@ def test_splits_hold_out_training_frames(archives: dict[str, Path], name: str) -
     splits = {split: read(archives[name], split=split).keys for split in ("train", "val", "trainval", "test")}
     assert sorted(splits["train"] + splits["val"]) == sorted(splits["trainval"])
     assert not set(splits["trainval"]) & set(splits["test"])
+    opened = {split: read(archives[name], split=split) for split in splits}
+    count = len(splits["val"])
+    assert find_shared(opened["trainval"], opened["val"]) == (splits["val"], count)
+    assert find_shared(opened["train"], opened["val"])[0] == []
+    assert find_shared(opened["trainval"], opened["test"])[0] == []
     expected = {"MTAN": (6, 3, 2)}.get(name, (3, 2, 2))
     official = packaged_lines("nyuv2_train")
     if name == "official":  # of the first 14 frames

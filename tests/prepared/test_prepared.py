@@ -23,6 +23,7 @@ from triptych.__main__ import main
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
 from triptych.data.loading import BadSampleError, make_loader
+from triptych.data.subset import find_shared
 from triptych.datasets.folder import Folder
 from triptych.datasets.rooms import Rooms
 from triptych.prepared import write as preparing
@@ -152,6 +153,8 @@ def test_every_sample_equals_its_source(tmp_path: Path) -> None:
     assert [prepared.key(i) for i in range(9)] == [source.key(i) for i in range(9)]
     for i in range(9):
         assert_same(source[i], prepared[i])
+    prepare(Gallery(length=2), tmp_path, split="val")
+    assert find_shared(prepared, Prepared(tmp_path, split="val")) == ([source.key(0), source.key(1)], 2)
     files = sorted(path.name for path in (tmp_path / "train").iterdir())
     assert files == ["00000.records", "00001.records", "00002.records", "manifest.json"]
     assert done.size == sum(path.stat().st_size for path in (tmp_path / "train").glob("*.records"))

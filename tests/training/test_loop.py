@@ -119,6 +119,17 @@ def test_selection_never_opens_the_test_split(tmp_path: Path) -> None:
         run_recipe(change(RECIPE, data__val_split="test"), tmp_path / "other")
 
 
+def test_selection_on_training_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = change(RECIPE, schedule__steps=1, data__val_split="train")
+    run = run_recipe(trained, tmp_path / "begun")  # where nothing tells images apart
+    monkeypatch.setattr(Rectangles, "identity", Rectangles.key)
+    with pytest.raises(ValueError, match=r"12 of 12 images .* are in data\.train_split 'train' and in data\.val_split"):
+        run_recipe(trained, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    run_recipe(trained, run, resume=True)
+    run_recipe(change(trained, data__val_split="val"), tmp_path / "apart")
+
+
 def test_without_a_validation_split_the_last_weights_are_deployed(tmp_path: Path) -> None:
     run = run_recipe(change(RECIPE, schedule__steps=3, data__val_split=""), tmp_path / "run")
     deployed, last = load_file(run / "model.safetensors"), load_file(run / "checkpoints/00000003/model.safetensors")

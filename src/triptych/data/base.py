@@ -61,6 +61,10 @@ class DenseDataset:
         """The name of the sample at `index`, without reading it."""
         raise NotImplementedError(f"{type(self).__name__} does not name its samples")
 
+    def identity(self, index: int) -> str | None:
+        """What tells the image at `index` from any other, in whatever split it is; `None` where that is not known."""
+        return None
+
     def fingerprint(self) -> dict[str, object]:
         """Identity of the data for a training run: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")

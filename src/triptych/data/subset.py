@@ -45,6 +45,9 @@ class Subset(DenseDataset):
     def key(self, index: int) -> str:
         return self.dataset.key(self.indices[index])
 
+    def identity(self, index: int) -> str | None:
+        return self.dataset.identity(self.indices[index])
+
     def draw_among(self, indices: Sequence[int]) -> Draw:
         return self.dataset.draw_among([self.indices[index] for index in indices])
 
@@ -77,6 +80,20 @@ def spread_evenly(length: int, most: int) -> list[int]:
     """
     count = min(length, most)
     return [i * length // count for i in range(count)]
+
+
+def find_shared(one: DenseDataset, other: DenseDataset, most: int = 64) -> tuple[list[str], int]:
+    """Keys of images that two datasets of one kind share, and how many images of one key were compared: up to `most`,
+    spread evenly.
+
+    Images of two splits may have one key, and are others.
+    """
+    places = {one.key(index): index for index in range(len(one))}
+    alike = [index for index in range(len(other)) if other.key(index) in places]
+    compared = [alike[place] for place in spread_evenly(len(alike), most)]
+    identities = {other.key(index): other.identity(index) for index in compared}
+    shared = [key for key, found in identities.items() if found is not None and found == one.identity(places[key])]
+    return shared, len(compared)
 
 
 def without_pseudo_labels(dataset: DenseDataset, name: str) -> Subset:

@@ -104,6 +104,10 @@ class InFiles(DenseDataset):
     def key(self, index: int) -> str:
         return self.keys[index]
 
+    def identity(self, index: int) -> str | None:
+        """The path of the image's file; its key where all images are in one."""
+        return str(self.files(index).get(IMAGE, self.root / self.keys[index]).resolve())
+
     @cached_property
     def sources(self) -> list[str]:
         """The stored tasks that the chosen ones need."""

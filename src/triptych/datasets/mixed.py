@@ -288,6 +288,10 @@ class Mixed(DenseDataset):
         source, own = self.locate(index)
         return f"{source.name}/{source.dataset.key(own)}"
 
+    def identity(self, index: int) -> str | None:
+        source, own = self.locate(index)
+        return source.dataset.identity(own)
+
     def __getitem__(self, index: int) -> Sample:
         source, own = self.locate(index)
         return source.read(source.dataset[own], self.tasks)

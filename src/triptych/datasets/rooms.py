@@ -139,6 +139,9 @@ class Rooms(DenseDataset):
         scene, view, frame = self.place(index)
         return f"{self.settings.split}/{scene:05d}/{view:02d}/{frame:03d}"
 
+    def identity(self, index: int) -> str | None:
+        return f"{self.folder}/{self.key(index)}"
+
     def _record(self, index: int) -> np.void:
         scene, view, frame = self.place(index)
         number = view * self.settings.path_length + frame

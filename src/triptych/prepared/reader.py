@@ -57,6 +57,11 @@ class Prepared(DenseDataset):
     def key(self, index: int) -> str:
         return str(self.records[index][1])
 
+    def identity(self, index: int) -> str | None:
+        """The SHA-256 of its record."""
+        file, _, offset, length = self.records[index]
+        return hashlib.sha256(read_record(self.folder / file, offset, length)).hexdigest()
+
     def __getitem__(self, index: int) -> Sample:
         file, key, offset, length = self.records[index]
         path = self.folder / file

@@ -23,6 +23,7 @@ from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader, make_loader
+from triptych.data.subset import find_shared
 from triptych.extending.registering import used_plugins
 from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
@@ -289,7 +290,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
         optimizer=optimizer,
         average=WeightAverage(model, training.ema) if training.ema else None,
         training_set=training_set,
-        validation_set=_validation_set(recipe, tasks),
+        validation_set=_validation_set(recipe, tasks, None if resumes else training_set),
         target_set=target_set,
         transforms=transforms,
         target_view=target_view(recipe) if recipe.adaptation.used else None,
@@ -339,7 +340,8 @@ def _keep_features(
     return fixed
 
 
-def _validation_set(recipe: Recipe, tasks: dict[str, Task]) -> DenseDataset | None:
+def _validation_set(recipe: Recipe, tasks: dict[str, Task], training_set: DenseDataset | None) -> DenseDataset | None:
+    """What the weights are chosen on, which may have no image of the training set of a new run."""
     data = recipe.data
     if not data.val_split or recipe.training.evaluate_every < 1:
         return None
@@ -358,6 +360,15 @@ def _validation_set(recipe: Recipe, tasks: dict[str, Task]) -> DenseDataset | No
     if split_domain(recipe, data.val_split)[0] != recipe:
         check_label_spaces(tasks, dataset.tasks)
     require_truth(dataset, recipe.data.tasks or dataset.tasks, "validated on")
+    if training_set is not None and split_domain(recipe, data.val_split)[0] == recipe:
+        shared, compared = find_shared(training_set, dataset)
+        if shared:
+            raise DataError(
+                f"{len(shared)} of {compared} images that were compared, such as {shared[0]}, are in data.train_split "
+                f"'{data.train_split}' and in data.val_split '{data.val_split}': the weights would be chosen on images "
+                "that were trained on",
+                "name a data.train_split without them, such as train",
+            )
     return dataset
 
 

@@ -190,8 +190,8 @@ def sweep(
     out = Path(out)
     if not recipe.data.val_split or recipe.training.evaluate_every < 1:
         raise ValueError(
-            "a sweep chooses on the validation split: data.val_split must name one, and training.evaluate_every be at "
-            "least 1."
+            "a sweep chooses on the validation split: data.val_split must name one (without images of "
+            "data.train_split), and training.evaluate_every be at least 1."
         )
     settings = list_settings(over, samples=samples, seed=recipe.seed)
     if seeds and any("seed" in setting for setting in settings):
