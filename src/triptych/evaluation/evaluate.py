@@ -381,8 +381,8 @@ def read_references(
             )
         if task in tasks:
             folder = results_folder(Path(run))
-            size_there = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
             theirs = read_run_tasks(folder)[task]
+            size_there = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
             metric = require_same_definition(of, tasks[task], Path(run), theirs, (SCORED_SIZE, size, size_there))
             value = numbers.get(metric.primary, math.nan)
             if numbers and not (value and math.isfinite(value)):
