@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 from export_runs import save_run
 from PIL import Image
@@ -24,6 +25,7 @@ from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
+from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
@@ -114,6 +116,19 @@ def test_bytes_in_give_what_floats_give(run: Path, tmp_path: Path) -> None:
     done = export_run(run, tmp_path / "bytes.onnx", uint8=True)
     assert onnx.load(done.path).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     close(Network(done.path)(photograph()), Predictor.load(run)(photograph()))
+
+
+def test_the_same_values_are_an_image_at_every_end(run: Path, file: Path) -> None:
+    image = torch.from_numpy(photograph()).permute(2, 0, 1)[None]
+    for predict in (Predictor.load(run).predict, Predictor.load(file).predict, lambda x: Network(file).run(x.numpy())):
+        whole, scaled = predict(image), predict(image / 255)
+        for name, values in whole.items():
+            np.testing.assert_allclose(values, scaled[name], atol=1e-6)
+        for wrong in (image.float(), image / 255 - 0.1, image / torch.nan):
+            with pytest.raises(ValueError, match=r"image values run from .* in \[0, 1\]: divide by 255"):
+                predict(wrong)
+        with pytest.raises(ValueError, match="int64; give uint8, or floats in"):
+            predict(image.long())
 
 
 def test_the_description_is_in_the_file_and_beside_it(run: Path, file: Path) -> None:
@@ -508,10 +523,15 @@ def test_the_runtime_reads_grey_of_any_depth_or_says_that_it_cannot(tmp_path: Pa
     (tmp_path / "deep.pgm").write_bytes(b"P5 4 3 65535\n" + (ramp * 65535).astype(">u2").tobytes())
     for name in ("deep.png", "float.tif", "deep.pgm"):
         np.testing.assert_allclose(read_picture(tmp_path / name)[..., 1], ramp, atol=2e-5)
-    for wrong in ((ramp * 70000).astype(np.int32), (ramp * 255).astype(np.float32)):
+    for wrong in ((ramp * 70000).astype(np.int32), (ramp * 255).astype(np.int32), (ramp * 255).astype(np.float32)):
         Image.fromarray(wrong).save(tmp_path / "wrong.tif")
-        with pytest.raises(ValueError, match="in \\[0, 1\\]"):
-            read_picture(tmp_path / "wrong.tif")
+        for picture in (tmp_path / "wrong.tif", Image.fromarray(wrong)):
+            with pytest.raises(ValueError, match="in \\[0, 1\\]"):
+                read_picture(picture)
+    tifffile.imwrite(tmp_path / "white.tif", (ramp * 65535).astype(np.uint16), photometric="miniswhite")
+    for read in (read_picture, to_image_tensor):
+        with pytest.raises(ValueError, match=r"0 is white \(MinIsWhite\)"):
+            read(tmp_path / "white.tif")
     with pytest.raises(ValueError, match="array of int64; give uint8"):
         read_picture(np.full((2, 2, 3), 255))
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
-from triptych_runtime.pictures import read_picture, resize_map, resize_picture
+from triptych_runtime.pictures import check_range, read_picture, resize_map, resize_picture
 
 KEY = "triptych"
 """Under which key of the file's metadata its description lies, as JSON."""
@@ -70,7 +70,7 @@ class Network:
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Maps of a batch `(B, 3, H, W)`, float32 in [0, 1] or uint8: `(B, H, W)` or `(B, C, H, W)`.
 
-        Raises `ValueError` for a size that the file does not allow.
+        Raises `ValueError` for a size that the file does not allow, and for other values.
         """
         self._check(images)
         kind, batches = self.metadata["input"]["type"], []
@@ -100,6 +100,8 @@ class Network:
             raise ValueError(f"images have shape {images.shape}; expected (batch, 3, height, width).")
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise ValueError(f"images are {images.dtype}; give uint8, or floats in [0, 1].")
+        if images.dtype != np.uint8:
+            check_range(images)
         height, width = images.shape[2:]
         if self.size is not None and (height, width) != self.size:
             raise ValueError(

@@ -47,17 +47,34 @@ def resize_map(values: np.ndarray, size: tuple[int, int], *, unit: bool) -> np.n
     return resized
 
 
+def check_range(values: np.ndarray) -> None:
+    """Raise `ValueError` for floats that are no image's, by more than resampled ones leave [0, 1]."""
+    low, high = values.min(), values.max()
+    if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN is not in it either
+        raise ValueError(
+            f"image values run from {low:g} to {high:g}; float images lie in [0, 1]: divide by 255, or pass uint8."
+        )
+
+
 def _resize_plane(plane: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
     return np.asarray(Image.fromarray(plane.astype(np.float32)).resize((size[1], size[0]), method))
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
+    tags = getattr(image, "tag_v2", {}) if image.format == "TIFF" else {}
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO and image.mode not in ("1", "L"):  # which pillow inverts as they look
+        raise ValueError("it is a TIFF whose 0 is white (MinIsWhite); save it as MinIsBlack, or as PNG")
+    # Grey of 16 bits in pillow's 32, known by a format that what is turned no longer tells.
+    narrow = image.mode == "I" and image.format in ("PPM", "PNG")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which `convert` would clip
         gray = np.asarray(image)
-        narrow = image.mode == "I" and 0 <= gray.min() <= gray.max() <= 65535  # as PGM of 16 bits is read
         return _from_array(gray.astype(np.uint16) if narrow else gray)
     return np.asarray(image.convert("RGB"))
+
+
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+"""The tag of TIFF that says which value is black, and what it says where white is 0."""
 
 
 def _from_array(values: np.ndarray) -> np.ndarray:
@@ -72,9 +89,5 @@ def _from_array(values: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"image is an array of {values.dtype}; give uint8 (0 to 255), uint16 (0 to 65535) or floats in [0, 1]."
         )
-    if not np.isfinite(values).all() or values.min() < -1e-3 or values.max() > 1 + 1e-3:
-        raise ValueError(
-            f"image values run from {values.min():g} to {values.max():g}; float images lie in [0, 1]: divide by 255, "
-            "or pass uint8."
-        )
+    check_range(values)
     return values.astype(np.float32)

@@ -87,6 +87,21 @@ def to_image_tensor(image: np.ndarray | Tensor | Image.Image | str | os.PathLike
     )
 
 
+def scale_batch(images: Tensor) -> Tensor:
+    """Images of any shape, uint8 or floats in [0, 1], as floats in [0, 1]; `DataError` for other values.
+
+    >>> scale_batch(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([0., 1.])
+    """
+    if images.dtype == torch.uint8:
+        return images / 255
+    if not images.is_floating_point():
+        raise DataError(f"image values are {images.dtype}", "give uint8, or floats in [0, 1]")
+    if images.numel():
+        _check_range(*(float(end) for end in images.detach().aminmax()))
+    return images
+
+
 @dataclass(frozen=True)
 class StoredPhoto:
     """A photograph as its file holds it, upright: `values` `(H, W, 3)`, of which rows are converted when asked for.
@@ -206,11 +221,13 @@ def read_orientation(path: Path) -> int:
             return _told_orientation(image)
 
 
-def find_photographs(folder: Path) -> list[Path]:
-    """Pictures in a folder and its sub-folders but those that `triptych predict` made there, in a fixed order."""
+def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Path]:
+    """Pictures, or files of other suffixes, in a folder and its sub-folders, in a fixed order, but those that `triptych
+    predict` made there.
+    """
     files = list(walk_files(folder))
     made = {path.parent / name for path in files if path.name == RECORD for name in MADE}
-    pictures = (path for path in files if path.suffix.lower() in PICTURES)
+    pictures = (path for path in files if path.suffix.lower() in suffixes)
     return [path for path in pictures if not made or made.isdisjoint(path.parents)]
 
 
@@ -238,7 +255,7 @@ def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
 
 def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
     if source.is_dir():
-        paths = sorted(find_photographs(source))
+        paths = sorted(find_originals(source))
         if not paths:
             raise DataError(
                 f"folder {source} has no images", f"looked for {', '.join(PICTURES)} in it and its sub-folders"
@@ -334,6 +351,15 @@ def _scale(values: np.ndarray) -> Photo:
     return StoredPhoto.checked(values).rows()
 
 
+def _check_range(low: float, high: float) -> None:
+    """Raise `DataError` for floats from `low` to `high` that are no image's."""
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN is not in it either
+        raise DataError(
+            f"image values run from {low:g} to {high:g}",
+            "float images lie in [0, 1]: divide by 255, or save whole numbers as uint8",
+        )
+
+
 def _check_values(values: np.ndarray) -> int:
     """What values `(H, W, 3)` are divided by; `DataError` where they are no image's."""
     kind = values.dtype.kind
@@ -342,12 +368,7 @@ def _check_values(values: np.ndarray) -> int:
     if kind not in "biuf":
         raise DataError(f"image values are {values.dtype}", "save them as whole numbers or floats")
     if kind == "f":
-        low, high = float(values.min()), float(values.max())
-        if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN is not in it either
-            raise DataError(
-                f"image values run from {low:g} to {high:g}",
-                "float images lie in [0, 1]: divide by 255, or save whole numbers as uint8",
-            )
+        _check_range(float(values.min()), float(values.max()))
     elif kind in "iu" and (kind == "i" or values.dtype.itemsize > 2):
         low, high = int(values.min()), int(values.max())
         if low < 0 or (values.dtype.itemsize > 2 and 0 < high <= 65535):

@@ -35,8 +35,8 @@ def require(*packages: str) -> None:
 class ExportedNetwork(nn.Module):
     """The network of a file that `triptych export` wrote, run by `triptych_runtime.Network`.
 
-    `forward(image)` takes `(B, 3, H, W)` in [0, 1] of a size that the file allows. Where the file holds decoded maps,
-    `is_decoded` is true and these stand in place of raw ones.
+    `forward(image)` takes `(B, 3, H, W)`, floats in [0, 1] or uint8, of a size that the file allows. Where the file
+    holds decoded maps, `is_decoded` is true and these stand in place of raw ones.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +77,8 @@ class ExportedNetwork(nn.Module):
         return from_json(json.dumps(self.metadata["recipe"]))
 
     def forward(self, image: Tensor) -> Output:
-        maps = self.runtime.run(image.float().cpu().numpy())
+        # Bytes as they are: the runtime scales them. What precision computes with, its arrays have no type for.
+        maps = self.runtime.run((image if image.dtype == torch.uint8 else image.float()).cpu().numpy())
         return Output({name: torch.from_numpy(maps[name]) for name in self.tasks}, [], [])
 
     def describe(self) -> str:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Num
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.data.photos import to_image_tensor
+from triptych.data.photos import scale_batch, to_image_tensor
 from triptych.files import checksum
 from triptych.lookup import named_choice
 from triptych.machine import choose_device, choose_precision, return_freed_memory
@@ -175,13 +175,14 @@ class Predictor:
         maps = self.predict(to_image_tensor(image)[None])
         return {name: value[0].cpu().numpy() for name, value in maps.items()}
 
-    def predict(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
-        """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)` in [0, 1], on the model's device.
+    def predict(self, image: Num[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+        """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)`, floats in [0, 1] or uint8, on
+        the model's device. `ValueError` for other values.
 
         Views are averaged as raw maps, except values that zooming changes (depth), and those that mirroring changes and
         whose raw maps are a function of them: these are averaged in physical units (`Task.averages_raw`).
         """
-        return joined(self.strips(Batch(image.to(self.device))))
+        return joined(self.strips(Batch(scale_batch(image.to(self.device)))))
 
     def strips(self, image: Source, *, rows: int | None = None) -> Iterator[dict[str, Tensor]]:
         """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
@@ -216,7 +217,7 @@ class Predictor:
                     calibration,
                 )
 
-    def raw(self, image: Float[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
+    def raw(self, image: Num[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
         predictions. `None` where several views are averaged, or one of another scale, which happens in physical units,
         and for a file of decoded maps.
@@ -224,7 +225,7 @@ class Predictor:
         if self.flip or self.scales != (1.0,) or self.is_decoded:
             return None
         with _evaluating(self.model):
-            return joined(self._view(Batch(image.to(self.device)), 1.0, False))
+            return joined(self._view(Batch(scale_batch(image.to(self.device))), 1.0, False))
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
