@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_prediction import TASKS, local_model, read_ply, write_images
+from test_prediction import TASKS, Formula, local_model, read_ply, write_images
 
 from triptych.data.photos import find_images
 from triptych.datasets.images import Images
@@ -19,7 +19,7 @@ from triptych.prediction.calibration import Scale
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strip_files import ArrayFile, write_png
-from triptych.tasks import regression
+from triptych.tasks import depth, regression
 
 SEVEN = TASKS | {"heat": regression("heat"), "albedo": regression("albedo", 3)}
 
@@ -94,6 +94,20 @@ def test_panels_and_points_of_large_images_are_thinned_and_said(tmp_path, monkey
     np.testing.assert_array_equal(
         np.load(tmp_path / "thin/arrays/semseg/0.npy"), np.load(tmp_path / "whole/arrays/semseg/0.npy")
     )
+
+
+def test_values_that_maps_have_no_room_for_are_counted(tmp_path):
+    tasks = {"depth": depth(), "height": regression("height", limits=(0.0, 50.0))}
+    predictor, lines = Predictor(Formula(tasks, **dict.fromkeys(tasks, lambda image: 100 * image[:, :1]))), []
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(2):
+        Image.fromarray(np.full((4, 6), 255 * np.arange(6) / 5, np.uint8)).save(folder / f"{i}.png")
+    predict_images(predictor, [folder], tmp_path / "out", products=("maps",), log=lines.append)
+    assert lines[0].startswith("16 values of depth are outside 0 to 65.535, which is all that maps hold")
+    assert lines[1].startswith("24 values of height are outside 0 to 50,")
+    metres = np.asarray(Image.open(tmp_path / "out/maps/depth/0.png"))[0]
+    assert metres.tolist() == [0, 20000, 40000, 60000, 0, 0]
 
 
 def test_images_of_one_size_go_in_batches(tmp_path, monkeypatch):

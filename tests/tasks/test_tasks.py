@@ -255,7 +255,8 @@ def test_pictures_show_holes() -> None:
 
 
 def test_stored_values() -> None:
-    assert tasks.depth().to_png(np.array([[[1.2344, 70.0, np.nan]]])).tolist() == [[1234, 65535, 0]]
+    metres = np.array([[[1.2344, 65.5354, 65.536, 200.0, np.inf, -1.0, np.nan]]])
+    assert tasks.depth().to_png(metres).tolist() == [[1234, 65535, 0, 0, 0, 0, 0]]
     assert tasks.normals().to_png(np.array([1.0, -1.0, 0.0]).reshape(3, 1, 1)).tolist() == [[[255, 0, 128]]]
     assert tasks.boundary().to_png(np.array([[[0.999, 1.0, np.nan]]])).tolist() == [[254, 255, 0]]
     assert tasks.saliency().to_png(np.array([[0, 1, 255]])).tolist() == [[0, 255, 0]]

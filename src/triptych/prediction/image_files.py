@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class ImageFiles:
     camera: Camera | None
     color_by: str
     overlay: bool
+    beyond: dict[str, int] = field(default_factory=dict)
+    """How many values the maps that were written had no room for, by task."""
 
     def arrays(self, name: str) -> dict[str, Path]:
         """The array files of an image by task."""
@@ -75,7 +77,7 @@ class ImageFiles:
         files: dict[Path, Write] = {}
         for task in self.tasks.values():
             if "maps" in self.products and task.to_png is not None:  # a quantity without limits has no integers
-                files[self._place("maps", name, task.name)] = partial(_write_map, task)
+                files[self._place("maps", name, task.name)] = partial(self._write_map, task)
             if "pictures" in self.products:
                 files[self._place("pictures", name, task.name)] = partial(self._write_picture, task)
         if "panels" in self.products:
@@ -168,6 +170,15 @@ class ImageFiles:
             with written_whole(path, flushed=False) as unfinished, ArrayFile(unfinished, shape, dtype) as stored:
                 yield stored
 
+    def _write_map(self, task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
+        assert task.to_png is not None, "maps are written only of tasks that have an integer form"
+        stored = maps[task.name]
+        if task.png_range:
+            low, high = task.png_range
+            beyond = sum(int(((values < low) | (values > high)).sum()) for values in stored.strips(STRIP))
+            self.beyond[task.name] = self.beyond.get(task.name, 0) + beyond
+        write_png(path, stored.size, map(task.to_png, stored.strips(STRIP)))
+
     def _write_picture(self, task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
         stored = maps[task.name]
         write_png(path, stored.size, (shown for _, shown in self._drawn(task, photo, stored)))
@@ -210,12 +221,6 @@ class ImageFiles:
                 yield backproject(maps[name].rows(*window)[0], moved), colors, vectors
 
         write_points(path, parts())
-
-
-def _write_map(task: Task, path: Path, photo: StoredPhoto, maps: Maps) -> None:
-    assert task.to_png is not None, "maps are written only of tasks that have an integer form"
-    stored = maps[task.name]
-    write_png(path, stored.size, map(task.to_png, stored.strips(STRIP)))
 
 
 @contextmanager

@@ -126,6 +126,10 @@ def predict_images(
                         log(_one_line(f"{name}: {reduced}"))
             keep()
     result.skipped.update({name: record.skipped[name] for name in names if name in record.skipped})
+    for name, count in files.beyond.items():
+        if count:
+            held = "{:g} to {:g}".format(*predictor.tasks[name].png_range or ())
+            log(f"{count} values of {name} are outside {held}, which is all that maps hold; arrays have them")
     counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")

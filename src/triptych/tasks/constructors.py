@@ -246,8 +246,14 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
 
 
 def _millimetres_png(depth: np.ndarray) -> np.ndarray:
-    """16 bit millimetres; invalid is 0, farther than 65.535 m saturates."""
-    return np.clip(np.nan_to_num(np.rint(depth[0] * 1000), nan=0.0), 0, 65535).astype(np.uint16)
+    """16 bit millimetres; what is invalid, negative or farther than `FARTHEST` is 0: no value."""
+    millimetres = np.rint(depth[0] * 1000)
+    held = (millimetres >= 0) & (millimetres <= 1000 * FARTHEST)
+    return np.where(held, millimetres, 0).astype(np.uint16)
+
+
+FARTHEST = 65.535
+"""Metres that 16 bit millimetres reach."""
 
 
 def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Task:
@@ -273,6 +279,7 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         colorize=colors.color_depth,
         fit_colors=colors.depth_range,
         to_png=_millimetres_png,
+        png_range=(0.0, FARTHEST),
         kind="length",
         options=_given(depth, loss=loss, aligned=aligned),
         raw_form="encoded" if loss in depth_losses.ENCODE_DEPTH else "physical",
@@ -368,6 +375,7 @@ def regression(
         colorize=partial(colors.color_values, limits=limits),
         fit_colors=None if limits else colors.values_range,
         to_png=partial(_values_png, limits=limits) if limits and channels in (1, 3) else None,
+        png_range=limits,
         kind="values",
         constructor="regression",
         options=_given(regression, loss=loss, metric=metric),
@@ -381,7 +389,9 @@ def regression(
 
 
 def _values_png(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Linear between the limits, 0 to 65535 for one channel and 0 to 255 for three; invalid is 0."""
+    """Linear between the limits, 0 to 65535 for one channel and 0 to 255 for three; what is beyond them is the nearest
+    one, invalid is 0.
+    """
     share = np.clip((np.nan_to_num(values, nan=limits[0]) - limits[0]) / (limits[1] - limits[0]), 0, 1)
     if len(values) == 1:
         return np.rint(share[0] * 65535).astype(np.uint16)

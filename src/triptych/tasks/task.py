@@ -80,6 +80,8 @@ class Task:
     """
     limits: tuple[float, float] | None = None
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
+    png_range: tuple[float, float] | None = None
+    """The least and the largest value that `to_png` has room for; `None`: it has room for all."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
     such as its logarithm.
