@@ -20,6 +20,7 @@ from triptych.backbones.base import pretrained_licence
 from triptych.evaluation.scores import write_scores
 from triptych.export import export_run
 from triptych.export.onnx_file import describe_onnx
+from triptych.files import hash_file
 from triptych.prediction import pretrained
 from triptych.prediction.exported import ExportedNetwork
 from triptych.prediction.predictor import Predictor
@@ -108,8 +109,15 @@ def test_exported_files_of_the_run_go_along(run, tmp_path, capsys):
     description = ExportedNetwork(file).metadata
     description["recipe"]["data"]["root"] = "/home/someone/secret"
     describe_onnx(file, description)
+    scored = {
+        "protocol": "invpt",
+        "metrics": {"depth": {"rmse": 0.4}},
+        "keys": ["a"],
+        "weights_sha256": hash_file(file),
+    }
+    write_scores(tmp_path / "of_file.json", scored | {"tasks": {"depth": {"higher_is_better": {"rmse": False}}}}, {})
     words = ["push", str(run), NAME, "--dry-run", str(tmp_path / "out"), "--exported", str(file)]
-    assert main(words) == 0
+    assert main([*words, "--scores", str(tmp_path / "of_file.json")]) == 0
     for path in (tmp_path / "out").iterdir():
         assert b"/home/" not in path.read_bytes()
     image = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
@@ -117,12 +125,21 @@ def test_exported_files_of_the_run_go_along(run, tmp_path, capsys):
     for name, values in Predictor.load(run)(image).items():
         np.testing.assert_allclose(theirs[name], values, atol=1e-4)
     assert json.loads((tmp_path / "out/model.onnx.json").read_text())["recipe"]["data"]["root"] == "secret"
-    assert "| `model.onnx` | fp32 | 32 x 48 | maps |" in (tmp_path / "out/README.md").read_text()
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| `model.onnx` | fp32 | 32 x 48 | maps |" in card
+    assert "triptych-runtime model.onnx photo.jpg --resize" in card
+    assert "| weights | depth | rmse ↓ | 0.5 |" in card
+    assert "| `model.onnx` | depth | rmse ↓ | 0.4 |" in card
+    assert "depth rmse (invpt protocol, model.onnx)" in card
 
     describe_onnx(file, description | {"weights_sha256": "0"})
     (tmp_path / "model.pt2").touch()
-    for wrong, message in ((file, "other weights"), (tmp_path / "model.pt2", "end with .onnx")):
-        assert main([*words[:4], str(tmp_path / "no"), "--exported", str(wrong)]) == 2
+    for wrong, message in (
+        ([file], "other weights"),
+        ([tmp_path / "model.pt2"], "end with .onnx"),
+        ([file, tmp_path / "other/model.onnx"], "several exported files are called model.onnx"),
+    ):
+        assert main([*words[:4], str(tmp_path / "no"), "--exported", *map(str, wrong)]) == 2
         assert message in capsys.readouterr().err
         assert not (tmp_path / "no").exists()
 

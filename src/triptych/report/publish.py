@@ -43,6 +43,8 @@ class Result(NamedTuple):
     data: str
     split: str
     images: int
+    file: str = ""
+    """Of the exported file that it was measured on; empty for the weights."""
 
 
 def push_run(
@@ -99,6 +101,9 @@ def write_folder(
     run: Path, name: str, folder: Path, *, scores: Sequence[Path], exported: Sequence[Path] = (), license: str
 ) -> None:
     """Write what is uploaded: weights, recipe, tasks, exported files and the card."""
+    twice = [path.name for path in exported if sum(path.name == other.name for other in exported) > 1]
+    if twice:
+        raise ValueError(f"several exported files are called {twice[0]}, and one folder holds them; rename them.")
     scales = read_calibration(run, pretrained.weights_file(run))
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
@@ -140,8 +145,9 @@ def _file_list(name: str, described: Mapping[Path, Mapping[str, Any]]) -> Iterat
         size = description["input"]["size"]
         shown = "any size" if size is None else f"{size[0]} x {size[1]}"
         yield f"| {as_code(path.name)} | {description['precision']} | {shown} | {description['outputs']} |"
-    first = shlex.quote(next(iter(described)).name)
-    yield f"\n```\nhf download {name} {first} --local-dir .\ntriptych-runtime {first} photo.jpg\n```\n"
+    path, description = next(iter(described.items()))
+    first, resized = shlex.quote(path.name), " --resize" if description["input"]["size"] else ""
+    yield f"\n```\nhf download {name} {first} --local-dir .\ntriptych-runtime {first} photo.jpg{resized}\n```\n"
 
 
 def read_results(
@@ -150,10 +156,11 @@ def read_results(
     """The numbers of a run folder's evaluations, then those of files of `triptych score` and of evaluations of the
     `exported` files; `ValueError` where they are of other weights.
     """
-    files = {hash_file(path) for path in exported}
+    files = {hash_file(path): path.name for path in exported}
     for path in [*sorted(run.glob("evaluation-*.json")), *scores]:
         saved = read_scores(path)
-        if saved.content.get("weights_sha256") not in files:
+        file = files.get(saved.content.get("weights_sha256", ""), "")
+        if not file:
             require_weights(saved, run)
         content = saved.content
         data = content.get("data") or {}
@@ -173,6 +180,7 @@ def read_results(
                         data.get("name", "") if isinstance(data, Mapping) else "",
                         content.get("split", ""),
                         (content.get("labelled") or {}).get(task, len(saved.keys[task])),
+                        file,
                     )
 
 
@@ -188,7 +196,7 @@ def make_header(tasks: Mapping[str, Task], name: str, results: Sequence[Result],
             dataset_name=each.data or "unnamed",
             dataset_split=each.split or None,
             metric_type=each.metric,
-            metric_name=f"{each.task} {each.metric} ({each.protocol} protocol)",
+            metric_name=f"{each.task} {each.metric} ({each.protocol} protocol{', ' * bool(each.file)}{each.file})",
             metric_value=float(f"{each.value:.5g}"),
         )
         for each in results
@@ -208,15 +216,16 @@ def _result_table(results: Sequence[Result]) -> str:
     if not results:
         return "This network was not scored.\n"
     rows = [
-        f"| {as_text(each.task)} | {as_text(each.metric)} {ARROWS[each.higher_is_better]} | {each.value:.4g} | "
-        f"{as_text(each.protocol)} | {as_text(each.data)} {as_text(each.split)} | {each.images} |"
+        f"| {as_code(each.file) if each.file else 'weights'} | {as_text(each.task)} | "
+        f"{as_text(each.metric)} {ARROWS[each.higher_is_better]} | {each.value:.4g} | {as_text(each.protocol)} | "
+        f"{as_text(each.data)} {as_text(each.split)} | {each.images} |"
         for each in results
     ]
     head = [
         "## Results",
         "",
-        "| task | number | value | protocol | data | images |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| of | task | number | value | protocol | data | images |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     return "\n".join([*head, *rows, ""])
 
