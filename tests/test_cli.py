@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from triptych.__main__ import VERBS, list_names, main
 from triptych.assemble import REGISTRIES
@@ -44,6 +45,22 @@ def test_a_full_disk_names_the_file_and_the_way(
     monkeypatch.setitem(VERBS, "list", Verb(fill))
     assert main(["list"]) == 2
     assert "device: 'runs/a/recipe.json'; make room, or write elsewhere (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=["gpu", "cpu"],
+)
+def test_memory_that_runs_out_is_no_mistake_of_ours(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fill() -> None:
+        raise error
+
+    monkeypatch.setitem(VERBS, "list", Verb(fill))
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_a_misspelt_verb_of_a_group_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,12 @@ def _format_warning(
     return f"warning: {printable(' '.join(str(message).split()))}\n"
 
 
+def _ran_out_of_memory(error: Exception) -> bool:
+    from triptych.machine import ran_out_of_memory
+
+    return ran_out_of_memory(error)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, 2 for a mistake in what was asked, 1 for a mistake of ours."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -113,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the edge: whatever happens below becomes one line and an exit code
         if debug:
             raise
-        expected = isinstance(error, EXPECTED)
+        expected = isinstance(error, EXPECTED) or _ran_out_of_memory(error)
         mark = "error" if expected else f"internal error ({type(error).__name__})"
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         way = "; make room, or write elsewhere" if full else ""

@@ -236,6 +236,17 @@ def test_a_network_that_fails_does_not_end_the_server(predictor):
         assert ask(port, None, "/", "GET")[0] == 200
 
 
+def test_a_picture_that_memory_has_no_room_for_is_refused(predictor):
+    class Full(Predictor):
+        def __call__(self, image):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with serving(Full(predictor.model, recipe=predictor.recipe)) as port:
+        status, body = ask(port, encode())
+        assert status == 413
+        assert json.loads(body)["error"].endswith("send a smaller picture.")
+
+
 def test_large_pictures_are_shrunk_and_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -21,6 +21,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from triptych.app.pictures import Limits, as_page, as_zip, predict_picture, predict_video
+from triptych.machine import OutOfMemoryError, memory_advice
 from triptych.prediction.confidence import Confident, has_views
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.predictor import Predictor
@@ -62,7 +63,10 @@ def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) 
                 data = await read_body(request, chosen.bytes)
                 used = Confident(predictor) if asked.get("confidence") == "1" else predictor
                 async with turn:
-                    return await anyio.to_thread.run_sync(work, used, data, asked.get("name", "picture")[:80], chosen)
+                    with memory_advice("send a smaller picture"):
+                        return await anyio.to_thread.run_sync(
+                            work, used, data, asked.get("name", "picture")[:80], chosen
+                        )
             finally:
                 present -= 1
 
@@ -75,7 +79,12 @@ def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) 
             Route("/files", answering(_zip), methods=["POST"]),
             Route("/video", answering(_video), methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _refuse, ValueError: _refuse_picture, Exception: _fail},
+        exception_handlers={
+            HTTPException: _refuse,
+            ValueError: _refuse_picture,
+            OutOfMemoryError: _refuse_large,
+            Exception: _fail,
+        },
     )
 
 
@@ -222,6 +231,10 @@ async def _refuse(request: Request, error: Any) -> Response:
 
 async def _refuse_picture(request: Request, error: Any) -> Response:
     return _error(400, str(error))
+
+
+async def _refuse_large(request: Request, error: Any) -> Response:
+    return _error(413, str(error))
 
 
 async def _fail(request: Request, error: Exception) -> Response:
