@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from export_runs import save_run
+from PIL import Image
 from torch import nn
 
 from triptych.__main__ import main
@@ -160,8 +161,32 @@ def test_the_verb_takes_videos_beside_images(tmp_path, capsys):
     clip = write(tmp_path / "clip.mp4", frames(3, (32, 48)))
     assert main(["predict", str(run), str(clip), "--out", str(tmp_path / "out")]) == 0
     assert "3 frames in " in capsys.readouterr().out
-    assert main(["predict", str(run), str(tmp_path / "none.mp4"), "--out", str(tmp_path / "out")]) == 2
-    assert "no video" in capsys.readouterr().err
+    (tmp_path / "a").mkdir()
+    Image.fromarray(frames(1, (32, 48))[0]).save(tmp_path / "a/0.png")
+    unread = write(tmp_path / "a/unread.mp4", frames(1, (32, 48)))
+    words = ["predict", str(run), str(tmp_path / "a"), "--out", str(tmp_path / "both"), "--products"]
+    for video, product, message in (
+        (tmp_path / "none.mp4", "pictures", "no video"),
+        (clip, "arrays", "of videos only pictures and panels are made"),
+    ):
+        assert main([*words[:3], str(video), *words[3:], product]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "both").exists(), "images were predicted before what is wrong with videos is told"
+    assert main([*words, "arrays"]) == 0
+    assert f"are not read (1); name them, such as {unread}" in capsys.readouterr().out
+    large = write(tmp_path / "large.mp4", frames(1, (96, 144)))
+    assert main(["predict", str(run), str(large), "--out", str(tmp_path / "out"), "--products", "panels"]) == 0
+    assert "large.mp4 has 96 x 144 pixels, and the network was trained on 32 x 48" in capsys.readouterr().out
+
+
+def test_memory_that_runs_out_says_what_to_lower(tmp_path, monkeypatch):
+    def fill(image):
+        raise MemoryError("Unable to allocate 8.00 TiB")
+
+    predictor = Predictor(Brightness())
+    monkeypatch.setattr(predictor.model, "forward", fill)
+    with pytest.raises(MemoryError, match=r"memory ran out \(.*--batch, now 2"):
+        predict_videos(predictor, [write(tmp_path / "a.mp4", frames(1))], tmp_path / "out", batch_size=2)
 
 
 def test_videos_are_not_resumed_and_nothing_is_predicted_before_that_is_said(tmp_path, capsys):

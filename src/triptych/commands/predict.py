@@ -68,6 +68,7 @@ def predict(
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
     """
+    from triptych.data.photos import find_originals
     from triptych.prediction import videos
     from triptych.prediction.outputs import predict_images
     from triptych.prediction.predictor import Predictor
@@ -89,19 +90,25 @@ def predict(
         precision=precision,
         device=device,
     )
+    shown = predictor
+    if confidence:
+        from triptych.prediction.confidence import Confident
+
+        shown = Confident(predictor)
+    pictures = [path for path in images if path not in clips]
+    if clips:  # before images are predicted
+        videos.check_videos(shown, clips, out, products=products, overwrite=overwrite)
+    for folder in filter(Path.is_dir, pictures):
+        if unread := find_originals(folder, videos.SUFFIXES):
+            print(f"videos in {folder} are not read ({len(unread)}); name them, such as {unread[0]}")
     if render:
         from triptych.report.renderings import render_run
 
         camera: dict[str, Any] = {"fov": fov or None, "intrinsics": intrinsics or None}
         render_run(predictor, Path(run), images, out, overwrite=overwrite, **camera)
-    if confidence:
-        from triptych.prediction.confidence import Confident
-
-        predictor = Confident(predictor)
-    pictures = [path for path in images if path not in clips]
     if pictures:
         predict_images(
-            predictor,
+            shown,
             pictures,
             out,
             products=products,
@@ -116,7 +123,7 @@ def predict(
         )
     if clips:
         videos.predict_videos(
-            predictor,
+            shown,
             clips,
             out,
             products=products,

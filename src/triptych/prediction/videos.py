@@ -24,6 +24,8 @@ import torch
 from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet, overlay_map
 from triptych.files import written_whole
 from triptych.lookup import named_choice
+from triptych.machine import memory_advice
+from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
 
@@ -80,28 +82,46 @@ def predict_videos(
     Raises `ValueError` naming the frame that cannot be decoded, counted from 0; `on_bad_sample="skip"` names it
     through `log` and leaves it out. A video that fails leaves no file.
     """
-    _import_av()
     skip = named_choice("on_bad_sample", on_bad_sample, {"raise": False, "skip": True})
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; give at least 1.")
+    advice = f"predict fewer frames at once (--batch, now {batch_size}), in tiles (--tile 512) or at a --shorter-side"
+    done = {}
+    for path, files in check_videos(predictor, videos, out, products=products, overwrite=overwrite).items():
+        with memory_advice(advice):
+            done[path.stem] = _predict_video(predictor, path, files, overlay, batch_size, skip, log)
+        log(f"{path}: {done[path.stem].summary()}")
+    return done
+
+
+def check_videos(
+    predictor: Predictor,
+    videos: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    products: Sequence[str] = PRODUCTS,
+    overwrite: bool = False,
+) -> dict[Path, dict[str, Path]]:
+    """The files that each video will become, by what they show: a task, or all of them under `""`.
+
+    Raises what `predict_videos` would for videos that are not there or none, and for outputs that exist.
+    """
+    _import_av()
     chosen = tuple(name for name in products if name in PRODUCTS)
     if not chosen:
         raise ValueError(f"of videos only {' and '.join(PRODUCTS)} are made; add one of them to the products.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; give at least 1.")
     paths = [Path(video) for video in videos]
     for path in paths:
         if not path.is_file():
             raise FileNotFoundError(f"no video {path}; check the path.")
+        _open(path).close()
     files = {path: _files(Path(out), path.stem, predictor.tasks, chosen) for path in paths}
     if len({path.stem for path in paths}) < len(paths):
         raise ValueError("two videos have the same name; predict them into different folders.")
     existing = [file for each in files.values() for file in each.values() if file.exists()]
     if existing and not overwrite:
         raise FileExistsError(f"{existing[0]} exists; choose another folder, or pass overwrite (--overwrite).")
-    done = {}
-    for path in paths:
-        done[path.stem] = _predict_video(predictor, path, files[path], overlay, batch_size, skip, log)
-        log(f"{path}: {done[path.stem].summary()}")
-    return done
+    return files
 
 
 def _predict_video(
@@ -122,8 +142,12 @@ def _predict_video(
         skipped[number] = reason
 
     started = time.perf_counter()
+    frames = read_frames(path, leave_out)
+    first = list(islice(frames, 1))
+    if advised := "".join(advise_size(predictor, path.name, frame.shape[:2]) for frame in first):
+        log(advised)
     count, spent = write_videos(
-        predictor, read_frames(path, leave_out), frame_rate(path), files, overlay=overlay, batch_size=batch_size
+        predictor, chain(first, frames), frame_rate(path), files, overlay=overlay, batch_size=batch_size
     )
     if not count:
         raise ValueError(f"{path} has no frame that can be decoded; give another file.")
