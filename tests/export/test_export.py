@@ -389,6 +389,8 @@ def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_fil
         Predictor.load(file)(photograph((40, 48)))
     with pytest.raises(ValueError, match=r"images are uint16; give uint8, or floats in \[0, 1\]"):
         Network(file).run(np.zeros((1, 3, *SIZE), np.uint16))
+    with pytest.raises(ValueError, match=r"is run by onnxruntime on the CPU, and device is cuda"):
+        Predictor.load(file, device="cuda")
     with pytest.raises(ValueError, match="from 5 x 5 on"):
         Predictor.load(free_file)(photograph((4, 48)))
     for options in ({"tile": 32}, {"flip": True}, {"scales": (0.5,)}, {"shorter_side": 32}):

@@ -8,6 +8,7 @@ from export_runs import save_run
 from triptych.__main__ import main
 from triptych.export.profile import Cost, cost_table, profile
 from triptych.machine import keep_freed_memory, terminal
+from triptych.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,20 @@ def test_larger_images_cost_more(run: Path) -> None:
     small, usual, large = profile(run, repeats=1)
     assert (small.size, usual.size, large.size) == ((16, 24), (32, 48), (64, 96))
     assert small.flops < usual.flops < large.flops
+
+
+def test_a_network_is_measured_at_sizes_that_it_takes(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, asked = Predictor.load, {"least": 20}
+
+    def load_file(path: Path, **options: object) -> Predictor:
+        predictor = load(path, **options)
+        predictor.model.smallest = asked["least"]
+        return predictor
+
+    monkeypatch.setattr(Predictor, "load", load_file)
+    assert [cost.size for cost in profile(run, repeats=1)] == [(32, 48), (64, 96)]
+    asked["least"] = 70
+    assert [cost.size for cost in profile(run, repeats=1)] == [(70, 70)]
 
 
 def test_the_verb_prints_a_row_per_size(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

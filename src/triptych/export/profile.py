@@ -35,7 +35,8 @@ class Cost:
 def profile(path: Path, sizes: Sequence[tuple[int, int]] = (), *, repeats: int = 5) -> list[Cost]:
     """Measure the network of a run folder or an ONNX file on a CPU with torch's number of threads.
 
-    Without `sizes` a run is measured at its training size, at half and at twice that; a file at its own.
+    Without `sizes` a run is measured at its training size, at half and at twice that, and so is a file of free sizes at
+    those of them that it takes; a file of one size at its own.
     """
     for height, width in sizes:
         if min(height, width) < 1:
@@ -44,7 +45,9 @@ def profile(path: Path, sizes: Sequence[tuple[int, int]] = (), *, repeats: int =
     recipe = predictor.recipe
     height, width = split_domain(recipe, recipe.data.test_split)[0].data.size
     fixed = predictor.fixed_size
-    usual = [fixed] if fixed else [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
+    least = getattr(predictor.model, "smallest", 1)
+    usual = [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
+    usual = [fixed] if fixed else [size for size in usual if min(size) >= least] or [(least, least)]
     chosen = sizes or usual
     predictor.predict(_image(chosen[0]))  # loads code that is no part of what an image takes
     del predictor

@@ -64,6 +64,11 @@ class ExportedNetwork(nn.Module):
         return self.runtime.size
 
     @property
+    def smallest(self) -> int:
+        """Least side, in pixels, of the images that the file takes."""
+        return self.metadata["input"]["smallest"]
+
+    @property
     def calibration(self) -> dict[str, Scale]:
         """Scales that raw maps still need once they are decoded; in decoded ones they are already, and of these are
         told that say at which size they hold.
@@ -91,6 +96,14 @@ class ExportedNetwork(nn.Module):
             raise ValueError(
                 f"{self.runtime.path} holds decoded maps, and tiles, flips, scales and a shorter side average or "
                 "resize raw ones; export the network with --outputs raw."
+            )
+
+    def check_device(self, device: torch.device | str | None) -> None:
+        """Fail in one line where another device than the CPU is asked for by name."""
+        if isinstance(device, str) and device not in ("auto", "cpu"):
+            raise ValueError(
+                f"{self.runtime.path} is run by onnxruntime on the CPU, and device is {device}; leave it out, or use "
+                "the run that the file was made from."
             )
 
     def check_precision(self, name: str) -> None:

@@ -322,6 +322,7 @@ class Predictor:
         if path.suffix == exported.SUFFIX:
             network = exported.ExportedNetwork(path)
             network.check_precision(options.pop("precision", "no"))
+            network.check_device(options.get("device"))
             scales = network.calibration if calibrated else None
             predictor = cls(network, recipe=network.recipe, calibration=scales, **options)
             network.check_views(several=predictor.averages)
