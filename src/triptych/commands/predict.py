@@ -61,8 +61,8 @@ def predict(
         overlay: Draw the maps of pictures and panels over the images.
         precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.
         batch: Predict up to this many images of one size, or frames of a video, together.
-        overwrite: Replace existing predictions.
-        resume: Go on where an earlier call ended: images (no videos) that have all their files are left as they are.
+        overwrite: Replace existing predictions; where another network or other options made them, delete them all.
+        resume: Go on where an earlier call ended: images (no videos) that are finished are left as they are.
         on_bad_sample: What an unreadable image does: end the call, or be named, counted and left out.
         render: Also write report.html with what the 3D-aware regularizer of the run renders: every task, the density's
             depth and opacity, and the view of cameras that stand aside.
