@@ -67,6 +67,19 @@ def colors(sample: Sample) -> list[float]:
     return [round(view.image.mean().item() * 255) for view in sample.neighbours]
 
 
+def test_a_sample_follows_from_the_cameras_of_its_frames(videos: Path) -> None:
+    for path in (videos / "images").rglob("*.png"):
+        place = videos / "cam" / path.relative_to(videos / "images").with_suffix(".txt")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text("20 20 10 8")
+    described = videos / "dataset.toml"
+    described.write_text(described.read_text().replace("intrinsics = [20, 20, 10, 8]", 'files = "cam/{key}.txt"'))
+    before = Folder(videos, neighbour_frames=(1,)).inputs()
+    assert len(Folder(videos).source_files(0)) == 3
+    (videos / "cam/a/001.txt").write_text("30 30 10 8 ")
+    assert Folder(videos, neighbour_frames=(1,)).inputs() != before
+
+
 def test_neighbours_in_a_folder(videos: Path) -> None:
     dataset = Folder(videos, split="all", neighbour_frames=(-1, 2))
     samples = {dataset.key(i): dataset[i] for i in range(len(dataset))}

@@ -21,7 +21,7 @@ from PIL import Image
 
 from triptych.__main__ import main
 from triptych.augmentation.presets import build_transform
-from triptych.data.base import DenseDataset
+from triptych.data.base import LATER_FACTS, DenseDataset
 from triptych.data.loading import BadSampleError, make_loader
 from triptych.data.subset import find_shared
 from triptych.datasets.folder import Folder
@@ -305,8 +305,8 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a label": (lambda root: draw(root / "depth/0.png", 7), "files"),
     "an image": (lambda root: draw(root / "images/1.png", 7), "files"),
     "a file that was written again": (lambda root: os.utime(root / "images/1.png", ns=(0, 0)), "files"),
-    "intrinsics": (lambda root: describe(root, INTRINSICS.replace("8", "9")), "camera"),
-    "a field of view": (lambda root: describe(root, "fov = 60.0"), "camera"),
+    "intrinsics": (lambda root: describe(root, INTRINSICS.replace("8", "9")), "source, camera"),
+    "a field of view": (lambda root: describe(root, "fov = 60.0"), "source, camera"),
     "a camera file": (lambda root: (root / "0.txt").write_text("20 20 9 6 "), "files"),
 }
 
@@ -344,7 +344,7 @@ def test_what_was_prepared_of_other_files_or_options_is_refused(mine: Path, tmp_
     mine = mine.rename(tmp_path / "elsewhere/mine")
     assert prepare(Folder(mine, split="all"), tmp_path / "out", split="all").kept == 2
     alter(mine)
-    assert Folder(mine, split="all").fingerprint() == before  # which runs keep
+    assert (Folder(mine, split="all").fingerprint() == before) == (says == "files")  # a run stays with its camera
     with pytest.raises(ValueError, match=rf"holds something else \(its {says} differ\).*--overwrite"):
         prepare(Folder(mine, split="all"), tmp_path / "out", split="all")
     prepare(Folder(mine, split="all"), tmp_path / "out", split="all", overwrite=True)
@@ -355,6 +355,11 @@ def test_what_was_prepared_of_other_files_or_options_is_refused(mine: Path, tmp_
 def test_what_an_older_version_prepared_is_read_and_not_taken_for_up_to_date(mine: Path, tmp_path: Path) -> None:
     source, manifest = Folder(mine, split="all"), tmp_path / "out/all/manifest.json"
     prepare(source, tmp_path / "out", split="all")
+    older = json.loads(manifest.read_text())
+    for fact in LATER_FACTS:
+        del older["source"][fact]
+    manifest.write_text(json.dumps(older))
+    assert prepare(source, tmp_path / "out", split="all").kept == 2
     fingerprint = Prepared(tmp_path / "out", split="all").fingerprint()
     older = json.loads(manifest.read_text())
     del older["inputs"]

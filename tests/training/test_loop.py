@@ -36,6 +36,7 @@ from triptych.training.building import Parts, build_parts
 from triptych.training.checkpoint import TrainingState, list_checkpoints
 from triptych.training.objective import Objective
 from triptych.training.opening import describe_initialization, initialize
+from triptych.training.run_folder import check_same_data
 from triptych.training.sharding import synchronize_norms
 from triptych.training.step import _shares, take_step
 from triptych.training.validation import _deployed_model
@@ -296,6 +297,18 @@ def test_resuming_on_other_data_names_what_changed(
     )
     with pytest.raises(ValueError, match=r"on other data: train\.images was 12, now 9; validation"):
         run_recipe(RECIPE, run, resume=True)
+
+
+def test_a_run_that_noted_less_of_its_data_is_no_other(tmp_path: Path) -> None:
+    """Facts that older versions did not know say no change, of a mixture's sources neither; known ones do."""
+    old = {"train": {"sources": {"a": {"images": 3}}}, "validation": {"images": 2, "camera": {"fov": 60.0}}}
+    (tmp_path / "environment.json").write_text(json.dumps({"starts": [{"data": old}]}))
+    now = {"train": {"sources": {"a": {"images": 3, "camera": None}}}, "validation": {**old["validation"]}}
+    check_same_data(tmp_path, {**now, "validation": {**old["validation"], "image_files": "{key}.png"}})
+    with pytest.raises(ValueError, match=r"validation.camera was {'fov': 60.0}, now {'fov': 100.0}"):
+        check_same_data(tmp_path, {**now, "validation": {"images": 2, "camera": {"fov": 100.0}}})
+    with pytest.raises(ValueError, match=r"train.sources was .*'images': 3.*, now .*'images': 4"):
+        check_same_data(tmp_path, {**now, "train": {"sources": {"a": {"images": 4}}}})
 
 
 def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> None:

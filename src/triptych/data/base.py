@@ -94,6 +94,22 @@ class DenseDataset:
         return partial(draw_shuffled, length=len(indices))
 
 
+LATER_FACTS = ("image_files", "camera")
+"""Facts of fingerprints that came after runs and prepared sets had recorded some."""
+
+
+def as_noted(fingerprint: Any, noted: Any) -> Any:
+    """A fingerprint without the facts that the version that wrote another one did not know: they say no change.
+
+    >>> as_noted({"images": 3, "camera": None}, {"images": 2}), as_noted({"camera": None}, {"camera": {"fov": 60}})
+    ({'images': 3}, {'camera': None})
+    """
+    if not (isinstance(fingerprint, Mapping) and isinstance(noted, Mapping)):
+        return fingerprint
+    known = {name: value for name, value in fingerprint.items() if name in noted or name not in LATER_FACTS}
+    return {name: as_noted(value, noted.get(name)) for name, value in known.items()}
+
+
 def require_truth(dataset: DenseDataset, tasks: Iterable[str], use: str = "scored against") -> None:
     """Raise `DataError` where images of a dataset have pseudo-labels of one of the tasks: they are no truth."""
     for name in tasks:

@@ -154,8 +154,8 @@ class Cityscapes(Published):
         return scale_camera(Camera(torch.tensor(matrix, dtype=torch.float32)), NATIVE, size)
 
     def source_files(self, index: int) -> list[Path]:
-        path = self._camera_file(self.keys[index])
-        return [*super().source_files(index), *([path] if path else [])]
+        paths = map(self._camera_file, (*self.frames_near(index), self.keys[index]))
+        return [*super().source_files(index), *(path for path in paths if path)]
 
     def encoding(self, name: str, key: str) -> Encoding | None:
         return {"semseg": self._label_encoding, "depth": self._disparity}[name](key)

@@ -127,7 +127,7 @@ class Folder(InFiles):
         return missing_view(sample, step)
 
     def fingerprint(self) -> dict[str, object]:
-        """Name, split, counts, and hashes of the file list and of the descriptor."""
+        """Name, split, counts, hashes of the file list and of the tasks, and where images and cameras come from."""
         listing = (
             f"{key}: {' '.join(name for name, paths in self.labels.items() if key in paths)}\n" for key in self.keys
         )
@@ -145,11 +145,13 @@ class Folder(InFiles):
             "labels": {name: len(set(paths) & set(self.images)) for name, paths in self.labels.items()},
             "files_sha256": hashlib.sha256("".join(listing).encode(errors="surrogateescape")).hexdigest(),
             "descriptor_sha256": meaning.hexdigest(),
+            "image_files": self.descriptor.images,
+            "camera": self.descriptor.camera and vars(self.descriptor.camera),
         } | ({"pseudo": pseudo} if pseudo else {})
 
     def source_files(self, index: int) -> list[Path]:
-        camera = self.cameras.get(self.keys[index])
-        return [*super().source_files(index), *([camera] if camera else [])]
+        keys = (*self.frames_near(index), self.keys[index])
+        return [*super().source_files(index), *(self.cameras[key] for key in keys if key in self.cameras)]
 
     def inputs(self) -> dict[str, object]:
         """And what `[camera]` says."""

@@ -132,10 +132,14 @@ class InFiles(DenseDataset):
         key = self.keys[index]
         return {kind: self.listing[kind][key] for kind in (IMAGE, *self.sources) if key in self.listing[kind]}
 
+    def frames_near(self, index: int) -> list[str]:
+        """The keys of the frames that may come along with a sample."""
+        near = {self.shift(self.keys[index], way) for step in self.neighbour_frames for way in (step, -step)}
+        return sorted(key for key in near if key)
+
     def source_files(self, index: int) -> list[Path]:
         """All files that a sample follows from, as far as they are known: of instances, frames and cameras too."""
-        near = {self.shift(self.keys[index], way) for step in self.neighbour_frames for way in (step, -step)}
-        kinds = {key: (IMAGE, *self.sources) for key in sorted(key for key in near if key)}
+        kinds = {key: (IMAGE, *self.sources) for key in self.frames_near(index)}
         kinds[self.keys[index]] = (INSTANCES,) if self.instances else ()
         found = [self.listing[kind][key] for key in kinds for kind in kinds[key] if key in self.listing.get(kind, {})]
         return [*self.files(index).values(), *found]

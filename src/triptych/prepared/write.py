@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from triptych.data.base import DenseDataset, require_truth
+from triptych.data.base import DenseDataset, as_noted, require_truth
 from triptych.data.errors import DataError
 from triptych.files import PARTIAL, hash_file, remove_partials, write_text, written_whole
 from triptych.lookup import named_choice, parse_json
@@ -128,6 +128,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
 
 def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     """What a plan has otherwise, the parts of its inputs by their own names: `inputs` where there are none."""
+    plan = {**plan, "source": as_noted(plan["source"], found.get("source"))}
     if not isinstance(found.get("inputs"), dict):
         return [key for key in plan if found.get(key) != plan[key]]
     flat, other = ({**one, **one["inputs"], "inputs": 0} for one in (plan, found))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from triptych.data.base import as_noted
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.prediction import calibration
 from triptych.recipes.config import INERT, Options, Recipe, flatten, from_json, read_recipe, to_json
@@ -154,7 +155,7 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
     if not path.is_file():
         return
     before = read_starts(path)[0]["data"]
-    now = json.loads(json.dumps(data, default=str))
+    now = as_noted(json.loads(json.dumps(data, default=str)), before)
     changed = [
         f"{part}.{key} was {value!r}, now {now.get(part, {}).get(key)!r}"
         for part, facts in before.items()

@@ -16,6 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from triptych import assemble
+from triptych.data.base import as_noted
 from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
 from triptych.recipes import option_words
@@ -261,7 +262,7 @@ def _check_same_start(run: Path, recipe: Recipe) -> None:
         "validation": assemble.build_dataset(recipe, recipe.data.val_split),
     }
     for name, dataset in sets.items():
-        now = json.loads(json.dumps(dataset.fingerprint(), default=str))
+        now = as_noted(json.loads(json.dumps(dataset.fingerprint(), default=str)), before.get(name))
         if name in before and before[name] != now:
             changed = [key for key in now if before[name].get(key) != now[key]]
             raise ValueError(
