@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -313,6 +314,46 @@ def test_a_number_that_is_listed_as_it_was_written_has_no_label(dtype: str) -> N
             marked = replace(encoding, invalid=(value,))
             target = marked.decode(np.stack([stored] * 3, -1) if isinstance(encoding, Normals) else stored, None)
             assert valid_pixels(target).reshape(-1).tolist() == [False, True], encoding
+
+
+COLORS = [[0, 0, 0], [9, 9, 9]]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"one_hot": True, "invalid": [0]}, "invalid has no effect beside one_hot"),
+        ({"one_hot": True, "channel": 1}, "channel has no effect beside one_hot"),
+        ({"one_hot": True, "colors": COLORS}, "one_hot has no effect beside colors"),
+        ({"colors": COLORS, "invalid": [0]}, "invalid has no effect beside colors"),
+        ({"colors": COLORS, "map": {"0": 1}}, "map has no effect beside colors"),
+        ({"map": {"0": 1}, "threshold": 0}, "threshold has no effect beside map"),
+        ({"map": {"0": 1}, "offset": -1}, "offset has no effect beside map"),
+        ({"threshold": 9, "offset": -1}, "offset has no effect beside threshold"),
+        ({"threshold": 9, "classes": 3}, "threshold tells 2 classes apart, and there are 3"),
+        ({"type": "boundary", "from": "other", "files": "a/{key}.png"}, "files has no effect beside from"),
+        ({"type": "boundary", "from": "other", "files": "", "threshold": 2}, "threshold has no effect beside from"),
+        ({"type": "boundary", "radius": 2}, "radius is 2 without from"),
+        ({"one_hot": True, "invalid": [255]}, ""),
+        ({"colors": COLORS, "invalid": [math.nan]}, ""),
+        ({"map": {"0": 1}, "invalid": [7]}, ""),
+        ({"threshold": 9, "invalid": [255]}, ""),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused(options: dict, says: str, tmp_path: Path) -> None:
+    usual = {"files": "own/{key}.png", **({"type": "semseg", "classes": 2} if "type" not in options else {})}
+    tasks = {"own": {**usual, **options}, "other": {"type": "semseg", "files": "other/{key}.png", "classes": 2}}
+    data = {"images": {"files": "images/{key}.png"}, "tasks": tasks}
+    if not says:
+        parse_descriptor(data, tmp_path)
+        return
+    with pytest.raises(ValueError, match=rf"\[tasks.own\]: {says}"):
+        parse_descriptor(data, tmp_path)
+
+
+def test_marks_that_the_doctor_adds_are_none_that_are_refused() -> None:
+    for encoding in (Labels(classes=2, one_hot=True), Labels(classes=2, colors=((0, 0, 0), (9, 9, 9)))):
+        assert len(replace(encoding, invalid=(*encoding.marks, math.nan)).invalid) == 1
 
 
 STORED = np.random.default_rng(0).integers(0, 4, SIZE)
@@ -689,6 +730,13 @@ def test_fingerprints_change_with_files_and_meaning(rooms: Path) -> None:
     changed = Folder(rooms).fingerprint()
     assert changed["files_sha256"] == first["files_sha256"]
     assert changed["descriptor_sha256"] != first["descriptor_sha256"]
+    text = (rooms / "dataset.toml").read_text()
+    (rooms / "images").rename(rooms / "photos")
+    write(rooms, text.replace("images/", "photos/"))
+    assert Folder(rooms).fingerprint() == {**changed, "image_files": "photos/{split}/{key}.*"}
+    (rooms / "photos").rename(rooms / "images")
+    write(rooms, text + "[camera]\nfov = 60\n")
+    assert Folder(rooms).fingerprint() != changed
     (rooms / "depth/train/a.png").unlink()
     assert Folder(rooms).fingerprint()["files_sha256"] != first["files_sha256"]
 

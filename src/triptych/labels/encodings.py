@@ -253,6 +253,25 @@ class Labels(Encoding):
                 f"colors has {len(self.colors)} colours for {self.num_classes} classes", "give one per class"
             )
         check_colors_shown(self.colors_shown, self.num_classes, "this task")
+        self._check_alone()
+
+    def _check_alone(self) -> None:
+        """Each way to say what stored values mean says all of it: another option beside it would have no effect."""
+        planes = {"colors": bool(self.colors), "one_hot": self.one_hot}
+        single = {"map": bool(self.map), "threshold": self.threshold is not None}
+        [way, *others] = [name for name, given in (planes | single).items() if given] or [""]
+        listed = () if isinstance(self.invalid, UsualMarks) else self.invalid
+        beside = {
+            "offset": bool(way and self.offset),
+            # 255 is listed by who writes the default down, NaN where floats hold it: both are no label anyway.
+            "invalid": way in planes and any(math.isfinite(value) and value != IGNORE for value in listed),
+            "channel": way in planes and self.channel >= 0,
+        }
+        others += [name for name, given in beside.items() if given]
+        if others:
+            raise DataError(f"{others[0]} has no effect beside {way}, which says what stored values mean", "keep one")
+        if self.threshold is not None and self.num_classes != 2:
+            raise DataError(f"threshold tells 2 classes apart, and there are {self.num_classes}", "give a map")
 
     @property
     def num_classes(self) -> int:
@@ -273,8 +292,9 @@ class Labels(Encoding):
 
     @property
     def marks(self) -> tuple[float | int, ...]:
-        """None with a `threshold` but those that somebody listed: 255 is the brightest of its shades."""
-        return () if self.threshold is not None and isinstance(self.invalid, UsualMarks) else self.invalid
+        """None but those that somebody listed, where 255 is a shade (`threshold`), or a part of a color or plane."""
+        is_id = self.threshold is None and self.is_pointwise
+        return self.invalid if is_id or not isinstance(self.invalid, UsualMarks) else ()
 
     def make_task(self, name: str) -> Task:
         return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
@@ -462,6 +482,15 @@ class BoundaryMask(Mask):
     radius: int = 0
     """Derived boundaries are thicker by this many pixels on all sides."""
 
+    def __post_init__(self) -> None:
+        given = {"files": self.files, "threshold": self.threshold is not None, "invalid": self.invalid}
+        beside = [name for name, value in given.items() if value]
+        if self.source and beside:
+            text = f"{beside[0]} has no effect beside from, which takes boundaries of {self.source}"
+            raise DataError(text, "keep one")
+        if self.radius and not self.source:
+            raise DataError(f"radius is {self.radius} without from", "lines that files hold are as thick as they are")
+
     def make_task(self, name: str) -> Task:
         return own_name(tasks.boundary(), name)
 
@@ -546,7 +575,8 @@ class Depth(Encoding):
 
 def _ray_lengths(camera: Camera | None, shape: tuple[int, ...]) -> np.ndarray:
     if camera is None:
-        raise ValueError('kind = "distance" needs a [camera] section: intrinsics or fov')
+        text = 'kind = "distance" needs the camera of its image, and that has none'
+        raise DataError(text, "describe it in [camera]; where cameras lie in files, add that of this image")
     v, u = np.mgrid[: shape[0], : shape[1]] + 0.5
     rays = np.linalg.inv(camera.intrinsics.double().numpy()) @ np.stack([u, v, np.ones_like(u)]).reshape(3, -1)
     return np.linalg.norm(rays / rays[2], axis=0).reshape(shape)
