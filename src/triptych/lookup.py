@@ -201,6 +201,8 @@ def convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return build(hint, value, where)
     kind, parts = _kind(hint), typing.get_args(hint)
+    if kind is Any:
+        return value
     if kind is Literal:
         require_kind(where, value, hint)
         return value

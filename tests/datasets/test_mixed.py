@@ -17,7 +17,7 @@ from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, spread
-from triptych.datasets.mixed import Mixed
+from triptych.datasets.mixed import Mixed, take_turns
 from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
 from triptych.types import IGNORE, UNUSED, Sample, valid_pixels
@@ -82,6 +82,32 @@ def test_labels_are_where_they_were_and_invalid_elsewhere() -> None:
     ]
     with pytest.raises(IndexError):
         mixed[25]
+
+
+def test_quantities_of_two_units_get_names_of_their_own() -> None:
+    """As the error that keeps them apart says; each is still a task of its kind."""
+    metres, inches = (Some(unit, 2, (regression("height", unit=unit),)) for unit in ("m", "in"))
+    with pytest.raises(ValueError, match=r"height.*; give the task another name in one of them"):
+        mix(metres, inches)
+    tasks = mix(metres, inches, tables={"in": {"rename": {"height": "inches"}}}).tasks
+    assert {name: task.unit for name, task in tasks.items()} == {"height": "m", "inches": "in"}
+    tables = {"indoor": {"rename": {"depth": "far"}}, "people": {"rename": {"human_parts": "limbs", "semseg": "who"}}}
+    tasks |= mix(INDOOR, PEOPLE, tables=tables).tasks
+    again = tasks_from_json(tasks_to_json(tasks))
+    assert {name: (one.name, one.kind, one.unit, one.classes) for name, one in again.items()} == {
+        name: (name, one.kind, one.unit, one.classes) for name, one in tasks.items()
+    }
+
+
+@given(st.lists(st.floats(1e-4, 1), min_size=1, max_size=6), st.integers(6, 60))
+def test_every_source_has_its_turn_in_every_epoch(weights: list[float], length: int) -> None:
+    shares = np.array(weights) / sum(weights)
+    turns = take_turns(shares, length)
+    counts = np.bincount(turns[:, 0], minlength=len(shares))
+    assert (counts.sum(), counts.min() > 0) == (length, True)
+    assert (np.abs(counts - shares * length) < len(shares)).all()
+    for number, count in enumerate(counts):
+        assert turns[turns[:, 0] == number][:, 1:].tolist() == [[turn, count] for turn in range(count)]
 
 
 def test_a_renamed_task_lives_on_in_a_run_folder() -> None:
@@ -202,12 +228,26 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"tables": {name: {"map": {"semseg": {"*": ""}}} for name in ("indoor", "people")}},
         r"source indoor maps task semseg to nothing; add \[classes\] semseg",
     ),
-    "renamed depth": ({"tables": {"indoor": {"rename": {"depth": "far"}}}}, "renames or maps task depth; only tasks"),
+    "mapped depth": ({"tables": {"indoor": {"map": {"depth": {}}}}}, "source indoor maps task depth; only tasks"),
+    "classes of depth": (
+        {"tables": APART, "classes": {"depth": ("near", "far")}},
+        "source indoor maps task depth; only",
+    ),
+    "two tasks of a name": (
+        {"tables": {"indoor": {"rename": {"depth": "semseg"}}}},
+        "has two tasks semseg; give",
+    ),
     "a task that is not there": (
         {"tables": {"indoor": {"rename": {"sem": "far"}}}},
         "source indoor renames sem, which is none of its tasks semseg, depth",
     ),
-    "an unknown option": ({"tables": {"indoor": {"shares": 1}}}, "unknown option of source indoor 'shares'; did you"),
+    "an unknown option": ({"tables": {"indoor": {"shares": 1}}}, r"\[sources.indoor\]: unknown option 'shares'; did"),
+    "a share in words": (
+        {"tables": {"indoor": {"share": "half"}}},
+        r"\[sources.indoor\]: share is 'half'; expected a",
+    ),
+    "a task alone": ({"tables": {"indoor": {"tasks": "depth"}}}, r"\[sources.indoor\]: tasks is 'depth'; expected a l"),
+    "a folder of a number": ({"tables": {"indoor": {"root": 5}}}, r"\[sources.indoor\]: root is 5; expected a text"),
     "an unknown task": ({"tables": APART, "tasks": ("dept",)}, "unknown task of the mixture 'dept'; did you mean"),
     "classes of nothing": ({"tables": APART, "classes": {"seg": ("a",)}}, r"unknown task in \[classes\] 'seg'"),
     "an unknown sampling": ({"tables": APART, "sampling": "task"}, "unknown sampling of the mixture 'task'; did you"),
@@ -352,6 +392,14 @@ tasks = ["depth"]
         Mixed(path, split="test")
     with pytest.raises(ValueError, match="is no TOML file that describes a mixture"):
         Mixed(tmp_path)
+    for text, says in (
+        ('[sources]\na = "NYUD"\n', r"\[sources.a\] is 'NYUD'; write a section"),
+        ('sources = "a"\n', "mixture.toml: sources is 'a'; expected a table"),
+        ('[sources.a]\n[classes]\nsemseg = "wall"\n', "mixture.toml: classes.semseg is 'wall'; expected a list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=says):
+            Mixed(path)
     path.write_text("[source.near]\n")
     with pytest.raises(ValueError, match=r"unknown section of .* 'source'; did you mean 'sources'"):
         Mixed(path)

@@ -26,7 +26,7 @@ them: the same classes in the same order. Its loss is that of the first source t
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -39,13 +39,36 @@ from torch import Tensor
 from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
+from triptych.datasets.descriptor import build_section
 from triptych.lookup import named_choice
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample
 
 OTHERS = "*"
-Table = Mapping[str, Any]
-OPTIONS = ("dataset", "root", "tasks", "options", "rename", "splits", "map", "share")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """`[sources.NAME]` of a mixture."""
+
+    dataset: Any = ""
+    """Name of a dataset, or an open one; the section's own name if left out."""
+    root: str = ""
+    tasks: tuple[str, ...] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rename: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    map: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class MixtureOptions:
+    """A mixture as its file describes it."""
+
+    sources: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sampling: str = "tasks"
 
 
 @dataclass(frozen=True)
@@ -141,44 +164,52 @@ def _loss(task: Task) -> object:
     return (task.loss.func, task.loss.args, task.loss.keywords) if isinstance(task.loss, partial) else task.loss
 
 
-def open_source(name: str, table: Table, place: Path, split: str) -> DenseDataset:
-    """The dataset that the table of a source describes, for one split; folders are relative to `place`."""
+def open_source(name: str, described: SourceOptions, place: Path, split: str) -> DenseDataset:
+    """The dataset of a source, for one split; folders are relative to `place`."""
     from triptych.datasets import open_configured  # it lists this file
 
-    for option in table:
-        named_choice(f"option of source {name}", option, dict.fromkeys(OPTIONS))
-    found = table.get("dataset", name)
+    found = described.dataset or name
     if isinstance(found, DenseDataset):
         return found
-    options = dict(table.get("options", {}))
-    if "tasks" in table:
-        options["tasks"] = tuple(table["tasks"])
-    root = str(place / table["root"]) if "root" in table else ""
-    return open_configured(found, root, table.get("splits", {}).get(split, split), options)
+    tasks = {} if described.tasks is None else {"tasks": described.tasks}
+    root = str(place / described.root) if described.root else ""
+    return open_configured(found, root, described.splits.get(split, split), {**described.options, **tasks})
 
 
 def make_source(
-    name: str, table: Table, dataset: DenseDataset, spaces: Mapping[str, Sequence[str]], mapped: Mapping[str, Any]
+    name: str,
+    described: SourceOptions,
+    dataset: DenseDataset,
+    spaces: Mapping[str, Sequence[str]],
+    mapped: Mapping[str, Any],
 ) -> Source:
     """`spaces` are the classes of the mixture by task; those of `mapped` hold for every source."""
-    renamed, maps = dict(table.get("rename", {})), dict(table.get("map", {}))
-    own_names, tasks, tables = {}, {}, {}
-    for own in table.get("tasks", dataset.tasks):
+    renamed, maps = dict(described.rename), dict(described.map)
+    own_names: dict[str, str] = {}
+    tasks: dict[str, Task] = {}
+    tables: dict[str, Tensor] = {}
+    for own in dataset.tasks if described.tasks is None else described.tasks:
         task = named_choice(f"task of source {name}", own, dataset.tasks)
         known = renamed.pop(own, own)
-        if (known != own or own in maps) and task.decode is not semseg(2).decode:
-            raise DataError(f"source {name} renames or maps task {own}", "only tasks that choose a class can be")
-        own_names[known], task = own, replace(task, name=known)
+        if (own in maps or known in mapped) and task.decode is not semseg(2).decode:
+            raise DataError(f"source {name} maps task {own}", "only tasks that choose a class can be mapped")
+        if known in own_names:
+            raise DataError(f"source {name} has two tasks {known}", "give each a name of its own in rename")
+        if known != own:
+            task = replace(task, name=known, constructor=task.constructor or task.name)
+        own_names[known] = own
         if own in maps or known in mapped:
             task, tables[known] = _map_classes(name, task, maps.pop(own, {}), spaces.get(known))
         tasks[known] = task
     for word, left in (("renames", renamed), ("maps", maps)):
         if left:
             raise ValueError(f"source {name} {word} {', '.join(left)}, which is none of its tasks {', '.join(tasks)}.")
-    return Source(name, dataset, tasks, own_names, tables, float(table.get("share", 0)))
+    return Source(name, dataset, tasks, own_names, tables, described.share)
 
 
-def _map_classes(source: str, task: Task, table: Table, classes: Sequence[str] | None) -> tuple[Task, Tensor]:
+def _map_classes(
+    source: str, task: Task, table: Mapping[str, str], classes: Sequence[str] | None
+) -> tuple[Task, Tensor]:
     """The task with the classes of the mixture, and the new class of each old one."""
     if classes is None:
         raise DataError(f"source {source} maps task {task.name} to nothing", f"add [classes] {task.name} = [...]")
@@ -214,7 +245,8 @@ class Mixed(DenseDataset):
     `root` is a TOML file as above; or `sources`, `classes` and `sampling` are its tables. `tasks` selects some tasks of
     the mixture. In training every task is drawn equally often, each from the sources that have it in proportion to
     their sizes (`sampling="tasks"`), or every image is (`"images"`), or sources by their own `share`; the sources take
-    turns within a batch. An epoch has as many samples as the mixture; small sources come around several times in it.
+    turns within a batch. An epoch has as many samples as the mixture; small sources come around several times in it,
+    and one of a small share comes once at least.
 
     Raises `ValueError` for unknown names, and for a task whose classes differ between sources, class by class.
     """
@@ -225,28 +257,31 @@ class Mixed(DenseDataset):
         *,
         split: str = "train",
         tasks: Sequence[str] | None = None,
-        sources: Mapping[str, Table] | None = None,
+        sources: Mapping[str, Mapping[str, Any]] | None = None,
         classes: Mapping[str, Sequence[str]] | None = None,
         sampling: str = "tasks",
     ) -> None:
         place = Path(root)
         if sources is None:
-            table = _read_table(place)
-            sources, classes = table["sources"], table.get("classes")
-            sampling, place = table.get("sampling", sampling), place.parent
-        chosen = {name: table for name, table in sources.items() if dict(table.get("splits", {})).get(split) != ""}
+            mixture = _read_mixture(place, sampling)
+            place = place.parent
+        else:
+            told = {"sources": sources, "classes": classes or {}, "sampling": sampling}
+            mixture = build_section(MixtureOptions, told, "the mixture")
+        described = {name: _read_source(name, table) for name, table in mixture.sources.items()}
+        chosen = {name: source for name, source in described.items() if source.splits.get(split) != ""}
         if not chosen:
-            raise DataError(f"split '{split}' of the mixture has no source", f"its sources are {', '.join(sources)}")
-        opened = {name: open_source(name, table, place, split) for name, table in chosen.items()}
+            raise DataError(f"split '{split}' of the mixture has no source", f"its sources are {', '.join(described)}")
+        opened = {name: open_source(name, source, place, split) for name, source in chosen.items()}
         spaces: dict[str, Sequence[str]] = {
-            table.get("rename", {}).get(own, own): task.classes
-            for name, table in chosen.items()
+            source.rename.get(own, own): task.classes
+            for name, source in chosen.items()
             for own, task in opened[name].tasks.items()
-            if own not in table.get("map", {})
+            if own not in source.map
         }
-        spaces |= classes or {}
+        spaces |= mixture.classes
         self.sources = [
-            make_source(name, table, opened[name], spaces, mapped=classes or {}) for name, table in chosen.items()
+            make_source(name, source, opened[name], spaces, mapped=mixture.classes) for name, source in chosen.items()
         ]
         check_classes(self.sources)
         self.notes = [
@@ -256,14 +291,14 @@ class Mixed(DenseDataset):
         ]
         known = {name: task for source in reversed(self.sources) for name, task in source.tasks.items()}
         known = {name: known[name] for source in self.sources for name in source.tasks}
-        for name in classes or ():
+        for name in mixture.classes:
             named_choice("task in [classes]", name, known)
         names = known if tasks is None else tasks
         self.tasks: dict[str, Task] = {name: named_choice("task of the mixture", name, known) for name in names}
         self.name, self.split = "+".join(chosen), split
         sizes = [len(source.dataset) for source in self.sources]
         self.ends = np.cumsum(sizes)
-        self.shares = share_out(self.sources, sampling, self.tasks)
+        self.shares = share_out(self.sources, mixture.sampling, self.tasks)
         self.pseudo_weights = {
             name: {
                 f"{source.name}/{key}": weight
@@ -334,14 +369,19 @@ class Mixed(DenseDataset):
 
 def take_turns(shares: np.ndarray, length: int) -> np.ndarray:
     """For each place of an epoch of `length` samples the source, how many times it had its turn before, and how many it
-    has in an epoch: its share, whole numbers by the largest remainder, spread evenly.
+    has in an epoch: its share, whole numbers by the largest remainder, at least one, spread evenly.
 
     >>> take_turns(np.array([0.25, 0.75]), 4).tolist()
     [[1, 0, 3], [0, 0, 1], [1, 1, 3], [1, 2, 3]]
+    >>> take_turns(np.array([0.01, 0.99]), 4).tolist() == take_turns(np.array([0.25, 0.75]), 4).tolist()
+    True
     """
     exact = shares * length
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: length - counts.sum()]] += 1
+    for number in np.flatnonzero((counts == 0) & (shares > 0)):
+        counts[counts.argmax()] -= 1
+        counts[number] = 1
     numbers = np.repeat(np.arange(len(counts)), counts)
     turns = np.concatenate([np.arange(count) for count in counts])
     order = np.argsort((turns + 0.5) / counts[numbers], kind="stable")
@@ -384,7 +424,7 @@ def _by_tasks(sources: Sequence[Source], tasks: Mapping[str, Task]) -> np.ndarra
     return votes
 
 
-def _read_table(path: Path) -> dict[str, Any]:
+def _read_mixture(path: Path, sampling: str) -> MixtureOptions:
     if not path.is_file():
         raise DataError(f"'{path}' is no TOML file that describes a mixture", "give one, or sources as options")
     try:
@@ -392,7 +432,14 @@ def _read_table(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError.about(f"{path} is not a TOML file", error) from error
     for section in table:
-        named_choice(f"section of {path}", section, dict.fromkeys(("sources", "classes", "sampling")))
-    if not table.get("sources"):
+        named_choice(f"section of {path}", section, {one.name: None for one in fields(MixtureOptions)})
+    mixture = build_section(MixtureOptions, {"sampling": sampling, **table}, str(path))
+    if not mixture.sources:
         raise DataError(f"{path} has no sources", "add sections such as [sources.nyuv2]")
-    return table
+    return mixture
+
+
+def _read_source(name: str, table: Any) -> SourceOptions:
+    if isinstance(table, Mapping) and isinstance(table.get("root"), Path):
+        table = {**table, "root": str(table["root"])}
+    return build_section(SourceOptions, table, f"[sources.{name}]")
