@@ -12,6 +12,7 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
+from saved_maps import save
 from shared import shared_path
 
 from triptych.__main__ import main
@@ -41,15 +42,6 @@ from triptych.types import IGNORE, Camera, valid_pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SIZE = (12, 16)
-
-
-def save(path: Path, array: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
-    return path
 
 
 def photo(seed: int = 0, size: tuple[int, int] = SIZE) -> np.ndarray:

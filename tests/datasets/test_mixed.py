@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from saved_maps import save
 
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset
@@ -403,13 +404,6 @@ tasks = ["depth"]
     path.write_text("[source.near]\n")
     with pytest.raises(ValueError, match=r"unknown section of .* 'source'; did you mean 'sources'"):
         Mixed(path)
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
 
 
 def test_two_masks_of_one_meaning_mix() -> None:

@@ -10,6 +10,7 @@ import torch
 from datasets.test_nyuv2 import MATRIX, SIZE, TEST, TRAIN, write_folders, write_official
 from indoor_scene import PLANES
 from PIL import Image
+from saved_maps import save
 from scipy.spatial.transform import Rotation
 
 from triptych import assemble
@@ -41,11 +42,6 @@ def see(pose: np.ndarray, size: tuple[int, int] = SIZE, matrix: np.ndarray = MAT
     depth = np.where(towards < 0, ahead / np.minimum(towards, -1e-9), np.inf).min(-1)
     world = pose[:3, 3] + depth[..., None] * rays
     return (127 + 120 * np.sin(5 * world)).astype(np.uint8), depth.astype(np.float32)
-
-
-def save(path: Path, picture: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
 
 
 def write_matrices(folder: Path, offsets: Sequence[int], *, inverse: bool = False) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from saved_maps import save
 
 from triptych.datasets.folder import Folder
 from triptych.labels.encodings import ENCODINGS, Values
@@ -14,14 +14,6 @@ from triptych.losses.pixel import VALUES
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
 
 TOML = '[images]\nfiles = "images/{key}.png"\n'
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def folder(root: Path, stored: np.ndarray, table: str) -> Folder:

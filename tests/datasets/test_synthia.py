@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from deep_png import save_deep_png
 from PIL import Image
-from street_scene import angles, inside_of, photo, save, see_street
+from saved_maps import save
+from street_scene import angles, inside_of, photo, see_street
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS

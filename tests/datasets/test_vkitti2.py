@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from saved_maps import save
 from shared import shared_path
-from street_scene import angles, inside_of, photo, save, see_street
+from street_scene import angles, inside_of, photo, see_street
 
 from triptych.__main__ import main
 from triptych.data.lists import take_paper_code

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from saved_maps import save
 
 from triptych.augmentation.presets import TRANSFORMS, build_transform
 from triptych.data.base import DenseDataset
@@ -47,11 +47,6 @@ date = "2026-11-28"
 intrinsics = [10.0, 10.0, 8.0, 6.0]
 """
 """What a descriptor can ask for: tasks that are stored, derived or measured, entries, pseudo-labels, a camera."""
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path)
 
 
 def own(tmp_path: Path) -> DenseDataset:

@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from saved_maps import save
 
 from triptych.__main__ import main
 from triptych.data.photos import to_image_tensor
@@ -32,20 +33,12 @@ def photo(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
 
 
-def put(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
-
-
 def build(root: Path, folder: str, *labels: np.ndarray, suffix: str = ".png", splits: int = 1) -> Path:
     """Images and one folder of labels: the last files are those of val where there are two splits."""
     for i, label in enumerate(labels):
         split = "val" if splits == 2 and i >= len(labels) - len(labels) // 3 else "train"
-        put(root / f"images/{split}/{i}.png", photo(i))
-        put(root / f"{folder}/{split}/{i}{suffix}", label)
+        save(root / f"images/{split}/{i}.png", photo(i))
+        save(root / f"{folder}/{split}/{i}{suffix}", label)
     return root
 
 
@@ -68,8 +61,8 @@ def test_a_word_and_a_number_in_names_belong_to_the_key(tmp_path: Path) -> None:
     for scene in range(3):
         for i in range(4):
             name = f"scene{scene}/left_image_{i:04d}.png"
-            put(tmp_path / "images" / name, photo(10 * scene + i))
-            put(tmp_path / "semseg" / name, HALF)
+            save(tmp_path / "images" / name, photo(10 * scene + i))
+            save(tmp_path / "semseg" / name, HALF)
     init_folder(tmp_path)
     dataset = Folder(tmp_path, split="all")
     assert len(dataset) == len(dataset.labels["semseg"]) == 12
@@ -78,16 +71,16 @@ def test_a_word_and_a_number_in_names_belong_to_the_key(tmp_path: Path) -> None:
 def test_an_ending_of_some_names_is_no_pattern(tmp_path: Path) -> None:
     for i in range(8):
         name = f"{i}_rgb.png" if i < 2 else f"{i}.png"
-        put(tmp_path / "images" / name, photo(i))
-        put(tmp_path / "semseg" / name, HALF)
+        save(tmp_path / "images" / name, photo(i))
+        save(tmp_path / "semseg" / name, HALF)
     assert len(Folder(init_folder(tmp_path)[0], split="all")) == 8
 
 
 def test_what_no_pattern_takes_is_counted_and_named(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF, HALF, splits=2)
     for i in range(3):
-        put(tmp_path / f"old/{'train' if i < 2 else 'val'}/photo{i}.png", photo(i))
-    put(tmp_path / "semseg/train/77.npy", HALF)
+        save(tmp_path / f"old/{'train' if i < 2 else 'val'}/photo{i}.png", photo(i))
+    save(tmp_path / "semseg/train/77.npy", HALF)
     text = said(describe_folder(tmp_path))
     assert "old/{split}/*.png: 3 files" in text
     assert "semseg/{split}/{key}.npy: 1 file" in text
@@ -115,8 +108,8 @@ def test_a_folder_of_unknown_labels_alone_gets_a_file_to_complete(tmp_path: Path
 
 def test_prefixes_are_patterns_too(tmp_path: Path) -> None:
     for i in range(4):
-        put(tmp_path / f"rgb_{i:03d}.png", photo(i))
-        put(tmp_path / f"depth_{i:03d}.png", np.full(SIZE, 2000 + i, np.uint16))
+        save(tmp_path / f"rgb_{i:03d}.png", photo(i))
+        save(tmp_path / f"depth_{i:03d}.png", np.full(SIZE, 2000 + i, np.uint16))
     init_folder(tmp_path)
     dataset = Folder(tmp_path, split="all")
     assert (len(dataset), len(dataset.labels["depth"])) == (4, 4)
@@ -124,7 +117,7 @@ def test_prefixes_are_patterns_too(tmp_path: Path) -> None:
 
 def test_the_same_name_twice_keeps_the_likelier_suffix(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF, HALF)
-    put(tmp_path / "images/train/0.jpg", photo(0))
+    save(tmp_path / "images/train/0.jpg", photo(0))
     guess = describe_folder(tmp_path)
     assert guess.images == "images/{split}/{key}.png"
     assert "images/{split}/{key}.jpg: 1 file" in said(guess)
@@ -132,8 +125,8 @@ def test_the_same_name_twice_keeps_the_likelier_suffix(tmp_path: Path) -> None:
 
 def test_reports_two_folders_of_one_split(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF)
-    put(tmp_path / "images/training/9.png", photo(9))
-    put(tmp_path / "semseg/training/9.png", HALF)
+    save(tmp_path / "images/training/9.png", photo(9))
+    save(tmp_path / "semseg/training/9.png", HALF)
     path, doubts = init_folder(tmp_path)
     assert Folder(path, split="train").keys == ["0", "1"]
     assert Folder(path, split="training").keys == ["9"]
@@ -149,7 +142,7 @@ def test_labels_of_half_the_size_are_offered_with_resize(tmp_path: Path) -> None
 
 def test_one_of_several_entries_is_chosen_and_named(tmp_path: Path) -> None:
     for i in range(2):
-        put(tmp_path / f"images/{i}.png", photo(i))
+        save(tmp_path / f"images/{i}.png", photo(i))
         (tmp_path / "depth").mkdir(exist_ok=True)
         np.savez(tmp_path / f"depth/{i}.npz", confidence=HALF, depth=np.full(SIZE, 2.5, np.float32))
     path, doubts = init_folder(tmp_path)
@@ -196,8 +189,8 @@ def test_a_void_of_255_is_asked_about_where_it_may_be_the_object(
 
 def test_a_list_that_names_no_image_is_told(tmp_path: Path) -> None:
     for i in range(4):
-        put(tmp_path / f"images/{i:03d}.png", photo(i))
-        put(tmp_path / f"masks/{i:03d}.png", HALF)
+        save(tmp_path / f"images/{i:03d}.png", photo(i))
+        save(tmp_path / f"masks/{i:03d}.png", HALF)
     (tmp_path / "train.txt").write_text("images\\000.png\nimages\\001.png\n")
     assert describe_folder(tmp_path).splits == {"train": "train.txt"}
     (tmp_path / "train.txt").write_text("frame0\nframe1\n")
@@ -209,8 +202,8 @@ def test_splits_that_training_needs_and_frames_of_videos_are_advice_alone(tmp_pa
     guess = describe_folder(tmp_path / "alone")
     assert guess.advice == ["folders of images tell no split val (to choose weights on): add it, or name another"]
     for i in range(10):
-        put(tmp_path / f"clip/images/frame_{i:03d}.png", photo(i))
-        put(tmp_path / f"clip/masks/frame_{i:03d}.png", HALF)
+        save(tmp_path / f"clip/images/frame_{i:03d}.png", photo(i))
+        save(tmp_path / f"clip/masks/frame_{i:03d}.png", HALF)
     guess = describe_folder(tmp_path / "clip")
     assert "group = 'time' keeps frames together" in guess.advice[0]
     assert "# CHECK: splits are drawn image by image" in guess.to_toml()
@@ -278,8 +271,8 @@ def test_interpolated_masks_get_a_threshold(tmp_path: Path) -> None:
     disk = Image.fromarray((np.hypot(v - 20, u - 30) < 12).astype(np.uint8) * 255)
     blurred = np.asarray(disk.resize((90, 60), Image.Resampling.BICUBIC))
     for i in range(2):
-        put(tmp_path / f"images/{i}.png", np.zeros((60, 90, 3), np.uint8))
-        put(tmp_path / f"semseg/{i}.png", blurred)
+        save(tmp_path / f"images/{i}.png", np.zeros((60, 90, 3), np.uint8))
+        save(tmp_path / f"semseg/{i}.png", blurred)
     path, doubts = init_folder(tmp_path)
     assert any("interpolat" in doubt for doubt in doubts)
     found = Folder(path, split="all")[0].targets["semseg"].numpy()
@@ -291,8 +284,8 @@ def test_reports_interpolated_ids(tmp_path: Path) -> None:
     blocks = np.kron(np.array([[0, 40, 90], [160, 20, 60]], np.uint8), np.ones((24, 24), np.uint8))
     blurred = np.asarray(Image.fromarray(blocks).resize((60, 40), Image.Resampling.BILINEAR))
     for i in range(2):
-        put(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
-        put(tmp_path / f"semseg/{i}.png", blurred)
+        save(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
+        save(tmp_path / f"semseg/{i}.png", blurred)
     guess = describe_folder(tmp_path)
     assert "interpolat" in said(guess)
 
@@ -302,8 +295,8 @@ def test_rare_classes_are_not_taken_for_interpolation(tmp_path: Path) -> None:
     for i in range(1, 30):
         labels[i : i + 3, 2 * i : 2 * i + 3] = i
     for i in range(2):
-        put(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
-        put(tmp_path / f"semseg/{i}.png", labels)
+        save(tmp_path / f"images/{i}.png", np.zeros((40, 60, 3), np.uint8))
+        save(tmp_path / f"semseg/{i}.png", labels)
     assert describe_folder(tmp_path).tasks["semseg"][1].values["classes"] == 30
 
 
@@ -390,8 +383,8 @@ def test_depth_under_another_reading_is_named_by_init_and_doctor(
     tmp_path: Path, store: Callable[[np.ndarray], np.ndarray], says: str
 ) -> None:
     for i in range(3):
-        put(tmp_path / f"images/{i}.png", np.full((30, 40, 3), 40 * i, np.uint8))
-        put(tmp_path / f"depth/{i}.npy", store(corner() + np.float32(i / 9)).astype(np.float32))
+        save(tmp_path / f"images/{i}.png", np.full((30, 40, 3), 40 * i, np.uint8))
+        save(tmp_path / f"depth/{i}.npy", store(corner() + np.float32(i / 9)).astype(np.float32))
     path, doubts = init_folder(tmp_path)
     found = [str(finding) for finding in examine(path.parent).findings if finding.check == "depth reading"]
     assert bool(re.search(says, "\n".join(doubts))) == bool(re.search(says, "\n".join(found)))
@@ -415,7 +408,7 @@ def test_an_entry_that_marks_valid_pixels_is_applied_or_named(tmp_path: Path) ->
     for name, fill in (("depth", np.full(SIZE, 2.5, np.float32)), ("semseg", HALF.astype(np.uint8))):
         for entry in ("valid", "mask"):
             root = tmp_path / name / entry
-            put(root / "images/0.png", photo(0))
+            save(root / "images/0.png", photo(0))
             (root / name).mkdir()
             np.savez(root / name / "0.npz", **{entry: HALF, name: fill})
             _, doubts = init_folder(root)
@@ -430,7 +423,7 @@ def test_an_entry_that_marks_valid_pixels_is_applied_or_named(tmp_path: Path) ->
 def test_masks_in_few_colors_are_read_as_they_look(tmp_path: Path) -> None:
     """Of a quantized mask the first index is white."""
     for i in range(2):
-        put(tmp_path / f"images/{i}.png", photo(i))
+        save(tmp_path / f"images/{i}.png", photo(i))
         (tmp_path / "saliency").mkdir(exist_ok=True)
         Image.fromarray(np.where(VOID_TOP & (HALF > 0), 255, 0).astype(np.uint8)).quantize(2).save(
             tmp_path / f"saliency/{i}.png"
@@ -465,7 +458,7 @@ def test_number_types_are_looked_at_beside_an_entry_of_valid_pixels(
     tmp_path: Path, task: str, stored: Any, says: str
 ) -> None:
     """Half of the pixels have a label, half of these the number `stored`."""
-    put(tmp_path / "images/0.png", photo(0))
+    save(tmp_path / "images/0.png", photo(0))
     (tmp_path / task).mkdir()
     numbers = np.full(SIZE, 2, stored.dtype)
     numbers[:6], numbers[:, :8] = stored, np.nan if stored.dtype.kind == "f" else 0
@@ -521,8 +514,8 @@ def test_intrinsics_of_another_size_than_the_image_are_told(
 ) -> None:
     build(tmp_path, "depth", *[np.full(SIZE, 2000, np.uint16)] * 2)
     if others:
-        put(tmp_path / "images/train/1.png", np.tile(photo(1), (2, 2, 1)))
-        put(tmp_path / "depth/train/1.png", np.full((24, 32), 2000, np.uint16))
+        save(tmp_path / "images/train/1.png", np.tile(photo(1), (2, 2, 1)))
+        save(tmp_path / "depth/train/1.png", np.full((24, 32), 2000, np.uint16))
     path, _ = init_folder(tmp_path)
     path.write_text(f"{path.read_text()}\n[camera]\n{camera}\n")
     found = [finding.text for finding in examine(tmp_path).findings if finding.check == "camera"]
@@ -537,7 +530,7 @@ def test_every_reader_turns_a_photograph_upright(tmp_path: Path) -> None:
     turned = Image.Exif()
     turned[274] = 6
     stored = photo(0)[:, :12]  # as high as wide: no size tells
-    put(tmp_path / "semseg/0.png", HALF[:, :12])
+    save(tmp_path / "semseg/0.png", HALF[:, :12])
     (tmp_path / "images").mkdir()
     Image.fromarray(stored).save(tmp_path / "images/0.png", exif=turned)
     path, doubts = init_folder(tmp_path)
@@ -551,8 +544,8 @@ def test_every_reader_turns_a_photograph_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize("scale", [1.0, 255.0])
 def test_float_photographs_keep_their_brightness_or_are_refused(tmp_path: Path, scale: float) -> None:
     grey = np.random.default_rng(0).random(SIZE).astype(np.float32)
-    put(tmp_path / "images/0.tif", grey * np.float32(scale))
-    put(tmp_path / "semseg/0.png", HALF)
+    save(tmp_path / "images/0.tif", grey * np.float32(scale))
+    save(tmp_path / "semseg/0.png", HALF)
     path, _ = init_folder(tmp_path)
     if scale == 1:
         np.testing.assert_array_equal(Folder(path, split="all")[0].image.numpy(), np.stack([grey] * 3))
@@ -635,8 +628,8 @@ def test_folders_of_any_names_and_codes_give_the_labels_that_were_drawn(
     generator, truth = np.random.default_rng(seed), []
     for i in range(3):
         labels = generator.permuted(np.arange(SIZE[0] * SIZE[1]) % len(codes)).reshape(SIZE)
-        put(root / f"rgb/train/{prefix}{i:03d}.png", photo(i))
-        put(root / f"{word}/train/{prefix}{i:03d}{ending}.npy", STORES[store](labels, codes))
+        save(root / f"rgb/train/{prefix}{i:03d}.png", photo(i))
+        save(root / f"{word}/train/{prefix}{i:03d}{ending}.npy", STORES[store](labels, codes))
         truth.append(np.where((np.arange(SIZE[1]) < 2) & store.startswith("with"), IGNORE, labels))
     init_folder(root)
     dataset = Folder(root)

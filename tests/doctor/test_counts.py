@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clinic import SIZE, save
+from clinic import SIZE
 from doctor.test_examine import FAULTS
 from PIL import Image
+from saved_maps import save
 
 from triptych.data.arrays import read_array
 from triptych.data.files import files_remembered, match_files

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinic import DESCRIPTOR, SIZE, save, wall
+from clinic import DESCRIPTOR, SIZE, wall
 from PIL import Image
+from saved_maps import save
 from shared import shared_path
 
 from triptych.__main__ import main

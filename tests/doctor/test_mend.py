@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinic import SIZE, save, wall
+from clinic import SIZE, wall
+from saved_maps import save
 
 from triptych.__main__ import main
 from triptych.data.errors import DataError

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from saved_maps import save
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
@@ -113,13 +114,6 @@ def test_a_clean_tree_has_no_findings_but_its_few_classes(clean: dict[str, Path]
     assert any("official test split" in note for note in data["notes"])
     assert "variant NYUD_MT" in describe(report).splitlines()[0]
     assert examine(clean["nyuv2"], limit=1).findings == []  # one image cannot have all classes
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def change(path: Path, how: Callable[[np.ndarray], np.ndarray]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from boundary_maps import golden_annotators, golden_map
 from published_metrics import arrays, expected
-from saved_maps import save_array, save_bsds, save_png
+from saved_maps import save, save_bsds
 
 from triptych.__main__ import main
 from triptych.evaluation import saved_maps as maps
@@ -52,7 +52,7 @@ def save_published(folder: Path) -> None:
             ("targets", "human_parts", inputs["parts_label"][i, 0].astype(np.uint8)),
             ("targets", "sal", inputs["sal_label_ignore"][i, 0].astype(np.uint8)),
         ):
-            save_png(folder / side / task / f"{name}.png", values)
+            save(folder / side / task / f"{name}.png", values)
         for side, task, suffix, values in (
             ("predictions", "depth", ".npy", inputs["depth_pred"][i, 0]),
             ("targets", "depth", ".mat", inputs["depth_label_ignore0"][i, 0]),
@@ -60,7 +60,7 @@ def save_published(folder: Path) -> None:
             ("targets", "normals", ".npy", inputs["normals_label_ignore0"][i].transpose(1, 2, 0)),
             ("predictions", "saliency", ".npy", softmax(inputs["sal_logits2"])[i, 1]),
         ):
-            save_array(folder / side / task / f"{name}{suffix}", values)
+            save(folder / side / task / f"{name}{suffix}", values)
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +105,12 @@ def test_survey_saliency_is_stored_as_8_bit(tmp_path: Path) -> None:
     probability = torch.tensor(inputs["sal_logit1"]).sigmoid().numpy()
     for form in ("float", "png"):
         for i, label in enumerate(inputs["sal_label"]):
-            save_png(tmp_path / form / "targets" / "sal" / f"{i}.png", label[0].astype(np.uint8) * 255)
+            save(tmp_path / form / "targets" / "sal" / f"{i}.png", label[0].astype(np.uint8) * 255)
             path = tmp_path / form / "predictions" / "sal" / f"{i}"
             if form == "png":
-                save_png(path.with_suffix(".png"), (probability[i, 0] * 255).astype(np.uint8))
+                save(path.with_suffix(".png"), (probability[i, 0] * 255).astype(np.uint8))
             else:
-                save_array(path.with_suffix(".npy"), probability[i, 0])
+                save(path.with_suffix(".npy"), probability[i, 0])
         found = run(tmp_path / form, "survey").tasks["saliency"].numbers
         values = expected("survey")["saliency_offline_8bit"]["values"]
         assert found == pytest.approx({"mIoU_survey": values["mIoU"], "maxF_survey": values["maxF"]}, rel=1e-5)
@@ -119,9 +119,9 @@ def test_survey_saliency_is_stored_as_8_bit(tmp_path: Path) -> None:
 def save_boundaries(folder: Path, images: tuple[str, ...] = ("2018", "36046", "103006")) -> None:
     """Cut-outs of real maps: 8-bit predictions, annotators stacked vertically."""
     for image in images:
-        save_png(folder / "predictions" / f"{image}.png", golden_map(image, "prediction")[WINDOW])
+        save(folder / "predictions" / f"{image}.png", golden_map(image, "prediction")[WINDOW])
         stacked = np.concatenate([lines[WINDOW] for lines in golden_annotators(image)])
-        save_png(folder / "targets" / f"{image}.png", stacked)
+        save(folder / "targets" / f"{image}.png", stacked)
 
 
 def test_boundary_scores_equal_the_metric(tmp_path: Path) -> None:
@@ -154,7 +154,6 @@ def test_threads_and_formats_leave_the_bits_alone(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "png" / "targets", folder / "targets")
         for path in sorted((tmp_path / "png" / "predictions").iterdir()):
             levels = convert(np.array(golden_map(path.stem, "prediction")[WINDOW]))
-            save = save_png if suffix == ".png" else save_array
             save(folder / "predictions" / f"{path.stem}{suffix}", levels)
         other = score(folder / "predictions", folder / "targets", protocol="seism", max_dist=0.02,
                       ground_truth="stored", threads=1, quiet=True)  # fmt: skip
@@ -184,19 +183,19 @@ def test_arrays_are_read_one_at_a_time(
 
 def test_16_bit_maps_are_truncated_to_8_bit(tmp_path: Path) -> None:
     levels = np.array([[0, 256, 257, 513, 514, 65534, 65535]], np.uint16)
-    stored = read_prediction(save_png(tmp_path / "a.png", levels), "boundary", Encodings())
+    stored = read_prediction(save(tmp_path / "a.png", levels), "boundary", Encodings())
     assert (255 * stored.values).round().int().tolist() == [[[0, 0, 1, 1, 2, 254, 255]]]
 
 
 def test_region_maps_and_bsds_files_are_ground_truth_too(tmp_path: Path) -> None:
     prediction = golden_map("2018", "prediction")
-    save_png(tmp_path / "predictions" / "2018.png", prediction)
+    save(tmp_path / "predictions" / "2018.png", prediction)
     regions = golden_map("2018", "segmentation1")
     boundary = golden_annotators("2018")[0]
     numbers = []
     for name, write in {
-        "boundaries": lambda path: save_png(path.with_suffix(".png"), boundary),
-        "regions": lambda path: save_png(path.with_suffix(".png"), regions.astype(np.uint16)),
+        "boundaries": lambda path: save(path.with_suffix(".png"), boundary),
+        "regions": lambda path: save(path.with_suffix(".png"), regions.astype(np.uint16)),
         "mat": lambda path: save_bsds(path.with_suffix(".mat"), [regions] * 2, [boundary.astype(np.uint8)] * 2),
     }.items():
         write(tmp_path / name / "2018")
@@ -226,16 +225,16 @@ def test_tasks_by_folder_with_the_reasons_for_others(published: Path, tmp_path: 
 def test_a_dataset_as_ground_truth(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for i in range(3):
-            save_png(tmp_path / "data" / "images" / split / f"{i}.png", np.zeros((8, 9, 3), np.uint8))
+            save(tmp_path / "data" / "images" / split / f"{i}.png", np.zeros((8, 9, 3), np.uint8))
             labels = np.full((8, 9), i % 2 + 5, np.uint8)
             labels[0] = 0
-            save_png(tmp_path / "data" / "labels" / split / f"{i}.png", labels)
+            save(tmp_path / "data" / "labels" / split / f"{i}.png", labels)
     (tmp_path / "data" / "dataset.toml").write_text(
         '[images]\nfiles = "images/{split}/{key}.*"\n'
         "[tasks.semseg]\nfiles = 'labels/{split}/{key}.png'\nclasses = ['a', 'b']\noffset = -5\ninvalid = [0]\n"
     )
     for i in range(3):
-        save_png(tmp_path / "predictions" / "semseg" / f"{i}.png", np.zeros((8, 9), np.uint8))
+        save(tmp_path / "predictions" / "semseg" / f"{i}.png", np.zeros((8, 9), np.uint8))
     result = score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", quiet=True)
     assert result.tasks["semseg"].numbers["mIoU_absent_zero"] == pytest.approx((2 / 3 + 0) / 2)
     assert result.tasks["semseg"].facts == {"classes": 2}
@@ -262,7 +261,7 @@ def test_comparison_is_paired(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     for path in (tmp_path / "b" / "predictions").iterdir():
         noise = 255 * (np.random.default_rng(0).random((120, 140)) < 0.03)
-        save_png(path, np.maximum(golden_map(path.stem, "prediction")[WINDOW], noise).astype(np.uint8))
+        save(path, np.maximum(golden_map(path.stem, "prediction")[WINDOW], noise).astype(np.uint8))
     for name in "ab":
         run(tmp_path / name, "bsds", max_dist=0.02, out=tmp_path / f"{name}.json")
     found = compare_scores(tmp_path / "a.json", tmp_path / "b.json", resamples=100)["boundary"]["odsF_bsds_0.02"]
@@ -340,7 +339,7 @@ def test_every_rule_makes_its_metric() -> None:
 def test_missing_predictions_are_refused_unless_partial(tmp_path: Path) -> None:
     save_boundaries(tmp_path)
     (tmp_path / "predictions" / "2018.png").unlink()
-    save_png(tmp_path / "predictions" / "extra.png", np.zeros((4, 4), np.uint8))
+    save(tmp_path / "predictions" / "extra.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"1 of 3 images have no prediction \(2018\).*--partial"):
         run(tmp_path, "bsds")
     task = run(tmp_path, "bsds", partial=True).tasks["boundary"]
@@ -350,25 +349,25 @@ def test_missing_predictions_are_refused_unless_partial(tmp_path: Path) -> None:
 
 def test_raises_for_sizes_that_differ(tmp_path: Path) -> None:
     save_boundaries(tmp_path, ("2018",))
-    save_png(tmp_path / "predictions" / "2018.png", golden_map("2018", "prediction")[60:181, 100:240])
+    save(tmp_path / "predictions" / "2018.png", golden_map("2018", "prediction")[60:181, 100:240])
     with pytest.raises(
         ValueError, match=r"2018\.png is 121x140, its ground truth .*2018\.png 600x140; .* never resized"
     ):
         run(tmp_path, "bsds")
-    save_png(tmp_path / "small" / "targets" / "depth" / "a.png", np.full((4, 6), 900, np.uint16))
-    save_png(tmp_path / "small" / "predictions" / "depth" / "a.png", np.full((4, 5), 900, np.uint16))
+    save(tmp_path / "small" / "targets" / "depth" / "a.png", np.full((4, 6), 900, np.uint16))
+    save(tmp_path / "small" / "predictions" / "depth" / "a.png", np.full((4, 5), 900, np.uint16))
     with pytest.raises(ValueError, match=r"4x5, its ground truth .* 4x6"):
         run(tmp_path / "small", "invpt")
 
 
 def save_depth(root: Path, prediction: float, target: int, name: str = "a") -> None:
-    save_png(root / "targets" / "depth" / f"{name}.png", np.full((4, 6), target, np.uint16))
-    save_array(root / "predictions" / "depth" / f"{name}.npy", np.full((4, 6), prediction, np.float32))
+    save(root / "targets" / "depth" / f"{name}.png", np.full((4, 6), target, np.uint16))
+    save(root / "predictions" / "depth" / f"{name}.npy", np.full((4, 6), prediction, np.float32))
 
 
 def test_the_unit_of_whole_numbers_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_depth(tmp_path, 2.0, 2500)
-    save_array(tmp_path / "predictions" / "material" / "a.npy", np.zeros((4, 6)))
+    save(tmp_path / "predictions" / "material" / "a.npy", np.zeros((4, 6)))
     result = score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt")
     assert result.tasks["depth"].numbers["rmse"] == pytest.approx(0.5)
     shown = " ".join(capsys.readouterr().out.split())
@@ -406,14 +405,14 @@ def test_a_mask_is_read_alike_whether_or_not_it_holds_an_object(tmp_path: Path) 
     for folder, inside, margin in (("labels", 1, 255), ("grey", 255, 1)):
         filled[2] = inside
         for name, values in (("a", empty), ("b", filled), ("c", empty)):
-            save_png(tmp_path / folder / "targets" / "saliency" / f"{name}.png", values)
-            save_png(tmp_path / folder / "predictions" / "saliency" / f"{name}.png", np.full((4, 6), 99, np.uint8))
+            save(tmp_path / folder / "targets" / "saliency" / f"{name}.png", values)
+            save(tmp_path / folder / "predictions" / "saliency" / f"{name}.png", np.full((4, 6), 99, np.uint8))
         score = run(tmp_path / folder, "invpt").tasks["saliency"]
         targets = {key: score.given.read(key)[1] for key in "abc"}
         assert all((target[0] == margin).all() and (target[1] == 0).all() for target in targets.values())
         assert (targets["b"][2] == 1).all()
         assert score.facts.get("whole numbers", "") == ("labels 0, 1 and 255 (unlabelled)" if inside == 1 else "")
-    save_png(tmp_path / "labels" / "targets" / "saliency" / "c.png", np.full((4, 6), 128, np.uint8))
+    save(tmp_path / "labels" / "targets" / "saliency" / "c.png", np.full((4, 6), 128, np.uint8))
     with pytest.raises(ValueError, match=r"c\.png: has grey values, and other files of its folder have labels"):
         run(tmp_path / "labels", "invpt")
     assert maps._holds_labels(np.eye(4, dtype=np.float32)) is None  # is 1 in both
@@ -461,8 +460,8 @@ def test_raises_for_bad_maps(tmp_path: Path, task: str, prediction: np.ndarray, 
         "normals": np.tile(np.float32([0, 0, -1]), (12, 9, 1)),
         "semseg": np.zeros((12, 9), np.uint8),
     }
-    save_array(tmp_path / "predictions" / task / "a.npy", prediction)
-    save_array(tmp_path / "targets" / task / "a.npy", truth[task])
+    save(tmp_path / "predictions" / task / "a.npy", prediction)
+    save(tmp_path / "targets" / task / "a.npy", truth[task])
     with pytest.raises(ValueError, match=words):
         run(tmp_path, "invpt", task=[task], classes=4)
 
@@ -476,8 +475,8 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
 
 def test_empty_maps_have_defined_scores(tmp_path: Path) -> None:
     for name, prediction, target in (("a", 0, 0), ("b", 0, 1), ("c", 255, 0)):
-        save_png(tmp_path / "predictions" / f"{name}.png", np.full((20, 24), prediction, np.uint8))
-        save_png(tmp_path / "targets" / f"{name}.png", np.full((20, 24), target, bool))
+        save(tmp_path / "predictions" / f"{name}.png", np.full((20, 24), prediction, np.uint8))
+        save(tmp_path / "targets" / f"{name}.png", np.full((20, 24), target, bool))
     for protocol in ("bsds", "seism", "seism-nonms", "pixel-f1"):
         task = run(tmp_path, protocol).tasks["boundary"]
         values = [value for column in task.per_image.values() for value in column]
@@ -485,8 +484,8 @@ def test_empty_maps_have_defined_scores(tmp_path: Path) -> None:
 
 
 def test_votes_are_not_taken_for_boundaries(tmp_path: Path) -> None:
-    save_png(tmp_path / "predictions" / "a.png", np.zeros((12, 9), np.uint8))
-    save_png(tmp_path / "targets" / "a.png", np.arange(108, dtype=np.uint8).reshape(12, 9) % 6)
+    save(tmp_path / "predictions" / "a.png", np.zeros((12, 9), np.uint8))
+    save(tmp_path / "targets" / "a.png", np.arange(108, dtype=np.uint8).reshape(12, 9) % 6)
     with pytest.raises(ValueError, match=r"targets/a\.png has more than two values \(6\); --ground-truth outline"):
         run(tmp_path, "seism")
 
@@ -503,10 +502,10 @@ def test_folders_and_names_that_do_not_fit(tmp_path: Path, published: Path) -> N
     (tmp_path / "arrays" / "depth").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"did you mean .*arrays"):
         score(tmp_path, published / "targets", protocol="invpt", quiet=True)
-    save_png(tmp_path / "p" / "one.png", np.zeros((4, 4), np.uint8))
-    save_png(tmp_path / "t" / "other.png", np.zeros((4, 4), np.uint8))
+    save(tmp_path / "p" / "one.png", np.zeros((4, 4), np.uint8))
+    save(tmp_path / "t" / "other.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="called like 'one', ground truth like 'other'"):
         score(tmp_path / "p", tmp_path / "t", protocol="bsds", quiet=True)
-    save_array(tmp_path / "p" / "one.npy", np.zeros((4, 4)))
+    save(tmp_path / "p" / "one.npy", np.zeros((4, 4)))
     with pytest.raises(ValueError, match="have the same name"):
         score(tmp_path / "p", tmp_path / "t", protocol="bsds", quiet=True)

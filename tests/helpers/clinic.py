@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from saved_maps import save
 
 SIZE = (24, 32)
 DESCRIPTOR = """
@@ -28,14 +28,6 @@ files = "normals/{split}/{key}.npy"
 [camera]
 fov = 60.0
 """
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, array)
-    else:
-        Image.fromarray(array).save(path)
 
 
 def wall(distance: float) -> tuple[np.ndarray, np.ndarray]:

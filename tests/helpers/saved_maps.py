@@ -1,4 +1,4 @@
-"""Predictions and ground truth as files, as code bases save them."""
+"""Images, labels and predictions as files, as people and code bases save them."""
 
 from pathlib import Path
 
@@ -7,21 +7,17 @@ import scipy.io
 from PIL import Image
 
 
-def save_png(path: Path, values: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(values).save(path)
-    return path
-
-
-def save_array(path: Path, values: np.ndarray) -> Path:
-    """By suffix: .npy, .npz (one entry) or .mat."""
+def save(path: Path, values: np.ndarray) -> Path:
+    """By suffix: .npy, .npz (one entry), .mat (one entry, called as the folder) or a picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npy":
         np.save(path, values)
     elif path.suffix == ".npz":
         np.savez(path, values)
-    else:
+    elif path.suffix == ".mat":
         scipy.io.savemat(path, {path.parent.name: values})
+    else:
+        Image.fromarray(values).save(path)
     return path
 
 

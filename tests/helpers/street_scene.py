@@ -1,9 +1,6 @@
 """A made-up street of exact geometry, on which readers of street datasets are tested."""
 
-from pathlib import Path
-
 import numpy as np
-from PIL import Image
 
 WALLS = (((0.0, -1.0, 0.0), 1.5), ((-0.8, 0.0, -0.6), 6.0), ((0.6, 0.0, -0.8), 9.0))
 """The road 1.5 m below the camera and two walls: unit normal n that faces the camera, distance d, n . p = -d."""
@@ -42,12 +39,6 @@ def inside_of(number: np.ndarray, reach: int) -> np.ndarray:
 def angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Degrees between unit vectors `(3, ...)`."""
     return np.degrees(np.arccos(np.clip((first * second).sum(0), -1, 1)))
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def photo(seed: int, size: tuple[int, int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from browser import Browser
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 from report.test_report import HEIGHT, RECORDS, WIDTH, Page, example
-from saved_maps import save_array, save_png
+from saved_maps import save
 from training.tiny import RECIPE, change
 
 from triptych.evaluation.offline import score
@@ -67,8 +67,8 @@ def score_page(folder) -> str:
     for side in ("predictions", "targets"):
         for name in (HOSTILE, "plain"):
             labels = generator.integers(0, 2, (12, 16)).astype(np.uint8)
-            save_png(folder / HOSTILE / side / "semseg" / f"{name}.png", labels)
-            save_array(folder / HOSTILE / side / "boundary" / f"{name}.npy", labels.astype(np.float32))
+            save(folder / HOSTILE / side / "semseg" / f"{name}.png", labels)
+            save(folder / HOSTILE / side / "boundary" / f"{name}.npy", labels.astype(np.float32))
     root = folder / HOSTILE
     options = {"classes": 2, "max_dist": 0.05, "ci": 10, "quiet": True}
     found = score(root / "predictions", root / "targets", protocol="invpt", **options)
