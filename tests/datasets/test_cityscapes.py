@@ -14,7 +14,6 @@ from saved_maps import save
 from shared import shared_path
 from street_scene import angles, inside_of, photo, see_street
 
-from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.labels.street import CITYSCAPES_19
@@ -370,19 +369,6 @@ def test_real_frames(tmp_path: Path) -> None:
     assert path.name.endswith("labelIds.png")
     # The two files were shrunk separately: a few pixels at borders differ.
     assert (val[0].targets["semseg"].numpy() != train_ids).mean() < 0.003
-
-
-def test_the_documented_command(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "cityscapes.png"
-    assert main(["data", "show", "cityscapes", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
-
-
-def test_links_that_loop_end(root: Path) -> None:
-    keys = Cityscapes(root).keys
-    (root / "leftImg8bit/train/loop").symlink_to(root, target_is_directory=True)
-    assert Cityscapes(root).keys == keys
 
 
 def test_options_and_camera_files_are_inputs_beside_the_fingerprint(root: Path) -> None:

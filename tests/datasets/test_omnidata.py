@@ -15,7 +15,6 @@ from saved_maps import save
 from shared import shared_path
 from street_scene import angles, inside_of, photo, see_street
 
-from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.omnidata import Omnidata
 from triptych.labels.derived import normals_from_depth
@@ -250,19 +249,6 @@ def test_normals_of_a_real_rendering_agree_with_its_ray_lengths() -> None:
     cosine = (found * sample.targets["normals"]).sum(0)
     assert cosine[cosine.isfinite()].clamp(-1, 1).acos().rad2deg().median() < 3
     assert not valid_pixels(dataset[dataset.keys.index("hm3d/point_0_view_3")].targets["depth"]).any()
-
-
-def test_the_documented_command(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "omnidata.png"
-    assert main(["data", "show", "omnidata", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
-
-
-def test_links_that_loop_end(root: Path) -> None:
-    keys = Omnidata(root, split="all").keys
-    (root / "rgb/taskonomy/loop").symlink_to(root, target_is_directory=True)
-    assert Omnidata(root, split="all").keys == keys
 
 
 @pytest.mark.parametrize("options", [{"step": 1 / 256}, {"fov": 50.0}, {"unscaled": ()}])

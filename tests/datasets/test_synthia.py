@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deep_png import save_deep_png
-from PIL import Image
 from saved_maps import save
 from street_scene import angles, inside_of, photo, see_street
 
-from triptych.__main__ import main
 from triptych.datasets import DATASETS
 from triptych.datasets.synthia import Synthia
 from triptych.labels.street import SPACES
@@ -159,16 +157,3 @@ def test_raises_for_damaged_files(root: Path) -> None:
     save(root / "RGB/0000001_PIT.png", photo(1, SIZE))
     with pytest.raises(ValueError, match=r"have the same number; keep one of them"):
         Synthia(root)
-
-
-def test_the_documented_command(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "synthia.png"
-    assert main(["data", "show", "synthia", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
-
-
-def test_links_that_loop_end(root: Path) -> None:
-    keys = Synthia(root).keys
-    (root / "RGB/loop").symlink_to(root, target_is_directory=True)
-    assert Synthia(root).keys == keys

@@ -13,7 +13,6 @@ from saved_maps import save
 from shared import shared_path
 from street_scene import angles, inside_of, photo, see_street
 
-from triptych.__main__ import main
 from triptych.data.lists import take_paper_code
 from triptych.datasets import DATASETS
 from triptych.datasets.vkitti2 import VKITTI2
@@ -279,16 +278,3 @@ def test_a_photograph_of_the_real_drives(tmp_path: Path) -> None:
         pytest.approx([0, 725.0087, 187.5]),
         [0, 0, 1],
     ]
-
-
-def test_the_documented_command(root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "vkitti2.png"
-    assert main(["data", "show", "vkitti2", "--root", str(root), "--split", "val", "--out", str(out)]) == 0
-    with Image.open(out) as sheet:
-        assert sheet.width > 100
-
-
-def test_links_that_loop_end(root: Path) -> None:
-    keys = VKITTI2(root, split="all").keys
-    (root / "Scene09").symlink_to(root, target_is_directory=True)
-    assert VKITTI2(root, split="all").keys == keys
