@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
+from clinic import init_folder
 from PIL import Image
 from saved_maps import save
 from shared import shared_path
@@ -22,7 +23,7 @@ from triptych.data.files import match_files
 from triptych.data.photos import read_image
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import describe_folder, init_folder
+from triptych.datasets.guessing import describe_folder
 from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from clinic import init_folder
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -18,7 +19,7 @@ from triptych.__main__ import main
 from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
 from triptych.datasets.folder_guess import FolderGuess
-from triptych.datasets.guessing import describe_folder, init_folder
+from triptych.datasets.guessing import describe_folder
 from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
 from triptych.types import IGNORE

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 from saved_maps import save
 
+from triptych.datasets.guessing import write_descriptor
+
 SIZE = (24, 32)
 DESCRIPTOR = """
 name = "clinic"
@@ -28,6 +30,12 @@ files = "normals/{split}/{key}.npy"
 [camera]
 fov = 60.0
 """
+
+
+def init_folder(path: Path, *, force: bool = False) -> tuple[Path, list[str]]:
+    """`write_descriptor` with what a person should check alone."""
+    target, guess = write_descriptor(path, force=force)
+    return target, guess.doubts
 
 
 def wall(distance: float) -> tuple[np.ndarray, np.ndarray]:

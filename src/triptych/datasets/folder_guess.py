@@ -29,8 +29,8 @@ class FolderGuess:
     left_out: list[str] = field(default_factory=list)
 
     @property
-    def shares(self) -> bool:
-        """Whether a split is drawn as a share of the images, rather than read from a folder or list."""
+    def has_shares(self) -> bool:
+        """Whether splits are shares of the images, rather than read from a folder or list."""
         return any(not isinstance(value, str) for value in self.splits.values())
 
     @property

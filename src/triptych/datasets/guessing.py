@@ -54,18 +54,12 @@ Labelled = dict[Path, tuple[str, str]]
 TaskGuess = Callable[[Path, FolderGuess, Place, Labelled, str], Guess]
 
 
-def init_folder(path: str | Path, *, force: bool = False) -> tuple[Path, list[str]]:
-    """Write `dataset.toml` into a folder from what it finds; returns its path and what a person should check.
+def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, FolderGuess]:
+    """Write `dataset.toml` into a folder from what it finds; returns its path and the guess it was written from.
 
     Raises `ValueError` if there is one already (`force` keeps it as dataset.toml.old), or if images or labels are not
     found, naming what was looked for and a better folder where there is one.
     """
-    target, guess = write_descriptor(path, force=force)
-    return target, guess.doubts
-
-
-def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, FolderGuess]:
-    """As `init_folder`, with the whole guess."""
     root = Path(path)
     if not root.is_dir():
         raise DataError(f"folder '{root}' does not exist", "give the folder that holds the images and labels")
@@ -100,7 +94,7 @@ def describe_folder(root: Path) -> FolderGuess:
     if len(chosen.paths) < len(pictures):
         guess.notes.append(f"of {len(pictures)} pictures in folders of no usual name, those of {chosen} are images")
     _guess_splits(guess, chosen)
-    if guess.shares and any(names):
+    if guess.has_shares and any(names):
         shown = ", ".join(sorted(names - {""}))
         guess.notes.append(f"splits are drawn, but folders of labels are called {shown}: {LIST_THEM}")
     images = chosen.by_key(root)
@@ -385,7 +379,7 @@ LIST_THEM = f"list the names of each split in a {LISTS[0]} file, such as train.t
 
 
 def _find_unused_splits(root: Path, images: Place) -> list[str]:
-    """What speaks of other splits than those that are drawn: words in the names of images, and tables."""
+    """Notes on split words in names of images and on tables, which the drawn splits ignore."""
     cure = LIST_THEM
     told = {path: SPLIT_OF[word] for path in images.paths for word in _words(path.stem) if word in SPLIT_OF}
     splits, notes = [name for name in SPLITS if name in told.values()], list[str]()
