@@ -44,6 +44,9 @@ def orthographic_rays(
 ) -> Rays:
     """Parallel rays from the near face of the cube to its far face, one per pixel.
 
+    They are also those of a pinhole camera in its own NDC cube (its frustum, unbent), where every ray is parallel to z
+    and runs through its pixel's centre; the intrinsics matter in `cube_from_metric` only.
+
     >>> orthographic_rays((2, 2)).origins[0, 0, 1].tolist()
     [0.5, -0.5, -1.0]
     """
@@ -52,18 +55,6 @@ def orthographic_rays(
     directions = torch.zeros_like(origins)
     directions[..., 2] = 1
     return Rays(origins[None], directions[None])
-
-
-def ndc_rays(size: tuple[int, int], *, device: torch.device | None = None, dtype: torch.dtype = torch.float32) -> Rays:
-    """Rays of a pinhole camera in its own NDC cube: its frustum, unbent.
-
-    There every ray is parallel to z and runs through its pixel's centre, so that these are the orthographic rays; the
-    intrinsics matter in `cube_from_metric` only.
-
-    >>> bool((ndc_rays((2, 3)).origins == orthographic_rays((2, 3)).origins).all())
-    True
-    """
-    return orthographic_rays(size, device=device, dtype=dtype)
 
 
 def metric_rays(intrinsics: Intrinsics, image_size: tuple[int, int], size: tuple[int, int]) -> Rays:
