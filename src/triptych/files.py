@@ -45,7 +45,7 @@ def partial_path(path: Path, mark: str = "") -> Path:
 
 @cache
 def _machine() -> str:
-    """Whose numbers of processes ours are: those of a machine, and of a container on it."""
+    """A code for this machine and container, within which process numbers are unique."""
     try:
         inside = os.readlink("/proc/self/ns/pid")
     except OSError:  # Linux alone has it

@@ -332,7 +332,7 @@ class Mixed(DenseDataset):
         return source.read(source.dataset[own], self.tasks)
 
     def fingerprint(self) -> dict[str, object]:
-        """Those of the sources, with their shares and what their classes become."""
+        """Fingerprints of the sources, with their shares and how classes are renamed."""
         return {
             "name": self.name,
             "split": self.split,
@@ -349,7 +349,7 @@ class Mixed(DenseDataset):
         }
 
     def inputs(self) -> dict[str, object]:
-        """Those of the sources."""
+        """Inputs of the sources, by name."""
         return {source.name: source.dataset.inputs() for source in self.sources}
 
     def draw_among(self, indices: Sequence[int]) -> Draw:

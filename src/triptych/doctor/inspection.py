@@ -85,7 +85,7 @@ class Records:
         return _as_photo(self.dataset[self.keys.index(key)])
 
     def fingerprint(self) -> dict[str, object]:
-        """That of the dataset."""
+        """Fingerprint of the dataset."""
         return self.dataset.fingerprint()
 
 

@@ -49,14 +49,14 @@ class ScoredRun:
     """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What is known of it beside the recipe."""
+    def facts(self) -> dict[str, Any]:
+        """Fingerprints of data and facts of the export, by dotted name."""
         return {**self.data, **self.export, **self.scored_on}
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that runs of one method have in common, by dotted name, with what is told."""
-        return _settings(self.resolved, self.origins, self.data) | self.told
+        """All that runs of one method have in common, by dotted name, with the `facts`."""
+        return _settings(self.resolved, self.origins, self.data) | self.facts
 
     def primary(self, task: str) -> float:
         """The number of a task that delta_mtl uses."""
@@ -174,13 +174,13 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """Dotted recipe fields that are not the same in all groups, and what else is told of them, with each group's value;
+    """Dotted recipe fields, and facts of data and export, that are not the same in all groups, with each group's value;
     of the options that recipes leave out, those that all groups have. A group that does not say what it was trained on,
     such as exported files, or scored on, as files of older versions, is no other for it.
     """
     firsts = [group.runs[0] for group in groups]
     flat = [run.settings for run in firsts]
-    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.told))
+    names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.facts))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     left_out = ("seed", "description", "plugins", *(name for name in PLACES if any(name not in each for each in flat)))
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}

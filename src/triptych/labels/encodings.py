@@ -50,8 +50,7 @@ def describe_encoding(encoding: "Encoding") -> str:
 
 
 def hash_encoding(encoding: "Encoding") -> str:
-    """What tells what is stored in one encoding from another: 16 hexadecimal digits of the options that say what a
-    stored number means (`Encoding.bare`).
+    """Hash of the options that say what a stored number means (`Encoding.bare`): 16 hexadecimal digits.
 
     >>> hash_encoding(Depth(files="a.png", invalid=(float("nan"),))) == hash_encoding(Depth())
     True

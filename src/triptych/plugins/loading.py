@@ -35,7 +35,7 @@ class Part:
 
 @dataclass
 class State:
-    """What this process knows."""
+    """Plug-ins that this process loaded, refused, or was asked for."""
 
     parts: list[Part] = field(default_factory=list)
     loaded: dict[str, str] = field(default_factory=dict)

@@ -255,7 +255,7 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
 
 
 def _differing_heads(model: MultiTaskModel, before: Mapping[str, Task], names: Sequence[str]) -> dict[str, list[str]]:
-    """Those of `names` that belong to a task alone which said something else before, by task.
+    """Tensor names, of `names`, of heads whose task changed its meaning, by task.
 
     Where it had another number of channels its last layer has another shape, and the others are a start as good as any.
     """

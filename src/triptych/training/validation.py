@@ -158,7 +158,7 @@ def redeploy(run: Path, parts: Parts, state: TrainingState) -> str:
 
 
 def _checksum(run: Path) -> str:
-    """That of the deployed weights; empty where they cannot be read."""
+    """Checksum of the deployed weights; empty where they cannot be read."""
     try:
         return checksum(read_tensors(run / "model.safetensors"))
     except (ValueError, OSError):
