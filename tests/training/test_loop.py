@@ -128,7 +128,6 @@ def test_selection_on_training_images_is_refused(tmp_path: Path, monkeypatch: py
         run_recipe(trained, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     run_recipe(trained, run, resume=True)
-    run_recipe(change(trained, data__val_split="val"), tmp_path / "apart")
 
 
 def test_without_a_validation_split_the_last_weights_are_deployed(tmp_path: Path) -> None:
