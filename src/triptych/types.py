@@ -60,6 +60,15 @@ class Sample:
     extras: dict[str, Tensor] = field(default_factory=dict)
     neighbours: tuple["Sample", ...] = ()
 
+    @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Names of all its images: that of the one, or those of a batch.
+
+        >>> Sample(torch.zeros(3, 1, 1), {}, key="a").image_keys
+        ('a',)
+        """
+        return (self.key,) if isinstance(self.key, str) else self.key
+
     def to(self, device: torch.device | str) -> "Sample":
         """The same sample on another device."""
         return replace(

@@ -107,7 +107,7 @@ def evaluate(
         predictions, raw = _predict(predictor, sample.image)
         rows.append(
             _Row(
-                sample.key[0],
+                sample.image_keys[0],
                 {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
                 {name: _loss(task, raw[name], sample) for name, task in tasks.items()} if raw is not None else {},
             )

@@ -108,7 +108,7 @@ def compare(
         name: _prove(task, difference[name], _numbers(agreement[name]), places[name]) for name, task in tasks.items()
     }
     problems = [problem for name, proof in found.items() for problem in _problems(name, proof, limits)]
-    keys = tuple(sample.key if isinstance(sample.key, str) else sample.key[0] for sample in samples)
+    keys = tuple(sample.image_keys[0] for sample in samples)
     return Proof(found, keys, tuple(sizes), tuple(problems))
 
 

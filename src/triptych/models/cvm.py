@@ -198,9 +198,8 @@ def known_views(sample: Sample) -> Bool[Tensor, "views batch"]:
             )
         parts = (view.image, view.camera.intrinsics, view.camera.pose)
         there = torch.stack([part.isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
-        keys = view.key if isinstance(view.key, tuple) else (view.key,)
         still = torch.eye(4, dtype=view.camera.pose.dtype, device=there.device)
-        check_rigid(torch.where(there[:, None, None], view.camera.pose, still), keys)
+        check_rigid(torch.where(there[:, None, None], view.camera.pose, still), view.image_keys)
         known.append(there)
     return torch.stack(known)
 

@@ -211,7 +211,7 @@ def _pair(sample: Sample) -> tuple[Sample, Camera, Camera]:
             )
     second = _replace_missing(second, sample.camera)
     for view in (sample, second):
-        check_rigid(view.camera.pose, view.key if isinstance(view.key, tuple) else (view.key,))
+        check_rigid(view.camera.pose, view.image_keys)
     return second, sample.camera, second.camera
 
 

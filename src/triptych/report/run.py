@@ -83,7 +83,7 @@ def make_example(predictor: Predictor, sample: Sample) -> Example:
     predictions = predictor.predict(sample.image)
     image = (sample.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
     return Example(
-        name=str(sample.key[0]),
+        name=sample.image_keys[0],
         image=image,
         predictions={name: _array(value) for name, value in predictions.items()},
         targets={name: _array(sample.targets[name]) for name in predictions if name in sample.targets},

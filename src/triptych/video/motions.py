@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from triptych.backbones import create_backbone
 from triptych.rendering.alignment import align_images
 from triptych.rendering.poses import check_rigid, relative_pose
-from triptych.video.views import Depth, Motions, Views, first_key
+from triptych.video.views import Depth, Motions, Views
 
 Images = Float[Tensor, "batch 3 height width"]
 SCALE = 0.01
@@ -134,13 +134,13 @@ class KnownMotions(MotionSource):
     """
 
     def forward(self, views: Views, depth: Depth) -> Motions:
-        sample, keys = views.sample, [views.sample.key] if isinstance(views.sample.key, str) else views.sample.key
+        sample, keys = views.sample, views.sample.image_keys
         motions = []
         for view, usable in zip(sample.neighbours, views.usable, strict=True):
             own, other = (None if camera is None else camera.pose for camera in (sample.camera, view.camera))
             if own is None or other is None:
                 raise ValueError(
-                    f"video: poses of sample {first_key(sample)!r} and its neighbours are not known; choose "
+                    f"video: poses of sample {keys[0]!r} and its neighbours are not known; choose "
                     "video.options 'poses' alignment or network."
                 )
             # Of missing neighbours, poses are NaN.

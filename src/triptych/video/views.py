@@ -32,12 +32,12 @@ class Views:
     def __init__(self, sample: Sample) -> None:
         if not sample.neighbours:
             raise ValueError(
-                f"video: sample {first_key(sample)!r} has no neighbouring frames; ask the dataset for them, such as "
+                f"video: sample {sample.image_keys[0]!r} has no neighbouring frames; ask the dataset for them, such as "
                 'data.options {"neighbour_frames": (-1, 1)}.'
             )
         if sample.camera is None:
             raise ValueError(
-                f"video: the intrinsics of sample {first_key(sample)!r} are not known; a folder names them in the "
+                f"video: the intrinsics of sample {sample.image_keys[0]!r} are not known; a folder names them in the "
                 "[camera] section of its dataset.toml."
             )
         self.sample, self.frame = sample, sample.image.float()
@@ -86,11 +86,6 @@ class Views:
         """Photometric errors against the frame; infinite where a view is not usable."""
         errors = torch.stack([photometric_error(image, self.frame) for image in images])
         return torch.where(self.usable[:, :, None, None, None], errors, torch.inf)
-
-
-def first_key(sample: Sample) -> str:
-    """The name of a batch's first image."""
-    return sample.key if isinstance(sample.key, str) else sample.key[0]
 
 
 Errors = Float[Tensor, "views batch 1 height width"]
