@@ -37,9 +37,14 @@ def seen_by_training(splits: Sequence[ExaminedSplit]) -> Sequence[ExaminedSplit]
     return [examined for examined in splits if examined.split == "train"] or splits[:1]
 
 
+def _own_folders(splits: Sequence[ExaminedSplit]) -> list[Folder]:
+    """The datasets of splits that are the user's own."""
+    return [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
+
+
 def check_pairs(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Labels whose image is missing, and images without any label."""
-    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
+    folders = _own_folders(splits)
     for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
         yield Finding("warning", "no image", "", name, str(path), "no image has its name", cure)
@@ -151,7 +156,7 @@ def check_marks(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Pipes, devices and sockets among the files are passed over: reading one would wait for ever."""
-    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
+    folders = _own_folders(splits)
     for path in walk_pipes(folders[0].descriptor.root) if folders else ():
         text, cure = "it is a pipe or a device, and is not read", "replace it by a file, or remove it"
         yield Finding("warning", "pipe", "", "", str(path), text, cure)
@@ -195,7 +200,7 @@ def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 def check_near_names(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Files beside the labels that are named like an image but for case or suffix: no pattern takes them."""
-    folders: list[Folder] = [examined.dataset for examined in splits if isinstance(examined.dataset, Folder)]
+    folders = _own_folders(splits)
     if not folders:
         return
     descriptor = folders[0].descriptor
