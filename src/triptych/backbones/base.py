@@ -124,6 +124,15 @@ class Backbone(nn.Module):
         return state
 
 
+def find_backbones(module: nn.Module) -> dict[str, Backbone]:
+    """The backbones inside a module, by the names of their places.
+
+    >>> find_backbones(nn.Sequential(nn.ReLU()))
+    {}
+    """
+    return {name: part for name, part in module.named_modules() if isinstance(part, Backbone)}
+
+
 def cover_image(
     maps: Float[Tensor, "batch channels rows columns"], size: tuple[int, int], multiple: int
 ) -> Float[Tensor, "batch channels rows columns"]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import Backbone, find_backbones
 
 TARGETS = ("qkv", "proj", "fc1", "fc2")
 """Linear layers of the blocks of ViT, Swin and ConvNeXt (which has the last two), by their names in timm."""
@@ -216,6 +216,6 @@ def lora(
     >>> sum(p.numel() for p in adapted.backbone.parameters() if p.requires_grad)
     36864
     """
-    for backbone in [module for module in model.modules() if isinstance(module, Backbone)]:
+    for backbone in find_backbones(model).values():
         add_updates(backbone, rank=rank, scale=alpha / max(rank, 1), dropout=dropout, targets=targets)
     return model

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import Backbone, cover_image
+from triptych.backbones.base import Backbone, cover_image, find_backbones
 from triptych.decoders.base import Decoder
 from triptych.models.lora import merge_updates
 from triptych.models.parts import find_part, modules_of_task
@@ -135,7 +135,7 @@ class MultiTaskModel(nn.Module):
     @property
     def learns_features(self) -> bool:
         """Whether training changes the shared features."""
-        sources = [*(module for module in self.modules() if isinstance(module, Backbone)), *self.fusion_modules]
+        sources = [*find_backbones(self).values(), *self.fusion_modules]
         return any(parameter.requires_grad for module in sources for parameter in module.parameters())
 
     def idle_tasks(self) -> list[str]:

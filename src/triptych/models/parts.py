@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -62,8 +62,7 @@ def find_part(model: nn.Module, name: str) -> Part:
 def _roots(model: nn.Module, words: list[str]) -> Iterator[tuple[nn.Module, str]]:
     """Modules, and the path in each that is meant."""
     if words[0] == "backbone":
-        backbones = [module for module in model.modules() if isinstance(module, Backbone)]
-        yield from ((backbone, ".".join(words[1:])) for backbone in backbones)
+        yield from ((backbone, ".".join(words[1:])) for backbone in find_backbones(model).values())
     elif words[0] == "heads" and len(words) > 1:
         yield from ((module, ".".join(words[2:])) for module in modules_of_task(model, words[1]))
     else:

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from triptych.backbones.base import Backbone, pretrained_licence
+from triptych.backbones.base import find_backbones, pretrained_licence
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
@@ -54,7 +54,7 @@ maps = predictor("photo.jpg")
 
 def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
     """The name in timm of the trunk whose pretrained weights a network began with; empty for others."""
-    names = [module.timm_name for module in model.modules() if isinstance(module, Backbone)]
+    names = [backbone.timm_name for backbone in find_backbones(model).values()]
     return names[0] if names and recipe.model.weights == "timm" else ""
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 from triptych.backbones.size import built_for
 from triptych.files import (
     check_signed,
@@ -58,12 +58,11 @@ def split_trunk(model: MultiTaskModel, freeze: Sequence[str]) -> tuple[dict[str,
     kept = {parameter for name in freeze for parameter in find_part(model, name).parameters}
     kept |= {parameter for parameter in model.parameters() if not parameter.requires_grad}
     names = set()
-    for path, backbone in model.named_modules():
-        if isinstance(backbone, Backbone):
-            own = dict(backbone.body.named_parameters())
-            fixed = {name for name, parameter in own.items() if parameter in kept}
-            buffers = set(backbone.body.state_dict()) - set(own) if len(fixed) == len(own) else set()
-            names |= {f"{path}.body.{name}" for name in fixed | buffers}
+    for path, backbone in find_backbones(model).items():
+        own = dict(backbone.body.named_parameters())
+        fixed = {name for name, parameter in own.items() if parameter in kept}
+        buffers = set(backbone.body.state_dict()) - set(own) if len(fixed) == len(own) else set()
+        names |= {f"{path}.body.{name}" for name in fixed | buffers}
     state = model.state_dict()
     return {name: state[name] for name in state if name in names}, {
         name: state[name] for name in state if name not in names

@@ -18,7 +18,7 @@ from triptych import assemble
 from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import build_transform
 from triptych.augmentation.steps import CenterCrop, Chain, Select
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform, require_truth
 from triptych.data.errors import DataError
@@ -259,7 +259,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
         objective = synchronize_norms(objective)
     if training.channels_last:
         objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for backbone in (module for module in model.modules() if isinstance(module, Backbone) and module.training):
+    for backbone in (each for each in find_backbones(model).values() if each.training):
         backbone.set_checkpointing(training.checkpoint_gradients)
     if training.compile:
         functorch_config.donated_buffer = False  # gradient balancing goes back through one graph several times
@@ -407,5 +407,5 @@ def count_parameters(module: nn.Module | None) -> int:
 
 def load_reports(model: nn.Module) -> dict[str, LoadReport]:
     """Reports of loaded weights, by the name of each backbone that loaded any."""
-    reports = {name: module.load_report for name, module in model.named_modules() if isinstance(module, Backbone)}
+    reports = {name: backbone.load_report for name, backbone in find_backbones(model).items()}
     return {name: report for name, report in reports.items() if report is not None}

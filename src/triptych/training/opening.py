@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych import assemble
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
 from triptych.models.lora import is_update, update_names
 from triptych.models.multitask import MultiTaskModel
@@ -238,7 +238,7 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
     differing = _differing_heads(model, read_tasks(run / "tasks.json"), fitting)
     left = {each for names in differing.values() for each in names}
     matched = [name for name in fitting if name not in left]
-    prefixes = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, Backbone))
+    prefixes = tuple(f"{name}." for name in find_backbones(model))
     _check_backbone(run, own, stored, matched, prefixes, update_names(model))
     for name in matched:
         own[name].copy_(like(stored[name], own[name]))

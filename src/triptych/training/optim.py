@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from triptych.adaptation.mean_teacher import move_average
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import find_part
@@ -39,7 +39,7 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
             if parameter in names:
                 factors[names[parameter]] = factor
 
-    for backbone in (module for module in model.modules() if isinstance(module, Backbone)):
+    for backbone in find_backbones(model).values():
         layers = backbone.layers() if config.layer_decay != 1 else []
         # What belongs to no layer (position embeddings, tokens) sits at the image.
         scale(backbone, config.backbone_lr_factor * config.layer_decay ** len(layers))

@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from triptych.backbones.base import Backbone
+from triptych.backbones.base import find_backbones
 from triptych.machine import declare_missing_operators
 from triptych.models.lora import called_modules
 from triptych.prediction.pretrained import differences
@@ -48,7 +48,7 @@ def shard(module: nn.Module, device: str, processes: int, size: tuple[int, int])
     `device` is a device type, `size` the (height, width) of training images.
     """
     mesh = init_device_mesh(device, (processes,))
-    for backbone in (part for part in module.modules() if isinstance(part, Backbone)):
+    for backbone in find_backbones(module).values():
         # Layers that gather their shards when called; parameters that are used past their layer belong to the whole.
         called = called_modules(backbone, backbone.layers(), size)
         for layer in backbone.layers():
