@@ -1,15 +1,26 @@
 """A published checkpoint becomes a run folder that predicts the published numbers."""
 
+import json
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from golden import AS_IS, golden
 
-from triptych.conversion import survey
+from triptych.conversion import convert_checkpoint, survey
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
+from triptych.export.profile import profile
+from triptych.export.run import export_run
 from triptych.prediction import Predictor
+from triptych.prediction.outputs import advise_size
 from triptych.prediction.pretrained import load_model
-from triptych.recipes.config import from_json
+from triptych.recipes.config import AdaptationConfig, DataConfig, Recipe, from_json
 from triptych.recipes.resolved import read_run_recipe
+from triptych.report.values import read_run
+from triptych.training.building import target_view
+from triptych.types import Sample
 
 
 @pytest.mark.parametrize("name", ["survey_mtl_resnet18_pascal5", "atrc_fcn_hrnet18_nyud4"])
@@ -31,15 +42,6 @@ def test_the_folder_gives_the_published_outputs(name, tmp_path):
     assert all(key in text for key in case.state_dict())
 
 
-def test_the_predictor_reads_the_folder(tmp_path):
-    case = golden("atrc_fcn_hrnet18_nyud4")
-    torch.save(case.state_dict(), tmp_path / "last.ckpt")
-    convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", tasks=("depth", "semseg", "normals", "boundary"))
-    maps = Predictor.load(tmp_path / "run")(case.image()[0])
-    assert list(maps) == ["depth", "semseg", "normals", "boundary"]
-    assert maps["semseg"].shape == (64, 96)
-
-
 def test_nothing_is_written_over_or_after_an_error(tmp_path):
     case = golden("atrc_fcn_hrnet18_nyud4")
     torch.save(case.state_dict() | {"surprise": torch.ones(1)}, tmp_path / "last.ckpt")
@@ -52,6 +54,42 @@ def test_nothing_is_written_over_or_after_an_error(tmp_path):
     with pytest.raises(FileExistsError, match="not empty"):
         convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+def test_an_image_of_any_size_is_predicted_as_published_and_no_training_size_is_made_up(tmp_path):
+    case = golden("atrc_fcn_hrnet18_nyud4")
+    torch.save(case.state_dict(), tmp_path / "last.ckpt")
+    tasks = ("depth", "semseg", "normals", "boundary")
+    convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", tasks=tasks, **AS_IS)
+    recipe = (tmp_path / "run/recipe.json").read_text()
+    written = json.loads(recipe)
+    written["data"] |= {"size": [96, 128], "train_split": "train"}  # as versions before wrote it
+    image = case.image()[..., :45, :61]
+    bare = convert_checkpoint("atrc", case.state_dict(), tasks=case.tasks(), **AS_IS)[0]
+    with torch.no_grad():
+        expected = dict(bare(image).predictions)
+    for text in (recipe, json.dumps(written)):
+        (tmp_path / "run/recipe.json").write_text(text)
+        predictor = Predictor.load(tmp_path / "run")
+        assert tuple(predictor.tasks) == tasks
+        for each in (predictor, Predictor(bare)):
+            assert all(torch.equal(value, expected[name]) for name, value in each.raw(image).items())
+        assert advise_size(predictor, "photo.jpg", (3000, 4000)) == ""
+        assert read_run(tmp_path / "run").facts.keys() == {"Network"}
+        for ask in (profile, partial(export_run, path=tmp_path / "network.onnx")):
+            with pytest.raises(ValueError, match="does not say at which size it was trained; give --size"):
+                ask(tmp_path / "run")
+    card = (tmp_path / "run/README.md").read_text()
+    assert not any(word in card for word in ("96 x 128", "Seed", "random weights"))
+
+
+def test_images_of_another_domain_are_seen_whole_where_the_training_size_is_not_known():
+    recipe = Recipe(data=DataConfig(size=(0, 0)), adaptation=AdaptationConfig(name="adabn", dataset="images"))
+    seen = target_view(recipe)(Sample(torch.rand(3, 20, 30), {}), np.random.default_rng(0))
+    assert seen.image.shape == (3, 20, 30)
+    stretched = replace(recipe, adaptation=replace(recipe.adaptation, transform="mtan"))
+    with pytest.raises(ValueError, match="transform size is"):
+        target_view(stretched)
 
 
 def state_of(**shapes):

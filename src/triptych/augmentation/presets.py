@@ -124,7 +124,8 @@ def build_transform(name: str, *, size: Size, tasks: Tasks, train: bool, **optio
     """The transform of a preset: `transform(sample, generator)`.
 
     `size` is (height, width) of what training sees. The result has the targets of `tasks` alone, in their order.
-    Raises `ValueError` for an unknown preset or a size that is not positive.
+    Raises `ValueError` for an unknown preset or a size that is not positive; evaluation that takes images as they are
+    needs none (`(0, 0)`).
 
     >>> import numpy as np, torch
     >>> from triptych.tasks import depth
@@ -135,6 +136,7 @@ def build_transform(name: str, *, size: Size, tasks: Tasks, train: bool, **optio
     (1, 16, 16)
     """
     preset = named_choice("transform", name, TRANSFORMS)
-    if min(size) < 1:
+    built = preset(size=tuple(size), tasks=dict(tasks), train=train, **options)
+    if min(size) < 1 and (any(size) or not isinstance(built, Select)):
         raise ValueError(f"transform size is {size}; give a positive (height, width), such as (448, 576).")
-    return preset(size=tuple(size), tasks=dict(tasks), train=train, **options)
+    return built

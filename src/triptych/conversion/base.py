@@ -10,7 +10,7 @@ from torch import Tensor
 
 from triptych.assemble import build_model
 from triptych.models.multitask import MultiTaskModel
-from triptych.recipes.config import ModelConfig, Options, Recipe
+from triptych.recipes.config import DataConfig, ModelConfig, Options, Recipe
 from triptych.tasks import Task
 
 
@@ -45,6 +45,12 @@ def move(old: str, new: str) -> Rename:
 def unused(pattern: str, reason: str) -> Rename:
     """Tensors that the published code stores and our model has no use for."""
     return Rename(re.compile(pattern), reason=reason)
+
+
+def network_recipe(config: ModelConfig, **data: Any) -> Recipe:
+    """The recipe of a converted network, which was trained elsewhere: at which size, position embeddings alone tell."""
+    size: Any = config.backbone_options.get("image_size", (0, 0))
+    return Recipe(data=DataConfig(size=size, train_split="", **data), model=config)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Checkpoint:
 
     def create(self, config: ModelConfig, auxiliary_tasks: Mapping[str, Task] | None = None) -> MultiTaskModel:
         """The network of a recipe's `config` for the checkpoint's tasks, with random weights."""
-        return build_model(Recipe(model=config), self.tasks, auxiliary_tasks)
+        return build_model(network_recipe(config), self.tasks, auxiliary_tasks)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
-from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading
+from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading, network_recipe
 from triptych.files import write_text
 from triptych.lookup import named_choice
-from triptych.models.multitask import MultiTaskModel
+from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.pretrained import save_folder
-from triptych.recipes.config import DataConfig, Options, Recipe
+from triptych.recipes.config import Options
 from triptych.tasks import TASKS
 
 TOLERANCE = 1e-3
@@ -45,7 +45,7 @@ class Reference:
     def errors(self, model: nn.Module) -> dict[str, float]:
         """The largest difference of every output, relative to its largest absolute value."""
         with torch.no_grad():
-            predictions = model(self.image).predictions
+            predictions = predict_maps(model, self.image)
         found = {}
         for name, expected in self.outputs.items():
             if predictions[name].shape != expected.shape:
@@ -198,11 +198,10 @@ def convert_file(
         checked.append(line)
     elif open_questions := [assumption for assumption in report.assumed if assumption.ambiguous]:
         raise ValueError(_refuse(open_questions))
-    recipe = Recipe(
-        description=f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}.",
-        data=DataConfig(dataset="folder", tasks=names, auxiliary_tasks=auxiliary, task_options=task_options),
-        model=report.config,
-    )
+    assert report.config is not None, "of something less than a network"
+    description = f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}."
+    data = {"dataset": "folder", "tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options}
+    recipe = replace(network_recipe(report.config, **data), description=description)
     save_folder(out, model, recipe, overwrite=overwrite)
     lines = [report.summary, *(f"assumed: {assumption.line}" for assumption in report.assumed), *checked]
     write_text(out / REPORT_FILE, "\n".join([*lines, "", report.table()]) + "\n")

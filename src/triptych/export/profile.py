@@ -45,6 +45,8 @@ def profile(path: Path, sizes: Sequence[tuple[int, int]] = (), *, repeats: int =
     recipe = predictor.recipe
     height, width = split_domain(recipe, recipe.data.test_split)[0].data.size
     fixed = predictor.fixed_size
+    if not sizes and not fixed and not height:
+        raise ValueError(f"{path} does not say at which size it was trained; give --size, a height and a width.")
     least = getattr(predictor.model, "smallest", 1)
     usual = [(height // 2, width // 2), (height, width), (2 * height, 2 * width)]
     usual = [fixed] if fixed else [size for size in usual if min(size) >= least] or [(least, least)]

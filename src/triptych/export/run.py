@@ -248,6 +248,8 @@ def export_run(
     model, recipe = pretrained.load_model(run, merge=True)
     stored = {name: (run / pretrained.FILES[name]).read_text(encoding="utf-8") for name in ("tasks", "recipe")}
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
+    if not size and not any(chosen):
+        raise ValueError(f"{run} does not say at which size it was trained; give --size, a height and a width.")
     stride = max(model.feature_strides)
     smallest = find_smallest(model) if dynamic else 1
     if len(chosen) != 2 or min(chosen) < smallest:

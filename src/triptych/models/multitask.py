@@ -121,10 +121,10 @@ class MultiTaskModel(nn.Module):
 
     def set_training_size(self, size: tuple[int, int]) -> None:
         """Where no level of maps reaches beyond images of the `size` that is trained on, let none do so beyond images
-        of other sizes (`pad_to`).
+        of other sizes (`pad_to`). Of `(0, 0)` nothing is known.
         """
         cell = max(self.feature_strides)
-        if self.multiple == 1 and all(side % cell == 0 for side in size):
+        if self.multiple == 1 and any(size) and all(side % cell == 0 for side in size):
             self.pad_to = cell
 
     @property

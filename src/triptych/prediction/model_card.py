@@ -25,6 +25,12 @@ def model_card(
     """
     data = recipe.data
     rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
+    made = (
+        f"- Data: {as_code(data.dataset)}, split {as_code(data.train_split)}, size {data.size[0]} x {data.size[1]}\n"
+        f"- Seed: {recipe.seed}; every other number is in `recipe.json`"
+        if data.train_split
+        else "- Data: those of the published network, which was converted and not trained here"
+    )
     plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
     return f"""---
 {header or plain}---
@@ -38,8 +44,7 @@ def model_card(
 {rows}
 
 - Network: {" with ".join(map(as_code, recipe.model.parts))}
-- Data: {as_code(data.dataset)}, split {as_code(data.train_split)}, size {data.size[0]} x {data.size[1]}
-- Seed: {recipe.seed}; every other number is in `recipe.json`
+{made}
 
 ```python
 import triptych
@@ -60,6 +65,8 @@ def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
 
 def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
     """Which weights a network's trunk began with, and their licence, as Markdown."""
+    if not recipe.data.train_split:
+        return "as published, whose licence is not known here"
     if name := loaded_trunk(model, recipe):
         return f"{as_code(name)} of timm, licence: {pretrained_licence(name) or 'not stated there'}"
     places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]

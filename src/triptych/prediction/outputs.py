@@ -141,12 +141,14 @@ FAR = 2.0
 
 
 def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
-    """A warning where the network sees things at another size than in training; empty where it does not, and where
-    someone chose a size.
+    """A warning where the network sees things at another size than in training; empty where it does not, where that of
+    training is not known, and where someone chose a size.
     """
     if predictor.recipe is None or predictor.shorter_side is not None or predictor.fixed_size is not None:
         return ""
     trained = predictor.recipe.data.size
+    if not any(trained):
+        return ""
     factor = min(size) / min(trained)
     if 1 / FAR <= factor <= FAR:
         return ""

@@ -56,7 +56,7 @@ class DataConfig:
     of the image's key says.
     """
     size: tuple[int, int] = (96, 128)
-    """Training size (height, width): crops are this large."""
+    """Training size (height, width): crops are this large. 0 0 in a network that was converted: not known."""
     transform: str = "default"
     """Augmentation preset (`triptych list transforms`)."""
     batch_size: int = 8

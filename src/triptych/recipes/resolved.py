@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from triptych.files import check_signed, naming_damage, sign, write_text
 from triptych.lookup import convert, parse_json
-from triptych.recipes.config import Options, Recipe, leave_unread, read_recipe
+from triptych.recipes.config import DataConfig, Options, Recipe, leave_unread, read_recipe
 from triptych.recipes.option_words import flatten
 
 FILE = "resolved.json"
@@ -70,8 +70,12 @@ def read_resolved(folder: Path) -> Resolved | None:
 
 def read_run_recipe(folder: Path) -> Recipe:
     """The recipe of a run folder, with every option that the run was begun with."""
-    resolved = read_resolved(folder)
-    return fill_options(read_recipe(folder / "recipe.json"), resolved.options if resolved is not None else {})
+    resolved, recipe = read_resolved(folder), read_recipe(folder / "recipe.json")
+    data, unsaid = recipe.data, DataConfig()
+    if data.dataset == "folder" and not data.root and data.size == unsaid.size:
+        # Files without a place train nothing: `triptych convert` once wrote the size of no training.
+        recipe = replace(recipe, data=replace(data, size=(0, 0), train_split=""))
+    return fill_options(recipe, resolved.options if resolved is not None else {})
 
 
 def read_starts(path: Path) -> list[dict[str, Any]]:

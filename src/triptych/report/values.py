@@ -12,8 +12,7 @@ from triptych.evaluation.reliability import Reliability
 from triptych.files import naming_damage
 from triptych.lookup import parse_json
 from triptych.prediction.pretrained import read_run_tasks
-from triptych.recipes.config import read_recipe
-from triptych.recipes.resolved import FILE
+from triptych.recipes.resolved import FILE, read_run_recipe
 from triptych.tasks import Task
 from triptych.training.log import read_lines
 
@@ -75,7 +74,7 @@ class RunReport:
 
 def read_run(run: Path) -> RunReport:
     """Contents from a run folder alone: recipe, tasks, curves, and the scores of the best evaluation."""
-    recipe = read_recipe(run / "recipe.json")
+    recipe = read_run_recipe(run)
     recipe_text = (run / "recipe.json").read_text(encoding="utf-8")
     with naming_damage(run / "metrics.jsonl"):
         path = run / "metrics.jsonl"
@@ -83,13 +82,13 @@ def read_run(run: Path) -> RunReport:
         best = [record for record in records if record["kind"] == "evaluation" and record.get("best")]
         column = {f"network ({each['split']}, step {each['step']})": unflatten(each["metrics"]) for each in best[-1:]}
         timing = _timing(records)
-    facts = {
-        "Network": " + ".join(recipe.model.parts),
+    training = {
         "Data": f"{recipe.data.dataset}, {recipe.data.size[0]} x {recipe.data.size[1]}",
         "Steps": f"{recipe.schedule.steps} of {recipe.data.batch_size * recipe.training.accumulate} images",
         "Optimizer": f"{recipe.optimizer.name}, {recipe.optimizer.lr:g}",
         "Seed": str(recipe.seed),
     }
+    facts = {"Network": " + ".join(recipe.model.parts)} | (training if recipe.data.train_split else {})
     with naming_damage(run / FILE):
         resolved = {"Options of every part": (run / FILE).read_text(encoding="utf-8")} if (run / FILE).is_file() else {}
     with naming_damage(run / "environment.json"):

@@ -387,7 +387,8 @@ def target_view(recipe: Recipe) -> Transform:
     """Images of the target domain as evaluation sees them, at most as large as in training and without labels."""
     target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
     seen = build_transform(target.transform, size=target.size, tasks={}, train=False)
-    return Chain((Select({}), seen, CenterCrop({}, target.size)))
+    crop = (CenterCrop({}, target.size),) if any(target.size) else ()
+    return Chain((Select({}), seen, *crop))
 
 
 def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:
