@@ -1,5 +1,8 @@
 """D1, regime P: the setting of the first studies again, as a replication; no sentence is decided by it.
 
+As there, another image's padding takes about one label in twelve away from E, which favours D in P1, and F renders
+depth as a task while D does not. Half of its test rooms are those of D1.
+
 python studies/geometry_p.py run --source WORKTREE --out runs/lab
 python studies/geometry_p.py table
 """

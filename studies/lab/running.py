@@ -18,6 +18,8 @@ from lab.source import check_import, check_source
 from lab.study import Study, digest
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = "STUDY_RESULTS"
+"""Variable that tells a study, and its jobs, where rows of others that it goes by lie."""
 TRIES = 2
 
 
@@ -33,6 +35,7 @@ def main(study: Study, table: Callable[[list[rows.Row]], str], words: Sequence[s
     parser.add_argument("--niceness", type=int, default=19)
     chosen = parser.parse_args(words)
     path = chosen.results / f"{study.name}.jsonl"
+    os.environ[RESULTS] = str(chosen.results.resolve())
     try:
         if chosen.part == "table":
             print(table(rows.read_declared(path, study.commit)))
