@@ -421,7 +421,7 @@ def test_a_mask_is_read_alike_whether_or_not_it_holds_an_object(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("prediction", "target", "name", "words"),
     [
-        (2.5, 12500, "a_depth_5000", r"the name says 5000 per metre; give --depth-scale 0\.0002"),
+        (2.5, 12500, "a_depth_5000", r"says 5000 per metre; give --depth-scale 0\.0002, or 0\.001 where"),
         (2.5, 20, "a", r"median of 0\.02 m in millimetres; give --depth-scale, the metres per unit"),
         (2.5, 25000, "a", r"one of two units: .*a\.npy has a median of 2\.5 m and .*a\.png has a median of 25 m"),
     ],
@@ -434,6 +434,13 @@ def test_a_unit_that_cannot_be_known_is_asked_for(
         run(tmp_path, "invpt")
     told = run(tmp_path, "invpt", depth_scale=prediction / target)
     assert told.tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("names", [("512",), ("1000",), ("depth_512", "depth_513"), ("frame_256",), ("depth_1000",)])
+def test_numbers_of_frames_are_no_units(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        save_depth(tmp_path, 2.5, 2500, name)
+    assert run(tmp_path, "invpt").tasks["depth"].numbers["rmse"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(

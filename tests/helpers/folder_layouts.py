@@ -704,6 +704,18 @@ def _(t: Truth) -> None:
         t.file(f"depth_5000/{i}.png", (depth(i) * 5000).astype(np.uint16))
 
 
+@layout("depth in metres, in a folder whose name is a number of pixels")
+def _(t: Truth) -> None:
+    pairs(t, "256/images/{i:03d}.png", "256/depth/{i:03d}.npy", "depth", store=depth, target=depth)
+
+
+@layout("depth in millimetres, whose first frame is the 256th")
+def _(t: Truth) -> None:
+    for i in range(256, 260):
+        t.image(f"color/{i}.png", depth=depth(i))
+        t.file(f"depth/{i}.png", millimetres(i))
+
+
 @layout("depth in units of 1/5000 m, unsaid", r"unit|scale")
 def _(t: Truth) -> None:
     pairs(

@@ -63,8 +63,7 @@ class TaskInput:
         known = set(self.targets.keys())
         keys = [key for key in self.predictions if key in known]
         shown = keys[:: max(len(keys) // 5, 1)][:5]
-        told = (describe_unit(self.predictions[key], files.get(key), self.task, encodings) for key in shown)
-        return next((text for text in told if text), "")
+        return describe_unit([(self.predictions[key], files.get(key)) for key in shown], self.task, encodings)
 
     def read(self, key: str) -> tuple[Tensor, Tensor]:
         """Prediction, as the protocol stores it, and target of an image, without batch.

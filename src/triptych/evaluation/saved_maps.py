@@ -1,11 +1,12 @@
 """Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS
-from triptych.labels.depth_guesses import DEPTH_UNITS, unit_of_name
+from triptych.labels.depth_guesses import unit_of_names
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
 from triptych.metrics.boundary_protocols import GroundTruth
 from triptych.types import IGNORE
@@ -175,22 +176,32 @@ def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
 _SETTLED: dict[str, Callable[[Iterable[Path], Encodings], Encodings]] = {"saliency": _settle_masks}
 
 
-def describe_unit(prediction: Path, target: Path | None, task: str, encodings: Encodings) -> str:
-    """What whole numbers in the files of a task are taken for where nothing says it; empty where nothing is assumed.
+Pairs = Sequence[tuple[Path, Path | None]]
+"""Predictions with their ground truth, which is `None` where a dataset says what its files mean."""
 
-    `target` is `None` where a dataset says what its files mean. Raises `ValueError` where the names of the files or
-    their values speak against it: the unit has to be told.
+
+def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
+    """What whole numbers in files of a task are taken for where nothing says it; empty where nothing is assumed.
+
+    Raises `ValueError` where the names of the files or their values speak against it: the unit has to be told.
     """
-    return _UNITS[task](prediction, target, encodings) if task in _UNITS else ""
+    return _UNITS[task](pairs, encodings) if task in _UNITS else ""
 
 
-def _describe_masks(prediction: Path, target: Path | None, encodings: Encodings) -> str:
-    return f"labels 0, 1 and {IGNORE} (unlabelled)" if encodings.labels and target is not None else ""
+def _describe_masks(pairs: Pairs, encodings: Encodings) -> str:
+    is_read = any(target is not None for _, target in pairs)
+    return f"labels 0, 1 and {IGNORE} (unlabelled)" if encodings.labels and is_read else ""
 
 
-def _describe_millimetres(prediction: Path, target: Path | None, encodings: Encodings) -> str:
-    paths = [path for path in (prediction, target) if path is not None]
-    stored = {path: read_stored(path, encodings.key) for path in paths}
+def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
+    named = [unit_of_names([path for path in paths if path is not None]) for paths in zip(*pairs, strict=True)]
+    return next((said for pair in pairs if (said := _compare_units(pair, named, encodings))), "")
+
+
+def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] | None], encodings: Encodings) -> str:
+    """What is assumed of a prediction and its ground truth, by their values and by what the names of each kind tell."""
+    told = {path: unit for path, unit in zip(pair, named, strict=True) if path is not None}
+    stored = {path: read_stored(path, encodings.key) for path in told}
     kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
     whole = {kind: size for kind, size in kinds.items() if kind != "f"}
     if encodings.depth_scale or not whole or min(whole.values()) < 2:
@@ -199,9 +210,10 @@ def _describe_millimetres(prediction: Path, target: Path | None, encodings: Enco
     for path, values in stored.items():
         known, is_whole = values[np.isfinite(values) & (values > 0)], values.dtype.kind != "f"
         medians[path] = float(np.median(known)) * _metres(values, encodings) if known.size else np.nan
-        told = unit_of_name(path) if is_whole else None
-        if told is not None and told != DEPTH_UNITS["mm"]:
-            raise DataError(f"depth {path}: {told[1]}", f"give --depth-scale {float(Fraction(told[0])):g}")
+        scale, reason = told[path] or (0, "")
+        if is_whole and reason and float(Fraction(scale)) != _metres(values, encodings):
+            cure = f"give --depth-scale {float(Fraction(scale)):.9g}, or 0.001 where they are millimetres"
+            raise DataError(f"depth {path}: {reason}", cure)
         if is_whole and known.size and not LIKELY[0] <= medians[path] <= LIKELY[1]:
             text = f"depth {path} has a median of {medians[path]:.3g} m in millimetres"
             raise DataError(text, "give --depth-scale, the metres per unit (0.001 where that is right)")
@@ -215,7 +227,7 @@ def _describe_millimetres(prediction: Path, target: Path | None, encodings: Enco
 
 APART = 8.0
 """Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
-_UNITS: dict[str, Callable[[Path, Path | None, Encodings], str]] = {
+_UNITS: dict[str, Callable[[Pairs, Encodings], str]] = {
     "depth": _describe_millimetres,
     "saliency": _describe_masks,
 }

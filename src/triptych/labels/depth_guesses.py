@@ -11,31 +11,40 @@ from triptych.labels.encodings import COLORED_DEPTH
 from triptych.labels.guesses import Guess
 from triptych.labels.readings import CURES_OF_READINGS, LOGARITHM, count_misreadings
 from triptych.labels.summaries import layout, read_some, why_unreadable
+from triptych.labels.words import WORDS
 
-DEPTH_UNITS: dict[str, tuple[Any, str]] = {
-    "5000": ("1/5000", "the name says 5000 per metre"),
-    "1000": ("1/1000", "the name says 1000 per metre"),
-    "512": ("1/512", "the name says 512 per metre"),
-    "256": ("1/256", "the name says 256 per metre"),
+LENGTHS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("mm", "millimetres", "millimeters"), ("1/1000", "the name says millimetres")),
     **dict.fromkeys(("cm", "centimetres", "centimeters"), ("1/100", "the name says centimetres")),
     **dict.fromkeys(("dm", "decimetres", "decimeters"), ("1/10", "the name says decimetres")),
-    "ft": (0.3048, "the name says feet"),
-    "feet": (0.3048, "the name says feet"),
-    "zbuffer": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
-    "euclidean": ("1/512", "Omnidata and Taskonomy store 512 per metre"),
+    **dict.fromkeys(("ft", "feet"), (0.3048, "the name says feet")),
 }
-"""Metres per stored unit, by what the name of a file may tell."""
+"""Metres per stored unit, by words of a name that are lengths."""
+STEPS = dict.fromkeys(("zbuffer", "euclidean"), ("1/512", "Omnidata and Taskonomy store 512 per metre"))
+"""The same of whole numbers, by words of names that published data have."""
+PER_METRE = re.compile(rf"(?:{'|'.join(WORDS['depth'])})[^0-9/]*(5000|1000|512|256)(?![0-9a-z])")
+"""Steps of whole numbers in a metre, after a word for depth in one name: alone they number a frame, a scene, a size."""
 
 
-def unit_of_name(path: Path) -> tuple[Any, str] | None:
-    """Metres per stored unit that the name of a file or its folders tells, and how.
+def unit_of_names(paths: Sequence[Path], *, whole: bool = True) -> tuple[Any, str] | None:
+    """Metres per stored unit that the names of files and of their folders tell, and how: all of them, as what only one
+    of them says may be the number of a frame. Floats, which are not `whole`, have no steps.
 
-    >>> unit_of_name(Path("depth/000433_depth_5000.png"))
+    >>> unit_of_names([Path("depth/000433_depth_5000.png")])
     ('1/5000', 'the name says 5000 per metre')
+    >>> unit_of_names([Path("depth/512.png")]), unit_of_names([Path("depth_511.png"), Path("depth_512.png")])
+    (None, None)
     """
-    words = _words_of(path)
-    return next((DEPTH_UNITS[word] for word in words if word in DEPTH_UNITS), None)
+    told = {_unit_of(path, whole) for path in paths}
+    return told.pop() if len(told) == 1 else None
+
+
+def _unit_of(path: Path, whole: bool) -> tuple[Any, str] | None:
+    units = LENGTHS | STEPS if whole else LENGTHS
+    steps = PER_METRE.search(_place_of(path)) if whole else None
+    if steps:
+        return f"1/{steps[1]}", f"the name says {steps[1]} per metre"
+    return next((units[word] for word in _words_of(path) if word in units), None)
 
 
 def percentile(values: np.ndarray, counts: np.ndarray | None, percent: float) -> float:
@@ -109,7 +118,7 @@ def guess_depth(paths: Sequence[Path], *, key: str = "") -> Guess:
     median, share = float(np.median(values)), len(values) / total
     height, width = arrays[0].shape
     words = _words_of(paths[0])
-    told = unit_of_name(paths[0])
+    told = unit_of_names(paths, whole=values.dtype.kind != "f")
     if told:
         guess.say("scale", told[0], told[1], doubt=True)
     elif values.dtype.kind == "f":
@@ -168,5 +177,10 @@ def _doubt_depth(path: Path, arrays: Sequence[np.ndarray], values: np.ndarray) -
     return doubts
 
 
+def _place_of(path: Path) -> str:
+    """The names of a file and of the two folders that it lies in."""
+    return "/".join(path.parts[-3:]).lower()
+
+
 def _words_of(path: Path) -> list[str]:
-    return re.split(r"[^a-z0-9]+", "/".join(path.parts[-3:]).lower())
+    return re.split(r"[^a-z0-9]+", _place_of(path))
