@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from damaged_labels import FORMATS, STORED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,42 @@ def test_a_directory_of_tiff_that_leads_back_to_itself_ends(tmp_path: Path) -> N
     path = tmp_path / "a.tif"
     path.write_bytes(b"II*\0\x08\0\0\0" + b"\0\0" + b"\x08\0\0\0")
     assert find_damage(path) == ""
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_follows_the_end_of_a_jpeg_is_not_of_it(tmp_path: Path, progressive: bool) -> None:
+    """Phones put a video behind a photograph; its bytes are any, and hide no end that is missing."""
+    path, colors = tmp_path / "a.jpg", np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    Image.fromarray(colors).save(path, progressive=progressive, restart_marker_blocks=1, comment=b"\xff\xd9\xff\xda")
+    content, video = path.read_bytes(), b"\0\0\0\x18ftypmp42\xff\xda\xff\xd9\xff\xda\0"
+    path.write_bytes(content + video)
+    assert find_damage(path) == ""
+    path.write_bytes(content[:-9] + content)  # cut inside of its last scan
+    assert find_damage(path)
+    for cut in range(4, len(content), 23):
+        path.write_bytes(content[:cut] + video)
+        assert find_damage(path), cut
+        path.write_bytes(content[:cut])
+        assert find_damage(path), cut
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_directories_inside_of_a_page_are_of_the_file(tmp_path: Path, big: bool) -> None:
+    """Pyramids of a TIFF, and EXIF: bytes that are missing or left over are told there, too."""
+    path, largest = tmp_path / "a.tif", np.arange(32 * 48).reshape(32, 48).astype(np.uint16)
+    with tifffile.TiffWriter(path, byteorder=">" if big else "<") as file:
+        file.write(largest, subifds=2)
+        for step in (2, 4):
+            file.write(largest[::step, ::step], subfiletype=1)
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + bytes(99)
+    Image.fromarray(largest).save(tmp_path / "b.tif", exif=exif)
+    for whole in (path, tmp_path / "b.tif"):
+        content = whole.read_bytes()
+        assert find_damage(whole) == ""
+        for changed in (content[:-40], content + bytes(40)):
+            whole.write_bytes(changed)
+            assert "its header speaks of" in find_damage(whole) or "cannot be followed" in find_damage(whole)
 
 
 def test_portable_maps_keep_their_numbers(tmp_path: Path) -> None:

@@ -72,9 +72,20 @@ def _png(content: bytes) -> str:
     return CUT
 
 
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""What begins a part of a JPEG; the others stand inside of a scan's bytes, or alone."""
+_START, _END = 0xD8, 0xD9
+
+
 def _jpeg(content: bytes) -> str:
-    end = content.rfind(b"\xff\xd9")
-    return CUT if end < 0 or content.find(b"\xff\xda", end) >= 0 else ""  # a scan begins after the last end
+    """JPEG: part after part, by their lengths, up to the end of the picture; what follows (a video) is not of it."""
+    at = 2
+    while found := _MARKER.search(content, at):
+        kind, at = found[0][1], found.end()
+        if kind in (_START, _END):
+            return CUT if kind == _START else ""  # another picture begins before the end of this one
+        at += struct.unpack_from(">H", content, at)[0]
+    return CUT
 
 
 def _gif(content: bytes) -> str:
@@ -144,9 +155,11 @@ def _mat(content: bytes) -> str:
     return _compare(len(content), at)
 
 
-_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _OFFSETS, _COUNTS, _COMPRESSION, _DEFLATED = (273, 324), (279, 325), 259, (8, 32946)
 _KIND, _THUMBNAIL, _MASK = 254, 1, 4
+_INSIDE = (330, 34665, 34853, 40965)
+"""Directories of a page: smaller copies of it, EXIF, GPS and what EXIF calls interoperability."""
 
 
 def _tiff(content: bytes) -> str:
@@ -154,10 +167,13 @@ def _tiff(content: bytes) -> str:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
         return ""  # of more than 4 GiB
-    (at,), end = struct.unpack_from(f"{order}I", content, 4), 8
-    seen: set[int] = set()
+    directories, end = [(struct.unpack_from(f"{order}I", content, 4)[0], True)], 8
+    seen = {0}
     pages = 0
-    while at and at not in seen:
+    while directories:
+        at, is_page = directories.pop()
+        if at in seen:
+            continue
         seen.add(at)
         (entries,) = struct.unpack_from(f"{order}H", content, at)
         found: dict[int, tuple[int, ...]] = {}
@@ -166,16 +182,18 @@ def _tiff(content: bytes) -> str:
             size = _TIFF_BYTES.get(kind, 1) * count
             place = entry + 8 if size <= 4 else struct.unpack_from(f"{order}I", content, entry + 8)[0]
             end = max(end, place + size)
-            if tag in (*_OFFSETS, *_COUNTS, _COMPRESSION, _KIND):
+            if tag in (*_OFFSETS, *_COUNTS, *_INSIDE, _COMPRESSION, _KIND):
                 found[tag] = struct.unpack_from(f"{order}{count}{'H' if kind == 3 else 'I'}", content, place)
         for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
             for offset, count in zip(found.get(offsets, ()), found.get(counts, ()), strict=True):
                 end = max(end, offset + count)
                 if found.get(_COMPRESSION, (1,))[0] in _DEFLATED and not _inflates(content[offset : offset + count]):
                     return "its pixels have another checksum than it says"
-        pages += not found.get(_KIND, (0,))[0] & (_THUMBNAIL | _MASK)
+        pages += is_page and not found.get(_KIND, (0,))[0] & (_THUMBNAIL | _MASK)
+        directories += [(inside, False) for tag in _INSIDE for inside in found.get(tag, ())]
         after = at + 2 + 12 * entries
-        end, at = max(end, after + 4), struct.unpack_from(f"{order}I", content, after)[0]
+        end = max(end, after + 4)
+        directories.append((struct.unpack_from(f"{order}I", content, after)[0], is_page))
     damage = _compare(len(content), end, slack=1 if pages < 2 else 15)  # pages begin at multiples of 16
     return damage or (f"it holds {pages} pages, of which the first alone is read" if pages > 1 else "")
 
