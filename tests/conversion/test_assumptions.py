@@ -172,6 +172,8 @@ def test_readings_are_settled_together_and_by_task():
     [
         ({"image": np.zeros((3, 4, 4))}, "holds image; give `image`"),
         ({"depth": np.zeros((1, 4, 4))}, "holds depth; give `image`"),
+        ({"image": np.full((3, 4, 4), -2.1), "depth": np.zeros((1, 4, 4))}, r"from -2.1 to -2.1; give it in \[0, 1\]"),
+        ({"image": np.full((3, 4, 4), 255), "depth": np.zeros((1, 4, 4))}, r"from 255 to 255; give it in \[0, 1\]"),
         ({"image": np.zeros((4, 4)), "depth": np.zeros((1, 4, 4))}, "give `image`"),
     ],
 )
@@ -179,6 +181,22 @@ def test_raises_for_a_reference_that_lacks_something(content, message, tmp_path)
     np.savez(tmp_path / "r.npz", **content)
     with pytest.raises(ValueError, match=message):
         read_reference(tmp_path / "r.npz", {"depth": "depth"})
+
+
+def test_the_documented_lines_save_what_the_network_with_its_normalization_gives(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs/convert.md").read_text()
+    lines = text.partition("```python skip\n")[2].partition("```")[0]
+    image, mean, std = torch.rand(1, 3, 4, 4), torch.full((3, 1, 1), 0.4), torch.full((3, 1, 1), 0.2)
+    bare = Scaled({"depth": 2, "boundary": 3})
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {"model": lambda x: bare(x).predictions, "image": image, "mean": mean, "std": std, "numpy": np})
+
+    class Whole(torch.nn.Module):
+        def forward(self, x):
+            return bare((x - mean) / std)
+
+    errors = read_reference(tmp_path / "reference.npz", {"depth": "depth", "boundary": "edge"}).errors(Whole())
+    assert errors == {"depth": 0, "boundary": 0}
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "byte", "array"])

@@ -117,7 +117,7 @@ def convert(
         family: Code base: atrc, densemtl, invpt, survey.
         checkpoint: File of tensors (.pth, .pkl, .ckpt, .safetensors); no code in it is run.
         out: Run folder to create.
-        tasks: Tasks of the network in the order of training; by default those that the tensors name.
+        tasks: Tasks of the network; by default those that the tensors name. The order of training is --order.
         auxiliary_tasks: Tasks that only intermediate predictions have; by default those that the tensors name.
         classes: Classes of semseg to expect; they are read from the shapes.
         order: ATRC, InvPT, MTI-Net, NDDR: all tasks in the order of training, which numbers their tensors.

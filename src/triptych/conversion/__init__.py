@@ -30,8 +30,9 @@ def from_published(
 ) -> MultiTaskModel:
     """Our model, in eval mode, with the tensors of a published checkpoint.
 
-    `tasks` are those it was trained for, in its order, with its channels. `options` depend on the network: `mean` and
-    `std` replace the image normalisation of its code base, `names` maps our task names to published ones where they are
+    `tasks` are those it was trained for, with its channels. The order of training is the option `order` (ATRC, InvPT,
+    MTI-Net, NDDR) or `orders` (DenseMTL; by default that of `tasks`). `options` depend on the network: `mean` and `std`
+    replace the image normalisation of its code base, `names` maps our task names to published ones where they are
     unusual. Raises `ValueError` for a checkpoint of another family, other tasks or shapes, and for any tensor that is
     not accounted for.
     """

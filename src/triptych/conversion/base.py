@@ -91,7 +91,7 @@ class Checkpoint:
         if set(held) != set(declared):
             raise ValueError(
                 f"the checkpoint has the tasks {', '.join(held) or 'none'}, tasks says {', '.join(declared)} "
-                "(published names); give the tasks it was trained for, in its order."
+                "(published names); give the tasks it was trained for."
             )
 
     def create(self, config: ModelConfig, auxiliary_tasks: Mapping[str, Task] | None = None) -> MultiTaskModel:

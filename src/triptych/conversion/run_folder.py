@@ -60,10 +60,11 @@ class Reference:
 
 
 def read_reference(path: Path, names: Mapping[str, str]) -> Reference:
-    """A `.npz` with `image`, `(3, H, W)` or `(1, 3, H, W)` as the network was fed, and the raw output of at least one
-    task by our name or the published one (`names`: ours to theirs).
+    """A `.npz` with `image`, `(3, H, W)` or `(1, 3, H, W)` in [0, 1], and the raw output of at least one task by our
+    name or the published one (`names`: ours to theirs), which the published network gives for `(image - mean) / std` of
+    its loader (DenseMTL's normalizes inside).
 
-    Raises `ValueError` naming what is missing or of another shape.
+    Raises `ValueError` naming what is missing, of another shape or out of range.
     """
     try:
         with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
@@ -79,6 +80,11 @@ def read_reference(path: Path, names: Mapping[str, str]) -> Reference:
         raise ValueError(
             f"{path} holds {', '.join([*arrays] if image is None else ['image', *arrays]) or 'nothing'}; give `image` "
             f"(3, H, W) and the raw output (C, H, W) of at least one of {', '.join(names)}."
+        )
+    if image.min() < 0 or image.max() > 1:
+        raise ValueError(
+            f"{path} holds an image from {image.min():.3g} to {image.max():.3g}; give it in [0, 1], as it is before "
+            "the mean and std of the published loader (normalized * std + mean), and the outputs for it after them."
         )
     return Reference(path, image, outputs)
 
@@ -163,9 +169,9 @@ def convert_file(
 ) -> ConversionReport:
     """Convert a checkpoint and write a run folder that `Predictor.load` and `triptych evaluate` read.
 
-    `tasks` are our names, in the order of training; by default those that the tensors name, and `auxiliary_tasks` those
-    of which only intermediate predictions are there. Class counts are read from the shapes; `classes` of semseg, where
-    given, must be theirs. `options` are those of the network's converter. The report of every tensor, and of what was
+    `tasks` are our names; by default those that the tensors name, and `auxiliary_tasks` those of which only
+    intermediate predictions are there. Class counts are read from the shapes; `classes` of semseg, where given, must be
+    theirs. `options` are those of the network's converter. The report of every tensor, and of what was
     assumed, is written as `conversion.txt`.
 
     Raises `ValueError` where several settings fit the shapes and none is given: a wrong one would give wrong numbers
@@ -224,8 +230,9 @@ def _check(
     if errors[worst] > TOLERANCE:
         raise ValueError(
             f"the converted network does not give the outputs of {path}: '{worst}' differs by {errors[worst]:.1e} of "
-            f"its largest value (at most {TOLERANCE:g} is accepted); was the image normalized otherwise (mean, std), "
-            "or the network in training mode?"
+            f"its largest value (at most {TOLERANCE:g} is accepted). They must be those of the published network, in "
+            "evaluation mode, for the image as its own loader normalizes it (docs/convert.md has the lines that save "
+            "them); --mean and --std are only for a network trained with others."
         )
     found = [name for name in settled if name not in options or settled[name] != options[name]]
     settings = "".join(f"; found {name} = {_describe(settled[name])}" for name in found)
