@@ -5,8 +5,10 @@ import io
 import json
 import os
 import socket
+import struct
 import threading
 import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,6 +78,12 @@ def encode(size=(40, 48), form="PNG", **options):
     file = io.BytesIO()
     Image.fromarray(values).save(file, form, **options)
     return file.getvalue()
+
+
+def claim(height, width):
+    """A small PNG whose header speaks of another size."""
+    real, head = encode(), b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return real[:12] + head + struct.pack(">I", zlib.crc32(head)) + real[33:]
 
 
 def ask(port, body, path="/predict?name=a.png", method="POST", headers=()):
@@ -205,10 +213,20 @@ def test_beyond_the_queue_are_told_to_come_back(predictor):
         (os.urandom(2000), 400, "no picture"),
         (encode((40, 48))[:600], 400, "no picture"),
         (encode((2001, 2000), "PNG", compress_level=9)[:200], 400, "at most 4 million"),
+        (claim(10000, 20000), 400, "20000 x 10000 pixels; at most 4 million"),
         (bytes(LIMITS.bytes + 1), 413, "more than 0.3 MB"),
         (bytes(6 * LIMITS.bytes), 413, "more than 0.3 MB"),
     ],
-    ids=["empty", "postscript", "noise", "cut off", "too many pixels", "too large", "far too large"],
+    ids=[
+        "empty",
+        "postscript",
+        "noise",
+        "cut off",
+        "too many pixels",
+        "pixels for Pillow",
+        "too large",
+        "far too large",
+    ],
 )
 def test_what_cannot_be_served_is_refused_in_one_line(port, body, status, message):
     given, answer = ask(port, body)
@@ -254,6 +272,17 @@ def test_large_pictures_are_shrunk_and_turned_upright():
     assert (tuple(picture.shape), sent) == ((3, 64, 32), (100, 200))
     with pytest.raises(DataError, match=r"at most 0\.01 million"):
         read_picture(encode((101, 100)), Limits(pixels=10_000))
+
+
+def test_max_pixels_is_the_limit_of_the_app(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPTYCH_MAX_PIXELS", "")
+    served = []
+    monkeypatch.setattr("triptych.app.server.serve", lambda app, **options: None)
+    monkeypatch.setattr("triptych.app.server.make_app", lambda predictor, limits, **options: served.append(limits))
+    run = save_run(tmp_path / "run")
+    for option in ((), ("--max-pixels", "90000000")):
+        assert main(["app", str(run), *option]) == 0
+    assert [limits.pixels for limits in served] == [Limits.pixels, 90_000_000]
 
 
 @pytest.mark.parametrize("outputs", ["maps", "raw"])

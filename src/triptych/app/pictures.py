@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from triptych.data.arrays import without_pillows_limit
 from triptych.data.errors import DataError
 from triptych.data.photos import to_image_tensor
 from triptych.drawing.panels import color_maps, draw_panel
@@ -68,11 +69,9 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
     that it was sent with.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with without_pillows_limit(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             sent = (image.height, image.width)
-            if sent[0] * sent[1] > limits.pixels:
-                text = f"the picture has {sent[1]} x {sent[0]} pixels"
-                raise DataError(text, f"at most {limits.pixels / 1e6:g} million are taken: send a smaller one")
+            _check_pixels("the picture has", sent, limits)
             image.draft(None, (limits.side, limits.side))  # of a JPEG, no more is decoded than is needed
             picture = to_image_tensor(image)
     except DataError:
@@ -93,9 +92,7 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
 
     def shown(frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
-        if height * width > limits.pixels:
-            text = f"the video's frames have {width} x {height} pixels"
-            raise DataError(text, f"at most {limits.pixels / 1e6:g} million are taken: send a smaller one")
+        _check_pixels("the video's frames have", (height, width), limits)
         size = predictor.fixed_size or _shrunk((height, width), limits.side)
         return np.asarray(Image.fromarray(frame).resize((size[1], size[0]), Image.Resampling.BILINEAR))
 
@@ -149,6 +146,12 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
             for path in sorted(out.iterdir()):
                 archive.write(path, path.name)
     return packed.getvalue()
+
+
+def _check_pixels(text: str, size: tuple[int, int], limits: Limits) -> None:
+    if size[0] * size[1] > limits.pixels:
+        cure = f"at most {limits.pixels / 1e6:g} million are taken: send a smaller one, or serve with --max-pixels"
+        raise DataError(f"{text} {size[1]} x {size[0]} pixels", cure)
 
 
 def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:

@@ -161,9 +161,10 @@ def app(
         if error.name not in ("starlette", "uvicorn", "anyio"):
             raise
         raise ImportError(f"the app needs the extra 'app', {error.name} is missing: {INSTALL}") from error
+    from triptych.data.arrays import most_pixels
     from triptych.prediction.predictor import Predictor
 
     predictor = Predictor.from_pretrained(run, resize=True, device=device)
-    limits = Limits(bytes=int(max_mb * 1e6), side=longest_side)
+    limits = Limits(bytes=int(max_mb * 1e6), pixels=most_pixels(Limits.pixels), side=longest_side)
     served = make_app(predictor, title=Path(run).resolve().name if Path(run).exists() else run, limits=limits)
     serve(served, host=host, port=port, ready=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True))

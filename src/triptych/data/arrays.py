@@ -102,9 +102,9 @@ MOST_PIXELS = 178_000_000
 MAX_PIXELS = "TRIPTYCH_MAX_PIXELS"
 
 
-def most_pixels() -> int:
+def most_pixels(unless_told: int = MOST_PIXELS) -> int:
     """The limit for this process and those that it starts."""
-    return check_pixels(os.environ.get(MAX_PIXELS) or str(MOST_PIXELS), MAX_PIXELS)
+    return check_pixels(os.environ.get(MAX_PIXELS) or str(unless_told), MAX_PIXELS)
 
 
 def check_pixels(text: str, option: str) -> int:
@@ -115,21 +115,27 @@ def check_pixels(text: str, option: str) -> int:
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture by Pillow, its pixels not yet decoded; `DataError` for one above the limit of pixels."""
-    kept, limit = Image.MAX_IMAGE_PIXELS, most_pixels()
+def without_pillows_limit() -> Iterator[None]:
+    """Pillow's own limit of pixels has no cure to name, and comes before a picture's size is known."""
+    kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which has no cure to name
-        with Image.open(open_source(path)) as image:
-            if image.width * image.height > limit:
-                raise DataError(
-                    f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
-                    f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
-                )
-            Image.MAX_IMAGE_PIXELS = limit
-            yield image
+        yield
     finally:
         Image.MAX_IMAGE_PIXELS = kept
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture by Pillow, its pixels not yet decoded; `DataError` for one above the limit of pixels."""
+    limit = most_pixels()
+    with without_pillows_limit(), Image.open(open_source(path)) as image:
+        if image.width * image.height > limit:
+            raise DataError(
+                f"it has {image.height}x{image.width} pixels, more than {limit / 10**6:g} million",
+                f"cut it into tiles, or raise the limit with --max-pixels (or {MAX_PIXELS})",
+            )
+        Image.MAX_IMAGE_PIXELS = limit
+        yield image
 
 
 def _read_picture(path: Path, values: Values) -> np.ndarray:
