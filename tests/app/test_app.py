@@ -27,7 +27,7 @@ from report.test_hostile_names import HOSTILE
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
-from triptych.app.pictures import Limits, read_picture
+from triptych.app.pictures import Limits, predict_picture, read_picture
 from triptych.app.server import bind, make_app
 from triptych.data.errors import DataError
 from triptych.export import export_run
@@ -272,6 +272,20 @@ def test_large_pictures_are_shrunk_and_turned_upright():
     assert (tuple(picture.shape), sent) == ((3, 64, 32), (100, 200))
     with pytest.raises(DataError, match=r"at most 0\.01 million"):
         read_picture(encode((101, 100)), Limits(pixels=10_000))
+
+
+def test_a_file_of_one_large_size_sees_no_enlarged_pictures(predictor):
+    class Large(Predictor):
+        fixed_size = (90, 120)
+
+        def __call__(self, image):
+            seen.append(tuple(image.shape))
+            return {}
+
+    seen = []
+    for size in ((180, 240), (40, 48)):
+        predict_picture(Large(predictor.model, recipe=predictor.recipe), encode(size), "a.png", LIMITS)
+    assert seen == [(3, 90, 120), (3, 40, 48)]
 
 
 def test_max_pixels_is_the_limit_of_the_app(tmp_path, monkeypatch):

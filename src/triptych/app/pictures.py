@@ -4,7 +4,7 @@ import io
 import time
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -56,7 +56,8 @@ class Predicted:
 
 def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Predicted:
     """Decode, shrink and predict; `DataError` for what is no picture, or too large a one."""
-    picture, sent = read_picture(data, limits)
+    seen = max([limits.side, *(predictor.fixed_size or ())])  # what a file of one size sees is not enlarged again
+    picture, sent = read_picture(data, replace(limits, side=seen))
     started = time.perf_counter()
     maps = predictor(picture)
     seconds = time.perf_counter() - started
