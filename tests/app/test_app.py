@@ -27,12 +27,13 @@ from report.test_hostile_names import HOSTILE
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
-from triptych.app.pictures import Limits, predict_picture, read_picture
+from triptych.app.pictures import Limits, Predicted, as_zip, predict_picture, predict_video, read_picture
 from triptych.app.server import bind, make_app
 from triptych.data.errors import DataError
 from triptych.export import export_run
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import VideoWriter, read_frames
+from triptych.report.values import Example
 
 PICTURE = HOSTILE[: HOSTILE.index("<svg")]
 """A name that fits into what the app shows of one."""
@@ -121,12 +122,21 @@ def test_files_are_what_the_predictor_returns(port, predictor):
     assert status == 200
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         names = set(archive.namelist())
-        depth = np.load(io.BytesIO(archive.read("depth.npy")))
-    assert names == {"panel.png", "points.ply"} | {
-        f"{name}.{end}" for name in predictor.tasks for end in ("npy", "png")
-    }
+        depth = np.load(io.BytesIO(archive.read("arrays/depth/picture.npy")))
+    places = [("arrays", "npy"), ("pictures", "png")]
+    files = {f"{folder}/{name}/picture.{end}" for name in predictor.tasks for folder, end in places}
+    assert names == files | {"panels/picture.png", "points/picture.ply"}
     expected = predictor(Image.open(io.BytesIO(encode((40, 48)))))["depth"]
     np.testing.assert_array_equal(depth, expected)
+
+
+def test_no_name_of_a_task_takes_the_place_of_a_file(predictor):
+    task, size = replace(predictor.tasks["depth"], name="panel"), (4, 6)
+    example = Example("a.png", np.zeros((*size, 3), np.uint8), {"panel": np.ones((1, *size), np.float32)}, {}, None)
+    with zipfile.ZipFile(io.BytesIO(as_zip(Predicted(example, size, 0.0), {"panel": task}))) as archive:
+        names = archive.namelist()
+    folders = ["arrays/panel", "panels", "pictures/panel", "points"]
+    assert sorted(name.rpartition("/")[0] for name in names) == folders
 
 
 def test_confidence_comes_on_demand(port, predictor):
@@ -135,7 +145,7 @@ def test_confidence_comes_on_demand(port, predictor):
             "predict",
             lambda body: [name for name in predictor.tasks if f"{name}_confidence prediction" in body.decode()],
         ),
-        ("files", lambda body: [name for name in predictor.tasks if f"{name}_confidence.npy".encode() in body]),
+        ("files", lambda body: [name for name in predictor.tasks if f"arrays/{name}_confidence/".encode() in body]),
     ):
         for asked, expected in ((0, []), (1, list(predictor.tasks))):
             status, body = ask(port, encode(), path=f"/{path}?confidence={asked}")
@@ -157,16 +167,17 @@ def test_a_video_becomes_one_of_all_maps(predictor, tmp_path):
         status, body = ask(port, film(tmp_path, 2), path="/video?name=clip.mp4")
         (tmp_path / "maps.mp4").write_bytes(body)
         maps = list(read_frames(tmp_path / "maps.mp4", lambda number, reason: pytest.fail(reason)))
-        longer = ask(port, film(tmp_path), path="/video")
+        exact, longer = (predict_video(predictor, film(tmp_path, frames), "clip.mp4", limits) for frames in (3, 4))
         for wrong, message in ((b"", "cannot be read as a video"), (encode(), "cannot be read as a video")):
             refused, answer = ask(port, wrong, path="/video?name=clip.mp4")
             error = json.loads(answer)["error"]
             assert (refused, "/" in error) == (400, False)  # no folder of the server is told
             assert error.startswith("clip.mp4")
             assert message in error
-    assert (status, len(maps), longer[0]) == (200, 2, 200)
+    assert (status, len(maps)) == (200, 2)
+    assert ["the first 3 alone" in text for _, text in (exact, longer)] == [False, True]
     assert maps[0].shape[1] > (1 + len(predictor.tasks)) * 30  # the frame and its maps, at most 32 wide each
-    (tmp_path / "longer.mp4").write_bytes(longer[1])
+    (tmp_path / "longer.mp4").write_bytes(longer[0])
     assert len(list(read_frames(tmp_path / "longer.mp4", lambda number, reason: None))) == limits.frames
 
 

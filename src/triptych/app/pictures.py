@@ -3,7 +3,7 @@
 import io
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.record import PLACES
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
@@ -101,15 +102,16 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
         source, film = Path(folder) / "sent", Path(folder) / "film.mp4"
         source.write_bytes(data)
         try:
-            frames = islice(read_frames(source, refuse), limits.frames)
-            count, seconds = write_videos(predictor, map(shown, frames), frame_rate(source), {"": film})
+            frames = read_frames(source, refuse)
+            first = map(shown, islice(frames, limits.frames))
+            count, seconds = write_videos(predictor, first, frame_rate(source), {"": film})
         except (ValueError, ImportError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(str(error).replace(str(source), name), "") from error
         if not count:
             raise DataError(f"{name} has no frame that can be decoded", "send another video")
-        most = f", the first {limits.frames} alone" if count == limits.frames else ""
+        most = f", the first {limits.frames} alone" if _has_more(frames) else ""
         return film.read_bytes(), f"{name}: {count} frames{most}, {count / max(seconds, 1e-9):.1f} a second"
 
 
@@ -128,25 +130,39 @@ def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
 
 
 def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
-    """Every map of this picture as a file: arrays, colors, a panel, and points where there is depth."""
+    """Every map of this picture as a file, in folders as `predict` has them: arrays, colors, a panel, and points where
+    there is depth.
+    """
     example = predicted.example
     with TemporaryDirectory() as folder:
-        out = Path(folder)
+
+        def place(product: str, task: str = "") -> Path:
+            path = Path(folder) / PLACES[product].format(task=task, name="picture")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path
+
         for name, values in example.predictions.items():
-            np.save(out / f"{name}.npy", values)
-            Image.fromarray(color_maps(tasks[name], [values])[0]).save(out / f"{name}.png")
-        draw_panel(example.image, example.predictions, tasks).save(out / "panel.png")
+            np.save(place("arrays", name), values)
+            Image.fromarray(color_maps(tasks[name], [values])[0]).save(place("pictures", name))
+        draw_panel(example.image, example.predictions, tasks).save(place("panels"))
         depth = depth_task(dict(tasks))
         if depth is not None:
             height, width = example.image.shape[:2]
             camera = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
             points = backproject(example.predictions[depth].reshape(height, width), camera)
-            write_ply(out / "points.ply", points, example.image)
+            write_ply(place("points"), points, example.image)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for path in sorted(out.iterdir()):
-                archive.write(path, path.name)
+            for path in sorted(filter(Path.is_file, Path(folder).rglob("*"))):
+                archive.write(path, path.relative_to(folder))
     return packed.getvalue()
+
+
+def _has_more(frames: Iterator[np.ndarray]) -> bool:
+    try:
+        return next(frames, None) is not None
+    except ValueError:  # a damaged one is there, too
+        return True
 
 
 def _check_pixels(text: str, size: tuple[int, int], limits: Limits) -> None:
