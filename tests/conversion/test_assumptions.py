@@ -11,6 +11,7 @@ from golden import AS_IS, golden, our_name
 from triptych.conversion import convert_checkpoint
 from triptych.conversion.base import Assumption, Checkpoint
 from triptych.conversion.invpt import _image_size
+from triptych.conversion.normals import CAMERA
 from triptych.conversion.run_folder import Reference, convert_file, read_reference, settle
 from triptych.conversion.trunks import training_order
 from triptych.prediction.pretrained import load_model
@@ -34,9 +35,10 @@ def test_a_genotype_is_asked_for_since_every_one_has_the_same_tensors(name, tmp_
     tasks = tuple(map(our_name, case.config["tasks"]))
     if name.endswith("released"):
         with pytest.raises(ValueError, match=r"do not tell --genotype \(nyud-w18 \| any other with the same pairs\)"):
-            convert_file("atrc", path, tmp_path / "run", tasks=tasks, **AS_IS)
+            convert_file("atrc", path, tmp_path / "run", tasks=tasks, normals_axes=CAMERA, **AS_IS)
         assert not (tmp_path / "run").exists()
-    convert_file("atrc", path, tmp_path / "run", tasks=tasks, genotype=codes(case), **AS_IS)
+    options = {"genotype": codes(case), "normals_axes": CAMERA}
+    convert_file("atrc", path, tmp_path / "run", tasks=tasks, **options, **AS_IS)
     with torch.no_grad():
         case.check_predictions(load_model(tmp_path / "run")[0](case.image()))
 
@@ -116,14 +118,14 @@ def test_message_orders_are_found_by_published_outputs(tmp_path):
     case = golden("densemtl_xtam_SDNE_nyud40")
     path = stored(case, tmp_path)
     with pytest.raises(ValueError, match=r"do not tell --orders semseg \(depth, normals, boundary \| "):
-        convert_file("densemtl", path, tmp_path / "run")
+        convert_file("densemtl", path, tmp_path / "run", normals_axes=CAMERA)
     true = {"semseg": ("normals", "depth", "boundary"), "depth": ("boundary", "normals", "semseg")}
     rest = {t: tuple(s for s in case.tasks() if s != t) for t in case.tasks() if t not in true}
     tasks = case.tasks()
     model, report = convert_checkpoint("densemtl", case.state_dict(), tasks=tasks, orders=true | rest)
     assert report.assumed == ()
     message_reference(case, model, tmp_path / "reference.npz")
-    known = {"orders": rest}  # two of the four are sought, six orders each
+    known = {"orders": rest, "normals_axes": CAMERA}  # two of the four are sought, six orders each
     reference = tmp_path / "reference.npz"
     report = convert_file("densemtl", path, tmp_path / "run", tasks=tuple(tasks), reference=reference, **known)
     found = load_model(tmp_path / "run")[0]
@@ -227,8 +229,12 @@ def test_a_conversion_that_does_not_give_the_reference_is_refused(tmp_path):
     path = stored(case, tmp_path)
     np.savez(tmp_path / "r.npz", image=case.image()[0].numpy(), depth=np.ones((1, *case.image().shape[2:])))
     with pytest.raises(ValueError, match=r"does not give the outputs of .*'depth' differs by"):
-        convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", **AS_IS)
+        convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", normals_axes=CAMERA, **AS_IS)
     assert not (tmp_path / "run").exists()
     model, _ = convert(case, "atrc")
     message_reference(case, model, tmp_path / "r.npz")
-    convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", **AS_IS)
+    axes = ("left", "up", "backward")  # the network is compared as published, and turned then
+    convert_file("atrc", path, tmp_path / "run", reference=tmp_path / "r.npz", normals_axes=axes, **AS_IS)
+    with torch.no_grad():
+        found, expected = (each(small(case)).predictions for each in (load_model(tmp_path / "run")[0], model))
+    assert torch.allclose(found["normals"], -expected["normals"], atol=1e-5)

@@ -8,17 +8,25 @@ import numpy as np
 import pytest
 import torch
 from golden import AS_IS, golden
+from torch.nn import functional as F
 
+from triptych.backbones.base import Backbone
 from triptych.conversion import convert_checkpoint, survey
+from triptych.conversion.base import ConversionReport, Network
+from triptych.conversion.normals import CAMERA, turn_normals
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
+from triptych.decoders.baseline import FCN
 from triptych.export.profile import profile
 from triptych.export.run import export_run
+from triptych.labels.encodings import Normals
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.pretrained import load_model
 from triptych.recipes.config import AdaptationConfig, DataConfig, Recipe, from_json
 from triptych.recipes.resolved import read_run_recipe
 from triptych.report.values import read_run
+from triptych.tasks import depth, normals
 from triptych.training.building import target_view
 from triptych.types import Sample
 
@@ -27,7 +35,7 @@ from triptych.types import Sample
 def test_the_folder_gives_the_published_outputs(name, tmp_path):
     case = golden(name)
     torch.save({"state_dict": case.state_dict(), "epoch": 99}, tmp_path / "best_model.pth.tar")
-    report = convert_file(case.family, tmp_path / "best_model.pth.tar", tmp_path / "run", **AS_IS)
+    report = convert_file(case.family, tmp_path / "best_model.pth.tar", tmp_path / "run", normals_axes=CAMERA, **AS_IS)
     model, recipe = load_model(tmp_path / "run")
     with torch.no_grad():
         case.check_predictions(model(case.image()))
@@ -46,13 +54,17 @@ def test_nothing_is_written_over_or_after_an_error(tmp_path):
     case = golden("atrc_fcn_hrnet18_nyud4")
     torch.save(case.state_dict() | {"surprise": torch.ones(1)}, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match="unknown tensors: surprise"):
-        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run")
+        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", normals_axes=CAMERA)
+    assert not (tmp_path / "run").exists()
+    for axes, message in (((), "Give --normals-axes, three of"), (("left", "right", "up"), "axes is")):
+        with pytest.raises(ValueError, match=message):
+            convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", normals_axes=axes)
     assert not (tmp_path / "run").exists()
     (tmp_path / "run").mkdir()
     (tmp_path / "run/mine.txt").write_text("keep")
     torch.save(case.state_dict(), tmp_path / "last.ckpt")
     with pytest.raises(FileExistsError, match="not empty"):
-        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run")
+        convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", normals_axes=CAMERA)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["mine.txt"]
 
 
@@ -60,12 +72,13 @@ def test_an_image_of_any_size_is_predicted_as_published_and_no_training_size_is_
     case = golden("atrc_fcn_hrnet18_nyud4")
     torch.save(case.state_dict(), tmp_path / "last.ckpt")
     tasks = ("depth", "semseg", "normals", "boundary")
-    convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", tasks=tasks, **AS_IS)
+    axes = {"normals_axes": ("forward", "left", "down")}
+    convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", tasks=tasks, **axes, **AS_IS)
     recipe = (tmp_path / "run/recipe.json").read_text()
     written = json.loads(recipe)
     written["data"] |= {"size": [96, 128], "train_split": "train"}  # as versions before wrote it
     image = case.image()[..., :45, :61]
-    bare = convert_checkpoint("atrc", case.state_dict(), tasks=case.tasks(), **AS_IS)[0]
+    bare = convert_checkpoint("atrc", case.state_dict(), tasks=case.tasks(), **axes, **AS_IS)[0]
     with torch.no_grad():
         expected = dict(bare(image).predictions)
     for text in (recipe, json.dumps(written)):
@@ -80,7 +93,34 @@ def test_an_image_of_any_size_is_predicted_as_published_and_no_training_size_is_
             with pytest.raises(ValueError, match="does not say at which size it was trained; give --size"):
                 ask(tmp_path / "run")
     card = (tmp_path / "run/README.md").read_text()
+    assert "components of normals pointed forward, left, down" in (tmp_path / "run/conversion.txt").read_text()
     assert not any(word in card for word in ("96 x 128", "Seed", "random weights"))
+
+
+class Pixels(Backbone):
+    """The image itself."""
+
+    channels, strides = (3,), (1,)
+
+    def forward(self, image):
+        return [image]
+
+
+@pytest.mark.parametrize("axes", [CAMERA, ("left", "up", "backward"), ("forward", "left", "down")])
+def test_normals_are_those_that_a_reader_makes_of_the_archive_that_was_trained_on(axes):
+    tasks = {"depth": depth(), "normals": normals()}
+    model = MultiTaskModel(Pixels(), FCN((3,), strides=(1,), tasks=tasks, width=4, head_std="default")).eval()
+    network = Network("fcn", (), lambda: None, logits=r"logits\.(\w+)\.weight")
+    used = {f"logits.{name}.weight": f"decoder.heads.{name}.2.weight" for name in tasks}
+    report = ConversionReport("none", "fcn", None, used, {})
+    image = torch.rand(1, 3, 5, 7)
+    with torch.no_grad():
+        before = dict(model(image).predictions)
+        turn_normals(model, network, report, {name: name for name in tasks}, axes)
+        after = model(image).predictions
+    assert torch.equal(after["depth"], before["depth"])
+    stored = F.normalize(before["normals"])[0].permute(1, 2, 0).numpy()
+    assert torch.allclose(F.normalize(after["normals"])[0], Normals(axes=axes).decode(stored), atol=1e-6)
 
 
 def test_images_of_another_domain_are_seen_whole_where_the_training_size_is_not_known():
@@ -130,6 +170,8 @@ def test_other_classes_than_the_checkpoint_has_are_refused(tmp_path):
 def test_auxiliary_tasks_are_read_from_the_intermediate_layers(tmp_path):
     case = golden("survey_padnet_hrnet18_nyud2_aux4")
     torch.save(case.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="predicts no normals; leave --normals-axes out"):
+        convert_file("survey", tmp_path / "a.pth", tmp_path / "run", normals_axes=CAMERA, **AS_IS)
     convert_file("survey", tmp_path / "a.pth", tmp_path / "run", **AS_IS)
     model, recipe = load_model(tmp_path / "run")
     assert set(recipe.data.auxiliary_tasks) == {"normals", "boundary"}

@@ -105,6 +105,7 @@ def convert(
     image_size: tuple[int, int] | None = None,
     mean: tuple[float, float, float] | None = None,
     std: tuple[float, float, float] | None = None,
+    normals_axes: tuple[str, str, str] | None = None,
     reference: Path | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -126,6 +127,7 @@ def convert(
         image_size: InvPT: height and width of the training images.
         mean: Mean that images were normalized with, where it is not the code base's own.
         std: Deviation that images were normalized with.
+        normals_axes: Where the components of its normals point, such as left up backward; right down forward are ours.
         reference: .npz with `image` and raw outputs of the published network by task: open settings are tried against
             it, and the result must agree with it.
         overwrite: Replace a folder that exists.
@@ -148,6 +150,7 @@ def convert(
         tasks=tasks,
         auxiliary_tasks=auxiliary_tasks,
         classes=classes,
+        normals_axes=normals_axes or (),
         reference=reference,
         overwrite=overwrite,
         **{name: value for name, value in given.items() if value},

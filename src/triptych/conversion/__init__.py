@@ -3,7 +3,7 @@
 >>> model = from_published("survey", read_state_dict("best_model.pth.tar"), tasks=nyuv2_tasks())  # doctest: +SKIP
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import atrc, densemtl, invpt, survey
 from triptych.conversion.base import Checkpoint, CodeBase, ConversionReport, Network, apply_renames
+from triptych.conversion.normals import CAMERA, turn_normals
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import TASKS, Task
@@ -33,8 +34,10 @@ def from_published(
     `tasks` are those it was trained for, with its channels. The order of training is the option `order` (ATRC, InvPT,
     MTI-Net, NDDR) or `orders` (DenseMTL; by default that of `tasks`). `options` depend on the network: `mean` and `std`
     replace the image normalisation of its code base, `names` maps our task names to published ones where they are
-    unusual. Raises `ValueError` for a checkpoint of another family, other tasks or shapes, and for any tensor that is
-    not accounted for.
+    unusual. `normals_axes` says where the components of its normals point (those of the archive that it was trained on,
+    in words as `("left", "up", "backward")`): they are turned to ours, right, down and forward. Raises
+    `ValueError` for a checkpoint of another family, other tasks or shapes, and for any tensor that is not accounted
+    for.
     """
     return convert_checkpoint(family, state_dict, tasks=tasks, **options)[0]
 
@@ -45,6 +48,7 @@ def convert_checkpoint(
     *,
     tasks: Mapping[str, Task],
     names: Mapping[str, str] | None = None,
+    normals_axes: Sequence[str] = CAMERA,
     **options: Any,
 ) -> tuple[MultiTaskModel, ConversionReport]:
     """`from_published`, with the report of every tensor."""
@@ -55,6 +59,7 @@ def convert_checkpoint(
     require_options(f"{family} {network.name}", network.convert, options)
     conversion = network.convert(Checkpoint(state, tasks, published), **options)
     report = apply_renames(conversion, state, family=family, network=network.name)
+    turn_normals(conversion.model, network, report, published, normals_axes)
     return conversion.model.eval(), report
 
 

@@ -183,6 +183,11 @@ class Network:
         """Channels of every final prediction by published name, in order of appearance."""
         return _rows(self.logits, state)
 
+    def final_weights(self, used: Mapping[str, str], task: str) -> list[str]:
+        """Our names of the weights whose rows are the channels of the task called `task` there; `used` as reported."""
+        matches = ((re.fullmatch(self.logits, theirs), ours) for theirs, ours in used.items())
+        return [ours for match, ours in matches if match and (match.group(1) or task) == task]
+
     def intermediate_channels(self, state: Mapping[str, Tensor]) -> dict[str, int]:
         """Channels of every intermediate prediction by published name, in order of appearance."""
         return _rows(self.intermediate, state) if self.intermediate else {}

@@ -181,7 +181,8 @@ def _distillation(checkpoint: Checkpoint, new: str) -> list[Rename]:
     return distillation_renames("dist_module", new, checkpoint.pairs(), checkpoint.pairs())
 
 
-PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.14\.weight"
+PYRAMID_LOGITS = r"heads\.(\w+)\.decoder\.1[45]\.weight"
+"""Side outputs of both scales, which nothing reads: which of them is the final one depends on the run."""
 
 CODE_BASE = CodeBase(
     task_names={"boundary": "edges"},

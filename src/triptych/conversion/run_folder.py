@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
 from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading, network_recipe
+from triptych.conversion.normals import CAMERA, directions, turn_normals
 from triptych.files import write_text
+from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.pretrained import save_folder
@@ -163,6 +165,7 @@ def convert_file(
     tasks: Sequence[str] = (),
     auxiliary_tasks: Sequence[str] = (),
     classes: int = 0,
+    normals_axes: Sequence[str] = (),
     reference: Path | None = None,
     overwrite: bool = False,
     **options: Any,
@@ -176,7 +179,8 @@ def convert_file(
 
     Raises `ValueError` where several settings fit the shapes and none is given: a wrong one would give wrong numbers
     without a sign. `reference` is a `.npz` with an image and outputs of the published network (`read_reference`): the
-    settings are then tried against it, and the result must agree with it.
+    settings are then tried against it, and the result must agree with it. Where components of normals point
+    (`normals_axes`, as for `from_published`) no output tells: it must be said, and they are turned after that.
     """
     code_base = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in read_state_dict(checkpoint).items()}
@@ -190,6 +194,16 @@ def convert_file(
             "classes out, they are read from the shapes."
         )
     built = {name: TASKS[name](**task_options[name]) for name in (*names, *auxiliary)}
+    if directions({name: built[name] for name in names}):
+        if not normals_axes:
+            raise ValueError(
+                "nothing tells where the components of the network's normals point: as in the archive that it was "
+                f"trained on. Give --normals-axes, three of {', '.join(DIRECTIONS)}; docs/convert.md says how to find "
+                f"them, and {' '.join(CAMERA)} keeps them as they are."
+            )
+        Normals(axes=(*normals_axes,))  # refuses others before the work
+    elif normals_axes:
+        raise ValueError("the network predicts no normals; leave --normals-axes out.")
     if auxiliary:
         options["auxiliary_tasks"] = {name: built[name] for name in auxiliary}
 
@@ -198,12 +212,15 @@ def convert_file(
 
     checked = []
     model, report = convert(options)
+    published = {name: code_base.task_names.get(name, name) for name in names}
     if reference is not None:
-        published = {name: code_base.task_names.get(name, name) for name in names}
         model, report, line = _check(convert, options, report, reference, published)
         checked.append(line)
     elif open_questions := [assumption for assumption in report.assumed if assumption.ambiguous]:
         raise ValueError(_refuse(open_questions))
+    if normals_axes:
+        turn_normals(model, network, report, published, normals_axes)
+        checked.append(f"components of normals pointed {', '.join(normals_axes)}: turned to {', '.join(CAMERA)}")
     assert report.config is not None, "of something less than a network"
     description = f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}."
     data = {"dataset": "folder", "tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options}

@@ -158,7 +158,7 @@ class PascalContext(Published):
 
     `boundary` says what boundaries are for: `training`, or `evaluation`, as SEISM draws them. `normals_mask` keeps
     normals as `published`, which needs `labels.txt` too, or as `stored`. Their axes are guessed from what scenes look
-    like unless `normals_axes` tells; the angular error does not depend on them.
+    like unless `normals_axes` tells; the angular error of a network that is trained on them does not depend on them.
 
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
     """
