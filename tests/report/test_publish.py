@@ -22,6 +22,7 @@ from triptych.export import export_run
 from triptych.export.onnx_file import describe_onnx
 from triptych.files import hash_file
 from triptych.prediction import pretrained
+from triptych.prediction.calibration import Scale, write_calibration
 from triptych.prediction.exported import ExportedNetwork
 from triptych.prediction.predictor import Predictor
 from triptych.report.publish import push_run
@@ -104,8 +105,11 @@ def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path, capsys):
 
 
 def test_exported_files_of_the_run_go_along(run, tmp_path, capsys):
+    same = save_run(tmp_path / "same")
+    for folder in (run, same):
+        write_calibration(folder, {"depth": Scale(2.0)}, "", {})
     with shapes_unchecked():
-        file = export_run(save_run(tmp_path / "same"), tmp_path / "model.onnx", images=1).path
+        file = export_run(same, tmp_path / "model.onnx", images=1).path
     description = ExportedNetwork(file).metadata
     description["recipe"]["data"]["root"] = "/home/someone/secret"
     describe_onnx(file, description)
@@ -129,8 +133,11 @@ def test_exported_files_of_the_run_go_along(run, tmp_path, capsys):
     assert "| `model.onnx` | fp32 | 32 x 48 | maps |" in card
     assert "triptych-runtime model.onnx photo.jpg --resize" in card
     assert "| weights | depth | rmse ↓ | 0.5 |" in card
-    assert "| `model.onnx` | depth | rmse ↓ | 0.4 |" in card
-    assert "depth rmse (invpt protocol, model.onnx)" in card
+    assert "| `model.onnx`, calibrated | depth | rmse ↓ | 0.4 |" in card
+    assert "depth rmse (invpt protocol, model.onnx, calibrated)" in card
+    Predictor.load(run).save_pretrained(tmp_path / "saved")
+    for text in (card, (tmp_path / "saved/README.md").read_text()):
+        assert "- Metres of depth are scaled (depth x 2) by `triptych calibrate`" in text
 
     describe_onnx(file, description | {"weights_sha256": "0"})
     (tmp_path / "model.pt2").touch()

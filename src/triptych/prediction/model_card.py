@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from triptych.backbones.base import find_backbones, pretrained_licence
 from triptych.models.multitask import MultiTaskModel
+from triptych.prediction.calibration import Scale
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 
@@ -17,11 +19,19 @@ UNSAID = (
 
 
 def model_card(
-    tasks: dict[str, Task], recipe: Recipe, name: str, text: str = "", *, header: str = "", results: str = ""
+    tasks: dict[str, Task],
+    recipe: Recipe,
+    name: str,
+    text: str = "",
+    *,
+    header: str = "",
+    results: str = "",
+    scales: Mapping[str, Scale] | None = None,
 ) -> str:
     """A `README.md` in the form that the Hugging Face hub reads: tasks, data, network and a runnable call.
 
-    `header` is what the hub indexes, as YAML, and `results` what is known of scores and licences, as markdown.
+    `header` is what the hub indexes, as YAML, `results` what is known of scores and licences, as markdown, and `scales`
+    the network's calibration.
     """
     data = recipe.data
     rows = "\n".join(f"| {as_text(task.name)} | {as_text(_meaning(task))} |" for task in tasks.values())
@@ -30,6 +40,11 @@ def model_card(
         f"- Seed: {recipe.seed}; every other number is in `recipe.json`"
         if data.train_split
         else "- Data: those of the published network, which was converted and not trained here"
+    )
+    scaled = "".join(
+        f"\n- Metres of {as_text(task)} are scaled ({scale.describe()}) by `triptych calibrate`: the call below does "
+        "that, `triptych evaluate` of the weights does not"
+        for task, scale in (scales or {}).items()
     )
     plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
     return f"""---
@@ -44,7 +59,7 @@ def model_card(
 {rows}
 
 - Network: {" with ".join(map(as_code, recipe.model.parts))}
-{made}
+{made}{scaled}
 
 ```python
 import triptych

@@ -283,7 +283,8 @@ def save_folder(
         if scales:
             calibration.write_calibration(place, scales, hash_weights(place), {})
         licences = f"- Trunk: {describe_trunk(model, recipe)}\n\n{UNSAID}"
-        write_text(place / FILES["card"], model_card(model.tasks, recipe, folder.name, card, results=licences))
+        text = model_card(model.tasks, recipe, folder.name, card, results=licences, scales=scales)
+        write_text(place / FILES["card"], text)
     return folder
 
 

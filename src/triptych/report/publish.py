@@ -45,6 +45,13 @@ class Result(NamedTuple):
     images: int
     file: str = ""
     """Of the exported file that it was measured on; empty for the weights."""
+    calibrated: bool = False
+    """Whether it is of metres that the file has scaled, which the weights alone do not."""
+
+    @property
+    def mark(self) -> str:
+        """What follows the file in lists."""
+        return ", calibrated" * self.calibrated
 
 
 def push_run(
@@ -108,7 +115,7 @@ def write_folder(
     described = {path: _read_description(path, run) for path in exported}
     model, recipe = pretrained.load_model(run)
     recipe = from_json(json.dumps(shorten_paths(json.loads(to_json(recipe)))))
-    results = list(read_results(run, scores, model.tasks, exported=exported))
+    results = list(read_results(run, scores, model.tasks, exported=described))
     pretrained.save_folder(folder, model, recipe, scales=scales)
     for path, description in described.items():
         shutil.copyfile(path, folder / path.name)
@@ -122,6 +129,7 @@ def write_folder(
         results="\n".join(
             [_result_table(results), *_file_list(name, described), _licences(model, recipe, run)],
         ),
+        scales=scales,
     )
     write_text(folder / pretrained.FILES["card"], card)
 
@@ -151,17 +159,19 @@ def _file_list(name: str, described: Mapping[Path, Mapping[str, Any]]) -> Iterat
 
 
 def read_results(
-    run: Path, scores: Sequence[Path], tasks: Mapping[str, Task], *, exported: Sequence[Path] = ()
+    run: Path, scores: Sequence[Path], tasks: Mapping[str, Task], *, exported: Mapping[Path, Mapping[str, Any]]
 ) -> Iterator[Result]:
     """The numbers of a run folder's evaluations, then those of files of `triptych score` and of evaluations of the
-    `exported` files; `ValueError` where they are of other weights.
+    `exported` files, by what these say of themselves; `ValueError` where they are of other weights.
     """
-    files = {hash_file(path): path.name for path in exported}
+    files = {hash_file(path): path for path in exported}
     for path in [*sorted(run.glob("evaluation-*.json")), *scores]:
         saved = read_scores(path)
-        file = files.get(saved.content.get("weights_sha256", ""), "")
-        if not file:
+        file = files.get(saved.content.get("weights_sha256", ""))
+        if file is None:
             require_weights(saved, run)
+        description = exported[file] if file else {}
+        scaled = description.get("calibration", {}) if description.get("outputs") == "maps" else {}
         content = saved.content
         data = content.get("data") or {}
         for task, numbers in saved.metrics.items():
@@ -180,7 +190,8 @@ def read_results(
                         data.get("name", "") if isinstance(data, Mapping) else "",
                         content.get("split", ""),
                         (content.get("labelled") or {}).get(task, len(saved.keys[task])),
-                        file,
+                        file.name if file else "",
+                        task in scaled,
                     )
 
 
@@ -196,7 +207,8 @@ def make_header(tasks: Mapping[str, Task], name: str, results: Sequence[Result],
             dataset_name=each.data or "unnamed",
             dataset_split=each.split or None,
             metric_type=each.metric,
-            metric_name=f"{each.task} {each.metric} ({each.protocol} protocol{', ' * bool(each.file)}{each.file})",
+            metric_name=f"{each.task} {each.metric} ({each.protocol} protocol"
+            f"{', ' * bool(each.file)}{each.file}{each.mark})",
             metric_value=float(f"{each.value:.5g}"),
         )
         for each in results
@@ -216,7 +228,7 @@ def _result_table(results: Sequence[Result]) -> str:
     if not results:
         return "This network was not scored.\n"
     rows = [
-        f"| {as_code(each.file) if each.file else 'weights'} | {as_text(each.task)} | "
+        f"| {as_code(each.file) if each.file else 'weights'}{each.mark} | {as_text(each.task)} | "
         f"{as_text(each.metric)} {ARROWS[each.higher_is_better]} | {each.value:.4g} | {as_text(each.protocol)} | "
         f"{as_text(each.data)} {as_text(each.split)} | {each.images} |"
         for each in results
