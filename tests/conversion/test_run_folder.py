@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from golden import AS_IS, golden
+from published_trees import write_nyuv2
 from torch.nn import functional as F
 
 from triptych.backbones.base import Backbone
@@ -16,6 +17,7 @@ from triptych.conversion.base import ConversionReport, Network
 from triptych.conversion.normals import CAMERA, turn_normals
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
 from triptych.decoders.baseline import FCN
+from triptych.evaluation.evaluate import open_scored_split
 from triptych.export.profile import profile
 from triptych.export.run import export_run
 from triptych.labels.encodings import Normals
@@ -167,12 +169,18 @@ def test_other_classes_than_the_checkpoint_has_are_refused(tmp_path):
         convert_file("atrc", tmp_path / "last.ckpt", tmp_path / "run", classes=21)
 
 
-def test_auxiliary_tasks_are_read_from_the_intermediate_layers(tmp_path):
+def test_auxiliary_tasks_are_read_from_the_intermediate_layers_and_the_data_from_the_options(tmp_path):
     case = golden("survey_padnet_hrnet18_nyud2_aux4")
     torch.save(case.state_dict(), tmp_path / "a.pth")
     with pytest.raises(ValueError, match="predicts no normals; leave --normals-axes out"):
         convert_file("survey", tmp_path / "a.pth", tmp_path / "run", normals_axes=CAMERA, **AS_IS)
-    convert_file("survey", tmp_path / "a.pth", tmp_path / "run", **AS_IS)
+    with pytest.raises(ValueError, match="unknown dataset 'nyud'"):
+        convert_file("survey", tmp_path / "a.pth", tmp_path / "run", dataset="nyud", **AS_IS)
+    write_nyuv2(tmp_path / "archive")
+    data = {"dataset": "nyuv2", "root": str(tmp_path / "archive"), "dataset_options": {"reach": 4}}
+    convert_file("survey", tmp_path / "a.pth", tmp_path / "run", **data, **AS_IS)
+    split, scored = open_scored_split(read_run_recipe(tmp_path / "run"), "")
+    assert (split, scored.root) == ("test", tmp_path / "archive")
     model, recipe = load_model(tmp_path / "run")
     assert set(recipe.data.auxiliary_tasks) == {"normals", "boundary"}
     with torch.no_grad():

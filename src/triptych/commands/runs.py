@@ -107,6 +107,9 @@ def convert(
     std: tuple[float, float, float] | None = None,
     normals_axes: tuple[str, str, str] | None = None,
     reference: Path | None = None,
+    dataset: str = "folder",
+    root: str = "",
+    options: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> None:
     """Turn a published checkpoint into a run folder, with a report of every tensor.
@@ -130,6 +133,9 @@ def convert(
         normals_axes: Where the components of its normals point, such as left up backward; right down forward are ours.
         reference: .npz with `image` and raw outputs of the published network by task: open settings are tried against
             it, and the result must agree with it.
+        dataset: What `triptych evaluate` scores the run on (`triptych list datasets`).
+        root: Folder of the dataset.
+        options: Keyword arguments of the dataset, such as classes=13.
         overwrite: Replace a folder that exists.
     """
     from triptych.conversion.run_folder import REPORT_FILE, convert_file
@@ -152,6 +158,9 @@ def convert(
         classes=classes,
         normals_axes=normals_axes or (),
         reference=reference,
+        dataset=dataset,
+        root=root,
+        dataset_options=read_options(options),
         overwrite=overwrite,
         **{name: value for name, value in given.items() if value},
     )

@@ -17,9 +17,10 @@ from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
 from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading, network_recipe
 from triptych.conversion.normals import CAMERA, directions, turn_normals
+from triptych.datasets import DATASETS
 from triptych.files import write_text
 from triptych.labels.encodings import DIRECTIONS, Normals
-from triptych.lookup import named_choice
+from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel, predict_maps
 from triptych.prediction.pretrained import save_folder
 from triptych.recipes.config import Options
@@ -167,6 +168,9 @@ def convert_file(
     classes: int = 0,
     normals_axes: Sequence[str] = (),
     reference: Path | None = None,
+    dataset: str = "folder",
+    root: str = "",
+    dataset_options: Options | None = None,
     overwrite: bool = False,
     **options: Any,
 ) -> ConversionReport:
@@ -181,7 +185,11 @@ def convert_file(
     without a sign. `reference` is a `.npz` with an image and outputs of the published network (`read_reference`): the
     settings are then tried against it, and the result must agree with it. Where components of normals point
     (`normals_axes`, as for `from_published`) no output tells: it must be said, and they are turned after that.
+
+    The `dataset` in the folder `root` is what the run is scored on.
     """
+    data: dict[str, Any] = {"dataset": dataset, "root": root, "options": dataset_options or {}}
+    require_options(f"dataset '{dataset}'", named_choice("dataset", dataset, DATASETS), data["options"])
     code_base = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in read_state_dict(checkpoint).items()}
     network = find_network(family, state)
@@ -223,7 +231,7 @@ def convert_file(
         checked.append(f"components of normals pointed {', '.join(normals_axes)}: turned to {', '.join(CAMERA)}")
     assert report.config is not None, "of something less than a network"
     description = f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}."
-    data = {"dataset": "folder", "tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options}
+    data |= {"tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options}
     recipe = replace(network_recipe(report.config, **data), description=description)
     save_folder(out, model, recipe, overwrite=overwrite)
     lines = [report.summary, *(f"assumed: {assumption.line}" for assumption in report.assumed), *checked]

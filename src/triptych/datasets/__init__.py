@@ -41,7 +41,7 @@ def open_dataset(name: str, root: str | Path = "", *, split: str = "train", **op
     >>> open_dataset("nyuv2")
     Traceback (most recent call last):
     ...
-    ValueError: dataset 'nyuv2' needs its folder; give it as root (`--recipe.data.root` in training).
+    ValueError: dataset 'nyuv2' needs its folder; give root (`--recipe.data.root` in training, `--root` in convert).
     """
     return open_configured(name, root, split, options)
 
@@ -52,5 +52,7 @@ def open_configured(name: str, root: str | Path, split: str, options: Mapping[st
     reader = named_choice("dataset", name, DATASETS)
     require_options(f"dataset '{name}'", reader, options)
     if reader.needs_root and not str(root):
-        raise ValueError(f"dataset '{name}' needs its folder; give it as root (`--recipe.data.root` in training).")
+        raise ValueError(
+            f"dataset '{name}' needs its folder; give root (`--recipe.data.root` in training, `--root` in convert)."
+        )
     return reader(root, split=split, **options)  # type: ignore[call-arg]  # every reader takes these
