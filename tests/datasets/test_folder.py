@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,8 @@ from triptych.labels.encodings import (
     SaliencyMask,
     Values,
     describe_encoding,
+    hash_encoding,
+    is_stored_in,
 )
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.types import IGNORE, Camera, valid_pixels
@@ -295,7 +298,9 @@ def test_a_mark_that_is_listed_counts_beside_a_threshold() -> None:
     assert usual.decode(stored).tolist() == [[0, 1, 1]]
     assert pickle.loads(pickle.dumps(usual)).decode(stored).tolist() == [[0, 1, 1]]
     assert replace(usual, invalid=(255,)).decode(stored).tolist() == [[0, 1, 255]]
-    assert describe_encoding(replace(usual, invalid=(255,))) == describe_encoding(usual)  # as fingerprints have it
+    assert describe_encoding(replace(usual, invalid=(255,))) != describe_encoding(usual)
+    for other in (Labels(classes=2), Labels(classes=2, one_hot=True)):  # where it changes nothing
+        assert describe_encoding(replace(other, invalid=(255,))) == describe_encoding(other)
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
@@ -347,6 +352,32 @@ def test_options_that_exclude_each_other_are_refused(options: dict, says: str, t
 def test_marks_that_the_doctor_adds_are_none_that_are_refused() -> None:
     for encoding in (Labels(classes=2, one_hot=True), Labels(classes=2, colors=((0, 0, 0), (9, 9, 9)))):
         assert len(replace(encoding, invalid=(*encoding.marks, math.nan)).invalid) == 1
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        Labels(classes=2),
+        Labels(classes=2, threshold=0.5),
+        Labels(classes=2, threshold=0.5, invalid=(255,)),
+        Labels(classes=2, one_hot=True),
+        Labels(classes=2, colors=((0, 0, 0), (9, 9, 9))),
+        Depth(invalid=(7,)),
+        Normals(),
+        SaliencyMask(),
+        Values(),
+    ],
+)
+def test_nan_that_the_doctor_lists_keeps_pseudo_labels(encoding: Encoding) -> None:
+    """Those that are noted now, and those that were noted with marks that do not count."""
+    listed = replace(encoding, invalid=(*encoding.marks, math.nan))
+    usual = f"invalid={tuple(encoding.invalid)!r}"
+    text = re.sub(r"invalid=\(.*?\)", usual, describe_encoding(encoding)).replace(", listed", "")
+    for noted in (hash_encoding(encoding), hashlib.sha256(text.encode()).hexdigest()[:16]):
+        assert is_stored_in(noted, encoding)
+        assert is_stored_in(noted, listed)
+    if encoding.marks:
+        assert not is_stored_in(hash_encoding(encoding), replace(listed, invalid=(*listed.invalid, 8)))
 
 
 STORED = np.random.default_rng(0).integers(0, 4, SIZE)

@@ -46,6 +46,9 @@ def describe_encoding(encoding: "Encoding") -> str:
         if not option.metadata.get("drawn")
         and (not option.metadata.get("later") or getattr(encoding, option.name) != option.default)
     ]
+    unlisted = replace(encoding, invalid=type(encoding).invalid)
+    if encoding.invalid == unlisted.invalid and encoding.marks != unlisted.marks:
+        shown.append("listed")  # the usual marks, where they do not count unless somebody lists them
     return f"{type(encoding).__qualname__}({', '.join(shown)})"
 
 
@@ -60,8 +63,13 @@ def hash_encoding(encoding: "Encoding") -> str:
 
 def is_stored_in(noted: str, encoding: "Encoding") -> bool:
     """Whether a hash that was noted beside labels is that of an encoding; older versions noted none, or counted more
-    options."""
-    return noted in ("", hash_encoding(encoding), _hash_options(replace(encoding, files="", resize=False)))
+    options, such as the usual marks where they do not count."""
+    bare = encoding.bare()
+    unlisted = replace(bare, invalid=type(encoding).invalid)
+    known = [bare, replace(encoding, files="", resize=False)]
+    if not unlisted.marks and bare.invalid in ((), unlisted.invalid):
+        known.append(unlisted)
+    return not noted or noted in map(_hash_options, known)
 
 
 def _hash_options(encoding: "Encoding") -> str:
@@ -123,9 +131,9 @@ class Encoding:
         return self.invalid
 
     def bare(self) -> "Encoding":
-        """The encoding without what changes the meaning of no stored number: where files lie, their size, and marks
-        that are no numbers, which have no label listed or not."""
-        return replace(self, files="", resize=False, invalid=tuple(filter(math.isfinite, self.invalid)))
+        """The encoding without what changes the meaning of no stored number: where files lie, their size, marks that do
+        not count, and those that are no numbers, which have no label listed or not."""
+        return replace(self, files="", resize=False, invalid=tuple(filter(math.isfinite, self.marks)))
 
     @property
     def by_index(self) -> bool:
@@ -291,9 +299,9 @@ class Labels(Encoding):
 
     @property
     def marks(self) -> tuple[float | int, ...]:
-        """None but those that somebody listed, where 255 is a shade (`threshold`), or a part of a color or plane."""
-        is_id = self.threshold is None and self.is_pointwise
-        return self.invalid if is_id or not isinstance(self.invalid, UsualMarks) else ()
+        """None but those that somebody listed, where 255 is a shade (`threshold`); none of colors and planes."""
+        is_shade = self.threshold is not None and isinstance(self.invalid, UsualMarks)
+        return self.invalid if self.is_pointwise and not is_shade else ()
 
     def make_task(self, name: str) -> Task:
         return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
