@@ -161,8 +161,14 @@ def test_classes_that_are_numbers_alone_are_noted_where_sources_share_them() -> 
 def test_more_classes_than_a_byte_holds_can_be_mapped() -> None:
     names = [UNUSED if number == IGNORE else str(number) for number in range(300)]
     many = Some("many", 300, (semseg(names),))
-    mixed = mix(many, tables={"many": {"map": {"semseg": {"299": "last", "*": ""}}}}, classes={"semseg": ["last"]})
-    assert [mixed[index].targets["semseg"].unique().item() for index in (298, 299)] == [IGNORE, 0]
+    table = {"299": "last", "*": "other"}
+    mixed = mix(many, tables={"many": {"map": {"semseg": table}}}, classes={"semseg": ["last", "other"]})
+    found = [mixed[index].targets["semseg"].unique().item() for index in (254, IGNORE, 298, 299)]
+    assert found == [1, IGNORE, 1, 0]  # pixels without a label have none
+    table |= {name: "other" for name in names if name not in (UNUSED, "298")} | {"298": "last"}
+    del table["*"]  # what is no class needs no goal
+    other = mix(many, tables={"many": {"map": {"semseg": table}}}, classes={"semseg": ["last", "other"]})
+    assert other.fingerprint() != mixed.fingerprint()
 
 
 def test_classes_can_be_mapped() -> None:

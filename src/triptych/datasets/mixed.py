@@ -216,14 +216,16 @@ def _map_classes(
     new = {name: number for number, name in enumerate(classes)} | {"": IGNORE}
     for old in table:
         named_choice(f"class of {task.name} in source {source}", old, dict.fromkeys((*task.classes, OTHERS)))
-    lost = [name for name in task.classes if name not in table and name not in new]
+    # The number that marks pixels without a label is no class, whatever name has its place.
+    real = {number: old for number, old in enumerate(task.classes) if number != IGNORE}
+    lost = [name for name in real.values() if name not in table and name not in new]
     if lost and OTHERS not in table:
         raise DataError(
             f"classes {', '.join(lost)} of task {task.name} in source {source} have no namesake in the mixture",
             f'map each of them to a class or to "" ([sources.{source}.map.{task.name}]), or add "{OTHERS}" = ""',
         )
     numbers = torch.full((max(IGNORE + 1, len(task.classes)),), IGNORE)
-    for number, old in enumerate(task.classes):
+    for number, old in real.items():
         goal = table[old] if old in table else old if old in new else table[OTHERS]
         numbers[number] = named_choice(f"class of {task.name} in the mixture", goal, new)
     mapped = semseg(classes, name=task.name, weight=task.weight)
@@ -341,7 +343,10 @@ class Mixed(DenseDataset):
                 source.name: {
                     "share": round(float(share), 6),
                     "tasks": source.own_names,
-                    "classes": {name: table[:IGNORE].tolist() for name, table in source.tables.items()},
+                    "classes": {
+                        name: table[: len(table) if len(table) > IGNORE + 1 else IGNORE].tolist()
+                        for name, table in source.tables.items()
+                    },
                     **source.dataset.fingerprint(),
                 }
                 for source, share in zip(self.sources, self.shares, strict=True)
