@@ -99,14 +99,15 @@ def score_after_adabn(
 ) -> int:
     """Adapt and score every scored run of `arms` that this was not done to; returns how many there were.
 
-    The run of an arm and a seed becomes one of the arm `<arm> + adabn`.
+    The run of an arm and a seed becomes one of the arm `<arm> + adabn`. Those that `adabn` trained are what it would
+    make of them already.
     """
     done = 0
     for seed in seeds:
         for arm, recipe in arms.items():
             run, new = grid.folder(out, arm, seed), grid.folder(out, arm + AFTER, seed)
             scores = f"evaluation-{SPLIT}.json"
-            if not (run / scores).is_file() or (new / scores).is_file():
+            if recipe.adaptation.name == "adabn" or not (run / scores).is_file() or (new / scores).is_file():
                 continue
             if not (new / "model.safetensors").is_file():
                 adapt_run(run, replace(recipe.adaptation, name="adabn", options={}), new, device=device)

@@ -254,7 +254,7 @@ def build_model(
         tuning=model.tuning,
         tuning_options=model.tuning_options,
     )
-    built.set_training_size(recipe.data.size)
+    built.set_training_sizes(recipe.training_sizes)
     return built
 
 

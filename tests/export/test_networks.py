@@ -65,7 +65,7 @@ def test_every_decoder_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", TRUNKS)
 def test_every_trunk_has_a_file_of_free_sizes(name: str, tmp_path: Path) -> None:
     model = create_model("fcn", backbone=name, tasks=TASKS, backbone_options=TRUNKS[name], decoder_options={"width": 8})
-    model.set_training_size((64, 96))  # images are padded as those of runs are
+    model.set_training_sizes([(64, 96)])  # images are padded as those of runs are
     check_free_file(model, tmp_path / "model.onnx")
 
 

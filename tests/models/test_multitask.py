@@ -1,14 +1,18 @@
 """Maps come back where the image has them, whatever the backbone padded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from unchecked import shapes_unchecked
 
 from triptych.backbones.base import Backbone
+from triptych.backbones.cells import predict_maps
 from triptych.decoders.base import Decoder
-from triptych.models.multitask import MultiTaskModel, predict_maps
+from triptych.models.multitask import MultiTaskModel
+from triptych.recipes.config import AdaptationConfig, Recipe
 from triptych.tasks import depth
 
 
@@ -43,19 +47,6 @@ def test_a_ramp_comes_back_as_the_same_ramp(size: tuple[int, int]) -> None:
     torch.testing.assert_close(found[0, 0, :, 8 : whole - 8], ramp[0, 0, :, 8 : whole - 8], rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [(64, 96), (60, 90), (49, 81)])
-def test_regularizers_read_features_where_the_image_has_them(size: tuple[int, int]) -> None:
-    """The features of a ramp, enlarged to the image as regularizers do, are the ramp, away from the borders."""
-    backbone = Patches()
-    model = MultiTaskModel(backbone, First(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
-    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
-    (features,) = model.on_image(model(ramp), size).features
-    assert features.shape[-2:] == (-(-size[0] // 16), -(-size[1] // 16))
-    found = F.interpolate(features, size=size, mode="bilinear")
-    inner = slice(16, size[1] // 16 * 16 - 16)
-    torch.testing.assert_close(found[..., inner], ramp[..., inner], rtol=0, atol=1.0)
-
-
 class Levels(Backbone):
     """Means over cells of 4 and of 32 pixels; those at the end are of what is left of the image."""
 
@@ -63,6 +54,19 @@ class Levels(Backbone):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [F.avg_pool2d(image, stride, ceil_mode=True) for stride in self.strides]
+
+
+@pytest.mark.parametrize("size", [(64, 96), (60, 90), (49, 81), (97, 171)])
+@pytest.mark.parametrize("backbone", [Patches(), Levels()], ids=["patches", "levels"])
+def test_regularizers_read_features_where_the_image_has_them(backbone: Backbone, size: tuple[int, int]) -> None:
+    """Features of a ramp, enlarged to the image as regularizers do, are the ramp, away from the borders."""
+    model = MultiTaskModel(backbone, First(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
+    ramp = torch.arange(size[1], dtype=torch.float32).expand(1, 3, *size)
+    for features, stride in zip(model.on_image(model(ramp), size).features, backbone.strides, strict=True):
+        assert features.shape[-2:] == (-(-size[0] // stride), -(-size[1] // stride))
+        found = F.interpolate(features, size=size, mode="bilinear")
+        inner = slice(stride, size[1] // stride * stride - stride)
+        torch.testing.assert_close(found[..., inner], ramp[..., inner], rtol=0, atol=1.0)
 
 
 class Coarse(Decoder):
@@ -76,7 +80,7 @@ class Coarse(Decoder):
 def coarse_model(trained: tuple[int, int]) -> MultiTaskModel:
     backbone = Levels()
     model = MultiTaskModel(backbone, Coarse(backbone.channels, strides=backbone.strides, tasks={"depth": depth()}))
-    model.set_training_size(trained)
+    model.set_training_sizes([trained])
     return model
 
 
@@ -88,6 +92,20 @@ def test_levels_lie_on_each_other_at_any_size(size: tuple[int, int]) -> None:
     assert found.shape == (1, 1, *size)
     inner = slice(16, size[1] // 32 * 32 - 16)
     assert (found - ramp[:, :1])[..., inner].abs().max() < 3  # the finest level's own cells
+
+
+def test_a_wrapped_network_predicts_as_it_does_alone() -> None:
+    image, model = torch.rand(1, 3, 49, 81), coarse_model((64, 96))
+    assert torch.equal(predict_maps(nn.Sequential(model), image)["depth"], predict_maps(model, image)["depth"])
+
+
+def test_a_size_of_the_target_domain_is_a_size_of_training() -> None:
+    recipe = Recipe(adaptation=AdaptationConfig(name="dacs", dataset="rooms", size=(75, 128)))
+    model = coarse_model((96, 128))
+    model.set_training_sizes(recipe.training_sizes)
+    assert model.pad_to == 1
+    model.set_training_sizes(replace(recipe, adaptation=AdaptationConfig()).training_sizes)
+    assert model.pad_to == 32
 
 
 def test_a_network_trained_on_displaced_levels_sees_them_again() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.adaptation.base import Adapter, kept_modules
+from triptych.backbones.cells import pad_image
 from triptych.types import Output, Sample
 
 Images = Float[Tensor, "batch 3 height width"]
@@ -108,7 +109,7 @@ def renew_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
     moments = {layer: _Moments() for layer in batch_norms(model)}
     with torch.no_grad(), _normalizing_by_the_pass(model, moments):
         for images in batches:
-            model(images)
+            model(pad_image(model, images))
     for layer, found in moments.items():
         if found.count > 1 and layer.running_mean is not None and layer.running_var is not None:
             layer.running_mean.copy_(found.mean)

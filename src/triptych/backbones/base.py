@@ -133,32 +133,6 @@ def find_backbones(module: nn.Module) -> dict[str, Backbone]:
     return {name: part for name, part in module.named_modules() if isinstance(part, Backbone)}
 
 
-def cover_image(
-    maps: Float[Tensor, "batch channels rows columns"], size: tuple[int, int], multiple: int
-) -> Float[Tensor, "batch channels rows columns"]:
-    """A map of as many cells that covers an image of `size` and no more, of one that covers sides rounded up to a
-    `multiple`: bilinear, and the map itself where nothing was rounded.
-
-    >>> cover_image(torch.tensor([[[[2.0, 6.0, 10.0]]]]), (4, 8), 4).tolist()  # centres of 4 pixels each
-    [[[[2.0, 6.0, 10.0]]]]
-    >>> cover_image(torch.tensor([[[[2.0, 6.0, 10.0]]]]), (4, 9), 4).tolist()  # of 3 pixels each
-    [[[[2.0, 4.5, 7.5]]]]
-    """
-    shares = [side / round_up(side, multiple) for side in size]
-    if shares == [1.0, 1.0]:
-        return maps
-    rows, columns = (_between_cells(count, share, maps) for count, share in zip(maps.shape[-2:], shares, strict=True))
-    with torch.autocast(maps.device.type, enabled=False):
-        return (rows @ (maps.to(rows.dtype) @ columns.T)).to(maps.dtype)
-
-
-def _between_cells(count: int, share: float, like: Tensor) -> Tensor:
-    """Weights of `count` cells at the centres of as many that cover a `share` of them, a row for each."""
-    cells = torch.arange(count, device=like.device, dtype=torch.promote_types(like.dtype, torch.float32))
-    places = ((cells + 0.5) * share - 0.5).clamp(min=0)
-    return (1 - (places[:, None] - cells).abs()).clamp(min=0)
-
-
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
     """Recomputing must not update running statistics a second time with the same batch."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from triptych.backbones.cells import predict_maps
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
 from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading, network_recipe
@@ -21,7 +22,7 @@ from triptych.datasets import DATASETS
 from triptych.files import write_text
 from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.lookup import named_choice, require_options
-from triptych.models.multitask import MultiTaskModel, predict_maps
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import save_folder
 from triptych.recipes.config import Options
 from triptych.tasks import TASKS

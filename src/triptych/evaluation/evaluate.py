@@ -270,7 +270,8 @@ def evaluate_run(
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
         weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
-        predictor = Predictor.load(run, device=accelerator.device, calibrated=False)
+        # What is asked for by name a file may refuse; where it runs is its own affair.
+        predictor = Predictor.load(run, device=device if run.is_file() else accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
         if run.is_dir():  # else it is anyone's folder

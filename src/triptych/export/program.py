@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from triptych.backbones.cells import predict_maps
 from triptych.lookup import named_choice
-from triptych.models.multitask import MultiTaskModel, predict_maps
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.calibration import Scale
 from triptych.tasks import Task
 

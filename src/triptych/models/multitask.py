@@ -1,19 +1,20 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from triptych.backbones.base import Backbone, cover_image, find_backbones
+from triptych.backbones.base import Backbone, find_backbones
+from triptych.backbones.cells import cover_image
 from triptych.decoders.base import Decoder
 from triptych.models.lora import merge_updates
 from triptych.models.parts import find_part, modules_of_task
 from triptych.tasks import Task
-from triptych.types import Output, Sample, round_up
+from triptych.types import Output, Sample
 
 Itself = TypeVar("Itself", bound="MultiTaskModel")  # `Self` is not understood by the shape checks of the tests
 
@@ -38,19 +39,6 @@ class ResizedMaps(Mapping[str, Tensor]):
         return len(self.raw)
 
 
-def predict_maps(model: nn.Module, image: Tensor) -> Mapping[str, Tensor]:
-    """Final raw maps at the size of a batch of images, whose last row and column are repeated up to sides that are
-    multiples of what the model calls `pad_to`.
-    """
-    multiple = getattr(model, "pad_to", 1)
-    if multiple == 1:
-        return model(image).predictions
-    height, width = image.shape[-2:]
-    beyond = (0, round_up(width, multiple) - width, 0, round_up(height, multiple) - height)
-    maps = model(F.pad(image, beyond, mode="replicate")).predictions
-    return {name: raw[..., :height, :width] for name, raw in maps.items()}
-
-
 class MultiTaskModel(nn.Module):
     """Compose a backbone and a decoder (hard parameter sharing).
 
@@ -62,9 +50,10 @@ class MultiTaskModel(nn.Module):
     multiple: int = 1
     """Of what, in pixels, the sides are that raw maps cover: the backbone may have padded the image."""
     pad_to: int = 1
-    """Sides that `predict_maps` pads images to multiples of. At other sizes the levels of a pyramid cover more than the
-    image, each by its own remainder, and decoders lay them on each other displaced: a network that was trained on
-    multiples has never seen that."""
+    """Multiples up to which `backbones.cells.predict_maps` pads the sides of images. At other sizes the levels of a
+    pyramid cover more than the image, each by its own remainder, and decoders lay them on each other displaced: a
+    network that was trained on multiples has never seen that.
+    """
     takes_features: ClassVar[bool] = True
     """Whether `forward` takes features that were computed before."""
     frozen: tuple[str, ...] = ()
@@ -119,13 +108,13 @@ class MultiTaskModel(nn.Module):
         """Strides of `Output.features`, finest first."""
         return self.backbone.strides
 
-    def set_training_size(self, size: tuple[int, int]) -> None:
-        """Where no level of maps reaches beyond images of the `size` that is trained on, let none do so beyond images
-        of other sizes (`pad_to`). Of `(0, 0)` nothing is known.
+    def set_training_sizes(self, sizes: Sequence[tuple[int, int]]) -> None:
+        """Where no level of maps reaches beyond images of the `sizes` that are trained on, let none do so beyond images
+        of others (`pad_to`). Without sizes nothing is known.
         """
         cell = max(self.feature_strides)
-        if self.multiple == 1 and any(size) and all(side % cell == 0 for side in size):
-            self.pad_to = cell
+        whole = bool(sizes) and all(side % cell == 0 for size in sizes for side in size)
+        self.pad_to = cell if whole and self.multiple == 1 else 1
 
     @property
     def has_independent_heads(self) -> bool:
@@ -215,10 +204,12 @@ class MultiTaskModel(nn.Module):
         )
 
     def on_image(self, output: Output, size: tuple[int, int]) -> Output:
-        """The output with features that cover images of `size` alone, without what the backbone padded: what
-        supervises places of features reads these.
+        """The output with features that cover images of `size` alone, not what whole cells or the backbone's padding
+        reach beyond them: what supervises places of features reads these.
         """
-        return output._replace(features=[cover_image(maps, size, self.multiple) for maps in output.features])
+        levels = zip(output.features, self.feature_strides, strict=True)
+        covered = [cover_image(maps, size, math.lcm(self.multiple, stride)) for maps, stride in levels]
+        return output._replace(features=covered)
 
     def merge(self) -> tuple[str, dict[str, Any]]:
         """Turn low-rank updates into weights like any other; returns the `tuning` and its options that build such a

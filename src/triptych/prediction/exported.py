@@ -100,7 +100,7 @@ class ExportedNetwork(nn.Module):
 
     def check_device(self, device: torch.device | str | None) -> None:
         """Fail in one line where another device than the CPU is asked for by name."""
-        if isinstance(device, str) and device not in ("auto", "cpu"):
+        if device is not None and str(device) not in ("auto", "cpu"):
             raise ValueError(
                 f"{self.runtime.path} is run by onnxruntime on the CPU, and device is {device}; leave it out, or use "
                 "the run that the file was made from."

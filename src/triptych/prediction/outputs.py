@@ -129,7 +129,8 @@ def predict_images(
     for name, count in files.beyond.items():
         if count:
             held = "{:g} to {:g}".format(*predictor.tasks[name].png_range or ())
-            log(f"{count} values of {name} are outside {held}, which is all that maps hold; arrays have them")
+            way = "arrays have them" if "arrays" in record.products else "add arrays to the products to have them"
+            log(f"{count} values of {name} are outside {held}, which is all that maps hold; {way}")
     counts = {"finished before": len(result.kept), "skipped": len(result.skipped)}
     others = "".join(f", {count} {what}" for what, count in counts.items() if count)
     log(f"predicted {len(result.written)} of {len(found)} images into {out}{others} ({advance.rate():.3g} per second)")

@@ -20,11 +20,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.backbones.cells import find_padding, predict_maps
 from triptych.data.photos import scale_batch, to_image_tensor
 from triptych.files import checksum
 from triptych.lookup import named_choice
 from triptych.machine import choose_device, choose_precision, return_freed_memory
-from triptych.models.multitask import MultiTaskModel, predict_maps
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
 from triptych.prediction.strips import (
     Batch,
@@ -122,8 +123,9 @@ class Predictor:
         self.resize = resize
         self.autocast = named_choice("precision", choose_precision(precision, self.device), _PRECISIONS)
         self.recipe = recipe
-        if recipe is not None and isinstance(model, MultiTaskModel):
-            model.set_training_size(recipe.data.size)
+        for part in model.modules() if recipe is not None else ():
+            if isinstance(part, MultiTaskModel):
+                part.set_training_sizes(recipe.training_sizes)
         self.calibration = dict(calibration or {})
         self.is_decoded: bool = getattr(model, "is_decoded", False)
         """Whether the model's maps are predictions already, as those of an exported file."""
@@ -148,13 +150,14 @@ class Predictor:
     def settings(self) -> dict[str, Any]:
         """What maps depend on, for files: the options of inference, and a checksum of the weights."""
         names = ("tile", "overlap", "flip", "scales", "shorter_side")
-        weights = checksum(self.model.state_dict())
+        weights, padding = checksum(self.model.state_dict()), find_padding(self.model)
         scales = {"calibration": {name: scale.content() for name, scale in self.calibration.items()}}
         return (
             {name: getattr(self, name) for name in names}
             | {"precision": str(self.autocast), "weights": weights}
             | (scales if self.calibration else {})
             | ({"resize": True} if self.resize else {})
+            | ({"pad_to": padding} if padding > 1 else {})
         )
 
     @overload
@@ -322,7 +325,7 @@ class Predictor:
         if path.suffix == exported.SUFFIX:
             network = exported.ExportedNetwork(path)
             network.check_precision(options.pop("precision", "no"))
-            network.check_device(options.get("device"))
+            network.check_device(options.pop("device", None))
             scales = network.calibration if calibrated else None
             predictor = cls(network, recipe=network.recipe, calibration=scales, **options)
             network.check_views(several=predictor.averages)

@@ -62,7 +62,7 @@ class Record:
         """Whether the files of a listed image were made from the file that is at `path` now."""
         if name in self.sha256:
             return hash_source(path) == self.sha256[name]
-        return self.images[name] == str(path)
+        return Path(self.images[name]).resolve() == path.resolve()
 
     def add(self, name: str, path: Path, sha256: str, reduced: str) -> None:
         """List an image whose files are all there."""

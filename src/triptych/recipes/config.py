@@ -293,6 +293,14 @@ class Recipe:
     plugins: dict[str, str] = field(default_factory=dict)
     """Modules with parts of one's own that have to be loaded, and their versions; training writes them down."""
 
+    @property
+    def training_sizes(self) -> list[tuple[int, int]]:
+        """Heights and widths of the images that are trained on, of a target domain too; none where they are not known,
+        as of a converted network.
+        """
+        sizes = [self.data.size, *([self.adaptation.size] if self.adaptation.used else [])]
+        return [size for size in sizes if any(size)]
+
 
 INERT = (
     "description",

@@ -14,6 +14,7 @@ is a teacher, and with it any feature model of timm; with timm's weights each no
 standard deviation that timm states for its name, and else with ImageNet's.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones import create_backbone
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, cover_image, pretrained_statistics
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, pretrained_statistics
+from triptych.backbones.cells import cover_image
 from triptych.files import hash_tensors
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.terms import image_size
@@ -90,7 +92,10 @@ class FeatureDistillation(Regularizer):
         terms, adapters = [], iter(self.adapters)
         for teacher, places in self._pairs(len(output.features)):
             with torch.no_grad():
-                maps = [cover_image(each, image_size(sample), teacher.multiple) for each in teacher(sample.image)]
+                levels = zip(teacher(sample.image), teacher.strides, strict=True)
+                maps = [
+                    cover_image(each, image_size(sample), math.lcm(teacher.multiple, stride)) for each, stride in levels
+                ]
             terms += [compare_maps(next(adapters)(x), maps[j]) for x, j in zip(output.features, places, strict=True)]
         return {"distill": self.weight * torch.stack(terms).sum()}
 
