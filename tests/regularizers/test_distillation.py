@@ -66,7 +66,7 @@ def test_taps_and_teachers_are_summed() -> None:
     regularizer = build("distill", tasks, weight=2.0)
     teacher = load_teacher("stairs", "random")
     levels = zip(teacher(sample.image), teacher.strides, strict=True)
-    maps = [cover_image(each, image_size(sample), stride) for each, stride in levels]
+    maps = [cover_image(each, (sample.image.shape[-2], sample.image.shape[-1]), stride) for each, stride in levels]
     expected = sum(
         compare_maps(adapter(x), y) for adapter, x, y in zip(regularizer.adapters, output.features, maps, strict=True)
     )
