@@ -22,9 +22,11 @@ from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
 from triptych.data.files import match_files
 from triptych.data.photos import read_image
+from triptych.data.subset import find_shared
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
 from triptych.datasets.guessing import describe_folder
+from triptych.datasets.mixed import Mixed
 from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
@@ -41,6 +43,8 @@ from triptych.labels.encodings import (
     hash_encoding,
     is_stored_in,
 )
+from triptych.prepared.reader import Prepared
+from triptych.prepared.write import prepare
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.types import IGNORE, Camera, valid_pixels
 
@@ -82,6 +86,23 @@ def rooms(tmp_path: Path) -> Path:
         unit = "mm"
         """,
     )
+
+
+def test_images_of_a_split_are_found_among_all(rooms: Path) -> None:
+    """Whose keys hold the split; in mixtures, and in prepared copies."""
+    save(rooms / "images/val/a.jpg", photo(7))  # another than that of the training set
+    for split in ("all", "train", "val"):
+        prepare(Folder(rooms, split=split), rooms / "out", split=split)
+    described = {"root": str(rooms), "dataset": "folder"}
+    for prefix, kind in (
+        ("", lambda split: Folder(rooms, split=split)),
+        ("own/", lambda split: Mixed(sources={"own": described}, split=split)),
+        ("", lambda split: Prepared(rooms / "out", split=split)),
+    ):
+        opened = {split: kind(split) for split in ("all", "train", "val")}
+        assert find_shared(opened["all"], opened["val"]) == ([f"{prefix}{key}" for key in "ad"], 2)
+        assert find_shared(opened["val"], opened["all"])[0] == [f"{prefix}val/{key}" for key in "ad"]
+        assert find_shared(opened["train"], opened["val"]) == ([], 1)
 
 
 def test_samples_follow_the_one_convention(rooms: Path) -> None:

@@ -7,12 +7,12 @@ takes over its share of images.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
-from triptych.lookup import named_choice
+from triptych.lookup import grouped, named_choice
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -83,17 +83,35 @@ def spread_evenly(length: int, most: int) -> list[int]:
 
 
 def find_shared(one: DenseDataset, other: DenseDataset, most: int = 64) -> tuple[list[str], int]:
-    """Keys of images that two datasets of one kind share, and how many images of one key were compared: up to `most`,
+    """Keys of images that two datasets of one kind share, and how many images of like keys were compared: up to `most`,
     spread evenly.
 
-    Images of two splits may have one key, and are others.
+    Images of two splits may have one key, and are others; of all splits, keys may hold the folder of theirs.
     """
     places = {one.key(index): index for index in range(len(one))}
-    alike = [index for index in range(len(other)) if other.key(index) in places]
-    compared = [alike[place] for place in spread_evenly(len(alike), most)]
-    identities = {other.key(index): other.identity(index) for index in compared}
-    shared = [key for key, found in identities.items() if found is not None and found == one.identity(places[key])]
+    longer = grouped((name, index) for key, index in places.items() for name in _less_a_folder(key))
+    alike: dict[int, list[int]] = {}
+    for index in range(len(other)):
+        key = other.key(index)
+        found = [*longer.get(key, ()), *(places[name] for name in (key, *_less_a_folder(key)) if name in places)]
+        alike |= {index: found} if found else {}
+    compared = [list(alike)[place] for place in spread_evenly(len(alike), most)]
+    shared = [other.key(index) for index in compared if _is_among(other.identity(index), one, alike[index])]
     return shared, len(compared)
+
+
+def _is_among(identity: str | None, dataset: DenseDataset, indices: Iterable[int]) -> bool:
+    return identity is not None and any(identity == dataset.identity(index) for index in indices)
+
+
+def _less_a_folder(key: str) -> list[str]:
+    """The key without each of its folders: that of the split is the first, or the second in a mixture.
+
+    >>> _less_a_folder("indoor/val/001")
+    ['val/001', 'indoor/001']
+    """
+    parts = key.split("/")
+    return ["/".join(parts[:place] + parts[place + 1 :]) for place in range(len(parts) - 1)]
 
 
 def without_pseudo_labels(dataset: DenseDataset, name: str) -> Subset:

@@ -58,15 +58,21 @@ class Prepared(DenseDataset):
         return str(self.records[index][1])
 
     def identity(self, index: int) -> str | None:
-        """The SHA-256 of its record."""
-        file, _, offset, length = self.records[index]
-        return hashlib.sha256(read_record(self.folder / file, offset, length)).hexdigest()
+        """The SHA-256 of its image, whatever its key and its labels; `None` of a damaged record."""
+        try:
+            image = self._read(index, ()).image
+        except DataError:
+            return None
+        return hashlib.sha256(image.contiguous().numpy()).hexdigest()
 
     def __getitem__(self, index: int) -> Sample:
+        return self._read(index, list(self.tasks))
+
+    def _read(self, index: int, tasks: Sequence[str]) -> Sample:
         file, key, offset, length = self.records[index]
         path = self.folder / file
         try:
-            return unpack_sample(read_record(path, offset, length), list(self.tasks))
+            return unpack_sample(read_record(path, offset, length), tasks)
         except (OSError, ValueError) as error:
             reason = "the file is missing" if isinstance(error, FileNotFoundError) else str(error)
             raise DataError(
