@@ -63,7 +63,7 @@ class Prepared(DenseDataset):
             image = self._read(index, ()).image
         except DataError:
             return None
-        return hashlib.sha256(image.contiguous().numpy()).hexdigest()
+        return hashlib.sha256(image.numpy().tobytes()).hexdigest()
 
     def __getitem__(self, index: int) -> Sample:
         return self._read(index, list(self.tasks))
