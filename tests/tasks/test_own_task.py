@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from triptych.drawing.panels import describe_colors
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate_run
+from triptych.metrics.base import Count, Metric
+from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import AngleMetric
 from triptych.prediction import Predictor
 from triptych.prediction.outputs import predict_images
@@ -164,6 +167,47 @@ def shade(*, gain: float = 1.0) -> Task:
     return replace(regression("shade", loss=loss), constructor="shade", options={"gain": gain})
 
 
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
+
+
+def weighted(raw: torch.Tensor, target: torch.Tensor, *, weights: torch.Tensor) -> torch.Tensor:
+    """Like a loss with a part of it that needs large maps, and one that draws pixels."""
+    pooled = torch.nn.functional.avg_pool2d(raw, 32 if raw.shape[-1] > 8 else 1)
+    chosen = torch.randint(target.numel(), (5,))
+    return pooled.mean() + (raw * weights.view(1, -1, 1, 1)).mean() + target.flatten()[chosen].float().mean()
+
+
+def stuff(*, scale: float = 1.0, copied: bool = True) -> Task:
+    """Its loss is a `partial` with a tensor, another one each time."""
+    loss = partial(weighted, weights=scale * WEIGHTS)
+    loss = loss if copied else lambda raw, target: weighted(raw, target, weights=scale * WEIGHTS)
+    return replace(semseg(3, name="stuff"), loss=loss, constructor="stuff", options={"scale": scale, "copied": copied})
+
+
+class Share(Metric):
+    """Share of pixels above a limit."""
+
+    above: Count
+    seen: Count
+    primary, better = "share", {"share": True}
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+    def update(self, prediction: torch.Tensor, target: torch.Tensor) -> None:
+        self.above += (prediction > self.limit).sum()
+        self.seen += prediction.numel()
+
+    def compute(self) -> dict[str, torch.Tensor]:
+        return {"share": self.above / self.seen}
+
+
+def warmth(*, limit: float = 0.5, kept: float | None = None, weight: float = 1.0) -> Task:
+    task = regression("warmth", metric=lambda: Share(limit), weight=weight)
+    return replace(task, constructor="warmth", options={"limit": limit if kept is None else kept})
+
+
 def doubled(raw: torch.Tensor) -> torch.Tensor:
     return 2 * raw
 
@@ -183,23 +227,33 @@ def my_depth(*, weight: float = 1.0) -> Task:
         lambda: semseg(["left", "right"], loss="dice", name="hands"),
         lambda: regression("depth", 2, loss="l2", metric="r2"),
         lambda: shade(gain=10.0),
+        lambda: stuff(scale=2.0),
+        lambda: stuff(copied=False),
+        lambda: warmth(limit=0.25),
         my_depth,
     ],
 )
 def test_a_task_is_stored_as_it_was_made(make, monkeypatch) -> None:
     monkeypatch.setitem(TASKS, "shade", shade)
     monkeypatch.setitem(TASKS, "my_depth", my_depth)
+    monkeypatch.setitem(TASKS, "stuff", stuff)
+    monkeypatch.setitem(TASKS, "warmth", warmth)
     task = make()
     read = tasks_from_json(tasks_to_json({task.name: task}))[task.name]
     raw = torch.randn(1, task.channels, 8, 8, generator=torch.Generator().manual_seed(0))
     target = torch.ones(1, task.target_channels or 1, 8, 8)
     target = target if task.target_channels else target[:, 0].long()
     assert read.reads_like(task)
-    assert torch.equal(read.loss(raw, target), task.loss(raw, target))
+    assert _loss(read, raw, target) == _loss(task, raw, target)
     assert (type(read.metric()), read.metric().primary) == (type(task.metric()), task.metric().primary)
     kept = with_options(task, task.name, {})  # options that change nothing lose nothing
     assert kept.reads_like(task)
-    assert torch.equal(kept.loss(raw, target), task.loss(raw, target))
+    assert _loss(kept, raw, target) == _loss(task, raw, target)
+
+
+def _loss(task: Task, raw: torch.Tensor, target: torch.Tensor) -> float:
+    torch.manual_seed(0)
+    return task.loss(raw, target).item()
 
 
 @pytest.mark.parametrize(
@@ -211,13 +265,30 @@ def test_a_task_is_stored_as_it_was_made(make, monkeypatch) -> None:
         (regression("albedo", 3, metric=AngleMetric), "metric"),
         (regression("albedo", 3, loss=lambda raw, target: raw.sum()), "loss"),
         (replace(depth(), scales_with_zoom=False), "scales_with_zoom"),
+        (replace(depth(), interpolation="nearest"), "interpolation"),
+        (replace(depth(), pair_loss=None), "pair_loss"),
+        (replace(depth(), pair_loss=lambda raw, target: raw.sum()), "pair_loss"),
+        (replace(saliency(), to_png=lambda values: np.zeros(values.shape[-2:], np.uint8)), "to_png"),
+        (warmth(limit=0.25, kept=0.5), "metric"),
+        (replace(semseg(3), metric=partial(SegmentationMetric, ("a", "b", "c", "d"))), "metric"),
     ],
 )
-def test_what_no_constructor_gives_back_is_refused(task: Task, what: str) -> None:
+def test_what_no_constructor_gives_back_is_refused(task: Task, what: str, monkeypatch) -> None:
+    monkeypatch.setitem(TASKS, "warmth", warmth)
     with pytest.raises(ValueError, match=f"task '{task.name}' cannot be rebuilt from .*: its {what} is "):
         tasks_to_json({task.name: task})
     with pytest.raises(ValueError, match=f"its {what} is "):
         with_options(task, task.name, {"weight": 2.0})
+
+
+def test_a_loss_that_cannot_be_compared_is_refused_by_name() -> None:
+    def loss(raw: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(raw, 100).mean()
+
+    with pytest.raises(
+        ValueError, match=r"task 'heat' cannot .*: its loss cannot be compared, .* 64 x 64 .*size is too small"
+    ):
+        tasks_to_json({"heat": regression("heat", loss=loss)})
 
 
 def test_plain_tasks_are_stored_as_ever() -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -98,16 +99,27 @@ def _arguments(name: str, task: Task, options: Mapping[str, Any]) -> tuple[str, 
             except ValueError as error:
                 refused.append(str(error))
                 continue
-            different = next((what for what, same in _ALIKE.items() if not same(built, task)), "")
+            different = _difference(built, task, kind)
             if not different:
                 _build(name, kind, read | dict(options))  # fails where the options cannot be
                 return kind, read | dict(options)
             refused.append(
-                f"task {name!r} cannot be rebuilt from {described}: its {different} is {getattr(task, different)!r}, "
-                f"that of `{kind}` would be {getattr(built, different)!r}; pass the keyword arguments of its "
+                f"task {name!r} cannot be rebuilt from {described}: its {different}; pass the keyword arguments of its "
                 "constructor as options, or register a constructor of its own."
             )
     raise ValueError(refused[0])
+
+
+def _difference(built: Task, task: Task, kind: str) -> str:
+    """In what a task that `kind` built is another one, in words; empty where it is the same."""
+    for what, same in _ALIKE.items():
+        try:
+            if same(built, task):
+                continue
+        except Exception as error:  # functions of anyone's, which drawn maps may not suit
+            return f"{what} cannot be compared, drawn maps of {SIDE} x {SIDE} pixels are an error: {error}"
+        return f"{what} is {getattr(task, what)!r}, that of `{kind}` would be {getattr(built, what)!r}"
+    return ""
 
 
 def _constructors(name: str, task: Task) -> list[str]:
@@ -135,50 +147,87 @@ def _same_field(field: str) -> Callable[[Task, Task], bool]:
     return lambda built, task: getattr(built, field) == getattr(task, field)
 
 
-def _same_values(function: str, *arguments: Callable[[Task], Tensor]) -> Callable[[Task, Task], bool]:
+def _same_values(function: str, *arguments: Callable[[Task], Any]) -> Callable[[Task, Task], bool]:
     """Whether a function of both gives the same for drawn maps, where it is not the same function."""
 
     def compare(built: Task, task: Task) -> bool:
         first, second = getattr(built, function), getattr(task, function)
-        if _same_function(first, second):
-            return True
+        if first is None or second is None or _surely_same(first, second):
+            return first is second or None not in (first, second)
         drawn = [draw(task) for draw in arguments]
-        return torch.equal(*(call(*drawn).nan_to_num() for call in (first, second)))
+        return _equal(*(_called(call, *drawn) for call in (first, second)))
 
     return compare
 
 
-def _same_function(first: Any, second: Any) -> bool:
+def _surely_same(first: Any, second: Any) -> bool:
+    """Whether two are one object, equal numbers or texts, or made of such; others may do the same nevertheless."""
     if isinstance(first, partial) and isinstance(second, partial):
-        return (first.func, first.args, first.keywords) == (second.func, second.args, second.keywords)
-    return first is second
+        parts = ((one.func, one.args, tuple(one.keywords), tuple(one.keywords.values())) for one in (first, second))
+        return _surely_same(*parts)
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_surely_same, first, second))
+    return first is second or (isinstance(first, str | float | int) and first == second)
+
+
+def _called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives, which may draw random numbers: the same ones each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return function(*arguments)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    one, other = (torch.as_tensor(value).detach().numpy() for value in (first, second))
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _same_metric(built: Task, task: Task) -> bool:
-    if _same_function(built.metric, task.metric):
+    """Whether both collect the same from one prediction, and compute the same numbers of it."""
+    if _surely_same(built.metric, task.metric):
         return True
-    if isinstance(built.metric, partial) and isinstance(task.metric, partial):
-        return False
     first, second = built.metric(), task.metric()
-    return type(first) is type(second) and first.primary == second.primary
+    if type(first) is not type(second) or first.primary != second.primary:
+        return False
+    prediction, target = task.decode(_raw(task)), _target(task)
+    found = []
+    for metric in (first, second):
+        _called(metric.update, prediction, target)
+        found.append(metric.sums() | metric.compute())
+    return found[0].keys() == found[1].keys() and all(_equal(found[0][name], found[1][name]) for name in found[0])
+
+
+SIDE = 64
+"""Of the maps that functions are compared by: networks of losses halve them a few times."""
 
 
 def _raw(task: Task) -> Tensor:
-    return torch.linspace(-3, 3, 256 * task.channels).view(1, task.channels, 16, 16)
+    return torch.linspace(-3, 3, SIDE * SIDE * task.channels).view(1, task.channels, SIDE, SIDE)
 
 
 def _target(task: Task) -> Tensor:
     if task.target_channels is None:
-        return (torch.arange(256) % max(len(task.classes), 2)).view(1, 16, 16)
-    values = torch.linspace(0.1, 4, 256 * task.target_channels).view(1, task.target_channels, 16, 16)
+        return (torch.arange(SIDE * SIDE) % max(len(task.classes), 2)).view(1, SIDE, SIDE)
+    values = torch.linspace(0.1, 4, SIDE * SIDE * task.target_channels).view(1, task.target_channels, SIDE, SIDE)
     return F.normalize(values, dim=1) if task.kind == "direction" else values
+
+
+def _coarse(draw: Callable[[Task], Tensor]) -> Callable[[Task], Tensor]:
+    return lambda task: draw(task)[..., :8, :8]
+
+
+def _decoded(task: Task) -> np.ndarray:
+    return task.decode(_raw(task))[0].numpy()
 
 
 _ALIKE: dict[str, Callable[[Task, Task], bool]] = {
     **{name: _same_field(name) for name in ("channels", "classes", "kind", "unit", "limits", "raw_form")},
     **{name: _same_field(name) for name in ("target_channels", "scales_with_zoom", "averages_labels")},
+    **{name: _same_field(name) for name in ("interpolation", "png_range")},
     "decode": _same_values("decode", _raw),
     "loss": _same_values("loss", _raw, _target),
+    "pair_loss": _same_values("pair_loss", _coarse(_raw), _coarse(_target)),
+    "to_png": _same_values("to_png", _decoded),
     "encode": _same_values("encode", _target),
     "mirror": _same_values("mirror", _target),
     "rotate": _same_values("rotate", _target, lambda task: torch.tensor(0.3)),
