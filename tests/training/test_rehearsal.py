@@ -1,11 +1,14 @@
 """A dry run says what the run will take, and leaves nothing behind."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from training.tiny import RECIPE, change
+from training.tiny import RECIPE, Rectangles, change
 
 from triptych.__main__ import main
+from triptych.datasets import DATASETS
 from triptych.recipes.config import to_json
 from triptych.training.loop import train
 from triptych.training.rehearsal import rehearse
@@ -37,6 +40,28 @@ def test_what_training_would_raise_is_raised_and_nothing_else() -> None:
         rehearse(change(RECIPE, model__initialize_from=("nowhere",)), device="cpu")
     damaged = change(RECIPE, data__options={"bad": (3,)}, data__on_bad_sample="skip")
     assert rehearse(damaged, device="cpu").labelled["depth"] == 11
+
+
+class OwnLoss(Rectangles):
+    """Depth is trained by a loss that no constructor gives back."""
+
+    def __init__(self, root: str = "", **options: object) -> None:
+        super().__init__(root, **options)
+        self.tasks["depth"] = replace(self.tasks["depth"], loss=lambda raw, target: (raw - 1).square().mean())
+
+
+def test_a_task_that_cannot_be_stored_is_refused_before_there_is_a_folder(tmp_path: Path, monkeypatch) -> None:
+    begun = train(change(RECIPE, schedule__steps=1), tmp_path / "begun", device="cpu", progress=False)
+    stored = (begun / "tasks.json").read_bytes()
+    monkeypatch.setitem(DATASETS, "rectangles", OwnLoss)
+    for refused in (partial(rehearse, RECIPE), partial(train, RECIPE, tmp_path / "run", progress=False)):
+        with pytest.raises(ValueError, match=r"task 'depth' cannot be rebuilt from .* its loss is "):
+            refused(device="cpu")
+    assert not (tmp_path / "run").exists()
+    # A run of before goes on, with what it stored.
+    train(change(RECIPE, schedule__steps=1), begun, resume=True, device="cpu", progress=False)
+    assert (begun / "tasks.json").read_bytes() == stored
+    assert "tasks.json stays as it is: task 'depth' cannot be rebuilt" in (begun / "log.txt").read_text()
 
 
 def test_the_command_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -19,7 +19,7 @@ from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks import Task
-from triptych.tasks.stored import read_tasks, write_tasks
+from triptych.tasks.stored import read_tasks, tasks_to_json
 from triptych.training.building import Parts, count_parameters, load_reports
 from triptych.training.checkpoint import (
     FROZEN,
@@ -63,11 +63,12 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     if resume and checkpoint is None:
         _check_nothing_lost(run, recipe, left_out)
     facts = _facts(parts)
+    task_file, kept_as_it_is = _describe_tasks(parts, begun=checkpoint is not None)
 
     def write(folder: Path) -> None:
         write_text(folder / "recipe.json", to_json(recipe) + "\n")
         write_resolved(folder, options)
-        write_tasks(folder / "tasks.json", parts.tasks, recipe.data.task_options)
+        write_text(folder / "tasks.json", task_file)
         if kept:
             replace_tensors(folder / FROZEN, kept)
 
@@ -77,7 +78,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         if checkpoint is None:
             begin_run_folder(run, write, overwrite=overwrite)
         else:
-            write_tasks(run / "tasks.json", parts.tasks, recipe.data.task_options)  # follows from the recipe
+            if task_file:
+                write_text(run / "tasks.json", task_file)  # follows from the recipe
             begun = read_recipe(run / "recipe.json")
             if begun.schedule != recipe.schedule:  # it goes on for more steps
                 write_text(run / "recipe.json", to_json(replace(begun, schedule=recipe.schedule)) + "\n")
@@ -102,10 +104,21 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     return state, [
         *lines,
         line,
+        *kept_as_it_is,
         *schedule_notes(recipe.schedule),
         *parts.training_set.notes,
         *_weights_lines(parts, origin),
     ]
+
+
+def _describe_tasks(parts: Parts, *, begun: bool) -> tuple[str, list[str]]:
+    """What `tasks.json` says, and lines about it; nothing of a run that was begun before its tasks were refused."""
+    try:
+        return tasks_to_json(parts.tasks, parts.recipe.data.task_options) + "\n", []
+    except ValueError as error:
+        if not begun:
+            raise
+        return "", [f"tasks.json stays as it is: {error}"]
 
 
 def _check_nothing_lost(run: Path, recipe: Recipe, left_out: Sequence[Path]) -> None:

@@ -16,6 +16,7 @@ from triptych.data.errors import DataError
 from triptych.data.loading import evaluation_loader
 from triptych.machine import accelerated, peak_memory, restart_peak_memory
 from triptych.recipes.config import Recipe
+from triptych.tasks.stored import tasks_to_json
 from triptych.training.building import Parts, accelerator_options, build_parts, count_parameters, settle
 from triptych.training.objective import count_labelled
 from triptych.training.opening import set_first_weights
@@ -60,6 +61,7 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
     ):
         parts = build_parts(recipe, accelerator)
         set_first_weights(parts)
+        tasks_to_json(parts.tasks, recipe.data.task_options)  # else it could not be stored
         batches = parts.batches(parts.loaders(0))
         for step in range(1 + STEPS):
             if step == 1:
