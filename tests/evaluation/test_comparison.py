@@ -251,6 +251,23 @@ def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:
     assert len(compare_runs([*paths, file])["recipes"]["trained on train.pseudo.depth.sha256"]) == 3
 
 
+def test_facts_that_an_older_version_did_not_note_are_no_difference(tmp_path: Path) -> None:
+    cameras: tuple[dict, ...] = ({}, {"camera": {"fov": 60}}, {"camera": {"fov": 90}})
+    paths = []
+    for seed, camera in enumerate(cameras):
+        paths.append(write_run(tmp_path / f"run{seed}", Recipe(seed=seed), np.ones(3)))
+        data = {"images": 3, **camera, **({"image_files": "images"} if camera else {})}
+        (paths[-1] / "environment.json").write_text(json.dumps({"starts": [{"data": {"train": data}}]}))
+        scores = paths[-1] / "evaluation-test.json"
+        scores.write_text(json.dumps(json.loads(scores.read_text()) | {"data": data}))
+    content = compare_runs(paths)
+    assert list(content["groups"].values()) == [[str(path) for path in paths[:2]], [str(paths[2])]]
+    assert content["recipes"] == {
+        "trained on train.camera.fov": [60, 90],
+        "scored on camera.fov": [60, 90],
+    }
+
+
 def test_runs_of_one_seed_are_no_group(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     again = [write_run(tmp_path / "again" / str(seed), Recipe(seed=seed), np.ones(IMAGES)) for seed in range(2)]
     content = compare_runs(runs["base"] + again)

@@ -10,7 +10,7 @@ from training.tiny import OPENED, RECIPE, change
 from triptych.machine import Interrupted
 from triptych.training import loop
 from triptych.training import sweep as sweeping
-from triptych.training.sweep import change_fields, folder_name, list_settings, sweep, sweep_table
+from triptych.training.sweep import Outcome, are_ranked, change_fields, folder_name, list_settings, sweep, sweep_table
 
 SHORT = change(
     RECIPE, schedule__steps=2, training__evaluate_every=2, training__checkpoint_every=1, schedule__warmup_steps=0
@@ -150,11 +150,20 @@ def test_scores_of_other_tasks_are_not_ranked_against_each_other(tmp_path: Path)
 def test_scores_of_labels_at_other_sizes_are_not_ranked_against_each_other(tmp_path: Path) -> None:
     """A transform that stretches scores at data.size, one that pads at the size of the labels."""
 
-    def measured(transform: str) -> set[str]:
+    def ranked(transform: str) -> bool:
         recipes = [change(SHORT, data__transform=transform, data__size=size) for size in ((32, 48), (64, 96))]
-        return {sweeping._measured(tmp_path, recipe, {"metrics": {}}) for recipe in recipes}
+        measured = (sweeping._measured(tmp_path, recipe, {"metrics": {}}) for recipe in recipes)
+        return are_ranked([Outcome({}, measured=each) for each in measured])
 
-    assert (len(measured("mtan")), len(measured("invpt"))) == (2, 1)
+    assert (ranked("mtan"), ranked("invpt")) == (False, True)
+
+
+def test_facts_that_an_older_version_did_not_note_are_no_other_images() -> None:
+    noted = ({"images": 5}, {"images": 5, "camera": {"fov": 60}}, {"images": 5, "camera": None}, {"images": 4})
+    outcomes = [Outcome({}, measured={"images": each}) for each in noted]
+    pairs = [are_ranked([outcomes[0], each]) for each in outcomes]
+    assert pairs == [True, True, True, False]
+    assert not are_ranked(outcomes[:3])
 
 
 def test_finished_runs_of_other_data_or_another_start_are_no_part_of_a_sweep(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
+import operator
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from triptych import assemble
+from triptych.data.base import dotted_as_noted
 from triptych.evaluation.scores import read_run_scores
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
@@ -149,18 +150,25 @@ def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
     A group is called what the names of its folders have in common beside the seed; or by its first run, where they have
     nothing in common, and by the path of that where another group is called so.
     """
-    gathered: dict[tuple[str, int], list[ScoredRun]] = {}
-    rounds: Counter[tuple[str, int]] = Counter()
+    gathered: list[list[ScoredRun]] = []
     for run in runs:
-        settings = json.dumps(run.settings, sort_keys=True, default=str)
-        repeated = settings, run.recipe.seed
-        gathered.setdefault((settings, rounds[repeated]), []).append(run)
-        rounds[repeated] += 1
-    names = [_common_name(members) for members in gathered.values()]
+        joined = (members for members in gathered if all(_differ_in_seed_alone(run, each) for each in members))
+        if (members := next(joined, None)) is not None:
+            members.append(run)
+        else:
+            gathered.append([run])
+    names = [_common_name(members) for members in gathered]
     return [
         RunGroup(name if names.count(name) == 1 else str(members[0].path), tuple(members))
-        for name, members in zip(names, gathered.values(), strict=True)
+        for name, members in zip(names, gathered, strict=True)
     ]
+
+
+def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
+    if first.recipe.seed == second.recipe.seed:
+        return False
+    kept = (dotted_as_noted(*pair) for pair in ((first.settings, second.settings), (second.settings, first.settings)))
+    return operator.eq(*(json.dumps(settings, sort_keys=True, default=str) for settings in kept))
 
 
 def _common_name(runs: Sequence[ScoredRun]) -> str:
@@ -178,7 +186,8 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     of the options that recipes leave out, those that all groups have. A group that does not say what it was trained on,
     such as exported files, or scored on, as files of older versions, is no other for it.
     """
-    firsts = [group.runs[0] for group in groups]
+    # Of several the one whose version noted most.
+    firsts = [max(group.runs, key=lambda run: len(run.facts)) for group in groups]
     flat = [run.settings for run in firsts]
     names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.facts))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
@@ -196,7 +205,8 @@ def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool
     """Compare one setting's values over runs; a fact of data over those that say anything of these data."""
     for facts in ("data", "scored_on"):
         if any(name in getattr(run, facts) for run in runs):
-            values = [value for value, run in zip(values, runs, strict=True) if getattr(run, facts)]
+            noted = [getattr(run, facts) for run in runs]
+            values = [v for v, each in zip(values, noted, strict=True) if each and dotted_as_noted({name: v}, each)]
     return any(value != values[0] for value in values)
 
 

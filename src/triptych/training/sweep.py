@@ -57,8 +57,8 @@ class Outcome:
     scores: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
-    measured: str = ""
-    """Hash of the numbers, images and size that scores are of: only those of one hash compare."""
+    measured: dict[str, Any] = field(default_factory=dict)
+    """The numbers, images and size that scores are of: only those of the same compare."""
 
     @property
     def score(self) -> float:
@@ -271,17 +271,22 @@ def _check_same_start(run: Path, recipe: Recipe) -> None:
             )
 
 
-def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> str:
-    """Hash of what a score is of."""
+def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> dict[str, Any]:
+    """What a score is of."""
     images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
     size = assemble.scored_size(recipe, recipe.data.val_split)
-    facts = [sorted(best["metrics"]), images, recipe.training.evaluate_limit, size]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+    return {
+        "numbers": sorted(best["metrics"]),
+        "images": images,
+        "limit": recipe.training.evaluate_limit,
+        "size": size,
+    }
 
 
 def are_ranked(outcomes: Sequence[Outcome]) -> bool:
     """Whether all scores are of the same numbers, images and size, so that one can be above another."""
-    return len({outcome.measured for outcome in outcomes if outcome.measured}) < 2
+    told = itertools.combinations((outcome.measured for outcome in outcomes if outcome.measured), 2)
+    return all(as_noted(first, second) == as_noted(second, first) for first, second in told)
 
 
 def sweep_table(outcomes: Sequence[Outcome]) -> Table:
