@@ -264,13 +264,18 @@ def test_options_that_are_handed_on_are_checked(build: type, options: dict, word
 
 
 def test_options_of_a_part_that_takes_any_are_its_own() -> None:
-    """As where a plug-in's constructor reads them by itself, which base has none."""
+    """As where a plug-in's constructor reads them by itself, be there options of its base or none."""
 
     class Own(Weighting):
         def __init__(self, names: Sequence[str], *, weights: Mapping[str, float], **options: float) -> None:
             super().__init__(names, weights=weights)
 
+    class Head(DECODERS["fcn"]):
+        def __init__(self, channels: Sequence[int], *, strides: Sequence[int], tasks: dict, **head: float) -> None:
+            super().__init__(channels, strides=strides, tasks=tasks, width=8)
+
     require_options("it", Own, {"anything": 1.0})
+    require_options("it", Head, {"anything": 1.0})
     require_options("it", WEIGHTINGS["cagrad"], {"c": 0.5})
     require_options("it", REGULARIZERS["decoder-2d"], {"num_samples": 4, "width": 8})
 

@@ -106,7 +106,7 @@ def _compose(
             "{'semseg': triptych.tasks.semseg(40)}."
         )
     options = dict(decoder_options)
-    require_options(f"decoder '{decoder}'", builder, options)
+    require_options(f"decoder '{decoder}'", builder, options, given=GIVEN["model.decoder_options"])
     trunk = create_backbone(backbone, weights=weights, **backbone_options)
     if cross_view != "none":
         model = _beside_matcher(trunk, decoder, cross_view, dict(cross_view_options), dict(tasks=tasks, **options))
@@ -282,7 +282,7 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
             )
     weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
     build = named_choice("weighting", config.name, WEIGHTINGS)
-    require_options(f"weighting '{config.name}'", build, config.options)
+    require_options(f"weighting '{config.name}'", build, config.options, given=GIVEN["weighting.options"])
     return build(tuple(tasks), weights=weights, **_told_seed(recipe) | config.options)
 
 
@@ -301,7 +301,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     if not config.used:
         return None
     build = named_choice("regularizer", config.name, REGULARIZERS)
-    require_options(f"regularizer '{config.name}'", build, config.options)
+    require_options(f"regularizer '{config.name}'", build, config.options, given=GIVEN["regularizer.options"])
     copied: tuple[Any, ...] = ()
     if build.copies_decoder:
         copied = (build_second_decoder(recipe, model), model.multiple, recipe.weighting.auxiliary_factor)
@@ -347,7 +347,7 @@ def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | Non
             "use one of them."
         )
     build = named_choice("self-supervision from video", config.name, VIDEO)
-    require_options(f"video '{config.name}'", build, config.options)
+    require_options(f"video '{config.name}'", build, config.options, given=GIVEN["video.options"])
     return build(model.tasks, intermediate_tasks=model.intermediate_tasks, task=config.task, **config.options)
 
 
@@ -357,7 +357,7 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     if not config.used:
         return None
     build = named_choice("adapter", config.name, ADAPTERS)
-    require_options(f"adapter '{config.name}'", build, config.options)
+    require_options(f"adapter '{config.name}'", build, config.options, given=GIVEN["adaptation.options"])
     if build.mixes and any(config.size) and config.size != recipe.data.size:
         raise ValueError(
             f"adapter '{config.name}' pastes source images of {recipe.data.size} into target images of {config.size}: "

@@ -81,11 +81,14 @@ def takes_option(constructor: Callable[..., Any], name: str) -> bool:
     return name in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
 
-def require_options(what: str, constructor: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, or says
-    what a value has to be.
+def require_options(
+    what: str, constructor: Callable[..., Any], options: Mapping[str, Any], *, given: Iterable[str] = ()
+) -> None:
+    """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, without
+    what is `given` to it otherwise, or says what a value has to be.
 
-    A class that hands options on to something else than its base says to what: `further_options(options)`.
+    A class that hands options on to something else than its base says to what: `further_options(options)`. A plug-in's
+    that takes any keyword and does not say so reads them itself.
 
     >>> require_options("decoder 'fcn'", lambda channels, *, width=8: None, {"widht": 4})
     Traceback (most recent call last):
@@ -102,7 +105,7 @@ def require_options(what: str, constructor: Callable[..., Any], options: Mapping
         if name in known:
             require_kind(f"option {name} of {what}", value, known[name].annotation)
         elif not open_ended:
-            names = [each for each, one in known.items() if one.default is not one.empty]
+            names = [each for each, one in known.items() if one.default is not one.empty and each not in given]
             raise ValueError(f"{what} has no option '{name}'; its options are {', '.join(names) or 'none'}.")
 
 
@@ -120,11 +123,11 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
     """Keyword-only parameters of a constructor, those of base classes too where it takes any keyword and hands it on;
-    and whether it takes any other, as one does whose base has no options to be handed on to.
+    and whether it takes any other, as one does whose base has no options to be handed on to, or that is a plug-in's.
     """
     function: Any = constructor.func if isinstance(constructor, functools.partial) else constructor
     found: dict[str, inspect.Parameter] = {}
-    open_ended = False
+    open_ended = own_reader = False
     for one in function.__mro__ if isinstance(function, type) else (function,):
         if isinstance(one, type) and "__init__" not in vars(one):
             continue
@@ -132,8 +135,9 @@ def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect
         own = {each.name: each for each in parameters if each.kind is each.KEYWORD_ONLY}
         found = own | found
         if not any(each.kind is each.VAR_KEYWORD for each in parameters):
-            return found, open_ended and all(each.default is each.empty for each in own.values())
+            return found, own_reader or (open_ended and all(each.default is each.empty for each in own.values()))
         open_ended = True
+        own_reader = own_reader or one.__module__.split(".")[0] != __package__
     return found, open_ended
 
 

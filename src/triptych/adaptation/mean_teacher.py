@@ -30,7 +30,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from triptych.adaptation.base import Adapter, kept_modules, mean_over_processes
 from triptych.augmentation.color import ColorJitter
-from triptych.lookup import named_choice, require_options
+from triptych.lookup import named_choice
 from triptych.losses.image_weights import weigh_images
 from triptych.losses.whole_batch import sum_over_processes
 from triptych.machine import num_processes, own_rows
@@ -258,7 +258,6 @@ class DACS(MeanTeacher):
     mixes = True
 
     def __init__(self, model: nn.Module, *, task: str = "", **options: Any) -> None:
-        require_options("adapter 'dacs', beside task,", MeanTeacher, options)
         tasks: Mapping[str, Task] = model.tasks  # type: ignore[assignment]
         maps = {name: each for name, each in tasks.items() if each.target_channels is None}
         if not maps:
@@ -305,7 +304,6 @@ class DepthMix(MeanTeacher):
     mixes = True
 
     def __init__(self, model: nn.Module, *, slack: float = 0.0, **options: Any) -> None:
-        require_options("adapter 'depth-mix', beside slack,", MeanTeacher, options)
         super().__init__(model, **options)
         self.slack = slack
         metric = [name for name, task in self.tasks.items() if task.in_metres]
