@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.recipes import RECIPES
-from triptych.recipes.config import LEAST, DataConfig, Recipe, check_numbers, flatten, from_json, to_json
+from triptych.recipes.config import (
+    LEAST,
+    DataConfig,
+    ModelConfig,
+    Recipe,
+    RegularizerConfig,
+    ScheduleConfig,
+    check_numbers,
+    flatten,
+    from_json,
+    to_json,
+)
 from triptych.recipes.option_words import read_options, write_options
 from triptych.training.run_folder import check_same_recipe
 from triptych.training.sweep import change_fields
@@ -112,3 +124,18 @@ def test_flatten_finds_the_one_difference() -> None:
     one, two = Recipe(), dataclasses.replace(Recipe(), seed=7)
     flat = flatten(one), flatten(two)
     assert [key for key in flat[0] if flat[0][key] != flat[1][key]] == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"model": ModelConfig(decoder="atrc-search")}, "model.decoder_options.steps"),
+        ({"regularizer": RegularizerConfig(name="triplane")}, "regularizer.options.schedule_steps"),
+    ],
+)
+def test_more_steps_are_refused_where_a_part_is_told_their_number(part: dict, told: str, tmp_path: Path) -> None:
+    begun = Recipe(schedule=ScheduleConfig(name="constant", steps=10))
+    longer = replace(begun, schedule=replace(begun.schedule, steps=20))
+    check_same_recipe(begun, longer, tmp_path)
+    with pytest.raises(ValueError, match=rf"schedule\.steps was 10, now 20 \(on the .* depend {re.escape(told)}\)"):
+        check_same_recipe(replace(begun, **part), replace(longer, **part), tmp_path)

@@ -820,10 +820,10 @@ def test_a_finished_run_continues_for_more_steps_where_the_schedule_says_what_th
     last = "checkpoints/00000006/{}.safetensors"
     for name in ("model", "optimizer"):
         assert (tmp_path / "run" / last.format(name)).read_bytes() == (whole / last.format(name)).read_bytes()
-    with pytest.raises(ValueError, match=r"schedule.steps was 6, now 4 \(more steps need a schedule"):
+    with pytest.raises(ValueError, match=r"schedule.steps was 6, now 4\. Resume"):
         run_recipe(short, tmp_path / "run", resume=True)
     falling = run_recipe(change(RECIPE, schedule__steps=4), tmp_path / "falling")
-    with pytest.raises(ValueError, match=r"schedule.steps was 4, now 6 \(more steps need a schedule whose rates"):
+    with pytest.raises(ValueError, match=r"schedule.steps was 4, now 6 \(.* depend the rates of .* cosine\)"):
         run_recipe(RECIPE, falling, resume=True)
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from triptych import assemble
 from triptych.data.base import as_noted
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.prediction import calibration
@@ -88,14 +89,10 @@ def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
         if before.get(name) != after.get(name) and not name.startswith(free)
     ]
     if changed:
-        longer = (
-            ""
-            if stored.schedule.steps == asked.schedule.steps
-            else " (more steps need a schedule whose rates do not depend on their number, constant or step, and no "
-            "adapter)"
-        )
+        follows = _follows_length(stored, asked)
+        length = f" (on the number of steps depend {', '.join(follows)})" if follows else ""
         raise ValueError(
-            f"cannot resume {run} with another recipe: {'; '.join(changed)}{longer}. Resume with the run's recipe, or "
+            f"cannot resume {run} with another recipe: {'; '.join(changed)}{length}. Resume with the run's recipe, or "
             "start another run from its weights (model.initialize_from)."
         )
 
@@ -103,7 +100,7 @@ def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
 def can_go_on(stored: Recipe, asked: Recipe) -> bool:
     """Whether a run with more steps begins as the stored one did.
 
-    Then every rate of its first steps is the same, and no adapter counts on their number.
+    Then every rate of its first steps is the same, and no part counts on their number.
 
     >>> recipe = Recipe()
     >>> longer = replace(recipe, schedule=replace(recipe.schedule, steps=2 * recipe.schedule.steps))
@@ -111,10 +108,23 @@ def can_go_on(stored: Recipe, asked: Recipe) -> bool:
     False
     """
     before, after = stored.schedule, asked.schedule
-    if after.steps <= before.steps or asked.adaptation.used:
-        return False
-    same = all(schedule_factor(before, step) == schedule_factor(after, step) for step in range(before.steps))
-    return same and replace(before, steps=after.steps) == after
+    longer = after.steps > before.steps and replace(before, steps=after.steps) == after
+    return longer and not _follows_length(stored, asked)
+
+
+def _follows_length(stored: Recipe, asked: Recipe) -> list[str]:
+    """What of a run is another from its first step on because it has another number of steps."""
+    before, after = stored.schedule, asked.schedule
+    if before.steps == after.steps:
+        return []
+    shared = range(min(before.steps, after.steps))
+    same = all(schedule_factor(before, step) == schedule_factor(after, step) for step in shared)
+    told = [flatten_fields(assemble.resolve_options(replace(asked, schedule=each))) for each in (before, after)]
+    return [
+        *(() if same else [f"the rates of schedule.name {after.name}"]),
+        *([f"adaptation.name {asked.adaptation.name}"] if asked.adaptation.used else ()),
+        *(name for name, value in told[0].items() if told[1].get(name) != value),
+    ]
 
 
 def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mapping[str, str]) -> None:
