@@ -280,6 +280,22 @@ def test_what_predict_made_is_no_photograph(tmp_path, monkeypatch):
             assert list(result.written) == ["0", "1"]
     assert len(Images(".")) == 2
     assert list(dict(find_images(["predictions/pictures/semseg"]))) == ["0", "1"]  # asked for by name
+    with pytest.raises(
+        ValueError, match=r"its \d+ pictures were made by `triptych predict` .*; give the folder of the"
+    ):
+        find_images(["predictions"])
+
+
+def test_photographs_in_folders_that_are_called_as_those_of_predictions_stay(tmp_path):
+    names = ["panels/c", "pictures/a", "pictures/semsegs/b"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (12, 9), "gray").save(tmp_path / f"{name}.png")
+    predictor = Predictor(local_model())
+    for resume in (False, True):
+        result = predict_images(predictor, [tmp_path], tmp_path, resume=resume, log=quiet)
+        assert [*result.written, *result.kept] == names
+    assert len(Images(tmp_path)) == len(names)
 
 
 def test_a_record_of_an_older_version_goes_on_by_path(tmp_path):

@@ -245,7 +245,7 @@ def test_what_is_wrong_with_the_target_is_said_of_the_target(tmp_path: Path) -> 
     where = r"target domain \(adaptation\.dataset, adaptation\.root\)"
     with pytest.raises(ValueError, match=f"{where}: dataset 'images' needs its folder"):
         run_recipe(recipe, tmp_path / "run")
-    with pytest.raises(ValueError, match=f"{where}: .* holds no images"):
+    with pytest.raises(ValueError, match=f"{where}: .* has no images"):
         run_recipe(change(recipe, adaptation__root=str(tmp_path)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -31,7 +31,7 @@ def test_every_picture_below_a_folder_is_an_image_without_labels(tmp_path: Path)
 
 
 def test_raises_for_what_there_is_not(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no images \(\.jpg"):
+    with pytest.raises(ValueError, match=r"has no images; looked for \.jpg"):
         open_dataset("images", tmp_path)
     with pytest.raises(ValueError, match=r"'.*nowhere' does not exist; give the folder that holds the images"):
         open_dataset("images", tmp_path / "nowhere")

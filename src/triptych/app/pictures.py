@@ -18,11 +18,11 @@ from torch.nn import functional as F
 from triptych.data.arrays import without_pillows_limit
 from triptych.data.errors import DataError
 from triptych.data.photos import to_image_tensor
+from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.record import PLACES
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud

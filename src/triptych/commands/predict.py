@@ -68,7 +68,8 @@ def predict(
             depth and opacity, and the view of cameras that stand aside.
         device: Where to run.
     """
-    from triptych.data.photos import find_originals
+    from triptych.data.predicted import find_originals
+    from triptych.lookup import one_line
     from triptych.prediction import videos
     from triptych.prediction.outputs import predict_images
     from triptych.prediction.predictor import Predictor
@@ -100,7 +101,7 @@ def predict(
         videos.check_videos(shown, clips, out, products=products, overwrite=overwrite)
     for folder in filter(Path.is_dir, pictures):
         if unread := find_originals(folder, videos.SUFFIXES):
-            print(f"videos in {folder} are not read ({len(unread)}); name them, such as {unread[0]}")
+            print(one_line(f"videos in {folder} are not read ({len(unread)}); name them, such as {unread[0]}"))
     if render:
         from triptych.report.renderings import render_run
 

@@ -35,7 +35,8 @@ from triptych.data.arrays import (
 )
 from triptych.data.cameras import stored_size
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS, PICTURES, walk_files
+from triptych.data.files import ARRAYS, PICTURES
+from triptych.data.predicted import find_photographs
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
@@ -44,10 +45,6 @@ STRIP = 2**22
 """Pixels that are converted at a time."""
 ORIENTATION = 0x0112
 """EXIF's tag for how a picture is to be turned."""
-RECORD = "predictions.json"
-"""What `triptych predict` writes beside the folders of its files."""
-MADE = ("maps", "pictures", "panels")
-"""Those of these folders that hold pictures, which are no photographs."""
 EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 """Where Pillow keeps what may tell an orientation."""
 
@@ -221,16 +218,6 @@ def read_orientation(path: Path) -> int:
             return _told_orientation(image)
 
 
-def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Path]:
-    """Pictures, or files of other suffixes, in a folder and its sub-folders, in a fixed order, but those that `triptych
-    predict` made there.
-    """
-    files = list(walk_files(folder))
-    made = {path.parent / name for path in files if path.name == RECORD for name in MADE}
-    pictures = (path for path in files if path.suffix.lower() in suffixes)
-    return [path for path in pictures if not made or made.isdisjoint(path.parents)]
-
-
 def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
     """Image files as `(name, path)`: files themselves, and folders searched with their sub-folders, in a fixed order.
 
@@ -255,11 +242,7 @@ def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
 
 def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
     if source.is_dir():
-        paths = sorted(find_originals(source))
-        if not paths:
-            raise DataError(
-                f"folder {source} has no images", f"looked for {', '.join(PICTURES)} in it and its sub-folders"
-            )
+        paths = sorted(find_photographs(source))
         return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in paths]
     if not source.exists():
         raise FileNotFoundError(f"no image or folder {source}; check the path.")

@@ -7,8 +7,8 @@ from typing import Any
 
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
-from triptych.data.files import PICTURES
-from triptych.data.photos import find_originals, read_image
+from triptych.data.photos import read_image
+from triptych.data.predicted import find_photographs
 from triptych.types import Sample
 
 
@@ -36,9 +36,7 @@ class Images(DenseDataset):
             )
         if not self.root.is_dir():
             raise DataError(f"dataset folder '{root}' does not exist", "give the folder that holds the images")
-        self.paths = find_originals(self.root)
-        if not self.paths:
-            raise ValueError(f"'{root}' holds no images ({', '.join(PICTURES)}), nor do the folders in it.")
+        self.paths = find_photographs(self.root)
 
     def __len__(self) -> int:
         return len(self.paths)

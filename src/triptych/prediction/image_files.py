@@ -17,12 +17,12 @@ from torch import Tensor
 
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import StoredPhoto
+from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel, overlay_map
 from triptych.files import check_writable, partial_path, remove_partials, written_whole
 from triptych.machine import return_freed_memory
 from triptych.prediction.point_cloud import backproject, thin_intrinsics, write_points
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.record import PLACES
 from triptych.prediction.strip_files import ArrayFile, write_png
 from triptych.prediction.strips import Photos
 from triptych.tasks import Task

@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych.data.photos import RECORD, StoredPhoto, find_images, read_image_size, read_photo
-from triptych.lookup import named_choice, printable
+from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
+from triptych.data.predicted import PLACES, RECORD
+from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, terminal
 from triptych.prediction.image_files import Camera, ImageFiles, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.record import PLACES, Record, hash_source
+from triptych.prediction.record import Record, hash_source
 from triptych.tasks import Task
 
 PRODUCTS = tuple(PLACES)
@@ -123,7 +124,7 @@ def predict_images(
                     record.add(name, path, hashes[name], reduced)
                     if reduced:
                         result.reduced[name] = reduced
-                        log(_one_line(f"{name}: {reduced}"))
+                        log(one_line(f"{name}: {reduced}"))
             keep()
     result.skipped.update({name: record.skipped[name] for name in names if name in record.skipped})
     for name, count in files.beyond.items():
@@ -167,18 +168,9 @@ def _read(name: str, path: Path, skip: bool, log: Callable[[str], None], record:
     except (ValueError, FileNotFoundError) as error:
         if not skip:
             raise
-        log(_one_line(f"skipped: {error}"))
+        log(one_line(f"skipped: {error}"))
         record.skipped[name] = str(error)
         return None
-
-
-def _one_line(text: str) -> str:
-    """Text that any terminal takes: names of files may hold line ends, and bytes that are no UTF-8.
-
-    >>> _one_line("a\\nb\\udcff.png")
-    'a b\\\\udcff.png'
-    """
-    return printable(" ".join(text.split()))
 
 
 def _groups(found: Sequence[Found], batch: int) -> Iterator[list[Found]]:
@@ -222,7 +214,7 @@ def _go_on(
     if earlier.settings == settings:
         other = [name for name, path in found.items() if name in earlier.images and not earlier.is_of(name, path)]
         if other and not overwrite:
-            raise ValueError(_one_line(_describe_other(out, other[0], earlier.images[other[0]], found[other[0]])))
+            raise ValueError(one_line(_describe_other(out, other[0], earlier.images[other[0]], found[other[0]])))
         earlier.remove(out, other)
         return earlier
     if not earlier.images and not any(other.is_file() and other != out / RECORD for other in out.rglob("*")):

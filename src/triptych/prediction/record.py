@@ -10,18 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from triptych.data.photos import RECORD
+from triptych.data.predicted import PLACES, RECORD
 from triptych.files import hash_file, write_text
 from triptych.lookup import parse_json
-
-PLACES = {
-    "arrays": "arrays/{task}/{name}.npy",
-    "maps": "maps/{task}/{name}.png",
-    "pictures": "pictures/{task}/{name}.png",
-    "panels": "panels/{name}.png",
-    "points": "points/{name}.ply",
-}
-"""Where each product of an image lies."""
 
 
 @dataclass
