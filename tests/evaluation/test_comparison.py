@@ -13,7 +13,7 @@ from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.scored_runs import group_runs, read_scored_run
 from triptych.evaluation.scores import moved_classes
 from triptych.metrics.bootstrap import compute_sums
-from triptych.recipes.config import DataConfig, ModelConfig, Recipe, to_json
+from triptych.recipes.config import DataConfig, ModelConfig, Recipe, WeightingConfig, to_json
 from triptych.tasks import boundary, depth, semseg
 from triptych.tasks.stored import write_tasks
 
@@ -265,6 +265,20 @@ def test_facts_that_an_older_version_did_not_note_are_no_difference(tmp_path: Pa
     assert content["recipes"] == {
         "trained on train.camera.fov": [60, 90],
         "scored on camera.fov": [60, 90],
+    }
+
+
+def test_runs_of_one_seed_differ_in_what_goes_with_the_seed(tmp_path: Path) -> None:
+    """The runs that they began from, and the seed of a weighting that draws."""
+    paths = []
+    for seed in range(2):
+        single = write_run(tmp_path / f"single{seed}", Recipe(seed=seed), np.ones(3))
+        weighting = WeightingConfig(name="random", options={"seed": seed})
+        recipe = Recipe(model=ModelConfig(initialize_from=(str(single),)), weighting=weighting)
+        paths.append(write_run(tmp_path / f"run{seed}", recipe, np.ones(3)))
+    assert compare_runs(paths)["recipes"] == {
+        "model.initialize_from": [(str(tmp_path / f"single{seed}"),) for seed in range(2)],
+        "weighting.options.seed": [0, 1],
     }
 
 

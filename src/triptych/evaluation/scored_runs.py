@@ -72,12 +72,13 @@ def _settings(recipe: Recipe, origins: Sequence[str], data: Mapping[str, Any]) -
     """All fields of a recipe, by dotted name, but those that nothing of a method depends on: seeds, and where the data
     lie if their fingerprints are known.
     """
-    free = ("seed", "weighting.options.seed", *(name for name in INERT if data or name not in PLACES))
+    free = ("seed", WEIGHTING_SEED, *(name for name in INERT if data or name not in PLACES))
     fields = {name: value for name, value in flatten(recipe).items() if not name.startswith(free)}
     return fields | {STARTED_FROM: list(origins)}
 
 
-PLACES, STARTED_FROM = ("data.root", "adaptation.root"), "model.initialize_from"
+PLACES = ("data.root", "adaptation.root")
+STARTED_FROM, WEIGHTING_SEED = "model.initialize_from", "weighting.options.seed"
 
 
 def _origin(run: str) -> str:
@@ -198,7 +199,19 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     different = {name: values for name, values in rows.items() if _differ(name, values, firsts)}
     if STARTED_FROM in different:  # by the names that the recipes have for it
         different[STARTED_FROM] = [run.recipe.model.initialize_from for run in firsts]
-    return different
+    return _differences_of_one_seed(groups) | different
+
+
+def _differences_of_one_seed(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
+    """What goes with the seed within a group, where it differs between runs of one seed."""
+    by_seed = [{run.recipe.seed: flatten(run.resolved) for run in group.runs} for group in groups]
+    found: dict[str, list[Any]] = {}
+    for name in (STARTED_FROM, WEIGHTING_SEED):
+        for seed in set.intersection(*map(set, by_seed)):
+            values = [runs[seed].get(name, "-") for runs in by_seed]
+            if any(value != values[0] for value in values):
+                found.setdefault(name, values)
+    return found
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
