@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -34,6 +34,9 @@ class CameraFiles:
         given = [name for name in ("intrinsics", "fov", "files") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"give exactly one of intrinsics, fov and files, not {given or 'none'}.")
+        beside = [each.name for each in fields(self) if getattr(self, each.name) != each.default and each.name != "fov"]
+        if self.fov and beside:
+            raise DataError(f"{beside[0]} has no effect beside fov, of whatever size a picture is", "leave it out")
         if self.intrinsics and len(self.intrinsics) != 4:
             raise DataError(f"intrinsics is {list(self.intrinsics)}", "give fx, fy, cx, cy in pixels")
         if self.size and len(self.size) != 2:

@@ -490,8 +490,12 @@ class BoundaryMask(Mask):
     """Derived boundaries are thicker by this many pixels on all sides."""
 
     def __post_init__(self) -> None:
-        given = {"files": self.files, "threshold": self.threshold is not None, "invalid": self.invalid}
-        beside = [name for name, value in given.items() if value]
+        own = ("source", "radius")
+        beside = [
+            each.name for each in fields(self) if each.name not in own and getattr(self, each.name) != each.default
+        ]
+        if self.radius < 0:
+            raise DataError(f"radius is {self.radius}", "lines are made thicker by 0 pixels or more")
         if self.source and beside:
             text = f"{beside[0]} has no effect beside from, which takes boundaries of {self.source}"
             raise DataError(text, "keep one")
