@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import pickle
 import re
 from dataclasses import replace
@@ -20,12 +21,13 @@ from shared import shared_path
 from triptych.__main__ import main
 from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
+from triptych.data.cameras import CameraFiles
 from triptych.data.files import match_files
 from triptych.data.photos import read_image
 from triptych.data.subset import find_shared
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import describe_folder
+from triptych.datasets.guessing import describe_folder, write_descriptor
 from triptych.datasets.mixed import Mixed
 from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
@@ -353,6 +355,9 @@ COLORS = [[0, 0, 0], [9, 9, 9]]
         ({"type": "boundary", "from": "other", "files": "a/{key}.png"}, "files has no effect beside from"),
         ({"type": "boundary", "from": "other", "files": "", "threshold": 2}, "threshold has no effect beside from"),
         ({"type": "boundary", "radius": 2}, "radius is 2 without from"),
+        ({"type": "boundary", "from": "other", "files": "", "radius": -2}, "radius is -2; lines are made thicker"),
+        ({"type": "boundary", "from": "other", "files": "", "resize": True}, "resize has no effect beside from"),
+        ({"type": "boundary", "from": "other", "files": "", "valid": "v"}, "valid has no effect beside from"),
         ({"one_hot": True, "invalid": [255]}, ""),
         ({"colors": COLORS, "invalid": [math.nan]}, ""),
         ({"map": {"0": 1}, "invalid": [7]}, ""),
@@ -368,6 +373,29 @@ def test_options_that_exclude_each_other_are_refused(options: dict, says: str, t
         return
     with pytest.raises(ValueError, match=rf"\[tasks.own\]: {says}"):
         parse_descriptor(data, tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"size": (4, 5)}, {"pixel_centers": "integer"}])
+def test_a_field_of_view_says_all_of_a_camera(option: dict) -> None:
+    CameraFiles(intrinsics=(20, 20, 8, 6), **option)
+    with pytest.raises(ValueError, match=f"{next(iter(option))} has no effect beside fov"):
+        CameraFiles(fov=60.0, **option)
+
+
+def test_names_of_folders_that_no_descriptor_can_hold_are_left_out(rooms: Path) -> None:
+    """The folder is described without them, or the error names the one that has to be renamed."""
+    (rooms / "dataset.toml").unlink()
+    strange = Path(os.fsdecode(b"gr\xfcn"))
+    (rooms / "semseg").rename(rooms / f"masks_{strange}")
+    (rooms / f"labels_{strange}.txt").write_text("a\n")
+    target, guess = write_descriptor(rooms)
+    assert set(guess.tasks) == {"depth"}
+    assert any("rename it: its name is no UTF-8" in line for line in [*guess.checks, *guess.left_out])
+    assert r"gr\udcfcn" in target.read_text()
+    assert set(Folder(rooms).tasks) == {"depth"}
+    (rooms / "images").rename(rooms / f"images_{strange}")
+    with pytest.raises(ValueError, match="rename it: its name is no UTF-8"):
+        write_descriptor(rooms, force=True)
 
 
 def test_marks_that_the_doctor_adds_are_none_that_are_refused() -> None:

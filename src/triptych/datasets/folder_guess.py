@@ -64,7 +64,7 @@ class FolderGuess:
         lines = [
             "# Written by `triptych data init`. Check the comments that say CHECK, then run `triptych data doctor`.",
             "# All options: docs/own-data.md",
-            f"name = {as_toml(self.root.resolve().name)}",
+            f"name = {as_toml(one_line(self.root.resolve().name))}",
             'root = "."',
         ]
         if self.splits:
@@ -82,7 +82,7 @@ class FolderGuess:
             lines += [_comment(f"CHECK: {doubt}") for doubt in rest]
         for offer, (name, options) in self.offers.items():
             lines += ["", _comment(f"CHECK: {offer}"), f"# [tasks.{name}]"]
-            lines += [f"# {option} = {as_toml(value)}" for option, value in options.items()]
+            lines += [_comment(f"{option} = {as_toml(value)}") for option, value in options.items()]
         if "boundary" not in self.tasks and "semseg" in self.tasks:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
         lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]

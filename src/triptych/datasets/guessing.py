@@ -30,7 +30,7 @@ from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
 from triptych.datasets.descriptor import FILE_NAME, LISTS, find_listed, keep_old, parse_descriptor
 from triptych.datasets.folder_guess import FolderGuess
-from triptych.datasets.places import Place, find_places, suggest_root, take_splits
+from triptych.datasets.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
 from triptych.datasets.unnamed import find_offers, find_photographs, find_rest, find_taken
 from triptych.files import write_text
 from triptych.labels.axes import FOV, guess_normals
@@ -82,13 +82,15 @@ def describe_folder(root: Path) -> FolderGuess:
     places = find_places(root)
     if IMAGES not in places:
         raise _nothing_found(root, "images", ", ".join(WORDS[IMAGES][:6]))
-    first, *others = places.pop(IMAGES)
+    first, *others = sorted(places.pop(IMAGES), key=lambda place: not is_utf8(place.pattern))
     pictures = first.paths
     if not places:
         first = find_photographs(root, first.paths) or first
     beside = [place for group in places.values() for place in group]
     names = {name for place in beside for name in place.files}
     chosen, labels = align_names(root, first, [take_splits(place, first) for place in beside])
+    if not is_utf8(chosen.pattern):
+        raise DataError(f"no folder of images can be described, as of {chosen}", NOT_UTF8)
     guess = FolderGuess(root, images=chosen.pattern)
     guess.left_out += [f"{place}, other images" for place in others]
     if len(chosen.paths) < len(pictures):
@@ -177,6 +179,8 @@ def _guess_place(
     guess: FolderGuess, name: str, place: Place, guess_task: TaskGuess, images: Mapping[tuple[str, str], Path]
 ) -> str:
     """Take a place as the files of a task, or say why it is none."""
+    if not is_utf8(place.pattern):
+        return NOT_UTF8
     try:
         found = place.by_key(guess.root)
     except DataError as error:
@@ -413,6 +417,9 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
         splits = {SPLIT_OF[word] for word in _words(path.stem) if word in SPLIT_OF}
         splits = splits or {word for word in _words(path.stem) if word == BOTH}
         if path.suffix.lower() not in LISTS or len(splits) != 1 or name.count("/") > 2:
+            continue
+        if not is_utf8(name):
+            guess.left_out.append(f"{name}; {NOT_UTF8}")
             continue
         try:
             lines = read_lines(path)

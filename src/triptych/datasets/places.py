@@ -38,6 +38,14 @@ HOLDS = 0.95
 """Share of the files of a folder that an ending has to have to be part of its pattern."""
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a descriptor can hold a name: those of files may be any bytes."""
+    return name.encode(errors="ignore").decode() == name
+
+
+NOT_UTF8 = "rename it: its name is no UTF-8"
+
+
 @dataclass
 class Place:
     """Files that one pattern describes."""
