@@ -67,8 +67,8 @@ TRUNKS = {
     "adapted": {"model__tuning": "lora", "model__tuning_options": {"rank": 2}},
 }
 REFUSED = {
-    ("frozen", "adabn"): "adabn renews the statistics of batch norms, and model.freeze keeps some of them",
-    ("adapted", "adabn"): "adabn renews the statistics of batch norms, and model.freeze keeps some of them",
+    ("frozen", "adabn"): "adabn renews the statistics of batch norms, and model.freeze or model.tuning",
+    ("adapted", "adabn"): "adabn renews the statistics of batch norms, and model.freeze or model.tuning",
     **{
         ("frozen", name): "reaches the network through its shared features, which model.freeze keeps"
         for name in REGULARIZERS

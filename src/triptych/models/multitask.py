@@ -1,6 +1,5 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -204,12 +203,11 @@ class MultiTaskModel(nn.Module):
         )
 
     def on_image(self, output: Output, size: tuple[int, int]) -> Output:
-        """The output with features that cover images of `size` alone, not what whole cells or the backbone's padding
-        reach beyond them: what supervises places of features reads these.
+        """The output with features that cover images of `size` alone, without what was padded: what supervises places
+        of features reads these. Levels of a pyramid at sizes that are not padded stay where decoders read them.
         """
-        levels = zip(output.features, self.feature_strides, strict=True)
-        covered = [cover_image(maps, size, math.lcm(self.multiple, stride)) for maps, stride in levels]
-        return output._replace(features=covered)
+        padded = max(self.multiple, self.pad_to)
+        return output._replace(features=[cover_image(maps, size, padded) for maps in output.features])
 
     def merge(self) -> tuple[str, dict[str, Any]]:
         """Turn low-rank updates into weights like any other; returns the `tuning` and its options that build such a

@@ -15,9 +15,10 @@ class Regularizer(nn.Module):
     shared features.
 
     `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
-    the task's: the loop adds them to the task losses of the same name before weighting. Features of `output` cover the
-    image and no more, whatever the backbone padded (but for those that copy the decoder). `step` counts optimizer
-    steps, for schedules of the weight; one whose constructor takes `schedule_steps` receives the length of the run.
+    the task's: the loop adds them to the task losses of the same name before weighting. Features of `output` lie over
+    the image as heads read them, without what the backbone padded (but for those that copy the decoder). `step` counts
+    optimizer steps, for schedules of the weight; one whose constructor takes `schedule_steps` receives the length of
+    the run.
 
     Losses of tasks are those of the batches of all processes: call each as often in every process, whatever the batch
     holds (`losses.whole_batch.any_process` asks the others).

@@ -14,7 +14,6 @@ is a teacher, and with it any feature model of timm; with timm's weights each no
 standard deviation that timm states for its name, and else with ImageNet's.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -92,10 +91,7 @@ class FeatureDistillation(Regularizer):
         terms, adapters = [], iter(self.adapters)
         for teacher, places in self._pairs(len(output.features)):
             with torch.no_grad():
-                levels = zip(teacher(sample.image), teacher.strides, strict=True)
-                maps = [
-                    cover_image(each, image_size(sample), math.lcm(teacher.multiple, stride)) for each, stride in levels
-                ]
+                maps = [cover_image(each, image_size(sample), teacher.multiple) for each in teacher(sample.image)]
             terms += [compare_maps(next(adapters)(x), maps[j]) for x, j in zip(output.features, places, strict=True)]
         return {"distill": self.weight * torch.stack(terms).sum()}
 

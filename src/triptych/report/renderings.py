@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import assemble
+from triptych.backbones.cells import pad_image
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.lookup import parse_json
@@ -76,7 +77,7 @@ class Renderer:
         size = (image.shape[-2], image.shape[-1])
         device = next(self.regularizer.parameters()).device
         sample = _shrink(Sample(image, {}, camera=camera), self.shorter_side).to(device)
-        seen = self.model.on_image(self.model(sample.image), image_size(sample))
+        seen = self.model.on_image(self.model(pad_image(self.model, sample.image)), image_size(sample))
         shown = inspect(self.regularizer, seen, sample)
         opacity = _resize(shown.opacity[:, None], size)
         depth = _resize(shown.depth[:, None], size)
