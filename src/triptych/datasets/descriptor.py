@@ -72,6 +72,11 @@ class PseudoLabels:
             raise DataError(f"weight is {self.weight}", "it is 0 or more: 1 counts like a label")
 
 
+def are_shares(splits: Mapping[str, str | float]) -> bool:
+    """Whether splits are shares of the images, rather than folders or lists."""
+    return any(not isinstance(value, str) for value in splits.values())
+
+
 @dataclass(frozen=True)
 class Descriptor:
     """A `dataset.toml` as values."""
@@ -96,7 +101,7 @@ class Descriptor:
     @property
     def has_shares(self) -> bool:
         """Whether splits are shares of the images."""
-        return any(not isinstance(value, str) for value in self.splits.values())
+        return are_shares(self.splits)
 
     @property
     def has_split_folders(self) -> bool:

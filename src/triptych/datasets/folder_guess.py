@@ -29,11 +29,6 @@ class FolderGuess:
     left_out: list[str] = field(default_factory=list)
 
     @property
-    def has_shares(self) -> bool:
-        """Whether splits are shares of the images, rather than read from a folder or list."""
-        return any(not isinstance(value, str) for value in self.splits.values())
-
-    @property
     def doubts(self) -> list[str]:
         """What a person should check before anything is read."""
         told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]

@@ -28,7 +28,7 @@ from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, 
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
-from triptych.datasets.descriptor import FILE_NAME, LISTS, find_listed, keep_old, parse_descriptor
+from triptych.datasets.descriptor import FILE_NAME, LISTS, are_shares, find_listed, keep_old, parse_descriptor
 from triptych.datasets.folder_guess import FolderGuess
 from triptych.datasets.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
 from triptych.datasets.unnamed import find_offers, find_photographs, find_rest, find_taken
@@ -96,7 +96,7 @@ def describe_folder(root: Path) -> FolderGuess:
     if len(chosen.paths) < len(pictures):
         guess.notes.append(f"of {len(pictures)} pictures in folders of no usual name, those of {chosen} are images")
     _guess_splits(guess, chosen)
-    if guess.has_shares and any(names):
+    if are_shares(guess.splits) and any(names):
         shown = ", ".join(sorted(names - {""}))
         guess.notes.append(f"splits are drawn, but folders of labels are called {shown}: {LIST_THEM}")
     images = chosen.by_key(root)

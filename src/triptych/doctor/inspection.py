@@ -198,9 +198,19 @@ def _inspect_label(
         failure = error
         stored = np.zeros(0, np.int64) if stored is None else stored
     reached = None if target is None else sides if counts is not None else (target.shape[-2], target.shape[-1])
-    is_pseudo = key in dataset.pseudo_weights.get(name, {})
+    is_pseudo = _is_pseudo(dataset, name, key)
     file = LabelFile(
-        *(path, name, encoding, stored, target, failure, size, reached, is_turned, counts, marked),
+        path=path,
+        task=name,
+        encoding=encoding,
+        stored=stored,
+        target=target,
+        failure=failure,
+        image_size=size,
+        size=reached,
+        is_turned=is_turned,
+        counts=counts,
+        marked=marked,
         any_shape=dataset.any_shape,
         is_pseudo=is_pseudo,
     )
@@ -221,6 +231,11 @@ def _inspect_label(
         if isinstance(encoding, Depth) and inspection.labelled[name]:
             inspection.depths[name] = file.median
     return target
+
+
+def _is_pseudo(dataset: InFiles, task: str, key: str) -> bool:
+    """Whether a label is a network's prediction."""
+    return key in dataset.pseudo_weights.get(task, {})
 
 
 def _can_be_counted(stored: np.ndarray) -> bool:
@@ -244,7 +259,7 @@ def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks
             problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
         for problem in problems:
             text, cure = problem.text, _cure(dataset, problem.cure)
-            is_pseudo = inspection.key in dataset.pseudo_weights.get(task, {})  # follows from the descriptor
+            is_pseudo = _is_pseudo(dataset, task, inspection.key)  # follows from the descriptor
             edit = problem.edit if isinstance(dataset, Folder) and not is_pseudo else None
             found = Finding(problem.severity, problem.check, dataset.split, task, str(path), text, cure, edit)
             inspection.findings.append(found)
