@@ -197,8 +197,23 @@ def test_a_split_that_is_no_folder_fills_no_pattern(splits: dict, tmp_path: Path
 
     assert parse_descriptor(describe(""), tmp_path).splits == splits
     for where in ("images", "tasks.depth", "tasks.depth.pseudo", "camera")[not splits :]:
-        with pytest.raises(ValueError, match=rf"\[{where}\] files = .* has {{split}}, but .*; write \* in its place"):
+        cure = r"drop \[splits\], .* \('images/{key}\.\*'" if where == "images" else r"write \* in its place"
+        with pytest.raises(ValueError, match=rf"\[{where}\] files = .* has {{split}}, but .*; {cure}"):
             parse_descriptor(describe(where), tmp_path)
+
+
+def test_the_cure_of_a_split_that_is_no_folder_cures(tmp_path: Path) -> None:
+    """Folders of splits that hold one name each, and a list."""
+    for split in ("train", "val"):
+        save(tmp_path / f"images/{split}/0.png", photo())
+        save(tmp_path / f"semseg/{split}/0.png", np.full(SIZE, split == "val", np.uint8))
+    (tmp_path / "list.txt").write_text("val/0\n")
+    text = '[splits]\nval = "list.txt"\n[images]\nfiles = "images/KEY.png"\n'
+    text += '[tasks.semseg]\nclasses = 2\nfiles = "semseg/KEY.png"\n'
+    with pytest.raises(ValueError, match=r"are both '0' of .*; let {key} stand for the folder too"):
+        Folder(write(tmp_path, text.replace("KEY", "*/{key}")), split="val")
+    dataset = Folder(write(tmp_path, text.replace("KEY", "{key}")), split="val")
+    assert (dataset.keys, dataset[0].targets["semseg"].unique().tolist()) == (["val/0"], [1])
 
 
 def test_a_split_may_have_no_label_where_those_of_all_lie_together(rooms: Path) -> None:
@@ -704,7 +719,7 @@ def test_files_are_matched_whatever_the_case_of_the_suffix(tmp_path: Path) -> No
         "B/b",
     ]
     (tmp_path / "a.png").touch()
-    with pytest.raises(ValueError, match="are both 'a'"):
+    with pytest.raises(ValueError, match=r"are both 'a' .*; name the suffix there"):
         match_files(tmp_path, "{key}.*")
     with pytest.raises(ValueError, match=r"has no \{key\}"):
         match_files(tmp_path, "images/*.png")

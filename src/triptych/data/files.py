@@ -148,6 +148,11 @@ def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
         path, groups = Path(name), match.groupdict()
         key = f"{groups['scene']}/{groups['key']}" if "scene" in groups else groups["key"]
         if key in found:
-            raise DataError(f"{found[key]} and {path} are both '{key}' of files = '{pattern}'", "name the suffix there")
+            other, cure = found[key], "write out what * stands for"
+            if other.parent != path.parent:
+                cure = "let {key} stand for the folder too, of images and labels alike"
+            elif other.suffix != path.suffix:
+                cure = "name the suffix there"
+            raise DataError(f"{other} and {path} are both '{key}' of files = '{pattern}'", cure)
         found[key] = path
     return found

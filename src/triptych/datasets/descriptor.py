@@ -233,9 +233,12 @@ def _check_patterns(descriptor: Descriptor) -> None:
     places |= {f"[tasks.{name}.{PSEUDO}]": one.files for name, one in descriptor.pseudo.items()}
     for where, pattern in places.items():
         if "{split}" in pattern and (drawn or flat):
-            raise DataError(
-                f"{where} files = '{pattern}' has {{split}}, but {(drawn + flat)[0]}", "write * in its place"
-            )
+            cure = "write * in its place, or let {key} stand for the folder too where that of images does"
+            if where == "[images]":
+                cure = "drop [splits], so that each folder is a split, or let {key} stand for the folder too"
+            if where == "[images]" and "{split}/{key}" in pattern:
+                cure += f" ('{pattern.replace('{split}/{key}', '{key}')}', keys like train/001), in labels alike"
+            raise DataError(f"{where} files = '{pattern}' has {{split}}, but {(drawn + flat)[0]}", cure)
 
 
 def _build_task(name: str, table: dict[str, Any]) -> Encoding:
