@@ -154,19 +154,27 @@ def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transf
     return build_transform(data.transform, size=data.size, tasks=tasks, train=False)
 
 
-def scored_size(recipe: Recipe, split: str) -> str:
-    """The size at which labels of a split are scored: `native`, or what its view makes of those of a small image, be it
-    padded or not.
+def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None) -> str:
+    """The size at which labels of a split are scored: what its view makes of those of a few images of `dataset`, be
+    they padded or not; without a dataset of those of a small image, `native` where it leaves them as they are.
 
     >>> scored_size(Recipe(), "test"), scored_size(Recipe(data=replace(Recipe().data, transform="mtan")), "test")
     ('native', '96x128')
     """
-    native = (61, 83)  # the size of nobody's images
-    image = Sample(torch.zeros(3, *native), {"depth": torch.ones(1, *native)})
-    seen = scored_view(recipe, split, {"depth": TASKS["depth"]()})(image, np.random.default_rng(0))
-    labelled = valid_pixels(seen.targets["depth"])[0]
-    height, width = (int(labelled.any(dim=axis).sum()) for axis in (1, 0))
-    return "native" if (height, width) == native else f"{height}x{width}"
+    view = scored_view(recipe, split, {"depth": TASKS["depth"]()})
+
+    def seen(height: int, width: int) -> tuple[int, int]:
+        image = Sample(torch.zeros(3, height, width), {"depth": torch.ones(1, height, width)})
+        labelled = valid_pixels(view(image, np.random.default_rng(0)).targets["depth"])[0]
+        return int(labelled.any(dim=1).sum()), int(labelled.any(dim=0).sum())
+
+    if dataset is None:
+        native = (61, 83)  # the size of nobody's images
+        sizes = {seen(*native)} - {native}
+    else:
+        few = evaluation_loader(dataset, limit=8, on_bad_sample="skip")  # scoring tells of damage
+        sizes = {seen(*image.image.shape[-2:]) for image in few}
+    return ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "native"
 
 
 def read_split(

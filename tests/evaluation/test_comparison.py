@@ -188,6 +188,12 @@ def test_labels_that_are_stretched_to_other_sizes_do_not_compare(tmp_path: Path)
             compare_runs(**given)
     native = [write(f"native{side}", transform="invpt", size=(side, side)) for side in (32, 640)]
     assert compare_runs(native, single_task=native[:1])["delta_mtl"]
+    with pytest.raises(ValueError, match=r"is 32x32 in .*mtan32, native in .*native32"):
+        compare_runs([small, native[0]])
+    for run in (small, native[0]):  # whose images are of that size
+        scores = run / "evaluation-test.json"
+        scores.write_text(json.dumps(json.loads(scores.read_text()) | {"scored_size": "32x32"}))
+    assert compare_runs([small, native[0]], single_task=[native[0]])["differences"]
 
 
 def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:

@@ -233,6 +233,7 @@ def test_evaluating_the_validation_split_again_gives_the_logged_numbers(run: Pat
 def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = evaluate_run(run, device="cpu", progress=False)
     content = json.loads((run / "evaluation-test.json").read_text())
+    assert content["scored_size"] == "32x48"  # of its images
     assert content["metrics"]["semseg"] == pytest.approx(result.metrics["semseg"])
     assert content["constant"]["depth"]["rmse"] > 0
     assert content["losses"] == pytest.approx(result.losses)

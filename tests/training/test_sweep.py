@@ -150,12 +150,16 @@ def test_scores_of_other_tasks_are_not_ranked_against_each_other(tmp_path: Path)
 def test_scores_of_labels_at_other_sizes_are_not_ranked_against_each_other(tmp_path: Path) -> None:
     """A transform that stretches scores at data.size, one that pads at the size of the labels."""
 
-    def ranked(transform: str) -> bool:
-        recipes = [change(SHORT, data__transform=transform, data__size=size) for size in ((32, 48), (64, 96))]
+    def ranked(*transforms: tuple[str, tuple[int, int]]) -> bool:
+        recipes = [change(SHORT, data__transform=name, data__size=size) for name, size in transforms]
         measured = (sweeping._measured(tmp_path, recipe, {"metrics": {}}) for recipe in recipes)
         return are_ranked([Outcome({}, measured=each) for each in measured])
 
-    assert (ranked("mtan"), ranked("invpt")) == (False, True)
+    small, large = (32, 48), (64, 96)  # the images are small
+    assert not ranked(("mtan", small), ("mtan", large))
+    assert not ranked(("mtan", large), ("invpt", large))
+    assert ranked(("invpt", small), ("invpt", large))
+    assert ranked(("mtan", small), ("invpt", large))
 
 
 def test_facts_that_an_older_version_did_not_note_are_no_other_images() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from triptych.evaluation.evaluate import SCORED_SIZE, read_references
+from triptych.evaluation.evaluate import read_references
 from triptych.evaluation.scored_runs import (
     RunGroup,
     ScoredRun,
@@ -65,7 +65,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
         second.path,
         second.tasks[task],
         ("what is summed", _sizes(first.sums[task]), _sizes(second.sums[task])),
-        (SCORED_SIZE, first.scored_size, second.scored_size),
+        first.scored_size.beside(second.scored_size),
     )
     gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
     mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
@@ -131,7 +131,7 @@ def compare_runs(
     first = groups[0].runs[0]
     images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
     scored = {name: first.tasks[name] for name in names}
-    references = read_references(single_task, split, scored, images, of=first.path, recipe=first.recipe)
+    references = read_references(single_task, split, scored, images, of=first.path, size=first.scored_size)
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),

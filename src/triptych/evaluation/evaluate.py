@@ -24,6 +24,7 @@ from triptych.data.subset import spread_evenly
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.scores import (
     Evaluation,
+    ScoredSize,
     as_json,
     read_run_scores,
     require_same_definition,
@@ -284,7 +285,8 @@ def evaluate_run(
         _require_same_classes(tasks, dataset, split)
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
-        references = read_references(single_task, split, tasks, keys, of=run, recipe=recipe)
+        size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
+        references = read_references(single_task, split, tasks, keys, of=run, size=size)
         score = partial(
             evaluate,
             dataset=dataset,
@@ -305,6 +307,7 @@ def evaluate_run(
                 "split": split,
                 "recipe": recipe.description,
                 "data": dataset.fingerprint(),
+                "scored_size": size.of_images,
                 **as_json(evaluation),
                 "primary": evaluation.primary(),
                 "constant": as_json(reference)["metrics"] if reference is not None else None,
@@ -352,18 +355,14 @@ def _show(
         console.print(description, highlight=False, markup=False, soft_wrap=True)
 
 
-SCORED_SIZE = "the size at which labels are scored (data.size of a transform that stretches)"
-
-
 def read_references(
-    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str], *, of: Path, recipe: Recipe
+    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str], *, of: Path, size: ScoredSize
 ) -> dict[str, dict[str, float]]:
     """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
 
     Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
-    same numbers and at the same size as the network in folder `of`, which was trained by `recipe`.
+    same numbers and at the same `size` as the network in folder `of`.
     """
-    size = assemble.scored_size(recipe, split) if runs else ""
     found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
         saved = read_run_scores(run, split)
@@ -383,8 +382,9 @@ def read_references(
         if task in tasks:
             folder = results_folder(Path(run))
             theirs = read_run_tasks(folder)[task]
-            size_there = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
-            metric = require_same_definition(of, tasks[task], Path(run), theirs, (SCORED_SIZE, size, size_there))
+            by_recipe = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
+            fact = size.beside(ScoredSize(by_recipe, saved.content.get("scored_size", "")))
+            metric = require_same_definition(of, tasks[task], Path(run), theirs, fact)
             value = numbers.get(metric.primary, math.nan)
             if numbers and not (value and math.isfinite(value)):
                 raise ValueError(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.data.base import dotted_as_noted
-from triptych.evaluation.scores import read_run_scores
+from triptych.evaluation.scores import ScoredSize, read_run_scores
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import INERT, Recipe, flatten, read_recipe
@@ -44,8 +44,7 @@ class ScoredRun:
     """How it was exported, by dotted name; nothing of a run."""
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
-    scored_size: str = ""
-    """The size at which labels are scored."""
+    scored_size: ScoredSize = field(default_factory=ScoredSize)
     origins: tuple[str, ...] = ()
     """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
 
@@ -137,7 +136,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
-        scored_size=assemble.scored_size(recipe, split),
+        scored_size=ScoredSize(assemble.scored_size(recipe, split), saved.content.get("scored_size", "")),
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
 

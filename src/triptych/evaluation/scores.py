@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -102,6 +102,23 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
         "images": len(evaluation.keys),
         "skipped": evaluation.skipped,
     }
+
+
+class ScoredSize(NamedTuple):
+    """The size at which labels are scored: `native` or that of a transform that stretches, by the recipe; and that of
+    images of the split, of which files of older versions say nothing.
+    """
+
+    by_recipe: str = ""
+    of_images: str = ""
+
+    def beside(self, other: "ScoredSize") -> tuple[str, str, str]:
+        """What it is, and both sizes, for `require_same_definition`: where images are as large as a recipe stretches
+        them, nothing differs.
+        """
+        same = self.of_images and self.of_images == other.of_images
+        sizes = (self.of_images, other.of_images) if same else (self.by_recipe, other.by_recipe)
+        return "the size at which labels are scored (data.size of a transform that stretches)", *sizes
 
 
 def require_same_definition(

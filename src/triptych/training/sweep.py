@@ -274,7 +274,8 @@ def _check_same_start(run: Path, recipe: Recipe) -> None:
 def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> dict[str, Any]:
     """What a score is of."""
     images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
-    size = assemble.scored_size(recipe, recipe.data.val_split)
+    split = recipe.data.val_split
+    size = assemble.scored_size(recipe, split, assemble.build_dataset(recipe, split))
     return {
         "numbers": sorted(best["metrics"]),
         "images": images,
