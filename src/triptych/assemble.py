@@ -155,8 +155,9 @@ def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transf
 
 
 def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None) -> str:
-    """The size at which labels of a split are scored: what its view makes of those of a few images of `dataset`, be
-    they padded or not; without a dataset of those of a small image, `native` where it leaves them as they are.
+    """The size at which labels of a split are scored: what its view makes of those of some images of `dataset`, be they
+    padded or not (empty where none can be read); without a dataset of those of a small image, `native` where it leaves
+    them as they are.
 
     >>> scored_size(Recipe(), "test"), scored_size(Recipe(data=replace(Recipe().data, transform="mtan")), "test")
     ('native', '96x128')
@@ -172,9 +173,10 @@ def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None)
         native = (61, 83)  # the size of nobody's images
         sizes = {seen(*native)} - {native}
     else:
-        few = evaluation_loader(dataset, limit=8, on_bad_sample="skip")  # scoring tells of damage
+        few = evaluation_loader(dataset, limit=64, on_bad_sample="skip")  # scoring tells of damage
         sizes = {seen(*image.image.shape[-2:]) for image in few}
-    return ", ".join(f"{height}x{width}" for height, width in sorted(sizes)) or "native"
+    told = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
+    return told or ("native" if dataset is None else "")
 
 
 def read_split(

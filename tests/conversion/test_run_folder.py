@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from triptych.conversion.base import ConversionReport, Network
 from triptych.conversion.normals import CAMERA, turn_normals
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
 from triptych.decoders.baseline import FCN
-from triptych.evaluation.evaluate import open_scored_split
+from triptych.evaluation.evaluate import evaluate_run, open_scored_split
 from triptych.export.profile import profile
 from triptych.export.run import export_run
 from triptych.labels.encodings import Normals
@@ -177,10 +178,14 @@ def test_auxiliary_tasks_are_read_from_the_intermediate_layers_and_the_data_from
     with pytest.raises(ValueError, match="unknown dataset 'nyud'"):
         convert_file("survey", tmp_path / "a.pth", tmp_path / "run", dataset="nyud", **AS_IS)
     write_nyuv2(tmp_path / "archive")
-    data = {"dataset": "nyuv2", "root": str(tmp_path / "archive"), "dataset_options": {"reach": 4}}
+    data: dict[str, Any] = {"dataset": "nyuv2", "root": str(tmp_path / "archive"), "dataset_options": {"reach": 4}}
     convert_file("survey", tmp_path / "a.pth", tmp_path / "run", **data, **AS_IS)
     split, scored = open_scored_split(read_run_recipe(tmp_path / "run"), "")
     assert (split, scored.root) == ("test", tmp_path / "archive")
+    assert evaluate_run(tmp_path / "run", limit=1, device="cpu", progress=False).primary()
+    data["dataset_options"] = {"split": "test"}
+    with pytest.raises(ValueError, match=r"data\.options has 'split', which comes from data\.train_split"):
+        convert_file("survey", tmp_path / "a.pth", tmp_path / "no", **data, **AS_IS)
     model, recipe = load_model(tmp_path / "run")
     assert set(recipe.data.auxiliary_tasks) == {"normals", "boundary"}
     with torch.no_grad():

@@ -288,6 +288,17 @@ def test_runs_of_one_seed_differ_in_what_goes_with_the_seed(tmp_path: Path) -> N
     }
 
 
+def test_another_path_and_a_seed_that_one_alone_has_are_no_difference(tmp_path: Path) -> None:
+    single = write_run(tmp_path / "single", Recipe(), np.ones(3))
+    (tmp_path / "link").symlink_to(single)
+    recipes = [
+        Recipe(model=ModelConfig(initialize_from=(str(single),))),
+        Recipe(model=ModelConfig(initialize_from=(str(tmp_path / "link"),)), weighting=WeightingConfig(name="random")),
+    ]
+    paths = [write_run(tmp_path / str(i), recipe, np.ones(3)) for i, recipe in enumerate(recipes)]
+    assert set(compare_runs(paths)["recipes"]) == {"weighting.name"}
+
+
 def test_runs_of_one_seed_are_no_group(runs: dict[str, list[Path]], tmp_path: Path) -> None:
     again = [write_run(tmp_path / "again" / str(seed), Recipe(seed=seed), np.ones(IMAGES)) for seed in range(2)]
     content = compare_runs(runs["base"] + again)

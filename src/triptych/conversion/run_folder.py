@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from triptych.assemble import check_options
 from triptych.backbones.cells import predict_maps
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
@@ -24,7 +25,7 @@ from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.pretrained import save_folder
-from triptych.recipes.config import Options
+from triptych.recipes.config import DataConfig, Options, Recipe
 from triptych.tasks import TASKS
 
 TOLERANCE = 1e-3
@@ -190,7 +191,9 @@ def convert_file(
     The `dataset` in the folder `root` is what the run is scored on.
     """
     data: dict[str, Any] = {"dataset": dataset, "root": root, "options": dataset_options or {}}
-    require_options(f"dataset '{dataset}'", named_choice("dataset", dataset, DATASETS), data["options"])
+    reader = named_choice("dataset", dataset, DATASETS)
+    require_options(f"dataset '{dataset}'", reader, data["options"], given=("split",))
+    check_options(Recipe(data=DataConfig(**data)))
     code_base = named_choice("family", family, FAMILIES)
     state = {key.removeprefix("module."): value for key, value in read_state_dict(checkpoint).items()}
     network = find_network(family, state)

@@ -50,7 +50,7 @@ def open_configured(name: str, root: str | Path, split: str, options: Mapping[st
     """As `open_dataset`; among the options of a described dataset, `root` is the folder of the files that its
     description names."""
     reader = named_choice("dataset", name, DATASETS)
-    require_options(f"dataset '{name}'", reader, options)
+    require_options(f"dataset '{name}'", reader, options, given=("split",))
     if reader.needs_root and not str(root):
         raise ValueError(
             f"dataset '{name}' needs its folder; give root (`--recipe.data.root` in training, `--root` in convert)."

@@ -262,8 +262,8 @@ def evaluate_run(
     By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
 
     `target-<split>` is a split of the domain that the recipe adapts to.
-    The JSON has the numbers, those of the best constant prediction (fitted on the training split), and `delta_mtl`
-    against single-task runs, which must have been evaluated on the same split. Beside it,
+    The JSON has the numbers, those of the best constant prediction (fitted on the training split, where the recipe has
+    one), and `delta_mtl` against single-task runs, which must have been evaluated on the same split. Beside it,
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
     Processes started by `torchrun` or `accelerate launch` share the work. Of a file that `triptych export` wrote both
     lie in `FILE.results` beside it. With `confidence` networks that have none fail before anything is scored.
@@ -299,7 +299,7 @@ def evaluate_run(
         with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
             evaluation = score(predictor, progress=advance)
         reference = None
-        if constant:
+        if constant and recipe.data.train_split:  # a converted network was not trained on these data
             training_set = assemble.build_training_set(recipe)
             reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
         if accelerator.is_main_process:

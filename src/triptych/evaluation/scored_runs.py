@@ -207,10 +207,17 @@ def _differences_of_one_seed(groups: Sequence[RunGroup]) -> dict[str, list[Any]]
     found: dict[str, list[Any]] = {}
     for name in (STARTED_FROM, WEIGHTING_SEED):
         for seed in set.intersection(*map(set, by_seed)):
-            values = [runs[seed].get(name, "-") for runs in by_seed]
-            if any(value != values[0] for value in values):
+            values = [runs[seed][name] for runs in by_seed if name in runs[seed]]
+            told = [[*map(_start, value)] if name == STARTED_FROM else value for value in values]
+            if len(values) == len(groups) and any(each != told[0] for each in told):
                 found.setdefault(name, values)
     return found
+
+
+def _start(run: str) -> tuple[str, int | None]:
+    """What tells a run that others began from, wherever it lies."""
+    file = Path(run) / "recipe.json"
+    return _origin(run), read_recipe(file).seed if file.is_file() else None
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
