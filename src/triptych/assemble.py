@@ -269,7 +269,7 @@ def build_model(
 
 
 def _told_batches(recipe: Recipe) -> Options:
-    """How many labelled batches the run has, by the name that a decoder whose schedule follows them has for it."""
+    """Number of labelled batches of the run, under the decoder's own name for it (`batches_option`), if any."""
     build = named_choice("decoder", recipe.model.decoder, DECODERS, ARCHITECTURES)
     name = getattr(build, "batches_option", "")
     return {name: recipe.schedule.steps * recipe.training.accumulate} if name else {}

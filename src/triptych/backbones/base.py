@@ -41,7 +41,7 @@ class Backbone(nn.Module):
     body: nn.Module
     timm_name: str
     class_token: bool = False
-    """Whether every patch has the class token's features appended to its own (twice the channels)."""
+    """Append the class token's features to those of every patch: twice the channels."""
     one_size: str = ""
     """Why an exported program of this network holds for one image size alone; empty where sizes can be free."""
     free_from: int = 1

@@ -1,4 +1,4 @@
-"""What cells of maps cover: images of whole cells where a network predicts, maps without what lies beyond an image."""
+"""Padding of images to whole cells of a network's maps, and maps cut to their image."""
 
 from collections.abc import Mapping
 

@@ -79,7 +79,8 @@ SAME_SHAPE = 0.03
 
 
 def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
-    """Whether two sizes (height, width) have one aspect ratio, within `SAME_SHAPE` or a pixel of rounding.
+    """Compare the aspect ratios of two sizes (height, width): true where they are equal, within `SAME_SHAPE` or a pixel
+    of rounding.
 
     >>> have_one_shape((213, 320), (427, 640)), have_one_shape((12, 10), (12, 16))
     (True, False)
@@ -89,7 +90,7 @@ def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
 
 
 def have_swapped_sides(label: tuple[int, int], image: tuple[int, int]) -> bool:
-    """Whether a label has the aspect ratio of its image with height and width exchanged."""
+    """Compare the aspect ratio of a label with that of its image on its side: true where they are equal."""
     return label == image[::-1] or (not have_one_shape(label, image) and have_one_shape(label[::-1], image))
 
 

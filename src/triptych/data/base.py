@@ -63,7 +63,7 @@ class DenseDataset:
         raise NotImplementedError(f"{type(self).__name__} does not name its samples")
 
     def identity(self, index: int) -> str | None:
-        """What tells the image at `index` from any other, in whatever split it is; `None` where that is not known."""
+        """Identity of the image at `index` over all splits; `None` where it is not known."""
         return None
 
     def fingerprint(self) -> dict[str, object]:

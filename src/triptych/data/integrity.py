@@ -73,7 +73,7 @@ def _png(content: bytes) -> str:
 
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
-"""What begins a part of a JPEG; the others stand inside of a scan's bytes, or alone."""
+"""Markers that begin a segment of a JPEG; other bytes after 0xFF belong to a scan, or stand alone."""
 _START, _END = 0xD8, 0xD9
 
 

@@ -1,4 +1,4 @@
-"""What `triptych predict` writes into a folder, and the photographs there, which are all pictures but those."""
+"""Files that `triptych predict` writes into a folder, told from the photographs there."""
 
 from collections.abc import Sequence
 from pathlib import Path
