@@ -10,8 +10,8 @@ one's depth beside. Equal are labelled images a step, not different ones: 60 wit
 Scored on 200 test images, one by one as deployed; the arms with CvM also with their neighbors and true poses
 (`pairs/<task>`, a table of its own). 8 seeds, one look after all of them; none is added; a failed run is repeated with
 its seed. Twelve frames, because views are matched at stride 8: there `identity` puts a pixel 0.7 cells beside its match
-and `noisy` 0.4 (medians), of depths that span 1.2; four frames apart `identity` is off by a third of a cell, `noisy` by
-as much, and no arm could be told from another by geometry.
+and `noisy` 0.4 (medians, `python studies/view_poses.py`); four frames apart both are off by 0.3, and no arm could be
+told from another by geometry.
 
 - `alone`: no CvM, first frames only. `single`: CvM, every image seen by itself; as many labels and parameters as `true`
   and no matching: the null row.
