@@ -35,7 +35,7 @@ def score(recipe: Recipe, seed: int, folder: Path) -> Scores:
     return train_and_score(placed(recipe, seed, folder), folder, split="test", limit=ROOMS)
 
 
-STUDY = Study("geometry-p", "", arms, SEEDS, score)
+STUDY = Study("geometry-p", "dcf5ac1", arms, SEEDS, score)
 
 
 def table(found: list[rows.Row]) -> str:
