@@ -9,7 +9,7 @@ the whole image, which is never cropped. The trunk's last map is averaged and on
 away.
 
 A job writes `<out>/trunks/<arm>/seed-0/trunk.safetensors`; its row holds the file's SHA-256, and `trunk_file` hands a
-study no other file.
+study no other file. Keep it: processors of other vector instructions add in another order and make another file.
 """
 
 import hashlib
