@@ -19,6 +19,7 @@ T9 = 2.2621571628
 """Student's t of 9 degrees of freedom at 97.5 %, from a table."""
 T4 = 2.7764451052
 T7 = 2.3646242516
+T3 = 3.1824463053
 T2 = 4.3026527297
 
 
@@ -115,17 +116,33 @@ def sharper(arm: str) -> list[str]:
     )
 
 
-def branch_alone() -> list[str]:
-    """C - A of D1 in points on NYUv2's four tasks, with its 95 % interval over eight seeds."""
-    text = (ROOT / "results" / "geometry.jsonl").read_text(encoding="utf-8")
+def over_alone(study: str, arm: str, alone: str, seeds: range, t: float) -> list[float]:
+    """Points on NYUv2's four tasks over the network alone, with their 95 % interval over seeds."""
+    text = (ROOT / "results" / f"{study}.jsonl").read_text(encoding="utf-8")
     scores = {(row["arm"], row["seed"]): row["scores"] for row in map(json.loads, text.splitlines())}
     values = []
-    for seed in range(8):
-        before, after = scores["A", seed], scores["C", seed]
+    for seed in seeds:
+        before, after = scores[alone, seed], scores[arm, seed]
         signs = {"semseg": 1, "boundary": 1, "normals": -1, "depth": -1}
         values.append(100 * mean([sign * (after[name] - before[name]) / before[name] for name, sign in signs.items()]))
-    half = T7 * deviation(values) / math.sqrt(8)
-    return [f"{value:+.2f}" for value in (mean(values), mean(values) - half, mean(values) + half)]
+    half = t * deviation(values) / math.sqrt(len(values))
+    return [mean(values), mean(values) - half, mean(values) + half]
+
+
+def branch_alone() -> list[str]:
+    """C - A of D1, over eight seeds."""
+    return [f"{value:+.2f}" for value in over_alone("geometry", "C", "A", range(8), T7)]
+
+
+def gap() -> list[str]:
+    """What the labels that are missing cost, over four seeds."""
+    return [f"{value:.1f}" for value in over_alone("missing", "oracle", "masks", range(500, 504), T3)]
+
+
+def pseudo_labels() -> list[str]:
+    """How much worse pseudo-labels are than masks, over five seeds."""
+    middle, low, high = over_alone("missing", "pseudo", "masks", range(500, 505), T4)
+    return [f"{-value:.1f}" for value in (middle, high, low)]
 
 
 def constant_weight() -> list[str]:
@@ -140,6 +157,7 @@ def multi_adds() -> list[str]:
 
 
 STUDY = "docs/study-3d.md"
+MISSING = "docs/study-missing.md"
 NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (
         STUDY,
@@ -178,6 +196,8 @@ NUMBERS: list[tuple[str, str, Callable[[], list[str]]]] = [
     (STUDY, "over the old one, {}, has a 95 % interval of {} to {} over", lambda: over_old("exp", "depth")),
     (STUDY, "{} ({} to {}) with the exponential,", lambda: sharper("surface (exp)")),
     (STUDY, "{} ({} to {}) with softplus;", lambda: sharper("surface (softplus)")),
+    (MISSING, "all six costs {} points here (95 % {} to {}; four", gap),
+    (MISSING, "hurt**, by {} points ({} to {}).", pseudo_labels),
     ("docs/models.md", "| invpt, vit_large_patch16_384, 448x576 | cpu, channels first, eager | {} | {} |", multi_adds),
 ]
 
