@@ -65,6 +65,21 @@ def test_recipes_have_the_preset_and_those_of_the_papers_what_was_published() ->
     assert {"nyuv2-invpt-3d", "pascal-invpt-3d"} <= presets.keys() - ours
 
 
+def test_branches_of_the_papers_start_at_unit_scale() -> None:
+    """As EG3D does, the one public evidence: rows near zero are this package's own suggestion, withdrawn."""
+    papers = {
+        name: recipe.regularizer
+        for name, recipe in RECIPES.items()
+        if name.startswith(("nyuv2-", "pascal-")) and recipe.regularizer.used
+    }
+    assert {"nyuv2-invpt-3d", "nyuv2-invpt-cross-view-3d", "pascal-mti-net-3d"} <= papers.keys()
+    for config in papers.values():
+        built = build(config.name, tasks_of("depth", "normals"), **{**config.options, "hidden": 400})
+        for field in built.fields.values():
+            assert field.density.weight.std().item() == pytest.approx(1 / 20, rel=0.15)
+            assert field.values.weight.std().item() == pytest.approx(1 / 20, rel=0.15)
+
+
 def test_without_a_task_in_metres_surface_falls_back_and_says_so() -> None:
     tasks = tasks_of("semseg", "normals")
     with pytest.warns(

@@ -10,8 +10,10 @@ what it decided. The papers' recipes leave it out.
 """
 SMALL: Options = {"width": 32, "plane_channels": 16, "hidden": 32, "num_samples": 16}
 """The regularizer at the size of the demo's network; widths are those of the study that chose the preset."""
-PUBLISHED: Options = {"schedule": "constant"}
-"""The paper says nothing of a weight that changes; falling to 0 did best in our study (docs/study-3d.md)."""
+PUBLISHED: Options = {"schedule": "constant", "density_init": "unit", "values_init": "unit"}
+"""In the paper's recipes. It says nothing of a weight that changes (falling to 0 did best in our study,
+docs/study-3d.md) nor of how rows start: EG3D's start at unit scale, the constructor's near zero, which is ours alone.
+"""
 
 
 def with_triplane(recipe: Recipe, options: Options | None = None, *, weight: float = 1.0) -> Recipe:

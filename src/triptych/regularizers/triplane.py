@@ -56,7 +56,8 @@ PRESETS: dict[str, Mapping[str, str]] = {
 }
 """What options are where they are not given.
 
-`published` is the paper as far as it is known, and what was here from the start. `surface` makes one density answer for
+`published` is what was here from the start: the paper as far as it is known, but for rows that start near zero, which
+neither it nor EG3D has; the papers' recipes start them at unit scale. `surface` makes one density answer for
 all tasks: depth is where it ends the rays, so that labels of depth say where the surface is, and every other task is
 read there. Planes along depth are aligned with the image, and rows start at unit scale: from near zero a density
 is a fog and stays one, and normals, which are brought to unit length, have exploding gradients.
