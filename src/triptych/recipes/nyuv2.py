@@ -4,8 +4,8 @@
 `data.val_split` val hold 80 frames out to select on).
 What the papers report is in `published.py` (`triptych list recipes --long`).
 
-The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
-one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).
+InvPT's rows and the `-3d` ones clip no gradient, as InvPT's code clips none; the paper of the branch does not say. With
+`optimizer.clip_norm` network and branch are clipped apart, where its code would most likely clip all together.
 
 The published search of ATRC trains its logits by Adam at 5e-4 beside SGD for the weights; nyuv2-atrc-search has one
 SGD, with 100 times the rate for the logits, which is our choice and untested at that scale.

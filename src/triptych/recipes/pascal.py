@@ -3,8 +3,8 @@
 `data.root` names the folder. Nothing is selected: the last weights are scored. Normals and saliency are distilled
 labels. What the papers report is in `published.py` (`triptych list recipes --long`).
 
-The paper of the `-3d` rows says nothing of how its branch is clipped; its code most likely clips network and branch by
-one norm, as InvPT's does for all there is. Here each has its own (`optimizer.clip_norm`).
+InvPT's rows and the `-3d` ones clip no gradient, as InvPT's code clips none; the paper of the branch does not say. With
+`optimizer.clip_norm` network and branch are clipped apart, where its code would most likely clip all together.
 
 SAK scores boundaries by another pipeline.
 """
