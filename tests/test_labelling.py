@@ -288,6 +288,63 @@ def test_pseudo_labels_are_what_the_teacher_predicts_and_labels_stay(folder, tea
     assert not Folder(folder, split="val").pseudo_weights
 
 
+class Edges(nn.Module):
+    """A network whose probability of a boundary passes 0.5 where the image is brighter than 0.2."""
+
+    def __init__(self):
+        super().__init__()
+        self.tasks = {"boundary": boundary()}
+
+    def forward(self, image):
+        return Output({"boundary": 10 * (image.mean(dim=1, keepdim=True) - 0.2)}, [], [])
+
+
+@pytest.fixture
+def edges(folder, monkeypatch):
+    """A folder with two labels of boundaries, which are the brightest tenth of an image, and that network."""
+    monkeypatch.setattr(labelling, "open_teacher", lambda name, device, shorter_side=None: Predictor(Edges()))
+    with (folder / "dataset.toml").open("a") as file:
+        file.write('[tasks.boundary]\nfiles = "boundary/{split}/{key}.png"\nthreshold = 1\n')
+    (folder / "boundary/train").mkdir(parents=True)
+    for key in ("0", "2"):
+        mean = np.asarray(Image.open(folder / f"images/train/{key}.png"), float).mean(axis=2)
+        Image.fromarray(np.where(mean >= np.quantile(mean, 0.9), 255, 0).astype(np.uint8)).save(
+            folder / f"boundary/train/{key}.png"
+        )
+    return folder
+
+
+def test_as_many_pixels_are_boundaries_as_in_the_labels(edges):
+    done = label_folder(edges, "t", ("boundary",))
+    assert done.written == {"boundary": 2}
+    assert 0.9 < done.events_from["boundary"] < 1
+    noted = Folder(edges).descriptor.pseudo["boundary"]
+    assert noted.event_from == done.events_from["boundary"]
+    for index in (1, 3):
+        sample = Folder(edges)[index]
+        assert sample.targets["boundary"].mean() == pytest.approx(0.1, abs=0.03)
+        assert sample.image.mean(dim=0)[sample.targets["boundary"][0] == 1].min() > 0.6
+    Image.fromarray(np.zeros(SIZE, np.uint8)).save(
+        edges / "boundary/train/1.png"
+    )  # a later label changes nothing noted
+    (edges / "pseudo/boundary/train/3.npy").unlink()
+    assert label_folder(edges, "t", ("boundary",)).events_from == done.events_from
+    with pytest.raises(ValueError, match="event_from differ now"):
+        label_folder(edges, "t", ("boundary",), events_from={"boundary": 0.5})
+    label_folder(edges, "t", ("boundary",), events_from={"boundary": 0.5}, overwrite=True)
+    assert Folder(edges)[3].targets["boundary"].mean() > 0.9
+
+
+def test_a_probability_is_no_label_where_none_tells_what_an_event_is(edges):
+    before = contents(edges, ".")
+    with pytest.raises(ValueError, match=r"0 labels of split val .*--events-from boundary=0.9"):
+        label_folder(edges, "t", ("boundary",), split="val")
+    for wrong, said in (({"boundary": 0.0}, "above 0"), ({"depth": 0.5}, "depth")):
+        with pytest.raises(ValueError, match=said):
+            label_folder(edges, "t", ("boundary",), events_from=wrong)
+    assert contents(edges, ".") == before
+
+
 def test_it_goes_on_where_it_ended_and_a_label_that_comes_goes_first(folder, teacher):
     label_folder(folder, "t", ("depth",))
     made = contents(folder, "pseudo")

@@ -198,6 +198,7 @@ def data_label(
     tasks: tuple[str, ...],
     min_confidence: float | None = None,
     class_map: tuple[str, ...] = (),
+    events_from: tuple[str, ...] = (),
     split: str = "train",
     shorter_side: int | None = None,
     overwrite: bool = False,
@@ -216,6 +217,8 @@ def data_label(
         min_confidence: Pixels of less confidence, 0 to 1, get no label; takes six more passes. 0 labels all, and says
             which images the network is least sure of.
         class_map: Classes of the teacher that have another name in the folder, as couch=sofa, or none, as couch=.
+        events_from: Probability from which on a pixel is a boundary or a salient thing, as boundary=0.9; by default
+            as many pixels of the labelled images reach it as their labels have.
         split: Split to label; `all` labels every image, and takes the labelled ones from validation and test.
         shorter_side: Height or width, whichever is less, that the network works at; by default the images' own.
         overwrite: Replace the pseudo-labels of another teacher, or made with other options.
@@ -228,6 +231,7 @@ def data_label(
     if wrong:
         raise ValueError(f"class_map has '{wrong[0]}'; write TEACHER=OWN, such as couch=sofa, or couch= for no label.")
     classes = {old: new for old, _, new in (word.partition("=") for word in class_map)}
+    levels = dict(_name_and_number(word) for word in events_from)
     result = label_folder(
         folder,
         teacher,
@@ -235,6 +239,7 @@ def data_label(
         split=split,
         min_confidence=min_confidence,
         class_map=classes,
+        events_from=levels,
         shorter_side=shorter_side,
         overwrite=overwrite,
         device=device,
@@ -245,9 +250,18 @@ def data_label(
         print(
             f"{name}: {result.written[name]} images pseudo-labelled, {result.kept[name]} were before, "
             f"{result.real[name]} have a label of their own"
+            + (f"; events from a probability of {result.events_from[name]:g} on" if name in result.events_from else "")
         )
         for path, confidence in result.least_confident.get(name, []):
             print(one_line(f"  least sure: {path} ({confidence:.2f})"))
+
+
+def _name_and_number(word: str) -> tuple[str, float]:
+    name, _, number = word.partition("=")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise ValueError(f"events_from has '{word}'; write TASK=PROBABILITY, such as boundary=0.9.") from None
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:

@@ -56,6 +56,8 @@ class PseudoLabels:
     """Height or width, whichever is less, that the teacher worked at; its images' own where there is none."""
     encoding: str = field(default="", metadata=LATER)
     """Hash of the task's encoding in which they are stored; older versions did not note it."""
+    event_from: float | int | None = field(default=None, metadata=LATER)
+    """Probability from which on a pixel is the event, of tasks that predict one; older versions took 0.5."""
 
     def facts(self) -> dict[str, object]:
         """What a fingerprint tells of them: options that came later only where they are set."""

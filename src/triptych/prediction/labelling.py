@@ -23,6 +23,7 @@ from torch import Tensor
 
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
+from triptych.data.subset import spread_evenly
 from triptych.datasets.descriptor import (
     FILE_NAME,
     PSEUDO,
@@ -41,6 +42,7 @@ from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_en
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
 from triptych.prediction.confidence import Confident, split_confidences
+from triptych.prediction.events import event_level
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
@@ -49,6 +51,8 @@ from triptych.types import IGNORE, Camera, keep_labels, valid_pixels
 
 CONFIDENCE = "confidence.csv"
 """In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
+ASKED = 50
+"""How many labelled images tell at most from which probability on a pixel is an event."""
 LEAST = 5
 """How many images are named that the teacher was least sure of."""
 
@@ -62,6 +66,8 @@ class Labelled:
     real: Counter[str] = field(default_factory=Counter)
     least_confident: dict[str, list[tuple[Path, float]]] = field(default_factory=dict)
     """Pseudo-labels that the teacher was least sure of, with its mean confidence, where it was asked for."""
+    events_from: Mapping[str, float] = field(default_factory=dict)
+    """Of tasks that predict a probability: the one from which on a pixel is labelled as the event."""
     notes: tuple[str, ...] = ()
 
 
@@ -73,6 +79,7 @@ def label_folder(
     split: str = "train",
     min_confidence: float | None = None,
     class_map: Mapping[str, str] | None = None,
+    events_from: Mapping[str, float] | None = None,
     shorter_side: int | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -81,12 +88,14 @@ def label_folder(
     `hf:` with a model of transformers (`open_teacher`).
 
     Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
-    classes of the teacher into those of the folder, or into no label (""); all others need a namesake. `shorter_side`
+    classes of the teacher into those of the folder, or into no label (""); all others need a namesake. `events_from`
+    are probabilities, by task, from which on a pixel is labelled as the event (boundaries, saliency): by default the
+    one that as many pixels of labelled images reach as their labels have events (`event_level`). `shorter_side`
     is the height or width, whichever is less, that the teacher works at, as of `Predictor`; a note says where images
     are of another size than it learned from. The same call again goes on where it ended. Raises `ValueError` for
     pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` replaces
-    all of a task's; for classes that do not map, each named; and for a teacher without the confidence that is asked
-    for.
+    all of a task's; for classes that do not map, each named; for a teacher without the confidence that is asked for;
+    and for a probability where no label tells what of it is the event.
     """
     place = folder if folder.suffix == ".toml" else folder / FILE_NAME
     if not place.is_file():
@@ -107,11 +116,18 @@ def label_folder(
         shorter_side=shorter_side,
     )
     before, text = read_descriptor(place), read_text(place)
-    after, wanted = _describe(before, place, text, asked, known, overwrite)
+    splits = split_names(before) if split == ALL and before.has_split_folders else [split]
+    noted = {} if overwrite else {name: old.event_from for name, old in before.pseudo.items()}
+    chosen = _chosen_levels(known, events_from or {})
+    levels = {
+        name: chosen.get(name) or noted.get(name) or _ask_labels(before, place, splits, predictor, name)
+        for name, task in known.items()
+        if task.kind == "probability"
+    }
+    after, wanted = _describe(before, place, text, asked, known, levels, overwrite)
     tables = {name: map_classes(task, after.tasks[name].make_task(name), asked) for name, task in known.items()}
     if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
-    splits = split_names(after) if split == ALL and after.has_split_folders else [split]
     photos = {name: Folder(place, split=name, tasks=()) for name in splits}  # no such split: said before all else
     old = {
         name: list(list_files(after, after.pseudo[name].files, ALL).values())
@@ -132,7 +148,7 @@ def label_folder(
         write_text(place, wanted)
     firsts = {each.keys[0]: each.photo(each.keys[0]).shape for each in photos.values()}
     advice = (advise_size(predictor, key, (height, width)) for key, (_, height, width) in firsts.items())
-    result = Labelled(notes=(*_unknown_classes(after, tables), *filter(None, advice)))
+    result = Labelled(events_from=levels, notes=(*_unknown_classes(after, tables), *filter(None, advice)))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
     for name in tasks if min_confidence is not None else ():
@@ -172,6 +188,34 @@ def _with_confidence(predictor: Predictor, teacher: str, tasks: Sequence[str], l
             "--min-confidence, or these tasks."
         )
     return confident
+
+
+def _chosen_levels(known: Mapping[str, Task], asked: Mapping[str, float]) -> Mapping[str, float]:
+    for name, level in asked.items():
+        task = named_choice("task in events_from", name, dict(known))
+        if task.kind != "probability":
+            raise ValueError(f"events_from names {name}, which is {task.kind} and no probability; leave it out.")
+        if not 0 < level <= 1:
+            raise ValueError(f"events_from of {name} is {level}; it is a probability above 0.")
+    return asked
+
+
+def _ask_labels(before: Descriptor, place: Path, splits: Sequence[str], predictor: Predictor, name: str) -> float:
+    """What `event_level` says of the labels of a task, spread over the images of the splits that have one."""
+    pairs = []
+    for split in splits if name in before.tasks else ():
+        dataset = Folder(place, split=split, tasks=[name])
+        pairs += [(dataset, index) for index, key in enumerate(dataset.keys) if key in dataset.real.get(name, ())]
+    chosen = [pairs[i] for i in spread_evenly(len(pairs), ASKED)]
+    samples = (dataset[index] for dataset, index in chosen)
+    level = event_level((predictor.predict(one.image[None])[name][0].cpu(), one.targets[name]) for one in samples)
+    if level is None:
+        raise DataError(
+            f"{name} is predicted as a probability, and {len(pairs)} labels of split {' and '.join(splits)} have no "
+            "event that tells from which one on a pixel is labelled",
+            f"say it (--events-from {name}=0.9; 0.5 where the teacher's loss weighs all pixels alike)",
+        )
+    return level
 
 
 def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
@@ -218,7 +262,13 @@ def _unknown_classes(descriptor: Descriptor, tables: Mapping[str, Tensor]) -> li
 
 
 def _describe(
-    before: Descriptor, place: Path, text: str, asked: PseudoLabels, tasks: Mapping[str, Task], overwrite: bool
+    before: Descriptor,
+    place: Path,
+    text: str,
+    asked: PseudoLabels,
+    tasks: Mapping[str, Task],
+    levels: Mapping[str, float],
+    overwrite: bool,
 ) -> tuple[Descriptor, str]:
     """The descriptor and its text with a section of pseudo-labels for each task."""
     split = "{split}/" if before.has_split_folders else ""
@@ -237,6 +287,7 @@ def _describe(
             files=f"{PSEUDO}/{name}/{split}{{key}}.*",
             weight=old.weight if old else 1.0,
             encoding=hash_encoding(encoding),
+            event_from=levels.get(name),
         )
         theirs, ours = asdict(old or new), asdict(new)
         others = [option for option in ours if theirs[option] != ours[option] and option not in ("teacher", "date")]
@@ -310,8 +361,9 @@ def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Ten
         maps, sure = split_confidences(predictor, found)
         for name in wanted:
             confidence = sure.get(name)
-            target = to_target(maps[name], dataset.tasks[name], tables[name])
-            least = dataset.descriptor.pseudo[name].min_confidence
+            noted = dataset.descriptor.pseudo[name]
+            target = to_target(maps[name], dataset.tasks[name], tables[name], noted.event_from)
+            least = noted.min_confidence
             if confidence is not None and least is not None:
                 target = keep_labels(target, confidence >= least)
             path = _write_label(dataset, name, key, target, camera)
@@ -322,8 +374,8 @@ def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Ten
             result.written[name] += 1
 
 
-def to_target(prediction: Tensor, task: Task, table: Tensor) -> Tensor:
-    """A prediction as the target of a task: classes by `table`, a probability of at least 0.5 as the event.
+def to_target(prediction: Tensor, task: Task, table: Tensor, event_from: float | None = None) -> Tensor:
+    """A prediction as the target of a task: classes by `table`, a probability of at least `event_from` as the event.
 
     >>> from triptych.tasks import depth, semseg
     >>> to_target(torch.tensor([[1, 0]]), semseg(2), torch.tensor([1, IGNORE])).tolist()
@@ -331,8 +383,8 @@ def to_target(prediction: Tensor, task: Task, table: Tensor) -> Tensor:
     """
     if task.kind == "labels":
         return table[prediction]
-    if task.kind == "probability":
-        inside = prediction >= 0.5
+    if event_from is not None:
+        inside = prediction >= event_from
         return inside[0].long() if task.target_channels is None else inside.float()
     return prediction.float()
 
