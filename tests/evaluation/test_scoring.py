@@ -240,6 +240,31 @@ def test_a_dataset_as_ground_truth(tmp_path: Path) -> None:
     assert result.tasks["semseg"].facts == {"classes": 2}
 
 
+@pytest.mark.parametrize("task", ["semseg", "human_parts"])
+def test_offsets_mean_the_same_for_every_task_of_classes(tmp_path: Path, task: str) -> None:
+    """Classes stored one higher are the same maps with -1 on either side; 0 has no label then."""
+    truth, found = np.random.default_rng(0).integers(0, 5, (2, 8, 9)).astype(np.uint8)
+    truth[0] = 255
+    for root, shift in (("as they are", 0), ("from one", 1)):
+        stored = np.where(truth == 255, np.uint8(255 if shift == 0 else 0), truth + np.uint8(shift))
+        save(tmp_path / root / "targets" / task / "a.png", stored)
+        save(tmp_path / root / "predictions" / task / "a.png", found + np.uint8(shift))
+    numbers = run(tmp_path / "as they are", "invpt", classes=7).tasks[task].numbers
+    moved = run(tmp_path / "from one", "invpt", classes=7, label_offset=-1, prediction_offset=-1).tasks[task].numbers
+    assert moved == numbers
+
+
+def test_an_offset_of_labels_is_refused_beside_a_descriptor(tmp_path: Path) -> None:
+    save(tmp_path / "data/images/test/a.png", np.zeros((8, 9, 3), np.uint8))
+    save(tmp_path / "data/semseg/test/a.png", np.ones((8, 9), np.uint8))
+    (tmp_path / "data/dataset.toml").write_text(
+        "[images]\nfiles = 'images/{split}/{key}.png'\n[tasks.semseg]\nfiles = 'semseg/{split}/{key}.png'\nclasses = 2\n"
+    )
+    save(tmp_path / "predictions/semseg/a.png", np.ones((8, 9), np.uint8))
+    with pytest.raises(ValueError, match=r"--label-offset -1 has no effect .* offset in \[tasks\.semseg\]"):
+        score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", label_offset=-1, quiet=True)
+
+
 def test_saved_scores_hold_every_image(tmp_path: Path) -> None:
     save_boundaries(tmp_path)
     result = run(tmp_path, "bsds", max_dist=0.02, ci=50, out=tmp_path / "scores.json")

@@ -94,6 +94,9 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     encodings = Encodings(
         options.classes, options.depth_scale, options.label_offset, options.prediction_offset, options.key
     )
+    if options.label_offset and is_dataset(targets):
+        text = f"--label-offset {options.label_offset} has no effect on {targets}, whose descriptor says what ids mean"
+        raise DataError(text, "give offset in [tasks.semseg] or [tasks.human_parts] there")
     rules = RULES[options.protocol]
     named = tuple(options.task) or (tuple(rules) if len(rules) == 1 else ())
     folders = find_tasks(predictions, named)

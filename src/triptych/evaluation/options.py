@@ -18,8 +18,9 @@ class ScoreOptions:
         max_dist: Matching radius of boundaries as a fraction of the image diagonal.
         ground_truth: How boundary ground truth is prepared: as stored, thinned, or the outline of a map of labels.
         depth_scale: Metres per unit of integer depth files; 0.001 for 16 bit by default.
-        label_offset: Added to stored class ids of the ground truth: -1 where 0 means unlabelled.
-        prediction_offset: Added to stored class ids of the predictions.
+        label_offset: Added to stored class ids of the ground truth, of semseg and human_parts alike: -1 where 0 means
+            unlabelled. Where the tasks differ, score them one by one (--task).
+        prediction_offset: Added to stored class ids of the predictions, likewise.
         key: Entry of .npz and .mat files that have several.
         partial: Score what is there although predictions are missing.
         ci: Bootstrap resamples of the images for 95 % intervals; 0 computes none.

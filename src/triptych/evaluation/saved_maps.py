@@ -27,8 +27,8 @@ class Encodings:
     """Meaning of stored numbers where the files cannot say it.
 
     `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit. `label_offset` and
-    `prediction_offset` are added to stored class ids: -1 where 0 means unlabelled and classes start at 1. `key`: the
-    entry of .npz and .mat files that have several.
+    `prediction_offset` are added to stored class ids of semantic classes and parts alike: -1 where 0 means unlabelled
+    and classes start at 1. `key`: the entry of .npz and .mat files that have several.
     """
 
     classes: int = 0
@@ -257,7 +257,7 @@ _PREDICTIONS: dict[str, Reader] = {
 }
 _TARGETS: dict[str, Reader] = {
     "semseg": lambda stored, encodings: Labels(classes=encodings.classes, offset=encodings.label_offset).decode(stored),
-    "human_parts": lambda stored, encodings: PartLabels().decode(stored),
+    "human_parts": lambda stored, encodings: PartLabels(offset=encodings.label_offset).decode(stored),
     "saliency": lambda stored, encodings: _saliency_mask(stored, encodings).decode(stored),
     "normals": lambda stored, encodings: Normals().decode(stored),
     "depth": lambda stored, encodings: Depth(scale=_metres(stored, encodings)).decode(stored),
