@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from triptych.datasets.folder_guess import FolderGuess
 from triptych.datasets.guessing import describe_folder
 from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
+from triptych.labels.encodings import BoundaryMask, SaliencyMask
 from triptych.types import IGNORE
 
 SIZE = (12, 16)
@@ -562,6 +564,21 @@ def test_a_mask_of_wide_numbers_needs_a_threshold(tmp_path: Path) -> None:
     (tmp_path / "dataset.toml").write_text(toml)
     with pytest.raises(ValueError, match="set threshold"):
         Folder(tmp_path)[0]
+
+
+@pytest.mark.parametrize("inside", [1, 255, 256, 32767, 32768, 65535])
+def test_a_mask_of_16_bits_that_never_reaches_half_of_its_range_needs_a_threshold(inside: int) -> None:
+    """8-bit values in a file of 16 bits would all be background; 0 alone is a mask without an object."""
+    for encoding in (SaliencyMask(), BoundaryMask()):
+        stored = HALF.astype(np.uint16)
+        assert encoding.decode(stored * 0).max() == 0
+        assert replace(encoding, threshold=inside).decode(stored * inside).sum() == HALF.sum()
+        if inside < 32768:
+            with pytest.raises(ValueError, match=f"uint16 from 0 to {inside}; .*threshold"):
+                encoding.decode(stored * inside)
+        else:
+            assert encoding.decode(stored * inside).sum() == HALF.sum()
+        assert not replace(encoding, invalid=(inside,)).decode(stored * inside)[..., :8].any()
 
 
 def test_unlabelled_values_do_not_pass_through_a_class(tmp_path: Path) -> None:

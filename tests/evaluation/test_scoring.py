@@ -257,9 +257,7 @@ def test_offsets_mean_the_same_for_every_task_of_classes(tmp_path: Path, task: s
 def test_an_offset_of_labels_is_refused_beside_a_descriptor(tmp_path: Path) -> None:
     save(tmp_path / "data/images/test/a.png", np.zeros((8, 9, 3), np.uint8))
     save(tmp_path / "data/semseg/test/a.png", np.ones((8, 9), np.uint8))
-    (tmp_path / "data/dataset.toml").write_text(
-        "[images]\nfiles = 'images/{split}/{key}.png'\n[tasks.semseg]\nfiles = 'semseg/{split}/{key}.png'\nclasses = 2\n"
-    )
+    (tmp_path / "data/dataset.toml").write_text("[tasks.semseg]\nfiles = 'semseg/{split}/{key}.png'\nclasses = 2\n")
     save(tmp_path / "predictions/semseg/a.png", np.ones((8, 9), np.uint8))
     with pytest.raises(ValueError, match=r"--label-offset -1 has no effect .* offset in \[tasks\.semseg\]"):
         score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", label_offset=-1, quiet=True)

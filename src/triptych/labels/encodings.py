@@ -432,7 +432,8 @@ class Mask(Encoding):
     """Two classes: 1 where the stored value is at least `threshold`."""
 
     threshold: float | int | None = None
-    """Half of the largest value of the file's type where it is not given: 128 for 8 bits, 0.5 for floats."""
+    """Half of the largest value of the file's type where it is not given: 128 for 8 bits, 0.5 for floats. What has
+    16 bits and never reaches that, and wider whole numbers need it."""
 
     @property
     def is_pointwise(self) -> bool:
@@ -458,13 +459,15 @@ class Mask(Encoding):
 
     def _check_range(self, stored: np.ndarray, known: np.ndarray) -> None:
         """Half of the range of a type says nothing where a type is wider than what it holds."""
-        if self.threshold is not None or stored.dtype in (bool, np.uint8, np.uint16):
+        if self.threshold is not None or stored.dtype in (bool, np.uint8):
             return
         values = stored[known]
         low, high = values.min(initial=0), values.max(initial=0)
-        if low < 0 or (high > 1 if stored.dtype.kind == "f" else high > 0):
+        is_shade = stored.dtype == np.uint16 and high >= self._limit(stored.dtype)
+        if low < 0 or (high > 1 if stored.dtype.kind == "f" else high > 0 and not is_shade):
             raise DataError(
-                f"its values are {stored.dtype} from {low:g} to {high:g}", "set threshold: at least this is inside"
+                f"its values are {stored.dtype} from {low:g} to {high:g}",
+                "set threshold (at least this is inside), or save it as 8 bit, 0 and 255",
             )
 
 
