@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets.test_nyuv2 import MATRIX, SIZE, TEST, TRAIN, write_folders, write_official
+from datasets.test_nyuv2 import HELD_OUT, MATRIX, SIZE, TEST, TRAIN, write_folders, write_official
 from indoor_scene import PLANES
 from PIL import Image
 from saved_maps import save
@@ -20,7 +20,7 @@ from triptych.models.cvm import known_views, relate_views, unite_views
 from triptych.recipes import RECIPES
 from triptych.rendering.poses import find_common_pixels, relative_pose
 from triptych.training.objective import Objective
-from triptych.types import collate
+from triptych.types import collate, valid_pixels
 
 
 def pose_of(offset: int) -> np.ndarray:
@@ -117,8 +117,55 @@ def test_a_frame_that_is_missing_leaves_its_image_alone(tmp_path: Path) -> None:
     other = NYUv2(root, neighbour_frames=(2,), split="trainval")
     keys = [sample.neighbours[0].key for sample in map(other.__getitem__, range(len(other)))]
     assert keys == [*(f"{key}/+2" for key in TRAIN), "", ""]
-    with pytest.raises(ValueError, match=r"neighbour_frames has 5, but no image of split 'test' .*frames/KEY/OFFSET"):
-        NYUv2(root, neighbour_frames=(5,), split="test")
+    with pytest.raises(ValueError, match=r"neighbour_frames has 3, but no image of split 'train' .*frames/KEY/OFFSET"):
+        NYUv2(root, neighbour_frames=(3,))
+
+
+def test_images_that_are_scored_need_no_frames(tmp_path: Path) -> None:
+    """A run that learned from frames around training images is scored on the test images, which have none."""
+    root = write(tmp_path / "nyu")
+    test = NYUv2(root, neighbour_frames=(5,), split="test")
+    assert [len(test[i].neighbours) for i in range(len(test))] == [1, 1]
+    assert all(bool(test[i].neighbours[0].image.isnan().all()) for i in range(len(test)))
+    with pytest.raises(ValueError, match=r"neighbour_frames has 3, but no image of split 'test'"):
+        NYUv2(root, neighbour_frames=(3,), split="test")
+
+
+@pytest.mark.parametrize("official", [False, True])
+def test_an_image_that_lies_among_its_frames_is_not_read_from_there(tmp_path: Path, official: bool) -> None:
+    """COLMAP saw it there as `0.png`, maybe of another size than the archive's."""
+    root = write_official(tmp_path / "nyu") if official else write(tmp_path / "nyu")
+    save(root / f"frames/{TRAIN[0]}/5.png", see(pose_of(5))[0])
+    options = {"neighbour_frames": (5,), "allow_missing": official}
+    alone = NYUv2(root, **options)[0]
+    save(root / f"frames/{TRAIN[0]}/0.png", np.zeros((48, 64, 3), np.uint8))
+    np.save(root / f"frames/{TRAIN[0]}/0.npy", np.ones((48, 64), np.float32))
+    beside = NYUv2(root, **options)[0]
+    torch.testing.assert_close(beside.image, alone.image)
+    torch.testing.assert_close(beside.targets["depth"], alone.targets["depth"], equal_nan=True)
+
+
+def test_frames_with_depth_are_training_images(tmp_path: Path) -> None:
+    """As in the paper of the 3D branch: labelled by depth alone, each a pair with the image that it was taken by."""
+    root = write(tmp_path / "nyu")
+    options = {"neighbour_frames": (5,), "frames_as_samples": True}
+    nyu = NYUv2(root, **options)
+    names = [f"{TRAIN[0]}/+2", f"{TRAIN[0]}/+5", f"{TRAIN[0]}/-2"]  # those of other images have no depth
+    assert nyu.keys == [*TRAIN, *names]
+    frame = nyu[4]
+    assert frame.key == names[1]
+    torch.testing.assert_close(frame.camera.pose, torch.from_numpy(pose_of(5)).float(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(frame.targets["depth"][0], torch.from_numpy(see(pose_of(5))[1]))
+    assert all(not valid_pixels(frame.targets[name]).any() for name in ("semseg", "normals", "boundary"))
+    assert [view.key for view in frame.neighbours] == [TRAIN[0]]
+    assert bool(nyu[3].neighbours[0].image.isnan().all())  # neither 7 nor -3 is there
+    assert NYUv2(root, **options, split="val").keys == list(HELD_OUT)
+    assert NYUv2(root, **options, split="test").keys == list(TEST)
+    assert nyu.fingerprint()["labels"] == {"semseg": 3, "depth": 6, "normals": 3, "boundary": 3}
+    for path in root.glob("frames/*/*.npy"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"no frame around an image of split 'train' of nyuv2 has depth; .*OFFSET.npy"):
+        NYUv2(root, **options)
 
 
 def test_reprojection_says_which_way_poses_point(tmp_path: Path) -> None:
@@ -202,6 +249,10 @@ def test_cropped_archives_crop_the_frames(tmp_path: Path) -> None:
     view = nyu[nyu.keys.index(TEST[0])].neighbours[0]
     torch.testing.assert_close(view.image, torch.from_numpy(frame[45:470, 40:600]).permute(2, 0, 1) / 255)
     assert view.targets["depth"].shape == (1, 425, 560)
+    save(root / f"frames/{TRAIN[0]}/3.png", frame)
+    np.save(root / f"frames/{TRAIN[0]}/3.npy", frame[..., 0] / 25)
+    sample = NYUv2(root, tasks=("semseg", "depth"), frames_as_samples=True)[3]
+    assert sample.targets["depth"].shape[-2:] == sample.targets["semseg"].shape == sample.image.shape[1:] == (425, 560)
     save(root / f"frames/{TEST[0]}/3.png", frame[:400])
     with pytest.raises(DataError, match="is 400x640, its image 425x560"):
         nyu[nyu.keys.index(TEST[0])]

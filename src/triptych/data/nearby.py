@@ -2,7 +2,7 @@
 
 `KEY/OFFSET.jpg` was taken OFFSET frames after the labelled image KEY (negative: before). Beside it may lie its depth in
 metres, `KEY/OFFSET.npy`, and its pose: a 4x4 matrix in `KEY/OFFSET.txt`, or lines of COLMAP's `images.txt`, there or in
-the folder above, which name it. The labelled image itself has the offset 0.
+the folder above, which name it. The labelled image itself has the offset 0, of which only the pose is read.
 """
 
 import math
@@ -40,6 +40,26 @@ class NearbyFrames:
     depths: dict[str, Path] = field(default_factory=dict)
     poses: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def shift(self, name: str, step: int) -> str:
+        """The name `step` frames after an image or after a frame that is here, whether or not there is one.
+
+        >>> NearbyFrames(images={"5/+2": Path("5/2.jpg")}).shift("5/+2", -2)
+        '5'
+        """
+        key, _, offset = name.rpartition("/") if name in self.images else (name, "", "0")
+        return name_frame(key, int(offset) + step)
+
+    def with_depth(self, keys: Iterable[str], what: str) -> list[str]:
+        """The frames around the images `keys` that have a depth, sorted; `DataError` where none of `what` has."""
+        images = set(keys)
+        found = sorted(name for name in self.images.keys() & self.depths.keys() if name.rpartition("/")[0] in images)
+        if not found:
+            raise DataError(
+                f"no frame around an image of {what} has depth",
+                "put it in metres into frames/KEY/OFFSET.npy (docs/datasets.md), or leave frames_as_samples out",
+            )
+        return found
+
 
 def name_frame(key: str, offset: int) -> str:
     """The name of the frame `offset` frames after an image; of the image itself for 0.
@@ -71,9 +91,11 @@ def find_nearby(folder: Path, *, pose_direction: str = "camera-to-world", pose_s
             poses = {name: direct(read_matrix(path))}
         else:
             poses = {}
-            if name and path.suffix.lower() in PICTURES:
+            # The image itself, which COLMAP may have seen there as 0.jpg, is the archive's.
+            around = name and int(path.stem) != 0
+            if around and path.suffix.lower() in PICTURES:
                 found.images[name] = path
-            elif name and path.suffix == ".npy":
+            elif around and path.suffix == ".npy":
                 found.depths[name] = path
         for frame, pose in poses.items():
             if frame in origins:

@@ -92,7 +92,7 @@ class InFiles(DenseDataset):
         self.tasks, self.derivations = dict(tasks), {name: derivations[name] for name in tasks if name in derivations}
         self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
         for step in self.neighbour_frames:
-            if step == 0 or not any(self.shift(key, way) for key in self.keys for way in (step, -step)):
+            if step == 0 or not self.has_frames(step):
                 raise DataError(
                     f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one",
                     self.frames_hint,
@@ -203,6 +203,10 @@ class InFiles(DenseDataset):
     def read_instances(self, path: Path) -> Tensor:
         """Instance ids `(H, W)` int64, 0 where there is none."""
         return torch.from_numpy(read_array(path).astype("int64"))
+
+    def has_frames(self, step: int) -> bool:
+        """Whether any image has a frame `step` away, either way."""
+        return any(self.shift(key, way) for key in self.keys for way in (step, -step))
 
     def shift(self, key: str, step: int) -> str | None:
         """The key of the frame `step` later in the video; `None` where there is none."""

@@ -7,6 +7,7 @@ What an archive calls "val" is the official test split and is called `test` here
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +19,7 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.files import match_files
 from triptych.data.lists import packaged_lines, read_keys, take_held_out
-from triptych.data.nearby import NearbyFrames, check_direction, find_nearby, name_frame
+from triptych.data.nearby import NearbyFrames, check_direction, find_nearby
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.in_files import IMAGE, Published, scale_camera
 from triptych.datasets.labelled_file import LabelledFile
@@ -133,6 +134,7 @@ SPLITS = {
     "trainval": "all official training frames: 795",
     "test": "official test frames: 654",
 }
+TRAINED = ("train", "trainval")
 CLASSES = {"13": 13, "40": 40, "894": 894}
 KINDS = {"images": IMAGE, "segmentation": "semseg", "depth": "depth", "normals": "normals", "edge": "boundary"}
 """Folder of an archive to what lies in it."""
@@ -164,6 +166,7 @@ class NYUv2(Published):
     `Sample.neighbours`: `frames` is their folder, from the root (`data/nearby.py` says how they lie there), with
     `pose_direction` and `pose_scale` of their poses. Of 425x560 images frames of 480x640 are cropped alike. An image
     without a frame or a pose has a neighbour of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
+    `frames_as_samples` appends the frames that have a depth to the images of `train` and `trainval`.
 
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
     """
@@ -189,12 +192,13 @@ class NYUv2(Published):
         frames: str = "frames",
         pose_direction: str = "camera-to-world",
         pose_scale: float = 1.0,
+        frames_as_samples: bool = False,
     ) -> None:
         self._find(root, split, variant)
         folder = self.root.parent if self.root.is_file() else self.root
         self.nearby = (
             find_nearby(folder / frames, pose_direction=pose_direction, pose_scale=pose_scale)
-            if neighbour_frames
+            if neighbour_frames or frames_as_samples
             else NearbyFrames()
         )
         kind = self.variant.name
@@ -228,6 +232,8 @@ class NYUv2(Published):
             allow_missing=allow_missing,
             neighbour_frames=neighbour_frames,
         )
+        if frames_as_samples and split in TRAINED:
+            self.keys += self.nearby.with_depth(self.keys, f"split '{split}' of {self.name}")
         if self.nearby.poses:
             check_direction(folder / frames, islice(self._with_frames(), POSES_CHECKED))
 
@@ -258,26 +264,42 @@ class NYUv2(Published):
             own["nearby"] = {"frames": len(self.nearby.images), "poses": len(self.nearby.poses)}
         return super().fingerprint() | own
 
+    def has_frames(self, step: int) -> bool:
+        """Images that are only scored may have none, where others do."""
+        others = (f"/{step:+d}", f"/{-step:+d}") if self.split not in TRAINED else ()
+        return super().has_frames(step) or any(name.endswith(others) for name in self.nearby.images)
+
     def shift(self, key: str, step: int) -> str | None:
-        name = name_frame(key, step)
-        return name if name in self.nearby.images else None
+        name = self.nearby.shift(key, step)
+        return name if name in self.listing[IMAGE] else None
+
+    def read(self, key: str) -> Sample:
+        """An image, or a frame at the size of the images."""
+        sample = super().read(key)
+        native = (sample.image.shape[1], sample.image.shape[2])
+        if key not in self.nearby.images or native == self._size:
+            return sample
+        if (self._size, native) != (CROPPED, FULL):
+            raise DataError(
+                f"frame {self.nearby.images[key]} is {native[0]}x{native[1]}, its image "
+                f"{self._size[0]}x{self._size[1]}",
+                "give frames of the image's size, or of 480x640",
+            )
+        window = (..., *(slice(start, start + side) for start, side in zip(CROP, CROPPED, strict=True)))
+        targets = {name: target[window] for name, target in sample.targets.items()}
+        return Sample(sample.image[window], targets, key, self.camera(key, CROPPED), sample.extras)
+
+    @cached_property
+    def _size(self) -> tuple[int, int]:
+        """(height, width) of the images, the same in a whole archive."""
+        image = self.photo(self.keys[0])
+        return image.shape[1], image.shape[2]
 
     def view(self, key: str, sample: Sample) -> Sample | None:
         """The frame `key`, where it and the sample have a pose or none has one."""
         if self.nearby.poses and not {key, sample.key} <= set(self.nearby.poses):
             return None
-        view = self.read(key)
-        size, native = ((one.image.shape[1], one.image.shape[2]) for one in (sample, view))
-        if (size, native) == (CROPPED, FULL):
-            window = (..., slice(CROP[0], CROP[0] + size[0]), slice(CROP[1], CROP[1] + size[1]))
-            targets = {name: target[window] for name, target in view.targets.items()}
-            return Sample(view.image[window], targets, key, self.camera(key, size), view.extras)
-        if size != native:
-            raise DataError(
-                f"frame {self.nearby.images[key]} is {native[0]}x{native[1]}, its image {size[0]}x{size[1]}",
-                "give frames of the image's size, or of 480x640",
-            )
-        return view
+        return self.read(key)
 
     def _with_frames(self) -> Iterator[tuple[Sample, Tensor]]:
         """Samples with neighbors, and their depth."""

@@ -95,7 +95,12 @@ PUBLISHED: dict[str, Published] = {
     "nyuv2-mti-net-3d": _nyuv2(REGULARIZER, "46.67 0.5210 19.93 78.10"),
     "nyuv2-invpt": _nyuv2(INVPT, "53.56 0.5183 19.04 78.10", note="the released weights: 53.65, 0.5083, 18.68, 77.80"),
     "nyuv2-invpt-3d": _nyuv2(REGULARIZER, "54.87 0.5006 18.55 78.30"),
-    "nyuv2-invpt-cross-view-3d": Published(REGULARIZER, (*NYUV2[:2], NYUV2[3]), "54.99 0.4850 78.00"),
+    "nyuv2-invpt-cross-view-3d": Published(
+        REGULARIZER,
+        (*NYUV2[:2], NYUV2[3]),
+        "54.99 0.4850 78.00",
+        note="with the same frames and no second view 54.93, 0.4879, 77.90; how many frames is not said",
+    ),
     "nyuv2-cvm": _nyuv2(
         CVM, "65.27 0.3836 15.35 81.69", note="with more video than is said; boundaries by another pipeline"
     ),
