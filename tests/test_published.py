@@ -24,6 +24,7 @@ def test_entries_name_a_protocol_of_ours_and_tasks_of_the_recipe(name: str) -> N
     published = PUBLISHED[name]
     protocol = re.search(r"protocol ([\w-]+)", published.by)
     assert protocol is not None
+    assert RECIPES[name].data.protocol == protocol[1], f"{name} is scored by another protocol than it is shown beside"
     rules = RULES[protocol[1]]
     count = len(published.values.split())
     assert count <= len(published.names)

@@ -148,6 +148,23 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
         raise
 
 
+def with_scored_labels(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
+    """The recipe with its datasets giving the labels of `tasks` that papers score against, where these are others than
+    they train on.
+    """
+
+    def options(dataset: str, given: Options) -> Options:
+        others = DATASETS[dataset].scored_options if dataset in DATASETS else {}
+        return given | {name: value for task in tasks for name, value in others.get(task, {}).items()}
+
+    data, adaptation = recipe.data, recipe.adaptation
+    return replace(
+        recipe,
+        data=replace(data, options=options(data.dataset, data.options)),
+        adaptation=replace(adaptation, dataset_options=options(adaptation.dataset, adaptation.dataset_options)),
+    )
+
+
 def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transform:
     """Images of a split as evaluation sees them: at the size that its domain says, with nothing drawn."""
     data = split_domain(recipe, split)[0].data

@@ -13,12 +13,18 @@ from PIL import Image
 from shared import shared_path
 from skimage.morphology import thin
 
+from triptych.assemble import build_dataset, with_scored_labels
 from triptych.data.arrays import read_array
 from triptych.datasets import DATASETS
 from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
+from triptych.evaluation.evaluate import find_scoring
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
 from triptych.labels.tables import NAMES_21, NAMES_60, PARTS, fine_names
+from triptych.prepared.reader import Prepared
+from triptych.prepared.write import prepare
+from triptych.recipes.config import DataConfig, Recipe
+from triptych.tasks import boundary, semseg
 from triptych.types import IGNORE, Camera
 
 SIZE = (60, 80)
@@ -252,6 +258,24 @@ def test_boundaries_of_a_step() -> None:
     for edges in (training_edges(labels), evaluation_edges(labels)):
         assert edges.sum(1).tolist()[1:-1] == [1] * 7  # thinning may shorten the ends
         assert set(edges.nonzero()[1]) <= {4, 5}
+
+
+def test_a_protocol_of_papers_scores_against_outlines(archive: Path, tmp_path: Path) -> None:
+    """Training has its own boundaries, evaluation those of SEISM; prepared ones that are for training are refused."""
+    data = DataConfig("pascal-context", str(archive), options={"tasks": ("boundary",)}, protocol="invpt")
+    recipe, tasks = Recipe(data=data), {"boundary": boundary()}
+    scored = build_dataset(with_scored_labels(recipe, tasks), "val")
+    expected = torch.from_numpy(evaluation_edges(label_map()))
+    assert (scored[0].targets["boundary"][0].bool() == expected).all()
+    assert (build_dataset(recipe, "val")[0].targets["boundary"][0].bool() != expected).any()
+    scoring = find_scoring("invpt", scored, tasks)
+    assert scoring.apply(tasks)["boundary"].metric().ground_truth == "thin"  # no outline of an outline
+    prepare(build_dataset(recipe, "val"), tmp_path, split="val")
+    with pytest.raises(
+        ValueError, match="boundary of pascal-context is 'training' in these data, and protocol 'invpt'"
+    ):
+        find_scoring("invpt", Prepared(tmp_path, split="val"), tasks)
+    assert find_scoring("invpt", Prepared(tmp_path, split="val"), {"semseg": semseg(21)}).protocol == "invpt"
 
 
 def test_the_list_of_published_boundary_scores(copy: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -18,13 +19,14 @@ from triptych.decoders.base import Decoder
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run, open_scored_split
+from triptych.evaluation.protocols import RULES, DataSettings, Scoring
 from triptych.evaluation.scores import Evaluation
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.predictor import Predictor
 from triptych.report.run import read_columns
-from triptych.tasks import Task, boundary, depth, normals, regression, saliency, semseg
+from triptych.tasks import Task, boundary, depth, human_parts, normals, nyuv2_tasks, regression, saliency, semseg
 from triptych.training.loop import train
 from triptych.types import Sample
 
@@ -319,6 +321,88 @@ def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
     column = read_columns(run, "test")["single-task networks"]
     assert column["depth"] == numbers[1]["depth"]
     assert column["semseg"] == {name: value for name, value in numbers[0]["semseg"].items() if value is not None}
+
+
+def test_a_run_is_scored_by_the_protocol_that_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(run, tmp_path / "other")
+    evaluate_run(run, device="cpu", constant=False, progress=False)
+    result = evaluate_run(other, protocol="densemtl", device="cpu", progress=False)
+    assert [*result.primary()] == ["semseg/mIoU", "depth/rmse_image"]
+    content = json.loads((other / "evaluation-test.json").read_text())
+    assert content["protocol"] == "densemtl"
+    printed = capsys.readouterr().out
+    assert "protocol densemtl" in printed
+    assert f"depth: {RULES['densemtl']['depth'].definition}" in printed
+    assert read_columns(other, "test").keys() == {"network (test, protocol densemtl)", "constant predictor"}
+    with pytest.raises(ValueError, match=r"the protocol .* is none in .*both, densemtl in .*other"):
+        compare_runs([run, other])
+    assert [*compare_runs([other])["values"]] == ["semseg", "depth"]
+    with pytest.raises(ValueError, match="unknown protocol 'dense'"):
+        evaluate_run(other, protocol="dense", device="cpu", progress=False)
+
+
+def test_labels_beyond_the_range_of_a_protocol_do_not_decide_its_number() -> None:
+    """One pixel of disparity that rounds to nothing is 121 km, which a score over all labels is made of."""
+
+    class Far(Rectangles):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            depth = sample.targets["depth"].clone()
+            depth[0, 0, 0] = 121_240.0
+            return replace(sample, targets=sample.targets | {"depth": depth})
+
+    pair = [
+        {name: evaluate(Oracle(), data, data.tasks, scoring=scoring).primary() for name, data in sets.items()}
+        for sets in [{"far": Far(length=3), "near": Rectangles(length=3)}]
+        for scoring in (None, Scoring("densemtl"))
+    ]
+    assert pair[0]["far"]["depth/rmse"] > 1000 * pair[0]["near"]["depth/rmse"]
+    assert pair[1]["far"]["depth/rmse_image"] == pytest.approx(pair[1]["near"]["depth/rmse_image"], rel=1e-2)
+
+
+@pytest.mark.parametrize("protocol", ["survey", "atrc", "invpt", "densemtl"])
+def test_protocols_score_the_maps_of_a_network_as_they_score_saved_ones(protocol: str) -> None:
+    """A network's own tasks, with the protocol's numbers, under the classes' names."""
+    tasks = nyuv2_tasks(["wall", "floor"])
+    settings = DataSettings("nyuv2", classes=2)
+    generator = torch.Generator().manual_seed(3)
+    raw = {name: torch.randn(1, task.channels, 24, 32, generator=generator) for name, task in tasks.items()}
+    predictions = {name: task.decode(raw[name]) for name, task in tasks.items()}
+    targets = {
+        "semseg": torch.randint(2, (1, 24, 32), generator=generator),
+        "depth": 1 + torch.rand(1, 1, 24, 32, generator=generator),
+        "normals": torch.nn.functional.normalize(torch.randn(1, 3, 24, 32, generator=generator), dim=1),
+        "boundary": (torch.rand(1, 1, 24, 32, generator=generator) > 0.8).float(),
+    }
+    scoring = Scoring(protocol, DataSettings("nyuv2"))
+    stored = scoring.store(predictions)
+    for name, task in scoring.apply(tasks).items():
+        rule, metric = RULES[protocol][name], task.metric()
+        saved = rule.metric(settings)
+        metric.update(stored[name], targets[name])
+        saved.update(rule.store(predictions[name][0])[None], targets[name])
+        assert metric.primary == rule.names(saved)[0]
+        assert set(metric.better) == set(rule.names(saved))
+        found, expected = metric.compute(), saved.compute()
+        assert {number: found[number] for number in metric.better} == pytest.approx(
+            {number: expected[number] for number in metric.better}, nan_ok=True
+        )
+    assert [*scoring.apply(tasks)["semseg"].metric().per_class()] == ["wall", "floor"]
+
+
+def test_what_a_protocol_has_no_rule_for_is_said_or_keeps_its_own_number() -> None:
+    scoring = Scoring("densemtl-video", DataSettings())
+    tasks = {"normals": normals(), "semseg": semseg(3)}
+    assert scoring.apply(tasks)["normals"].metric is tasks["normals"].metric
+    assert scoring.describe(scoring.apply(tasks), "native")[0].startswith(
+        "normals: protocol densemtl-video has no rule"
+    )
+    assert any("native size" in line for line in Scoring("survey").describe({}, "480x640"))
+    parts = Scoring("invpt").apply({"human_parts": human_parts(["background", "dog"])})
+    with pytest.raises(ValueError, match="human_parts has 2 classes, and protocol 'invpt' scores 7; score by the"):
+        parts["human_parts"].metric()
 
 
 def test_a_module_is_scored_through_predictor(dataset: Rectangles) -> None:

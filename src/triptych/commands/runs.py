@@ -12,6 +12,7 @@ from triptych.recipes.option_words import read_options
 def evaluate(
     run: Positional[Path],
     split: str = "",
+    protocol: str = "",
     single_task: tuple[Path, ...] = (),
     limit: int = 0,
     confidence: bool = False,
@@ -24,6 +25,8 @@ def evaluate(
         run: Run folder, or an ONNX file of `triptych export`.
         split: Split to score; by default the recipe's test split, or its validation split where there is none.
             target-SPLIT is of the domain it adapts to.
+        protocol: Line of papers by whose rules it is scored, as for `triptych score`; by default the recipe's
+            (data.protocol); none: each task's own numbers.
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
             count.
         limit: Score at most this many images; 0 scores all.
@@ -34,7 +37,15 @@ def evaluate(
     from triptych.evaluation.evaluate import evaluate_run
     from triptych.report.run import report_run
 
-    scored = evaluate_run(run, split=split, single_task=single_task, limit=limit, confidence=confidence, device=device)
+    scored = evaluate_run(
+        run,
+        split=split,
+        protocol=protocol,
+        single_task=single_task,
+        limit=limit,
+        confidence=confidence,
+        device=device,
+    )
     if os.environ.get("RANK", "0") != "0":
         return
     found = None

@@ -188,7 +188,7 @@ def convert_file(
     settings are then tried against it, and the result must agree with it. Where components of normals point
     (`normals_axes`, as for `from_published`) no output tells: it must be said, and they are turned after that.
 
-    The `dataset` in the folder `root` is what the run is scored on.
+    The `dataset` in the folder `root` is what the run is scored on, by the protocol of its code base.
     """
     data: dict[str, Any] = {"dataset": dataset, "root": root, "options": dataset_options or {}}
     reader = named_choice("dataset", dataset, DATASETS)
@@ -235,7 +235,8 @@ def convert_file(
         checked.append(f"components of normals pointed {', '.join(normals_axes)}: turned to {', '.join(CAMERA)}")
     assert report.config is not None, "of something less than a network"
     description = f"{report.network} of the code base '{family}', converted from {Path(checkpoint).name}."
-    data |= {"tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options}
+    # A code base is called like the protocol that it scores by.
+    data |= {"tasks": names, "auxiliary_tasks": auxiliary, "task_options": task_options, "protocol": family}
     recipe = replace(network_recipe(report.config, **data), description=description)
     save_folder(out, model, recipe, overwrite=overwrite)
     lines = [report.summary, *(f"assumed: {assumption.line}" for assumption in report.assumed), *checked]

@@ -39,6 +39,8 @@ class DenseDataset:
     """Whether it can be read only where someone has put it."""
     takes_root: ClassVar[bool] = False
     """Whether its first argument describes it, and `root` says where the files lie."""
+    scored_options: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Options by task with which it reads the labels that papers score against, where they train on others."""
 
     @classmethod
     def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:

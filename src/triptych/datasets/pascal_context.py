@@ -156,7 +156,8 @@ class PascalContext(Published):
     put it there. `classes` is 21 (VOC) or 60 (PASCAL-Context, in the order of its list of 59; from the 459 of its label
     maps this needs `labels.txt` of PASCAL-Context in the root or in `labels_file`).
 
-    `boundary` says what boundaries are for: `training`, or `evaluation`, as SEISM draws them. `normals_mask` keeps
+    `boundary` says what boundaries are for: `training`, or `evaluation`, as SEISM draws them (`triptych evaluate` reads
+    these by itself where it scores by a protocol). `normals_mask` keeps
     normals as `published`, which needs `labels.txt` too, or as `stored`. Their axes are guessed from what scenes look
     like unless `normals_axes` tells; the angular error of a network that is trained on them does not depend on them.
 
@@ -166,6 +167,7 @@ class PascalContext(Published):
     name = "pascal-context"
     variants: ClassVar[dict[str, PascalVariant]] = {one.name: one for one in VARIANTS}
     downloads: ClassVar[dict[str, str]] = dict.fromkeys(VARIANTS[0].tasks, ARCHIVE)
+    scored_options: ClassVar[dict[str, dict[str, str]]] = {"boundary": {"boundary": "evaluation"}}
 
     def __init__(
         self,

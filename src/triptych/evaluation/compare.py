@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor
 
 from triptych.evaluation.evaluate import read_references
+from triptych.evaluation.protocols import OWN
 from triptych.evaluation.scored_runs import (
     RunGroup,
     ScoredRun,
@@ -66,6 +67,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
         second.tasks[task],
         ("what is summed", _sizes(first.sums[task]), _sizes(second.sums[task])),
         first.scored_size.beside(second.scored_size),
+        first.scoring.beside(second.scoring),
     )
     gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
     mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
@@ -131,7 +133,9 @@ def compare_runs(
     first = groups[0].runs[0]
     images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
     scored = {name: first.tasks[name] for name in names}
-    references = read_references(single_task, split, scored, images, of=first.path, size=first.scored_size)
+    references = read_references(
+        single_task, split, scored, images, of=first.path, size=first.scored_size, scoring=first.scoring
+    )
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
@@ -170,7 +174,8 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], content: dict[str, Any]) -> None:
     table = Table("task", "metric", *(group.name for group in groups), "images", title_justify="left")
-    table.title = content["split"]
+    by = groups[0].runs[0].scoring.protocol
+    table.title = content["split"] if by == OWN else f"{content['split']}, protocol {by}"
     for name in names:
         metric = groups[0].runs[0].tasks[name].metric()
         arrow = ARROWS[metric.better[metric.primary]]

@@ -21,7 +21,9 @@ from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.data.subset import spread_evenly
+from triptych.datasets import DATASETS
 from triptych.evaluation.constant import ConstantPredictor
+from triptych.evaluation.protocols import CLASSES, OWN, RULES, DataSettings, Scoring, metric_facts
 from triptych.evaluation.scores import (
     Evaluation,
     ScoredSize,
@@ -32,7 +34,7 @@ from triptych.evaluation.scores import (
 )
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
-from triptych.lookup import UnknownNameError, grouped
+from triptych.lookup import UnknownNameError, grouped, named_choice
 from triptych.machine import accelerated, gather_objects, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
@@ -83,14 +85,18 @@ def evaluate(
     num_workers: int = 0,
     on_bad_sample: OnBadSample = "raise",
     progress: Callable[[int, int], None] | None = None,
+    scoring: Scoring | None = None,
 ) -> Evaluation:
-    """Score `tasks` on a dataset, image by image at the size that `transform` gives (the native one without).
+    """Score `tasks` on a dataset, image by image at the size that `transform` gives (the native one without), by their
+    own metrics or by those of the protocol of `scoring`.
 
     A module is run through `Predictor`. `limit` scores that many images spread over the dataset; 0 scores all. Under
     several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
     after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
     """
     require_truth(dataset, tasks)
+    scoring = scoring or Scoring()
+    tasks = scoring.apply(tasks)
     predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
     world = num_processes()
     loader = evaluation_loader(
@@ -106,6 +112,7 @@ def evaluate(
     rows: list[_Row] = []
     for done, sample in enumerate(loader, start=1):
         predictions, raw = _predict(predictor, sample.image)
+        predictions = scoring.store(predictions)
         rows.append(
             _Row(
                 sample.image_keys[0],
@@ -190,12 +197,14 @@ class RunEvaluation(Evaluation):
     """Of single-task networks, by task."""
     weights_sha256: str = ""
     """Of the file that they were read from."""
+    protocol: str = OWN
+    """By whose rules they were scored."""
     predictor: Predictor = field(kw_only=True, repr=False)
 
     def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
         """The numbers by column of a table, the network first, without those that could not be computed."""
         constant = None if self.constant is None else self.constant.metrics
-        return name_columns(self.split, self.metrics, self.single_task, constant)
+        return name_columns(self.split, self.protocol, self.metrics, self.single_task, constant)
 
 
 Numbers = Mapping[str, Mapping[str, float | None]]
@@ -205,10 +214,11 @@ CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
 
 
 def name_columns(
-    split: str, network: Numbers, single_task: Numbers | None, constant: Numbers | None
+    split: str, protocol: str, network: Numbers, single_task: Numbers | None, constant: Numbers | None
 ) -> dict[str, Mapping[str, Mapping[str, float]]]:
     """Numbers by task and metric under the titles of a table's columns, without those that could not be computed."""
-    columns = {f"network ({split})": network, SINGLE_TASK: single_task, CONSTANT: constant}
+    title = split if protocol == OWN else f"{split}, protocol {protocol}"
+    columns = {f"network ({title})": network, SINGLE_TASK: single_task, CONSTANT: constant}
     return {
         title: {
             task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
@@ -250,6 +260,7 @@ def evaluate_run(
     run: Path,
     *,
     split: str = "",
+    protocol: str = "",
     single_task: Sequence[Path] = (),
     limit: int = 0,
     device: str = "auto",
@@ -261,7 +272,9 @@ def evaluate_run(
 
     By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
 
-    `target-<split>` is a split of the domain that the recipe adapts to.
+    `target-<split>` is a split of the domain that the recipe adapts to. `protocol` names the line of papers by whose
+    rules it is scored (docs/protocols.md), by default the recipe's; `none` are the tasks' own numbers. Tasks that it
+    has no rule for keep their own.
     The JSON has the numbers, those of the best constant prediction (fitted on the training split, where the recipe has
     one), and `delta_mtl` against single-task runs, which must have been evaluated on the same split. Beside it,
     `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
@@ -281,12 +294,17 @@ def evaluate_run(
         if confidence:
             Confident(predictor)
         recipe, tasks = predictor.recipe, predictor.tasks
-        split, dataset = open_scored_split(recipe, split)
+        protocol = protocol or recipe.data.protocol
+        named_choice("protocol", protocol, dict.fromkeys((OWN, *RULES)))
+        labels = recipe if protocol == OWN else assemble.with_scored_labels(recipe, tasks)
+        split, dataset = open_scored_split(labels, split)
         _require_same_classes(tasks, dataset, split)
+        scoring = find_scoring(protocol, dataset, tasks)
+        tasks = scoring.apply(tasks)
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
         size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
-        references = read_references(single_task, split, tasks, keys, of=run, size=size)
+        references = read_references(single_task, split, tasks, keys, of=run, size=size, scoring=scoring)
         score = partial(
             evaluate,
             dataset=dataset,
@@ -295,6 +313,7 @@ def evaluate_run(
             limit=limit,
             num_workers=recipe.data.num_workers,
             on_bad_sample=recipe.data.on_bad_sample,
+            scoring=scoring,
         )
         with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
             evaluation = score(predictor, progress=advance)
@@ -308,6 +327,8 @@ def evaluate_run(
                 "recipe": recipe.description,
                 "data": dataset.fingerprint(),
                 "scored_size": size.of_images,
+                **scoring.content(),
+                "facts": {name: metric_facts(task.metric()) for name, task in tasks.items()},
                 **as_json(evaluation),
                 "primary": evaluation.primary(),
                 "constant": as_json(reference)["metrics"] if reference is not None else None,
@@ -318,15 +339,36 @@ def evaluate_run(
                 "weights_sha256": weights,
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
-            _show(run, content, evaluation, reference, predictor.model.describe())
+            notes = [*scoring.describe(tasks, size.by_recipe), predictor.model.describe()]
+            _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),
         split=split,
         constant=reference,
         single_task=references or None,
         weights_sha256=weights,
+        protocol=protocol,
         predictor=predictor,
     )
+
+
+def find_scoring(protocol: str, dataset: DenseDataset, tasks: Mapping[str, Task]) -> Scoring:
+    """The protocol with the settings of a dataset; `ValueError` where its labels are those that papers train on, and
+    score against others, as in prepared sets.
+    """
+    if protocol == OWN:
+        return Scoring()
+    known = DATASETS[dataset.name].scored_options if dataset.name in DATASETS else {}
+    others = {name: value for task in tasks for name, value in known.get(task, {}).items()}
+    for name, value in others.items():
+        if (found := dataset.fingerprint().get(name)) != value:
+            raise ValueError(
+                f"{name} of {dataset.name} is '{found}' in these data, and protocol '{protocol}' scores against "
+                f"'{value}'; prepare the split with that option, or score by the tasks' own numbers (--protocol {OWN})."
+            )
+    # Labels that are made to be scored against are outlines already.
+    settings = DataSettings(dataset.name if dataset.name in CLASSES else "", ground_truth="thin" if others else None)
+    return Scoring(protocol, settings)
 
 
 def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, split: str) -> None:
@@ -344,24 +386,32 @@ def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, spli
 
 
 def _show(
-    run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None, description: str
+    run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None, notes: Sequence[str]
 ) -> None:
     console = terminal()
-    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images", evaluation, reference))
+    by = "" if content["protocol"] == OWN else f", protocol {content['protocol']}"
+    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images{by}", evaluation, reference))
     if content["delta_mtl"] is not None:
         against = ", ".join(content["single_task"])
         console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)
-    if description:
-        console.print(description, highlight=False, markup=False, soft_wrap=True)
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
 
 
 def read_references(
-    runs: Sequence[Path], split: str, tasks: Mapping[str, Task], keys: Sequence[str], *, of: Path, size: ScoredSize
+    runs: Sequence[Path],
+    split: str,
+    tasks: Mapping[str, Task],
+    keys: Sequence[str],
+    *,
+    of: Path,
+    size: ScoredSize,
+    scoring: Scoring,
 ) -> dict[str, dict[str, float]]:
     """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
 
     Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
-    same numbers and at the same `size` as the network in folder `of`.
+    same numbers, at the same `size` and under the same protocol (`scoring`) as the network in folder `of`.
     """
     found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
@@ -381,10 +431,11 @@ def read_references(
             )
         if task in tasks:
             folder = results_folder(Path(run))
-            theirs = read_run_tasks(folder)[task]
+            by = Scoring.of_scores(saved.content)
+            theirs = by.apply(read_run_tasks(folder))[task]
             by_recipe = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
             fact = size.beside(ScoredSize(by_recipe, saved.content.get("scored_size", "")))
-            metric = require_same_definition(of, tasks[task], Path(run), theirs, fact)
+            metric = require_same_definition(of, tasks[task], Path(run), theirs, fact, scoring.beside(by))
             value = numbers.get(metric.primary, math.nan)
             if numbers and not (value and math.isfinite(value)):
                 raise ValueError(

@@ -26,7 +26,7 @@ from triptych.evaluation.map_files import (
     pair,
 )
 from triptych.evaluation.options import ScoreOptions
-from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule
+from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule, metric_facts
 from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction, settle_encodings
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
@@ -255,7 +255,7 @@ def score_task(
         per_image={name: [values[name] for values in alone] for name in names},
         sums=sums,
         truth={key: truth for key, (_, truth) in rows.items()},
-        facts=given.rule.facts(metric) | ({ASSUMED: unit} if unit else {}),
+        facts=metric_facts(metric) | ({ASSUMED: unit} if unit else {}),
         pairs=pairs,
         unlabelled=tuple(key for key in pairs.keys if key not in rows),
     )

@@ -1,12 +1,14 @@
-"""How each line of papers scores each task: the table behind `triptych score --protocol`.
+"""How each line of papers scores each task: the table behind `--protocol` of `triptych score` and `evaluate`.
 
 The definitions, and what is known about differences between published code bases, are in docs/protocols.md.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,6 +20,7 @@ from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
+from triptych.tasks import Task
 
 CLASSES = {"": 0, "nyuv2": 40, "pascal-context": 21, "bsds500": 0}
 """Classes of semantic segmentation by dataset; the keys are the datasets that can be named."""
@@ -72,20 +75,21 @@ class Rule:
     numbers: tuple[str, ...] = ()
     store: Callable[[Tensor], Tensor] = keep
 
-    def facts(self, metric: Metric) -> dict[str, str | int | float]:
-        """What the numbers depend on beside the protocol's name."""
-        if isinstance(metric, BoundaryMetric):
-            return {
-                "boundary_protocol": metric.protocol.name,
-                "max_dist": metric.max_dist,
-                "ground_truth": metric.ground_truth,
-                "thresholds": len(metric.protocol.thresholds),
-            }
-        return {"classes": len(metric.class_names)} if isinstance(metric, SegmentationMetric) else {}
-
     def names(self, metric: Metric) -> tuple[str, ...]:
         """The numbers to report, the protocol's main one first."""
         return self.numbers or (metric.primary, *(name for name in metric.better if name != metric.primary))
+
+
+def metric_facts(metric: Metric) -> dict[str, str | int | float]:
+    """What the numbers of a metric depend on beside the protocol's name."""
+    if isinstance(metric, BoundaryMetric):
+        return {
+            "boundary_protocol": metric.protocol.name,
+            "max_dist": metric.max_dist,
+            "ground_truth": metric.ground_truth,
+            "thresholds": len(metric.protocol.thresholds),
+        }
+    return {"classes": len(metric.class_names)} if isinstance(metric, SegmentationMetric) else {}
 
 
 def _semseg(settings: DataSettings) -> Metric:
@@ -208,3 +212,79 @@ def find_rule(protocol: str, task: str) -> Rule:
         hint = f"{task} is scored by {', '.join(others)}" if others else "there is no such task"
         raise ValueError(f"protocol '{protocol}' has no {task}: it scores {', '.join(rules)}; {hint}.")
     return rules[task]
+
+
+NATIVE = ("survey", "atrc", "invpt")
+"""Protocols that score at the native size of the labels."""
+OWN = "none"
+"""In place of a protocol: each task's own metric."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """By what the tasks of a network are scored: a protocol, or `OWN`, and settings of its data."""
+
+    protocol: str = OWN
+    settings: DataSettings = DataSettings()
+
+    @classmethod
+    def of_scores(cls, content: Mapping[str, Any]) -> "Scoring":
+        """By what a file of a run's scores is scored; files of older versions do not say: the tasks' own numbers."""
+        return cls(content.get("protocol", OWN), DataSettings(**content.get("settings", {})))
+
+    def content(self) -> dict[str, Any]:
+        """What `of_scores` reads."""
+        return {"protocol": self.protocol, "settings": vars(self.settings)}
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Its rules by task."""
+        return {} if self.protocol == OWN else named_choice("protocol", self.protocol, RULES)
+
+    def apply(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
+        """The tasks with the protocol's metrics; those that it has no rule for keep their own."""
+        rules = self.rules
+        return {
+            name: replace(task, metric=partial(_metric_of, rules[name], self, task)) if name in rules else task
+            for name, task in tasks.items()
+        }
+
+    def beside(self, other: "Scoring") -> tuple[str, str, str]:
+        """What it is, and both protocols, for `require_same_definition`."""
+        return "the protocol (`triptych evaluate --protocol`)", self.protocol, other.protocol
+
+    def describe(self, tasks: Mapping[str, Task], size: str) -> list[str]:
+        """Lines on what the numbers of tasks that it was applied to are; labels were scored at `size`."""
+        lines = []
+        for name, task in tasks.items():
+            facts = ", ".join(f"{fact} {value}" for fact, value in metric_facts(task.metric()).items())
+            if name in self.rules:
+                lines.append(f"{name}: {'. '.join(filter(None, (facts, self.rules[name].definition)))}")
+            elif self.protocol != OWN:
+                lines.append(f"{name}: protocol {self.protocol} has no rule for it; its own numbers.")
+        if self.protocol in NATIVE and size != "native":
+            lines.append(f"labels were scored at {size}, and protocol {self.protocol} has them at their native size.")
+        return lines
+
+    def store(self, predictions: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Decoded predictions of a batch as the protocol's code has them once it has saved them."""
+        stores = {name: rule.store for name, rule in self.rules.items() if rule.store is not keep}
+        return {
+            name: torch.stack([stores[name](one) for one in maps]) if name in stores else maps
+            for name, maps in predictions.items()
+        }
+
+
+def _metric_of(rule: Rule, scoring: Scoring, task: Task) -> Metric:
+    """A rule's metric with the classes of a task, whose first number is the protocol's."""
+    metric = rule.metric(replace(scoring.settings, classes=len(task.classes)))
+    if isinstance(metric, SegmentationMetric):
+        if len(metric.class_names) != len(task.classes):
+            raise ValueError(
+                f"{task.name} has {len(task.classes)} classes, and protocol '{scoring.protocol}' scores "
+                f"{len(metric.class_names)}; score by the tasks' own numbers (--protocol {OWN})."
+            )
+        metric.class_names = task.classes
+    if rule.numbers:
+        metric.primary, metric.better = rule.numbers[0], {name: metric.better[name] for name in rule.numbers}
+    return metric

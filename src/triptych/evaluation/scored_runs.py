@@ -13,6 +13,7 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.data.base import dotted_as_noted
+from triptych.evaluation.protocols import Scoring
 from triptych.evaluation.scores import ScoredSize, read_run_scores
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
@@ -45,6 +46,8 @@ class ScoredRun:
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
     scored_size: ScoredSize = field(default_factory=ScoredSize)
+    scoring: Scoring = field(default_factory=Scoring)
+    """The protocol whose metrics `tasks` have."""
     origins: tuple[str, ...] = ()
     """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
 
@@ -119,7 +122,8 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
     _require_run(path)
     saved = read_run_scores(path, split)
-    tasks = read_run_tasks(path)
+    scoring = Scoring.of_scores(saved.content)
+    tasks = scoring.apply(read_run_tasks(path))
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, assemble.resolve_options(resolved))
@@ -137,6 +141,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
         scored_size=ScoredSize(assemble.scored_size(recipe, split), saved.content.get("scored_size", "")),
+        scoring=scoring,
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
 

@@ -69,6 +69,10 @@ class DataConfig:
     """Keyword arguments of the dataset."""
     task_options: dict[str, Options] = field(default_factory=dict)
     """Keyword arguments of task constructors by task name, such as `{"depth": {"loss": "berhu"}}`."""
+    protocol: str = "none"
+    """Line of papers by whose rules `triptych evaluate` scores (those of `triptych score --protocol`); `none`: the
+    tasks' own numbers. Validation while training has these in any case.
+    """
 
 
 @dataclass(frozen=True)
@@ -306,6 +310,7 @@ INERT = (
     "description",
     "data.root",
     "data.num_workers",
+    "data.protocol",
     "training.keep_checkpoints",
     "training.trackers",
     "adaptation.root",

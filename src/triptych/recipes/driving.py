@@ -46,6 +46,7 @@ SYNTHIA_CITYSCAPES = Recipe(
         num_workers=4,
         options={"classes": 16},
         task_options={"depth": DENSEMTL_LOSSES["depth"] | {"aligned": True}},
+        protocol="densemtl-video",
     ),
     model=ModelConfig(
         backbone="resnet101",

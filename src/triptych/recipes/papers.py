@@ -61,7 +61,7 @@ def survey(
     """The multi-task survey (Vandenhende et al., TPAMI 2021): Adam 1e-4, weight decay 1e-4, poly."""
     return Recipe(
         description=description,
-        data=data,
+        data=replace(data, protocol="survey"),
         model=model,
         optimizer=optimizer or OptimizerConfig(name="adam", lr=1e-4, weight_decay=1e-4),
         schedule=ScheduleConfig(steps=steps, name="poly"),
@@ -73,7 +73,7 @@ def atrc(description: str, data: DataConfig, model: ModelConfig, *, lr: float) -
     """ATRC (Bruggemann et al., ICCV 2021): SGD, momentum 0.9, weight decay 5e-4, 40,000 steps of 8, poly per step."""
     return Recipe(
         description=description,
-        data=data,
+        data=replace(data, protocol="atrc"),
         model=model,
         optimizer=OptimizerConfig(name="sgd", lr=lr, momentum=0.9, weight_decay=5e-4),
         schedule=ScheduleConfig(steps=40_000, name="poly"),
@@ -85,7 +85,7 @@ def invpt(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
     """InvPT (Ye and Xu, ECCV 2022): Adam 2e-5, weight decay 1e-6, 40,000 steps of 6 (2 on each of 3 GPUs), poly."""
     return Recipe(
         description=description,
-        data=data,
+        data=replace(data, protocol="invpt"),
         model=model,
         optimizer=OptimizerConfig(name="adam", lr=2e-5, weight_decay=1e-6),
         schedule=ScheduleConfig(steps=40_000, name="poly"),
@@ -99,7 +99,7 @@ def sak(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
     """
     return Recipe(
         description=description,
-        data=replace(data, batch_size=4),
+        data=replace(data, batch_size=4, protocol="invpt"),
         model=replace(model, decoder="four-level"),
         optimizer=OptimizerConfig(name="adamw", lr=2e-5, weight_decay=1e-6, clip_norm=10.0),
         schedule=ScheduleConfig(steps=40_000, name="poly"),
@@ -141,7 +141,7 @@ def densemtl(
     """
     return Recipe(
         description=description,
-        data=data,
+        data=replace(data, protocol="densemtl"),
         model=model,
         optimizer=OptimizerConfig(
             name="adam",
@@ -173,7 +173,7 @@ def densemtl_single(description: str, data: DataConfig, model: ModelConfig) -> R
     """DenseMTL's single-task networks: SGD, momentum 0.9, weight decay 5e-4, 1e-3 for the backbone and 1e-2 else."""
     return Recipe(
         description=description,
-        data=data,
+        data=replace(data, protocol="densemtl"),
         model=model,
         optimizer=OptimizerConfig(
             name="sgd", lr=1e-2, momentum=0.9, weight_decay=5e-4, backbone_lr_factor=0.1, clip_norm=10.0

@@ -1,4 +1,5 @@
-"""Scores that papers report for what the recipes train: theirs, not ours, to compare with under the same protocol.
+"""Scores that papers report for what the recipes train: theirs, not ours, to compare with under the same protocol,
+which the recipe names and `triptych evaluate` scores by.
 
 Those of NYUv2 are mIoU of segmentation, rmse of depth in metres, mean angle of normals in degrees and odsF of
 boundaries; those of PASCAL-Context mIoU of segmentation and of human parts, saliency, mean angle and odsF. "Alone" are
@@ -34,7 +35,7 @@ class Published:
     """
 
     by: str
-    """Who reports them, and the protocol they are scored by (`triptych score --protocol`)."""
+    """Who reports them, and the protocol they are scored by (`data.protocol`)."""
     names: tuple[str, ...] = ()
     values: str = ""
     alone: str = ""
@@ -160,6 +161,6 @@ PUBLISHED: dict[str, Published] = {
         ("semseg mIoU {}", "depth rmse_aligned {} m"),
         "37.93 11.66",
     ),
-    "vkitti2-cityscapes": _none(DENSEMTL),
+    "vkitti2-cityscapes": _none(f"{DENSEMTL}-video"),
 }
 """What is published, by recipe; recipes of our own have no entry."""

@@ -60,6 +60,7 @@ CITYSCAPES = Recipe(
         num_workers=4,
         options={"classes": 16, "neighbour_frames": (-1, 1)},
         task_options={"depth": {"loss": "disparity", "aligned": True}},
+        protocol="densemtl-video",
     ),
     model=ModelConfig(
         backbone="resnet101",

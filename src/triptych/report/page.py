@@ -32,6 +32,7 @@ def write_report(
     run: Path,
     *,
     scores: Mapping[str, Scores] | None = None,
+    scored_tasks: Mapping[str, Task] | None = None,
     images: Mapping[str, int] | None = None,
     split: str = "",
     examples: Sequence[Example] = (),
@@ -41,12 +42,12 @@ def write_report(
 ) -> Path:
     """Write `report.html` into a run folder, or into the folder `out`, and return its path.
 
-    Curves, tasks and facts are read from the run. `scores` are of `split`; without them the table shows the evaluation
-    that the deployed weights come from.
+    Curves, tasks and facts are read from the run. `scores` are of `split`, by the metrics of `scored_tasks`; without
+    them the table shows the evaluation that the deployed weights come from.
     """
     report = read_run(run)
     if scores:
-        report = replace(report, scores=scores, images=images or {}, split=split)
+        report = replace(report, scores=scores, scored_tasks=scored_tasks or {}, images=images or {}, split=split)
     changed = replace(report, examples=tuple(examples), reliability=reliability, title=title or report.title)
     path = (out or run) / PAGE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def render_report(report: RunReport) -> str:
     return render_page(
         report.title,
         {
-            "results": ("Results", show_results(report.tasks, report.scores, report.images)),
+            "results": ("Results", show_results({**report.tasks, **report.scored_tasks}, report.scores, report.images)),
             "confidence": ("Confidence", show_reliability(report.reliability)),
             "predictions": ("Predictions", show_examples(report.tasks, report.examples, with_points=any(clouds))),
             "curves": ("Training", _show_charts(charts)),

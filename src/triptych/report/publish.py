@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from triptych.evaluation.protocols import OWN as NO_PROTOCOL
+from triptych.evaluation.protocols import Scoring
 from triptych.evaluation.scores import read_scores, require_weights
 from triptych.evaluation.tables import ARROWS
 from triptych.export.onnx_file import describe_onnx
@@ -174,11 +176,13 @@ def read_results(
         scaled = description.get("calibration", {}) if description.get("outputs") == "maps" else {}
         content = saved.content
         data = content.get("data") or {}
+        scoring = Scoring.of_scores(content)
+        measured = tasks if "tasks" in content else scoring.apply(tasks)
         for task, numbers in saved.metrics.items():
             if task not in tasks:
                 continue
             described = (content.get("tasks") or {}).get(task, {})
-            better = described.get("higher_is_better") or tasks[task].metric().better
+            better = described.get("higher_is_better") or measured[task].metric().better
             for metric, value in numbers.items():
                 if metric in better and math.isfinite(value):
                     yield Result(
@@ -186,7 +190,7 @@ def read_results(
                         metric,
                         value,
                         better[metric],
-                        content.get("protocol", OWN),
+                        OWN if scoring.protocol == NO_PROTOCOL else scoring.protocol,
                         data.get("name", "") if isinstance(data, Mapping) else "",
                         content.get("split", ""),
                         (content.get("labelled") or {}).get(task, len(saved.keys[task])),

@@ -10,6 +10,7 @@ from torch import Tensor
 from triptych import assemble
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.evaluation.evaluate import RunEvaluation, name_columns
+from triptych.evaluation.protocols import Scoring
 from triptych.evaluation.reliability import Reliability
 from triptych.evaluation.scores import read_run_scores
 from triptych.prediction.exported import results_folder
@@ -40,13 +41,15 @@ def report_run(
         predictor = Predictor.load(run, device=device, calibrated=False)
         split = split or predictor.recipe.data.test_split
         columns = read_columns(Path(run), split)
-        images = read_run_scores(Path(run), split).content.get("labelled", {})
+        content = read_run_scores(Path(run), split).content
+        images, tasks = content.get("labelled", {}), Scoring.of_scores(content).apply(predictor.tasks)
     else:
         predictor, split, columns = scored.predictor, scored.split, scored.columns()
-        images = scored.labelled
+        images, tasks = scored.labelled, dict(scored.tasks)
     return write_report(
         results_folder(Path(run)),
         scores=columns,
+        scored_tasks=tasks,
         images=images,
         split=split,
         examples=spread_examples(predictor, examples, split),
@@ -75,7 +78,8 @@ def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240)
 def read_columns(run: Path, split: str) -> dict[str, Scores]:
     """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
     content = read_run_scores(run, split).content
-    return name_columns(split, content["metrics"], content.get("single_task_metrics"), content["constant"])
+    by = Scoring.of_scores(content).protocol
+    return name_columns(split, by, content["metrics"], content.get("single_task_metrics"), content["constant"])
 
 
 def make_example(predictor: Predictor, sample: Sample) -> Example:

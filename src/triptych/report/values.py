@@ -54,14 +54,16 @@ class RunReport:
     """Everything that a page shows; plain data, so that a run, the demo or a test can fill it.
 
     `scores`: columns of the table by title, the network first, then what it is compared with (a constant predictor,
-    single-task networks). `images`: how many of them have a label, by task. `split`: of which images these are.
-    `records`: lines of `metrics.jsonl`. `facts`: short values shown at the top. `details`: longer texts at the end, by
-    title. `reliability`: errors by confidence, where they were measured.
+    single-task networks), by the metrics of `scored_tasks` where these are others than those of `tasks`. `images`: how
+    many of them have a label, by task. `split`: of which images these are. `records`: lines of `metrics.jsonl`.
+    `facts`: short values shown at the top. `details`: longer texts at the end, by title. `reliability`: errors by
+    confidence, where they were measured.
     """
 
     title: str
     tasks: Mapping[str, Task]
     scores: Mapping[str, Scores] = field(default_factory=dict)
+    scored_tasks: Mapping[str, Task] = field(default_factory=dict)
     images: Mapping[str, int] = field(default_factory=dict)
     split: str = ""
     examples: Sequence[Example] = ()
