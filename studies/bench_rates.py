@@ -7,7 +7,6 @@ Rule: of a method's rates, the one with the best mean over NYUv2's four tasks, r
 a single-task network's, the one with the best score of its task.
 """
 
-import os
 from pathlib import Path
 
 from bench import METHODS, SINGLE, untuned
@@ -15,7 +14,7 @@ from geometry_arms import placed
 from grid import markdown_table
 from lab import rows
 from lab.gains import FOUR, gain
-from lab.running import RESULTS, ROOT, main
+from lab.running import main, results_folder
 from lab.study import Scores, Study
 from lab.training import train_and_score
 
@@ -64,8 +63,7 @@ def choose(found: list[rows.Row]) -> dict[str, float]:
 
 def chosen_rates() -> dict[str, float]:
     """The same of the rows that lie where those of this study are written."""
-    folder = Path(os.environ.get(RESULTS, ROOT / "results"))
-    return choose(rows.read_declared(folder / f"{STUDY.name}.jsonl", STUDY.commit))
+    return choose(rows.read_declared(results_folder() / f"{STUDY.name}.jsonl", STUDY.commit))
 
 
 def table(found: list[rows.Row]) -> str:

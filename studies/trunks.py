@@ -10,6 +10,9 @@ away.
 
 A job writes `<out>/trunks/<arm>/seed-0/trunk.safetensors`; its row holds the file's SHA-256, and `trunk_file` hands a
 study no other file. Keep it: processors of other vector instructions add in another order and make another file.
+
+To run a study again elsewhere, give `trunks.py run` and the study the same `--results DIR` of your own: the trunks have
+their rows there, and the study goes by these. Its rows are then of another trunk than ours.
 """
 
 import hashlib
@@ -19,7 +22,7 @@ from typing import Any
 
 import torch
 from lab import rows
-from lab.running import ROOT, main
+from lab.running import main, results_folder
 from lab.study import Scores, Study
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -172,15 +175,22 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def trunk_file(folder: Path, arm: str, results: Path = ROOT / "results") -> Path:
-    """The file of a trunk below a study's `--out`; `ValueError` for one of another hash than its row's, or none."""
+def trunk_file(folder: Path, arm: str, results: Path | None = None) -> Path:
+    """The file of a trunk below a study's `--out`; `ValueError` for one of another hash than its row's, or none. Rows
+    are those in `results`, by default where the study writes its own.
+    """
+    results = results or results_folder()
     path = folder / STUDY.name / arm / "seed-0" / "trunk.safetensors"
     if not path.is_file():
-        raise ValueError(f"{path} is missing; `python studies/trunks.py run --out {folder}` makes it.")
+        raise ValueError(
+            f"{path} is missing; `python studies/trunks.py run --out {folder} --results DIR` makes one, and `--results "
+            "DIR` then goes to this study too."
+        )
     known = rows.by_seed(rows.read(results / f"{STUDY.name}.jsonl"), arm).get(0, {}).get("sha256", "nothing")
     if (found := checksum(path)) != known:
         raise ValueError(
-            f"{path} has hash {found[:12]}, {STUDY.name}.jsonl says {str(known)[:12]}; make it anew with trunks.py run."
+            f"{path} has hash {found[:12]}, {results / STUDY.name}.jsonl says {str(known)[:12]}: rows on another trunk "
+            "are of another study; pass the --results DIR that trunks.py made it with."
         )
     return path
 

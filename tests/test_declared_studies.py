@@ -152,6 +152,19 @@ def test_a_trunk_of_another_hash_is_refused(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_study_run_again_goes_by_the_trunk_made_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trunks = load("trunks")
+    path = tmp_path / "out" / "trunks" / "resnet18-half" / "seed-0" / "trunk.safetensors"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"made on another processor")
+    with pytest.raises(ValueError, match="--results DIR"):
+        trunks.trunk_file(tmp_path / "out", "resnet18-half")
+    row = rows.Row("resnet18-half", 0, "r", "c", {"sha256": trunks.checksum(path)})
+    rows.append(tmp_path / "own" / "trunks.jsonl", row)
+    monkeypatch.setenv("STUDY_RESULTS", str(tmp_path / "own"))  # as `--results` sets it
+    assert trunks.trunk_file(tmp_path / "out", "resnet18-half") == path
+
+
 def test_area_under_curve_is_scikit_learns() -> None:
     import torch
 

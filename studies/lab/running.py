@@ -23,6 +23,11 @@ RESULTS = "STUDY_RESULTS"
 TRIES = 2
 
 
+def results_folder() -> Path:
+    """Where the rows of other studies lie that a study goes by: the folder that its own are written to."""
+    return Path(os.environ.get(RESULTS, ROOT / "results"))
+
+
 def main(study: Study, table: Callable[[list[rows.Row]], str], words: Sequence[str] | None = None) -> None:
     """`run`: do what has no row. `job ARM SEED`: do one of them here. `table`: print what the rows say."""
     parser = argparse.ArgumentParser(description=f"The study {study.name}.")
