@@ -207,16 +207,22 @@ def test_a_decay_outside_its_range_is_refused(model: MultiTaskModel) -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_one_kernel_updates_as_torch_does_one_by_one(name: str, layout: torch.memory_format) -> None:
-    """Gradients in the order that a view of a flat vector has, whatever that of the weights."""
-    config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.01, betas=(0.8, 0.9))
+    """With the recipe's momentum and betas. Gradients in the order that a view of a flat vector has, whatever that of
+    the weights.
+    """
+    config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.01, momentum=0.5, betas=(0.8, 0.9))
+    adams = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     updated = []
-    for one_by_one in (False, True):
+    for ours in (True, False):
         torch.manual_seed(0)
         weights = [nn.Parameter(torch.randn(4, 5, 3, 3).to(memory_format=layout)), nn.Parameter(torch.randn(7))]
-        optimizer = build_optimizer([{"params": weights}], config)
-        assert optimizer.defaults["fused"] is (True if layout == torch.contiguous_format else None)
-        if one_by_one:
-            optimizer.param_groups[0].update(fused=False, foreach=False)
+        if ours:
+            optimizer = build_optimizer([{"params": weights}], config)
+            assert optimizer.defaults["fused"] is (True if layout == torch.contiguous_format else None)
+        elif name == "sgd":
+            optimizer = torch.optim.SGD(weights, lr=0.1, weight_decay=0.01, momentum=0.5, foreach=False)
+        else:
+            optimizer = adams[name](weights, lr=0.1, weight_decay=0.01, betas=(0.8, 0.9), foreach=False)
         for _ in range(3):
             for weight in weights:
                 weight.grad = torch.randn(weight.shape)
