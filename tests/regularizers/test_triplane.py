@@ -1,6 +1,7 @@
 """The regularizer and its controls: every switch works, missing labels count nothing, the model does not know."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from triptych.types import Sample
 
 SWITCHES = [
     {"lift": "last"},
-    {"lift": "nearest"},
+    {"lift": "nearest", "stride": 4},
     {"planes": "pooled"},
     {"aggregation": "mean"},
     {"aggregation": "product"},
@@ -40,11 +41,13 @@ SWITCHES = [
     {"stratified": False},
     {"num_samples": 1},
 ]
+LIFTED = {"last": [1], "nearest": [0]}
+"""Of the features at strides 4 and 8; both else."""
 
 
 @pytest.mark.parametrize("options", SWITCHES, ids=str)
 def test_every_switch_supervises_features_at_odd_sizes(options: dict[str, object]) -> None:
-    """Finite terms, gradients at the features and at every parameter."""
+    """Finite terms, gradients at the features that are lifted and at every parameter."""
     tasks = tasks_of()
     regularizer = build("triplane", tasks, **{"num_samples": 4, **options})
     output, sample = batch(tasks, camera=True)
@@ -54,7 +57,8 @@ def test_every_switch_supervises_features_at_odd_sizes(options: dict[str, object
     total.backward()
     assert total.isfinite()
     assert total > 0
-    assert all(output.features[i].grad.abs().max() > 0 for i in regularizer.encoder.trunk.lifted)
+    reached = [i for i, map in enumerate(output.features) if map.grad is not None and map.grad.any()]
+    assert reached == LIFTED.get(options.get("lift"), [0, 1])
     for key, parameter in regularizer.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.isfinite().all(), key
@@ -205,6 +209,27 @@ def test_jitter_and_shuffling_happen_while_training_only_where_they_should() -> 
     assert torch.equal(shuffled.intervals, still.intervals)
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"camera": "metric"}, {"camera": "metric", "spacing": "inverse", "near": 0.5}], ids=str
+)
+def test_jitter_stays_in_its_bin_and_fills_it(options: dict[str, object]) -> None:
+    """Bins are equal in depth, or in its inverse; the same for all rays of an image."""
+    regularizer = build("triplane", tasks_of("depth"), num_samples=8, **options)
+    _, sample = batch(tasks_of("depth"), camera=True)
+    places = []
+    for _ in range(20):
+        points = regularizer.sample_points(sample)
+        assert points.intervals.min() > 0
+        share = (points.depths[:, 0, 0] + 1) / 2
+        if "spacing" in options:
+            near, far = regularizer.near, regularizer.far
+            share = (1 / near - 1 / (near + share * (far - near))) / (1 / near - 1 / far)
+        places.append(8 * share - torch.arange(8))
+    places = torch.stack(places)
+    assert -1e-5 < places.min() < 0.02
+    assert 0.98 < places.max() < 1 + 1e-5
+
+
 @pytest.mark.parametrize("name", ["auxiliary-heads", "decoder-2d"])
 def test_2d_controls_have_as_many_parameters(name: str) -> None:
     options = {"strides": (4, 8), "tasks": tasks_of("semseg", "depth", "normals", "boundary")}
@@ -243,6 +268,7 @@ def test_a_schedule_lasts_as_long_as_the_run() -> None:
     assert factors({"schedule": "linear"}) == [1.0, 0.75, 0.5, 0.0]
     assert factors({"schedule": "linear", "schedule_steps": 4}) == [1.0, 0.5, 0.0, 0.0]
     assert factors({}) == factors({"schedule": "linear"})
+    assert factors({"schedule": "cosine"}) == pytest.approx([1.0, (1 + math.sqrt(0.5)) / 2, 0.5, 0.0])
     assert factors({"schedule": "constant"}) == [1.0] * 4
 
 

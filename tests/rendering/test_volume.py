@@ -104,16 +104,3 @@ def test_autocast_changes_no_composite() -> None:
             mixed = volume.composite(weights, values)
         found.append((mixed, *torch.autograd.grad(mixed.square().sum(), (weights, values))))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
-
-
-def test_distances_stay_in_their_bins_and_follow_the_generator() -> None:
-    def draw(seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return volume.sample_distances(8, near=1.0, far=5.0, batch=3, stratified=True, generator=generator)
-
-    distances = draw(0)
-    assert torch.equal(distances, draw(0))
-    assert not torch.equal(distances, draw(1))
-    assert ((distances - 1) // 0.5 == torch.arange(8.0)).all()
-    assert not torch.equal(distances[0], distances[1])
-    assert volume.sample_distances(2, near=0.0, far=4.0).tolist() == [[1, 3]]

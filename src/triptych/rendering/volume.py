@@ -25,20 +25,16 @@ def sample_distances(
     near: float,
     far: float,
     batch: int = 1,
-    stratified: bool = False,
-    generator: torch.Generator | None = None,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Float[Tensor, "batch samples"]:
-    """Distances in equal bins from `near` to `far`: bin centres, or `stratified` one uniform draw per bin and image.
+    """Centres of equal bins from `near` to `far`.
 
     >>> sample_distances(2, near=0.0, far=4.0).tolist()
     [[1.0, 3.0]]
     """
-    place = torch.full((batch, num_samples), 0.5, device=device, dtype=dtype)
-    if stratified:
-        place = torch.rand(batch, num_samples, generator=generator, device=device, dtype=dtype)
-    return near + (torch.arange(num_samples, device=device, dtype=dtype) + place) * ((far - near) / num_samples)
+    places = torch.arange(num_samples, device=device, dtype=dtype) + 0.5
+    return (near + places * ((far - near) / num_samples)).repeat(batch, 1)
 
 
 def sample_intervals(distances: AlongRays, last: float) -> AlongRays:
