@@ -75,6 +75,10 @@ def test_metrics_lines_say_what_was_measured(finished: Path) -> None:
     train_lines, evaluations = lines(finished, "train"), lines(finished, "evaluation")
     assert [record["step"] for record in train_lines] == [4, 6]
     assert [record["step"] for record in evaluations] == [3, 6]
+    # 4 of 12 images a step; a cosine over 6 steps after 2 of warm-up, at steps 4 and 6, which are 3 and 5 from 0.
+    assert [record["epoch"] for record in train_lines] == pytest.approx([4 / 3, 2])
+    rates = [1e-3 * (1 + math.cos(math.pi * share)) / 2 for share in (1 / 4, 3 / 4)]
+    assert [record["learning_rate"] for record in train_lines] == pytest.approx(rates)
     first = train_lines[0]
     assert first["labelled"] == {"semseg": 16, "depth": 16}
     assert first["loss"] == pytest.approx(sum(first["weighted"].values()), rel=1e-5)
