@@ -136,7 +136,9 @@ def test_the_paper_s_pairs_differ_in_the_regularizer_alone() -> None:
     for name in ("nyuv2-invpt", "nyuv2-mti-net", "pascal-invpt", "pascal-mti-net"):
         plain, regularized = RECIPES[name], RECIPES[f"{name}-3d"]
         assert dataclasses.replace(regularized, regularizer=plain.regularizer, description=plain.description) == plain
-        assert regularized.regularizer.options == {"schedule": "constant"}  # the other defaults say why
+        # The other defaults say why.
+        unit = {"density_init": "unit", "values_init": "unit"}
+        assert regularized.regularizer.options == {"schedule": "constant", **unit}
     with torch.device("meta"):
         model = build(RECIPES["nyuv2-invpt"]).model
     # 402,092,888 published parameters, of which 6.6 million are dead and not built here.
