@@ -173,6 +173,18 @@ def test_published_settings() -> None:
     assert streets.weighting.weights == {"semseg": 50, "depth": 0.5, "normals": 50}
 
 
+def test_densemtl_clips_but_for_adaptation() -> None:
+    """The released configurations, from video too; the loop that adapts does not clip, though it is configured."""
+    trained = {
+        name: recipe
+        for name, recipe in RECIPES.items()
+        if not name.startswith("rooms-") and recipe.model.decoder.startswith(("densemtl", "pad-net-plus"))
+    }
+    assert {"cityscapes-densemtl-video", "synthia-cityscapes", "nyuv2-pad-net-plus"} <= trained.keys()
+    clipped = {name for name, recipe in trained.items() if recipe.optimizer.clip_norm == 10}
+    assert trained.keys() - clipped == {"synthia-cityscapes", "vkitti2-cityscapes"}
+
+
 DENSEMTL = [
     name
     for name, recipe in sorted(OURS.items())

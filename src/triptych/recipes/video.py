@@ -5,10 +5,10 @@ weights a pose network sees none within so few steps. Frames four steps apart sh
 
 `cityscapes-densemtl-video` is DenseMTL's "S-D with self-supervised D" (Lopes et al., WACV 2023). The released
 configuration: images of 512x1024, random crops of 512x512, mirrored, two per step; frames -1, 0, +1; Adam, betas (0.9,
-0.999), 1e-5 for the encoder, 5e-5 for heads and exchange, 1e-6 for the pose network; 40,000 steps, a tenth from step
-30,000 on; segmentation at scales 0 and 2, disparity at 0 to 3, weights 1 and 1 as means over scales; depth between 0.1
-and 100 m, scored at 512x1024 with a median scaling per image, 1e-3 to 80 m (protocol `densemtl-video`). It starts from
-a Cityscapes depth network of Hoyer et al. (encoder, decoders and pose network).
+0.999), 1e-5 for the encoder, 5e-5 for heads and exchange, 1e-6 for the pose network, gradient norm of all at most 10;
+40,000 steps, a tenth from step 30,000 on; segmentation at scales 0 and 2, disparity at 0 to 3, weights 1 and 1 as means
+over scales; depth between 0.1 and 100 m, scored at 512x1024 with a median scaling per image, 1e-3 to 80 m (protocol
+`densemtl-video`). It starts from a Cityscapes depth network of Hoyer et al. (encoder, decoders and pose network).
 
 Departures: it starts from ImageNet, which is why the pose network learns at 1e-4, the rate of Godard et al. (ICCV
 2019); both tasks are predicted at scales 0 to 3, by 1x1 convolutions; the last weights are kept.
@@ -69,7 +69,9 @@ CITYSCAPES = Recipe(
         decoder="densemtl",
         decoder_options={"scales": (0, 1, 2, 3)},
     ),
-    optimizer=OptimizerConfig(name="adam", lr=5e-5, weight_decay=0.0, backbone_lr_factor=0.2, pose_lr_factor=2.0),
+    optimizer=OptimizerConfig(
+        name="adam", lr=5e-5, weight_decay=0.0, backbone_lr_factor=0.2, pose_lr_factor=2.0, clip_norm=10.0
+    ),
     schedule=ScheduleConfig(steps=40_000, name="step", milestones=(30_000,), gamma=0.1),
     # The published mean over scales, where ours are summed; the photometric loss is a mean already.
     weighting=WeightingConfig(weights={"semseg": 0.25, "depth": 1.0}),
