@@ -11,7 +11,7 @@ from triptych.decoders.atrc_search import Architecture, ATRCSearch
 from triptych.recipes.config import OptimizerConfig
 from triptych.tasks import depth, normals, semseg
 from triptych.training.objective import Objective
-from triptych.training.optim import learning_rate_factors
+from triptych.training.optim import build_optimizer, learning_rate_factors, parameter_groups
 from triptych.types import Sample
 
 TASKS = {task.name: task for task in (semseg(5), depth(), normals())}
@@ -182,6 +182,24 @@ def test_the_objective_adds_the_entropy_and_the_logits_have_a_rate():
     assert losses.adaptation["model/entropy"] < 0
     factors = learning_rate_factors(model, OptimizerConfig(fusion_lr_factor=7.0))
     assert {name for name, factor in factors.items() if factor == 7.0} == {"decoder.architecture.logits"}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_frozen_pair_stays_as_sure_as_it_was(name: str):
+    """Logits are not decayed: without a gradient none moves, and `describe` tells what it was frozen at."""
+    decoder = search()
+    with torch.no_grad():
+        decoder.architecture.logits.fill_(0.1)[0, 1, 2] = 1.5
+    before = {key: value.clone() for key, value in decoder.state_dict().items()}
+    config = OptimizerConfig(name=name, lr=0.01, momentum=0.9, weight_decay=5e-4, fusion_lr_factor=100.0)
+    optimizer = build_optimizer(parameter_groups({"decoder": decoder}, config), config)
+    for parameter in decoder.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    for _ in range(5):
+        optimizer.step()
+    after = decoder.state_dict()
+    assert torch.equal(after["architecture.logits"], before["architecture.logits"])
+    assert not any(torch.equal(after[key], before[key]) for key in before if key.endswith("query.0.0.weight"))
 
 
 def test_an_adapter_takes_no_turn_of_the_search_and_hides_no_entropy():

@@ -5,13 +5,15 @@ each of them and one for "none". Weights and logits learn in the same steps. A p
 that leads by `margin`; the genotype is the best context of every pair, and trains anew as `atrc`.
 
 Paper and published code. Published logits have an optimizer of their own, Adam at 5e-4 without weight decay, beside SGD
-for the weights. Here one optimizer trains both, and `optimizer.fusion_lr_factor` sets the logits' rate. Whether the
+for the weights. Here one optimizer trains both, without weight decay for the logits either, and
+`optimizer.fusion_lr_factor` sets their rate. Whether the
 entropy is summed over pairs or averaged is not said; here it is summed, so that what a pair feels does not depend on
 how many there are.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -33,6 +35,8 @@ class Architecture(nn.Module):
     the target's and the source's: "source-label" is not offered for a task with itself.
     """
 
+    undecayed: ClassVar[bool] = True
+    """Towards 0, all contexts alike, weight decay would pull most what was decided first."""
     offered: Tensor
     frozen: Tensor
     step: Tensor

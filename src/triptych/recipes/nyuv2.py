@@ -8,7 +8,7 @@ InvPT's rows and the `-3d` ones clip no gradient, as InvPT's code clips none; th
 `optimizer.clip_norm` network and branch are clipped apart, where its code would most likely clip all together.
 
 The published search of ATRC trains its logits by Adam at 5e-4 beside SGD for the weights; nyuv2-atrc-search has one
-SGD, with 100 times the rate for the logits, which is our choice and untested at that scale.
+SGD, with 100 times the rate for the logits (neither decays them), which is our choice and untested at that scale.
 
 SAK scores boundaries by another pipeline. Which weights its baselines start from is not in what we read; ours are
 ImageNet-21k's at 384 (AugReg). InvPT's paper prints the row of nyuv2-mti-net-atrc as PAD-Net's.

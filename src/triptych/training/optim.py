@@ -72,17 +72,19 @@ def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Paramet
 def parameter_groups(
     modules: Mapping[str, nn.Module | None], config: OptimizerConfig, *, undecayed: tuple[str, ...] = ("weighting",)
 ) -> list[dict[str, Any]]:
-    """One group per learning rate, in order of first appearance; modules named in `undecayed` get no weight decay.
+    """One group per learning rate, in order of first appearance.
 
-    Each group carries `base_lr`, which the schedule multiplies.
+    Modules named in `undecayed` get no weight decay, and neither do those that have a true attribute of that name. Each
+    group carries `base_lr`, which the schedule multiplies.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for label, module in modules.items():
         if module is None:
             continue
-        decay = 0.0 if label in undecayed else config.weight_decay
         parameters = dict(module.named_parameters())
+        free = {p for part in module.modules() if getattr(part, "undecayed", False) for p in part.parameters()}
         for name, factor in learning_rate_factors(module, config).items():
+            decay = 0.0 if label in undecayed or parameters[name] in free else config.weight_decay
             groups.setdefault((factor * config.lr, decay), []).append(parameters[name])
     return [
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
