@@ -1,5 +1,6 @@
 """A dry run says what the run will take, and leaves nothing behind."""
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from training.tiny import RECIPE, Rectangles, change
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
-from triptych.recipes.config import to_json
+from triptych.recipes.config import AdaptationConfig, to_json
 from triptych.training.loop import train
 from triptych.training.rehearsal import rehearse
 
@@ -33,6 +34,18 @@ def test_frozen_parameters_are_told_from_trained_ones() -> None:
     every, trained = found.parameters["network"]
     assert 0 < trained < every
     assert found.steps == 1
+
+
+def test_discriminators_are_trained_and_their_memory_is_stored(tmp_path: Path) -> None:
+    adaptation = AdaptationConfig(name="advent-mt", dataset="rectangles", split="other", options={"width": 24})
+    adapted = change(RECIPE, adaptation=adaptation, schedule__steps=3, data__val_split="", data__transform="none")
+    found = rehearse(adapted, device="cpu")
+    every, trained = found.parameters["adapter"]
+    run = train(adapted, tmp_path / "run", device="cpu", progress=False)
+    told = json.loads((run / "environment.json").read_text())["starts"][0]["parameters"]["adapter"]
+    assert every == trained == told > 0
+    written = sum(path.stat().st_size for path in run.rglob("*.safetensors"))
+    assert found.disk == pytest.approx(written, rel=0.2)
 
 
 def test_what_training_would_raise_is_raised_and_nothing_else() -> None:

@@ -402,8 +402,9 @@ def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> tor
 
 
 def count_parameters(module: nn.Module | None) -> int:
-    """Trainable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad) if module is not None else 0
+    """Trained parameters: those that ask for gradients, and an adapter's own, which ask only in their turn."""
+    own = set(module.own_parameters()) if isinstance(module, Adapter) else set()
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or p in own) if module is not None else 0
 
 
 def load_reports(model: nn.Module) -> dict[str, LoadReport]:

@@ -200,7 +200,7 @@ def _facts(parts: Parts) -> dict[str, Any]:
             "regularizer": count_parameters(objective.regularizer),
             "video": count_parameters(objective.video),
             "weighting": count_parameters(parts.weighting),
-            "adapter": sum(p.numel() for p in objective.adapter.own_parameters()) if objective.adapter else 0,
+            "adapter": count_parameters(objective.adapter),
         },
         "backbone_weights": {name: asdict(report) for name, report in load_reports(objective.model).items()},
         "data": {name: dataset.fingerprint() for name, dataset in datasets.items() if dataset is not None}

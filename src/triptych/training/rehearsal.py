@@ -110,8 +110,9 @@ def _parameters(parts: Parts) -> dict[str, tuple[int, int]]:
 
 
 def _disk(parts: Parts) -> int:
-    """The checkpoints that are kept and the best one, each with weights, their average and the optimizer's memory."""
-    memory = (value for state in parts.optimizer.state.values() for value in state.values())
+    """The checkpoints that are kept and the best one, each with weights, their average and the optimizers' memory."""
+    optimizers = (each for each in (parts.optimizer, parts.adapter_optimizer) if each is not None)
+    memory = (value for each in optimizers for state in each.state.values() for value in state.values())
     network = _bytes(parts.objective.model.state_dict().values())
     average = _bytes(parts.average.tensors.values()) if parts.average is not None else 0
     others = _bytes(parts.objective.state_dict().values()) - network
