@@ -70,7 +70,10 @@ def survey(
 
 
 def atrc(description: str, data: DataConfig, model: ModelConfig, *, lr: float) -> Recipe:
-    """ATRC (Bruggemann et al., ICCV 2021): SGD, momentum 0.9, weight decay 5e-4, 40,000 steps of 8, poly per step."""
+    """ATRC (Bruggemann et al., ICCV 2021): SGD, momentum 0.9, weight decay 5e-4, 40,000 steps of 8, poly per step.
+
+    Where several processes share the batch, batch norm has statistics of all of it (`training.sync_norms`).
+    """
     return Recipe(
         description=description,
         data=replace(data, protocol="atrc"),
@@ -82,7 +85,10 @@ def atrc(description: str, data: DataConfig, model: ModelConfig, *, lr: float) -
 
 
 def invpt(description: str, data: DataConfig, model: ModelConfig) -> Recipe:
-    """InvPT (Ye and Xu, ECCV 2022): Adam 2e-5, weight decay 1e-6, 40,000 steps of 6 (2 on each of 3 GPUs), poly."""
+    """InvPT (Ye and Xu, ECCV 2022): Adam 2e-5, weight decay 1e-6, 40,000 steps of 6, poly.
+
+    Published are 2 images on each of 3 GPUs: `data.batch_size` 2 in three processes, with `training.sync_norms`.
+    """
     return Recipe(
         description=description,
         data=replace(data, protocol="invpt"),
