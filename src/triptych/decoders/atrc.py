@@ -5,7 +5,9 @@ none; which one it is for each pair, the genotype, was found by differentiable s
 
 Paper and published code. Region maps are a softmax over pixels, padded ones included: the code means to leave padding
 out and compares with a value that padding never has. Local attention counts neighbours outside the image with logit 0.
-Both are kept.
+Both are kept. Published auxiliary heads classify normals by 40 clusters of the training set's own (k-means); here by 40
+directions that are spread evenly (`tasks.constructors.normals_clusters`, which takes others, for `regions`), in the
+papers' recipes too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -8,7 +8,8 @@ PAP. Affinities live at stride 16. The paper trains with a pairwise affinity los
 of pairs of predictions with that of pairs of targets; which similarity, over which pairs, how compared and with what
 weight is not in what we read. Ours (`triptych.losses.pairs`): one similarity in 0..1 by kind of task, squared
 differences, all pairs of places of the affinities' grid, for initial and final predictions alike, times the task's
-weight. Saliency and boundaries, which the paper does not have, are left out: their losses are balanced.
+weight. Saliency and boundaries, which the paper does not have, are left out: their losses are balanced. The paper's
+loss of depth is the reversed Huber; `nyuv2-pap` has ATRC's protocol, beside whose reading of PAP it stands, and its L1.
 
 PSD. A pattern structure is what a pixel's k x k neighbours mean to it, as averaging weights. Inside a task, structures
 are averaged along themselves, more where the response is strong, which makes them depend on ever wider surroundings;
