@@ -14,6 +14,7 @@ from triptych.__main__ import VERBS, list_names, main
 from triptych.assemble import REGISTRIES
 from triptych.commands.train import RecipeVerb, train
 from triptych.commands.verbs import Group, Verb
+from triptych.machine import ran_out_of_memory
 from triptych.recipes.config import Recipe
 
 
@@ -49,8 +50,13 @@ def test_a_full_disk_names_the_file_and_the_way(
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
-    ids=["gpu", "cpu"],
+    [
+        MemoryError("Unable to allocate 8.00 TiB"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=["host", "gpu", "cpu", "system"],
 )
 def test_memory_that_runs_out_is_no_mistake_of_ours(
     error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -59,6 +65,7 @@ def test_memory_that_runs_out_is_no_mistake_of_ours(
         raise error
 
     monkeypatch.setitem(VERBS, "list", Verb(fill))
+    assert ran_out_of_memory(error)
     assert main(["list"]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 

@@ -220,7 +220,8 @@ TEACHING = [
 def build_with_auxiliary(name: str, tasks=TASKS) -> MultiTaskModel:
     backbone, options = FAMILIES[accepted(name)[0]]
     torch.manual_seed(0)
-    decoder_options = OPTIONS[name] | {"auxiliary_tasks": {"boundary": ALL_TASKS["boundary"]}}
+    auxiliary = {name: ALL_TASKS[name] for name in ("boundary", "depth")}  # depth is predicted anyway
+    decoder_options = OPTIONS[name] | {"auxiliary_tasks": auxiliary}
     return create_model(name, backbone=backbone, tasks=tasks, backbone_options=options, decoder_options=decoder_options)
 
 
@@ -237,6 +238,7 @@ def test_auxiliary_tasks_are_predicted_on_the_way_and_inform_the_others(name):
     found = [stage["boundary"] for stage in output.auxiliary if "boundary" in stage]
     assert found
     assert all(raw.shape == (2, 1, *ODD) for raw in found)
+    assert all(list(stage) == [name for name in (*TASKS, "boundary") if name in stage] for stage in output.auxiliary)
     stages = [output.predictions, *output.auxiliary]
     sum(raw.square().mean() for stage in stages for raw in stage.values()).backward()
     assert [key for key, parameter in model.named_parameters() if parameter.grad is None] == []

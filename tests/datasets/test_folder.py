@@ -23,7 +23,6 @@ from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
 from triptych.data.cameras import CameraFiles
 from triptych.data.files import match_files
-from triptych.data.photos import read_image
 from triptych.data.subset import find_shared
 from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
@@ -602,13 +601,6 @@ def test_pickles_are_never_opened(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([{"a": 1}], object), allow_pickle=True)
     with pytest.raises(OSError, match=r"a\.npy cannot be read"):
         read_array(tmp_path / "a.npy")
-
-
-def test_grey_deep_and_transparent_photographs_become_rgb(tmp_path: Path) -> None:
-    grey = np.array([[0, 51, 255]], np.uint8)
-    for name, array in (("a", grey), ("b", grey.astype(np.uint16) * 257), ("c", np.dstack([grey] * 3 + [grey // 2]))):
-        image = read_image(save(tmp_path / f"{name}.png", array))
-        torch.testing.assert_close(image, torch.tensor([0, 0.2, 1]).expand(3, 1, 3))
 
 
 def test_cameras_are_scaled_and_shifted(rooms: Path) -> None:

@@ -353,16 +353,10 @@ def test_real_person_parts(copy: Path) -> None:
 # Bad input
 
 
-def test_a_partial_archive_and_a_wrong_root(copy: Path) -> None:
+def test_a_partial_archive(copy: Path) -> None:
     shutil.rmtree(copy / "sal_distill")
     with pytest.raises(ValueError, match=r"part of PASCAL_MT .*missing sal_distill/\*\.png; .*PASCALContext\.tar\.gz"):
         PascalContext(copy)
-
-
-def test_wrong_roots(archive: Path) -> None:
-    for root in (archive.parent, archive / "ImageSets"):
-        with pytest.raises(ValueError, match=r"PASCAL_MT is \(PASCAL_MT\)"):
-            PascalContext(root)
 
 
 def test_two_variants_in_one_folder(copy: Path, prepared: Path) -> None:
@@ -372,12 +366,6 @@ def test_two_variants_in_one_folder(copy: Path, prepared: Path) -> None:
     ):
         PascalContext(copy)
     assert PascalContext(copy, variant="VOC2010").classes == 60
-
-
-def test_names_in_another_case(copy: Path) -> None:
-    (copy / "JPEGImages").rename(copy / "JpegImages")
-    with pytest.raises(ValueError, match=r"it has JpegImages/2008_000001\.jpg where JPEGImages/\*\.jpg is expected"):
-        PascalContext(copy)
 
 
 def test_links_in_a_circle(copy: Path) -> None:

@@ -71,19 +71,6 @@ def test_scales_read_the_trunk_and_the_coarser_scale():
         assert not torch.equal(earlier["depth"], later["depth"])
 
 
-def test_auxiliary_tasks_are_predicted_on_the_way_only_and_are_distilled():
-    decoder = MTINet((4, 6, 8), strides=(4, 8, 16), tasks=TASKS, auxiliary_tasks=EXTRA | TASKS).eval()
-    maps = features()
-    with torch.no_grad():
-        *initial, final = decoder(maps)
-        decoder.scales[0].refine["normals"][1].bn2.bias += 1.0
-        *_, changed = decoder(maps)
-    assert all(list(stage) == [*TASKS, *EXTRA] for stage in initial)
-    assert list(final) == list(TASKS)
-    assert decoder.auxiliary_tasks == EXTRA
-    assert all(not torch.equal(final[name], changed[name]) for name in TASKS)
-
-
 @pytest.mark.parametrize("quirks", [True, False])
 def test_what_is_distilled_is_the_features_as_published_and_the_predictions_as_in_the_paper(quirks):
     decoder = MTINet((4,), strides=(4,), tasks=TASKS, reference_quirks=quirks).eval()

@@ -62,15 +62,3 @@ def test_what_is_distilled_is_the_features_as_published_and_the_predictions_as_i
         decoder.initial["semseg"].bias += 1.0
         _, after = decoder(maps)
     assert torch.equal(before["depth"], after["depth"]) == quirks
-
-
-def test_auxiliary_tasks_are_distilled_and_have_initial_predictions_only():
-    decoder, maps = small(auxiliary_tasks=EXTRA | TASKS), features()
-    with torch.no_grad():
-        initial, final = decoder(maps)
-        decoder.first["normals"][1].bn3.bias += 1.0
-        _, changed = decoder(maps)
-    assert list(initial) == [*TASKS, *EXTRA]
-    assert list(final) == list(TASKS)
-    assert decoder.auxiliary_tasks == EXTRA
-    assert all(not torch.equal(final[name], changed[name]) for name in TASKS)

@@ -1,7 +1,6 @@
 """Scoring of saved maps: published values through files, formats, pairs, and everything that can be wrong."""
 
 import json
-import math
 import re
 import shutil
 import time
@@ -501,16 +500,6 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "predictions" / "2018.png").write_bytes(b"no image at all")
     with pytest.raises(OSError, match=r"predictions/2018\.png cannot be read"):
         run(tmp_path, "bsds")
-
-
-def test_empty_maps_have_defined_scores(tmp_path: Path) -> None:
-    for name, prediction, target in (("a", 0, 0), ("b", 0, 1), ("c", 255, 0)):
-        save(tmp_path / "predictions" / f"{name}.png", np.full((20, 24), prediction, np.uint8))
-        save(tmp_path / "targets" / f"{name}.png", np.full((20, 24), target, bool))
-    for protocol in ("bsds", "seism", "seism-nonms", "pixel-f1"):
-        task = run(tmp_path, protocol).tasks["boundary"]
-        values = [value for column in task.per_image.values() for value in column]
-        assert all(math.isfinite(value) and 0 <= value <= 1.01 for value in values)
 
 
 def test_votes_are_not_taken_for_boundaries(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych import tasks
+from triptych.losses import classes
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.tasks import TASKS, Task
 from triptych.types import IGNORE, UNUSED, valid_pixels
 
 VARIANTS: dict[str, Callable[[], Task]] = {
-    "semseg": lambda: tasks.semseg(5),
     "left and right": lambda: tasks.semseg(["none", "Left-arm", "Right-arm", "leftover"]),
     "human_parts": tasks.human_parts,
     "depth bins": tasks.depth_bins,
@@ -25,6 +25,7 @@ VARIANTS: dict[str, Callable[[], Task]] = {
     "heat": lambda: tasks.regression("heat", unit="K", limits=(0.0, 1.0)),
     "albedo": lambda: tasks.regression("albedo", 3, loss="mse"),
 }
+VARIANTS |= {f"semseg {loss}": lambda loss=loss: tasks.semseg(5, loss=loss) for loss in classes.SEGMENTATION}
 VARIANTS |= {f"normals {loss}": lambda loss=loss: tasks.normals(loss=loss) for loss in losses.NORMALS}
 VARIANTS |= {f"depth {loss}": lambda loss=loss: tasks.depth(loss=loss) for loss in depth_losses.DEPTH}
 for channels in (1, 2):

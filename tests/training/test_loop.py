@@ -646,20 +646,6 @@ def test_weightings_are_told_the_mean_losses_of_each_epoch(tmp_path: Path, monke
     assert told == [pytest.approx(record["losses"]) for record in records]
 
 
-def test_clipping_bounds_the_gradient_and_the_log_has_its_norm_before(tmp_path: Path) -> None:
-    recipe = change(RECIPE, **NO_NORM)
-    free = lines(run_recipe(change(recipe, schedule__steps=1), tmp_path / "free"), "train")[0]
-    clipped = change(recipe, schedule__steps=1, optimizer__clip_norm=1e-3)
-    record = lines(run_recipe(clipped, tmp_path / "run"), "train")[0]
-    assert record["gradient_norm"] == free["gradient_norm"] > 1e-3
-    torch.manual_seed(recipe.seed)
-    start = assemble.build_model(recipe, *assemble.build_tasks(recipe, Rectangles())).state_dict()
-    end = load_file(list_checkpoints(tmp_path / "run")[-1] / "model.safetensors")
-    moved = math.sqrt(sum(float((end[name] - start[name]).square().sum()) for name in start))
-    decay = recipe.optimizer.weight_decay * math.sqrt(sum(float(value.square().sum()) for value in start.values()))
-    assert moved <= recipe.optimizer.lr * 0.1 * 1.01 * (1e-3 + decay)  # the warm-up's first factor is 0.1
-
-
 class Beside(Regularizer):
     """Learns large numbers from features that it does not change: its gradient never reaches the network."""
 
@@ -689,7 +675,7 @@ def distances_moved(recipe: Recipe, folder: Path, *, lr: float) -> dict[str, flo
 
 
 def test_network_and_regularizer_are_clipped_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each to the recipe's norm; the parameters of a weighting are not clipped."""
+    """Each to the recipe's norm, the log has the norms before; the parameters of a weighting are not clipped."""
     monkeypatch.setitem(REGULARIZERS, "beside", Beside)
     alone = change(
         change(RECIPE, **NO_NORM),
@@ -706,7 +692,7 @@ def test_network_and_regularizer_are_clipped_apart(tmp_path: Path, monkeypatch: 
     assert moved["weighting"] > 0.1
     without = lines(run_recipe(alone, tmp_path / "alone"), "train")[0]
     record = lines(tmp_path / "both" / "1.0", "train")[0]
-    assert record["gradient_norm"] == without["gradient_norm"]
+    assert record["gradient_norm"] == without["gradient_norm"] > 1e-3
     assert record["regularizer_gradient_norm"] > 1e3
     assert "regularizer_gradient_norm" not in without
 
