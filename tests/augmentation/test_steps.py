@@ -483,12 +483,56 @@ def test_colours_change_and_stay_in_range_while_targets_stay(step: PhotometricDi
     assert changes >= 17  # 1 in 16 distortions draws nothing
 
 
-def test_brightness_reaches_and_keeps_its_published_range() -> None:
-    step = PhotometricDistortion(contrast=(1.0, 1.0), saturation=(1.0, 1.0), hue=0.0)
-    grey = Sample(torch.full((3, 4, 4), 0.5), {})
-    shifts = np.array([float(step(grey, draw(seed)).image.mean()) - 0.5 for seed in range(400)])
-    assert 30 / 255 < np.abs(shifts).max() <= 32 / 255 + 1e-6
-    assert 0.4 < (np.abs(shifts) < 1e-6).mean() < 0.6
+def _chroma(image: np.ndarray) -> float:
+    return float(np.ptp(image[:, 0]))
+
+
+def _hue(image: np.ndarray) -> float:
+    return 360 * colorsys.rgb_to_hsv(*image[:, 0])[0]
+
+
+def _contrast(image: np.ndarray) -> float:
+    return float(np.dot((0.299, 0.587, 0.114), image[:, 0] - image[:, 1]))
+
+
+MEASURES = {
+    "shift": lambda after, before: after[0, 1] - before[0, 1],
+    "gain": lambda after, before: after[0, 1] / before[0, 1],
+    "contrast": lambda after, before: _contrast(after) / _contrast(before),
+    "chroma": lambda after, before: _chroma(after) / _chroma(before),
+    "hue": lambda after, before: (_hue(after) - _hue(before) + 180) % 360 - 180,
+}
+"""How a colored pixel beside a grey one changed."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "measure", "low", "high"),
+    [
+        (PhotometricDistortion, "brightness", "shift", -32 / 255, 32 / 255),
+        (PhotometricDistortion, "contrast", "gain", 0.5, 1.5),
+        (PhotometricDistortion, "saturation", "chroma", 0.5, 1.5),
+        (PhotometricDistortion, "hue", "hue", -36.0, 36.0),
+        (ColorJitter, "brightness", "gain", 0.8, 1.2),
+        (ColorJitter, "contrast", "contrast", 0.8, 1.2),
+        (ColorJitter, "saturation", "chroma", 0.8, 1.2),
+        (ColorJitter, "hue", "hue", -36.0, 36.0),
+    ],
+)
+def test_colours_reach_and_keep_their_published_ranges(
+    kind: type, option: str, measure: str, low: float, high: float
+) -> None:
+    """Each alone, and in half of the cases."""
+    still = {"brightness": (1.0, 1.0), "contrast": (1.0, 1.0), "saturation": (1.0, 1.0), "hue": 0.0}
+    still |= {"brightness": 0.0} if kind is PhotometricDistortion else {}
+    step = kind(**{name: value for name, value in still.items() if name != option})
+    before = torch.tensor([[0.3, 0.4], [0.5, 0.4], [0.4, 0.4]])
+    after = [step(Sample(before[:, None], {}), draw(seed)).image[:, 0].double().numpy() for seed in range(120)]
+    found = np.array([MEASURES[measure](image, before.double().numpy()) for image in after])
+    unchanged = 0.5 * (low + high)
+    margin = (high - low) / 10
+    assert low - 1e-4 <= found.min() < low + margin
+    assert high - margin < found.max() <= high + 1e-4
+    assert 0.4 < (np.abs(found - unchanged) < 1e-5).mean() < 0.6
 
 
 def test_mistakes_get_help() -> None:
