@@ -41,6 +41,7 @@ from triptych.recipes.config import (
 )
 from triptych.training.building import build_parts
 from triptych.training.loop import train
+from triptych.training.step import take_step
 from triptych.types import collate
 from triptych.video import VIDEO
 
@@ -168,6 +169,28 @@ def test_labels_and_video_together(root: str, tmp_path: Path) -> None:
     parts = [line["parts"][f"depth/{part}"] for part in ("final", "auxiliary", "video")]
     assert all(part != 0 for part in parts)
     assert line["losses"]["depth"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_a_task_that_learns_from_video_counts_alike_in_every_batch_of_a_step(
+    root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of others weigh by their share: here all lie in the first of two batches."""
+    recipe = change(RECIPE, data__root=root, video__labels=True, training__accumulate=2)
+    shares: list[dict[str, float]] = []
+    with accelerated("cpu") as accelerator:
+        parts = build_parts(recipe, accelerator)
+        backward = parts.weighting.backward
+
+        def record(*losses: object, **options: object) -> torch.Tensor:
+            shares.append(dict(parts.weighting.shares))
+            return backward(*losses, **options)
+
+        monkeypatch.setattr(parts.weighting, "backward", record)
+        sample = collate([parts.training_set[0]])
+        invalid = {name: task.invalid_target(SIZE)[None] for name, task in parts.tasks.items()}
+        batches = iter([(sample, None), (replace(sample, targets=invalid), None)])
+        take_step(parts, batches, step=0, stop=lambda: False)
+    assert shares == [{"semseg": 2.0}, {"semseg": 0.0}]
 
 
 # Any folder of frames
