@@ -15,7 +15,15 @@ from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import Rooms
 from triptych.evaluation import temporal
-from triptych.evaluation.temporal import Pair, carry, flow_motion, known_motion, measure_consistency
+from triptych.evaluation.temporal import (
+    Motion,
+    Pair,
+    as_json,
+    carry,
+    flow_motion,
+    known_motion,
+    measure_consistency,
+)
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import DataConfig, Recipe
 from triptych.recipes.rooms import DEMO
@@ -26,9 +34,10 @@ TASKS = {task.name: task for task in (semseg(20), depth(), normals(), boundary()
 
 
 @pytest.fixture(scope="module")
-def frames():
+def frames(tmp_path_factory):
     """Two neighbouring frames of a camera path."""
-    rooms = Rooms(split="val", scenes=1, views=1, size=(48, 64), path_length=2, neighbour_frames=(-1,), progress=False)
+    options = {"scenes": 1, "views": 1, "size": (48, 64), "path_length": 2, "neighbour_frames": (-1,)}
+    rooms = Rooms(tmp_path_factory.mktemp("rooms"), split="val", progress=False, **options)
     return rooms[1], rooms[1].neighbours[0]
 
 
@@ -93,6 +102,22 @@ def test_depth_grows_and_directions_turn_with_the_camera():
     right[0] = 1
     vectors = carry(TASKS["normals"], right, turned)
     np.testing.assert_allclose(vectors[:, 4, 4], [0, -1, 0], atol=1e-6)
+
+
+def test_what_is_seen_of_all_pairs_counts_and_of_several_annotators_the_mean():
+    """Two pairs that swap the columns, with 3 and 1 of their 4 pixels in sight."""
+    rows, columns = np.indices((2, 2))
+    seen = np.array([[[True, True], [True, False]], [[False, True], [False, False]]])
+    motions = [Motion(rows, columns[:, ::-1], each) for each in seen]
+    later = np.array([[[0.25, 0.5], [0.75, 1.0]]], np.float32)
+    earlier = np.array([[[0.5, 0.25], [0.5, 0.75]]], np.float32)  # differs by 0, 0 | 0 and out of sight
+    labels = np.array([[[0, 1], [1, 1]], [[0, 0], [1, np.nan]]], np.float32), np.ones((2, 2, 2), np.float32)
+    maps = [{"boundary": value} for value in (later, earlier, *labels)]
+    found = measure_consistency(TASKS, (Pair(motion, *maps) for motion in motions), "known")
+    assert (found.pairs, found.share, as_json(found)["share_of_pixels"]) == (2, 0.5, 0.5)
+    # The first row of labels is 0 and 0.5 of 1, the third pixel agrees.
+    assert found.labels == {"boundary": pytest.approx((1 + 0.5 + 0 + 0.5) / 4)}
+    assert found.errors == {"boundary": pytest.approx(0.0)}
 
 
 def test_motion_is_known_only_where_it_is(frames):
