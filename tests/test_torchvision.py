@@ -4,11 +4,12 @@ import importlib.util
 import subprocess
 import sys
 from functools import cache
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from triptych.machine import declare_missing_operators
+from triptych import machine
 
 
 def run(code: str) -> str:
@@ -38,8 +39,11 @@ def test_it_is_declared_only_where_torchvision_does_not_load_and_once_for_timm_a
 def test_nothing_is_declared_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torchvision" else there(name))
+    # As before anything was declared, by us or by torchvision.
+    monkeypatch.setattr(machine, "_library", None)
+    monkeypatch.setattr(torch, "ops", SimpleNamespace(torchvision=SimpleNamespace()))
     monkeypatch.setattr(torch.library, "Library", lambda *words: pytest.fail("it was declared"))
-    assert declare_missing_operators() is False
+    assert machine.declare_missing_operators() is False
 
 
 @pytest.mark.slow

@@ -58,6 +58,7 @@ def test_a_source_batch_without_labels_gives_finite_gradients(name: str) -> None
     targets = {key: task.invalid_target(SIZE).expand_as(source.targets[key]) for key, task in TASKS.items()}
     losses(build(name, model), model, Sample(source.image, targets, source.key), unlabelled()).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+    assert model.backbone.body[0].weight.grad.any()  # from the target's images
 
 
 @every_learning_adapter

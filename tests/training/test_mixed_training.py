@@ -1,6 +1,5 @@
 """Training on two datasets at once: depth from one, human parts from the other, and both are learnt."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,8 +93,6 @@ def test_depth_of_one_dataset_and_parts_of_another_are_learnt_together(mixture: 
     assert (len(errors), len(hits)) == (6, 3)
     assert np.mean(errors) < 0.6 * np.mean(constant)
     assert np.mean(hits, axis=0).min() > 0.9  # of each part
-    counts = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert {line["kind"] for line in counts} >= {"train"}
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(
