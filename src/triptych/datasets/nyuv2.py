@@ -285,7 +285,7 @@ class NYUv2(Published):
                 f"{self._size[0]}x{self._size[1]}",
                 "give frames of the image's size, or of 480x640",
             )
-        window = (..., *(slice(start, start + side) for start, side in zip(CROP, CROPPED, strict=True)))
+        window = (..., slice(CROP[0], CROP[0] + CROPPED[0]), slice(CROP[1], CROP[1] + CROPPED[1]))
         targets = {name: target[window] for name, target in sample.targets.items()}
         return Sample(sample.image[window], targets, key, self.camera(key, CROPPED), sample.extras)
 
