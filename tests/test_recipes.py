@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
     LEAST,
+    AdaptationConfig,
     DataConfig,
     ModelConfig,
+    OptimizerConfig,
     Recipe,
     RegularizerConfig,
     ScheduleConfig,
@@ -81,7 +83,7 @@ def test_raises_for_numbers_that_cannot_be(name: str) -> None:
         "schedule.warmup_factor",
         "regularizer.weight",
         "video.weight",
-        "adaptation.optimizer.fusion_lr_factor",
+        "adaptation.schedule.warmup_factor",
     ],
 )
 def test_factors_are_finite_and_not_below_0(name: str) -> None:
@@ -89,6 +91,20 @@ def test_factors_are_finite_and_not_below_0(name: str) -> None:
         with pytest.raises(ValueError, match=f"{name} is {value}; give a finite number"):
             check_numbers(change_fields(Recipe(), {name: value}))
     check_numbers(change_fields(Recipe(), {name: 0.0}))
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(OptimizerConfig)[1:]])
+def test_what_the_optimizer_of_an_adapter_does_not_read_is_refused(field: str) -> None:
+    """Its parameters are one group, of one learning rate; the rest has an effect."""
+    default = getattr(OptimizerConfig(), field)
+    value = {"d": 0.1} if isinstance(default, dict) else 0.5 if field != "betas" else (0.5, 0.9)
+    recipe = Recipe(adaptation=AdaptationConfig(optimizer=replace(OptimizerConfig(), **{field: value})))
+    if field in ("lr", "weight_decay", "betas", "momentum", "clip_norm"):
+        check_numbers(recipe)
+    else:
+        with pytest.raises(ValueError, match=rf"adaptation\.optimizer\.{field} is .* and has no effect"):
+            check_numbers(recipe)
+    check_numbers(replace(recipe, adaptation=AdaptationConfig(), optimizer=recipe.adaptation.optimizer))
 
 
 def test_a_run_that_was_begun_with_a_decoders_former_name_goes_on_with_its_present_one(tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ class OptimizerConfig:
     takes all that name it.
     """
     clip_norm: float = 0.0
-    """Largest gradient norm of the network (a pose network included) and, apart from it, of the regularizer; 0 switches
-    clipping off.
+    """Largest gradient norm of the network (a pose network included) and, apart from it, of the regularizer (of
+    discriminators in `adaptation.optimizer`); 0 switches clipping off.
     """
 
 
@@ -218,7 +218,7 @@ class AdaptationConfig(OptionalPart):
     size: tuple[int, int] = (0, 0)
     """Size of the target's training images; (0, 0): the source's."""
     optimizer: OptimizerConfig = OptimizerConfig(name="adam", lr=1e-4, weight_decay=0.0, betas=(0.9, 0.99))
-    """For what the method trains beside the network: discriminators."""
+    """For what the method trains beside the network, discriminators, at one learning rate."""
     schedule: ScheduleConfig = ScheduleConfig(steps=0)
     """Learning rate of that optimizer; `steps` 0: as many as the run has."""
 
@@ -426,10 +426,20 @@ LEAST: dict[str, float] = {
 
 FACTOR = re.compile(r"(weighting\.weights|optimizer\.lr_factors)\..*|(adaptation\.)?\w+\.(\w+_factor|weight)")
 """Names of the fields that multiply something."""
+OF_NETWORK = (
+    "backbone_lr_factor",
+    "layer_decay",
+    "fusion_lr_factor",
+    "regularizer_lr_factor",
+    "pose_lr_factor",
+    "lr_factors",
+)
+"""Rates of parts of the network and its companions: an adapter's own parameters have one learning rate."""
 
 
 def check_numbers(recipe: Recipe) -> None:
-    """Raise `ValueError` for the first number that is too small, or a factor or weight that is none.
+    """Raise `ValueError` for the first number that is too small, a factor or weight that is none, or a number that
+    nothing reads.
 
     >>> check_numbers(Recipe())
     """
@@ -440,6 +450,13 @@ def check_numbers(recipe: Recipe) -> None:
     for name, value in flat.items():
         if FACTOR.fullmatch(name) and not 0 <= value < float("inf"):
             raise ValueError(f"{name} is {value}; give a finite number of 0 or more.")
+    own = recipe.adaptation.optimizer
+    for name in OF_NETWORK:
+        if getattr(own, name) != getattr(OptimizerConfig(), name):
+            raise ValueError(
+                f"adaptation.optimizer.{name} is {getattr(own, name)} and has no effect: discriminators have one "
+                "learning rate, adaptation.optimizer.lr; leave it out."
+            )
     height, width = recipe.data.size
     if height < 1 or width < 1:
         raise ValueError(f"data.size is {recipe.data.size}; give a (height, width) of at least 1, such as 96 128.")
