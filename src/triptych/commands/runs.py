@@ -30,7 +30,8 @@ def evaluate(
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
             count.
         limit: Score at most this many images; 0 scores all.
-        confidence: Also say how large errors are where the network is sure of itself and where it is not.
+        confidence: Also say how large errors are where the network is sure of itself and where it is not, on 50 images
+            spread over the split, or on `limit` of them.
         report: Write report.html.
         device: Where to run.
     """
