@@ -52,7 +52,7 @@ def regime_r(*, images: int = REGIME["images"], steps: int = REGIME["steps"], ra
 
 
 def regime_p() -> Recipe:
-    """The setting of the first studies, as a replication: random weights, 400 images, 1,000 steps."""
+    """A second regime: random weights and 400 images, as the first studies had them, for 1,000 steps."""
     plain = network(steps=1000, ema=0.98)
     return replace(plain, data=replace(plain.data, options={"size": SIZE, "scenes": 400, "views": 1}))
 

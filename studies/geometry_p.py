@@ -1,6 +1,6 @@
-"""D1, regime P: the setting of the first studies again, as a replication; no sentence is decided by it.
+"""D1, regime P: a random trunk and 400 images, as the first studies had, else as in D1; no sentence is decided by it.
 
-As there, another image's padding takes about one label in twelve away from E, which favours D in P1, and F renders
+As in D1, another image's padding takes about one label in twelve away from E, which favours D in P1, and F renders
 depth as a task while D does not. Half of its test rooms are those of D1. Six seeds: twelve were
 planned, and the time was short; changed before any row was looked at.
 
