@@ -19,6 +19,7 @@ from triptych.__main__ import TRIPTYCH, main
 from triptych.commands.score import temporal
 from triptych.commands.train import RecipeVerb, train
 from triptych.commands.verbs import Group
+from triptych.datasets import DATASETS
 from triptych.datasets.folder import Folder
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
@@ -95,7 +96,15 @@ def test_options_of_recipes_in_the_text_are_options(page: Path) -> None:
 
 
 def idle(function: Callable[..., None]) -> Callable[..., None]:
-    return functools.wraps(function)(lambda *_, **__: None)
+    """Only looks whether a recipe that it is given knows the folder of its data."""
+
+    @functools.wraps(function)
+    def look(*given: object, **_: object) -> None:
+        for recipe in given:
+            if isinstance(recipe, Recipe):
+                assert recipe.data.root or not DATASETS[recipe.data.dataset].needs_root, "give --recipe.data.root"
+
+    return look
 
 
 def idle_verbs(group: Group) -> Group:

@@ -68,7 +68,7 @@ class DataConfig:
     options: Options = field(default_factory=dict)
     """Keyword arguments of the dataset."""
     task_options: dict[str, Options] = field(default_factory=dict)
-    """Keyword arguments of task constructors by task name, such as `{"depth": {"loss": "berhu"}}`."""
+    """Keyword arguments of task constructors by task name, such as `depth.loss=berhu`."""
     protocol: str = "none"
     """Line of papers by whose rules `triptych evaluate` scores (those of `triptych score --protocol`); `none`: the
     tasks' own numbers. Validation while training has these in any case.
