@@ -287,6 +287,23 @@ def test_options_of_a_dataset_reach_it(clean: dict[str, Path], tmp_path: Path) -
     assert main(["data", "show", str(tmp_path), "--split", "test", "--out", sheet, "--overwrite"]) == 0
 
 
+def test_what_trains_with_an_option_is_shown_and_examined_with_it(clean: dict[str, Path], tmp_path: Path) -> None:
+    """Normals as they are stored need no `labels.txt`; an option that there is not is named."""
+    root = tmp_path / "pascal"
+    shutil.copytree(clean["pascal-context"], root)
+    (root / "labels.txt").unlink()
+    shown = ["data", "show", str(root), "--split", "val", "--out", str(tmp_path / "a.png")]
+    assert main(["data", "doctor", str(root)]) == 1
+    assert main(shown) == 2
+    told = ["--options", "normals_mask=stored"]
+    assert main(["data", "doctor", str(root), *told]) == 0
+    assert main([*shown, *told]) == 0
+    assert named(root, options={"normals_mask": "stored"}) == named(clean["pascal-context"])
+    assert examine(root, options={"tasks": ("semseg",)}).labels["train"].keys() == {"images", "semseg"}
+    with pytest.raises(ValueError, match=r"'pascal-context' has no option 'mask'; its options are .*normals_mask"):
+        examine(root, options={"mask": "stored"})
+
+
 def test_prepared_records_are_examined_too(tmp_path: Path) -> None:
     rooms = Rooms(tmp_path / "cache", split="val", scenes=2, views=2, size=(24, 32), progress=False)
     prepare(rooms, tmp_path / "fast", split="val")

@@ -50,6 +50,7 @@ def data_show(
     count: int = 6,
     width: int = 240,
     root: str = "",
+    options: tuple[str, ...] = (),
     overlay: bool = False,
     overwrite: bool = False,
 ) -> None:
@@ -62,6 +63,7 @@ def data_show(
         count: Number of images, spread evenly over the split.
         width: Width of one map in pixels.
         root: Folder of the files, instead of the one that the dataset.toml names, or of a named dataset.
+        options: Keyword arguments of a published dataset, such as classes=13, as in training (data.options).
         overlay: Draw the labels over the images: edges that do not meet are seen at once.
         overwrite: Replace the picture if it exists.
     """
@@ -69,7 +71,7 @@ def data_show(
 
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists and is not overwritten; pass --overwrite or another --out.")
-    found = _open_dataset(dataset, root, split)
+    found = _open_dataset(dataset, root, split, **read_options(options))
     out.parent.mkdir(parents=True, exist_ok=True)
     draw_dataset(found, count=count, width=width, overlay=overlay).save(out)
     print(f"{found.name}, split {split}: {min(count, len(found))} of {len(found)} images in {out}")
@@ -79,6 +81,7 @@ def data_doctor(
     folder: Positional[Path],
     dataset: str = "",
     root: str = "",
+    options: tuple[str, ...] = (),
     fast: bool = False,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     examples: int = 5,
@@ -96,6 +99,7 @@ def data_doctor(
         folder: Folder of a published dataset, of your own data with a dataset.toml, or such a file.
         dataset: Name of the dataset, where it is not recognised.
         root: Folder of the files, instead of the one that the dataset.toml names.
+        options: Keyword arguments of a published dataset, such as classes=13, as in training (data.options).
         fast: Read 50 samples of each split instead of all.
         json_file: Also write the report as JSON.
         examples: How many files to name per kind of finding; the JSON names all.
@@ -111,7 +115,15 @@ def data_doctor(
     def look() -> Report:
         with _progress_bars() as show:
             limit = 50 if fast else 0
-            return examine(folder, dataset=dataset, root=root, limit=limit, num_threads=threads, progress=show)
+            return examine(
+                folder,
+                dataset=dataset,
+                root=root,
+                options=read_options(options),
+                limit=limit,
+                num_threads=threads,
+                progress=show,
+            )
 
     report = look()
     if fix and _mend(folder, report, root, ask=not yes):

@@ -4,7 +4,7 @@ import inspect
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -25,7 +25,7 @@ from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit, seen_by_training
-from triptych.lookup import UnknownNameError, named_choice
+from triptych.lookup import UnknownNameError, named_choice, require_options
 from triptych.machine import keep_freed_memory, one_thread_each
 from triptych.prepared.write import MANIFEST
 
@@ -96,18 +96,24 @@ def _is_own_folder(path: Path) -> bool:
     return True
 
 
-def open_splits(name: str, path: Path, root: str | Path = "") -> Iterator[Opened]:
-    """The splits of a dataset, opened, and findings in place of those that cannot be.
+def open_splits(
+    name: str, path: Path, root: str | Path = "", options: Mapping[str, Any] | None = None
+) -> Iterator[Opened]:
+    """The splits of a dataset, opened with its `options`, and findings in place of those that cannot be.
 
-    Raises `ValueError` for an unknown name and where there is no dataset to look at.
+    Raises `ValueError` for an unknown name or option, and where there is no dataset to look at.
     """
-    reader = named_choice("dataset", name, DATASETS)
+    reader, told = named_choice("dataset", name, DATASETS), dict(options or {})
+    require_options(f"dataset '{name}'", reader, told, given=("split",))
     if root and not reader.takes_root:
         raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
-    yield from _open_reader(reader, path) if name in known_readers() else _open_described(reader, path, root)
+    if name in known_readers():
+        yield from _open_reader(reader, path, told)
+    else:
+        yield from _open_described(reader, path, root, told)
 
 
-def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opened]:
+def _open_described(reader: Any, path: Path, root: str | Path, options: dict[str, Any]) -> Iterator[Opened]:
     """Datasets whose own files say which splits there are."""
     roots = {"root": root} if reader.takes_root else {}
     splits = reader.splits_at(path, **roots)
@@ -116,13 +122,13 @@ def _open_described(reader: Any, path: Path, root: str | Path) -> Iterator[Opene
         yield Finding("error", "splits", "", "", "", "there are no splits", cure)
     for split in splits or [ALL]:
         try:
-            yield reader(path, split=split, **roots)
+            yield reader(path, split=split, **roots, **options)
         except (OSError, ValueError) as error:
             if not _has_no_split(error, split):
                 yield Finding("error", "splits", split, "", "", *text_and_cure(error, "correct the descriptor"))
 
 
-def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
+def _open_reader(reader: Any, path: Path, options: dict[str, Any]) -> Iterator[Opened]:
     try:
         variant = recognize(path, reader.variants)
     except ValueError as error:
@@ -131,7 +137,7 @@ def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
     told: set[str] = set()
     for split in SPLITS:
         try:
-            yield reader(path, split=split)
+            yield reader(path, split=split, **options)
             continue
         except (OSError, ValueError) as error:
             problem = error
@@ -142,7 +148,7 @@ def _open_reader(reader: Any, path: Path) -> Iterator[Opened]:
         if text not in told:
             yield Finding("error", "archive", split, "", str(path), text, cure)
         told.add(text)
-        lenient = _open_leniently(reader, path, split, variant)
+        lenient = _open_leniently(partial(reader, path, split=split), options, variant)
         if lenient is not None:
             yield lenient
 
@@ -153,18 +159,19 @@ def _has_no_split(error: Exception, split: str) -> bool:
 
 
 def _open_leniently(
-    reader: Callable[..., DenseDataset], path: Path, split: str, variant: Variant
+    open_split: Callable[..., DenseDataset], options: dict[str, Any], variant: Variant
 ) -> DenseDataset | None:
-    """The split without what is missing: first without files, then without the tasks that cannot be had."""
-    allow = {"allow_missing": True} if "allow_missing" in inspect.signature(reader).parameters else {}
+    """A split without what is missing: first without files, then without the tasks that cannot be had."""
+    allow = {"allow_missing": True} if "allow_missing" in inspect.signature(open_split).parameters else {}
 
     def opens(*tasks: str) -> DenseDataset | None:
         try:
-            return reader(path, split=split, **({"tasks": tasks} if tasks else {}), **allow)
+            return open_split(**options | ({"tasks": tasks} if tasks else {}) | allow)
         except (OSError, ValueError):
             return None
 
-    return opens() or opens(*(task for task in variant.tasks if opens(task) is not None))
+    wanted = options.get("tasks", variant.tasks)
+    return opens() or opens(*(task for task in wanted if opens(task) is not None))
 
 
 Progress = Callable[[str, int, int], None]
@@ -176,6 +183,7 @@ def examine(
     *,
     dataset: str = "",
     root: str | Path = "",
+    options: Mapping[str, Any] | None = None,
     limit: int = 0,
     num_threads: int = 0,
     progress: Progress = lambda split, done, total: None,
@@ -183,13 +191,13 @@ def examine(
     """Check every file of a dataset, or `limit` samples of each split, spread evenly.
 
     `dataset` names it; without it the folder of a published dataset is recognised, and any other is one of the user's
-    own. `progress(split, done, total)` is called after each sample. Raises `ValueError` where there is no dataset to
-    look at.
+    own. `options` are those it is trained with. `progress(split, done, total)` is called after each sample. Raises
+    `ValueError` where there is no dataset to look at, or no such option.
     """
     path = Path(path)
     name = dataset or recognize_dataset(path)
     report = Report(name)
-    splits = list(open_splits(name, path, root))
+    splits = list(open_splits(name, path, root, options))
     shrunk = all(_has_jpeg_alone(opened) for opened in splits)
     report.findings += [opened for opened in splits if isinstance(opened, Finding)]
     datasets = [opened for opened in splits if not isinstance(opened, Finding)]
