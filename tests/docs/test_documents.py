@@ -19,8 +19,10 @@ from triptych.__main__ import TRIPTYCH, main
 from triptych.commands.score import temporal
 from triptych.commands.train import RecipeVerb, train
 from triptych.commands.verbs import Group
+from triptych.data.files import SUFFIXES
 from triptych.datasets import DATASETS
 from triptych.datasets.folder import Folder
+from triptych.extending.registering import ENTRIES
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
 
@@ -74,6 +76,17 @@ def test_the_descriptor_of_the_page_opens(tmp_path: Path) -> None:
     dataset = Folder(tmp_path / "my.toml", split="val", root=tmp_path / "my_data")
     assert list(dataset.tasks) == ["semseg", "depth", "boundary"]
     assert dataset[0].targets["depth"].nanmedian() < 3  # metres
+
+
+def test_the_page_names_every_suffix_that_is_read() -> None:
+    text = OWN_DATA.read_text(encoding="utf-8")
+    [named] = re.findall(r"`(\.jpg [^`]*)`", text)
+    assert set(named.split()) == set(SUFFIXES)
+
+
+def test_every_kind_of_part_is_on_the_page_of_parts() -> None:
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    assert [kind for kind in ENTRIES if f"`{kind}`" not in text and f'"{kind}"' not in text] == []
 
 
 def test_command_lines_of_own_data_stand_where_they_are_run() -> None:

@@ -47,7 +47,8 @@ def predict(
         images: Image files or folders, and video files, of which videos are made; with --render they may be left out,
             and the test split is shown.
         out: Folder to write to.
-        products: What to write: .npy arrays, maps as PNG (depth in 16-bit millimetres), pictures, panels, point clouds.
+        products: What to write: arrays/TASK/NAME.npy, maps/TASK/NAME.png (depth in 16-bit millimetres),
+            pictures/TASK/NAME.png, panels/NAME.png, points/NAME.ply.
         shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
         resize: Resize images to the size of an exported file that takes one alone, and the maps back.
         tile: Side of square tiles in pixels for large images, which then go through in strips; 0 predicts the whole

@@ -53,6 +53,7 @@ class Group:
             f"`{name} VERB --help` shows the options of one verb. Every verb takes --debug, which shows tracebacks,",
             "--plugin MODULE (repeatable), which imports a module that registers parts of your own, and",
             "--max-pixels N, which raises the limit of pixels of an image (178 million).",
+            "`triptych --version` prints the version.",
         ]
         return "\n".join([f"usage: {name} VERB [options]", "", "verbs:", *rows, "", *end])
 

@@ -82,7 +82,7 @@ class ModelConfig:
     backbone: str = "resnet18"
     """One of `triptych list backbones`, a model of timm, or `auto`: what can be loaded on this machine."""
     decoder: str = "fcn"
-    """A decoder or an architecture (`triptych list decoders`)."""
+    """A decoder (`triptych list decoders`) or an architecture (`triptych list architectures`)."""
     weights: str = ""
     """Backbone weights: empty (random), `timm` (pretrained by name), `hub:organisation/name` (of a network on the hub)
     or the path of a .safetensors or .pth file.
