@@ -174,27 +174,29 @@ def test_the_constant_depth_minimises_the_primary_error() -> None:
     assert constant_of(depth(), target).item() == pytest.approx(2.5)
 
 
-def test_the_constant_normal_has_unit_length() -> None:
-    ends = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    value = constant_of(normals(), ends.T.reshape(3, 1, 2))
-    assert value.tolist() == pytest.approx([math.sqrt(0.5), math.sqrt(0.5), 0]) or value.norm().item() == pytest.approx(
-        1
-    )
+@pytest.mark.parametrize(
+    ("pixels", "best"),
+    [([0, 0, 0, 1, 1], [1.0, 0.0, 0.0]), ([0, 1, 2], [math.sqrt(1 / 3)] * 3)],
+    ids=["the median", "the mean"],
+)
+def test_the_constant_normal_is_the_direction_of_the_smaller_error(pixels: list[int], best: list[float]) -> None:
+    directions = torch.eye(3)[pixels]
+    assert constant_of(normals(), directions.T.reshape(3, 1, -1)).tolist() == pytest.approx(best)
 
 
 def test_constant_probabilities_say_yes_where_that_scores_best() -> None:
-    labels = torch.zeros(8, 8, dtype=torch.int64)
-    labels[:2] = 1
-    value = constant_of(saliency(), labels)
-    assert value.shape == (1,)
+    """Where the mean lies below every threshold; elsewhere it scores as 1 does, and is kept."""
+    for positive, best in ((2, 1.0), (64, 1 / 9)):
+        labels = (torch.arange(576) < positive).reshape(24, 24).long()
+        assert constant_of(saliency(), labels).item() == pytest.approx(best)
     edges = torch.zeros(1, 24, 24)
     edges[:, 12] = 1
-    assert constant_of(boundary(), edges).item() > 0
+    assert constant_of(boundary(), edges).item() == pytest.approx(1 / 24)
 
 
 def test_a_constant_task_without_any_label_predicts_zeros() -> None:
     predictor = ConstantPredictor.fit(Fixed(depth(), [torch.full((1, 4, 4), torch.nan)]), {"depth": depth()})
-    assert predictor.predict(torch.zeros(2, 3, 5, 6))["depth"].shape == (2, 1, 5, 6)
+    assert torch.equal(predictor.predict(torch.zeros(2, 3, 5, 6))["depth"], torch.zeros(2, 1, 5, 6))
 
 
 def test_constants_are_of_labels_and_never_of_pseudo_labels() -> None:
