@@ -18,6 +18,7 @@ from PIL import Image
 
 from triptych.prediction.point_cloud import intrinsics_matrix
 from triptych.recipes.config import Recipe, to_json
+from triptych.report.charts import draw_curve, draw_histogram, draw_precision_recall
 from triptych.report.examples import embed, show_example
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
 from triptych.report.tables import relative_gain
@@ -274,6 +275,46 @@ def test_a_run_folder_fills_the_report(tmp_path):
     assert "<h1>Mine</h1>" in text
     assert "constant predictor" in text
     assert unflatten({"a/b/c": 1.0}) == {"a": {"b/c": 1.0}}
+
+
+def points_of(path):
+    return [tuple(map(float, point.split(","))) for point in path["d"].removeprefix("M").split()]
+
+
+def test_a_curve_is_drawn_where_its_numbers_are():
+    """Later to the right, larger higher, in equal measure; of many their mean, whose memory is a 20th."""
+    drawing, frame = draw_curve([0, 5, 10], [1.0, 4.0, 2.0], label="loss", reference=3.0)
+    page = Page(drawing)
+    [line] = page.all("path")
+    (x0, y0), (x1, y1), (x2, y2) = points_of(line)
+    assert [(float(dot["cx"]), float(dot["cy"])) for dot in page.all("circle")] == points_of(line)
+    assert [x0, x1, x2] == [frame.left, pytest.approx((x0 + x2) / 2, abs=0.1), frame.width - frame.right]
+    assert frame.height - frame.bottom > y0 > y2 > y1 > frame.top
+    assert y2 == pytest.approx(y0 + (y1 - y0) / 3, abs=0.1)
+    [level] = [float(line["y1"]) for line in page.all("line") if line["class"] == "reference"]
+    assert level == pytest.approx(y0 + (y1 - y0) * 2 / 3, abs=0.1)
+    [faint, mean] = Page(draw_curve(range(80), [0.0] + [1.0] * 79, label="loss")[0]).all("path")
+    bottom, top = points_of(faint)[0][1], points_of(faint)[1][1]
+    heights = [(bottom - y) / (bottom - top) for _, y in points_of(mean)[:4]]
+    assert heights == pytest.approx([0, 1 / 4, 7 / 16, 37 / 64], abs=0.01)
+
+
+def test_precision_is_drawn_over_recall_with_its_best_point():
+    precision, recall = np.array([0.0, 1.0, 0.75, 0.5]), np.array([0.0, 0.25, 0.5, 1.0])
+    page = Page(draw_precision_recall(precision, recall, (0.75, 0.5), "F 0.6"))
+    [curve] = [path for path in page.all("path") if path["class"] == "line"]
+    left, right, bottom, top = 46, 520 - 14, 360 - 40, 14
+    expected = [(left + (right - left) * x, bottom - (bottom - top) * y) for x, y in ((0.25, 1), (0.5, 0.75), (1, 0.5))]
+    assert points_of(curve) == expected
+    [dot] = page.all("circle")
+    assert (float(dot["cx"]), float(dot["cy"])) == expected[1]
+
+
+def test_columns_of_a_histogram_are_as_high_as_their_counts():
+    """Four known values, in as many columns over 460 x 306 pixels."""
+    columns = Page(draw_histogram([0.0, 0.1, 0.9, 1.0, 0.2, 0.2, math.nan], "IoU", bins=4)).all("rect")
+    found = [tuple(float(column[name]) for name in ("x", "y", "height")) for column in columns]
+    assert found == [(46, 14, 306), (161, 320, 0), (276, 320, 0), (391, 167, 153)]
 
 
 def browse(text, folder):
