@@ -10,10 +10,10 @@ from PIL import Image
 from shared import shared_path
 
 from triptych.augmentation.color import PhotometricDistortion
-from triptych.augmentation.presets import build_transform
+from triptych.augmentation.presets import TRANSFORMS, build_transform
 from triptych.augmentation.steps import Chain, Transform
 from triptych.tasks import nyuv2_tasks
-from triptych.types import IGNORE, Sample
+from triptych.types import IGNORE, Camera, Sample
 
 Maps = dict[str, np.ndarray]
 TASKS = nyuv2_tasks()
@@ -184,6 +184,36 @@ def test_evaluation_leaves_the_frame_or_pads_it(frame: Maps, name: str) -> None:
     expected = to_sample(pad(frame, size) if name in ("atrc", "invpt") else stretch(frame, size))
     for task, target in expected.targets.items():
         torch.testing.assert_close(found.targets[task], target, rtol=0, atol=0, equal_nan=True)
+
+
+RANGES = {"default": (0.75, 1.33), "survey-pascal": (0.75, 1.25), "atrc": (0.5, 2.0), "invpt": (0.5, 2.0)}
+CHOICES = {"survey": {1.0, 1.2, 1.5}, "mtan": {1.0, 1.2, 1.5}}
+CROPPED = ("default", "atrc", "invpt", "mtan", "densemtl-crop", "densemtl-video")
+"""What presets magnify by, drawn evenly or one of few (1 where none is named), and which of them cut at random."""
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_presets_mirror_magnify_and_cut_as_they_say(name: str) -> None:
+    """Read from the camera, which moves along, and from a normal. The size that is asked for is half as wide."""
+    height, width = 24, 32
+    camera = Camera(torch.tensor([[20.0, 0, width / 2], [0, 20.0, height / 2], [0, 0, 1]]))
+    right = torch.tensor([1.0, 0, 0])[:, None, None].expand(3, height, width)
+    before = Sample(torch.rand(3, height, width), {"normals": right}, camera=camera)
+    transform = build_transform(name, size=(height, width // 2), tasks={"normals": TASKS["normals"]}, train=True)
+    zooms, mirrored, middles = [], [], []
+    for seed in range(60):
+        after = transform(before, np.random.default_rng(seed))
+        zooms.append(float(after.camera.intrinsics[1, 1]) / 20)
+        middles.append(float(after.camera.intrinsics[0, 2]))
+        mirrored.append(float(after.targets["normals"][0].nanmean()) < 0)
+    if name in RANGES:
+        low, high = RANGES[name]
+        assert low <= min(zooms) < low + (high - low) / 10
+        assert high - (high - low) / 10 < max(zooms) <= high
+    else:
+        assert {round(zoom, 5) for zoom in zooms} == CHOICES.get(name, {1.0})
+    assert (np.ptp(middles) > 1) == (name in CROPPED)
+    assert 0.35 < np.mean(mirrored) < 0.65 if name != "none" else not any(mirrored)
 
 
 def test_what_the_survey_turns_agrees_with_its_normals() -> None:
