@@ -4,6 +4,7 @@ import json
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from adaptation.networks import network
 from adaptation.test_properties import ADAPTED, NAMES, OPTIONS, every_learning_adapter
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from training.tiny import RECIPE, SIZE, Rectangles, change
 from training_runs import lines, resumed, run_recipe, weights_after
 
@@ -27,7 +28,9 @@ from triptych.recipes import RECIPES
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json
 from triptych.tasks import semseg
 from triptych.training import step
+from triptych.training.building import Parts
 from triptych.training.checkpoint import list_checkpoints
+from triptych.training.optim import build_optimizer
 from triptych.types import Sample
 from triptych.weighting.losses import PRESETS
 
@@ -73,6 +76,20 @@ def test_the_adapters_rate_follows_its_own_schedule(tmp_path: Path, monkeypatch:
     )
     run_recipe(longer, tmp_path / "longer")
     assert rates == pytest.approx([1e-4, 1e-4 * 7 / 8])
+
+
+def test_discriminators_are_clipped_to_their_own_norm() -> None:
+    """A step of plain gradient descent is then as long as the norm."""
+    weights = [nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(2, 2))]
+    for weight in weights:
+        weight.grad = torch.full_like(weight, 5.0)
+    rate = OptimizerConfig(name="sgd", lr=1.0, momentum=0.0, weight_decay=0.0, clip_norm=0.25)
+    recipe = change(ADVERSARIAL, adaptation__optimizer=rate)
+    optimizer = build_optimizer([{"params": weights, "base_lr": 1.0}], rate)
+    adapter = Mock(spec=AdversarialAlignment, own_parameters=lambda: weights)
+    parts = Mock(spec=Parts, recipe=recipe, objective=Mock(adapter=adapter), adapter_optimizer=optimizer)
+    step.step_adapter(parts, 0)
+    assert torch.cat([weight.detach().flatten() for weight in weights]).norm().item() == pytest.approx(0.25)
 
 
 def test_discriminators_do_not_count_in_the_gradient_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
