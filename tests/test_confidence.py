@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from export_runs import save_run
+from networks import TASKS, Formula
 from PIL import Image
-from torch import nn
 from training.tiny import RECIPE
 
 from triptych.__main__ import main
@@ -20,22 +20,8 @@ from triptych.prediction import pretrained
 from triptych.prediction.confidence import ENDING, MEASURES, Confident, entropy_confidence, split_confidences
 from triptych.prediction.predictor import Predictor
 from triptych.report.tables import show_reliability
-from triptych.tasks import boundary, depth, normals, regression, semseg
+from triptych.tasks import depth, normals, regression, semseg
 from triptych.training.loop import train
-from triptych.types import Output
-
-TASKS = {task.name: task for task in (semseg(["a", "b", "c"]), depth(), normals(), boundary())}
-
-
-class Formulas(nn.Module):
-    """Raw maps as given functions of the image."""
-
-    def __init__(self, tasks, **formulas):
-        super().__init__()
-        self.tasks, self.formulas = tasks, formulas
-
-    def forward(self, image):
-        return Output({name: formula(image) for name, formula in self.formulas.items()}, [], [])
 
 
 def columns(image):
@@ -57,9 +43,9 @@ def test_what_mirrors_along_is_sure_and_what_does_not_is_not():
         return 60.0 / image.shape[-1] * torch.ones_like(steady(image))
 
     tasks = {"depth": depth()}
-    sure = Confident(Predictor(Formulas(tasks, depth=zoomed))).predict(image)["depth_confidence"]
+    sure = Confident(Predictor(Formula(tasks, depth=zoomed))).predict(image)["depth_confidence"]
     torch.testing.assert_close(sure, torch.ones_like(sure), atol=1e-4, rtol=0)
-    unsure = Confident(Predictor(Formulas(tasks, depth=lambda image: 1 + columns(image)))).predict(image)
+    unsure = Confident(Predictor(Formula(tasks, depth=lambda image: 1 + columns(image)))).predict(image)
     confidence = unsure["depth_confidence"][0, 0]
     assert confidence[:, 20].mean() > confidence[:, 0].mean()
     assert confidence[:, 0].mean() < 0.8
@@ -73,7 +59,7 @@ def test_normals_that_point_apart_have_no_confidence():
         """Always to the right: mirrored back it is to the left."""
         return right.expand(len(image), 3, *image.shape[-2:])
 
-    maps = Confident(Predictor(Formulas(tasks, normals=same_side))).predict(torch.rand(1, 3, 8, 9))
+    maps = Confident(Predictor(Formula(tasks, normals=same_side))).predict(torch.rand(1, 3, 8, 9))
     torch.testing.assert_close(maps["normals_confidence"], torch.zeros(1, 1, 8, 9), atol=1e-5, rtol=0)
 
 
@@ -101,7 +87,7 @@ def test_one_channel_is_the_logit_of_the_second_of_two_classes_or_of_the_only_on
         probabilities = scores.softmax(dim=1)
         exported = decoded_maps(task.name, task, raw)[task.name + PROBABILITY]
         torch.testing.assert_close(exported, probabilities.amax(dim=1, keepdim=True))
-        one_view = Predictor(Formulas({"x": task}, x=lambda image: raw), scales=(1.0, 1.0))
+        one_view = Predictor(Formula({"x": task}, x=lambda image: raw), scales=(1.0, 1.0))
         sure = Confident(one_view).predict(torch.zeros(1, 3, 1, 3))["x_confidence"]
         flipped = torch.stack([probabilities, probabilities.flip(-1)]).mean(dim=0)
         torch.testing.assert_close(sure, entropy_confidence(flipped))
@@ -111,13 +97,13 @@ def test_one_channel_is_the_logit_of_the_second_of_two_classes_or_of_the_only_on
 def test_names_that_the_library_adds_hide_no_map():
     """A task of one's own may be called so, and is neither replaced nor taken for a confidence."""
     tasks = {"heat": regression("heat"), "heat_confidence": regression("heat_confidence")}
-    predictor = Predictor(Formulas(tasks, heat=steady, heat_confidence=steady))
+    predictor = Predictor(Formula(tasks, heat=steady, heat_confidence=steady))
     confident = Confident(predictor)
     for each in (predictor, confident):
         assert list(split_confidences(each, each.predict(torch.rand(1, 3, 4, 4)))[0]) == list(tasks)
     clash = {"depth": depth(), "depth_confidence": regression("depth_confidence")}
     with pytest.raises(ValueError, match="has tasks called depth_confidence, as the confidences of others"):
-        Confident(Predictor(Formulas(clash, depth=steady, depth_confidence=steady)))
+        Confident(Predictor(Formula(clash, depth=steady, depth_confidence=steady)))
     clash = {"parts": semseg(3), "parts_probability": regression("parts_probability")}
     clash = create_model("fcn", backbone="resnet18_half", tasks=clash, decoder_options={"width": 4})
     with pytest.raises(ValueError, match="has tasks called parts_probability, as the probabilities of its classes"):
@@ -145,7 +131,7 @@ def test_predictions_are_those_without_confidence(run):
 
 def test_values_without_a_unit_have_none():
     tasks = {"albedo": regression("albedo"), "semseg": TASKS["semseg"]}
-    model = Formulas(tasks, albedo=steady, semseg=lambda image: image)
+    model = Formula(tasks, albedo=steady, semseg=lambda image: image)
     assert list(Confident(Predictor(model)).predict(torch.rand(1, 3, 8, 8))) == [
         "albedo",
         "semseg",

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from networks import TASKS, Formula, local_model, read_ply, write_images
 from PIL import Image
-from test_prediction import TASKS, Formula, local_model, read_ply, write_images
 
 from triptych.data.photos import find_images
 from triptych.datasets.images import Images

@@ -1,7 +1,6 @@
 """Predictor: any size in, the same size out; tiles, flips, scales, files."""
 
 import json
-import struct
 import zipfile
 from copy import deepcopy
 from dataclasses import replace
@@ -10,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import TASKS, Formula, local_model, read_ply, write_images
 from PIL import Image
 from torch import nn
 
 from triptych.assemble import create_model
-from triptych.backbones.base import Backbone
 from triptych.data.photos import find_images, read_image, to_image_tensor
-from triptych.decoders.base import Decoder
 from triptych.drawing.panels import overlay_map
-from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import predictor as prediction
 from triptych.prediction.confidence import Confident
 from triptych.prediction.outputs import predict_images
@@ -27,46 +24,8 @@ from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import windows
 from triptych.recipes.config import ModelConfig, Recipe
-from triptych.tasks import boundary, depth, normals, regression, semseg
+from triptych.tasks import depth, regression, semseg
 from triptych.tasks.stored import tasks_from_json, write_tasks
-
-TASKS = {task.name: task for task in (semseg(["a", "b", "c"]), depth(), normals(), boundary())}
-
-
-class Pixels(Backbone):
-    channels, strides = (3,), (1,)
-
-    def forward(self, image):
-        return [image]
-
-
-class Local(Decoder):
-    """One 5 x 5 convolution per task with zero padding: the receptive field reaches two pixels."""
-
-    def __init__(self, channels, *, strides, tasks):
-        super().__init__(channels, strides=strides, tasks=tasks)
-        self.heads = nn.ModuleDict({name: nn.Conv2d(3, task.channels, 5, padding=2) for name, task in tasks.items()})
-        self.drop = nn.Dropout(0.5)
-
-    def forward(self, features):
-        return [{name: head(self.drop(features[0])) for name, head in self.heads.items()}]
-
-
-def local_model(tasks=TASKS):
-    return MultiTaskModel(Pixels(), Local((3,), strides=(1,), tasks=tasks))
-
-
-class Formula(nn.Module):
-    """A model whose raw maps are given functions of the image: known to be equivariant, or known not to be."""
-
-    def __init__(self, tasks, **formulas):
-        super().__init__()
-        self.tasks, self.formulas = tasks, formulas
-
-    def forward(self, image):
-        from triptych.types import Output
-
-        return Output({name: formula(image) for name, formula in self.formulas.items()}, [], [])
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 53), (64, 17)])
@@ -292,14 +251,6 @@ def pixels(path):
         return np.asarray(image)
 
 
-def write_images(folder, sizes=((9, 13), (20, 11))):
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for i, size in enumerate(sizes):
-        Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    return folder
-
-
 def test_files_hold_what_the_predictor_returned(tmp_path):
     folder, lines = write_images(tmp_path / "images"), []
     predictor = Predictor(local_model())
@@ -416,19 +367,6 @@ def test_points_need_depth(tmp_path):
     predictor = Predictor(local_model({"semseg": TASKS["semseg"]}))
     with pytest.raises(ValueError, match="point clouds need depth"):
         predict_images(predictor, [write_images(tmp_path / "images")], tmp_path / "out", fov=60.0)
-
-
-def read_ply(path):
-    """An independent reader: header lines, then one packed record per vertex."""
-    header, body = path.read_bytes().split(b"end_header\n", 1)
-    lines = header.decode("ascii").splitlines()
-    assert lines[:2] == ["ply", "format binary_little_endian 1.0"]
-    count = int(next(line for line in lines if line.startswith("element vertex")).split()[-1])
-    kinds = {"float": "f", "uchar": "B"}
-    properties = [line.split()[1:] for line in lines if line.startswith("property")]
-    record = struct.Struct("<" + "".join(kinds[kind] for kind, _ in properties))
-    assert len(body) == count * record.size
-    return [dict(zip([name for _, name in properties], row, strict=True)) for row in record.iter_unpack(body)]
 
 
 def test_points_lie_on_the_plane_that_was_seen(tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from networks import TASKS, local_model
 from PIL import Image
-from test_prediction import TASKS, local_model
 
 from triptych.data.photos import StoredPhoto, read_image, read_image_size, read_orientation, read_photo
 from triptych.prediction.predictor import Predictor

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from golden import AS_IS, golden
+from networks import Pixels
 from published_trees import write_nyuv2
 from torch.nn import functional as F
 
-from triptych.backbones.base import Backbone
 from triptych.conversion import convert_checkpoint, survey
 from triptych.conversion.base import ConversionReport, Network
 from triptych.conversion.normals import CAMERA, turn_normals
@@ -98,15 +98,6 @@ def test_an_image_of_any_size_is_predicted_as_published_and_no_training_size_is_
     card = (tmp_path / "run/README.md").read_text()
     assert "components of normals pointed forward, left, down" in (tmp_path / "run/conversion.txt").read_text()
     assert not any(word in card for word in ("96 x 128", "Seed", "random weights"))
-
-
-class Pixels(Backbone):
-    """The image itself."""
-
-    channels, strides = (3,), (1,)
-
-    def forward(self, image):
-        return [image]
 
 
 @pytest.mark.parametrize("axes", [CAMERA, ("left", "up", "backward"), ("forward", "left", "down")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clinic import DESCRIPTOR, SIZE, wall
+from damaged_labels import truncate
 from PIL import Image
 from saved_maps import save
 from shared import shared_path
@@ -19,10 +20,6 @@ from triptych.doctor.report import Report, describe
 from triptych.doctor.sheet import draw_dataset
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def replace_text(path: Path, old: str, new: str) -> None:

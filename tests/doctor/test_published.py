@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from damaged_labels import truncate
 from PIL import Image
 from published_trees import TREES, load
 from saved_maps import save
@@ -86,10 +87,6 @@ def change(path: Path, how: Callable[[np.ndarray], np.ndarray]) -> None:
     """Write a file anew with other values."""
     stored = np.load(path) if path.suffix == ".npy" else np.array(Image.open(path))
     save(path, how(stored).astype(stored.dtype))
-
-
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 def first(root: Path, pattern: str) -> Path:

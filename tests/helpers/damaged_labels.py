@@ -298,3 +298,8 @@ DAMAGES: dict[str, Damage] = {
 def damage_label(subject: Subject, kind: str, seed: int) -> tuple[Outcome, str]:
     """Damage a label file, and say what becomes of it."""
     return subject.read(DAMAGES[kind](subject, np.random.default_rng(seed)))
+
+
+def truncate(path: Path) -> None:
+    """Keep the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

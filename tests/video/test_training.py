@@ -1,6 +1,5 @@
 """Depth from video in the training loop: what is written, what is not read, what is counted, and that it learns."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from training import tiny
 from training.tiny import change
+from training_runs import lines, run_recipe
 
 from triptych import assemble
 from triptych.backbones import BACKBONES
@@ -40,7 +40,6 @@ from triptych.recipes.config import (
     to_json,
 )
 from triptych.training.building import build_parts
-from triptych.training.loop import train
 from triptych.training.step import take_step
 from triptych.types import collate
 from triptych.video import VIDEO
@@ -70,22 +69,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("rooms"))
 
 
-def run(recipe: Recipe, out: Path, **options: bool) -> Path:
-    return train(recipe, out, device="cpu", progress=False, **options)
-
-
-def records(folder: Path) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if "second" not in key} for line in lines]
-
-
 @pytest.fixture(scope="module")
 def finished(root: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run(change(RECIPE, data__root=root), tmp_path_factory.mktemp("runs") / "whole")
+    return run_recipe(change(RECIPE, data__root=root), tmp_path_factory.mktemp("runs") / "whole")
 
 
 def test_the_log_says_what_was_learnt_from(finished: Path) -> None:
-    for line in records(finished):
+    for line in lines(finished):
         assert line["video"].keys() == {"images", "static", "without_neighbours", "without_intrinsics"}
         assert line["video"]["images"] == line["labelled"]["depth"] == 4
         assert 0 < line["video"]["static"] < 1
@@ -115,10 +105,10 @@ def test_the_pose_network_is_clipped_with_the_network(root: str, tmp_path: Path)
         optimizer=OptimizerConfig(name="sgd", lr=1.0, weight_decay=0.0, clip_norm=1e-3),
         schedule=ScheduleConfig(steps=1),
     )
-    runs = [run(change(recipe, optimizer__lr=lr), tmp_path / str(lr)) / "checkpoints/00000001" for lr in (0.0, 1.0)]
+    runs = [run_recipe(change(recipe, optimizer__lr=lr), tmp_path / str(lr)) for lr in (0.0, 1.0)]
     squares = {}
     for name in ("model", "video"):
-        still, moved = (load_file(folder / f"{name}.safetensors") for folder in runs)
+        still, moved = (load_file(run / f"checkpoints/00000001/{name}.safetensors") for run in runs)
         squares[name] = sum(float((value - still[key]).double().square().sum()) for key, value in moved.items())
     assert all(square > 0 for square in squares.values())
     assert sum(squares.values()) == pytest.approx(1e-6, rel=1e-2)
@@ -137,13 +127,13 @@ def test_the_pose_network_begins_alike_with_and_without_a_regularizer(root: str,
 
 def test_a_resumed_run_equals_an_uninterrupted_one(finished: Path, root: str, tmp_path: Path) -> None:
     recipe = change(RECIPE, data__root=root)
-    run(replace(recipe, schedule=replace(recipe.schedule, steps=4)), tmp_path / "run")
+    run_recipe(replace(recipe, schedule=replace(recipe.schedule, steps=4)), tmp_path / "run")
     last = sorted((tmp_path / "run/checkpoints").iterdir())[-1]
     for path in last.iterdir():
         path.unlink()
     last.rmdir()
-    run(recipe, tmp_path / "run", resume=True)
-    assert records(tmp_path / "run") == records(finished)
+    run_recipe(recipe, tmp_path / "run", resume=True)
+    assert lines(tmp_path / "run") == lines(finished)
     for name in ("model", "video", "optimizer"):
         paths = [folder / f"checkpoints/00000004/{name}.safetensors" for folder in (finished, tmp_path / "run")]
         first, second = map(load_file, paths)
@@ -158,14 +148,15 @@ def test_labels_of_the_task_are_not_read(root: str, tmp_path: Path, monkeypatch:
         raise AssertionError("depth was read")
 
     monkeypatch.setitem(rooms_module._TARGETS, "depth", refuse)
-    line = records(run(recipe, tmp_path / "run"))[0]
+    line = lines(run_recipe(recipe, tmp_path / "run"))[0]
     assert line["labelled"] == {"semseg": 2, "depth": 2}
     with pytest.raises(ValueError, match="depth was read"):
-        run(change(recipe, video__labels=True), tmp_path / "labels")
+        run_recipe(change(recipe, video__labels=True), tmp_path / "labels")
 
 
 def test_labels_and_video_together(root: str, tmp_path: Path) -> None:
-    line = records(run(change(RECIPE, data__root=root, schedule__steps=1, video__labels=True), tmp_path / "run"))[0]
+    recipe = change(RECIPE, data__root=root, schedule__steps=1, video__labels=True)
+    [line] = lines(run_recipe(recipe, tmp_path / "run"))
     parts = [line["parts"][f"depth/{part}"] for part in ("final", "auxiliary", "video")]
     assert all(part != 0 for part in parts)
     assert line["losses"]["depth"] == pytest.approx(sum(parts), rel=1e-5)
@@ -215,8 +206,8 @@ def folder_recipe(folder: Path) -> Recipe:
 
 def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
     write_frames(tmp_path / "data", range(6))
-    folder = run(folder_recipe(tmp_path / "data"), tmp_path / "run")
-    line = records(folder)[-1]
+    folder = run_recipe(folder_recipe(tmp_path / "data"), tmp_path / "run")
+    line = lines(folder)[-1]
     assert list(line["losses"]) == ["depth"]
     assert line["video"]["images"] == 4
     assert line["video"]["static"] < 0.9
@@ -228,7 +219,7 @@ def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
 def test_frames_without_neighbours_are_counted(tmp_path: Path) -> None:
     write_frames(tmp_path / "data", range(3))
     (tmp_path / "data/frames/walk/0002.png").rename(tmp_path / "data/frames/walk/0009.png")
-    line = records(run(change(folder_recipe(tmp_path / "data"), data__batch_size=3), tmp_path / "run"))[0]
+    line = lines(run_recipe(change(folder_recipe(tmp_path / "data"), data__batch_size=3), tmp_path / "run"))[0]
     assert line["video"]["images"] == 4
     assert line["video"]["without_neighbours"] == 2
     assert line["labelled"] == {"depth": 4}
@@ -236,8 +227,8 @@ def test_frames_without_neighbours_are_counted(tmp_path: Path) -> None:
 
 def test_a_standing_camera_is_reported(tmp_path: Path) -> None:
     write_frames(tmp_path / "data", range(4), still=True)
-    folder = run(folder_recipe(tmp_path / "data"), tmp_path / "run")
-    assert records(folder)[0]["video"]["static"] == 1
+    folder = run_recipe(folder_recipe(tmp_path / "data"), tmp_path / "run")
+    assert lines(folder)[0]["video"]["static"] == 1
     assert (folder / "log.txt").read_text().count("over 90% of the pixels look the same") == 1
 
 
@@ -274,7 +265,7 @@ def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    assert [line["video"]["images"] for line in records(tmp_path / "run")] == [8, 8]
+    assert [line["video"]["images"] for line in lines(tmp_path / "run")] == [8, 8]
     saved = load_file(tmp_path / "run/checkpoints/00000004/video.safetensors")
     assert saved["pose.network.body.conv1.weight"].shape == (64, 6, 7, 7)
 
@@ -306,7 +297,7 @@ def test_depth_is_learnt_from_camera_paths_alone(tmp_path: Path, poses: str) -> 
         video__options={"poses": poses, "near": 0.1, "far": 8.0, "smoothness": 0.05},
         training=TrainingConfig(evaluate_every=0, checkpoint_every=60, log_every=20),
     )
-    folder = run(recipe, tmp_path / "run")
+    folder = run_recipe(recipe, tmp_path / "run")
     predictor = Predictor.load(folder)
     learnt, constant = AlignedDepthMetric(), AlignedDepthMetric()
     dataset = Rooms(tmp_path / "rooms", **PATHS)
