@@ -7,6 +7,7 @@ import torch
 from adaptation.networks import ALL_TASKS, SIZE, TASKS, batch, network, unlabelled, weights
 from torch import nn
 
+from triptych.adaptation import mean_teacher
 from triptych.adaptation.adversarial import MinEnt
 from triptych.adaptation.base import check_label_spaces
 from triptych.adaptation.mean_teacher import (
@@ -320,6 +321,20 @@ def test_other_colours_depend_on_the_generator_alone_and_stay_in_range() -> None
     assert not torch.equal(adapter.recolor(images), first)
     assert first.min() >= 0
     assert first.max() <= 1
+
+
+def test_half_of_the_images_are_blurred_and_most_get_other_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of five get other colours."""
+    adapter, images = build(MeanTeacher, network()), torch.rand(200, 3, 2, 3)
+
+    def changed() -> float:
+        return (adapter.recolor(images) != images).flatten(1).any(dim=1).float().mean().item()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mean_teacher, "JITTER", lambda sample, generator: sample)
+        assert changed() == pytest.approx(0.5, abs=0.1)
+    monkeypatch.setattr(mean_teacher, "blur", lambda image, sigma: image)
+    assert changed() == pytest.approx(0.8, abs=0.08)
 
 
 def test_blur_keeps_sums_and_has_the_width_asked_for() -> None:
