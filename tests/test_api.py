@@ -12,7 +12,7 @@ from training.tiny import Heads, Stairs
 from unchecked import shapes_unchecked
 
 import triptych
-from triptych.assemble import REGISTRIES
+from triptych.named_parts import REGISTRIES
 from triptych.tasks import depth, regression, semseg
 
 ROOT = Path(__file__).parents[1]

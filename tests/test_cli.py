@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from triptych.__main__ import VERBS, list_names, main
-from triptych.assemble import REGISTRIES
 from triptych.commands.train import RecipeVerb, train
 from triptych.commands.verbs import Group, Verb
 from triptych.machine import ran_out_of_memory
+from triptych.named_parts import REGISTRIES
 from triptych.recipes.config import Recipe
 
 

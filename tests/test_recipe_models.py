@@ -24,6 +24,7 @@ from triptych.decoders.baseline import ASPP
 from triptych.decoders.pyramid import PyramidLevel
 from triptych.lookup import require_options
 from triptych.models import ARCHITECTURES
+from triptych.named_parts import check_options
 from triptych.recipes import RECIPES, cityscapes, driving, nyuv2, pascal, rooms
 from triptych.recipes.config import Recipe, from_json
 from triptych.recipes.published import PUBLISHED
@@ -305,4 +306,4 @@ def test_options_of_a_part_that_takes_any_are_its_own() -> None:
 )
 def test_options_that_come_from_elsewhere_in_a_recipe_are_named(place: str, options: dict, field: str) -> None:
     with pytest.raises(ValueError, match=f"{place.replace('__', '.')} has '{next(iter(options))}', .*{field}"):
-        assemble.check_options(change(Recipe(), **{place: options}))
+        check_options(change(Recipe(), **{place: options}))

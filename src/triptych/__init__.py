@@ -38,7 +38,7 @@ _HOMES = {
     "Predictor": "prediction.predictor",
     "predict_images": "prediction.outputs",
     # Names and parts of one's own
-    "available": "assemble",
+    "available": "named_parts",
     "register": "extending.registering",
     "load_plugin": "plugins.loading",
     "check_plugin": "extending.checks",

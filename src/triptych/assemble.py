@@ -1,4 +1,4 @@
-"""The only place where names become objects."""
+"""The only place where names become objects: the parts of a recipe, built."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter, check_label_spaces
-from triptych.augmentation.presets import TRANSFORMS, Transform, build_transform
-from triptych.backbones import BACKBONES, create_backbone, find_backbone
+from triptych.augmentation.presets import Transform, build_transform
+from triptych.backbones import create_backbone
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
 from triptych.data.loading import Loader, evaluation_loader
@@ -18,21 +17,18 @@ from triptych.data.subset import FewerLabels, spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
-from triptych.lookup import UnknownNameError, named_choice, option_defaults, require_options, takes_option
-from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
+from triptych.lookup import UnknownNameError, named_choice
+from triptych.models import ARCHITECTURES
 from triptych.models.cvm import CrossViewModel
 from triptych.models.multitask import MultiTaskModel
-from triptych.plugins.loading import load_installed, require_plugins
-from triptych.recipes import RECIPES
-from triptych.recipes.config import TARGET, Options, Recipe, split_domain
-from triptych.regularizers import REGULARIZERS
+from triptych.named_parts import ADAPTER, DECODER, MATCHER, REGULARIZER, TUNING, VIDEO_METHOD, WEIGHTING
+from triptych.plugins.loading import require_plugins
+from triptych.recipes.config import TARGET, ModelConfig, Options, Recipe, split_domain
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import TASKS, Task
 from triptych.tasks.stored import with_options
 from triptych.types import Sample, valid_pixels
-from triptych.video import VIDEO
 from triptych.video.base import VideoSupervision
-from triptych.weighting import WEIGHTINGS
 from triptych.weighting.base import Weighting
 from triptych.weighting.losses import PRESETS
 
@@ -65,76 +61,68 @@ def create_model(
     >>> list(model.tasks)
     ['semseg', 'depth', 'normals', 'boundary']
     """
-    model = _compose(
-        decoder,
+    config = ModelConfig(
+        decoder=decoder,
+        decoder_options=dict(decoder_options or {}),
         backbone=backbone,
-        tasks=tasks,
-        backbone_options=backbone_options or {},
-        decoder_options=decoder_options or {},
+        backbone_options=dict(backbone_options or {}),
         weights=weights,
         cross_view=cross_view,
-        cross_view_options=cross_view_options or {},
+        cross_view_options=dict(cross_view_options or {}),
         tuning=tuning,
-        tuning_options=tuning_options or {},
+        tuning_options=dict(tuning_options or {}),
     )
-    if decoder in DECODERS and model.decoder.class_token not in (None, model.backbone.class_token):
-        raise ValueError(
-            f"decoder '{decoder}' has class_token {model.decoder.class_token} and backbone '{backbone}' "
-            f"{model.backbone.class_token}; give class_token = true to both (decoder_options and backbone_options of a "
-            "plain transformer), or to neither."
-        )
+    model = _compose(Recipe(model=config), tasks)
+    _require_same_token(model, config)
     return model
 
 
-def _compose(
-    decoder: str,
-    *,
-    backbone: str,
-    tasks: Mapping[str, Task],
-    backbone_options: Mapping[str, Any],
-    decoder_options: Mapping[str, Any],
-    weights: str,
-    cross_view: str,
-    cross_view_options: Mapping[str, Any],
-    tuning: str,
-    tuning_options: Mapping[str, Any],
-) -> MultiTaskModel:
-    builder = named_choice("decoder", decoder, DECODERS, ARCHITECTURES)
+def _require_same_token(model: MultiTaskModel, config: ModelConfig) -> None:
+    if config.decoder in DECODERS and model.decoder.class_token not in (None, model.backbone.class_token):
+        raise ValueError(
+            f"decoder '{config.decoder}' has class_token {model.decoder.class_token} and backbone '{config.backbone}' "
+            f"{model.backbone.class_token}; give class_token = true to both (decoder_options and backbone_options of a "
+            "plain transformer), or to neither."
+        )
+
+
+def _compose(recipe: Recipe, tasks: Mapping[str, Task]) -> MultiTaskModel:
+    """The network of a recipe whose options are all that its decoder receives."""
+    config = recipe.model
+    builder = DECODER.open(recipe)
     if not isinstance(tasks, Mapping):
         raise TypeError(
             f"tasks is {tasks!r}; expected Task objects by name, such as triptych.nyuv2_tasks() or "
             "{'semseg': triptych.tasks.semseg(40)}."
         )
-    options = dict(decoder_options)
-    require_options(f"decoder '{decoder}'", builder, options, given=GIVEN["model.decoder_options"])
-    trunk = create_backbone(backbone, weights=weights, **backbone_options)
-    if cross_view != "none":
-        model = _beside_matcher(trunk, decoder, cross_view, dict(cross_view_options), dict(tasks=tasks, **options))
-    elif decoder in ARCHITECTURES:
+    trunk_options: dict[str, Any] = config.backbone_options
+    options: dict[str, Any] = config.decoder_options
+    trunk = create_backbone(config.backbone, weights=config.weights, **trunk_options)
+    if config.matches_views:
+        model = _beside_matcher(trunk, recipe, tasks)
+    elif config.decoder in ARCHITECTURES:
         model = builder(trunk, tasks=tasks, **options)
     else:
         model = MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
-    tune = named_choice("tuning", tuning, TUNINGS)
-    require_options(f"tuning '{tuning}'", tune, tuning_options)
-    tuned = tune(model, **tuning_options)
+    tuned = TUNING.open(recipe)(model, **config.tuning_options)
     tuned.freeze(())  # what is left without a parameter to train
     return tuned
 
 
-def _beside_matcher(
-    trunk: Backbone, decoder: str, name: str, options: Options, decoder_options: dict[str, Any]
-) -> MultiTaskModel:
+def _beside_matcher(trunk: Backbone, recipe: Recipe, tasks: Mapping[str, Task]) -> MultiTaskModel:
     """A model whose decoder reads the maps of a view matcher beside the trunk's."""
-    build = named_choice("cross_view", name, CROSS_VIEW)
-    require_options(f"cross_view '{name}'", build, options)
-    if decoder in ARCHITECTURES:
+    config = recipe.model
+    build = MATCHER.open(recipe)
+    if config.decoder in ARCHITECTURES:
         raise ValueError(
-            f"cross_view '{name}' stands beside one shared backbone, and '{decoder}' shares inside its encoder; choose "
-            f"a decoder: {', '.join(sorted(DECODERS))}."
+            f"cross_view '{config.cross_view}' stands beside one shared backbone, and '{config.decoder}' shares inside "
+            f"its encoder; choose a decoder: {', '.join(sorted(DECODERS))}."
         )
-    matcher = build(**options)
+    matcher = build(**config.cross_view_options)
     channels = CrossViewModel.decoder_channels(trunk, matcher)
-    return CrossViewModel(trunk, matcher, DECODERS[decoder](channels, strides=trunk.strides, **decoder_options))
+    options: dict[str, Any] = config.decoder_options
+    decoder = DECODERS[config.decoder](channels, strides=trunk.strides, tasks=tasks, **options)
+    return CrossViewModel(trunk, matcher, decoder)
 
 
 def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
@@ -265,31 +253,14 @@ def build_model(
     """The recipe's network; `auxiliary_tasks` are handed to decoders that offer intermediate predictions of their
     own. One whose weights are `stored` is built as it was, also where `create_model` would refuse it by now.
     """
-    model = recipe.model
-    options: dict[str, Any] = _told_batches(recipe) | model.decoder_options
+    options: dict[str, Any] = DECODER.settings(recipe)
     if auxiliary_tasks:
         options["auxiliary_tasks"] = dict(auxiliary_tasks)
-    built = (_compose if stored else create_model)(
-        model.decoder,
-        backbone=model.backbone,
-        tasks=tasks,
-        backbone_options=model.backbone_options,
-        decoder_options=options,
-        weights=model.weights,
-        cross_view=model.cross_view,
-        cross_view_options=model.cross_view_options,
-        tuning=model.tuning,
-        tuning_options=model.tuning_options,
-    )
+    built = _compose(replace(recipe, model=replace(recipe.model, decoder_options=options)), tasks)
+    if not stored:
+        _require_same_token(built, recipe.model)
     built.set_training_sizes(recipe.training_sizes)
     return built
-
-
-def _told_batches(recipe: Recipe) -> Options:
-    """Number of labelled batches of the run, under the decoder's own name for it (`batches_option`), if any."""
-    build = named_choice("decoder", recipe.model.decoder, DECODERS, ARCHITECTURES)
-    name = getattr(build, "batches_option", "")
-    return {name: recipe.schedule.steps * recipe.training.accumulate} if name else {}
 
 
 def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
@@ -308,14 +279,7 @@ def build_weighting(recipe: Recipe, tasks: Mapping[str, Task]) -> Weighting:
                 f"'{config.options['preset']}' of weighting.options gives it {preset[name]:g}; leave one of them out."
             )
     weights = {name: config.weights.get(name, task.weight) for name, task in tasks.items()}
-    build = named_choice("weighting", config.name, WEIGHTINGS)
-    require_options(f"weighting '{config.name}'", build, config.options, given=GIVEN["weighting.options"])
-    return build(tuple(tasks), weights=weights, **_told_seed(recipe) | config.options)
-
-
-def _told_seed(recipe: Recipe) -> Options:
-    build = named_choice("weighting", recipe.weighting.name, WEIGHTINGS)
-    return {"seed": recipe.seed} if "seed" in option_defaults(build) else {}
+    return WEIGHTING.open(recipe)(tuple(tasks), weights=weights, **WEIGHTING.settings(recipe))
 
 
 def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | None:
@@ -327,8 +291,7 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
     config = recipe.regularizer
     if not config.used:
         return None
-    build = named_choice("regularizer", config.name, REGULARIZERS)
-    require_options(f"regularizer '{config.name}'", build, config.options, given=GIVEN["regularizer.options"])
+    build = REGULARIZER.open(recipe)
     copied: tuple[Any, ...] = ()
     if build.copies_decoder:
         copied = (build_second_decoder(recipe, model), model.multiple, recipe.weighting.auxiliary_factor)
@@ -338,14 +301,10 @@ def build_regularizer(recipe: Recipe, model: MultiTaskModel) -> Regularizer | No
         strides=model.feature_strides,
         tasks=model.tasks,
         weight=config.weight,
-        **_told_steps(build, recipe) | config.options,
+        **REGULARIZER.settings(recipe),
     )
     regularizer.generator.manual_seed(recipe.seed + REGULARIZER_SEED)
     return regularizer
-
-
-def _told_steps(build: Any, recipe: Recipe) -> Options:
-    return {"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}
 
 
 def build_second_decoder(recipe: Recipe, model: MultiTaskModel) -> Decoder:
@@ -356,10 +315,10 @@ def build_second_decoder(recipe: Recipe, model: MultiTaskModel) -> Decoder:
             f"regularizer '{recipe.regularizer.name}' copies the decoder on shared features, and '{config.decoder}' "
             "shares inside its encoder; use the regularizer 'auxiliary-heads'."
         )
-    build = named_choice("decoder", config.decoder, DECODERS)
-    options: dict[str, Any] = _told_batches(recipe) | config.decoder_options
+    options: dict[str, Any] = DECODER.settings(recipe)
     if model.auxiliary_tasks:
         options["auxiliary_tasks"] = model.auxiliary_tasks
+    build = DECODER.find(recipe)
     return build(model.feature_channels, strides=model.feature_strides, tasks=model.tasks, **options)
 
 
@@ -373,8 +332,7 @@ def build_video(recipe: Recipe, model: MultiTaskModel) -> VideoSupervision | Non
             f"video '{config.name}' and model.cross_view '{recipe.model.cross_view}' both take the neighboring frames; "
             "use one of them."
         )
-    build = named_choice("self-supervision from video", config.name, VIDEO)
-    require_options(f"video '{config.name}'", build, config.options, given=GIVEN["video.options"])
+    build = VIDEO_METHOD.open(recipe)
     return build(model.tasks, intermediate_tasks=model.intermediate_tasks, task=config.task, **config.options)
 
 
@@ -383,8 +341,7 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
     config = recipe.adaptation
     if not config.used:
         return None
-    build = named_choice("adapter", config.name, ADAPTERS)
-    require_options(f"adapter '{config.name}'", build, config.options, given=GIVEN["adaptation.options"])
+    build = ADAPTER.open(recipe)
     if build.mixes and any(config.size) and config.size != recipe.data.size:
         raise ValueError(
             f"adapter '{config.name}' pastes source images of {recipe.data.size} into target images of {config.size}: "
@@ -415,104 +372,3 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
         )
     check_label_spaces(tasks, dataset.tasks)
     return dataset
-
-
-GIVEN = {
-    "data.options": {"root": "", "split": "data.train_split, val_split and test_split"},
-    "model.backbone_options": {"weights": "model.weights"},
-    "model.decoder_options": {
-        "strides": "the backbone",
-        "tasks": "data.tasks",
-        "auxiliary_tasks": "data.auxiliary_tasks",
-    },
-    "weighting.options": {"weights": "weighting.weights"},
-    "regularizer.options": {"strides": "the backbone", "tasks": "data.tasks", "weight": "regularizer.weight"},
-    "adaptation.options": {"size": "data.size", "weights": "weighting.weights", "seed": "seed"},
-    "adaptation.dataset_options": {"root": "", "split": "adaptation.split"},
-    "video.options": {"task": "video.task", "intermediate_tasks": "model.decoder"},
-}
-"""Keywords of the parts that come from elsewhere in a recipe, and from where; the root of a description's files may be
-an option too."""
-
-
-def check_options(recipe: Recipe) -> None:
-    """Raise `ValueError` for an option that comes from elsewhere in the recipe."""
-    for place, given in GIVEN.items():
-        section, field = place.split(".")
-        for name in getattr(getattr(recipe, section), field):
-            if given.get(name):
-                raise ValueError(f"{place} has '{name}', which comes from {given[name]}; leave it out of the options.")
-
-
-def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[str, Options]:
-    """All options of every part of the recipe, by place: its own, and the defaults of those that it leaves out.
-
-    `built` is its regularizer, which knows what a preset chose.
-
-    >>> resolve_options(Recipe())["model.decoder_options"]
-    {'width': None, 'dropout': 0.0, 'head_std': 0.01}
-    """
-    data, model, weighting, regularizer = recipe.data, recipe.model, recipe.weighting, recipe.regularizer
-    adaptation, video = recipe.adaptation, recipe.video
-    named: list[tuple[str, str, str, dict[str, Any], Options]] = [
-        ("data.options", "dataset", data.dataset, DATASETS, data.options),
-        (
-            "weighting.options",
-            "weighting",
-            weighting.name,
-            WEIGHTINGS,
-            _told_seed(recipe) | weighting.options,
-        ),
-        ("model.cross_view_options", "cross_view", model.cross_view, CROSS_VIEW, model.cross_view_options),
-        ("model.tuning_options", "tuning", model.tuning, TUNINGS, model.tuning_options),
-        ("adaptation.options", "adapter", adaptation.name, ADAPTERS, adaptation.options),
-        ("adaptation.dataset_options", "dataset", adaptation.dataset, DATASETS, adaptation.dataset_options),
-        ("video.options", "self-supervision from video", video.name, VIDEO, video.options),
-    ]
-    parts: dict[str, tuple[Any, Options]] = {
-        "model.backbone_options": (find_backbone(model.backbone), model.backbone_options),
-        "model.decoder_options": (
-            named_choice("decoder", model.decoder, DECODERS, ARCHITECTURES),
-            _told_batches(recipe) | model.decoder_options,
-        ),
-    }
-    for place, kind, name, registry, options in named:
-        if name not in ("none", "full", ""):  # what a recipe leaves out
-            parts[place] = (named_choice(kind, name, registry), options)
-    if regularizer.used:
-        build = named_choice("regularizer", regularizer.name, REGULARIZERS)
-        chosen: Options = dict(built.chosen) if built is not None else {}
-        parts["regularizer.options"] = (build, _told_steps(build, recipe) | regularizer.options | chosen)
-    return {
-        place: {name: value for name, value in option_defaults(build).items() if name not in GIVEN.get(place, ())}
-        | options
-        for place, (build, options) in parts.items()
-    }
-
-
-REGISTRIES: dict[str, dict[str, Any]] = {
-    "recipes": RECIPES,
-    "datasets": DATASETS,
-    "transforms": TRANSFORMS,
-    "tasks": TASKS,
-    "backbones": BACKBONES,
-    "decoders": DECODERS,
-    "architectures": ARCHITECTURES,
-    "cross-view": CROSS_VIEW,
-    "tunings": TUNINGS,
-    "regularizers": REGULARIZERS,
-    "weightings": WEIGHTINGS,
-    "adapters": ADAPTERS,
-    "video": VIDEO,
-}
-"""Everything that a recipe can name, by kind."""
-
-
-def available(kind: str) -> tuple[str, ...]:
-    """The names of one kind that a recipe can use: `recipes`, `datasets`, `tasks`, `decoders`, `regularizers`, ...
-
-    >>> available("tasks")
-    ('boundary', 'depth', 'human_parts', 'normals', 'saliency', 'semseg')
-    """
-    load_installed()
-    return tuple(sorted(named_choice("kind", kind, REGISTRIES)))

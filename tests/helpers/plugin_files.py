@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from triptych.assemble import REGISTRIES
+from triptych.named_parts import REGISTRIES
 from triptych.plugins import loading
 
 

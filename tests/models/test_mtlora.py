@@ -8,7 +8,7 @@ from models.test_lora import TASKS, TINY, build, maps, shake
 from torch import Tensor
 
 import triptych
-from triptych.assemble import TUNINGS
+from triptych.models import TUNINGS
 from triptych.models.lora import LowRank
 from triptych.models.mtlora import MTLoRA
 from triptych.models.multitask import MultiTaskModel

@@ -23,6 +23,7 @@ from triptych.evaluation.scored_runs import read_scored_run, recipe_differences
 from triptych.files import check_signed, sign
 from triptych.lookup import option_defaults
 from triptych.models import ARCHITECTURES
+from triptych.named_parts import resolve_options
 from triptych.prediction.predictor import Predictor
 from triptych.recipes import RECIPES
 from triptych.recipes.config import AdaptationConfig, Recipe, RegularizerConfig, from_json, to_json
@@ -171,12 +172,12 @@ def test_raises_for_a_damaged_file(run: Path, tmp_path: Path) -> None:
 def test_every_recipe_can_be_resolved_and_read_back(name: str, tmp_path: Path) -> None:
     """And resolving what is resolved changes nothing."""
     recipe = RECIPES[name]
-    options = assemble.resolve_options(recipe)
+    options = resolve_options(recipe)
     write_resolved(tmp_path, options)
     (tmp_path / "recipe.json").write_text(to_json(recipe))
     whole = read_run_recipe(tmp_path)
     assert whole == fill_options(recipe, options)
-    assert assemble.resolve_options(whole) == options
+    assert resolve_options(whole) == options
 
 
 def assert_same_shapes(one: nn.Module, other: nn.Module) -> None:
@@ -191,7 +192,7 @@ def test_a_regularizer_takes_all_its_options(name: str) -> None:
     small = branch.OTHERS.get(name, {**branch.SMALL, **few})
     plain = build(name, tasks, **small)
     config = RegularizerConfig(name=name, options=small)
-    options = assemble.resolve_options(Recipe(regularizer=config), plain)["regularizer.options"]
+    options = resolve_options(Recipe(regularizer=config), plain)["regularizer.options"]
     again = build(name, tasks, **options)
     assert_same_shapes(plain, again)
     output, sample = batch(tasks, camera=True)
@@ -202,7 +203,7 @@ def test_a_regularizer_takes_all_its_options(name: str) -> None:
 def test_a_network_takes_all_its_options(name: str) -> None:
     tasks = {key: task for key, task in triptych.nyuv2_tasks().items() if key in ("semseg", "depth")}
     recipe = change(Recipe(), model__backbone="resnet18_half", model__decoder=name)
-    whole = change(recipe, model__decoder_options=assemble.resolve_options(recipe)["model.decoder_options"])
+    whole = change(recipe, model__decoder_options=resolve_options(recipe)["model.decoder_options"])
     with torch.device("meta"):
         assert_same_shapes(*(assemble.build_model(each, tasks) for each in (recipe, whole)))
 
@@ -217,7 +218,7 @@ def test_a_backbone_takes_all_its_options(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(WEIGHTINGS))
 def test_a_weighting_takes_all_its_options(name: str) -> None:
-    options = assemble.resolve_options(change(Recipe(), weighting__name=name))["weighting.options"]
+    options = resolve_options(change(Recipe(), weighting__name=name))["weighting.options"]
     weights = {"semseg": 1.0, "depth": 1.0}
     assert_same_shapes(*(WEIGHTINGS[name](tuple(weights), weights=weights, **each) for each in ({}, options)))
 
@@ -227,7 +228,7 @@ def test_an_adapter_takes_all_its_options(name: str) -> None:
     tasks = {key: task for key, task in triptych.nyuv2_tasks().items() if key in ("semseg", "depth")}
     model = assemble.build_model(change(RECIPE, model__decoder_options={}), tasks)
     recipe = Recipe(adaptation=AdaptationConfig(name=name))
-    options = assemble.resolve_options(recipe)["adaptation.options"]
+    options = resolve_options(recipe)["adaptation.options"]
     given = {"size": (32, 48), "weights": dict.fromkeys(tasks, 1.0)}
     assert_same_shapes(*(ADAPTERS[name](model, **given, **each) for each in ({}, options)))
 
@@ -241,13 +242,13 @@ def test_parts_follow_the_length_and_the_seed_of_their_run() -> None:
         schedule__steps=50,
         training__accumulate=4,
     )
-    assert assemble.resolve_options(recipe)["model.decoder_options"]["steps"] == 200
+    assert resolve_options(recipe)["model.decoder_options"]["steps"] == 200
     own = change(recipe, model__decoder_options={"width": 8, "steps": 7})
     tasks = {"semseg": semseg(4), "depth": depth()}
     steps = [assemble.build_model(each, tasks).decoder.architecture.steps for each in (recipe, own)]
     assert steps == [200, 7]
     for name in ("random", "one-task", "graddrop", "pcgrad"):
         weighted = change(recipe, weighting__name=name)
-        assert assemble.resolve_options(weighted)["weighting.options"]["seed"] == 3
+        assert resolve_options(weighted)["weighting.options"]["seed"] == 3
         told = change(weighted, weighting__options={"seed": 5})
         assert [assemble.build_weighting(each, tasks).seed for each in (weighted, told)] == [3, 5]

@@ -41,8 +41,8 @@ def _list_registries(kind: str, *, long: bool) -> None:
     >>> _list_registries("tasks", long=False)
     tasks: boundary, depth, human_parts, normals, saliency, semseg
     """
-    from triptych.assemble import REGISTRIES
     from triptych.lookup import named_choice
+    from triptych.named_parts import REGISTRIES
     from triptych.plugins.loading import load_installed
     from triptych.recipes.published import PUBLISHED
 

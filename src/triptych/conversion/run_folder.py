@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triptych.assemble import check_options
 from triptych.backbones.cells import predict_maps
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
@@ -24,6 +23,7 @@ from triptych.files import write_text
 from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
+from triptych.named_parts import check_options
 from triptych.prediction.pretrained import save_folder
 from triptych.recipes.config import DataConfig, Options, Recipe
 from triptych.tasks import TASKS

@@ -15,6 +15,7 @@ from triptych import assemble
 from triptych.data.base import dotted_as_noted
 from triptych.evaluation.protocols import Scoring
 from triptych.evaluation.scores import ScoredSize, read_run_scores
+from triptych.named_parts import resolve_options
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import INERT, Recipe, flatten, read_recipe
@@ -126,7 +127,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     tasks = scoring.apply(read_run_tasks(path))
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
     # Runs of before the file name no defaults: theirs are the constructors'.
-    resolved = fill_options(resolved, assemble.resolve_options(resolved))
+    resolved = fill_options(resolved, resolve_options(resolved))
     keys = next(iter(saved.keys.values()), ())
     return ScoredRun(
         path,

@@ -6,9 +6,9 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-from triptych.assemble import REGISTRIES
 from triptych.files import write_text
 from triptych.lookup import named_choice
+from triptych.named_parts import REGISTRIES
 
 TEMPLATES = Path(__file__).parent / "templates"
 

@@ -6,7 +6,6 @@ from types import FunctionType
 from typing import Any
 
 from triptych.adaptation.base import Adapter
-from triptych.assemble import REGISTRIES
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
 from triptych.decoders import DECODERS
@@ -15,6 +14,7 @@ from triptych.lookup import named_choice
 from triptych.models import ARCHITECTURES
 from triptych.models.cvm import CvM
 from triptych.models.multitask import MultiTaskModel
+from triptych.named_parts import REGISTRIES
 from triptych.plugins import loading
 from triptych.plugins.loading import Part, calling_module, owner, version_of
 from triptych.recipes.config import Recipe

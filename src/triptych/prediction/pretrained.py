@@ -164,7 +164,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     Raises `FileNotFoundError` naming the file that is missing, and `ValueError` where the weights belong to other
     tasks or shapes.
     """
-    from triptych.assemble import build_model
+    from triptych.assemble import build_model  # all parts there are: importing a predictor stays quick
 
     require_folder(folder)
     alone = weights_file(folder).name == FILES["adapters"]
@@ -257,7 +257,7 @@ def save_folder(
     """Write the network so that `Predictor.from_pretrained(folder)` gives it back; with `adapters_only` without its
     frozen trunk. `scales` are its calibration.
     """
-    from triptych.assemble import resolve_options
+    from triptych.named_parts import resolve_options
 
     if recipe is None:
         raise ValueError(

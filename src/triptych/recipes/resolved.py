@@ -49,7 +49,7 @@ def fill_options(recipe: Recipe, options: Mapping[str, Options]) -> Recipe:
 
 
 def write_resolved(folder: Path, options: Mapping[str, Options]) -> None:
-    """Write the options that this version resolves, as `assemble.resolve_options` gives them."""
+    """Write the options that this version resolves, as `resolve_options` gives them."""
     content = {"version": package_version("triptych"), "commit": code_commit(), "options": options}
     write_text(folder / FILE, json.dumps(sign(content), indent=2) + "\n")
 

@@ -28,6 +28,7 @@ from triptych.extending.registering import used_plugins
 from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
 from triptych.models.lora import require_called
+from triptych.named_parts import check_options
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, check_numbers, read_recipe, split_domain
 from triptych.tasks import Task
@@ -231,7 +232,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     reach.
     """
     check_numbers(recipe)
-    assemble.check_options(recipe)
+    check_options(recipe)
     require_plugins(recipe.plugins, "the recipe")
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from triptych import assemble
 from triptych.backbones.base import find_backbones
 from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
 from triptych.models.lora import is_update, update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import modules_of_task
+from triptych.named_parts import resolve_options
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
@@ -48,7 +48,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     checkpoints = list_checkpoints(run) if resume else []
     left_out = incomplete_checkpoints(run) if resume else []
     checkpoint = checkpoints[-1] if checkpoints else None
-    options = assemble.resolve_options(recipe, parts.objective.regularizer)
+    options = resolve_options(recipe, parts.objective.regularizer)
     if checkpoint is None:
         state, origin = TrainingState(processes=accelerator.num_processes), set_first_weights(parts)
         verb = "training"

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triptych import assemble
 from triptych.data.base import as_noted
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
+from triptych.named_parts import resolve_options
 from triptych.prediction import calibration
 from triptych.recipes.config import INERT, Options, Recipe, flatten, from_json, read_recipe, to_json
 from triptych.recipes.option_words import flatten as flatten_fields
@@ -119,7 +119,7 @@ def _follows_length(stored: Recipe, asked: Recipe) -> list[str]:
         return []
     shared = range(min(before.steps, after.steps))
     same = all(schedule_factor(before, step) == schedule_factor(after, step) for step in shared)
-    told = [flatten_fields(assemble.resolve_options(replace(asked, schedule=each))) for each in (before, after)]
+    told = [flatten_fields(resolve_options(replace(asked, schedule=each))) for each in (before, after)]
     return [
         *(() if same else [f"the rates of schedule.name {after.name}"]),
         *([f"adaptation.name {asked.adaptation.name}"] if asked.adaptation.used else ()),
@@ -130,7 +130,7 @@ def _follows_length(stored: Recipe, asked: Recipe) -> list[str]:
 def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mapping[str, str]) -> None:
     """Raise `ValueError` where another version began the run, or one to whose parts the recipe meant other options.
 
-    `options` are what this version makes of the recipe, by place (`assemble.resolve_options`), `plugins` the versions
+    `options` are what this version makes of the recipe, by place (`resolve_options`), `plugins` the versions
     of the plug-ins that it needs.
     """
     begun = read_resolved(run)

@@ -19,6 +19,7 @@ from triptych import assemble
 from triptych.data.base import as_noted
 from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
+from triptych.named_parts import check_options, resolve_options
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, check_numbers, from_json, read_recipe
 from triptych.recipes.resolved import STARTS, read_starts
@@ -202,13 +203,13 @@ def sweep(
     for outcome, seed in itertools.product(outcomes, own):
         each = change_fields(recipe, outcome.setting | seed)
         check_numbers(each)
-        assemble.check_options(each)
+        check_options(each)
         if each.model.backbone == "auto":
             raise ValueError(
                 "model.backbone is auto, which may be another one for each run, and a sweep compares runs; name the "
                 "backbone, and its model.weights."
             )
-        assemble.resolve_options(each)  # every name is known
+        resolve_options(each)  # every name is known
         run = out / folder_name(outcome.setting) / f"seed-{each.seed}"
         runs.append((outcome, settle(each, device)[0], run))
     for _, each, run in runs:

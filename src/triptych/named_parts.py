@@ -1,0 +1,189 @@
+"""Parts that a recipe names: where it says their names and options, and what they receive from elsewhere."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from typing import Any
+
+from triptych.adaptation import ADAPTERS
+from triptych.augmentation.presets import TRANSFORMS
+from triptych.backbones import BACKBONES, find_backbone
+from triptych.datasets import DATASETS
+from triptych.decoders import DECODERS
+from triptych.lookup import named_choice, option_defaults, require_options, takes_option
+from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
+from triptych.plugins.loading import load_installed
+from triptych.recipes import RECIPES
+from triptych.recipes.config import Options, Recipe
+from triptych.regularizers import REGULARIZERS
+from triptych.regularizers.base import Regularizer
+from triptych.tasks import TASKS
+from triptych.video import VIDEO
+from triptych.weighting import WEIGHTINGS
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a recipe names a part."""
+
+    kind: str
+    """How messages call the part."""
+    name: str
+    """Dotted field of the recipe that has its name."""
+    options: str
+    """Dotted field of the recipe that has its options."""
+    look_up: Callable[[str, str], Any]
+    """Its constructor, from its kind and name."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Keywords that come from elsewhere in a recipe, and from where; those without a source may be options too."""
+    told: Callable[[Any, Recipe], Options] = lambda build, recipe: {}
+    """Options that follow from the rest of a recipe, for a constructor; the recipe's own come before them."""
+
+    def find(self, recipe: Recipe) -> Any:
+        """The constructor of the part; `ValueError` for an unknown name."""
+        return self.look_up(self.kind, attrgetter(self.name)(recipe))
+
+    def open(self, recipe: Recipe) -> Any:
+        """As `find`, with a `ValueError` for an option that the constructor does not take."""
+        build = self.find(recipe)
+        what = f"{self.kind} '{attrgetter(self.name)(recipe)}'"
+        require_options(what, build, attrgetter(self.options)(recipe), given=self.given)
+        return build
+
+    def settings(self, recipe: Recipe) -> Options:
+        """The options of the part in this recipe, those that follow from the rest of it included."""
+        return self.told(self.find(recipe), recipe) | attrgetter(self.options)(recipe)
+
+
+def _among(*registries: dict[str, Any]) -> Callable[[str, str], Any]:
+    return lambda kind, name: named_choice(kind, name, *registries)
+
+
+def _batches(build: Any, recipe: Recipe) -> Options:
+    """Number of labelled batches of the run, under the decoder's own name for it (`batches_option`), if any."""
+    name = getattr(build, "batches_option", "")
+    return {name: recipe.schedule.steps * recipe.training.accumulate} if name else {}
+
+
+def _seed(build: Any, recipe: Recipe) -> Options:
+    return {"seed": recipe.seed} if "seed" in option_defaults(build) else {}
+
+
+def _steps(build: Any, recipe: Recipe) -> Options:
+    return {"schedule_steps": recipe.schedule.steps} if takes_option(build, "schedule_steps") else {}
+
+
+BACKBONE = Place(
+    "backbone",
+    "model.backbone",
+    "model.backbone_options",
+    lambda _, name: find_backbone(name),
+    {"weights": "model.weights"},
+)
+DECODER = Place(
+    "decoder",
+    "model.decoder",
+    "model.decoder_options",
+    _among(DECODERS, ARCHITECTURES),
+    {"strides": "the backbone", "tasks": "data.tasks", "auxiliary_tasks": "data.auxiliary_tasks"},
+    _batches,
+)
+MATCHER = Place("cross_view", "model.cross_view", "model.cross_view_options", _among(CROSS_VIEW))
+TUNING = Place("tuning", "model.tuning", "model.tuning_options", _among(TUNINGS))
+DATASET = Place(
+    "dataset",
+    "data.dataset",
+    "data.options",
+    _among(DATASETS),
+    {"root": "", "split": "data.train_split, val_split and test_split"},
+)
+TARGET_DATASET = replace(
+    DATASET,
+    name="adaptation.dataset",
+    options="adaptation.dataset_options",
+    given={"root": "", "split": "adaptation.split"},
+)
+WEIGHTING = Place(
+    "weighting", "weighting.name", "weighting.options", _among(WEIGHTINGS), {"weights": "weighting.weights"}, _seed
+)
+ADAPTER = Place(
+    "adapter",
+    "adaptation.name",
+    "adaptation.options",
+    _among(ADAPTERS),
+    {"size": "data.size", "weights": "weighting.weights", "seed": "seed"},
+)
+VIDEO_METHOD = Place(
+    "self-supervision from video",
+    "video.name",
+    "video.options",
+    _among(VIDEO),
+    {"task": "video.task", "intermediate_tasks": "model.decoder"},
+)
+REGULARIZER = Place(
+    "regularizer",
+    "regularizer.name",
+    "regularizer.options",
+    _among(REGULARIZERS),
+    {"strides": "the backbone", "tasks": "data.tasks", "weight": "regularizer.weight"},
+    _steps,
+)
+PLACES = (BACKBONE, DECODER, DATASET, WEIGHTING, MATCHER, TUNING, ADAPTER, TARGET_DATASET, VIDEO_METHOD, REGULARIZER)
+"""All parts that a recipe gives options to, in the order in which run folders hold them."""
+
+
+def check_options(recipe: Recipe) -> None:
+    """Raise `ValueError` for an option that comes from elsewhere in the recipe."""
+    for place in PLACES:
+        for name in attrgetter(place.options)(recipe):
+            if source := place.given.get(name):
+                raise ValueError(
+                    f"{place.options} has '{name}', which comes from {source}; leave it out of the options."
+                )
+
+
+def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[str, Options]:
+    """All options of every part of the recipe, by place: its own, and the defaults of those that it leaves out.
+
+    `built` is its regularizer, which knows what a preset chose.
+
+    >>> resolve_options(Recipe())["model.decoder_options"]
+    {'width': None, 'dropout': 0.0, 'head_std': 0.01}
+    """
+    resolved: dict[str, Options] = {}
+    for place in PLACES:
+        if attrgetter(place.name)(recipe) not in ("none", "full", ""):  # what a recipe leaves out
+            defaults = option_defaults(place.find(recipe))
+            left = {name: value for name, value in defaults.items() if name not in place.given}
+            resolved[place.options] = left | place.settings(recipe)
+    if built is not None:
+        resolved[REGULARIZER.options] |= built.chosen
+    return resolved
+
+
+REGISTRIES: dict[str, dict[str, Any]] = {
+    "recipes": RECIPES,
+    "datasets": DATASETS,
+    "transforms": TRANSFORMS,
+    "tasks": TASKS,
+    "backbones": BACKBONES,
+    "decoders": DECODERS,
+    "architectures": ARCHITECTURES,
+    "cross-view": CROSS_VIEW,
+    "tunings": TUNINGS,
+    "regularizers": REGULARIZERS,
+    "weightings": WEIGHTINGS,
+    "adapters": ADAPTERS,
+    "video": VIDEO,
+}
+"""Everything that a recipe can name, by kind."""
+
+
+def available(kind: str) -> tuple[str, ...]:
+    """The names of one kind that a recipe can use: `recipes`, `datasets`, `tasks`, `decoders`, `regularizers`, ...
+
+    >>> available("tasks")
+    ('boundary', 'depth', 'human_parts', 'normals', 'saliency', 'semseg')
+    """
+    load_installed()
+    return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
