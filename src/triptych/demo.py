@@ -19,18 +19,18 @@ from triptych.types import IGNORE
 PICTURES = 3
 
 
-def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto", recipe: str = "rooms-demo") -> Path:
+def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto") -> Path:
     """Generate rooms, train, score on unseen rooms beside a constant predictor, predict, and write `report.html`.
 
     Returns the path of the report. Raises `FileExistsError` where `out` exists and `overwrite` is not set.
     """
     started = time.perf_counter()
-    run = train(RECIPES[recipe], out, overwrite=overwrite, device=device)
+    run = train(RECIPES["rooms-demo"], out, overwrite=overwrite, device=device)
     scored = evaluate_run(run, device=device)
     predictor = scored.predictor
     images = write_test_images(predictor, run / "images")
     predict_images(predictor, [run / "images"], run / "predictions", fov=60, overwrite=True)
-    report = report_run(run, scored=scored)
+    report = report_run(run, scored)
     example = next(iter(sorted(spread_examples(predictor, 24), key=count_labels, reverse=True)))
     draw_overview(predictor.tasks, example).save(run / "overview.png")
     minutes = (time.perf_counter() - started) / 60

@@ -25,7 +25,6 @@ from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.predictor import Predictor
-from triptych.report.run import read_columns
 from triptych.tasks import Task, boundary, depth, human_parts, normals, nyuv2_tasks, regression, saliency, semseg
 from triptych.training.loop import train
 from triptych.types import Sample
@@ -320,7 +319,7 @@ def test_delta_mtl_against_single_task_runs(run: Path, tmp_path: Path) -> None:
     nearer = 1 - result.metrics["depth"]["rmse"] / numbers[1]["depth"]["rmse"]
     stored = json.loads((run / "evaluation-test.json").read_text())["delta_mtl"]
     assert stored == pytest.approx(100 * (better + nearer) / 2)
-    column = read_columns(run, "test")["single-task networks"]
+    column = result.columns()["single-task networks"]
     assert column["depth"] == numbers[1]["depth"]
     assert column["semseg"] == {name: value for name, value in numbers[0]["semseg"].items() if value is not None}
 
@@ -337,7 +336,7 @@ def test_a_run_is_scored_by_the_protocol_that_is_named(
     printed = capsys.readouterr().out
     assert "protocol densemtl" in printed
     assert f"depth: {RULES['densemtl']['depth'].definition}" in printed
-    assert read_columns(other, "test").keys() == {"network (test, protocol densemtl)", "constant predictor"}
+    assert result.columns().keys() == {"network (test, protocol densemtl)", "constant predictor"}
     with pytest.raises(ValueError, match=r"the protocol .* is none in .*both, densemtl in .*other"):
         compare_runs([run, other])
     assert [*compare_runs([other])["values"]] == ["semseg", "depth"]

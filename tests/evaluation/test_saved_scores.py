@@ -19,7 +19,6 @@ from triptych.evaluation.scores import FORMAT, read_scores
 from triptych.files import finite, write_json
 from triptych.prediction.predictor import Predictor
 from triptych.report.publish import push_run
-from triptych.report.run import read_columns
 from triptych.training.loop import train
 
 
@@ -50,7 +49,6 @@ def test_runs_and_saved_maps_have_one_form(run: Path, saved: Path) -> None:
         for task in tasks:
             assert all(len(value) == len(found.keys[task]) for value in sums[task].values())
     assert read_scores(run / "evaluation-test.json").metrics == scored.metrics
-    assert scored.columns() == read_columns(run, "test")  # what the report draws, with and without the files
 
 
 def test_scores_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:
@@ -65,7 +63,6 @@ def test_scores_of_other_weights_are_refused(run: Path, tmp_path: Path) -> None:
     for read in (
         lambda: compare_runs([copy], split="val"),
         lambda: push_run(copy, "someone/network", dry_run=tmp_path / "card"),
-        lambda: read_columns(copy, "val"),
     ):
         with pytest.raises(ValueError, match=f"other weights than {copy} has now; run `triptych evaluate .* --split"):
             read()

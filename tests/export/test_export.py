@@ -29,6 +29,7 @@ from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
 from triptych.decoders.base import Decoder
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
+from triptych.evaluation.scores import read_run_scores
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
@@ -38,7 +39,6 @@ from triptych.files import hash_file, partial_path
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
 from triptych.prediction.labelling import label_folder
-from triptych.report.run import report_run
 from triptych.tasks import boundary, depth, normals, saliency, semseg
 from triptych.types import Sample
 
@@ -495,7 +495,7 @@ def test_a_file_that_was_not_scored_is_named_and_gets_no_folder(
     assert main(["compare", str(unscored)]) == 2
     assert f"{unscored} was not scored" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match=r"new\.onnx was not scored on val"):
-        report_run(unscored, split="val")
+        read_run_scores(unscored, "val")
     assert list(tmp_path.iterdir()) == [unscored]
 
 

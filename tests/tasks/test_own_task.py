@@ -62,7 +62,7 @@ class Painted(Rectangles):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def scored_runs(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TASKS, "albedo", albedo)
         patch.setitem(DATASETS, "painted", Painted)
@@ -76,17 +76,16 @@ def runs(tmp_path_factory):
         )
         folder = tmp_path_factory.mktemp("runs")
         made = [train(change(recipe, seed=s), folder / f"seed{s}", device="cpu", progress=False) for s in (0, 1)]
-        for run in made:
-            evaluate_run(run, device="cpu", progress=False)
-        yield made
+        yield made, [evaluate_run(run, device="cpu", progress=False) for run in made]
 
 
-def test_it_is_trained_scored_reported_and_compared(runs, capsys) -> None:
+def test_it_is_trained_scored_reported_and_compared(scored_runs, capsys) -> None:
+    runs, scored = scored_runs
     steps = [json.loads(line) for line in (runs[0] / "metrics.jsonl").read_text().splitlines()]
     assert any("albedo" in record.get("losses", {}) for record in steps)
     scores = json.loads((runs[0] / "evaluation-test.json").read_text())
     assert set(scores["metrics"]["albedo"]) == {"mae", "rmse"}
-    page = report_run(runs[0], device="cpu").read_text(encoding="utf-8")
+    page = report_run(runs[0], scored[0]).read_text(encoding="utf-8")
     assert "albedo" in page
     assert "to the camera" not in page  # the legend of directions
     compared = compare_runs(runs)
@@ -94,10 +93,10 @@ def test_it_is_trained_scored_reported_and_compared(runs, capsys) -> None:
     assert len(values) == 2
 
 
-def test_it_is_predicted_as_colors_and_not_as_normals(runs, tmp_path) -> None:
+def test_it_is_predicted_as_colors_and_not_as_normals(scored_runs, tmp_path) -> None:
     picture = tmp_path / "photo.png"
     Image.fromarray(np.full((32, 48, 3), 90, np.uint8)).save(picture)
-    predictor = Predictor.load(runs[0], flip=True, scales=(1.0, 1.5))
+    predictor = Predictor.load(scored_runs[0][0], flip=True, scales=(1.0, 1.5))
     predict_images(predictor, [picture], tmp_path / "out", fov=60)
     header = (tmp_path / "out/points/photo.ply").read_bytes().split(b"end_header")[0].decode()
     assert "property float nx" not in header

@@ -58,7 +58,7 @@ def evaluate(
         write_reliability(run, scored.split, found, scored.weights_sha256)
         terminal().print(reliability_table(found))
     if report:
-        print(f"page to look at: {report_run(run, scored=scored, reliability=found)}")
+        print(f"page to look at: {report_run(run, scored, found)}")
 
 
 def compare(

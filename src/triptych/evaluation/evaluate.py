@@ -186,6 +186,10 @@ def _merge(rows: list[_Row], skipped: dict[str, str]) -> tuple[list[_Row], dict[
     return merged, {key: reason for _, part in parts for key, reason in part.items()}
 
 
+CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
+"""Titles of the columns that a network is compared with."""
+
+
 @dataclass(frozen=True)
 class RunEvaluation(Evaluation):
     """The scores of a run on `split`, those that they are compared with, and its network: what a report draws."""
@@ -203,30 +207,17 @@ class RunEvaluation(Evaluation):
 
     def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
         """The numbers by column of a table, the network first, without those that could not be computed."""
+        title = self.split if self.protocol == OWN else f"{self.split}, protocol {self.protocol}"
         constant = None if self.constant is None else self.constant.metrics
-        return name_columns(self.split, self.protocol, self.metrics, self.single_task, constant)
-
-
-Numbers = Mapping[str, Mapping[str, float | None]]
-
-CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
-"""Titles of the columns that a network is compared with."""
-
-
-def name_columns(
-    split: str, protocol: str, network: Numbers, single_task: Numbers | None, constant: Numbers | None
-) -> dict[str, Mapping[str, Mapping[str, float]]]:
-    """Numbers by task and metric under the titles of a table's columns, without those that could not be computed."""
-    title = split if protocol == OWN else f"{split}, protocol {protocol}"
-    columns = {f"network ({title})": network, SINGLE_TASK: single_task, CONSTANT: constant}
-    return {
-        title: {
-            task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
-            for task, numbers in column.items()
+        columns = {f"network ({title})": self.metrics, SINGLE_TASK: self.single_task, CONSTANT: constant}
+        return {
+            title: {
+                task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+                for task, numbers in column.items()
+            }
+            for title, column in columns.items()
+            if column
         }
-        for title, column in columns.items()
-        if column
-    }
 
 
 def open_scored_split(recipe: Recipe, split: str = "") -> tuple[str, DenseDataset]:

@@ -9,50 +9,35 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
-from triptych.evaluation.evaluate import RunEvaluation, name_columns
-from triptych.evaluation.protocols import Scoring
+from triptych.evaluation.evaluate import RunEvaluation
 from triptych.evaluation.reliability import Reliability
-from triptych.evaluation.scores import read_run_scores
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.report.page import write_report
-from triptych.report.values import Example, Scores
+from triptych.report.values import Example
 from triptych.tasks import Task
 from triptych.types import Sample
 
+EXAMPLES = 6
+"""Images that a report shows."""
+WIDTH = 240
+"""Of a picture of an overview, in pixels."""
 
-def report_run(
-    run: Path,
-    *,
-    split: str = "",
-    examples: int = 6,
-    device: str = "auto",
-    scored: RunEvaluation | None = None,
-    reliability: Reliability | None = None,
-) -> Path:
-    """Write `report.html` of a run that `evaluate_run` scored on `split` (the recipe's test split by default).
 
-    `scored` is what that returned; without it the files that it wrote are read and the network is loaded. `examples`
-    images are spread evenly over the split; `reliability` adds a table of errors by confidence. Raises
-    `FileNotFoundError` where the split was not scored.
+def report_run(run: Path, scored: RunEvaluation, reliability: Reliability | None = None) -> Path:
+    """Write `report.html` of a run, of what `evaluate_run` returned.
+
+    `EXAMPLES` images are spread evenly over the split; `reliability` adds a table of errors by confidence.
     """
-    if scored is None:
-        predictor = Predictor.load(run, device=device, calibrated=False)
-        split = split or predictor.recipe.data.test_split
-        columns = read_columns(Path(run), split)
-        content = read_run_scores(Path(run), split).content
-        images, tasks = content.get("labelled", {}), Scoring.of_scores(content).apply(predictor.tasks)
-    else:
-        predictor, split, columns = scored.predictor, scored.split, scored.columns()
-        images, tasks = scored.labelled, dict(scored.tasks)
+    predictor, split = scored.predictor, scored.split
     return write_report(
         results_folder(Path(run)),
-        scores=columns,
-        scored_tasks=tasks,
-        images=images,
+        scores=scored.columns(),
+        scored_tasks=dict(scored.tasks),
+        images=scored.labelled,
         split=split,
-        examples=spread_examples(predictor, examples, split),
+        examples=spread_examples(predictor, EXAMPLES, split),
         reliability=reliability,
         title=f"{run.resolve().name}: {split_domain(predictor.recipe, split)[0].data.dataset}, {split} split",
     )
@@ -65,21 +50,14 @@ def spread_examples(predictor: Predictor, count: int, split: str = "") -> list[E
     return [make_example(predictor, sample) for sample in loader] if count else []
 
 
-def draw_overview(tasks: Mapping[str, Task], example: Example, width: int = 240) -> Image.Image:
+def draw_overview(tasks: Mapping[str, Task], example: Example) -> Image.Image:
     """One image and all its maps: targets above, predictions below."""
     above, below = [Cell("image", example.image)], [Cell("image", example.image)]
     for name, prediction in example.predictions.items():
         target, drawn = color_maps(tasks[name], [example.targets[name], prediction])
         above.append(Cell(f"{name}: target", target))
         below.append(Cell(f"{name}: prediction", drawn))
-    return contact_sheet(above + below, columns=len(above), width=width)
-
-
-def read_columns(run: Path, split: str) -> dict[str, Scores]:
-    """The columns of the table: the network; single-task networks and the constant predictor where they were scored."""
-    content = read_run_scores(run, split).content
-    by = Scoring.of_scores(content).protocol
-    return name_columns(split, by, content["metrics"], content.get("single_task_metrics"), content["constant"])
+    return contact_sheet(above + below, columns=len(above), width=WIDTH)
 
 
 def make_example(predictor: Predictor, sample: Sample) -> Example:
