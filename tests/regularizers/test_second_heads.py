@@ -90,3 +90,9 @@ def test_a_decoder_of_other_features_is_refused() -> None:
     decoder = FCN((6, 10), strides=(4, 8), tasks=TASKS, width=4)
     with pytest.raises(ValueError, match=r"channels at strides \(4, 8\), the shared features have \(6, 12\)"):
         REGULARIZERS["second-heads"]((6, 12), decoder, strides=(4, 8), tasks=TASKS)
+
+
+def test_a_message_on_its_options_names_no_other_regularizer() -> None:
+    recipe = recipe_of("fcn", rendered=("depth",), task_weights=(1.0, 2.0))
+    with pytest.raises(ValueError, match=r"^regularizer: task_weights has 2 entries for the rendered tasks depth"):
+        build_regularizer(recipe, build("fcn"))

@@ -104,7 +104,7 @@ def thin_to(target: Tensor, size: Sequence[int]) -> Tensor:
 
 def require(condition: bool, message: str) -> None:
     if not condition:
-        raise ValueError(f"triplane regularizer: {message}")
+        raise ValueError(f"regularizer: {message}")
 
 
 def image_size(sample: Sample) -> tuple[int, int]:
