@@ -24,6 +24,7 @@ from triptych.training.optim import (
     schedule_notes,
     set_learning_rate,
 )
+from triptych.weighting.losses import Uncertainty
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def test_fusion_modules_have_their_own_rate(model: MultiTaskModel) -> None:
 
 
 def test_groups_hold_every_parameter_once_and_the_weighting_is_not_decayed(model: MultiTaskModel) -> None:
-    weighting = nn.Linear(2, 2)
+    weighting = Uncertainty(("semseg", "depth"), weights={"semseg": 1.0, "depth": 1.0})
     model.backbone.body[0][0].weight.requires_grad_(False)
     config = OptimizerConfig(lr=0.1, layer_decay=0.5, weight_decay=0.01)
     groups = parameter_groups({"objective": model, "weighting": weighting}, config)
@@ -147,7 +148,7 @@ def test_groups_hold_every_parameter_once_and_the_weighting_is_not_decayed(model
     assert {id(p) for p in held} == {id(p) for p in expected}
     assert len(held) == len(expected)
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
-    assert decays[id(weighting.weight)] == 0
+    assert decays[id(weighting.log_variances)] == 0
     assert decays[id(model.decoder.heads["depth"].weight)] == 0.01
     optimizer = build_optimizer(groups, config)
     set_learning_rate(optimizer, 0.5)

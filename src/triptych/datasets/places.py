@@ -102,7 +102,7 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
         suffix = file.path.suffix
         groups[file.role, prefix, ".*" if suffix.lower() in PICTURES else suffix].append(file)
     places = [place for (role, prefix, suffix), group in groups.items() for place in _part(role, prefix, suffix, group)]
-    places = _join_suffixes([one for place in places for one in _one_suffix(root, place)])
+    places = _join_suffixes([one for place in places for one in _one_suffix(place)])
     places = [_without_folders(root, place) for place in places]
     places.sort(key=lambda place: (-len(place.paths), len(place.pattern), place.pattern))
     roles = grouped((place.role, place) for place in places)
@@ -156,7 +156,7 @@ def _part_by_suffix(roles: dict[str, list[Place]], places: list[Place]) -> None:
         roles["semseg"] = [replace(suffixes["png"], role="semseg")]
 
 
-def _one_suffix(root: Path, place: Place) -> list[Place]:
+def _one_suffix(place: Place) -> list[Place]:
     """A place for each suffix where `a.jpg` and `a.png` lie side by side; else the place itself."""
     if not place.pattern.endswith(".*"):
         return [place]

@@ -298,7 +298,7 @@ def check_variant(splits: list[ExaminedSplit]) -> Iterator[Finding]:
                 text = f"split {splits[0].split} has {name} files, this one has none"
                 yield Finding("error", "missing", examined.split, name, "", text, f"unpack all of {variant.download}")
         for name, paths in dataset.labels.items():
-            for key in dataset.keys if paths and not getattr(dataset, "partly_labelled", False) else ():
+            for key in dataset.keys if paths else ():
                 if key not in paths:
                     file, text = str(dataset.images[key]), f"it has no {name} file"
                     cure = f"unpack all of {variant.download}"

@@ -14,6 +14,8 @@ from triptych.types import valid_pixels
 
 PIXELS = 4096
 """Pixels of one image that are kept, evenly spread; medians need the values themselves."""
+TRIAL_IMAGES = 20
+"""Images that candidates are compared on."""
 
 
 class ConstantPredictor:
@@ -40,13 +42,12 @@ class ConstantPredictor:
         tasks: Mapping[str, Task],
         *,
         images: int = 100,
-        trial_images: int = 20,
         on_bad_sample: OnBadSample = "raise",
     ) -> "ConstantPredictor":
         """Fit on `images` samples spread over a training set; for a task with pseudo-labels, over its other images.
 
         Classes: the most frequent one. Maps: of the mean, the median and, for probabilities, 1 everywhere, the one with
-        the best primary number of the task's own metric on `trial_images` of them; directions are brought to unit
+        the best primary number of the task's own metric on `TRIAL_IMAGES` of them; directions are brought to unit
         length. A task without any label there predicts class 0 or zeros.
         """
         targets: dict[str, list[Tensor]] = {name: [] for name in tasks}
@@ -59,14 +60,14 @@ class ConstantPredictor:
                     # A task that learns from video may have no labels in this dataset at all.
                     if name in sample.targets and valid_pixels(sample.targets[name]).any():
                         targets[name].append(sample.targets[name])
-        return cls({name: _best(task, targets[name], trial_images) for name, task in tasks.items()})
+        return cls({name: _best(task, targets[name]) for name, task in tasks.items()})
 
 
-def _best(task: Task, targets: list[Tensor], trial_images: int) -> Tensor:
+def _best(task: Task, targets: list[Tensor]) -> Tensor:
     candidates = _candidates(task, [_pixels(target) for target in targets])
     if len(candidates) == 1:
         return candidates[0]
-    trial = targets[:: max(1, len(targets) // trial_images)][:trial_images]
+    trial = targets[:: max(1, len(targets) // TRIAL_IMAGES)][:TRIAL_IMAGES]
     scores = [_score(task, candidate, trial) for candidate in candidates]
     return candidates[max(range(len(candidates)), key=scores.__getitem__)]
 

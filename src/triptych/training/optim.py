@@ -69,22 +69,20 @@ def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Paramet
     return found
 
 
-def parameter_groups(
-    modules: Mapping[str, nn.Module | None], config: OptimizerConfig, *, undecayed: tuple[str, ...] = ("weighting",)
-) -> list[dict[str, Any]]:
+def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerConfig) -> list[dict[str, Any]]:
     """One group per learning rate, in order of first appearance.
 
-    Modules named in `undecayed` get no weight decay, and neither do those that have a true attribute of that name. Each
-    group carries `base_lr`, which the schedule multiplies.
+    Modules with a true attribute `undecayed` get no weight decay. Each group carries `base_lr`, which the schedule
+    multiplies.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for label, module in modules.items():
+    for module in modules.values():
         if module is None:
             continue
         parameters = dict(module.named_parameters())
         free = {p for part in module.modules() if getattr(part, "undecayed", False) for p in part.parameters()}
         for name, factor in learning_rate_factors(module, config).items():
-            decay = 0.0 if label in undecayed or parameters[name] in free else config.weight_decay
+            decay = 0.0 if parameters[name] in free else config.weight_decay
             groups.setdefault((factor * config.lr, decay), []).append(parameters[name])
     return [
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}

@@ -20,6 +20,8 @@ class Weighting(nn.Module):
     several processes a weighting is not wrapped: it averages what it must over the processes itself.
     """
 
+    undecayed: ClassVar[bool] = True
+    """Its parameters get no weight decay."""
     retains_graph: ClassVar[bool] = False
     """Whether `backward` runs through the graph more than once; a compiled model must then not reuse its buffers
     (`torch._functorch.config.donated_buffer = False`)."""
