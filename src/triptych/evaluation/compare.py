@@ -25,12 +25,11 @@ from triptych.evaluation.scored_runs import (
     recipe_differences,
     scored_folder,
 )
-from triptych.evaluation.scores import read_run_scores, require_same_definition, select_images
+from triptych.evaluation.scores import gain_over, read_run_scores, require_same_definition, select_images
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.machine import terminal
 from triptych.metrics.bootstrap import bootstrap_mean_difference
-from triptych.metrics.delta import delta_mtl
 
 LEAST_IMAGES = 6
 """Fewer tell nothing: that five agree by chance has a probability of 2 / 2^5, which is more than 5 %."""
@@ -50,7 +49,7 @@ class GroupDifference(NamedTuple):
     """Mean, interval and every seed that both have are on one side of zero, and there are at least `LEAST_IMAGES`."""
 
 
-def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples: int = 1000) -> GroupDifference:
+def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:
     """`other - baseline` in the primary number of a task.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
@@ -72,7 +71,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str, *, resamples:
     gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
     mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
     groups = [[_sums_in(order, run, baseline.runs[0], task) for run in group.runs] for group in (baseline, other)]
-    interval = bootstrap_mean_difference(metric, *groups, resamples=resamples)[metric.primary]
+    interval = bootstrap_mean_difference(metric, *groups)[metric.primary]
     paired = set(one) == set(two)
     one_side = all(mean * value > 0 for value in (*gaps, interval.low, interval.high))
     return GroupDifference(
@@ -136,15 +135,17 @@ def compare_runs(
     references = read_references(
         single_task, split, scored, images, of=first.path, size=first.scored_size, scoring=first.scoring
     )
+
+    def gain(run: ScoredRun) -> float:
+        return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)
+
     content: dict[str, Any] = {
         "split": split,
         "images": len(groups[0].runs[0].keys),
         "labelled": {name: groups[0].runs[0].images(name) for name in names},
         "groups": {group.name: [str(run.path) for run in group.runs] for group in groups},
         "values": {name: {group.name: group.values(name) for group in groups} for name in names},
-        "delta_mtl": {group.name: [_gain(run, references, names) for run in group.runs] for group in groups}
-        if references
-        else None,
+        "delta_mtl": {group.name: list(map(gain, group.runs)) for group in groups} if references else None,
         "differences": {
             group.name: {name: compare_groups(groups[0], group, name)._asdict() for name in names}
             for group in groups[1:]
@@ -155,15 +156,6 @@ def compare_runs(
     if out is not None:
         write_json(out, content)
     return content
-
-
-def _gain(run: ScoredRun, references: dict[str, dict[str, float]], names: Sequence[str]) -> float:
-    metrics = {name: run.tasks[name].metric() for name in names}
-    return delta_mtl(
-        {name: run.primary(name) for name in names},
-        {name: references[name][metrics[name].primary] for name in names},
-        {name: metrics[name].better[metrics[name].primary] for name in names},
-    )
 
 
 def _mean_and_deviation(values: Sequence[float]) -> str:

@@ -28,6 +28,7 @@ from triptych.evaluation.scores import (
     Evaluation,
     ScoredSize,
     as_json,
+    moved_classes,
     read_run_scores,
     require_same_definition,
     write_scores,
@@ -367,9 +368,8 @@ def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, spli
     if split.startswith(TARGET):
         check_label_spaces(tasks, dataset.tasks)
     for name in tasks:
-        ours, theirs = tasks[name].classes, dataset.tasks[name].classes if name in dataset.tasks else ()
-        moved = [pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]]
-        if moved and sorted(ours) == sorted(theirs):
+        pairs = moved_classes(tasks[name], dataset.tasks[name]) if name in dataset.tasks else []
+        if moved := [pair for pair in pairs if pair[0] != pair[1]]:
             raise ValueError(
                 f"{name}: the classes of {split} have another order than when the network was trained "
                 f"({moved[0][0]} is where {moved[0][1]} is now); put them back, or train again."

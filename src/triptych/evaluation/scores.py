@@ -18,6 +18,9 @@ from triptych.prediction.exported import results_path
 from triptych.prediction.pretrained import hash_weights
 from triptych.tasks import Task
 
+Numbers = Mapping[str, Mapping[str, float]]
+"""By task and metric."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -72,14 +75,20 @@ class Evaluation:
                 logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
         return sum(logarithms) / len(logarithms) if logarithms else -math.inf
 
-    def gain_over(self, references: Mapping[str, Mapping[str, float]]) -> float:
-        """delta_mtl of the primary numbers against those of single-task networks, in percent."""
-        metrics = {name: task.metric() for name, task in self.tasks.items() if self.metrics[name]}
-        return delta_mtl(
-            {name: self.metrics[name][metric.primary] for name, metric in metrics.items()},
-            {name: references[name][metric.primary] for name, metric in metrics.items()},
-            {name: metric.better[metric.primary] for name, metric in metrics.items()},
-        )
+    def gain_over(self, references: Numbers) -> float:
+        """`gain_over` of these scores."""
+        return gain_over(self.tasks, self.metrics, references)
+
+
+def gain_over(tasks: Mapping[str, Task], ours: Numbers, references: Numbers) -> float:
+    """delta_mtl of the primary numbers against those of single-task networks, in percent; a task without numbers does
+    not count.
+    """
+    metrics = {name: task.metric() for name, task in tasks.items() if ours[name]}
+    values, others = (
+        {name: numbers[name][metric.primary] for name, metric in metrics.items()} for numbers in (ours, references)
+    )
+    return delta_mtl(values, others, {name: metric.better[metric.primary] for name, metric in metrics.items()})
 
 
 def per_class(evaluation: Evaluation) -> dict[str, dict[str, float]]:

@@ -37,7 +37,7 @@ from triptych.datasets.descriptor import (
     split_names,
 )
 from triptych.datasets.folder import Folder
-from triptych.files import hash_tensors, write_text, written_whole
+from triptych.files import hash_file, hash_tensors, write_text, written_whole
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
@@ -172,7 +172,7 @@ def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None
 def hash_teacher(teacher: str, predictor: Predictor) -> str:
     """SHA-256 of an exported file, else of the weights and of what `triptych calibrate` stored beside them."""
     if teacher.endswith(SUFFIX):
-        return hashlib.sha256(Path(teacher).read_bytes()).hexdigest()
+        return hash_file(Path(teacher))
     scales = {name: scale.content() for name, scale in predictor.calibration.items()}
     weights = hash_tensors(predictor.model.state_dict())
     return hashlib.sha256(f"{weights} {json.dumps(scales)}".encode()).hexdigest() if scales else weights

@@ -30,7 +30,7 @@ from triptych.recipes.config import (
     TrainingConfig,
     WeightingConfig,
 )
-from triptych.recipes.papers import DENSEMTL_LOSSES, densemtl, densemtl_weights
+from triptych.recipes.papers import DENSEMTL_LOSSES, RESNET101_DENSEMTL, densemtl, densemtl_weights
 
 SYNTHIA_CITYSCAPES = Recipe(
     description="SYNTHIA to Cityscapes without its labels, 16 classes and depth: DenseMTL, adversarial.",
@@ -51,12 +51,7 @@ SYNTHIA_CITYSCAPES = Recipe(
     model=ModelConfig(
         backbone="resnet101",
         weights="timm",
-        backbone_options={
-            "output_stride": 16,
-            "include_stem": True,
-            "mean": (0.45, 0.45, 0.45),
-            "std": (0.225, 0.225, 0.225),
-        },
+        backbone_options=RESNET101_DENSEMTL,
         decoder="densemtl",
     ),
     optimizer=OptimizerConfig(name="adam", lr=2.5e-4, weight_decay=0.0, betas=(0.9, 0.98), backbone_lr_factor=0.06),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from triptych.decoders.layers import resize
 from triptych.lookup import named_choice
 from triptych.rendering.triplane import Triplane
+from triptych.types import ceil_div
 
 Features = Float[Tensor, "batch channels height width"]
 
@@ -66,7 +67,7 @@ def ceil_divide(size: tuple[int, int], stride: int) -> tuple[int, int]:
     >>> ceil_divide((97, 128), 8)
     (13, 16)
     """
-    return -(-size[0] // stride), -(-size[1] // stride)
+    return ceil_div(size[0], stride), ceil_div(size[1], stride)
 
 
 def _block(width: int) -> nn.Module:
