@@ -15,7 +15,6 @@ from triptych.adaptation.mean_teacher import (
     DepthMix,
     MeanTeacher,
     PseudoLabel,
-    as_target,
     blur,
     choose_classes,
     mixed_loss,
@@ -204,13 +203,6 @@ def test_a_label_counts_by_the_share_of_sure_pixels() -> None:
     label = adapter._label(TASKS["semseg"], raw)
     assert label.weight.item() == pytest.approx(0.5)
     assert label.target[0, 0, :3].tolist() == [2, 2, 2]
-
-
-def test_as_target_leaves_what_is_a_target() -> None:
-    maps = torch.rand(1, 1, 2, 2)
-    assert as_target(depth(), maps) is maps
-    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
-    assert as_target(semseg(3), labels) is labels
 
 
 def test_mixed_loss_is_a_mean_over_pixels() -> None:

@@ -276,6 +276,23 @@ def test_tasks_are_frozen() -> None:
     assert heavier.loss is task.loss
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_predictions_become_targets(variant: str) -> None:
+    """Of the shape and type of one; a probability says 0 or 1, and 1 from the level on."""
+    task = VARIANTS[variant]()
+    decoded = task.decode(torch.randn(2, task.channels, 3, 4, generator=torch.Generator().manual_seed(0)))
+    target = task.to_target(decoded)
+    unlabelled = torch.stack([task.invalid_target((3, 4))] * 2)
+    assert (target.shape, target.dtype) == (unlabelled.shape, unlabelled.dtype)
+    if task.kind == "probability":
+        assert torch.equal(
+            task.to_target(decoded, decoded.max().item()) > 0, (decoded == decoded.max()).view(target.shape)
+        )
+        assert torch.equal(task.to_target(decoded[0]), target[0])
+    else:
+        assert target is decoded
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_unknown_loss_lists_the_choices(name: str) -> None:
     arguments = (3,) if name == "semseg" else ()

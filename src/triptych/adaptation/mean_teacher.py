@@ -156,7 +156,8 @@ class MeanTeacher(Adapter):
         return {name: self._label(task, predictions[name]) for name, task in self.tasks.items()}
 
     def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
-        target = as_target(task, task.decode(raw))
+        decoded = task.decode(raw)  # a probability whose targets are no whole numbers stays one
+        target = task.to_target(decoded) if task.target_channels is None else decoded
         trust = torch.full((), self.trust() * (task.name in self.labelled), device=raw.device)
         if task.is_categorical:
             sure = task.class_probabilities(raw).amax(dim=1) >= self.threshold
@@ -199,18 +200,6 @@ def first_images(sample: Sample, count: int) -> Sample:
     """The first images of a batch, with their targets."""
     targets = {name: target[:count] for name, target in sample.targets.items()}
     return Sample(sample.image[:count], targets, sample.key[:count])
-
-
-def as_target(task: Task, decoded: Tensor) -> Tensor:
-    """A decoded prediction in the layout of the task's targets: a probability becomes a label.
-
-    >>> from triptych.tasks import saliency
-    >>> as_target(saliency(), torch.tensor([[[[0.2, 0.9]]]])).tolist()
-    [[[0, 1]]]
-    """
-    if task.target_channels is None and decoded.is_floating_point():
-        return (decoded[:, 0] >= 0.5).long()
-    return decoded
 
 
 def mixed_loss(

@@ -102,7 +102,7 @@ def compare(
                 for key in {name} | ({name + PROBABILITY} & ours.keys() - tasks.keys()):
                     difference[name] = max(difference[name], measure_difference(theirs[key], ours[key]))
                 pair = (theirs[name], ours[name]) if decoded else (task.decode(theirs[name]), task.decode(ours[name]))
-                _update(agreement[name], pair, as_target(task, pair[1]))
+                _update(agreement[name], pair, task.to_target(pair[1]))
                 places[name][i].add(pair, _resize_target(sample.targets[name], size))
     found = {
         name: _prove(task, difference[name], _numbers(agreement[name]), places[name]) for name, task in tasks.items()
@@ -185,14 +185,6 @@ def measure_difference(file: Tensor, network: Tensor) -> float:
     distance = (file - network).abs().max().item()
     # NaN compares with nothing: a file that computes NaN, or whose network does not end, is as wrong as can be.
     return distance / max(largest, 1e-12) if distance < torch.inf else torch.inf
-
-
-def as_target(task: Task, prediction: Tensor) -> Tensor:
-    """A prediction in the layout of the task's targets: probabilities become 0 and 1."""
-    if task.kind != "probability":
-        return prediction
-    positive = prediction > 0.5
-    return positive[:, 0].long() if task.target_channels is None else positive.to(prediction)
 
 
 def proof_sizes(size: tuple[int, int], stride: int, *, smallest: int) -> list[tuple[int, int]]:

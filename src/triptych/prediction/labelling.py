@@ -383,10 +383,7 @@ def to_target(prediction: Tensor, task: Task, table: Tensor, event_from: float |
     """
     if task.kind == "labels":
         return table[prediction]
-    if event_from is not None:
-        inside = prediction >= event_from
-        return inside[0].long() if task.target_channels is None else inside.float()
-    return prediction.float()
+    return prediction.float() if event_from is None else task.to_target(prediction.float(), event_from)
 
 
 def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: Camera | None) -> Path:

@@ -203,6 +203,19 @@ class Task:
         """Target values after zooming in by `zoom`."""
         return target / zoom if self.scales_with_zoom else target
 
+    def to_target(self, prediction: Tensor, event_from: float = 0.5) -> Tensor:
+        """A decoded prediction `(..., C, H, W)` in the layout of targets: 1 where a probability is `event_from` or
+        more, else 0; predictions of other kinds have it.
+
+        >>> from triptych.tasks import saliency
+        >>> saliency().to_target(torch.tensor([[[[0.2, 0.9]]]])).tolist()
+        [[[0, 1]]]
+        """
+        if self.kind != "probability":
+            return prediction
+        event = prediction >= event_from
+        return event.squeeze(-3).long() if self.target_channels is None else event.to(prediction)
+
     def invalid_target(self, size: tuple[int, int]) -> Tensor:
         """The target of an image without a label: `(H, W)` of `IGNORE`, or `(C, H, W)` of NaN."""
         if self.target_channels is None:
