@@ -34,7 +34,8 @@ DECODED = 2**18
 MOST_DRAWN = 2**22
 MOST_POINTS = 2**24
 
-Camera = Callable[[tuple[int, int]], np.ndarray]
+Intrinsics = Callable[[tuple[int, int]], np.ndarray]
+"""Of an image by its (height, width)."""
 Maps = dict[str, ArrayFile]
 Write = Callable[[Path, StoredPhoto, Maps], None]
 
@@ -60,7 +61,7 @@ class ImageFiles:
     out: Path
     tasks: dict[str, Task]
     products: tuple[str, ...]
-    camera: Camera | None
+    camera: Intrinsics | None
     color_by: str
     overlay: bool
     beyond: dict[str, int] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from triptych.data.photos import StoredPhoto, find_images, read_image_size, read
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, terminal
-from triptych.prediction.image_files import Camera, ImageFiles, depth_task
+from triptych.prediction.image_files import ImageFiles, Intrinsics, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.record import Record, hash_source
@@ -299,7 +299,7 @@ def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
 
 def _camera(
     tasks: dict[str, Task], fov: int | float | None, intrinsics: Sequence[int | float] | np.ndarray | None
-) -> Camera | None:
+) -> Intrinsics | None:
     """Image size to intrinsics, or `None` where the camera is unknown."""
     if fov is None and intrinsics is None:
         return None
