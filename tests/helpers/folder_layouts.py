@@ -18,11 +18,11 @@ Draw = Callable[[int], Any]
 MATRIX = np.array([[28.0, 0, 24], [0, 28.0, 18], [0, 0, 1]])
 
 
-def layout(title: str, says: str = "") -> Callable[[Build], Build]:
+def layout(title: str, says: str = "", *, refused: bool = False) -> Callable[[Build], Build]:
     """Add a function to the table."""
 
     def add(build: Build) -> Build:
-        LAYOUTS.append(Layout(title, build, says))
+        LAYOUTS.append(Layout(title, build, says, refused))
         return build
 
     return add
@@ -214,7 +214,7 @@ def _(t: Truth) -> None:
     pairs(t, "images/{i:03d}_sat.jpg", "masks/{i:03d}_mask.png")
 
 
-@layout("numbers with other zeros: 1.png, 0001.png", r"names")
+@layout("numbers with other zeros: 1.png, 0001.png", r"names", refused=True)
 def _(t: Truth) -> None:
     pairs(t, "images/{i}.png", "masks/{i:04d}.png")
 
@@ -249,7 +249,7 @@ def _(t: Truth) -> None:
     pairs(t, "images/photo.png", "semseg/photo.png", count=1)
 
 
-@layout("names of patterns: a*b, {x}", r"rename|characters")
+@layout("names of patterns: a*b, {x}")
 def _(t: Truth) -> None:
     for i in range(3):
         t.image(f"images{{x}}/{i}.png", semseg=draw_labels(i))
@@ -300,7 +300,7 @@ def _(t: Truth) -> None:
         pairs(t, f"images/{side}/{{i}}.png", f"depth/{side}/{{i}}.png", "depth", store=millimetres, target=depth)
 
 
-@layout("left and right images without a folder of images, disparity", r"disparity.*numerator")
+@layout("left and right images without a folder of images, disparity", r"disparity.*numerator", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"left/{i}.png", depth=depth(i))
@@ -313,14 +313,14 @@ def _(t: Truth) -> None:
     pairs(t, "InputImages/{i}.png", "GroundTruth/{i}.png")
 
 
-@layout("folders of words that nobody uses", r"teeth/: 4 files match the images; name its task")
+@layout("folders of words that nobody uses", r"teeth/: 4 files match the images; name its task", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i}.png", semseg=draw_labels(i))
         t.file(f"teeth/{i}.png", draw_labels(i))
 
 
-@layout("unrelated names, paired by a CSV file", r"names")
+@layout("unrelated names, paired by a CSV file", r"names", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{'kxqz'[i]}{7 * i}.png", semseg=draw_labels(i))
@@ -328,14 +328,14 @@ def _(t: Truth) -> None:
     t.file("index.csv", "image,mask\n" + "".join(f"{'kxqz'[i]}{7 * i}.png,{'pbwo'[i]}{5 * i}.png\n" for i in range(4)))
 
 
-@layout("outlines in JSON files alone", r"no folder of labels|json")
+@layout("outlines in JSON files alone", r"no folder of labels|json", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i}.jpg", semseg=draw_labels(i))
         t.file(f"annotations/{i}.json", '{"shapes": [{"label": "a", "points": [[0, 0], [9, 9]]}]}')
 
 
-@layout("a mask per object: 0001_1.png, 0001_2.png", r"names|objects")
+@layout("a mask per object: 0001_1.png, 0001_2.png", r"names|objects", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i:04d}.png", semseg=draw_labels(i))
@@ -343,7 +343,7 @@ def _(t: Truth) -> None:
             t.file(f"masks/{i:04d}_{k}.png", (draw_labels(i) == k).astype(np.uint8) * 255)
 
 
-@layout("images as GIF", r"\.gif")
+@layout("images as GIF")
 def _(t: Truth) -> None:
     for i in range(4):
         t.expect(f"images/{i}.gif", "", draw_photo(i), semseg=draw_labels(i))
@@ -351,7 +351,7 @@ def _(t: Truth) -> None:
         t.file(f"masks/{i}.png", draw_labels(i))
 
 
-@layout("masks as GIF", r"\.gif")
+@layout("masks as GIF")
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i}.png", semseg=draw_labels(i))
@@ -435,7 +435,7 @@ def _(t: Truth) -> None:
     pairs(t, store=lambda i: COLORS[draw_labels(i)])
 
 
-@layout("colors as JPEG", r"colours are no label maps")
+@layout("colors as JPEG", r"colours are no label maps", refused=True)
 def _(t: Truth) -> None:
     pairs(t, label="semseg/{split}/{i:03d}.jpg", store=lambda i: COLORS[draw_labels(i)])
 
@@ -473,7 +473,7 @@ def _(t: Truth) -> None:
     pairs(t, label="semseg/{split}/{i:03d}.npy", store=store, target=lambda i: 2 - draw_labels(i, 3))
 
 
-@layout("logits of a network (H, W, 4)", r"scores|neither class ids|one_hot")
+@layout("logits of a network (H, W, 4)", r"scores|neither class ids|one_hot", refused=True)
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         return (np.eye(4)[draw_labels(i)] * 9 - 3).astype(np.float16)
@@ -481,7 +481,7 @@ def _(t: Truth) -> None:
     pairs(t, label="semseg/{split}/{i:03d}.npy", store=store)
 
 
-@layout("several labels per pixel (H, W, 4)", r"planes|one-hot|one_hot|neither class ids|plane")
+@layout("several labels per pixel (H, W, 4)", r"planes|one-hot|one_hot|neither class ids|plane", refused=True)
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         planes = np.eye(4, dtype=np.uint8)[draw_labels(i)]
@@ -538,7 +538,7 @@ def _(t: Truth) -> None:
     pairs(t, store=lambda i: ids[draw_labels(i)])
 
 
-@layout("class times 1000 plus instance", r"instances|no class ids")
+@layout("class times 1000 plus instance", r"instances|no class ids", refused=True)
 def _(t: Truth) -> None:
     pairs(t, store=lambda i: draw_labels(i).astype(np.uint16) * 1000 + draw_labels(i + 9))
 
@@ -598,12 +598,12 @@ def _(t: Truth) -> None:
     pairs(t, store=lambda i: draw_labels(i, 4, HALF), target=target)
 
 
-@layout("labels cut to another shape", r"another shape|its image")
+@layout("labels cut to another shape", r"another shape|its image", refused=True)
 def _(t: Truth) -> None:
     pairs(t, store=lambda i: draw_labels(i)[:20, :20])
 
 
-@layout("some labels of half the size", r"18x24")
+@layout("some labels of half the size")
 def _(t: Truth) -> None:
     pairs(t, store=lambda i: draw_labels(i) if i != 3 else draw_labels(i)[::2, ::2], count=9)
 
@@ -716,7 +716,7 @@ def _(t: Truth) -> None:
         t.file(f"depth/{i}.png", millimetres(i))
 
 
-@layout("depth in units of 1/5000 m, unsaid", r"unit|scale")
+@layout("depth in units of 1/5000 m, unsaid")
 def _(t: Truth) -> None:
     pairs(
         t,
@@ -752,7 +752,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("depth with a sky in a few files alone", r"depth|invalid|far")
+@layout("depth with a sky in a few files alone")
 def _(t: Truth) -> None:
     sky = np.arange(SIZE[0])[:, None] < 6
     pairs(
@@ -770,7 +770,7 @@ def _(t: Truth) -> None:
     pairs(t, label="inverse_depth/{split}/{i:03d}.npy", task="depth", store=lambda i: 1 / depth(i), target=depth)
 
 
-@layout("disparity under the name of a camera", r"disparity.*numerator")
+@layout("disparity under the name of a camera", r"disparity.*numerator", refused=True)
 def _(t: Truth) -> None:
     pairs(
         t,
@@ -781,7 +781,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("disparity within the folder of depth", r"disparity|numerator")
+@layout("disparity within the folder of depth", r"disparity|numerator", refused=True)
 def _(t: Truth) -> None:
     pairs(
         t,
@@ -792,7 +792,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("distance along the ray, as the name says", r"distance|camera")
+@layout("distance along the ray, as the name says", r"distance|camera", refused=True)
 def _(t: Truth) -> None:
     v, u = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
     length = np.linalg.norm(np.stack([(u - 24) / 28, (v - 18) / 28, np.ones(SIZE)]), axis=0)
@@ -805,7 +805,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("depth as a colored picture", r"not \(height, width\)")
+@layout("depth as a colored picture", r"not \(height, width\)", refused=True)
 def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=lambda i: COLORS[draw_labels(i)], target=depth)
 
@@ -837,7 +837,7 @@ for _turn in TURNS:
                 if beside:
                     t.file(f"depth/{i}.npy", depth(i))
 
-        layout(f"normals with {_turn}, {'beside depth' if _with else 'alone'}", "" if _with else "axes")(_turned)
+        layout(f"normals with {_turn}, {'beside depth' if _with else 'alone'}")(_turned)
 
 
 @layout("normals as 16-bit PNG, black where unknown")
@@ -871,7 +871,7 @@ def _(t: Truth) -> None:
     )
 
 
-@layout("normals of two channels", r"channels|shape")
+@layout("normals of two channels", r"channels|shape", refused=True)
 def _(t: Truth) -> None:
     pairs(
         t,
@@ -896,7 +896,7 @@ def _(t: Truth) -> None:
         t.file(f"masks/{i}.png", draw_labels(i))
 
 
-@layout("JPEG turned by EXIF, labels as stored", r"EXIF")
+@layout("JPEG turned by EXIF, labels as stored", r"EXIF", refused=True)
 def _(t: Truth) -> None:
     turned = Image.Exif()
     turned[274] = 6
@@ -920,12 +920,12 @@ def _(t: Truth) -> None:
     photos(t, ".tif", lambda i: (draw_photo(i) / 255).astype(np.float32))
 
 
-@layout("photographs as float .npy from 0 to 255", r"0\.\.1|\[0, 1\]")
+@layout("photographs as float .npy from 0 to 255", r"0\.\.1|\[0, 1\]", refused=True)
 def _(t: Truth) -> None:
     photos(t, ".npy", lambda i: draw_photo(i).astype(np.float32))
 
 
-@layout("photographs as int32 .npy", r"not the range of that type")
+@layout("photographs as int32 .npy", r"not the range of that type", refused=True)
 def _(t: Truth) -> None:
     photos(t, ".npy", lambda i: draw_photo(i).astype(np.int32))
 
@@ -1120,7 +1120,7 @@ def _(t: Truth) -> None:
     pairs(t, "images/{split}/{i}.png", "masks/{i}.png")
 
 
-@layout("images by split of the same names, labels in one folder", r"name of images of several splits")
+@layout("images by split of the same names, labels in one folder", r"name of images of several splits", refused=True)
 def _(t: Truth) -> None:
     for split in ("train", "val"):
         for i in range(3):
@@ -1162,24 +1162,29 @@ for _images, _labels in (
     def _foreign(t: Truth, image: str = _images, label: str = _labels) -> None:
         pairs(t, image, label)
 
-    layout(f"folders of another language: {_images}, {_labels}", r"6 files match the images; name its task")(_foreign)
+    _title = f"folders of another language: {_images}, {_labels}"
+    layout(_title, r"6 files match the images; name its task", refused=True)(_foreign)
 
 
-@layout("names that are times, nearest ones belong together", r"8 of 8 lie within 0\.02 s of an image; link or rename")
+@layout(
+    "names that are times, nearest ones belong together",
+    r"8 of 8 lie within 0\.02 s of an image; link or rename",
+    refused=True,
+)
 def _(t: Truth) -> None:
     for i in range(8):
         t.image(f"rgb/13050311{i:02d}.175304.png", depth=depth(i))
         t.file(f"depth/13050311{i:02d}.16{i}407.png", np.rint(depth(i) * 5000).astype(np.uint16))
 
 
-@layout("a letter within names that tells images from depth: a1_i0_2.jpg, a1_d0_2.png", r"names, like")
+@layout("a letter within names that tells images from depth: a1_i0_2.jpg, a1_d0_2.png", r"names, like", refused=True)
 def _(t: Truth) -> None:
     for i in range(6):
         t.image(f"17DRP/matterport_color_images/{'ab'[i % 2]}1_i0_{i}.jpg", depth=depth(i))
         t.file(f"17DRP/matterport_depth_images/{'ab'[i % 2]}1_d0_{i}.png", (depth(i) * 4000).astype(np.uint16))
 
 
-@layout("images and depth in two trees of other folders", r"names, like")
+@layout("images and depth in two trees of other folders", r"names, like", refused=True)
 def _(t: Truth) -> None:
     for split, drive in (("train", "drive_0001"), ("train", "drive_0009"), ("val", "drive_0002")):
         for i in range(5, 9):
@@ -1204,7 +1209,7 @@ for _name, _store in {
     layout(f"depth {_name}", r"look like (a logarithm|inverse depth)|values are below 0")(_misread)
 
 
-@layout("depth packed into three colors", r"packed into colors has to be unpacked")
+@layout("depth packed into three colors", r"packed into colors has to be unpacked", refused=True)
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         number = np.rint(depth(i) / 1000 * 16777215).astype(np.int64)
@@ -1213,7 +1218,7 @@ def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.png", task="depth", store=store, target=depth)
 
 
-@layout("depth as (width, height)", r"save it transposed")
+@layout("depth as (width, height)", r"save it transposed", refused=True)
 def _(t: Truth) -> None:
     pairs(t, label="depth/{split}/{i:03d}.npy", task="depth", store=lambda i: depth(i).T.copy(), target=depth)
 
@@ -1234,7 +1239,7 @@ def _(t: Truth) -> None:
         t.file(f"masks/{i}.npz", {"labels": COLORS[draw_labels(i)], "labelled": holds, "valid": np.array(True)})
 
 
-@layout("normals, transparent where there are none", "axes")
+@layout("normals, transparent where there are none")
 def _(t: Truth) -> None:
     hidden = np.arange(SIZE[0])[:, None, None] < 5
 
@@ -1256,7 +1261,7 @@ def _(t: Truth) -> None:
     pairs(t, store=store, target=with_void)
 
 
-@layout("masks as TIFF whose 0 is white", r"0 is white \(MinIsWhite\)")
+@layout("masks as TIFF whose 0 is white", r"0 is white \(MinIsWhite\)", refused=True)
 def _(t: Truth) -> None:
     import tifffile
 
@@ -1265,7 +1270,7 @@ def _(t: Truth) -> None:
         tifffile.imwrite(path, np.asarray(Image.open(path)), photometric="miniswhite")
 
 
-@layout("saliency of 0 and 1 with 255 as void", r"of 0, 1 and 255, 255 is taken as no label")
+@layout("saliency of 0 and 1 with 255 as void")
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         return np.where(np.arange(SIZE[0])[:, None] < 4, 255, half(i)).astype(np.uint8)
@@ -1273,7 +1278,7 @@ def _(t: Truth) -> None:
     pairs(t, label="saliency/{split}/{i:03d}.png", task="saliency", store=store, target=store)
 
 
-@layout("boundaries with thin 128s where nobody was sure", r"of 0, 128 and 255, 128 is taken as no label")
+@layout("boundaries with thin 128s where nobody was sure")
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         edges = (draw_labels(i, 12) == 0) * 255
@@ -1329,7 +1334,7 @@ def _(t: Truth) -> None:
     pairs(t, store=lambda i: draw_labels(i) * (60 if i == 3 else 1), count=9)
 
 
-@layout("arrays in groups of .h5", r"'data' is a group, no array; set key to the path")
+@layout("arrays in groups of .h5", r"'data' is a group, no array; set key to the path", refused=True)
 def _(t: Truth) -> None:
     import h5py
 
@@ -1413,7 +1418,9 @@ def _(t: Truth) -> None:
 
 
 @layout(
-    "images and depth as .hdf5 in folders of other names", r"names, like 'scene_geometry/frame\.0000', are not those"
+    "images and depth as .hdf5 in folders of other names",
+    r"names, like 'scene_geometry/frame\.0000', are not those",
+    refused=True,
 )
 def _(t: Truth) -> None:
     for i in range(3):
@@ -1486,7 +1493,7 @@ def _(t: Truth) -> None:
         t.file(f"{split}.txt", "".join(f"/home/me/set/fold_{i % 2}/images/{i}.jpg\n" for i in chosen))
 
 
-@layout("a folder per scene of im0.png and disp0.pfm", r"disparity.*numerator")
+@layout("a folder per scene of im0.png and disp0.pfm", r"disparity.*numerator", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"scene{i}/im0.png", depth=depth(i))
@@ -1536,7 +1543,7 @@ def _(t: Truth) -> None:
         t.file(f"depth/{i}.npy", depth(i).astype(">f8"))
 
 
-@layout("ids as pickled objects", r"none of the files can be read")
+@layout("ids as pickled objects", r"none of the files can be read", refused=True)
 def _(t: Truth) -> None:
     pairs(t, label="semseg/{split}/{i:03d}.npy", store=lambda i: draw_labels(i).astype(object))
 
@@ -1566,7 +1573,7 @@ def _(t: Truth) -> None:
         one.targets = one.targets if one.split == "val" else {}
 
 
-@layout("normals of int16, up and towards the viewer", "axes")
+@layout("normals of int16, up and towards the viewer")
 def _(t: Truth) -> None:
     def store(i: int) -> np.ndarray:
         return np.rint(room(i)[1] * [1, -1, -1] * 32767).astype(np.int16)
@@ -1597,7 +1604,7 @@ def _(t: Truth) -> None:
         t.file(f"depth_dm/{i}.npy", depth(i) * 10)
 
 
-@layout("endings that say nothing: 1_in.png, 1_out.png", r"by what they hold, as in .* 1_depth\.png")
+@layout("endings that say nothing: 1_in.png, 1_out.png", r"by what they hold, as in .* 1_depth\.png", refused=True)
 def _(t: Truth) -> None:
     pairs(t, "{i}_in.png", "{i}_out.png")
 
@@ -1611,7 +1618,7 @@ def _(t: Truth) -> None:
     pairs(t, label="annotations/{split}/{i:03d}.png", store=store)
 
 
-@layout("normals in three grey folders, one per component", r"normals_y/.*match the images too")
+@layout("normals in three grey folders, one per component", r"normals_y/.*match the images too", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i}.png", normals=room(i)[1])
@@ -1648,13 +1655,13 @@ def _(t: Truth) -> None:
             path.write_bytes(b"\0\5\26\7" + bytes(80))
 
 
-@layout("all images and labels in one .h5", r"photographs and labels are files of their own")
+@layout("all images and labels in one .h5", r"photographs and labels are files of their own", refused=True)
 def _(t: Truth) -> None:
     t.expect("train.h5", "", draw_photo(0), semseg=draw_labels(0))
     t.file("train.h5", {"images": np.stack([draw_photo(0)] * 3), "labels": np.stack([draw_labels(0)] * 3)})
 
 
-@layout("image and mask in one .npz per sample", r"photographs and labels are files of their own")
+@layout("image and mask in one .npz per sample", r"photographs and labels are files of their own", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.expect(f"data/{i}.npz", "", draw_photo(i), semseg=draw_labels(i))
@@ -1685,7 +1692,7 @@ def _(t: Truth) -> None:
         t.file(f"ignore_masks/{i}.png", ignored.astype(np.uint8) * 255)
 
 
-@layout("boundaries of several people as structures in .mat", r"holds values of type object")
+@layout("boundaries of several people as structures in .mat", r"holds values of type object", refused=True)
 def _(t: Truth) -> None:
     for i in range(4):
         t.image(f"images/{i}.jpg", boundary=half(i))

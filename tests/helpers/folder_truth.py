@@ -61,11 +61,14 @@ Build = Callable[[Truth], None]
 
 @dataclass(frozen=True)
 class Layout:
-    """A kind of folder; `says` is what has to be said of it where it cannot be read right without a person."""
+    """A kind of folder; `says` is what has to be said of it where it cannot be read right without a person, who then
+    checks what is read, unless it is `refused`.
+    """
 
     title: str
     build: Build
     says: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)
