@@ -108,6 +108,35 @@ def valid_pixels(target: Tensor) -> Tensor:
     return target.isfinite().all(dim=-3, keepdim=True) if target.is_floating_point() else target != IGNORE
 
 
+def check_layout(what: str, maps: Tensor, target: Tensor, channels: int | None, target_channels: int | None) -> None:
+    """Raise `ValueError`, naming `what`, unless a batch of maps and its target have their layouts and one size.
+
+    `channels` and `target_channels` are those of float maps `(B, C, H, W)`; `None` stands for integers `(B, H, W)`.
+    Arithmetic would spread over a missing axis and compare each image with all others. Shapes and number types are
+    compared, no values: nothing waits for a GPU.
+
+    >>> check_layout("depth", torch.zeros(2, 1, 3, 4), torch.zeros(2, 3, 4), 1, 1)
+    Traceback (most recent call last):
+    ...
+    ValueError: depth has maps float32 (2, 1, 3, 4) and a target float32 (2, 3, 4); give float (2, 1, 3, 4) and float \
+(2, 1, 3, 4): (batch, channels, height, width), NaN where there is no label.
+    """
+    wanted = [
+        (count is not None, (*maps.shape[:1], *(() if count is None else (count,)), *maps.shape[-2:]))
+        for count in (channels, target_channels)
+    ]
+    if [(each.is_floating_point(), tuple(each.shape)) for each in (maps, target)] == wanted:
+        return
+    came = [f"{str(each.dtype).removeprefix('torch.')} {tuple(each.shape)}" for each in (maps, target)]
+    taken = [f"{'float' if floating else 'integer'} {shape}" for floating, shape in wanted]
+    layout = (
+        f"(batch, height, width), {IGNORE} where there is no label"
+        if target_channels is None
+        else "(batch, channels, height, width), NaN where there is no label"
+    )
+    raise ValueError(f"{what} has maps {came[0]} and a target {came[1]}; give {taken[0]} and {taken[1]}: {layout}.")
+
+
 def keep_labels(target: Tensor, keep: Tensor) -> Tensor:
     """A target of any of these layouts, invalid where `keep` `(*batch, 1, H, W)` is false.
 

@@ -164,7 +164,7 @@ def test_regions_are_supervised_as_classes():
     assert {name: task.channels for name, task in model.intermediate_tasks.items()} == {
         "semseg": 5, "depth": 40, "normals": 40, "boundary": 2,
     }  # fmt: skip
-    assert model.intermediate_tasks["boundary"].loss.keywords == {"positive_weight": 0.8}
+    assert model.intermediate_tasks["boundary"].loss_function.keywords == {"positive_weight": 0.8}
     image = torch.rand(2, 3, 32, 32)
     targets = {
         "semseg": torch.randint(5, (2, 32, 32)),

@@ -285,6 +285,15 @@ def test_predictions_that_are_no_probabilities(value: float, words: str) -> None
         BoundaryMetric().update(prediction, torch.zeros(1, 1, 12, 12))
 
 
+def test_ground_truth_with_another_mark_of_no_label_is_refused() -> None:
+    line = torch.zeros(1, 1, 8, 8)
+    line[..., 3, :] = 1
+    marked = line.clone()
+    marked[..., 6:, :] = 255
+    with pytest.raises(ValueError, match=r"target has values in \[0, 255\]; .* NaN is what has no label"):
+        BoundaryMetric().update(line, marked)
+
+
 def test_raises_for_bad_options() -> None:
     with pytest.raises(ValueError, match="unknown boundary protocol 'seizm'; did you mean 'seism'"):
         BoundaryMetric("seizm")

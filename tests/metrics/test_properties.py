@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from metric_cases import CASES, IMAGES, SIZE, hide, images_of, score
+from unchecked import shapes_unchecked
 
 WHOLE = [range(IMAGES)]
 
@@ -48,6 +49,26 @@ def test_empty_is_nan_without_a_warning(name: str) -> None:
     prediction, target = CASES[name].make(2, *SIZE)
     metric.update(prediction, hide(target, torch.ones(2, *SIZE, dtype=torch.bool)))
     assert all(math.isnan(value) for value in metric.compute().values())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_maps_of_another_layout_are_refused(name: str) -> None:
+    """A missing axis would compare every image of the batch with all others."""
+    prediction, target = images_of(name)
+    other_axes = target[:, 0] if target.is_floating_point() else target[:, None]
+    other_type = target.nan_to_num().long() if target.is_floating_point() else target.float()
+    wrong = [
+        (prediction, other_axes),
+        (prediction, other_type),
+        (prediction, target[..., 1:]),
+        (prediction[:1], target),
+    ]
+    wrong += [(prediction[:, 0], target), (prediction[:, [0, 0]], target)]
+    metric = CASES[name].metric()
+    with shapes_unchecked():
+        for pair in wrong:
+            with pytest.raises(ValueError, match=f"^{type(metric).__name__} has maps .* and a target .*; give "):
+                metric.update(*pair)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from unchecked import shapes_unchecked
 
 from triptych import tasks
 from triptych.losses import classes
@@ -84,6 +85,21 @@ def test_partly_labelled_batch_equals_its_labelled_part(task: Task) -> None:
     all_pixels = task.loss in [tasks.depth(loss=f"berhu-inverse-{name}").loss for name in ("all-pixels", "published")]
     torch.testing.assert_close(whole * (2 if all_pixels else 1), part)
     assert part > 0
+
+
+def test_maps_of_another_layout_are_refused(task: Task) -> None:
+    """A missing axis would compare every image of the batch with all others."""
+    raw, target = make_raw(task), make_target(task)
+    other_axes = target[:, None] if task.target_channels is None else target[:, 0]
+    other_type = target.float() if task.target_channels is None else target.long()
+    wrong = [(raw, other_axes), (raw, other_type), (raw, target[..., 1:]), (raw[:1], target), (raw[:, 0], target)]
+    wrong += [(torch.cat([raw, raw], dim=1), target)]
+    with shapes_unchecked():
+        for pair in wrong:
+            with pytest.raises(
+                ValueError, match=rf"^{task.name} has maps .* and a target .*; give float \(\d, {task.channels}, "
+            ):
+                task.loss(*pair)
 
 
 def test_decoded_predictions_have_physical_units(task: Task) -> None:
@@ -165,7 +181,7 @@ def test_classes_round_little() -> None:
 
     facing = F.normalize(torch.randn(1, 3, *SIZE), dim=1)
     facing = torch.cat([facing[:, :2], -facing[:, 2:].abs()], dim=1)
-    centroids = normals.loss.keywords["centroids"]
+    centroids = normals.loss_function.keywords["centroids"]
     nearest = torch.einsum("kc,bchw->bkhw", centroids, facing).argmax(dim=1, keepdim=True)
     raw = torch.zeros(1, 40, *SIZE).scatter(1, nearest, 60.0)
     assert normals.loss(raw, facing) < 1e-3
@@ -273,7 +289,7 @@ def test_tasks_are_frozen() -> None:
         task.weight = 2.0
     heavier = tasks.with_weight(task, 2.0)
     assert (heavier.weight, task.weight) == (2.0, 1.0)
-    assert heavier.loss is task.loss
+    assert heavier.loss == task.loss
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

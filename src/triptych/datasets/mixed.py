@@ -161,7 +161,8 @@ def note_losses(sources: Sequence[Source]) -> list[str]:
 
 def _loss(task: Task) -> object:
     """A loss such that equal ones are equal: those with arguments are not."""
-    return (task.loss.func, task.loss.args, task.loss.keywords) if isinstance(task.loss, partial) else task.loss
+    loss = task.loss_function
+    return (loss.func, loss.args, loss.keywords) if isinstance(loss, partial) else loss
 
 
 def open_source(name: str, described: SourceOptions, place: Path, split: str) -> DenseDataset:
@@ -231,7 +232,7 @@ def _map_classes(
     mapped = semseg(classes, name=task.name, weight=task.weight)
     if mapped.classes == task.classes:
         return task, numbers
-    if getattr(task.loss, "keywords", {}).get("class_weights"):
+    if getattr(task.loss_function, "keywords", {}).get("class_weights"):
         raise DataError(
             f"source {source} has class_weights of task {task.name}, which are those of its own classes and not of the "
             "mixture's",

@@ -331,7 +331,7 @@ def _context(value: str | int) -> str:
 
 def _two_classes(constructor: Callable[..., Task], task: Task) -> Task:
     # A loss may carry settings, such as the weight of boundary pixels.
-    weight = getattr(task.loss, "keywords", {}).get("positive_weight")
+    weight = getattr(task.loss_function, "keywords", {}).get("positive_weight")
     options: dict[str, Any] = {} if weight is None else {"positive_weight": weight}
     return constructor(channels=2, **options)
 

@@ -30,6 +30,7 @@ from triptych.metrics.boundary_protocols import (
 )
 from triptych.metrics.contours import thin_nested
 from triptych.metrics.matching import match_nested
+from triptych.types import check_layout
 
 
 def count_boundaries(
@@ -93,7 +94,8 @@ class BoundaryMetric(Metric):
 
     `update` takes probabilities `(B, 1, H, W)` in [0, 1] and ground truth `(B, annotators, H, W)` in {0, 1}, NaN where
     invalid. Invalid margins are cropped, so that the diagonal is that of the image itself; an annotator without valid
-    pixels is skipped. Raises `ValueError` for predictions outside [0, 1] or NaN.
+    pixels is skipped. Raises `ValueError` for predictions outside [0, 1] or NaN, and for ground truth outside [0, 1]
+    (255 for no label).
 
     >>> metric = BoundaryMetric()
     >>> line = torch.zeros(1, 1, 32, 32)
@@ -149,6 +151,8 @@ class BoundaryMetric(Metric):
     def update(
         self, prediction: Float[Tensor, "batch 1 height width"], target: Float[Tensor, "batch annotators height width"]
     ) -> None:
+        annotators = target.shape[1] if target.ndim == 4 else 1
+        check_layout(type(self).__name__, prediction, target, 1, annotators)
         pairs = zip(prediction[:, 0].detach().float().cpu().numpy(), target.detach().cpu().numpy(), strict=True)
         with ThreadPoolExecutor(max(torch.get_num_threads(), 1)) as pool:
             for counts in pool.map(self._count, *zip(*pairs, strict=True)):
@@ -164,6 +168,7 @@ class BoundaryMetric(Metric):
         if not annotated.any() or not self._chosen(target):
             return None
         check_probabilities(prediction, "prediction")
+        check_labels(target[known])
         valid = known[annotated].all(axis=0)
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -218,6 +223,15 @@ class BoundaryMetric(Metric):
         )
         scores = [2 * hits / marked for hits, marked in classes if marked]
         return sum(scores) / len(scores)
+
+
+def check_labels(labels: Float[np.ndarray, " labelled"]) -> None:
+    """Raise `ValueError` where ground truth leaves [0, 1]: a mark of pixels without a label would be a boundary."""
+    low, high = float(labels.min()), float(labels.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"target has values in [{low:g}, {high:g}]; boundaries are 1, all else is 0, and NaN is what has no label."
+        )
 
 
 def check_probabilities(prediction: Float[np.ndarray, "height width"], name: str) -> None:

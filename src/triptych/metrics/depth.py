@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from triptych.metrics.base import Count, Metric, Sum, exact_sum
-from triptych.types import valid_pixels
+from triptych.types import check_layout, valid_pixels
 
 Depth = Float[Tensor, "batch 1 height width"]
 Pixels = Float[Tensor, "batch pixels"]
@@ -67,6 +67,7 @@ class DepthMetric(Metric):
         self.median_scaling = median_scaling
 
     def update(self, prediction: Depth, target: Depth) -> None:
+        check_layout(type(self).__name__, prediction, target, 1, 1)
         counts, sums = self._measure(prediction, target, self.median_scaling)
         self.pixels += counts.sum()
         self.images += (counts > 0).sum()

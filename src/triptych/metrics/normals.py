@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
-from triptych.types import valid_pixels
+from triptych.types import check_layout, valid_pixels
 
 Normals = Float[Tensor, "batch 3 height width"]
 
@@ -57,6 +57,7 @@ class NormalsMetric(Metric):
     histogram: Annotated[Tensor, Sum((BINS,), torch.int64)]
 
     def update(self, prediction: Normals, target: Normals) -> None:
+        check_layout(type(self).__name__, prediction, target, 3, 3)
         angle = measure_angle(prediction, target)[valid_pixels(target)[:, 0]]
         self.pixels += angle.numel()
         self.angle += exact_sum(angle)
@@ -99,6 +100,7 @@ class PublishedDenseMTLNormalsMetric(Metric):
     totals: Annotated[Tensor, Sum((len(NormalsMetric.better), 2))]
 
     def update(self, prediction: Normals, target: Normals) -> None:
+        check_layout(type(self).__name__, prediction, target, 3, 3)
         a, b = F.normalize(prediction.double(), dim=1), target.double().nan_to_num()
         angle = torch.rad2deg(2 * torch.atan2((a - b).norm(dim=2), (a + b).norm(dim=2))).flatten(1)
         numbers = [angle.mean(dim=1), angle.median(dim=1).values, angle.square().mean(dim=1)]

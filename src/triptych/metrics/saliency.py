@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from triptych.metrics.base import Count, Metric, Sum, Total, exact_sum
-from triptych.types import valid_pixels
+from triptych.types import check_layout, valid_pixels
 
 POOLED = tuple(0.05 * i for i in range(1, 20))
 PUBLISHED_INVPT = (0.5, 0.55, 0.6, 0.65, 0.7)
@@ -54,6 +54,7 @@ class SaliencyMetric(Metric):
     def update(
         self, prediction: Float[Tensor, "batch 1 height width"], target: Int[Tensor, "batch height width"]
     ) -> None:
+        check_layout(type(self).__name__, prediction, target, 1, None)
         probability, valid = prediction.flatten(1).float(), valid_pixels(target).flatten(1)
         positive = (target.flatten(1) == 1) & valid
         self.pixels += valid.sum()

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from triptych.metrics.base import Metric
-from triptych.types import valid_pixels
+from triptych.types import check_layout, valid_pixels
 
 Labels = Int[Tensor, "batch height width"]
 
@@ -41,6 +41,7 @@ class SegmentationMetric(Metric):
         self.add_sum("confusion", (len(self.class_names),) * 2, torch.int64)
 
     def update(self, prediction: Labels, target: Labels) -> None:
+        check_layout(type(self).__name__, prediction, target, None, None)
         classes = len(self.class_names)
         valid = valid_pixels(target)
         label, predicted = target[valid], prediction[valid]

@@ -12,7 +12,7 @@ from torch import Tensor
 from triptych.lookup import named_choice
 from triptych.metrics.base import Count, Metric, Total, exact_sum
 from triptych.metrics.normals import measure_angle
-from triptych.types import valid_pixels
+from triptych.types import check_layout, valid_pixels
 
 Values = Float[Tensor, "batch channels height width"]
 
@@ -41,6 +41,7 @@ class ValuesMetric(Metric):
         self.primary = named_choice("error of values", primary, {name: name for name in ("mae", "rmse")})
 
     def update(self, prediction: Values, target: Values) -> None:
+        _check_layout(self, prediction, target)
         valid = valid_pixels(target).expand_as(target)
         error = torch.where(valid, prediction.double() - target.double(), 0.0)
         self.numbers += valid.sum()
@@ -79,6 +80,7 @@ class ExplainedMetric(Metric):
             self.add_sum(name, (channels, 2))
 
     def update(self, prediction: Values, target: Values) -> None:
+        _check_layout(self, prediction, target)
         valid = valid_pixels(target)
         known = torch.where(valid, target.double(), 0.0)
         error = torch.where(valid, prediction.double() - known, 0.0)
@@ -109,12 +111,18 @@ class AngleMetric(Metric):
     total: Total
 
     def update(self, prediction: Values, target: Values) -> None:
+        _check_layout(self, prediction, target)
         angle = measure_angle(prediction, target)[valid_pixels(target)[:, 0]]
         self.pixels += angle.numel()
         self.total += exact_sum(angle)
 
     def compute(self) -> dict[str, float]:
         return {"angle": float(self.total.sum() / self.pixels)}
+
+
+def _check_layout(metric: Metric, prediction: Values, target: Values) -> None:
+    channels = target.shape[1] if target.ndim == 4 else 1
+    check_layout(type(metric).__name__, prediction, target, channels, channels)
 
 
 def _error(primary: str, channels: int) -> Metric:

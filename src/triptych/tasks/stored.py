@@ -225,7 +225,7 @@ _ALIKE: dict[str, Callable[[Task, Task], bool]] = {
     **{name: _same_field(name) for name in ("target_channels", "scales_with_zoom", "averages_labels")},
     **{name: _same_field(name) for name in ("interpolation", "png_range")},
     "decode": _same_values("decode", _raw),
-    "loss": _same_values("loss", _raw, _target),
+    "loss": _same_values("loss_function", _raw, _target),
     "pair_loss": _same_values("pair_loss", _coarse(_raw), _coarse(_target)),
     "to_png": _same_values("to_png", _decoded),
     "encode": _same_values("encode", _target),

@@ -17,7 +17,7 @@ from triptych.lookup import printable
 from triptych.losses.classes import class_probabilities
 from triptych.metrics.base import Metric
 from triptych.tasks import error_maps
-from triptych.types import IGNORE
+from triptych.types import IGNORE, check_layout
 
 Kind = Literal["labels", "probability", "direction", "length", "values"]
 """Kind of a task's predictions; see `Task`."""
@@ -34,14 +34,28 @@ def keep_rotation(target: Tensor, angle: float) -> Tensor:
 
 
 @dataclass(frozen=True)
+class CheckedLoss:
+    """A task's loss, which refuses maps and targets of another layout than the task's (`check_layout`)."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    name: str
+    channels: int
+    target_channels: int | None
+
+    def __call__(self, raw: Tensor, target: Tensor) -> Tensor:
+        check_layout(self.name, raw, target, self.channels, self.target_channels)
+        return self.function(raw, target)
+
+
+@dataclass(frozen=True)
 class Task:
     """One dense task.
 
     `loss(raw, target)` is a scalar, exactly zero with zero gradient where no pixel is valid; `raw` `(B, channels, H,
-    W)` has the target's size. `decode(raw)` gives predictions in physical units: class ids `(B, H, W)` int64, or `(B,
-    C, H, W)` float (metres, unit normals, probabilities). `metric()` makes a fresh `Metric` over decoded predictions.
-    `target_channels` is `None` for integer label maps `(B, H, W)` with `IGNORE`, else the channels of a float map `(B,
-    C, H, W)` with NaN.
+    W)` has the target's size, and another layout raises `ValueError`. `decode(raw)` gives predictions in physical
+    units: class ids `(B, H, W)` int64, or `(B, C, H, W)` float (metres, unit normals, probabilities). `metric()` makes
+    a fresh `Metric` over decoded predictions. `target_channels` is `None` for integer label maps `(B, H, W)` with
+    `IGNORE`, else the channels of a float map `(B, C, H, W)` with NaN.
 
     `kind` says what predictions are, and with it how they are drawn, averaged and moved with the camera:
 
@@ -114,11 +128,18 @@ class Task:
             raise ValueError(
                 f"a task cannot be called {self.name!r}: its maps go to a folder of that name; leave out slashes."
             )
+        checked = CheckedLoss(self.loss_function, self.name, self.channels, self.target_channels)
+        object.__setattr__(self, "loss", checked)
         if self.kind == "labels" and not self.classes:
             object.__setattr__(self, "classes", tuple(map(str, range(max(self.channels, 2)))))
         for name in (self.name, *self.classes):
             if not isinstance(name, str) or printable(name) != name:
                 raise ValueError(f"task {self.name!r} has the name {name!r}; a name is text to be shown.")
+
+    @property
+    def loss_function(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The loss as it was given, without the check of layouts: its arguments can be read."""
+        return self.loss.function if isinstance(self.loss, CheckedLoss) else self.loss
 
     @property
     def in_metres(self) -> bool:
