@@ -415,6 +415,27 @@ def test_a_module_is_scored_through_predictor(dataset: Rectangles) -> None:
     assert set(result.metrics) == set(dataset.tasks)
 
 
+def test_a_task_is_scored_by_the_labels_of_its_key() -> None:
+    """`depth()` takes no name, so that two depths are naturally called so."""
+
+    class TwoDepths(Rectangles):
+        def __init__(self) -> None:
+            super().__init__(length=2)
+            self.tasks |= {"far": depth()}
+
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            return replace(sample, targets=sample.targets | {"far": sample.targets["depth"] + 100})
+
+    both = TwoDepths()
+    model = assemble.build_model(change(RECIPE, data__tasks=()), both.tasks)
+    assert {name: task.name for name, task in model.tasks.items()} == {name: name for name in both.tasks}
+    result = evaluate(model, both, {"far": depth()})
+    assert result.losses["far"] > 90  # of its labels around 100 m, not of those around 2
+    with pytest.raises(ValueError, match="rectangles has no labels of near; its tasks are semseg, depth, normals, far"):
+        evaluate(model, both, {"near": depth()})
+
+
 def test_losses_are_means_over_labelled_images_of_what_the_raw_maps_cost(dataset: Rectangles) -> None:
     """In evaluation mode, at the labels' size; several views are averaged in other units and have none."""
     model = assemble.build_model(change(RECIPE, data__tasks=()), dataset.tasks)

@@ -296,9 +296,9 @@ def test_geometry_is_not_rounded_under_bf16(pair: Sample, camera: str, monkeypat
         seen.extend([samples.points, samples.intervals, samples.depths])
         return render(planes, samples, names)
 
-    def record_target(task, raw, sample):
-        seen.append(sample.targets[task.name])
-        return supervise(task, raw, sample)
+    def record_target(name, raw, sample):
+        seen.append(sample.targets[name])
+        return supervise(name, raw, sample)
 
     monkeypatch.setattr(regularizer, "render_points", record)
     monkeypatch.setattr(regularizer, "supervise", record_target)

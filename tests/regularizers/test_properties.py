@@ -37,6 +37,19 @@ def partly(sample: Sample) -> Sample:
 
 
 @every_regularizer
+def test_labels_are_those_of_the_key_and_not_of_the_name(name: str) -> None:
+    """Two depths may both be called so; `depth()` takes no name."""
+    found = []
+    for far in (tasks_of("depth")["depth"], tasks_of("depth")["depth"].called("far")):
+        tasks = {**tasks_of("semseg", "depth"), "far": far}
+        torch.manual_seed(1)
+        regularizer = build(name, tasks, **({} if name in OTHERS else {"num_samples": 2, **FEW.get(name, {})})).train()
+        torch.manual_seed(2)
+        found.append(regularizer(*batch(tasks, camera=True)))
+    assert {key: term.item() for key, term in found[0].items()} == {key: term.item() for key, term in found[1].items()}
+
+
+@every_regularizer
 @pytest.mark.parametrize("labels", ["all", "some", "none"])
 def test_terms_and_gradients_are_finite_whatever_labels_there_are(name: str, labels: str) -> None:
     regularizer = make(name)

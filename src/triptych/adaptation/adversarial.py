@@ -161,7 +161,7 @@ class AdversarialAlignment(Adapter):
         # Discriminators are small: full precision costs little and needs no loss scaling.
         with torch.autocast(source.image.device.type, enabled=False):
             for name, (task, raw) in theirs.items():
-                span = None if task.is_categorical else value_range(task, source)
+                span = None if task.is_categorical else value_range(task, source.targets[name])
                 aligned = alignment_map(task, _resize(raw, source.image.shape[-2:]), span)
                 with torch.no_grad():
                     reference = alignment_map(task, ours[name][1], span)
@@ -207,9 +207,9 @@ def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "ba
     return (torch.maximum(raw, low.clamp(max=0)) - low) / (high - low).clamp(min=1e-6)
 
 
-def value_range(task: Task, source: Sample) -> Range:
+def value_range(task: Task, target: Tensor) -> Range:
     """Smallest and largest label of the batch, over all processes, in the units of the raw map; (0, 1) without any."""
-    values = task.encode(source.targets[task.name])
+    values = task.encode(target)
     valid = values.isfinite()
     low = torch.where(valid, values, torch.inf).amin()
     lowest, negated = smallest_over_processes(torch.stack([low, torch.where(valid, -values, torch.inf).amin()]))

@@ -153,12 +153,13 @@ class MeanTeacher(Adapter):
     def label(self, image: Images) -> dict[str, PseudoLabel]:
         """The teacher's predictions of a batch as labels, by task; those that are not to be believed weigh nothing."""
         predictions = self.teacher(image).predictions
-        return {name: self._label(task, predictions[name]) for name, task in self.tasks.items()}
+        return {name: self._label(name, predictions[name]) for name in self.tasks}
 
-    def _label(self, task: Task, raw: Tensor) -> PseudoLabel:
+    def _label(self, name: str, raw: Tensor) -> PseudoLabel:
+        task = self.tasks[name]
         decoded = task.decode(raw)  # a probability whose targets are no whole numbers stays one
         target = task.to_target(decoded) if task.target_channels is None else decoded
-        trust = torch.full((), self.trust() * (task.name in self.labelled), device=raw.device)
+        trust = torch.full((), self.trust() * (name in self.labelled), device=raw.device)
         if task.is_categorical:
             sure = task.class_probabilities(raw).amax(dim=1) >= self.threshold
             trust = trust * mean_over_processes(sure.float().mean())

@@ -197,7 +197,7 @@ def make_source(
         if known in own_names:
             raise DataError(f"source {name} has two tasks {known}", "give each a name of its own in rename")
         if known != own:
-            task = replace(task, name=known, constructor=task.constructor or task.name)
+            task = task.called(known)
         own_names[known] = own
         if own in maps or known in mapped:
             task, tables[known] = _map_classes(name, task, maps.pop(own, {}), spaces.get(known))

@@ -27,10 +27,11 @@ class Decoder(nn.Module):
     """Feature maps to task maps.
 
     Built as `MyDecoder(channels, strides=..., tasks=..., **options)`: `channels` and `strides` as the backbone states
-    them (finest first), `tasks` in declaration order. `forward(features)` returns a list of dicts from task name to
-    raw map `(B, task.channels, h, w)` at whatever resolution the decoder works; the last dict is final and has every
-    task, earlier ones are intermediate predictions and may have fewer tasks, or auxiliary ones that are supervised
-    during training only (`auxiliary_tasks`). The model brings all of them to the image's size.
+    them (finest first), `tasks` in declaration order; a task is called by its key from there on. `forward(features)`
+    returns a list of dicts from task name to raw map `(B, task.channels, h, w)` at whatever resolution the decoder
+    works; the last dict is final and has every task, earlier ones are intermediate predictions and may have fewer
+    tasks, or auxiliary ones that are supervised during training only (`auxiliary_tasks`). The model brings all of them
+    to the image's size.
     """
 
     align_corners = False
@@ -73,6 +74,7 @@ class Decoder(nn.Module):
                 raise ValueError(
                     f"tasks[{name!r}] is {task!r}, no Task; make one by triptych.tasks, such as depth() or semseg(40)."
                 )
+        self.tasks = {name: task.called(name) for name, task in self.tasks.items()}
 
     @property
     def auxiliary_tasks(self) -> dict[str, Task]:

@@ -98,6 +98,11 @@ def evaluate(
     require_truth(dataset, tasks)
     scoring = scoring or Scoring()
     tasks = scoring.apply(tasks)
+    if transform is None and (unknown := [name for name in tasks if name not in dataset.tasks]):
+        raise DataError(
+            f"{dataset.name} has no labels of {', '.join(unknown)}; its tasks are {', '.join(dataset.tasks)}",
+            "give tasks by these names",
+        )
     predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
     world = num_processes()
     loader = evaluation_loader(
@@ -118,7 +123,7 @@ def evaluate(
             _Row(
                 sample.image_keys[0],
                 {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
-                {name: _loss(task, raw[name], sample) for name, task in tasks.items()} if raw is not None else {},
+                {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
             )
         )
         if progress is not None:
@@ -148,9 +153,8 @@ def _predict(predictor: Predicts, image: Tensor) -> tuple[dict[str, Tensor], dic
     return predictor.predict(image), None
 
 
-def _loss(task: Task, raw: Tensor, sample: Sample) -> float | None:
+def _loss(task: Task, raw: Tensor, target: Tensor) -> float | None:
     """The task's loss for one image, `None` where it has no label."""
-    target = sample.targets[task.name]
     return float(task.loss(raw, target.to(raw.device))) if valid_pixels(target).any() else None
 
 

@@ -115,7 +115,7 @@ class Predictor:
             )
         self.model: Any = model if device is None else model.to(choose_device(device))
         known: Any = model.tasks if tasks is None else tasks
-        self.tasks: dict[str, Task] = dict(known)
+        self.tasks: dict[str, Task] = {name: task.called(name) for name, task in known.items()}
         self.overlap = overlap
         self.flip = flip
         self.scales = tuple(scales)

@@ -96,15 +96,13 @@ class CrossView(Triplane3D):
             relative = relative_pose(first_camera.pose, second_camera.pose)
             second = self.mask(sample, second, relative)
             points = self.second_points(sample, second, relative)
-        terms = {
-            name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()
-        }
+        terms = {name: self.supervise(name, self.raw(name, rendered[name]), sample) for name in self.tasks}
         if any_process(any(bool(valid_pixels(second.targets[name]).any()) for name in self.cross_tasks)):
             crossed = self.render_points(planes, points, self.cross_tasks)
             for name in self.cross_tasks:
                 with full_precision(sample):
                     raw = self.cross_raw(name, crossed[name], second, relative)
-                terms[name] = terms[name] + self.cross_weight * self.supervise(self.tasks[name], raw, second)
+                terms[name] = terms[name] + self.cross_weight * self.supervise(name, raw, second)
         return self.alpha(terms, self.step)
 
     def mask(self, sample: Sample, second: Sample, relative: Tensor) -> Sample:

@@ -257,7 +257,7 @@ class Triplane3D(Regularizer):
     def forward(self, output: Output, sample: Sample) -> dict[str, Tensor]:
         rendered = self.render(output, sample)
         return self.alpha(
-            {name: self.supervise(task, self.raw(name, rendered[name]), sample) for name, task in self.tasks.items()},
+            {name: self.supervise(name, self.raw(name, rendered[name]), sample) for name in self.tasks},
             self.step,
         )
 
@@ -309,9 +309,9 @@ class Triplane3D(Regularizer):
             return factor * depth + offset
         return None
 
-    def supervise(self, task: Task, raw: Tensor, sample: Sample) -> Tensor:
+    def supervise(self, name: str, raw: Tensor, sample: Sample) -> Tensor:
         """The task's own loss on its rendering."""
-        target = sample.targets[task.name]
+        task, target = self.tasks[name], sample.targets[name]
         if self.shrink:
             return task.loss(raw, thin_to(target, raw.shape[-2:]))
         return task.loss(enlarge(raw, target.shape[-2:]), target)

@@ -220,6 +220,16 @@ class Task:
             return self
         return replace(self, colorize=partial(self.colorize, **self.fit_colors(strips)))
 
+    def called(self, name: str) -> "Task":
+        """The same task under another name; files keep who makes it.
+
+        >>> from triptych.tasks import depth
+        >>> far = depth().called("far_depth")
+        >>> far.name, far.constructor
+        ('far_depth', 'depth')
+        """
+        return self if name == self.name else replace(self, name=name, constructor=self.constructor or self.name)
+
     def zoom(self, target: Tensor, zoom: float) -> Tensor:
         """Target values after zooming in by `zoom`."""
         return target / zoom if self.scales_with_zoom else target
