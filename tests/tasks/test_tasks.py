@@ -102,6 +102,30 @@ def test_maps_of_another_layout_are_refused(task: Task) -> None:
                 task.loss(*pair)
 
 
+def test_infinite_targets_have_no_label(task: Task) -> None:
+    raw, target = make_raw(task).requires_grad_(), make_target(task)
+    if task.target_channels is None:
+        return
+    losses = []
+    for mark in (torch.nan, torch.inf, -torch.inf):
+        target[..., 2:] = mark
+        losses.append(task.loss(raw, target))
+        losses.append(task.loss(raw, target.double()))
+    torch.stack(losses).sum().backward()
+    assert raw.grad.isfinite().all()
+    for loss in losses[1:]:
+        torch.testing.assert_close(loss.float(), losses[0])
+
+
+def test_class_ids_of_any_integer_type_are_labels(task: Task) -> None:
+    if task.target_channels is not None:
+        return
+    raw, target = make_raw(task), make_target(task)
+    target[:, 1] = IGNORE
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        assert task.loss(raw, target.to(dtype)) == task.loss(raw, target)
+
+
 def test_decoded_predictions_have_physical_units(task: Task) -> None:
     decoded = task.decode(3 * make_raw(task))
     if task.target_channels is None and task.interpolation == "nearest":

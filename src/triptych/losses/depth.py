@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from triptych.losses.pixel import Logits, Loss, OneMap, Scalar, at_least_float32, class_mean, masked_mean
+from triptych.losses.pixel import Logits, Loss, OneMap, Scalar, at_least_float32, class_mean, known_values, masked_mean
 from triptych.losses.whole_batch import largest
 from triptych.types import valid_pixels
 
 
 def l1_depth(raw: OneMap, target: OneMap) -> Scalar:
     """|d^ - d| in metres, mean over valid pixels."""
-    return masked_mean((at_least_float32(raw) - target.nan_to_num()).abs(), valid_pixels(target))
+    return masked_mean((at_least_float32(raw) - known_values(target)).abs(), valid_pixels(target))
 
 
 def l1_rectified_depth(raw: OneMap, target: OneMap) -> Scalar:
@@ -34,7 +34,7 @@ def decode_metres(raw: OneMap) -> OneMap:
 def berhu_depth(raw: OneMap, target: OneMap) -> Scalar:
     """Reversed Huber in metres: e, or (e^2 + c^2) / 2c above c = 0.2 max e of the batch (Laina et al. 2016, eq. 1)."""
     valid = valid_pixels(target)
-    return masked_mean(_berhu((at_least_float32(raw) - target.nan_to_num()).abs() * valid), valid)
+    return masked_mean(_berhu((at_least_float32(raw) - known_values(target)).abs() * valid), valid)
 
 
 def _berhu(error: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def berhu_inverse_depth(raw: OneMap, target: OneMap, *, all_pixels: bool = False
     (DenseMTL): where a fifth of the pixels has no label, depth weighs a fifth less beside other tasks.
     """
     valid = valid_pixels(target)
-    error = (at_least_float32(raw) - encode_inverse_depth(target.nan_to_num())).abs() * valid
+    error = (at_least_float32(raw) - encode_inverse_depth(known_values(target))).abs() * valid
     return masked_mean(_berhu(error), torch.ones_like(valid) if all_pixels else valid)
 
 

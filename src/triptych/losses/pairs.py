@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from triptych.losses.pixel import OneMap, ThreeMaps, masked_mean
+from triptych.losses.pixel import OneMap, ThreeMaps, known_values, masked_mean
 from triptych.types import valid_pixels
 
 Maps = Float[Tensor, "batch channels height width"]
@@ -35,7 +35,7 @@ def compare_labels(raw: Maps, target: Int[Tensor, "batch height width"]) -> Floa
 
 def compare_normals(raw: Maps, target: ThreeMaps, decode: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
     """Unit normals, by the angle between them."""
-    return _compare(_cosines(decode(raw)), _cosines(F.normalize(target.nan_to_num(), dim=1)), target)
+    return _compare(_cosines(decode(raw)), _cosines(F.normalize(known_values(target), dim=1)), target)
 
 
 def compare_depth(raw: Maps, target: OneMap, decode: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:
@@ -45,7 +45,7 @@ def compare_depth(raw: Maps, target: OneMap, decode: Callable[[Tensor], Tensor])
     >>> compare_depth(3 * target, target, decode=lambda raw: raw).item()
     0.0
     """
-    return _compare(_ratios(decode(raw)), _ratios(target.nan_to_num()), target)
+    return _compare(_ratios(decode(raw)), _ratios(known_values(target)), target)
 
 
 def _cosines(unit: Tensor) -> Tensor:

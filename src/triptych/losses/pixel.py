@@ -35,8 +35,20 @@ def at_least_float32(raw: Tensor) -> Tensor:
     return raw if raw.dtype == torch.float64 else raw.float()
 
 
+def known_values(target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """A float target with 0 where there is no label, NaN or infinite: both spread through what is masked afterwards.
+
+    >>> known_values(torch.tensor([[[1.0, torch.nan, torch.inf]]])).tolist()
+    [[[1.0, 0.0, 0.0]]]
+    """
+    return torch.where(valid_pixels(target), target, 0)
+
+
 def masked_mean(error: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Scalar:
     """Sum of `error` where `valid` over the number of valid pixels; 0 without any. Channels of `error` are summed.
+
+    `error` has to be finite everywhere: clean the target before any arithmetic, `torch.where(valid, target, 0)`, as NaN
+    stays NaN however it is masked, in gradients too.
 
     >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
     2.0
@@ -99,12 +111,12 @@ def boundary_bce(raw: OneMap, target: OneMap, positive_weight: float = 0.95) -> 
 
     The survey averages over all pixels: the same number, as its labels are valid everywhere.
     """
-    return _weighted_bce(raw, target.nan_to_num() >= 0.5, valid_pixels(target), positive_weight)
+    return _weighted_bce(raw, known_values(target) >= 0.5, valid_pixels(target), positive_weight)
 
 
 def boundary_batch_balanced(raw: OneMap, target: OneMap, positive_weight: float = 0.95) -> Scalar:
     """As `boundary_bce` with w the batch's share of negatives (HED, Xie and Tu 2015); `positive_weight` is not used."""
-    return _batch_balanced_bce(raw, target.nan_to_num() >= 0.5, valid_pixels(target))
+    return _batch_balanced_bce(raw, known_values(target) >= 0.5, valid_pixels(target))
 
 
 def boundary_cross_entropy(raw: TwoMaps, target: OneMap, positive_weight: float = 0.95) -> Scalar:
@@ -122,7 +134,7 @@ def boundary_weighted_mean(raw: TwoMaps, target: OneMap, positive_weight: float 
 
 def _boundary_sum(raw: Tensor, target: Tensor, positive_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted cross-entropy summed over valid pixels, the labels and the class weights."""
-    labels = torch.where(valid_pixels(target), (target.nan_to_num() >= 0.5).long(), IGNORE)[:, 0]
+    labels = torch.where(valid_pixels(target), (known_values(target) >= 0.5).long(), IGNORE)[:, 0]
     raw = at_least_float32(raw)
     weight = raw.new_tensor([1 - positive_weight, positive_weight])
     return F.cross_entropy(raw, labels, weight=weight, ignore_index=IGNORE, reduction="sum"), labels, weight
@@ -150,7 +162,7 @@ def l1_normals(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
     (0.0, 2.0)
     """
     prediction = unit_vectors(at_least_float32(raw))
-    return masked_mean((prediction - target.nan_to_num()).abs(), valid_pixels(target))
+    return masked_mean((prediction - known_values(target)).abs(), valid_pixels(target))
 
 
 def l1_normals_mean(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
@@ -161,7 +173,7 @@ def l1_normals_mean(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
 def cosine_normals(raw: ThreeMaps, target: ThreeMaps) -> Scalar:
     """1 - cos of the angle, mean over valid pixels (MTAN, DenseMTL); both vectors are normalised."""
     prediction = unit_vectors(at_least_float32(raw))
-    reference = unit_vectors(target.nan_to_num().to(prediction.dtype))
+    reference = unit_vectors(known_values(target).to(prediction.dtype))
     return masked_mean(1 - (prediction * reference).sum(dim=1, keepdim=True), valid_pixels(target))
 
 
@@ -169,7 +181,8 @@ def cluster_normals(raw: Logits, target: ThreeMaps, centroids: Float[Tensor, "cl
     """Cross-entropy against the nearest of the unit `centroids` (ATRC's auxiliary head)."""
     centroids = centroids.to(device=raw.device, dtype=torch.float32)
     # Written out: a matrix product would run in half precision under autocast.
-    distance = torch.stack([(target.nan_to_num() - c[:, None, None]).square().sum(dim=1) for c in centroids], dim=1)
+    known = known_values(target)
+    distance = torch.stack([(known - c[:, None, None]).square().sum(dim=1) for c in centroids], dim=1)
     labels = torch.where(valid_pixels(target)[:, 0], distance.argmin(dim=1), -1)
     return class_mean(raw, labels)
 
@@ -188,14 +201,14 @@ def mean_error(raw: Maps, target: Maps, error: Callable[..., Tensor]) -> Scalar:
     e^2 / 2 where |e| <= 1, else |e| - 1/2.
     """
     raw = at_least_float32(raw)
-    errors = error(raw, target.nan_to_num().to(raw), reduction="none")
+    errors = error(raw, known_values(target).to(raw), reduction="none")
     return masked_mean(errors.mean(dim=1, keepdim=True), valid_pixels(target))
 
 
 def cosine_values(raw: Maps, target: Maps) -> Scalar:
     """1 - cos(v^, v) of the vectors of channels, mean over valid pixels: for embeddings and other directions."""
     raw = at_least_float32(raw)
-    cosine = F.cosine_similarity(raw, target.nan_to_num().to(raw), dim=1)[:, None]
+    cosine = F.cosine_similarity(raw, known_values(target).to(raw), dim=1)[:, None]
     return masked_mean(1 - cosine, valid_pixels(target))
 
 

@@ -44,7 +44,8 @@ class CheckedLoss:
 
     def __call__(self, raw: Tensor, target: Tensor) -> Tensor:
         check_layout(self.name, raw, target, self.channels, self.target_channels)
-        return self.function(raw, target)
+        # Pictures are read as bytes, which torch's cross-entropy does not take.
+        return self.function(raw, target.long() if self.target_channels is None else target)
 
 
 @dataclass(frozen=True)
