@@ -66,6 +66,15 @@ def test_moving_a_sample_leaves_the_original_alone() -> None:
     assert sample.image.device.type == "cpu"
 
 
+@pytest.mark.parametrize(("device", "ahead"), [("cpu", False), ("meta", True)])
+def test_a_cpu_waits_for_what_a_gpu_sends(device: str, ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without waiting it reads what was in its memory before."""
+    seen = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking=False: seen.append(non_blocking) or self)
+    make("a").to(device)
+    assert any(seen) == ahead
+
+
 def test_named_choice_suggests_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown decoder 'mtinet'; did you mean 'mti-net'\\? Choose from"):
         named_choice("decoder", "mtinet", {"mti-net": 0, "pad-net": 1})

@@ -71,13 +71,27 @@ class Sample:
 
     def to(self, device: torch.device | str) -> "Sample":
         """The same sample on another device."""
+        # What a CPU reads from a GPU has to be there; a GPU waits for what it was sent by itself.
+        ahead = torch.device(device).type != "cpu"
         return replace(
             self,
-            image=self.image.to(device, non_blocking=True),
-            targets={name: target.to(device, non_blocking=True) for name, target in self.targets.items()},
+            image=self.image.to(device, non_blocking=ahead),
+            targets={name: target.to(device, non_blocking=ahead) for name, target in self.targets.items()},
             camera=None if self.camera is None else self.camera.to(device),
-            extras={name: value.to(device, non_blocking=True) for name, value in self.extras.items()},
+            extras={name: value.to(device, non_blocking=ahead) for name, value in self.extras.items()},
             neighbours=tuple(view.to(device) for view in self.neighbours),
+        )
+
+    def pin_memory(self) -> "Sample":
+        """The same sample in memory that a GPU reads from directly, but for its camera: `DataLoader(pin_memory=True)`
+        calls this.
+        """
+        return replace(
+            self,
+            image=self.image.pin_memory(),
+            targets={name: target.pin_memory() for name, target in self.targets.items()},
+            extras={name: extra.pin_memory() for name, extra in self.extras.items()},
+            neighbours=tuple(view.pin_memory() for view in self.neighbours),
         )
 
 

@@ -1,5 +1,6 @@
 """What every regularizer has in common; a new entry in `REGULARIZERS` is enrolled by its name."""
 
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,13 @@ def partly(sample: Sample) -> Sample:
         empty = task.invalid_target(SIZE)
         targets[name] = torch.stack([empty if i % 2 else targets[name][0], empty])
     return replace(sample, targets=targets)
+
+
+@every_regularizer
+def test_other_processes_can_be_sent_one(name: str) -> None:
+    regularizer = make(name)
+    other = pickle.loads(pickle.dumps(regularizer))
+    assert other.state_dict().keys() == regularizer.state_dict().keys()
 
 
 @every_regularizer

@@ -410,3 +410,9 @@ def test_left_and_right_change_places_in_a_mirror() -> None:
 def test_the_logit_of_two_classes_that_change_places_changes_its_sign() -> None:
     task = dataclasses.replace(tasks.semseg(["left", "right"]), channels=1)
     assert task.mirror_raw(torch.full((1, 1, 2, 3), 2.0)).unique().tolist() == [-2.0]
+
+
+@pytest.mark.parametrize("name", ["values", "type", "half", "a.b"])
+def test_names_that_no_network_can_have_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"a task cannot be called '{name}': networks keep parts by the names"):
+        tasks.regression(name)

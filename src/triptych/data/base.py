@@ -1,7 +1,7 @@
 """Base class of datasets: a sized sequence of samples that declares the tasks it can supervise."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -59,6 +59,10 @@ class DenseDataset:
     def __getitem__(self, index: int) -> Sample:
         """The sample at `index`, at its native size, labels in the layout of docs/conventions.md."""
         raise NotImplementedError(f"{type(self).__name__} does not read samples")
+
+    def __iter__(self) -> Iterator[Sample]:
+        """Every sample once: Python's own way ends at an `IndexError`, which not every reader raises."""
+        return map(self.__getitem__, range(len(self)))
 
     def key(self, index: int) -> str:
         """The name of the sample at `index`, without reading it."""

@@ -11,7 +11,7 @@ import random
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -121,18 +121,7 @@ class _Batch:
     failure: str = ""
 
     def pin_memory(self) -> "_Batch":
-        return self if self.sample is None else _Batch(_pin(self.sample), self.skipped)
-
-
-def _pin(sample: Sample) -> Sample:
-    """In memory that a GPU reads from directly."""
-    return replace(
-        sample,
-        image=sample.image.pin_memory(),
-        targets={name: target.pin_memory() for name, target in sample.targets.items()},
-        extras={name: extra.pin_memory() for name, extra in sample.extras.items()},
-        neighbours=tuple(_pin(view) for view in sample.neighbours),
-    )
+        return self if self.sample is None else _Batch(self.sample.pin_memory(), self.skipped)
 
 
 class _Batches(Dataset):

@@ -16,11 +16,21 @@ from triptych.types import Sample
 LARGEST_BY_MATRIX = 48
 """Side of a map up to which `enlarge` multiplies with matrices."""
 
-SCHEDULES = {
-    "constant": lambda progress: 1.0,
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
-}
+
+def _constant(progress: float) -> float:
+    return 1.0
+
+
+def _linear(progress: float) -> float:
+    return 1.0 - progress
+
+
+def _cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+# Functions with names: regularizers are sent to other processes.
+SCHEDULES = {"constant": _constant, "linear": _linear, "cosine": _cosine}
 """Factor of the weight by progress in [0, 1]; the last two anneal to 0."""
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from triptych.lookup import printable
 from triptych.losses.classes import class_probabilities
@@ -128,6 +128,11 @@ class Task:
         if self.name in ("", ".", "..") or any(mark in self.name for mark in "/\\\0"):
             raise ValueError(
                 f"a task cannot be called {self.name!r}: its maps go to a folder of that name; leave out slashes."
+            )
+        if "." in self.name or hasattr(nn.ModuleDict(), self.name):
+            raise ValueError(
+                f"a task cannot be called {self.name!r}: networks keep parts by the names of tasks, which torch allows "
+                "no dots in, nor names of its own; choose another, such as 'my_task'."
             )
         checked = CheckedLoss(self.loss_function, self.name, self.channels, self.target_channels)
         object.__setattr__(self, "loss", checked)
