@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from accelerate.utils import convert_to_fp32
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel.distributed import _find_tensors
 from unchecked import shapes_unchecked
 
 from triptych.backbones.base import Backbone
@@ -133,3 +135,14 @@ def test_intermediate_predictions_are_resized_as_they_are_read():
     assert len(stage) == 1
     assert stage["depth"].shape == (1, 1, 64, 128)
     assert resized == [(1, 1, 4, 8), (1, 1, 1, 2)]
+
+
+def test_wrappers_find_the_tensors_of_intermediate_predictions():
+    """Else DistributedDataParallel takes the heads for unused, and accelerate cannot convert the output."""
+    model = MultiTaskModel(Patches(), Two((3,), strides=(16,), tasks={"depth": depth()}))
+    with shapes_unchecked():
+        output = model(torch.rand(1, 3, 64, 128))
+        (stage,) = output.auxiliary
+        assert any(found is stage.raw["depth"] for found in _find_tensors(output))
+        (converted,) = convert_to_fp32(output).auxiliary
+        assert torch.equal(converted["depth"], stage["depth"])

@@ -1,6 +1,7 @@
 """A multi-task model: one backbone, one decoder, maps brought to the image's size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -18,15 +19,21 @@ from triptych.types import Output, Sample
 Itself = TypeVar("Itself", bound="MultiTaskModel")  # `Self` is not understood by the shape checks of the tests
 
 
+def _as_they_are(raw: Tensor) -> Tensor:
+    return raw
+
+
+@dataclass(frozen=True, eq=False)
 class ResizedMaps(Mapping[str, Tensor]):
     """Maps brought to the image's size as they are read.
 
     Of intermediate predictions prediction reads none, and training each once: resized all together they were a good
-    part of the peak memory.
+    part of the peak memory. A dataclass, in which DistributedDataParallel finds tensors, and built from maps alone, as
+    accelerate does with those that it converts.
     """
 
-    def __init__(self, raw: Mapping[str, Tensor], resize: Callable[[Tensor], Tensor]) -> None:
-        self.raw, self.resize = raw, resize
+    raw: dict[str, Tensor]
+    resize: Callable[[Tensor], Tensor] = _as_they_are
 
     def __getitem__(self, name: str) -> Tensor:
         return self.resize(self.raw[name])
