@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from rich.console import Console
 
 
@@ -89,8 +89,11 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
 
     On a CPU the process keeps the memory it frees. Afterwards the group of processes is left and the settings are
-    forgotten: the next job may want others. Raises `ValueError` for another GPU than the first that is visible.
+    forgotten, as the next job may want others, but for those that were there before: they are a caller's own.
+    Raises `ValueError` for another GPU than the first that is visible.
     """
+    grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
+    had_settings, had_state = bool(AcceleratorState._shared_state), bool(PartialState._shared_state)
     chosen = choose_device(device)
     if chosen.index:
         raise ValueError(
@@ -103,9 +106,12 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     try:
         yield accelerator
     finally:
-        leave_processes()
-        accelerator.end_training()
-        AcceleratorState._reset_state(reset_partial_state=True)
+        if not grouped:
+            leave_processes()
+        for tracker in accelerator.trackers:  # `end_training` would leave a caller's group, too
+            tracker.finish()
+        if not had_settings:
+            AcceleratorState._reset_state(reset_partial_state=not had_state)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
@@ -319,6 +321,20 @@ def test_compiled_training_computes_the_same(weighting: str, folder: Path) -> No
     assert set(load_file(run / "model.safetensors")) == set(load_file(eager / "model.safetensors"))
 
 
+def test_a_callers_own_group_and_accelerator_stay(tmp_path: Path) -> None:
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        own = Accelerator(cpu=True, mixed_precision="bf16")
+        with accelerated("cpu"):
+            pass
+        assert distributed.is_initialized()
+        assert own.mixed_precision == "bf16"
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        distributed.destroy_process_group()
+
+
 def test_a_group_that_was_left_outlives_the_models_that_hold_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,11 +345,10 @@ def test_a_group_that_was_left_outlives_the_models_that_hold_it(
     monkeypatch.setattr(machine, "_LEFT", [])
     monkeypatch.setattr(machine.atexit, "register", lambda *call: at_the_end.append(call))
     distributed = torch.distributed
-    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
     try:
-        group = distributed.group.WORLD
         with accelerated("cpu"):
-            pass
+            distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+            group = distributed.group.WORLD
         assert [group] == machine._LEFT
         assert at_the_end == [(time.sleep, machine._LETTING_GO)]
     finally:
