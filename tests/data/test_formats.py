@@ -1,8 +1,11 @@
 """Maps in other formats, texts in other encodings, names in other forms of Unicode, splits of videos."""
 
+import ast
 import struct
+import time
 import unicodedata
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -242,3 +245,27 @@ def test_a_transparent_shade_of_few_bits_is_found(tmp_path: Path, bits: int, byt
     ]
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     assert np.isnan(target_of(Values(), tmp_path / "a.png")).tolist() == [[[False, True]]]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_headers_of_arrays_are_parsed_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """NumPy parses them with `ast`, which threads of CPython 3.11 must not share: whole files could not be read."""
+    write = np.save if suffix == ".npy" else np.savez
+    for i in range(4):
+        write(tmp_path / f"{i}{suffix}", np.full((3, 4), i))
+    inside, most, parse = 0, 0, ast.literal_eval
+
+    def slow(text: str) -> object:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        inside -= 1
+        return parse(text)
+
+    monkeypatch.setattr(ast, "literal_eval", slow)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: read_array(tmp_path / f"{i}{suffix}")[0, 0], range(4)))
+    assert (found, most) == ([0, 1, 2, 3], 1)

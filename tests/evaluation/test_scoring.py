@@ -3,9 +3,7 @@
 import json
 import re
 import shutil
-import time
 import typing
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -157,27 +155,6 @@ def test_threads_and_formats_leave_the_bits_alone(tmp_path: Path) -> None:
         other = score(folder / "predictions", folder / "targets", protocol="seism", max_dist=0.02,
                       ground_truth="stored", threads=1, quiet=True)  # fmt: skip
         assert other.tasks["boundary"].numbers == first.tasks["boundary"].numbers, suffix
-
-
-@pytest.mark.parametrize(("suffix", "together"), [(".npy", 1), (".png", 4)])
-def test_arrays_are_read_one_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, together: int
-) -> None:
-    """NumPy parses headers with `ast`, which threads of CPython 3.11 must not share; pictures need no turn."""
-    inside, most = 0, 0
-
-    def read(path: Path, key: str) -> np.ndarray:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        time.sleep(0.05)
-        inside -= 1
-        return np.zeros((4, 5), np.uint8)
-
-    monkeypatch.setattr(maps, "read_array", read)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda i: maps.read_stored(tmp_path / f"{i}{suffix}", ""), range(4)))
-    assert most == together
 
 
 def test_16_bit_maps_are_truncated_to_8_bit(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -171,9 +172,16 @@ def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     return np.array(image).astype(np.uint16) << 8 | lower
 
 
+NUMPY = Lock()
+"""Held while NumPy parses the header of an array: it does so with `ast`, which fails now and then in a whole file where
+several threads of CPython 3.11 use it.
+"""
+
+
 def _read_npy(path: Path, values: Values) -> np.ndarray:
     # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    with NUMPY:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     _check_bytes(mapped.nbytes)
     end, size = mapped.offset + mapped.nbytes, path.stat().st_size
     if size != end:
@@ -206,7 +214,12 @@ def _open_npz(path: Path) -> Iterator[Entries]:
     with zipfile.ZipFile(path) as packed:
         _check_bytes(max((member.file_size for member in packed.infolist()), default=0))
     with np.load(path, allow_pickle=False) as archive:
-        yield archive.files, archive.__getitem__
+
+        def read(name: str) -> np.ndarray:
+            with NUMPY:
+                return archive[name]
+
+        yield archive.files, read
 
 
 @contextmanager

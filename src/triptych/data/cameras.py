@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from triptych.data.arrays import NUMPY
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
 from triptych.lookup import named_choice, parse_json
@@ -117,8 +118,11 @@ def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
             values = parse_json(read_text(path))
             if isinstance(values, dict):
                 values = [values[name] for name in ("fx", "fy", "cx", "cy")]
+        elif path.suffix.lower() == ".npy":
+            with NUMPY:
+                values = np.load(path, allow_pickle=False)
         else:
-            values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else np.loadtxt(path)
+            values = np.loadtxt(path)
         values = np.asarray(values, np.float64)
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
         raise DataError(

@@ -1,7 +1,6 @@
 """Reading saved predictions and ground truth of each task as tensors; every error names the file and the cure."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS
 from triptych.labels.depth_guesses import unit_of_names
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
 from triptych.metrics.boundary_protocols import GroundTruth
@@ -49,19 +47,12 @@ class StoredMap:
 
 
 ONE_READER = Lock()
-"""Held while arrays or datasets are read: NumPy parses headers with `ast`, which crashes now and then when several
-threads of CPython 3.11 use it, and a dataset's reader need not be safe in threads at all."""
-
-
-def read_stored(path: Path, key: str) -> np.ndarray:
-    """Read the array of a file; pictures are decoded side by side, arrays one after the other."""
-    with ONE_READER if path.suffix.lower() in ARRAYS else nullcontext():
-        return read_array(path, key=key)
+"""Held while a dataset is read: its reader need not be safe in threads."""
 
 
 def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
     """A prediction file. Raises `OSError` for what cannot be read, `ValueError` for numbers that cannot be right."""
-    stored = read_stored(path, encodings.key)
+    stored = read_array(path, key=encodings.key)
     try:
         return StoredMap(_PREDICTIONS[task](stored, encodings), stored.dtype.kind != "f")
     except ValueError as error:
@@ -70,7 +61,7 @@ def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
 
 def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
     """A ground-truth file of any task but boundary: labels `(H, W)` with `IGNORE`, or floats `(C, H, W)` with NaN."""
-    stored = read_stored(path, encodings.key)
+    stored = read_array(path, key=encodings.key)
     try:
         return _TARGETS[task](stored, encodings)
     except ValueError as error:
@@ -86,7 +77,7 @@ def read_annotators(
     of BSDS500. The recipes `stored` and `thin` take maps of two values only: what a map of labels or votes means has to
     be said.
     """
-    stored = read_stored(path, key)
+    stored = read_array(path, key=key)
     maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
     if recipe != "outline":
         others = (maps != 0) & (maps != np.nanmax(maps, initial=1)) & (maps == maps)
@@ -169,7 +160,7 @@ def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> 
 
 
 def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
-    found = (_holds_labels(read_stored(path, encodings.key)) for path in paths)
+    found = (_holds_labels(read_array(path, key=encodings.key)) for path in paths)
     return replace(encodings, labels=next((labels for labels in found if labels is not None), False))
 
 
@@ -201,7 +192,7 @@ def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
 def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] | None], encodings: Encodings) -> str:
     """What is assumed of a prediction and its ground truth, by their values and by what the names of each kind tell."""
     told = {path: unit for path, unit in zip(pair, named, strict=True) if path is not None}
-    stored = {path: read_stored(path, encodings.key) for path in told}
+    stored = {path: read_array(path, key=encodings.key) for path in told}
     kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
     whole = {kind: size for kind, size in kinds.items() if kind != "f"}
     if encodings.depth_scale or not whole or min(whole.values()) < 2:
