@@ -1,6 +1,7 @@
 """Backbones state what they return, equal timm's networks, and take any image size."""
 
 import copy
+import socket
 
 import numpy as np
 import pytest
@@ -349,3 +350,23 @@ def test_raises_for_wrong_options():
         create_backbone("vit_tiny_patch16_224", taps=(3, 13))
     with pytest.raises(ValueError, match="unknown norm of the taps 'first'"):
         create_backbone("vit_tiny_patch16_224", norm="first")
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "swin_tiny"])
+def test_options_of_a_recipe_open_no_file_and_ask_no_address(name, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: asked.append(address))
+    monkeypatch.setattr(torch, "load", lambda path, **_: asked.append(path))
+    place = tmp_path / "weights.pth"
+    place.write_bytes(b"weights")
+    for options in (
+        {"checkpoint_path": str(place)},
+        {"pretrained": True},
+        {"pretrained": True, "pretrained_cfg": {"file": str(place)}},
+        {"pretrained": True, "pretrained_cfg_overlay": {"file": str(place)}},
+        {"pretrained": True, "pretrained_cfg": {"url": "http://127.0.0.1:9/weights.pth", "hf_hub_id": None}},
+        {"cache_dir": str(tmp_path)},
+    ):
+        with pytest.raises(ValueError, match=f"backbone '{name}.*' has no option .*said by weights"):
+            create_backbone(name, **options)
+    assert not asked

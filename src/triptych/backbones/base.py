@@ -2,7 +2,8 @@
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -168,6 +169,22 @@ def _blocks(module: nn.Module, depth: int) -> Iterator[nn.Module]:
 def build_timm(name: str, *, pretrained: bool = False, **options: Any) -> nn.Module:
     """A timm model by name, with random weights unless `pretrained`."""
     return _timm().create_model(name, pretrained=pretrained, **options)
+
+
+def check_timm_options(name: str, options: Iterable[str]) -> None:
+    """Fail where one of the `options` of a network is timm's own: some of these fetch an address or open a file, and a
+    recipe that came from elsewhere must not.
+
+    >>> check_timm_options("convnext_atto", ["checkpoint_path"])
+    Traceback (most recent call last):
+    ...
+    ValueError: backbone 'convnext_atto' has no option 'checkpoint_path'; where weights come from is said by weights.
+    """
+    timm = _timm()
+    builders = (timm.create_model, timm.models.build_model_with_cfg)
+    own = {parameter for builder in builders for parameter in inspect.signature(builder).parameters}
+    for option in own.intersection(options):
+        raise ValueError(f"backbone '{name}' has no option '{option}'; where weights come from is said by weights.")
 
 
 def find_pretrained(pattern: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm, check_timm_options
 from triptych.machine import ran_out_of_memory
 from triptych.types import ceil_div
 
@@ -37,6 +37,7 @@ class Pyramid(Backbone):
         **timm_options: Any,
     ) -> None:
         super().__init__(mean, std, timm_name)
+        check_timm_options(timm_name, timm_options)
         if drop_path_rate is not None:
             timm_options["drop_path_rate"] = drop_path_rate
         body = build_timm(timm_name, num_classes=0, **timm_options)
