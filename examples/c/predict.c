@@ -50,6 +50,7 @@ static void write_npy(const char *prefix, const char *name, OrtValue *map) {
     size_t sides, count;
     int64_t shape[8];
     void *values;
+    if (strpbrk(name, "/\\")) fail(" is no map's name: it leads to another folder.", name);
     check(ort->GetTensorTypeAndShape(map, &info));
     check(ort->GetTensorElementType(info, &type));
     check(ort->GetDimensionsCount(info, &sides));

@@ -370,6 +370,10 @@ def test_reports_files_that_are_no_exports(file: Path, tmp_path: Path, monkeypat
     maps = [entry | {"name": entry["name"] + "x"} for entry in Network(file).metadata["maps"]]
     with pytest.raises(FileError, match=r"has no map depthx, normalsx, .* which it describes"):
         Network(change_metadata(file, tmp_path / "others.onnx", maps=maps))
+    for name in ("", "/tmp/x", "a/b", "..\\b", "a\x1b]0;b\x07", 3):
+        named = change_metadata(file, tmp_path / "named.onnx", maps=[maps[0] | {"name": name}])
+        with pytest.raises(FileError, match="maps are written to files of their names"):
+            Network(named)
     with pytest.raises(FileError, match="no recipe, outputs"):
         Predictor.load(change_metadata(file, tmp_path / "bare.onnx", recipe=None, outputs=None))
     with pytest.raises(FileNotFoundError, match="no file"):
@@ -506,6 +510,9 @@ def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsy
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-5)
     assert runtime_main([str(file)]) == 0
     assert "depth" in capsys.readouterr().out
+    maps = [entry | {"unit": "m\x1b]0;title\x07"} for entry in Network(file).metadata["maps"]]
+    assert runtime_main([str(change_metadata(file, tmp_path / "told.onnx", maps=maps))]) == 0
+    assert "\x1b" not in capsys.readouterr().out
     (tmp_path / "b").mkdir()
     assert runtime_main([*words[:2], str(tmp_path / "b/photo.jpg"), *words[2:], "--resize"]) == 2
     assert "several images are called photo" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triptych_runtime.network import Network
+from triptych_runtime.network import Network, printable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         network = Network(options.network, threads=options.threads)
         if not options.images:
-            print(describe(network))
+            print(printable(describe(network)))
             return 0
         twice = [stem for stem, count in Counter(path.stem for path in options.images).items() if count > 1]
         if twice:
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds = time.perf_counter() - started
             for name, values in maps.items():
                 save(options.out / f"{path.stem}_{name}.npy", values)
-            print(f"{path}: {', '.join(maps)} in {seconds * 1000:.0f} ms")
+            print(printable(f"{path}: {', '.join(maps)} in {seconds * 1000:.0f} ms"))
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     return 0
 

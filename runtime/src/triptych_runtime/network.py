@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,19 @@ def read_metadata(stored: dict[str, str], path: Path) -> dict[str, Any]:
     )
     if missing:
         raise FileError(f"{path}: its description has no {', '.join(missing)}; export it again.")
+    for name in (entry["name"] for entry in metadata["maps"]):
+        if not isinstance(name, str) or not name or printable(name) != name or set(name) & {"/", "\\"}:
+            raise FileError(f"{path} has a map {name!r}, and maps are written to files of their names; do not use it.")
     return metadata
+
+
+def printable(text: str) -> str:
+    r"""Text whose control characters are spelled out, which a received file could move the cursor of a terminal with.
+
+    >>> print(printable("a\x1b]0;title\x07"))
+    a\x1b]0;title\x07
+    """
+    return re.sub(r"[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", lambda mark: ascii(mark[0])[1:-1], text)
 
 
 def _entries(part: Any) -> list[dict[str, Any]]:
