@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from training.tiny import SIZE, Heads, Stairs
 from triptych_runtime import FileError, Network
 from triptych_runtime.__main__ import main as runtime_main
-from triptych_runtime.pictures import read_picture
+from triptych_runtime.pictures import read_picture, resize_picture
 from unchecked import shapes_unchecked
 
 import triptych
@@ -518,6 +518,18 @@ def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsy
     assert "several images are called photo" in capsys.readouterr().err
     assert runtime_main([*words[:3], str(tmp_path / "photo.png"), "--resize"]) == 2
     assert "photo_semseg.npy cannot be written (" in capsys.readouterr().err
+
+
+def test_the_runtime_resizes_as_the_task_says(file: Path, tmp_path: Path) -> None:
+    maps = [entry | {"interpolation": "nearest"} for entry in Network(file).metadata["maps"]]
+    nearest = Network(change_metadata(file, tmp_path / "nearest.onnx", maps=maps))
+    picture = photograph((64, 96))
+    own = nearest(resize_picture(picture, SIZE))["depth"]
+    np.testing.assert_array_equal(nearest(picture, resize=True)["depth"], own.repeat(2, axis=1).repeat(2, axis=2))
+    told = {entry["name"]: entry["interpolation"] for entry in Network(file).metadata["maps"]}
+    assert {name: told[name] for name in TASKS if name in told} == {
+        name: TASKS[name].interpolation for name in TASKS if name in told
+    }
 
 
 def test_the_runtime_reads_grey_of_any_depth_or_says_that_it_cannot(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ class Network:
         """Maps of one picture, at its own size.
 
         With `resize`, a file of one size sees the picture resized to it, and its maps are resized back: class ids by
-        the nearest pixel, others bilinearly.
+        the nearest pixel, others as the file says, bilinearly if it does not.
         """
         image = read_picture(picture)
         size = (image.shape[0], image.shape[1])
@@ -93,8 +93,16 @@ class Network:
         maps = {name: value[0] for name, value in self.run(shown.transpose(2, 0, 1)[None]).items()}
         if not resized:
             return maps
-        unit = {entry["name"]: entry["kind"] == "direction" for entry in self.metadata["maps"]}
-        return {name: resize_map(value, size, unit=unit[name]) for name, value in maps.items()}
+        entries = {entry["name"]: entry for entry in self.metadata["maps"]}
+        return {
+            name: resize_map(
+                value,
+                size,
+                unit=entries[name]["kind"] == "direction",
+                nearest=entries[name].get("interpolation") == "nearest",
+            )
+            for name, value in maps.items()
+        }
 
     def _check(self, images: np.ndarray) -> None:
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:

@@ -33,14 +33,19 @@ def resize_picture(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([_resize_plane(values[..., i], size, Image.Resampling.BILINEAR) for i in range(3)], axis=-1)
 
 
-def resize_map(values: np.ndarray, size: tuple[int, int], *, unit: bool) -> np.ndarray:
-    """A map `(H, W)` of class ids by the nearest pixel, `(C, H, W)` of numbers bilinearly, `unit` vectors kept unit."""
-    if np.issubdtype(values.dtype, np.integer):
+def resize_map(values: np.ndarray, size: tuple[int, int], *, unit: bool, nearest: bool = False) -> np.ndarray:
+    """A map `(H, W)` of class ids by the nearest pixel, `(C, H, W)` of numbers so if `nearest`, else bilinearly, `unit`
+    vectors kept unit.
+
+    >>> resize_map(np.array([[[0.0, 10.0]]]), (1, 4), unit=False, nearest=True).tolist()
+    [[[0.0, 0.0, 10.0, 10.0]]]
+    """
+    if nearest or np.issubdtype(values.dtype, np.integer):
         rows, columns = (
             np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-            for new, old in zip(size, values.shape, strict=True)
+            for new, old in zip(size, values.shape[-2:], strict=True)
         )
-        return values[rows[:, None], columns]
+        return values[..., rows[:, None], columns]
     resized = np.stack([_resize_plane(plane, size, Image.Resampling.BILINEAR) for plane in values])
     if unit:
         resized /= np.maximum(np.linalg.norm(resized, axis=0, keepdims=True), 1e-12)

@@ -62,6 +62,7 @@ def describe_maps(tasks: Mapping[str, Task], maps: Mapping[str, Tensor], *, outp
                 "type": _TYPES[str(values.dtype)],
                 "layout": "batch height width" if values.ndim == 3 else "batch channels height width",
                 "channels": 1 if values.ndim == 3 else values.shape[1],
+                "interpolation": task.interpolation if name in tasks else "bilinear",
             }
         )
     return entries
