@@ -18,7 +18,7 @@ from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
 from triptych.prediction.confidence import Confident
-from triptych.prediction.outputs import predict_images
+from triptych.prediction.outputs import advise_size, predict_images
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
@@ -298,6 +298,9 @@ def test_images_far_from_the_size_of_training_are_named_once(tmp_path, size, opt
             f"has {size[0]} x {size[1]} pixels, and the network was trained on 96 x 128: things may look" in advice[0]
         )
         assert f"look {factor} times as large" in advice[0]
+        predictor.is_decoded = True  # a file whose maps are not resized
+        assert "--shorter-side 96" in advise_size(predictor, "0", size)
+        assert "of a run or of a file of --outputs raw" in advise_size(predictor, "0", size)
 
 
 def test_maps_are_drawn_over_the_image(tmp_path):

@@ -27,10 +27,11 @@ from report.test_hostile_names import HOSTILE
 from unchecked import shapes_unchecked
 
 from triptych.__main__ import main
-from triptych.app.pictures import Limits, Predicted, as_zip, predict_picture, predict_video, read_picture
+from triptych.app.pictures import Limits, Predicted, as_page, as_zip, predict_picture, predict_video, read_picture
 from triptych.app.server import bind, make_app
 from triptych.data.errors import DataError
 from triptych.export import export_run
+from triptych.prediction.calibration import Scale
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import VideoWriter, read_frames
 from triptych.report.values import Example
@@ -199,10 +200,10 @@ def test_beyond_the_queue_are_told_to_come_back(predictor):
     started, free = threading.Event(), threading.Event()
 
     class Slow(Predictor):
-        def __call__(self, image):
+        def predict(self, image, **options):
             started.set()
             free.wait(30)
-            return super().__call__(image)
+            return super().predict(image, **options)
 
     slow = Slow(predictor.model, recipe=predictor.recipe)
     with serving(slow, Limits(waiting=1)) as port, ThreadPoolExecutor(1) as pool:
@@ -254,7 +255,7 @@ def test_pages_of_other_sites_are_refused(port):
 
 def test_a_network_that_fails_does_not_end_the_server(predictor):
     class Broken(Predictor):
-        def __call__(self, image):
+        def predict(self, image, **options):
             raise RuntimeError("out of memory\nwith details")
 
     with serving(Broken(predictor.model, recipe=predictor.recipe)) as port:
@@ -267,7 +268,7 @@ def test_a_network_that_fails_does_not_end_the_server(predictor):
 
 def test_a_picture_that_memory_has_no_room_for_is_refused(predictor):
     class Full(Predictor):
-        def __call__(self, image):
+        def predict(self, image, **options):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     with serving(Full(predictor.model, recipe=predictor.recipe)) as port:
@@ -280,7 +281,7 @@ def test_large_pictures_are_shrunk_and_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6
     picture, sent = read_picture(encode((100, 200), "JPEG", exif=exif), LIMITS)
-    assert (tuple(picture.shape), sent) == ((3, 64, 32), (100, 200))
+    assert (tuple(picture.shape), sent) == ((3, 64, 32), (200, 100))
     with pytest.raises(DataError, match=r"at most 0\.01 million"):
         read_picture(encode((101, 100)), Limits(pixels=10_000))
 
@@ -289,14 +290,46 @@ def test_a_file_of_one_large_size_sees_no_enlarged_pictures(predictor):
     class Large(Predictor):
         fixed_size = (90, 120)
 
-        def __call__(self, image):
-            seen.append(tuple(image.shape))
+        def predict(self, image, **options):
+            seen.append(tuple(image.shape[1:]))
             return {}
 
     seen = []
     for size in ((180, 240), (40, 48)):
         predict_picture(Large(predictor.model, recipe=predictor.recipe), encode(size), "a.png", LIMITS)
     assert seen == [(3, 90, 120), (3, 40, 48)]
+
+
+def test_metres_of_another_camera_do_not_depend_on_the_size_that_pictures_are_shrunk_to(predictor):
+    picture, limits = encode((80, 120)), replace(LIMITS, side=60)
+    plain = predict_picture(predictor, picture, "a.png", limits).example.predictions["depth"]
+    options = {"recipe": predictor.recipe, "calibration": {"depth": Scale(2.0, 1.0, (80, 120), (80, 120))}}
+    calibrated = predict_picture(Predictor(predictor.model, **options), picture, "a.png", limits)
+    np.testing.assert_allclose(calibrated.example.predictions["depth"], plain, rtol=1e-6)  # half as large, twice as far
+    assert not calibrated.doubts
+
+    options["calibration"] = {"depth": Scale(2.0, 1.0, (200, 300), (200, 300))}
+    with pytest.warns(UserWarning, match="depth was calibrated on"):
+        other = predict_picture(Predictor(predictor.model, **options), picture, "a.png", limits)
+    assert (
+        "; depth was calibrated on images that the network saw at 200 x 300, and"
+        in as_page(other, predictor.tasks)["text"]
+    )
+
+
+def test_pictures_far_from_the_size_of_training_are_named(predictor, tmp_path):
+    """As `triptych predict` names them, with the option that cures it."""
+    limits, picture = replace(LIMITS, side=200), encode((100, 150))  # trained on 32 x 48
+    predicted = predict_picture(predictor, picture, "a.png", limits)
+    assert "a.png has 100 x 150 pixels" in predicted.doubts
+    assert "--shorter-side 32" in predicted.doubts
+    small = Predictor(predictor.model, recipe=predictor.recipe, shorter_side=32)
+    predicted = predict_picture(small, picture, "a.png", limits)
+    assert not predicted.doubts
+    expected = small(read_picture(picture, limits)[0])["depth"]
+    np.testing.assert_array_equal(predicted.example.predictions["depth"], expected)
+    _, text = predict_video(predictor, film(tmp_path, 1, size=(100, 150)), "a.mp4", limits)
+    assert "--shorter-side 32" in text
 
 
 def test_max_pixels_is_the_limit_of_the_app(tmp_path, monkeypatch):

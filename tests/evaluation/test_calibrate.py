@@ -260,7 +260,9 @@ def test_a_scale_of_another_size_says_so(run, tmp_path, monkeypatch):
     torch.testing.assert_close(seen, torch.full_like(seen, 5.0))
     before = Predictor(Pinhole(), calibration={"depth": Scale(5.0)}).predict(large)["depth"]  # of older versions
     torch.testing.assert_close(before, torch.full_like(before, 2.5))
-    with pytest.warns(UserWarning, match="at 24 x 24"):  # which squeezes one side more than the other
+    with pytest.warns(
+        UserWarning, match=r"at 24 x 24.* \(export --size 48 64\)"
+    ):  # which squeezes one side more than the other
         Predictor(Pinhole(fixed_size=(24, 24)), calibration={"depth": scale}, resize=True).predict(large[..., :48, :64])
 
     write_calibration(run, {"depth": scale}, "", {})

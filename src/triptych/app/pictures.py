@@ -1,6 +1,7 @@
 """A picture or a video that somebody sent: bytes in; maps, their part of the page and their files out."""
 
 import io
+import itertools
 import time
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,11 @@ from torch.nn import functional as F
 
 from triptych.data.arrays import without_pillows_limit
 from triptych.data.errors import DataError
-from triptych.data.photos import to_image_tensor
+from triptych.data.photos import to_image_tensor, upright_size
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.image_files import depth_task
+from triptych.prediction.outputs import advise_size
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
@@ -48,11 +50,14 @@ class Limits:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A picture as the network saw it, its maps at that size, the size that was sent, and the seconds it took."""
+    """A picture as the network saw it, its maps at that size, the size that was sent (upright), the seconds it took,
+    and what may be wrong with its maps.
+    """
 
     example: Example
     sent: tuple[int, int]
     seconds: float
+    doubts: str = ""
 
 
 def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Predicted:
@@ -60,19 +65,26 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
     seen = max([limits.side, *(predictor.fixed_size or ())])  # what a file of one size sees is not enlarged again
     picture, sent = read_picture(data, replace(limits, side=seen))
     started = time.perf_counter()
-    maps = predictor(picture)
+    maps = {key: values[0].cpu().numpy() for key, values in predictor.predict(picture[None], frame=sent).items()}
     seconds = time.perf_counter() - started
     image = (picture.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
-    return Predicted(Example(name, image, maps, {}, None), sent, seconds)
+    return Predicted(Example(name, image, maps, {}, None), sent, seconds, _doubts(predictor, name, image, sent))
+
+
+def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, int]) -> str:
+    """What may be wrong with the maps of a picture `(H, W, 3)` because of its size; empty or `; ...`."""
+    size = (seen.shape[0], seen.shape[1])
+    told = (advise_size(predictor, name, size), predictor.describe_mismatch(size, sent))
+    return "".join(f"; {line.rstrip('.')}" for line in told if line)
 
 
 def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
     """A picture `(3, H, W)` in [0, 1], upright and at most `limits.side` on its longer side, and the height and width
-    that it was sent with.
+    that it was sent with, upright too.
     """
     try:
         with without_pillows_limit(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            sent = (image.height, image.width)
+            sent = upright_size(image)
             _check_pixels("the picture has", sent, limits)
             image.draft(None, (limits.side, limits.side))  # of a JPEG, no more is decoded than is needed
             picture = to_image_tensor(image)
@@ -103,29 +115,32 @@ def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) 
         source.write_bytes(data)
         try:
             frames = read_frames(source, refuse)
-            first = map(shown, islice(frames, limits.frames))
-            count, seconds = write_videos(predictor, first, frame_rate(source), {"": film})
+            start = list(islice(frames, 1))
+            if not start:
+                raise DataError(f"{name} has no frame that can be decoded", "send another video")
+            sent = start[0].shape[:2]
+            first = map(shown, itertools.chain(start, islice(frames, limits.frames - 1)))
+            count, seconds = write_videos(predictor, first, frame_rate(source), {"": film}, sent=sent)
         except (ValueError, ImportError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(str(error).replace(str(source), name), "") from error
-        if not count:
-            raise DataError(f"{name} has no frame that can be decoded", "send another video")
         most = f", the first {limits.frames} alone" if _has_more(frames) else ""
-        return film.read_bytes(), f"{name}: {count} frames{most}, {count / max(seconds, 1e-9):.1f} a second"
+        doubts = _doubts(predictor, name, shown(start[0]), sent)
+        return film.read_bytes(), f"{name}: {count} frames{most}, {count / max(seconds, 1e-9):.1f} a second{doubts}"
 
 
 def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
     """Predictions as JSON for the page: markup of the maps, and the points in space."""
     example = predicted.example
     height, width = example.image.shape[:2]
-    shrunk = "" if predicted.sent in ((height, width), (width, height)) else ", shrunk from {1} x {0}"
+    shrunk = "" if predicted.sent == (height, width) else ", shrunk from {1} x {0}"
     size = f"{width} x {height} pixels{shrunk.format(*predicted.sent)}"
     return {
         "choice": show_choice(example),
         "article": show_example(tasks, example),
         "cloud": make_cloud(tasks, example),
-        "text": f"{example.name}: {size}, predicted in {predicted.seconds:.2f} s",
+        "text": f"{example.name}: {size}, predicted in {predicted.seconds:.2f} s{predicted.doubts}",
     }
 
 

@@ -170,11 +170,12 @@ def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:
     """The page of a network; it asks its own server alone."""
     tasks = predictor.tasks
     model = predictor.recipe.model
-    size = predictor.fixed_size
+    size, shorter = predictor.fixed_size, predictor.shorter_side
+    sees = f"pictures resized to {size[1]} x {size[0]}" if size else f"at most {limits.side} pixels a side"
     facts = {
         "Network": f"{model.backbone} + {model.decoder}",
         "Predicts": ", ".join(tasks),
-        "Sees": f"pictures resized to {size[1]} x {size[0]}" if size else f"at most {limits.side} pixels a side",
+        "Sees": f"{sees}, resized to {shorter} on the shorter side" if shorter else sees,
         "Takes": f"files up to {limits.bytes / 1e6:g} MB, the first {limits.frames} frames of videos",
     }
     stage = STAGE if depth_task(tasks) is not None else Markup()

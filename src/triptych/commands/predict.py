@@ -141,6 +141,7 @@ def app(
     host: str = "127.0.0.1",
     port: int = 7860,
     longest_side: int = 1024,
+    shorter_side: int = 0,
     max_mb: float = 20.0,
     device: Device = "auto",
 ) -> None:
@@ -152,6 +153,8 @@ def app(
         host: Address to serve on; 0.0.0.0 lets other computers in, who are not asked for a password.
         port: Port to serve on; 0 takes a free one.
         longest_side: Shrink larger pictures to this longer side, in pixels.
+        shorter_side: Height or width, whichever is less, that the network sees, in pixels; maps are resized back. 0:
+            that of the picture.
         max_mb: Refuse files of more megabytes.
         device: Where to run.
     """
@@ -166,7 +169,7 @@ def app(
     from triptych.data.arrays import most_pixels
     from triptych.prediction.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(run, resize=True, device=device)
+    predictor = Predictor.from_pretrained(run, resize=True, shorter_side=shorter_side or None, device=device)
     limits = Limits(bytes=int(max_mb * 1e6), pixels=most_pixels(Limits.pixels), side=longest_side)
     served = make_app(predictor, title=Path(run).resolve().name if Path(run).exists() else run, limits=limits)
     serve(served, host=host, port=port, ready=lambda address: print(f"open {address} (Ctrl-C ends)", flush=True))

@@ -206,7 +206,12 @@ def read_image_size(path: Path) -> tuple[int, int]:
             shape = _color_axes(stored, f"it has shape {stored.shape}").shape
             return stored_size((shape[0], shape[1]), _array_orientation(path))
         with open_picture(path) as image:
-            return stored_size((image.height, image.width), _orientation(image))
+            return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of a picture whose pixels are not decoded yet, once it is upright."""
+    return stored_size((image.height, image.width), _orientation(image))
 
 
 def read_orientation(path: Path) -> int:

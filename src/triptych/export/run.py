@@ -271,7 +271,7 @@ def export_run(
     samples = read_samples(recipe, model, images, split)
     for name, scale in scales.items():
         if not dynamic and scale.at(chosen, chosen) is not scale:
-            warnings.warn(describe_mismatch(name, scale, chosen), stacklevel=2)
+            warnings.warn(describe_mismatch(name, scale, chosen, resizes=False), stacklevel=2)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
     with _place_beside(path) as folder, _full_disk_is_told(path, weights):
         draft = folder / path.name

@@ -79,13 +79,16 @@ def _near(one: int | float, other: int | float) -> bool:
     return abs(one / other - 1) <= NEAR
 
 
-def describe_mismatch(name: str, scale: Scale, seen: Size) -> str:
-    """One line about a scale that was fitted where the network saw things at another size."""
+def describe_mismatch(name: str, scale: Scale, seen: Size, *, resizes: bool = True) -> str:
+    """One line about a scale that was fitted where the network saw things at another size; `resizes` says whether the
+    network can be shown images at another size than their own.
+    """
     assert scale.seen is not None, "a scale without a size fits all"
+    option = f"--shorter-side {min(scale.seen)}" if resizes else "export --size {} {}".format(*scale.seen)
     return (
         f"{name} was calibrated on images that the network saw at {scale.seen[0]} x {scale.seen[1]}, and it sees "
         f"others at {seen[0]} x {seen[1]}: of the same camera, metres are off by the zoom; let it see them alike "
-        f"(--shorter-side {min(scale.seen)}), or calibrate again on frames of this size."
+        f"({option}), or calibrate again on frames of this size."
     )
 
 

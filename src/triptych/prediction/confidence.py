@@ -98,9 +98,11 @@ class Confident(Predictor):
         """None: several views are averaged."""
         return None
 
-    def strips(self, image: Source, *, rows: int | None = None) -> Iterator[dict[str, Tensor]]:
+    def strips(
+        self, image: Source, *, rows: int | None = None, frame: tuple[int, int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         """Predictions, then confidences; the whole image is in memory."""
-        whole = joined(self.base.strips(image, rows=rows)) | self.confidences(image)
+        whole = joined(self.base.strips(image, rows=rows, frame=frame)) | self.confidences(image)
         yield from map(dict, split_strips([whole], rows))
 
     @torch.no_grad()

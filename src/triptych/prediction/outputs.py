@@ -154,10 +154,12 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     factor = min(size) / min(trained)
     if 1 / FAR <= factor <= FAR:
         return ""
+    way = "resizes images for the network, and the maps back"
+    if predictor.is_decoded:  # whose maps are not resized
+        way += ", of a run or of a file of --outputs raw"
     return (
         f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on {trained[0]} x {trained[1]}: "
-        f"things may look {factor:.2g} times as large as it knows them; --shorter-side {min(trained)} resizes images "
-        "for the network, and the maps back."
+        f"things may look {factor:.2g} times as large as it knows them; --shorter-side {min(trained)} {way}."
     )
 
 

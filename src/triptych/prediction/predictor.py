@@ -178,20 +178,25 @@ class Predictor:
         maps = self.predict(to_image_tensor(image)[None])
         return {name: value[0].cpu().numpy() for name, value in maps.items()}
 
-    def predict(self, image: Num[Tensor, "batch 3 height width"]) -> dict[str, Tensor]:
+    def predict(
+        self, image: Num[Tensor, "batch 3 height width"], *, frame: tuple[int, int] | None = None
+    ) -> dict[str, Tensor]:
         """Decoded predictions `(B, H, W)` or `(B, C, H, W)` of a batch `(B, 3, H, W)`, floats in [0, 1] or uint8, on
-        the model's device. `ValueError` for other values.
+        the model's device. `ValueError` for other values. `frame` is the height and width that images had before they
+        were shrunk, which a calibration goes by.
 
         Views are averaged as raw maps, except values that zooming changes (depth), and those that mirroring changes and
         whose raw maps are a function of them: these are averaged in physical units (`Task.averages_raw`).
         """
-        return joined(self.strips(Batch(scale_batch(image.to(self.device)))))
+        return joined(self.strips(Batch(scale_batch(image.to(self.device))), frame=frame))
 
-    def strips(self, image: Source, *, rows: int | None = None) -> Iterator[dict[str, Tensor]]:
+    def strips(
+        self, image: Source, *, rows: int | None = None, frame: tuple[int, int] | None = None
+    ) -> Iterator[dict[str, Tensor]]:
         """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
         height of the image.
         """
-        scales, taken = self._find_scales(image.size), self.fixed_size if self.resize else None
+        scales, taken = self._find_scales(image.size, frame), self.fixed_size if self.resize else None
         if taken is None or taken == image.size:
             yield from self._strips(image, rows, scales)
             return
@@ -242,15 +247,28 @@ class Predictor:
             return self.fixed_size
         return _times(size, self.shorter_side / min(size) if self.shorter_side else 1.0)
 
-    def _find_scales(self, size: tuple[int, int]) -> dict[str, Scale]:
-        """The scales of another camera for images of `size`; says once where they are of another size."""
-        seen, found = self.seen_size(size), dict(self.calibration)
+    def describe_mismatch(self, size: tuple[int, int], frame: tuple[int, int] | None = None) -> str:
+        """A line where the scales of another camera were fitted on things of another size than in images of `size`,
+        shrunk from `frame`; else empty.
+        """
+        seen = self.seen_size(size)
         for name, scale in self.calibration.items():
-            fitting = scale.at(size, seen, zooms=name in self.tasks and self.tasks[name].scales_with_zoom)
-            if fitting is None and not self._has_warned:
-                self._has_warned = True
-                warnings.warn(describe_mismatch(name, scale, seen), stacklevel=2)
-            used = fitting or scale
+            if self._scale_at(name, frame or size, seen) is None:
+                return describe_mismatch(name, scale, seen, resizes=not (self.is_decoded or self.fixed_size))
+        return ""
+
+    def _scale_at(self, name: str, frame: tuple[int, int], seen: tuple[int, int]) -> Scale | None:
+        zooms = name in self.tasks and self.tasks[name].scales_with_zoom
+        return self.calibration[name].at(frame, seen, zooms=zooms)
+
+    def _find_scales(self, size: tuple[int, int], frame: tuple[int, int] | None = None) -> dict[str, Scale]:
+        """The scales of another camera for images of `size`, shrunk from `frame`; says once where these do not fit."""
+        if not self._has_warned and (told := self.describe_mismatch(size, frame)):
+            self._has_warned = True
+            warnings.warn(told, stacklevel=2)
+        found = {}
+        for name, scale in self.calibration.items():
+            used = self._scale_at(name, frame or size, self.seen_size(size)) or scale
             # In decoded maps of a file the scale is already.
             found[name] = Scale(used.factor / scale.factor) if self.is_decoded else used
         return found

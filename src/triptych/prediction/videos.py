@@ -162,13 +162,15 @@ def write_videos(
     *,
     overlay: bool = False,
     batch_size: int = 1,
+    sent: tuple[int, int] | None = None,
 ) -> tuple[int, float]:
-    """Predict frames into videos of maps: `files` by what they show, a task, or all of them under `""`.
+    """Predict frames into videos of maps: `files` by what they show, a task, or all of them under `""`. `sent` is the
+    height and width that frames had before they were shrunk.
 
     Returns how many frames there were, and the seconds in the network; without any no file is written.
     """
     spent, count = [0.0], 0
-    predicted = _predict_frames(predictor, frames, batch_size, spent)
+    predicted = _predict_frames(predictor, frames, batch_size, spent, sent)
     first = list(islice(predicted, _FIRST))
     if not first:
         return 0, 0.0
@@ -192,13 +194,17 @@ def write_videos(
 
 
 def _predict_frames(
-    predictor: Predictor, frames: Iterator[Frame], batch_size: int, spent: list[float]
+    predictor: Predictor,
+    frames: Iterator[Frame],
+    batch_size: int,
+    spent: list[float],
+    sent: tuple[int, int] | None,
 ) -> Iterator[tuple[Frame, dict[str, np.ndarray]]]:
     """Frames with their maps; the seconds in the network are added to `spent`."""
     while batch := list(islice(frames, batch_size)):
         images = torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2) / 255
         started = time.perf_counter()
-        maps = {name: values.cpu().numpy() for name, values in predictor.predict(images).items()}
+        maps = {name: values.cpu().numpy() for name, values in predictor.predict(images, frame=sent).items()}
         spent[0] += time.perf_counter() - started
         for i, frame in enumerate(batch):
             yield frame, {name: values[i] for name, values in maps.items()}

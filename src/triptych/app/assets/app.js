@@ -164,7 +164,9 @@ part("camera").addEventListener("click", async () => {
 });
 part("shoot").addEventListener("click", () => shoot());
 part("live").addEventListener("change", async (event) => {
+  const line = ask.querySelector("[role=status]");
   live = null;
+  line.ariaLive = "off"; // readers would never come to an end
   while (event.target.checked && stream) {
     const started = performance.now();
     const next = await shoot(live);
@@ -172,5 +174,6 @@ part("live").addEventListener("change", async (event) => {
     live = next;
     say(`live: ${(1000 / (performance.now() - started)).toFixed(1)} pictures a second`);
   }
+  line.ariaLive = "polite";
   event.target.checked = false;
 });
