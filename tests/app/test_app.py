@@ -124,6 +124,7 @@ def test_files_are_what_the_predictor_returns(port, predictor):
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
         names = set(archive.namelist())
         depth = np.load(io.BytesIO(archive.read("arrays/depth/picture.npy")))
+        assert b"comment field of view assumed: 60 degrees" in archive.read("points/picture.ply")
     places = [("arrays", "npy"), ("pictures", "png")]
     files = {f"{folder}/{name}/picture.{end}" for name in predictor.tasks for folder, end in places}
     assert names == files | {"panels/picture.png", "points/picture.ply"}

@@ -165,7 +165,8 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
             height, width = example.image.shape[:2]
             camera = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
             points = backproject(example.predictions[depth].reshape(height, width), camera)
-            write_ply(place("points"), points, example.image)
+            assumed = f"field of view assumed: {ASSUMED_FIELD_OF_VIEW:g} degrees across the width"
+            write_ply(place("points"), points, example.image, comment=assumed)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(filter(Path.is_file, Path(folder).rglob("*"))):

@@ -28,6 +28,7 @@ from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import SUFFIXES
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import STAGE, show_strip
+from triptych.report.page import ASSUMED_FIELD_OF_VIEW
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 PATIENCE = 60.0
@@ -157,13 +158,14 @@ _SAID = Markup("""<p role="status" aria-live="polite"></p>
 _FILM = Markup("""<div class="film card" hidden><video controls loop muted playsinline></video>
 <p><a>Download the video</a></p></div>""")
 
-_OVERLAY = Markup("""<div class="overlay stage card" hidden><div class="layers"><img alt="The picture">
+_OVERLAY = Markup(f"""<div class="overlay stage card" hidden><div class="layers"><img alt="The picture">
 <img alt="The map over it"></div>
 <div class="controls"><h3>Over the picture</h3>
 <label>Map <select name="layer"></select></label>
 <label>Opacity <input type="range" name="opacity" min="0" max="1" step="0.01" value="0.6"></label>
 <div class="buttons"><button type="button" name="files">Download all (.zip)</button></div>
-<p>Arrays, colors, a panel and, where there is depth, points in space.</p></div></div>""")
+<p>Arrays, colors, a panel and, where there is depth, points in space of a camera that is assumed to see
+{ASSUMED_FIELD_OF_VIEW:g} degrees across the width.</p></div></div>""")
 
 
 def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:

@@ -74,14 +74,18 @@ def write_ply(
     points: Float[np.ndarray, "*grid 3"],
     colors: UInt8[np.ndarray, "*grid 3"],
     normals: Float[np.ndarray, "*grid 3"] | None = None,
+    *,
+    comment: str = "",
 ) -> int:
     """Write points, and normals where given, as binary little-endian PLY; points with a NaN are left out. Returns how
-    many were written.
+    many were written. `comment` (ASCII, one line) goes into the header.
     """
-    return write_points(path, [(points, colors, normals)])
+    return write_points(path, [(points, colors, normals)], comment=comment)
 
 
-def write_points(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> int:
+def write_points(
+    path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]], *, comment: str = ""
+) -> int:
     """The same of points, colors and normals that come in parts."""
     tables = [_table(*part) for part in parts]
     layout = tables[0].dtype
@@ -91,6 +95,7 @@ def write_points(path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, np.nd
         "ply",
         "format binary_little_endian 1.0",
         "comment x right, y down, z forward; metres",
+        *([f"comment {comment}"] if comment else []),
         f"element vertex {count}",
         *properties,
         "end_header",
