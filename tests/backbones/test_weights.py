@@ -247,6 +247,19 @@ def test_weights_that_cannot_be_downloaded_name_the_local_way_at_once(no_network
     assert no_network[2:] == [""], "where files lie on a machine is not told to the hub"
 
 
+def test_a_path_that_leads_to_nothing_is_not_looked_for_on_the_hub(no_network, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for name, says in (("runs/smal", "runs has no smal; check"), ("network.zip", r"no file network\.zip; check")):
+        with pytest.raises(FileNotFoundError, match=says):
+            find_folder(name)
+    assert not no_network
+    assert not capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no local folder"):
+        find_folder("owner/name")
+    assert "owner/name is no folder here: the Hugging Face hub is asked" in capsys.readouterr().err
+
+
 def test_auto_chooses_no_other_backbone_because_the_disk_is_full(monkeypatch):
     def fill(name, *, pretrained=False, **options):
         if pretrained:

@@ -191,7 +191,8 @@ def test_a_hub_that_is_away_says_so_at_once(run, hub, monkeypatch, capsys):
     assert main(["push", str(run), NAME]) == 2
     assert main(["predict", NAME, "photo.jpg"]) == 2
     assert time.monotonic() - started < 8
-    pushed, loaded = capsys.readouterr().err.splitlines()[-2:]
+    pushed, asked, loaded = capsys.readouterr().err.splitlines()[-3:]
+    assert f"{NAME} is no folder here" in asked
     assert "was not uploaded" in pushed
     assert "--dry-run FOLDER" in pushed
     assert "give its path" in loaded

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -322,14 +323,22 @@ def find_folder(
     revision: str | None = None,
     files: Sequence[str] = (*FILES.values(), calibration.FILE),
 ) -> Path:
-    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, `files` alone: ours
-    unless given.
+    """A local folder or file as it is; anything else is downloaded from the Hugging Face hub, which is said: `files`
+    alone, ours unless given.
+
+    `FileNotFoundError` for what the hub does not give, and for a path that leads to nothing: a name of a file, or one
+    in a folder that is here.
     """
     folder = Path(name_or_folder)
     if folder.exists():
         return folder
-    if folder.suffix == SUFFIX:
-        raise FileNotFoundError(f"no file {folder}; check the path, or write it with `triptych export`.")
+    if folder.suffix in (SUFFIX, ".zip"):
+        raise FileNotFoundError(
+            f"no file {folder}; check the path, or write it with `triptych export` or `save_pretrained`."
+        )
+    if folder.parent != Path() and folder.parent.is_dir():  # a typo must not become somebody else's network
+        raise FileNotFoundError(f"{folder.parent} has no {folder.name}; check the path.")
+    print(f"{name_or_folder} is no folder here: the Hugging Face hub is asked for it", file=sys.stderr)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
