@@ -521,6 +521,20 @@ def test_a_strange_file_is_refused_unread(tmp_path, entries, compression, messag
     assert not (tmp_path / "evil.py").exists()
 
 
+def test_an_encrypted_file_is_refused_unread(tmp_path):
+    path = tmp_path / "network.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("recipe.json", "tasks.json"):
+            archive.writestr(name, "{}")
+    stored = path.read_bytes()
+    for start, before in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # the flags of an entry and of its line in the list
+        parts = stored.split(start)
+        stored = start.join([parts[0], *(part[: before - 4] + b"\1" + part[before - 3 :] for part in parts[1:])])
+    path.write_bytes(stored)
+    with pytest.raises(ValueError, match=r"it holds recipe\.json \(encrypted\)"):
+        Predictor.load(path)
+
+
 def test_a_folder_that_does_not_fit_is_one_line(tmp_path):
     folder, _ = run_folder(tmp_path)
     write_tasks(folder / "tasks.json", {"semseg": semseg(3), "depth": depth()})

@@ -66,6 +66,7 @@ def opened(path: Path) -> Iterator[Path]:
                 entries = archive.infolist()
                 strange = [entry.filename for entry in entries if entry.filename not in KNOWN]
                 strange += [f"{entry.filename} (compressed)" for entry in entries if entry.compress_type]
+                strange += [f"{entry.filename} (encrypted)" for entry in entries if entry.flag_bits & 1]
                 missing = sorted(NEEDED - {entry.filename for entry in entries})
                 if strange or missing:
                     reason = f"it holds {strange[0]}" if strange else f"it has no {missing[0]}"
