@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -142,8 +143,8 @@ def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> I
 def shorten_paths(value: Any) -> Any:
     """A JSON value with absolute paths shortened to their last part: where files lie on a machine is nobody's business.
 
-    >>> shorten_paths({"root": "/home/someone/data", "names": ["~/a", "b/c"]})
-    {'root': 'data', 'names': ['a', 'b/c']}
+    >>> shorten_paths({"root": "/home/someone/data", "names": ["~/a", "b/c"], "text": "Of images /home/a/b, in m/s."})
+    {'root': 'data', 'names': ['a', 'b/c'], 'text': 'Of images b, in m/s.'}
     """
     if isinstance(value, dict):
         return {name: shorten_paths(each) for name, each in value.items()}
@@ -151,7 +152,7 @@ def shorten_paths(value: Any) -> Any:
         return [shorten_paths(each) for each in value]
     if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
         return Path(value).name
-    return value
+    return re.sub(r"(?<!\S)[/~]\S*/(?=\S)", "", value) if isinstance(value, str) else value
 
 
 def remove_partials(folder: Path, name: str = "") -> None:

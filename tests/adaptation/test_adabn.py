@@ -213,6 +213,7 @@ def test_a_finished_run_becomes_another_one(finished: Path, photos: Path, tmp_pa
     assert start["adapted"]["from"] == str(finished)
     assert start["adapted"]["weights_sha256"] == hashlib.sha256(before["model.safetensors"]).hexdigest()
     assert start["data"]["target"]["images"] == start["adapted"]["images"] == 3
+    assert f"3 images of images {photos.name}." in read_recipe(tmp_path / "one" / "recipe.json").description
 
 
 def test_norms_that_training_kept_are_renewed_in_a_finished_run(

@@ -37,7 +37,9 @@ def run(tmp_path):
     """A run folder with the scores of an evaluation."""
     folder = save_run(tmp_path / "run")
     recipe = replace(
-        RECIPE, data=replace(RECIPE.data, tasks=("semseg", "depth", "normals"), root="/home/someone/secret")
+        RECIPE,
+        data=replace(RECIPE.data, tasks=("semseg", "depth", "normals"), root="/home/someone/secret"),
+        description="Adapted by adabn to 3 images of images /home/someone/patients.",  # as older versions wrote it
     )
     (folder / "recipe.json").write_text(json.dumps(json.loads(triptych.recipes.config.to_json(recipe))))
     content = {
@@ -73,6 +75,7 @@ def test_no_folder_of_this_machine_is_told(run, hub):
     push_run(run, NAME)
     assert not any(b"/home/" in content for content in hub.repositories[NAME].values())
     assert json.loads(hub.repositories[NAME]["recipe.json"])["data"]["root"] == "secret"
+    assert b"3 images of images patients." in hub.repositories[NAME]["README.md"]
 
 
 def test_the_card_lists_scores_by_protocol_and_licences(run, tmp_path, capsys):

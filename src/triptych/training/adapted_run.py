@@ -54,7 +54,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     adapter.finish(model.to(choose_device(device)), read)
     if recipe.adaptation.used:
         adapted = recipe
-    source = f"{target.dataset} {target.root}".strip()
+    source = f"{target.dataset} {Path(target.root).name}".strip()  # cards tell it to others
     note = f"Adapted by {target.name} to {len(seen)} images of {source}."
     adapted = replace(adapted, description=f"{recipe.description} {note}".strip())
     save_folder(out, model, adapted, card=adapted.description)
