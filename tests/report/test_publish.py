@@ -168,6 +168,14 @@ def test_the_trunks_licence_is_that_of_its_weights(tmp_path):
             assert said in card.read_text()
     assert pretrained_licence("resnet18.tv_in1k") == "bsd-3-clause"
 
+    chosen = replace(
+        recipe, model=replace(own, weights="timm", initialize_from=("/w/other",))
+    )  # which overwrote timm's
+    push_run(pretrained.save_folder(tmp_path / "next", model, chosen), NAME, dry_run=tmp_path / "pushed")
+    card = (tmp_path / "pushed/README.md").read_text()
+    assert "weights of `timm, other`, whose licence is not known here" in card
+    assert "base_model" not in card
+
 
 def test_a_pushed_trunk_starts_a_new_network(tmp_path, hub):
     tasks = {"depth": triptych.tasks.depth()}

@@ -73,9 +73,11 @@ maps = predictor("photo.jpg")
 
 
 def loaded_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
-    """The name in timm of the trunk whose pretrained weights a network began with; empty for others."""
+    """The name in timm of the trunk whose pretrained weights a network began with; empty for others, and for one that
+    began with another run, whose weights took their place.
+    """
     names = [backbone.timm_name for backbone in find_backbones(model).values()]
-    return names[0] if names and recipe.model.weights == "timm" else ""
+    return names[0] if names and recipe.model.weights == "timm" and not recipe.model.initialize_from else ""
 
 
 def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
