@@ -24,7 +24,7 @@ from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import windows
 from triptych.recipes.config import ModelConfig, Recipe
-from triptych.tasks import depth, regression, semseg
+from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import tasks_from_json, write_tasks
 
 
@@ -280,6 +280,35 @@ def test_only_chosen_products_are_written(tmp_path):
         Predictor(local_model()), [folder / "0.png"], tmp_path / "out", products=("maps",), log=lambda line: None
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["maps", "predictions.json"]
+
+
+def test_the_record_says_how_maps_become_values_again(tmp_path):
+    tasks = {task.name: task for task in (regression("heat", limits=(-4.0, 6.0)), depth(), normals(), boundary())}
+    formulas = {
+        "heat": lambda image: 10 * image[:, :1] - 4,
+        "depth": lambda image: 5 * image[:, :1],
+        "normals": lambda image: image - 0.5,
+        "boundary": lambda image: image[:, :1],
+    }
+    image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    predictor, out = Predictor(Formula(tasks, **formulas)), tmp_path / "out"
+    predict_images(predictor, [tmp_path / "a.png"], out, products=("maps",), log=lambda line: None)
+    told = json.loads((out / "predictions.json").read_text())["tasks"]
+    maps = {name: np.asarray(Image.open(out / f"maps/{name}/a.png")).astype(float) for name in tasks}
+    low, high = told["heat"]["limits"]
+    assert told["heat"]["maps"] == "limits[0] to limits[1] as 0 to 65535"
+    assert {name: told[name]["maps"] for name in ("depth", "boundary")} == {
+        "depth": "millimetres; 0 is no value",
+        "boundary": "probability times 255, rounded down",
+    }
+    assert "127.5 (n + 1)" in told["normals"]["maps"]
+    values = predictor(image)
+    np.testing.assert_allclose(low + maps["heat"] / 65535 * (high - low), values["heat"][0], atol=1e-3)
+    np.testing.assert_allclose(maps["depth"] / 1000, values["depth"][0], atol=6e-4)
+    np.testing.assert_allclose(maps["normals"].transpose(2, 0, 1) / 127.5 - 1, values["normals"], atol=4e-3)
+    np.testing.assert_allclose(maps["boundary"] / 255, values["boundary"][0], atol=4e-3)
+    assert {name: told[name]["kind"] for name in tasks} == {name: task.kind for name, task in tasks.items()}
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,16 @@ def _go_on(
             "(--overwrite)."
         )
     files.prepare(list(found))
-    tasks = {name: {"unit": task.unit, "classes": list(task.classes)} for name, task in files.tasks.items()}
+    tasks = {
+        name: {
+            "kind": task.kind,
+            "unit": task.unit,
+            "classes": list(task.classes),
+            "limits": task.limits,
+            "maps": task.png_holds if task.to_png else "",
+        }
+        for name, task in files.tasks.items()
+    }
     new = Record(tasks, settings)
     if not (out / RECORD).exists() and not (existing and resume):
         return new

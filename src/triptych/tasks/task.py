@@ -97,6 +97,8 @@ class Task:
     """The range of `values` that is drawn and stored as integers; `None`: that of each map, and no integers."""
     png_range: tuple[float, float] | None = None
     """The least and the largest value that `to_png` has room for; `None`: it has room for all."""
+    png_holds: str = ""
+    """What the whole numbers of `to_png` are, in words for who receives them."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
     such as its logarithm.
