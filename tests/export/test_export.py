@@ -17,13 +17,14 @@ from export_runs import save_run
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-from training.tiny import SIZE, Heads, Stairs
+from training.tiny import RECIPE, SIZE, Heads, Stairs, change
 from triptych_runtime import FileError, Network
 from triptych_runtime.__main__ import main as runtime_main
 from triptych_runtime.pictures import read_picture, resize_picture
 from unchecked import shapes_unchecked
 
 import triptych
+from triptych import assemble
 from triptych.__main__ import main
 from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
@@ -496,6 +497,42 @@ def test_a_file_that_was_not_scored_is_named_and_gets_no_folder(
     with pytest.raises(FileNotFoundError, match=r"new\.onnx was not scored on val"):
         read_run_scores(unscored, "val")
     assert list(tmp_path.iterdir()) == [unscored]
+
+
+def test_a_received_run_is_scored_and_exported_with_the_data_that_are_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    for split in ("train", "val"):
+        for name in ("images", "depth"):
+            (there / name / split).mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(photograph()).save(there / f"images/{split}/{i}.png")
+            np.save(there / f"depth/{split}/{i}.npy", np.full(SIZE, 2.0 + i, np.float32))
+    (there / "dataset.toml").write_text(
+        '[images]\nfiles = "images/{split}/{key}.png"\n[tasks.depth]\nfiles = "depth/{split}/{key}.npy"\n'
+    )
+    recipe = change(
+        RECIPE,
+        data__dataset="folder",
+        data__root=str(there),
+        data__tasks=("depth",),
+        data__val_split="val",
+        data__test_split="val",
+    )
+    tasks, _ = assemble.build_tasks(recipe, assemble.build_dataset(recipe, "val"))
+    run = pretrained.save_folder(tmp_path / "run", assemble.build_model(recipe, tasks), recipe)
+    stored = (run / "recipe.json").read_bytes()
+    there.rename(here)
+    commands = [["evaluate", str(run)], ["export", str(run), "--to", str(tmp_path / "model.onnx"), "--images", "1"]]
+    for words in commands:
+        assert main(words) == 2
+        assert f"'{there}' does not exist; give the folder" in (told := capsys.readouterr().err)
+        assert "--root" in told
+        assert main([*words, "--root", str(here)]) == 0
+    assert (run / "recipe.json").read_bytes() == stored
+    assert (run / "evaluation-val.json").is_file()
+    assert main(["evaluate", str(tmp_path / "model.onnx"), "--root", str(here)]) == 0
 
 
 def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

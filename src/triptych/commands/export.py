@@ -18,6 +18,7 @@ def export(
     max_loss: float = 0.05,
     images: int = 0,
     split: str = "",
+    root: str = "",
     overwrite: bool = False,
 ) -> None:
     """Write a run's network as one file for other machines, after comparing every task with torch on validation images.
@@ -35,6 +36,7 @@ def export(
             be from torch in the mean.
         images: How many images of the validation split to compare on; 0 takes 4, or 32 for fp16 and int8.
         split: Split to compare on, instead of the validation split.
+        root: Folder of the data, of a run that was received; by default the recipe's.
         overwrite: Replace the file if it exists.
     """
     from triptych.export import export_run
@@ -52,6 +54,7 @@ def export(
         max_loss=max_loss,
         images=images,
         split=split,
+        root=root,
         overwrite=overwrite,
     )
     print(summarize(done))

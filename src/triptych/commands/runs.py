@@ -12,6 +12,7 @@ from triptych.recipes.option_words import read_options
 def evaluate(
     run: Positional[Path],
     split: str = "",
+    root: str = "",
     protocol: str = "",
     single_task: tuple[Path, ...] = (),
     limit: int = 0,
@@ -25,6 +26,7 @@ def evaluate(
         run: Run folder, or an ONNX file of `triptych export`.
         split: Split to score; by default the recipe's test split, or its validation split where there is none.
             target-SPLIT is of the domain it adapts to.
+        root: Folder of the data, of a run that was received; by default the recipe's.
         protocol: Line of papers by whose rules it is scored, as for `triptych score`; by default the recipe's
             (data.protocol); none: each task's own numbers.
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
@@ -41,6 +43,7 @@ def evaluate(
     scored = evaluate_run(
         run,
         split=split,
+        root=root,
         protocol=protocol,
         single_task=single_task,
         limit=limit,

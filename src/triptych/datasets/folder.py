@@ -205,7 +205,10 @@ def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
             raise DataError(f"{path} does not exist", f"`triptych data init FOLDER` writes a {FILE_NAME}")
         return read_descriptor(path, root=root)
     if not path.is_dir():
-        raise DataError(f"dataset folder '{path}' does not exist", "give the folder that holds the images and labels")
+        raise DataError(
+            f"dataset folder '{path}' does not exist",
+            "give the folder that holds the images and labels (data.root, --root)",
+        )
     if os.path.lexists(path / FILE_NAME):  # what cannot be read is told, not passed over
         return read_descriptor(path / FILE_NAME, root=root)
     better = suggest_root(path)

@@ -43,7 +43,7 @@ from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
-from triptych.recipes.config import TARGET, Recipe, read_recipe, split_domain
+from triptych.recipes.config import TARGET, Recipe, read_recipe, split_domain, with_root
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -256,6 +256,7 @@ def evaluate_run(
     run: Path,
     *,
     split: str = "",
+    root: str = "",
     protocol: str = "",
     single_task: Sequence[Path] = (),
     limit: int = 0,
@@ -267,6 +268,7 @@ def evaluate_run(
     """Score a run folder on a split: a table, and `evaluation-<split>.json`.
 
     By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
+    `root` is where the data lie, if not where they lay when it was trained.
 
     `target-<split>` is a split of the domain that the recipe adapts to. `protocol` names the line of papers by whose
     rules it is scored (docs/protocols.md), by default the recipe's; `none` are the tasks' own numbers. Tasks that it
@@ -289,6 +291,7 @@ def evaluate_run(
         results_path(run)  # whose scores of another file are told before the work
         if confidence:
             Confident(predictor)
+        predictor.recipe = with_root(predictor.recipe, root, split)
         recipe, tasks = predictor.recipe, predictor.tasks
         protocol = protocol or recipe.data.protocol
         named_choice("protocol", protocol, dict.fromkeys((OWN, *RULES)))

@@ -36,7 +36,7 @@ from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import describe_mismatch, read_calibration
-from triptych.recipes.config import Recipe, split_domain
+from triptych.recipes.config import Recipe, split_domain, with_root
 from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task
 from triptych.types import Sample
@@ -215,6 +215,7 @@ def export_run(
     max_loss: float = 0.05,
     images: int = 0,
     split: str = "",
+    root: str = "",
     overwrite: bool = False,
 ) -> Export:
     """Write the network of a run folder to `path`; the name's end says what: `.onnx`, `.pt2` or `.aoti.pt2`.
@@ -222,7 +223,8 @@ def export_run(
     `size` (height, width) is the training size unless given; with `dynamic` other sizes work too. The file is compared
     with torch on `images` images of `split` (the validation split unless given), resized to the file's size, or to
     three sizes where they are free; `ValueError` names the task where they differ, and no file is left. Beside the
-    file a JSON of the same name says what it holds and what was measured.
+    file a JSON of the same name says what it holds and what was measured. `root` is where the data lie, if not where
+    they lay when the run was trained.
 
     `precision` `"fp16"` or `"int8"` (ONNX alone; calibrated on the images of the folder `calibrate`, or of the split)
     changes numbers: such a file is written where it agrees with torch in float32, and with fewer bits no task's primary
@@ -247,6 +249,7 @@ def export_run(
     weights_sha256 = pretrained.hash_weights(run)  # before they are read: a training may replace them meanwhile
     scales = read_calibration(run, pretrained.weights_file(run))
     model, recipe = pretrained.load_model(run, merge=True)
+    recipe = with_root(recipe, root, split)
     stored = {name: (run / pretrained.FILES[name]).read_text(encoding="utf-8") for name in ("tasks", "recipe")}
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     if not size and not any(chosen):

@@ -343,6 +343,20 @@ def split_domain(recipe: Recipe, split: str) -> tuple[Recipe, str]:
     return replace(recipe, data=data), split.removeprefix(TARGET)
 
 
+def with_root(recipe: Recipe, root: str, split: str = "") -> Recipe:
+    """The recipe whose data of a split's domain lie in the folder `root`, as where a run was received; empty: where
+    they lay when it was trained.
+
+    >>> with_root(Recipe(), "data/mine").data.root
+    'data/mine'
+    """
+    if not root:
+        return recipe
+    if split_domain(recipe, split)[0] is not recipe:
+        return replace(recipe, adaptation=replace(recipe.adaptation, root=root))
+    return replace(recipe, data=replace(recipe.data, root=root))
+
+
 def to_json(recipe: Recipe) -> str:
     """The recipe as JSON.
 
