@@ -100,7 +100,8 @@ class Output(NamedTuple):
 
     `predictions`: task name to raw map `(B, channels, H, W)` at the image's size. `auxiliary`: intermediate
     predictions, one mapping per supervised stage, at the image's size too (resized when they are read). `features`: the
-    shared feature maps, finest first, that every task reads.
+    shared feature maps, finest first, that every task reads; they may cover what the backbone padded, which
+    `MultiTaskModel.on_image` takes away.
     """
 
     predictions: dict[str, Tensor]

@@ -69,6 +69,8 @@ class Predictor:
       model sees the camera's images at another size than in calibration; a warning where that is not known.
     - `tasks`: taken from the model unless given (a wrapped model hides them). `device`: where the model is, unless
       given (`"auto"`: the best there is).
+    - `recipe`: with which it was trained; the model is told its sizes (`MultiTaskModel.set_training_sizes`), by which
+      images are padded. Of a model from a loop of one's own, call that.
 
     >>> from triptych.backbones.base import Backbone
     >>> from triptych.decoders.base import Decoder

@@ -16,7 +16,8 @@ class Regularizer(nn.Module):
 
     `forward(output, sample)` returns one scalar per task, weighted already by the regularizer's own factor but not by
     the task's: the loop adds them to the task losses of the same name before weighting. Features of `output` lie over
-    the image as heads read them, without what the backbone padded (but for those that copy the decoder). `step` counts
+    the image as heads read them, without what the backbone padded: `MultiTaskModel.on_image` of what a model gives
+    (but for those that copy the decoder, which take the output as it is). `step` counts
     optimizer steps, for schedules of the weight; one whose constructor takes `schedule_steps` receives the length of
     the run.
 
