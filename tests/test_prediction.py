@@ -188,6 +188,19 @@ def test_bf16_is_close_and_returns_float32():
     assert not torch.equal(rounded, exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8])
+@pytest.mark.parametrize("weights", [torch.float32, torch.float64])
+def test_images_have_the_number_type_of_the_network(dtype, weights):
+    """NumPy's fractions are doubles."""
+    predictor = Predictor(local_model().to(weights))
+    image = torch.randint(0, 2, (1, 3, 20, 24)).to(torch.uint8)
+    expected = predictor.predict((image / 255 if dtype == torch.uint8 else image).to(weights))
+    found = predictor.predict(image.to(dtype))
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name])
+    assert predictor.raw(image.to(dtype)).keys() == expected.keys()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
