@@ -12,6 +12,7 @@ import torch
 from boundary_maps import golden_annotators, golden_map
 from published_metrics import arrays, expected
 from saved_maps import save, save_bsds
+from torch.nn import functional as F
 
 from triptych.__main__ import main
 from triptych.evaluation import saved_maps as maps
@@ -20,6 +21,7 @@ from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, find_rule
 from triptych.evaluation.saved_maps import Encodings, read_prediction
+from triptych.labels.encodings import Normals
 from triptych.metrics import BoundaryMetric
 from triptych.report.scores import write_page
 
@@ -375,6 +377,36 @@ def test_the_unit_of_whole_numbers_is_said(tmp_path: Path, capsys: pytest.Captur
     told = score(tmp_path / "predictions", tmp_path / "targets", protocol="invpt", depth_scale=0.001, quiet=True)
     assert told.tasks["depth"].numbers == result.tasks["depth"].numbers
     assert told.tasks["depth"].facts == {}
+
+
+def save_normals(root: Path, axes: tuple[str, str, str], predicted: tuple[str, str, str]) -> None:
+    """Stripes that face three sides, stored along other axes on either side, the prediction some degrees away."""
+    facing = F.normalize(torch.tensor([[0.6, 0.1, -0.8], [-0.5, 0.3, -0.9], [0.1, -0.8, -0.4]]), dim=1)
+    truth = facing.T[:, torch.arange(12) // 4].unsqueeze(1).repeat(1, 9, 1)
+    near = F.normalize(truth + torch.tensor([0.1, -0.1, 0.1])[:, None, None], dim=0)
+    for side, values, order in (("targets", truth, axes), ("predictions", near, predicted)):
+        save(root / side / "normals" / "a.npy", Normals(axes=order).encode(values))
+
+
+def test_normals_are_compared_in_one_frame(tmp_path: Path) -> None:
+    archive, camera = ("right", "forward", "up"), ("right", "down", "forward")
+    save_normals(tmp_path / "ours", camera, camera)
+    right = run(tmp_path / "ours", "invpt").tasks["normals"].numbers
+    assert 5 < right["mErr"] < 15
+    save_normals(tmp_path / "archive", archive, camera)
+    with pytest.raises(ValueError, match=r"point along other axes: .*--normals-axes.*--prediction-normals-axes"):
+        run(tmp_path / "archive", "invpt")
+    found = run(tmp_path / "archive", "invpt", normals_axes=archive).tasks["normals"].numbers
+    assert found == pytest.approx(right, rel=1e-4)
+    save_normals(tmp_path / "theirs", archive, archive)
+    found = run(tmp_path / "theirs", "invpt").tasks["normals"].numbers
+    assert found == pytest.approx(right, rel=1e-4)  # of both alike nothing is asked
+    with pytest.raises(ValueError, match=r"turned to right, forward, up"):
+        run(tmp_path / "theirs", "invpt", normals_axes=archive)
+    told = run(tmp_path / "archive", "invpt", normals_axes=camera, prediction_normals_axes=camera)
+    assert told.tasks["normals"].numbers["mErr"] > 60  # who says both is believed
+    with pytest.raises(ValueError, match=r"name one of right/left"):
+        run(tmp_path / "ours", "invpt", normals_axes=("right", "left", "up"))
 
 
 def test_scores_against_other_truth_do_not_compare(tmp_path: Path) -> None:

@@ -27,7 +27,14 @@ from triptych.evaluation.map_files import (
 )
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, Rule, find_rule, metric_facts
-from triptych.evaluation.saved_maps import Encodings, check_finite, describe_unit, read_prediction, settle_encodings
+from triptych.evaluation.saved_maps import (
+    Encodings,
+    check_finite,
+    check_meaning,
+    describe_unit,
+    read_prediction,
+    settle_encodings,
+)
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
 from triptych.files import checksum
@@ -60,10 +67,14 @@ class TaskInput:
         encodings = self.encodings
         if isinstance(self.targets, FolderTargets):
             files, encodings = self.targets.files, self.targets.encodings
+        return describe_unit([(self.predictions[key], files.get(key)) for key in self.few], self.task, encodings)
+
+    @property
+    def few(self) -> list[str]:
+        """A few images that have both, spread evenly."""
         known = set(self.targets.keys())
         keys = [key for key in self.predictions if key in known]
-        shown = keys[:: max(len(keys) // 5, 1)][:5]
-        return describe_unit([(self.predictions[key], files.get(key)) for key in shown], self.task, encodings)
+        return keys[:: max(len(keys) // 5, 1)][:5]
 
     def read(self, key: str) -> tuple[Tensor, Tensor]:
         """Prediction, as the protocol stores it, and target of an image, without batch.
@@ -92,11 +103,20 @@ def find_inputs(predictions: Path, targets: Path, options: ScoreOptions) -> tupl
     """
     settings = DataSettings(options.dataset, options.classes, options.max_dist, options.ground_truth)
     encodings = Encodings(
-        options.classes, options.depth_scale, options.label_offset, options.prediction_offset, options.key
+        options.classes,
+        options.depth_scale,
+        options.label_offset,
+        options.prediction_offset,
+        options.key,
+        options.normals_axes,
+        options.prediction_normals_axes,
     )
     if options.label_offset and is_dataset(targets):
         text = f"--label-offset {options.label_offset} has no effect on {targets}, whose descriptor says what ids mean"
         raise DataError(text, "give offset in [tasks.semseg] or [tasks.human_parts] there")
+    if options.normals_axes and is_dataset(targets):
+        text = f"--normals-axes has no effect on {targets}, whose descriptor says where components of normals point"
+        raise DataError(text, "give axes in [tasks.normals] there")
     rules = RULES[options.protocol]
     named = tuple(options.task) or (tuple(rules) if len(rules) == 1 else ())
     folders = find_tasks(predictions, named)
@@ -229,6 +249,7 @@ def score_task(
 ) -> TaskScore:
     """Score the images of one task in `threads` threads (0: one per processor). Results do not depend on them."""
     metric, unit = given.rule.metric(given.settings), given.unit
+    check_meaning(given.task, map(given.read, given.few), given.encodings)
     scored: list[tuple[dict[str, Tensor], str] | None] = []
     with one_thread_each(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         for row in pool.map(lambda key: _score_image(given, key), pairs.keys):

@@ -21,6 +21,9 @@ class ScoreOptions:
         label_offset: Added to stored class ids of the ground truth, of semseg and human_parts alike: -1 where 0 means
             unlabelled. Where the tasks differ, score them one by one (--task).
         prediction_offset: Added to stored class ids of the predictions, likewise.
+        normals_axes: Where components of the ground truth's normals point, such as right forward up; without it right
+            down forward, what triptych predicts, unless others agree far better with the predictions.
+        prediction_normals_axes: The same of the predictions.
         key: Entry of .npz and .mat files that have several.
         partial: Score what is there although predictions are missing.
         ci: Bootstrap resamples of the images for 95 % intervals; 0 computes none.
@@ -41,6 +44,8 @@ class ScoreOptions:
     depth_scale: float = 0.0
     label_offset: int = 0
     prediction_offset: int = 0
+    normals_axes: tuple[str, str, str] | None = None
+    prediction_normals_axes: tuple[str, str, str] | None = None
     key: str = ""
     partial: bool = False
     ci: int = 0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
+from triptych.labels.axes import CAMERA, Axes, agreement, turn
 from triptych.labels.depth_guesses import unit_of_names
 from triptych.labels.encodings import Depth, Labels, Normals, PartLabels, SaliencyMask
 from triptych.metrics.boundary_protocols import GroundTruth
@@ -26,7 +27,9 @@ class Encodings:
 
     `depth_scale`: metres per unit of integer files; 0 takes 0.001 for 16 bit and refuses 8 bit. `label_offset` and
     `prediction_offset` are added to stored class ids of semantic classes and parts alike: -1 where 0 means unlabelled
-    and classes start at 1. `key`: the entry of .npz and .mat files that have several.
+    and classes start at 1. `key`: the entry of .npz and .mat files that have several. `normals_axes` and
+    `prediction_normals_axes`: where the components of normals point, in ground truth and in predictions; `None` takes
+    the camera's, right, down and forward.
     """
 
     classes: int = 0
@@ -34,6 +37,8 @@ class Encodings:
     label_offset: int = 0
     prediction_offset: int = 0
     key: str = ""
+    normals_axes: Axes | None = None
+    prediction_normals_axes: Axes | None = None
     labels: bool | None = None
     """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: each says itself."""
 
@@ -224,6 +229,38 @@ _UNITS: dict[str, Callable[[Pairs, Encodings], str]] = {
 }
 
 
+def check_meaning(task: str, pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
+    """Raise `ValueError` where a few predictions and their targets, as they were read, say that one of both was read
+    wrongly.
+    """
+    if task in _CHECKED:
+        _CHECKED[task](pairs, encodings)
+
+
+AGREED, APART_BY = 0.75, 0.15
+"""Mean cosine between predicted and true normals that other axes reach, and by how much they surpass the axes that were
+taken, where these are refused: networks that learned something have 0.9."""
+
+
+def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
+    if encodings.normals_axes and encodings.prediction_normals_axes:
+        return
+    cosine = agreement(pairs)
+    best = max(cosine, key=cosine.__getitem__)
+    if cosine[best] >= AGREED and cosine[best] - cosine[CAMERA] >= APART_BY:
+        text = (
+            f"normals of predictions and ground truth point along other axes: their mean cosine is {cosine[CAMERA]:.2f}"
+        )
+        cure = (
+            "say where the components point, of the ground truth with --normals-axes and of the predictions with "
+            f"--prediction-normals-axes ({' '.join(CAMERA)} is what triptych predicts)"
+        )
+        raise DataError(f"{text}, and {cosine[best]:.2f} with the predictions' turned to {', '.join(best)}", cure)
+
+
+_CHECKED: dict[str, Callable[[Iterable[tuple[Tensor, Tensor]], Encodings], None]] = {"normals": _check_axes}
+
+
 def _flat(stored: np.ndarray) -> np.ndarray:
     """`(H, W)`; a grey picture saved with three equal channels is one too."""
     if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[-1]):
@@ -240,7 +277,9 @@ _PREDICTIONS: dict[str, Reader] = {
     "semseg": _read_classes,
     "human_parts": _read_classes,
     "saliency": _read_probability,
-    "normals": lambda stored, how: torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1).copy()),
+    "normals": lambda stored, how: turn(
+        torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1)), how.prediction_normals_axes or CAMERA
+    ),
     "depth": lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[
         None
     ],
@@ -250,7 +289,7 @@ _TARGETS: dict[str, Reader] = {
     "semseg": lambda stored, encodings: Labels(classes=encodings.classes, offset=encodings.label_offset).decode(stored),
     "human_parts": lambda stored, encodings: PartLabels(offset=encodings.label_offset).decode(stored),
     "saliency": lambda stored, encodings: _saliency_mask(stored, encodings).decode(stored),
-    "normals": lambda stored, encodings: Normals().decode(stored),
+    "normals": lambda stored, encodings: Normals(axes=encodings.normals_axes or CAMERA).decode(stored),
     "depth": lambda stored, encodings: Depth(scale=_metres(stored, encodings)).decode(stored),
 }
 

@@ -1,6 +1,6 @@
 """Directions of the components of stored normals: measured by depth, or guessed by what scenes look like."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import permutations, product
 from pathlib import Path
 
@@ -135,11 +135,46 @@ def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:
 
 
 Axes = tuple[str, str, str]
+CAMERA: Axes = Normals().axes
+"""Where components of normals point in Triptych."""
 FindCamera = Callable[[str, tuple[int, int]], Camera | None]
 FRAMES = 4
 """Frames compared with their depth: each gives ten thousands of vectors."""
 LEAST, MARGIN = 0.6, 0.02
 """Mean cosine that the right axes reach at least, and by how much they surpass the next choice."""
+
+
+def turn(vectors: torch.Tensor, axes: Axes) -> torch.Tensor:
+    """Vectors `(3, H, W)` in the camera's frame, of which `axes` says where their components point.
+
+    >>> turn(torch.tensor([1.0, 2.0, 3.0])[:, None, None], ("right", "forward", "up")).flatten().tolist()
+    [1.0, -3.0, 2.0]
+    """
+    Normals(axes=axes)  # refuses others
+    places = {DIRECTIONS[axis][0]: vectors[i] * DIRECTIONS[axis][1] for i, axis in enumerate(axes)}
+    return torch.stack([places[place] for place in range(3)])
+
+
+def agreement(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[Axes, float]:
+    """Mean cosine between maps `(3, H, W)` of vectors and of unit vectors, NaN where unknown, the first read by each of
+    `all_axes`; NaN where no pixel is known in both.
+    """
+    total, count = np.zeros((3, 3)), 0
+    for vectors, units in pairs:
+        known = vectors.isfinite().all(0) & units.isfinite().all(0)
+        lengths = vectors[:, known].double().norm(dim=0).clamp(min=1e-12)
+        total += (units[:, known].double() @ (vectors[:, known].double() / lengths).T).numpy()
+        count += int(known.sum())
+    return _mean_cosines(total, count)
+
+
+def _mean_cosines(total: np.ndarray, count: int) -> dict[Axes, float]:
+    """By axes, from sums of products `(3, 3)` of where components should point and those that were stored."""
+    sums = {
+        axes: sum(DIRECTIONS[axis][1] * total[DIRECTIONS[axis][0], i] for i, axis in enumerate(axes))
+        for axes in all_axes()
+    }
+    return {axes: float(value) / count if count else np.nan for axes, value in sums.items()}
 
 
 def measure_axes(
@@ -167,13 +202,8 @@ def measure_axes(
         known = derived.isfinite().all(0) & stored.isfinite().all(0)
         total += (derived[:, known].double() @ stored[:, known].double().T).numpy()
         count += int(known.sum())
-    cosine = {
-        axes: sum(DIRECTIONS[axis][1] * total[DIRECTIONS[axis][0], i] for i, axis in enumerate(axes))
-        for axes in all_axes()
-    }
-    (best, first), (second, _) = sorted(
-        ((value / max(count, 1), axes) for axes, value in cosine.items()), reverse=True
-    )[:2]
+    cosine = _mean_cosines(total, max(count, 1))
+    (best, first), (second, _) = sorted(((value, axes) for axes, value in cosine.items()), reverse=True)[:2]
     if best < LEAST or best - second < MARGIN:
         reason = f"of {count} pixels, {', '.join(first)} fits best with a mean cosine of {best:.2f}, then {second:.2f}"
         raise DataError(
