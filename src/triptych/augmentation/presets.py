@@ -1,9 +1,11 @@
 """Augmentation presets: the published pipelines, made of the steps in `steps.py`.
 
-A transform is called as `transform(sample, generator)`. Two departures from the published pipelines hold for all
+A transform is called as `transform(sample, generator)`. Three departures from the published pipelines hold for all
 presets. What lies outside the image is invalid in every target; the originals fill label maps with class 0 in some
-(`reference_quirks=True` brings that back for `survey`). And pixels are resampled about their centres, targets by
-nearest neighbour everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals.
+(`reference_quirks=True` brings that back for `survey`). Pixels are resampled about their centres, targets by
+nearest neighbour everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals. And
+images without a person have no human parts, but a crop that misses all persons of its image is background, as it is;
+the originals leave it out, too.
 """
 
 from collections.abc import Callable
@@ -46,7 +48,8 @@ def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
 
 def survey(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
     """NYUDv2 of the multi-task survey (Vandenhende et al., 2021): mirror, magnify by 1, 1.2 or 1.5 about the centre,
-    stretch to `size` (480x640). Evaluation stretches, and predictions are scored at that size.
+    stretch to `size` (480x640). Evaluation stretches, and predictions are scored at that size. Nothing comes from
+    outside of an image that is magnified: `reference_quirks` changes nothing here.
     """
     return _survey(size, tasks, train, partial(choose, choices=(1.0, 1.2, 1.5)), nowhere, reference_quirks)
 

@@ -1,10 +1,10 @@
 """Cityscapes, 2975 images to train on and 500 to test on, as DenseMTL (Lopes et al., WACV 2023) trains on it.
 
 `data.root` names the folder. 16 classes, 512 x 1024, the last weights are scored, at the working size in their code.
-Normals are derived from depth. The paper's scores are not in public text that we could check, but for "MR 40.05", whose
-meaning is not said; nothing here is compared with a published number. The task sets, their weights, optimizers and
-schedules are those of the released configurations; recipes of PAD-Net, PAD-Net+ and the plain multi-task network were
-not released and are DenseMTL's.
+Normals are derived from metric depth at the native size: other labels than the published ones (`driving.py`). The
+paper's scores are not in public text that we could check, but for "MR 40.05", whose meaning is not said; nothing here
+is compared with a published number. The task sets, their weights, optimizers and schedules are those of the released
+configurations; recipes of PAD-Net, PAD-Net+ and the plain multi-task network were not released and are DenseMTL's.
 """
 
 from dataclasses import replace

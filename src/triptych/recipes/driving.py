@@ -8,14 +8,18 @@ four of five validation images are training images too. Leave `split_by` out for
 synthia-cityscapes and vkitti2-cityscapes have labels of segmentation and depth on one side, images alone on the other.
 SYNTHIA to Cityscapes, 16 classes: the paper reports 37.93 mIoU (%) and 11.66 m rmse, read on a third-party page
 (wizwand.com); these are the paper's numbers, not ours. Its depth is scored with a median scaling per image, between
-1e-3 and 80 m: `triptych evaluate` prints `rmse_aligned` (pooled, all labels) and writes `rmse_image_aligned` and the
-metric `rmse` too; `triptych predict` and `triptych score --protocol densemtl-video` have the paper's range as well.
+1e-3 and 80 m, at the working size, and so is ours (`data.protocol`): `rmse_image_aligned`, beside the metric numbers.
 
 As published: images of 512x1024, two of each domain per step, 90 000 steps, Adam at a constant 2.5e-4 (the backbone
 1.5e-5), discriminators at 1e-4 falling polynomially, weights 50 and 1 as the mean over two scales (halves of them here,
 where scales are summed). Departures: invalid depth (the sky, which the published loaders supervise) counts as no error,
-and depth is decoded 0.99 m farther. The published code decodes labels as near as predictions, so its errors in metres
-are those of exact decoding, which these recipes have. The last weights are kept.
+and depth is decoded 0.99 m farther. The published code decodes labels as near as predictions, so its rmse of metric
+depth is that of exact decoding, which these recipes have. Its other numbers are not: the median scale, relative errors,
+deltas and the range of 1e-3 to 80 m are of depths that are all 0.99 m less; the 11.66 m are such a number. The last
+weights are kept.
+
+Normals are other labels than the published ones, which come from inverse depth at the working size, are right near the
+optical axis alone, and lose a margin of two pixels; ours come from metric depth at the native size.
 """
 
 from dataclasses import replace

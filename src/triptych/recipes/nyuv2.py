@@ -1,11 +1,17 @@
 """NYUv2, 795 images to train on and 654 to test on, as each line of work trains and scores on it.
 
-`data.root` names the folder. Nothing is selected: the last weights are scored (`data.train_split` train and
-`data.val_split` val hold 80 frames out to select on).
-What the papers report is in `published.py` (`triptych list recipes --long`).
+`data.root` names the folder. Nothing is selected: the last weights are scored, as ATRC, InvPT and DenseMTL do. The
+survey's code scores the test images after every epoch and keeps the best weights, so that its numbers may be of those.
+(`data.train_split` train and `data.val_split` val hold 80 frames out to select on.) What the papers report is in
+`published.py` (`triptych list recipes --long`).
 
 InvPT's rows and the `-3d` ones clip no gradient, as InvPT's code clips none; the paper of the branch does not say. With
 `optimizer.clip_norm` network and branch are clipped apart, where its code would most likely clip all together.
+
+InvPT's scripts make batches of 6 (2 on each of 3 GPUs), which its rows have; the paper's text says 4.
+
+DenseMTL's code takes the cosine of normals over all pixels, ours over those with a label, and resizes edges bilinearly,
+which makes them thicker; ours by the nearest pixel.
 
 The published search of ATRC trains its logits by Adam at 5e-4 beside SGD for the weights; nyuv2-atrc-search has one
 SGD, with 100 times the rate for the logits (neither decays them), which is our choice and untested at that scale.

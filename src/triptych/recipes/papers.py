@@ -46,7 +46,9 @@ def steps_of(images: int, batch_size: int, epochs: int) -> int:
 
 
 def last_weights(steps: int) -> TrainingConfig:
-    """The published way: no selection, the last weights are scored."""
+    """No selection, the last weights are scored: what ATRC, InvPT and DenseMTL report. The survey's code keeps the best
+    weights by the images that it tests on.
+    """
     return TrainingConfig(evaluate_every=0, checkpoint_every=max(steps // 20, 1))
 
 

@@ -1,7 +1,8 @@
 """PASCAL-Context, 4998 images to train on and 5105 to test on, as each line of work trains and scores on it.
 
-`data.root` names the folder. Nothing is selected: the last weights are scored. Normals and saliency are distilled
-labels. What the papers report is in `published.py` (`triptych list recipes --long`).
+`data.root` names the folder. Nothing is selected: the last weights are scored, as ATRC and InvPT do. The survey's code
+scores the test images after every epoch and keeps the best weights, so that its numbers may be of those. Normals
+and saliency are distilled labels. What the papers report is in `published.py` (`triptych list recipes --long`).
 
 InvPT's rows and the `-3d` ones clip no gradient, as InvPT's code clips none; the paper of the branch does not say. With
 `optimizer.clip_norm` network and branch are clipped apart, where its code would most likely clip all together.

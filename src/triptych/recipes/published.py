@@ -3,7 +3,8 @@ which the recipe names and `triptych evaluate` scores by.
 
 Those of NYUv2 are mIoU of segmentation, rmse of depth in metres, mean angle of normals in degrees and odsF of
 boundaries; those of PASCAL-Context mIoU of segmentation and of human parts, saliency, mean angle and odsF. "Alone" are
-single-task networks: the same recipe with one task (`--recipe.data.tasks depth`).
+single-task networks: the same recipe with one task (`--recipe.data.tasks depth`), on PASCAL-Context with ResNet-18
+those of `pascal-single-*`, which have a schedule of their own.
 """
 
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ PASCAL = (
     "boundary odsF {}",
 )
 
-SURVEY = "Vandenhende et al. 2021; protocol survey"
-MTI_NET = "Vandenhende et al. 2020; protocol survey"
+SURVEY = "Vandenhende et al. 2021, whose code keeps the best weights on the test images; protocol survey"
+MTI_NET = "Vandenhende et al. 2020, whose code keeps the best weights on the test images; protocol survey"
 ATRC = "Bruggemann et al. 2021; protocol atrc"
 INVPT = "Ye and Xu 2022; protocol invpt"
 REGULARIZER = "Li et al. 2024; protocol invpt"
@@ -154,11 +155,16 @@ PUBLISHED: dict[str, Published] = {
     "cityscapes-deeplab": _none(DENSEMTL, _NO_RECIPE),
     **{f"cityscapes-single-{task}": _none(DENSEMTL) for task in ("semseg", "depth", "normals")},
     "cityscapes-densemtl-video": _none("Lopes et al. 2023; protocol densemtl-video"),
-    "synthia-densemtl": Published(QUOTED, ("semseg mIoU {}", "normals mean {} deg"), "82.99 14.30"),
+    "synthia-densemtl": Published(
+        QUOTED,
+        ("semseg mIoU {}", "normals mean {} deg"),
+        "82.99 14.30",
+        note="its normals are other labels than ours, and its degrees no angle",
+    ),
     "vkitti2-densemtl": Published(QUOTED, ("semseg mIoU {}",), "97.53", note="of which tasks is not said"),
     "synthia-cityscapes": Published(
         f"{QUOTED}-video",
-        ("semseg mIoU {}", "depth rmse_aligned {} m"),
+        ("semseg mIoU {}", "depth rmse_image_aligned {} m"),
         "37.93 11.66",
     ),
     "vkitti2-cityscapes": _none(f"{DENSEMTL}-video"),
