@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from triptych.assemble import create_model
+from triptych.augmentation.presets import build_transform
 from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
@@ -22,10 +23,11 @@ from triptych.prediction.outputs import advise_size, predict_images
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
-from triptych.prediction.strips import windows
-from triptych.recipes.config import ModelConfig, Recipe
+from triptych.prediction.strips import resize, windows
+from triptych.recipes.config import DataConfig, ModelConfig, Recipe
 from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import tasks_from_json, write_tasks
+from triptych.types import Sample
 
 
 @pytest.mark.parametrize("size", [(1, 1), (37, 53), (64, 17)])
@@ -343,6 +345,36 @@ def test_images_far_from_the_size_of_training_are_named_once(tmp_path, size, opt
         predictor.is_decoded = True  # a file whose maps are not resized
         assert "--shorter-side 96" in advise_size(predictor, "0", size)
         assert "of a run or of a file of --outputs raw" in advise_size(predictor, "0", size)
+
+
+def test_what_was_trained_on_stretched_images_is_shown_such(tmp_path):
+    """A street of 1024 x 2048 is twice as large as the network knows it: exactly, and it is said."""
+    recipe = Recipe(data=DataConfig(transform="densemtl", size=(12, 24)))
+    seen = []
+    model = Formula({"heat": regression("heat")}, heat=lambda image: seen.append(image) or image[:, :1])
+    image = torch.rand(1, 3, 24, 48)
+    assert "stretched to 12 x 24: --resize" in advise_size(Predictor(model, recipe=recipe), "street", (24, 48))
+    assert advise_size(Predictor(model, recipe=recipe), "street", (12, 24)) == ""
+    stretching = Predictor(model, recipe=recipe, resize=True)
+    assert advise_size(stretching, "street", (24, 48)) == ""
+    assert stretching.predict(image)["heat"].shape == (1, 1, 24, 48)
+    stretched = build_transform("densemtl", size=(12, 24), tasks={}, train=False)(Sample(image[0], {}), None).image
+    torch.testing.assert_close(seen[-1][0], stretched)
+    assert stretching.raw(image) is None  # its maps are of another size
+    assert torch.equal(stretching.raw(seen[-1])["heat"], seen[-1][:, :1])
+    cropped = Predictor(model, recipe=replace(recipe, data=DataConfig(size=(12, 24))), resize=True)
+    assert torch.equal(cropped.predict(image)["heat"], image[:, :1])
+    assert "things may look 2 times" in advise_size(Predictor(model, recipe=cropped.recipe), "street", (24, 48))
+
+
+def test_confidence_is_of_the_images_that_the_network_sees():
+    recipe = Recipe(data=DataConfig(transform="densemtl", size=(12, 24)))
+    model = Formula({"depth": depth()}, depth=lambda image: image[:, :1] + 0.1 * image.shape[-1])
+    image = torch.rand(1, 3, 24, 48)
+    maps = Confident(Predictor(model, recipe=recipe, resize=True)).predict(image)
+    assert maps["depth_confidence"].shape == (1, 1, 24, 48)
+    small = Confident(Predictor(model)).predict(resize(image, (12, 24), antialias=True))["depth_confidence"]
+    torch.testing.assert_close(maps["depth_confidence"], resize(small, (24, 48)))
 
 
 def test_maps_are_drawn_over_the_image(tmp_path):

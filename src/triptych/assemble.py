@@ -9,6 +9,7 @@ import torch
 
 from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import Transform, build_transform
+from triptych.augmentation.steps import Stretch
 from triptych.backbones import create_backbone
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
@@ -157,6 +158,17 @@ def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transf
     """Images of a split as evaluation sees them: at the size that its domain says, with nothing drawn."""
     data = split_domain(recipe, split)[0].data
     return build_transform(data.transform, size=data.size, tasks=tasks, train=False)
+
+
+def stretched_size(recipe: Recipe) -> tuple[int, int] | None:
+    """Height and width that the recipe stretches images to, in training and where they are scored; `None` where it
+    keeps their proportions.
+
+    >>> stretched_size(Recipe(data=replace(Recipe().data, transform="survey"))), stretched_size(Recipe())
+    ((96, 128), None)
+    """
+    view = scored_view(recipe, recipe.data.test_split, {})
+    return view.size if isinstance(view, Stretch) else None
 
 
 def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None) -> str:

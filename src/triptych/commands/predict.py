@@ -50,7 +50,8 @@ def predict(
         products: What to write: arrays/TASK/NAME.npy, maps/TASK/NAME.png (depth in 16-bit millimetres),
             pictures/TASK/NAME.png, panels/NAME.png, points/NAME.ply.
         shorter_side: Resize images to this shorter side for the network, and the maps back; 0 leaves them.
-        resize: Resize images to the size of an exported file that takes one alone, and the maps back.
+        resize: Resize images to the size of an exported file that takes one alone, or to which the run's recipe
+            stretches images, and the maps back.
         tile: Side of square tiles in pixels for large images, which then go through in strips; 0 predicts the whole
             image at once.
         flip: Average with the mirrored image.

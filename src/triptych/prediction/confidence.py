@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from triptych.prediction.predictor import Predictor, seen_raw, seen_values
-from triptych.prediction.strips import Source, joined, split_strips
+from triptych.prediction.strips import Resized, Source, joined, resize, split_strips
 from triptych.tasks import Task, boundary
 from triptych.tasks.task import keep
 
@@ -108,13 +108,15 @@ class Confident(Predictor):
     @torch.no_grad()
     def confidences(self, image: Source) -> dict[str, Tensor]:
         """Confidence of each task that has one."""
-        scales = SCALES if self.scales == (1.0,) else self.scales
+        scales, taken = SCALES if self.scales == (1.0,) else self.scales, self.base.taken_size or image.size
+        shown = image if taken == image.size else Resized(image, taken)
         seen: dict[str, list[Tensor]] = {name: [] for name in self.sure}
         for scale, mirrored in itertools.product(scales, (False, True)):
-            view = self.base.view(image, scale, mirrored)
+            view = self.base.view(shown, scale, mirrored)
             for name, task in self.sure.items():
                 seen[name].append(_statement(task, view[name], scale, mirrored))
-        return {name + ENDING: MEASURES[self.sure[name].kind](views) for name, views in seen.items()}
+        found = {name + ENDING: MEASURES[self.sure[name].kind](views) for name, views in seen.items()}
+        return {name: resize(confidence, image.size) for name, confidence in found.items()}
 
 
 def has_views(predictor: Predictor) -> bool:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from triptych.assemble import stretched_size
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
@@ -146,13 +147,20 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     """A warning where the network sees things at another size than in training; empty where it does not, where that of
     training is not known, and where someone chose a size.
     """
-    if predictor.recipe is None or predictor.shorter_side is not None or predictor.fixed_size is not None:
+    known = predictor.recipe is not None
+    if not known or predictor.shorter_side is not None or predictor.fixed_size or predictor.taken_size:
         return ""
+    if (stretched := stretched_size(predictor.recipe)) is not None and stretched != size:
+        return (
+            f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on images stretched to "
+            f"{stretched[0]} x {stretched[1]}: --resize (in Python resize=True) stretches images so for the network, "
+            f"and resizes the maps back; --shorter-side {min(stretched)} keeps their proportions."
+        )
     trained = predictor.recipe.data.size
     if not any(trained):
         return ""
     factor = min(size) / min(trained)
-    if 1 / FAR <= factor <= FAR:
+    if 1 / FAR < factor < FAR:
         return ""
     way = "resizes images for the network, and the maps back"
     if predictor.is_decoded:  # whose maps are not resized

@@ -61,8 +61,9 @@ class Predictor:
     - `flip`: average with the prediction of the mirrored image. `scales`: average over resized images.
     - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth
       stays as the network gives it.
-    - `resize`: a model of one size, as some exported files are, sees other images resized to it, and its predictions
-      are resized back: class ids by the nearest pixel, others as their task says (`Task.interpolation`).
+    - `resize`: a model of one size, as some exported files are, or that was trained on images stretched to one
+      (`triptych.assemble.stretched_size`), sees other images resized to it, and its predictions are resized back: class
+      ids by the nearest pixel, others as their task says (`Task.interpolation`).
     - `precision`: `"bf16"` or `"fp16"` run the model under autocast, `"auto"` under bf16 where the processor or the GPU
       computes with it; results are float32.
     - `calibration`: by task, a factor and a power that metres are scaled by (`triptych calibrate`), zoomed where the
@@ -145,6 +146,15 @@ class Predictor:
         return getattr(self.model, "fixed_size", None)
 
     @property
+    def taken_size(self) -> tuple[int, int] | None:
+        """The height and width that images are resized to, where `resize` says so; `None`: as they are."""
+        from triptych.assemble import stretched_size
+
+        if not self.resize or self.fixed_size or self.recipe is None:
+            return self.fixed_size if self.resize else None
+        return stretched_size(self.recipe)
+
+    @property
     def device(self) -> torch.device:
         """Device of the model."""
         return next((parameter.device for parameter in self.model.parameters()), torch.device("cpu"))
@@ -198,7 +208,7 @@ class Predictor:
         """The same from top to bottom, in strips of at most `rows` rows: with `tile`, memory does not grow with the
         height of the image.
         """
-        scales, taken = self._find_scales(image.size, frame), self.fixed_size if self.resize else None
+        scales, taken = self._find_scales(image.size, frame), self.taken_size
         if taken is None or taken == image.size:
             yield from self._strips(image, rows, scales)
             return
@@ -229,10 +239,11 @@ class Predictor:
 
     def raw(self, image: Num[Tensor, "batch 3 height width"]) -> dict[str, Tensor] | None:
         """Maps `(B, channels, H, W)` of a batch before they are decoded, as losses take them: `decode` makes them
-        predictions. `None` where several views are averaged, or one of another scale, which happens in physical units,
-        and for a file of decoded maps.
+        predictions. `None` where several views are averaged, or one of another scale or size, which happens in physical
+        units, and for a file of decoded maps.
         """
-        if self.flip or self.scales != (1.0,) or self.is_decoded:
+        resized = self.taken_size not in (None, tuple(image.shape[-2:]))
+        if self.flip or self.scales != (1.0,) or self.is_decoded or resized:
             return None
         with _evaluating(self.model):
             return joined(self._view(Batch(self._scaled(image)), 1.0, False))
@@ -250,8 +261,8 @@ class Predictor:
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width at which the model sees an image of `size`, at the scale 1."""
-        if self.resize and self.fixed_size is not None:
-            return self.fixed_size
+        if self.taken_size is not None:
+            return self.taken_size
         return _times(size, self.shorter_side / min(size) if self.shorter_side else 1.0)
 
     def describe_mismatch(self, size: tuple[int, int], frame: tuple[int, int] | None = None) -> str:
