@@ -393,7 +393,7 @@ def test_protocols_score_the_maps_of_a_network_as_they_score_saved_ones(protocol
     assert [*scoring.apply(tasks)["semseg"].metric().per_class()] == ["wall", "floor"]
 
 
-def test_what_a_protocol_has_no_rule_for_is_said_or_keeps_its_own_number() -> None:
+def test_what_a_protocol_has_no_rule_for_is_said_or_keeps_its_own_number(tmp_path: Path) -> None:
     scoring = Scoring("densemtl-video", DataSettings())
     tasks = {"normals": normals(), "semseg": semseg(3)}
     assert scoring.apply(tasks)["normals"].metric is tasks["normals"].metric
@@ -401,6 +401,9 @@ def test_what_a_protocol_has_no_rule_for_is_said_or_keeps_its_own_number() -> No
         "normals: protocol densemtl-video has no rule"
     )
     assert any("native size" in line for line in Scoring("survey").describe({}, "480x640"))
+    with pytest.raises(ValueError, match="unknown protocol 'inpt'; did you mean 'invpt'"):
+        train(change(RECIPE, data__protocol="inpt"), tmp_path / "run", device="cpu", progress=False)
+    assert not (tmp_path / "run").exists()
     parts = Scoring("invpt").apply({"human_parts": human_parts(["background", "dog"])})
     with pytest.raises(ValueError, match="human_parts has 2 classes, and protocol 'invpt' scores 7; score by the"):
         parts["human_parts"].metric()

@@ -23,7 +23,7 @@ from triptych.data.loading import OnBadSample, evaluation_loader
 from triptych.data.subset import spread_evenly
 from triptych.datasets import DATASETS
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.protocols import CLASSES, OWN, RULES, DataSettings, Scoring, metric_facts
+from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
 from triptych.evaluation.scores import (
     Evaluation,
     ScoredSize,
@@ -35,7 +35,7 @@ from triptych.evaluation.scores import (
 )
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
-from triptych.lookup import UnknownNameError, grouped, named_choice
+from triptych.lookup import UnknownNameError, grouped
 from triptych.machine import accelerated, gather_objects, memory_advice, num_processes, terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
@@ -294,7 +294,7 @@ def evaluate_run(
         predictor.recipe = with_root(predictor.recipe, root, split)
         recipe, tasks = predictor.recipe, predictor.tasks
         protocol = protocol or recipe.data.protocol
-        named_choice("protocol", protocol, dict.fromkeys((OWN, *RULES)))
+        Scoring(protocol).check(tasks)
         labels = recipe if protocol == OWN else assemble.with_scored_labels(recipe, tasks)
         split, dataset = open_scored_split(labels, split)
         _require_same_classes(tasks, dataset, split)

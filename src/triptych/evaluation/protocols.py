@@ -241,7 +241,12 @@ class Scoring:
     @property
     def rules(self) -> Mapping[str, Rule]:
         """Its rules by task."""
-        return {} if self.protocol == OWN else named_choice("protocol", self.protocol, RULES)
+        return named_choice("protocol", self.protocol, {OWN: {}} | RULES)
+
+    def check(self, tasks: Mapping[str, Task]) -> None:
+        """Raise `ValueError` for an unknown protocol, or one that has other classes than the tasks."""
+        for task in self.apply(tasks).values():
+            task.metric()
 
     def apply(self, tasks: Mapping[str, Task]) -> dict[str, Task]:
         """The tasks with the protocol's metrics; those that it has no rule for keep their own."""
@@ -284,7 +289,7 @@ def _metric_of(rule: Rule, scoring: Scoring, task: Task) -> Metric:
         if len(metric.class_names) != len(task.classes):
             raise ValueError(
                 f"{task.name} has {len(task.classes)} classes, and protocol '{scoring.protocol}' scores "
-                f"{len(metric.class_names)}; score by the tasks' own numbers (--protocol {OWN})."
+                f"{len(metric.class_names)}; score by the tasks' own numbers (--protocol {OWN}, or data.protocol)."
             )
         metric.class_names = task.classes
     if rule.numbers:

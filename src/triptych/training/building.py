@@ -24,6 +24,7 @@ from triptych.data.base import DenseDataset, Transform, require_truth
 from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.data.subset import find_shared
+from triptych.evaluation.protocols import Scoring
 from triptych.extending.registering import used_plugins
 from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
@@ -237,6 +238,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     torch.manual_seed(recipe.seed)
     training_set = assemble.build_training_set(recipe, unread=assemble.unread_tasks(recipe))
     tasks, auxiliary_tasks = assemble.build_tasks(recipe, training_set)
+    Scoring(recipe.data.protocol).check(tasks)  # which evaluation would say, after the training
     target_set = assemble.build_target_set(recipe, tasks)
     begun = without_weights(recipe) if resumes else recipe
     model = assemble.build_model(begun, tasks, auxiliary_tasks, stored=resumes)
