@@ -2,7 +2,8 @@
 
 The official archives are read as they are downloaded: unpacked, in their zips, or some of each. Depth is z in metres,
 baseline * fx / disparity with disparity = (p - 1) / 256, from the camera file of each image; where stereo found nothing
-it is invalid. Class ids are taken from `*_labelIds.png`, or from `*_labelTrainIds.png` where only these are there.
+it is invalid. The least disparity is 121 km, so that few labels decide an rmse over all: protocol `densemtl` scores
+1e-3 to 80 m. Class ids are taken from `*_labelIds.png`, or from `*_labelTrainIds.png` where only these are there.
 """
 
 import re
