@@ -171,6 +171,15 @@ def stretched_size(recipe: Recipe) -> tuple[int, int] | None:
     return view.size if isinstance(view, Stretch) else None
 
 
+def unstretched(recipe: Recipe) -> Recipe:
+    """The recipe with images as they are where they are scored."""
+    return replace(
+        recipe,
+        data=replace(recipe.data, transform="none"),
+        adaptation=replace(recipe.adaptation, transform="none"),
+    )
+
+
 def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None) -> str:
     """The size at which labels of a split are scored: what its view makes of those of some images of `dataset`, be they
     padded or not (empty where none can be read); without a dataset of those of a small image, `native` where it leaves

@@ -344,6 +344,27 @@ def test_a_run_is_scored_by_the_protocol_that_is_named(
         evaluate_run(other, protocol="dense", device="cpu", progress=False)
 
 
+def test_protocols_of_native_sizes_score_labels_as_they_are(tmp_path: Path) -> None:
+    """What the network sees is stretched as in training, and its maps are resized back."""
+    recipe = change(RECIPE, data__transform="mtan", data__size=(16, 24), training__evaluate_every=0, schedule__steps=1)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    other = shutil.copytree(run, tmp_path / "other")
+    own, native = (
+        evaluate_run(folder, protocol=name, device="cpu", constant=False, progress=False)
+        for folder, name in ((run, "densemtl"), (other, "survey"))
+    )
+    pixels = [int(each.sums["semseg"]["confusion"].sum()) for each in (own, native)]
+    assert pixels == [5 * 16 * 24, 5 * 32 * 48]
+    assert json.loads((other / "evaluation-test.json").read_text())["scored_size"] == "32x48"
+    stretched = Predictor.load(other, device="cpu", resize=True)
+    expected = evaluate(stretched, assemble.build_dataset(recipe, "test"), stretched.tasks, scoring=Scoring("survey"))
+    assert native.metrics == expected.metrics
+    with pytest.raises(ValueError, match="such numbers do not compare"):
+        compare_runs([run, other])
+    assert evaluate_run(run, protocol="survey", device="cpu", progress=False).metrics == native.metrics
+    assert compare_runs([run, other])["images"] == 5
+
+
 def test_labels_beyond_the_range_of_a_protocol_do_not_decide_its_number() -> None:
     """One pixel of disparity that rounds to nothing is 121 km, which a score over all labels is made of."""
 

@@ -300,6 +300,8 @@ def evaluate_run(
         _require_same_classes(tasks, dataset, split)
         scoring = find_scoring(protocol, dataset, tasks)
         tasks = scoring.apply(tasks)
+        if (unstretched := scoring.unstretched(recipe)) is not recipe:
+            predictor.resize, recipe = True, unstretched
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
         size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
@@ -431,7 +433,7 @@ def read_references(
             folder = results_folder(Path(run))
             by = Scoring.of_scores(saved.content)
             theirs = by.apply(read_run_tasks(folder))[task]
-            by_recipe = assemble.scored_size(read_recipe(folder / "recipe.json"), split)
+            by_recipe = assemble.scored_size(by.unstretched(read_recipe(folder / "recipe.json")), split)
             fact = size.beside(ScoredSize(by_recipe, saved.content.get("scored_size", "")))
             metric = require_same_definition(of, tasks[task], Path(run), theirs, fact, scoring.beside(by))
             value = numbers.get(metric.primary, math.nan)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from triptych import assemble
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.boundary import BoundaryMetric
@@ -20,6 +21,7 @@ from triptych.metrics.depth import AlignedDepthMetric, DepthMetric
 from triptych.metrics.normals import NormalsMetric, PublishedDenseMTLNormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
+from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 
 CLASSES = {"": 0, "nyuv2": 40, "pascal-context": 21, "bsds500": 0}
@@ -255,6 +257,13 @@ class Scoring:
             name: replace(task, metric=partial(_metric_of, rules[name], self, task)) if name in rules else task
             for name, task in tasks.items()
         }
+
+    def unstretched(self, recipe: Recipe) -> Recipe:
+        """The recipe with labels at their native size, where the protocol scores them so and the recipe would stretch
+        them: networks see stretched images nevertheless, and their maps are resized back (`Predictor.resize`).
+        """
+        stretches = self.protocol in NATIVE and assemble.stretched_size(recipe) is not None
+        return assemble.unstretched(recipe) if stretches else recipe
 
     def beside(self, other: "Scoring") -> tuple[str, str, str]:
         """What it is, and both protocols, for `require_same_definition`."""

@@ -126,6 +126,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     scoring = Scoring.of_scores(saved.content)
     tasks = scoring.apply(read_run_tasks(path))
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
+    size = assemble.scored_size(scoring.unstretched(recipe), split)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, resolve_options(resolved))
     keys = next(iter(saved.keys.values()), ())
@@ -141,7 +142,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
-        scored_size=ScoredSize(assemble.scored_size(recipe, split), saved.content.get("scored_size", "")),
+        scored_size=ScoredSize(size, saved.content.get("scored_size", "")),
         scoring=scoring,
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
