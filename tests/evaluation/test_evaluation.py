@@ -23,7 +23,7 @@ from triptych.evaluation.protocols import RULES, DataSettings, Scoring
 from triptych.evaluation.scores import Evaluation
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
-from triptych.metrics.bootstrap import compute_sums
+from triptych.metrics.bootstrap import bootstrap, compute_sums
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task, boundary, depth, human_parts, normals, nyuv2_tasks, regression, saliency, semseg
 from triptych.training.loop import train
@@ -411,6 +411,8 @@ def test_protocols_score_the_maps_of_a_network_as_they_score_saved_ones(protocol
         assert {number: found[number] for number in metric.better} == pytest.approx(
             {number: expected[number] for number in metric.better}, nan_ok=True
         )
+        beside_nothing = {state: torch.stack([torch.zeros_like(sum), sum]) for state, sum in metric.sums().items()}
+        assert bootstrap(task.metric(), beside_nothing, resamples=9).keys() == metric.better.keys()
     assert [*scoring.apply(tasks)["semseg"].metric().per_class()] == ["wall", "floor"]
 
 

@@ -53,19 +53,19 @@ def compute_sums(metric: Metric, sums: Sums) -> dict[str, float]:
 def bootstrap(
     metric: Metric, sums: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, Interval]:
-    """Every number of a metric with its interval over resampled images.
+    """Every number of a metric that says which way it is better, with its interval over resampled images.
 
     Raises `ValueError` without images, or for a confidence outside (0, 1).
     """
     values, drawn = compute_sums(metric, sums), _draw(metric, [sums], resamples, confidence, seed)
-    return {name: Interval(value, *_percentiles(drawn[0][name], confidence)) for name, value in values.items()}
+    return {name: Interval(values[name], *_percentiles(rows, confidence)) for name, rows in drawn[0].items()}
 
 
 def bootstrap_difference(
     metric: Metric, first: Sums, second: Sums, *, resamples: int = 1000, confidence: float = 0.95, seed: int = 0
 ) -> dict[str, PairedDifference]:
-    """Every number of a metric for two sets of predictions of the same images, in the same order, and their paired
-    difference: each resample takes the same images of both.
+    """Every number of a metric that says which way it is better, for two sets of predictions of the same images, in the
+    same order, and their paired difference: each resample takes the same images of both.
 
     Raises `ValueError` when the numbers of images differ.
     """
@@ -88,8 +88,8 @@ def bootstrap_mean_difference(
     drawn = _draw(metric, [*first, *second], resamples, confidence, seed)
     means = [_mean(drawn[: len(first)]), _mean(drawn[len(first) :])]
     found = {}
-    for name, one in values[0].items():
-        other, differences = values[1][name], means[1][name] - means[0][name]
+    for name, drawn_first in means[0].items():
+        one, other, differences = values[0][name], values[1][name], means[1][name] - drawn_first
         gains = differences if metric.better[name] else -differences
         better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
         found[name] = PairedDifference(one, other, other - one, *_percentiles(differences, confidence), better)
@@ -119,7 +119,7 @@ def _draw(
     for sums in sets:
         totals = {name: _weighted(weights, value) for name, value in sums.items()}
         rows = [_compute(metric, {name: total[i] for name, total in totals.items()}) for i in range(resamples)]
-        drawn.append({name: np.array([row[name] for row in rows]) for name in rows[0]})
+        drawn.append({name: np.array([row[name] for row in rows]) for name in rows[0] if name in metric.better})
     return drawn
 
 
