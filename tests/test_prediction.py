@@ -13,8 +13,8 @@ from networks import TASKS, Formula, local_model, read_ply, write_images
 from PIL import Image
 from torch import nn
 
-from triptych.assemble import create_model
-from triptych.augmentation.presets import build_transform
+from triptych.assemble import create_model, scored_size
+from triptych.augmentation.presets import TRANSFORMS, build_transform
 from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
@@ -326,6 +326,10 @@ def test_the_record_says_how_maps_become_values_again(tmp_path):
     assert {name: told[name]["kind"] for name in tasks} == {name: task.kind for name, task in tasks.items()}
 
 
+def trained_by(transform):
+    return Recipe(data=replace(Recipe().data, transform=transform))
+
+
 @pytest.mark.parametrize(
     ("size", "options", "factor"),
     [((500, 300), {}, "3.1"), ((20, 40), {}, "0.21"), ((96, 300), {}, None), ((500, 300), {"shorter_side": 96}, None)],
@@ -333,7 +337,7 @@ def test_the_record_says_how_maps_become_values_again(tmp_path):
 def test_images_far_from_the_size_of_training_are_named_once(tmp_path, size, options, factor):
     write_images(tmp_path / "photos", (size, size))
     said = []
-    predictor = Predictor(local_model(), recipe=Recipe(), **options)  # trained on 96 x 128
+    predictor = Predictor(local_model(), recipe=trained_by("densemtl-video"), **options)  # trained on 96 x 128
     predict_images(predictor, [tmp_path / "photos"], tmp_path / "out", products=("maps",), log=said.append)
     advice = [line for line in said if "--shorter-side 96" in line]
     assert len(advice) == (factor is not None)
@@ -364,7 +368,7 @@ def test_what_was_trained_on_stretched_images_is_shown_such(tmp_path):
     assert torch.equal(stretching.raw(seen[-1])["heat"], seen[-1][:, :1])
     cropped = Predictor(model, recipe=replace(recipe, data=DataConfig(size=(12, 24))), resize=True)
     assert torch.equal(cropped.predict(image)["heat"], image[:, :1])
-    assert "things may look 2 times" in advise_size(Predictor(model, recipe=cropped.recipe), "street", (24, 48))
+    assert "crops of 12 x 24" in advise_size(Predictor(model, recipe=cropped.recipe), "street", (24, 48))
 
 
 def test_confidence_is_of_the_images_that_the_network_sees():
@@ -375,6 +379,14 @@ def test_confidence_is_of_the_images_that_the_network_sees():
     assert maps["depth_confidence"].shape == (1, 1, 24, 48)
     small = Confident(Predictor(model)).predict(resize(image, (12, 24), antialias=True))["depth_confidence"]
     torch.testing.assert_close(maps["depth_confidence"], resize(small, (24, 48)))
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_the_size_of_crops_is_no_size_to_resize_photographs_to(transform):
+    resizes = scored_size(trained_by(transform), "train") != "native"
+    advice = advise_size(Predictor(local_model(), recipe=trained_by(transform)), "photo.jpg", (3000, 4000))
+    assert ("--shorter-side 96" in advice) == resizes
+    assert ("crops of 96 x 128" in advice) == (not resizes)
 
 
 def test_maps_are_drawn_over_the_image(tmp_path):

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triptych.assemble import stretched_size
+from triptych.assemble import scored_size, stretched_size
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
@@ -144,8 +144,8 @@ FAR = 2.0
 
 
 def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
-    """A warning where the network sees things at another size than in training; empty where it does not, where that of
-    training is not known, and where someone chose a size.
+    """A warning where the network may see things at another size than in training; empty where it does not, where that
+    of training is not known, and where someone chose a size.
     """
     known = predictor.recipe is not None
     if not known or predictor.shorter_side is not None or predictor.fixed_size or predictor.taken_size:
@@ -162,12 +162,16 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     factor = min(size) / min(trained)
     if 1 / FAR < factor < FAR:
         return ""
-    way = "resizes images for the network, and the maps back"
-    if predictor.is_decoded:  # whose maps are not resized
-        way += ", of a run or of a file of --outputs raw"
+    has = f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on"
+    which = ", of a run or of a file of --outputs raw" if predictor.is_decoded else ""  # whose maps are not resized
+    if scored_size(predictor.recipe, predictor.recipe.data.train_split) == "native":  # cut, not resized
+        return (
+            f"{has} crops of {trained[0]} x {trained[1]}, which say nothing of the images that they were cut from: "
+            f"where those had another shorter side, --shorter-side with it shows things as large as they were{which}."
+        )
     return (
-        f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on {trained[0]} x {trained[1]}: "
-        f"things may look {factor:.2g} times as large as it knows them; --shorter-side {min(trained)} {way}."
+        f"{has} {trained[0]} x {trained[1]}: things may look {factor:.2g} times as large as it knows them; "
+        f"--shorter-side {min(trained)} resizes images for the network, and the maps back{which}."
     )
 
 
