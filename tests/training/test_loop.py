@@ -24,7 +24,8 @@ from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
-from triptych.machine import Interrupted, accelerated, choose_device
+from triptych.data.loading import BadSampleError
+from triptych.machine import Interrupted, OutOfMemoryError, accelerated, choose_device
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.regularizers import REGULARIZERS
@@ -259,6 +260,28 @@ def test_a_signal_during_the_last_evaluation_leaves_it_to_the_next_start(
     assert lines(run) == lines(finished)
     assert not (run / "calibration.json").exists()
     monkeypatch.setattr(loop, "validate", Mock(side_effect=AssertionError("the checkpoint knows its evaluation")))
+    run_recipe(RECIPE, run, resume=True)
+    assert lines(run) == lines(finished)
+    assert_same_files(run, finished)
+
+
+@pytest.mark.parametrize("failure", [BadSampleError("a damaged image", {}), MemoryError(), Killed()])
+def test_an_evaluation_that_fails_costs_no_step(
+    failure: BaseException, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = loop.validate
+
+    def failing(*args):
+        if args[2].step == 6:
+            raise failure
+        return original(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validate", failing)
+        with pytest.raises((type(failure), OutOfMemoryError)):
+            run_recipe(RECIPE, run)
+    assert [path.name for path in list_checkpoints(run)] == ["00000002", "00000004", "00000006"]
     run_recipe(RECIPE, run, resume=True)
     assert lines(run) == lines(finished)
     assert_same_files(run, finished)

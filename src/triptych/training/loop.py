@@ -80,6 +80,9 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
             and parts.validation_set is not None
             and due(training.evaluate_every)
         ):
+            # An evaluation may fail, or be killed: no step is to be lost with it, nor an older checkpoint.
+            if due(training.checkpoint_every) and state.step != saved[0]:
+                save(run, parts, state)
             stop = not validate(run, parts, state, log, interruption)
         # A run that was left during an evaluation makes up for it: its checkpoint has to know.
         if stop or (due(training.checkpoint_every) and (state.step, state.evaluated) != saved):
