@@ -3,9 +3,11 @@
 import json
 import math
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from training.tiny import RECIPE, Rectangles, change
 from triptych import assemble
 from triptych.datasets import DATASETS
 from triptych.decoders.base import Decoder
+from triptych.evaluation import constant
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate, evaluate_run, open_scored_split
@@ -207,6 +210,28 @@ def test_constants_are_of_labels_and_never_of_pseudo_labels() -> None:
         assert fitted.values["depth"].item() == pytest.approx(1.5)
 
 
+def test_a_constant_keeps_some_pixels_of_a_label_and_tries_some_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held at once must not grow with labels or their pixels: those of 100 photographs take gigabytes."""
+    dataset = Fixed(boundary(), [(torch.rand(1, 80, 90) > 0.97).float() for _ in range(9)])
+    labels: list[weakref.ref] = []
+    kept: list[Tensor] = []
+    loader, pixels = constant.evaluation_loader, constant._pixels
+
+    def tracked(*words, **options):
+        for sample in loader(*words, **options):
+            labels.append(weakref.ref(sample.targets["boundary"]))
+            assert sum(each() is not None for each in labels) <= 2
+            yield sample
+
+    monkeypatch.setattr(constant, "evaluation_loader", tracked)
+    monkeypatch.setattr(constant, "_pixels", lambda target: kept.append(pixels(target)) or kept[-1])
+    monkeypatch.setattr(constant, "TRIAL_IMAGES", 4)
+    fitted = ConstantPredictor.fit(dataset, dataset.tasks)
+    assert len(labels) == 9 + 4  # 4 of them once more
+    assert max(each.untyped_storage().nbytes() for each in kept) <= 4 * constant.PIXELS
+    assert fitted.values["boundary"].shape == (1,)
+
+
 def test_constants_have_the_layout_of_predictions(dataset: Rectangles) -> None:
     predictor = ConstantPredictor.fit(dataset, dataset.tasks)
     maps = predictor.predict(torch.zeros(2, 3, 5, 6))
@@ -252,6 +277,27 @@ def test_evaluate_run_writes_numbers_constants_and_sums(run: Path, capsys: pytes
     printed = capsys.readouterr().out
     assert "mIoU ↑" in printed
     assert "constant" in printed
+
+
+def test_a_constant_fails_before_the_scoring_or_not_at_all(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image is read once for both; a constant that cannot be fitted says so first, and can be left out."""
+    read = []
+    original = Rectangles.__getitem__
+
+    def counted(self: Rectangles, index: int) -> Sample:
+        read.append((self.split, index))
+        return original(self, index)
+
+    monkeypatch.setattr(assemble, "scored_size", lambda *_: "native")  # which looks at some images
+    monkeypatch.setattr(Rectangles, "__getitem__", counted)
+    scored = evaluate_run(run, device="cpu", progress=False)
+    assert [index for split, index in read if split == "test"] == [0, 1, 2, 3, 4]
+    read.clear()
+    monkeypatch.setattr(ConstantPredictor, "fit", Mock(side_effect=ValueError("damaged")))
+    with pytest.raises(ValueError, match="damaged"):
+        evaluate_run(run, device="cpu", progress=False)
+    assert not read
+    assert evaluate_run(run, device="cpu", progress=False, constant=False).flat() == scored.flat()
 
 
 class TwoSplits(Rectangles):

@@ -1,6 +1,7 @@
 """The reference that every network must beat: per task, the best prediction that does not look at the image."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from triptych.data.base import DenseDataset
 from triptych.data.loading import OnBadSample, evaluation_loader
-from triptych.data.subset import without_pseudo_labels
+from triptych.data.subset import Subset, spread_evenly, without_pseudo_labels
 from triptych.tasks import Task
 from triptych.types import valid_pixels
 
@@ -50,33 +51,61 @@ class ConstantPredictor:
         the best primary number of the task's own metric on `TRIAL_IMAGES` of them; directions are brought to unit
         length. A task without any label there predicts class 0 or zeros.
         """
-        targets: dict[str, list[Tensor]] = {name: [] for name in tasks}
+        values: dict[str, Tensor] = {}
+        read = partial(evaluation_loader, on_bad_sample=on_bad_sample)
         guessed = [name for name in tasks if dataset.pseudo_weights.get(name)]
         parts = [(dataset, [name for name in tasks if name not in guessed])]
         parts += [(without_pseudo_labels(dataset, name), [name]) for name in guessed]
         for part, names in parts:
-            for sample in evaluation_loader(part, limit=images, on_bad_sample=on_bad_sample) if names else ():
+            # Labels of 100 photographs take gigabytes: only some of their pixels are kept.
+            pixels: dict[str, dict[str, Tensor]] = {name: {} for name in names}
+            for sample in read(part, limit=images) if names else ():
                 for name in names:
                     # A task that learns from video may have no labels in this dataset at all.
                     if name in sample.targets and valid_pixels(sample.targets[name]).any():
-                        targets[name].append(sample.targets[name])
-        return cls({name: _best(task, targets[name]) for name, task in tasks.items()})
+                        pixels[name][sample.image_keys[0]] = _pixels(sample.targets[name])
+            trials = {name: _Trial(tasks[name], found) for name, found in pixels.items()}
+            wanted = {key for trial in trials.values() for key in trial.keys}
+            again = [index for index in spread_evenly(len(part), images) if part.key(index) in wanted]
+            for sample in read(Subset(part, again)) if again else ():
+                for name, trial in trials.items():
+                    if sample.image_keys[0] in trial.keys:
+                        trial.update(sample.targets[name])
+            values |= {name: trial.best() for name, trial in trials.items()}
+        return cls({name: values[name] for name in tasks})
 
 
-def _best(task: Task, targets: list[Tensor]) -> Tensor:
-    candidates = _candidates(task, [_pixels(target) for target in targets])
-    if len(candidates) == 1:
-        return candidates[0]
-    trial = targets[:: max(1, len(targets) // TRIAL_IMAGES)][:TRIAL_IMAGES]
-    scores = [_score(task, candidate, trial) for candidate in candidates]
-    return candidates[max(range(len(candidates)), key=scores.__getitem__)]
+class _Trial:
+    """Scores of several candidates for one task on some of the images that they were made from."""
+
+    def __init__(self, task: Task, pixels: Mapping[str, Tensor]) -> None:
+        self.candidates = _candidates(task, list(pixels.values()))
+        keys = list(pixels)[:: max(1, len(pixels) // TRIAL_IMAGES)][:TRIAL_IMAGES]
+        self.keys = set(keys if len(self.candidates) > 1 else ())
+        self.metrics = [task.metric() for _ in self.candidates]
+
+    def update(self, target: Tensor) -> None:
+        """Score one image."""
+        image = target.new_zeros((1, 3, *target.shape[-2:]))
+        for value, metric in zip(self.candidates, self.metrics, strict=True):
+            metric.update(ConstantPredictor({"": value}).predict(image)[""], target)
+
+    def best(self) -> Tensor:
+        """The candidate with the best primary number; the first of equal ones."""
+        if len(self.candidates) == 1:
+            return self.candidates[0]
+        scores = []
+        for metric in self.metrics:
+            number = float(metric.compute()[metric.primary])
+            scores.append(number if metric.better[metric.primary] else -number)
+        return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
 
 
 def _pixels(target: Tensor) -> Tensor:
     """Valid values of one target `(1, *C, H, W)` as `(pixels, *C)`, at most `PIXELS`."""
     valid = valid_pixels(target)
     values = target[valid][:, None] if target.dim() == 3 else target.movedim(1, -1)[valid[:, 0]]
-    return values[:: -(-len(values) // PIXELS)]
+    return values[:: -(-len(values) // PIXELS)].clone()  # a view would keep them all
 
 
 def _candidates(task: Task, pixels: list[Tensor]) -> list[Tensor]:
@@ -94,12 +123,3 @@ def _candidates(task: Task, pixels: list[Tensor]) -> list[Tensor]:
     if task.kind == "direction":
         return [F.normalize(candidate, dim=0) for candidate in candidates]
     return [*candidates, torch.ones(1)] if task.kind == "probability" else candidates
-
-
-def _score(task: Task, value: Tensor, targets: list[Tensor]) -> float:
-    metric = task.metric()
-    predictor = ConstantPredictor({task.name: value})
-    for target in targets:
-        metric.update(predictor.predict(target.new_zeros((1, 3, *target.shape[-2:])))[task.name], target)
-    number = float(metric.compute()[metric.primary])
-    return number if metric.better[metric.primary] else -number

@@ -7,7 +7,6 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -95,6 +94,33 @@ def evaluate(
     several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
     after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
     """
+    [evaluation] = evaluate_together(
+        [Predictor(model, tasks=(scoring or Scoring()).apply(tasks)) if isinstance(model, nn.Module) else model],
+        dataset,
+        tasks,
+        transform=transform,
+        limit=limit,
+        num_workers=num_workers,
+        on_bad_sample=on_bad_sample,
+        progress=progress,
+        scoring=scoring,
+    )
+    return evaluation
+
+
+def evaluate_together(
+    predictors: Sequence[Predicts],
+    dataset: DenseDataset,
+    tasks: Mapping[str, Task],
+    *,
+    transform: Transform | None = None,
+    limit: int = 0,
+    num_workers: int = 0,
+    on_bad_sample: OnBadSample = "raise",
+    progress: Callable[[int, int], None] | None = None,
+    scoring: Scoring | None = None,
+) -> list[Evaluation]:
+    """`evaluate` for several predictors, which reads every image once."""
     require_truth(dataset, tasks)
     scoring = scoring or Scoring()
     tasks = scoring.apply(tasks)
@@ -103,7 +129,6 @@ def evaluate(
             f"{dataset.name} has no labels of {', '.join(unknown)}; its tasks are {', '.join(dataset.tasks)}",
             "give tasks by these names",
         )
-    predictor = Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model
     world = num_processes()
     loader = evaluation_loader(
         dataset,
@@ -115,26 +140,31 @@ def evaluate(
         on_bad_sample=on_bad_sample,
     )
     metrics = {name: task.metric() for name, task in tasks.items()}
-    rows: list[_Row] = []
+    rows: list[list[_Row]] = [[] for _ in predictors]
     for done, sample in enumerate(loader, start=1):
-        predictions, raw = _predict(predictor, sample.image)
-        predictions = scoring.store(predictions)
-        rows.append(
-            _Row(
-                sample.image_keys[0],
-                {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
-                {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
+        for predictor, own in zip(predictors, rows, strict=True):
+            predictions, raw = _predict(predictor, sample.image)
+            predictions = scoring.store(predictions)
+            own.append(
+                _Row(
+                    sample.image_keys[0],
+                    {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
+                    {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
+                )
             )
-        )
         if progress is not None:
             progress(done, len(loader))
-    rows, skipped = _merge(rows, loader.skipped)
+    return [_add_up(own, loader.skipped, tasks) for own in rows]
+
+
+def _add_up(rows: list[_Row], skipped: dict[str, str], tasks: Mapping[str, Task]) -> Evaluation:
+    """The scores of all processes' rows."""
+    rows, skipped = _merge(rows, skipped)
+    metrics = {name: task.metric() for name, task in tasks.items()}
     sums = {name: _stack(metrics[name], [row.sums[name] for row in rows]) for name in tasks}
     labelled = {name: sum(row.sums[name] is not None for row in rows) for name in tasks}
     return Evaluation(
-        metrics={
-            name: compute_sums(task.metric(), sums[name]) if labelled[name] else {} for name, task in tasks.items()
-        },
+        metrics={name: compute_sums(metrics[name], sums[name]) if labelled[name] else {} for name in tasks},
         labelled=labelled,
         keys=tuple(row.key for row in rows),
         sums=sums,
@@ -306,22 +336,23 @@ def evaluate_run(
         keys = [dataset.key(index) for index in images]
         size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
         references = read_references(single_task, split, tasks, keys, of=run, size=size, scoring=scoring)
-        score = partial(
-            evaluate,
-            dataset=dataset,
-            tasks=tasks,
-            transform=assemble.scored_view(recipe, split, tasks),
-            limit=limit,
-            num_workers=recipe.data.num_workers,
-            on_bad_sample=recipe.data.on_bad_sample,
-            scoring=scoring,
-        )
-        with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
-            evaluation = score(predictor, progress=advance)
-        reference = None
+        predictors: list[Predicts] = [predictor]
+        bad = recipe.data.on_bad_sample
         if constant and recipe.data.train_split:  # a converted network was not trained on these data
-            training_set = assemble.build_training_set(recipe)
-            reference = score(ConstantPredictor.fit(training_set, tasks, on_bad_sample=recipe.data.on_bad_sample))
+            predictors.append(ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad))
+        with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
+            evaluation, *others = evaluate_together(
+                predictors,
+                dataset,
+                tasks,
+                transform=assemble.scored_view(recipe, split, tasks),
+                limit=limit,
+                num_workers=recipe.data.num_workers,
+                on_bad_sample=bad,
+                progress=advance,
+                scoring=scoring,
+            )
+        reference = others[0] if others else None
         if accelerator.is_main_process:
             content = {
                 "split": split,
