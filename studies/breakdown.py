@@ -24,30 +24,29 @@ LIMITS = {"5 % of the pixels or more": (0.05, 1.0), "2 to 5 %": (0.02, 0.05), "l
 """Groups of classes by their share of the labelled pixels: from, up to."""
 
 
-def class_scores(confusion: Tensor) -> tuple[Tensor, Tensor]:
+def class_scores(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Share of the pixels and intersection over union (NaN where a class is neither there nor predicted), by class, of
-    a matrix `[true, predicted]`.
+    its pixels: rightly predicted, labelled, predicted.
 
     >>> import torch
-    >>> shares, scores = class_scores(torch.tensor([[3, 1], [0, 0]]))
+    >>> shares, scores = class_scores(torch.tensor([[3, 0], [4, 0], [3, 1]]))
     >>> shares.tolist(), scores.tolist()
     ([1.0, 0.0], [0.75, 0.0])
     """
-    matrix = confusion.double()
-    hits, true, predicted = matrix.diagonal(), matrix.sum(dim=1), matrix.sum(dim=0)
+    hits, true, predicted = counts.double()
     return true / true.sum(), hits / (true + predicted - hits)
 
 
 def group_scores(run: ScoredRun) -> dict[str, float]:
     """Mean intersection over union of the classes of every group that are there, percent."""
-    shares, scores = class_scores(run.sums["semseg"]["confusion"].sum(dim=0))
+    shares, scores = class_scores(run.sums["semseg"]["counts"].sum(dim=0))
     groups = {name: (shares >= low) & (shares < high) & (shares > 0) for name, (low, high) in LIMITS.items()}
     return {name: 100 * float(scores[chosen].nanmean()) for name, chosen in groups.items()}
 
 
 def members(run: ScoredRun) -> dict[str, list[str]]:
     """The classes of every group."""
-    shares = class_scores(run.sums["semseg"]["confusion"].sum(dim=0))[0].tolist()
+    shares = class_scores(run.sums["semseg"]["counts"].sum(dim=0))[0].tolist()
     return {
         name: [title for title, share in zip(CLASSES, shares, strict=True) if max(low, 1e-12) <= share < high]
         for name, (low, high) in LIMITS.items()

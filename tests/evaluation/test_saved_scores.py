@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from training.tiny import RECIPE
 
 from triptych.commands.runs import evaluate as evaluate_verb
-from triptych.evaluation.compare import compare_runs
+from triptych.evaluation.compare import compare_groups, compare_runs
 from triptych.evaluation.compare_files import compare_scores
 from triptych.evaluation.evaluate import evaluate_run
 from triptych.evaluation.offline import score
+from triptych.evaluation.scored_runs import RunGroup, read_scored_run
 from triptych.evaluation.scores import FORMAT, read_scores
-from triptych.files import finite, write_json
+from triptych.files import finite, save_tensors, write_json
+from triptych.metrics import SegmentationMetric
 from triptych.prediction.predictor import Predictor
 from triptych.report.publish import push_run
 from triptych.training.loop import train
@@ -87,6 +90,25 @@ def test_the_form_of_before_is_read(saved: Path, tmp_path: Path) -> None:
         assert torch.equal(before.read_sums()["depth"][state], value)
     found = compare_scores(tmp_path / "old.json", saved, resamples=20)["depth"]["rmse"]
     assert (found.difference, found.first) == (0.0, now.metrics["depth"]["rmse"])
+
+
+def test_sums_of_before_are_compared_with_those_of_now(run: Path, tmp_path: Path) -> None:
+    """Classes had their confusion matrix."""
+    now, before = (shutil.copytree(run, tmp_path / name) for name in ("now", "before"))
+    evaluate_run(now, device="cpu", constant=False, progress=False)
+    sums, content = (now / "evaluation-test.safetensors"), json.loads((now / "evaluation-test.json").read_text())
+    other = {name: value for name, value in load_file(sums).items() if not name.startswith("semseg/")}
+    matrices = torch.randint(0, 9, (5, 4, 4))
+    counts = SegmentationMetric(4).upgrade_sums({"confusion": matrices})["counts"]
+    for folder, states in ((now, {"semseg/counts": counts}), (before, {"semseg/confusion": matrices})):
+        write_json(
+            folder / "evaluation-test.json", content | {"sums": save_tensors(folder / sums.name, other | states)}
+        )
+    runs = [read_scored_run(folder, "test") for folder in (now, before)]
+    assert all(torch.equal(run.sums["semseg"]["counts"], counts) for run in runs)
+    groups = [RunGroup(run.path.name, (run,)) for run in runs]
+    found = compare_groups(*groups, "semseg", resamples=20)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
 
 
 def test_raises_for_sums_of_another_evaluation(saved: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""mIoU and its companions from a confusion matrix."""
+"""mIoU and its companions from counts of pixels."""
 
 import math
 
@@ -60,6 +60,25 @@ def test_twin() -> None:
     assert scores["mIoU_absent_zero"] == pytest.approx(sum(iou) / 6)
     assert scores["pixel_accuracy"] == pytest.approx((p == t)[t != 255].mean())
     assert math.isnan(metric.per_class()["5"])
+
+
+def test_states_grow_with_the_classes_and_not_with_their_square() -> None:
+    """They are kept for every image: a confusion matrix of 150 classes is 180 kB."""
+    assert sum(state.numel() for state in SegmentationMetric(150).sums().values()) <= 4 * 150
+
+
+def test_confusion_matrices_of_before_give_the_same_numbers() -> None:
+    prediction, target = torch.randint(0, 5, (2, 4, 6, 7))
+    target[0, :2] = 255
+    metric, counts, matrices = SegmentationMetric(5), [], []
+    for p, t in zip(prediction, target, strict=True):
+        metric.reset()
+        metric.update(p[None], t[None])
+        counts.append(metric.sums()["counts"])
+        matrices.append(torch.bincount((5 * t + p)[t != 255], minlength=25).view(5, 5))
+    upgraded = metric.upgrade_sums({"confusion": torch.stack(matrices)})
+    assert torch.equal(upgraded["counts"], torch.stack(counts))
+    assert metric.upgrade_sums(upgraded) is upgraded
 
 
 def test_by_hand() -> None:

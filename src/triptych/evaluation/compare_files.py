@@ -44,10 +44,11 @@ def compare_scores(
                 f"{name}: ground truth of {len(moved)} of {len(keys)} images differs between {first} and {second} "
                 f"({moved[0]}); score both against the same targets, read alike (--label-offset, --depth-scale)."
             )
-        rows = [
-            select_images(each[name], scores.keys[name], keys) for each, scores in zip(sums, (one, other), strict=True)
-        ]
         metric = find_rule(one.content["protocol"], name).metric(DataSettings(**one.content["tasks"][name]["settings"]))
+        rows = [
+            select_images(metric.upgrade_sums(each[name]), scores.keys[name], keys)
+            for each, scores in zip(sums, (one, other), strict=True)
+        ]
         found = bootstrap_difference(metric, *rows, resamples=resamples, confidence=confidence, seed=seed)
         compared[name] = {number: found[number] for number in one.metrics[name]}
     return compared

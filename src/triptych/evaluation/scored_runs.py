@@ -129,7 +129,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     size = assemble.scored_size(scoring.unstretched(recipe), split)
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, resolve_options(resolved))
-    keys = next(iter(saved.keys.values()), ())
+    keys, found = next(iter(saved.keys.values()), ()), saved.read_sums()
     return ScoredRun(
         path,
         recipe,
@@ -137,7 +137,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         tasks={name: task for name, task in tasks.items() if saved.metrics.get(name)},
         metrics=saved.metrics,
         keys=keys,
-        sums=saved.read_sums(),
+        sums={name: tasks[name].metric().upgrade_sums(sums) for name, sums in found.items() if name in tasks},
         labelled=saved.content.get("labelled", {}),
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),

@@ -81,6 +81,10 @@ class Metric(torchmetrics.Metric):
         self._update_count += 1
         self._computed = None
 
+    def upgrade_sums(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """States as this version adds them up, `(images, *state)`, from those that an earlier one saved."""
+        return sums
+
     def per_class(self) -> dict[str, float]:
         """The primary number class by class, where the metric has classes; NaN for a class that occurs nowhere."""
         return {}
