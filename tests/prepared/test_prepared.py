@@ -25,6 +25,7 @@ from triptych.data.base import LATER_FACTS, DenseDataset
 from triptych.data.loading import BadSampleError, make_loader
 from triptych.data.subset import find_shared
 from triptych.datasets.folder import Folder
+from triptych.datasets.mixed import Mixed
 from triptych.datasets.rooms import Rooms
 from triptych.prepared import write as preparing
 from triptych.prepared.reader import Prepared
@@ -242,6 +243,30 @@ def test_a_sample_that_cannot_be_read_is_named_and_what_is_done_is_kept(tmp_path
         prepare(Gallery(damaged=5), tmp_path, split="train", num_threads=1)
     assert not (tmp_path / "train").exists()
     assert prepare(Gallery(), tmp_path, split="train").kept >= 4
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_file_that_is_mended_costs_its_own_file_of_records(tmp_path: Path, mixed: bool) -> None:
+    for key in range(11):
+        draw(tmp_path / f"mine/images/{key}.png", key)
+        draw(tmp_path / f"mine/depth/{key}.png", key)
+    describe(tmp_path / "mine", INTRINSICS)
+    sources = {"mine": {"dataset": "folder", "root": str(tmp_path / "mine")}}
+
+    def source() -> DenseDataset:
+        return Mixed(sources=sources, split="all") if mixed else Folder(tmp_path / "mine", split="all")
+
+    whole = (tmp_path / "mine/images/9.png").read_bytes()
+    (tmp_path / "mine/images/9.png").write_bytes(whole[:-30])
+    with pytest.raises(ValueError, match=r"9' of \w+ cannot be prepared: .*mend or replace"):
+        prepare(source(), tmp_path / "out", split="all", num_threads=1)
+    draw(tmp_path / "mine/depth/0.png", 8)  # of a file of records that was done
+    (tmp_path / "mine/images/9.png").write_bytes(whole)
+    assert prepare(source(), tmp_path / "out", split="all").kept == 4
+    prepared = Prepared(tmp_path / "out", split="all")
+    for index in range(11):
+        assert_same(prepared[index], source()[index])
 
 
 def flip_bit(path: Path, place: int) -> None:

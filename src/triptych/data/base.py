@@ -83,6 +83,10 @@ class DenseDataset:
         """
         return {}
 
+    def digest_files(self, indices: Iterable[int]) -> str:
+        """Hash of paths, sizes and times of all files that some samples are made of; empty where none are known."""
+        return ""
+
     def draw(self, seed: int, place: int) -> tuple[int, int]:
         """What training sees at `place` of its endless stream of samples: (epoch, index), where `epoch` counts how
         often that sample came before.

@@ -60,6 +60,9 @@ class Subset(DenseDataset):
         """The whole dataset's."""
         return self.dataset.inputs()
 
+    def digest_files(self, indices: Iterable[int]) -> str:
+        return self.dataset.digest_files(self.indices[index] for index in indices)
+
 
 def spread(dataset: DenseDataset, count: int) -> Subset:
     """`count` samples spread evenly over a dataset; `ValueError` where it has fewer or none is asked for.

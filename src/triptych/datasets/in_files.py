@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -146,20 +146,22 @@ class InFiles(DenseDataset):
 
     def inputs(self) -> dict[str, object]:
         """Options of the reader, what its encodings say, and the path, size and time of every file."""
-        digest = hashlib.sha256()
-        for index in range(len(self)):
-            for path in self.source_files(index):
-                stat = _stat(path)
-                line = f"{os.path.relpath(path, self.root)} {stat.st_size} {stat.st_mtime_ns}\n"
-                digest.update(line.encode(errors="surrogateescape"))
         encodings = "".join(f"{name} {describe_encoding(one)}\n" for name, one in self.encodings.items())
         return {
-            "files": digest.hexdigest(),
+            "files": self.digest_files(range(len(self))),
             "encodings": hashlib.sha256(encodings.encode()).hexdigest(),
             "reach": self.reach,
             "instances": self.instances,
             "neighbour_frames": self.neighbour_frames,
         }
+
+    def digest_files(self, indices: Iterable[int]) -> str:
+        digest = hashlib.sha256()
+        for path in (path for index in indices for path in self.source_files(index)):
+            stat = _stat(path)
+            line = f"{os.path.relpath(path, self.root)} {stat.st_size} {stat.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def stored_photo(self, key: str) -> StoredPhoto:
         """The image alone, as its file holds it."""

@@ -24,8 +24,9 @@ A task that a source does not have is invalid in its samples. A task that severa
 them: the same classes in the same order. Its loss is that of the first source that has it.
 """
 
+import hashlib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import zip_longest
@@ -357,6 +358,10 @@ class Mixed(DenseDataset):
     def inputs(self) -> dict[str, object]:
         """Inputs of the sources, by name."""
         return {source.name: source.dataset.inputs() for source in self.sources}
+
+    def digest_files(self, indices: Iterable[int]) -> str:
+        digests = (source.dataset.digest_files([own]) for source, own in map(self.locate, indices))
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
         """Sources keep their shares, whatever is left of them; `DataError` names one of which nothing is."""

@@ -107,6 +107,9 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
         if not place.is_dir() or all(path.suffix in (".part", PARTIAL) for path in place.iterdir()):
             continue
         differing = _differences(plan, found)
+        if place == part and differing:
+            # Files that were mended: each file of records knows which ones it was made of.
+            differing = _differences(_without_files(plan), _without_files(found))
         if differing == ["inputs"] and not overwrite:
             raise DataError(
                 f"{place} is of an older version, which did not note files and options: they may have changed since",
@@ -135,11 +138,19 @@ def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
     return [key for key in {**flat, **other} if key != "shards" and flat.get(key) != other.get(key)]
 
 
+def _without_files(plan: dict[str, Any]) -> dict[str, Any]:
+    """A plan without the digests of its files, be they of one source or of several."""
+    left = {key: value for key, value in plan.items() if key != "files"}
+    return {key: _without_files(value) if isinstance(value, dict) else value for key, value in left.items()}
+
+
 def _known_files(place: Path) -> dict[str, Index]:
     """The files of records that were finished, by name."""
     shards = read_json(place / MANIFEST).get("shards")
-    found = shards if shards is not None else [read_json(path) for path in sorted(place.glob("[0-9]*.json"))]
-    return {index["file"]: index for index in found if index}
+    if shards is None:  # not those of older versions, which did not note what each one was made of
+        found = [read_json(path) for path in sorted(place.glob("[0-9]*.json"))]
+        shards = [index for index in found if "files" in index]
+    return {index["file"]: index for index in shards}
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -171,9 +182,10 @@ def _write_shard(
     """Write the file of the records from `start` on, unless it is there and sound."""
     path = place / f"{start // SHARD:05d}.records"
     numbers = range(start, min(start + SHARD, len(source)))
-    if path.name in known and path.is_file() and hash_file(path) == known[path.name]["sha256"]:
+    files, index = source.digest_files(numbers), known.get(path.name, {})
+    if index.get("files", files) == files and path.is_file() and hash_file(path) == index.get("sha256"):
         count.add(len(numbers), kept=True)
-        return known[path.name]
+        return index
     digest, size = hashlib.sha256(), 0
     records: list[tuple[str, int, int]] = []
     with written_whole(path) as partial, partial.open("wb") as file:
@@ -183,7 +195,7 @@ def _write_shard(
             size += file.write(record)
             digest.update(record)
             count.add(1)
-    index = {"file": path.name, "size": size, "sha256": digest.hexdigest(), "records": records}
+    index = {"file": path.name, "size": size, "sha256": digest.hexdigest(), "files": files, "records": records}
     write_text(path.with_suffix(".json"), json.dumps(index, indent=1))
     return index
 
@@ -194,5 +206,5 @@ def _read_record(source: DenseDataset, number: int, tasks: Sequence[str]) -> byt
     except Exception as error:  # readers raise whatever their file formats do
         raise DataError(
             f"sample {source.key(number)!r} of {source.name} cannot be prepared: {' '.join(str(error).split())}",
-            "`triptych data doctor` checks all files, and what is done is kept",
+            "`triptych data doctor` checks all files; mend or replace its own, and what is done is kept",
         ) from error
