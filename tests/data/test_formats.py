@@ -16,7 +16,7 @@ from PIL import Image
 
 from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
-from triptych.data.files import match_files
+from triptych.data.files import list_split_folders, match_files
 from triptych.data.lists import read_text
 from triptych.datasets.folder import Folder
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Labels, Normals, SaliencyMask, Values
@@ -93,6 +93,23 @@ def test_names_are_compared_in_one_form_of_unicode(tmp_path: Path) -> None:
         path.parent.mkdir()
         Image.fromarray(np.full((3, 4), 7, np.uint8)).save(path)
     assert match_files(tmp_path, "images/{key}.png").keys() == match_files(tmp_path, "depth/{key}.png").keys()
+
+
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+def test_folders_are_found_in_any_form_of_unicode(tmp_path: Path, stored: str, written: str) -> None:
+    """Whatever was copied from a Mac has accents of their own, and what is typed has none."""
+    for split in ("été", "hiver"):
+        path = tmp_path / unicodedata.normalize(stored, f"données/{split}/kéy.png")
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.full((3, 4), 7, np.uint8)).save(path)
+    pattern, split = (unicodedata.normalize(written, text) for text in ("données/{split}/{key}.*", "été"))
+    assert list(match_files(tmp_path, pattern, split)) == ["kéy"]
+    assert len(list_split_folders(tmp_path, pattern)) == 2
+    (tmp_path / "train.txt").write_text(unicodedata.normalize(written, "données/été/kéy.png"), encoding="utf-8")
+    described = f'[splits]\ntrain = "train.txt"\n[images]\nfiles = "{pattern.replace("{split}", split)}"\n'
+    (tmp_path / "dataset.toml").write_text(described + '[tasks.depth]\nfiles = "depth/{key}.png"\n', encoding="utf-8")
+    assert Folder(tmp_path, split="train").keys == ["kéy"]
 
 
 def test_marks_of_utf8_are_left_out_and_other_encodings_named(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from triptych.data.lists import SPLIT_OF
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
 SUFFIXES = (*PICTURES, *ARRAYS)
+RAW = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
+"""Photographs as phones and cameras write them, which are not read."""
 KEY, NAME, SCENE = "{key}", "{name}", "{scene}"
 _EXPRESSIONS = {KEY: "(?P<key>.+)", NAME: "(?P<key>[^/]+)", SCENE: "(?P<scene>.+)"}
 
@@ -121,28 +123,48 @@ def list_split_folders(root: Path, pattern: str) -> list[str]:
     """The splits that there are folders of, by the place of `{split}` in a pattern."""
     before, marker, after = pattern.partition("{split}")
     (folder, _, start), end = before.rpartition("/"), after.partition("/")[0]
-    if not marker or not (root / folder).is_dir():
+    place = _on_disk(root, folder)
+    if not marker or not place.is_dir():
         return []
-    names = sorted(place.name for place in (root / folder).iterdir() if place.is_dir())
+    names = sorted(each.name for each in place.iterdir() if each.is_dir())
     return [name[len(start) : len(name) - len(end)] for name in names if name.startswith(start) and name.endswith(end)]
+
+
+def composed(name: str) -> str:
+    """A name in the one form of Unicode in which names are compared: some systems write an accent as a letter of its
+    own.
+
+    >>> composed("cafe\\u0301") == "caf\\xe9"
+    True
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def _on_disk(root: Path, folder: str) -> Path:
+    """A folder below `root`, in whatever form of Unicode the names on the way to it are stored."""
+    for name in Path(folder).parts:
+        place = root / name
+        if not (name.isascii() or place.exists()) and root.is_dir():
+            place = next((each for each in root.iterdir() if composed(each.name) == composed(name)), place)
+        root = place
+    return root
 
 
 def _match_files(root: Path, pattern: str, split: str) -> dict[str, Path]:
     if len(re.findall(r"{key}|{name}", pattern)) != 1 or pattern.count(SCENE) > 1:
         raise DataError(f"files = '{pattern}' has no {KEY} or several", "write it like 'depth/{split}/{key}.png'")
-    # Names are compared in one form of Unicode: some systems write an accent as a letter of its own.
-    text = unicodedata.normalize("NFC", pattern.replace("{split}", split))
+    text = composed(pattern.replace("{split}", split))
     ending = "(?i:" + "|".join(re.escape(suffix) for suffix in SUFFIXES) + ")" if text.endswith(".*") else ""
     parts = re.split("({key}|{name}|{scene})", text[:-2] if ending else text)
     plain = (_EXPRESSIONS.get(part) or re.escape(part).replace(r"\*", "[^/]*") for part in parts)
     expression = re.compile("".join(plain) + ending)
-    folder = root / parts[0].split("*")[0].rpartition("/")[0]
+    folder = _on_disk(root, parts[0].split("*")[0].rpartition("/")[0])
     below = f"{folder.relative_to(root).as_posix()}/".removeprefix("./")
     found: dict[str, Path] = {}
     # As texts: of thousands of files, most of the time would go into making paths of their names.
     for name in _walk(str(folder), set()):
         told = below + name[len(str(folder)) :].lstrip(os.sep).replace(os.sep, "/")
-        match = expression.fullmatch(told if told.isascii() else unicodedata.normalize("NFC", told))
+        match = expression.fullmatch(composed(told))
         if match is None:
             continue
         path, groups = Path(name), match.groupdict()

@@ -9,7 +9,6 @@ import math
 import re
 import shutil
 import tomllib
-import unicodedata
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import find_split_folder, list_split_folders, match_files
+from triptych.data.files import composed, find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
 from triptych.data.shares import GROUPS, draw_splits
 from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
@@ -388,9 +387,9 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     words = read_lines(path)
     if not words:
         raise DataError(f"split list {path} is empty", "name one image per line, without its folder and suffix")
-    by_path = {place.relative_to(descriptor.root).as_posix(): key for key, place in found.items()}
+    by_path = {composed(place.relative_to(descriptor.root).as_posix()): key for key, place in found.items()}
     for listed in words:
-        key = find_listed(unicodedata.normalize("NFC", listed), found, by_path)
+        key = find_listed(composed(listed), found, by_path)
         if key is None:
             text = f"{path} names '{listed}', but {descriptor.root} has no such image ('{descriptor.images}')"
             raise DataError(text, "name one image per line")

@@ -4,7 +4,6 @@ Long because each kind of evidence that is not used has to be named by whoever g
 """
 
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from triptych.data.arrays import (
 )
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS, SUFFIXES, files_remembered, walk_files, walk_pipes
+from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.datasets.affixes import align_names
@@ -409,7 +408,7 @@ BOTH = "trainval"
 def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
     """Lists of images by split, from their names and what they hold; the longest where there are several."""
     keys = {key: path for (_, key), path in images.by_key(guess.root).items()}
-    by_path = {path.relative_to(guess.root).as_posix(): key for key, path in keys.items()}
+    by_path = {composed(path.relative_to(guess.root).as_posix()): key for key, path in keys.items()}
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     unread: dict[str, str] = {}
     for path in walk_files(guess.root):
@@ -426,7 +425,7 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
         except OSError as error:
             guess.notes.append(str(error))
             continue
-        known = sum(find_listed(unicodedata.normalize("NFC", line), keys, by_path) is not None for line in lines)
+        known = sum(find_listed(composed(line), keys, by_path) is not None for line in lines)
         if 2 * known >= len(lines):
             found[splits.pop()].append((len(lines), name))
         else:
