@@ -4,7 +4,10 @@ import json
 import re
 import shutil
 import typing
+import unicodedata
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -15,8 +18,10 @@ from saved_maps import save, save_bsds
 from torch.nn import functional as F
 
 from triptych.__main__ import main
+from triptych.datasets.folder import Folder
 from triptych.evaluation import saved_maps as maps
 from triptych.evaluation.compare_files import compare_scores, comparison_table
+from triptych.evaluation.map_files import pair
 from triptych.evaluation.offline import Score, score, score_table
 from triptych.evaluation.options import ScoreOptions
 from triptych.evaluation.protocols import RULES, DataSettings, find_rule
@@ -218,6 +223,24 @@ def test_a_dataset_as_ground_truth(tmp_path: Path) -> None:
     assert result.tasks["semseg"].facts == {"classes": 2}
 
 
+def test_photographs_of_a_dataset_are_not_decoded_for_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "data/images/test/a.png", np.zeros((8, 12, 3), np.uint8))
+    save(tmp_path / "data/semseg/test/a.png", np.ones((4, 6), np.uint8))
+    (tmp_path / "data/dataset.toml").write_text(
+        "[images]\nfiles = 'images/{split}/{key}.png'\n"
+        "[tasks.semseg]\nfiles = 'semseg/{split}/{key}.png'\nclasses = 2\nresize = true\n"
+    )
+    monkeypatch.setattr(Folder, "photo", Mock(side_effect=AssertionError))
+    save(tmp_path / "predictions/semseg/a.png", np.ones((8, 12), np.uint8))
+    found = score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", quiet=True)
+    assert found.tasks["semseg"].numbers["mIoU_absent_zero"] == 0.5
+    save(tmp_path / "predictions/semseg/a.png", np.ones((4, 6), np.uint8))
+    with pytest.raises(ValueError, match=r"is 4x6, its ground truth .* 8x12"):  # that of the image
+        score(tmp_path / "predictions", tmp_path / "data", protocol="invpt", quiet=True)
+
+
 @pytest.mark.parametrize("task", ["semseg", "human_parts"])
 def test_offsets_mean_the_same_for_every_task_of_classes(tmp_path: Path, task: str) -> None:
     """Classes stored one higher are the same maps with -1 on either side; 0 has no label then."""
@@ -255,6 +278,46 @@ def test_saved_scores_hold_every_image(tmp_path: Path) -> None:
     assert "95 % interval" in [column.header for column in score_table(result).columns]
     with pytest.raises(ValueError, match=r"scores\.json exists; .*--overwrite"):
         run(tmp_path, "bsds", out=tmp_path / "scores.json")
+
+
+def test_scores_are_seen_whatever_comes_of_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "predictions/semseg/a.png", np.ones((8, 9), np.uint8))
+    save(tmp_path / "targets/semseg/a.png", np.ones((8, 9), np.uint8))
+    there = partial(score, tmp_path / "predictions", tmp_path / "targets", protocol="invpt", classes=2)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"cannot write to .*file.*; name a file in another folder"):
+        there(out=tmp_path / "file/scores.json")
+    assert not capsys.readouterr().out
+    monkeypatch.setattr("triptych.evaluation.offline.save_score", Mock(side_effect=OSError("No space left")))
+    with pytest.raises(OSError, match="No space left"):
+        there(out=tmp_path / "scores.json")
+    assert "mIoU" in capsys.readouterr().out
+
+
+class Counted(list):
+    """A list that counts how often it was gone through."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        return super().__iter__()
+
+
+def test_pairing_goes_through_the_names_some_times_and_not_for_each(tmp_path: Path) -> None:
+    targets = Counted(f"{i}" for i in range(50))
+    pairs = pair({f"{i}": tmp_path for i in range(10, 60)}, targets, "semseg", partial=True)
+    assert (len(pairs.keys), len(pairs.unpredicted), len(pairs.untargeted)) == (40, 10, 10)
+    assert targets.times < 5
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_with_accents_pair_in_any_form_of_unicode(tmp_path: Path, mine: str, theirs: str) -> None:
+    for side, form in (("predictions", mine), ("targets", theirs)):
+        save(tmp_path / side / "semseg" / unicodedata.normalize(form, "café.png"), np.ones((8, 9), np.uint8))
+    assert run(tmp_path, "invpt", classes=2).tasks["semseg"].keys == ("café",)
 
 
 def test_comparison_is_paired(tmp_path: Path) -> None:

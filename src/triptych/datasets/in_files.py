@@ -21,7 +21,7 @@ from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.label_files import StoredCounts, read_counts
 from triptych.data.lists import keep_present
-from triptych.data.photos import StoredPhoto, read_photo, read_sparse
+from triptych.data.photos import StoredPhoto, read_image_size, read_photo, read_sparse
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding, describe_encoding
@@ -234,11 +234,19 @@ class InFiles(DenseDataset):
         image = self.photo(key)
         size = (image.shape[1], image.shape[2])
         camera = self.camera(key, size)
+        extras = {INSTANCES: self._read_instances(key, size)} if self.instances else {}
+        return Sample(image, self._read_targets(key, size, camera), key, camera, extras)
+
+    def read_targets(self, key: str) -> dict[str, Tensor]:
+        """The targets of a sample alone: its image is not decoded."""
+        size = read_image_size(self.listing[IMAGE][key])
+        return self._read_targets(key, size, self.camera(key, size))
+
+    def _read_targets(self, key: str, size: tuple[int, int], camera: Camera | None) -> dict[str, Tensor]:
         targets = {name: self._read_target(name, key, size, camera) for name in self.sources}
         for name, (source, compute) in self.derivations.items():
             targets[name] = compute(targets[source], camera, self.reach)
-        extras = {INSTANCES: self._read_instances(key, size)} if self.instances else {}
-        return Sample(image, {name: targets[name] for name in self.tasks}, key, camera, extras)
+        return {name: targets[name] for name in self.tasks}
 
     def _read_neighbour(self, sample: Sample, step: int) -> Sample:
         """The frame `step` later, else the one as far the other way, else a placeholder."""

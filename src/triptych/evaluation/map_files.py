@@ -7,10 +7,11 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from triptych.data.base import DenseDataset, require_truth
-from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, walk_files
+from triptych.data.base import require_truth
+from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, composed, walk_files
 from triptych.datasets.descriptor import FILE_NAME
-from triptych.evaluation.saved_maps import ONE_READER, Encodings, read_annotators, read_target
+from triptych.datasets.in_files import InFiles
+from triptych.evaluation.saved_maps import Encodings, read_annotators, read_target
 from triptych.lookup import named_choice
 from triptych.metrics.boundary_protocols import GroundTruth
 
@@ -36,7 +37,7 @@ def list_maps(folder: Path) -> dict[str, Path]:
     for path in walk_files(folder):
         if path.suffix.lower() not in (*PICTURES, *ARRAYS):
             continue
-        key = path.relative_to(folder).with_suffix("").as_posix()
+        key = composed(path.relative_to(folder).with_suffix("").as_posix())
         if key in found:
             raise ValueError(f"{found[key]} and {path} have the same name; keep one of them in {folder}.")
         found[key] = path
@@ -119,16 +120,14 @@ class FolderTargets:
 class DatasetTargets:
     """Ground truth of a dataset, at its native size."""
 
-    dataset: DenseDataset
+    dataset: InFiles
     task: str
-    places: dict[str, int]
 
     def keys(self) -> list[str]:
-        return list(self.places)
+        return list(self.dataset.keys)
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
-        with ONE_READER:
-            return self.dataset[self.places[key]].targets[self.task]
+        return self.dataset.read_targets(key)[self.task]
 
     def describe(self, key: str) -> str:
         return f"{key} of dataset {self.dataset.name}"
@@ -139,10 +138,10 @@ def is_dataset(path: Path) -> bool:
     return path.suffix == ".toml" or (path / FILE_NAME).is_file()
 
 
-def dataset_targets(dataset: DenseDataset, task: str) -> DatasetTargets:
+def dataset_targets(dataset: InFiles, task: str) -> DatasetTargets:
     """Ground truth of one task of a dataset, by key; pseudo-labels are refused."""
     require_truth(dataset, [task])
-    return DatasetTargets(dataset, task, {dataset.key(index): index for index in range(len(dataset))})
+    return DatasetTargets(dataset, task)
 
 
 @dataclass(frozen=True)
@@ -156,10 +155,11 @@ class Pairs:
 
 def pair(predictions: dict[str, Path], targets: Sequence[str], task: str, *, partial: bool) -> Pairs:
     """Match by name. Fewer predictions than targets are refused unless `partial`."""
+    known = set(targets)
     found = Pairs(
         keys=tuple(key for key in targets if key in predictions),
         unpredicted=tuple(key for key in targets if key not in predictions),
-        untargeted=tuple(key for key in predictions if key not in set(targets)),
+        untargeted=tuple(key for key in predictions if key not in known),
     )
     if not found.keys:
         raise ValueError(

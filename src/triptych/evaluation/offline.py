@@ -37,7 +37,7 @@ from triptych.evaluation.saved_maps import (
 )
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
-from triptych.files import checksum
+from triptych.files import check_writable, checksum
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each, terminal
 from triptych.metrics.base import Metric
@@ -231,17 +231,19 @@ def score(
         with shown_progress(name, not quiet) as advance:
             scores[name] = score_task(given, pairs[name], ci=how.ci, threads=how.threads, advance=advance)
     result = Score(protocol, predictions, targets, scores, left_out)
+    if not quiet:
+        print_score(result)  # first: what cannot be written is at least seen
     if how.out is not None:
         save_score(result, how.out)
-    if not quiet:
-        print_score(result)
     return result
 
 
 def require_new(path: Path | None, overwrite: bool) -> None:
-    """Fail where a file to write exists already and must not be replaced."""
+    """Fail where a file to write exists already and must not be replaced, and where none can be written."""
     if path is not None and path.exists() and not overwrite:
         raise ValueError(f"{path} exists; name another file, or --overwrite it.")
+    if path is not None:
+        check_writable(path.parent, "name a file in another folder")
 
 
 def score_task(

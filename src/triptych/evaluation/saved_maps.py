@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -49,10 +48,6 @@ class StoredMap:
 
     values: Tensor
     integer: bool
-
-
-ONE_READER = Lock()
-"""Held while a dataset is read: its reader need not be safe in threads."""
 
 
 def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
