@@ -340,6 +340,25 @@ def test_a_record_grows_and_is_not_replaced_unasked(tmp_path):
     assert recorded() == ["1"]
 
 
+def test_calls_side_by_side_list_all_their_images(tmp_path, monkeypatch):
+    """Two GPUs that share the images and the folder: neither erases what the other has recorded."""
+    folder, out = write_images(tmp_path / "images"), tmp_path / "out"
+    predictor = Predictor(local_model())
+    forward = predictor.model.forward
+
+    def beside(image):
+        monkeypatch.setattr(predictor.model, "forward", forward)
+        predict_images(predictor, [folder / "1.png"], out, log=quiet)
+        return forward(image)
+
+    monkeypatch.setattr(predictor.model, "forward", beside)
+    predict_images(predictor, [folder / "0.png"], out, log=quiet)
+    record = json.loads((out / "predictions.json").read_text())
+    assert sorted(record["images"]) == sorted(record["sha256"]) == ["0", "1"]
+    assert not record["waiting"]
+    assert sorted(predict_images(predictor, [folder], out, resume=True, log=quiet).kept) == ["0", "1"]
+
+
 def test_progress_is_told_without_a_terminal(tmp_path, monkeypatch):
     monkeypatch.setattr("triptych.prediction.outputs.SECONDS_PER_LINE", 0.0)
     lines = []

@@ -268,19 +268,23 @@ def _recorded(record: Record, out: Path) -> Iterator[Callable[[], None]]:
     record.write(out)
     written = time.perf_counter()
 
+    def write() -> None:
+        record.take_over(out)
+        record.write(out)
+
     def keep() -> None:
         nonlocal written
         if time.perf_counter() - written > SECONDS_PER_RECORD:
-            record.write(out)
+            write()
             written = time.perf_counter()
 
     try:
         yield keep
     except BaseException:
         with suppress(OSError):  # what made the block end is to be told
-            record.write(out)
+            write()
         raise
-    record.write(out)
+    write()
 
 
 class _Advance:

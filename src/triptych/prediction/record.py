@@ -31,6 +31,8 @@ class Record:
     """What panels and points of large images show."""
     waiting: list[str] = field(default_factory=list)
     """Images that calls were asked for which have not ended, or were killed: they may have files."""
+    begun: set[str] = field(default_factory=set)
+    """Images of this call, which no file says."""
 
     @classmethod
     def read(cls: "type[Record]", out: Path) -> "Record | None":
@@ -47,7 +49,20 @@ class Record:
     def write(self, out: Path) -> None:
         """Write it to a folder."""
         waiting = [name for name in self.waiting if name not in self.images and name not in self.skipped]
-        write_text(out / RECORD, json.dumps(asdict(self) | {"waiting": waiting}, indent=2) + "\n")
+        content = asdict(self) | {"waiting": waiting}
+        del content["begun"]
+        write_text(out / RECORD, json.dumps(content, indent=2) + "\n")
+
+    def take_over(self, out: Path) -> None:
+        """List what other calls into the same folder, such as those of other GPUs, have listed meanwhile."""
+        other = Record.read(out)
+        if other is None:
+            return
+        for table in ("images", "sha256", "skipped", "reduced"):
+            theirs = {name: value for name, value in getattr(other, table).items() if name not in self.begun}
+            getattr(self, table).update(theirs)
+        self.waiting = list(dict.fromkeys([*self.waiting, *other.waiting]))
+        self.products = list(dict.fromkeys([*self.products, *other.products]))
 
     def is_of(self, name: str, path: Path) -> bool:
         """Whether the files of a listed image were made from the file that is at `path` now."""
@@ -64,6 +79,7 @@ class Record:
     def begin(self, names: Iterable[str], products: Iterable[str]) -> None:
         """Images are about to be predicted: what is listed of them holds no more."""
         names = list(names)
+        self.begun.update(names)
         self.waiting = list(dict.fromkeys([*self.waiting, *names]))
         self.products = list(dict.fromkeys([*self.products, *products]))
         for name in names:
