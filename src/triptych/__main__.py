@@ -108,9 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(__version__)
         else:
             TRIPTYCH.run(words, "triptych")
-    except BrokenPipeError:  # the reader of our output left, as `| head` does
+    except BrokenPipeError:  # the reader of our output left, as `| head` does: what was to come is lost
         sys.stdout = None
-        return 0
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
@@ -241,7 +241,27 @@ def terminal(**options: Any) -> Console:
     >>> terminal(width=40).print("runs/[red] a[/b]", highlight=False)
     runs/[red] a[/b]
     """
-    return Console(markup=False, **options)
+    return _Terminal(markup=False, **options)
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """Its reader left; rich would end the program, without a word."""
+        _send_nowhere(self.file)
+
+
+def say(text: str) -> None:
+    """Print a line at once. Where its reader left, as a `tee` that died does, it goes nowhere, and work goes on."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _send_nowhere(sys.stdout)
+
+
+def _send_nowhere(file: IO[str]) -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, file.fileno())
+    os.close(nowhere)
 
 
 def keep_freed_memory() -> bool:

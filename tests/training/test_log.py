@@ -1,11 +1,50 @@
 """The log of a run: how long it still takes."""
 
+import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from triptych.__main__ import main
+from triptych.machine import say
 from triptych.training.log import RunLog
+
+
+@contextmanager
+def unread() -> Iterator[None]:
+    """A screen whose reader left, as a `tee` that died does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    file = os.fdopen(writer, "w")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", file)
+        yield
+    with suppress(BrokenPipeError):  # of what is left in its buffer
+        file.close()
+
+
+def test_work_goes_on_without_a_screen(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, steps=4, first_step=0, enabled=True, progress=True)
+    with unread():
+        for step in (1, 2):
+            log.training({**RECORD, "step": step})
+        log.close()
+    with unread():
+        say("a line")
+        say("another one")
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 2
+
+
+def test_words_that_nobody_reads_are_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("triptych.__main__.TRIPTYCH", SimpleNamespace(run=lambda *words: print("a line", flush=True)))
+    with unread():
+        assert main(["list"]) == 1
+
 
 RECORD = {"loss": 1.0, "losses": {"depth": 1.0}, "weighted": {"depth": 1.0}, "parts": {}, "images_per_second": 8.0}
 

@@ -185,6 +185,7 @@ def data_prepare(
             older version wrote.
         threads: How many files are written at once; 0 takes one per core.
     """
+    from triptych.machine import say
     from triptych.prepared.write import prepare
 
     for name in split:
@@ -200,7 +201,7 @@ def data_prepare(
                 progress=partial(show, name),
             )
         kept = f", {done.kept} of them were there" if done.kept else ""
-        print(f"{done.folder}: {done.records} records{kept}, {done.size / 1e6:.1f} MB")
+        say(f"{done.folder}: {done.records} records{kept}, {done.size / 1e6:.1f} MB")
     print(f"train with: --recipe.data.dataset prepared --recipe.data.root {out}")
 
 

@@ -29,7 +29,7 @@ from triptych.assemble import scored_size, stretched_size
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
-from triptych.machine import keep_freed_memory, memory_advice, terminal
+from triptych.machine import keep_freed_memory, memory_advice, say, terminal
 from triptych.prediction.image_files import ImageFiles, Intrinsics, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
@@ -70,7 +70,7 @@ def predict_images(
     overwrite: bool = False,
     resume: bool = False,
     on_bad_sample: str = "raise",
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say,
 ) -> PredictedImages:
     """Predict image files, or folders of them, into `out`: arrays, maps, pictures, panels and points.
 

@@ -24,8 +24,8 @@ import torch
 from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet, overlay_map
 from triptych.files import written_whole
 from triptych.lookup import named_choice
-from triptych.machine import memory_advice
-from triptych.prediction.outputs import advise_size
+from triptych.machine import memory_advice, say
+from triptych.prediction.outputs import SECONDS_PER_LINE, advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
 
@@ -75,7 +75,7 @@ def predict_videos(
     batch_size: int = 1,
     overwrite: bool = False,
     on_bad_sample: str = "raise",
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say,
 ) -> dict[str, PredictedVideo]:
     """Predict every frame of video files into videos of maps in `out`; `batch_size` frames at a time.
 

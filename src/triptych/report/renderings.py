@@ -19,6 +19,7 @@ from triptych.backbones.cells import pad_image
 from triptych.data.cameras import stored_size, turn_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.lookup import parse_json
+from triptych.machine import say
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
@@ -175,7 +176,7 @@ def render_run(
     intrinsics: Sequence[int | float] | None = None,
     count: int = 6,
     overwrite: bool = False,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say,
 ) -> Path:
     """The page of a run's renderings of `images`, or of `count` images of its test split where none are given.
 

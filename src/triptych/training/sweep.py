@@ -19,6 +19,7 @@ from triptych import assemble
 from triptych.data.base import as_noted
 from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
+from triptych.machine import say
 from triptych.named_parts import check_options, resolve_options
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, check_numbers, from_json, read_recipe
@@ -177,7 +178,7 @@ def sweep(
     seeds: Sequence[int] = (),
     device: str = "auto",
     progress: bool = True,
-    told: Callable[[str], None] = print,
+    told: Callable[[str], None] = say,
 ) -> list[Outcome]:
     """Train `recipe` with every setting and every seed into `out`, and return the outcomes, the best first.
 
