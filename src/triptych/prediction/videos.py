@@ -142,7 +142,7 @@ def _predict_video(
         skipped[number] = reason
 
     started = time.perf_counter()
-    frames = read_frames(path, leave_out)
+    frames = _told(read_frames(path, leave_out), path, log)
     first = list(islice(frames, 1))
     if advised := "".join(advise_size(predictor, path.name, frame.shape[:2]) for frame in first):
         log(advised)
@@ -182,7 +182,8 @@ def write_videos(
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = stack.enter_context(written_whole(file))
             writers[product] = stack.enter_context(VideoWriter(partial, rate))
-        for frame, maps in chain(first, predicted):
+        # One by one: all of the first ones would be held until the last frame.
+        for frame, maps in chain((first.pop(0) for _ in range(len(first))), predicted):
             drawn = {
                 name: overlay_map(task, frame, maps[name]) if overlay else color_maps(task, [maps[name]])[0]
                 for name, task in tasks.items()
@@ -191,6 +192,16 @@ def write_videos(
                 writer.write(drawn[product] if product in drawn else _panel(frame, drawn, tasks, limits))
             count += 1
     return count, spent[0]
+
+
+def _told(frames: Iterator[Frame], path: Path, log: Callable[[str], None]) -> Iterator[Frame]:
+    """The same frames; a line every minute says how many they were."""
+    said = time.perf_counter()
+    for count, frame in enumerate(frames):
+        if time.perf_counter() - said > SECONDS_PER_LINE:
+            said = time.perf_counter()
+            log(f"{path}: {count} frames")
+        yield frame
 
 
 def _predict_frames(
