@@ -164,6 +164,7 @@ def test_the_verb_takes_videos_beside_images(tmp_path, capsys):
     (tmp_path / "a").mkdir()
     Image.fromarray(frames(1, (32, 48))[0]).save(tmp_path / "a/0.png")
     unread = write(tmp_path / "a/unread.mp4", frames(1, (32, 48)))
+    (tmp_path / "a/IMG_1.HEIC").write_bytes(b"")
     words = ["predict", str(run), str(tmp_path / "a"), "--out", str(tmp_path / "both"), "--products"]
     for video, product, message in (
         (tmp_path / "none.mp4", "pictures", "no video"),
@@ -173,10 +174,12 @@ def test_the_verb_takes_videos_beside_images(tmp_path, capsys):
         assert message in capsys.readouterr().err
         assert not (tmp_path / "both").exists(), "images were predicted before what is wrong with videos is told"
     assert main([*words, "arrays"]) == 0
-    assert f"are not read (1); name them, such as {unread}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"are not read (1); name them, such as {unread}" in printed
+    assert f"1 photographs in {tmp_path / 'a'} are not read, such as {tmp_path / 'a/IMG_1.HEIC'}; convert" in printed
     large = write(tmp_path / "large.mp4", frames(1, (96, 144)))
     assert main(["predict", str(run), str(large), "--out", str(tmp_path / "out"), "--products", "panels"]) == 0
-    assert "large.mp4 has 96 x 144 pixels, and the network was trained on 32 x 48" in capsys.readouterr().out
+    assert "large.mp4 has 96 x 144 pixels, and the network was trained on crops of 32 x 48" in capsys.readouterr().out
 
 
 def test_memory_that_runs_out_says_what_to_lower(tmp_path, monkeypatch):

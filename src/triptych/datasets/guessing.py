@@ -231,7 +231,9 @@ def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str
         return ""
     if not all("." in key for _, key in labels):
         return ""
-    near = int((np.abs(own[:, None] - others).min(1) <= APART).sum())
+    after = np.searchsorted(others, own)
+    sides = [others[place.clip(0, len(others) - 1)] for place in (after - 1, after)]
+    near = int((np.abs(own - sides).min(axis=0) <= APART).sum())
     text = f"names are times, and {near} of {len(own)} lie within {APART:g} s of an image"
     return f"{text}; link or rename each to the name of the nearest one"
 
