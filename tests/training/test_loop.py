@@ -40,7 +40,7 @@ from triptych.training.opening import describe_initialization, initialize
 from triptych.training.run_folder import check_same_data
 from triptych.training.sharding import synchronize_norms
 from triptych.training.step import _shares, take_step
-from triptych.training.validation import _deployed_model
+from triptych.training.validation import deployed_model
 from triptych.types import Output, Sample
 
 
@@ -788,7 +788,7 @@ def test_every_process_scores_the_averaged_statistics_of_the_first(monkeypatch: 
         parts = build_parts(change(RECIPE, training__ema=0.5, data__val_split=""), accelerator)
         monkeypatch.setattr(Accelerator, "num_processes", 2)
         model = parts.objective.model
-        with _deployed_model(parts) as deployed:
+        with deployed_model(parts) as deployed:
             assert all((buffer == 7).all() for buffer in deployed.buffers())
             parameters = {name: value.detach() for name, value in deployed.named_parameters()}
             assert all(torch.equal(value, parts.average.tensors[name]) for name, value in parameters.items())

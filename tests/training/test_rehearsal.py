@@ -10,9 +10,11 @@ from training.tiny import RECIPE, Rectangles, change
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
+from triptych.machine import OutOfMemoryError
 from triptych.recipes.config import AdaptationConfig, to_json
 from triptych.training.loop import train
 from triptych.training.rehearsal import rehearse
+from triptych.types import Sample
 
 PARTLY = change(RECIPE, data__options={"unlabelled": ("depth",), "every": 3}, training__ema=0.9)
 
@@ -53,6 +55,21 @@ def test_what_training_would_raise_is_raised_and_nothing_else() -> None:
         rehearse(change(RECIPE, model__initialize_from=("nowhere",)), device="cpu")
     damaged = change(RECIPE, data__options={"bad": (3,)}, data__on_bad_sample="skip")
     assert rehearse(damaged, device="cpu").labelled["depth"] == 11
+
+
+def test_an_image_of_the_validation_split_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory counts, and what fails there ends a training at its first evaluation."""
+    original = Rectangles.__getitem__
+
+    def read(self: Rectangles, index: int) -> Sample:
+        if self.split == "val":
+            raise MemoryError("Unable to allocate 7.2 GB")
+        return original(self, index)
+
+    rehearse(change(RECIPE, data__val_split=""), device="cpu")
+    monkeypatch.setattr(Rectangles, "__getitem__", read)
+    with pytest.raises(OutOfMemoryError, match=r"7\.2 GB\); images of the validation split are scored whole"):
+        rehearse(RECIPE, device="cpu")
 
 
 class OwnLoss(Rectangles):

@@ -21,6 +21,7 @@ from triptych.training.building import Parts, accelerator_options, build_parts, 
 from triptych.training.objective import count_labelled
 from triptych.training.opening import set_first_weights
 from triptych.training.step import take_step
+from triptych.training.validation import deployed_model, score_split
 
 STEPS = 2
 """Steps that are timed, after one that is not: the first one of a process makes buffers and compiles."""
@@ -47,7 +48,7 @@ class Rehearsal:
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
-    """Build everything that `train` builds, take three steps, and forget them.
+    """Build everything that `train` builds, take three steps, score one validation image, and forget them.
 
     Time is that of the last two steps, without validation. Raises what `train` would raise.
     """
@@ -68,6 +69,9 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
                 started = time.perf_counter()
             take_step(parts, batches, step=step, stop=lambda: False)
         seconds = (time.perf_counter() - started) / STEPS
+        if parts.validation_set is not None:  # its images are scored whole, and may be larger than what is trained on
+            with deployed_model(parts) as model:
+                score_split(parts, model, limit=1)
         cuda = accelerator.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated(accelerator.device) if cuda else peak_memory()
         labelled, looked_at = _labelled(parts)

@@ -1,7 +1,7 @@
 """Scoring the validation split during training, and deploying the best weights: writing them as `model.safetensors`."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from triptych import assemble
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.scores import Evaluation
 from triptych.files import checksum, read_tensors
-from triptych.machine import Interruption
+from triptych.machine import Interruption, memory_advice
 from triptych.prediction.predictor import Predictor
 from triptych.training.building import Parts
 from triptych.training.checkpoint import TrainingState, deployable, list_checkpoints, replace_tensors
@@ -22,8 +22,7 @@ from triptych.training.sharding import load_tensors, whole
 
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
     """Score the validation split, and deploy the weights if they are the best so far; false if a signal came."""
-    recipe, model = parts.recipe, parts.objective.model
-    assert parts.validation_set is not None
+    recipe = parts.recipe
 
     def progress(done: int, of: int) -> None:
         log.status(f"scoring {recipe.data.val_split}: {done} of {of} images")
@@ -32,17 +31,8 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
             raise _LeaveEvaluation
 
     try:
-        with _deployed_model(parts) as deployed:
-            evaluation = evaluate(
-                Predictor(deployed, tasks=model.tasks),
-                parts.validation_set,
-                model.tasks,
-                transform=assemble.scored_view(recipe, recipe.data.val_split, model.tasks),
-                limit=recipe.training.evaluate_limit,
-                num_workers=recipe.data.num_workers,
-                on_bad_sample=recipe.data.on_bad_sample,
-                progress=progress,
-            )
+        with deployed_model(parts) as deployed:
+            evaluation = score_split(parts, deployed, limit=recipe.training.evaluate_limit, progress=progress)
             _check_finite(evaluation, state.step)
             score = evaluation.score()
             best = state.best is None or score > state.best["score"]
@@ -68,6 +58,31 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     return True
 
 
+MEMORY_ADVICE = (
+    "images of the validation split are scored whole, at the size that they have: store smaller ones, or go on with "
+    "--resume where there is more memory"
+)
+
+
+def score_split(
+    parts: Parts, deployed: nn.Module, *, limit: int, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """Score images of the validation split, at most `limit` of them (0: all), by the weights to deploy."""
+    recipe, tasks = parts.recipe, parts.objective.model.tasks
+    assert parts.validation_set is not None
+    with memory_advice(MEMORY_ADVICE):
+        return evaluate(
+            Predictor(deployed, tasks=tasks),
+            parts.validation_set,
+            tasks,
+            transform=assemble.scored_view(recipe, recipe.data.val_split, tasks),
+            limit=limit,
+            num_workers=recipe.data.num_workers,
+            on_bad_sample=recipe.data.on_bad_sample,
+            progress=progress,
+        )
+
+
 def _check_finite(evaluation: Evaluation, step: int) -> None:
     """Raise `FloatingPointError` naming step and tasks where predictions are not finite: such scores choose nothing."""
     if bad := [f"'{name}' ({loss})" for name, loss in evaluation.losses.items() if not math.isfinite(loss)]:
@@ -83,7 +98,7 @@ class _LeaveEvaluation(Exception):
 
 
 @contextmanager
-def _deployed_model(parts: Parts) -> Iterator[nn.Module]:
+def deployed_model(parts: Parts) -> Iterator[nn.Module]:
     """The model with the weights that would be deployed now, and what an adapter makes of their buffers."""
     parts.share_buffers()
     model = parts.whole_model()
@@ -127,7 +142,7 @@ def deploy(run: Path, parts: Parts) -> None:
     if parts.sharded:
         _write(run, parts, _deployed_tensors(parts))
         return
-    with _deployed_model(parts) as model:
+    with deployed_model(parts) as model:
         _write(run, parts, model.state_dict())
 
 
