@@ -244,7 +244,7 @@ def test_the_doctor_asks_for_no_change_because_of_pseudo_labels(folder, teacher)
 
 
 def test_a_note_says_where_images_are_far_from_what_the_teacher_learned(folder, teacher):
-    teacher.recipe = change(RECIPE, data__size=(8, 12), data__transform="survey")
+    teacher.recipe = change(RECIPE, data__size=(8, 12), data__transform="densemtl-video")
     [note] = label_folder(folder, "runs/t", ("depth",)).notes
     assert "has 32 x 48 pixels, and the network was trained on 8 x 12" in note
     assert "--shorter-side 8" in note
