@@ -362,7 +362,9 @@ def test_what_was_trained_on_stretched_images_is_shown_such(tmp_path):
     stretching = Predictor(model, recipe=recipe, resize=True)
     assert advise_size(stretching, "street", (24, 48)) == ""
     assert stretching.predict(image)["heat"].shape == (1, 1, 24, 48)
-    stretched = build_transform("densemtl", size=(12, 24), tasks={}, train=False)(Sample(image[0], {}), None).image
+    stretched = build_transform("densemtl", size=(12, 24), tasks={}, train=False)(
+        Sample(image[0], {}), np.random.default_rng(0)
+    ).image
     torch.testing.assert_close(seen[-1][0], stretched)
     assert stretching.raw(image) is None  # its maps are of another size
     assert torch.equal(stretching.raw(seen[-1])["heat"], seen[-1][:, :1])

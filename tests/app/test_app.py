@@ -323,14 +323,14 @@ def test_pictures_far_from_the_size_of_training_are_named(predictor, tmp_path):
     limits, picture = replace(LIMITS, side=200), encode((100, 150))  # trained on 32 x 48
     predicted = predict_picture(predictor, picture, "a.png", limits)
     assert "a.png has 100 x 150 pixels" in predicted.doubts
-    assert "--shorter-side 32" in predicted.doubts
+    assert "--shorter-side" in predicted.doubts
     small = Predictor(predictor.model, recipe=predictor.recipe, shorter_side=32)
     predicted = predict_picture(small, picture, "a.png", limits)
     assert not predicted.doubts
     expected = small(read_picture(picture, limits)[0])["depth"]
     np.testing.assert_array_equal(predicted.example.predictions["depth"], expected)
     _, text = predict_video(predictor, film(tmp_path, 1, size=(100, 150)), "a.mp4", limits)
-    assert "--shorter-side 32" in text
+    assert "--shorter-side" in text
 
 
 def test_max_pixels_is_the_limit_of_the_app(tmp_path, monkeypatch):

@@ -161,7 +161,7 @@ class AdversarialAlignment(Adapter):
         # Discriminators are small: full precision costs little and needs no loss scaling.
         with torch.autocast(source.image.device.type, enabled=False):
             for name, (task, raw) in theirs.items():
-                span = None if task.is_categorical else value_range(task, source.targets[name])
+                span = None if task.is_categorical else value_range(task, source.targets[name.rpartition("_")[0]])
                 aligned = alignment_map(task, _resize(raw, source.image.shape[-2:]), span)
                 with torch.no_grad():
                     reference = alignment_map(task, ours[name][1], span)
