@@ -170,6 +170,25 @@ def test_16_bit_maps_are_truncated_to_8_bit(tmp_path: Path) -> None:
     assert (255 * stored.values).round().int().tolist() == [[[0, 0, 1, 1, 2, 254, 255]]]
 
 
+def test_boundaries_are_scored_whatever_stands_for_them(tmp_path: Path) -> None:
+    """255 as pictures have it, and the labels that a published protocol outlines."""
+    regions = np.zeros((32, 40), np.uint8)
+    regions[:, 13:], regions[16:, 20:] = 3, 7
+    lines = np.zeros(regions.shape, np.uint8)
+    lines[:, 13] = lines[16, 20:] = lines[16:, 20] = 1
+    save(tmp_path / "predictions" / "a.npy", lines.astype(np.float32))
+    found = {}
+    for kind, target in (("ones", lines), ("bytes", 255 * lines), ("regions", regions)):
+        save(tmp_path / kind / "a.png", target)
+        options = {"max_dist": 0.05} | ({"dataset": "nyuv2"} if kind == "regions" else {})
+        result = score(
+            tmp_path / "predictions", tmp_path / kind, protocol="atrc", task=("boundary",), quiet=True, **options
+        )
+        found[kind] = next(iter(result.tasks["boundary"].numbers.values()))
+    assert found["bytes"] == found["ones"] > 0.9
+    assert found["regions"] > 0.9
+
+
 def test_region_maps_and_bsds_files_are_ground_truth_too(tmp_path: Path) -> None:
     prediction = golden_map("2018", "prediction")
     save(tmp_path / "predictions" / "2018.png", prediction)

@@ -22,7 +22,7 @@ class ScoreOptions:
             unlabelled. Where the tasks differ, score them one by one (--task).
         prediction_offset: Added to stored class ids of the predictions, likewise.
         normals_axes: Where components of the ground truth's normals point, such as right forward up; without it right
-            down forward, what triptych predicts, unless others agree far better with the predictions.
+            down forward, what triptych predicts, and refused where others agree far better with the predictions.
         prediction_normals_axes: The same of the predictions.
         key: Entry of .npz and .mat files that have several.
         partial: Score what is there although predictions are missing.

@@ -86,6 +86,7 @@ def read_annotators(
                 f"ground truth {path} has more than two values ({len(np.unique(maps))}); --ground-truth outline takes "
                 "it as a map of labels, --dataset or a threshold of your own says otherwise."
             )
+        maps = np.where(maps == maps, maps != 0, np.nan)
     return torch.from_numpy(maps.astype(np.float32))
 
 
@@ -238,7 +239,7 @@ taken, where these are refused: networks that learned something have 0.9."""
 
 
 def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
-    if encodings.normals_axes and encodings.prediction_normals_axes:
+    if encodings.prediction_normals_axes:  # someone looked
         return
     cosine = agreement(pairs)
     best = max(cosine, key=cosine.__getitem__)
@@ -247,8 +248,8 @@ def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) ->
             f"normals of predictions and ground truth point along other axes: their mean cosine is {cosine[CAMERA]:.2f}"
         )
         cure = (
-            "say where the components point, of the ground truth with --normals-axes and of the predictions with "
-            f"--prediction-normals-axes ({' '.join(CAMERA)} is what triptych predicts)"
+            "say where the components point, of the ground truth with --normals-axes (axes in its dataset.toml) and of "
+            f"the predictions with --prediction-normals-axes ({' '.join(CAMERA)} is what triptych predicts)"
         )
         raise DataError(f"{text}, and {cosine[best]:.2f} with the predictions' turned to {', '.join(best)}", cure)
 

@@ -209,6 +209,8 @@ def _target(task: Task) -> Tensor:
     if task.target_channels is None:
         return (torch.arange(SIDE * SIDE) % max(len(task.classes), 2)).view(1, SIDE, SIDE)
     values = torch.linspace(0.1, 4, SIDE * SIDE * task.target_channels).view(1, task.target_channels, SIDE, SIDE)
+    if task.kind == "probability":
+        return (values > 2).float()
     return F.normalize(values, dim=1) if task.kind == "direction" else values
 
 
