@@ -294,6 +294,11 @@ class Published(InFiles):
     split_by = ""
     """How the splits were made, where there are several ways."""
 
+    @property
+    def archive_keys(self) -> Sequence[str]:
+        """Keys of what the archive itself holds; others may have come from elsewhere."""
+        return self.keys
+
     def _find(self, root: str | Path, split: str, variant: str) -> None:
         """Check the split, and find out which variant lies in `root`."""
         if self.splits:

@@ -232,10 +232,14 @@ class NYUv2(Published):
             allow_missing=allow_missing,
             neighbour_frames=neighbour_frames,
         )
-        if frames_as_samples and split in TRAINED:
-            self.keys += self.nearby.with_depth(self.keys, f"split '{split}' of {self.name}")
         if self.nearby.poses:
             check_direction(folder / frames, islice(self._with_frames(), POSES_CHECKED))
+        if frames_as_samples and split in TRAINED:
+            self.keys += self.nearby.with_depth(self.keys, f"split '{split}' of {self.name}")
+
+    @property
+    def archive_keys(self) -> Sequence[str]:
+        return [key for key in self.keys if key not in self.nearby.images]
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
         """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""

@@ -283,9 +283,10 @@ def check_variant(splits: list[ExaminedSplit]) -> Iterator[Finding]:
         dataset, variant = examined.dataset, getattr(examined.dataset, "variant", None)
         if variant is None:
             continue
-        expected = variant.counts.get(examined.split, len(dataset.keys))
-        if len(dataset.keys) != expected:
-            text = f"it has {len(dataset.keys)} images, {variant.name} has {expected}"
+        keys = getattr(dataset, "archive_keys", dataset.keys)
+        expected = variant.counts.get(examined.split, len(keys))
+        if len(keys) != expected:
+            text = f"it has {len(keys)} images, {variant.name} has {expected}"
             yield Finding("error", "count", examined.split, "images", "", text, f"unpack all of {variant.download}")
         for sample in examined.samples:
             if variant.sizes and sample.size is not None and sample.size not in variant.sizes:
@@ -298,7 +299,7 @@ def check_variant(splits: list[ExaminedSplit]) -> Iterator[Finding]:
                 text = f"split {splits[0].split} has {name} files, this one has none"
                 yield Finding("error", "missing", examined.split, name, "", text, f"unpack all of {variant.download}")
         for name, paths in dataset.labels.items():
-            for key in dataset.keys if paths else ():
+            for key in keys if paths else ():
                 if key not in paths:
                     file, text = str(dataset.images[key]), f"it has no {name} file"
                     cure = f"unpack all of {variant.download}"
