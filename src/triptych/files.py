@@ -150,9 +150,9 @@ def shorten_paths(value: Any) -> Any:
         return {name: shorten_paths(each) for name, each in value.items()}
     if isinstance(value, list):
         return [shorten_paths(each) for each in value]
-    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~/")):
         return Path(value).name
-    return re.sub(r"(?<!\S)[/~]\S*/(?=\S)", "", value) if isinstance(value, str) else value
+    return re.sub(r"(?<![^\s'\"(\[])~?/\S*/(?=\S)", "", value) if isinstance(value, str) else value
 
 
 def remove_partials(folder: Path, name: str = "") -> None:

@@ -321,7 +321,8 @@ def evaluate_run(
         results_path(run)  # whose scores of another file are told before the work
         if confidence:
             Confident(predictor)
-        predictor.recipe = with_root(predictor.recipe, root, split)
+        data = predictor.recipe.data
+        predictor.recipe = with_root(predictor.recipe, root, split or data.test_split or data.val_split)
         recipe, tasks = predictor.recipe, predictor.tasks
         protocol = protocol or recipe.data.protocol
         Scoring(protocol).check(tasks)

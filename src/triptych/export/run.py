@@ -249,7 +249,7 @@ def export_run(
     weights_sha256 = pretrained.hash_weights(run)  # before they are read: a training may replace them meanwhile
     scales = read_calibration(run, pretrained.weights_file(run))
     model, recipe = pretrained.load_model(run, merge=True)
-    recipe = with_root(recipe, root, split)
+    recipe = with_root(recipe, root, split or _held_out(recipe))
     stored = {name: (run / pretrained.FILES[name]).read_text(encoding="utf-8") for name in ("tasks", "recipe")}
     chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
     if not size and not any(chosen):
