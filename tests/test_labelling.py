@@ -36,6 +36,7 @@ from triptych.labels.encodings import (
 )
 from triptych.prediction import labelling
 from triptych.prediction.confidence import Confident
+from triptych.prediction.events import event_level
 from triptych.prediction.labelling import label_folder, map_classes
 from triptych.prediction.predictor import Predictor
 from triptych.prepared.write import prepare
@@ -333,6 +334,12 @@ def test_as_many_pixels_are_boundaries_as_in_the_labels(edges):
         label_folder(edges, "t", ("boundary",), events_from={"boundary": 0.5})
     label_folder(edges, "t", ("boundary",), events_from={"boundary": 0.5}, overwrite=True)
     assert Folder(edges)[3].targets["boundary"].mean() > 0.9
+
+
+def test_the_level_of_events_leaves_those_without_any_probability_out():
+    probability = torch.tensor([[[1.0, 1, 0, 0, 0, 0, 0, 0, 0, 0]]])
+    assert event_level([(probability, torch.tensor([[1] * 7 + [0] * 3]))]) == 1.0
+    assert event_level([(probability, torch.zeros(1, 10, dtype=torch.long))]) is None
 
 
 def test_a_probability_is_no_label_where_none_tells_what_an_event_is(edges):

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from triptych.adaptation.base import Adapter, check_label_spaces
-from triptych.augmentation.presets import Transform, build_transform
+from triptych.augmentation.presets import TRANSFORMS, Transform, build_transform
 from triptych.augmentation.steps import Stretch
 from triptych.backbones import create_backbone
 from triptych.backbones.base import Backbone
@@ -162,11 +162,13 @@ def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transf
 
 def stretched_size(recipe: Recipe) -> tuple[int, int] | None:
     """Height and width that the recipe stretches images to, in training and where they are scored; `None` where it
-    keeps their proportions.
+    keeps their proportions, or its transform is of a plug-in that is not here.
 
     >>> stretched_size(Recipe(data=replace(Recipe().data, transform="survey"))), stretched_size(Recipe())
     ((96, 128), None)
     """
+    if split_domain(recipe, recipe.data.test_split)[0].data.transform not in TRANSFORMS:
+        return None
     view = scored_view(recipe, recipe.data.test_split, {})
     return view.size if isinstance(view, Stretch) else None
 

@@ -172,7 +172,7 @@ def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:
     """The page of a network; it asks its own server alone."""
     tasks = predictor.tasks
     model = predictor.recipe.model
-    size, shorter = predictor.fixed_size, predictor.shorter_side
+    size, shorter = predictor.taken_size, predictor.shorter_side
     sees = f"pictures resized to {size[1]} x {size[0]}" if size else f"at most {limits.side} pixels a side"
     facts = {
         "Network": f"{model.backbone} + {model.decoder}",

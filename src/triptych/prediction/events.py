@@ -36,4 +36,4 @@ def event_level(pairs: Iterable[tuple[Tensor, Tensor]]) -> float | None:
         return None
     reached = counts.flip(0).cumsum(0).flip(0) / counts.sum()
     fits = (reached - events / labelled).abs()
-    return float((fits == fits.min()).nonzero().max()) / LEVELS
+    return (1 + float((fits[1:] == fits[1:].min()).nonzero().max())) / LEVELS  # from 0 on is every pixel

@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -119,12 +119,14 @@ def label_folder(
     splits = split_names(before) if split == ALL and before.has_split_folders else [split]
     noted = {} if overwrite else {name: old.event_from for name, old in before.pseudo.items()}
     chosen = _chosen_levels(known, events_from or {})
-    levels = {
-        name: chosen.get(name) or noted.get(name) or _ask_labels(before, place, splits, predictor, name)
-        for name, task in known.items()
-        if task.kind == "probability"
-    }
-    after, wanted = _describe(before, place, text, asked, known, levels, overwrite)
+
+    def find_level(name: str) -> float | None:
+        if known[name].kind != "probability":
+            return None
+        return chosen.get(name) or noted.get(name) or _ask_labels(before, place, splits, predictor, name)
+
+    after, wanted = _describe(before, place, text, asked, known, find_level, overwrite)
+    levels = {name: level for name in known if (level := after.pseudo[name].event_from) is not None}
     tables = {name: map_classes(task, after.tasks[name].make_task(name), asked) for name, task in known.items()}
     if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
@@ -147,7 +149,9 @@ def label_folder(
     if wanted != text:
         write_text(place, wanted)
     firsts = {each.keys[0]: each.photo(each.keys[0]).shape for each in photos.values()}
-    advice = (advise_size(predictor, key, (height, width)) for key, (_, height, width) in firsts.items())
+    advice = (
+        advise_size(predictor, key, (height, width), stretches=False) for key, (_, height, width) in firsts.items()
+    )
     result = Labelled(events_from=levels, notes=(*_unknown_classes(after, tables), *filter(None, advice)))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
@@ -267,7 +271,7 @@ def _describe(
     text: str,
     asked: PseudoLabels,
     tasks: Mapping[str, Task],
-    levels: Mapping[str, float],
+    find_level: Callable[[str], float | None],
     overwrite: bool,
 ) -> tuple[Descriptor, str]:
     """The descriptor and its text with a section of pseudo-labels for each task."""
@@ -287,7 +291,7 @@ def _describe(
             files=f"{PSEUDO}/{name}/{split}{{key}}.*",
             weight=old.weight if old else 1.0,
             encoding=hash_encoding(encoding),
-            event_from=levels.get(name),
+            event_from=find_level(name),
         )
         theirs, ours = asdict(old or new), asdict(new)
         others = [option for option in ours if theirs[option] != ours[option] and option not in ("teacher", "date")]

@@ -26,6 +26,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from triptych.assemble import scored_size, stretched_size
+from triptych.augmentation.presets import TRANSFORMS
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
@@ -143,18 +144,20 @@ FAR = 2.0
 """How much larger or smaller than in training things may look before a line says so."""
 
 
-def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
+def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stretches: bool = True) -> str:
     """A warning where the network may see things at another size than in training; empty where it does not, where that
-    of training is not known, and where someone chose a size.
+    of training is not known, and where someone chose a size. `stretches` says whether who asks has `--resize`.
     """
-    known = predictor.recipe is not None
+    known = predictor.recipe is not None and predictor.recipe.data.transform in TRANSFORMS  # a plug-in's may be away
     if not known or predictor.shorter_side is not None or predictor.fixed_size or predictor.taken_size:
         return ""
+    which = ", of a run or of a file of --outputs raw" if predictor.is_decoded else ""  # whose maps are not resized
     if (stretched := stretched_size(predictor.recipe)) is not None and stretched != size:
+        way = "--resize (in Python resize=True) stretches images so for the network, and resizes the maps back; "
         return (
             f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on images stretched to "
-            f"{stretched[0]} x {stretched[1]}: --resize (in Python resize=True) stretches images so for the network, "
-            f"and resizes the maps back; --shorter-side {min(stretched)} keeps their proportions."
+            f"{stretched[0]} x {stretched[1]}: {way if stretches else ''}--shorter-side {min(stretched)} resizes them "
+            f"in their proportions{which}."
         )
     trained = predictor.recipe.data.size
     if not any(trained):
@@ -163,7 +166,6 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int]) -> str:
     if 1 / FAR < factor < FAR:
         return ""
     has = f"{name} has {size[0]} x {size[1]} pixels, and the network was trained on"
-    which = ", of a run or of a file of --outputs raw" if predictor.is_decoded else ""  # whose maps are not resized
     if scored_size(predictor.recipe, predictor.recipe.data.train_split) == "native":  # cut, not resized
         return (
             f"{has} crops of {trained[0]} x {trained[1]}, which say nothing of the images that they were cut from: "

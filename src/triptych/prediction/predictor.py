@@ -147,12 +147,14 @@ class Predictor:
 
     @property
     def taken_size(self) -> tuple[int, int] | None:
-        """The height and width that images are resized to, where `resize` says so; `None`: as they are."""
+        """The height and width that images are resized to, where `resize` says so; `None`: as they are. A shorter side
+        that someone chose goes before the size of training.
+        """
         from triptych.assemble import stretched_size
 
-        if not self.resize or self.fixed_size or self.recipe is None:
+        if not self.resize or self.fixed_size:
             return self.fixed_size if self.resize else None
-        return stretched_size(self.recipe)
+        return None if self.recipe is None or self.shorter_side else stretched_size(self.recipe)
 
     @property
     def device(self) -> torch.device:
@@ -249,9 +251,8 @@ class Predictor:
             return joined(self._view(Batch(self._scaled(image)), 1.0, False))
 
     def _scaled(self, image: Tensor) -> Tensor:
-        """A batch in [0, 1] on the device of the model and of its number type."""
-        types = (parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
-        return scale_batch(image.to(self.device)).to(next(types, torch.float32))
+        """A batch in [0, 1] on the device of the model."""
+        return scale_batch(image.to(self.device))
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""
@@ -334,8 +335,9 @@ class Predictor:
         if image.device.type == "cpu" and image.shape != self._size:
             self._size = tuple(image.shape)
             return_freed_memory()
+        types = (parameter.dtype for parameter in self.model.parameters() if parameter.is_floating_point())
         with torch.autocast(image.device.type, dtype=self.autocast, enabled=self.autocast != torch.float32):
-            predictions = predict_maps(self.model, image)
+            predictions = predict_maps(self.model, image.to(next(types, torch.float32)))
         return {name: predictions[name].float() for name in self.tasks}
 
     @classmethod
