@@ -85,6 +85,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
                 write_text(run / "recipe.json", to_json(replace(begun, schedule=recipe.schedule)) + "\n")
         finish_exchange(run)
         remove_partials(run)
+        remove_partials(run / "checkpoints")  # of a second save, which nothing may follow
         left_to_score = parts.validation_set is not None and state.evaluated < state.step
         if state.step < recipe.schedule.steps or left_to_score:
             (run / calibration.FILE).unlink(missing_ok=True)  # of the weights before
