@@ -11,9 +11,9 @@ from golden import AS_IS, golden, our_name
 from triptych.conversion import convert_checkpoint
 from triptych.conversion.base import Assumption, Checkpoint
 from triptych.conversion.invpt import _image_size
-from triptych.conversion.normals import CAMERA
 from triptych.conversion.run_folder import Reference, convert_file, read_reference, settle
 from triptych.conversion.trunks import training_order
+from triptych.labels.axes import CAMERA
 from triptych.prediction.pretrained import load_model
 from triptych.types import Output
 

@@ -72,7 +72,7 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
 
 
 def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, int]) -> str:
-    """What may be wrong with the maps of a picture `(H, W, 3)` because of its size; empty or `; ...`."""
+    """Warnings about the size of a picture `(H, W, 3)`, each after a semicolon; empty where there are none."""
     size = (seen.shape[0], seen.shape[1])
     told = (advise_size(predictor, name, size), predictor.describe_mismatch(size, sent))
     return "".join(f"; {line.rstrip('.')}" for line in told if line)

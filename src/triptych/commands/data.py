@@ -244,7 +244,6 @@ def data_label(
     if wrong:
         raise ValueError(f"class_map has '{wrong[0]}'; write TEACHER=OWN, such as couch=sofa, or couch= for no label.")
     classes = {old: new for old, _, new in (word.partition("=") for word in class_map)}
-    levels = dict(_name_and_number(word) for word in events_from)
     result = label_folder(
         folder,
         teacher,
@@ -252,7 +251,7 @@ def data_label(
         split=split,
         min_confidence=min_confidence,
         class_map=classes,
-        events_from=levels,
+        events_from=read_options(events_from, tables_allowed=False),
         shorter_side=shorter_side,
         overwrite=overwrite,
         device=device,
@@ -267,14 +266,6 @@ def data_label(
         )
         for path, confidence in result.least_confident.get(name, []):
             print(one_line(f"  least sure: {path} ({confidence:.2f})"))
-
-
-def _name_and_number(word: str) -> tuple[str, float]:
-    name, _, number = word.partition("=")
-    try:
-        return name, float(number)
-    except ValueError:
-        raise ValueError(f"events_from has '{word}'; write TASK=PROBABILITY, such as boundary=0.9.") from None
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:

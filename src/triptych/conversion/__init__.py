@@ -11,7 +11,8 @@ from torch import Tensor
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import atrc, densemtl, invpt, survey
 from triptych.conversion.base import Checkpoint, CodeBase, ConversionReport, Network, apply_renames
-from triptych.conversion.normals import CAMERA, turn_normals
+from triptych.conversion.normals import turn_normals
+from triptych.labels.axes import CAMERA
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import TASKS, Task

@@ -5,12 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from triptych.conversion.base import ConversionReport, Network
-from triptych.labels.axes import CAMERA
 from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.models.multitask import MultiTaskModel
 from triptych.tasks import Task
-
-__all__ = ["CAMERA", "directions", "turn_normals"]
 
 
 def directions(tasks: Mapping[str, Task]) -> list[str]:

@@ -17,9 +17,10 @@ from triptych.backbones.cells import predict_maps
 from triptych.backbones.weights import read_state_dict
 from triptych.conversion import FAMILIES, convert_checkpoint, find_network
 from triptych.conversion.base import Assumption, CodeBase, ConversionReport, Network, describe_reading, network_recipe
-from triptych.conversion.normals import CAMERA, directions, turn_normals
+from triptych.conversion.normals import directions, turn_normals
 from triptych.datasets import DATASETS
 from triptych.files import write_text
+from triptych.labels.axes import CAMERA
 from triptych.labels.encodings import DIRECTIONS, Normals
 from triptych.lookup import named_choice, require_options
 from triptych.models.multitask import MultiTaskModel

@@ -207,7 +207,7 @@ class InFiles(DenseDataset):
         return torch.from_numpy(read_array(path).astype("int64"))
 
     def has_frames(self, step: int) -> bool:
-        """Whether any image has a frame `step` away, either way."""
+        """True if any image has a frame `step` later or earlier."""
         return any(self.shift(key, way) for key in self.keys for way in (step, -step))
 
     def shift(self, key: str, step: int) -> str | None:

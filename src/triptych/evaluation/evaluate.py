@@ -95,7 +95,7 @@ def evaluate(
     after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
     """
     [evaluation] = evaluate_together(
-        [Predictor(model, tasks=(scoring or Scoring()).apply(tasks)) if isinstance(model, nn.Module) else model],
+        [Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model],
         dataset,
         tasks,
         transform=transform,

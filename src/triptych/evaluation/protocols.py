@@ -1,4 +1,4 @@
-"""How each line of papers scores each task: the table behind `--protocol` of `triptych score` and `evaluate`.
+"""Scoring rules of each line of papers, by task: the table behind `--protocol` of `triptych score` and `evaluate`.
 
 The definitions, and what is known about differences between published code bases, are in docs/protocols.md.
 """
@@ -83,7 +83,7 @@ class Rule:
 
 
 def metric_facts(metric: Metric) -> dict[str, str | int | float]:
-    """What the numbers of a metric depend on beside the protocol's name."""
+    """Settings of a metric that its numbers depend on, beside the protocol's name."""
     if isinstance(metric, BoundaryMetric):
         return {
             "boundary_protocol": metric.protocol.name,
@@ -237,7 +237,7 @@ class Scoring:
         return cls(content.get("protocol", OWN), DataSettings(**content.get("settings", {})))
 
     def content(self) -> dict[str, Any]:
-        """What `of_scores` reads."""
+        """Protocol and settings as JSON, for `of_scores`."""
         return {"protocol": self.protocol, "settings": vars(self.settings)}
 
     @property
@@ -266,7 +266,7 @@ class Scoring:
         return assemble.unstretched(recipe) if stretches else recipe
 
     def beside(self, other: "Scoring") -> tuple[str, str, str]:
-        """What it is, and both protocols, for `require_same_definition`."""
+        """Names of both protocols with a title, as `require_same_definition` compares facts."""
         return "the protocol (`triptych evaluate --protocol`)", self.protocol, other.protocol
 
     def describe(self, tasks: Mapping[str, Task], size: str) -> list[str]:

@@ -222,7 +222,7 @@ def _differences_of_one_seed(groups: Sequence[RunGroup]) -> dict[str, list[Any]]
 
 
 def _start(run: str) -> tuple[str, int | None]:
-    """What tells a run that others began from, wherever it lies."""
+    """Origin and seed of a run that others began from, the same wherever its folder lies."""
     file = Path(run) / "recipe.json"
     return _origin(run), read_recipe(file).seed if file.is_file() else None
 

@@ -136,7 +136,7 @@ def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:
 
 Axes = tuple[str, str, str]
 CAMERA: Axes = Normals().axes
-"""Where components of normals point in Triptych."""
+"""Directions of the components of normals in Triptych: right, down, forward."""
 FindCamera = Callable[[str, tuple[int, int]], Camera | None]
 FRAMES = 4
 """Frames compared with their depth: each gives ten thousands of vectors."""

@@ -47,8 +47,8 @@ def known_values(target: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
 def masked_mean(error: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Scalar:
     """Sum of `error` where `valid` over the number of valid pixels; 0 without any. Channels of `error` are summed.
 
-    `error` has to be finite everywhere: clean the target before any arithmetic, `torch.where(valid, target, 0)`, as NaN
-    stays NaN however it is masked, in gradients too.
+    `error` has to be finite everywhere: clean the target before any arithmetic (`known_values`), as NaN stays NaN
+    however it is masked, in gradients too.
 
     >>> masked_mean(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False])).item()
     2.0

@@ -199,8 +199,8 @@ def _chosen_levels(known: Mapping[str, Task], asked: Mapping[str, float]) -> Map
         task = named_choice("task in events_from", name, dict(known))
         if task.kind != "probability":
             raise ValueError(f"events_from names {name}, which is {task.kind} and no probability; leave it out.")
-        if not 0 < level <= 1:
-            raise ValueError(f"events_from of {name} is {level}; it is a probability above 0.")
+        if not isinstance(level, int | float) or not 0 < level <= 1:
+            raise ValueError(f"events_from of {name} is {level}; give a probability above 0, such as {name}=0.9.")
     return asked
 
 

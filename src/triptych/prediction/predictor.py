@@ -202,7 +202,7 @@ class Predictor:
         Views are averaged as raw maps, except values that zooming changes (depth), and those that mirroring changes and
         whose raw maps are a function of them: these are averaged in physical units (`Task.averages_raw`).
         """
-        return joined(self.strips(Batch(self._scaled(image)), frame=frame))
+        return joined(self.strips(Batch(scale_batch(image.to(self.device))), frame=frame))
 
     def strips(
         self, image: Source, *, rows: int | None = None, frame: tuple[int, int] | None = None
@@ -248,11 +248,7 @@ class Predictor:
         if self.flip or self.scales != (1.0,) or self.is_decoded or resized:
             return None
         with _evaluating(self.model):
-            return joined(self._view(Batch(self._scaled(image)), 1.0, False))
-
-    def _scaled(self, image: Tensor) -> Tensor:
-        """A batch in [0, 1] on the device of the model."""
-        return scale_batch(image.to(self.device))
+            return joined(self._view(Batch(scale_batch(image.to(self.device))), 1.0, False))
 
     def decode(self, raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predictions in physical units from raw maps."""

@@ -59,8 +59,8 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
 
 
 MEMORY_ADVICE = (
-    "images of the validation split are scored whole, at the size that they have: store smaller ones, or go on with "
-    "--resume where there is more memory"
+    "images of the validation split are scored whole: store smaller ones (data.size, where the recipe resizes), or "
+    "train where there is more memory"
 )
 
 
