@@ -37,7 +37,7 @@ from model_table import write_table
 from PIL import Image
 
 from triptych import assemble
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.evaluation.scores import read_scores
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import quantize, write_onnx

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from triptych import assemble
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.prediction import Predictor
 from triptych.recipes import load_recipe
 from triptych.recipes.config import Recipe

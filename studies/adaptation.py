@@ -35,7 +35,7 @@ from lab.inference import Contrast, declared, ratio
 from lab.inference import paired as paired_test
 
 from triptych.adaptation import ADAPTERS
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.recipes.config import AdaptationConfig, Options, Recipe
 from triptych.recipes.rooms import PYRAMID
 from triptych.training.adapted_run import adapt_run

@@ -109,7 +109,7 @@ def _prepare_worker() -> None:
 
 
 def _run(out: Path, recipe_json: str, arm: str, seed: int, splits: Sequence[str]) -> None:
-    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.evaluation.run import evaluate_run
     from triptych.training.loop import train
 
     parent = multiprocessing.parent_process()

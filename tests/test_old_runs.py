@@ -16,7 +16,7 @@ from PIL import Image
 
 from triptych import assemble
 from triptych.__main__ import main
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import read_recipe
 from triptych.report.renderings import Renderer

@@ -32,7 +32,7 @@ _HOMES = {
     "load_recipe": "recipes",
     "train": "training.loop",
     "evaluate": "evaluation.evaluate",
-    "evaluate_run": "evaluation.evaluate",
+    "evaluate_run": "evaluation.run",
     "compare_runs": "evaluation.compare",
     "create_model": "assemble",
     "Predictor": "prediction.predictor",

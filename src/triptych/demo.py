@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from triptych import assemble
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.predictor import Predictor
 from triptych.recipes import RECIPES

@@ -21,7 +21,7 @@ class Arm:
 
 def train_and_score(recipe: Recipe, folder: Path, *, split: str, limit: int = 0, device: str = "cpu") -> Scores:
     """The primary number by task on a split, of the weights that the run deploys."""
-    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.evaluation.run import evaluate_run
     from triptych.training.loop import train
 
     train(recipe, folder, resume=(folder / "recipe.json").is_file(), device=device, progress=False)

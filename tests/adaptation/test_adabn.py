@@ -23,7 +23,7 @@ from training_runs import lines, run_recipe
 from triptych.__main__ import main
 from triptych.adaptation.adabn import AdaBN, passes, renew_statistics
 from triptych.datasets import DATASETS
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.prediction.pretrained import load_model
 from triptych.recipes.config import Recipe, read_recipe
 from triptych.training import adapted_run, validation

@@ -22,7 +22,7 @@ from triptych.adaptation.adversarial import AdversarialAlignment
 from triptych.adaptation.mean_teacher import MeanTeacher
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import rooms_tasks
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.lookup import require_options
 from triptych.recipes import RECIPES
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig, from_json, split_domain, to_json

@@ -18,7 +18,7 @@ from triptych.conversion.base import ConversionReport, Network
 from triptych.conversion.normals import turn_normals
 from triptych.conversion.run_folder import convert_file, find_tasks, published_options
 from triptych.decoders.baseline import FCN
-from triptych.evaluation.evaluate import evaluate_run, open_scored_split
+from triptych.evaluation.run import evaluate_run, open_scored_split
 from triptych.export.profile import profile
 from triptych.export.run import export_run
 from triptych.labels.axes import CAMERA

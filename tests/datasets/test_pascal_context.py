@@ -17,7 +17,7 @@ from triptych.assemble import build_dataset, with_scored_labels
 from triptych.data.arrays import read_array
 from triptych.datasets import DATASETS
 from triptych.datasets.pascal_context import PascalContext, evaluation_edges, training_edges
-from triptych.evaluation.evaluate import find_scoring
+from triptych.evaluation.run import find_scoring
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS
 from triptych.labels.tables import NAMES_21, NAMES_60, PARTS, fine_names

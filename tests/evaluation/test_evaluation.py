@@ -21,8 +21,9 @@ from triptych.decoders.base import Decoder
 from triptych.evaluation import constant
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.evaluate import evaluate, evaluate_run, open_scored_split
+from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.protocols import RULES, DataSettings, Scoring
+from triptych.evaluation.run import evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric

@@ -14,8 +14,8 @@ from training.tiny import RECIPE
 from triptych.commands.runs import evaluate as evaluate_verb
 from triptych.evaluation.compare import compare_groups, compare_runs
 from triptych.evaluation.compare_files import compare_scores
-from triptych.evaluation.evaluate import evaluate_run
 from triptych.evaluation.offline import score
+from triptych.evaluation.run import evaluate_run
 from triptych.evaluation.scored_runs import RunGroup, read_scored_run
 from triptych.evaluation.scores import FORMAT, read_scores
 from triptych.files import finite, save_tensors, write_json

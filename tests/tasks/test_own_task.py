@@ -15,7 +15,7 @@ from triptych.datasets import DATASETS
 from triptych.drawing.panels import describe_colors
 from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.metrics.base import Count, Metric
 from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import AngleMetric

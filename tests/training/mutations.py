@@ -19,7 +19,7 @@ from PIL import Image
 from tiny import RECIPE, change
 
 from triptych.data.photos import read_image, read_image_size, read_photo
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.evaluation.scores import read_scores
 from triptych.prediction.predictor import Predictor
 from triptych.report.values import read_run

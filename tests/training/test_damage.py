@@ -15,7 +15,7 @@ import torch
 from training.tiny import RECIPE, change
 from workers import look_often
 
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.files import checksum, exchange, partial_path, read_tensors, remove_partials, save_tensors, written_whole
 from triptych.machine import peak_memory, restart_peak_memory
 from triptych.prediction.predictor import Predictor
@@ -285,7 +285,7 @@ def test_scores_that_cannot_be_written_are_told_before_any_work(copy: Path, monk
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("triptych.files.tempfile.TemporaryFile", read_only)
-    monkeypatch.setattr("triptych.evaluation.evaluate.open_scored_split", lambda *words: pytest.fail("it began"))
+    monkeypatch.setattr("triptych.evaluation.run.open_scored_split", lambda *words: pytest.fail("it began"))
     with pytest.raises(OSError, match=r"cannot write to .*run \(Read-only file system\); .*copy it to where"):
         evaluate_run(copy, device="cpu", progress=False)
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
 from triptych import machine
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.machine import accelerated
 from triptych.recipes.config import (
     AdaptationConfig,

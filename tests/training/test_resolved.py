@@ -17,7 +17,7 @@ from triptych import assemble
 from triptych.adaptation import ADAPTERS
 from triptych.backbones import create_backbone, find_backbone
 from triptych.decoders import DECODERS
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.evaluation.scored_runs import group_runs as group
 from triptych.evaluation.scored_runs import read_scored_run, recipe_differences
 from triptych.files import check_signed, sign

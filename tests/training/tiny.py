@@ -177,7 +177,7 @@ def change(recipe: Recipe, **changes: object) -> Recipe:
 
 
 if __name__ == "__main__":
-    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.evaluation.run import evaluate_run
     from triptych.training.loop import train
 
     parser = argparse.ArgumentParser()

@@ -22,7 +22,7 @@ from triptych.backbones.resnet import ResNet
 from triptych.datasets import rooms as rooms_module
 from triptych.datasets.rooms import Rooms
 from triptych.decoders import DECODERS
-from triptych.evaluation.evaluate import evaluate_run
+from triptych.evaluation.run import evaluate_run
 from triptych.lookup import require_options
 from triptych.machine import accelerated
 from triptych.metrics.depth import AlignedDepthMetric

@@ -39,7 +39,7 @@ def evaluate(
         report: Write report.html.
         device: Where to run.
     """
-    from triptych.evaluation.evaluate import evaluate_run
+    from triptych.evaluation.run import evaluate_run
     from triptych.report.run import report_run
 
     scored = evaluate_run(

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from triptych.evaluation.evaluate import read_references
 from triptych.evaluation.protocols import OWN
+from triptych.evaluation.run import read_references
 from triptych.evaluation.scored_runs import (
     RunGroup,
     ScoredRun,

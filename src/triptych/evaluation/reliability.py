@@ -9,7 +9,7 @@ from rich.table import Table
 
 from triptych import assemble
 from triptych.data.base import require_truth
-from triptych.evaluation.evaluate import open_scored_split
+from triptych.evaluation.run import open_scored_split
 from triptych.files import write_json
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.exported import results_folder

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
-from triptych.evaluation.evaluate import RunEvaluation
 from triptych.evaluation.reliability import Reliability
+from triptych.evaluation.run import RunEvaluation
 from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from triptych.evaluation.evaluate import CONSTANT, SINGLE_TASK
 from triptych.evaluation.reliability import GROUPS, Reliability
+from triptych.evaluation.run import CONSTANT, SINGLE_TASK
 from triptych.metrics.base import Metric
 from triptych.report.engine import Markup, element, join
 from triptych.tasks import Task

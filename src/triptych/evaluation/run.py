@@ -1,0 +1,300 @@
+"""Scoring of a run folder: a table, and files of scores beside the network, with what they are compared with."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych import assemble
+from triptych.adaptation.base import check_label_spaces
+from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
+from triptych.data.subset import spread_evenly
+from triptych.datasets import DATASETS
+from triptych.evaluation.constant import ConstantPredictor
+from triptych.evaluation.evaluate import Predicts, evaluate_together
+from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
+from triptych.evaluation.scores import (
+    Evaluation,
+    ScoredSize,
+    as_json,
+    moved_classes,
+    read_run_scores,
+    require_same_definition,
+    write_scores,
+)
+from triptych.evaluation.tables import score_table, shown_progress
+from triptych.files import check_writable, remove_partials
+from triptych.lookup import UnknownNameError
+from triptych.machine import accelerated, memory_advice, terminal
+from triptych.prediction.confidence import Confident
+from triptych.prediction.exported import results_folder, results_path
+from triptych.prediction.predictor import Predictor
+from triptych.prediction.pretrained import hash_weights, read_run_tasks
+from triptych.recipes.config import TARGET, Recipe, read_recipe, split_domain, with_root
+from triptych.tasks import Task
+
+MEMORY_ADVICE = "score with --device cpu or on a machine with more memory; data workers take some too"
+CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
+"""Titles of the columns that a network is compared with."""
+
+
+@dataclass(frozen=True)
+class RunEvaluation(Evaluation):
+    """The scores of a run on `split`, those that they are compared with, and its network: what a report draws."""
+
+    split: str = ""
+    constant: Evaluation | None = None
+    """Of the best constant prediction."""
+    single_task: Mapping[str, Mapping[str, float | None]] | None = None
+    """Of single-task networks, by task."""
+    weights_sha256: str = ""
+    """Of the file that they were read from."""
+    protocol: str = OWN
+    """By whose rules they were scored."""
+    predictor: Predictor = field(kw_only=True, repr=False)
+
+    def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
+        """The numbers by column of a table, the network first, without those that could not be computed."""
+        title = self.split if self.protocol == OWN else f"{self.split}, protocol {self.protocol}"
+        constant = None if self.constant is None else self.constant.metrics
+        columns = {f"network ({title})": self.metrics, SINGLE_TASK: self.single_task, CONSTANT: constant}
+        return {
+            title: {
+                task: {name: value for name, value in numbers.items() if value is not None and math.isfinite(value)}
+                for task, numbers in column.items()
+            }
+            for title, column in columns.items()
+            if column
+        }
+
+
+def open_scored_split(recipe: Recipe, split: str = "") -> tuple[str, DenseDataset]:
+    """The name and the dataset of the split to score: the one that is asked for, else the recipe's test split, else its
+    validation split where the data have no test split.
+
+    Raises `ValueError` where there is none.
+    """
+    if split:
+        return split, assemble.build_dataset(recipe, split)
+    candidates = list(dict.fromkeys(name for name in (recipe.data.test_split, recipe.data.val_split) if name))
+    reasons = []
+    for name in candidates:
+        try:
+            return name, assemble.build_dataset(recipe, name)
+        except UnknownNameError as error:
+            if error.name != split_domain(recipe, name)[1]:
+                raise  # another name of the recipe
+            reasons.append(str(error))
+        except DataError as error:
+            if not error.missing:
+                raise
+            reasons.append(str(error))
+    raise ValueError(
+        f"the data of this run have no split {' or '.join(map(repr, candidates))} ({reasons[0]}); name one with "
+        "--split."
+    )
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str = "",
+    root: str = "",
+    protocol: str = "",
+    single_task: Sequence[Path] = (),
+    limit: int = 0,
+    device: str = "auto",
+    constant: bool = True,
+    confidence: bool = False,
+    progress: bool = True,
+) -> RunEvaluation:
+    """Score a run folder on a split: a table, and `evaluation-<split>.json`.
+
+    By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
+    `root` is where the data lie, if not where they lay when it was trained.
+
+    `target-<split>` is a split of the domain that the recipe adapts to. `protocol` names the line of papers by whose
+    rules it is scored (docs/protocols.md), by default the recipe's; `none` are the tasks' own numbers. Tasks that it
+    has no rule for keep their own.
+    The JSON has the numbers, those of the best constant prediction (fitted on the training split, where the recipe has
+    one), and `delta_mtl` against single-task runs, which must have been evaluated on the same split. Beside it,
+    `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
+    Processes started by `torchrun` or `accelerate launch` share the work. Of a file that `triptych export` wrote both
+    lie in `FILE.results` beside it. With `confidence` networks that have none fail before anything is scored.
+    """
+    run = Path(run)
+    with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
+        weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
+        # What is asked for by name a file may refuse; where it runs is its own affair.
+        predictor = Predictor.load(run, device=device if run.is_file() else accelerator.device, calibrated=False)
+        beside = run if run.is_dir() else run.parent
+        check_writable(beside, "scores are written beside the network: copy it to where you may write")
+        if run.is_dir():  # else it is anyone's folder
+            remove_partials(run)
+        results_path(run)  # whose scores of another file are told before the work
+        if confidence:
+            Confident(predictor)
+        data = predictor.recipe.data
+        predictor.recipe = with_root(predictor.recipe, root, split or data.test_split or data.val_split)
+        recipe, tasks = predictor.recipe, predictor.tasks
+        protocol = protocol or recipe.data.protocol
+        Scoring(protocol).check(tasks)
+        labels = recipe if protocol == OWN else assemble.with_scored_labels(recipe, tasks)
+        split, dataset = open_scored_split(labels, split)
+        _require_same_classes(tasks, dataset, split)
+        scoring = find_scoring(protocol, dataset, tasks)
+        tasks = scoring.apply(tasks)
+        if (unstretched := scoring.unstretched(recipe)) is not recipe:
+            predictor.resize, recipe = True, unstretched
+        images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
+        keys = [dataset.key(index) for index in images]
+        size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
+        references = read_references(single_task, split, tasks, keys, of=run, size=size, scoring=scoring)
+        predictors: list[Predicts] = [predictor]
+        bad = recipe.data.on_bad_sample
+        if constant and recipe.data.train_split:  # a converted network was not trained on these data
+            predictors.append(ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad))
+        with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
+            evaluation, *others = evaluate_together(
+                predictors,
+                dataset,
+                tasks,
+                transform=assemble.scored_view(recipe, split, tasks),
+                limit=limit,
+                num_workers=recipe.data.num_workers,
+                on_bad_sample=bad,
+                progress=advance,
+                scoring=scoring,
+            )
+        reference = others[0] if others else None
+        if accelerator.is_main_process:
+            content = {
+                "split": split,
+                "recipe": recipe.description,
+                "data": dataset.fingerprint(),
+                "scored_size": size.of_images,
+                **scoring.content(),
+                "facts": {name: metric_facts(task.metric()) for name, task in tasks.items()},
+                **as_json(evaluation),
+                "primary": evaluation.primary(),
+                "constant": as_json(reference)["metrics"] if reference is not None else None,
+                "delta_mtl": evaluation.gain_over(references) if references else None,
+                "single_task": [str(path) for path in single_task],
+                "single_task_metrics": {name: references[name] for name in tasks} if references else None,
+                "keys": list(evaluation.keys),
+                "weights_sha256": weights,
+            }
+            write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
+            notes = [*scoring.describe(tasks, size.by_recipe), predictor.model.describe()]
+            _show(run, content, evaluation, reference, [note for note in notes if note])
+    return RunEvaluation(
+        **vars(evaluation),
+        split=split,
+        constant=reference,
+        single_task=references or None,
+        weights_sha256=weights,
+        protocol=protocol,
+        predictor=predictor,
+    )
+
+
+def find_scoring(protocol: str, dataset: DenseDataset, tasks: Mapping[str, Task]) -> Scoring:
+    """The protocol with the settings of a dataset; `ValueError` where its labels are those that papers train on, and
+    score against others, as in prepared sets.
+    """
+    if protocol == OWN:
+        return Scoring()
+    known = DATASETS[dataset.name].scored_options if dataset.name in DATASETS else {}
+    others = {name: value for task in tasks for name, value in known.get(task, {}).items()}
+    for name, value in others.items():
+        if (found := dataset.fingerprint().get(name)) != value:
+            raise ValueError(
+                f"{name} of {dataset.name} is '{found}' in these data, and protocol '{protocol}' scores against "
+                f"'{value}'; prepare the split with that option, or score by the tasks' own numbers (--protocol {OWN})."
+            )
+    # Labels that are made to be scored against are outlines already.
+    settings = DataSettings(dataset.name if dataset.name in CLASSES else "", ground_truth="thin" if others else None)
+    return Scoring(protocol, settings)
+
+
+def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, split: str) -> None:
+    """Raise `ValueError` where a class of the network has another number in the data, or in the target domain none."""
+    if split.startswith(TARGET):
+        check_label_spaces(tasks, dataset.tasks)
+    for name in tasks:
+        pairs = moved_classes(tasks[name], dataset.tasks[name]) if name in dataset.tasks else []
+        if moved := [pair for pair in pairs if pair[0] != pair[1]]:
+            raise ValueError(
+                f"{name}: the classes of {split} have another order than when the network was trained "
+                f"({moved[0][0]} is where {moved[0][1]} is now); put them back, or train again."
+            )
+
+
+def _show(
+    run: Path, content: Mapping[str, Any], evaluation: Evaluation, reference: Evaluation | None, notes: Sequence[str]
+) -> None:
+    console = terminal()
+    by = "" if content["protocol"] == OWN else f", protocol {content['protocol']}"
+    console.print(score_table(f"{run}: {content['split']}, {len(evaluation.keys)} images{by}", evaluation, reference))
+    if content["delta_mtl"] is not None:
+        against = ", ".join(content["single_task"])
+        console.print(f"delta_mtl {content['delta_mtl']:+.2f} % against {against}", highlight=False, soft_wrap=True)
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def read_references(
+    runs: Sequence[Path],
+    split: str,
+    tasks: Mapping[str, Task],
+    keys: Sequence[str],
+    *,
+    of: Path,
+    size: ScoredSize,
+    scoring: Scoring,
+) -> dict[str, dict[str, float]]:
+    """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
+
+    Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
+    same numbers, at the same `size` and under the same protocol (`scoring`) as the network in folder `of`.
+    """
+    found: dict[str, list[dict[str, float]]] = {}
+    for run in runs:
+        saved = read_run_scores(run, split)
+        if len(saved.metrics) > 1:
+            raise ValueError(
+                f"{run} has {len(saved.metrics)} tasks ({', '.join(saved.metrics)}), and delta_mtl compares with "
+                "single-task networks; train one with --recipe.data.tasks TASK, or see `triptych compare RUN RUN` for "
+                "two networks."
+            )
+        [(task, numbers)] = saved.metrics.items()
+        skipped = set(saved.content.get("skipped", {}))
+        if other := (set(saved.keys[task]) | skipped) ^ (set(keys) | skipped):
+            raise ValueError(
+                f"{run} was scored on other images of {split} ({len(other)} differ), and delta_mtl compares numbers of "
+                "the same; evaluate both on the same data and limit."
+            )
+        if task in tasks:
+            folder = results_folder(Path(run))
+            by = Scoring.of_scores(saved.content)
+            theirs = by.apply(read_run_tasks(folder))[task]
+            by_recipe = assemble.scored_size(by.unstretched(read_recipe(folder / "recipe.json")), split)
+            fact = size.beside(ScoredSize(by_recipe, saved.content.get("scored_size", "")))
+            metric = require_same_definition(of, tasks[task], Path(run), theirs, fact, scoring.beside(by))
+            value = numbers.get(metric.primary, math.nan)
+            if numbers and not (value and math.isfinite(value)):
+                raise ValueError(
+                    f"{run} has {value} as {metric.primary} of {task}, which no gain is relative to; train it further, "
+                    "or leave --single-task out."
+                )
+        found.setdefault(task, []).append(numbers)
+    missing = [name for name in tasks if name not in found]
+    if runs and missing:
+        raise ValueError(f"no single-task run for {', '.join(missing)}; delta_mtl needs one for every task.")
+    return {
+        task: {name: statistics.fmean(one[name] for one in numbers) for name in numbers[0]}
+        for task, numbers in found.items()
+    }
