@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
-    LEAST,
     AdaptationConfig,
     DataConfig,
     ModelConfig,
@@ -20,11 +19,11 @@ from triptych.recipes.config import (
     Recipe,
     RegularizerConfig,
     ScheduleConfig,
-    check_numbers,
     flatten,
     from_json,
     to_json,
 )
+from triptych.recipes.limits import LEAST, check_numbers
 from triptych.recipes.option_words import read_options, write_options
 from triptych.training.run_folder import check_same_recipe
 from triptych.training.sweep import change_fields

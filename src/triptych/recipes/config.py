@@ -5,7 +5,6 @@ No module of torch is imported here: the command line reads recipes before anyth
 
 import dataclasses
 import json
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -417,60 +416,3 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
     """
     model = replace(recipe.model, decoder=FORMER.get(recipe.model.decoder, recipe.model.decoder))
     return option_words.flatten(dataclasses.asdict(replace(recipe, model=model)))
-
-
-LEAST: dict[str, float] = {
-    "schedule.steps": 1,
-    "data.batch_size": 1,
-    "training.accumulate": 1,
-    "training.log_every": 1,
-    "training.evaluate_every": 0,
-    "training.checkpoint_every": 0,
-    "training.evaluate_limit": 0,
-    "data.num_workers": 0,
-    "data.train_images": 0,
-    "schedule.warmup_steps": 0,
-    "optimizer.lr": 0,
-    "optimizer.weight_decay": 0,
-    "optimizer.clip_norm": 0,
-    "seed": 0,
-}
-"""The least value of a field, by its dotted name."""
-
-
-FACTOR = re.compile(r"(weighting\.weights|optimizer\.lr_factors)\..*|(adaptation\.)?\w+\.(\w+_factor|weight)")
-"""Names of the fields that multiply something."""
-OF_NETWORK = (
-    "backbone_lr_factor",
-    "layer_decay",
-    "fusion_lr_factor",
-    "regularizer_lr_factor",
-    "pose_lr_factor",
-    "lr_factors",
-)
-"""Rates of parts of the network and its companions: an adapter's own parameters have one learning rate."""
-
-
-def check_numbers(recipe: Recipe) -> None:
-    """Raise `ValueError` for the first number that is too small, a factor or weight that is none, or a number that
-    nothing reads.
-
-    >>> check_numbers(Recipe())
-    """
-    flat = flatten(recipe)
-    for name, least in LEAST.items():
-        if not flat[name] >= least:  # not a number is no number either
-            raise ValueError(f"{name} is {flat[name]}; give at least {least:g}.")
-    for name, value in flat.items():
-        if FACTOR.fullmatch(name) and not 0 <= value < float("inf"):
-            raise ValueError(f"{name} is {value}; give a finite number of 0 or more.")
-    own = recipe.adaptation.optimizer
-    for name in OF_NETWORK:
-        if getattr(own, name) != getattr(OptimizerConfig(), name):
-            raise ValueError(
-                f"adaptation.optimizer.{name} is {getattr(own, name)} and has no effect: discriminators have one "
-                "learning rate, adaptation.optimizer.lr; leave it out."
-            )
-    height, width = recipe.data.size
-    if height < 1 or width < 1:
-        raise ValueError(f"data.size is {recipe.data.size}; give a (height, width) of at least 1, such as 96 128.")

@@ -31,7 +31,8 @@ from triptych.machine import choose_device, choose_precision, gather_objects
 from triptych.models.lora import require_called
 from triptych.named_parts import check_options
 from triptych.plugins.loading import require_plugins
-from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, check_numbers, read_recipe, split_domain
+from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, read_recipe, split_domain
+from triptych.recipes.limits import check_numbers
 from triptych.tasks import Task
 from triptych.training.feature_cache import FeatureCache, Undrawn, require_cacheable
 from triptych.training.log import tracker_names

@@ -22,7 +22,8 @@ from triptych.lookup import parse_json
 from triptych.machine import say
 from triptych.named_parts import check_options, resolve_options
 from triptych.recipes import option_words
-from triptych.recipes.config import Options, Recipe, check_numbers, from_json, read_recipe
+from triptych.recipes.config import Options, Recipe, from_json, read_recipe
+from triptych.recipes.limits import check_numbers
 from triptych.recipes.resolved import STARTS, read_starts
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
