@@ -357,7 +357,7 @@ def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
 
 def test_what_the_study_of_cvm_may_say() -> None:
     cvm = load("cvm")
-    assert cvm.table([rows.Row("true", 400, "r", "c", {})]).startswith("1 of 73 rows")
+    assert cvm.table([rows.Row("true", 400, "r", "c", {})]).startswith("1 of 37 rows")
     generator = np.random.default_rng(0)
     gains = {
         "alone": 0,
@@ -382,7 +382,21 @@ def test_what_the_study_of_cvm_may_say() -> None:
         " worse "
     ) == len(cvm.PRIMARY) + len(cvm.APART)
     assert "They are 0 of 54." in text
-    assert cvm.contrasts(found)[0]["M1"].mean == pytest.approx(4, abs=0.5)
+    assert cvm.contrasts(found, cvm.NAMES)[0]["M1"].mean == pytest.approx(4, abs=0.5)
+
+
+def test_the_first_look_at_cvm_is_at_five_arms_and_says_the_same_of_them_as_the_second() -> None:
+    cvm = load("cvm")
+    generator = np.random.default_rng(1)
+    scores = {job: of_tasks(1 + generator.normal(0, 0.01)) for job in cvm.STUDY.jobs()}
+    found = [rows.Row(arm, seed, "r", "c", each) for (arm, seed), each in scores.items()]
+    first = [row for row in found if row.arm in (*cvm.FIRST, "constant")]
+    assert "there is one look" in cvm.table([row for row in found if row not in first[-1:]])
+    for early in (first, found[:-1]):  # what came of the others before all of them is not shown
+        text = cvm.table(early)
+        assert not any(f"{arm} " in text for arm in ("noisy", "branch", "both", "more"))
+        assert "single - alone" in text
+        assert cvm.contrasts(early, cvm.looked_at(early))[0] == cvm.contrasts(found, cvm.NAMES)[0]
 
 
 def of_tasks(factor: float) -> dict[str, float]:
