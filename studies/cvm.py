@@ -121,7 +121,7 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
 FIRST = ("alone", "single", "true", "identity", "shuffled")
 """Arms of the primary contrasts: the first look waits for these alone."""
 NAMES = (*FIRST, "noisy", "branch", "both", "more")
-STUDY = Study("cvm", "", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
+STUDY = Study("cvm", "0c83c2f", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
 
 
 def looked_at(found: list[rows.Row]) -> tuple[str, ...]:
