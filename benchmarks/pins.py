@@ -238,7 +238,9 @@ def pin_guesses(folder: Path) -> Pins:
     """What `data init` reads out of folders without a description, and what `data doctor` finds in them."""
     if not SHARED.is_dir():
         return
-    describe = load("describe_folder", "doctor.guessing", "doctor.init", "doctor", "datasets.guessing")
+    describe = load(
+        "describe_folder", "doctor.guessing", "doctor.init", "doctor", "datasets.guessing", "folders.guessing"
+    )
     examine = load("examine", "doctor", "doctor.examine", "datasets.doctor")
     for name in ("nyuv2/labelled", "omnidata/taskonomy", "omnidata/replica", "pascal/voc", "pascal/person"):
         guess = describe(SHARED / "samples" / name)

@@ -17,13 +17,13 @@ from triptych.__main__ import main
 from triptych.assemble import build_dataset, build_model, build_tasks, build_training_set
 from triptych.data.loading import collate
 from triptych.data.subset import FewerLabels, spread
-from triptych.datasets.descriptor import PseudoLabels
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import describe_folder
 from triptych.datasets.mixed import Mixed
 from triptych.doctor.examine import examine
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.offline import score
+from triptych.folders.descriptor import PseudoLabels
+from triptych.folders.guessing import describe_folder
 from triptych.labels.encodings import (
     BoundaryMask,
     Depth,

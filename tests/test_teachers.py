@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from triptych.datasets.descriptor import read_descriptor
 from triptych.datasets.folder import Folder
+from triptych.folders.descriptor import read_descriptor
 from triptych.prediction import teachers
 from triptych.prediction.labelling import label_folder
 

@@ -24,12 +24,12 @@ from triptych.data.arrays import read_array
 from triptych.data.cameras import CameraFiles
 from triptych.data.files import match_files
 from triptych.data.subset import find_shared
-from triptych.datasets.descriptor import parse_descriptor
 from triptych.datasets.folder import Folder
-from triptych.datasets.guessing import describe_folder, write_descriptor
 from triptych.datasets.mixed import Mixed
 from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
+from triptych.folders.descriptor import parse_descriptor
+from triptych.folders.guessing import describe_folder, write_descriptor
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import (
     DIRECTIONS,

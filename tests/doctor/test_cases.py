@@ -19,10 +19,10 @@ from saved_maps import save
 from triptych.__main__ import main
 from triptych.data.photos import to_image_tensor
 from triptych.datasets.folder import Folder
-from triptych.datasets.folder_guess import FolderGuess
-from triptych.datasets.guessing import describe_folder
 from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
+from triptych.folders.folder_guess import FolderGuess
+from triptych.folders.guessing import describe_folder
 from triptych.labels.encodings import BoundaryMask, SaliencyMask
 from triptych.types import IGNORE
 

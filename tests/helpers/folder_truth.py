@@ -14,11 +14,11 @@ import numpy as np
 from deep_png import save_deep_png
 from PIL import Image
 
-from triptych.datasets.descriptor import split_names
 from triptych.datasets.folder import Folder
-from triptych.datasets.folder_guess import FolderGuess
-from triptych.datasets.guessing import write_descriptor
 from triptych.doctor.examine import examine
+from triptych.folders.descriptor import split_names
+from triptych.folders.folder_guess import FolderGuess
+from triptych.folders.guessing import write_descriptor
 
 SIZE, HALF = (36, 48), (18, 24)
 

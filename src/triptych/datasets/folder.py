@@ -15,7 +15,8 @@ from triptych.data.errors import DataError
 from triptych.data.frames import Videos
 from triptych.data.lists import ALL
 from triptych.data.photos import read_orientation
-from triptych.datasets.descriptor import (
+from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
+from triptych.folders.descriptor import (
     FILE_NAME,
     Descriptor,
     list_files,
@@ -24,7 +25,8 @@ from triptych.datasets.descriptor import (
     split_names,
     unlisted_images,
 )
-from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
+from triptych.folders.guessing import describe_folder
+from triptych.folders.places import suggest_root
 from triptych.labels.encodings import BoundaryMask, describe_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.types import Camera, Sample
@@ -197,9 +199,6 @@ def _boundaries(encoding: BoundaryMask) -> Derivation:
 
 def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
     """The descriptor at `path`: the file itself, `dataset.toml` in a folder, or what needs no guess in a folder."""
-    from triptych.datasets.guessing import describe_folder
-    from triptych.datasets.places import suggest_root
-
     if path.suffix == ".toml":
         if not path.exists():
             raise DataError(f"{path} does not exist", f"`triptych data init FOLDER` writes a {FILE_NAME}")

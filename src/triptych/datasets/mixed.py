@@ -40,7 +40,7 @@ from torch import Tensor
 from triptych.data.base import DenseDataset, Draw
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
-from triptych.datasets.descriptor import build_section
+from triptych.folders.descriptor import build_section
 from triptych.lookup import named_choice
 from triptych.tasks import Task, semseg
 from triptych.types import IGNORE, Sample

@@ -17,7 +17,6 @@ from triptych.data.files import files_remembered
 from triptych.data.lists import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets import DATASETS
-from triptych.datasets.descriptor import FILE_NAME
 from triptych.datasets.folder import find_descriptor
 from triptych.datasets.in_files import InFiles
 from triptych.datasets.variants import Variant, recognize, suggest_root
@@ -25,6 +24,7 @@ from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit, seen_by_training
+from triptych.folders.descriptor import FILE_NAME
 from triptych.lookup import UnknownNameError, named_choice, require_options
 from triptych.machine import keep_freed_memory, one_thread_each
 from triptych.prepared.write import MANIFEST

@@ -17,11 +17,11 @@ import torch
 
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
-from triptych.datasets.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files, says_the_same
 from triptych.datasets.folder import find_descriptor
-from triptych.datasets.guessing import describe_folder
 from triptych.doctor.findings import Finding
 from triptych.files import write_text
+from triptych.folders.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files, says_the_same
+from triptych.folders.guessing import describe_folder
 from triptych.labels.encodings import Encoding
 from triptych.lookup import grouped
 

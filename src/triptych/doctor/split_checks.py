@@ -11,11 +11,11 @@ import numpy as np
 from triptych.data.arrays import list_entries
 from triptych.data.files import walk_pipes
 from triptych.data.lists import ALL
-from triptych.datasets.descriptor import Descriptor, list_files, list_images
 from triptych.datasets.folder import Folder
-from triptych.datasets.unnamed import find_rest
 from triptych.doctor.findings import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen
+from triptych.folders.descriptor import Descriptor, list_files, list_images
+from triptych.folders.unnamed import find_rest
 from triptych.labels.encodings import Encoding
 from triptych.labels.words import unused_marks
 from triptych.lookup import grouped

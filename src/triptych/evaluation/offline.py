@@ -12,7 +12,6 @@ from rich.table import Table
 from torch import Tensor
 
 from triptych.data.errors import DataError
-from triptych.datasets.descriptor import FILE_NAME, PSEUDO
 from triptych.datasets.folder import Folder
 from triptych.evaluation.map_files import (
     FolderTargets,
@@ -38,6 +37,7 @@ from triptych.evaluation.saved_maps import (
 from triptych.evaluation.scores import write_scores
 from triptych.evaluation.tables import number_table, shown_progress
 from triptych.files import check_writable, checksum
+from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.lookup import named_choice
 from triptych.machine import one_thread_each, terminal
 from triptych.metrics.base import Metric

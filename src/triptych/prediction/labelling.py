@@ -24,7 +24,9 @@ from torch import Tensor
 from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
 from triptych.data.subset import spread_evenly
-from triptych.datasets.descriptor import (
+from triptych.datasets.folder import Folder
+from triptych.files import hash_file, hash_tensors, write_text, written_whole
+from triptych.folders.descriptor import (
     FILE_NAME,
     PSEUDO,
     Descriptor,
@@ -36,8 +38,6 @@ from triptych.datasets.descriptor import (
     says_the_same,
     split_names,
 )
-from triptych.datasets.folder import Folder
-from triptych.files import hash_file, hash_tensors, write_text, written_whole
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers

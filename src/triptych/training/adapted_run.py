@@ -9,10 +9,10 @@ from triptych import assemble
 from triptych.adaptation.base import check_label_spaces
 from triptych.data.loading import evaluation_loader
 from triptych.datasets import DATASETS
-from triptych.datasets.descriptor import FILE_NAME
-from triptych.datasets.places import find_places
 from triptych.doctor.examine import locate_dataset, recognize_dataset
 from triptych.files import naming_damage, write_text
+from triptych.folders.descriptor import FILE_NAME
+from triptych.folders.places import find_places
 from triptych.labels.words import IMAGES
 from triptych.machine import choose_device
 from triptych.prediction.pretrained import hash_weights, load_model, save_folder

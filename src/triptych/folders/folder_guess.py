@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.datasets.descriptor import Descriptor, as_toml, parse_descriptor
+from triptych.folders.descriptor import Descriptor, as_toml, parse_descriptor
 from triptych.labels.guesses import Guess
 from triptych.lookup import one_line
 

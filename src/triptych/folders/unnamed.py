@@ -13,8 +13,8 @@ import numpy as np
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import PICTURES, SUFFIXES, match_files, walk_files
-from triptych.datasets.descriptor import PSEUDO
-from triptych.datasets.places import Place
+from triptych.folders.descriptor import PSEUDO
+from triptych.folders.places import Place
 from triptych.labels.words import IMAGES, read_folder
 
 LOOKED_AT = 3

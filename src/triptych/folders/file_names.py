@@ -6,7 +6,7 @@ from pathlib import Path
 
 from triptych.data.errors import DataError
 from triptych.data.files import KEY, NAME, SCENE
-from triptych.datasets.places import HOLDS, Place
+from triptych.folders.places import HOLDS, Place
 
 Keys = Collection[tuple[str, str]]
 """Split folders and keys."""
