@@ -17,8 +17,9 @@ from saved_maps import save
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
+from triptych.datasets.recognizing import known_readers, recognize_dataset
 from triptych.datasets.rooms import Rooms
-from triptych.doctor.examine import examine, known_readers, recognize_dataset
+from triptych.doctor.examine import examine
 from triptych.doctor.report import describe
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare

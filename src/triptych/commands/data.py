@@ -271,7 +271,7 @@ def data_label(
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
     """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import open_configured
-    from triptych.doctor.examine import locate_dataset
+    from triptych.datasets.recognizing import locate_dataset
 
     name, place, files = locate_dataset(dataset, root)
     return open_configured(name, place, split, files | options)

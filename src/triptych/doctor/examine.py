@@ -17,83 +17,20 @@ from triptych.data.files import files_remembered
 from triptych.data.lists import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets import DATASETS
-from triptych.datasets.folder import find_descriptor
 from triptych.datasets.in_files import InFiles
-from triptych.datasets.variants import Variant, recognize, suggest_root
+from triptych.datasets.recognizing import check_root, known_readers, recognize_dataset
+from triptych.datasets.variants import Variant, recognize
 from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit, seen_by_training
-from triptych.folders.descriptor import FILE_NAME
 from triptych.lookup import UnknownNameError, named_choice, require_options
 from triptych.machine import keep_freed_memory, one_thread_each
-from triptych.prepared.write import MANIFEST
 
 SPLITS = ("train", "val", "test")
 """Of a published dataset: those that share no image by design."""
 UNPACK = "unpack the whole archive again"
 Opened = DenseDataset | Finding
-
-
-def known_readers() -> dict[str, Any]:
-    """Readers of published datasets by name: those that come in variants."""
-    return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
-
-
-def recognize_dataset(path: Path) -> str:
-    """The name of the dataset that lies in a folder: `folder` where it is none that is known.
-
-    Raises `ValueError` that names the right folder where a known dataset lies a level above or below.
-    """
-    if path.suffix == ".toml" or (path / FILE_NAME).is_file():
-        return "folder"
-    if any(path.glob(f"*/{MANIFEST}")) and not (path / MANIFEST).is_file():
-        return "prepared"
-    readers = {name: reader.variants for name, reader in known_readers().items()}
-    parts = {name: max(_share(path, one) for one in variants.values()) for name, variants in readers.items()}
-    nearest = max(parts, key=lambda name: parts[name], default="")
-    if nearest and parts[nearest] == 1:
-        return nearest
-    if not _is_own_folder(path):
-        for variants in readers.values():
-            if path.is_dir() and suggest_root(path, variants):
-                recognize(path, variants)  # raises, naming the folder
-        if nearest and parts[nearest] >= 0.5:
-            return nearest
-    return "folder"
-
-
-def locate_dataset(
-    place: str, root: str, recognize: Callable[[Path], str] = recognize_dataset
-) -> tuple[str, str, dict[str, Any]]:
-    """Name, folder and options of the dataset that `place` names, or whose folder or description it is.
-
-    `root` is where a named dataset lies, or the files of a description: an option then.
-    """
-    from triptych.datasets import DATASETS  # it lists everything
-
-    if not (place.endswith(".toml") or Path(place).is_dir()):
-        named_choice("dataset, and no folder,", place, DATASETS)
-        return place, root, {}
-    name = recognize(Path(place))
-    if root and not DATASETS[name].takes_root:
-        raise ValueError(f"root is {root}, but {place} is the folder of {name} itself; leave root out.")
-    return name, place, {"root": root} if root else {}
-
-
-def _share(path: Path, variant: Variant) -> float:
-    """The share of a variant's markers that a folder has."""
-    if path.is_file():
-        return float(path.name in variant.markers)
-    return 1 - len(variant.missing(path)) / len(variant.markers)
-
-
-def _is_own_folder(path: Path) -> bool:
-    try:
-        find_descriptor(path)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def open_splits(
@@ -105,8 +42,7 @@ def open_splits(
     """
     reader, told = named_choice("dataset", name, DATASETS), dict(options or {})
     require_options(f"dataset '{name}'", reader, told, given=("split",))
-    if root and not reader.takes_root:
-        raise ValueError(f"root is {root}, but {path} is the folder of {name} itself; leave root out.")
+    check_root(name, path, root)
     if name in known_readers():
         yield from _open_reader(reader, path, told)
     else:

@@ -8,12 +8,8 @@ from typing import Any
 from triptych import assemble
 from triptych.adaptation.base import check_label_spaces
 from triptych.data.loading import evaluation_loader
-from triptych.datasets import DATASETS
-from triptych.doctor.examine import locate_dataset, recognize_dataset
+from triptych.datasets.recognizing import locate_dataset, recognize_images
 from triptych.files import naming_damage, write_text
-from triptych.folders.descriptor import FILE_NAME
-from triptych.folders.places import find_places
-from triptych.labels.words import IMAGES
 from triptych.machine import choose_device
 from triptych.prediction.pretrained import hash_weights, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options
@@ -94,13 +90,5 @@ def find_target(
 
     `root` is where a named dataset lies, or the files of a `dataset.toml`.
     """
-    name, folder, files = locate_dataset(place, root, _dataset_in)
+    name, folder, files = locate_dataset(place, root, recognize_images)
     return AdaptationConfig(dataset=name, root=folder, split=split, dataset_options={**(options or {}), **files})
-
-
-def _dataset_in(path: Path) -> str:
-    """The name of the dataset in a folder; `images` where pictures lie in it and nothing that looks like labels."""
-    name = recognize_dataset(path)
-    is_own = DATASETS[name].takes_root  # the user's, not a published one
-    bare = is_own and path.is_dir() and not (path / FILE_NAME).is_file() and set(find_places(path)) <= {IMAGES}
-    return "images" if bare else name
