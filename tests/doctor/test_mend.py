@@ -12,7 +12,8 @@ from saved_maps import save
 from triptych.__main__ import main
 from triptych.data.errors import DataError
 from triptych.doctor.examine import examine
-from triptych.doctor.mend import plan_mending, set_option
+from triptych.doctor.mend import plan_mending
+from triptych.folders.toml_text import set_option
 
 LABELS = (np.arange(SIZE[0] * SIZE[1]).reshape(SIZE) // 8 % 3).astype(np.int16)
 

@@ -6,8 +6,6 @@ targets of all other files of the task as they are; marks of missing labels can 
 
 import difflib
 import math
-import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +18,9 @@ from triptych.data.lists import ALL, read_text
 from triptych.datasets.folder import find_descriptor
 from triptych.doctor.findings import Finding
 from triptych.files import write_text
-from triptych.folders.descriptor import FILE_NAME, Descriptor, as_toml, keep_old, list_files, says_the_same
+from triptych.folders.descriptor import FILE_NAME, Descriptor, list_files
 from triptych.folders.guessing import describe_folder
+from triptych.folders.toml_text import as_toml, keep_old, set_option
 from triptych.labels.encodings import Encoding
 from triptych.lookup import grouped
 
@@ -113,60 +112,3 @@ def _changed_file(descriptor: Descriptor, task: str, options: dict[str, Any], fi
         if not torch.equal(old.nan_to_num(-math.pi), new.nan_to_num(-math.pi)):
             return str(path)
     return ""
-
-
-def set_option(text: str, task: str, option: str, value: Any) -> str:
-    r"""A descriptor's text with `option = value` in `[tasks.TASK]`; all else stays, comments included.
-
-    Raises `DataError` where the section is written in a way that one line cannot be set in.
-
-    >>> print(set_option('[tasks.depth]  # made by hand\nfiles = "depth/{key}.png"\n', "depth", "invalid", [65535]))
-    [tasks.depth]  # made by hand
-    files = "depth/{key}.png"
-    invalid = [65535]
-    <BLANKLINE>
-    """
-    lines = text.splitlines(keepends=True)
-    start, end = _find_option(lines, task, option)
-    comment = re.search(r"\s+#[^\"']*$", lines[end - 1].rstrip()) if end > start else None
-    newline = "\r\n" if "\r\n" in text else "\n"
-    if start and not lines[start - 1].endswith("\n"):
-        lines[start - 1] += newline
-    lines[start:end] = [f"{option} = {as_toml(value)}{comment[0] if comment else ''}{newline}"]
-    changed, wanted = "".join(lines), tomllib.loads(text)
-    wanted.get("tasks", {}).get(task, {})[option] = value
-    try:
-        is_right = says_the_same(tomllib.loads(changed), wanted)
-    except tomllib.TOMLDecodeError:
-        is_right = False
-    if not is_right:
-        raise DataError("its section is written in another way", "write it there by hand")
-    return changed
-
-
-def _find_option(lines: Sequence[str], task: str, option: str) -> tuple[int, int]:
-    """First and last line (exclusive) of an option of a task; where it is to be added, both are that place."""
-    place, inside, start = 0, False, 0
-    while start < len(lines):
-        end, table = _read_statement(lines, start)
-        if lines[start].lstrip().startswith("["):
-            if inside:
-                break
-            inside = table.get("tasks", {}).get(task) == {}
-            place = end if inside else place
-        elif inside and option in table:
-            return start, end
-        elif inside and table:
-            place = end
-        start = end
-    return place, place
-
-
-def _read_statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
-    """The line after a header, comment or assignment, which may be long, and what it says."""
-    for end in range(start + 1, len(lines) + 1):
-        try:
-            return end, tomllib.loads("".join(lines[start:end]))
-        except tomllib.TOMLDecodeError:
-            continue
-    return start + 1, {}

@@ -3,11 +3,8 @@
 The reference of all options is docs/own-data.md. Long because each mistake that one can make in it is named.
 """
 
-import itertools
-import json
 import math
 import re
-import shutil
 import tomllib
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, fields
@@ -19,6 +16,7 @@ from triptych.data.errors import DataError
 from triptych.data.files import composed, find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
 from triptych.data.shares import GROUPS, draw_splits
+from triptych.folders.toml_text import as_toml
 from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice, require_kind
 
@@ -259,44 +257,6 @@ def _build_task(name: str, table: dict[str, Any]) -> Encoding:
     if not task.files and not (isinstance(task, BoundaryMask) and task.source):
         raise DataError(f"{where} names no files", f'add files = "{name}/{{split}}/{{key}}.*"')
     return task
-
-
-def as_toml(value: Any) -> str:
-    """A value as TOML writes it, on one line.
-
-    >>> as_toml({"classes": ["wall", "floor"], "invalid": (255, math.nan), "resize": True})
-    '{ "classes" = ["wall", "floor"], "invalid" = [255, nan], "resize" = true }'
-    """
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{as_toml(key)} = {as_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(as_toml(item) for item in value) + "]"
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def says_the_same(one: Any, other: Any) -> bool:
-    """Whether two values that TOML holds are equal, whatever the order of names in a table; NaN equals NaN.
-
-    >>> says_the_same({"a": [math.nan], "b": 1}, {"b": 1, "a": (math.nan,)}), says_the_same([math.nan], [0.0])
-    (True, False)
-    """
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(says_the_same(value, other[name]) for name, value in one.items())
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(says_the_same, one, other))
-    return one == other or (one != one and other != other)
-
-
-def keep_old(path: Path) -> Path:
-    """Copy a descriptor beside itself before it is written anew: `dataset.toml.old`, or with a number where that is
-    there already. Returns the path of the copy.
-    """
-    places = (path.with_name(f"{path.name}.old" if i == 1 else f"{path.name}.{i}.old") for i in itertools.count(1))
-    place = next(place for place in places if not place.exists())
-    shutil.copy2(path, place)
-    return place
 
 
 def split_names(descriptor: Descriptor) -> list[str]:

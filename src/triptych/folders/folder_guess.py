@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from triptych.folders.descriptor import Descriptor, as_toml, parse_descriptor
+from triptych.folders.descriptor import Descriptor, parse_descriptor
+from triptych.folders.toml_text import as_toml, bare_key, section
 from triptych.labels.guesses import Guess
 from triptych.lookup import one_line
 
@@ -64,11 +65,11 @@ class FolderGuess:
         ]
         if self.splits:
             lines += ["", f"[splits]  {_comment(self.split_reason)}"]
-            lines += [f"{_bare(name)} = {as_toml(value)}" for name, value in self.splits.items()]
+            lines += [f"{bare_key(name)} = {as_toml(value)}" for name, value in self.splits.items()]
         lines += ["", "[images]", f"files = {as_toml(self.images)}"]
         lines += [_comment(f"CHECK: {note}") for note in (*self.notes, *self.advice)]
         for name, (pattern, guess) in self.tasks.items():
-            lines += ["", f"[tasks.{name}]", f"files = {as_toml(pattern)}"]
+            lines += ["", section("tasks", name), f"files = {as_toml(pattern)}"]
             doubtful = {doubt.partition(" = ")[0] for doubt in guess.doubts}.intersection(guess.values)
             for option, value, reason in guess.options:
                 mark = "CHECK: " if option in doubtful else ""
@@ -76,7 +77,7 @@ class FolderGuess:
             rest = [doubt for doubt in guess.doubts if doubt.partition(" = ")[0] not in doubtful]
             lines += [_comment(f"CHECK: {doubt}") for doubt in rest]
         for offer, (name, options) in self.offers.items():
-            lines += ["", _comment(f"CHECK: {offer}"), f"# [tasks.{name}]"]
+            lines += ["", _comment(f"CHECK: {offer}"), f"# {section('tasks', name)}"]
             lines += [_comment(f"{option} = {as_toml(value)}") for option, value in options.items()]
         if "boundary" not in self.tasks and "semseg" in self.tasks:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
@@ -88,7 +89,3 @@ class FolderGuess:
 def _comment(text: str) -> str:
     """A comment of TOML, which takes no control characters: names of files may hold some."""
     return f"# {one_line(text)}"
-
-
-def _bare(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() else as_toml(name)

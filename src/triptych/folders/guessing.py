@@ -27,10 +27,11 @@ from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, wa
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.files import write_text
-from triptych.folders.descriptor import FILE_NAME, LISTS, are_shares, find_listed, keep_old, parse_descriptor
+from triptych.folders.descriptor import FILE_NAME, LISTS, are_shares, find_listed, parse_descriptor
 from triptych.folders.file_names import align_names
 from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
+from triptych.folders.toml_text import keep_old
 from triptych.folders.unnamed import find_offers, find_photographs, find_rest, find_taken
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.depth_guesses import guess_depth

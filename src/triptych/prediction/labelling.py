@@ -7,7 +7,6 @@ have the encoding of their task, so that a corrected one becomes a label by bein
 import csv
 import hashlib
 import json
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +30,12 @@ from triptych.folders.descriptor import (
     PSEUDO,
     Descriptor,
     PseudoLabels,
-    as_toml,
     list_files,
     parse_descriptor,
     read_descriptor,
-    says_the_same,
     split_names,
 )
+from triptych.folders.toml_text import append_section, drop_section, is_text_of, section
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
@@ -284,7 +282,7 @@ def _describe(
         table = wanted.setdefault("tasks", {}).setdefault(name, {})
         if encoding is None:
             table |= _new_task(name, task, split)
-            text = _append(text, name, table)
+            text = append_section(text, section("tasks", name), table)
             encoding = parse_descriptor(wanted, place).tasks[name]
         new = replace(
             asked,
@@ -305,13 +303,10 @@ def _describe(
                 "pass --overwrite to replace them all, or go on with that teacher and its options",
             )
         options = {option: value for option, value in asdict(new).items() if value not in (None, {})}
-        text = _append(_without(text, name), name, options, PSEUDO)
+        header = section("tasks", name, PSEUDO)
+        text = append_section(drop_section(text, header), header, options)
         table[PSEUDO] = options
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        found = {}
-    if not says_the_same(found, wanted):
+    if not is_text_of(text, wanted):
         raise DataError(f"{place} is written so that no section can be added", "give each task a [tasks.NAME] section")
     return parse_descriptor(wanted, place), text
 
@@ -329,22 +324,6 @@ def _new_task(name: str, task: Task, split: str) -> dict[str, Any]:
     if task.kind == "labels":
         options["classes"] = list(task.classes)
     return options
-
-
-def _header(name: str, *below: str) -> str:
-    word = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
-    return "[" + ".".join(("tasks", word, *below)) + "]"
-
-
-def _append(text: str, name: str, options: Mapping[str, Any], *below: str) -> str:
-    lines = [_header(name, *below), *(f"{option} = {as_toml(value)}" for option, value in options.items())]
-    return text.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n"
-
-
-def _without(text: str, name: str) -> str:
-    """The text without a task's section of pseudo-labels."""
-    section = re.compile(rf"^[ \t]*{re.escape(_header(name, PSEUDO))}[^\n]*\n(?:(?![ \t]*\[)[^\n]*(?:\n|\Z))*", re.M)
-    return section.sub("", text)
 
 
 def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Tensor], result: Labelled) -> None:
