@@ -120,6 +120,24 @@ def test_neighbors_see_each_other(batch: Sample) -> None:
     assert differs.tolist() == [True, False, True, False]
 
 
+def test_the_padding_of_a_neighbor_is_not_seen(batch: Sample) -> None:
+    """Images of 24 x 40 are padded to 32 x 64: what lies there is similar to nothing, as what lies further away."""
+    model = network().eval()
+    nn.init.normal_(model.matcher.norm.weight)
+    views = views_of(scene(0.0, 0.6))
+    maps = torch.rand(2, 8, 4, 8)
+    found = model.matcher.volume(maps, (32, 64), views, shown=SIZE)
+    for i in range(2):
+        for plane, inverse in enumerate(model.matcher.planes.tolist()):
+            for row in range(4):
+                for column in range(8):
+                    x, y = 8 * (column + 0.5), 8 * (row + 0.5)
+                    there = x + (1 if i else -1) * 30 * 0.6 * inverse  # focal length, baseline
+                    seen = y <= 24 and x <= 40 and 0 <= there <= 40
+                    assert bool(found[i, plane, row, column]) == seen
+    assert (found[..., :3, :5] == 0).any()  # in view of the padded neighbor, and of no image
+
+
 def test_maps_of_views_follow_their_order(batch: Sample) -> None:
     """Scenes in another order, and view and neighbor exchanged, give the same maps in that order."""
     model = network().eval()

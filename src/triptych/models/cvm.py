@@ -91,8 +91,11 @@ class CvM(nn.Module):
             self.register_buffer(name, torch.tensor(value).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("planes", torch.linspace(*inverse_depths, planes), persistent=False)
 
-    def forward(self, image: Images, views: Views | None = None) -> Maps:
-        """C and F of images whose sides are multiples of 16; without `views` each image is its own neighbor."""
+    def forward(self, image: Images, views: Views | None = None, *, shown: tuple[int, int] | None = None) -> Maps:
+        """C and F of images whose sides are multiples of 16; without `views` each image is its own neighbor.
+
+        All but the first `shown` rows and columns are padding, which has no similarity and in which no point is seen.
+        """
         maps = self.encoder((image - self.mean) / self.std)
         found = maps.movedim(1, -1)
         found = found + sines_of_position((maps.shape[-2], maps.shape[-1]), maps.shape[1]).to(found)
@@ -100,21 +103,30 @@ class CvM(nn.Module):
         for layer in self.layers:
             found = layer(found, neighbors)
         found = self.norm(found).movedim(-1, 1)
-        return torch.cat([self.volume(found, (image.shape[-2], image.shape[-1]), views).to(found), found], dim=1)
+        size = (image.shape[-2], image.shape[-1])
+        volume = self.volume(found, size, views, shown=shown or size).to(found)
+        return torch.cat([volume, found], dim=1)
 
     def volume(
-        self, maps: Maps, size: tuple[int, int], views: Views | None
+        self, maps: Maps, size: tuple[int, int], views: Views | None, *, shown: tuple[int, int]
     ) -> Float[Tensor, "images planes height width"]:
-        """Similarity by plane, the mean over the neighbors that see the point; `size` is that of the images."""
+        """Similarity by plane, the mean over the neighbors that see the point; `size` is that of the images, of which
+        the first `shown` rows and columns are no padding.
+        """
+        rows, columns = (
+            torch.arange(cells, device=maps.device) + 0.5 <= seen * cells / side
+            for cells, seen, side in zip(maps.shape[-2:], shown, size, strict=True)
+        )
+        known = rows[:, None] & columns[None, :]
         if views is None:  # every plane of one's own camera shows the pixel itself
             own = maps.square().sum(dim=1, keepdim=True) / maps.shape[1] ** 0.5
-            return own.expand(-1, len(self.planes), -1, -1)
+            return (own * known).expand(-1, len(self.planes), -1, -1)
         total, count = torch.zeros((), device=maps.device), torch.zeros((), device=maps.device)
         for chosen, motion in zip(views.neighbors.unbind(dim=1), views.motions.unbind(dim=1), strict=True):
             own, other = views.intrinsics, views.intrinsics[chosen]
-            swept = sweep_planes(maps, maps[chosen], own, other, motion, self.planes, size)
+            swept = sweep_planes(maps, maps[chosen], own, other, motion, self.planes, size, shown)
             total, count = total + swept.similarity, count + swept.in_view
-        return total / count.clamp(min=1)
+        return total / count.clamp(min=1) * known
 
 
 class CrossViewModel(MultiTaskModel):
@@ -164,7 +176,8 @@ class CrossViewModel(MultiTaskModel):
         features = self.backbone(image) if features is None else features
         height, width = image.shape[-2:]
         down, right = round_up(height, self.side) - height, round_up(width, self.side) - width
-        seen = self.matcher(F.pad(image, (0, right, 0, down), mode="replicate"), views)
+        padded = F.pad(image, (0, right, 0, down), mode="replicate")
+        seen = self.matcher(padded, views, shown=(height, width))
         features = [
             torch.cat([own, fit_to(seen, stride, own.shape[-2:]).to(own)], dim=1)
             for own, stride in zip(features, self.feature_strides, strict=True)
@@ -336,7 +349,7 @@ class Attention(nn.Module):
         query = self._by_head(self.query(self.norm(x)))
         key, value = (self._by_head(part) for part in self.key_value(self.norm(y)).chunk(2, dim=-1))
         if mask is not None:
-            mask = mask[None, :, None].expand(len(x), -1, self.heads, -1, -1).flatten(0, 1)
+            mask = mask.repeat(len(x), 1, 1)[:, None]  # one for all heads
         seen = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + self.out(seen.transpose(1, 2).reshape(x.shape))
         return x + self.mlp(self.mlp_norm(x))

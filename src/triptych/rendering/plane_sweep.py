@@ -33,11 +33,13 @@ def sweep_planes(
     motion: Float[Tensor, "batch 4 4"],
     inverse_depths: Float[Tensor, " planes"],
     image_size: tuple[int, int],
+    shown: tuple[int, int] | None = None,
 ) -> Swept:
     """c(p, r) = f(p) . g(p') / sqrt(channels) with p' ~ K' (R K^-1 p + r t), g linear between centers.
 
     `motion` takes points of the first camera to the other's, in the unit of 1 / `inverse_depths`; 0 is infinity.
-    `intrinsics` are in pixels of images of `image_size`, which the maps tile.
+    `intrinsics` are in pixels of images of `image_size`, which the maps tile. Of the other image the first `shown` rows
+    and columns are seen, and the rest is padding; by default all of it.
 
     A product with an interpolated feature is the interpolated product: all products are computed once, and only they
     are looked up at every plane. That takes (height width)^2 numbers an image instead of planes channels height width.
@@ -61,7 +63,9 @@ def sweep_planes(
         on_plane = points / z.clamp(min=NEAREST)[..., None]
         pixels = torch.einsum("bij,bhwlj->bhwli", other_intrinsics.to(rays), on_plane)[..., :2]
         grid = 2 * pixels / pixels.new_tensor([image_size[1], image_size[0]]) - 1
-        in_view = (z > NEAREST) & (grid.abs() <= 1).all(dim=-1)
+        rows, columns = shown or image_size
+        inside = (pixels >= 0) & (pixels <= pixels.new_tensor([columns, rows]))
+        in_view = (z > NEAREST) & inside.all(dim=-1)
         products = torch.einsum("bchw,bcyx->bhwyx", features, others) / channels**0.5
         sampled = F.grid_sample(
             products.view(batch * height * width, 1, height, width),
