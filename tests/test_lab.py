@@ -1,6 +1,7 @@
 """The frame of the studies: rows, pinned source, statistics against other routes, sentences by rule."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -276,9 +277,11 @@ def test_seeds_come_before_arms() -> None:
 STUDY = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {studies!r})
+sys.path.append({studies!r})
 from lab.running import main
 from lab.study import Study
+
+import beside
 
 def score(settings, seed, folder):
     folder.mkdir(parents=True, exist_ok=True)
@@ -286,7 +289,7 @@ def score(settings, seed, folder):
     tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
     if settings["fails"] >= len(tries.read_text()):
         raise RuntimeError("a machine stumbled")
-    return {{"depth": settings["depth"] + seed}}
+    return {{"depth": settings["depth"] + seed + beside.MORE}}
 
 FAILS = {{"good": 0, "stumbles": 1, "bad": 9}}
 arms = lambda: {{name: {{"depth": i + 1, "fails": fails}} for i, (name, fails) in enumerate(FAILS.items())}}
@@ -301,6 +304,9 @@ def worktree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("source")
     (folder / "src" / "triptych").mkdir(parents=True)
     (folder / "src" / "triptych" / "__init__.py").write_text("")
+    (folder / "studies").mkdir()
+    (folder / "studies" / "beside.py").write_text("MORE = 0\n")
+    shutil.copytree(ROOT / "studies" / "lab", folder / "studies" / "lab")
     (folder / ".gitignore").write_text("__pycache__\n")
 
     def git(*words: str) -> str:
@@ -332,6 +338,7 @@ def test_a_study_runs_repeats_and_goes_on(tmp_path: Path, worktree: tuple[Path, 
     folder, commit = worktree
     study = tmp_path / "toy.py"
     study.write_text(STUDY.format(studies=str(ROOT / "studies"), commit=commit[:7]))
+    (tmp_path / "beside.py").write_text("MORE = 10\n")  # what lies beside the study's file is not its source
     first = start(study, folder, "run")
     assert first.returncode == 1
     assert "1 jobs failed: bad, seed 0" in first.stderr
@@ -347,8 +354,7 @@ def test_a_study_runs_repeats_and_goes_on(tmp_path: Path, worktree: tuple[Path, 
     assert "3 rows are there, 1 jobs to do" in again.stdout
     assert path.read_text().count("\n") == 3
     assert start(study, folder, "table").stdout.strip() == "3"
-    other = tmp_path / "other" / "toy.py"
-    other.parent.mkdir()
+    other = tmp_path / "other.py"
     other.write_text(STUDY.format(studies=str(ROOT / "studies"), commit="0" * 7))
     refused = start(other, folder, "run")
     assert "the study is pinned to 0000000" in refused.stderr

@@ -1,7 +1,9 @@
 """The command line of a study: run the jobs that have no row yet, each in a process of its own with the pinned source.
 
-One thread per job, at the lowest priority (`--niceness`); `--workers` says how many go side by side. A job that fails
-is repeated once with its seed, from where it stopped; whatever stops the study, a later start goes on.
+A job imports the package, this frame and what studies share from that source too: only the file of the study itself,
+which names the source, is the one that was started. One thread per job, at the lowest priority (`--niceness`);
+`--workers` says how many go side by side. A job that fails is repeated once with its seed, from where it stopped;
+whatever stops the study, a later start goes on.
 """
 
 import argparse
@@ -82,7 +84,8 @@ def run_all(study: Study, chosen: argparse.Namespace, path: Path) -> list[str]:
     waiting = [job for job in study.jobs() if job not in done]
     print(f"{study.name}: {len(study.jobs()) - len(waiting)} rows are there, {len(waiting)} jobs to do", flush=True)
     source, out, results = (folder.resolve() for folder in (chosen.source, chosen.out, chosen.results))
-    environment = {**os.environ, "PYTHONPATH": str(source / "src"), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    imported = os.pathsep.join(str(source / part) for part in ("src", "studies"))
+    environment = {**os.environ, "PYTHONPATH": imported, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     places = ["--source", str(source), "--out", str(out), "--results", str(results)]
 
     def run(job: tuple[str, int]) -> str:
@@ -90,7 +93,8 @@ def run_all(study: Study, chosen: argparse.Namespace, path: Path) -> list[str]:
         folder = out / study.name / arm
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / f"seed-{seed}.txt").open("a") as log:
-            command = [sys.executable, sys.argv[0], "job", arm, str(seed), *places]
+            # -P: the folder of the study's file comes not before the source.
+            command = [sys.executable, "-P", sys.argv[0], "job", arm, str(seed), *places]
             for _ in range(TRIES):
                 code = subprocess.run(
                     ["nice", "-n", str(chosen.niceness), *command], stdout=log, stderr=log, env=environment

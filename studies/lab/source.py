@@ -18,12 +18,18 @@ def check_source(source: Path, commit: str) -> str:
 
 
 def check_import(source: Path) -> None:
-    """`ValueError` unless `triptych` is imported from that worktree: an editable install would be another checkout."""
+    """`ValueError` unless `triptych`, and what studies share, are imported from that worktree: an editable install may
+    be another checkout, and the folder of the study's file is one.
+    """
     import triptych
 
-    here = Path(triptych.__file__).resolve()
-    if not here.is_relative_to((source / "src").resolve()):
-        raise ValueError(f"triptych is imported from {here.parent}, not from {source}; set PYTHONPATH={source}/src.")
+    for name, file, part in (("triptych", triptych.__file__, "src"), ("lab", __file__, "studies")):
+        here, wanted = Path(file).resolve(), (source / part).resolve()
+        if wanted.is_dir() and not here.is_relative_to(wanted):
+            raise ValueError(
+                f"{name} is imported from {here.parent}, not from {source}; start the study with `run`, or as `python "
+                f"-P` with PYTHONPATH={source}/src:{source}/studies."
+            )
 
 
 def _git(folder: Path, *words: str) -> str:
