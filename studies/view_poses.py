@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from grid import markdown_table
-from torch import Tensor
+from torch import Tensor, nn
 
-from triptych import assemble
+from triptych import assemble, register
 from triptych.data.subset import spread
 from triptych.datasets.rooms import Rooms
 from triptych.lookup import named_choice
-from triptych.models.cvm import STRIDE
+from triptych.models.cvm import STRIDE, CvM, Views
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
 from triptych.rendering.poses import relative_pose
@@ -77,6 +77,24 @@ SPOILED: dict[str, Callable[[RoomsPoses, int, int, Tensor], Tensor]] = {
     "identity": lambda rooms, index, place, true: torch.eye(4),
     "shuffled": lambda rooms, index, place, true: rooms.motion_of_another(index, place),
 }
+
+
+class Unmatched(CvM):
+    """In the place of CvM: views are images like any other, and nothing is matched; its one map is 0."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)  # nothing of CvM's
+        self.channels, self.single_share = 1, 0.0
+
+    def forward(self, image: Tensor, views: Views | None = None, *, shown: tuple[int, int] | None = None) -> Tensor:
+        height, width = (side // STRIDE for side in image.shape[-2:])
+        return image.new_zeros(len(image), 1, height, width)
+
+
+def register_parts() -> None:
+    """What the recipes of `cvm.py` name, beside what the library has."""
+    register("datasets", "rooms-poses", RoomsPoses)
+    register("cross-view", "unmatched", Unmatched)
 
 
 @torch.no_grad()

@@ -303,6 +303,8 @@ def test_arms_of_cvm_differ_in_what_is_said_of_them() -> None:
     single = found["single"].model
     shared = {**single.cross_view_options, "single_share": found["true"].model.cross_view_options["single_share"]}
     assert replace(found["single"], model=replace(single, cross_view_options=shared)) == found["true"]
+    bare = replace(found["frames"].model, cross_view="cvm", cross_view_options=found["true"].model.cross_view_options)
+    assert replace(found["frames"], model=bare) == found["true"]
     branch, chosen = found["branch"].regularizer, load("geometry").STUDY.arms()["C"].regularizer
     assert replace(branch, name=chosen.name) == chosen
     assert found["both"].regularizer == branch
@@ -320,13 +322,14 @@ def test_arms_of_cvm_have_as_many_labelled_images_a_step() -> None:
     camera = Camera(torch.eye(3), torch.eye(4))
     view = Sample(torch.rand(3, 32, 32), {"depth": torch.ones(1, 32, 32)}, "a", camera)
     arms = cvm.STUDY.arms()
+    load("view_poses").register_parts()
     networks = {}
-    for name in ("alone", "true"):
+    for name in ("alone", "frames", "true"):
         recipe = replace(arms[name].recipe, model=replace(arms[name].recipe.model, weights=""))
-        networks[recipe.model.matches_views] = assemble.build_model(recipe, tasks).train()
+        networks[recipe.model.cross_view] = assemble.build_model(recipe, tasks).train()
     for recipe in (arm.recipe for arm in arms.values()):
         sample = replace(view, neighbours=(view,) * len(recipe.data.options["neighbour_frames"]))
-        united, _ = networks[recipe.model.matches_views].with_views(collate([sample] * recipe.data.batch_size))
+        united, _ = networks[recipe.model.cross_view].with_views(collate([sample] * recipe.data.batch_size))
         assert int(valid_pixels(united.targets["depth"]).flatten(1).any(dim=1).sum()) == cvm.LABELLED
 
 
@@ -357,10 +360,11 @@ def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
 
 def test_what_the_study_of_cvm_may_say() -> None:
     cvm = load("cvm")
-    assert cvm.table([rows.Row("true", 400, "r", "c", {})]).startswith("1 of 37 rows")
+    assert cvm.table([rows.Row("true", 400, "r", "c", {})]).startswith("1 of 41 rows")
     generator = np.random.default_rng(0)
     gains = {
         "alone": 0,
+        "frames": 0,
         "single": 1,
         "identity": 2,
         "shuffled": 2,
@@ -375,14 +379,15 @@ def test_what_the_study_of_cvm_may_say() -> None:
         factor = 1 + (gains.get(arm, -50) + generator.normal(0, 0.3)) / 100
         found.append(rows.Row(arm, seed, "r", "c", of_tasks(factor)))
     text = cvm.table(found)
-    assert "\n\nMatching views in training helps single images; the gain is geometry. Contrast by contrast:" in text
+    said = "CvM helps single images; matching views in training helps single images; the gain is geometry."
+    assert f"\n\n{said} Contrast by contrast:" in text
     assert "- true is better than identity by " in text
     assert "- noisy is worse than true by " in text  # harm has a sentence, and stands apart
     assert text.count(" are not told apart") + text.count(" differ by less") + text.count(" better ") + text.count(
         " worse "
     ) == len(cvm.PRIMARY) + len(cvm.APART)
-    assert "They are 0 of 54." in text
-    assert cvm.contrasts(found, cvm.NAMES)[0]["M1"].mean == pytest.approx(4, abs=0.5)
+    assert "They are 0 of 60." in text
+    assert cvm.contrasts(found, cvm.NAMES)[0]["M2"].mean == pytest.approx(4, abs=0.5)
 
 
 def test_the_first_look_at_cvm_is_at_five_arms_and_says_the_same_of_them_as_the_second() -> None:
@@ -394,8 +399,8 @@ def test_the_first_look_at_cvm_is_at_five_arms_and_says_the_same_of_them_as_the_
     assert "there is one look" in cvm.table([row for row in found if row not in first[-1:]])
     for early in (first, found[:-1]):  # what came of the others before all of them is not shown
         text = cvm.table(early)
-        assert not any(f"{arm} " in text for arm in ("noisy", "branch", "both", "more"))
-        assert "single - alone" in text
+        assert not any(f"{arm} " in text for arm in ("alone", "noisy", "branch", "both", "more"))
+        assert "single - frames" in text
         assert cvm.contrasts(early, cvm.looked_at(early))[0] == cvm.contrasts(found, cvm.NAMES)[0]
 
 
@@ -406,7 +411,7 @@ def of_tasks(factor: float) -> dict[str, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arm", ["single", "shuffled", "both", "more", "branch"])
+@pytest.mark.parametrize("arm", ["frames", "single", "shuffled", "both", "more", "branch"])
 def test_arms_of_cvm_train_and_are_scored(arm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(STUDIES)
     cvm = load("cvm")
@@ -425,7 +430,7 @@ def test_arms_of_cvm_train_and_are_scored(arm: str, tmp_path: Path, monkeypatch:
     found = cvm.STUDY.score(replace(declared, recipe=recipe), 400, tmp_path / "run")
     alone = {name for name in found if not name.startswith("pairs/")}
     assert {"semseg", "depth", "normals", "boundary", "saliency"} <= alone <= set(gains.HIGHER)
-    assert {*found} - alone == ({f"pairs/{name}" for name in alone} if recipe.model.matches_views else set())
+    assert {*found} - alone == ({f"pairs/{name}" for name in alone} if recipe.model.cross_view == "cvm" else set())
     assert all(np.isfinite(number) for number in found.values())
 
 
