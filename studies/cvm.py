@@ -135,7 +135,7 @@ def score(arm: Arm, seed: int, folder: Path) -> Scores:
 FIRST = ("frames", "single", "true", "identity", "shuffled")
 """Arms of the primary contrasts: the first look waits for these alone."""
 NAMES = (*FIRST, "alone", "branch", "noisy", "both", "more")
-STUDY = Study("cvm", "", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
+STUDY = Study("cvm", "ddd48e5", arms, {CONSTANT: SEEDS[:1], **dict.fromkeys(NAMES, SEEDS)}, score)
 
 
 def looked_at(found: list[rows.Row]) -> tuple[str, ...]:
