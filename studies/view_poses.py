@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from grid import markdown_table
 from torch import Tensor, nn
 
 from triptych import assemble, register
-from triptych.data.subset import spread
+from triptych.data.subset import Subset, spread
 from triptych.datasets.rooms import Rooms
 from triptych.lookup import named_choice
 from triptych.models.cvm import STRIDE, CvM, Views
@@ -119,7 +120,7 @@ def score_pairs(recipe: Recipe, folder: Path, *, split: str, images: int) -> dic
     }
 
 
-SCENES = 10
+SCENES, PAIRS = 200, 60
 FRAMES = (4, 12, 24)
 
 
@@ -136,13 +137,16 @@ def find_matches(sample: Sample) -> Tensor:
     return torch.where(depth[..., None] > 0, pixels, torch.nan)[0]
 
 
+def trained_pairs(frames: int, poses: str = "true") -> Subset:
+    """The pairs that the study trains on, so many frames apart."""
+    options: dict[str, Any] = {"path_length": 72, "neighbour_frames": (frames,), "size": (64, 80), "progress": False}
+    return spread(RoomsPoses(split="train", poses=poses, scenes=SCENES, views=1, **options), PAIRS)
+
+
 def offsets(frames: int, poses: str) -> Tensor:
     """Distances, in cells, from true matches that the neighbor shows to where `poses` put the pixels."""
-    options: dict[str, Any] = {"split": "val", "scenes": SCENES, "views": 1, "size": (64, 80)}
-    options |= {"path_length": 72, "neighbour_frames": (frames,), "progress": False}
-    true, spoiled = RoomsPoses(**options), RoomsPoses(poses=poses, **options)
-    found = []
-    for index in range(0, len(true), FRAMES[-1]):
+    true, spoiled, found = trained_pairs(frames), trained_pairs(frames, poses), []
+    for index in range(PAIRS):
         match = find_matches(true[index])
         height, width = match.shape[:2]
         shown = ((match >= 0) & (match < torch.tensor([width, height]))).all(dim=-1)
@@ -150,10 +154,24 @@ def offsets(frames: int, poses: str) -> Tensor:
     return torch.cat(found)
 
 
+def baselines(frames: int) -> Tensor:
+    """Metres between the cameras of the pairs."""
+    pairs = trained_pairs(frames)
+    return torch.stack([motion(pairs[i], pairs[i].neighbours[0])[:3, 3].norm() for i in range(PAIRS)])
+
+
+def quartiles(values: Tensor) -> str:
+    """The median and, in brackets, the quartiles of what is known."""
+    low, middle, high = np.nanquantile(values.double().numpy(), [0.25, 0.5, 0.75])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
 if __name__ == "__main__":
     lines = []
     for count in FRAMES:
-        medians = (offsets(count, name).nanmedian() for name in ("noisy", "identity", "shuffled"))
-        lines.append([str(count), *(f"{median:.2f}" for median in medians)])
-    print(markdown_table(["frames later", "noisy", "identity", "shuffled"], lines))
-    print(f"\nMedians in cells of {STRIDE} pixels; {SCENES} validation rooms, three frames of each path.")
+        apart = (quartiles(offsets(count, name)) for name in ("noisy", "identity", "shuffled"))
+        lines.append([str(count), quartiles(baselines(count)), *apart])
+    print(markdown_table(["frames later", "metres between cameras", "noisy", "identity", "shuffled"], lines))
+    print(
+        f"\nMedians and quartiles, the last three in cells of {STRIDE} pixels; the {PAIRS} pairs that are trained on."
+    )
