@@ -37,7 +37,7 @@ from triptych.labels.encodings import (
 from triptych.prediction import labelling
 from triptych.prediction.confidence import Confident
 from triptych.prediction.events import event_level
-from triptych.prediction.labelling import label_folder, map_classes
+from triptych.prediction.labelling import label_folder, map_classes, rank_confidence
 from triptych.prediction.predictor import Predictor
 from triptych.prepared.write import prepare
 from triptych.tasks import boundary, depth, normals, regression, saliency, semseg
@@ -420,6 +420,33 @@ def test_pixels_of_less_confidence_have_no_label(folder, teacher):
         ranked = [value for _, value in done.least_confident[name]]
         assert ranked == sorted(ranked)
         assert [path.is_file() for path, _ in done.least_confident[name]] == [True] * 3
+        assert [path for _, path, _ in rank_confidence(dataset, name)] == [
+            path for path, _ in done.least_confident[name]
+        ]
+
+
+def test_the_least_confident_are_shown_first(folder, teacher, tmp_path, monkeypatch, capsys):
+    """Of what `data label` names, `data show` draws the rows, and says that they are pseudo-labels."""
+    label_folder(folder, "t", ("depth",), min_confidence=0.0)
+    dataset = Folder(folder)
+    keys = [key for key, _, _ in rank_confidence(dataset, "depth")]
+    drawn = []
+    monkeypatch.setattr(
+        "triptych.doctor.sheet.contact_sheet", lambda cells, **_: drawn.append(cells) or Image.new("L", (1, 1))
+    )
+    show = ["data", "show", str(folder), "--out", str(tmp_path / "sheet.png"), "--overwrite"]
+    assert main([*show, "--least-confident", "depth", "--count", "2"]) == 0
+    assert main([*show, "--keys", keys[-1], keys[0]]) == 0
+    rows = 1 + len(dataset.tasks)
+    assert [cell.caption for cell in drawn[0][::rows]] == keys[:2]
+    assert [cell.caption for cell in drawn[1][::rows]] == [keys[-1], keys[0]]
+    titles = [cell.caption.split(" ")[:2] for cell in drawn[0]]
+    assert titles.count(["depth", "(pseudo)"]) == 2
+    assert not any(title == ["semseg", "(pseudo)"] for title in titles)
+    assert main([*show, "--keys", "nothing"]) == 2
+    assert "unknown image of" in capsys.readouterr().err
+    assert main([*show, "--least-confident", "semseg"]) == 2
+    assert "has no pseudo-labels of semseg whose confidence is known" in capsys.readouterr().err
 
 
 def test_confidence_that_a_teacher_does_not_have_is_refused(folder, teacher):

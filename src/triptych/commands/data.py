@@ -52,6 +52,8 @@ def data_show(
     root: str = "",
     options: tuple[str, ...] = (),
     overlay: bool = False,
+    keys: tuple[str, ...] = (),
+    least_confident: str = "",
     overwrite: bool = False,
 ) -> None:
     """Look at a dataset: a picture of some images beside all their labels, with legends.
@@ -65,6 +67,8 @@ def data_show(
         root: Folder of the files, instead of the one that the dataset.toml names, or of a named dataset.
         options: Keyword arguments of a published dataset, such as classes=13, as in training (data.options).
         overlay: Draw the labels over the images: edges that do not meet are seen at once.
+        keys: Images to show, by their names without suffix, instead of some that are spread evenly.
+        least_confident: Task: show the images of whose pseudo-labels the teacher was least sure.
         overwrite: Replace the picture if it exists.
     """
     from triptych.doctor.sheet import draw_dataset
@@ -72,9 +76,28 @@ def data_show(
     if out.exists() and not overwrite:
         raise ValueError(f"{out} exists and is not overwritten; pass --overwrite or another --out.")
     found = _open_dataset(dataset, root, split, **read_options(options))
+    if least_confident:
+        keys = (*keys, *_least_confident(found, least_confident, max(1, count)))
+    sheet = draw_dataset(found, keys=keys, count=count, width=width, overlay=overlay)
     out.parent.mkdir(parents=True, exist_ok=True)
-    draw_dataset(found, count=count, width=width, overlay=overlay).save(out)
-    print(f"{found.name}, split {split}: {min(count, len(found))} of {len(found)} images in {out}")
+    sheet.save(out)
+    print(f"{found.name}, split {split}: {len(keys) or min(count, len(found))} of {len(found)} images in {out}")
+
+
+def _least_confident(dataset: Any, task: str, count: int) -> list[str]:
+    """Keys of images with a pseudo-label that the teacher was least sure of."""
+    from triptych.datasets.folder import Folder
+    from triptych.lookup import named_choice
+    from triptych.prediction.labelling import rank_confidence
+
+    named_choice("task of this dataset", task, dict(dataset.tasks))
+    ranked = rank_confidence(dataset, task) if isinstance(dataset, Folder) and task in dataset.pseudo else []
+    if not ranked:
+        raise ValueError(
+            f"{dataset.name} has no pseudo-labels of {task} whose confidence is known in split {dataset.split}; "
+            "`triptych data label --min-confidence` notes it."
+        )
+    return [key for key, _, _ in ranked[:count]]
 
 
 def data_doctor(

@@ -154,8 +154,9 @@ def label_folder(
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
     for name in tasks if min_confidence is not None else ():
-        made = {path for part in splits for path in Folder(place, split=part, tasks=[name]).pseudo[name].values()}
-        result.least_confident[name] = _least_confident(after, name, made)
+        found = [pair for part in splits for pair in rank_confidence(Folder(place, split=part, tasks=[name]), name)]
+        ranked = sorted(((path, value) for _, path, value in found), key=lambda pair: pair[1])
+        result.least_confident[name] = ranked[:LEAST]
     return result
 
 
@@ -414,11 +415,15 @@ def _note(descriptor: Descriptor, name: str, path: Path, confidence: float, labe
         rows.writerow((path.relative_to(descriptor.root).as_posix(), f"{confidence:.4f}", f"{labelled:.4f}"))
 
 
-def _least_confident(descriptor: Descriptor, name: str, made: set[Path]) -> list[tuple[Path, float]]:
-    """The pseudo-labels still in use that the teacher was least sure of, the least first."""
-    table = descriptor.root / PSEUDO / name / CONFIDENCE
+def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]:
+    """The pseudo-labels of a task in use, of which the teacher's confidence is known, the least sure first: the key of
+    the image, the file, and the mean confidence from 0 to 1.
+    """
+    root = dataset.descriptor.root
+    table = root / PSEUDO / name / CONFIDENCE
     if not table.exists():
         return []
     with table.open(newline="", encoding="utf-8") as file:
-        found = {descriptor.root / row["file"]: float(row["confidence"]) for row in csv.DictReader(file)}
-    return sorted(((path, value) for path, value in found.items() if path in made), key=lambda pair: pair[1])[:LEAST]
+        sure = {root / row["file"]: float(row["confidence"]) for row in csv.DictReader(file)}
+    found = [(key, path, sure[path]) for key, path in dataset.pseudo[name].items() if path in sure]
+    return sorted(found, key=lambda one: one[2])
