@@ -375,7 +375,7 @@ def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(fo
     with pytest.raises(ValueError, match="min_confidence differ now"):
         label_folder(folder, "t", ("depth",), min_confidence=0.5)
     teacher.model.number += 1
-    made = contents(folder, "pseudo")
+    made = contents(folder, "pseudo/depth")
     with pytest.raises(ValueError, match="sha256 differ now; pass --overwrite"):
         label_folder(folder, "t", ("depth",))
     whole = contents(folder, ".")
@@ -386,12 +386,40 @@ def test_another_teacher_or_other_options_are_refused_unless_all_are_replaced(fo
     assert contents(folder, ".") == whole
     assert made.items() <= whole.items()
     label_folder(folder, "other", ("depth",), overwrite=True)
-    after = contents(folder, "pseudo")
+    after = contents(folder, "pseudo/depth")
     assert after.keys() == made.keys()
     assert all(after[path] != made[path] for path in made)
     assert Folder(folder).descriptor.pseudo["depth"].teacher == "other"
     assert set(Folder(folder).pseudo_weights["depth"].values()) == {0.25}
     assert path.read_text().count("[tasks.depth.pseudo]") == 1
+
+
+def test_what_is_replaced_is_kept_aside_and_said(folder, teacher):
+    """Labels of a split that is not labelled again, corrections made in place, and the descriptor."""
+    path = folder / "dataset.toml"
+    label_folder(folder, "t", ("depth",), split="all", min_confidence=0.0)
+    path.write_text(path.read_text() + "\n# my camera, measured in May\n[camera]\nfov = 60.0\n")
+    made, text = contents(folder, "pseudo/depth"), path.read_text()
+    teacher.model.number += 1
+    done = label_folder(folder, "other", ("depth",), overwrite=True)
+    assert done.written == {"depth": 3}
+    assert done.replaced == (folder / "pseudo/depth.old", folder / "dataset.toml.old")
+    aside = {
+        place.relative_to(folder / "pseudo/depth.old"): data
+        for place, data in contents(folder, "pseudo/depth.old").items()
+    }
+    assert aside == {place.relative_to(folder / "pseudo/depth"): data for place, data in made.items()}
+    assert (folder / "dataset.toml.old").read_text() == text
+    assert "# my camera, measured in May\n[camera]\nfov = 60.0\n" in path.read_text()
+    [note] = done.notes
+    assert "1 images that had pseudo-labels of depth have none now, such as val/1" in note
+    assert label_folder(folder, "other", ("depth",), split="val").written == {"depth": 1}
+    assert Folder(folder, split="val").pseudo_weights == {"depth": {"1": 1.0}}
+    teacher.model.number += 1
+    done = label_folder(folder, "third", ("depth",), split="all", overwrite=True)
+    assert done.notes == ()
+    assert done.replaced == (folder / "pseudo/depth.2.old", folder / "dataset.toml.2.old")
+    assert label_folder(folder, "third", ("depth",), split="all").replaced == ()
 
 
 def test_files_that_no_section_speaks_of_are_nobodys(folder, teacher):

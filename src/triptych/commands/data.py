@@ -257,7 +257,8 @@ def data_label(
             as many pixels of the labelled images reach it as their labels have.
         split: Split to label; `all` labels every image, and takes the labelled ones from validation and test.
         shorter_side: Height or width, whichever is less, that the network works at; by default the images' own.
-        overwrite: Replace the pseudo-labels of another teacher, or made with other options.
+        overwrite: Begin anew where there are pseudo-labels of another teacher, or made with other options; those of all
+            splits are moved aside (FOLDER/pseudo/TASK.old), and so is the old dataset.toml.
         device: Where to run.
     """
     from triptych.lookup import one_line
@@ -281,6 +282,8 @@ def data_label(
     )
     for note in result.notes:
         print(one_line(f"CHECK: {note}"))
+    for path in result.replaced:
+        print(one_line(f"what was replaced is kept: {path}"))
     for name in tasks:
         print(
             f"{name}: {result.written[name]} images pseudo-labelled, {result.kept[name]} were before, "

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import re
 import shutil
 import tomllib
@@ -42,13 +43,14 @@ def says_the_same(one: Any, other: Any) -> bool:
 
 
 def keep_old(path: Path) -> Path:
-    """Copy a descriptor beside itself before it is written anew: `dataset.toml.old`, or with a number where that is
-    there already. Returns the path of the copy.
-    """
+    """Copy a descriptor beside itself before it is written anew; returns the path of the copy."""
+    return Path(shutil.copy2(path, place_of_old(path)))
+
+
+def place_of_old(path: Path) -> Path:
+    """Where a file or folder is kept that is replaced: `dataset.toml.old`, with a number where that exists."""
     places = (path.with_name(f"{path.name}.old" if i == 1 else f"{path.name}.{i}.old") for i in itertools.count(1))
-    place = next(place for place in places if not place.exists())
-    shutil.copy2(path, place)
-    return place
+    return next(place for place in places if not os.path.lexists(place))
 
 
 def is_text_of(text: str, wanted: Mapping[str, Any]) -> bool:
@@ -92,13 +94,24 @@ def append_section(text: str, header: str, options: Mapping[str, Any]) -> str:
 
 
 def drop_section(text: str, header: str) -> str:
-    r"""The text without a table.
+    r"""The text without a table; what stands after its last option belongs to the next one.
 
-    >>> drop_section("[a]\nb = 1\n[c]\nd = 2\n", "[a]")
-    '[c]\nd = 2\n'
+    >>> drop_section("[a]\nb = 1\n# measured in May\n[c]\nd = 2\n", "[a]")
+    '# measured in May\n[c]\nd = 2\n'
     """
-    found = re.compile(rf"^[ \t]*{re.escape(header)}[^\n]*\n(?:(?![ \t]*\[)[^\n]*(?:\n|\Z))*", re.M)
-    return found.sub("", text)
+    lines = text.splitlines(keepends=True)
+    start = end = place = 0
+    inside = False
+    while place < len(lines):
+        after, table = _read_statement(lines, place)
+        if lines[place].lstrip().startswith("["):
+            if inside:
+                break
+            inside, start = lines[place].lstrip().startswith(header), place
+        if inside and table:
+            end = after
+        place = after
+    return "".join(lines[:start] + lines[end:]) if inside else text
 
 
 def set_option(text: str, task: str, option: str, value: Any) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -35,7 +35,7 @@ from triptych.folders.descriptor import (
     read_descriptor,
     split_names,
 )
-from triptych.folders.toml_text import append_section, drop_section, is_text_of, section
+from triptych.folders.toml_text import append_section, drop_section, is_text_of, keep_old, place_of_old, section
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
@@ -66,6 +66,8 @@ class Labelled:
     """Pseudo-labels that the teacher was least sure of, with its mean confidence, where it was asked for."""
     events_from: Mapping[str, float] = field(default_factory=dict)
     """Of tasks that predict a probability: the one from which on a pixel is labelled as the event."""
+    replaced: tuple[Path, ...] = ()
+    """Where what was replaced is kept: folders of pseudo-labels, and the descriptor."""
     notes: tuple[str, ...] = ()
 
 
@@ -91,9 +93,9 @@ def label_folder(
     one that as many pixels of labelled images reach as their labels have events (`event_level`). `shorter_side`
     is the height or width, whichever is less, that the teacher works at, as of `Predictor`; a note says where images
     are of another size than it learned from. The same call again goes on where it ended. Raises `ValueError` for
-    pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` replaces
-    all of a task's; for classes that do not map, each named; for a teacher without the confidence that is asked for;
-    and for a probability where no label tells what of it is the event.
+    pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` moves all of
+    a task's aside, whatever their split, and begins anew; for classes that do not map, each named; for a teacher
+    without the confidence that is asked for; and for a probability where no label tells what of it is the event.
     """
     place = folder if folder.suffix == ".toml" else folder / FILE_NAME
     if not place.is_file():
@@ -130,34 +132,50 @@ def label_folder(
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
     photos = {name: Folder(place, split=name, tasks=()) for name in splits}  # no such split: said before all else
     old = {
-        name: list(list_files(after, after.pseudo[name].files, ALL).values())
+        name: list_files(after, after.pseudo[name].files, ALL)
         for name in known
         if before.pseudo.get(name) != after.pseudo[name]
     }
     for name, paths in old.items():
         if paths and not overwrite:
-            text = f"{len(paths)} files such as {paths[0]} exist, and no [tasks.{name}.{PSEUDO}] says whose they are"
+            shown = next(iter(paths.values()))
+            text = f"{len(paths)} files such as {shown} exist, and no [tasks.{name}.{PSEUDO}] says whose they are"
             raise DataError(text, "pass --overwrite to replace them, or move them away")
     if wanted != text:
         for dataset in photos.values():  # a teacher that fails leaves what is there
             predictor.predict(dataset.photo(dataset.keys[0])[None])
-    for name, paths in old.items():
-        for path in (*paths, before.root / PSEUDO / name / CONFIDENCE):
-            path.unlink(missing_ok=True)
+    folders = [before.root / PSEUDO / name for name in old]
+    aside = [folder.rename(place_of_old(folder)) for folder in folders if folder.exists()]
     if wanted != text:
+        aside += [keep_old(place)] if before.pseudo.keys() & old.keys() else []
         write_text(place, wanted)
     firsts = {each.keys[0]: each.photo(each.keys[0]).shape for each in photos.values()}
     advice = (
         advise_size(predictor, key, (height, width), stretches=False) for key, (_, height, width) in firsts.items()
     )
-    result = Labelled(events_from=levels, notes=(*_unknown_classes(after, tables), *filter(None, advice)))
+    result = Labelled(events_from=levels, replaced=tuple(aside))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
+    lost = (_tell_lost(after, name, paths) for name, paths in old.items())
+    result = replace(result, notes=(*_unknown_classes(after, tables), *filter(None, (*advice, *lost))))
     for name in tasks if min_confidence is not None else ():
         found = [pair for part in splits for pair in rank_confidence(Folder(place, split=part, tasks=[name]), name)]
         ranked = sorted(((path, value) for _, path, value in found), key=lambda pair: pair[1])
         result.least_confident[name] = ranked[:LEAST]
     return result
+
+
+def _tell_lost(descriptor: Descriptor, name: str, old: Collection[str]) -> str:
+    """A line about images, by key over all splits, that had a pseudo-label of a task and have no label now."""
+    labels = descriptor.tasks[name].files, descriptor.pseudo[name].files
+    lost = set(old).difference(*(list_files(descriptor, pattern, ALL) for pattern in labels))
+    lost &= list_files(descriptor, descriptor.images, ALL).keys()
+    if not lost:
+        return ""
+    return (
+        f"{len(lost)} images that had pseudo-labels of {name} have none now, such as {min(lost)}; "
+        "the same command without --overwrite labels another split (--split)"
+    )
 
 
 def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None = None) -> Predictor:
