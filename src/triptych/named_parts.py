@@ -1,6 +1,6 @@
 """Parts that a recipe names: where it says their names and options, and what they receive from elsewhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any
@@ -8,16 +8,18 @@ from typing import Any
 from triptych.adaptation import ADAPTERS
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.backbones import BACKBONES, find_backbone
+from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS
 from triptych.decoders import DECODERS
 from triptych.lookup import named_choice, option_defaults, require_options, takes_option
 from triptych.models import ARCHITECTURES, CROSS_VIEW, TUNINGS
-from triptych.plugins.loading import load_installed
+from triptych.plugins import loading
+from triptych.plugins.loading import load_installed, owner, version_of
 from triptych.recipes import RECIPES
 from triptych.recipes.config import Options, Recipe
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
-from triptych.tasks import TASKS
+from triptych.tasks import TASKS, Task
 from triptych.video import VIDEO
 from triptych.weighting import WEIGHTINGS
 
@@ -187,3 +189,33 @@ def available(kind: str) -> tuple[str, ...]:
     """
     load_installed()
     return tuple(sorted(named_choice("kind", kind, REGISTRIES)))
+
+
+def used_plugins(recipe: Recipe, tasks: Mapping[str, Task], datasets: Iterable[DenseDataset] = ()) -> dict[str, str]:
+    """The plug-ins, with their versions, that the parts of a recipe, its tasks and what a mixture is made of come from,
+    and those that it or the command line names.
+
+    >>> used_plugins(Recipe(), {})
+    {}
+    """
+    data, model, adaptation = recipe.data, recipe.model, recipe.adaptation
+    parts = [
+        ("datasets", data.dataset),
+        ("datasets", adaptation.dataset),
+        *(("datasets", name) for each in datasets for name, kind in DATASETS.items() if kind is type(each)),
+        ("transforms", data.transform),
+        ("transforms", adaptation.transform),
+        ("backbones", model.backbone),
+        ("decoders", model.decoder),
+        ("architectures", model.decoder),
+        ("cross-view", model.cross_view),
+        ("tunings", model.tuning),
+        ("regularizers", recipe.regularizer.name),
+        ("weightings", recipe.weighting.name),
+        ("adapters", adaptation.name),
+        ("video", recipe.video.name),
+        *(("tasks", task.constructor or name) for name, task in tasks.items()),
+        *(("tasks", name) for name in tasks),
+    ]
+    owners = {owner(kind, name) for kind, name in parts} | {*loading.STATE.asked, *recipe.plugins}
+    return {plugin: version_of(plugin) or "" for plugin in sorted(owners - {""})}

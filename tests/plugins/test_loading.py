@@ -1,5 +1,6 @@
 """Plug-ins: what imports them, who owns what, and what is said of those that are missing, broken or too new."""
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,11 +12,16 @@ from training.tiny import RECIPE, change
 
 import triptych
 from triptych.__main__ import main
+from triptych.assemble import build_model
+from triptych.data.subset import spread
+from triptych.datasets.mixed import Mixed
 from triptych.decoders.baseline import FCN
 from triptych.lookup import UnknownNameError
+from triptych.named_parts import used_plugins
 from triptych.plugins.loading import PluginError, load_plugin, owner, require_plugins, version_of
+from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import load_model
-from triptych.recipes.config import Recipe, from_json, to_json
+from triptych.recipes.config import Recipe, from_json, read_recipe, to_json
 from triptych.tasks import regression
 from triptych.training.loop import train
 
@@ -154,9 +160,60 @@ def test_a_run_names_what_it_needs_and_imports_nothing(write: Write, tmp_path: P
             train(change(recipe, schedule__steps=1), run, resume=True, device="cpu", progress=False)
 
 
-def test_a_plugin_of_no_part_is_recorded_when_it_was_asked_for(write: Write) -> None:
-    from triptych.extending.registering import used_plugins
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ({"__file__": "/somewhere/train_mine.py", "__spec__": None}, {"train_mine": ""}),
+        ({"__file__": "/somewhere/train-mine.py"}, {}),  # a name that nothing can import
+        ({}, {}),  # a notebook
+    ],
+)
+def test_what_a_program_registers_is_of_the_module_that_others_can_import(names: dict, found: dict) -> None:
+    recipe = change(RECIPE, model__decoder="of-a-program")
+    with as_in_a_new_process():
+        exec(DECODER.format(name="of-a-program"), {"__name__": "__main__", **names})
+        assert used_plugins(recipe, {}) == found
+    require_plugins({"__main__": ""}, "a run of an older version")  # what it lacks is named when it is looked up
 
+
+def test_a_package_has_one_name_however_it_is_imported(write: Write, tmp_path: Path) -> None:
+    """And all of its parts, after one of its modules failed and was mended."""
+    package = tmp_path / "whole"
+    package.mkdir()
+    (package / "__init__.py").write_text("from whole import one, other\n")
+    (package / "one.py").write_text(DECODER.format(name="of-one"))
+    (package / "other.py").write_text("raise OSError('not yet')\n")
+    with pytest.raises(PluginError, match="not yet"):
+        load_plugin("whole")
+    (package / "other.py").write_text("# mended, and longer than before\n" + DECODER.format(name="of-other"))
+    load_plugin("whole")
+    assert {owner("decoders", name) for name in ("of-one", "of-other")} == {"whole"}
+    for module in ("whole", "whole.one", "whole.other"):
+        del sys.modules[module]
+    with as_in_a_new_process():
+        importlib.import_module("whole")
+        assert {owner("decoders", name) for name in ("of-one", "of-other")} == {"whole"}
+    for module in ("whole", "whole.one", "whole.other"):
+        del sys.modules[module]
+
+
+def test_a_saved_network_and_a_mixture_name_what_they_are_made_of(write: Write, tmp_path: Path) -> None:
+    name = write(
+        "made_of", DECODER.format(name="saved") + "\nfrom triptych.datasets.rooms import Rooms\n\n"
+        "class Own(Rooms):\n    'As rooms.'\n\ntriptych.register('datasets', 'own-rooms', Own)\n"
+    )  # fmt: skip
+    importlib.import_module(name)
+    recipe = change(RECIPE, model__decoder="saved")
+    tasks = {"depth": triptych.tasks.depth()}
+    Predictor(build_model(recipe, tasks), recipe=recipe).save_pretrained(tmp_path / "saved")
+    assert read_recipe(tmp_path / "saved" / "recipe.json").plugins == {name: ""}
+    options = {"size": (24, 32), "scenes": 1, "views": 1, "progress": False, "workers": 1}
+    mixture = {"dataset": "own-rooms", "root": str(tmp_path), "options": options}
+    mixed = spread(Mixed(sources={"a": mixture, "b": mixture}), 1)
+    assert used_plugins(Recipe(), {}, mixed.parts()) == {name: ""}
+
+
+def test_a_plugin_of_no_part_is_recorded_when_it_was_asked_for(write: Write) -> None:
     load_plugin(write("beside", DECODER.format(name="beside")))
     assert used_plugins(Recipe(), {}) == {"beside": ""}
 

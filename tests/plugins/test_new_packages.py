@@ -60,6 +60,11 @@ def test_the_page_shows_what_is_written(kind: str, tmp_path: Path) -> None:
     [
         ("decoder", "invpt", "there is a decoder 'invpt' already"),
         ("task", "human-parts", "there is a task 'human_parts' already"),
+        ("task", "regression", "there is a task 'regression' already"),
+        ("decoder", "mtan", "there is a decoder 'mtan' already"),
+        ("decoder", "none", "'none' is a word of Python or PyTorch"),
+        ("task", "class", "'class' is a word of Python or PyTorch"),
+        ("task", "values", "'values' is a word of Python or PyTorch"),
         ("decoder", "My Decoder", "'My Decoder' is no name; write small letters"),
         ("decoders", "mine", "unknown kind of part 'decoders'; did you mean 'decoder'"),
     ],

@@ -53,6 +53,10 @@ class DenseDataset:
         `neighbour_frames`."""
         return {**options, "neighbour_frames": (-1,)}
 
+    def parts(self) -> "tuple[DenseDataset, ...]":
+        """The datasets that it takes its samples from: itself, unless it is made of others."""
+        return (self,)
+
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not define its length")
 

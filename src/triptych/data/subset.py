@@ -42,6 +42,9 @@ class Subset(DenseDataset):
     def __getitem__(self, index: int) -> Sample:
         return self.dataset[self.indices[index]]
 
+    def parts(self) -> tuple[DenseDataset, ...]:
+        return self.dataset.parts()
+
     def key(self, index: int) -> str:
         return self.dataset.key(self.indices[index])
 

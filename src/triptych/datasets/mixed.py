@@ -312,6 +312,9 @@ class Mixed(DenseDataset):
             for name in self.tasks
         }
 
+    def parts(self) -> tuple[DenseDataset, ...]:
+        return tuple(part for source in self.sources for part in source.dataset.parts())
+
     def __len__(self) -> int:
         return int(self.ends[-1])
 

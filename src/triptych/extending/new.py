@@ -1,11 +1,15 @@
 """`triptych new`: a small package of one's own, with an entry point and a test, that passes the checks as it is."""
 
+import keyword
 import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
+from torch import nn
+
+from triptych.extending.registering import BESIDE
 from triptych.files import write_text
 from triptych.lookup import named_choice
 from triptych.named_parts import REGISTRIES
@@ -50,8 +54,11 @@ def new_package(kind: str, name: str, folder: Path) -> Path:
         raise ValueError(f"'{name}' is no name; write small letters, digits and dashes, such as my-{kind}.")
     words = re.split("[-_]", name)
     part = made.word.join(words)
-    if part in REGISTRIES[made.registry]:
+    if part in {**BESIDE.get(made.registry, {}), **REGISTRIES[made.registry]}:
         raise ValueError(f"there is a {kind} '{part}' already; choose another name.")
+    written = "".join(word.capitalize() for word in words) if made.is_class else part
+    if keyword.iskeyword(written) or (not made.is_class and hasattr(nn.ModuleDict(), part)):
+        raise ValueError(f"'{part}' is a word of Python or PyTorch; choose another name, such as my-{part}.")
     package = folder / f"triptych-{'-'.join(words)}"
     if package.exists():
         raise FileExistsError(f"{package} exists and is not overwritten; choose another name or --out.")
@@ -62,7 +69,7 @@ def new_package(kind: str, name: str, folder: Path) -> Path:
         "part": part,
         "module": module,
         "package": package.name,
-        "name": "".join(word.capitalize() for word in words) if made.is_class else part,
+        "name": written,
         "usage": made.usage.format(part=part),
         "range": f">={here},<{int(here.partition('.')[0]) + 1}",
     }

@@ -1,6 +1,6 @@
 """Registering parts of one's own, and which plug-ins a recipe depends on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -16,10 +16,9 @@ from triptych.models.cvm import CvM
 from triptych.models.multitask import MultiTaskModel
 from triptych.named_parts import REGISTRIES
 from triptych.plugins import loading
-from triptych.plugins.loading import Part, calling_module, owner, version_of
+from triptych.plugins.loading import Part, calling_module, owner
 from triptych.recipes.config import Recipe
 from triptych.regularizers.base import Regularizer
-from triptych.tasks import Task
 from triptych.tasks.constructors import GENERIC
 from triptych.video.base import VideoSupervision
 from triptych.weighting.base import Weighting
@@ -90,32 +89,3 @@ def _place_of(entry: Any) -> tuple[str, str]:
     """Where a class or function is defined; two with one place are two versions of it."""
     name = getattr(entry, "__qualname__", "<lambda>")
     return getattr(entry, "__module__", ""), str(id(entry)) if name.endswith("<lambda>") else name
-
-
-def used_plugins(recipe: Recipe, tasks: Mapping[str, Task]) -> dict[str, str]:
-    """The plug-ins, with their versions, that the parts of a recipe and its tasks come from, and those that it or the
-    command line names.
-
-    >>> used_plugins(Recipe(), {})
-    {}
-    """
-    data, model, adaptation = recipe.data, recipe.model, recipe.adaptation
-    parts = [
-        ("datasets", data.dataset),
-        ("datasets", adaptation.dataset),
-        ("transforms", data.transform),
-        ("transforms", adaptation.transform),
-        ("backbones", model.backbone),
-        ("decoders", model.decoder),
-        ("architectures", model.decoder),
-        ("cross-view", model.cross_view),
-        ("tunings", model.tuning),
-        ("regularizers", recipe.regularizer.name),
-        ("weightings", recipe.weighting.name),
-        ("adapters", adaptation.name),
-        ("video", recipe.video.name),
-        *(("tasks", task.constructor or name) for name, task in tasks.items()),
-        *(("tasks", name) for name in tasks),
-    ]
-    owners = {owner(kind, name) for kind, name in parts} | {*loading.STATE.asked, *recipe.plugins}
-    return {plugin: version_of(plugin) or "" for plugin in sorted(owners - {""})}

@@ -15,8 +15,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import Distribution, EntryPoint
+from pathlib import Path
+from typing import Any
 
 GROUP = "triptych.plugins"
+NOWHERE = "__main__"
+"""Module of a notebook, or of a script that cannot be imported: what it registers is recorded in no file."""
 
 
 class PluginError(ImportError):
@@ -107,7 +111,7 @@ def _import(name: str, entries: list[EntryPoint]) -> None:
         )
     for package in packages:
         _require_this_version(name, package)
-    before = len(STATE.parts)
+    before, imported = len(STATE.parts), set(sys.modules)
     importlib.invalidate_caches()  # a notebook may have written it a moment ago
     try:
         module = importlib.import_module(name)
@@ -115,6 +119,9 @@ def _import(name: str, entries: list[EntryPoint]) -> None:
         for part in [part for part in STATE.parts[before:] if _is_of(name, part)]:
             part.remove()
             STATE.parts.remove(part)
+        for half_done in set(sys.modules) - imported:
+            if half_done.startswith(f"{name}."):
+                del sys.modules[half_done]  # else it would not register again once the rest is mended
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             place = f"the current folder has no {name}.py"
             raise PluginError(f"plug-in '{name}' was not found: it is not installed, and {place}.") from error
@@ -162,19 +169,29 @@ def calling_module() -> str:
         name = str(frame.f_globals.get("__name__", "__main__"))
         # Where shapes are checked, a function of jaxtyping stands around each of ours.
         if name.partition(".")[0] not in ("triptych", "jaxtyping") or frame.f_back is None:
-            return name
+            return _imported_as(frame.f_globals) if name == NOWHERE else name
         frame = frame.f_back
 
 
+def _imported_as(script: Mapping[str, Any]) -> str:
+    """The name by which the program that runs can be imported; that of no module where it cannot, as a notebook."""
+    spec, stem = script.get("__spec__"), Path(script.get("__file__") or "").stem
+    if spec is not None:
+        return str(spec.name).removesuffix(f".{NOWHERE}")
+    return stem if stem.isidentifier() else NOWHERE
+
+
 def owner(kind: str, name: str) -> str:
-    """The plug-in, or else the module, that registered a part; empty for the library's own.
+    """The plug-in that registered a part, or else the top package of the module that did; empty for the library's own,
+    and for what was registered where nothing can import it.
 
     >>> owner("decoders", "invpt")
     ''
     """
     for part in STATE.parts:
         if (part.kind, part.name) == (kind, name):
-            return max((plugin for plugin in STATE.loaded if _is_of(plugin, part)), key=len, default=part.module)
+            package = part.module.partition(".")[0].replace(NOWHERE, "")
+            return max((plugin for plugin in STATE.loaded if _is_of(plugin, part)), key=len, default=package)
     return ""
 
 
@@ -204,6 +221,8 @@ def require_plugins(plugins: Mapping[str, str], what: str) -> None:
 add --plugin my_lab where its module lies (in Python: import my_lab). Files never import code by themselves.
     """
     for name, version in plugins.items():
+        if name == NOWHERE:
+            continue  # of older versions: what is missing will be named itself
         if version_of(name) is None:
             load_installed()
         found = version_of(name)

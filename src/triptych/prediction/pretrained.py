@@ -258,7 +258,7 @@ def save_folder(
     """Write the network so that `Predictor.from_pretrained(folder)` gives it back; with `adapters_only` without its
     frozen trunk. `scales` are its calibration.
     """
-    from triptych.named_parts import resolve_options
+    from triptych.named_parts import resolve_options, used_plugins
 
     if recipe is None:
         raise ValueError(
@@ -273,6 +273,7 @@ def save_folder(
         raise FileExistsError(f"{folder} is not empty; choose another folder or pass overwrite=True.")
     with _replaced(folder) as place:
         tasks: dict[str, Task] = model.tasks | model.auxiliary_tasks
+        recipe = replace(recipe, plugins=used_plugins(recipe, tasks))
         write_tasks(place / FILES["tasks"], tasks, recipe.data.task_options)
         write_text(place / FILES["recipe"], to_json(recipe) + "\n")
         write_resolved(place, resolve_options(recipe))

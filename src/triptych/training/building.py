@@ -25,11 +25,10 @@ from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.data.subset import find_shared
 from triptych.evaluation.protocols import Scoring
-from triptych.extending.registering import used_plugins
 from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
 from triptych.models.lora import require_called
-from triptych.named_parts import check_options
+from triptych.named_parts import check_options, used_plugins
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, read_recipe, split_domain
 from triptych.recipes.limits import check_numbers
@@ -286,7 +285,7 @@ def build_parts(recipe: Recipe, accelerator: Accelerator, *, resumes: bool = Fal
     wrapped = accelerator.prepare_model(objective, evaluation_mode=sharded)
     optimizer = accelerator.prepare_optimizer(optimizer)
     return Parts(
-        recipe=replace(recipe, plugins=used_plugins(recipe, objective.tasks)),
+        recipe=replace(recipe, plugins=used_plugins(recipe, objective.tasks, training_set.parts())),
         accelerator=accelerator,
         objective=objective,
         wrapped=wrapped,
