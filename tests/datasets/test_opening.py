@@ -1,15 +1,20 @@
 """Opening a dataset by its name, or by where it lies: what is asked for has to be there."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from entries import own_entries
 
 from triptych.__main__ import main
+from triptych.data.base import DenseDataset
 from triptych.datasets import DATASETS, open_dataset
 from triptych.lookup import convert, require_kind
+from triptych.tasks import depth, semseg
+from triptych.types import Sample
 
 
 @pytest.mark.parametrize("name", [name for name in own_entries(DATASETS) if DATASETS[name].needs_root])
@@ -22,6 +27,34 @@ def test_a_folder_that_is_left_out_is_asked_for(name: str) -> None:
 def test_an_unknown_option_is_named_with_those_that_are_known(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"dataset '{name}' has no option 'colour'; its options are .*tasks"):
         open_dataset(name, tmp_path, colour=1)
+
+
+def test_tasks_of_a_dataset_that_has_no_such_option_are_selected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What video, mixtures and `data prepare` ask of any dataset."""
+
+    class Bare(DenseDataset):
+        name = "bare"
+
+        def __init__(self, root: str | Path = "", *, split: str = "train") -> None:
+            self.tasks = {"depth": depth(), "semseg": semseg(2)}
+
+        def __len__(self) -> int:
+            return 1
+
+        def key(self, index: int) -> str:
+            return "only"
+
+        def __getitem__(self, index: int) -> Sample:
+            targets = {"depth": torch.ones(1, 4, 6), "semseg": torch.ones(4, 6, dtype=torch.int64)}
+            view = Sample(torch.zeros(3, 4, 6), targets, "only")
+            return replace(view, neighbours=(view,))
+
+    monkeypatch.setitem(DATASETS, "bare", Bare)
+    whole, some = open_dataset("bare"), open_dataset("bare", tasks=["semseg"])
+    assert list(some.tasks) == list(some[0].targets) == list(some[0].neighbours[0].targets) == ["semseg"]
+    assert torch.equal(some[0].targets["semseg"], whole[0].targets["semseg"])
+    with pytest.raises(ValueError, match="unknown task of bare 'normals'"):
+        open_dataset("bare", tasks=["normals"])
 
 
 @pytest.mark.parametrize(("option", "value", "kind"), [("views", "two", "a whole number"), ("size", 96, "a list")])

@@ -181,6 +181,29 @@ class FewerLabels(Subset):
         return self.dataset.fingerprint() | {"label_setting": self.setting, "label_tasks": list(self.names)}
 
 
+class SomeTasks(Subset):
+    """All of a dataset, of which only the tasks of `names` are known, in that order."""
+
+    def __init__(self, dataset: DenseDataset, names: Sequence[str]) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self.tasks = {name: named_choice(f"task of {dataset.name}", name, dict(dataset.tasks)) for name in names}
+        self.pseudo_weights = {name: each for name, each in self.pseudo_weights.items() if name in self.tasks}
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._selected(self.dataset[index])
+
+    def _selected(self, sample: Sample) -> Sample:
+        targets = {name: sample.targets[name] for name in self.tasks if name in sample.targets}
+        return replace(sample, targets=targets, neighbours=tuple(map(self._selected, sample.neighbours)))
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        return self.dataset.draw(seed, place)
+
+    def fingerprint(self) -> dict[str, object]:
+        """The whole dataset's, and which tasks of it."""
+        return self.dataset.fingerprint() | {"selected": list(self.tasks)}
+
+
 def _without(tasks: dict[str, Task], sample: Sample) -> Sample:
     size = (sample.image.shape[-2], sample.image.shape[-1])
     empty = {name: task.invalid_target(size) for name, task in tasks.items() if name in sample.targets}

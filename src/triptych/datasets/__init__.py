@@ -1,10 +1,12 @@
 """Datasets by name."""
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from triptych.data.base import DenseDataset
+from triptych.data.subset import SomeTasks
 from triptych.datasets.cityscapes import Cityscapes
 from triptych.datasets.folder import Folder
 from triptych.datasets.images import Images
@@ -48,11 +50,15 @@ def open_dataset(name: str, root: str | Path = "", *, split: str = "train", **op
 
 def open_configured(name: str, root: str | Path, split: str, options: Mapping[str, Any]) -> DenseDataset:
     """As `open_dataset`; among the options of a described dataset, `root` is the folder of the files that its
-    description names."""
+    description names. `tasks` selects some of any dataset; one whose constructor takes it does not read the others.
+    """
     reader = named_choice("dataset", name, DATASETS)
-    require_options(f"dataset '{name}'", reader, options, given=("split",))
+    given = dict(options)
+    tasks = None if "tasks" in inspect.signature(reader).parameters else given.pop("tasks", None)
+    require_options(f"dataset '{name}'", reader, given, given=("split",))
     if reader.needs_root and not str(root):
         raise ValueError(
             f"dataset '{name}' needs its folder; give root (`--recipe.data.root` in training, `--root` in convert)."
         )
-    return reader(root, split=split, **options)  # type: ignore[call-arg]  # every reader takes these
+    dataset = reader(root, split=split, **given)  # type: ignore[call-arg]  # every reader takes these
+    return dataset if tasks is None else SomeTasks(dataset, tasks)
