@@ -262,3 +262,9 @@ def test_a_notebook_may_define_a_part_anew() -> None:
         assert triptych.assemble.DECODERS["again"] is second
         with pytest.raises(ValueError, match=r"has a 'again' already"):
             triptych.register("decoders", "again", type("Other", (FCN,), {}))
+        for seed in range(2):
+            triptych.register("recipes", "mine", Recipe(seed=seed))
+        assert triptych.load_recipe("mine").seed == 1
+        elsewhere = {"triptych": triptych, "Recipe": Recipe, "__name__": "another"}
+        with pytest.raises(ValueError, match=r"recipes has a 'mine' already"):
+            exec("triptych.register('recipes', 'mine', Recipe(seed=2))", elsewhere)

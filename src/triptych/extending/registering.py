@@ -72,7 +72,7 @@ def register(kind: str, name: str, entry: Any) -> None:
     if before is entry:
         return
     taken = {**BESIDE.get(kind, {}), **registry}
-    if name in taken and (before is None or _place_of(before) != _place_of(entry)):
+    if name in taken and (before is None or not _is_defined_anew(kind, name, before, entry)):
         home = owner(kind, name) or getattr(getattr(taken[name], "func", taken[name]), "__module__", "triptych.recipes")
         raise ValueError(f"{kind} has a '{name}' already ({home}); choose another name.")
     if not name or name != name.strip() or any(sign in name for sign in " ,;="):
@@ -85,7 +85,18 @@ def register(kind: str, name: str, entry: Any) -> None:
         loading.STATE.parts.append(Part(kind, name, calling_module(), remove=partial(registry.pop, name, None)))
 
 
-def _place_of(entry: Any) -> tuple[str, str]:
-    """Where a class or function is defined; two with one place are two versions of it."""
+def _is_defined_anew(kind: str, name: str, before: Any, entry: Any) -> bool:
+    """Whether an entry is another version of the one before: defined in the same place, or, where they have none, as
+    recipes and functions without a name, registered by the same module.
+    """
+    old, new = (_place_of(each) for each in (before, entry))
+    if old is None and new is None:
+        here = (kind, name, calling_module())
+        return any((part.kind, part.name, part.module) == here for part in loading.STATE.parts)
+    return old == new
+
+
+def _place_of(entry: Any) -> tuple[str, str] | None:
+    """Module and name of a class or function."""
     name = getattr(entry, "__qualname__", "<lambda>")
-    return getattr(entry, "__module__", ""), str(id(entry)) if name.endswith("<lambda>") else name
+    return None if name.endswith("<lambda>") else (getattr(entry, "__module__", ""), name)
