@@ -1,5 +1,7 @@
 """Several datasets as one: whose labels are where, in which order, and what does not fit together."""
 
+import copy
+import itertools
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from saved_maps import save
 
 from triptych.augmentation.presets import build_transform
-from triptych.data.base import DenseDataset
+from triptych.data.base import DenseDataset, as_noted
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, spread
 from triptych.datasets.mixed import Mixed, take_turns
@@ -169,6 +171,27 @@ def test_more_classes_than_a_byte_holds_can_be_mapped() -> None:
     del table["*"]  # what is no class needs no goal
     other = mix(many, tables={"many": {"map": {"semseg": table}}}, classes={"semseg": ["last", "other"]})
     assert other.fingerprint() != mixed.fingerprint()
+
+
+def test_another_map_is_other_data_whatever_a_source_tells_of_itself() -> None:
+    class Told(Some):
+        def fingerprint(self) -> dict[str, object]:
+            return super().fingerprint() | {"classes": {"semseg": ["a", "b", "c"]}}  # as published datasets do
+
+    def mapped(table: dict[str, str], name: str = "semseg") -> Mixed:
+        tables = {"told": {"map": {"semseg": table}, "rename": {"semseg": name}}}
+        return mix(Told("told", 3, (semseg(["a", "b", "c"]),)), tables=tables, classes={name: ["x", "y"]})
+
+    one, other = mapped({"a": "x", "b": "y", "c": ""}), mapped({"a": "y", "b": "x", "c": "x"})
+    assert [sample.targets["semseg"].unique().item() for sample in one] == [0, 1, IGNORE]
+    assert [sample.targets["semseg"].unique().item() for sample in other] == [1, 0, 0]
+    renamed = mapped({"a": "x", "b": "y", "c": ""}, "parts")
+    prints = [mixed.fingerprint() for mixed in (one, other, renamed)]
+    assert all(first != second for first, second in itertools.combinations(prints, 2))
+    # What an older version noted tells of no map, and is of the same data.
+    older: Any = copy.deepcopy(prints[0])
+    del older["sources"]["told"]["class_map"]
+    assert as_noted(prints[0], older) == older
 
 
 def test_classes_can_be_mapped() -> None:

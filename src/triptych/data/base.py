@@ -109,7 +109,7 @@ class DenseDataset:
         return partial(draw_shuffled, length=len(indices))
 
 
-LATER_FACTS = ("image_files", "camera")
+LATER_FACTS = ("image_files", "camera", "class_map")
 """Facts of fingerprints that came after runs and prepared sets had recorded some."""
 
 

@@ -95,6 +95,11 @@ class Source:
         views = tuple(self.read(view, tasks) for view in sample.neighbours)
         return replace(sample, targets=targets, key=f"{self.name}/{sample.key}", neighbours=views)
 
+    def class_map(self) -> dict[str, list[int]]:
+        """New number of each class, by mapped task."""
+        lengths = {name: len(table) if len(table) > IGNORE + 1 else IGNORE for name, table in self.tables.items()}
+        return {name: table[: lengths[name]].tolist() for name, table in self.tables.items()}
+
 
 def check_classes(sources: Sequence[Source]) -> None:
     """Raise `ValueError` for the first task that does not mean the same in all sources, naming each class that
@@ -348,11 +353,9 @@ class Mixed(DenseDataset):
                 source.name: {
                     "share": round(float(share), 6),
                     "tasks": source.own_names,
-                    "classes": {
-                        name: table[: len(table) if len(table) > IGNORE + 1 else IGNORE].tolist()
-                        for name, table in source.tables.items()
-                    },
+                    "classes": source.class_map(),  # of runs so far, and hidden where a source tells of its own
                     **source.dataset.fingerprint(),
+                    "class_map": source.class_map(),
                 }
                 for source, share in zip(self.sources, self.shares, strict=True)
             },
