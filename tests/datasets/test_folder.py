@@ -573,6 +573,8 @@ def test_boundaries_can_come_from_semseg_that_is_not_trained(tmp_path: Path) -> 
     assert list(dataset[0].targets) == ["boundary"]
     assert dataset[0].targets["boundary"][0, 5].nonzero().tolist() == [[7]]
     assert dataset[1].targets["boundary"].isnan().all()
+    assert dataset.may_be_labelled("boundary") == [0]
+    assert list(dataset.may_be_labelled("semseg")) == []  # no task of this one
 
 
 def test_normals_of_a_plane() -> None:

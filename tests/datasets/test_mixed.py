@@ -19,7 +19,7 @@ from saved_maps import save
 from triptych.augmentation.presets import build_transform
 from triptych.data.base import DenseDataset, as_noted
 from triptych.data.loading import make_loader
-from triptych.data.subset import FewerLabels, spread
+from triptych.data.subset import FewerLabels, SomeTasks, Subset, spread
 from triptych.datasets.mixed import Mixed, take_turns
 from triptych.tasks import Task, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.stored import tasks_from_json, tasks_to_json
@@ -85,6 +85,11 @@ def test_labels_are_where_they_were_and_invalid_elsewhere() -> None:
     ]
     with pytest.raises(IndexError):
         mixed[25]
+    for several in (mixed, Subset(mixed, [7, 4, 24]), SomeTasks(mixed, ["depth"])):
+        for name, task in mixed.tasks.items():
+            targets = [sample.targets.get(name, task.invalid_target(SIZE)) for sample in several]
+            labelled = [index for index, target in enumerate(targets) if valid_pixels(target).any()]
+            assert list(several.may_be_labelled(name)) == labelled
 
 
 def test_quantities_of_two_units_get_names_of_their_own() -> None:

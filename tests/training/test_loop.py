@@ -25,6 +25,7 @@ from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
 from triptych.data.loading import BadSampleError
+from triptych.datasets import DATASETS
 from triptych.machine import Interrupted, OutOfMemoryError, accelerated, choose_device
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
@@ -482,10 +483,40 @@ def test_a_task_without_labels_contributes_exactly_nothing(tmp_path: Path) -> No
     assert not torch.equal(trained["decoder.heads.semseg.weight"], fresh["decoder.heads.semseg.weight"])
 
 
-def test_a_task_without_a_label_in_an_epoch_stops_training(tmp_path: Path) -> None:
+def test_a_task_without_any_label_stops_training_after_a_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = change(RECIPE, schedule__steps=6, data__options={"unlabelled": ("depth",)})
-    with pytest.raises(ValueError, match="ended at step 3 has a label of task 'depth'; correct its files"):
+    says = "no training image has a label of task 'depth'; correct its files"
+    with pytest.raises(ValueError, match=says):
         run_recipe(recipe, tmp_path / "run")
+    with monkeypatch.context() as patch:
+        before_step(patch, 2, kill)
+        with pytest.raises(Killed):
+            run_recipe(recipe, tmp_path / "killed")
+    with pytest.raises(ValueError, match=says):
+        run_recipe(recipe, tmp_path / "killed", resume=True)
+
+
+def test_a_task_with_few_labels_trains_to_the_end(tmp_path: Path) -> None:
+    """One of three images has depth: steps of two straddle epochs, and between two ends it need not come."""
+    options = {"unlabelled": ("depth",), "every": 2, "length": 3}
+    recipe = change(RECIPE, data__options=options, data__batch_size=2, schedule__steps=30)
+    run = run_recipe(change(recipe, training__evaluate_every=0, training__checkpoint_every=0), tmp_path / "run")
+    assert lines(run, "train")[-1]["step"] == 30
+    assert "had no label" not in (run / "log.txt").read_text()
+
+
+def test_a_label_that_crops_miss_is_told_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Corner(Rectangles):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            sample.targets["depth"][:, :-1] = sample.targets["depth"][..., :-1] = torch.nan
+            return sample
+
+    monkeypatch.setitem(DATASETS, "rectangles", Corner)
+    recipe = change(RECIPE, data__size=(16, 24), training__evaluate_every=0)
+    run = run_recipe(recipe, tmp_path / "run")
+    assert lines(run, "train")[-1]["labelled"]["depth"] == 0
+    assert (run / "log.txt").read_text().count("task 'depth': what the first pass showed had no label of it") == 1
 
 
 def test_means_count_labelled_batches_only(tmp_path: Path) -> None:

@@ -76,6 +76,10 @@ class DenseDataset:
         """Identity of the image at `index` over all splits; `None` where it is not known."""
         return None
 
+    def may_be_labelled(self, name: str) -> Sequence[int]:
+        """Indices of the samples that may have a label of a task, without reading them: all, where no list tells."""
+        return range(len(self)) if name in self.tasks else ()
+
     def fingerprint(self) -> dict[str, object]:
         """Identity of the data for a training run: name, split, counts and a hash of the file list."""
         raise NotImplementedError(f"{type(self).__name__} has no fingerprint")

@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from triptych.data.base import DenseDataset, Transform
 from triptych.data.errors import DataError
-from triptych.data.subset import spread_evenly
+from triptych.data.subset import Subset, spread_evenly
 from triptych.machine import keep_freed_memory, ran_out_of_memory
-from triptych.types import Sample, collate
+from triptych.types import Sample, collate, valid_pixels
 
 OnBadSample = Literal["raise", "skip"]
 
@@ -271,3 +271,12 @@ def evaluation_loader(
     batches = [[(0, index)] for index in indices[rank::world]]
     skip = on_bad_sample == "skip"
     return Loader(_Batches(view, batches), range(len(batches)), num_workers=num_workers, leave_out=skip)
+
+
+def has_label(dataset: DenseDataset, name: str, *, num_workers: int = 0, on_bad_sample: OnBadSample = "raise") -> bool:
+    """Whether any sample has a label of a task: reads those that may have one, until one has."""
+    candidates = Subset(dataset, dataset.may_be_labelled(name))
+    if not len(candidates):
+        return False
+    samples = evaluation_loader(candidates, num_workers=num_workers, on_bad_sample=on_bad_sample)
+    return any(valid_pixels(sample.targets[name]).any() for sample in samples)

@@ -51,6 +51,10 @@ class Subset(DenseDataset):
     def identity(self, index: int) -> str | None:
         return self.dataset.identity(self.indices[index])
 
+    def may_be_labelled(self, name: str) -> Sequence[int]:
+        found = set(self.dataset.may_be_labelled(name) if name in self.tasks else ())
+        return [place for place, index in enumerate(self.indices) if index in found]
+
     def draw_among(self, indices: Sequence[int]) -> Draw:
         return self.dataset.draw_among([self.indices[index] for index in indices])
 

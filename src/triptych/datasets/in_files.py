@@ -127,6 +127,13 @@ class InFiles(DenseDataset):
             for name in self.sources
         }
 
+    def may_be_labelled(self, name: str) -> Sequence[int]:
+        """Indices of the samples that have a file of the task, or of the one that it is derived from."""
+        if name not in self.tasks:
+            return ()
+        paths = self.labels[self.derivations[name].source if name in self.derivations else name]
+        return [index for index, key in enumerate(self.keys) if key in paths]
+
     def files(self, index: int) -> dict[str, Path]:
         """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
         key = self.keys[index]

@@ -339,6 +339,14 @@ class Mixed(DenseDataset):
         source, own = self.locate(index)
         return source.dataset.identity(own)
 
+    def may_be_labelled(self, name: str) -> Sequence[int]:
+        return [
+            int(end) - len(source.dataset) + own
+            for source, end in zip(self.sources, self.ends, strict=True)
+            if name in self.tasks and name in source.own_names
+            for own in source.dataset.may_be_labelled(source.own_names[name])
+        ]
+
     def __getitem__(self, index: int) -> Sample:
         source, own = self.locate(index)
         return source.read(source.dataset[own], self.tasks)

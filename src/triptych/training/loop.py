@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.data.errors import DataError
+from triptych.data.loading import has_label
 from triptych.machine import Interrupted, Interruption, accelerated, memory_advice
 from triptych.recipes.config import Recipe
 from triptych.training.building import Parts, accelerator_options, build_parts, settle
@@ -106,8 +107,10 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
                 log.once(text)
             state.window, state.window_seconds = Means(), 0.0
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
-            if state.step < steps:
-                _require_labels(parts, state)
+            # Whole is the first pass alone: later ones share a step with the one before.
+            if _epoch(parts, state.step - 1) == 0 and state.step < steps:
+                for line in _missing_labels(parts, state):
+                    log.message(line)
             parts.weighting.end_epoch(
                 {name: mean for name, mean in state.epoch.under("losses").items() if mean is not None}
             )
@@ -115,14 +118,22 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
     log.message(f"finished {steps} steps in {state.seconds:.0f} s of training{_best(state)}")
 
 
-def _require_labels(parts: Parts, state: TrainingState) -> None:
-    """A task without one label in a whole epoch would train to the end with a loss of 0."""
+def _missing_labels(parts: Parts, state: TrainingState) -> Iterator[str]:
+    """Lines about tasks that had no label in the first pass; `DataError` where no image has one: such a task would
+    train to the end with a loss of 0.
+
+    Crops miss small labels, and a pass of a mixture shows a part of a large source: then files decide.
+    """
+    data = parts.recipe.data
     for name in parts.tasks:
-        if not state.epoch.sums.get(f"labelled/{name}"):
+        if state.epoch.sums.get(f"labelled/{name}"):
+            continue
+        if not has_label(parts.training_set, name, num_workers=data.num_workers, on_bad_sample=data.on_bad_sample):
             raise DataError(
-                f"no image of the epoch that ended at step {state.step} has a label of task '{name}'",
+                f"no training image has a label of task '{name}'",
                 "correct its files (`triptych data doctor`), or leave it out of data.tasks",
             )
+        yield f"task '{name}': what the first pass showed had no label of it, though there are some"
 
 
 def _due(step: int, every: int, *, last: int) -> bool:
