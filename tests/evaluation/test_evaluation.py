@@ -23,7 +23,7 @@ from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.protocols import RULES, DataSettings, Scoring
-from triptych.evaluation.run import evaluate_run, open_scored_split
+from triptych.evaluation.run import CONSTANT, evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
@@ -200,6 +200,33 @@ def test_constant_probabilities_say_yes_where_that_scores_best() -> None:
 def test_a_constant_task_without_any_label_predicts_zeros() -> None:
     predictor = ConstantPredictor.fit(Fixed(depth(), [torch.full((1, 4, 4), torch.nan)]), {"depth": depth()})
     assert torch.equal(predictor.predict(torch.zeros(2, 3, 5, 6))["depth"], torch.zeros(2, 1, 5, 6))
+    assert predictor.unknown == ("depth",)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("labelled", [range(3), range(0, 400, 3), range(400)], ids=["few", "a third", "all"])
+def test_constants_are_of_images_with_a_label(labelled: range, listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few they are; no more than 100 are read where all of those have one, as files may tell."""
+    targets = [torch.full((1, 1, 1), 2.0 if index in labelled else torch.nan) for index in range(400)]
+    dataset, read = Fixed(depth(), targets), list[str]()
+    if listed:
+        monkeypatch.setattr(Fixed, "may_be_labelled", lambda self, name: labelled)
+    loader = constant.evaluation_loader
+
+    def noted(*words, **options):
+        for sample in loader(*words, **options):
+            read.append(sample.image_keys[0])
+            yield sample
+
+    monkeypatch.setattr(constant, "evaluation_loader", noted)
+    fitted = ConstantPredictor.fit(dataset, dataset.tasks)
+    assert fitted.values["depth"].item() == 2
+    assert fitted.unknown == ()
+    once = dict.fromkeys(read)
+    if labelled == range(400):
+        assert list(once) == [dataset.key(index) for index in range(0, 400, 4)]
+    elif listed:
+        assert len(once) == min(len(labelled), 100)
 
 
 def test_constants_are_of_labels_and_never_of_pseudo_labels() -> None:
@@ -299,6 +326,25 @@ def test_a_constant_fails_before_the_scoring_or_not_at_all(run: Path, monkeypatc
         evaluate_run(run, device="cpu", progress=False)
     assert not read
     assert evaluate_run(run, device="cpu", progress=False, constant=False).flat() == scored.flat()
+
+
+def test_a_constant_without_a_label_has_no_numbers(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(run, tmp_path / "run"))
+    fitted = ConstantPredictor({"semseg": torch.tensor(0), "depth": torch.zeros(1)}, unknown=["depth"])
+    monkeypatch.setattr(ConstantPredictor, "fit", Mock(return_value=fitted))
+    scored = evaluate_run(run, device="cpu", progress=False)
+    saved = json.loads((run / "evaluation-test.json").read_text())["constant"]
+    assert (saved["depth"], saved["semseg"]["mIoU"] > 0) == ({}, True)
+    assert scored.columns()[CONSTANT]["depth"] == {}
+    cells = {
+        line.split("│")[2].strip(): line.split("│")[4].strip()
+        for line in capsys.readouterr().out.split("\n")
+        if "│" in line
+    }
+    assert cells["rmse ↓"] == "-"
+    assert float(cells["mIoU ↑"]) > 0
 
 
 class TwoSplits(Rectangles):

@@ -33,7 +33,7 @@ def evaluate(
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means
             count.
         limit: Score at most this many images; 0 scores all.
-        constant: Also score the best constant prediction, which is fitted on 100 training images.
+        constant: Also score the best constant prediction, which is fitted on 100 labelled training images.
         confidence: Also say how large errors are where the network is sure of itself and where it is not, on 50 images
             spread over the split, or on `limit` of them.
         report: Write report.html.

@@ -124,12 +124,6 @@ def _less_a_folder(key: str) -> list[str]:
     return ["/".join(parts[:place] + parts[place + 1 :]) for place in range(len(parts) - 1)]
 
 
-def without_pseudo_labels(dataset: DenseDataset, name: str) -> Subset:
-    """The images of a dataset that have no pseudo-label of a task, be it that they have a label or none."""
-    made = dataset.pseudo_weights.get(name, {})
-    return Subset(dataset, [index for index in range(len(dataset)) if dataset.key(index) not in made])
-
-
 def keep_one(key: str, names: Sequence[str]) -> set[str]:
     """One of the tasks that an image has labels for.
 

@@ -1,6 +1,6 @@
 """The reference that every network must beat: per task, the best prediction that does not look at the image."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -9,24 +9,25 @@ from torch.nn import functional as F
 
 from triptych.data.base import DenseDataset
 from triptych.data.loading import OnBadSample, evaluation_loader
-from triptych.data.subset import Subset, spread_evenly, without_pseudo_labels
+from triptych.data.subset import Subset, spread_evenly
 from triptych.tasks import Task
 from triptych.types import valid_pixels
 
 PIXELS = 4096
 """Pixels of one image that are kept, evenly spread; medians need the values themselves."""
 TRIAL_IMAGES = 20
-"""Images that candidates are compared on."""
+"""Images that candidates are compared on, and the fewest with a label that are looked for."""
 
 
 class ConstantPredictor:
     """Predicts the same value everywhere, in the layout of `Predictor.predict`.
 
-    `values` holds, by task, a class id (a scalar integer tensor) or the channels of a map `(C,)`.
+    `values` holds, by task, a class id (a scalar integer tensor) or the channels of a map `(C,)`. Those of `unknown`
+    tasks follow from no label.
     """
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
-        self.values = dict(values)
+    def __init__(self, values: Mapping[str, Tensor], *, unknown: Sequence[str] = ()) -> None:
+        self.values, self.unknown = dict(values), tuple(unknown)
 
     def predict(self, image: Tensor) -> dict[str, Tensor]:
         """The constant maps for a batch `(B, 3, H, W)`: `(B, H, W)` of classes or `(B, C, H, W)`."""
@@ -45,34 +46,44 @@ class ConstantPredictor:
         images: int = 100,
         on_bad_sample: OnBadSample = "raise",
     ) -> "ConstantPredictor":
-        """Fit on `images` samples spread over a training set; for a task with pseudo-labels, over its other images.
+        """Fit every task on `images` samples with a label of it, spread over a training set; pseudo-labels are none.
 
+        Where files do not tell which samples have one, as many are read, and more while `TRIAL_IMAGES` are not found.
         Classes: the most frequent one. Maps: of the mean, the median and, for probabilities, 1 everywhere, the one with
         the best primary number of the task's own metric on `TRIAL_IMAGES` of them; directions are brought to unit
-        length. A task without any label there predicts class 0 or zeros.
+        length. A task without any label there predicts class 0 or zeros, and is `unknown`.
         """
-        values: dict[str, Tensor] = {}
         read = partial(evaluation_loader, on_bad_sample=on_bad_sample)
-        guessed = [name for name in tasks if dataset.pseudo_weights.get(name)]
-        parts = [(dataset, [name for name in tasks if name not in guessed])]
-        parts += [(without_pseudo_labels(dataset, name), [name]) for name in guessed]
-        for part, names in parts:
-            # Labels of 100 photographs take gigabytes: only some of their pixels are kept.
-            pixels: dict[str, dict[str, Tensor]] = {name: {} for name in names}
-            for sample in read(part, limit=images) if names else ():
-                for name in names:
-                    # A task that learns from video may have no labels in this dataset at all.
-                    if name in sample.targets and valid_pixels(sample.targets[name]).any():
-                        pixels[name][sample.image_keys[0]] = _pixels(sample.targets[name])
-            trials = {name: _Trial(tasks[name], found) for name, found in pixels.items()}
-            wanted = {key for trial in trials.values() for key in trial.keys}
-            again = [index for index in spread_evenly(len(part), images) if part.key(index) in wanted]
-            for sample in read(Subset(part, again)) if again else ():
-                for name, trial in trials.items():
-                    if sample.image_keys[0] in trial.keys:
-                        trial.update(sample.targets[name])
-            values |= {name: trial.best() for name, trial in trials.items()}
-        return cls({name: values[name] for name in tasks})
+        left = {name: _may_be_true(dataset, name) for name in tasks}
+        # Labels of 100 photographs take gigabytes: only some of their pixels are kept.
+        pixels: dict[str, dict[str, Tensor]] = {name: {} for name in tasks}
+        places: dict[str, int] = {}
+        fewest = min(images, TRIAL_IMAGES)
+        while searched := [name for name in tasks if left[name] and len(pixels[name]) < fewest]:
+            chosen = {name: {left[name][i] for i in spread_evenly(len(left[name]), images)} for name in searched}
+            indices = sorted(set().union(*chosen.values()))
+            places |= {dataset.key(index): index for index in indices}
+            for sample in read(Subset(dataset, indices)):
+                key = sample.image_keys[0]
+                for name in searched:
+                    if places[key] in chosen[name] and valid_pixels(sample.targets[name]).any():
+                        pixels[name][key] = _pixels(sample.targets[name])
+            left |= {name: [index for index in left[name] if index not in chosen[name]] for name in searched}
+        trials = {name: _Trial(tasks[name], found) for name, found in pixels.items()}
+        again = sorted({places[key] for trial in trials.values() for key in trial.keys})
+        for sample in read(Subset(dataset, again)) if again else ():
+            for name, trial in trials.items():
+                if sample.image_keys[0] in trial.keys:
+                    trial.update(sample.targets[name])
+        values = {name: trial.best() for name, trial in trials.items()}
+        return cls(values, unknown=[name for name in tasks if not pixels[name]])
+
+
+def _may_be_true(dataset: DenseDataset, name: str) -> Sequence[int]:
+    """Indices of the samples that may have a label of a task that no network predicted."""
+    made = dataset.pseudo_weights.get(name)
+    found = dataset.may_be_labelled(name)
+    return [index for index in found if dataset.key(index) not in made] if made else found
 
 
 class _Trial:

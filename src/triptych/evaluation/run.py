@@ -154,9 +154,11 @@ def evaluate_run(
         size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
         references = read_references(single_task, split, tasks, keys, of=run, size=size, scoring=scoring)
         predictors: list[Predicts] = [predictor]
+        best = None
         bad = recipe.data.on_bad_sample
         if constant and recipe.data.train_split:  # a converted network was not trained on these data
-            predictors.append(ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad))
+            best = ConstantPredictor.fit(assemble.build_training_set(recipe), tasks, on_bad_sample=bad)
+            predictors.append(best)
         with shown_progress(f"scoring {split}", progress and accelerator.is_main_process) as advance:
             evaluation, *others = evaluate_together(
                 predictors,
@@ -169,7 +171,7 @@ def evaluate_run(
                 progress=advance,
                 scoring=scoring,
             )
-        reference = others[0] if others else None
+        reference = others[0].without(best.unknown) if best else None
         if accelerator.is_main_process:
             content = {
                 "split": split,

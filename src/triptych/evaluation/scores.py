@@ -1,8 +1,8 @@
 """The scores of one predictor on one dataset: numbers, and the sums per image that they come from."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,10 @@ class Evaluation:
                     )
                 logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
         return sum(logarithms) / len(logarithms) if logarithms else -math.inf
+
+    def without(self, names: Collection[str]) -> "Evaluation":
+        """The same without the numbers of some tasks."""
+        return replace(self, metrics={name: {} if name in names else own for name, own in self.metrics.items()})
 
     def gain_over(self, references: Numbers) -> float:
         """`gain_over` of these scores."""

@@ -1,6 +1,6 @@
 """Tables of scores on the terminal, and the bar while images are scored."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.markup import escape
@@ -37,9 +37,13 @@ def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None
         better = task.metric().better
         for metric, value in evaluation.metrics[name].items():
             if metric in better:
-                other = [f"{reference.metrics[name][metric]:.4g}"] if reference is not None else []
+                other = [_cell(reference.metrics[name], metric)] if reference is not None else []
                 rows.append((name, metric, better[metric], [f"{value:.4g}", *other], evaluation.labelled[name]))
     return number_table(title, ["value", *(["constant"] if reference is not None else [])], rows)
+
+
+def _cell(numbers: Mapping[str, float], metric: str) -> str:
+    return f"{numbers[metric]:.4g}" if metric in numbers else "-"
 
 
 def summary_table(title: str, evaluation: Evaluation) -> Table:
