@@ -2,8 +2,8 @@
 
 Images are spread evenly. The label settings *one label* and *random labels* are those of Li, Liu and Bilen ("Learning
 multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893). Which labels an image
-keeps follows from a hash of its key alone: every run, process and epoch sees the same ones, and a task that is added
-takes over its share of images.
+keeps follows from a hash of its key alone: every run, process and epoch sees the same ones. Of *one label*, a task that
+is added takes over its share of images and leaves the others theirs; of *random labels*, all are drawn anew.
 """
 
 import hashlib
