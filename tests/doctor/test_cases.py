@@ -200,6 +200,24 @@ def test_a_list_that_names_no_image_is_told(tmp_path: Path) -> None:
     assert "train.txt is no list of splits: 0 of 2 lines" in "".join(describe_folder(tmp_path).doubts)
 
 
+def test_images_in_no_list_are_counted_where_they_have_labels(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / f"images/{i}.png", photo(i))
+        save(tmp_path / f"masks/{i}.png", HALF)
+    (tmp_path / "train.txt").write_text("0\n3\n")
+    (tmp_path / "val.txt").write_text("4\n")
+    text = "2 of 5 images are in no list of [splits], such as 1.png; 2 of them with a label"
+    assert describe_folder(tmp_path).left_out == [text]
+    init_folder(tmp_path)
+    assert text in examine(tmp_path).notes
+    for i in (1, 2):
+        (tmp_path / f"masks/{i}.png").unlink()
+    assert describe_folder(tmp_path).left_out == [text.replace("2 of them", "none of them")]
+    assert not any("no list" in note for note in examine(tmp_path).notes)
+    (tmp_path / "val.txt").write_text("1\n2\n4\n")
+    assert not describe_folder(tmp_path).left_out
+
+
 def test_splits_that_training_needs_and_frames_of_videos_are_advice_alone(tmp_path: Path) -> None:
     build(tmp_path / "alone", "masks", HALF, HALF)
     guess = describe_folder(tmp_path / "alone")

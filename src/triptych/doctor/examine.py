@@ -17,6 +17,7 @@ from triptych.data.files import files_remembered
 from triptych.data.lists import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets import DATASETS
+from triptych.datasets.folder import Folder
 from triptych.datasets.in_files import InFiles
 from triptych.datasets.recognizing import check_root, known_readers, recognize_dataset
 from triptych.datasets.variants import Variant, recognize
@@ -24,6 +25,7 @@ from triptych.doctor.findings import Finding, text_and_cure
 from triptych.doctor.inspection import Inspection, Records, Seen, inspect_record, inspect_sample
 from triptych.doctor.report import Report
 from triptych.doctor.split_checks import SPLIT_CHECKS, ExaminedSplit, seen_by_training
+from triptych.folders.descriptor import find_unlisted
 from triptych.lookup import UnknownNameError, named_choice, require_options
 from triptych.machine import keep_freed_memory, one_thread_each
 
@@ -146,6 +148,9 @@ def examine(
             report.variant = variant.name
             notes |= dict.fromkeys(variant.notes)
         notes |= dict.fromkeys(dataset_of_split.notes)
+        unlisted = find_unlisted(dataset_of_split.descriptor) if isinstance(dataset_of_split, Folder) else None
+        if unlisted and unlisted.labelled:  # others are frames of a video, as a rule
+            notes[str(unlisted)] = None
     report.notes = tuple(notes)
     examined_splits = examine_splits(datasets, limit, num_threads, progress, shrunk=shrunk)
     for examined in examined_splits:

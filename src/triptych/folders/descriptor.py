@@ -6,10 +6,10 @@ The reference of all options is docs/own-data.md. Long because each mistake that
 import math
 import re
 import tomllib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
@@ -334,10 +334,33 @@ def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     """Images that no split holds, where `split` is a list of keys: the frames between labelled ones."""
     if not str(descriptor.splits.get(split, "")).endswith(LISTS):
         return {}
-    found = list_files(descriptor, descriptor.images, split)
-    listed = (_listed(found, descriptor, descriptor.root / str(value)) for value in descriptor.splits.values())
-    taken = {key for keys in listed for key in keys}
+    found = _without_labels(list_files(descriptor, descriptor.images, split), descriptor, split)
+    lists = [descriptor.root / str(value) for value in descriptor.splits.values()]
+    taken = {key for path in lists if path.is_file() for _, key in _match_lines(found, descriptor, read_lines(path))}
     return {key: path for key, path in found.items() if key not in taken}
+
+
+class Unlisted(NamedTuple):
+    """Images that no list of a descriptor names, out of `total`, and how many of them have a label."""
+
+    images: dict[str, Path]
+    total: int
+    labelled: int
+
+    def __str__(self) -> str:
+        first = next(iter(self.images.values())).name
+        labelled = f"{self.labelled or 'none'} of them with a label"
+        return f"{len(self.images)} of {self.total} images are in no list of [splits], such as {first}; {labelled}"
+
+
+def find_unlisted(descriptor: Descriptor) -> Unlisted | None:
+    """What `unlisted_images` of any split are; `None` where there are none."""
+    left = next(filter(None, (unlisted_images(descriptor, split) for split in descriptor.splits)), {})
+    if not left:
+        return None
+    patterns = [task.files for task in descriptor.tasks.values() if task.files]
+    labelled = {key for pattern in patterns for key in list_files(descriptor, pattern, ALL)}
+    return Unlisted(left, len(list_images(descriptor, ALL)), len(labelled & left.keys()))
 
 
 def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[str, Path]:
@@ -347,14 +370,21 @@ def _listed(found: dict[str, Path], descriptor: Descriptor, path: Path) -> dict[
     words = read_lines(path)
     if not words:
         raise DataError(f"split list {path} is empty", "name one image per line, without its folder and suffix")
-    by_path = {composed(place.relative_to(descriptor.root).as_posix()): key for key, place in found.items()}
-    for listed in words:
-        key = find_listed(composed(listed), found, by_path)
+    for listed, key in _match_lines(found, descriptor, words):
         if key is None:
             text = f"{path} names '{listed}', but {descriptor.root} has no such image ('{descriptor.images}')"
             raise DataError(text, "name one image per line")
         chosen[key] = found[key]
     return chosen
+
+
+def _match_lines(
+    found: dict[str, Path], descriptor: Descriptor, lines: Iterable[str]
+) -> Iterator[tuple[str, str | None]]:
+    """Each line of a list with the key of the image that it names, if any."""
+    by_path = {composed(place.relative_to(descriptor.root).as_posix()): key for key, place in found.items()}
+    for line in lines:
+        yield line, find_listed(composed(line), found, by_path)
 
 
 def find_listed(line: str, found: Container[str], by_path: Mapping[str, str]) -> str | None:

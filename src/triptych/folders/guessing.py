@@ -27,7 +27,7 @@ from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, wa
 from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.files import write_text
-from triptych.folders.descriptor import FILE_NAME, LISTS, are_shares, find_listed, parse_descriptor
+from triptych.folders.descriptor import FILE_NAME, LISTS, are_shares, find_listed, find_unlisted, parse_descriptor
 from triptych.folders.file_names import align_names
 from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
@@ -125,6 +125,8 @@ def describe_folder(root: Path) -> FolderGuess:
     guess.notes += [f"{path.relative_to(root).as_posix()} is {PIPE}" for path in walk_pipes(root)]
     if not guess.tasks and not guess.offers:
         raise _nothing_found(root, "labels", ", ".join(TASK_GUESSES))
+    if guess.tasks and (unlisted := find_unlisted(guess.descriptor())):
+        guess.left_out.append(str(unlisted))
     return guess
 
 
