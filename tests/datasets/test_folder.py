@@ -372,6 +372,9 @@ COLORS = [[0, 0, 0], [9, 9, 9]]
         ({"type": "boundary", "from": "other", "files": "", "radius": -2}, "radius is -2; lines are made thicker"),
         ({"type": "boundary", "from": "other", "files": "", "resize": True}, "resize has no effect beside from"),
         ({"type": "boundary", "from": "other", "files": "", "valid": "v"}, "valid has no effect beside from"),
+        ({"map": {"0": 0, "255": 1}, "invalid": [255]}, "invalid lists 255, and map has 255 = 1; keep it in one of"),
+        ({"map": {"0": 0, "255": 1}}, ""),
+        ({"map": {"0": 0, "255": 255}, "invalid": [255]}, ""),
         ({"one_hot": True, "invalid": [255]}, ""),
         ({"colors": COLORS, "invalid": [math.nan]}, ""),
         ({"map": {"0": 1}, "invalid": [7]}, ""),
@@ -413,7 +416,9 @@ def test_names_of_folders_that_no_descriptor_can_hold_are_left_out(rooms: Path) 
 
 
 def test_marks_that_the_doctor_adds_are_none_that_are_refused() -> None:
-    for encoding in (Labels(classes=2, one_hot=True), Labels(classes=2, colors=((0, 0, 0), (9, 9, 9)))):
+    mapped = Labels(classes=2, map={"0": 0, "255": 1})
+    assert mapped.decode(np.array([[0, 255]], np.uint8)).tolist() == [[0, 1]]
+    for encoding in (mapped, Labels(classes=2, one_hot=True), Labels(classes=2, colors=((0, 0, 0), (9, 9, 9)))):
         assert len(replace(encoding, invalid=(*encoding.marks, math.nan)).invalid) == 1
 
 
@@ -425,6 +430,7 @@ def test_marks_that_the_doctor_adds_are_none_that_are_refused() -> None:
         Labels(classes=2, threshold=0.5, invalid=(255,)),
         Labels(classes=2, one_hot=True),
         Labels(classes=2, colors=((0, 0, 0), (9, 9, 9))),
+        Labels(classes=2, map={"0": 0, "255": 1}),
         Depth(invalid=(7,)),
         Normals(),
         SaliencyMask(),

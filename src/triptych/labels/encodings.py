@@ -277,6 +277,10 @@ class Labels(Encoding):
         others += [name for name, given in beside.items() if given]
         if others:
             raise DataError(f"{others[0]} has no effect beside {way}, which says what stored values mean", "keep one")
+        for value in filter(self._is_mapped, listed):
+            if (label := self.map[str(int(value))]) != IGNORE:
+                text = f"invalid lists {value:g}, and map has {int(value)} = {label}"
+                raise DataError(text, "keep it in one of them")
         if self.threshold is not None and self.num_classes != 2:
             raise DataError(f"threshold tells 2 classes apart, and there are {self.num_classes}", "give a map")
 
@@ -299,9 +303,13 @@ class Labels(Encoding):
 
     @property
     def marks(self) -> tuple[float | int, ...]:
-        """None but those that somebody listed, where 255 is a shade (`threshold`); none of colors and planes."""
+        """None but those that somebody listed, where 255 is a shade (`threshold`); none that `map` has; none of colors
+        and planes."""
         is_shade = self.threshold is not None and isinstance(self.invalid, UsualMarks)
-        return self.invalid if self.is_pointwise and not is_shade else ()
+        return tuple(v for v in self.invalid if not self._is_mapped(v)) if self.is_pointwise and not is_shade else ()
+
+    def _is_mapped(self, value: float | int) -> bool:
+        return math.isfinite(value) and value == int(value) and str(int(value)) in self.map
 
     def make_task(self, name: str) -> Task:
         return _LABEL_TASKS[self.kind](name, classes=self.classes, colors_shown=self.colors_shown)
@@ -317,8 +325,7 @@ class Labels(Encoding):
         else:
             table = np.arange(65536) + self.offset
             table[(table < 0) | (table >= self.num_classes)] = -1
-        invalid = [int(value) for value in self.invalid if 0 <= value < 65536 and str(int(value)) not in self.map]
-        table[invalid] = IGNORE
+        table[[int(value) for value in self.marks if 0 <= value < 65536 and value == int(value)]] = IGNORE
         if self.offset == -1 and not self.map:
             table[0] = IGNORE
         return table
@@ -350,8 +357,7 @@ class Labels(Encoding):
 
         -1 where a value is none of the classes.
         """
-        listed = [value for value in self.invalid if not (np.isfinite(value) and f"{value:g}" in self.map)]
-        known = known & ~is_listed(stored, listed)
+        known = known & ~is_listed(stored, self.marks)
         values = np.where(known, stored, 0)
         if values.dtype.kind == "f" and (values != np.rint(values)).any():
             raise DataError(
