@@ -641,6 +641,14 @@ def test_labels_of_another_size_are_an_error_with_a_way_out(rooms: Path) -> None
     assert labels[6:, 8:].unique().tolist() == [3]
 
 
+def test_a_channel_that_a_file_does_not_have_is_named(tmp_path: Path) -> None:
+    save(tmp_path / "images/a.png", photo())
+    save(tmp_path / "depth/a.png", photo())
+    write(tmp_path, '[images]\nfiles = "images/{key}.png"\n[tasks.depth]\nfiles = "depth/{key}.png"\nchannel = 5\n')
+    with pytest.raises(ValueError, match=r"a\.png of \[tasks.depth\]: channel is 5; its channels are 0 to 2"):
+        Folder(tmp_path, split="all")[0]
+
+
 RESIZED = """
 [images]
 files = "images/{key}.png"

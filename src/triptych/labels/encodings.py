@@ -189,7 +189,10 @@ class Encoding:
         if stored.size == 0:
             raise DataError(f"it has shape {stored.shape}", "it is empty")
         if self.channel >= 0 and stored.ndim == 3:
-            stored = np.moveaxis(stored, int(np.argmin(stored.shape)), -1)[..., self.channel]
+            stored = np.moveaxis(stored, int(np.argmin(stored.shape)), -1)
+            if self.channel >= stored.shape[-1]:
+                raise DataError(f"channel is {self.channel}", f"its channels are 0 to {stored.shape[-1] - 1}")
+            stored = stored[..., self.channel]
         if channels > 1:
             if stored.ndim == 3 and stored.shape[0] == channels != stored.shape[-1]:
                 stored = np.moveaxis(stored, 0, -1)
