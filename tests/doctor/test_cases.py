@@ -494,6 +494,22 @@ def test_number_types_are_looked_at_beside_an_entry_of_valid_pixels(
     assert any(line.startswith(says) for line in found) if says else not found, found
 
 
+@pytest.mark.parametrize(("stored", "warns"), [(2100.0, False), (2.1, True)], ids=["one unit", "two units"])
+def test_number_types_of_one_unit_may_differ(tmp_path: Path, stored: float, warns: bool) -> None:
+    """As where a pseudo-label, which floats hold, was moved beside the labels that it stands among."""
+    for i in range(3):
+        save(tmp_path / f"images/{i}.png", photo(i))
+    for i in range(2):
+        save(tmp_path / f"depth/{i}.png", np.full(SIZE, 2000, np.uint16))
+    save(tmp_path / "depth/2.npy", np.full(SIZE, stored, np.float32))
+    (tmp_path / "dataset.toml").write_text(
+        '[images]\nfiles = "images/{key}.png"\n[tasks.depth]\nfiles = "depth/{key}.*"\nunit = "mm"\n'
+    )
+    found = [finding.text for finding in examine(tmp_path).findings if finding.check == "types"]
+    expected = "its files store different types, whose depths differ: 2 uint16 of 2 m, 1 float32 of 0.0021 m"
+    assert found == ([expected] if warns else [])
+
+
 @pytest.mark.parametrize("name", ["train.txt", "classes.txt", "images/train/9.png", "dataset.toml"])
 def test_a_pipe_in_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
     build(tmp_path, "semseg", HALF, HALF)

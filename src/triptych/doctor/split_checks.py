@@ -162,21 +162,27 @@ def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
         yield Finding("warning", "pipe", "", "", str(path), text, cure)
 
 
+FACTOR, SPREADS = 6.0, 5.0
+"""How far the median of a depth file lies from the others': this factor, and so many of their median deviations."""
+
+
 def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Depth of two number types has two units, as a rule: millimetres in 16 bits, metres in floats."""
+    """Depth of two number types that are of two units: millimetres in 16 bits, metres in floats."""
     found = grouped(
-        (name, (kind, (examined.split, str(examined.dataset.labels[name][sample.key]))))
+        (name, (kind, (sample.depths[name], examined.split, str(examined.dataset.labels[name][sample.key]))))
         for examined in splits
         for sample in examined.samples
         for name, kind in sample.types.items()
+        if name in sample.depths
     )
     for name, typed in found.items():
         kinds = grouped(typed)
-        if len(kinds) > 1:
-            counts = ", ".join(f"{len(files)} {kind}" for kind, files in kinds.items())
-            split, path = min(kinds.values(), key=len)[0]
-            cure = "save all files in one type and unit"
-            yield Finding("warning", "types", split, name, path, f"its files store different types: {counts}", cure)
+        depths = {kind: float(np.median([depth for depth, _, _ in files])) for kind, files in kinds.items()}
+        if max(depths.values()) > FACTOR * min(depths.values()):
+            shown = ", ".join(f"{len(files)} {kind} of {depths[kind]:.3g} m" for kind, files in kinds.items())
+            _, split, path = min(kinds.values(), key=len)[0]
+            text = f"its files store different types, whose depths differ: {shown}"
+            yield Finding("warning", "types", split, name, path, text, "save all files in one type and unit")
 
 
 def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
@@ -237,10 +243,6 @@ def check_labels(splits: list[ExaminedSplit]) -> Iterator[Finding]:
                 text = f"none of its {len(read)} label files has a valid pixel"
                 cure = f"correct unit, invalid and the encoding in [tasks.{name}]"
                 yield Finding("error", "coverage", examined.split, name, "", text, cure)
-
-
-FACTOR, SPREADS = 6.0, 5.0
-"""How far the median of a depth file lies from the others': this factor, and so many of their median deviations."""
 
 
 def check_outliers(splits: list[ExaminedSplit]) -> Iterator[Finding]:
