@@ -79,6 +79,20 @@ def test_an_ending_of_some_names_is_no_pattern(tmp_path: Path) -> None:
     assert len(Folder(init_folder(tmp_path)[0], split="all")) == 8
 
 
+def test_a_split_without_a_label_that_training_has_is_told(tmp_path: Path) -> None:
+    build(tmp_path, "semseg", HALF, HALF, HALF, splits=2)
+    build(tmp_path, "depth", np.full(SIZE, 2000, np.uint16), np.full(SIZE, 2500, np.uint16))
+    init_folder(tmp_path)
+
+    def told() -> list[tuple[str, str]]:
+        findings = examine(tmp_path).findings
+        return [(each.split, each.task) for each in findings if "chosen without it" in each.text]
+
+    assert told() == [("val", "depth")]
+    save(tmp_path / "depth/val/2.png", np.full(SIZE, 2000, np.uint16))
+    assert told() == []
+
+
 def test_what_no_pattern_takes_is_counted_and_named(tmp_path: Path) -> None:
     build(tmp_path, "semseg", HALF, HALF, HALF, splits=2)
     for i in range(3):

@@ -25,6 +25,7 @@ from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.protocols import RULES, DataSettings, Scoring
 from triptych.evaluation.run import CONSTANT, evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation
+from triptych.evaluation.tables import score_table
 from triptych.lookup import named_choice
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import bootstrap, compute_sums
@@ -326,6 +327,17 @@ def test_a_constant_fails_before_the_scoring_or_not_at_all(run: Path, monkeypatc
         evaluate_run(run, device="cpu", progress=False)
     assert not read
     assert evaluate_run(run, device="cpu", progress=False, constant=False).flat() == scored.flat()
+
+
+def test_a_task_without_labels_has_a_row() -> None:
+    tasks = {"semseg": semseg(2), "depth": depth()}
+    scored = Evaluation({"semseg": {"mIoU": 0.5}, "depth": {}}, {"semseg": 3, "depth": 0}, (), {}, tasks)
+    for reference, cells in ((None, [["0.5"], ["no labels"]]), (scored, [["0.5", "0.5"], ["no labels", "-"]])):
+        columns = [list(column.cells) for column in score_table("", scored, reference).columns]
+        assert columns[0] == ["semseg", "depth"]
+        assert columns[1] == ["mIoU ↑", "rmse ↓"]
+        assert [list(row) for row in zip(*columns[2:-1], strict=True)] == cells
+        assert columns[-1] == ["3", "0"]
 
 
 def test_a_constant_without_a_label_has_no_numbers(

@@ -519,6 +519,14 @@ def test_a_label_that_crops_miss_is_told_and_ends_nothing(tmp_path: Path, monkey
     assert (run / "log.txt").read_text().count("task 'depth': what the first pass showed had no label of it") == 1
 
 
+def test_a_task_that_no_weights_are_chosen_by_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Rectangles, "may_be_labelled", lambda self, name: () if (self.split, name) == ("val", "depth") else range(5)
+    )
+    run = run_recipe(change(RECIPE, schedule__steps=1), tmp_path / "run")
+    assert "split val has no label of depth: weights are chosen without it" in (run / "log.txt").read_text()
+
+
 def test_means_count_labelled_batches_only(tmp_path: Path) -> None:
     """Every other sample has depth; batches of one: the mean of depth is over half of the batches."""
     recipe = change(

@@ -106,6 +106,17 @@ def check_coverage(splits: list[ExaminedSplit]) -> Iterator[Finding]:
                     yield Finding("warning", "coverage", examined.split, name, "", text, cure)
 
 
+def check_chosen_on(splits: list[ExaminedSplit]) -> Iterator[Finding]:
+    """A task that training has and `val` has not: others choose the weights. Of `test` the table of scores tells."""
+    trained = [examined.dataset for examined in seen_by_training(splits)]
+    for dataset in _own_folders(splits):
+        for name, paths in dataset.labels.items() if dataset.split == "val" else ():
+            if trained[0].labels.get(name) and not paths and any(dataset.labels.values()):
+                text = "no image of this split has this label: weights are chosen without it"
+                cure = "label some of its images, or draw the splits anew"
+                yield Finding("warning", "coverage", dataset.split, name, "", text, cure)
+
+
 def check_codes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
     """Masks of 0 and 1 beside masks of 0 and 255: in some of them, the object is read as something else."""
     found: dict[str, list[tuple[str, str, frozenset[float | int]]]] = defaultdict(list)
@@ -312,6 +323,7 @@ SPLIT_CHECKS: dict[str, Callable[[list[ExaminedSplit]], Iterator[Finding]]] = {
     "pairs": check_pairs,
     "copies": check_copies,
     "coverage": check_coverage,
+    "chosen on": check_chosen_on,
     "labels": check_labels,
     "codes": check_codes,
     "marks": check_marks,

@@ -12,6 +12,7 @@ from triptych.machine import terminal
 
 SHOWN = 3
 """Numbers per task in a summary."""
+NO_LABELS = "no labels"
 ARROWS = {True: "↑", False: "↓"}
 
 
@@ -31,10 +32,15 @@ def number_table(title: str, columns: Sequence[str], rows: Sequence[Row]) -> Tab
 
 
 def score_table(title: str, evaluation: Evaluation, reference: Evaluation | None = None) -> Table:
-    """The numbers whose better direction is known; `reference` fills a column to compare with."""
+    """The numbers whose better direction is known, or that a task has no labels; `reference` fills a column to compare
+    with.
+    """
     rows: list[Row] = []
     for name, task in evaluation.tasks.items():
-        better = task.metric().better
+        better, primary = task.metric().better, task.metric().primary
+        if not evaluation.metrics[name]:
+            cells = [NO_LABELS, *(["-"] if reference is not None else [])]
+            rows.append((name, primary, better[primary], cells, evaluation.labelled[name]))
         for metric, value in evaluation.metrics[name].items():
             if metric in better:
                 other = [_cell(reference.metrics[name], metric)] if reference is not None else []
@@ -56,7 +62,7 @@ def summary_table(title: str, evaluation: Evaluation) -> Table:
             f"{key} {value:.4g}{ARROWS[metric.better[key]]}" for key, value in shown.items() if key in metric.better
         ]
         loss = f"{evaluation.losses[name]:.4g}" if name in evaluation.losses else ""
-        table.add_row(name, "  ".join(numbers[:SHOWN]) or "no labels", loss, str(evaluation.labelled[name]))
+        table.add_row(name, "  ".join(numbers[:SHOWN]) or NO_LABELS, loss, str(evaluation.labelled[name]))
     return table
 
 

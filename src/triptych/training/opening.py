@@ -108,6 +108,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         *kept_as_it_is,
         *schedule_notes(recipe.schedule),
         *parts.training_set.notes,
+        *_unscored_lines(parts),
         *_weights_lines(parts, origin),
     ]
 
@@ -140,6 +141,15 @@ def _frozen(parts: Parts) -> str:
     model = parts.objective.model
     kept = sum(parameter.numel() for parameter in model.parameters() if not parameter.requires_grad)
     return f" to train and {kept / 1e6:.3g} M frozen" if kept else ""
+
+
+def _unscored_lines(parts: Parts) -> list[str]:
+    """A line about tasks of which the validation split has no label."""
+    if (dataset := parts.validation_set) is None:
+        return []
+    names = [name for name in parts.tasks if not dataset.may_be_labelled(name)]
+    split = parts.recipe.data.val_split
+    return [f"split {split} has no label of {', '.join(names)}: weights are chosen without it"] if names else []
 
 
 def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
