@@ -32,7 +32,7 @@ from triptych.decoders.base import Decoder
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
 from triptych.evaluation.scores import read_run_scores
 from triptych.export import export_run, exported_program
-from triptych.export.onnx_file import last_layers, open_onnx, quantize, write_onnx
+from triptych.export.onnx_file import last_nodes, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
 from triptych.export.proof import EXACT, Tolerances, compare, measure_difference, measure_loss, proof_sizes
 from triptych.export.run import TARGETS, summarize
@@ -672,7 +672,7 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
     assert 1e-6 < np.abs(reduced["normals"] - exact["normals"]).mean() < 0.02
     assert done.proof.tasks["depth"].scores["rmse"][0] != done.proof.tasks["depth"].scores["rmse"][1]
     graph = onnx.load(done.path).graph
-    kept = {node.name for node in graph.node if node.op_type == "Conv"} & set(last_layers(onnx.load(done.path)))
+    kept = {node.name for node in last_nodes(onnx.load(done.path)) if node.op_type == "Conv"}
     assert len(kept) == 3
     quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
     int8 = [node for node in graph.node if node.op_type == "Conv" and node.input[1] in quantized]  # its weights
@@ -681,6 +681,20 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
     named = json.loads(done.description.read_text())["float_layers"]
     assert set(named) == (kept if precision == "int8" else set())
     assert ("layers in float32: " + ", ".join(named) in summarize(done)) == (precision == "int8")
+
+
+def test_int8_rounds_nothing_after_the_last_layers(tmp_path: Path) -> None:
+    """Neither the resize of their maps nor the arithmetic of decoding: metres of a disparity came in 256 steps."""
+    torch.manual_seed(0)
+    backbone, tasks = Stairs(), {"depth": depth(loss="disparity")}
+    model = MultiTaskModel(backbone, Heads(backbone.channels, strides=backbone.strides, tasks=tasks))
+    program, images = exported_program(model, SIZE), torch.rand(2, 1, 3, *SIZE)
+    write_onnx(program, tmp_path / "fp32.onnx")
+    assert len(quantize(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", list(images.numpy()))) == 1
+    exact, found = (
+        open_onnx(tmp_path / f"{name}.onnx", ("depth",))(images[0])["depth"].unique() for name in ("fp32", "int8")
+    )
+    assert len(found) > 0.5 * len(exact) > 256
 
 
 def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_path: Path) -> None:

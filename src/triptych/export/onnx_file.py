@@ -152,7 +152,7 @@ def _quiet() -> Iterator[None]:
 QUANTIZED = ("Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "MaxPool", "Relu", "Resize", "Concat")
 """Operators that become int8: those that take the time, and what lies between them."""
 LAST = ("Conv", "ConvTranspose", "MatMul", "Gemm")
-"""Operators with weights; the last of them before each output stays in float."""
+"""Operators with weights; the last of them before each output stays in float, and so does what follows."""
 FEWEST, MOST = 32, 128
 """Images that calibration takes."""
 
@@ -176,8 +176,8 @@ def to_float16(source: Path, path: Path) -> None:
 def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[str, ...]:
     """Quantize to int8: weights per channel to 7 bits, activations by the range they have on `images` `(1, 3, H, W)`.
 
-    Returns the names of the layers that stay in float: the last ones, whose output is what is decoded, and products
-    with several matrices at once, whose channels onnxruntime takes along the wrong axis.
+    What follows the last layers stays in float, decoding included. So do these layers, and products with several
+    matrices at once, whose channels onnxruntime takes along the wrong axis: their names are returned.
     """
     require("onnx", "onnxruntime")
     import onnx
@@ -190,7 +190,8 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
         model = onnx.load(str(folded))
     for number, node in enumerate(model.graph.node):
         node.name = node.name or f"{node.op_type}_{number}"
-    kept = (*last_layers(model), *_stacked(model))
+    last = last_nodes(model)
+    kept = (*sorted(node.name for node in last if node.op_type in LAST), *_stacked(model))
     feeds = ({INPUT: image} for image in images)
     with _quiet():
         quantize_static(
@@ -203,7 +204,7 @@ def quantize(source: Path, path: Path, images: Sequence[np.ndarray]) -> tuple[st
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             reduce_range=True,  # without VNNI, onnxruntime's sums of two products of 8 bits overflow
-            nodes_to_exclude=list(kept),
+            nodes_to_exclude=[*kept, *(node.name for node in last)],
         )
     return kept
 
@@ -223,17 +224,15 @@ def check_count(count: int) -> None:
         )
 
 
-def last_layers(model: Any) -> tuple[str, ...]:
-    """Names of the last layers with weights before each output of an `onnx.ModelProto`."""
+def last_nodes(model: Any) -> list[Any]:
+    """The last layers with weights before each output of an `onnx.ModelProto`, and all nodes between them and it."""
     maker = {output: node for node in model.graph.node for output in node.output}
-    waiting, seen, found = [output.name for output in model.graph.output], set(), []
+    waiting, found = [output.name for output in model.graph.output], {}
     while waiting:
         node = maker.get(waiting.pop())
-        if node is None or node.name in seen:
+        if node is None or node.name in found:
             continue
-        seen.add(node.name)
-        if node.op_type in LAST:
-            found.append(node.name)
-        else:
+        found[node.name] = node
+        if node.op_type not in (*LAST, "Shape"):  # of what a size is asked of, no value reaches the output
             waiting.extend(node.input)
-    return tuple(sorted(found))
+    return list(found.values())
