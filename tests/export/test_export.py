@@ -35,10 +35,11 @@ from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_nodes, open_onnx, quantize, write_onnx
 from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
 from triptych.export.proof import EXACT, Tolerances, compare, measure_difference, measure_loss, proof_sizes
-from triptych.export.run import TARGETS, summarize
+from triptych.export.run import TARGETS, read_samples, summarize
 from triptych.files import hash_file, partial_path
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor, pretrained
+from triptych.prediction.calibration import Scale, write_calibration
 from triptych.prediction.labelling import label_folder
 from triptych.tasks import boundary, depth, normals, saliency, semseg
 from triptych.types import Sample
@@ -695,6 +696,22 @@ def test_int8_rounds_nothing_after_the_last_layers(tmp_path: Path) -> None:
         open_onnx(tmp_path / f"{name}.onnx", ("depth",))(images[0])["depth"].unique() for name in ("fp32", "int8")
     )
     assert len(found) > 0.5 * len(exact) > 256
+
+
+def test_a_scale_for_another_camera_changes_no_score(run: Path, tmp_path: Path) -> None:
+    """The labels are of the camera of training: compared with them, scaled metres hide what fewer bits cost."""
+    model, recipe = pretrained.load_model(run)
+    torch.nn.init.constant_(model.decoder.heads["depth"].bias, 2.0)
+    scaled = pretrained.save_folder(tmp_path / "run", model, recipe)
+    write_calibration(scaled, {"depth": Scale(2.0, 1.5)}, hash_file(scaled / "model.safetensors"), {})
+    done = export_run(scaled, tmp_path / "scaled.onnx")
+    own, found = Predictor.load(scaled, calibrated=False), Predictor.load(done.path)
+    np.testing.assert_allclose(2 * own(photograph())["depth"] ** 1.5, found(photograph())["depth"], rtol=1e-4)
+    metric = model.tasks["depth"].metric()
+    for sample in read_samples(recipe, model, 4):
+        metric.update(own.predict(sample.image)["depth"], sample.targets["depth"])
+    for name, value in metric.compute().items():
+        assert done.proof.tasks["depth"].scores[name] == pytest.approx((value, value), rel=1e-4)
 
 
 def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_path: Path) -> None:

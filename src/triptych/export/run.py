@@ -35,7 +35,7 @@ from triptych.files import finite, partial_path, remove_partials, shorten_paths,
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
-from triptych.prediction.calibration import describe_mismatch, read_calibration
+from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
 from triptych.recipes.config import Recipe, split_domain, with_root
 from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task
@@ -286,7 +286,8 @@ def export_run(
 
         def prove(samples: list[Sample], limits: Tolerances) -> tuple[Run, Proof]:
             file, decoded = target.open(draft, program.names), outputs == "maps"
-            proof = compare(file, network, model.tasks, samples, sizes, limits, decoded=decoded, prepare=prepare)
+            ours, theirs = (_unscaled(call, deployed.calibration) for call in (network, file))
+            proof = compare(theirs, ours, model.tasks, samples, sizes, limits, decoded=decoded, prepare=prepare)
             if proof.problems:
                 problems = "; ".join(proof.problems)
                 raise ValueError(f"{path} is not written, for it does not agree with torch: {problems}.")
@@ -336,6 +337,16 @@ def export_run(
         draft.replace(path)
         write_json(beside, description)
     return Export(path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept)
+
+
+def _unscaled(network: Run, scales: Mapping[str, Scale]) -> Run:
+    """The maps as the network predicts them: labels are of the camera that it was trained on, not of the scale's."""
+
+    def run(image: Tensor) -> dict[str, Tensor]:
+        maps = network(image)
+        return maps | {name: scale.inverse()(maps[name]) for name, scale in scales.items()}
+
+    return run
 
 
 def find_target(path: Path) -> Target:

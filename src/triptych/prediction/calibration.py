@@ -49,6 +49,15 @@ class Scale:
     def __call__(self, metres: Tensor) -> Tensor:
         return self.factor * (metres if self.power == 1 else metres.clamp(min=0) ** self.power)
 
+    def inverse(self) -> "Scale":
+        """What brings scaled metres back.
+
+        >>> import torch
+        >>> Scale(2.0, 0.5).inverse()(torch.tensor([6.0])).tolist()
+        [9.0]
+        """
+        return Scale(self.factor ** (-1 / self.power), 1 / self.power)
+
     def at(self, frame: Size, seen: Size, *, zooms: bool = True) -> "Scale | None":
         """The scale of images of size `frame` that the network sees at size `seen`; `None` where it is not known.
 
