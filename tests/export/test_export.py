@@ -698,6 +698,25 @@ def test_int8_rounds_nothing_after_the_last_layers(tmp_path: Path) -> None:
     assert len(found) > 0.5 * len(exact) > 256
 
 
+def test_calibration_sees_images_of_the_whole_folder(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = write_images(tmp_path / "images", 40), []
+    monkeypatch.setattr("triptych.export.run.MOST", 32)
+
+    def quantize_and_look(source: Path, path: Path, images: list[np.ndarray]) -> tuple[str, ...]:
+        seen.extend(images)
+        return quantize(source, path, images)
+
+    monkeypatch.setattr("triptych.export.run.quantize", quantize_and_look)
+    done = export_run(run, tmp_path / "m.onnx", precision="int8", calibrate=folder, max_loss=10.0)
+    assert len(seen) == 32
+    for name in ("00", "38"):
+        photo = to_image_tensor(folder / f"{name}.png").numpy()
+        assert any(np.allclose(image[0], photo) for image in seen)
+    assert "calibrated on 32 of 40 images in " in summarize(done)
+
+
 def test_a_scale_for_another_camera_changes_no_score(run: Path, tmp_path: Path) -> None:
     """The labels are of the camera of training: compared with them, scaled metres hide what fewer bits cost."""
     model, recipe = pretrained.load_model(run)

@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor
 import triptych
 from triptych import assemble
 from triptych.data.photos import find_images, read_image
+from triptych.data.subset import spread_evenly
 from triptych.export import onnx_file
 from triptych.export.onnx_file import MOST, check_count, quantize, to_float16
 from triptych.export.program import (
@@ -134,15 +135,15 @@ class _Calibration:
     model: MultiTaskModel
     size: tuple[int, int]
     split: str
-    folder: Path | None
+    photos: Sequence[Path]
+    """Instead of the split's, where there are any."""
     prepare: Callable[[Tensor], Tensor]
 
     def read(self) -> list[np.ndarray]:
         """Up to 128 images `(1, 3, H, W)` at the size of the file."""
-        if self.folder is None:
+        found = [read_image(path)[None] for path in self.photos]
+        if not found:
             found = [sample.image for sample in read_samples(self.recipe, self.model, MOST, self.split)]
-        else:
-            found = [read_image(path)[None] for _, path in find_images([self.folder])[:MOST]]
         check_count(len(found))
         return [self.prepare(resize_image(image, self.size)).numpy() for image in found]
 
@@ -200,6 +201,8 @@ class Export:
     torch_seconds: float
     float_layers: tuple[str, ...] = ()
     """Layers of an int8 file that stay in float32."""
+    calibrated_on: str = ""
+    """How many images of a folder showed int8 the range of activations; empty where they were the split's."""
 
 
 def export_run(
@@ -244,8 +247,12 @@ def export_run(
             f"{calibrate} is to calibrate int8, and the precision is {precision}; pass --precision int8, or leave out "
             "--calibrate."
         )
+    photos, calibrated_on = [], ""
     if calibrate is not None:
-        check_count(len(find_images([calibrate])))
+        found = [path for _, path in find_images([calibrate])]
+        check_count(len(found))
+        photos = [found[index] for index in spread_evenly(len(found), MOST)]
+        calibrated_on = f"{len(photos)} of {len(found)} images in {calibrate}"
     weights_sha256 = pretrained.hash_weights(run)  # before they are read: a training may replace them meanwhile
     scales = read_calibration(run, pretrained.weights_file(run))
     model, recipe = pretrained.load_model(run, merge=True)
@@ -298,7 +305,7 @@ def export_run(
             prove(samples[:EXACT_IMAGES], EXACT)  # what fewer bits change is no excuse for another program
             whole = draft.with_name("fp32.onnx")
             draft.replace(whole)
-            kept = reduce(whole, draft, _Calibration(recipe, model, chosen, split, calibrate, prepare))
+            kept = reduce(whole, draft, _Calibration(recipe, model, chosen, split, photos, prepare))
         file, proof = prove(samples, limits)
         image = prepare(resize_image(samples[0].image, chosen))
         seconds, torch_seconds = (measure_seconds(call, image) for call in (file, network))
@@ -336,7 +343,9 @@ def export_run(
         target.describe(program, draft, description)
         draft.replace(path)
         write_json(beside, description)
-    return Export(path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept)
+    return Export(
+        path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept, calibrated_on
+    )
 
 
 def _unscaled(network: Run, scales: Mapping[str, Scale]) -> Run:
@@ -427,6 +436,8 @@ def summarize(export: Export) -> str:
         if proof.unlabelled is not None:
             score += f"; without labels, {100 * proof.unlabelled:.2g} % off torch in the mean"
         rows.append(f"  {name:<12} largest difference {proof.difference:.1e}{score}")
+    if export.calibrated_on:
+        rows.append(f"calibrated on {export.calibrated_on}")
     if export.float_layers:
         rows.append(f"layers in float32: {', '.join(export.float_layers)}")
     rows.append(
