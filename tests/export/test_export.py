@@ -33,7 +33,7 @@ from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_
 from triptych.evaluation.scores import read_run_scores
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_nodes, open_onnx, quantize, write_onnx
-from triptych.export.program import EXTRA, DeployedModel, Program, open_archive
+from triptych.export.program import EXTRA, DeployedModel, Program, decoded_maps, open_archive
 from triptych.export.proof import EXACT, Tolerances, compare, measure_difference, measure_loss, proof_sizes
 from triptych.export.run import TARGETS, read_samples, summarize
 from triptych.files import hash_file, partial_path
@@ -731,6 +731,12 @@ def test_a_scale_for_another_camera_changes_no_score(run: Path, tmp_path: Path) 
         metric.update(own.predict(sample.image)["depth"], sample.targets["depth"])
     for name, value in metric.compute().items():
         assert done.proof.tasks["depth"].scores[name] == pytest.approx((value, value), rel=1e-4)
+
+
+def test_only_scores_of_classes_have_a_probability() -> None:
+    """Ordinal classes: the id counts the logits above 0, and no softmax of these is a probability of the class."""
+    ordinal = replace(semseg(4), channels=3, raw_form="encoded", decode=lambda raw: (raw > 0).sum(dim=1))
+    assert set(decoded_maps("semseg", ordinal, torch.full((1, 3, 1, 1), -9.0))) == {"semseg"}
 
 
 def test_a_file_that_scores_worse_than_allowed_is_not_written(run: Path, tmp_path: Path) -> None:

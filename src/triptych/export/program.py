@@ -28,8 +28,8 @@ class DeployedModel(nn.Module):
 
     `forward(image)` takes `(B, 3, H, W)` RGB, float32 in [0, 1] or uint8 in 0..255, and returns a dict of maps at the
     image's size. With `outputs` `"maps"` these are the decoded predictions by task name, class ids `(B, H, W)` int64
-    followed by their probability `NAME_probability` `(B, 1, H, W)`; with `"raw"` the raw maps `(B, channels, H, W)`.
-    Decoded metres are scaled by the `calibration` of their task.
+    followed, where raw maps are scores of classes, by their probability `NAME_probability` `(B, 1, H, W)`; with `"raw"`
+    the raw maps `(B, channels, H, W)`. Decoded metres are scaled by the `calibration` of their task.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class DeployedModel(nn.Module):
         super().__init__()
         self.model = model.eval()
         self.calibration = dict(calibration or {}) if outputs == "maps" else {}
-        added = [name + PROBABILITY for name, task in model.tasks.items() if task.kind == "labels"]
+        added = [name + PROBABILITY for name, task in model.tasks.items() if _has_probability(task)]
         if outputs == "maps" and (taken := [name for name in added if name in model.tasks]):
             raise ValueError(
                 f"the network has tasks called {', '.join(taken)}, as the probabilities of its classes would be; "
@@ -59,11 +59,13 @@ class DeployedModel(nn.Module):
 
 
 def decoded_maps(name: str, task: Task, raw: Tensor) -> dict[str, Tensor]:
-    """The prediction of a task, and for class ids the probability of the class."""
-    decoded = task.decode(raw)
-    if task.kind != "labels":
-        return {name: decoded}
-    return {name: decoded, name + PROBABILITY: _likeliest(task, raw)}
+    """The prediction of a task, and for class ids that come of scores the probability of the class."""
+    decoded = {name: task.decode(raw)}
+    return decoded | {name + PROBABILITY: _likeliest(task, raw)} if _has_probability(task) else decoded
+
+
+def _has_probability(task: Task) -> bool:
+    return task.kind == "labels" and task.is_categorical
 
 
 def _likeliest(task: Task, raw: Tensor) -> Tensor:
