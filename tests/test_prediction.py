@@ -373,6 +373,21 @@ def test_what_was_trained_on_stretched_images_is_shown_such(tmp_path):
     assert "crops of 12 x 24" in advise_size(Predictor(model, recipe=cropped.recipe), "street", (24, 48))
 
 
+def test_images_that_a_file_of_one_size_sees_otherwise_are_named():
+    model = Formula({"heat": regression("heat")}, heat=lambda image: image[:, :1])
+    model.fixed_size = (96, 128)
+
+    def advised(transform, size):
+        return advise_size(Predictor(model, recipe=trained_by(transform), resize=True), "photo", size)
+
+    for transform in ("default", "densemtl-video", "densemtl"):  # cut, resized and stretched to 96 x 128
+        assert (scored_size(trained_by(transform), "train") == "native") == (transform == "default")
+        assert advised(transform, (120, 160)) == advised(transform, (96, 128)) == ""
+        assert ("0.032 times as large" in advised(transform, (3000, 4000))) == (transform == "default")
+        assert ("0.42 times as wide" in advised(transform, (96, 308))) == (transform != "densemtl")
+    assert "--size 3000 4000" in advised("default", (3000, 4000))
+
+
 def test_confidence_is_of_the_images_that_the_network_sees():
     recipe = Recipe(data=DataConfig(transform="densemtl", size=(12, 24)))
     model = Formula({"depth": depth()}, depth=lambda image: image[:, :1] + 0.1 * image.shape[-1])

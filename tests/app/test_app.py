@@ -347,7 +347,7 @@ def test_max_pixels_is_the_limit_of_the_app(tmp_path, monkeypatch):
 @pytest.mark.parametrize("outputs", ["maps", "raw"])
 def test_a_file_of_one_size_takes_any_picture(tmp_path, outputs):
     with shapes_unchecked():
-        export_run(save_run(tmp_path / "run"), tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
+        export_run(save_run(tmp_path / "run"), tmp_path / "model.onnx", outputs=outputs, images=1)
         predictor = Predictor.load(tmp_path / "model.onnx", resize=True)
         with serving(predictor) as port:
             status, body = ask(port, encode((30, 64)))

@@ -174,9 +174,9 @@ def test_metres_do_not_depend_on_the_size_that_the_network_sees(power, frame):
 @pytest.mark.parametrize("outputs", ["maps", "raw"])
 def test_an_exported_file_has_the_scale(run, tmp_path, outputs):
     write_calibration(run, {"depth": Scale(2.5, 0.8)}, "", {})
-    image = np.random.default_rng(1).integers(0, 255, (32, 40, 3), np.uint8)
+    image = np.random.default_rng(1).integers(0, 255, (32, 48, 3), np.uint8)
     with shapes_unchecked():
-        export_run(run, tmp_path / "model.onnx", size=(32, 40), outputs=outputs, images=1)
+        export_run(run, tmp_path / "model.onnx", outputs=outputs, images=1)
     expected = Predictor.load(run)(image)["depth"]
     np.testing.assert_allclose(Predictor.load(tmp_path / "model.onnx")(image)["depth"], expected, rtol=1e-3)
     plain = Predictor.load(tmp_path / "model.onnx", calibrated=False)(image)["depth"]
@@ -205,7 +205,7 @@ def test_nothing_says_of_later_weights_what_it_found_with_earlier_ones(run, othe
             Predictor.load(run)
         assert Predictor.load(run, calibrated=False).tasks
         weights.write_bytes(whole)
-        done = export_run(run, tmp_path / "model.onnx", size=(32, 40), images=1)
+        done = export_run(run, tmp_path / "model.onnx", images=1)
     assert json.loads(done.description.read_text())["weights_sha256"] == before
     weights.write_bytes(whole)
     assert Predictor.load(run).calibration
@@ -268,5 +268,5 @@ def test_a_scale_of_another_size_says_so(run, tmp_path, monkeypatch):
     write_calibration(run, {"depth": scale}, "", {})
     assert read_calibration(run) == {"depth": scale}
     monkeypatch.setattr("triptych.export.run.exported_program", lambda *words, **options: 1 / 0)
-    with pytest.warns(UserWarning, match="at 32 x 40"), pytest.raises(ZeroDivisionError):
-        export_run(run, tmp_path / "model.onnx", size=(32, 40), images=1)
+    with pytest.warns(UserWarning, match="at 32 x 48"), pytest.raises(ZeroDivisionError):
+        export_run(run, tmp_path / "model.onnx", images=1)

@@ -414,6 +414,21 @@ def test_a_file_of_one_size_takes_others_resized(
             assert np.isclose(stored, expected, atol=1e-4).mean() > 0.99, name
 
 
+def test_a_file_of_another_size_than_its_images_says_so_and_is_scored_on_them_resized(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.warns(UserWarning, match=r"split have 32 x 48 pixels, and the file takes 24 x 40 alone.* --size 32 48"):
+        file = export_run(run, tmp_path / "small.onnx", size=(24, 40)).path
+    assert main(["evaluate", str(file), "--split", "val", "--no-report"]) == 0
+    assert "images of other sizes than 24 x 40 were resized to it" in capsys.readouterr().out
+    found = json.loads((tmp_path / "small.onnx.results/evaluation-val.json").read_text())["metrics"]["depth"]
+    model, recipe = pretrained.load_model(run)
+    metric, predictor = model.tasks["depth"].metric(), Predictor.load(file, resize=True)
+    for sample in read_samples(recipe, model, 5):
+        metric.update(predictor.predict(sample.image)["depth"], sample.targets["depth"])
+    assert found == pytest.approx({name: float(value) for name, value in metric.compute().items()}, rel=1e-5)
+
+
 def test_a_file_keeps_its_precision_and_is_no_run_to_save(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="copy the file, or save the run it was made from"):
         Predictor.load(file).save_pretrained(tmp_path / "saved")

@@ -74,7 +74,10 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
 def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, int]) -> str:
     """Warnings about the size of a picture `(H, W, 3)`, each after a semicolon; empty where there are none."""
     size = (seen.shape[0], seen.shape[1])
-    told = (advise_size(predictor, name, size), predictor.describe_mismatch(size, sent))
+    told = (
+        advise_size(predictor, name, sent if predictor.fixed_size else size),  # to one size what was sent is resized
+        predictor.describe_mismatch(size, sent),
+    )
     return "".join(f"; {line.rstrip('.')}" for line in told if line)
 
 

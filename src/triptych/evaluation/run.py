@@ -149,6 +149,7 @@ def evaluate_run(
         tasks = scoring.apply(tasks)
         if (unstretched := scoring.unstretched(recipe)) is not recipe:
             predictor.resize, recipe = True, unstretched
+        predictor.resize |= predictor.fixed_size is not None
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
         size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
@@ -190,7 +191,7 @@ def evaluate_run(
                 "weights_sha256": weights,
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
-            notes = [*scoring.describe(tasks, size.by_recipe), predictor.model.describe()]
+            notes = [*scoring.describe(tasks, size.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),
@@ -201,6 +202,12 @@ def evaluate_run(
         protocol=protocol,
         predictor=predictor,
     )
+
+
+def _describe_taken(predictor: Predictor) -> str:
+    """That a file of one size sees images resized; empty where images are seen as they are."""
+    size = predictor.fixed_size
+    return f"images of other sizes than {size[0]} x {size[1]} were resized to it, and maps back" if size else ""
 
 
 def find_scoring(protocol: str, dataset: DenseDataset, tasks: Mapping[str, Task]) -> Scoring:

@@ -282,6 +282,8 @@ def export_run(
     for name, scale in scales.items():
         if not dynamic and scale.at(chosen, chosen) is not scale:
             warnings.warn(describe_mismatch(name, scale, chosen, resizes=False), stacklevel=2)
+    if not dynamic and (told := _describe_sizes(samples, chosen)):
+        warnings.warn(told, stacklevel=2)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)
     with _place_beside(path) as folder, _full_disk_is_told(path, weights):
         draft = folder / path.name
@@ -345,6 +347,20 @@ def export_run(
         write_json(beside, description)
     return Export(
         path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept, calibrated_on
+    )
+
+
+def _describe_sizes(samples: Sequence[Sample], size: tuple[int, int]) -> str:
+    """A line where images have another size than the one that the file takes; else empty."""
+    others = sorted({tuple(sample.image.shape[-2:]) for sample in samples} - {size})
+    if not others:
+        return ""
+    height, width = others[0]
+    more = f" and {len(others) - 1} other sizes" if len(others) > 1 else ""
+    return (
+        f"images of this split have {height} x {width} pixels{more}, and the file takes {size[0]} x {size[1]} alone: "
+        "it is compared on images that are resized to it, as others have to be wherever it runs; "
+        f"--dynamic, or --size {height} {width}, shows them to the network as they are."
     )
 
 

@@ -142,6 +142,8 @@ def predict_images(
 
 FAR = 2.0
 """How much larger or smaller than in training things may look before a line says so."""
+STRETCHED = 1.25
+"""The same of width to height."""
 
 
 def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stretches: bool = True) -> str:
@@ -149,7 +151,11 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stret
     of training is not known, and where someone chose a size. `stretches` says whether who asks has `--resize`.
     """
     known = predictor.recipe is not None and predictor.recipe.data.transform in TRANSFORMS  # a plug-in's may be away
-    if not known or predictor.shorter_side is not None or predictor.fixed_size or predictor.taken_size:
+    if not known or predictor.shorter_side is not None:
+        return ""
+    if predictor.fixed_size and predictor.taken_size:
+        return _advise_one_size(predictor, name, size, predictor.fixed_size)
+    if predictor.fixed_size or predictor.taken_size:
         return ""
     which = ", of a run or of a file of --outputs raw" if predictor.is_decoded else ""  # whose maps are not resized
     if (stretched := stretched_size(predictor.recipe)) is not None and stretched != size:
@@ -174,6 +180,21 @@ def advise_size(predictor: Predictor, name: str, size: tuple[int, int], *, stret
     return (
         f"{has} {trained[0]} x {trained[1]}: things may look {factor:.2g} times as large as it knows them; "
         f"--shorter-side {min(trained)} resizes images for the network, and the maps back{which}."
+    )
+
+
+def _advise_one_size(predictor: Predictor, name: str, size: tuple[int, int], taken: tuple[int, int]) -> str:
+    """The same of a file of one size, `taken`."""
+    if stretched_size(predictor.recipe) == taken:
+        return ""
+    larger, wider = min(taken) / min(size), taken[1] * size[0] / (taken[0] * size[1])
+    is_cut = scored_size(predictor.recipe, predictor.recipe.data.train_split) == "native"
+    if 1 / STRETCHED < wider < STRETCHED and (1 / FAR < larger < FAR or not is_cut):
+        return ""
+    return (
+        f"{name} has {size[0]} x {size[1]} pixels, and the file takes {taken[0]} x {taken[1]} alone: resized to it, "
+        f"things are {larger:.2g} times as large, and {wider:.2g} times as wide for their height; export the network "
+        f"with --dynamic, or with --size {size[0]} {size[1]}, to show them as they are."
     )
 
 
