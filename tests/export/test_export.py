@@ -560,6 +560,10 @@ def test_the_runtime_writes_arrays_and_resizes(file: Path, tmp_path: Path, capsy
     labels, vectors = (np.load(tmp_path / f"out/photo_{name}.npy") for name in ("semseg", "normals"))
     assert labels.shape == (64, 96)
     assert labels.dtype == np.int64
+    capsys.readouterr()
+    assert runtime_main([*words, "--resize"]) == 2
+    assert "exists; choose another folder (--out), or pass --overwrite" in capsys.readouterr().err
+    assert runtime_main([*words, "--resize", "--overwrite"]) == 0
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=0), 1, atol=1e-5)
     assert runtime_main([str(file)]) == 0
     assert "depth" in capsys.readouterr().out

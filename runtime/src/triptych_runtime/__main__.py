@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("images", type=Path, nargs="*", help="image files; none: only say what the file predicts")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="folder to write IMAGE_TASK.npy to")
     parser.add_argument("--resize", action="store_true", help="resize images to the size of the file, and maps back")
+    parser.add_argument("--overwrite", action="store_true", help="replace what earlier calls wrote")
     parser.add_argument("--threads", type=int, default=0, help="threads; 0: as onnxruntime chooses")
     options = parser.parse_args(arguments)
     try:
@@ -29,12 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         twice = [stem for stem, count in Counter(path.stem for path in options.images).items() if count > 1]
         if twice:
             raise ValueError(f"several images are called {twice[0]}; predict them into different folders.")
-        for path in options.images:
+        places = {
+            path: {name: options.out / f"{path.stem}_{name}.npy" for name in network.names} for path in options.images
+        }
+        existing = [place for named in places.values() for place in named.values() if place.exists()]
+        if existing and not options.overwrite:
+            raise FileExistsError(f"{existing[0]} exists; choose another folder (--out), or pass --overwrite.")
+        for path, named in places.items():
             started = time.perf_counter()
             maps = network(path, resize=options.resize)
             seconds = time.perf_counter() - started
             for name, values in maps.items():
-                save(options.out / f"{path.stem}_{name}.npy", values)
+                save(named[name], values)
             print(printable(f"{path}: {', '.join(maps)} in {seconds * 1000:.0f} ms"))
     except (ValueError, OSError) as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
