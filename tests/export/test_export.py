@@ -400,13 +400,15 @@ def test_reports_sizes_and_views_that_a_file_does_not_allow(file: Path, free_fil
 
 
 def test_a_file_of_one_size_takes_others_resized(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(photograph((40, 60))).save(tmp_path / "photo.png")
     words = ["predict", str(file), str(tmp_path / "photo.png"), "--products", "arrays", "--out", str(tmp_path / "out")]
     assert main(words) == 2
     assert "resize it (predict --resize, in Python resize=True)" in capsys.readouterr().err
     assert main([*words, "--resize"]) == 0
+    assert main(["predict", str(run), *words[2:], "--resize", "--overwrite"]) == 2
+    assert "--resize has no effect" in capsys.readouterr().err
     for name, expected in Network(file)(tmp_path / "photo.png", resize=True).items():
         if not name.endswith("_probability"):
             stored = np.load(tmp_path / f"out/arrays/{name}/photo.npy")

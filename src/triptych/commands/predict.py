@@ -94,6 +94,11 @@ def predict(
         precision=precision,
         device=device,
     )
+    if resize and predictor.taken_size is None:
+        why = f"{run} takes images as they are (--shorter-side resizes them)"
+        raise ValueError(
+            f"--resize has no effect: {'--shorter-side goes before it' if shorter_side else why}; leave it out."
+        )
     shown = predictor
     if confidence:
         from triptych.prediction.confidence import Confident
