@@ -33,7 +33,7 @@ from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_
 from triptych.evaluation.scores import read_run_scores
 from triptych.export import export_run, exported_program
 from triptych.export.onnx_file import last_nodes, open_onnx, quantize, write_onnx
-from triptych.export.program import EXTRA, DeployedModel, Program, decoded_maps, open_archive
+from triptych.export.program import EXTRA, DeployedModel, Program, decoded_maps, open_archive, write_package
 from triptych.export.proof import EXACT, Tolerances, compare, measure_difference, measure_loss, proof_sizes
 from triptych.export.run import TARGETS, read_samples, summarize
 from triptych.files import hash_file, partial_path
@@ -785,6 +785,13 @@ def test_an_operation_that_onnx_lacks_is_one_line(tmp_path: Path) -> None:
     model = MultiTaskModel(Stairs(), Odd((8, 16), strides=(2, 4), tasks={"depth": TASKS["depth"]}))
     with pytest.raises(ValueError, match="ONNX has no form for an operation of this network"):
         write_onnx(exported_program(model, (32, 40)), tmp_path / "model.onnx")
+
+
+def test_names_that_a_kind_of_file_cannot_have_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a task is called image, and so is the input of ONNX files"):
+        write_onnx(Program(None, ("image",), torch.zeros(1)), tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="a task is called 'near, far', and packages list"):
+        write_package(Program(None, ("near, far",), torch.zeros(1)), tmp_path / "model.aoti.pt2")
 
 
 class SplitsAndStacks(torch.nn.Module):

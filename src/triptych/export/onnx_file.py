@@ -28,6 +28,11 @@ def write_onnx(program: Program, path: Path) -> None:
     The exporter's own folding takes minutes for graphs of some thousand nodes.
     """
     require("onnx", "onnxscript", "onnxruntime", "triptych_runtime")
+    if INPUT in program.names:
+        raise ValueError(
+            f"{path.name} cannot be written: a task is called {INPUT}, and so is the input of ONNX files; export to "
+            ".pt2, or train the task under another name."
+        )
     with _quiet():
         try:
             translated = torch.onnx.export(

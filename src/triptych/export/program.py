@@ -155,6 +155,11 @@ def write_package(program: Program, path: Path) -> None:
     """
     if not any(shutil.which(name) for name in ("g++", "clang++", "c++")):
         raise ValueError(f"{path} is compiled, and no C++ compiler is here; install g++, or export to .onnx or .pt2.")
+    if strange := [name for name in program.names if "," in name]:
+        raise ValueError(
+            f"{path.name} cannot be written: a task is called {strange[0]!r}, and packages list the names of their "
+            "maps with commas between; export to .onnx or .pt2, or train the task under another name."
+        )
     metadata = {"maps": ",".join(program.names)}
     if not program.exported.range_constraints:  # of sizes that are free
         metadata["size"] = "{} {}".format(*program.example.shape[2:])
