@@ -455,7 +455,7 @@ def summarize(export: Export) -> str:
     if export.calibrated_on:
         rows.append(f"calibrated on {export.calibrated_on}")
     if export.float_layers:
-        rows.append(f"layers in float32: {', '.join(export.float_layers)}")
+        rows.append(f"layers in float32: {len(export.float_layers)} (float_layers of {export.description.name})")
     rows.append(
         f"size {export.bytes / 1e6:.1f} MB (weights {export.weights_bytes / 1e6:.1f} MB); an image of "
         f"{export.proof.sizes[0][0]} x {export.proof.sizes[0][1]} takes {export.seconds * 1e3:.1f} ms, torch "
