@@ -694,6 +694,7 @@ def test_fewer_bits_are_measured_on_the_labels(run: Path, tmp_path: Path, precis
     assert 1e-6 < np.abs(reduced["normals"] - exact["normals"]).mean() < 0.02
     assert done.proof.tasks["depth"].scores["rmse"][0] != done.proof.tasks["depth"].scores["rmse"][1]
     graph = onnx.load(done.path).graph
+    assert {entry.domain for entry in onnx.load(done.path).opset_import} == {node.domain for node in graph.node}
     kept = {node.name for node in last_nodes(onnx.load(done.path)) if node.op_type == "Conv"}
     assert len(kept) == 3
     quantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}

@@ -61,7 +61,6 @@ def write_onnx(program: Program, path: Path) -> None:
 
 def _fold(source: Path, path: Path) -> None:
     """Fold constants and norms, on the level that leaves nothing but operators of ONNX itself."""
-    import onnx
     import onnxruntime
 
     _take_parts(source)
@@ -70,12 +69,6 @@ def _fold(source: Path, path: Path) -> None:
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
     onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-    model = onnx.load(str(path))
-    used = {node.domain for node in model.graph.node}
-    imports = [entry for entry in model.opset_import if entry.domain in used]
-    del model.opset_import[:]
-    model.opset_import.extend(imports)
-    onnx.save(model, str(path))
 
 
 def _take_parts(path: Path) -> None:
@@ -113,7 +106,9 @@ def _take_parts(path: Path) -> None:
 
 
 def describe_onnx(path: Path, description: Mapping[str, Any]) -> None:
-    """Store the description in a file's metadata, in place of what the translation left there."""
+    """Store the description in a file's metadata, in place of what the translation left there, and leave out domains
+    that no operator is of: onnxruntime's tools import all of its own.
+    """
     import onnx
     from triptych_runtime import KEY
 
@@ -121,6 +116,10 @@ def describe_onnx(path: Path, description: Mapping[str, Any]) -> None:
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {KEY: json.dumps(description)})
     model.producer_name = "triptych"
+    used = {node.domain for node in model.graph.node}
+    imports = [entry for entry in model.opset_import if entry.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(imports)
     onnx.save(model, str(path))
 
 
