@@ -23,6 +23,7 @@ from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
 from triptych.data.cameras import CameraFiles
 from triptych.data.files import match_files
+from triptych.data.shares import draw_splits, fit_shares
 from triptych.data.subset import find_shared
 from triptych.datasets.folder import Folder
 from triptych.datasets.mixed import Mixed
@@ -179,6 +180,75 @@ def test_splits_from_lists_and_shares(tmp_path: Path) -> None:
     scenes = {split: {key.split("/")[0] for key in Folder(tmp_path, split=split).keys} for split in parts}
     assert [len(scenes[split]) for split in ("train", "val", "test")] == [7, 1, 2]
     assert not scenes["train"] & (scenes["val"] | scenes["test"])
+
+
+@pytest.mark.parametrize("shares", [{"val": 0.1, "test": 0.1}, {"val": 1 / 3, "none": 0.0, "test": 0.5}, {"val": 1.0}])
+@pytest.mark.parametrize("group", ["file", "folder"])
+def test_a_stable_draw_is_the_exact_one_of_the_images_that_it_was_fitted_to(shares: dict, group: str) -> None:
+    """And moves none of them when others are added."""
+    for count in (1, 2, 3, 4, 7, 20, 333):
+        keys = [f"s{i}/{count}-{i}" for i in range(count)]
+        exact = draw_splits(keys, shares, group) if count > len(shares) else {}
+        fitted = fit_shares(keys, shares, group)
+        stable = draw_splits(keys, fitted, group, "stable")
+        assert not exact or stable == exact
+        assert list(fitted) == list(shares)
+        assert 0 <= sum(fitted.values()) <= 1
+        more = draw_splits([*keys, *(f"t{i}/{i}" for i in range(50))], fitted, group, "stable")
+        assert stable.items() <= more.items()
+
+
+def test_splits_that_init_draws_stay_when_images_are_added(tmp_path: Path) -> None:
+    """Those that were there lie as they did without a descriptor; `--force` draws nothing anew."""
+
+    def add(first: int, last: int) -> None:
+        for i in range(first, last):
+            save(tmp_path / f"images/{i}.png", photo(0))
+            save(tmp_path / f"depth/{i}.npy", np.linspace(1, 9, 192, dtype=np.float32).reshape(SIZE))
+
+    def splits(*names: str) -> dict[str, set[str]]:
+        return {name: set(Folder(tmp_path, split=name).keys) for name in names or ("train", "val", "test")}
+
+    add(0, 12)
+    first = splits()
+    init_folder(tmp_path)
+    assert splits() == first
+    assert [len(keys) for keys in first.values()] == [8, 2, 2]
+    add(12, 60)
+    assert all(first[name] <= keys for name, keys in splits().items())
+    assert all(first[name] < keys for name, keys in splits("train", "val").items())
+    text = (tmp_path / "dataset.toml").read_text()
+    init_folder(tmp_path, force=True)
+    assert (tmp_path / "dataset.toml").read_text() == text
+    second = splits()
+    exact = re.sub(r"draw = .*", "", text)
+    (tmp_path / "dataset.toml").write_text(f'group = "folder"\n{exact}')
+    with pytest.raises(ValueError, match="gives 1 groups for 3 splits"):
+        Folder(tmp_path)
+    (tmp_path / "dataset.toml").write_text(exact)  # as written by hand, or by an older version
+    assert splits() != second
+    second = splits()
+    init_folder(tmp_path, force=True)
+    assert splits() == second
+
+
+def test_a_stable_share_that_is_empty_says_which_is_not(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / f"rgb/{i}.png", photo(i))
+        save(tmp_path / f"gt/{i}.png", np.zeros(SIZE, np.uint8))
+    rest = '[images]\nfiles = "rgb/{key}.png"\n[tasks.semseg]\nfiles = "gt/{key}.png"\nclasses = 1\n'
+    write(tmp_path, '[splits]\nval = 0.01\ntest = 0.01\ndraw = "stable"\n' + rest)
+    with pytest.raises(ValueError, match=r"split 'val' .* is empty.*; write val = 0\.\d+, test = 0\.\d+ in") as error:
+        Folder(tmp_path, split="val")
+    found = re.search(r"write (.*), (.*) in", str(error.value))
+    assert found
+    write(tmp_path, "[splits]\n" + "\n".join(found.groups()) + '\ndraw = "stable"\n' + rest)
+    assert [len(Folder(tmp_path, split=name)) for name in ("train", "val", "test")] == [3, 1, 1]
+    write(tmp_path, '[splits]\nval = 0.1\ndraw = "stabel"\n' + rest)
+    with pytest.raises(ValueError, match="did you mean 'stable'"):
+        Folder(tmp_path)
+    write(tmp_path, "[splits]\nval = 0.2\ndraw = 0.2\n" + rest)  # a split of this name
+    assert len(Folder(tmp_path, split="draw")) == 1
 
 
 @pytest.mark.parametrize("splits", [{"val": 0.2}, {"train": "lists/train.txt"}, {}])

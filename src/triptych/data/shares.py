@@ -3,7 +3,9 @@
 import hashlib
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 
 from triptych.data.errors import DataError
 from triptych.lookup import grouped
@@ -36,23 +38,75 @@ GROUPS: dict[str, Callable[[list[str]], list[str]]] = {
 """What a split by shares keeps together: the group of each key."""
 
 
-def draw_splits(keys: Sequence[str], shares: Mapping[str, float], group: str = "file") -> dict[str, str]:
-    """The split of each image: those of `shares`, `train` for the rest. Groups are taken in the order of a hash.
+def draw_splits(
+    keys: Sequence[str], shares: Mapping[str, float], group: str = "file", draw: str = "exact"
+) -> dict[str, str]:
+    """The split of each image: those of `shares`, `train` for the rest. Groups are drawn by `draw` (`DRAWS`).
 
     >>> draw_splits(["1", "2", "3", "4"], {"val": 0.25})
     {'1': 'train', '2': 'train', '3': 'train', '4': 'val'}
     """
     groups = dict(zip(keys, GROUPS[group](list(keys)), strict=True))
-    ordered = sorted(
-        set(groups.values()), key=lambda name: hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()
-    )
-    if len(ordered) <= len(shares) and len(keys) > len(ordered):
-        text = f"group = '{group}' gives {len(ordered)} groups for {len(shares) + 1} splits"
+    names = set(groups.values())
+    if len(names) <= len(shares) and len(keys) > len(names):
+        text = f"group = '{group}' gives {len(names)} groups for {len(shares) + 1} splits"
         raise DataError(text, "group = 'time' takes blocks of time of each video, group = 'file' single images")
+    splits = DRAWS[draw]({name: _place(name) for name in names}, shares)
+    return {key: splits.get(groups[key], "train") for key in keys}
+
+
+def _place(name: str) -> float:
+    """Where a name lies between 0 and 1: the first 52 bits of its hash."""
+    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:13], 16) / 16**13
+
+
+def _draw_exact(places: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, str]:
+    ordered, first = sorted(places, key=places.__getitem__), 0
     splits: dict[str, str] = {}
-    first = 0
     for name, share in shares.items():
         last = first + math.ceil(share * len(ordered))
         splits.update(dict.fromkeys(ordered[first:last], name))
         first = last
-    return {key: splits.get(groups[key], "train") for key in keys}
+    return splits
+
+
+def _draw_stable(places: Mapping[str, float], shares: Mapping[str, float]) -> dict[str, str]:
+    names, ends = [*shares, "train"], list(accumulate(shares.values()))
+    return {group: names[bisect_right(ends, place)] for group, place in places.items()}
+
+
+DRAWS: dict[str, Callable[[Mapping[str, float], Mapping[str, float]], dict[str, str]]] = {
+    "exact": _draw_exact,
+    "stable": _draw_stable,
+}
+"""How groups are drawn by their places between 0 and 1: `exact` gives each split its share of those that are there,
+rounded up, so that one more moves others; `stable` the places of its share, so that none ever moves.
+"""
+
+
+def fit_shares(keys: Sequence[str], shares: Mapping[str, float], group: str = "file") -> dict[str, float]:
+    """Shares near those that are given, for which a stable draw of these images is the exact one: none is empty.
+
+    >>> fit_shares(["1", "2", "3", "4"], {"val": 0.25})
+    {'val': 0.3}
+    """
+    places = [*sorted(map(_place, {*GROUPS[group](list(keys))})), 1.0]
+    if len(places) <= len(shares) + 1:  # too few for all splits
+        return dict(shares)
+    fitted: dict[str, float] = {}
+    start = wanted = 0.0
+    last = 0
+    for name, share in shares.items():
+        last = min(last + math.ceil(share * (len(places) - 1)), len(places) - 1)
+        wanted += share
+        fitted[name] = _find_share(start, wanted, places[last - 1], places[last]) if share else 0.0
+        start += fitted[name]
+    return fitted
+
+
+def _find_share(start: float, wanted: float, low: float, high: float) -> float:
+    """The share of fewest digits that ends above `low` and not above `high`, near `wanted`."""
+    margin = (high - low) / 10
+    end = min(max(wanted, low + margin), high - margin)
+    found = (round(end - start, digits) for digits in range(1, 18))
+    return next(share for share in found if low < start + share <= high)

@@ -15,7 +15,7 @@ from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import composed, find_split_folder, list_split_folders, match_files
 from triptych.data.lists import ALL, read_lines, read_text
-from triptych.data.shares import GROUPS, draw_splits
+from triptych.data.shares import DRAWS, GROUPS, draw_splits, fit_shares
 from triptych.folders.toml_text import as_toml
 from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels
 from triptych.lookup import build, named_choice, require_kind
@@ -91,6 +91,8 @@ class Descriptor:
     """Name of a split to the folder that `{split}` stands for, a list of keys (.txt), or a share of the images."""
     group: Literal["file", "folder", "time"] = "file"
     """What a split by shares keeps together: nothing, the images of one folder, or blocks of time of a video."""
+    draw: Literal["exact", "stable"] = "exact"
+    """How a split by shares is drawn: by count, or so that images that are added move no other."""
     camera: CameraFiles | None = None
     pseudo: Mapping[str, PseudoLabels] = field(default_factory=dict)
     """Pseudo-labels by task."""
@@ -132,6 +134,10 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         named_choice("section", section, dict.fromkeys((*words, "images", "splits", "camera", "tasks")))
     top = build(Top, {word: data[word] for word in words & data.keys()})
     splits = _as_section(data.get("splits", {}), "[splits]")
+    # Beside folders and lists it is the name of a split.
+    is_option = isinstance(splits.get("draw"), str) and any(map(_is_share, splits.values()))
+    draw: Any = splits.pop("draw") if is_option else "exact"
+    named_choice("draw of [splits]", draw, DRAWS)
     images = build_section(Images, data.get("images", {}), "[images]").files
     if not images:
         raise DataError("[images] names no files", 'add files = "images/{split}/{key}.*"')
@@ -160,6 +166,7 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
         tasks=encodings,
         splits=_check_splits(splits, images),
         group=top.group,
+        draw=draw,
         camera=camera,
         pseudo=pseudo,
     )
@@ -301,13 +308,17 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
     found = _without_labels(list_files(descriptor, descriptor.images, split), descriptor, split)
     value = descriptor.splits.get(split, "")
     if descriptor.has_shares and split != ALL:
-        member = draw_splits(
-            list(found), {name: float(share) for name, share in descriptor.splits.items()}, descriptor.group
-        )
+        shares = {name: float(share) for name, share in descriptor.splits.items()}
+        member = draw_splits(list(found), shares, descriptor.group, descriptor.draw)
         chosen = {key: path for key, path in found.items() if member[key] == split}
         if found and not chosen:
             text = f"split '{split}' of dataset {descriptor.name} is empty: all {len(found)} images are in other splits"
-            raise DataError(text, "lower the shares in [splits], or add images", missing=True)
+            cure = "lower the shares in [splits], or add images"
+            fitted = fit_shares(list(found), shares, descriptor.group)
+            if descriptor.draw == "stable" and fitted != shares:
+                wanted = ", ".join(f"{name} = {share}" for name, share in fitted.items())
+                cure = f"write {wanted} in [splits], which give each some, or add images"
+            raise DataError(text, cure, missing=True)
         found = chosen
     elif str(value).endswith(LISTS):
         found = _listed(found, descriptor, descriptor.root / str(value))

@@ -19,6 +19,8 @@ class FolderGuess:
     images: str = ""
     splits: dict[str, str | float] = field(default_factory=dict)
     split_reason: str = ""
+    draw: str = "exact"
+    group: str = "file"
     tasks: dict[str, tuple[str, Guess]] = field(default_factory=dict)
     """Task name to its pattern and the guess about its numbers."""
     notes: list[str] = field(default_factory=list)
@@ -62,10 +64,13 @@ class FolderGuess:
             "# All options: docs/own-data.md",
             f"name = {as_toml(one_line(self.root.resolve().name))}",
             'root = "."',
+            *([f"group = {as_toml(self.group)}"] if self.group != "file" else []),
         ]
         if self.splits:
             lines += ["", f"[splits]  {_comment(self.split_reason)}"]
             lines += [f"{bare_key(name)} = {as_toml(value)}" for name, value in self.splits.items()]
+        if self.draw != "exact":
+            lines.append(f"draw = {as_toml(self.draw)}  # images that are added move no other")
         lines += ["", "[images]", f"files = {as_toml(self.images)}"]
         lines += [_comment(f"CHECK: {note}") for note in (*self.notes, *self.advice)]
         for name, (pattern, guess) in self.tasks.items():

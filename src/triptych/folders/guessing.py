@@ -4,6 +4,7 @@ Long because each kind of evidence that is not used has to be named by whoever g
 """
 
 import re
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,10 +25,21 @@ from triptych.data.arrays import (
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
-from triptych.data.lists import SPLIT_OF, SPLITS, read_lines
+from triptych.data.lists import ALL, SPLIT_OF, SPLITS, read_lines
 from triptych.data.photos import read_image_size, read_orientation
+from triptych.data.shares import fit_shares
 from triptych.files import write_text
-from triptych.folders.descriptor import FILE_NAME, LISTS, are_shares, find_listed, find_unlisted, parse_descriptor
+from triptych.folders.descriptor import (
+    FILE_NAME,
+    LISTS,
+    Descriptor,
+    are_shares,
+    find_listed,
+    find_unlisted,
+    list_images,
+    parse_descriptor,
+    read_descriptor,
+)
 from triptych.folders.file_names import align_names
 from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
@@ -70,11 +82,34 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
         raise DataError(f"{target} exists and is not overwritten", "edit it, or use --force, which keeps the old one")
     with files_remembered():
         guess = describe_folder(root)
+        if are_shares(guess.splits):
+            _keep_splits(guess, _read_old(target))
     text = guess.to_toml()
     if target.exists():
         keep_old(target)
     write_text(target, text)
     return target, guess
+
+
+def _read_old(path: Path) -> Descriptor | None:
+    """The descriptor that a new one replaces, where it can be read and is of the same files."""
+    try:
+        old = read_descriptor(path)
+    except (OSError, ValueError):
+        return None
+    return old if old.root.resolve() == path.parent.resolve() else None
+
+
+def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
+    """Draw splits so that no image changes its own, neither now nor when others are added."""
+    if old and old.has_shares:
+        guess.splits, guess.group = dict(old.splits), old.group
+    if not old or old.draw != "stable":
+        data = tomllib.loads(guess.to_toml()) | {"camera": {"fov": FOV}}  # some camera, where no task is known yet
+        images = list_images(parse_descriptor(data, guess.root), ALL)
+        shares = {name: float(share) for name, share in guess.splits.items()}
+        guess.splits = dict(fit_shares(list(images), shares, guess.group))
+    guess.draw = "stable"
 
 
 def describe_folder(root: Path) -> FolderGuess:
