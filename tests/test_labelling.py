@@ -1,6 +1,7 @@
 """Pseudo-labels: beside labels and never over one, what the teacher said, noted, weighed, and never truth."""
 
 import hashlib
+import re
 import tomllib
 from dataclasses import replace
 from unittest.mock import Mock
@@ -23,7 +24,7 @@ from triptych.doctor.examine import examine
 from triptych.evaluation.evaluate import evaluate
 from triptych.evaluation.offline import score
 from triptych.folders.descriptor import PseudoLabels
-from triptych.folders.guessing import describe_folder
+from triptych.folders.guessing import describe_folder, write_descriptor
 from triptych.labels.encodings import (
     BoundaryMask,
     Depth,
@@ -420,6 +421,29 @@ def test_what_is_replaced_is_kept_aside_and_said(folder, teacher):
     assert done.notes == ()
     assert done.replaced == (folder / "pseudo/depth.2.old", folder / "dataset.toml.2.old")
     assert label_folder(folder, "third", ("depth",), split="all").replaced == ()
+
+
+def test_a_descriptor_that_is_written_anew_keeps_pseudo_labels_or_says_which_it_does_not(folder, teacher):
+    path = folder / "dataset.toml"
+    path.unlink()
+    write_descriptor(folder)
+    path.write_text(re.sub("classes = .*", f"classes = {list(NAMES)}", path.read_text()))
+    label_folder(folder, "t", ("semseg", "depth", "normals"))
+    path.write_text(path.read_text().replace("weight = 1.0", "weight = 0.5"))
+    before = Folder(folder)
+    _, guess = write_descriptor(folder, force=True)
+    assert [*guess.kept] == ["[tasks.depth.pseudo]", "[tasks.normals]", "[tasks.normals.pseudo]"]
+    [note] = [note for note in guess.checks if "pseudo" in note]
+    assert "pseudo/semseg: 3 pseudo-labels that no section describes are not used: set the task's options" in note
+    assert note in path.read_text()
+    after = Folder(folder)
+    del before.pseudo["semseg"]
+    assert after.pseudo == {**before.pseudo, "semseg": {}}
+    assert after.descriptor.pseudo["depth"] == before.descriptor.pseudo["depth"]
+    for name in ("depth", "normals"):
+        assert torch.equal(after[1].targets[name].nan_to_num(), before[1].targets[name].nan_to_num())
+    path.unlink()
+    assert len([note for note in write_descriptor(folder)[1].checks if "pseudo-labels that no section" in note]) == 3
 
 
 def test_files_that_no_section_speaks_of_are_nobodys(folder, teacher):

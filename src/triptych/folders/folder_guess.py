@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.folders.descriptor import Descriptor, parse_descriptor
-from triptych.folders.toml_text import as_toml, bare_key, section
+from triptych.folders.toml_text import append_section, as_toml, bare_key, section
 from triptych.labels.guesses import Guess
 from triptych.lookup import one_line
 
@@ -30,6 +30,8 @@ class FolderGuess:
     offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
     """Sections that a person has to complete: the sentence that asks for it, to the task and its options."""
     left_out: list[str] = field(default_factory=list)
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Sections of the descriptor that this one replaces, by their headers."""
 
     @property
     def doubts(self) -> list[str]:
@@ -50,7 +52,7 @@ class FolderGuess:
         for name, (pattern, guess) in self.tasks.items():
             lines.append(f"[tasks.{name}] files = {as_toml(pattern)}")
             lines += [f"[tasks.{name}] {option} = {as_toml(value)}: {why}" for option, value, why in guess.options]
-        return lines
+        return lines + [f"{header}: kept" for header in self.kept]
 
     def descriptor(self) -> Descriptor:
         """The descriptor that `to_toml` would give."""
@@ -88,7 +90,10 @@ class FolderGuess:
             lines += ["", "# [tasks.boundary]", '# from = "semseg"  # where the class changes']
         lines += ["", "# [camera]  # for point clouds and 3D-aware training", "# fov = 60.0  # horizontal, degrees"]
         lines += [_comment(f"left out: {reason}") for reason in self.left_out]
-        return "\n".join(lines) + "\n"
+        text = "\n".join(lines) + "\n"
+        for header, options in self.kept.items():
+            text = append_section(text, header, options)
+        return text
 
 
 def _comment(text: str) -> str:

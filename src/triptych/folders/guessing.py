@@ -25,13 +25,14 @@ from triptych.data.arrays import (
 from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
-from triptych.data.lists import ALL, SPLIT_OF, SPLITS, read_lines
+from triptych.data.lists import ALL, SPLIT_OF, SPLITS, read_lines, read_text
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.data.shares import fit_shares
 from triptych.files import write_text
 from triptych.folders.descriptor import (
     FILE_NAME,
     LISTS,
+    PSEUDO,
     Descriptor,
     are_shares,
     find_listed,
@@ -43,11 +44,11 @@ from triptych.folders.descriptor import (
 from triptych.folders.file_names import align_names
 from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
-from triptych.folders.toml_text import keep_old
+from triptych.folders.toml_text import keep_old, section
 from triptych.folders.unnamed import find_offers, find_photographs, find_rest, find_taken
 from triptych.labels.axes import FOV, guess_normals
 from triptych.labels.depth_guesses import guess_depth
-from triptych.labels.encodings import lies_on
+from triptych.labels.encodings import hash_encoding, lies_on
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
 from triptych.labels.words import (
     IMAGES,
@@ -82,8 +83,10 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
         raise DataError(f"{target} exists and is not overwritten", "edit it, or use --force, which keeps the old one")
     with files_remembered():
         guess = describe_folder(root)
+        old = _read_old(target)
         if are_shares(guess.splits):
-            _keep_splits(guess, _read_old(target))
+            _keep_splits(guess, old)
+        _keep_pseudo_labels(guess, old)
     text = guess.to_toml()
     if target.exists():
         keep_old(target)
@@ -105,11 +108,34 @@ def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
     if old and old.has_shares:
         guess.splits, guess.group = dict(old.splits), old.group
     if not old or old.draw != "stable":
-        data = tomllib.loads(guess.to_toml()) | {"camera": {"fov": FOV}}  # some camera, where no task is known yet
-        images = list_images(parse_descriptor(data, guess.root), ALL)
+        images = list_images(_described(guess), ALL)
         shares = {name: float(share) for name, share in guess.splits.items()}
         guess.splits = dict(fit_shares(list(images), shares, guess.group))
     guess.draw = "stable"
+
+
+def _keep_pseudo_labels(guess: FolderGuess, old: Descriptor | None) -> None:
+    """Take over the sections of pseudo-labels that are stored as their task is described now, and name the others."""
+    new = _described(guess)
+    if old and old.has_split_folders == new.has_split_folders:
+        tables = tomllib.loads(read_text(old.path))["tasks"]
+        for name in old.pseudo:
+            pseudo = tables[name].pop(PSEUDO)
+            if name not in new.tasks:  # nobody but the teacher labelled it
+                guess.kept[section("tasks", name)] = tables[name]
+            if name not in new.tasks or hash_encoding(new.tasks[name]) == hash_encoding(old.tasks[name]):
+                guess.kept[section("tasks", name, PSEUDO)] = pseudo
+    for folder in sorted(path for path in (guess.root / PSEUDO).glob("*") if path.is_dir() and not path.suffix):
+        count = sum(path.suffix.lower() in SUFFIXES for path in walk_files(folder))
+        if count and section("tasks", folder.name, PSEUDO) not in guess.kept:
+            text = f"{PSEUDO}/{folder.name}: {count} pseudo-labels that no section describes are not used"
+            cure = "set the task's options as they were, and copy its sections from the old descriptor"
+            guess.notes.append(f"{text}: {cure if old else 'label anew (`triptych data label --overwrite`)'}")
+
+
+def _described(guess: FolderGuess) -> Descriptor:
+    data = tomllib.loads(guess.to_toml()) | {"camera": {"fov": FOV}}  # some camera, where no task is known yet
+    return parse_descriptor(data, guess.root)
 
 
 def describe_folder(root: Path) -> FolderGuess:
