@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +48,7 @@ from triptych.labels.encodings import (
 )
 from triptych.prepared.reader import Prepared
 from triptych.prepared.write import prepare
-from triptych.recipes.config import DataConfig, Recipe
+from triptych.recipes.config import AdaptationConfig, DataConfig, Recipe, split_domain, with_root
 from triptych.types import IGNORE, Camera, valid_pixels
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -158,6 +159,32 @@ def test_a_descriptor_may_lie_elsewhere(rooms: Path, tmp_path: Path) -> None:
     assert len(Folder(elsewhere)) == 3
     moved = rooms.rename(tmp_path.parent / f"{tmp_path.name}-moved")
     assert len(Folder(moved / "elsewhere/my.toml", root=moved)) == 3
+
+
+def test_a_received_run_reads_the_files_that_are_named_and_no_others(rooms: Path, tmp_path_factory) -> None:
+    """Those of where it was trained may lie there still."""
+    there = tmp_path_factory.mktemp("there")
+    for name in ("my.toml", "files/dataset.toml"):
+        (there / name).parent.mkdir(exist_ok=True)
+        shutil.copy(rooms / "dataset.toml", there / name)
+    shutil.copytree(rooms, there / "files", dirs_exist_ok=True)
+    options = {"root": str(there / "files")}
+    recipe = Recipe(data=DataConfig(dataset="folder", root=str(there / "my.toml"), options=options))
+    adapted = Recipe(
+        adaptation=AdaptationConfig("dacs", dataset="folder", root=recipe.data.root, dataset_options=options)
+    )
+    for place in (rooms, rooms / "dataset.toml"):
+        for moved in (
+            with_root(recipe, str(place)),
+            split_domain(with_root(adapted, str(place), "target-train"), "target-train")[0],
+        ):
+            dataset = build_dataset(moved, "train")
+            assert dataset.root.samefile(rooms)
+            assert all(path.is_relative_to(rooms) for path in dataset.source_files(0))
+    assert build_dataset(with_root(recipe, ""), "train").root == there / "files"
+    (rooms / "dataset.toml").unlink()
+    with pytest.raises(ValueError, match=r"root is elsewhere, but .* has no dataset.toml .*; leave root out"):
+        Folder(rooms, root="elsewhere")
 
 
 def test_splits_from_lists_and_shares(tmp_path: Path) -> None:

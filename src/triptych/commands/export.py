@@ -36,7 +36,7 @@ def export(
             be from torch in the mean.
         images: How many images of the validation split to compare on; 0 takes 4, or 32 for fp16 and int8.
         split: Split to compare on, instead of the validation split.
-        root: Folder of the data, of a run that was received; by default the recipe's.
+        root: Folder of the data of a run that was received, or their description; by default the recipe's.
         overwrite: Replace the file if it exists.
     """
     from triptych.export import export_run

@@ -27,7 +27,7 @@ def evaluate(
         run: Run folder, or an ONNX file of `triptych export`.
         split: Split to score; by default the recipe's test split, or its validation split where there is none.
             target-SPLIT is of the domain it adapts to.
-        root: Folder of the data, of a run that was received; by default the recipe's.
+        root: Folder of the data of a run that was received, or their description; by default the recipe's.
         protocol: Line of papers by whose rules it is scored, as for `triptych score`; by default the recipe's
             (data.protocol); none: each task's own numbers.
         single_task: Run folders of single-task networks to compute delta_mtl against; of several for a task the means

@@ -210,6 +210,8 @@ def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
         )
     if os.path.lexists(path / FILE_NAME):  # what cannot be read is told, not passed over
         return read_descriptor(path / FILE_NAME, root=root)
+    if root:
+        raise DataError(f"root is {root}, but {path} has no {FILE_NAME} whose files could lie there", "leave root out")
     better = suggest_root(path)
     if better is not None:
         raise DataError(f"{path} has no {FILE_NAME} and no folder of images", f"did you mean {better}?")

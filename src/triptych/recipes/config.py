@@ -346,14 +346,30 @@ def with_root(recipe: Recipe, root: str, split: str = "") -> Recipe:
     """The recipe whose data of a split's domain lie in the folder `root`, as where a run was received; empty: where
     they lay when it was trained.
 
+    Where the recipe names a description and the folder of its files, `root` is that folder, or another description,
+    which says itself where its files lie.
+
     >>> with_root(Recipe(), "data/mine").data.root
     'data/mine'
+    >>> elsewhere = Recipe(data=DataConfig("folder", root="my.toml", options={"root": "my_data"}))
+    >>> with_root(elsewhere, "/here/my_data").data.options
+    {'root': '/here/my_data'}
     """
     if not root:
         return recipe
     if split_domain(recipe, split)[0] is not recipe:
-        return replace(recipe, adaptation=replace(recipe.adaptation, root=root))
-    return replace(recipe, data=replace(recipe.data, root=root))
+        adaptation = recipe.adaptation
+        place, options = _move(adaptation.root, adaptation.dataset_options, root)
+        return replace(recipe, adaptation=replace(adaptation, root=place, dataset_options=options))
+    place, options = _move(recipe.data.root, recipe.data.options, root)
+    return replace(recipe, data=replace(recipe.data, root=place, options=options))
+
+
+def _move(place: str, options: Options, root: str) -> tuple[str, Options]:
+    """What a dataset is opened by, once its files lie in `root`."""
+    if "root" in options and not root.endswith(".toml"):
+        return place, options | {"root": root}
+    return root, {name: value for name, value in options.items() if name != "root"}
 
 
 def to_json(recipe: Recipe) -> str:
