@@ -325,6 +325,20 @@ def test_a_split_may_have_no_label_where_those_of_all_lie_together(rooms: Path) 
         Folder(rooms, split="val")
 
 
+@pytest.mark.parametrize("splits", ["", '[splits]\nval = "val"\ndev = "dev"\n'])
+def test_a_split_without_labels_gets_none_of_another_one(splits: str, tmp_path: Path) -> None:
+    for split in ("val", "dev"):
+        save(tmp_path / f"images/{split}/0.png", photo())
+    save(tmp_path / "semseg/val/0.png", np.zeros(SIZE, np.uint8))
+    save(tmp_path / "depth/dev/0.png", np.ones(SIZE, np.uint8))
+    text = '[images]\nfiles = "images/{split}/{key}.png"\n[tasks.depth]\nfiles = "depth/{split}/{key}.png"\n'
+    text += '[tasks.semseg]\nfiles = "semseg/{split}/{key}.png"\nclasses = 1\n'
+    write(tmp_path, splits + text)
+    read = {split: Folder(tmp_path, split=split).labels for split in ("val", "dev")}
+    found = {split: {name for name, paths in labels.items() if paths} for split, labels in read.items()}
+    assert found == {"val": {"semseg"}, "dev": {"depth"}}
+
+
 def test_a_folder_without_a_descriptor_says_what_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

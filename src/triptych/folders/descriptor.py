@@ -286,8 +286,8 @@ def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Pa
     if split != ALL:
         name = str(descriptor.splits.get(split, split))
         other = find_split_folder(descriptor.root, pattern, name)
-        is_free = other not in descriptor.splits and other not in descriptor.splits.values()
-        return match_files(descriptor.root, pattern, other if is_free else name)
+        is_taken = other != name and other in (*split_names(descriptor), *descriptor.splits.values())
+        return match_files(descriptor.root, pattern, name if is_taken else other)
     if not descriptor.has_split_folders:
         return match_files(descriptor.root, pattern)
     return {
