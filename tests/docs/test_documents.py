@@ -22,7 +22,9 @@ from triptych.commands.verbs import Group
 from triptych.data.files import SUFFIXES
 from triptych.datasets import DATASETS
 from triptych.datasets.folder import Folder
+from triptych.doctor.examine import examine
 from triptych.extending.registering import ENTRIES
+from triptych.folders.guessing import write_descriptor as write_folder_descriptor
 from triptych.recipes import RECIPES, load_recipe
 from triptych.recipes.config import Recipe
 
@@ -53,21 +55,36 @@ def write_descriptor(path: Path) -> None:
     path.write_text(blocks(OWN_DATA, "toml")[0], encoding="utf-8")
 
 
+def draw_own_data(generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """A photograph and its labels, by the names of their folders."""
+    labels = np.zeros((48, 64), np.uint8)
+    labels[generator.integers(8, 24) :, generator.integers(8, 40) :] = generator.integers(1, 4)
+    depth = (1000 + 500 * labels.astype(np.uint16) + generator.integers(0, 50)).astype(np.uint16)
+    color = generator.integers(0, 80, (48, 64, 3)) + 40 * labels[..., None]
+    return {"images": color.astype(np.uint8), "semseg": labels, "depth": depth}
+
+
 def write_own_data(folder: Path) -> None:
     """The folder that docs and README call `my_data`: photographs with some labels, some missing."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 6), ("val", 3), ("test", 3)):
         for index in range(count):
-            labels = np.zeros((48, 64), np.uint8)
-            labels[generator.integers(8, 24) :, generator.integers(8, 40) :] = generator.integers(1, 4)
-            depth = (1000 + 500 * labels.astype(np.uint16) + generator.integers(0, 50)).astype(np.uint16)
-            color = generator.integers(0, 80, (48, 64, 3)) + 40 * labels[..., None]
-            for task, array in (("images", color.astype(np.uint8)), ("semseg", labels), ("depth", depth)):
+            for task, array in draw_own_data(generator).items():
                 if task == "depth" and index % 3 == 2:
                     continue  # partly labelled is a normal state
                 path = folder / task / split / f"{index:03d}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(path)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", OWN_DATA], ids=lambda page: page.name)
+def test_the_folder_that_a_page_shows_can_be_trained_on(page: Path, tmp_path: Path) -> None:
+    [tree] = re.findall(r"^```\nmy_data/\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for name in tree.split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_own_data(np.random.default_rng(0))[name.split("/")[0]]).save(tmp_path / name)
+    write_folder_descriptor(tmp_path)
+    assert examine(tmp_path).num_errors == 0
 
 
 def test_the_descriptor_of_the_page_opens(tmp_path: Path) -> None:
