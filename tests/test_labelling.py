@@ -446,6 +446,23 @@ def test_a_descriptor_that_is_written_anew_keeps_pseudo_labels_or_says_which_it_
     assert len([note for note in write_descriptor(folder)[1].checks if "pseudo-labels that no section" in note]) == 3
 
 
+def test_a_descriptor_may_lie_apart_from_the_files(folder, teacher, tmp_path):
+    path = tmp_path / "my.toml"
+    (folder / "dataset.toml").rename(path)
+    text = path.read_text()
+    (folder / "pseudo").touch()  # nothing can be written there
+    with pytest.raises(OSError, match=r"cannot write to .*pseudo \(.*; pseudo-labels lie below the folder"):
+        label_folder(path, "t", ("depth", "normals"), root=folder)
+    assert path.read_text() == text
+    (folder / "pseudo").unlink()
+    done = label_folder(path, "t", ("depth", "normals"), root=folder, min_confidence=0.0)
+    assert done.written == {"depth": 3, "normals": 4}
+    assert len(done.least_confident["depth"]) == 3
+    assert len(contents(folder, "pseudo/depth/train")) == 3
+    assert {*Folder(path, root=folder).pseudo_weights["depth"]} == {"1", "2", "3"}
+    assert label_folder(path, "t", ("depth",), root=folder, min_confidence=0.0).kept == {"depth": 3}
+
+
 def test_files_that_no_section_speaks_of_are_nobodys(folder, teacher):
     text = (folder / "dataset.toml").read_text()
     label_folder(folder, "t", ("depth",))

@@ -236,6 +236,7 @@ def data_label(
     class_map: tuple[str, ...] = (),
     events_from: tuple[str, ...] = (),
     split: str = "train",
+    root: str = "",
     shorter_side: int | None = None,
     overwrite: bool = False,
     device: Device = "auto",
@@ -256,6 +257,7 @@ def data_label(
         events_from: Probability from which on a pixel is a boundary or a salient thing, as boundary=0.9; by default
             as many pixels of the labelled images reach it as their labels have.
         split: Split to label; `all` labels every image, and takes the labelled ones from validation and test.
+        root: Folder of the files, instead of the one that the dataset.toml names; pseudo-labels lie in its pseudo/.
         shorter_side: Height or width, whichever is less, that the network works at; by default the images' own.
         overwrite: Begin anew where there are pseudo-labels of another teacher, or made with other options; those of all
             splits are moved aside (FOLDER/pseudo/TASK.old), and so is the old dataset.toml.
@@ -273,6 +275,7 @@ def data_label(
         teacher,
         tasks,
         split=split,
+        root=root,
         min_confidence=min_confidence,
         class_map=classes,
         events_from=read_options(events_from, tables_allowed=False),

@@ -24,7 +24,7 @@ from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
 from triptych.data.subset import spread_evenly
 from triptych.datasets.folder import Folder
-from triptych.files import hash_file, hash_tensors, write_text, written_whole
+from triptych.files import check_writable, hash_file, hash_tensors, write_text, written_whole
 from triptych.folders.descriptor import (
     FILE_NAME,
     PSEUDO,
@@ -77,6 +77,7 @@ def label_folder(
     tasks: Sequence[str],
     *,
     split: str = "train",
+    root: str | Path = "",
     min_confidence: float | None = None,
     class_map: Mapping[str, str] | None = None,
     events_from: Mapping[str, float] | None = None,
@@ -85,7 +86,8 @@ def label_folder(
     device: str = "auto",
 ) -> Labelled:
     """Predict labels of `tasks` for the images of a split that have none; `teacher` is a run, an exported file or
-    `hf:` with a model of transformers (`open_teacher`).
+    `hf:` with a model of transformers (`open_teacher`). `root` replaces the folder of the files that the descriptor
+    names; pseudo-labels are written there.
 
     Pixels of less than `min_confidence` (0 to 1, as of `triptych predict --confidence`) get no label. `class_map` turns
     classes of the teacher into those of the folder, or into no label (""); all others need a namesake. `events_from`
@@ -95,7 +97,8 @@ def label_folder(
     are of another size than it learned from. The same call again goes on where it ended. Raises `ValueError` for
     pseudo-labels of another teacher, or made with other options or in another encoding, unless `overwrite` moves all of
     a task's aside, whatever their split, and begins anew; for classes that do not map, each named; for a teacher
-    without the confidence that is asked for; and for a probability where no label tells what of it is the event.
+    without the confidence that is asked for; and for a probability where no label tells what of it is the event; and
+    `OSError` where nothing can be written to the folder.
     """
     place = folder if folder.suffix == ".toml" else folder / FILE_NAME
     if not place.is_file():
@@ -115,7 +118,7 @@ def label_folder(
         class_map=dict(class_map or {}),
         shorter_side=shorter_side,
     )
-    before, text = read_descriptor(place), read_text(place)
+    before, text = read_descriptor(place, root=root), read_text(place)
     splits = split_names(before) if split == ALL and before.has_split_folders else [split]
     noted = {} if overwrite else {name: old.event_from for name, old in before.pseudo.items()}
     chosen = _chosen_levels(known, events_from or {})
@@ -130,7 +133,9 @@ def label_folder(
     tables = {name: map_classes(task, after.tasks[name].make_task(name), asked) for name, task in known.items()}
     if unknown := set(asked.class_map) - {old for task in known.values() for old in task.classes}:
         raise ValueError(f"class_map names {', '.join(sorted(unknown))}, which is no class of {teacher}.")
-    photos = {name: Folder(place, split=name, tasks=()) for name in splits}  # no such split: said before all else
+    photos = {
+        name: Folder(place, split=name, tasks=(), root=before.root) for name in splits
+    }  # no such split: said before all else
     old = {
         name: list_files(after, after.pseudo[name].files, ALL)
         for name in known
@@ -144,6 +149,8 @@ def label_folder(
     if wanted != text:
         for dataset in photos.values():  # a teacher that fails leaves what is there
             predictor.predict(dataset.photo(dataset.keys[0])[None])
+    cure = "pseudo-labels lie below the folder of the files: name one of yours, with links to them (--root)"
+    check_writable(before.root / PSEUDO, cure)
     folders = [before.root / PSEUDO / name for name in old]
     aside = [folder.rename(place_of_old(folder)) for folder in folders if folder.exists()]
     if wanted != text:
@@ -155,11 +162,12 @@ def label_folder(
     )
     result = Labelled(events_from=levels, replaced=tuple(aside))
     for name in splits:
-        _label_split(Folder(place, split=name, tasks=tasks), predictor, tables, result)
+        _label_split(Folder(place, split=name, tasks=tasks, root=before.root), predictor, tables, result)
     lost = (_tell_lost(after, name, paths) for name, paths in old.items())
     result = replace(result, notes=(*_unknown_classes(after, tables), *filter(None, (*advice, *lost))))
     for name in tasks if min_confidence is not None else ():
-        found = [pair for part in splits for pair in rank_confidence(Folder(place, split=part, tasks=[name]), name)]
+        parts = (Folder(place, split=part, tasks=[name], root=before.root) for part in splits)
+        found = [pair for part in parts for pair in rank_confidence(part, name)]
         ranked = sorted(((path, value) for _, path, value in found), key=lambda pair: pair[1])
         result.least_confident[name] = ranked[:LEAST]
     return result
@@ -225,7 +233,7 @@ def _ask_labels(before: Descriptor, place: Path, splits: Sequence[str], predicto
     """What `event_level` says of the labels of a task, spread over the images of the splits that have one."""
     pairs = []
     for split in splits if name in before.tasks else ():
-        dataset = Folder(place, split=split, tasks=[name])
+        dataset = Folder(place, split=split, tasks=[name], root=before.root)
         pairs += [(dataset, index) for index, key in enumerate(dataset.keys) if key in dataset.real.get(name, ())]
     chosen = [pairs[i] for i in spread_evenly(len(pairs), ASKED)]
     samples = (dataset[index] for dataset, index in chosen)
@@ -302,7 +310,7 @@ def _describe(
         if encoding is None:
             table |= _new_task(name, task, split)
             text = append_section(text, section("tasks", name), table)
-            encoding = parse_descriptor(wanted, place).tasks[name]
+            encoding = parse_descriptor(wanted, place, root=before.root).tasks[name]
         new = replace(
             asked,
             files=f"{PSEUDO}/{name}/{split}{{key}}.*",
@@ -327,7 +335,7 @@ def _describe(
         table[PSEUDO] = options
     if not is_text_of(text, wanted):
         raise DataError(f"{place} is written so that no section can be added", "give each task a [tasks.NAME] section")
-    return parse_descriptor(wanted, place), text
+    return parse_descriptor(wanted, place, root=before.root), text
 
 
 def _new_task(name: str, task: Task, split: str) -> dict[str, Any]:
