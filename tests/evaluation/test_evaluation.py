@@ -27,12 +27,12 @@ from triptych.evaluation.run import CONSTANT, evaluate_run, open_scored_split
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import score_table
 from triptych.lookup import named_choice
-from triptych.metrics.base import Metric
+from triptych.metrics.base import Count, Metric, Total, exact_sum
 from triptych.metrics.bootstrap import bootstrap, compute_sums
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task, boundary, depth, human_parts, normals, nyuv2_tasks, regression, saliency, semseg
 from triptych.training.loop import train
-from triptych.types import Sample
+from triptych.types import Sample, valid_pixels
 
 
 class Oracle:
@@ -120,6 +120,39 @@ def test_a_better_number_scores_higher_below_zero_too() -> None:
         for value in (-5.0, -0.3, -0.01, 0.0, 0.2, 0.9)
     ]
     assert scores == sorted(set(scores))
+
+
+class Bias(Metric):
+    """How much too large predictions are: perfect is neither more nor less."""
+
+    primary = "bias"
+    better: ClassVar = {"bias": False}
+    perfect = 0.0
+    below_zero = True
+    total: Total
+    pixels: Count
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        valid = valid_pixels(target)
+        self.total += exact_sum((prediction - target)[valid])
+        self.pixels += valid.sum()
+
+    def compute(self) -> dict[str, float]:
+        return {"bias": float(self.total.sum() / self.pixels)}
+
+
+def test_what_lies_beyond_perfect_is_as_far_from_it_as_what_falls_short() -> None:
+    task = replace(depth(), metric=Bias)
+
+    def scored(bias: float) -> Evaluation:
+        return Evaluation({"depth": {"bias": bias}}, {"depth": 1}, (), {}, {"depth": task})
+
+    assert [scored(bias).score() for bias in (-0.1, -3.0)] == [scored(bias).score() for bias in (0.1, 3.0)]
+    assert scored(3.0).score() < scored(0.1).score() < scored(0.0).score()
+    for bias in (-0.1, 0.1):
+        assert scored(bias).gain_over({"depth": {"bias": -0.2}}) == pytest.approx(50)
+    # The mean has a bias of 0, the median one of -1.5.
+    assert constant_of(task, torch.tensor([[[1.0, 1.0, 1.0, 7.0]]])).item() == pytest.approx(2.5)
 
 
 class Likelihood(Metric):

@@ -1,13 +1,17 @@
 """Resampling against brute force, theory, and its limits."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
 from metric_cases import CASES, IMAGES, images_of
 from torch import Tensor
 
+from triptych.metrics.base import Total, exact_sum
 from triptych.metrics.bootstrap import bootstrap, bootstrap_difference, compute_sums
 from triptych.metrics.depth import DepthMetric
+from triptych.metrics.values import ValuesMetric
 
 
 def sums_of(name: str, images: list[int], shift: float = 0.0) -> dict[str, Tensor]:
@@ -55,6 +59,38 @@ def test_spread_of_a_mean_is_the_textbook_one() -> None:
     assert found.value**2 == pytest.approx(errors.square().mean().item(), rel=1e-5)
     assert found.low**2 == pytest.approx(found.value**2 - half, abs=0.12 * half)
     assert found.high**2 == pytest.approx(found.value**2 + half, abs=0.12 * half)
+
+
+class Bias(ValuesMetric):
+    """Errors whose primary number has a sign."""
+
+    below_zero = True
+    better: ClassVar = {"bias": False, "mae": False}
+    signed: Total
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.primary = "bias"
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        super().update(prediction, target)
+        self.signed += exact_sum(prediction - target)
+
+    def compute(self) -> dict[str, float]:
+        return {"bias": float(self.signed.sum() / self.numbers), "mae": super().compute()["mae"]}
+
+
+@pytest.mark.parametrize("first", [-0.5, 0.5])
+def test_the_better_one_of_two_is_nearer_to_perfect(first: float) -> None:
+    """Whatever side of it, and so in a number that has no sign."""
+    rows = []
+    for error in (first, 0.25):
+        metric = Bias()
+        metric.update(torch.full((1, 1, 1, 1), error), torch.zeros(1, 1, 1, 1))
+        rows.append({state: value.expand(4, *value.shape) for state, value in metric.sums().items()})
+    found = bootstrap_difference(Bias(), *rows, resamples=20)
+    assert found["bias"] == found["mae"]._replace(first=first)
+    assert found["bias"].second_better == 1.0
 
 
 def test_pairing_sees_a_small_steady_gain() -> None:

@@ -21,9 +21,9 @@ from triptych.recipes.config import Recipe, to_json
 from triptych.report.charts import draw_curve, draw_histogram, draw_precision_recall
 from triptych.report.examples import embed, show_example
 from triptych.report.page import make_charts, make_cloud, render_report, write_report
-from triptych.report.tables import relative_gain
+from triptych.report.tables import relative_gain, show_results
 from triptych.report.values import Example, RunReport, read_run, unflatten
-from triptych.tasks import boundary, depth, normals, semseg
+from triptych.tasks import boundary, depth, normals, regression, semseg
 from triptych.tasks.stored import write_tasks
 
 TASKS = {task.name: task for task in (semseg(["wall", "floor"]), depth(), normals(), boundary())}
@@ -186,6 +186,16 @@ def test_the_table_says_how_far_from_a_constant(page):
     assert not re.search(r"[-+][\d,.]+ %", results)
     assert relative_gain(1.0, 0.0, higher_is_better=True) is None
     assert relative_gain(math.nan, 1.0, higher_is_better=True) is None
+
+
+def test_what_lies_beyond_perfect_is_no_more_than_perfect():
+    tasks = {"heat": regression("heat", metric="r2")}
+    metric = tasks["heat"].metric()
+    for value, way, gain in ((0.9, "90 %", "+80.0 %"), (1.5, "50 %", "+0.0 %")):
+        scores = {"network": value, "constant predictor": 0.0, "single-task networks": 0.5}
+        page = show_results(tasks, {column: {"heat": {metric.primary: number}} for column, number in scores.items()})
+        assert f"the network closes {way} of the way" in page
+        assert gain in page
 
 
 def test_the_level_beside_the_curves_says_of_which_images_it_is():

@@ -50,7 +50,7 @@ class GroupDifference(NamedTuple):
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:
-    """`other - baseline` in the primary number of a task.
+    """`other - baseline` in the primary number of a task, as its metric has it `comparable`.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
     without a deviation. Raises `ValueError` where the groups were scored on different images, or by numbers of another
@@ -68,8 +68,12 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
         first.scored_size.beside(second.scored_size),
         first.scoring.beside(second.scoring),
     )
-    gaps = [two[seed].primary(task) - one[seed].primary(task) for seed in one if seed in two]
-    mean = statistics.fmean(other.values(task)) - statistics.fmean(baseline.values(task))
+
+    def value(run: ScoredRun) -> float:
+        return metric.comparable(run.primary(task))
+
+    gaps = [value(two[seed]) - value(one[seed]) for seed in one if seed in two]
+    mean = statistics.fmean(map(value, other.runs)) - statistics.fmean(map(value, baseline.runs))
     groups = [[_sums_in(order, run, baseline.runs[0], task) for run in group.runs] for group in (baseline, other)]
     interval = bootstrap_mean_difference(metric, *groups)[metric.primary]
     paired = set(one) == set(two)

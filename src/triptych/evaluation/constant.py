@@ -107,7 +107,7 @@ class _Trial:
             return self.candidates[0]
         scores = []
         for metric in self.metrics:
-            number = float(metric.compute()[metric.primary])
+            number = metric.comparable(float(metric.compute()[metric.primary]))
             scores.append(number if metric.better[metric.primary] else -number)
         return self.candidates[max(range(len(scores)), key=scores.__getitem__)]
 

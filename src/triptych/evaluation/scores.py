@@ -63,16 +63,15 @@ class Evaluation:
             metric = task.metric()
             if self.metrics[name]:
                 value = self.metrics[name][metric.primary]
-                sign = 1 if metric.better[metric.primary] else -1
-                if metric.below_zero and metric.perfect is not None:
-                    value, sign = metric.perfect - value, -1
-                elif value < 0:
+                if value < 0 and not metric.below_zero:
                     raise ValueError(
                         f"'{metric.primary}' of task '{name}' is {value:g}, and checkpoints are chosen by its "
                         f"logarithm; give {type(metric).__name__} `below_zero = True` and the number that is "
                         "`perfect`, or a primary number that is never below 0."
                     )
-                logarithms.append(sign * math.log(max(value, 1e-6)) if math.isfinite(value) else -math.inf)
+                sign = 1 if metric.better[metric.primary] and not metric.below_zero else -1
+                size = max(abs(metric.comparable(value)), 1e-6)
+                logarithms.append(sign * math.log(size) if math.isfinite(value) else -math.inf)
         return sum(logarithms) / len(logarithms) if logarithms else -math.inf
 
     def without(self, names: Collection[str]) -> "Evaluation":
@@ -90,7 +89,8 @@ def gain_over(tasks: Mapping[str, Task], ours: Numbers, references: Numbers) -> 
     """
     metrics = {name: task.metric() for name, task in tasks.items() if ours[name]}
     values, others = (
-        {name: numbers[name][metric.primary] for name, metric in metrics.items()} for numbers in (ours, references)
+        {name: metric.comparable(numbers[name][metric.primary]) for name, metric in metrics.items()}
+        for numbers in (ours, references)
     )
     return delta_mtl(values, others, {name: metric.better[metric.primary] for name, metric in metrics.items()})
 

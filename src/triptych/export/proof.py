@@ -44,24 +44,18 @@ class TaskProof:
 
     `difference`: the largest over all maps, images and sizes, as in `Tolerances`. `agreement`: numbers of the task's
     metric of the file against torch's prediction, and of torch against itself. `scores`: the same against the labels,
-    at the size where the file loses most; nothing without labels. `unlabelled`: how far the prediction is from torch's
-    in the mean, relative to the mean of torch's, of class ids the share of pixels that differ, at the size of those
-    without labels where it is most; `None` where all have some.
+    at the size where the file loses most; nothing without labels. `loss`: how much worse the file's primary number
+    there is, relative to torch's; 0 where it is better, and without labels. `unlabelled`: how far the prediction is
+    from torch's in the mean, relative to the mean of torch's, of class ids the share of pixels that differ, at the size
+    of those without labels where it is most; `None` where all have some.
     """
 
     difference: float
     agreement: dict[str, tuple[float, float]]
     scores: dict[str, tuple[float, float]]
     primary: str
-    better: bool
+    loss: float = 0.0
     unlabelled: float | None = None
-
-    @property
-    def loss(self) -> float:
-        """How much worse the file's primary number on the labels is, relative to torch's; 0 where it is better, and
-        without labels.
-        """
-        return measure_loss(*self.scores[self.primary], better=self.better) if self.primary in self.scores else 0.0
 
 
 @dataclass(frozen=True)
@@ -145,8 +139,8 @@ def _prove(
     task: Task, difference: float, agreement: dict[str, tuple[float, float]], places: Sequence[_AtSize]
 ) -> TaskProof:
     """A task over all sizes. Where torch's own primary number is NaN, labels are as good as none."""
-    primary = task.metric().primary
-    better = task.metric().better[primary]
+    metric = task.metric()
+    primary, better = metric.primary, metric.better[metric.primary]
     told, untold = [], []
     for place in places:
         scores = place.scores
@@ -154,8 +148,13 @@ def _prove(
             untold.append(place.deviation)
         else:
             told.append(scores)
-    worst = max(told, key=lambda found: measure_loss(*found[primary], better=better), default={})
-    return TaskProof(difference, agreement, worst, primary, better, max(untold, default=None))
+
+    def loss(scores: Mapping[str, tuple[float, float]]) -> float:
+        file, network = map(metric.comparable, scores[primary])
+        return measure_loss(file, network, better=better)
+
+    worst = max(told, key=loss, default={})
+    return TaskProof(difference, agreement, worst, primary, loss(worst) if worst else 0.0, max(untold, default=None))
 
 
 def measure_loss(file: float, network: float, *, better: bool) -> float:

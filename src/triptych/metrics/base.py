@@ -1,8 +1,9 @@
 """The base of every metric: sums in float64, mergeable across batches and processes."""
 
 import inspect
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,6 +11,8 @@ from triptych.machine import declare_missing_operators
 
 declare_missing_operators()  # before torchmetrics, which imports torchvision
 import torchmetrics  # noqa: E402
+
+Number = TypeVar("Number", float, np.ndarray)
 
 
 class Sum(NamedTuple):
@@ -84,6 +87,15 @@ class Metric(torchmetrics.Metric):
     def upgrade_sums(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
         """States as this version adds them up, `(images, *state)`, from those that an earlier one saved."""
         return sums
+
+    def comparable(self, number: Number, name: str = "") -> Number:
+        """A number of `compute()`, or an array of such, as it is compared: by default of `primary`, which where it may
+        be `below_zero` is the distance from `perfect`, negative where higher is `better`; any other as it is.
+        """
+        if not self.below_zero or self.perfect is None or name not in ("", self.primary):
+            return number
+        distance = abs(number - self.perfect)
+        return -distance if self.better[self.primary] else distance
 
     def per_class(self) -> dict[str, float]:
         """The primary number class by class, where the metric has classes; NaN for a class that occurs nowhere."""

@@ -27,8 +27,10 @@ class Interval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """How much `second` differs from `first`: `second - first`, its interval over resamples of the same images, and
-    the share of resamples in which `second` is better."""
+    """How much `second` differs from `first`: `second - first` of the numbers as they are compared
+    (`Metric.comparable`), its interval over resamples of the same images, and the share of resamples in which `second`
+    is better.
+    """
 
     first: float
     second: float
@@ -84,16 +86,24 @@ def bootstrap_mean_difference(
     """`bootstrap_difference` of means over several sets of predictions on either side, such as those of several seeds:
     each resample takes the same images of all.
     """
-    values = [_mean([compute_sums(metric, sums) for sums in sets]) for sets in (first, second)]
+    numbers = [compute_sums(metric, sums) for sums in (*first, *second)]
     drawn = _draw(metric, [*first, *second], resamples, confidence, seed)
-    means = [_mean(drawn[: len(first)]), _mean(drawn[len(first) :])]
+    values, compared, resampled = (
+        (_mean(sets[: len(first)]), _mean(sets[len(first) :]))
+        for sets in (numbers, _comparable(metric, numbers), _comparable(metric, drawn))
+    )
     found = {}
-    for name, drawn_first in means[0].items():
-        one, other, differences = values[0][name], values[1][name], means[1][name] - drawn_first
+    for name in resampled[0]:
+        one, other = values[0][name], values[1][name]
+        difference, differences = (pair[1][name] - pair[0][name] for pair in (compared, resampled))
         gains = differences if metric.better[name] else -differences
         better = float(np.mean(gains > 0) + np.mean(gains == 0) / 2)
-        found[name] = PairedDifference(one, other, other - one, *_percentiles(differences, confidence), better)
+        found[name] = PairedDifference(one, other, difference, *_percentiles(differences, confidence), better)
     return found
+
+
+def _comparable(metric: Metric, sets: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: metric.comparable(value, name) for name, value in numbers.items()} for numbers in sets]
 
 
 def _mean(sets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -85,7 +85,9 @@ def _worst(name: str, task: TaskScore) -> list[Markup]:
     """The images with the worst main number, each with prediction, ground truth and what is wrong."""
     values = task.per_image[task.primary]
     sign = 1 if task.metric.better[task.primary] else -1
-    order = sorted((i for i, v in enumerate(values) if math.isfinite(v)), key=lambda i: sign * values[i])[:WORST]
+    order = sorted(
+        (i for i, v in enumerate(values) if math.isfinite(v)), key=lambda i: sign * task.metric.comparable(values[i])
+    )[:WORST]
     shown = [_KEY] if isinstance(task.metric, BoundaryMetric) else []
     for i in order:
         pictures = _pictures(name, task, *task.given.read(task.keys[i]))

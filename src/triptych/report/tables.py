@@ -38,7 +38,7 @@ def show_results(
             said = _COMPARED[column](metric, value, other) if column in _COMPARED else ""
             cells.append(number_cell(_number(other), element("span", said, class_="gain") if said else Markup()))
         better = metric.better[metric.primary]
-        gain = relative_gain(value, scores.get(SINGLE_TASK, {}).get(name, {}).get(metric.primary), better)
+        gain = _gain(metric, value, scores.get(SINGLE_TASK, {}).get(name, {}).get(metric.primary))
         gains += [gain] if gain is not None else []
         rows.append(row(name, metric.primary, better, cells, images=(images or {}).get(name)))
     notes = [element("p", _NOTES[column], class_="note") for column in others if column in _NOTES]
@@ -75,15 +75,21 @@ def _way_from_constant(metric: Metric, value: float | None, constant: float | No
     >>> _way_from_constant(depth().metric(), 0.75, 1.0)
     'the network closes 25 % of the way'
     """
-    known = [number for number in (value, constant, metric.perfect) if number is not None and math.isfinite(number)]
+    numbers = [number for number in (value, constant, metric.perfect) if number is not None and math.isfinite(number)]
+    known = [metric.comparable(number) for number in numbers]
     if len(known) < 3 or known[1] == known[2]:
         return ""
     share = (known[0] - known[1]) / (known[2] - known[1])
     return f"the network closes {f'{100 * share:.0f} %' if share >= 0.005 else 'none'} of the way"
 
 
+def _gain(metric: Metric, value: float | None, other: float | None) -> float | None:
+    one, two = (None if number is None else metric.comparable(number) for number in (value, other))
+    return relative_gain(one, two, metric.better[metric.primary])
+
+
 def _gain_over_single(metric: Metric, value: float | None, other: float | None) -> str:
-    gain = relative_gain(value, other, metric.better[metric.primary])
+    gain = _gain(metric, value, other)
     return "" if gain is None else f"{100 * gain:+.1f} %"
 
 
