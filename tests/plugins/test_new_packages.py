@@ -122,6 +122,11 @@ def test_a_task_that_no_file_gives_back_fails() -> None:
     assert any("task_is_stored: unknown task 'heat'" in one for one in problems("tasks", "renamed"))
 
 
+def test_raw_maps_that_are_called_what_they_are_not_fail() -> None:
+    triptych.register("tasks", "log_depth", lambda: replace(depth(), name="log_depth", decode=torch.exp))
+    assert any("raw_form is 'physical', and decoding" in one for one in problems("tasks", "log_depth"))
+
+
 class Worst(triptych.Metric):
     """The largest error, which is no sum."""
 

@@ -120,6 +120,12 @@ def test_where_rays_end_is_metres_and_means_no_loss_at_the_true_depth(kind: str,
     assert bool(regularizer.ends) == task.raw_is_physical
 
 
+def test_a_length_of_ones_own_that_decodes_otherwise_ends_no_rays() -> None:
+    task = replace(depth(), loss=DEPTH["log-l1"][0], decode=torch.exp)
+    with pytest.raises(ValueError, match=r"'termination' .*task 'depth' .*depth_from='value'"):
+        build("triplane", {"depth": task}, **SURFACE, depth_from="termination")
+
+
 def test_controls_take_what_they_can_of_a_preset() -> None:
     regularizer = build("triplane-single-sample", tasks_of("semseg", "depth"), **SURFACE, num_samples=1)
     assert regularizer.chosen["planes"] == "flat"

@@ -363,6 +363,16 @@ def test_raw_maps_of_physical_tasks_are_what_is_decoded(task: Task) -> None:
     assert task.is_categorical == (bool(task.classes) or task.channels != task.target_channels)
 
 
+def test_raw_maps_that_decode_to_something_else_are_not_physical() -> None:
+    """Whatever `raw_form` was left at."""
+    for decode in (torch.exp, F.softplus, lambda raw: 2 * raw, lambda raw: 1 / raw):
+        assert not dataclasses.replace(tasks.depth(), decode=decode).raw_is_physical
+    assert dataclasses.replace(tasks.depth(), decode=lambda raw: raw.clamp(1, 5)).raw_is_physical
+    assert not dataclasses.replace(tasks.normals(), decode=lambda raw: -F.normalize(raw, dim=1)).raw_is_physical
+    heat = tasks.regression("heat", limits=(250.0, 350.0))
+    assert not dataclasses.replace(heat, decode=lambda raw: raw + 1).raw_is_physical
+
+
 def test_class_0_has_a_color_of_its_own_in_each_task() -> None:
     first = {
         name: tuple(tasks.TASKS[name](4).colorize(np.zeros((1, 1), int))[0, 0]) for name in ("semseg", "human_parts")

@@ -174,6 +174,11 @@ def task_decodes(name: str, root: str) -> None:
     _require(tuple(decoded.shape) == wanted, f"decoded maps are {tuple(decoded.shape)}, not {wanted}.")
     _require(decoded.dtype == (torch.int64 if is_labels else torch.float32), f"decoded maps are {decoded.dtype}.")
     _require_finite(decoded, "the decoded map")
+    _require(
+        task.raw_form != "physical" or task.raw_is_physical,
+        "raw_form is 'physical', and decoding does more than clip and normalise: say raw_form='scores' of scores of "
+        "classes, 'encoded' of anything else (dataclasses.replace).",
+    )
     picture = task.colorize(decoded[0].numpy())
     _require(picture.shape == (*SIZE, 3) and picture.dtype == "uint8", f"it is drawn as {picture.shape}.")
 

@@ -101,7 +101,7 @@ class Task:
     """What the whole numbers of `to_png` are, in words for who receives them."""
     raw_form: Literal["scores", "physical", "encoded"] = "physical"
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
-    such as its logarithm.
+    such as its logarithm. What decodes otherwise is not taken for physical (`raw_is_physical`).
     """
     averages_labels: bool = True
     """Whether the loss is a mean over labelled pixels; else pixels without a label are counted in it."""
@@ -156,8 +156,25 @@ class Task:
 
     @property
     def raw_is_physical(self) -> bool:
-        """Whether raw maps are the decoded quantity, up to clipping and normalising."""
-        return self.raw_form == "physical"
+        """Whether raw maps are the decoded quantity, up to clipping and normalising: `raw_form` says so, and decoding
+        does no more.
+
+        >>> from triptych.tasks import depth
+        >>> depth().raw_is_physical, replace(depth(), decode=torch.exp).raw_is_physical
+        (True, False)
+        """
+        if self.raw_form != "physical":
+            return False
+        low, high = self.limits or (0.5, 8.0 if self.kind == "length" else 0.9)
+        with torch.device("cpu"):  # whatever network is being built
+            raw = torch.linspace(low, high, 16 * self.channels).view(1, self.channels, 4, 4)
+            decoded = self.decode(raw).to(raw)
+        if self.kind == "direction":
+            raw = nn.functional.normalize(raw, dim=1)
+        if decoded.shape != raw.shape:
+            return False
+        clipped = (decoded == decoded.amin()) | (decoded == decoded.amax())
+        return bool((clipped | torch.isclose(decoded, raw)).all())
 
     @property
     def is_categorical(self) -> bool:
