@@ -426,3 +426,16 @@ def test_the_logit_of_two_classes_that_change_places_changes_its_sign() -> None:
 def test_names_that_no_network_can_have_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"a task cannot be called '{name}': networks keep parts by the names"):
         tasks.regression(name)
+
+
+def test_words_that_the_library_would_not_understand_are_refused() -> None:
+    """Of a kind of its own, depth would make no points, and a file could not be exported."""
+    with shapes_unchecked():
+        with pytest.raises(
+            ValueError, match=r"unknown kind of task 'depth' 'distance'; .*from direction, labels, leng"
+        ):
+            dataclasses.replace(tasks.depth(), kind="distance")
+        with pytest.raises(
+            ValueError, match=r"unknown raw_form of task 'depth' 'log'; .*from encoded, physical, score"
+        ):
+            dataclasses.replace(tasks.depth(), raw_form="log")

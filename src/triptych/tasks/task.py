@@ -7,13 +7,13 @@ its targets. Nothing else in the library compares task names or guesses what a m
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triptych.lookup import printable
+from triptych.lookup import named_choice, printable
 from triptych.losses.classes import class_probabilities
 from triptych.metrics.base import Metric
 from triptych.tasks import error_maps
@@ -21,6 +21,8 @@ from triptych.types import IGNORE, check_layout
 
 Kind = Literal["labels", "probability", "direction", "length", "values"]
 """Kind of a task's predictions; see `Task`."""
+RawForm = Literal["scores", "physical", "encoded"]
+"""Form of a task's raw maps; see `Task.raw_form`."""
 
 
 def keep(target: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class Task:
     """The least and the largest value that `to_png` has room for; `None`: it has room for all."""
     png_holds: str = ""
     """What the whole numbers of `to_png` are, in words for who receives them."""
-    raw_form: Literal["scores", "physical", "encoded"] = "physical"
+    raw_form: RawForm = "physical"
     """Form of raw maps: scores of classes, the decoded quantity up to clipping and normalising, or a function of it
     such as its logarithm. What decodes otherwise is not taken for physical (`raw_is_physical`).
     """
@@ -136,6 +138,8 @@ class Task:
                 f"a task cannot be called {self.name!r}: networks keep parts by the names of tasks, which torch allows "
                 "no dots in, nor names of its own; choose another, such as 'my_task'."
             )
+        named_choice(f"kind of task '{self.name}'", self.kind, dict.fromkeys(get_args(Kind)))
+        named_choice(f"raw_form of task '{self.name}'", self.raw_form, dict.fromkeys(get_args(RawForm)))
         checked = CheckedLoss(self.loss_function, self.name, self.channels, self.target_channels)
         object.__setattr__(self, "loss", checked)
         if self.kind == "labels" and not self.classes:
