@@ -15,7 +15,7 @@ from triptych.drawing.panels import (
     error_limit,
     overlay_map,
 )
-from triptych.tasks import boundary, depth, human_parts, normals, saliency, semseg
+from triptych.tasks import Task, boundary, depth, human_parts, normals, regression, saliency, semseg
 from triptych.tasks.error_maps import ANGLE, DISTANCE, PROBABILITY, WRONG_CLASS, measure_absolute, measure_angle
 
 TASKS = {
@@ -123,6 +123,20 @@ def test_legends_name_what_is_seen():
     assert describe_colors(TASKS["boundary"], [np.zeros((1, 2, 2))]).high == "1"
     assert describe_error(ANGLE, 60.0).high == "60°"
     assert describe_error(DISTANCE, 0.25).high == "0.25 m"
+
+
+@pytest.mark.parametrize(("kind", "unit"), [("values", "px"), ("length", "m"), ("probability", "")])
+def test_a_task_of_ones_own_has_the_error_of_its_kind_in_its_unit(kind, unit):
+    made = regression("own", 3)
+    parts = {name: getattr(made, name) for name in ("loss", "decode", "metric", "colorize", "to_png")}
+    own = Task(name="own", channels=3, target_channels=3, kind=kind, unit=unit, **parts)
+    prediction, target = np.full((3, *SIZE), 0.5), np.full((3, *SIZE), 0.25)
+    target[:, 0], target[2] = np.nan, 0.75
+    error = own.error.measure(prediction, target)
+    assert np.isnan(error[0]).all()
+    assert (error[1:] == 0.25).all()
+    assert own.error.unit == unit
+    assert (own.error.limit == 1.0) == (kind == "probability")  # a metre or a kelvin is no full error
 
 
 def test_several_annotators_become_their_share():

@@ -21,6 +21,7 @@ from triptych.__main__ import main
 from triptych.extending import checks
 from triptych.extending.new import KINDS, new_package
 from triptych.tasks import Task, depth, normals, regression, semseg
+from triptych.tasks.error_maps import ErrorMap
 from triptych.tasks.task import keep, keep_rotation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +121,12 @@ def test_a_task_that_no_file_gives_back_fails() -> None:
     triptych.register("tasks", "renamed", lambda: replace(regression("heat"), constructor=""))
     assert any("unmade() is 'no task', no triptych.Task" in one for one in problems("tasks", "unmade"))
     assert any("task_is_stored: unknown task 'heat'" in one for one in problems("tasks", "renamed"))
+
+
+def test_an_error_that_cannot_be_drawn_fails() -> None:
+    error = ErrorMap("error", lambda prediction, target: prediction - target)
+    triptych.register("tasks", "flow", lambda: replace(regression("flow", 2), error=error))
+    assert any("its error map (error) is (2, 37, 50)" in one for one in problems("tasks", "flow"))
 
 
 def test_raw_maps_that_are_called_what_they_are_not_fail() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.assemble import create_model
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
+from triptych.drawing.panels import color_maps, describe_colors
 from triptych.lookup import option_defaults
 from triptych.metrics.bootstrap import compute_sums
 from triptych.models.multitask import MultiTaskModel
@@ -166,7 +167,7 @@ def task_learns_from_labelled_pixels(name: str, root: str) -> None:
 
 
 def task_decodes(name: str, root: str) -> None:
-    """Decoded maps are class ids (B, H, W) or finite float values (B, C, H, W), and can be drawn."""
+    """Decoded maps are class ids (B, H, W) or finite float values (B, C, H, W), and can be drawn beside targets."""
     task = _make_task(name)
     decoded = task.decode(_raw(task).detach())
     is_labels = task.kind == "labels"
@@ -179,8 +180,12 @@ def task_decodes(name: str, root: str) -> None:
         "raw_form is 'physical', and decoding does more than clip and normalise: say raw_form='scores' of scores of "
         "classes, 'encoded' of anything else (dataclasses.replace).",
     )
-    picture = task.colorize(decoded[0].numpy())
-    _require(picture.shape == (*SIZE, 3) and picture.dtype == "uint8", f"it is drawn as {picture.shape}.")
+    maps = [decoded[0].numpy(), labels_of(task)[0].numpy()]
+    for picture in (task.colorize(maps[0]), *color_maps(task, maps)):
+        _require(picture.shape == (*SIZE, 3) and picture.dtype == "uint8", f"it is drawn as {picture.shape}.")
+    describe_colors(task, maps)
+    error = task.error.measure(*maps)
+    _require(error.shape == SIZE, f"its error map (error) is {error.shape}, not {SIZE}.")
 
 
 def task_is_scored(name: str, root: str) -> None:

@@ -25,7 +25,7 @@ from triptych.metrics.normals import NormalsMetric
 from triptych.metrics.saliency import SaliencyMetric
 from triptych.metrics.segmentation import SegmentationMetric
 from triptych.metrics.values import VALUES_METRICS
-from triptych.tasks import colors, error_maps
+from triptych.tasks import colors
 from triptych.tasks.task import Task, keep
 from triptych.types import IGNORE, MOST_CLASSES, UNUSED
 
@@ -146,7 +146,6 @@ def semseg(
         weight=weight,
         classes=names,
         mirror=keep if order == sorted(order) else partial(_mirror_classes, order=order),
-        error=error_maps.WRONG_CLASS,
         pair_loss=pair_losses.compare_labels,
     )
 
@@ -243,7 +242,6 @@ def normals(*, loss: str = "l1", weight: float = 10.0) -> Task:
         interpolation="bilinear",
         mirror=_mirror_normals,
         rotate=_rotate_normals,
-        error=error_maps.ANGLE,
         pair_loss=partial(pair_losses.compare_normals, decode=_unit_normals),
     )
 
@@ -294,7 +292,6 @@ def depth(*, loss: str = "l1", weight: float = 1.0, aligned: bool = False) -> Ta
         unit="m",
         interpolation="bilinear",
         encode=depth_losses.ENCODE_DEPTH.get(loss, keep),
-        error=error_maps.DISTANCE,
         pair_loss=partial(pair_losses.compare_depth, decode=decode),
     )
 
@@ -390,7 +387,6 @@ def regression(
         unit=unit,
         limits=limits,
         interpolation="bilinear",
-        error=replace(error_maps.VALUES, unit=unit),
     )
 
 

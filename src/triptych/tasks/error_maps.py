@@ -20,16 +20,20 @@ def measure_wrong_class(prediction: np.ndarray, target: np.ndarray) -> np.ndarra
 def measure_absolute(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     """`|prediction - target|` `(H, W)` float32, NaN where the target is invalid.
 
-    Maps are `(1, H, W)`; a target may also be labels `(H, W)` of 0, 1 and `IGNORE`, and the prediction their
-    probability. Of several annotators `(annotators, H, W)` the mean counts.
+    Maps are `(C, H, W)`, of whose channels the mean counts; a target may also be labels `(H, W)` of 0, 1 and `IGNORE`,
+    and the prediction their probability. Of several annotators `(annotators, H, W)` of one channel the mean counts.
 
     >>> measure_absolute(np.array([[[0.25, 2.0]]]), np.array([[1, 255]])).tolist()
     [[0.75, nan]]
+    >>> measure_absolute(np.full((3, 1, 1), 0.5), np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)).item()
+    0.5
     """
     size = target.shape[-2:]
     labels = np.issubdtype(target.dtype, np.integer)
     truth = np.where(target == IGNORE, np.nan, target) if labels else target
-    return np.abs(prediction.reshape(size) - truth.reshape(-1, *size).mean(axis=0)).astype(np.float32)
+    shown, truth = prediction.reshape(-1, *size), truth.reshape(-1, *size)
+    truth = truth.mean(axis=0, keepdims=True) if len(shown) == 1 else truth
+    return np.abs(shown - truth).mean(axis=0).astype(np.float32)
 
 
 def measure_angle(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -40,15 +44,6 @@ def measure_angle(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
     """
     cosine = (prediction.astype(np.float64) * target).sum(axis=0)
     return np.degrees(np.arccos(np.clip(cosine, -1, 1))).astype(np.float32)
-
-
-def measure_values(prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Mean over channels of `|prediction - target|`, maps `(C, H, W)`; `(H, W)` float32, NaN where the target is.
-
-    >>> measure_values(np.full((3, 1, 1), 0.5), np.array([0.5, 1.0, 1.5]).reshape(3, 1, 1)).item()
-    0.5
-    """
-    return np.abs(prediction.astype(np.float64) - target).mean(axis=0).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -65,4 +60,13 @@ WRONG_CLASS = ErrorMap("wrong class", measure_wrong_class, limit=1.0)
 PROBABILITY = ErrorMap("absolute error", measure_absolute, limit=1.0)
 DISTANCE = ErrorMap("absolute error", measure_absolute, unit="m")
 ANGLE = ErrorMap("angular error", measure_angle, unit="°", limit=60.0)
-VALUES = ErrorMap("absolute error", measure_values)
+BY_KIND = {
+    "labels": WRONG_CLASS,
+    "probability": PROBABILITY,
+    "direction": ANGLE,
+    "length": DISTANCE,
+    "values": ErrorMap("absolute error", measure_absolute),
+}
+"""The error map of a kind of predictions."""
+OF_ITS_KIND = ErrorMap("", measure_absolute)
+"""Stands for the one of `BY_KIND` until the kind is known."""

@@ -121,8 +121,10 @@ class Task:
     """
     encode: Callable[[Tensor], Tensor] = keep
     """Target values in the units of the raw map, invalid ones not finite: what domain adaptation scales depth by."""
-    error: error_maps.ErrorMap = error_maps.PROBABILITY
-    """The error map of one prediction and its target, and its unit: what panels draw."""
+    error: error_maps.ErrorMap = error_maps.OF_ITS_KIND
+    """The error map of one prediction and its target, and its unit: what panels draw; by default that of its kind, in
+    its unit.
+    """
     pair_loss: Callable[[Tensor, Tensor], Tensor] | None = None
     """`pair_loss(raw, target)` compares pairs of places of coarse maps: what affinities between places learn from.
     `None` where a balanced loss makes probabilities something else than frequencies (saliency, boundaries).
@@ -144,6 +146,9 @@ class Task:
         object.__setattr__(self, "loss", checked)
         if self.kind == "labels" and not self.classes:
             object.__setattr__(self, "classes", tuple(map(str, range(max(self.channels, 2)))))
+        if self.error is error_maps.OF_ITS_KIND:
+            error = error_maps.BY_KIND[self.kind]
+            object.__setattr__(self, "error", replace(error, unit=error.unit or self.unit))
         for name in (self.name, *self.classes):
             if not isinstance(name, str) or printable(name) != name:
                 raise ValueError(f"task {self.name!r} has the name {name!r}; a name is text to be shown.")
