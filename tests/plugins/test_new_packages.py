@@ -246,6 +246,22 @@ class Careless(triptych.DenseDataset):
         return triptych.Sample(255 * torch.rand(3, 4, 4), {"depth": torch.rand(4, 4)}, "a")
 
 
+def test_a_dataset_is_opened_anew_by_each_check(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mended.py").write_text(
+        f"import triptych\nfrom {__name__} import Cracks\n\nLENGTH = 0\n\nclass Mended(Cracks):\n"
+        "    def __init__(self, root: str = '', *, split: str = 'train') -> None:\n"
+        "        super().__init__(root, split=split)\n        self.length = LENGTH\n\n"
+        "    def __len__(self) -> int:\n        return self.length\n\n"
+        "triptych.register('datasets', 'mended', Mended)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for length, said in ((0, "ValueError: it is empty."), (1, "")):
+        found = triptych.check_plugin("mended")
+        assert {one.problem for one in found if one.property.startswith("It has samples")} == {said}
+        sys.modules["mended"].LENGTH = length + 1
+    del sys.modules["mended"]
+
+
 def test_a_careless_dataset_fails_everywhere() -> None:
     triptych.register("datasets", "careless", Careless)
     found = "\n".join(problems("datasets", "careless"))

@@ -51,6 +51,7 @@ def check_plugin(plugin: str, *, root: str = "") -> list[Checked]:
     other kinds are only imported.
     """
     load_plugin(plugin)
+    _dataset.cache_clear()  # a class may have been defined anew since, and files mended
     found = []
     for kind, name in parts_of(plugin):
         for check in CHECKS.get(kind, ()):
