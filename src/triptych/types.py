@@ -49,7 +49,7 @@ class Sample:
     asked for: samples of the same size, each with its own image, targets and camera. Transforms move them like the
     image itself, so that relative poses stay true, and change their colours alike. A frame of a video says in
     `extras["offset"]` (int64, no dimensions) how many frames later than this one it was taken; negative is earlier. A
-    neighbour that this sample lacks is a view of NaN (`data.base.missing_view`), unknown intrinsics beside known
+    neighbour that this sample lacks is a view of NaN (`triptych.missing_view`), unknown intrinsics beside known
     ones are NaN too: batches then stay whole, and training counts what it could not use.
     """
 

@@ -276,6 +276,66 @@ def test_a_careless_dataset_fails_everywhere() -> None:
         assert re.search(sentence, found), found
 
 
+class Views(Cracks):
+    """Photographs with cameras and a frame before each, of which the first has none; tests spoil some of it."""
+
+    spoilt: ClassVar[dict[str, object]] = {}
+
+    def __init__(self, root: str = "", *, split: str = "train", neighbour_frames: tuple[int, ...] = ()) -> None:
+        super().__init__(root, split=split)
+        self.offsets = neighbour_frames
+
+    def __len__(self) -> int:
+        return 3
+
+    def key(self, index: int) -> str:
+        return str(index)
+
+    def __getitem__(self, index: int) -> triptych.Sample:
+        bare = replace(super().__getitem__(index), key=str(index), camera=triptych.Camera(torch.eye(3), torch.eye(4)))
+        there = triptych.as_neighbour(replace(bare, targets={}), -1)
+        views = [there if index else triptych.missing_view(bare, offset) for offset in self.offsets]
+        spoilt = {"view": lambda view: view, "views": lambda views: views, **self.spoilt}
+        return replace(bare, neighbours=tuple(spoilt["views"]([spoilt["view"](view) for view in views])))
+
+
+MATRIX, POSE = torch.eye(3), torch.eye(4)
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [
+        ({}, ""),
+        ({"view": lambda view: replace(view, camera=triptych.Camera(torch.ones(3), POSE))}, "intrinsics are (3,)"),
+        ({"view": lambda view: replace(view, camera=triptych.Camera(MATRIX, MATRIX))}, "the pose is (3, 3)"),
+        ({"view": lambda view: replace(view, camera=triptych.Camera(MATRIX, 2 * POSE))}, "is no rigid motion"),
+        ({"view": lambda view: replace(view, camera=None)}, "or less of a camera than the sample"),
+        ({"view": lambda view: replace(view, image=torch.rand(3, 4, 4))}, "is (3, 4, 4); give its size"),
+        ({"view": lambda view: replace(view, extras={})}, "triptych.as_neighbour"),
+        ({"views": lambda views: views[: int(views[0].image.isfinite().all())]}, "samples have 0 or 1 neighbours"),
+        ({"view": lambda view: replace(view, targets={"a": POSE} if view.key else {})}, "has other targets"),
+    ],
+)
+def test_cameras_and_neighbours_are_looked_at(spoilt: dict[str, object], said: str, monkeypatch) -> None:
+    monkeypatch.setattr(Views, "spoilt", spoilt)
+    triptych.register("datasets", "views", Views)
+    found = problems("datasets", "views")
+    assert any(one.startswith("dataset_has_cameras") and said in one for one in found) == bool(said), found
+
+
+def test_a_dataset_without_a_name_has_that_of_its_class() -> None:
+    assert type("Nameless", (triptych.DenseDataset,), {})().name == "Nameless"
+
+
+def test_options_that_may_be_given_by_their_place_fail() -> None:
+    class Placed(Cracks):
+        def __init__(self, root: str = "", split: str = "train", gain: float = 1.0) -> None:
+            super().__init__(root, split=split)
+
+    triptych.register("datasets", "placed", Placed)
+    assert any("'split' may be given by its place, and is no option" in one for one in problems("datasets", "placed"))
+
+
 class Aloof(triptych.Regularizer):
     """A term of chance, of a task that there is not."""
 

@@ -30,6 +30,7 @@ class DenseDataset:
     """
 
     name: str
+    """What messages and files call it; by default the name of its class."""
     tasks: dict[str, Task]
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of labels that a network predicted, by task and key: trained on, never taken for truth."""
@@ -41,6 +42,11 @@ class DenseDataset:
     """Whether its first argument describes it, and `root` says where the files lie."""
     scored_options: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """Options by task with which it reads the labels that papers score against, where they train on others."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
 
     @classmethod
     def splits_at(cls, place: Path, **roots: Any) -> Sequence[str]:

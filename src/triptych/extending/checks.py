@@ -19,15 +19,16 @@ from triptych.assemble import create_model
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.drawing.panels import color_maps, describe_colors
-from triptych.lookup import option_defaults
+from triptych.lookup import option_defaults, takes_option
 from triptych.metrics.bootstrap import compute_sums
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import load_plugin, parts_of
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
+from triptych.rendering.poses import check_rigid
 from triptych.tasks import TASKS, Task, depth, normals, semseg
 from triptych.tasks.stored import tasks_to_json
-from triptych.types import IGNORE, Output, Sample, valid_pixels
+from triptych.types import IGNORE, Camera, Output, Sample, valid_pixels
 
 SIZE = (37, 50)
 """A size that no stride divides."""
@@ -361,6 +362,60 @@ def dataset_has_targets(name: str, root: str) -> None:
                 )
 
 
+def dataset_has_cameras(name: str, root: str) -> None:
+    """Cameras have intrinsics (3, 3) and rigid poses (4, 4); each sample has as many neighbours, of its size, each with
+    its offset and what the others have.
+    """
+    reader = DATASETS[name]
+    options = reader.video_options({}) if takes_option(reader, "neighbour_frames") else {}
+    dataset = open_configured(name, root, "train", options) if options else _dataset(name, root)
+    alike: dict[int, tuple[Any, ...]] = {}
+    counts = set()
+    for sample in _some(dataset):
+        counts.add(len(sample.neighbours))
+        _check_camera(sample.camera, sample.image_keys[0])
+        for place, view in enumerate(sample.neighbours):
+            what = f"neighbour {place} of {sample.key}"
+            _require(view.image.shape == sample.image.shape, f"{what} is {tuple(view.image.shape)}; give its size.")
+            _check_camera(view.camera, what)
+            facts = (sorted(view.targets), *_known(view.camera))
+            known = facts[1:] == _known(sample.camera) and alike.setdefault(place, facts) == facts
+            _require(
+                known,
+                f"{what} has other targets or less of a camera than the sample or others at this place; give "
+                "triptych.missing_view(sample, offset) for one that is not there, and NaN for what is not known.",
+            )
+            offset = view.extras.get("offset", torch.empty(0))
+            _require(
+                offset.dtype == torch.int64 and offset.ndim == 0,
+                f"{what} does not say how many frames later it was taken; give triptych.as_neighbour(view, offset).",
+            )
+    _require(
+        len(counts) == 1,
+        f"samples have {' or '.join(map(str, sorted(counts)))} neighbours, of which batches keep the fewest; give "
+        "triptych.missing_view(sample, offset) for those that are not there.",
+    )
+
+
+def _known(camera: Camera | None) -> tuple[bool, bool]:
+    """Whether there is a camera, and whether it has a pose."""
+    return camera is not None, camera is not None and camera.pose is not None
+
+
+def _check_camera(camera: Camera | None, what: str) -> None:
+    """A camera is well formed; NaN stands for what is not known."""
+    if camera is None:
+        return
+    matrix, pose = camera.intrinsics, camera.pose
+    _require(matrix.shape == (3, 3), f"{what}: intrinsics are {tuple(matrix.shape)}, not (3, 3).")
+    last = matrix[2].tolist()
+    _require(matrix.isnan().all() or last == [0, 0, 1], f"{what}: the last row of intrinsics is {last}, not 0 0 1.")
+    if pose is not None:
+        _require(pose.shape == (4, 4), f"{what}: the pose is {tuple(pose.shape)}, not (4, 4).")
+        if not pose.isnan().all():
+            check_rigid(pose[None], [what])
+
+
 def dataset_reads_alike(name: str, root: str) -> None:
     """A sample is the same whenever it is read, and in a worker process."""
     dataset = _dataset(name, root)
@@ -463,6 +518,12 @@ def takes_options_by_keyword(kind: dict[str, Any]) -> Callable[[str, str], None]
     def check(name: str, root: str) -> None:
         """Its options are keywords whose defaults go into a file."""
         json.dumps(option_defaults(kind[name]))
+        told = 4 if getattr(kind[name], "copies_decoder", False) else 1  # by their places
+        for one in list(inspect.signature(kind[name]).parameters.values())[told:]:
+            _require(
+                one.kind is not one.POSITIONAL_OR_KEYWORD or one.default is one.empty,
+                f"'{one.name}' may be given by its place, and is no option: put a * before it.",
+            )
 
     return check
 
@@ -489,6 +550,7 @@ CHECKS: dict[str, tuple[Callable[[str, str], None], ...]] = {
         dataset_has_samples,
         dataset_has_images,
         dataset_has_targets,
+        dataset_has_cameras,
         dataset_reads_alike,
         dataset_is_identified,
         dataset_refuses_unknown_splits,
