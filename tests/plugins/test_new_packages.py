@@ -20,6 +20,7 @@ import triptych
 from triptych.__main__ import main
 from triptych.extending import checks
 from triptych.extending.new import KINDS, new_package
+from triptych.metrics.values import ValuesMetric
 from triptych.tasks import Task, depth, normals, regression, semseg
 from triptych.tasks.error_maps import ErrorMap
 from triptych.tasks.task import keep, keep_rotation
@@ -166,6 +167,20 @@ def test_a_metric_that_evaluation_would_compute_otherwise_fails() -> None:
     triptych.register("tasks", "gain", lambda: replace(regression("gain"), metric=Gain))
     assert any("of its images one by one: states are added up" in one for one in problems("tasks", "worst"))
     assert any("'gain' is -3697: below 0 needs `below_zero`" in one for one in problems("tasks", "gain"))
+
+
+class Undefined(ValuesMetric):
+    """Beside its errors a number that random labels do not have."""
+
+    better: ClassVar = {**ValuesMetric.better, "undefined": True}
+
+    def compute(self) -> dict[str, float]:
+        return super().compute() | {"undefined": float("nan")}
+
+
+def test_a_second_number_that_is_not_defined_is_no_fault() -> None:
+    triptych.register("tasks", "undefined", lambda: replace(regression("undefined"), metric=Undefined))
+    assert not any("task_is_scored" in one for one in problems("tasks", "undefined"))
 
 
 class Cracks(triptych.DenseDataset):
@@ -362,3 +377,9 @@ def test_tasks_of_the_library_pass(name: str) -> None:
 @pytest.mark.parametrize("name", ["fcn", "pad-net"])
 def test_decoders_of_the_library_pass(name: str) -> None:
     assert problems("decoders", name) == []
+
+
+@pytest.mark.parametrize("name", ["auxiliary-heads", "second-heads", "triplane", "triplane-cross-view"])
+def test_regularizers_of_the_library_pass(name: str) -> None:
+    """Also one that needs a second view, and one that copies the decoder."""
+    assert problems("regularizers", name) == []

@@ -9,6 +9,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from triptych.assemble import create_model
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
+from triptych.decoders.baseline import FCN
 from triptych.drawing.panels import color_maps, describe_colors
 from triptych.lookup import option_defaults, takes_option
 from triptych.metrics.bootstrap import compute_sums
@@ -203,7 +205,10 @@ def task_is_scored(name: str, root: str) -> None:
         sums.append(single.sums())
     parts = compute_sums(task.metric(), {state: torch.stack([one[state] for one in sums]) for state in sums[0]})
     _require(
-        scores == parts,
+        scores.keys() == parts.keys()
+        and all(
+            float(one) == parts[key] or (math.isnan(one) and math.isnan(parts[key])) for key, one in scores.items()
+        ),
         f"{scores} of a batch, {parts} of its images one by one: states are added up over images, and nothing else is "
         "kept.",
     )
@@ -449,8 +454,9 @@ def dataset_refuses_unknown_splits(name: str, root: str) -> None:
 def _regularizer(name: str) -> Regularizer:
     torch.manual_seed(1)
     made: Any = REGULARIZERS[name]
-    _require(not made.copies_decoder, "it copies the decoder, which is not checked here.")
-    return made(CHANNELS, strides=STRIDES, tasks=_tasks(), weight=1.0).train()
+    facts: dict[str, Any] = {"strides": STRIDES, "tasks": _tasks()}
+    copied = (FCN(CHANNELS, **facts), 1, 1.0) if made.copies_decoder else ()
+    return made(CHANNELS, *copied, **facts, weight=1.0).train()
 
 
 def _batch(labelled: Sequence[bool]) -> tuple[Output, Sample]:
@@ -464,7 +470,11 @@ def _batch(labelled: Sequence[bool]) -> tuple[Output, Sample]:
         found = labels_of(task)
         targets[name] = torch.stack([found[i] if has else task.invalid_target(SIZE) for i, has in enumerate(labelled)])
     raw = {name: _raw(task) for name, task in _tasks().items()}
-    return Output(raw, [], features), Sample(_image(), targets)
+    intrinsics = torch.tensor([[40.0, 0.0, SIZE[1] / 2], [0.0, 40.0, SIZE[0] / 2], [0.0, 0.0, 1.0]])
+    camera = Camera(intrinsics.repeat(2, 1, 1), torch.eye(4).repeat(2, 1, 1))
+    sample = Sample(_image(), targets, camera=camera)
+    later = {"offset": torch.ones(2, dtype=torch.int64)}
+    return Output(raw, [], features), replace(sample, neighbours=(replace(sample, extras=later),))
 
 
 def regularizer_has_terms(name: str, root: str) -> None:
