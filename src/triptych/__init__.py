@@ -23,6 +23,7 @@ _HOMES = {
     "collate": "types",
     "masked_mean": "losses.pixel",
     "missing_view": "data.base",
+    "named_choice": "lookup",
     "valid_pixels": "types",
     "Task": "tasks",
     "nyuv2_tasks": "tasks",

@@ -286,7 +286,7 @@ def test_a_careless_dataset_fails_everywhere() -> None:
         r"a: the target of depth is \(4, 4\), not \(1, 4, 4\)",
         "differs when it is read again",
         "has no fingerprint",
-        "split 'no-such-split' is opened",
+        "split 'no-such-split' is opened; triptych.named_choice",
     ):
         assert re.search(sentence, found), found
 

@@ -63,7 +63,8 @@ def _open_described(reader: Any, path: Path, root: str | Path, options: dict[str
             yield reader(path, split=split, **roots, **options)
         except (OSError, ValueError) as error:
             if not _has_no_split(error, split):
-                yield Finding("error", "splits", split, "", "", *text_and_cure(error, "correct the descriptor"))
+                cure = "correct the descriptor, or the reader where it has none"
+                yield Finding("error", "splits", split, "", "", *text_and_cure(error, cure))
 
 
 def _open_reader(reader: Any, path: Path, options: dict[str, Any]) -> Iterator[Opened]:

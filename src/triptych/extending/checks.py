@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from triptych.assemble import create_model
+from triptych.data.errors import DataError
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.baseline import FCN
 from triptych.drawing.panels import color_maps, describe_colors
-from triptych.lookup import option_defaults, takes_option
+from triptych.lookup import UnknownNameError, option_defaults, takes_option
 from triptych.metrics.bootstrap import compute_sums
 from triptych.models.multitask import MultiTaskModel
 from triptych.plugins.loading import load_plugin, parts_of
@@ -440,12 +441,18 @@ def dataset_is_identified(name: str, root: str) -> None:
 
 
 def dataset_refuses_unknown_splits(name: str, root: str) -> None:
-    """A split that does not exist is refused."""
+    """A split that does not exist is refused by its name, so that others can take its place."""
+    way = 'triptych.named_choice("split", split, {"train": ..., "val": ...}) refuses it.'
     try:
         open_configured(name, root, "no-such-split", {})
-    except ValueError:
-        return
-    raise ValueError("split 'no-such-split' is opened; raise ValueError with the names of those that there are.")
+    except UnknownNameError as error:
+        _require(error.name == "no-such-split", f"'{error.name}' is refused in its place; {way}")
+    except DataError as error:
+        _require(error.missing, f"its error does not say that there is none (missing=True); {way}")
+    except ValueError as error:
+        raise ValueError(f"its error does not say that there is none ({error}); {way}") from error
+    else:
+        raise ValueError(f"split 'no-such-split' is opened; {way}")
 
 
 # Regularizers
