@@ -121,7 +121,7 @@ def test_a_kind_decides_legends() -> None:
 def test_constants_of_vectors_that_are_no_directions_keep_their_length() -> None:
     class Grey(Painted):
         def __getitem__(self, index: int) -> Sample:
-            return Sample(torch.zeros(3, 4, 4), {"albedo": torch.full((3, 4, 4), 0.5)}, str(index))
+            return Sample(torch.zeros(3, 4, 4), {"albedo": torch.full((3, 4, 4), 0.5)}, self.key(index))
 
     fitted = ConstantPredictor.fit(Grey(split="train", length=2), {"albedo": albedo()})
     assert fitted.values["albedo"].tolist() == [0.5, 0.5, 0.5]
