@@ -34,16 +34,21 @@ class Place:
     """Dotted field of the recipe that has its name."""
     options: str
     """Dotted field of the recipe that has its options."""
-    look_up: Callable[[str, str], Any]
-    """Its constructor, from its kind and name."""
+    registries: tuple[str, ...]
+    """Keys of `REGISTRIES` among which its name is looked up."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Keywords that come from elsewhere in a recipe, and from where; those without a source may be options too."""
     told: Callable[[Any, Recipe], Options] = lambda build, recipe: {}
     """Options that follow from the rest of a recipe, for a constructor; the recipe's own come before them."""
+    elsewhere: Callable[[str], Any] | None = None
+    """Its constructor from its name, where there are more than the registries hold."""
 
     def find(self, recipe: Recipe) -> Any:
         """The constructor of the part; `ValueError` for an unknown name."""
-        return self.look_up(self.kind, attrgetter(self.name)(recipe))
+        name = attrgetter(self.name)(recipe)
+        if self.elsewhere is not None:
+            return self.elsewhere(name)
+        return named_choice(self.kind, name, *(REGISTRIES[key] for key in self.registries))
 
     def open(self, recipe: Recipe) -> Any:
         """As `find`, with a `ValueError` for an option that the constructor does not take."""
@@ -55,10 +60,6 @@ class Place:
     def settings(self, recipe: Recipe) -> Options:
         """The options of the part in this recipe, those that follow from the rest of it included."""
         return self.told(self.find(recipe), recipe) | attrgetter(self.options)(recipe)
-
-
-def _among(*registries: dict[str, Any]) -> Callable[[str, str], Any]:
-    return lambda kind, name: named_choice(kind, name, *registries)
 
 
 def _batches(build: Any, recipe: Recipe) -> Options:
@@ -79,24 +80,25 @@ BACKBONE = Place(
     "backbone",
     "model.backbone",
     "model.backbone_options",
-    lambda _, name: find_backbone(name),
+    ("backbones",),
     {"weights": "model.weights"},
+    elsewhere=find_backbone,
 )
 DECODER = Place(
     "decoder",
     "model.decoder",
     "model.decoder_options",
-    _among(DECODERS, ARCHITECTURES),
+    ("decoders", "architectures"),
     {"strides": "the backbone", "tasks": "data.tasks", "auxiliary_tasks": "data.auxiliary_tasks"},
     _batches,
 )
-MATCHER = Place("cross_view", "model.cross_view", "model.cross_view_options", _among(CROSS_VIEW))
-TUNING = Place("tuning", "model.tuning", "model.tuning_options", _among(TUNINGS))
+MATCHER = Place("cross_view", "model.cross_view", "model.cross_view_options", ("cross-view",))
+TUNING = Place("tuning", "model.tuning", "model.tuning_options", ("tunings",))
 DATASET = Place(
     "dataset",
     "data.dataset",
     "data.options",
-    _among(DATASETS),
+    ("datasets",),
     {"root": "", "split": "data.train_split, val_split and test_split"},
 )
 TARGET_DATASET = replace(
@@ -106,27 +108,27 @@ TARGET_DATASET = replace(
     given={"root": "", "split": "adaptation.split"},
 )
 WEIGHTING = Place(
-    "weighting", "weighting.name", "weighting.options", _among(WEIGHTINGS), {"weights": "weighting.weights"}, _seed
+    "weighting", "weighting.name", "weighting.options", ("weightings",), {"weights": "weighting.weights"}, _seed
 )
 ADAPTER = Place(
     "adapter",
     "adaptation.name",
     "adaptation.options",
-    _among(ADAPTERS),
+    ("adapters",),
     {"size": "data.size", "weights": "weighting.weights", "seed": "seed"},
 )
 VIDEO_METHOD = Place(
     "self-supervision from video",
     "video.name",
     "video.options",
-    _among(VIDEO),
+    ("video",),
     {"task": "video.task", "intermediate_tasks": "model.decoder"},
 )
 REGULARIZER = Place(
     "regularizer",
     "regularizer.name",
     "regularizer.options",
-    _among(REGULARIZERS),
+    ("regularizers",),
     {"strides": "the backbone", "tasks": "data.tasks", "weight": "regularizer.weight"},
     _steps,
 )
@@ -198,24 +200,9 @@ def used_plugins(recipe: Recipe, tasks: Mapping[str, Task], datasets: Iterable[D
     >>> used_plugins(Recipe(), {})
     {}
     """
-    data, model, adaptation = recipe.data, recipe.model, recipe.adaptation
-    parts = [
-        ("datasets", data.dataset),
-        ("datasets", adaptation.dataset),
-        *(("datasets", name) for each in datasets for name, kind in DATASETS.items() if kind is type(each)),
-        ("transforms", data.transform),
-        ("transforms", adaptation.transform),
-        ("backbones", model.backbone),
-        ("decoders", model.decoder),
-        ("architectures", model.decoder),
-        ("cross-view", model.cross_view),
-        ("tunings", model.tuning),
-        ("regularizers", recipe.regularizer.name),
-        ("weightings", recipe.weighting.name),
-        ("adapters", adaptation.name),
-        ("video", recipe.video.name),
-        *(("tasks", task.constructor or name) for name, task in tasks.items()),
-        *(("tasks", name) for name in tasks),
-    ]
+    parts = [(key, attrgetter(place.name)(recipe)) for place in PLACES for key in place.registries]
+    parts += [("transforms", each.transform) for each in (recipe.data, recipe.adaptation)]
+    parts += [("datasets", name) for each in datasets for name, kind in DATASETS.items() if kind is type(each)]
+    parts += [("tasks", name) for key, task in tasks.items() for name in (key, task.constructor)]
     owners = {owner(kind, name) for kind, name in parts} | {*loading.STATE.asked, *recipe.plugins}
     return {plugin: version_of(plugin) or "" for plugin in sorted(owners - {""})}

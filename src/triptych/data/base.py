@@ -30,7 +30,7 @@ class DenseDataset:
     """
 
     name: str
-    """What messages and files call it; by default the name of its class."""
+    """Name in messages and files; by default that of its class."""
     tasks: dict[str, Task]
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of labels that a network predicted, by task and key: trained on, never taken for truth."""

@@ -274,7 +274,7 @@ def evaluation_loader(
 
 
 def has_label(dataset: DenseDataset, name: str, *, num_workers: int = 0, on_bad_sample: OnBadSample = "raise") -> bool:
-    """Whether any sample has a label of a task: reads those that may have one, until one has."""
+    """Read the samples that may have a label of a task until one has; `False` where none has."""
     candidates = Subset(dataset, dataset.may_be_labelled(name))
     if not len(candidates):
         return False

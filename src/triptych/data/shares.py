@@ -56,7 +56,7 @@ def draw_splits(
 
 
 def _place(name: str) -> float:
-    """Where a name lies between 0 and 1: the first 52 bits of its hash."""
+    """Position of a name between 0 and 1: the first 52 bits of its hash."""
     return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:13], 16) / 16**13
 
 
@@ -79,7 +79,7 @@ DRAWS: dict[str, Callable[[Mapping[str, float], Mapping[str, float]], dict[str, 
     "exact": _draw_exact,
     "stable": _draw_stable,
 }
-"""How groups are drawn by their places between 0 and 1: `exact` gives each split its share of those that are there,
+"""Ways to draw groups by their positions between 0 and 1: `exact` gives each split its share of those that are there,
 rounded up, so that one more moves others; `stable` the places of its share, so that none ever moves.
 """
 

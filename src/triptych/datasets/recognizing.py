@@ -1,4 +1,4 @@
-"""Which dataset lies in a folder: a published one, a prepared copy, pictures alone, or the user's own."""
+"""Recognize the dataset in a folder: a published one, a prepared copy, pictures alone, or the user's own."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -174,7 +174,7 @@ def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 FACTOR, SPREADS = 6.0, 5.0
-"""How far the median of a depth file lies from the others': this factor, and so many of their median deviations."""
+"""Limits for the median of a depth file: factor to the others' median, and number of their median deviations."""
 
 
 def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:

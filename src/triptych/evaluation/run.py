@@ -205,7 +205,7 @@ def evaluate_run(
 
 
 def _describe_taken(predictor: Predictor) -> str:
-    """That a file of one size sees images resized; empty where images are seen as they are."""
+    """Note that a file of one size sees images resized; empty where images are seen as they are."""
     size = predictor.fixed_size
     return f"images of other sizes than {size[0]} x {size[1]} were resized to it, and maps back" if size else ""
 

@@ -202,7 +202,7 @@ class Export:
     float_layers: tuple[str, ...] = ()
     """Layers of an int8 file that stay in float32."""
     calibrated_on: str = ""
-    """How many images of a folder showed int8 the range of activations; empty where they were the split's."""
+    """Number of images and the folder that int8 was calibrated on; empty where they were the split's."""
 
 
 def export_run(

@@ -54,10 +54,10 @@ class FolderGuess:
             lines += [f"[tasks.{name}] {option} = {as_toml(value)}: {why}" for option, value, why in guess.options]
         return lines + [f"{header}: kept" for header in self.kept]
 
-    def descriptor(self) -> Descriptor:
-        """The descriptor that `to_toml` would give."""
+    def descriptor(self, **sections: Any) -> Descriptor:
+        """The descriptor that `to_toml` would give, with more `sections`."""
         notes = (*(f"left out {reason}" for reason in self.left_out), *self.advice)
-        return replace(parse_descriptor(tomllib.loads(self.to_toml()), self.root), notes=notes)
+        return replace(parse_descriptor(tomllib.loads(self.to_toml()) | sections, self.root), notes=notes)
 
     def to_toml(self) -> str:
         """The `dataset.toml`, with the reason for each guess as a comment."""

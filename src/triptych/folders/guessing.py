@@ -65,6 +65,8 @@ from triptych.labels.words import (
 Labelled = dict[Path, tuple[str, str]]
 """Label files, with the split and key of the image of each."""
 TaskGuess = Callable[[Path, FolderGuess, Place, Labelled, str], Guess]
+ANY_CAMERA: dict[str, Any] = {"camera": {"fov": FOV}}
+"""Section of a folder whose camera is not known, or that has no task yet."""
 
 
 def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, FolderGuess]:
@@ -108,7 +110,7 @@ def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
     if old and old.has_shares:
         guess.splits, guess.group = dict(old.splits), old.group
     if not old or old.draw != "stable":
-        images = list_images(_described(guess), ALL)
+        images = list_images(guess.descriptor(**ANY_CAMERA), ALL)
         shares = {name: float(share) for name, share in guess.splits.items()}
         guess.splits = dict(fit_shares(list(images), shares, guess.group))
     guess.draw = "stable"
@@ -116,7 +118,7 @@ def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
 
 def _keep_pseudo_labels(guess: FolderGuess, old: Descriptor | None) -> None:
     """Take over the sections of pseudo-labels that are stored as their task is described now, and name the others."""
-    new = _described(guess)
+    new = guess.descriptor(**ANY_CAMERA)
     if old and old.has_split_folders == new.has_split_folders:
         tables = tomllib.loads(read_text(old.path))["tasks"]
         for name in old.pseudo:
@@ -131,11 +133,6 @@ def _keep_pseudo_labels(guess: FolderGuess, old: Descriptor | None) -> None:
             text = f"{PSEUDO}/{folder.name}: {count} pseudo-labels that no section describes are not used"
             cure = "set the task's options as they were, and copy its sections from the old descriptor"
             guess.notes.append(f"{text}: {cure if old else 'label anew (`triptych data label --overwrite`)'}")
-
-
-def _described(guess: FolderGuess) -> Descriptor:
-    data = tomllib.loads(guess.to_toml()) | {"camera": {"fov": FOV}}  # some camera, where no task is known yet
-    return parse_descriptor(data, guess.root)
 
 
 def describe_folder(root: Path) -> FolderGuess:
@@ -518,7 +515,7 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelle
         return guess_normals(list(labels), key=key)
     pattern, numbers = guess.tasks["depth"]
     depth = {"files": pattern, **numbers.values}
-    data = {"images": {"files": guess.images}, "camera": {"fov": FOV}, "tasks": {"depth": depth}}
+    data = {"images": {"files": guess.images}, "tasks": {"depth": depth}, **ANY_CAMERA}
     encoding, camera = parse_descriptor(data, root).tasks["depth"], CameraFiles(fov=FOV)
     files = Place("depth", pattern, place.files).by_key(root)
 
