@@ -29,6 +29,7 @@ from triptych.datasets import DATASETS
 from triptych.machine import Interrupted, OutOfMemoryError, accelerated, choose_device
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
+from triptych.recipes.resolved import read_starts
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import depth, semseg
@@ -336,6 +337,25 @@ def test_a_run_that_noted_less_of_its_data_is_no_other(tmp_path: Path) -> None:
         check_same_data(tmp_path, {**now, "validation": {"images": 2, "camera": {"fov": 100.0}}})
     with pytest.raises(ValueError, match=r"train.sources was .*'images': 3.*, now .*'images': 4"):
         check_same_data(tmp_path, {**now, "train": {"sources": {"a": {"images": 4}}}})
+
+
+def test_a_run_that_began_anew_is_compared_with_the_data_that_it_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The data were mended after a start that saved nothing."""
+    recipe, run = change(RECIPE, schedule__steps=2), tmp_path / "run"
+    before = {"name": "rectangles", "images": 9}
+    with monkeypatch.context() as patch:
+        patch.setattr(Rectangles, "fingerprint", lambda self: before)
+        before_step(patch, 1, kill)
+        with pytest.raises(Killed):
+            run_recipe(recipe, run)
+    for _ in range(3):
+        run_recipe(recipe, run, resume=True)
+        assert read_starts(run / "environment.json")[0]["data"]["train"]["images"] == 12
+    monkeypatch.setattr(Rectangles, "fingerprint", lambda self: before)
+    with pytest.raises(ValueError, match=r"on other data: .*train\.images was 12, now 9"):
+        run_recipe(recipe, run, resume=True)
 
 
 def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> None:

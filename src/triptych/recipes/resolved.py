@@ -79,15 +79,16 @@ def read_run_recipe(folder: Path) -> Recipe:
 
 
 def read_starts(path: Path) -> list[dict[str, Any]]:
-    """The starts of a run that its `environment.json` tells of, at least one, each with fingerprints of its `data`;
-    `ValueError` names the file where it is damaged.
+    """The starts that a run's weights come from, at least one, each with fingerprints of its `data`: the last that
+    began with no checkpoint, and those that resumed it. `ValueError` names the file where it is damaged.
     """
     cure = "copy it again, or move it away to go on without comparing the data with those of the start"
     with naming_damage(path, cure):
         starts = parse_json(path.read_text(encoding="utf-8"))["starts"]
         if not starts or not all(isinstance(facts, dict) for start in starts for facts in start["data"].values()):
             raise ValueError("no start tells of its data")
-        return starts
+        begun = [i for i, start in enumerate(starts) if not start.keys() & {"resumed", "adapted"}]
+        return starts[begun[-1] if begun else 0 :]
 
 
 def data_fingerprints(folder: Path) -> dict[str, Any]:
