@@ -6,13 +6,14 @@ import pytest
 import torch
 from adaptation.networks import self_training, shared_numbers
 from metric_cases import CASES, IMAGES, score, score_share
+from scored_shares import leave_early
 from two_processes import run_in_two_processes
 from weighting_cases import LINEAR, assert_same, gradients, gradients_of_share, make
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
-    workers = [score_share, gradients_of_share, shared_numbers, self_training]
+    workers = [score_share, gradients_of_share, shared_numbers, self_training, leave_early]
     return run_in_two_processes(workers, tmp_path_factory.mktemp("processes"))
 
 
@@ -42,3 +43,7 @@ def test_self_training_agrees_with_one_process(found: list[list[Any]]) -> None:
     for ours in found[3]:
         for value, expected in zip(ours, self_training(0, 1), strict=True):
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_processes_leave_an_evaluation_together(found: list[list[Any]]) -> None:
+    assert found[4] == [(True, 3), (True, 1)]

@@ -383,15 +383,23 @@ class Interrupted(SystemExit):
         self.checkpoint = checkpoint
 
 
+SAME_SIGNAL = 2.0
+"""Seconds after a signal in which another is taken for the same one: batch systems and shutdowns signal every process,
+and launchers pass theirs on.
+"""
+
+
 class Interruption:
     """Within this context SIGINT and SIGTERM set `number` instead of ending the process.
 
-    The handlers in place before return with the first signal's arrival for a second one to do what it always does:
-    end the process. Outside the main thread, where Python allows no handlers, nothing is installed.
+    A second one, later than `SAME_SIGNAL`, finds the handlers of before in place, which end the process as a rule.
+    Under torchrun it does nothing: torchrun itself kills what has not ended in time. Outside the main thread, where
+    Python allows no handlers, nothing is installed.
     """
 
     def __init__(self) -> None:
         self.number = 0
+        self._came = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
@@ -408,6 +416,8 @@ class Interruption:
         return self.number > 0
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        for each in self._previous:
-            signal.signal(each, signal.SIG_DFL)
+        if not self.number:
+            self.number, self._came = number, time.monotonic()
+        elif time.monotonic() - self._came > SAME_SIGNAL and "TORCHELASTIC_RUN_ID" not in os.environ:
+            self.__exit__()
+            signal.raise_signal(number)

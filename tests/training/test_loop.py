@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from training.tiny import OPENED, RECIPE, Heads, Rectangles, change
 from training_runs import Killed, assert_same_files, before_step, kill, lines, resumed, run_recipe, weights_after
 
-from triptych import assemble
+from triptych import assemble, machine
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
 from triptych.data.loading import BadSampleError
 from triptych.datasets import DATASETS
-from triptych.machine import Interrupted, OutOfMemoryError, accelerated, choose_device
+from triptych.machine import Interrupted, Interruption, OutOfMemoryError, accelerated, choose_device
 from triptych.prediction import Predictor
 from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
 from triptych.recipes.resolved import read_starts
@@ -219,6 +219,27 @@ def test_a_signal_saves_and_leaves_and_the_resumed_run_is_the_same(
     assert handlers == [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
     run_recipe(RECIPE, run, resume=True)
     assert lines(run) == lines(finished)
+
+
+def test_a_signal_that_follows_at_once_is_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch systems signal every process, and launchers pass theirs on; a later one finds the handler of before."""
+    came: list[int] = []
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with Interruption() as interruption:
+            for _ in range(2):
+                signal.raise_signal(signal.SIGTERM)
+            assert interruption.asked()
+            monkeypatch.setattr(machine, "SAME_SIGNAL", -1.0)
+            with monkeypatch.context() as patch:
+                patch.setenv("TORCHELASTIC_RUN_ID", "1")  # torchrun kills what does not end
+                signal.raise_signal(signal.SIGTERM)
+            assert not came
+            signal.raise_signal(signal.SIGTERM)
+            assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_signal_during_an_evaluation_does_not_wait_for_its_end(

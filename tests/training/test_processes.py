@@ -295,13 +295,28 @@ def test_a_killed_process_ends_the_others_and_the_resumed_run_is_the_same(folder
     assert all(torch.equal(first[key], second[key]) for key in second)
 
 
+def test_a_signal_to_every_process_of_torchrun_saves(folder: Path) -> None:
+    """As batch systems and shutdowns do it: torchrun passes its own on, so that the others get it twice."""
+    run = folder / "all-signalled"
+    recipe = change(SLOW, data__batch_size=2, training__checkpoint_every=0, training__evaluate_every=0)
+    process = start(run, recipe, processes=2)
+    wait_for_steps(run, process)
+    torchrun = psutil.Process(process.pid)
+    for each in (*torchrun.children(recursive=True), torchrun):
+        each.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode != 0
+    assert [int(each.name) in range(1, 40) for each in list_checkpoints(run)] == [True], errors
+    assert "go on with --resume" in (run / "log.txt").read_text()
+
+
 def test_a_second_signal_leaves_at_once(folder: Path) -> None:
     run = folder / "twice"
-    recipe = change(SLOW, data__options={"slow": 3.0}, data__num_workers=0, training__log_every=1, data__batch_size=1)
+    recipe = change(SLOW, data__options={"slow": 5.0}, data__num_workers=0, training__log_every=1, data__batch_size=1)
     process = start(run, recipe)
     wait_for_steps(run, process)
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    time.sleep(machine.SAME_SIGNAL + 0.2)
     process.send_signal(signal.SIGTERM)
     begin = time.monotonic()
     process.communicate(timeout=60)

@@ -27,6 +27,10 @@ from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
 
+class EvaluationLeft(Exception):
+    """Raised by `progress` where an evaluation shall end between two images; then all processes raise it."""
+
+
 @runtime_checkable
 class Predicts(Protocol):
     """A predictor that can be scored: decoded predictions of a batch `(B, 3, H, W)`, by task."""
@@ -70,7 +74,8 @@ def evaluate(
 
     A module is run through `Predictor`. `limit` scores that many images spread over the dataset; 0 scores all. Under
     several processes each takes its share and every one returns the whole result. `progress(done, of)` is called
-    after each image of this process. Losses come from the same raw maps as the predictions, in evaluation mode.
+    after each image of this process, and may raise `EvaluationLeft`. Losses come from the same raw maps as the
+    predictions, in evaluation mode.
     """
     [evaluation] = evaluate_together(
         [Predictor(model, tasks=tasks) if isinstance(model, nn.Module) else model],
@@ -119,20 +124,31 @@ def evaluate_together(
     )
     metrics = {name: task.metric() for name, task in tasks.items()}
     rows: list[list[_Row]] = [[] for _ in predictors]
-    for done, sample in enumerate(loader, start=1):
-        for predictor, own in zip(predictors, rows, strict=True):
-            predictions, raw = _predict(predictor, sample.image)
-            predictions = scoring.store(predictions)
-            own.append(
-                _Row(
-                    sample.image_keys[0],
-                    {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
-                    {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
-                )
-            )
-        if progress is not None:
-            progress(done, len(loader))
+    left = False
+    try:
+        for done, sample in enumerate(loader, start=1):
+            for predictor, own in zip(predictors, rows, strict=True):
+                own.append(_score(predictor, sample, tasks, metrics, scoring))
+            if progress is not None:
+                progress(done, len(loader))
+    except EvaluationLeft:
+        left = True
+    if any(gather_objects(left)):
+        raise EvaluationLeft
     return [_add_up(own, loader.skipped, tasks) for own in rows]
+
+
+def _score(
+    predictor: Predicts, sample: Sample, tasks: Mapping[str, Task], metrics: Mapping[str, Metric], scoring: Scoring
+) -> _Row:
+    """What one image adds to the scores."""
+    predictions, raw = _predict(predictor, sample.image)
+    predictions = scoring.store(predictions)
+    return _Row(
+        sample.image_keys[0],
+        {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
+        {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
+    )
 
 
 def _add_up(rows: list[_Row], skipped: dict[str, str], tasks: Mapping[str, Task]) -> Evaluation:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych import assemble
-from triptych.evaluation.evaluate import evaluate
+from triptych.evaluation.evaluate import EvaluationLeft, evaluate
 from triptych.evaluation.scores import Evaluation
 from triptych.files import checksum, read_tensors
 from triptych.machine import Interruption, memory_advice
@@ -21,14 +21,15 @@ from triptych.training.sharding import load_tensors, whole
 
 
 def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interruption: Interruption) -> bool:
-    """Score the validation split, and deploy the weights if they are the best so far; false if a signal came."""
+    """Score the validation split, and deploy the weights if they are the best so far; false if a signal came to any
+    process.
+    """
     recipe = parts.recipe
 
     def progress(done: int, of: int) -> None:
         log.status(f"scoring {recipe.data.val_split}: {done} of {of} images")
-        # Several processes finish together: one that left would keep the others waiting.
-        if interruption.number and parts.accelerator.num_processes == 1:
-            raise _LeaveEvaluation
+        if interruption.asked():
+            raise EvaluationLeft
 
     try:
         with deployed_model(parts) as deployed:
@@ -38,7 +39,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
             best = state.best is None or score > state.best["score"]
             if best:
                 _write(run, parts, deployed.state_dict())
-    except _LeaveEvaluation:
+    except EvaluationLeft:
         return False
     record = {
         "step": state.step,
@@ -91,10 +92,6 @@ def _check_finite(evaluation: Evaluation, step: int) -> None:
             "had none: statistics of norms or the averaged weights may have run away. Nothing was deployed with it; "
             "lower optimizer.lr or set optimizer.clip_norm."
         )
-
-
-class _LeaveEvaluation(Exception):
-    """A signal came during an evaluation."""
 
 
 @contextmanager
