@@ -6,14 +6,14 @@ import pytest
 import torch
 from adaptation.networks import self_training, shared_numbers
 from metric_cases import CASES, IMAGES, score, score_share
-from scored_shares import leave_early
+from scored_shares import leave_early, skip_damaged
 from two_processes import run_in_two_processes
 from weighting_cases import LINEAR, assert_same, gradients, gradients_of_share, make
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[Any]]:
-    workers = [score_share, gradients_of_share, shared_numbers, self_training, leave_early]
+    workers = [score_share, gradients_of_share, shared_numbers, self_training, leave_early, skip_damaged]
     return run_in_two_processes(workers, tmp_path_factory.mktemp("processes"))
 
 
@@ -47,3 +47,11 @@ def test_self_training_agrees_with_one_process(found: list[list[Any]]) -> None:
 
 def test_processes_leave_an_evaluation_together(found: list[list[Any]]) -> None:
     assert found[4] == [(True, 3), (True, 1)]
+
+
+def test_damaged_images_change_no_order_of_scores(found: list[list[Any]]) -> None:
+    keys, sums = skip_damaged()
+    assert keys == [f"train-{index}" for index in range(1, 7)]
+    for theirs, their_sums in found[5]:
+        assert theirs == keys
+        assert torch.equal(their_sums, sums)

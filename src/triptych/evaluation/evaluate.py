@@ -50,8 +50,11 @@ class PredictsRaw(Predicts, Protocol):
 
 
 class _Row(NamedTuple):
-    """One image: the metrics' states and the losses by task, `None` where there is no label or no raw map."""
+    """One image: the metrics' states and the losses by task, `None` where there is no label or no raw map; `place` is
+    its number among those of its process.
+    """
 
+    place: int
     key: str
     sums: dict[str, dict[str, Tensor] | None]
     losses: dict[str, float | None]
@@ -128,7 +131,8 @@ def evaluate_together(
     try:
         for done, sample in enumerate(loader, start=1):
             for predictor, own in zip(predictors, rows, strict=True):
-                own.append(_score(predictor, sample, tasks, metrics, scoring))
+                place = len(own) + len(loader.skipped)
+                own.append(_score(predictor, sample, place, tasks, metrics, scoring))
             if progress is not None:
                 progress(done, len(loader))
     except EvaluationLeft:
@@ -139,12 +143,18 @@ def evaluate_together(
 
 
 def _score(
-    predictor: Predicts, sample: Sample, tasks: Mapping[str, Task], metrics: Mapping[str, Metric], scoring: Scoring
+    predictor: Predicts,
+    sample: Sample,
+    place: int,
+    tasks: Mapping[str, Task],
+    metrics: Mapping[str, Metric],
+    scoring: Scoring,
 ) -> _Row:
     """What one image adds to the scores."""
     predictions, raw = _predict(predictor, sample.image)
     predictions = scoring.store(predictions)
     return _Row(
+        place,
         sample.image_keys[0],
         {name: _sums(metrics[name], predictions[name], sample, name) for name in tasks},
         {name: _loss(task, raw[name], sample.targets[name]) for name, task in tasks.items()} if raw else {},
@@ -210,6 +220,6 @@ def _stack(metric: Metric, rows: Sequence[dict[str, Tensor] | None]) -> dict[str
 def _merge(rows: list[_Row], skipped: dict[str, str]) -> tuple[list[_Row], dict[str, str]]:
     """The rows of all processes in the order of the dataset: process r had number r, r + world, ..."""
     parts = gather_objects((rows, dict(skipped)))
-    longest = max(len(part) for part, _ in parts)
-    merged = [part[i] for i in range(longest) for part, _ in parts if i < len(part)]
+    placed = [(row.place, rank, row) for rank, (part, _) in enumerate(parts) for row in part]
+    merged = [row for *_, row in sorted(placed, key=lambda each: each[:2])]
     return merged, {key: reason for _, part in parts for key, reason in part.items()}
