@@ -34,7 +34,7 @@ from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
 from triptych.tasks import depth, semseg
 from triptych.tasks.stored import tasks_to_json
-from triptych.training import loop, run_folder
+from triptych.training import loop, opening, run_folder
 from triptych.training.building import Parts, build_parts
 from triptych.training.checkpoint import TrainingState, list_checkpoints
 from triptych.training.objective import Objective
@@ -386,6 +386,29 @@ def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> Non
     (run / "recipe.json").write_text(to_json(other))
     with pytest.raises(ValueError, match=r"missing from the file, such as decoder\.heads\.depth\.weight"):
         run_recipe(other, run, resume=True)
+
+
+@pytest.mark.parametrize("other", ["checkpoint", "content", "data"])
+def test_processes_that_see_other_files_are_refused(
+    other: str, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two machines with a copy of the run each, of which one is older, or with other data."""
+    run = shutil.copytree(finished, tmp_path / "run")
+
+    def gather(own: tuple[str, str, dict]) -> list[tuple[str, str, dict]]:
+        _, checkpoint, data = own
+        theirs = {"checkpoint": "00000004 (012345678901)", "content": f"{checkpoint[:9]}(012345678901)"}
+        images = {**data, "train": {**data["train"], "images": 11 if other == "data" else 12}}
+        return [own, ("node2", theirs.get(other, checkpoint), images)]
+
+    monkeypatch.setattr(opening, "gather_objects", gather)
+    says = {
+        "checkpoint": r"the last checkpoint of .*run is 00000006 \(.*\) on .* and 00000004 \(.*\) on node2; put it",
+        "content": r"the last checkpoint of .*run is 00000006 \(.*\) on .* and 00000006 \(012345678901\) on node2",
+        "data": r" and node2 have different data \(train\.images\); copy the same files to both\.",
+    }
+    with pytest.raises(ValueError, match=says[other]):
+        run_recipe(RECIPE, run, resume=True)
 
 
 # Run folders

@@ -1,5 +1,6 @@
 """How a run begins: a new folder, from random weights or those of other runs, or the last checkpoint of an old one."""
 
+import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from triptych.backbones.base import find_backbones
-from triptych.files import hash_tensors, naming_damage, read_tensors, remove_partials, write_text
+from triptych.files import hash_file, hash_tensors, naming_damage, read_tensors, remove_partials, write_text
+from triptych.machine import gather_objects
 from triptych.models.lora import is_update, update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import modules_of_task
@@ -23,6 +25,7 @@ from triptych.tasks.stored import read_tasks, tasks_to_json
 from triptych.training.building import Parts, count_parameters, load_reports
 from triptych.training.checkpoint import (
     FROZEN,
+    STATE,
     TrainingState,
     frozen_tensors,
     incomplete_checkpoints,
@@ -49,6 +52,8 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     left_out = incomplete_checkpoints(run) if resume else []
     checkpoint = checkpoints[-1] if checkpoints else None
     options = resolve_options(recipe, parts.objective.regularizer)
+    facts = _facts(parts)
+    _check_one_view(run, checkpoint, facts["data"])
     if checkpoint is None:
         state, origin = TrainingState(processes=accelerator.num_processes), set_first_weights(parts)
         verb = "training"
@@ -62,7 +67,6 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     accelerator.wait_for_everyone()
     if resume and checkpoint is None:
         _check_nothing_lost(run, recipe, left_out)
-    facts = _facts(parts)
     task_file, kept_as_it_is = _describe_tasks(parts, begun=checkpoint is not None)
 
     def write(folder: Path) -> None:
@@ -111,6 +115,23 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
         *_unscored_lines(parts),
         *_weights_lines(parts, origin),
     ]
+
+
+def _check_one_view(run: Path, checkpoint: Path | None, data: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `ValueError` in all processes where one, on another machine, has another last checkpoint or other data."""
+    last = f"{checkpoint.name} ({hash_file(checkpoint / STATE)[:12]})" if checkpoint is not None else "none"
+    (machine, first, known), *others = gather_objects((platform.node(), last, data))
+    for other, theirs, found in others:
+        if theirs != first:
+            raise ValueError(
+                f"the last checkpoint of {run} is {first} on {machine} and {theirs} on {other}; put it where all "
+                "machines see it, or copy it to each of them."
+            )
+        changed = [f"{part}.{key}" for part in known for key, value in known[part].items() if found[part][key] != value]
+        if changed:
+            raise ValueError(
+                f"{machine} and {other} have different data ({', '.join(changed)}); copy the same files to both."
+            )
 
 
 def _describe_tasks(parts: Parts, *, begun: bool) -> tuple[str, list[str]]:
