@@ -16,7 +16,17 @@ from training.tiny import RECIPE, change
 from workers import look_often
 
 from triptych.evaluation.run import evaluate_run
-from triptych.files import checksum, exchange, partial_path, read_tensors, remove_partials, save_tensors, written_whole
+from triptych.files import (
+    check_signed,
+    checksum,
+    exchange,
+    partial_path,
+    read_tensors,
+    remove_partials,
+    save_tensors,
+    sign,
+    written_whole,
+)
 from triptych.machine import peak_memory, restart_peak_memory
 from triptych.prediction.predictor import Predictor
 from triptych.training.checkpoint import list_checkpoints
@@ -87,9 +97,23 @@ def test_weights_that_are_nowhere_are_said(tmp_path: Path) -> None:
     assert (run / "model.safetensors").read_bytes() == whole
     (run / "model.safetensors").unlink()
     resume(run, recipe)
-    said = "no checkpoint has the weights of step 2, the best so far: those of step 4 are deployed"
+    said = "not of step 2, the best so far, and no checkpoint has those weights: those of step 4 are deployed"
     assert said in (run / "log.txt").read_text()
     assert Predictor.load(run)
+
+
+def test_weights_of_another_evaluation_than_the_best_are_not_kept(tmp_path: Path) -> None:
+    """As an evaluation deploys them whose steps are lost: on a GPU it may score otherwise the second time."""
+    recipe = change(RECIPE, schedule__steps=4, training__evaluate_every=1, training__checkpoint_every=4)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    last = list_checkpoints(run)[-1]
+    content = check_signed(json.loads((last / "state.json").read_text()))
+    content["best"] |= {"step": 3, "weights": "00000000"}
+    (last / "state.json").write_text(json.dumps(sign(content)))
+    resume(run, recipe)
+    assert "not of step 3, the best so far" in (run / "log.txt").read_text()
+    deployed, trained = read_tensors(run / "model.safetensors"), read_tensors(last / "model.safetensors")
+    assert checksum(deployed) == checksum(trained)
 
 
 @pytest.mark.parametrize("lost", ["folder", "content"])

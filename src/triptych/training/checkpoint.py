@@ -110,10 +110,10 @@ def prune_checkpoints(run: Path, *, keep: int, protect: int = -1) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def replace_tensors(path: Path, tensors: Tensors) -> None:
-    """Write a safetensors file in place of an older one, which stays intact if writing fails."""
+def replace_tensors(path: Path, tensors: Tensors) -> str:
+    """Write a safetensors file in place of an older one, which stays intact if writing fails; returns the checksum."""
     with _explained(path.name, path.parent, partial_path(path)), written_whole(path) as partial:
-        save_tensors(partial, tensors)
+        return save_tensors(partial, tensors)
 
 
 @contextmanager
@@ -165,7 +165,8 @@ class TrainingState:
     """Numbers that a run carries from step to step; JSON in a checkpoint.
 
     `window` collects losses since the last log line, `epoch` since the epoch began. `best` is the evaluation whose
-    weights are deployed. `processes` is how many the run has. `seconds` counts time spent training, in all starts.
+    weights are deployed, with their checksum. `processes` is how many the run has. `seconds` counts time spent
+    training, in all starts.
     """
 
     step: int = 0

@@ -12,7 +12,7 @@ from triptych import assemble
 from triptych.evaluation.evaluate import EvaluationLeft, evaluate
 from triptych.evaluation.scores import Evaluation
 from triptych.files import checksum, read_tensors
-from triptych.machine import Interruption, memory_advice
+from triptych.machine import Interruption, gather_objects, memory_advice
 from triptych.prediction.predictor import Predictor
 from triptych.training.building import Parts
 from triptych.training.checkpoint import TrainingState, deployable, list_checkpoints, replace_tensors
@@ -37,8 +37,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
             _check_finite(evaluation, state.step)
             score = evaluation.score()
             best = state.best is None or score > state.best["score"]
-            if best:
-                _write(run, parts, deployed.state_dict())
+            written = _write(run, parts, deployed.state_dict()) if best else ""
     except EvaluationLeft:
         return False
     record = {
@@ -53,7 +52,7 @@ def validate(run: Path, parts: Parts, state: TrainingState, log: RunLog, interru
     }
     state.evaluated = state.step
     if best:
-        state.best = {"step": state.step, "score": score, "metrics": evaluation.primary()}
+        state.best = {"step": state.step, "score": score, "metrics": evaluation.primary(), "weights": written}
     log.skipped(evaluation.skipped)
     log.evaluation(record, evaluation)
     return True
@@ -148,24 +147,24 @@ def redeploy(run: Path, parts: Parts, state: TrainingState) -> str:
 
     Returns a line where the weights of the best evaluation are in no checkpoint either; then the last ones serve.
     """
-    found = _checksum(run)
-    parts.accelerator.wait_for_everyone()  # before one of them writes
     if state.best is None:
         deploy(run, parts)
         return ""
     step = state.best["step"]
     folder = run / "checkpoints" / f"{step:08d}"
-    if folder in list_checkpoints(run) and parts.objective.adapter is None:
-        if found != checksum(tensors := deployable(folder, parts)):
+    # What the first process finds goes for all, before it writes.
+    found, stored = gather_objects((_checksum(run), folder in list_checkpoints(run)))[0]
+    if stored and parts.objective.adapter is None:
+        if parts.accelerator.is_main_process and found != checksum(tensors := deployable(folder, parts)):
             _write(run, parts, tensors)
         return ""
-    if found:
+    if found and found == state.best.get("weights", found):  # earlier versions noted none
         return ""
     deploy(run, parts)
     state.best = None
     return (
-        f"{run / 'model.safetensors'} was missing or damaged, and no checkpoint has the weights of step {step}, the "
-        f"best so far: those of step {state.step} are deployed until an evaluation"
+        f"{run / 'model.safetensors'} was missing, damaged or not of step {step}, the best so far, and no checkpoint "
+        f"has those weights: those of step {state.step} are deployed until an evaluation"
     )
 
 
@@ -177,6 +176,6 @@ def _checksum(run: Path) -> str:
         return ""
 
 
-def _write(run: Path, parts: Parts, tensors: Mapping[str, Tensor]) -> None:
-    if parts.accelerator.is_main_process:
-        replace_tensors(run / "model.safetensors", tensors)
+def _write(run: Path, parts: Parts, tensors: Mapping[str, Tensor]) -> str:
+    """Write the weights to deploy, and return their checksum; empty in all processes but the main one."""
+    return replace_tensors(run / "model.safetensors", tensors) if parts.accelerator.is_main_process else ""
