@@ -81,6 +81,8 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[st
     except ValueError as error:  # no JSON, or no UTF-8
         raise ValueError(f"{path} is damaged ({error}); {cure}.") from error
     written = state.pop("files", {})  # of earlier versions not known
+    if missing := [f"{name}.safetensors" for name in written if name not in files]:
+        raise ValueError(f"checkpoint {folder} has no {', no '.join(missing)}; copy it again, or {cure}.")
     for name, tensors in files.items():
         if name in written and written[name] != checksum(tensors):
             raise ValueError(f"{folder / name}.safetensors is not the file that was written beside {STATE}; {cure}.")
