@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+import re
 import shutil
 import signal
 from functools import partial
@@ -501,7 +502,7 @@ def test_a_loss_that_is_not_finite_names_task_step_and_samples(tmp_path: Path) -
     message = str(stop.value)
     assert f"task 'semseg' (nan), 'depth' (nan) is not finite at step {step}" in message
     assert "train-3" in message
-    assert f"The last checkpoint is {run}/checkpoints/{step:08d}" in message
+    assert f"The last checkpoint is {run}/checkpoints/{step:08d}, for --resume once samples are mended; " in message
     assert message in (run / "log.txt").read_text()
     assert all(value.isfinite().all() for value in load_file(list_checkpoints(run)[-1] / "model.safetensors").values())
 
@@ -952,13 +953,18 @@ def test_predictions_that_are_not_finite_end_the_run_at_their_validation(
         stages = forward(self, features)
         return stages if self.training else [{**stage, "depth": stage["depth"] * torch.nan} for stage in stages]
 
-    monkeypatch.setattr(Heads, "forward", broken)
-    with pytest.raises(FloatingPointError) as stop:
-        run_recipe(RECIPE, tmp_path / "run")
-    message = str(stop.value)
-    assert "validation of step 3 has a loss of task 'depth' (nan) that is not finite" in message
-    assert f"The last checkpoint is {tmp_path / 'run/checkpoints/00000002'}" in message
-    assert "\n" not in message
+    recipe, run = change(RECIPE, training__evaluate_every=2), tmp_path / "run"
+    before_step(monkeypatch, 3, lambda: monkeypatch.setattr(Heads, "forward", broken))
+    messages = []
+    for again in (False, True):
+        with pytest.raises(FloatingPointError) as stop:
+            run_recipe(recipe, run, resume=again)
+        messages.append(str(stop.value))
+    assert "validation of step 4 has a loss of task 'depth' (nan) that is not finite" in messages[0]
+    way_on = f"With --resume it ends here again; .* from the deployed weights \\(model.initialize_from {run}\\)\\.$"
+    assert re.search(way_on, messages[0])
+    assert messages[1] == messages[0]
+    assert "\n" not in messages[0]
 
 
 # Starting from another run

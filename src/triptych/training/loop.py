@@ -23,7 +23,7 @@ from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.run_folder import check_run_folder
 from triptych.training.run_lock import RunLock
 from triptych.training.step import take_step
-from triptych.training.validation import deploy, redeploy, validate
+from triptych.training.validation import ValidationNotFinite, deploy, redeploy, validate
 
 
 def train(
@@ -198,6 +198,20 @@ def _best(state: TrainingState) -> str:
     return f"; deployed are the weights of step {state.best['step']} ({numbers})"
 
 
+def _way_on(run: Path, *, again: bool) -> str:
+    """How to go on where numbers are not finite; `again`: a resumed run would end there once more."""
+    saved = list_checkpoints(run)
+    if again:
+        text = "With --resume it ends here again"
+    elif saved:
+        text = f"The last checkpoint is {saved[-1]}, for --resume once samples are mended"
+    else:
+        text = "No checkpoint was written yet"
+    if (run / "model.safetensors").is_file():
+        return f"{text}; with other settings start another run from the deployed weights (model.initialize_from {run})."
+    return f"{text}; with other settings begin anew (--overwrite)."
+
+
 @contextmanager
 def _logging(run: Path, parts: Parts, state: TrainingState, progress: bool) -> Iterator[RunLog]:
     """The run's log, which also gets the line of an error that ends the run."""
@@ -213,10 +227,9 @@ def _logging(run: Path, parts: Parts, state: TrainingState, progress: bool) -> I
         with memory_advice(MEMORY_ADVICE):
             yield log
     except FloatingPointError as error:
-        saved = list_checkpoints(run)
-        rest = f" The last checkpoint is {saved[-1]}." if saved else " No checkpoint was written yet."
-        log.note(f"{error}{rest}")
-        raise FloatingPointError(f"{error}{rest}") from None
+        text = f"{error} {_way_on(run, again=isinstance(error, ValidationNotFinite))}"
+        log.note(text)
+        raise FloatingPointError(text) from None
     except Exception as error:
         log.note(f"stopped by {type(error).__name__}: {error}")
         raise

@@ -83,10 +83,14 @@ def score_split(
         )
 
 
+class ValidationNotFinite(FloatingPointError):
+    """Predictions of a validation are not finite: whoever resumes at its step meets them again."""
+
+
 def _check_finite(evaluation: Evaluation, step: int) -> None:
-    """Raise `FloatingPointError` naming step and tasks where predictions are not finite: such scores choose nothing."""
+    """Raise an error that names step and tasks where predictions are not finite: such scores choose nothing."""
     if bad := [f"'{name}' ({loss})" for name, loss in evaluation.losses.items() if not math.isfinite(loss)]:
-        raise FloatingPointError(
+        raise ValidationNotFinite(
             f"the validation of step {step} has a loss of task {', '.join(bad)} that is not finite, though training "
             "had none: statistics of norms or the averaged weights may have run away. Nothing was deployed with it; "
             "lower optimizer.lr or set optimizer.clip_norm."
