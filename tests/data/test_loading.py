@@ -231,7 +231,7 @@ def test_a_killed_worker_is_one_line_that_says_what_to_lower(monkeypatch: pytest
         list(loader)
     text = str(raised.value)
     assert "one of 2 data workers was ended (SIGKILL), most likely by the system because memory ran out" in text
-    assert "lower data.num_workers or data.batch_size" in text
+    assert "lower data.num_workers, with which a training goes on" in text
     assert "\n" not in text
     assert signal.getsignal(signal.SIGCHLD) == handler
 

@@ -293,7 +293,9 @@ def test_memory_that_runs_out_in_training_says_what_to_lower(copy: Path, monkeyp
 
     monkeypatch.setattr("triptych.training.loop.take_step", fail)
     recipe = change(SHORT, schedule__name="constant", schedule__warmup_steps=0)
-    with pytest.raises(MemoryError, match=r"^memory ran out \(.*\); lower data\.batch_size .*--resume\.$") as raised:
+    with pytest.raises(
+        MemoryError, match=r"^memory ran out \(.*\); lower data\.num_workers and go on with --resume"
+    ) as raised:
         train(recipe, copy.with_name("other"), device="cpu", progress=False)
     assert "\n" not in str(raised.value)
     assert str(raised.value) in (copy.with_name("other") / "log.txt").read_text()
@@ -303,7 +305,7 @@ def test_a_killed_data_worker_ends_a_training_in_one_line(tmp_path: Path, monkey
     """The worker kills itself while the loop is somewhere else; what was saved resumes."""
     look_often(monkeypatch)
     recipe = change(SHORT, data__num_workers=1, data__options={"fatal": (7,)}, training__checkpoint_every=1)
-    with pytest.raises(OSError, match=r"^one of 1 data workers was ended \(SIGKILL\), .*goes on with --resume\.$"):
+    with pytest.raises(OSError, match=r"^one of 1 data workers was ended \(SIGKILL\), .*goes on \(--resume\), "):
         train(recipe, tmp_path / "run", device="cpu", progress=False)
     assert "data workers was ended" in (tmp_path / "run/log.txt").read_text()
 

@@ -323,6 +323,22 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     assert lines(run) == lines(finished)
 
 
+def test_intervals_of_checkpoints_and_log_may_change_on_resuming(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        before_step(patch, 3, kill)
+        with pytest.raises(Killed):
+            run_recipe(RECIPE, run)
+    run_recipe(change(RECIPE, training__checkpoint_every=1, training__log_every=1), run, resume=True)
+    assert [record["step"] for record in lines(run, "train")] == [3, 4, 5, 6]
+    assert lines(run, "evaluation") == lines(finished, "evaluation")
+    for name in ("model", "optimizer", "generators"):
+        ours, theirs = (load_file(list_checkpoints(each)[-1] / f"{name}.safetensors") for each in (run, finished))
+        assert all(torch.equal(ours[key], value) for key, value in theirs.items())
+
+
 def test_a_finished_run_resumes_to_nothing(finished: Path) -> None:
     before = lines(finished)
     run_recipe(RECIPE, finished, resume=True)

@@ -206,8 +206,8 @@ def _killed(code: int, workers: int) -> str:
     }
     cause = f", {causes[name]}" if name in causes else ""
     return (
-        f"one of {workers} data workers was ended ({name}){cause}; lower data.num_workers or data.batch_size, or give "
-        "the machine more memory. What was saved is whole: a training goes on with --resume."
+        f"one of {workers} data workers was ended ({name}){cause}; lower data.num_workers, with which a training goes "
+        "on (--resume), or give the machine more memory. Another data.batch_size is another training."
     )
 
 

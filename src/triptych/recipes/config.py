@@ -310,6 +310,8 @@ INERT = (
     "data.root",
     "data.num_workers",
     "data.protocol",
+    "training.checkpoint_every",
+    "training.log_every",
     "training.keep_checkpoints",
     "training.trackers",
     "adaptation.root",

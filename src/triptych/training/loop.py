@@ -63,8 +63,9 @@ def train(
 
 
 MEMORY_ADVICE = (
-    "lower data.batch_size (and raise training.accumulate by the same factor), data.size or data.num_workers, or set "
-    "training.precision = 'bf16'; what was saved is whole: go on with --resume"
+    "lower data.num_workers and go on with --resume, or begin another run (from this one's weights: "
+    "model.initialize_from) with a smaller data.batch_size (and training.accumulate raised by the same factor) or "
+    "data.size, with training.precision = 'bf16' or training.checkpoint_gradients = true"
 )
 
 
