@@ -33,5 +33,7 @@ def test_a_run_begun_with_auto_resumes_with_what_was_chosen(tmp_path: Path, monk
     monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda: True)
     run = train(SHORT, tmp_path / "run", device="cpu", progress=False)
     monkeypatch.setattr(machine, "_multiplies_bfloat16", lambda: False)
-    with pytest.raises(ValueError, match=r"training\.precision"):
-        train(SHORT, run, resume=True, device="cpu", progress=False)
+    train(SHORT, run, resume=True, device="cpu", progress=False)
+    assert read_recipe(run / "recipe.json").training.precision == "bf16"
+    with pytest.raises(ValueError, match=r"training\.precision was 'bf16', now 'no'"):
+        train(change(SHORT, training__precision="no"), run, resume=True, device="cpu", progress=False)

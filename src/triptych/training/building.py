@@ -185,9 +185,13 @@ class Parts:
 def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Recipe, list[str]]:
     """The recipe with what `auto` is on this machine, for its precision and its backbone, and lines about it.
 
-    A run that was `begun` keeps the backbone that it chose, whatever can be loaded today.
+    A run that was `begun` keeps what it chose, whatever this machine has and can load.
     """
+    path = begun / "recipe.json" if begun is not None else None
+    stored = read_recipe(path) if path is not None and path.is_file() else None
     precision = choose_precision(recipe.training.precision, device)
+    if stored is not None and recipe.training.precision == "auto":
+        precision = stored.training.precision
     recipe = replace(recipe, training=replace(recipe.training, precision=precision))  # type: ignore[arg-type]
     model = recipe.model
     if model.backbone != "auto":
@@ -196,8 +200,8 @@ def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Reci
         raise ValueError(
             f"model.weights is {model.weights} and model.backbone auto; name the backbone of these weights."
         )
-    if begun is not None and (begun / "recipe.json").is_file():
-        chosen = read_recipe(begun / "recipe.json").model
+    if stored is not None:
+        chosen = stored.model
         return replace(recipe, model=replace(model, backbone=chosen.backbone, weights=chosen.weights)), []
     backbone, weights, why = choose_backbone()
     return replace(recipe, model=replace(model, backbone=backbone, weights=weights)), [why]
