@@ -1,11 +1,11 @@
 """A tiny network with an intermediate prediction, and batches of two domains, for tests of adaptation."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
-from triptych.adaptation.adversarial import value_range
-from triptych.adaptation.base import mean_over_processes
+from triptych.adaptation.adversarial import MinEnt, value_range
 from triptych.adaptation.mean_teacher import DACS
+from triptych.augmentation.steps import INSIDE
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
 from triptych.machine import own_rows
@@ -75,35 +75,51 @@ def batch(tasks: dict[str, Task] = TASKS, *, images: int = 2, size: tuple[int, i
 
 
 def unlabelled(*, images: int = 2, size: tuple[int, int] = SIZE) -> Sample:
-    return Sample(torch.rand(images, 3, *size), {}, tuple(map(str, range(images))))
+    """A batch of the target, whose pixels are all of its images."""
+    inside = torch.ones(images, *size, dtype=torch.uint8)
+    return Sample(torch.rand(images, 3, *size), {}, tuple(map(str, range(images))), extras={INSIDE: inside})
 
 
 def shared_numbers(rank: int, world: int) -> list[float]:
-    """What processes with other images agree on: the range of depth (process 1 has no label), a mean; and its rows."""
+    """What processes with other images agree on: the range of depth (process 1 has no label); and its rows."""
     label = torch.full((1, 1, 2, 2), torch.nan)
     if rank == 0:
         label[..., 0, :] = torch.tensor([2.0, 7.0])
     low, high = value_range(depth(), label)
-    average = mean_over_processes(torch.tensor(float(rank)))
-    return [*map(float, (low, high, average)), *own_rows(torch.arange(4.0)).tolist()]
+    return [float(low), float(high), *own_rows(torch.arange(4.0)).tolist()]
 
 
 def self_training(rank: int, world: int) -> list[Tensor]:
-    """Losses of class mixing and its gradient, averaged over processes that have other images and numbers of labels."""
+    """Losses of class mixing and of entropy and their gradients, averaged over processes that have other images, other
+    numbers of labels and other padding.
+    """
     torch.manual_seed(0)
     source, target = batch(ALL_TASKS, images=4), unlabelled(images=4)
     for name in ("depth", "semseg"):
         source.targets[name][0] = ALL_TASKS[name].invalid_target(SIZE)
     source.targets["saliency"][0] = 0  # much background in one of the processes
+    target.extras[INSIDE][0, :, 10:] = 0
     model = network(ALL_TASKS)
     model.freeze(["backbone"])  # norms that saw other images would not be the same
-    adapter = DACS(model, size=SIZE, weights=weights(ALL_TASKS), tasks=tuple(ALL_TASKS), threshold=0.3)
+    mixing = DACS(model, size=SIZE, weights=weights(ALL_TASKS), tasks=tuple(ALL_TASKS), threshold=0.3)
     own = slice(4 // world * rank, 4 // world * (rank + 1))
-    shares = [
-        Sample(each.image[own], {name: value[own] for name, value in each.targets.items()}, each.key[own])
-        for each in (source, target)
-    ]
-    losses = Objective(model, adapter=adapter).train()(*shares).adaptation
-    torch.stack(list(losses.values())).sum().backward()
-    gradients = [mean_over_processes(each.grad) for each in model.decoder.late.parameters()]
-    return [loss.detach() for loss in losses.values()] + gradients
+    found = []
+    for adapter in (mixing, MinEnt(model, size=SIZE, weights=weights(ALL_TASKS), weight=1.0)):
+        shares = [
+            Sample(
+                each.image[own],
+                {name: value[own] for name, value in each.targets.items()},
+                each.key[own],
+                extras={name: value[own] for name, value in each.extras.items()},
+            )
+            for each in (source, target)
+        ]
+        losses = Objective(model, adapter=adapter).train()(*shares).adaptation
+        model.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        gradients = [each.grad for each in model.decoder.late.parameters() if each.grad is not None]
+        if world > 1:
+            for gradient in gradients:
+                distributed.all_reduce(gradient)
+        found += [loss.detach() for loss in losses.values()] + [gradient / world for gradient in gradients]
+    return found

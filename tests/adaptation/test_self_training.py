@@ -19,6 +19,7 @@ from triptych.adaptation.mean_teacher import (
     choose_classes,
     mixed_loss,
 )
+from triptych.augmentation.steps import INSIDE
 from triptych.tasks import depth, human_parts, normals, semseg
 from triptych.types import IGNORE, Sample, valid_pixels
 
@@ -37,8 +38,9 @@ def test_entropy_is_the_mean_over_class_maps_and_is_one_for_even_scores() -> Non
             head = getattr(model.decoder, name)["semseg"]
             head.weight.zero_()
             head.bias.copy_(torch.zeros(5) if name == "early" else torch.tensor([1.0, 0, 0, 0, 0]))
-    source = batch()
-    loss = build(MinEnt, model, weight=2.0)(model, source, unlabelled(), model(source.image))["entropy"]
+    source, target = batch(), unlabelled()
+    target.extras[INSIDE][0, :, 30:] = 0  # the mean is over what is not padded
+    loss = build(MinEnt, model, weight=2.0)(model, source, target, model(source.image))["entropy"]
     p = [math.e / (math.e + 4), *[1 / (math.e + 4)] * 4]
     entropy = -sum(x * math.log(x) for x in p) / math.log(5)
     assert loss.item() == pytest.approx(2 * (1 + entropy) / 2, rel=1e-5)
@@ -109,18 +111,18 @@ def test_a_teacher_remembers_a_ninth_of_the_training_and_no_more_than_its_decay_
 
 def test_the_teacher_does_not_train_and_labels_by_the_statistics_of_the_batch() -> None:
     """Running statistics, which are of both domains, do not matter to its labels, and stay."""
-    adapter, image = build(MeanTeacher, network()), unlabelled().image
+    adapter, target = build(MeanTeacher, network()), unlabelled()
     norm = adapter.teacher.backbone.body[1][0]
     for mode in (True, False):
         adapter.train(mode)
         assert [module for module in adapter.teacher.modules() if module.training] == [norm]
         before = {name: value.clone() for name, value in adapter.teacher.state_dict().items()}
-        labels = adapter.label(image)
+        labels = adapter.label(target)
         assert all(torch.equal(value, before[name]) for name, value in adapter.teacher.state_dict().items())
         with torch.no_grad():
             norm.running_mean += 3
             norm.running_var *= 5
-        for name, label in adapter.label(image).items():
+        for name, label in adapter.label(target).items():
             assert torch.equal(label.target, labels[name].target)
 
 
@@ -146,7 +148,7 @@ def test_labels_count_more_and_more_during_the_ramp_up() -> None:
         for step in (10, 20, 29, 30, 39):
             adapter.step = step
             trust.append(adapter.trust())
-            for label in adapter.label(unlabelled().image).values():
+            for label in adapter.label(unlabelled()).values():
                 assert label.weight.item() == pytest.approx(trust[-1]), name
     assert trust[:5] == [1] * 5
     assert trust[5:] == pytest.approx([math.exp(-5), math.exp(-1.25), math.exp(-5 / 400), 1, 1])
@@ -186,7 +188,7 @@ def test_a_teacher_does_not_hold_depth_back() -> None:
 def test_the_teachers_labels_are_valid_targets(name: str) -> None:
     model = network(ALL_TASKS)
     adapter = MeanTeacher(model, size=SIZE, weights=weights(ALL_TASKS), tasks=tuple(ALL_TASKS), threshold=0.0).train()
-    label = adapter.label(unlabelled().image)[name]
+    label = adapter.label(unlabelled())[name]
     expected = batch(ALL_TASKS).targets[name]
     assert label.target.shape == expected.shape
     assert label.target.dtype == expected.dtype
@@ -200,9 +202,35 @@ def test_a_label_counts_by_the_share_of_sure_pixels() -> None:
     adapter = build(MeanTeacher, network(), threshold=0.9)
     raw = torch.zeros(1, 5, 1, 4)
     raw[0, 2, 0, :3] = torch.tensor([9.0, 9.0, 1.0])
-    label = adapter._label("semseg", raw)
+    label = adapter._label("semseg", raw, torch.ones(1, 1, 1, 4, dtype=torch.bool))
     assert label.weight.item() == pytest.approx(0.5)
     assert label.target[0, 0, :3].tolist() == [2, 2, 2]
+    label = adapter._label("semseg", raw, torch.tensor([[[[True, True, True, False]]]]))  # the last one is padded
+    assert label.weight.item() == pytest.approx(2 / 3)
+    assert label.target.tolist() == [[[2, 2, 2, IGNORE]]]
+
+
+@pytest.mark.parametrize("kind", [MinEnt, MeanTeacher, DACS, DepthMix])
+def test_what_is_padded_teaches_nothing(kind) -> None:
+    """What the source pastes there has labels of its own."""
+    model, source, target = network().eval(), batch(), unlabelled()
+    options = {} if kind is MinEnt else {"tasks": tuple(TASKS), "threshold": 0.1, "jitter": False}
+    adapter = kind(model, size=SIZE, weights=weights(), **options).train()
+    inside = torch.ones(2, 1, *SIZE, dtype=torch.bool)
+    inside[0, :, :8], inside[1, ..., 30:] = False, False
+    target.extras[INSIDE].copy_(inside[:, 0])
+    state, seen = adapter.generator.get_state(), []
+    model.register_forward_hook(lambda module, inputs, output: seen.append(output.predictions))
+    losses = adapter(model, source, target, model(source.image))
+    raw = seen[-1]
+    gradients = torch.autograd.grad(sum(losses.values()), list(raw.values()), allow_unused=True)
+    taught = [each.abs().amax(dim=1, keepdim=True) > 0 for each in gradients if each is not None]
+    adapter.generator.set_state(state)
+    labels = {} if kind is MinEnt else adapter.label(target)
+    pasted = None if kind is MinEnt else adapter.paste(source, labels)
+    pasted = torch.zeros_like(inside) if pasted is None else pasted[:, None]
+    assert not any((each & ~inside & ~pasted).any() for each in taught)
+    assert any((each & inside & ~pasted).any() for each in taught)
 
 
 def test_mixed_loss_is_a_mean_over_pixels() -> None:
@@ -256,7 +284,7 @@ def test_losses_are_the_tasks_with_their_weights(kind) -> None:
     state = adapter.generator.get_state()
     found = adapter(model, source, target, model(source.image))
     adapter.generator.set_state(state)
-    labels = adapter.label(target.image)
+    labels = adapter.label(target)
     pasted = adapter.paste(source, labels)
     image = target.image if pasted is None else torch.where(pasted[:, None], source.image, target.image)
     predictions = model(image).predictions
@@ -276,7 +304,7 @@ def test_only_tasks_with_classes_are_labelled_unless_others_are_named(kind) -> N
     model, source, target = network(ALL_TASKS).eval(), batch(ALL_TASKS), unlabelled()
     adapter = build(kind, model, ALL_TASKS, threshold=0.0, jitter=False)
     assert adapter.labelled == ("semseg", "boundary", "saliency", "human_parts")
-    labels = adapter.label(target.image)
+    labels = adapter.label(target)
     assert {name for name, label in labels.items() if label.weight > 0} == set(adapter.labelled)
     state = adapter.generator.get_state()
     found = adapter(model, source, target, model(source.image))

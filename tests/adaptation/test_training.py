@@ -19,7 +19,9 @@ from training_runs import lines, resumed, run_recipe, weights_after
 
 from triptych import assemble
 from triptych.adaptation.adversarial import AdversarialAlignment
+from triptych.adaptation.base import image_pixels
 from triptych.adaptation.mean_teacher import MeanTeacher
+from triptych.augmentation.view import PAD_COLOR
 from triptych.datasets import DATASETS
 from triptych.datasets.rooms import rooms_tasks
 from triptych.evaluation.run import evaluate_run
@@ -210,6 +212,22 @@ def test_labels_of_the_target_choose_nothing(tmp_path: Path, monkeypatch: pytest
             patch.setattr("triptych.adaptation.adversarial.MinEnt.forward", forward)
             run_recipe(change(recipe, adaptation__name="min-ent", adaptation__dataset=name), tmp_path / name)
     assert torch.equal(torch.cat(images["rectangles"]), torch.cat(images["uniform"]))
+
+
+def test_padding_of_target_images_is_told_from_images(tmp_path: Path) -> None:
+    """It has one color, which no pixel of an image has."""
+    recipe = change(ADAPTED, data__size=(40, 56), data__transform="default", adaptation__name="min-ent")
+    outside: list[Tensor] = []
+
+    def forward(self, model, source, target, output):
+        outside.append((target.image == torch.tensor(PAD_COLOR).view(1, 3, 1, 1)).all(dim=1, keepdim=True))
+        assert torch.equal(image_pixels(target), ~outside[-1])
+        return {"nothing": 0 * output.predictions["depth"].sum()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triptych.adaptation.adversarial.MinEnt.forward", forward)
+        run_recipe(change(recipe, schedule__steps=3, data__val_split=""), tmp_path / "run")
+    assert 0 < torch.cat(outside).float().mean() < 0.6
 
 
 def test_domains_of_one_length_are_not_paired_image_by_image(tmp_path: Path) -> None:

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from triptych.adaptation.base import Adapter, mean, smallest_over_processes, supervised_maps
+from triptych.adaptation.base import Adapter, image_pixels, mean, smallest_over_processes, supervised_maps
 from triptych.losses.classes import class_probabilities
 from triptych.losses.pixel import adversarial_bce
+from triptych.losses.whole_batch import ratio
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -51,7 +52,9 @@ def weighted_self_information(raw: Scores) -> Float[Tensor, "batch classes heigh
 
 
 class MinEnt(Adapter):
-    """`weight` (0.001 in the paper) times the mean normalised entropy of the target's class maps."""
+    """`weight` (0.001 in the paper) times the mean normalised entropy of the class maps of the target's images, without
+    what is padded.
+    """
 
     def __init__(
         self,
@@ -71,9 +74,11 @@ class MinEnt(Adapter):
             )
 
     def forward(self, model: nn.Module, source: Sample, target: Sample, output: Output) -> dict[str, Tensor]:
-        maps = supervised_maps(model, model(target.image)).values()
-        entropies = [weighted_self_information(raw).sum(dim=1).mean() for task, raw in maps if task.is_categorical]
-        return {"entropy": self.weight * mean(entropies)}
+        maps, inside = supervised_maps(model, model(target.image)).values(), image_pixels(target)
+        entropies = [
+            weighted_self_information(raw).sum(dim=1, keepdim=True) for task, raw in maps if task.is_categorical
+        ]
+        return {"entropy": self.weight * mean(ratio((each * inside).sum(), inside.sum()) for each in entropies)}
 
 
 SOURCE, TARGET = 0.0, 1.0

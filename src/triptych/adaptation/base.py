@@ -6,8 +6,10 @@ from types import MappingProxyType
 from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor, distributed, nn
 
+from triptych.augmentation.steps import INSIDE
 from triptych.machine import num_processes
 from triptych.tasks import Task
 from triptych.types import Output, Sample
@@ -21,9 +23,10 @@ class Adapter(nn.Module):
     tasks' weights.
 
     `forward(model, source, target, output)` returns named scalars that the loop adds to the supervised loss of the
-    source batch as they are; `output` is the model's on that batch. Random numbers come from `generator`, which
-    checkpoints keep and which is in the same state in every process: what is drawn per image is drawn for the images
-    of all processes (`machine.own_rows`), so that two processes equal one with twice the batch.
+    source batch as they are; `output` is the model's on that batch. `target` has no targets, and `image_pixels(target)`
+    says where it is padded. Random numbers come from `generator`, which checkpoints keep and which is in the same state
+    in every process: what is drawn per image is drawn for the images of all processes (`machine.own_rows`), so that two
+    processes equal one with twice the batch.
 
     What learns by losses of its own (discriminators) is listed by `own_parameters`, which do not ask for gradients
     except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
@@ -89,20 +92,20 @@ def supervised_maps(model: nn.Module, output: Output) -> dict[str, tuple[Task, T
     return maps
 
 
+def image_pixels(target: Sample) -> Bool[Tensor, "batch 1 height width"]:
+    """Mask of the pixels of a batch that show its images: not what a transform padded, which is nothing to learn from.
+    All of them, where the batch has no `extras["inside"]` (`augmentation.steps.mark_inside`).
+    """
+    inside = target.extras.get(INSIDE)
+    return torch.ones_like(target.image[:, :1], dtype=torch.bool) if inside is None else inside[:, None] > 0
+
+
 def smallest_over_processes(value: Tensor) -> Tensor:
     """The smallest of the processes' values."""
     if num_processes() > 1:
         value = value.clone()
         distributed.all_reduce(value, distributed.ReduceOp.MIN)
     return value
-
-
-def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of the processes' values."""
-    if num_processes() > 1:
-        value = value.clone()
-        distributed.all_reduce(value)
-    return value / num_processes()
 
 
 def mean(terms: Iterable[Tensor]) -> Tensor:

@@ -3,7 +3,8 @@ arXiv 1703.01780).
 
 The teacher is the exponential moving average of the model. Its predictions on target images are labels for the model,
 which sees the images with other colours (and, in the files that build on this one, with parts of source images pasted
-in). Of classes, a label counts as much as the share of pixels on which the teacher is sure.
+in). Of classes, a label counts as much as the share of pixels on which the teacher is sure. What a transform padded is
+no part of an image, and gets no label.
 
 Paper and this file. The paper compares class probabilities of whole images and perturbs both networks; here the
 teacher labels each pixel, as in its successors for segmentation, and is not perturbed. As in all of these it labels
@@ -28,14 +29,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.adaptation.base import Adapter, kept_modules, mean_over_processes
+from triptych.adaptation.base import Adapter, image_pixels, kept_modules
 from triptych.augmentation.color import ColorJitter
 from triptych.lookup import named_choice
 from triptych.losses.image_weights import weigh_images
-from triptych.losses.whole_batch import sum_over_processes
+from triptych.losses.whole_batch import ratio, sum_over_processes
 from triptych.machine import num_processes, own_rows
 from triptych.tasks import Task
-from triptych.types import IGNORE, Output, Sample, valid_pixels
+from triptych.types import IGNORE, Output, Sample, keep_labels, valid_pixels
 
 Images = Float[Tensor, "batch 3 height width"]
 Mask = Bool[Tensor, "batch height width"]
@@ -119,7 +120,7 @@ class MeanTeacher(Adapter):
         if self.step < self.start_step:
             return {}
         image = target.image
-        labels = self.label(image)
+        labels = self.label(target)
         source = first_images(source, len(image))  # without the views that follow them
         pasted = self.paste(source, labels)
         if pasted is not None:
@@ -150,20 +151,22 @@ class MeanTeacher(Adapter):
         return None
 
     @torch.no_grad()
-    def label(self, image: Images) -> dict[str, PseudoLabel]:
-        """The teacher's predictions of a batch as labels, by task; those that are not to be believed weigh nothing."""
-        predictions = self.teacher(image).predictions
-        return {name: self._label(name, predictions[name]) for name in self.tasks}
+    def label(self, target: Sample) -> dict[str, PseudoLabel]:
+        """The teacher's predictions of a batch as labels, by task; those that are not to be believed weigh nothing.
+        What is padded has no label, and is not among the pixels of which the teacher may be sure.
+        """
+        predictions, inside = self.teacher(target.image).predictions, image_pixels(target)
+        return {name: self._label(name, predictions[name], inside) for name in self.tasks}
 
-    def _label(self, name: str, raw: Tensor) -> PseudoLabel:
+    def _label(self, name: str, raw: Tensor, inside: Bool[Tensor, "batch 1 height width"]) -> PseudoLabel:
         task = self.tasks[name]
         decoded = task.decode(raw)  # a probability whose targets are no whole numbers stays one
         target = task.to_target(decoded) if task.target_channels is None else decoded
         trust = torch.full((), self.trust() * (name in self.labelled), device=raw.device)
         if task.is_categorical:
-            sure = task.class_probabilities(raw).amax(dim=1) >= self.threshold
-            trust = trust * mean_over_processes(sure.float().mean())
-        return PseudoLabel(target, trust)
+            sure = task.class_probabilities(raw).amax(dim=1, keepdim=True) >= self.threshold
+            trust = trust * ratio((sure & inside).sum(), inside.sum())
+        return PseudoLabel(keep_labels(target, inside), trust)
 
     def trust(self) -> float:
         """What all labels count at this step, from exp(-5) to 1 (the ramp-up of Tarvainen and Valpola 2017)."""

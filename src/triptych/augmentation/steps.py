@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,6 +68,21 @@ class Select:
         }
         neighbours = tuple(self(frame, generator) for frame in sample.neighbours)
         return replace(sample, targets=targets, neighbours=neighbours)
+
+
+INSIDE = "inside"
+"""The extra of `mark_inside`."""
+
+
+def mark_inside(sample: Sample, generator: np.random.Generator) -> Sample:
+    """Note which pixels are the image's: `extras["inside"]`, ones (uint8) that move with it, and 0 where later steps
+    see what lies outside. For images without a target, whose invalid pixels would say so.
+
+    >>> sample = mark_inside(Sample(torch.rand(3, 1, 2), {}), np.random.default_rng(0))
+    >>> Pad({}, (1, 4))(sample, np.random.default_rng(0)).extras["inside"].tolist()
+    [[0, 1, 1, 0]]
+    """
+    return replace(sample, extras={**sample.extras, INSIDE: torch.ones(_size(sample), dtype=torch.uint8)})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from triptych import assemble
 from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import build_transform
-from triptych.augmentation.steps import CenterCrop, Chain, Select
+from triptych.augmentation.steps import CenterCrop, Chain, Select, mark_inside
 from triptych.backbones.base import find_backbones
 from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform, require_truth
@@ -387,7 +387,7 @@ def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform
     target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
     transform = build_transform(target.transform, size=target.size, tasks={}, train=True)
     # No labels before anything is drawn: not even the place of a crop depends on them.
-    return (source, Chain((Select({}), transform)))
+    return (source, Chain((Select({}), mark_inside, transform)))
 
 
 def target_view(recipe: Recipe) -> Transform:
