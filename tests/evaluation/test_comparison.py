@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from triptych.evaluation.compare import compare_runs
-from triptych.evaluation.scored_runs import group_runs, read_scored_run
+from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
 from triptych.evaluation.scores import moved_classes
 from triptych.metrics.bootstrap import compute_sums
 from triptych.recipes.config import DataConfig, ModelConfig, Recipe, WeightingConfig, to_json
@@ -248,6 +248,28 @@ def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:
     file = write_run(tmp_path / "model.onnx.results", Recipe(), np.ones(3))
     assert compare_runs([paths[0], file])["recipes"] == {}
     assert len(compare_runs([*paths, file])["recipes"]["trained on train.pseudo.depth.sha256"]) == 3
+
+
+def test_an_adapted_run_is_no_seed_of_what_it_was(tmp_path: Path) -> None:
+    """A run that was trained with an adapter keeps its recipe when another one finishes it."""
+    data = {"train": {"images": 9}, "target": {"images": 300}}
+    paths = []
+    for seed, images in enumerate((0, 200, 200, 50)):
+        paths.append(write_run(tmp_path / f"{seed}", Recipe(seed=seed), np.full(IMAGES, 0.3)))
+        starts: list[dict[str, object]] = [{"data": data}]
+        if images:
+            adapted = {"from": f"runs/{seed}", "weights_sha256": f"{seed}", "adapter": "adabn", "images": images}
+            starts.append({"data": {"target": data["target"]}, "adapted": adapted})
+        (paths[-1] / "environment.json").write_text(json.dumps({"starts": starts}))
+    groups = group_runs([read_scored_run(path, "test") for path in paths])
+    assert [[run.path for run in group.runs] for group in groups] == [paths[:1], paths[1:3], paths[3:]]
+    assert recipe_differences(groups) == {
+        "trained on adapted.adapter": ["-", "adabn", "adabn"],
+        "trained on adapted.images": ["-", 200, 50],
+    }
+    recipes = [Recipe(seed=seed, model=ModelConfig(initialize_from=(str(paths[seed]),))) for seed in (0, 1, 2)]
+    begun = [write_run(tmp_path / f"from {r.seed}", r, np.full(IMAGES, 0.3)) for r in recipes]
+    assert [len(group.runs) for group in group_runs([read_scored_run(path, "test") for path in begun])] == [1, 2]
 
 
 def test_facts_that_an_older_version_did_not_note_are_no_difference(tmp_path: Path) -> None:

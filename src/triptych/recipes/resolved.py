@@ -92,10 +92,18 @@ def read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 def data_fingerprints(folder: Path) -> dict[str, Any]:
-    """Fingerprints of the data of all starts of a run, by dotted name; none where nothing tells of them."""
+    """Fingerprints of the data of all starts of a run, by dotted name, and how it was adapted when it was finished
+    (`adapted.adapter`), which is not in its recipe; none where nothing tells of them.
+    """
     path = folder / STARTS
     starts = read_starts(path) if path.is_file() else []
-    return {name: value for start in starts for name, value in flatten(start["data"]).items()}
+    return {name: value for start in starts for name, value in flatten({**start["data"], **_adapted(start)}).items()}
+
+
+def _adapted(start: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What an adaptation depended on beside the network, which is another one for every seed."""
+    facts = {k: v for k, v in start.get("adapted", {}).items() if k not in ("from", "weights_sha256")}
+    return {"adapted": facts} if facts else {}
 
 
 def package_version(package: str) -> str | None:
