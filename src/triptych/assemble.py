@@ -13,8 +13,9 @@ from triptych.augmentation.steps import Stretch
 from triptych.backbones import create_backbone
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset
+from triptych.data.errors import DataError
 from triptych.data.loading import Loader, evaluation_loader
-from triptych.data.subset import FewerLabels, spread
+from triptych.data.subset import FewerLabels, Unread, spread
 from triptych.datasets import DATASETS, open_configured
 from triptych.decoders import DECODERS
 from triptych.decoders.base import Decoder
@@ -374,7 +375,8 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
 
 
 def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset | None:
-    """The unlabelled training images of the domain that the recipe adapts to, if any.
+    """The training images of the domain that the recipe adapts to, if any. Their labels are not read, and need not be
+    there.
 
     Raises `ValueError` where they are not named, where there are none, or where their classes of `tasks` are others.
     """
@@ -383,14 +385,20 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
         return None
     if not config.dataset:
         raise ValueError("adaptation.dataset is empty; name the target domain (`triptych list datasets`).")
+    split = TARGET + config.split
+    bare = replace(config, dataset_options={**config.dataset_options, "tasks": ()})
     try:
-        dataset = build_dataset(recipe, TARGET + config.split)
+        images = build_dataset(replace(recipe, adaptation=bare), split)
     except ValueError as error:
         raise ValueError(f"target domain (adaptation.dataset, adaptation.root): {error}") from error
-    if len(dataset) == 0:
+    if len(images) == 0:
         raise ValueError(
             f"the target domain has no images: split '{config.split}' of dataset '{config.dataset}' is empty; check "
             "adaptation.root and adaptation.split."
         )
-    check_label_spaces(tasks, dataset.tasks)
-    return dataset
+    try:
+        labelled = build_dataset(recipe, split)
+    except DataError:  # labels that are not there, or not all of them
+        return images
+    check_label_spaces(tasks, labelled.tasks)
+    return Unread(labelled, images)

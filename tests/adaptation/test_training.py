@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -397,6 +398,31 @@ def test_street_recipes_run_on_small_archives(name: str, tmp_path: Path) -> None
     evaluation = evaluate_run(run, device="cpu", constant=False, progress=False)
     assert len(evaluation.keys) == 1
     assert evaluation.labelled == {"semseg": 1, "depth": 1}
+
+
+def test_labels_of_the_target_are_not_read_and_need_not_be_there(tmp_path: Path) -> None:
+    """A target whose labels can be read is told from other data by them, as before."""
+    root = runpy.run_path(str(STREETS / "test_cityscapes.py"))["write"](tmp_path / "cityscapes")
+    recipe = change(RECIPES["synthia-cityscapes"], adaptation__root=str(root))
+    tasks = assemble.build_dataset(recipe, "target-train").tasks
+    for path in root.glob("gtFine/train/*/*.png"):
+        path.write_bytes(b"damaged")
+    images = assemble.build_target_set(recipe, tasks)
+    assert images.fingerprint() == assemble.build_dataset(recipe, "target-train").fingerprint()
+    keys = [images.key(index) for index in range(len(images))]
+    assert len(keys) == 2
+    with pytest.raises(ValueError, match="'semseg' do not map"):
+        assemble.build_target_set(recipe, {"semseg": semseg(3)})
+    next(root.glob("gtFine/train/*/*.png")).unlink()
+    shutil.rmtree(root / "disparity")
+    for folder in ("gtFine", "camera"):  # some labels, then none
+        images = assemble.build_target_set(recipe, tasks)
+        assert [images.key(index) for index in range(len(images))] == keys
+        assert all(images[index].targets == {} for index in range(len(images)))
+        shutil.rmtree(root / folder)
+    shutil.rmtree(root / "leftImg8bit/train")
+    with pytest.raises(ValueError, match=r"target domain .* has no images"):
+        assemble.build_target_set(recipe, tasks)
 
 
 @pytest.mark.parametrize("preset", ["", *PRESETS])

@@ -202,6 +202,24 @@ class SomeTasks(Subset):
         return self.dataset.fingerprint() | {"selected": list(self.tasks)}
 
 
+class Unread(Subset):
+    """A dataset whose labels nothing reads: its samples are those of `images`, the same dataset opened without any."""
+
+    def __init__(self, dataset: DenseDataset, images: DenseDataset) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self.images, self.tasks, self.pseudo_weights = images, {}, {}
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.images[index]
+
+    def draw(self, seed: int, place: int) -> tuple[int, int]:
+        return self.dataset.draw(seed, place)
+
+    def fingerprint(self) -> dict[str, object]:
+        """The whole dataset's."""
+        return self.dataset.fingerprint()
+
+
 def _without(tasks: dict[str, Task], sample: Sample) -> Sample:
     size = (sample.image.shape[-2], sample.image.shape[-1])
     empty = {name: task.invalid_target(size) for name, task in tasks.items() if name in sample.targets}

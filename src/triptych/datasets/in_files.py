@@ -371,7 +371,7 @@ class Published(InFiles):
             named_choice(f"task of {self.name}", name, known)
             source = name if name in stored else DERIVED[name].source
             if source not in encodings:
-                raise ValueError(f"task {name} of {self.name} needs {self.downloads[source]}, which is not there.")
+                raise DataError(f"task {name} of {self.name} needs {self.downloads[source]}, which is not there")
 
 
 def read_target(

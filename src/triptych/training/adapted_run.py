@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from triptych import assemble
-from triptych.adaptation.base import check_label_spaces
 from triptych.data.loading import evaluation_loader
 from triptych.datasets.recognizing import locate_dataset, recognize_images
 from triptych.files import naming_damage, write_text
 from triptych.machine import choose_device
 from triptych.prediction.pretrained import hash_weights, load_model, save_folder
-from triptych.recipes.config import TARGET, AdaptationConfig, Options
+from triptych.recipes.config import AdaptationConfig, Options
 from triptych.training.building import target_view
 from triptych.training.log import read_lines
 from triptych.training.run_folder import record_start
@@ -37,8 +36,8 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
     adapter = assemble.build_adapter(adapted, model)
     if adapter is None or adapter.has_losses:
         raise ValueError(f"adapter '{target.name}' learns while a run trains; name it in a recipe (adaptation.name).")
-    dataset = assemble.build_dataset(adapted, TARGET + target.split)
-    check_label_spaces(model.tasks, dataset.tasks)
+    dataset = assemble.build_target_set(adapted, model.tasks)
+    assert dataset is not None  # there is an adapter
     view, data = target_view(adapted), recipe.data
     seen: list[str] = []
 

@@ -386,7 +386,7 @@ def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform
         return (source,)
     target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
     transform = build_transform(target.transform, size=target.size, tasks={}, train=True)
-    # No labels before anything is drawn: not even the place of a crop depends on them.
+    # Whatever a dataset gives: not even the place of a crop depends on labels.
     return (source, Chain((Select({}), mark_inside, transform)))
 
 
