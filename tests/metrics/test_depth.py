@@ -106,6 +106,28 @@ def test_median_scaling_forgives_scale() -> None:
     assert metric.compute()["rmse"] < 1e-6
 
 
+def test_median_scaling_takes_what_is_not_positive_for_the_least_depth() -> None:
+    """An image without a positive prediction is one of a constant depth; few such pixels change no other one."""
+    target = torch.rand(3, 1, 1, 9) + 1
+    prediction = target.clone()
+    prediction[0] = 0.0
+    prediction[1] = -1.0
+    prediction[2, ..., :2] = torch.tensor([0.0, -3.0])
+    constant = target.flatten(1).median(dim=1).values
+    expected = constant.view(3, 1, 1, 1) - target
+    expected[2] = 0
+    metric = DepthMetric(median_scaling=True, lowest=1e-3)
+    metric.update(prediction[:2], target[:2])
+    assert metric.compute()["rmse"] == pytest.approx(expected[:2].square().mean().sqrt().item(), rel=1e-5)
+    known = target[2:].clone()
+    known[..., :2] = torch.nan
+    metric = DepthMetric(median_scaling=True, lowest=1e-3)
+    metric.update(prediction[2:], known)
+    assert metric.compute()["rmse"] < 1e-6
+    metric.update(prediction, target)
+    assert all(map(math.isfinite, metric.compute().values()))
+
+
 def test_ranges() -> None:
     metric = DepthMetric(near=1.0, far=10.0, highest=10.0)
     metric.update(torch.full((1, 1, 1, 3), 12.0), torch.tensor([0.5, 4.0, 20.0]).view(1, 1, 1, 3))

@@ -30,7 +30,8 @@ class DepthMetric(Metric):
 
     A pixel counts where `near < target < far`; predictions are clamped to `lowest .. highest`. The defaults are those
     of InvPT; TaskPrompter has far=80, DenseMTL near=lowest=1e-3, far=highest=80. `median_scaling` multiplies each
-    image's prediction by median(target) / median(prediction) before clamping (lower medians).
+    image's prediction by median(target) / median(prediction) before clamping (lower medians), with `lowest` where it is
+    not positive.
 
     >>> metric = DepthMetric()
     >>> metric.update(torch.tensor([[[[1.0, 5.0]]]]), torch.tensor([[[[2.0, torch.nan]]]]))
@@ -84,6 +85,7 @@ class DepthMetric(Metric):
         valid = (valid_pixels(target) & (target > self.near) & (target < self.far)).flatten(1)
         truth, predicted = target.flatten(1).double(), prediction.flatten(1).double()
         if median_scaling:
+            predicted = torch.where(predicted <= 0, self.lowest, predicted)  # no factor makes these a depth
             predicted = predicted * _median(truth, valid) / _median(predicted, valid)
         truth = torch.where(valid, truth, 1.0)
         predicted = torch.where(valid, predicted.clamp(self.lowest, self.highest), 1.0)
