@@ -35,7 +35,7 @@ def test_weightings_agree_with_one_process(found: list[list[Any]]) -> None:
 
 
 def test_adapters_agree_on_what_they_saw_together(found: list[list[Any]]) -> None:
-    assert found[2] == [[2.0, 7.0, 0.0, 1.0], [2.0, 7.0, 2.0, 3.0]]
+    assert found[2] == [[2.0, 7.0, 3.0, 4.0, 0.0, 1.0], [2.0, 7.0, 3.0, 4.0, 2.0, 3.0]]
 
 
 def test_self_training_agrees_with_one_process(found: list[list[Any]]) -> None:

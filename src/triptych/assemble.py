@@ -371,7 +371,13 @@ def build_adapter(recipe: Recipe, model: MultiTaskModel) -> Adapter | None:
             "leave adaptation.size out, or set it to data.size."
         )
     weights = build_weighting(recipe, {**model.tasks, **model.auxiliary_tasks}).weights
-    return build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
+    adapter = build(model, size=recipe.data.size, weights=weights, seed=recipe.seed, **config.options)
+    if adapter.mixed_by in unread_tasks(recipe):
+        raise ValueError(
+            f"adapter '{config.name}' pastes by labels of {adapter.mixed_by}, which learns from video without any: set "
+            "video.labels = true, or choose adaptation 'dacs'."
+        )
+    return adapter
 
 
 def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset | None:

@@ -81,12 +81,15 @@ def unlabelled(*, images: int = 2, size: tuple[int, int] = SIZE) -> Sample:
 
 
 def shared_numbers(rank: int, world: int) -> list[float]:
-    """What processes with other images agree on: the range of depth (process 1 has no label); and its rows."""
+    """What processes with other images agree on: the range of depth (process 1 has no label), that of predictions where
+    none has one; and its rows.
+    """
     label = torch.full((1, 1, 2, 2), torch.nan)
     if rank == 0:
         label[..., 0, :] = torch.tensor([2.0, 7.0])
-    low, high = value_range(depth(), label)
-    return [float(low), float(high), *own_rows(torch.arange(4.0)).tolist()]
+    raw = torch.full((1, 1, 2, 2), 3.0 + rank)
+    ranges = (*value_range(depth(), label, raw), *value_range(depth(), torch.full_like(label, torch.nan), raw))
+    return [*map(float, ranges), *own_rows(torch.arange(4.0)).tolist()]
 
 
 def self_training(rank: int, world: int) -> list[Tensor]:

@@ -71,7 +71,7 @@ def test_the_gradient_of_a_sure_prediction_is_finite() -> None:
 def test_depth_is_scaled_by_the_range_of_the_labels_in_the_units_of_the_network() -> None:
     task = depth(loss="berhu-inverse")
     label = torch.tensor([[[[2.0, 5.0, torch.nan, 20.0]]]])
-    low, high = value_range(task, label)
+    low, high = value_range(task, label, torch.zeros_like(label))
     assert low.item() == pytest.approx(encode_inverse_depth(torch.tensor(20.0)).item())
     assert high.item() == pytest.approx(encode_inverse_depth(torch.tensor(2.0)).item())
     raw = torch.tensor([[[[-7.0, 1000.0]]]])
@@ -83,15 +83,19 @@ def test_depth_is_scaled_by_the_range_of_the_labels_in_the_units_of_the_network(
 def test_logarithms_keep_negative_values_down_to_the_smallest_label() -> None:
     task = depth(loss="log-l1")
     label = torch.tensor([[[[0.5, 8.0, 0.0]]]])  # a depth of 0 is no label of a logarithm
-    span = value_range(task, label)
+    span = value_range(task, label, torch.zeros_like(label))
     assert [value.item() for value in span] == pytest.approx([math.log(0.5), math.log(8)])
     scaled = alignment_map(task, torch.tensor([[[[math.log(0.5), math.log(2), -9.0]]]]), span).flatten().tolist()
     assert scaled == pytest.approx([0.0, 0.5, 0.0], abs=1e-6)
 
 
-def test_without_a_depth_label_the_range_is_the_unit_interval() -> None:
-    span = value_range(depth(), torch.full((1, 1, 1, 2), torch.nan))
-    assert [value.item() for value in span] == [0.0, 1.0]
+@pytest.mark.parametrize("loss", ["l1", "log-l1", "disparity"])
+def test_without_a_depth_label_the_range_is_that_of_the_sources_predictions(loss: str) -> None:
+    """In whatever units: no value of the source is cut, and those of the target are seen beside them."""
+    task, raw = depth(loss=loss), torch.tensor([[[[-3.0, -1.0, 1.0]]]])
+    span = value_range(task, torch.full((1, 1, 1, 3), torch.nan), raw)
+    assert alignment_map(task, raw, span).flatten().tolist() == [0.0, 0.5, 1.0]
+    assert alignment_map(task, raw + 1, span).flatten().tolist() == [0.25, 0.75, 1.25]
 
 
 def test_normals_are_seen_as_unit_vectors_and_single_logits_as_two_classes() -> None:
@@ -131,7 +135,7 @@ class Still:
         found = {}
         for name, task in TASKS.items():
             for scale, stage in stages.items():
-                span = value_range(task, source.targets[name]) if name == "depth" else None
+                span = value_range(task, source.targets[name], stage[name]) if name == "depth" else None
                 found[f"{name}_{scale}"] = self.adapter.discriminators[f"{name}_{scale}"](
                     alignment_map(task, stage[name], span)
                 )

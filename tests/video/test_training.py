@@ -29,6 +29,7 @@ from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
+    AdaptationConfig,
     DataConfig,
     ModelConfig,
     OptimizerConfig,
@@ -309,3 +310,13 @@ def test_depth_is_learnt_from_camera_paths_alone(tmp_path: Path, poses: str) -> 
     ours, theirs = learnt.compute(), constant.compute()
     assert ours["absrel_aligned"] < 0.95 * theirs["absrel_aligned"]
     assert (ours["absrel"] < 0.8 * theirs["absrel"]) == (poses == "known")  # images alone know no metres
+
+
+def test_labels_that_are_not_read_cannot_mix_images() -> None:
+    """Not a pixel would be pasted."""
+    recipe = change(RECIPE, adaptation=AdaptationConfig(name="depth-mix", dataset="rooms"))
+    model = assemble.build_model(recipe, {name: rooms_module.rooms_tasks()[name] for name in recipe.data.tasks})
+    with pytest.raises(ValueError, match=r"by labels of depth.* set video\.labels = true, or choose adaptation 'dacs'"):
+        assemble.build_adapter(recipe, model)
+    for possible in (change(recipe, video__labels=True), change(recipe, adaptation__name="dacs")):
+        assert assemble.build_adapter(possible, model).mixes

@@ -7,10 +7,10 @@ for source ones.
 
 Paper, published code and this file. Published for segmentation and depth (normals in the code); boundaries, saliency
 and parts are taken as classes here. The code maps depth with the range of the batch's labels and cuts it at zero only;
-so does this file, in the units that the network predicts (`Task.encode`), a logarithm at the smallest label. A batch
-without a depth label uses the range 0 to 1. Both forward passes come before one backward pass: the same gradients as
-the code's two. A discriminator judges both domains in one pass for its own loss, so that its spectral norm takes two
-power iterations per step, not three.
+so does this file, in the units that the network predicts (`Task.encode`), and at the smallest label where that is below
+zero (logarithms of less than 1 m). A batch without a depth label uses the range of the source's predictions. Both
+forward passes come before one backward pass: the same gradients as the code's two. A discriminator judges both domains
+in one pass for its own loss, so that its spectral norm takes two power iterations per step, not three.
 
 MinEnt, of the ancestor, minimizes the entropy of unlabelled predictions (Vu et al., "ADVENT: Adversarial Entropy
 Minimization for Domain Adaptation in Semantic Segmentation", CVPR 2019, arXiv 1811.12833, section 3.1). The paper has
@@ -166,7 +166,8 @@ class AdversarialAlignment(Adapter):
         # Discriminators are small: full precision costs little and needs no loss scaling.
         with torch.autocast(source.image.device.type, enabled=False):
             for name, (task, raw) in theirs.items():
-                span = None if task.is_categorical else value_range(task, source.targets[name.rpartition("_")[0]])
+                label = source.targets[name.rpartition("_")[0]]
+                span = None if task.is_categorical else value_range(task, label, ours[name][1])
                 aligned = alignment_map(task, _resize(raw, source.image.shape[-2:]), span)
                 with torch.no_grad():
                     reference = alignment_map(task, ours[name][1], span)
@@ -197,7 +198,7 @@ class AdversarialAlignment(Adapter):
 def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "batch seen height width"]:
     """Input of the discriminator from a raw map: self-information, unit vectors of directions, or normalised values.
 
-    Depth and other values: (max(u, min(0, low)) - low) / (high - low), `(low, high)` the range of the source's labels.
+    Depth and other values: (max(u, min(0, low)) - low) / (high - low), `(low, high)` as in `value_range`.
 
     >>> from triptych.tasks import depth
     >>> alignment_map(depth(), torch.tensor([[[[3.0, -1.0, 9.0]]]]), (torch.tensor(1.0), torch.tensor(5.0))).tolist()
@@ -212,14 +213,17 @@ def alignment_map(task: Task, raw: Map, span: Range | None) -> Float[Tensor, "ba
     return (torch.maximum(raw, low.clamp(max=0)) - low) / (high - low).clamp(min=1e-6)
 
 
-def value_range(task: Task, target: Tensor) -> Range:
-    """Smallest and largest label of the batch, over all processes, in the units of the raw map; (0, 1) without any."""
+def value_range(task: Task, target: Tensor, raw: Map) -> Range:
+    """Smallest and largest label of the batch, over all processes, in the units of the raw map; smallest and largest
+    value of that map, the source's, where no image has a label.
+    """
     values = task.encode(target)
-    valid = values.isfinite()
-    low = torch.where(valid, values, torch.inf).amin()
-    lowest, negated = smallest_over_processes(torch.stack([low, torch.where(valid, -values, torch.inf).amin()]))
-    known = lowest.isfinite()
-    return torch.where(known, lowest, 0.0), torch.where(known, -negated, 1.0)
+    raw = raw.detach().to(values.dtype)
+    ends = [torch.where(values.isfinite(), sign * values, torch.inf).amin() for sign in (1, -1)]
+    ends += [(sign * raw).amin() for sign in (1, -1)]
+    low, negated, raw_low, raw_negated = smallest_over_processes(torch.stack(ends))
+    known = low.isfinite()
+    return torch.where(known, low, raw_low), -torch.where(known, negated, raw_negated)
 
 
 def _resize(raw: Map, size: tuple[int, ...]) -> Float[Tensor, "batch channels new_height new_width"]:

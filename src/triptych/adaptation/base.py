@@ -43,6 +43,8 @@ class Adapter(nn.Module):
     """False for adapters without losses: training then reads no target images in its steps."""
     mixes: bool = False
     """Whether it pastes parts of source images into target images, which then have to be of one size."""
+    mixed_by: str = ""
+    """The task whose labels say which parts; without these nothing is pasted."""
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of the source's pseudo-labels by task and key of the image; all other images count 1."""
 
