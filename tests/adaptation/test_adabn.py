@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from test_studies import load
 from torch import Tensor, nn
+from torch.nn import functional as F
 from training.tiny import RECIPE, change
 from training_runs import lines, run_recipe
 
@@ -232,6 +234,36 @@ def test_norms_that_training_kept_are_renewed_in_a_finished_run(
     adapt_run(finished, target, tmp_path / "frozen", device="cpu")
     frozen, plain = (load_file(tmp_path / name / "model.safetensors") for name in ("frozen", "plain"))
     assert all(torch.equal(frozen[name], plain[name]) for name in plain)
+
+
+def test_statistics_are_of_the_size_that_prediction_is_asked_for(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures far larger than in training are told of, and can be resized as `predict --shorter-side` does."""
+    (tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (200, 150, 3), np.uint8)
+    for i in range(2):
+        Image.fromarray(np.roll(pixels, i, axis=0)).save(tmp_path / "photos" / f"{i}.png")
+    seen: list[Tensor] = []
+
+    def finish(self: AdaBN, model: nn.Module, read) -> None:
+        seen.extend(sample.image for sample in read(2))
+
+    monkeypatch.setattr(AdaBN, "finish", finish)
+    target = replace(find_target(str(tmp_path / "photos")), name="adabn")
+    with pytest.warns(UserWarning, match="200 x 150 pixels, .* --shorter-side"):
+        adapt_run(finished, target, tmp_path / "large", device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapt_run(finished, target, tmp_path / "fitted", shorter_side=32, device="cpu")
+    assert {tuple(image.shape[-2:]) for image in seen} == {SIZE, (32, 32)}
+    photo = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
+    whole = F.interpolate(photo, (43, 32), mode="bilinear", antialias=True)
+    torch.testing.assert_close(seen[2], whole[..., 5:37, :])
+    start = json.loads((tmp_path / "fitted" / "environment.json").read_text())["starts"][-1]
+    assert start["adapted"]["shorter_side"] == 32
+    with pytest.raises(ValueError, match="shorter_side is 0; it must be at least 1 pixel"):
+        adapt_run(finished, target, tmp_path / "none", shorter_side=0, device="cpu")
 
 
 def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos: Path, tmp_path: Path) -> None:

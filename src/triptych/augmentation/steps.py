@@ -246,5 +246,23 @@ class FitHeight:
         return Stretch(self.tasks, fitted)(sample, generator)
 
 
+@dataclass(frozen=True)
+class FitShorterSide:
+    """Resize to a shorter side of `side` pixels, keeping the aspect ratio; the scene keeps its distances.
+
+    >>> fitted = FitShorterSide({}, 2)(Sample(torch.rand(3, 9, 6), {}), np.random.default_rng(0))
+    >>> tuple(fitted.image.shape)
+    (3, 3, 2)
+    """
+
+    tasks: Tasks
+    side: int
+
+    def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
+        size = _size(sample)
+        height, width = (max(round(length * self.side / min(size)), 1) for length in size)
+        return Stretch(self.tasks, (height, width))(sample, generator)
+
+
 def _size(sample: Sample) -> Size:
     return int(sample.image.shape[-2]), int(sample.image.shape[-1])

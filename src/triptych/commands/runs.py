@@ -195,6 +195,7 @@ def adapt(
     root: str = "",
     split: str = "train",
     images: int = 200,
+    shorter_side: int | None = None,
     options: tuple[str, ...] = (),
     device: Device = "auto",
 ) -> None:
@@ -206,7 +207,10 @@ def adapt(
         out: Run folder to create.
         root: Folder of a named dataset, or of the files of a dataset.toml.
         split: Split of the target; never the one to be scored.
-        images: Number of images, spread evenly over the split, in passes of 8.
+        images: Number of images, spread evenly over the split, in passes of 8; of each the middle, at most as large as
+            in training.
+        shorter_side: Height or width, whichever is less, that images are resized to before, as by `triptych predict`;
+            by default as evaluation sees them.
         options: Keyword arguments of the target's dataset, such as look=b.
         device: Where to run.
     """
@@ -215,7 +219,8 @@ def adapt(
     from triptych.training.adapted_run import adapt_run, find_target
 
     found = find_target(str(target), root=root, split=split, options=read_options(options))
-    adapt_run(run, replace(found, name="adabn", options={"images": images}), out, device=device)
+    target_images = replace(found, name="adabn", options={"images": images})
+    adapt_run(run, target_images, out, shorter_side=shorter_side, device=device)
     print(f"{out}: {run} with batch norm statistics of {target}")
 
 

@@ -1,24 +1,31 @@
 """A finished run adapted to another domain: a new run folder beside it, which says where it comes from."""
 
 import hashlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from triptych import assemble
+from triptych.data.base import DenseDataset
 from triptych.data.loading import evaluation_loader
 from triptych.datasets.recognizing import locate_dataset, recognize_images
 from triptych.files import naming_damage, write_text
-from triptych.machine import choose_device
+from triptych.prediction import Predictor
+from triptych.prediction.outputs import advise_size
 from triptych.prediction.pretrained import hash_weights, load_model, save_folder
-from triptych.recipes.config import AdaptationConfig, Options
+from triptych.recipes.config import TARGET, AdaptationConfig, Options, Recipe
 from triptych.training.building import target_view
 from triptych.training.log import read_lines
 from triptych.training.run_folder import record_start
 
 
-def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "auto") -> Path:
-    """Write the network of a run folder to `out` as the adapter `target.name` finishes it on the target's images.
+def adapt_run(
+    run: Path, target: AdaptationConfig, out: Path, *, shorter_side: int | None = None, device: str = "auto"
+) -> Path:
+    """Write the network of a run folder to `out` as the adapter `target.name` finishes it on the target's images, as
+    evaluation sees them, or resized to a `shorter_side`, as `Predictor` does. Warns where things in them may have
+    another size than in training.
 
     Evaluation, prediction and comparison read `out` like any run. Its recipe is that of `run`, with `target` as its
     adaptation unless it was trained with one: then only its description tells them apart. `environment.json` has the
@@ -38,7 +45,10 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
         raise ValueError(f"adapter '{target.name}' learns while a run trains; name it in a recipe (adaptation.name).")
     dataset = assemble.build_target_set(adapted, model.tasks)
     assert dataset is not None  # there is an adapter
-    view, data = target_view(adapted), recipe.data
+    view, data = target_view(adapted, shorter_side), recipe.data
+    predictor = Predictor(model, recipe=recipe, shorter_side=shorter_side, device=device)
+    if advised := _advise(predictor, adapted, dataset):
+        warnings.warn(advised, stacklevel=2)
     seen: list[str] = []
 
     def read(count: int) -> Any:
@@ -46,7 +56,7 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
             seen.extend(sample.key)
             yield sample
 
-    adapter.finish(model.to(choose_device(device)), read)
+    adapter.finish(model, read)
     if recipe.adaptation.used:
         adapted = recipe
     source = f"{target.dataset} {Path(target.root).name}".strip()  # cards tell it to others
@@ -64,11 +74,22 @@ def adapt_run(run: Path, target: AdaptationConfig, out: Path, *, device: str = "
                 "adapter": target.name,
                 "images": len(seen),
                 "keys_sha256": hashlib.sha256("\n".join(seen).encode()).hexdigest(),
+                **({} if shorter_side is None else {"shorter_side": shorter_side}),
             },
             "data": {"target": dataset.fingerprint()},
         },
     )
     return out
+
+
+def _advise(predictor: Predictor, recipe: Recipe, dataset: DenseDataset) -> str:
+    """What `advise_size` says of the first image as evaluation sees it."""
+    view = assemble.scored_view(recipe, TARGET + recipe.adaptation.split, {})
+    first = next(iter(evaluation_loader(dataset, transform=view, limit=1, on_bad_sample="skip")), None)
+    if first is None:
+        return ""
+    height, width = first.image.shape[-2:]
+    return advise_size(predictor, first.image_keys[0], (height, width), stretches=False)
 
 
 def _copy_history(run: Path, out: Path) -> None:

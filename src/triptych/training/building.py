@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from triptych import assemble
 from triptych.adaptation.base import Adapter, check_label_spaces
 from triptych.augmentation.presets import build_transform
-from triptych.augmentation.steps import CenterCrop, Chain, Select, mark_inside
+from triptych.augmentation.steps import CenterCrop, Chain, FitShorterSide, Select, mark_inside
 from triptych.backbones.base import find_backbones
 from triptych.backbones.weights import LoadReport, choose_backbone
 from triptych.data.base import DenseDataset, Transform, require_truth
@@ -390,12 +390,15 @@ def _build_transforms(recipe: Recipe, tasks: dict[str, Task]) -> tuple[Transform
     return (source, Chain((Select({}), mark_inside, transform)))
 
 
-def target_view(recipe: Recipe) -> Transform:
-    """Images of the target domain as evaluation sees them, at most as large as in training and without labels."""
+def target_view(recipe: Recipe, shorter_side: int | None = None) -> Transform:
+    """Images of the target domain as evaluation sees them, or as `predict` does with a `shorter_side`; at most as large
+    as in training and without labels.
+    """
     target = split_domain(recipe, TARGET + recipe.adaptation.split)[0].data
     seen = build_transform(target.transform, size=target.size, tasks={}, train=False)
+    fitted = seen if shorter_side is None else FitShorterSide({}, shorter_side)
     crop = (CenterCrop({}, target.size),) if any(target.size) else ()
-    return Chain((Select({}), seen, *crop))
+    return Chain((Select({}), fitted, *crop))
 
 
 def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> torch.optim.Optimizer | None:
