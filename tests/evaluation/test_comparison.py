@@ -128,6 +128,36 @@ def test_numbers_of_other_definitions_do_not_compare(tmp_path: Path) -> None:
         compare_runs([one, two])
 
 
+def edit_scores(run: Path, **facts: object) -> None:
+    """Change what a run's file of scores says."""
+    file = run / "evaluation-test.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | facts))
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ([{}, {"protocol": "survey"}], "the protocol .* is none in .*run0, survey in .*run1"),
+        ([{"scored_size": "48x64"}, {"scored_size": "24x32"}], "the size at .* is 48x64 in .*run0, 24x32 in .*run1"),
+        ([{}, {"keys": ["a", "b", "c"]}], r"run1 was scored on other images than .*run0 \(6 differ\)"),
+    ],
+)
+def test_seeds_that_were_scored_otherwise_are_never_averaged(facts: list[dict], words: str, tmp_path: Path) -> None:
+    """Such as one by an older version, which knew no protocol of a recipe."""
+    paths = [write_run(tmp_path / f"run{seed}", Recipe(seed=seed), np.ones(3)) for seed in range(2)]
+    for path, changed in zip(paths, facts, strict=True):
+        edit_scores(path, **changed)
+    with pytest.raises(ValueError, match=words):
+        compare_runs(paths)
+
+
+def test_seeds_by_another_number_are_never_averaged(tmp_path: Path) -> None:
+    """As of a descriptor that changed in between."""
+    paths = [write_run(tmp_path / f"run{s}", Recipe(seed=s), np.ones(3), aligned=s == 1) for s in range(2)]
+    with pytest.raises(ValueError, match=r"depth: the number is rmse in .*run0, rmse_aligned in .*run1"):
+        compare_runs(paths)
+
+
 def test_a_renamed_class_is_no_other_number_and_a_moved_one_is() -> None:
     names = [semseg(classes) for classes in (("wall", "couch"), ("wall", "sofa"), ("couch", "wall"))]
     assert [len(moved_classes(names[0], other)) for other in names] == [2, 0, 2]

@@ -29,6 +29,7 @@ from triptych.evaluation.scores import gain_over, read_run_scores, require_same_
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
 from triptych.machine import terminal
+from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import bootstrap_mean_difference
 
 LEAST_IMAGES = 6
@@ -57,24 +58,17 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
     definition.
     """
     one, two = _by_seed(baseline), _by_seed(other)
-    order = baseline.runs[0].keys
-    first, second = baseline.runs[0], other.runs[0]
-    metric = require_same_definition(
-        first.path,
-        first.tasks[task],
-        second.path,
-        second.tasks[task],
-        ("what is summed", _sizes(first.sums[task]), _sizes(second.sums[task])),
-        first.scored_size.beside(second.scored_size),
-        first.scoring.beside(second.scoring),
-    )
+    first = baseline.runs[0]
+    metric = _require_comparable([*baseline.runs, *other.runs], task)
 
     def value(run: ScoredRun) -> float:
         return metric.comparable(run.primary(task))
 
     gaps = [value(two[seed]) - value(one[seed]) for seed in one if seed in two]
     mean = statistics.fmean(map(value, other.runs)) - statistics.fmean(map(value, baseline.runs))
-    groups = [[_sums_in(order, run, baseline.runs[0], task) for run in group.runs] for group in (baseline, other)]
+    groups = [
+        [select_images(run.sums[task], run.keys, first.keys) for run in group.runs] for group in (baseline, other)
+    ]
     interval = bootstrap_mean_difference(metric, *groups)[metric.primary]
     paired = set(one) == set(two)
     one_side = all(mean * value > 0 for value in (*gaps, interval.low, interval.high))
@@ -86,7 +80,7 @@ def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDiffe
         low=interval.low,
         high=interval.high,
         better=(mean > 0) == metric.better[metric.primary],
-        clear=bool(gaps) and one_side and baseline.runs[0].images(task) >= LEAST_IMAGES,
+        clear=bool(gaps) and one_side and first.images(task) >= LEAST_IMAGES,
     )
 
 
@@ -99,14 +93,21 @@ def _by_seed(group: RunGroup) -> dict[int, ScoredRun]:
     return {run.recipe.seed: run for run in group.runs}
 
 
-def _sums_in(order: Sequence[str], run: ScoredRun, like: ScoredRun, task: str) -> dict[str, Tensor]:
-    """Every image's sums of a run in the order of `like`'s images."""
-    if set(run.keys) != set(order):
-        raise ValueError(
-            f"{run.path} was scored on other images than {like.path} ({len(set(run.keys) ^ set(order))} differ); "
-            "evaluate both on the same split and limit."
-        )
-    return select_images(run.sums[task], run.keys, order)
+def _require_comparable(runs: Sequence[ScoredRun], task: str) -> Metric:
+    """The metric of a task, by which all runs were scored alike and on the same images; `ValueError` names two that
+    were not.
+    """
+    first = runs[0]
+    for run in runs:
+        summed = ("what is summed", _sizes(first.sums[task]), _sizes(run.sums[task]))
+        facts = [summed, *first.how.beside(run.how)]
+        require_same_definition(first.path, first.tasks[task], run.path, run.tasks[task], *facts)
+        if other := set(run.keys) ^ set(first.keys):
+            raise ValueError(
+                f"{run.path} was scored on other images than {first.path} ({len(other)} differ); evaluate both on the "
+                "same split and limit."
+            )
+    return first.tasks[task].metric()
 
 
 def compare_runs(
@@ -133,12 +134,12 @@ def compare_runs(
     ]
     if not names:
         raise ValueError(f"{groups[0].name} and the other runs have no task in common.")
+    for name in names:
+        _require_comparable(groups[0].runs, name)  # with others they are compared below
     first = groups[0].runs[0]
     images = [*first.keys, *read_run_scores(first.path, split).content.get("skipped", {})]
     scored = {name: first.tasks[name] for name in names}
-    references = read_references(
-        single_task, split, scored, images, of=first.path, size=first.scored_size, scoring=first.scoring
-    )
+    references = read_references(single_task, split, scored, images, of=first.path, how=first.how)
 
     def gain(run: ScoredRun) -> float:
         return gain_over({name: run.tasks[name] for name in names}, run.metrics, references)
@@ -170,7 +171,7 @@ def _mean_and_deviation(values: Sequence[float]) -> str:
 
 def _print(console: Console, groups: Sequence[RunGroup], names: Sequence[str], content: dict[str, Any]) -> None:
     table = Table("task", "metric", *(group.name for group in groups), "images", title_justify="left")
-    by = groups[0].runs[0].scoring.protocol
+    by = groups[0].runs[0].how.scoring.protocol
     table.title = content["split"] if by == OWN else f"{content['split']}, protocol {by}"
     for name in names:
         metric = groups[0].runs[0].tasks[name].metric()

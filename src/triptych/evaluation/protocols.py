@@ -265,10 +265,6 @@ class Scoring:
         stretches = self.protocol in NATIVE and assemble.stretched_size(recipe) is not None
         return assemble.unstretched(recipe) if stretches else recipe
 
-    def beside(self, other: "Scoring") -> tuple[str, str, str]:
-        """Names of both protocols with a title, as `require_same_definition` compares facts."""
-        return "the protocol (`triptych evaluate --protocol`)", self.protocol, other.protocol
-
     def describe(self, tasks: Mapping[str, Task], size: str) -> list[str]:
         """Lines on what the numbers of tasks that it was applied to are; labels were scored at `size`."""
         lines = []

@@ -18,7 +18,7 @@ from triptych.evaluation.evaluate import Predicts, evaluate_together
 from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
 from triptych.evaluation.scores import (
     Evaluation,
-    ScoredSize,
+    HowScored,
     as_json,
     moved_classes,
     read_run_scores,
@@ -152,8 +152,8 @@ def evaluate_run(
         predictor.resize |= predictor.fixed_size is not None
         images = spread_evenly(len(dataset), limit if limit > 0 else len(dataset))
         keys = [dataset.key(index) for index in images]
-        size = ScoredSize(assemble.scored_size(recipe, split), assemble.scored_size(recipe, split, dataset))
-        references = read_references(single_task, split, tasks, keys, of=run, size=size, scoring=scoring)
+        how = HowScored(recipe, split, scoring, assemble.scored_size(recipe, split, dataset))
+        references = read_references(single_task, split, tasks, keys, of=run, how=how)
         predictors: list[Predicts] = [predictor]
         best = None
         bad = recipe.data.on_bad_sample
@@ -178,7 +178,7 @@ def evaluate_run(
                 "split": split,
                 "recipe": recipe.description,
                 "data": dataset.fingerprint(),
-                "scored_size": size.of_images,
+                "scored_size": how.of_images,
                 **scoring.content(),
                 "facts": {name: metric_facts(task.metric()) for name, task in tasks.items()},
                 **as_json(evaluation),
@@ -191,7 +191,7 @@ def evaluate_run(
                 "weights_sha256": weights,
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
-            notes = [*scoring.describe(tasks, size.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
+            notes = [*scoring.describe(tasks, how.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),
@@ -262,13 +262,12 @@ def read_references(
     keys: Sequence[str],
     *,
     of: Path,
-    size: ScoredSize,
-    scoring: Scoring,
+    how: HowScored,
 ) -> dict[str, dict[str, float]]:
     """The numbers of single-task runs on a split, by task: means, where a task has several runs (seeds).
 
     Every task of `tasks` needs one if there are any runs; `keys` are the images that they have to be scored on, by the
-    same numbers, at the same `size` and under the same protocol (`scoring`) as the network in folder `of`.
+    same numbers and as the network in folder `of` was (`how`).
     """
     found: dict[str, list[dict[str, float]]] = {}
     for run in runs:
@@ -288,11 +287,9 @@ def read_references(
             )
         if task in tasks:
             folder = results_folder(Path(run))
-            by = Scoring.of_scores(saved.content)
-            theirs = by.apply(read_run_tasks(folder))[task]
-            by_recipe = assemble.scored_size(by.unstretched(read_recipe(folder / "recipe.json")), split)
-            fact = size.beside(ScoredSize(by_recipe, saved.content.get("scored_size", "")))
-            metric = require_same_definition(of, tasks[task], Path(run), theirs, fact, scoring.beside(by))
+            by = HowScored.of_scores(saved.content, read_recipe(folder / "recipe.json"), split)
+            theirs = by.scoring.apply(read_run_tasks(folder))[task]
+            metric = require_same_definition(of, tasks[task], Path(run), theirs, *how.beside(by))
             value = numbers.get(metric.primary, math.nan)
             if numbers and not (value and math.isfinite(value)):
                 raise ValueError(

@@ -11,10 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych import assemble
 from triptych.data.base import dotted_as_noted
-from triptych.evaluation.protocols import Scoring
-from triptych.evaluation.scores import ScoredSize, read_run_scores
+from triptych.evaluation.scores import HowScored, read_run_scores
 from triptych.named_parts import resolve_options
 from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
@@ -46,9 +44,8 @@ class ScoredRun:
     """How it was exported, by dotted name; nothing of a run."""
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
-    scored_size: ScoredSize = field(default_factory=ScoredSize)
-    scoring: Scoring = field(default_factory=Scoring)
-    """The protocol whose metrics `tasks` have."""
+    how: HowScored = field(default_factory=HowScored)
+    """How it was scored: `tasks` have the metrics of its protocol."""
     origins: tuple[str, ...] = ()
     """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
 
@@ -123,10 +120,9 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     """Read a run folder that `triptych evaluate` scored on `split`; `FileNotFoundError` says what to run otherwise."""
     _require_run(path)
     saved = read_run_scores(path, split)
-    scoring = Scoring.of_scores(saved.content)
-    tasks = scoring.apply(read_run_tasks(path))
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
-    size = assemble.scored_size(scoring.unstretched(recipe), split)
+    how = HowScored.of_scores(saved.content, recipe, split)
+    tasks = how.scoring.apply(read_run_tasks(path))
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, resolve_options(resolved))
     keys, found = next(iter(saved.keys.values()), ()), saved.read_sums()
@@ -142,14 +138,13 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
         data={f"trained on {name}": value for name, value in (data_fingerprints(path) or exported_data(path)).items()},
         export=read_export(path),
         scored_on={f"scored on {name}": value for name, value in flatten_fields(saved.content.get("data", {})).items()},
-        scored_size=ScoredSize(size, saved.content.get("scored_size", "")),
-        scoring=scoring,
+        how=how,
         origins=tuple(map(_origin, recipe.model.initialize_from)),
     )
 
 
 def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
-    """Gather runs that differ in the seed alone, in the order of first appearance.
+    """Gather runs that differ in the seed alone and were scored alike, in the order of first appearance.
 
     Runs of one seed never form a group, whatever made them differ: labels that were corrected or predicted in between,
     another version, another machine.
@@ -172,7 +167,7 @@ def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
 
 
 def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
-    if first.recipe.seed == second.recipe.seed:
+    if first.recipe.seed == second.recipe.seed or any(one != two for _, one, two in first.how.beside(second.how)):
         return False
     kept = (dotted_as_noted(*pair) for pair in ((first.settings, second.settings), (second.settings, first.settings)))
     return operator.eq(*(json.dumps(settings, sort_keys=True, default=str) for settings in kept))

@@ -3,19 +3,23 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from triptych import assemble
+from triptych.evaluation.protocols import Scoring
 from triptych.files import checksum, naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
 from triptych.prediction.exported import results_path
 from triptych.prediction.pretrained import hash_weights
+from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 
 Numbers = Mapping[str, Mapping[str, float]]
@@ -117,28 +121,44 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-class ScoredSize(NamedTuple):
-    """The size at which labels are scored: `native` or that of a transform that stretches, by the recipe; and that of
-    images of the split, of which files of older versions say nothing.
-    """
+Fact = tuple[str, object, object]
+"""What it is, and what it is of the one and of the other of two networks that are compared."""
 
-    by_recipe: str = ""
+
+@dataclass(frozen=True)
+class HowScored:
+    """How a network that `recipe` trained was scored on `split`."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    split: str = ""
+    scoring: Scoring = field(default_factory=Scoring)
     of_images: str = ""
+    """Sizes of labels of the split as they were scored (`assemble.scored_size`); files of older versions do not say."""
 
-    def beside(self, other: "ScoredSize") -> tuple[str, str, str]:
-        """What it is, and both sizes, for `require_same_definition`: where images are as large as a recipe stretches
-        them, nothing differs.
-        """
-        same = self.of_images and self.of_images == other.of_images
-        sizes = (self.of_images, other.of_images) if same else (self.by_recipe, other.by_recipe)
-        return "the size at which labels are scored (data.size of a transform that stretches)", *sizes
+    @classmethod
+    def of_scores(cls, content: Mapping[str, Any], recipe: Recipe, split: str) -> "HowScored":
+        """What a file of a run's scores says of it."""
+        return cls(recipe, split, Scoring.of_scores(content), content.get("scored_size", ""))
+
+    @cached_property
+    def by_recipe(self) -> str:
+        """The size of labels by the recipe: `native`, or that of a transform that stretches."""
+        return assemble.scored_size(self.scoring.unstretched(self.recipe), self.split)
+
+    def beside(self, other: "HowScored") -> list[Fact]:
+        """What two may differ in, for `require_same_definition`."""
+        # Where images are as large as a recipe stretches them, nothing differs.
+        both = self.of_images and other.of_images
+        sizes = (self.of_images, other.of_images) if both else (self.by_recipe, other.by_recipe)
+        return [
+            ("the protocol (`triptych evaluate --protocol`)", self.scoring.protocol, other.scoring.protocol),
+            ("the size at which labels are scored (data.size of a transform that stretches)", *sizes),
+        ]
 
 
-def require_same_definition(
-    here: Path, mine: Task, there: Path, theirs: Task, *more: tuple[str, object, object]
-) -> Metric:
+def require_same_definition(here: Path, mine: Task, there: Path, theirs: Task, *more: Fact) -> Metric:
     """The metric of a task by which networks of two folders were scored; `ValueError` where their numbers mean other
-    things. `more` are further facts, as what they are, here and there.
+    things. `more` are further facts, here and there.
     """
     metric = mine.metric()
     facts = [
