@@ -1,6 +1,6 @@
 """The only place where names become objects: the parts of a recipe, built."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -206,6 +206,25 @@ def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None)
         sizes = {seen(*image.image.shape[-2:]) for image in few}
     told = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
     return told or ("native" if dataset is None else "")
+
+
+LARGEST_STRIDE = 32
+"""The stride of the deepest maps of pyramids, which images are padded to multiples of (`MultiTaskModel.pad_to`)."""
+
+
+def is_padded(recipe: Recipe, split: str, sizes: Iterable[tuple[int, int]]) -> bool:
+    """Whether a pyramid that the recipe trained sees images of a split padded, where these have any of `sizes`.
+
+    >>> is_padded(Recipe(), "test", [(480, 640)]), is_padded(Recipe(), "test", [(480, 640), (425, 560)])
+    (False, True)
+    """
+    view, trained = scored_view(recipe, split, {}), recipe.training_sizes
+    seen = [view(Sample(torch.zeros(3, *size), {}), np.random.default_rng(0)).image.shape[-2:] for size in sizes]
+    return bool(trained) and _are_whole(trained) and not _are_whole(seen)
+
+
+def _are_whole(sizes: Iterable[Sequence[int]]) -> bool:
+    return all(side % LARGEST_STRIDE == 0 for size in sizes for side in size)
 
 
 def read_split(

@@ -151,6 +151,27 @@ def test_seeds_that_were_scored_otherwise_are_never_averaged(facts: list[dict], 
         compare_runs(paths)
 
 
+def test_scores_of_images_that_an_older_version_did_not_pad_do_not_compare(tmp_path: Path) -> None:
+    """Unless the network was trained at a size where it does not pad, or evaluation gives them whole cells."""
+    sizes = {"whole": (64, 64), "odd": (50, 70)}
+    runs = {
+        name: write_run(tmp_path / name, Recipe(seed=1, data=DataConfig(size=size)), np.ones(9))
+        for name, size in sizes.items()
+    }
+    runs["filled"] = write_run(
+        tmp_path / "filled", Recipe(data=DataConfig(size=(64, 96), transform="atrc")), np.ones(9)
+    )
+    now = write_run(tmp_path / "now", Recipe(data=DataConfig(size=(64, 64))), np.ones(9))
+    edit_scores(now, scored_size="50x70")
+    for given in ({"runs": [runs["whole"], now]}, {"runs": [now], "single_task": [runs["whole"]]}):
+        with pytest.raises(ValueError, match=r"padding .* is (none, by an older version, in .*whole|done in .*now)"):
+            compare_runs(**given)
+    for name in ("odd", "filled"):
+        assert compare_runs([runs[name], now], single_task=[now])["differences"]
+    edit_scores(now, scored_size="64x96")
+    assert compare_runs([runs["whole"], now], single_task=[now])["values"]
+
+
 def test_seeds_by_another_number_are_never_averaged(tmp_path: Path) -> None:
     """As of a descriptor that changed in between."""
     paths = [write_run(tmp_path / f"run{s}", Recipe(seed=s), np.ones(3), aligned=s == 1) for s in range(2)]

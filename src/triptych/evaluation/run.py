@@ -9,6 +9,7 @@ from typing import Any
 
 from triptych import assemble
 from triptych.adaptation.base import check_label_spaces
+from triptych.backbones.cells import find_padding
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
 from triptych.data.subset import spread_evenly
@@ -33,7 +34,8 @@ from triptych.prediction.confidence import Confident
 from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
-from triptych.recipes.config import TARGET, Recipe, read_recipe, split_domain, with_root
+from triptych.recipes.config import TARGET, Recipe, split_domain, with_root
+from triptych.recipes.resolved import code_commit, package_version, read_run_recipe
 from triptych.tasks import Task
 
 MEMORY_ADVICE = "score with --device cpu or on a machine with more memory; data workers take some too"
@@ -179,6 +181,9 @@ def evaluate_run(
                 "recipe": recipe.description,
                 "data": dataset.fingerprint(),
                 "scored_size": how.of_images,
+                "pad_to": find_padding(predictor.model),
+                "version": package_version("triptych"),
+                "commit": code_commit(),
                 **scoring.content(),
                 "facts": {name: metric_facts(task.metric()) for name, task in tasks.items()},
                 **as_json(evaluation),
@@ -287,7 +292,7 @@ def read_references(
             )
         if task in tasks:
             folder = results_folder(Path(run))
-            by = HowScored.of_scores(saved.content, read_recipe(folder / "recipe.json"), split)
+            by = HowScored.of_scores(saved.content, read_run_recipe(folder), split)
             theirs = by.scoring.apply(read_run_tasks(folder))[task]
             metric = require_same_definition(of, tasks[task], Path(run), theirs, *how.beside(by))
             value = numbers.get(metric.primary, math.nan)

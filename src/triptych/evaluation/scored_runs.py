@@ -121,7 +121,7 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
     _require_run(path)
     saved = read_run_scores(path, split)
     recipe, resolved = read_recipe(path / "recipe.json"), read_run_recipe(path)
-    how = HowScored.of_scores(saved.content, recipe, split)
+    how = HowScored.of_scores(saved.content, resolved, split)
     tasks = how.scoring.apply(read_run_tasks(path))
     # Runs of before the file name no defaults: theirs are the constructors'.
     resolved = fill_options(resolved, resolve_options(resolved))

@@ -1,6 +1,7 @@
 """The scores of one predictor on one dataset: numbers, and the sums per image that they come from."""
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -134,11 +135,14 @@ class HowScored:
     scoring: Scoring = field(default_factory=Scoring)
     of_images: str = ""
     """Sizes of labels of the split as they were scored (`assemble.scored_size`); files of older versions do not say."""
+    pads: bool = True
+    """Whether images were padded for networks that see them so (`MultiTaskModel.pad_to`); older versions did not."""
 
     @classmethod
     def of_scores(cls, content: Mapping[str, Any], recipe: Recipe, split: str) -> "HowScored":
         """What a file of a run's scores says of it."""
-        return cls(recipe, split, Scoring.of_scores(content), content.get("scored_size", ""))
+        sizes = content.get("scored_size")  # which files have since images are padded
+        return cls(recipe, split, Scoring.of_scores(content), sizes or "", pads=sizes is not None)
 
     @cached_property
     def by_recipe(self) -> str:
@@ -150,10 +154,19 @@ class HowScored:
         # Where images are as large as a recipe stretches them, nothing differs.
         both = self.of_images and other.of_images
         sizes = (self.of_images, other.of_images) if both else (self.by_recipe, other.by_recipe)
+        seen = self.of_images or other.of_images
+        padding = self._padding(seen), other._padding(seen)
         return [
             ("the protocol (`triptych evaluate --protocol`)", self.scoring.protocol, other.scoring.protocol),
             ("the size at which labels are scored (data.size of a transform that stretches)", *sizes),
+            (f"padding to multiples of {assemble.LARGEST_STRIDE} (`triptych evaluate` again)", *padding),
         ]
+
+    def _padding(self, sizes: str) -> str:
+        """Whether images were padded that this version pads, where labels have these sizes."""
+        known = [(int(height), int(width)) for height, width in re.findall(r"(\d+)x(\d+)", sizes)]
+        left_out = not self.pads and assemble.is_padded(self.recipe, self.split, known)
+        return "none, by an older version," if left_out else "done"
 
 
 def require_same_definition(here: Path, mine: Task, there: Path, theirs: Task, *more: Fact) -> Metric:
