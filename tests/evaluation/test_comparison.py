@@ -13,6 +13,7 @@ from triptych.evaluation.compare import compare_runs
 from triptych.evaluation.scored_runs import group_runs, read_scored_run, recipe_differences
 from triptych.evaluation.scores import moved_classes
 from triptych.metrics.bootstrap import compute_sums
+from triptych.plugins import loading
 from triptych.recipes.config import DataConfig, ModelConfig, Recipe, WeightingConfig, to_json
 from triptych.tasks import boundary, depth, semseg
 from triptych.tasks.stored import write_tasks
@@ -283,6 +284,28 @@ def test_grouping_ignores_what_computes_nothing(tmp_path: Path) -> None:
     content = compare_runs(paths)
     assert list(content["groups"].values()) == [[str(path) for path in paths[:2]], [str(paths[2])]]
     assert content["recipes"] == {"model.initialize_from": [(str(tmp_path / "single0"),), (str(other),)]}
+
+
+@pytest.mark.parametrize(
+    ("plugins", "differences"),
+    [
+        ([{"__main__": ""}, {"train_mine": ""}], None),  # a script, as older versions recorded it and as this one does
+        ([{"__main__": ""}, {}], None),  # a notebook
+        ([{}, {"my_lab": "1.0"}], None),  # of a source of a mixture
+        ([{"my_lab": "1.0"}, {"my_lab": "1.1"}], {"plugins.my_lab": ["1.0", "1.1"]}),
+    ],
+)
+def test_another_name_of_a_plugin_is_no_difference_and_another_version_is_told(
+    plugins: list[dict], differences: dict | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading.STATE, "loaded", {"train_mine": "", "my_lab": "1.1"})
+    paths = [
+        write_run(tmp_path / f"run{seed}", Recipe(seed=seed, plugins=each), np.ones(3))
+        for seed, each in enumerate(plugins)
+    ]
+    content = compare_runs(paths)
+    assert len(content["groups"]) == (2 if differences else 1)
+    assert content["recipes"] == (differences or {})
 
 
 def test_rounds_of_labelling_are_no_seeds(tmp_path: Path) -> None:

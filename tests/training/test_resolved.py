@@ -3,6 +3,7 @@
 import inspect
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,7 @@ from triptych.regularizers import REGULARIZERS
 from triptych.report.renderings import Renderer
 from triptych.tasks import depth, semseg
 from triptych.training.loop import train
+from triptych.training.run_folder import check_same_options
 from triptych.weighting import WEIGHTINGS
 
 SMALL = {"plane_channels": 4, "hidden": 6, "num_samples": 4}
@@ -150,6 +152,25 @@ def test_another_version_or_none_is_no_way_to_resume(run: Path, tmp_path: Path) 
     with pytest.raises(ValueError, match=r"it has no resolved\.json, so an older version began it"):
         train(recipe, older, resume=True, device="cpu", progress=False)
     assert Predictor.load(older).recipe.model.decoder_options == {}
+
+
+@pytest.mark.parametrize(
+    ("began", "now", "message"),
+    [
+        ({"__main__": ""}, {"train_mine": ""}, ""),
+        ({"__main__": ""}, {}, ""),
+        ({}, {"my_lab": "1.0"}, ""),
+        ({"my_lab": "1.0"}, {"my_lab": "1.1"}, "began: plug-in my_lab was '1.0', now '1.1'. Resume"),
+        ({"my_lab": "1.0"}, {"other": "1.0"}, "began: plug-in my_lab was '1.0', now None. Resume"),
+    ],
+)
+def test_versions_of_plugins_are_compared_and_not_how_they_were_loaded(
+    began: dict, now: dict, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.json").write_text(to_json(Recipe(plugins=began)))
+    write_resolved(tmp_path, {})
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        check_same_options(tmp_path, {}, now)
 
 
 def test_the_recipe_has_the_last_word(run: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import json
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +69,17 @@ class ScoredRun:
 
 
 def _settings(recipe: Recipe, origins: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields of a recipe, by dotted name, but those that nothing of a method depends on: seeds, and where the data
-    lie if their fingerprints are known.
+    """All fields of a recipe, by dotted name, but those that nothing of a method depends on: seeds, where the data lie
+    if their fingerprints are known, and plug-ins without a version, whose names depend on how they were loaded.
     """
     free = ("seed", WEIGHTING_SEED, *(name for name in INERT if data or name not in PLACES))
-    fields = {name: value for name, value in flatten(recipe).items() if not name.startswith(free)}
+    told = replace(recipe, plugins={name: version for name, version in recipe.plugins.items() if version})
+    fields = {name: value for name, value in flatten(told).items() if not name.startswith(free)}
     return fields | {STARTED_FROM: list(origins)}
 
 
 PLACES = ("data.root", "adaptation.root")
-STARTED_FROM, WEIGHTING_SEED = "model.initialize_from", "weighting.options.seed"
+STARTED_FROM, WEIGHTING_SEED, PLUGINS = "model.initialize_from", "weighting.options.seed", "plugins"
 
 
 def _origin(run: str) -> str:
@@ -169,8 +170,14 @@ def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
 def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
     if first.recipe.seed == second.recipe.seed or any(one != two for _, one, two in first.how.beside(second.how)):
         return False
-    kept = (dotted_as_noted(*pair) for pair in ((first.settings, second.settings), (second.settings, first.settings)))
-    return operator.eq(*(json.dumps(settings, sort_keys=True, default=str) for settings in kept))
+    pairs = ((first.settings, second.settings), (second.settings, first.settings))
+    return operator.eq(*(json.dumps(_as_noted(*pair), sort_keys=True, default=str) for pair in pairs))
+
+
+def _as_noted(settings: Mapping[str, Any], noted: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run without facts and plug-ins that the version which trained another one did not note."""
+    kept = dotted_as_noted(settings, noted)
+    return {name: value for name, value in kept.items() if name in noted or not name.startswith(PLUGINS)}
 
 
 def _common_name(runs: Sequence[ScoredRun]) -> str:
@@ -193,7 +200,7 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     flat = [run.settings for run in firsts]
     names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.facts))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
-    left_out = ("seed", "description", "plugins", *(name for name in PLACES if any(name not in each for each in flat)))
+    left_out = ("seed", "description", *(name for name in PLACES if any(name not in each for each in flat)))
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
     # A table without options is none beside one with some, whose options have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
@@ -223,7 +230,11 @@ def _start(run: str) -> tuple[str, int | None]:
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
-    """Compare one setting's values over runs; a fact of data over those that say anything of these data."""
+    """Compare one setting's values over runs; a fact of data over those that say anything of these data, the version of
+    a plug-in over those that name it.
+    """
+    if name.startswith(PLUGINS):
+        values = [value for value in values if value != "-"]
     for facts in ("data", "scored_on"):
         if any(name in getattr(run, facts) for run in runs):
             noted = [getattr(run, facts) for run in runs]

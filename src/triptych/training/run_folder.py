@@ -147,8 +147,9 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
     stored = read_recipe(run / "recipe.json").plugins
     changed += [
         f"plug-in {name} was {stored.get(name)!r}, now {plugins.get(name)!r}"
-        for name in dict.fromkeys((*stored, *plugins))
-        if stored.get(name) != plugins.get(name)
+        for name in stored
+        # A script or notebook has another name than it had, and no version that tells its code apart.
+        if stored[name] and stored[name] != plugins.get(name)
     ]
     # An option that came later has the default that a run without it had; the recipe is compared apart.
     changed += [
