@@ -385,13 +385,16 @@ def test_what_an_older_version_prepared_is_read_and_not_taken_for_up_to_date(min
         older["source"].pop(fact, None)
     manifest.write_text(json.dumps(older))
     assert prepare(source, tmp_path / "out", split="all").kept == 2
-    fingerprint = Prepared(tmp_path / "out", split="all").fingerprint()
+    prepared = Prepared(tmp_path / "out", split="all")
+    fingerprint = prepared.fingerprint()
+    assert not prepared.notes
     older = json.loads(manifest.read_text())
     del older["inputs"]
     manifest.write_text(json.dumps(older))
     prepared = Prepared(tmp_path / "out", split="all")
     assert prepared.fingerprint() == fingerprint
     assert_same(prepared[1], source[1])
+    assert "out/all was prepared by an older version and holds labels as that read them" in prepared.notes[0]
     with pytest.raises(ValueError, match=r"out/all is of an older version, .*; pass --overwrite to prepare it again;"):
         prepare(source, tmp_path / "out", split="all")
     assert prepare(source, tmp_path / "out", split="all", overwrite=True).kept == 0

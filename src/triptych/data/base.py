@@ -35,7 +35,7 @@ class DenseDataset:
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
     """Weights of labels that a network predicted, by task and key: trained on, never taken for truth."""
     notes: Sequence[str] = ()
-    """Lines about files that are not used, or are no labels: printed where training begins, and by the doctor."""
+    """Lines about files that are not used, or are no labels: training, evaluation and the doctor print them."""
     needs_root: ClassVar[bool] = False
     """Whether it can be read only where someone has put it."""
     takes_root: ClassVar[bool] = False

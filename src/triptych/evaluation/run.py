@@ -197,6 +197,7 @@ def evaluate_run(
             }
             write_scores(results_folder(run) / f"evaluation-{split}.json", content, evaluation.sums)
             notes = [*scoring.describe(tasks, how.by_recipe), predictor.model.describe(), _describe_taken(predictor)]
+            notes += dataset.notes
             _show(run, content, evaluation, reference, [note for note in notes if note])
     return RunEvaluation(
         **vars(evaluation),

@@ -48,6 +48,12 @@ class Prepared(DenseDataset):
             name: named_choice("task of this prepared dataset", name, known)
             for name in (known if tasks is None else tasks)
         }
+        if "inputs" not in manifest:  # noted since labels are read as they are now
+            self.notes = [
+                f"{self.folder} was prepared by an older version and holds labels as that read them: palettes, "
+                "transparency, `invalid` and `valid` are read otherwise now; if your labels have any, run the same "
+                "`triptych data prepare` again with --overwrite"
+            ]
         self.shards: list[dict[str, Any]] = manifest["shards"]
         self.records = [(shard["file"], *record) for shard in self.shards for record in shard["records"]]
 

@@ -113,7 +113,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
         if differing == ["inputs"] and not overwrite:
             raise DataError(
                 f"{place} is of an older version, which did not note files and options: they may have changed since",
-                "pass --overwrite to prepare it again; training on it goes on as it is",
+                "pass --overwrite to prepare it again; else it is trained on with labels as that version read them",
             )
         if differing and not overwrite:
             raise DataError(
