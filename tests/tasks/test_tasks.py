@@ -1,6 +1,7 @@
 """What every task promises, for every variant of it."""
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from triptych.losses import classes
 from triptych.losses import depth as depth_losses
 from triptych.losses import pixel as losses
 from triptych.tasks import TASKS, Task
+from triptych.tasks.stored import tasks_from_json
 from triptych.types import IGNORE, UNUSED, valid_pixels
 
 VARIANTS: dict[str, Callable[[], Task]] = {
@@ -192,6 +194,13 @@ def test_no_class_has_the_number_of_no_label() -> None:
     names = list(map(str, range(300)))
     names[IGNORE] = UNUSED
     assert tasks.semseg(names).channels == 300
+    # A network that an older version trained has been ignoring that class.
+    for given in (300, list(map(str, range(300)))):
+        stored = {"tasks": [{"name": "semseg", "options": {"classes": given}}]}
+        assert tasks_from_json(json.dumps(stored))["semseg"].classes == tuple(names)
+    stored["tasks"][0]["options"]["loss"] = "none"
+    with pytest.raises(ValueError, match="unknown segmentation loss 'none'"):
+        tasks_from_json(json.dumps(stored))
 
 
 def test_classes_round_little() -> None:

@@ -22,6 +22,7 @@ from triptych.files import write_text
 from triptych.lookup import named_choice, parse_json
 from triptych.tasks import TASKS, Task
 from triptych.tasks.constructors import GENERIC
+from triptych.types import IGNORE, MOST_CLASSES, UNUSED
 
 _READABLE = ("classes", "channels", "weight", "unit", "limits")
 """Constructor arguments that are fields of a finished task; a task keeps others in its `options`."""
@@ -52,7 +53,7 @@ def tasks_from_json(text: str) -> dict[str, Task]:
             raise TypeError("no task has a name")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a description of tasks ({error}); expected what tasks_to_json writes.") from error
-    return {name: _build(name, kind, options) for name, kind, options in triples}
+    return {name: _rebuild(name, kind, options) for name, kind, options in triples}
 
 
 def write_tasks(path: Path, tasks: Mapping[str, Task], options: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -236,6 +237,18 @@ _ALIKE: dict[str, Callable[[Task, Task], bool]] = {
     "metric": _same_metric,
 }
 """What has to be the same after a task was stored, and whether it is: all but the weight and how it is drawn."""
+
+
+def _rebuild(name: str, kind: str, options: Mapping[str, Any]) -> Task:
+    """The task of a file. Older versions took class `IGNORE` as any other, though it never counted: it is named so."""
+    try:
+        return _build(name, kind, options)
+    except ValueError:
+        classes = options.get("classes")
+        names = [*map(str, range(min(classes, MOST_CLASSES)))] if isinstance(classes, int) else classes
+        if not isinstance(names, list) or len(names) <= IGNORE:
+            raise
+        return _build(name, kind, {**options, "classes": [*names[:IGNORE], UNUSED, *names[IGNORE + 1 :]]})
 
 
 def _build(name: str, kind: str, options: Mapping[str, Any]) -> Task:
