@@ -11,7 +11,7 @@ move. Names are imported when they are first used, so that `import triptych` cos
 
 from triptych.lookup import exports
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOMES = {
     # Data and tasks

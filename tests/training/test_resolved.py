@@ -31,7 +31,6 @@ from triptych.recipes.config import AdaptationConfig, Recipe, RegularizerConfig,
 from triptych.recipes.resolved import (
     FILE,
     fill_options,
-    package_version,
     read_resolved,
     read_run_recipe,
     write_resolved,
@@ -39,8 +38,9 @@ from triptych.recipes.resolved import (
 from triptych.regularizers import REGULARIZERS
 from triptych.report.renderings import Renderer
 from triptych.tasks import depth, semseg
+from triptych.training import run_folder
 from triptych.training.loop import train
-from triptych.training.run_folder import check_same_options
+from triptych.training.run_folder import check_same_options, describe_code
 from triptych.weighting import WEIGHTINGS
 
 SMALL = {"plane_channels": 4, "hidden": 6, "num_samples": 4}
@@ -77,7 +77,7 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_stores_every_option_and_the_version(run: Path) -> None:
     resolved = read_resolved(run)
-    assert resolved.version == package_version("triptych")
+    assert resolved.version == triptych.__version__
     assert resolved.options["model.decoder_options"] == {"width": 8}
     assert resolved.options["model.backbone_options"] == {"image_size": None, "norm": True}
     assert resolved.options["data.options"]["length"] == 12
@@ -171,6 +171,17 @@ def test_versions_of_plugins_are_compared_and_not_how_they_were_loaded(
     write_resolved(tmp_path, {})
     with pytest.raises(ValueError, match=message) if message else nullcontext():
         check_same_options(tmp_path, {}, now)
+
+
+def test_another_commit_of_the_version_is_said_where_a_run_is_resumed(tmp_path: Path, monkeypatch) -> None:
+    write_resolved(tmp_path, {})
+    begun = read_resolved(tmp_path).commit
+    assert describe_code(tmp_path) == []
+    monkeypatch.setattr(run_folder, "code_commit", lambda: "fedcba98")
+    assert describe_code(tmp_path) == ([] if begun is None else [
+        f"begun at commit {begun}, resumed at fedcba98: 'If you upgrade' in CHANGELOG.md has what goes on differently "
+        "in between"
+    ])  # fmt: skip
 
 
 def test_the_recipe_has_the_last_word(run: Path, tmp_path: Path) -> None:

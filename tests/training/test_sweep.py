@@ -8,6 +8,7 @@ import pytest
 from training.tiny import OPENED, RECIPE, change
 
 from triptych.machine import Interrupted
+from triptych.recipes import resolved
 from triptych.training import loop
 from triptych.training import sweep as sweeping
 from triptych.training.sweep import Outcome, are_ranked, change_fields, folder_name, list_settings, sweep, sweep_table
@@ -160,6 +161,16 @@ def test_scores_of_labels_at_other_sizes_are_not_ranked_against_each_other(tmp_p
     assert not ranked(("mtan", large), ("invpt", large))
     assert ranked(("invpt", small), ("invpt", large))
     assert ranked(("mtan", small), ("invpt", large))
+
+
+def test_scores_that_another_version_computed_are_not_ranked(tmp_path: Path, monkeypatch) -> None:
+    measured = []
+    for version in ("0.1.0", "0.1.0", "0.2.0"):
+        monkeypatch.setattr(resolved, "__version__", version)
+        resolved.write_resolved(tmp_path, {})
+        measured.append(sweeping._measured(tmp_path, SHORT, {"metrics": {}}))
+    first, *others = (Outcome({}, measured=each) for each in measured)
+    assert [are_ranked([first, each]) for each in others] == [True, False]
 
 
 def test_facts_that_an_older_version_did_not_note_are_no_other_images() -> None:

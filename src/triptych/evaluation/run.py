@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triptych import assemble
+from triptych import __version__, assemble
 from triptych.adaptation.base import check_label_spaces
 from triptych.backbones.cells import find_padding
 from triptych.data.base import DenseDataset
@@ -35,7 +35,7 @@ from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
 from triptych.recipes.config import TARGET, Recipe, split_domain, with_root
-from triptych.recipes.resolved import code_commit, package_version, read_run_recipe
+from triptych.recipes.resolved import code_commit, read_run_recipe
 from triptych.tasks import Task
 
 MEMORY_ADVICE = "score with --device cpu or on a machine with more memory; data workers take some too"
@@ -182,7 +182,7 @@ def evaluate_run(
                 "data": dataset.fingerprint(),
                 "scored_size": how.of_images,
                 "pad_to": find_padding(predictor.model),
-                "version": package_version("triptych"),
+                "version": __version__,
                 "commit": code_commit(),
                 **scoring.content(),
                 "facts": {name: metric_facts(task.metric()) for name, task in tasks.items()},

@@ -141,16 +141,17 @@ def _require_this_version(name: str, package: Distribution) -> None:
     """Packages say which versions of Triptych they were made for; pip checks that once, upgrades may come later."""
     from packaging.requirements import InvalidRequirement, Requirement
 
-    here = importlib.metadata.version("triptych")
+    from triptych import __version__
+
     for text in package.requires or []:
         try:
             needs = Requirement(text)
         except InvalidRequirement:
             continue
-        if needs.name == "triptych" and not needs.specifier.contains(here, prereleases=True):
+        if needs.name == "triptych" and not needs.specifier.contains(__version__, prereleases=True):
             raise PluginError(
-                f"plug-in '{name}' {package.version} was made for triptych{needs.specifier}, this is {here}; install a "
-                "version of it that fits."
+                f"plug-in '{name}' {package.version} was made for triptych{needs.specifier}, this is {__version__}; "
+                "install a version of it that fits."
             )
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from triptych import __version__
 from triptych.files import check_signed, naming_damage, sign, write_text
 from triptych.lookup import convert, parse_json
 from triptych.recipes.config import DataConfig, Options, Recipe, leave_unread, read_recipe
@@ -50,7 +51,7 @@ def fill_options(recipe: Recipe, options: Mapping[str, Options]) -> Recipe:
 
 def write_resolved(folder: Path, options: Mapping[str, Options]) -> None:
     """Write the options that this version resolves, as `resolve_options` gives them."""
-    content = {"version": package_version("triptych"), "commit": code_commit(), "options": options}
+    content = {"version": __version__, "commit": code_commit(), "options": options}
     write_text(folder / FILE, json.dumps(sign(content), indent=2) + "\n")
 
 

@@ -39,6 +39,7 @@ from triptych.training.run_folder import (
     begin_run_folder,
     check_same_data,
     check_same_options,
+    describe_code,
     finish_exchange,
     record_start,
 )
@@ -109,6 +110,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
     return state, [
         *lines,
         line,
+        *(describe_code(run) if checkpoint is not None else []),
         *kept_as_it_is,
         *schedule_notes(recipe.schedule),
         *parts.training_set.notes,

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from triptych import __version__
 from triptych.data.base import as_noted
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.named_parts import resolve_options
@@ -47,7 +48,7 @@ OURS = (
 
 SCORES = ("evaluation-", "confidence-")
 """What names of files begin with that `triptych evaluate` writes into a run folder."""
-PACKAGES = ("triptych", "torch", "timm", "accelerate", "torchjd", "torchmetrics", "numpy", "safetensors")
+PACKAGES = ("torch", "timm", "accelerate", "torchjd", "torchmetrics", "numpy", "safetensors")
 
 
 def check_run_folder(run: Path, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -140,10 +141,9 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
             f"cannot resume {run}: it has no {RESOLVED}, so an older version began it, which clips and draws otherwise "
             f"(its commit is in environment.json). {way_out}"
         )
-    version = package_version("triptych")
     known = {place: each for place, each in begun.options.items() if each}
     before, after = (flatten_fields(json.loads(json.dumps(each))) for each in (known, options))
-    changed = [f"this is {version}"] if begun.version != version else []
+    changed = [f"this is {__version__}"] if begun.version != __version__ else []
     stored = read_recipe(run / "recipe.json").plugins
     changed += [
         f"plug-in {name} was {stored.get(name)!r}, now {plugins.get(name)!r}"
@@ -158,6 +158,17 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
     if changed:
         code = f"version {begun.version}" + (f" ({begun.commit[:10]})" if begun.commit else "")
         raise ValueError(f"cannot resume {run}, which {code} began: {'; '.join(changed)}. {way_out}")
+
+
+def describe_code(run: Path) -> list[str]:
+    """A line where a run that is resumed was begun at another commit of this version; empty where that is not known."""
+    begun, now = read_resolved(run), code_commit()
+    if begun is None or None in (begun.commit, now) or begun.commit == now:
+        return []
+    return [
+        f"begun at commit {begun.commit}, resumed at {now}: 'If you upgrade' in CHANGELOG.md has what goes on "
+        "differently in between"
+    ]
 
 
 def check_same_data(run: Path, data: dict[str, Any]) -> None:
@@ -230,7 +241,7 @@ def record_start(run: Path, facts: dict[str, Any]) -> None:
             "commit": code_commit(),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "packages": {name: package_version(name) for name in PACKAGES},
+            "packages": {"triptych": __version__} | {name: package_version(name) for name in PACKAGES},
             **facts,
         }
     )

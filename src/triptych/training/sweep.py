@@ -24,7 +24,7 @@ from triptych.named_parts import check_options, resolve_options
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, from_json, read_recipe
 from triptych.recipes.limits import check_numbers
-from triptych.recipes.resolved import STARTS, read_starts
+from triptych.recipes.resolved import STARTS, read_resolved, read_starts
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
 from triptych.training.loop import train
@@ -186,10 +186,10 @@ def sweep(
     Runs that are finished are not trained again, and one that was interrupted is resumed: the same call goes on with a
     sweep, and may have more values, samples or seeds. Settings are chosen by the best score of each run on the
     validation split, the mean over seeds; the test split is not read. A run whose loss is not finite counts as failed.
-    Settings that are scored by other tasks, numbers, images or sizes keep their order (`are_ranked`). `sweep.json` in
-    `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and names that a
-    recipe does not take, and for finished runs of other data or another start; other mistakes of a setting show when
-    its turn comes.
+    Settings that are scored by other tasks, numbers, images, sizes or versions keep their order (`are_ranked`).
+    `sweep.json` in `out` holds the outcomes. Raises `ValueError`, before anything is trained, for fields, numbers and
+    names that a recipe does not take, and for finished runs of other data or another start; other mistakes of a setting
+    show when its turn comes.
     """
     out = Path(out)
     if not recipe.data.val_split or recipe.training.evaluate_every < 1:
@@ -279,16 +279,18 @@ def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> dict[str, A
     images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
     split = recipe.data.val_split
     size = assemble.scored_size(recipe, split, assemble.build_dataset(recipe, split))
+    begun = read_resolved(run)
     return {
         "numbers": sorted(best["metrics"]),
         "images": images,
         "limit": recipe.training.evaluate_limit,
         "size": size,
+        "version": begun.version if begun is not None else None,
     }
 
 
 def are_ranked(outcomes: Sequence[Outcome]) -> bool:
-    """Whether all scores are of the same numbers, images and size, so that one can be above another."""
+    """Whether all scores are of the same numbers, images, size and version, so that one can be above another."""
     told = itertools.combinations((outcome.measured for outcome in outcomes if outcome.measured), 2)
     return all(as_noted(first, second) == as_noted(second, first) for first, second in told)
 
@@ -300,7 +302,8 @@ def sweep_table(outcomes: Sequence[Outcome]) -> Table:
     names = list(dict.fromkeys(name for each in outcomes for numbers in each.metrics.values() for name in numbers))
     table = Table(*outcomes[0].setting, "seeds", *names, "below the best %", title_justify="left")
     ranked = are_ranked(outcomes)
-    table.title = f"validation, {'best first' if ranked else 'not ranked: scores are of other tasks, images or sizes'}"
+    others = "not ranked: scores are of other tasks, images, sizes or versions"
+    table.title = f"validation, {'best first' if ranked else others}"
     best = outcomes[0].score
     for outcome in outcomes:
         values = [str(value) for value in outcome.setting.values()]
