@@ -1,6 +1,7 @@
 """Depth from video in the training loop: what is written, what is not read, what is counted, and that it learns."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from training.tiny import change
 from training_runs import lines, run_recipe
 
 from triptych import assemble
+from triptych.__main__ import main
 from triptych.backbones import BACKBONES
 from triptych.backbones.resnet import ResNet
 from triptych.datasets import rooms as rooms_module
@@ -27,6 +29,8 @@ from triptych.lookup import require_options
 from triptych.machine import accelerated
 from triptych.metrics.depth import AlignedDepthMetric
 from triptych.prediction import Predictor
+from triptych.prediction.calibration import Scale, write_calibration
+from triptych.prediction.pretrained import hash_weights
 from triptych.recipes import RECIPES
 from triptych.recipes.config import (
     AdaptationConfig,
@@ -320,3 +324,30 @@ def test_labels_that_are_not_read_cannot_mix_images() -> None:
         assemble.build_adapter(recipe, model)
     for possible in (change(recipe, video__labels=True), change(recipe, adaptation__name="dacs")):
         assert assemble.build_adapter(possible, model).mixes
+
+
+def test_depth_up_to_a_factor_is_handed_out_as_that(finished: Path, tmp_path: Path, capsys) -> None:
+    """With every map and card, until a calibration says which factor."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    picture = tmp_path / "a.png"
+    Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(picture)
+    for name in ("unknown", "calibrated"):
+        assert main(["predict", str(run), str(picture), "--out", str(tmp_path / name), "--device", "cpu"]) == 0
+        Predictor.load(run).save_pretrained(tmp_path / f"{name} card")
+        told = capsys.readouterr().out, (tmp_path / f"{name} card/README.md").read_text()
+        assert all(("right up to one factor" in each) == (name == "unknown") for each in told)
+        write_calibration(run, {"depth": Scale(2.0)}, hash_weights(run), {})
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        (VideoConfig("monodepth2"), "depth"),
+        (VideoConfig("monodepth2", options={"poses": "alignment"}), "depth"),
+        (VideoConfig("monodepth2", options={"poses": "known"}), ""),
+        (VideoConfig("monodepth2", labels=True), ""),
+        (VideoConfig(), ""),
+    ],
+)
+def test_labels_and_known_poses_tell_the_scale(config: VideoConfig, task: str) -> None:
+    assert config.unscaled == task

@@ -21,6 +21,7 @@ from triptych.data.errors import DataError
 from triptych.data.photos import to_image_tensor, upright_size
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
+from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
@@ -72,11 +73,14 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
 
 
 def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, int]) -> str:
-    """Warnings about the size of a picture `(H, W, 3)`, each after a semicolon; empty where there are none."""
+    """Warnings about the size of a picture `(H, W, 3)` and the scale of depth, each after a semicolon; empty where none
+    are.
+    """
     size = (seen.shape[0], seen.shape[1])
     told = (
         advise_size(predictor, name, sent if predictor.fixed_size else size),  # to one size what was sent is resized
         predictor.describe_mismatch(size, sent),
+        describe_unscaled(predictor.recipe, predictor.calibration),
     )
     return "".join(f"; {line.rstrip('.')}" for line in told if line)
 

@@ -36,7 +36,7 @@ from triptych.files import finite, partial_path, remove_partials, shorten_paths,
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
-from triptych.prediction.calibration import Scale, describe_mismatch, read_calibration
+from triptych.prediction.calibration import Scale, describe_mismatch, describe_unscaled, read_calibration
 from triptych.recipes.config import Recipe, split_domain, with_root
 from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task
@@ -282,6 +282,8 @@ def export_run(
     for name, scale in scales.items():
         if not dynamic and scale.at(chosen, chosen) is not scale:
             warnings.warn(describe_mismatch(name, scale, chosen, resizes=False), stacklevel=2)
+    if unscaled := describe_unscaled(recipe, scales):
+        warnings.warn(unscaled, stacklevel=2)
     if not dynamic and (told := _describe_sizes(samples, chosen)):
         warnings.warn(told, stacklevel=2)
     deployed = DeployedModel(model, outputs=outputs, calibration=scales)

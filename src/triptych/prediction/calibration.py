@@ -17,6 +17,7 @@ from torch import Tensor
 
 from triptych.files import hash_file, write_text
 from triptych.lookup import parse_json
+from triptych.recipes.config import Recipe
 
 FILE = "calibration.json"
 """In a run folder."""
@@ -98,6 +99,17 @@ def describe_mismatch(name: str, scale: Scale, seen: Size, *, resizes: bool = Tr
         f"{name} was calibrated on images that the network saw at {scale.seen[0]} x {scale.seen[1]}, and it sees "
         f"others at {seen[0]} x {seen[1]}: of the same camera, metres are off by the zoom; let it see them alike "
         f"({option}), or calibrate again on frames of this size."
+    )
+
+
+def describe_unscaled(recipe: Recipe | None, scales: Mapping[str, Scale]) -> str:
+    """One line about depth that video alone taught, in units that nothing says, unless it has a scale; else empty."""
+    name = "" if recipe is None else recipe.video.unscaled
+    if not name or name in scales:
+        return ""
+    return (
+        f"{name} was learned from video without labels: it is right up to one factor, and not in metres; `triptych "
+        "calibrate` finds the factor from a few frames with depth."
     )
 
 

@@ -39,6 +39,7 @@ from triptych.folders.toml_text import append_section, drop_section, is_text_of,
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
 from triptych.prediction import pretrained, teachers
+from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.events import event_level
 from triptych.prediction.exported import SUFFIX
@@ -159,11 +160,12 @@ def label_folder(
     advice = (
         advise_size(predictor, key, (height, width), stretches=False) for key, (_, height, width) in firsts.items()
     )
+    unscaled = describe_unscaled(predictor.recipe, predictor.calibration)
     result = Labelled(events_from=levels, replaced=tuple(aside))
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks, root=before.root), predictor, tables, result)
     lost = (_tell_lost(after, name, paths) for name, paths in old.items())
-    result = replace(result, notes=(*_unknown_classes(after, tables), *filter(None, (*advice, *lost))))
+    result = replace(result, notes=(*_unknown_classes(after, tables), *filter(None, (*advice, unscaled, *lost))))
     for name in tasks if min_confidence is not None else ():
         parts = (Folder(place, split=part, tasks=[name], root=before.root) for part in splits)
         found = [pair for part in parts for pair in rank_confidence(part, name)]

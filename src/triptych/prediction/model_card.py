@@ -7,7 +7,7 @@ from pathlib import Path
 
 from triptych.backbones.base import find_backbones, pretrained_licence
 from triptych.models.multitask import MultiTaskModel
-from triptych.prediction.calibration import Scale
+from triptych.prediction.calibration import Scale, describe_unscaled
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task
 
@@ -46,6 +46,8 @@ def model_card(
         "that, `triptych evaluate` of the weights does not"
         for task, scale in (scales or {}).items()
     )
+    if unscaled := describe_unscaled(recipe, scales or {}):
+        scaled += f"\n- {as_text(unscaled)}"
     plain = f"library_name: triptych\nlicense: other\ntags: {json.dumps([*TAGS, *tasks])}\n"  # which is YAML too
     return f"""---
 {header or plain}---

@@ -31,6 +31,7 @@ from triptych.data.photos import StoredPhoto, find_images, read_image_size, read
 from triptych.data.predicted import PLACES, RECORD
 from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, say, terminal
+from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import ImageFiles, Intrinsics, depth_task
 from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
@@ -106,6 +107,8 @@ def predict_images(
     record.begin((name for name, _ in waiting), files.products)
     if predictor.device.type == "cpu":
         keep_freed_memory()
+    if unscaled := describe_unscaled(predictor.recipe, predictor.calibration):
+        log(unscaled)
     advice = f"predict smaller pieces (--tile 512), fewer images at once (--batch, now {batch}) or a --shorter-side"
     advised = ""
     with _progress(len(waiting), log) as advance, memory_advice(advice), _recorded(record, files.out) as keep:

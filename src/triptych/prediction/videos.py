@@ -25,6 +25,7 @@ from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet
 from triptych.files import written_whole
 from triptych.lookup import named_choice
 from triptych.machine import memory_advice, say
+from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.outputs import SECONDS_PER_LINE, advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
@@ -146,6 +147,8 @@ def _predict_video(
     first = list(islice(frames, 1))
     if advised := "".join(advise_size(predictor, path.name, frame.shape[:2]) for frame in first):
         log(advised)
+    if unscaled := describe_unscaled(predictor.recipe, predictor.calibration):
+        log(unscaled)
     count, spent = write_videos(
         predictor, chain(first, frames), frame_rate(path), files, overlay=overlay, batch_size=batch_size
     )

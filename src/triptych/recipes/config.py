@@ -235,6 +235,16 @@ class VideoConfig(OptionalPart):
     """Learn from labels of the task too; else those of the training split are not even read."""
     options: Options = field(default_factory=dict)
 
+    @property
+    def unscaled(self) -> str:
+        """The task that is right up to one factor alone: one camera sees no scale, unless labels or known poses tell
+        it. Empty where there is none.
+
+        >>> VideoConfig("monodepth2").unscaled, VideoConfig("monodepth2", options={"poses": "known"}).unscaled
+        ('depth', '')
+        """
+        return self.task if self.used and not self.labels and self.options.get("poses") != "known" else ""
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
