@@ -48,7 +48,7 @@ SYNTHIA_CITYSCAPES = Recipe(
         transform="densemtl",
         batch_size=2,
         num_workers=4,
-        options={"classes": 16},
+        options={"classes": 16, "tasks": ("semseg", "depth")},
         task_options={"depth": DENSEMTL_LOSSES["depth"] | {"aligned": True}},
         protocol="densemtl-video",
     ),
@@ -75,7 +75,7 @@ VKITTI2_CITYSCAPES = replace(
         SYNTHIA_CITYSCAPES.data,
         dataset="vkitti2",
         transform="densemtl-crop",
-        options={"classes": 8, "conditions": ("15-deg-left",), "cameras": (0,)},
+        options={"classes": 8, "tasks": ("semseg", "depth"), "conditions": ("15-deg-left",), "cameras": (0,)},
     ),
     adaptation=replace(SYNTHIA_CITYSCAPES.adaptation, dataset_options={"classes": 8}),
 )
