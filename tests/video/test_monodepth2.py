@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from triptych.backbones import create_backbone
 from triptych.data.base import missing_view
 from triptych.datasets.rooms import Rooms
 from triptych.losses import depth as depth_losses
@@ -59,14 +60,13 @@ def test_pose_network_has_the_published_size() -> None:
     assert (count, head) == (12_500_492, 1_314_572)
 
 
-def test_first_convolution_sees_two_equal_images_as_one() -> None:
+@pytest.mark.parametrize("trunk", ["resnet18_half", "resnet18d"])
+def test_first_convolution_sees_two_equal_images_as_one(trunk: str) -> None:
+    """A deep stem has three of them."""
     torch.manual_seed(3)
-    from triptych.backbones import create_backbone
-
-    trunk = create_backbone("resnet18_half")
-    before = trunk.body.conv1
+    before = create_backbone(trunk).eval().body.conv1
     torch.manual_seed(3)
-    after = PoseNetwork("resnet18_half").body.conv1
+    after = PoseNetwork(trunk).eval().body.conv1
     x = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(after(torch.cat([x, x], dim=1)), before(x), rtol=1e-4, atol=1e-5)
 

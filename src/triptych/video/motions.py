@@ -44,7 +44,9 @@ class PoseNetwork(nn.Module):
             raise ValueError(f"the pose network's backbone is '{backbone}', which is no ResNet; choose resnet18.")
         # Only the layers: as a Backbone it would be given the network's learning rate, and images of three channels.
         self.body: nn.Module = trunk.body
-        self.body.conv1 = _pair_convolution(self.body.conv1)
+        # conv1 itself, or the first of the three that deep stems have (resnet18d).
+        name, first = next((name, each) for name, each in self.body.named_modules() if isinstance(each, nn.Conv2d))
+        self.body.set_submodule(name, _pair_convolution(first))
         self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1), persistent=False)
         self.head = nn.Sequential(
