@@ -282,6 +282,17 @@ def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos:
     assert "adaptation.name" in (tmp_path / "difference.json").read_text()
 
 
+def test_a_run_that_names_a_target_is_scored_there_after_adapting_to_others(photos: Path, tmp_path: Path) -> None:
+    recipe = change(ADAPTED, adaptation__name="none", schedule__steps=1, data__val_split="")
+    run = run_recipe(change(recipe, data__test_split="target-test"), tmp_path / "run")
+    adapt_run(run, replace(find_target(str(photos)), name="adabn"), tmp_path / "adapted", device="cpu")
+    kept = read_recipe(tmp_path / "adapted" / "recipe.json")
+    assert (kept.adaptation.name, kept.adaptation.dataset) == ("none", "rectangles")
+    assert "to 3 images of images" in kept.description
+    scores = evaluate_run(tmp_path / "adapted", device="cpu", constant=False, progress=False)
+    assert scores.keys[0].startswith("test-")
+
+
 def test_what_cannot_be_adapted_is_refused(
     finished: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,9 @@ def adapt_run(
     another size than in training.
 
     Evaluation, prediction and comparison read `out` like any run. Its recipe is that of `run`, with `target` as its
-    adaptation unless it was trained with one: then only its description tells them apart. `environment.json` has the
-    starts of `run` and one more, with the images that were used and the hash of the weights before.
+    adaptation unless it names a target domain: splits of that one can be scored as before, and the description alone
+    tells of `target`. `environment.json` has the starts of `run` and one more, with the images that were used and the
+    hash of the weights before.
 
     Raises `FileExistsError` where `out` holds something (such as `run` itself), and `ValueError` where the adapter
     needs a training or finds nothing to change, and where classes of the target are others than the network's.
@@ -57,7 +58,7 @@ def adapt_run(
             yield sample
 
     adapter.finish(model, read)
-    if recipe.adaptation.used:
+    if recipe.adaptation.dataset:
         adapted = recipe
     source = f"{target.dataset} {Path(target.root).name}".strip()  # cards tell it to others
     note = f"Adapted by {target.name} to {len(seen)} images of {source}."
