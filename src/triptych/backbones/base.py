@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     asks for it.
 
     `body` holds the layers under the names of their timm model, so that weights are matched by name; `timm_name` says
-    which model that is.
+    which model that is. A backbone without either keeps its layers itself.
     """
 
     channels: tuple[int, ...]
@@ -101,10 +101,17 @@ class Backbone(nn.Module):
             self.normalize(image), (0, round_up(width, largest) - width, 0, round_up(height, largest) - height)
         )
 
+    @property
+    def own_body(self) -> nn.Module:
+        """What weights, low-rank updates and layer-wise learning rates are about: `body`, or the backbone itself where
+        it keeps none.
+        """
+        return getattr(self, "body", self)
+
     def layers(self) -> list[nn.Module]:
         """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""
-        own = [child for name, child in self.named_children() if name != "body" and _has_parameters(child)]
-        return [*_blocks(self.body, 0), *own]
+        own = [child for child in self.children() if child is not self.own_body and _has_parameters(child)]
+        return [*_blocks(self.own_body, 0), *(() if self.own_body is self else own)]
 
     def set_checkpointing(self, enabled: bool = True) -> None:
         """Recompute the activations of each block in the backward pass: less memory, more time, the same gradients."""

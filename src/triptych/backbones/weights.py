@@ -1,10 +1,10 @@
 """Weights for backbones: pretrained ones of timm, or a local file, with a report of what matched."""
 
 import errno
-import importlib
 import inspect
 import io
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -71,15 +71,15 @@ def load_weights(backbone: Backbone, weights: str) -> LoadReport:
     source = f"timm {backbone.timm_name}{terms and f' (licence {terms})'}" if weights == "timm" else str(weights)
     report, fitting = match_weights(backbone, state, source=source)
     if _unmatched(report):
-        readings = (match_weights(backbone, each, source=source) for each in _translations(state, backbone.body))
+        readings = (match_weights(backbone, each, source=source) for each in _translations(state, backbone.own_body))
         report, fitting = min([(report, fitting), *readings], key=lambda reading: _unmatched(reading[0]))
     if report.share < ENOUGH:
+        name = backbone.timm_name or type(backbone).__name__
         raise ValueError(
-            f"weights {source} match only {100 * report.share:.1f} % of the parameters of {backbone.timm_name} "
-            f"({report.summary}); its keys look like {_examples(state)}, expected are "
-            f"{_examples(backbone.body.state_dict())}."
+            f"weights {source} match only {100 * report.share:.1f} % of the parameters of {name} ({report.summary}); "
+            f"its keys look like {_examples(state)}, expected are {_examples(backbone.own_body.state_dict())}."
         )
-    backbone.body.load_state_dict(fitting, strict=False)
+    backbone.own_body.load_state_dict(fitting, strict=False)
     return report
 
 
@@ -89,13 +89,13 @@ def match_weights(
     """The tensors of `state` whose name (after its prefix) and shape fit the backbone's body, and the report of them;
     nothing is loaded.
     """
-    ours = backbone.body.state_dict()
+    ours = backbone.own_body.state_dict()
     prefix = _best_prefix(state, ours)
     inner = backbone.adapt_weights(
         {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     )
     fitting = {key: inner[key] for key in ours if key in inner and inner[key].shape == ours[key].shape}
-    parameters = {name: parameter.numel() for name, parameter in backbone.body.named_parameters()}
+    parameters = {name: parameter.numel() for name, parameter in backbone.own_body.named_parameters()}
     report = LoadReport(
         source=source,
         matched=tuple(fitting),
@@ -106,7 +106,7 @@ def match_weights(
             for key in ours
             if key in inner and key not in fitting
         ),
-        share=sum(parameters[key] for key in fitting if key in parameters) / sum(parameters.values()),
+        share=sum(parameters[key] for key in fitting if key in parameters) / max(sum(parameters.values()), 1),
     )
     return report, fitting
 
@@ -221,7 +221,7 @@ def _translations(state: Mapping[str, Tensor], body: nn.Module) -> Iterator[dict
     """timm's translation of the key styles that a family was published in, with the names as they are and without
     their prefix; none where it has none or fails.
     """
-    translate = getattr(importlib.import_module(type(body).__module__), "checkpoint_filter_fn", None)
+    translate = getattr(sys.modules.get(type(body).__module__), "checkpoint_filter_fn", None)
     if translate is None:
         return
     # Positions are resized as `resize_positions` does, whichever way a file is read.

@@ -100,7 +100,7 @@ def add_updates(
         )
     linears = {
         path: module
-        for path, module in backbone.body.named_modules()
+        for path, module in backbone.own_body.named_modules()
         if type(module) is nn.Linear and path.startswith(within)
     }
     for target in targets or ("",):
@@ -111,12 +111,12 @@ def add_updates(
                 f"{target or ', '.join(TARGETS)} (it has {', '.join(known) or 'no linear layer'}); give other "
                 "tuning_options.targets, or another backbone, such as a ViT, Swin or ConvNeXt."
             )
-    backbone.body.requires_grad_(False)
+    backbone.own_body.requires_grad_(False)
     for path, linear in linears.items():
         if not _is_named(path, targets or TARGETS):
             continue
         require_rank("rank", rank, path, linear)
-        replace_layer(backbone.body, path, LoRALinear(linear, rank=rank, scale=scale, dropout=dropout))
+        replace_layer(backbone.own_body, path, LoRALinear(linear, rank=rank, scale=scale, dropout=dropout))
 
 
 def require_rank(option: str, rank: int, path: str, linear: nn.Linear) -> None:

@@ -60,10 +60,11 @@ def split_trunk(model: MultiTaskModel, freeze: Sequence[str]) -> tuple[dict[str,
     kept |= {parameter for parameter in model.parameters() if not parameter.requires_grad}
     names = set()
     for path, backbone in find_backbones(model).items():
-        own = dict(backbone.body.named_parameters())
+        own = dict(backbone.own_body.named_parameters())
         fixed = {name for name, parameter in own.items() if parameter in kept}
-        buffers = set(backbone.body.state_dict()) - set(own) if len(fixed) == len(own) else set()
-        names |= {f"{path}.body.{name}" for name in fixed | buffers}
+        buffers = set(backbone.own_body.state_dict()) - set(own) if len(fixed) == len(own) else set()
+        inside = path if backbone.own_body is backbone else f"{path}.body"
+        names |= {f"{inside}.{name}" for name in fixed | buffers}
     state = model.state_dict()
     return {name: state[name] for name in state if name in names}, {
         name: state[name] for name in state if name not in names
