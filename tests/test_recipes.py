@@ -92,6 +92,12 @@ def test_factors_are_finite_and_not_below_0(name: str) -> None:
     check_numbers(change_fields(Recipe(), {name: 0.0}))
 
 
+@pytest.mark.parametrize("value", [0.0, -0.5, math.nan, 75.0])
+def test_layers_of_a_trunk_neither_stand_still_nor_climb(value: float) -> None:
+    with pytest.raises(ValueError, match=r"layer_decay is .*; give a number above 0 and at most 1.*1 switches it off"):
+        check_numbers(change_fields(Recipe(), {"optimizer.layer_decay": value}))
+
+
 @pytest.mark.parametrize("field", [field.name for field in fields(OptimizerConfig)[1:]])
 def test_what_the_optimizer_of_an_adapter_does_not_read_is_refused(field: str) -> None:
     """Its parameters are one group, of one learning rate; the rest has an effect."""

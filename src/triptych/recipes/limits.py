@@ -15,9 +15,18 @@ LEAST: dict[str, float] = {
     "data.num_workers": 0,
     "data.train_images": 0,
     "schedule.warmup_steps": 0,
+    "schedule.power": 0,
+    "schedule.gamma": 0,
     "optimizer.lr": 0,
     "optimizer.weight_decay": 0,
     "optimizer.clip_norm": 0,
+    "adaptation.optimizer.lr": 0,
+    "adaptation.optimizer.weight_decay": 0,
+    "adaptation.optimizer.clip_norm": 0,
+    "adaptation.schedule.steps": 0,
+    "adaptation.schedule.warmup_steps": 0,
+    "adaptation.schedule.power": 0,
+    "adaptation.schedule.gamma": 0,
     "seed": 0,
 }
 """The least value of a field, by its dotted name."""
@@ -49,6 +58,11 @@ def check_numbers(recipe: Recipe) -> None:
     for name, value in flat.items():
         if FACTOR.fullmatch(name) and not 0 <= value < float("inf"):
             raise ValueError(f"{name} is {value}; give a finite number of 0 or more.")
+    if not 0 < recipe.optimizer.layer_decay <= 1:  # 0 would train no layer of the trunk
+        raise ValueError(
+            f"optimizer.layer_decay is {recipe.optimizer.layer_decay}; give a number above 0 and at most 1, such as "
+            "0.75; 1 switches it off."
+        )
     own = recipe.adaptation.optimizer
     for name in OF_NETWORK:
         if getattr(own, name) != getattr(OptimizerConfig(), name):
