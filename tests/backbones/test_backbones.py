@@ -283,6 +283,13 @@ def test_recomputing_is_refused_where_a_batch_would_count_twice():
     backbone.eval().set_checkpointing()  # as frozen norms are: nothing is counted
 
 
+def test_networks_that_timm_cannot_recompute_say_so():
+    backbone = create_backbone("pit_ti_224").train()
+    with pytest.raises(ValueError, match=r"recomputes no activations of pit_ti_224; leave checkpoint_gradients off"):
+        backbone.set_checkpointing()
+    backbone.set_checkpointing(False)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_every_parameter_gets_a_gradient(name):
     backbone = create_backbone(name).train()

@@ -58,7 +58,8 @@ class Pyramid(Backbone):
     def set_checkpointing(self, enabled: bool = True) -> None:
         """timm's own switch: stages of these networks recompute themselves.
 
-        Raises `ValueError` where batch norm is trained: recomputing would count each batch twice in its statistics.
+        Raises `ValueError` where batch norm is trained, since recomputing would count each batch twice in its
+        statistics, and for a network of which timm has no such switch.
         """
         if enabled and any(isinstance(part, _BatchNorm) and part.training for part in self.body.modules()):
             raise ValueError(
@@ -66,7 +67,13 @@ class Pyramid(Backbone):
                 "twice; leave checkpoint_gradients off, freeze backbone.norms, or choose a ResNet, HRNet, ConvNeXt, "
                 "Swin or ViT."
             )
-        self.body.set_grad_checkpointing(enabled)
+        try:
+            self.body.set_grad_checkpointing(enabled)
+        except AssertionError as error:
+            raise ValueError(
+                f"timm recomputes no activations of {self.timm_name}; leave checkpoint_gradients off, or choose a "
+                "ResNet, HRNet, ConvNeXt, Swin or ViT."
+            ) from error
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> list[Tensor]:
         padded = self.pad(image)
