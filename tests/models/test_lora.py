@@ -151,6 +151,7 @@ def test_starts_like_peft() -> None:
         ("vit_tiny_patch16_384", {"targets": ("qkv", "query")}, r"no linear layer named query \(it has fc1, fc2, proj"),
         ("convnext_tiny", {"targets": ("qkv",)}, r"no linear layer named qkv \(it has fc1, fc2\)"),
         ("resnet18", {}, r"no linear layer named qkv, proj, fc1, fc2 \(it has no linear layer\)"),
+        ("convnext_atto", {}, r"\(it has no linear layer\).* such as a ViT, Swin, or ConvNeXt from tiny on"),
         ("vit_tiny_patch16_384", {"rank": 193}, r"rank is 193, above the size of blocks\.0\..*; give at most 192"),
         ("vit_tiny_patch16_384", {"rank": 0}, "rank is 0 and dropout 0.0; a rank is at least 1"),
         ("vit_tiny_patch16_384", {"dropout": 1.0}, "a dropout from 0 to below 1"),

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from triptych.backbones.base import Backbone, find_backbones
 
 TARGETS = ("qkv", "proj", "fc1", "fc2")
-"""Linear layers of the blocks of ViT, Swin and ConvNeXt (which has the last two), by their names in timm."""
+"""Linear layers of the blocks of ViT, Swin and ConvNeXt (which has the last two, below `tiny` as convolutions), by
+their names in timm.
+"""
 
 
 class LowRank(nn.Module):
@@ -109,7 +111,7 @@ def add_updates(
             raise ValueError(
                 f"{backbone.timm_name or type(backbone).__name__} has no linear layer named "
                 f"{target or ', '.join(TARGETS)} (it has {', '.join(known) or 'no linear layer'}); give other "
-                "tuning_options.targets, or another backbone, such as a ViT, Swin or ConvNeXt."
+                "tuning_options.targets, or another backbone, such as a ViT, Swin, or ConvNeXt from tiny on."
             )
     backbone.own_body.requires_grad_(False)
     for path, linear in linears.items():
