@@ -39,6 +39,10 @@ def test_every_name_is_what_it_is_called() -> None:
         triptych.nothing  # noqa: B018
 
 
+def test_the_citation_names_the_version() -> None:
+    assert f"\nversion: {triptych.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 def test_names_recipes_and_the_command_line_import_no_torch() -> None:
     code = "import sys, triptych, triptych.metrics, triptych.recipes, triptych.__main__; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
