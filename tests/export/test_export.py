@@ -316,6 +316,19 @@ def test_what_killed_exports_left_is_deleted_by_the_next(
     assert sorted(path.name.rsplit(".", 2)[0] for path in tmp_path.iterdir()) == [".model.onnx2", ".other"]
 
 
+def test_an_export_that_ends_between_its_files_leaves_no_description_of_another(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, beside = tmp_path / "model.pt2", tmp_path / "model.pt2.json"
+    for file in (path, beside):
+        file.write_text("{}")
+    monkeypatch.setattr("triptych.export.run.write_json", lambda *words: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export_run(run, path, images=1, overwrite=True)
+    assert path.stat().st_size > 1000
+    assert not beside.exists()
+
+
 def test_reports_weights_that_onnx_cannot_hold(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TARGETS, ".onnx", replace(TARGETS[".onnx"], largest=100.0))
     with pytest.raises(ValueError, match=r"files hold at most .* GB; export to \.pt2"):

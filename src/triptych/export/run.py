@@ -32,7 +32,7 @@ from triptych.export.program import (
     write_package,
 )
 from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
-from triptych.files import finite, partial_path, remove_partials, shorten_paths, write_json
+from triptych.files import finite, flush, partial_path, remove_partials, shorten_paths, write_json
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
@@ -345,6 +345,8 @@ def export_run(
             }
         )
         target.describe(program, draft, description)
+        flush(draft)
+        beside.unlink(missing_ok=True)  # whoever ends in between leaves a file without a description, not with another
         draft.replace(path)
         write_json(beside, description)
     return Export(
