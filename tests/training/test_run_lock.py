@@ -88,6 +88,17 @@ def test_a_run_is_locked_as_long_as_it_is_trained(option: str, tmp_path: Path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
 
 
+def test_a_second_training_in_the_same_process_is_refused_and_costs_the_first_no_lock(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with RunLock(run, main=True):
+        with pytest.raises(BlockingIOError, match=r"is being trained by another thread of this process; wait for"):
+            train(tmp_path / "other" / ".." / "run")
+        assert is_refused_elsewhere(run)
+    assert not is_refused_elsewhere(run)
+    with RunLock(run, main=True):
+        pass
+
+
 def test_a_training_that_does_not_begin_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no-such"):
         train(tmp_path / "run", change(ONE, data__tasks=("no-such",)))

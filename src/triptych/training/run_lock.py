@@ -15,11 +15,13 @@ else:
     import fcntl
 
 FILE = ".lock"
+_HELD: dict[tuple[int, Path], "RunLock"] = {}
+"""Locks by process and run: the system's are of a process, and would let in a second thread of it."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a received run's could lead to a file of its reader
 
 
 class RunLock:
-    """Within this context no other process trains `run`, whose folder is created where there is none.
+    """Within this context nothing else trains `run`, whose folder is created where there is none.
 
     Every process of a training enters it, and the `main` one locks. Raises `BlockingIOError` in all of them, naming who
     trains it already. Evaluation and prediction need no lock. Where the file system has none, `lines` says so.
@@ -29,16 +31,23 @@ class RunLock:
         self.run, self.main, self._is_new = run, main, not run.exists()
         self.lines: list[str] = []
         self._file: int | None = None
+        self._key = os.getpid(), run.resolve()
         # In the folder, where whoever shares it meets it; Windows renames no folder that holds an open file.
         self._path = run.with_name(f".{run.name}{FILE}") if sys.platform == "win32" else run / FILE
 
     def __enter__(self) -> "RunLock":
         refusal = gather_objects(self._take() if self.main else "")[0]
         if refusal:
+            self.__exit__()
             raise BlockingIOError(refusal)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._leave()
+        if _HELD.get(self._key) is self:
+            del _HELD[self._key]
+
+    def _leave(self) -> None:
         if self._file is None:
             return
         with suppress(OSError):  # Windows deletes no open file: there it stays
@@ -51,7 +60,9 @@ class RunLock:
                 self.run.rmdir()
 
     def _take(self) -> str:
-        """Lock the file; why that cannot be, where another process has it."""
+        """Lock the file; why that cannot be, where it is locked."""
+        if _HELD.setdefault(self._key, self) is not self:
+            return self._refuse("another thread of this process")
         try:
             while self._file is None:
                 self.run.mkdir(parents=True, exist_ok=True)
@@ -61,8 +72,7 @@ class RunLock:
                     continue
                 try:
                     if not _lock(file):
-                        cure = "wait for its end, stop it, or choose another --out"
-                        return f"run folder {self.run} is being trained by {_read_owner(file)}; {cure}."
+                        return self._refuse(_read_owner(file))
                     if self._is_here(file):  # whoever had it before deletes it at its end
                         self._file = file
                 finally:
@@ -75,6 +85,10 @@ class RunLock:
             os.ftruncate(self._file, 0)
             os.write(self._file, f"process {os.getpid()} on {platform.node()}".encode())
         return ""
+
+    def _refuse(self, owner: str) -> str:
+        cure = "wait for its end, stop it, or choose another --out"
+        return f"run folder {self.run} is being trained by {owner}; {cure}."
 
     def _is_here(self, file: int) -> bool:
         with suppress(FileNotFoundError):
