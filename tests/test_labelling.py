@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from unittest.mock import Mock
@@ -516,6 +517,26 @@ def test_the_least_confident_are_shown_first(folder, teacher, tmp_path, monkeypa
     assert "unknown image of" in capsys.readouterr().err
     assert main([*show, "--least-confident", "semseg"]) == 2
     assert "has no pseudo-labels of semseg whose confidence is known" in capsys.readouterr().err
+
+
+def test_a_row_of_confidence_that_a_full_disk_cut_is_left_out(folder, teacher):
+    label_folder(folder, "t", ("depth",), split="train", min_confidence=0.0)
+    table = folder / "pseudo/depth/confidence.csv"
+    header, *rows = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(header + rows[0] + header + rows[1] + rows[2][:-8])  # two calls at once wrote the header
+    label_folder(folder, "t", ("depth",), split="val", min_confidence=0.0)
+    assert [len(rank_confidence(Folder(folder, split=split), "depth")) for split in ("train", "val")] == [2, 1]
+    table.write_text("file,conf\na,1\n")
+    with pytest.raises(ValueError, match=r"confidence\.csv is damaged \(KeyError"):
+        rank_confidence(Folder(folder), "depth")
+
+
+def test_a_section_of_pseudo_labels_that_are_not_there_is_noted(folder, teacher):
+    label_folder(folder, "t", ("depth",))
+    said = "[tasks.depth.pseudo] has no file in any split"
+    assert not any(said in note for split in ("train", "val") for note in Folder(folder, split=split).notes)
+    shutil.rmtree(folder / "pseudo/depth")
+    assert any(said in note for note in Folder(folder).notes)
 
 
 def test_confidence_that_a_teacher_does_not_have_is_refused(folder, teacher):

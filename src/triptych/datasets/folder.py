@@ -96,6 +96,11 @@ class Folder(InFiles):
             for name, keys in self.pseudo.items()
             if keys and (made := self.descriptor.pseudo[name])
         ]
+        self.notes += [
+            f"{name}: [tasks.{name}.pseudo] has no file in any split; `triptych data label` makes them"
+            for name in self.pseudo.keys() & self.descriptor.pseudo.keys()
+            if not list_files(self.descriptor, self.descriptor.pseudo[name].files, ALL)
+        ]
         self.pseudo_weights = {
             name: dict.fromkeys(self.pseudo[source], float(self.descriptor.pseudo[source].weight))
             for name, source in zip(chosen, sources, strict=True)

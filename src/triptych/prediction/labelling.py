@@ -6,10 +6,13 @@ have the encoding of their task, so that a corrected one becomes a label by bein
 
 import csv
 import hashlib
+import io
 import json
+import os
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -24,7 +27,7 @@ from triptych.data.errors import DataError
 from triptych.data.lists import ALL, read_text
 from triptych.data.subset import spread_evenly
 from triptych.datasets.folder import Folder
-from triptych.files import check_writable, hash_file, hash_tensors, write_text, written_whole
+from triptych.files import check_writable, hash_file, hash_tensors, naming_damage, write_text, written_whole
 from triptych.folders.descriptor import (
     FILE_NAME,
     PSEUDO,
@@ -434,12 +437,17 @@ def _means(encoding: Encoding, stored: np.ndarray, target: Tensor, camera: Camer
 
 def _note(descriptor: Descriptor, name: str, path: Path, confidence: float, labelled: float) -> None:
     table = descriptor.root / PSEUDO / name / CONFIDENCE
-    is_new = not table.exists()
-    with table.open("a", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        if is_new:
+    line = io.StringIO()
+    rows = csv.writer(line)
+    with table.open("ab+") as file:
+        if not file.tell():
             rows.writerow(("file", "confidence", "labelled"))
+        else:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a full disk cut the row before
+                line.write("\r\n")
         rows.writerow((path.relative_to(descriptor.root).as_posix(), f"{confidence:.4f}", f"{labelled:.4f}"))
+        file.write(line.getvalue().encode())
 
 
 def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]:
@@ -450,7 +458,11 @@ def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]
     table = root / PSEUDO / name / CONFIDENCE
     if not table.exists():
         return []
-    with table.open(newline="", encoding="utf-8") as file:
-        sure = {root / row["file"]: float(row["confidence"]) for row in csv.DictReader(file)}
+    sure = {}
+    with naming_damage(table), table.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            with suppress(ValueError, TypeError):  # a row that was cut, or the header again
+                float(row["labelled"])
+                sure[root / row["file"]] = float(row["confidence"])
     found = [(key, path, sure[path]) for key, path in dataset.pseudo[name].items() if path in sure]
     return sorted(found, key=lambda one: one[2])
