@@ -266,6 +266,17 @@ def test_statistics_are_of_the_size_that_prediction_is_asked_for(
         adapt_run(finished, target, tmp_path / "none", shorter_side=0, device="cpu")
 
 
+def test_an_adaptation_that_ends_early_leaves_no_run_without_its_history(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = replace(find_target("rectangles", split="other"), name="adabn", options={"images": 4})
+    monkeypatch.setattr(adapted_run, "record_start", lambda *words: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        adapt_run(finished, target, tmp_path / "out", device="cpu")
+    with pytest.raises(FileNotFoundError):
+        load_model(tmp_path / "out")
+
+
 def test_an_adapted_run_is_scored_predicted_and_compared(finished: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "adapted"
     target = find_target("rectangles", split="other")

@@ -15,6 +15,7 @@ from triptych.prediction import Predictor
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.pretrained import hash_weights, load_model, save_folder
 from triptych.recipes.config import TARGET, AdaptationConfig, Options, Recipe
+from triptych.recipes.resolved import STARTS
 from triptych.training.building import target_view
 from triptych.training.log import read_lines
 from triptych.training.run_folder import record_start
@@ -63,7 +64,7 @@ def adapt_run(
     source = f"{target.dataset} {Path(target.root).name}".strip()  # cards tell it to others
     note = f"Adapted by {target.name} to {len(seen)} images of {source}."
     adapted = replace(adapted, description=f"{recipe.description} {note}".strip())
-    save_folder(out, model, adapted, card=adapted.description)
+    # Before the network, without which the folder is no run.
     _copy_history(run, out)
     record_start(
         out,
@@ -80,7 +81,7 @@ def adapt_run(
             "data": {"target": dataset.fingerprint()},
         },
     )
-    return out
+    return save_folder(out, model, adapted, card=adapted.description, overwrite=True)
 
 
 def _advise(predictor: Predictor, recipe: Recipe, dataset: DenseDataset) -> str:
@@ -95,8 +96,9 @@ def _advise(predictor: Predictor, recipe: Recipe, dataset: DenseDataset) -> str:
 
 def _copy_history(run: Path, out: Path) -> None:
     """What was before: starts and the curves of training, without scores, which were those of other weights."""
-    if (run / "environment.json").is_file():
-        (out / "environment.json").write_bytes((run / "environment.json").read_bytes())
+    out.mkdir(parents=True, exist_ok=True)
+    if (run / STARTS).is_file():
+        write_text(out / STARTS, (run / STARTS).read_text(encoding="utf-8"))
     if (run / "metrics.jsonl").is_file():
         with naming_damage(run / "metrics.jsonl"):
             kept = [line for line, record in read_lines(run / "metrics.jsonl") if record["kind"] == "train"]
