@@ -128,6 +128,15 @@ def test_raises_where_every_checkpoint_is_lost(lost: str, copy: Path) -> None:
     assert (copy / "model.safetensors").read_bytes() == weights
 
 
+def test_raises_where_the_only_checkpoint_of_a_run_is_lost(tmp_path: Path) -> None:
+    """Without an interval a signal saves it; weights of an evaluation are there."""
+    recipe = change(RECIPE, schedule__steps=3, training__evaluate_every=1, training__checkpoint_every=0)
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(ValueError, match=r"none of its checkpoints is there or whole"):
+        resume(run, recipe)
+
+
 def test_an_empty_checkpoint_folder_is_left_out_and_said(run: Path, copy: Path) -> None:
     last = list_checkpoints(copy)[-1]
     for path in last.iterdir():

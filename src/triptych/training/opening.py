@@ -151,8 +151,8 @@ def _check_nothing_lost(run: Path, recipe: Recipe, left_out: Sequence[Path]) -> 
     log, every = run / "metrics.jsonl", recipe.training.checkpoint_every
     with naming_damage(log):
         steps = [record["step"] for _, record in read_lines(log)] if log.is_file() else []
-    # Without validation nothing is deployed before the first checkpoint.
-    deployed = not recipe.training.evaluate_every and (run / "model.safetensors").is_file()
+    # A validation deploys weights before the first checkpoint is due, where one is.
+    deployed = (run / "model.safetensors").is_file() and not (every and recipe.training.evaluate_every)
     if left_out or deployed or (every and max(steps, default=0) > every):
         raise ValueError(
             f"{run} was trained to step {max(steps, default=0)}, and none of its checkpoints is there or whole; copy "
