@@ -18,6 +18,7 @@ from triptych.prediction import image_files
 from triptych.prediction.calibration import Scale
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.record import Record
 from triptych.prediction.strip_files import ArrayFile, write_png
 from triptych.tasks import depth, regression
 
@@ -269,6 +270,21 @@ def test_the_record_tells_what_is_finished_while_it_goes_on(tmp_path, monkeypatc
     predict_images(predictor, [folder], out, log=quiet)
     assert told == [([], ["0", "1"]), (["0"], ["1"])]
     assert json.loads((out / "predictions.json").read_text())["waiting"] == []
+
+
+def test_no_image_is_recorded_before_its_files_are_on_the_disk(tmp_path, monkeypatch):
+    """As the record is: else a loss of power leaves it with names of empty files."""
+    folder, flushed, write = write_images(tmp_path / "images"), set(), Record.write
+    monkeypatch.setattr("triptych.prediction.outputs.SECONDS_PER_RECORD", 0.0)
+    monkeypatch.setattr("triptych.prediction.outputs.flush", flushed.add)
+
+    def noted(record, out):
+        assert flushed >= {path for path in out.rglob("*.*") for name in record.images if path.stem == name}
+        write(record, out)
+
+    monkeypatch.setattr(Record, "write", noted)
+    result = predict_images(Predictor(local_model()), [folder], tmp_path / "out", log=quiet)
+    assert flushed >= {path for paths in result.written.values() for path in paths}
 
 
 def test_what_predict_made_is_no_photograph(tmp_path, monkeypatch):

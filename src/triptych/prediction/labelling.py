@@ -414,7 +414,7 @@ def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: C
     ending = ".npz" if encoding.valid else ".npy" if stored.dtype.kind == "f" else ".png"
     path = described.root / (pattern.replace("{key}", key) + ending)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path, flushed=False) as partial, partial.open("wb") as file:
+    with written_whole(path) as partial, partial.open("wb") as file:
         if encoding.valid:
             entries: dict[str, Any] = {encoding.key: stored, encoding.valid: valid_pixels(target).numpy()}
             np.savez_compressed(file, **entries)

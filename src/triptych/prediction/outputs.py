@@ -29,6 +29,7 @@ from triptych.assemble import scored_size, stretched_size
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
+from triptych.files import flush
 from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, say, terminal
 from triptych.prediction.calibration import describe_unscaled
@@ -111,7 +112,7 @@ def predict_images(
         log(unscaled)
     advice = f"predict smaller pieces (--tile 512), fewer images at once (--batch, now {batch}) or a --shorter-side"
     advised = ""
-    with _progress(len(waiting), log) as advance, memory_advice(advice), _recorded(record, files.out) as keep:
+    with _progress(len(waiting), log) as advance, memory_advice(advice), _recorded(record, files) as keep:
         for group in _groups(waiting, batch):
             hashes = {name: hash_source(path) for name, path in group}  # before they are read
             photos = {name: photo for name, path in group if (photo := _read(name, path, skip, log, record))}
@@ -287,16 +288,23 @@ def _describe_other(out: Path, name: str, before: str, now: Path) -> str:
 
 
 @contextmanager
-def _recorded(record: Record, out: Path) -> Iterator[Callable[[], None]]:
+def _recorded(record: Record, files: ImageFiles) -> Iterator[Callable[[], None]]:
     """Write the record before the first image, with each call that comes late enough after the last, and at the end,
     whichever it is.
     """
-    record.write(out)
+    record.write(files.out)
     written = time.perf_counter()
+    flushed: set[str] = set()
 
     def write() -> None:
-        record.take_over(out)
-        record.write(out)
+        new = (record.begun & record.images.keys()) - flushed
+        paths = [path for name in new for path in files.paths(name)]
+        for path in (*paths, *{path.parent for path in paths}):  # no image is listed before they are on the disk
+            with suppress(FileNotFoundError):
+                flush(path)
+        flushed.update(new)
+        record.take_over(files.out)
+        record.write(files.out)
 
     def keep() -> None:
         nonlocal written

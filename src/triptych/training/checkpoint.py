@@ -215,6 +215,8 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
         )
     folder = run / "checkpoints" / f"{state.step:08d}"
     if parts.accelerator.is_main_process:
+        if (log := run / "metrics.jsonl").is_file():
+            flush(log)  # its lines before a checkpoint are not written again
         write_checkpoint(run, state.step, files, content)
     parts.accelerator.wait_for_everyone()
     return folder
