@@ -285,7 +285,9 @@ class TrainingConfig:
     evaluate_limit: int = 0
     """Images of the validation split scored during training; 0: all."""
     trackers: tuple[str, ...] = ()
-    """`tensorboard` and `wandb`, where installed; JSON lines are always written."""
+    """`tensorboard` and `wandb`, where installed; JSON lines are always written. There, a resumed run draws the steps
+    after its checkpoint again: W&B has a run for each start, curves of TensorBoard go back.
+    """
 
 
 @dataclass(frozen=True)
