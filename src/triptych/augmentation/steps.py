@@ -248,7 +248,8 @@ class FitHeight:
 
 @dataclass(frozen=True)
 class FitShorterSide:
-    """Resize to a shorter side of `side` pixels, keeping the aspect ratio; the scene keeps its distances.
+    """Resize to a shorter side of `side` pixels, keeping the aspect ratio, as `Predictor` does; the scene keeps its
+    distances.
 
     >>> fitted = FitShorterSide({}, 2)(Sample(torch.rand(3, 9, 6), {}), np.random.default_rng(0))
     >>> tuple(fitted.image.shape)
@@ -260,7 +261,8 @@ class FitShorterSide:
 
     def __call__(self, sample: Sample, generator: np.random.Generator) -> Sample:
         size = _size(sample)
-        height, width = (max(round(length * self.side / min(size)), 1) for length in size)
+        factor = self.side / min(size)
+        height, width = (max(round(length * factor), 1) for length in size)
         return Stretch(self.tasks, (height, width))(sample, generator)
 
 
