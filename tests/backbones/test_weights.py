@@ -9,13 +9,18 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError
 from safetensors.torch import save_file
 
+import triptych
+from triptych.assemble import build_model
 from triptych.backbones import base, create_backbone
 from triptych.backbones import weights as weights_module
 from triptych.backbones.vit import RotaryViT, ViT, resize_positions
 from triptych.backbones.weights import load_weights, read_state_dict
 from triptych.prediction.pretrained import find_folder
+from triptych.recipes.config import ModelConfig, Recipe
+from triptych.tasks import depth
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,112 @@ def test_position_embeddings_of_another_grid_are_resized(tmp_path):
     assert backbone.load_report.missing == backbone.load_report.mismatched == ()
     expected = resize_positions(source.body.pos_embed, (4, 4), (3, 6))
     assert torch.equal(backbone.body.pos_embed, expected)
+
+
+def save_network(folder, backbone="vit_tiny_patch16_224", tuning="full", **options):
+    """A network with random weights as the folder of a run, and its trunk."""
+    ranks = {} if tuning == "full" else {"rank": 2}
+    recipe = Recipe(model=ModelConfig(backbone=backbone, backbone_options=options, tuning=tuning, tuning_options=ranks))
+    model = build_model(recipe, {"depth": depth()})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    triptych.Predictor(model, recipe=recipe).save_pretrained(folder)
+    return model.backbone
+
+
+GRIDS = {"wide": ((32, 128), (2, 8)), "square": ((64, 64), (4, 4)), "as pretrained": (None, (14, 14))}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_positions_of_a_run_are_resized_from_its_grid(tmp_path, name):
+    """Also where the grids have as many places: 2 x 8, 4 x 4 and 8 x 2."""
+    size, grid = GRIDS[name]
+    source = save_network(tmp_path, taps=(1,), **({} if size is None else {"image_size": size})).body.pos_embed
+    weights = str(tmp_path / "model.safetensors")
+    for ours in ((128, 32), (32, 48), (112, 448), size):
+        backbone = create_backbone("vit_tiny_patch16_224", taps=(1,), image_size=ours, weights=weights)
+        assert backbone.load_report.missing == backbone.load_report.mismatched == ()
+        expected = resize_positions(source, grid, backbone.body.patch_embed.grid_size)
+        assert torch.equal(backbone.body.pos_embed, expected), ours
+
+
+def test_positions_that_fit_two_grids_are_refused_where_nothing_tells(tmp_path):
+    source = create_backbone("vit_tiny_patch16_224", taps=(1,))
+    path = str(tmp_path / "vit.pth")
+    torch.save(source.body.state_dict(), path)
+    with pytest.raises(ValueError, match=r"196 places are .* 14 x 14 .*, or of the 7 x 28 .*leave image_size out"):
+        create_backbone("vit_tiny_patch16_224", taps=(1,), image_size=(112, 448), weights=path)
+    assert same(create_backbone("vit_tiny_patch16_224", taps=(1,), weights=path), source)
+    # Of no other grid is anything known but this one.
+    wide = create_backbone("vit_tiny_patch16_224", taps=(1,), image_size=(32, 48))
+    torch.save(wide.body.state_dict(), path)
+    assert same(create_backbone("vit_tiny_patch16_224", taps=(1,), image_size=(32, 48), weights=path), wide)
+
+
+def test_pretrained_positions_have_the_grid_of_their_name(monkeypatch):
+    made = []
+
+    def build(name, *, pretrained=False, **options):
+        made.append(base.build_timm(name, **options))
+        return made[-1]
+
+    monkeypatch.setattr(weights_module, "build_timm", build)
+    backbone = create_backbone("vit_tiny_patch16_224", taps=(1,), image_size=(112, 448), weights="timm")
+    assert torch.equal(backbone.body.pos_embed, resize_positions(made[0].pos_embed, (14, 14), (7, 28)))
+
+
+SWIN = {"depths": (1, 1), "embed_dim": 8, "num_heads": (1, 1), "window_size": 4}
+
+
+def test_norms_beside_the_body_come_along(tmp_path):
+    source = save_network(tmp_path, "swin_tiny", **SWIN)
+    backbone = create_backbone("swin_tiny", weights=str(tmp_path / "model.safetensors"), **SWIN)
+    assert same(backbone, source)
+    assert "norms.1.weight" in backbone.load_report.matched
+    assert not [name for name in backbone.load_report.unexpected if name.startswith("backbone.")]
+
+
+def test_a_trunk_is_not_taken_without_its_updates(tmp_path):
+    save_network(tmp_path / "run", "swin_tiny", "lora", **SWIN)
+    with pytest.raises(ValueError, match=r"low-rank updates .*merge them, Predictor\.load\(RUN, merge=True\)"):
+        create_backbone("swin_tiny", weights=str(tmp_path / "run/model.safetensors"), **SWIN)
+    merged = triptych.Predictor.load(tmp_path / "run", merge=True)
+    merged.save_pretrained(tmp_path / "merged")
+    backbone = create_backbone("swin_tiny", weights=str(tmp_path / "merged/model.safetensors"), **SWIN)
+    assert same(backbone, merged.model.backbone)
+
+
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+
+
+def test_images_that_are_normalized_otherwise_than_in_training_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(weights_module, "build_timm", lambda name, pretrained: base.build_timm(name))
+    save_network(tmp_path, taps=(1,), **HALF)
+    for weights in (str(tmp_path / "model.safetensors"), "timm"):  # timm says 0.5 of this one, too
+        backbone = create_backbone("vit_tiny_patch16_224", taps=(1,), weights=weights)
+        assert "another normalization: give it in backbone_options (mean=[0.5,0.5,0.5] std=[0.5,0.5,0.5])" in (
+            backbone.load_report.summary
+        )
+        backbone = create_backbone("vit_tiny_patch16_224", taps=(1,), weights=weights, **HALF)
+        assert "normalization" not in backbone.load_report.summary
+    assert "normalization" not in create_backbone("resnet18", weights="timm").load_report.summary
+
+
+def test_the_recipe_of_a_network_on_the_hub_is_read_where_it_has_one(no_network, tmp_path, monkeypatch):
+    save_network(tmp_path, taps=(1,), **HALF)
+
+    def download(name, file):
+        if not (tmp_path / file).is_file():
+            raise EntryNotFoundError("no such file")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    report = create_backbone("vit_tiny_patch16_224", taps=(1,), weights="hub:me/vit").load_report
+    assert report.trained_with == tuple(HALF.values())
+    for name in ("recipe.json", "resolved.json"):
+        (tmp_path / name).unlink()
+    report = create_backbone("vit_tiny_patch16_224", taps=(1,), weights="hub:me/vit").load_report
+    assert (report.share, report.trained_with) == (1.0, None)
 
 
 def test_key_styles_of_the_original_code_are_translated(tmp_path):

@@ -25,11 +25,13 @@ from triptych import assemble, machine
 from triptych.adaptation import ADAPTERS
 from triptych.adaptation.base import Adapter
 from triptych.backbones import create_backbone
+from triptych.backbones.vit import resize_positions
 from triptych.data.loading import BadSampleError
 from triptych.datasets import DATASETS
 from triptych.machine import Interrupted, Interruption, OutOfMemoryError, accelerated, choose_device
+from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import Predictor
-from triptych.recipes.config import AdaptationConfig, Recipe, read_recipe, to_json
+from triptych.recipes.config import AdaptationConfig, ModelConfig, Recipe, read_recipe, to_json
 from triptych.recipes.resolved import read_starts
 from triptych.regularizers import REGULARIZERS
 from triptych.regularizers.base import Regularizer
@@ -1021,6 +1023,21 @@ def test_fine_tuning_leaves_heads_of_other_shapes_random(finished: Path, tmp_pat
     report = json.loads((run / "environment.json").read_text())["starts"][0]["initialized"]
     assert report["reshaped"] == ["decoder.heads.semseg.weight"]
     assert load_file(run / "model.safetensors")["decoder.heads.semseg.weight"].shape[0] == 4
+
+
+def test_fine_tuning_brings_position_embeddings_to_the_grid_of_the_new_network(tmp_path: Path) -> None:
+    """Grids of 2 x 8 and 8 x 2 patches have as many places."""
+
+    def build(size: tuple[int, int]) -> tuple[Recipe, MultiTaskModel]:
+        config = ModelConfig(backbone="vit_tiny_patch16_224", backbone_options={"taps": (1,), "image_size": size})
+        return Recipe(model=config), assemble.build_model(Recipe(model=config), {"depth": depth()})
+
+    recipe, old = build((32, 128))
+    Predictor(old, recipe=recipe).save_pretrained(tmp_path)
+    _, new = build((128, 32))
+    assert initialize(new, (str(tmp_path),))["reshaped"] == []
+    expected = resize_positions(old.backbone.body.pos_embed, (2, 8), (8, 2))
+    assert torch.equal(new.backbone.body.pos_embed, expected)
 
 
 @pytest.mark.parametrize(

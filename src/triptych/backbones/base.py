@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -19,6 +19,8 @@ from triptych.types import round_up
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel."""
 
 
 class Backbone(nn.Module):
@@ -102,11 +104,22 @@ class Backbone(nn.Module):
         )
 
     @property
+    def statistics(self) -> Statistics:
+        """Mean and standard deviation that `normalize` goes by."""
+        mean, std = (tuple(round(value, 6) for value in each.flatten().tolist()) for each in (self.mean, self.std))
+        return mean, std
+
+    @property
     def own_body(self) -> nn.Module:
         """What weights, low-rank updates and layer-wise learning rates are about: `body`, or the backbone itself where
         it keeps none.
         """
         return getattr(self, "body", self)
+
+    @property
+    def body_prefix(self) -> str:
+        """What stands before names of the own body's tensors in the backbone's state."""
+        return "" if self.own_body is self else "body."
 
     def layers(self) -> list[nn.Module]:
         """The modules that hold parameters, from the image to the last map: what layer-wise learning rates count."""
@@ -127,8 +140,11 @@ class Backbone(nn.Module):
             block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(self))
         )
 
-    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Bring loaded tensors under the names and shapes of `body`, where a family needs it (position embeddings)."""
+    def adapt_weights(self, state: dict[str, Tensor], options: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """Bring loaded tensors under the names and shapes of `body`, where a family needs it (position embeddings).
+
+        `options` are those of the backbone that they were trained in, `None` where these are not known.
+        """
         return state
 
 
@@ -248,7 +264,7 @@ def pretrained_place(name: str) -> str:
     return (known.hf_hub_id or known.url or "") if known is not None else ""
 
 
-def pretrained_statistics(name: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+def pretrained_statistics(name: str) -> Statistics | None:
     """Mean and standard deviation with which timm's pretrained weights of a name see images; `None` where it has none.
 
     >>> pretrained_statistics("vit_tiny_patch16_384.augreg_in21k_ft_in1k")

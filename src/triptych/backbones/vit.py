@@ -1,7 +1,7 @@
 """Plain vision transformers: ViT (Dosovitskiy et al., ICLR 2021), DINOv2 and DINOv3, with chosen blocks as features."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
 from triptych.backbones.size import built_by_name
 from triptych.lookup import named_choice
-from triptych.types import round_up, same_size
+from triptych.types import ceil_div, round_up, same_size
 
 
 class ViT(Backbone):
@@ -113,17 +113,31 @@ class ViT(Backbone):
             patches = torch.cat([patches, tokens[:, :1].expand_as(patches)], dim=-1)
         return patches.transpose(1, 2).unflatten(2, grid).contiguous()
 
-    def adapt_weights(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Interpolate position embeddings of another (square) grid to this one's."""
+    def adapt_weights(self, state: dict[str, Tensor], options: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
+        """Interpolate position embeddings of another grid to this one's: that of the `image_size` among the `options`
+        that they were trained with, else a square one.
+
+        Those of a grid that cannot be told stay as they are. Raises `ValueError` where they fit this grid and a square
+        one, and nothing says which they have.
+        """
         loaded, ours = state.get("pos_embed"), self.body.pos_embed
-        if loaded is None or ours is None or loaded.shape == ours.shape or loaded.ndim != 3:
+        if loaded is None or ours is None or loaded.ndim != 3:
             return state
         grid = tuple(self.body.patch_embed.grid_size)
-        prefix = ours.shape[1] - grid[0] * grid[1]
-        side = round((loaded.shape[1] - prefix) ** 0.5)
-        if side * side != loaded.shape[1] - prefix:
-            return state  # not square: reported as a tensor of another shape
-        return {**state, "pos_embed": resize_positions(loaded, (side, side), grid)}
+        places = loaded.shape[1] - (ours.shape[1] - math.prod(grid))
+        size = (options or {}).get("image_size")
+        side = math.isqrt(max(places, 0))
+        old = tuple(ceil_div(pixels, self.patch_size[0]) for pixels in size) if size else (side, side)
+        if math.prod(old) != places:
+            return state
+        if options is None and math.prod(grid) == places and grid != old:
+            raise ValueError(
+                f"position embeddings of {places} places are those of {side} x {side} patches, as published networks "
+                f"have, or of the {grid[0]} x {grid[1]} that backbone_options.image_size asks for; leave image_size "
+                "out in the one case (positions are interpolated to every image), give the model.safetensors of the "
+                "run, with its recipe.json beside it, in the other."
+            )
+        return {**state, "pos_embed": resize_positions(loaded, old, grid)}
 
 
 class RotaryViT(ViT):

@@ -6,15 +6,26 @@ import io
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from triptych.backbones.base import Backbone, build_timm, pretrained_licence, pretrained_place
+from triptych.backbones.base import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Backbone,
+    Statistics,
+    build_timm,
+    pretrained_licence,
+    pretrained_place,
+    pretrained_statistics,
+)
+from triptych.files import naming_damage
+from triptych.lookup import parse_json
 from triptych.machine import hub_reason, unreachable_hub_is_offline
 
 ENOUGH = 0.9
@@ -32,7 +43,11 @@ class LoadReport:
     mismatched: tuple[str, ...]
     """Tensors that the source has with another shape, with both shapes."""
     share: float
-    """Matched share of the backbone's parameters, 0 to 1."""
+    """Matched share of the parameters of the backbone's body, 0 to 1."""
+    trained_with: Statistics | None = None
+    """Mean and standard deviation by which the source's network normalized images; `None` where they are not known."""
+    normalized_with: Statistics | None = None
+    """Those of the backbone."""
 
     @property
     def summary(self) -> str:
@@ -46,32 +61,52 @@ class LoadReport:
             f"{_count(self.missing, 'missing')}, {_count(self.unexpected, 'unexpected')}, "
             f"{_count(self.mismatched, 'of other shape')}"
             + ("; what is missing or of other shape stays random" if self.missing or self.mismatched else "")
+            + self._other_statistics
         )
+
+    @property
+    def _other_statistics(self) -> str:
+        if self.trained_with is None or self.normalized_with is None:
+            return ""
+        pairs = zip(("mean", "std"), self.trained_with, self.normalized_with, strict=True)
+        options = " ".join(
+            f"{name}=[{','.join(f'{value:g}' for value in theirs)}]" for name, theirs, ours in pairs if theirs != ours
+        )
+        return options and f"; trained with images of another normalization: give it in backbone_options ({options})"
 
 
 HUB = "hub:"
 """Prefix of names of networks on the Hugging Face hub: hub:organisation/name."""
+OF_RUN = "model.safetensors"
+"""The file of a run folder, or of a network on the hub, that holds its weights; its recipe lies beside it."""
 
 
-def load_weights(backbone: Backbone, weights: str) -> LoadReport:
+def load_weights(backbone: Backbone, weights: str, *, without_updates: bool = False) -> LoadReport:
     """Load `weights` into a backbone: `"timm"` for the pretrained ones of its timm name, `"hub:organisation/name"` for
     those of a network that `triptych push` uploaded, or the path of a local file.
 
     Files are `.safetensors`, or `.pth` and the like, read without running code from them. Prefixes such as `module.` or
     `backbone.` are found; key styles of other code bases that timm knows are translated, which is tried wherever a
-    tensor is missing or of another shape: the reading that leaves fewest of them is loaded, and no other.
+    tensor is missing or of another shape: the reading that leaves fewest of them is loaded, and no other. Of networks
+    of this library the norms beside the body are taken too.
     Raises `FileNotFoundError`, or `ValueError` where less than 90 % of the parameters match, saying what the keys look
-    like.
+    like, and where the weights are those of a network with low-rank updates, of which the trunk is another one: with
+    `without_updates` the one that they stand on is taken.
     """
-    if weights == "timm":
-        state = _pretrained(backbone.timm_name)
-    else:
-        state = read_state_dict(_download(weights.removeprefix(HUB)) if weights.startswith(HUB) else weights)
+    state, options = _read_source(backbone, weights)
+    if any(map(is_update, state)) and not without_updates:
+        raise ValueError(
+            f"weights {weights} are of a network with low-rank updates (model.tuning), without which its trunk is the "
+            "one from before that training; merge them, Predictor.load(RUN, merge=True).save_pretrained(FOLDER), and "
+            "give FOLDER/model.safetensors."
+        )
     terms = pretrained_licence(backbone.timm_name) if weights == "timm" else ""
     source = f"timm {backbone.timm_name}{terms and f' (licence {terms})'}" if weights == "timm" else str(weights)
-    report, fitting = match_weights(backbone, state, source=source)
+    report, fitting = match_weights(backbone, state, source=source, options=options)
     if _unmatched(report):
-        readings = (match_weights(backbone, each, source=source) for each in _translations(state, backbone.own_body))
+        readings = (
+            match_weights(backbone, each, source=source, options=options) for each in _translations(state, backbone)
+        )
         report, fitting = min([(report, fitting), *readings], key=lambda reading: _unmatched(reading[0]))
     if report.share < ENOUGH:
         name = backbone.timm_name or type(backbone).__name__
@@ -79,36 +114,65 @@ def load_weights(backbone: Backbone, weights: str) -> LoadReport:
             f"weights {source} match only {100 * report.share:.1f} % of the parameters of {name} ({report.summary}); "
             f"its keys look like {_examples(state)}, expected are {_examples(backbone.own_body.state_dict())}."
         )
-    backbone.own_body.load_state_dict(fitting, strict=False)
+    backbone.load_state_dict(fitting, strict=False)
     return report
 
 
 def match_weights(
-    backbone: Backbone, state: Mapping[str, Tensor], *, source: str
+    backbone: Backbone, state: Mapping[str, Tensor], *, source: str, options: Mapping[str, Any] | None = None
 ) -> tuple[LoadReport, dict[str, Tensor]]:
-    """The tensors of `state` whose name (after its prefix) and shape fit the backbone's body, and the report of them;
-    nothing is loaded.
+    """The tensors of `state` whose name (after its prefix) and shape fit the backbone, by the backbone's names, and the
+    report of them; nothing is loaded. `options` are those of the backbone that they come from, where known.
     """
-    ours = backbone.own_body.state_dict()
+    body = backbone.own_body
+    ours = {key: value for key, value in body.state_dict().items() if not is_update(key)}
     prefix = _best_prefix(state, ours)
     inner = backbone.adapt_weights(
-        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}, options
     )
     fitting = {key: inner[key] for key in ours if key in inner and inner[key].shape == ours[key].shape}
-    parameters = {name: parameter.numel() for name, parameter in backbone.own_body.named_parameters()}
+    beside = _beside_body(backbone, state, prefix) if prefix.endswith("body.") else {}
+    used = {prefix + key for key in ours} | set(beside.values())
+    parameters = {name: parameter.numel() for name, parameter in body.named_parameters() if name in ours}
+    trained_with = None
+    if options is not None:
+        mean, std = (tuple(round(value, 6) for value in options[name]) for name in ("mean", "std"))
+        trained_with = (mean, std)
     report = LoadReport(
         source=source,
-        matched=tuple(fitting),
+        matched=(*fitting, *beside),
         missing=tuple(key for key in ours if key not in inner),
-        unexpected=tuple(key for key in state if key.removeprefix(prefix) not in ours or not key.startswith(prefix)),
+        unexpected=tuple(key for key in state if key not in used),
         mismatched=tuple(
             f"{key} {tuple(inner[key].shape)} instead of {tuple(ours[key].shape)}"
             for key in ours
             if key in inner and key not in fitting
         ),
         share=sum(parameters[key] for key in fitting if key in parameters) / max(sum(parameters.values()), 1),
+        trained_with=trained_with,
+        normalized_with=backbone.statistics,
     )
-    return report, fitting
+    found = {backbone.body_prefix + key: value for key, value in fitting.items()}
+    return report, found | {key: state[name] for key, name in beside.items()}
+
+
+def _beside_body(backbone: Backbone, state: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
+    """What a backbone has beside its body, norms of its maps, by the names that a network of this library gives it."""
+    outer = prefix.removesuffix("body.")
+    return {
+        key: outer + key
+        for key, value in backbone.state_dict().items()
+        if not key.startswith("body.") and outer + key in state and state[outer + key].shape == value.shape
+    }
+
+
+def is_update(name: str) -> bool:
+    """Whether a stored tensor belongs to a low-rank update of a layer, by its name.
+
+    >>> is_update("backbone.body.blocks.0.mlp.fc1.lora.a"), is_update("backbone.body.blocks.0.mlp.fc1.weight")
+    (True, False)
+    """
+    return name.endswith((".lora.a", ".lora.b"))
 
 
 def _unmatched(report: LoadReport) -> int:
@@ -174,6 +238,30 @@ def choose_backbone() -> tuple[str, str, str]:
     )
 
 
+def _read_source(backbone: Backbone, weights: str) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors that `weights` names, and the options of the backbone that they were trained in; `None` where a file
+    does not tell.
+    """
+    if weights == "timm":
+        state, statistics = _pretrained(backbone.timm_name), pretrained_statistics(backbone.timm_name)
+        return state, dict(zip(("mean", "std"), statistics, strict=True)) if statistics is not None else None
+    path = Path(_download(weights.removeprefix(HUB)) if weights.startswith(HUB) else weights)
+    return read_state_dict(path), _options_beside(path)
+
+
+def _options_beside(weights: Path) -> dict[str, Any] | None:
+    """Options of the backbone of a run, or of a network on the hub, that `weights` are of; `None` for other files."""
+    recipe, resolved = weights.with_name("recipe.json"), weights.with_name("resolved.json")
+    if weights.name != OF_RUN or not recipe.is_file():
+        return None
+    options: dict[str, Any] = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    if resolved.is_file():
+        with naming_damage(resolved):
+            options |= parse_json(resolved.read_text(encoding="utf-8"))["options"]["model.backbone_options"]
+    with naming_damage(recipe):
+        return options | parse_json(recipe.read_text(encoding="utf-8"))["model"]["backbone_options"]
+
+
 def _pretrained(timm_name: str) -> dict[str, Tensor]:
     place = pretrained_place(timm_name)
     if not place:
@@ -196,15 +284,19 @@ def _pretrained(timm_name: str) -> dict[str, Tensor]:
 
 def _download(name: str) -> str:
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError
 
     with unreachable_hub_is_offline(name) as away:
         try:
-            return hf_hub_download(name, "model.safetensors")
+            path = hf_hub_download(name, OF_RUN)
+            for beside in ("recipe.json", "resolved.json"):
+                with suppress(EntryNotFoundError):  # of somebody else's network
+                    hf_hub_download(name, beside)
+            return path
         except (HFValidationError, OSError) as error:
             raise FileNotFoundError(
                 f"the hub did not give the weights of {name} ({hub_reason(error, away)}); download its "
-                "model.safetensors elsewhere and give the path."
+                "model.safetensors and recipe.json elsewhere and give the path."
             ) from error
 
 
@@ -217,11 +309,13 @@ def _best_prefix(state: Mapping[str, Tensor], ours: Mapping[str, Tensor]) -> str
     return max(sorted(candidates, key=len), key=lambda prefix: sum(prefix + key in state for key in ours))
 
 
-def _translations(state: Mapping[str, Tensor], body: nn.Module) -> Iterator[dict[str, Tensor]]:
+def _translations(state: Mapping[str, Tensor], backbone: Backbone) -> Iterator[dict[str, Tensor]]:
     """timm's translation of the key styles that a family was published in, with the names as they are and without
     their prefix; none where it has none or fails.
     """
-    translate = getattr(sys.modules.get(type(body).__module__), "checkpoint_filter_fn", None)
+    body = backbone.own_body
+    module = sys.modules.get(type(body).__module__)
+    translate = getattr(module, "checkpoint_filter_fn", None)
     if translate is None:
         return
     # Positions are resized as `resize_positions` does, whichever way a file is read.
@@ -229,11 +323,27 @@ def _translations(state: Mapping[str, Tensor], body: nn.Module) -> Iterator[dict
     for prefix in dict.fromkeys(("module.", _best_prefix(state, body.state_dict()))):
         plain = {key.removeprefix(prefix): value for key, value in state.items()}
         try:
-            with redirect_stdout(io.StringIO()):  # it prints what a network does not have
+            with redirect_stdout(io.StringIO()), _positions_kept(module, backbone):  # it prints what a network lacks
                 translated = translate(plain, body, **options)
             yield {key: value for key, value in translated.items() if isinstance(value, Tensor)}
         except (AssertionError, AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
             continue  # not that family's file
+
+
+@contextmanager
+def _positions_kept(module: Any, backbone: Backbone) -> Iterator[None]:
+    """Let timm's translation leave position embeddings at their grid where the backbone resizes them itself: of resized
+    ones nothing tells which grid they have.
+    """
+    resize = getattr(module, "resample_abs_pos_embed", None)
+    if resize is None or type(backbone).adapt_weights is Backbone.adapt_weights:
+        yield
+        return
+    module.resample_abs_pos_embed = lambda positions, *_, **__: positions
+    try:
+        yield
+    finally:
+        module.resample_abs_pos_embed = resize
 
 
 def _count(names: tuple[str, ...], word: str) -> str:

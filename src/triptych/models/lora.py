@@ -156,15 +156,6 @@ def update_names(model: nn.Module) -> set[str]:
     }
 
 
-def is_update(name: str) -> bool:
-    """Whether a stored tensor belongs to a low-rank update of a layer, by its name.
-
-    >>> is_update("backbone.body.blocks.0.mlp.fc1.lora.a"), is_update("backbone.body.blocks.0.mlp.fc1.weight")
-    (True, False)
-    """
-    return name.endswith((".lora.a", ".lora.b"))
-
-
 @torch.no_grad()
 def called_modules(network: nn.Module, modules: Iterable[nn.Module], size: tuple[int, int]) -> set[nn.Module]:
     """Those of some modules that a network calls on an image of `size` (height, width): the parameters of others are

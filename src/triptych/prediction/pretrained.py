@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from triptych.backbones.base import find_backbones
 from triptych.backbones.size import built_for
+from triptych.backbones.weights import load_weights as load_backbone
 from triptych.files import (
     check_signed,
     count_numbers,
@@ -63,8 +64,7 @@ def split_trunk(model: MultiTaskModel, freeze: Sequence[str]) -> tuple[dict[str,
         own = dict(backbone.own_body.named_parameters())
         fixed = {name for name, parameter in own.items() if parameter in kept}
         buffers = set(backbone.own_body.state_dict()) - set(own) if len(fixed) == len(own) else set()
-        inside = path if backbone.own_body is backbone else f"{path}.body"
-        names |= {f"{inside}.{name}" for name in fixed | buffers}
+        names |= {f"{path}.{backbone.body_prefix}{name}" for name in fixed | buffers}
     state = model.state_dict()
     return {name: state[name] for name in state if name in names}, {
         name: state[name] for name in state if name not in names
@@ -93,20 +93,28 @@ def read_trunk(folder: Path) -> Trunk:
         raise ValueError(f"{path} does not say what the adapters stand on ({error}); copy it again.") from error
 
 
-def find_weights(folder: Path, trunk: str) -> str:
-    """Where the weights of the trunk are taken from: `trunk`, a file or a run folder, or what the run was trained
-    from.
+def load_trunk(folder: Path, model: MultiTaskModel, trunk: str) -> str:
+    """Load the trunk that the adapters of a folder stand on, and return where from: `trunk`, a file or a run folder, or
+    what the run was trained from. `ValueError` where that is not known, `FileNotFoundError` where it is not here.
     """
     expected = read_trunk(folder)
+    source = trunk or expected.weights
     if trunk and Path(trunk).is_dir():
-        return str(Path(trunk) / "model.safetensors")
-    if not (trunk or expected.weights):
-        raise ValueError(
-            f"{folder} holds adapters alone, and their trunk ({expected.backbone}, SHA-256 {expected.sha256[:12]}...) "
-            "is not known by a name or a file; give trunk= to Predictor.load, a file of its weights or the run folder "
-            "that has it."
-        )
-    return trunk or expected.weights
+        source = str(Path(trunk) / FILES["weights"])
+    alone = f"{folder} holds adapters alone, and their trunk ({expected.backbone}, SHA-256 {expected.sha256[:12]}...)"
+    cure = (
+        "give trunk= to Predictor.load, a file of its weights or the run folder that has it; save_pretrained then "
+        "writes a whole folder, which all commands take."
+    )
+    if not source:
+        raise ValueError(f"{alone} is not known by a name or a file; {cure}")
+    for backbone in find_backbones(model).values():
+        try:
+            backbone.load_report = load_backbone(backbone, source, without_updates=True)
+        except FileNotFoundError as error:
+            reason = str(error).partition(";")[0]  # its way out is for recipes
+            raise FileNotFoundError(f"{alone} is not here: {reason}; {cure}") from error
+    return source
 
 
 def read_adapters(folder: Path, model: MultiTaskModel, recipe: Recipe, source: str) -> dict[str, Tensor]:
@@ -182,8 +190,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
         raise ValueError(f"{folder / FILES['tasks']} has no task {', '.join(missing)}, which the recipe names.")
     auxiliary = {name: tasks.pop(name) for name in recipe.data.auxiliary_tasks}
     # Where the stored weights are whole, those that training started from are not needed, and may be out of reach.
-    source = find_weights(folder, trunk) if alone else ""
-    bare = replace(recipe, model=replace(recipe.model, weights=source))
+    bare = replace(recipe, model=replace(recipe.model, weights=""))
     advice = f"the network of {folder / FILES['recipe']} is too large for this machine"
     limit = nullcontext() if alone else built_for(count_numbers(folder / FILES["weights"]))
     try:
@@ -192,6 +199,7 @@ def load_model(folder: Path, *, merge: bool = False, trunk: str = "") -> tuple[M
     except (TypeError, ValueError) as error:
         raise ValueError(f"{folder / FILES['recipe']}: {error}") from error
     if alone:
+        source = load_trunk(folder, model, trunk)
         load_state(model, read_adapters(folder, model, recipe, source), folder / FILES["adapters"])
     else:
         load_weights(model, folder / FILES["weights"])

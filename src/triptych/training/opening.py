@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from triptych.backbones.base import find_backbones
+from triptych.backbones.weights import is_update
 from triptych.files import hash_file, hash_tensors, naming_damage, read_tensors, remove_partials, write_text
 from triptych.machine import gather_objects
-from triptych.models.lora import is_update, update_names
+from triptych.models.lora import update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import modules_of_task
 from triptych.named_parts import resolve_options
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
-from triptych.recipes.resolved import write_resolved
+from triptych.recipes.resolved import read_run_recipe, write_resolved
 from triptych.tasks import Task
 from triptych.tasks.stored import read_tasks, tasks_to_json
 from triptych.training.building import Parts, count_parameters, load_reports
@@ -280,7 +281,7 @@ SAME_BACKBONE = 0.9
 
 @torch.no_grad()
 def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
-    stored, own = _read(run), model.state_dict()
+    stored, own = _at_own_grids(model, _read(run), run), model.state_dict()
     fitting = [name for name, value in own.items() if name in stored and stored[name].shape == value.shape]
     differing = _differing_heads(model, read_tasks(run / "tasks.json"), fitting)
     left = {each for names in differing.values() for each in names}
@@ -336,6 +337,16 @@ def _check_backbone(
             f"{run} has low-rank updates (model.tuning), and this network has none to take them; give it the same "
             "tuning, or start from the merged network: Predictor.load(RUN, merge=True).save_pretrained(FOLDER)."
         )
+def _at_own_grids(model: nn.Module, stored: Mapping[str, Tensor], run: Path) -> dict[str, Tensor]:
+    """The tensors of a run with position embeddings as the backbones of a network need them."""
+    options, found = read_run_recipe(run).model.backbone_options, dict(stored)
+    for path, backbone in find_backbones(model).items():
+        inside = f"{path}.{backbone.body_prefix}"
+        body = {name.removeprefix(inside): value for name, value in stored.items() if name.startswith(inside)}
+        found |= {inside + name: value for name, value in backbone.adapt_weights(body, options).items()}
+    return found
+
+
     if different or (ours and _share(own, ours, matched) < SAME_BACKBONE):
         reshaped = [name for name in ours if name not in matched]
         fitting, shown = len(ours.intersection(matched)), (different or sorted(reshaped))[0]
