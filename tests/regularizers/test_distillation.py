@@ -12,10 +12,12 @@ from torch import Tensor
 from training.tiny import RECIPE, change
 from training_runs import lines, resumed, run_recipe
 
+import triptych
+from triptych.assemble import build_model
 from triptych.backbones import create_backbone
-from triptych.backbones.base import IMAGENET_MEAN
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD
 from triptych.files import hash_tensors
-from triptych.recipes.config import Recipe, RegularizerConfig
+from triptych.recipes.config import ModelConfig, Recipe, RegularizerConfig
 from triptych.regularizers.distillation import FeatureDistillation, TapAdapter, compare_maps, load_teacher
 from triptych.training.checkpoint import list_checkpoints
 from triptych.types import Output, Sample
@@ -116,6 +118,19 @@ def test_a_teacher_normalizes_as_it_was_pretrained(name: str) -> None:
     assert teacher.std.flatten().tolist() == pytest.approx(stated.std)
     (found,) = build("distill", tasks_of("depth"), teachers=(name,)).fingerprint().values()
     assert (found == hash_tensors(teacher.state_dict())) == (stated.mean == IMAGENET_MEAN)
+
+
+def test_a_teacher_from_a_file_normalizes_as_its_weights_were_trained(tmp_path: Path) -> None:
+    """As timm states of the name, unless the recipe of their run lies beside them."""
+    name, options = "vit_tiny_patch16_224", {"mean": (0.1, 0.2, 0.3)}
+    recipe = Recipe(model=ModelConfig(backbone=name, backbone_options=options))
+    model = build_model(recipe, tasks_of("depth"))
+    save_file(model.backbone.body.state_dict(), tmp_path / "vit.safetensors")
+    teacher = load_teacher(name, str(tmp_path / "vit.safetensors"))
+    assert teacher.statistics == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    triptych.Predictor(model, recipe=recipe).save_pretrained(tmp_path / "run")
+    teacher = load_teacher(name, str(tmp_path / "run/model.safetensors"))
+    assert teacher.statistics == ((0.1, 0.2, 0.3), IMAGENET_STD)
 
 
 def teacher_file(path: Path, seed: int) -> str:

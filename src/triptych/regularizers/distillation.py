@@ -10,8 +10,8 @@ with the cosine of whole maps, flattened, and both maps resized to the larger of
 Paper and this file. The paper keeps an adapter of a quarter of the width per teacher in the network and mixes what they
 give; here they are thrown away after training, and the network's own features learn. g is a number that starts at 1 and
 is learned. A tap meets the map of the teacher that lies at the same place of its sequence. Any backbone of this library
-is a teacher, and with it any feature model of timm; with timm's weights each normalizes the image with the mean and
-standard deviation that timm states for its name, and else with ImageNet's.
+is a teacher, and with it any feature model of timm; each normalizes the image with the mean and standard deviation that
+its weights were trained with: those of its run (also on the hub), else those that timm states for its name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from triptych.regularizers.terms import image_size
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
-RANDOM, TIMM = "random", "timm"
+RANDOM = "random"
 """Weights of a teacher that knows nothing: for tests, and as a control."""
 
 
@@ -137,13 +137,15 @@ def match_levels(ours: int, theirs: int) -> list[int]:
 
 
 def load_teacher(name: str, source: str) -> Backbone:
-    """A frozen backbone in evaluation mode. timm's weights see images normalized as they were pretrained, those of a
-    file or of the hub with ImageNet's numbers. Random weights are the same ones every time, and nobody's numbers move.
+    """A frozen backbone in evaluation mode, which sees images normalized as those that it was trained with: what the
+    recipe beside a run's weights says, else what timm states of the name. Random weights are the same ones every time,
+    and nobody's numbers move.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         teacher = create_backbone(name, weights="" if source == RANDOM else source)
-    statistics = pretrained_statistics(teacher.timm_name) if source in (TIMM, RANDOM) else None
+    report = teacher.load_report
+    statistics = (report and report.trained_with) or pretrained_statistics(teacher.timm_name)
     if statistics is not None:
         for buffer, values in zip((teacher.mean, teacher.std), statistics, strict=True):
             buffer.copy_(torch.tensor(values).view_as(buffer))
