@@ -1,5 +1,6 @@
 """Parts that a recipe names: where it says their names and options, and what they receive from elsewhere."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -163,6 +164,30 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
     if built is not None:
         resolved[REGULARIZER.options] |= built.chosen
     return resolved
+
+
+def differing_settings(recipe: Recipe, other: Recipe) -> dict[str, list[Any]]:
+    """Names and options of the parts of two recipes' networks that differ, those left out at their defaults, with both
+    values; without those that say what training drops, of which a trained network knows nothing.
+
+    >>> from triptych.recipes.config import ModelConfig
+    >>> differing_settings(Recipe(), Recipe(model=ModelConfig(decoder_options={"width": 64, "dropout": 0.1})))
+    {'model.decoder_options.width': [None, 64]}
+    """
+    differing: dict[str, list[Any]] = {}
+    for place in (BACKBONE, DECODER, MATCHER, TUNING):
+        name, theirs = (attrgetter(place.name)(each) for each in (recipe, other))
+        if name != theirs:
+            differing[place.name] = [name, theirs]
+        elif name not in ("none", "full"):
+            build = place.find(recipe)
+            one, two = (option_defaults(build) | attrgetter(place.options)(each) for each in (recipe, other))
+            told = {*place.given, *place.told(build, recipe)}
+            for key in one | two:
+                values = [one.get(key), two.get(key)]
+                if key not in told and "drop" not in key and len({json.dumps(value) for value in values}) > 1:
+                    differing[f"{place.options}.{key}"] = values
+    return differing
 
 
 REGISTRIES: dict[str, dict[str, Any]] = {

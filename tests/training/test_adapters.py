@@ -174,6 +174,32 @@ def test_a_network_with_updates_gets_one_more_task_when_they_are_merged(runs: di
         assert torch.equal(new.predict(image)[name], value), name
 
 
+def test_merged_streams_of_tasks_stay_with_one_more_task(runs: dict[str, Path], tmp_path: Path) -> None:
+    merged = triptych.Predictor.load(runs["mtlora"], merge=True)
+    recipe = change(
+        MTLORA,
+        schedule__steps=1,
+        data__tasks=("semseg", "depth", "normals"),
+        model__initialize_from=(str(merged.save_pretrained(tmp_path / "merged")),),
+        model__freeze=("backbone", "heads.semseg", "heads.depth"),
+    )
+    full = change(recipe, model__tuning="full", model__tuning_options={})
+    with pytest.raises(ValueError, match=r"the head of semseg, the head of depth of .*tuning is mtlora and not full"):
+        train(full, tmp_path / "new", device="cpu", progress=False)
+    recipe = change(recipe, model__tuning_options={"merged": True})
+    new = triptych.Predictor.load(train(recipe, tmp_path / "new", device="cpu", progress=False))
+    image = torch.rand(1, 3, 32, 48)
+    for name, value in merged.predict(image).items():
+        assert torch.equal(new.predict(image)[name], value), name
+
+
+def test_adapters_whose_trunk_is_not_here_say_what_to_give(runs: dict[str, Path], tmp_path: Path) -> None:
+    away = tmp_path / "away.safetensors"
+    alone = triptych.Predictor.load(runs["lora"]).save_pretrained(tmp_path / "alone", adapters_only=True)
+    with pytest.raises(FileNotFoundError, match=r"adapters alone, .*away\.safetensors does not exist; give trunk= to"):
+        triptych.Predictor.load(alone, trunk=str(away))
+
+
 def test_updates_of_nothing_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="freezes the updates that tuning 'lora' trains"):
         train(change(LORA, model__freeze=("backbone",)), tmp_path / "run", device="cpu", progress=False)

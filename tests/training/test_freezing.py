@@ -11,6 +11,7 @@ from training.test_processes import finish, start
 from training.tiny import RECIPE, Rectangles, change
 
 import triptych
+from triptych import assemble
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import Recipe
 from triptych.training.checkpoint import list_checkpoints
@@ -167,6 +168,74 @@ def test_a_frozen_head_has_to_come_from_the_run(tmp_path: Path) -> None:
     recipe = change(FROZEN, model__initialize_from=(str(old),), model__freeze=("backbone", "heads.semseg"))
     with pytest.raises(ValueError, match=r"keep \d+ tensors at random values, such as decoder\.heads\.semseg"):
         train(recipe, tmp_path / "new", device="cpu", progress=False)
+
+
+PLAIN, HALF = {"widths": (4, 8, 12, 16)}, {"mean": (0.5, 0.5, 0.5)}
+SMALL = change(
+    RECIPE,
+    model__backbone="resnet18",
+    model__backbone_options=PLAIN | HALF,
+    model__decoder="fcn",
+    model__decoder_options={"width": 8},
+    data__size=(32, 32),
+    schedule__steps=1,
+)
+
+
+def save(recipe: Recipe, folder: Path) -> str:
+    """A network with random weights as a run."""
+    model = assemble.build_model(recipe, {name: Rectangles().tasks[name] for name in recipe.data.tasks})
+    return str(triptych.Predictor(model, recipe=recipe).save_pretrained(folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"model__backbone_options": {"widths": (8, 8, 8, 8)}},
+            r"backbone_options\.mean is \(0\.5, 0\.5, 0\.5\) and not",
+        ),
+        (
+            {"model__backbone_options": SMALL.model.backbone_options | {"output_stride": 8}},
+            "output_stride is 32 and not 8",
+        ),
+        ({"data__size": (32, 48)}, r"data\.size is \(32, 32\) and not \(32, 48\)"),
+    ],
+)
+def test_what_is_frozen_gives_what_it_gave(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    """Options without a tensor, and sizes by which images are padded, change it with every weight in its place."""
+    old = save(SMALL, tmp_path / "old")
+    new = change(
+        SMALL,
+        data__tasks=("semseg", "depth", "normals"),
+        model__initialize_from=(old,),
+        model__freeze=("backbone", "heads.semseg"),
+        model__decoder_options={"width": 8, "dropout": 0.2},  # of which a trained network knows nothing
+    )
+    with pytest.raises(ValueError, match=f"keeps the trunk, the head of semseg of .*{words}.*model.weights = {old}"):
+        train(change(new, **changes), tmp_path / "new", device="cpu", progress=False)
+
+
+def test_a_frozen_trunk_sees_images_as_it_did(tmp_path: Path) -> None:
+    old = save(SMALL, tmp_path / "old")
+    plain = change(SMALL, model__backbone_options=PLAIN, model__initialize_from=(old,))
+    with pytest.raises(ValueError, match=r"keeps the trunk of .*, where model\.backbone_options\.mean is"):
+        train(change(plain, model__freeze=("backbone",)), tmp_path / "new", device="cpu", progress=False)
+    run = train(plain, tmp_path / "new", device="cpu", progress=False)  # it trains, and is told
+    assert "backbone_options.mean is (0.485, 0.456, 0.406), and was (0.5, 0.5, 0.5) in" in (run / "log.txt").read_text()
+
+
+def test_a_frozen_head_on_what_trains_is_told(tmp_path: Path) -> None:
+    """Its own weights stay, its output does not."""
+    recipe = change(FROZEN, schedule__steps=1, model__freeze=("heads.depth",))
+    run = train(recipe, tmp_path / "run", device="cpu", progress=False)
+    assert (
+        "heads.depth stays, but not its output: what it reads is trained, such as backbone.body.0"
+        in (run / "log.txt").read_text()
+    )
+    recipe = change(recipe, model__freeze=("backbone", "heads.depth"))
+    run = train(recipe, tmp_path / "idle", device="cpu", progress=False)
+    assert "stays, but" not in (run / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,13 @@ class MultiTaskModel(nn.Module):
         """Where no level of maps reaches beyond images of the `sizes` that are trained on, let none do so beyond images
         of others (`pad_to`). Without sizes nothing is known.
         """
+        self.pad_to = self.padding_for(sizes)
+
+    def padding_for(self, sizes: Sequence[tuple[int, int]]) -> int:
+        """What `pad_to` is of a network that is trained on images of these sizes."""
         cell = max(self.feature_strides)
         whole = bool(sizes) and all(side % cell == 0 for size in sizes for side in size)
-        self.pad_to = cell if whole and self.multiple == 1 else 1
+        return cell if whole and self.multiple == 1 else 1
 
     @property
     def has_independent_heads(self) -> bool:

@@ -27,7 +27,7 @@ from triptych.data.subset import find_shared
 from triptych.evaluation.protocols import Scoring
 from triptych.lookup import UnknownNameError
 from triptych.machine import choose_device, choose_precision, gather_objects
-from triptych.models.lora import require_called
+from triptych.models.lora import require_called, update_names
 from triptych.named_parts import check_options, used_plugins
 from triptych.plugins.loading import require_plugins
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, read_recipe, split_domain
@@ -316,7 +316,7 @@ def _check_learnable(recipe: Recipe, objective: Objective, weighting: Weighting)
             "model.freeze keeps as they are: it would change nothing. Leave one of the two out, or train adapters in "
             "the trunk."
         )
-    if recipe.model.tuning != "full":
+    if update_names(model):  # a merged network has none
         if not model.learns_features:
             raise ValueError(
                 f"model.freeze ({', '.join(recipe.model.freeze)}) freezes the updates that tuning "

@@ -16,7 +16,7 @@ from triptych.machine import gather_objects
 from triptych.models.lora import update_names
 from triptych.models.multitask import MultiTaskModel
 from triptych.models.parts import modules_of_task
-from triptych.named_parts import resolve_options
+from triptych.named_parts import differing_settings, resolve_options
 from triptych.prediction import calibration
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
@@ -189,6 +189,7 @@ def _weights_lines(parts: Parts, origin: Mapping[str, Any]) -> list[str]:
         and any(name.startswith("backbone") for name in model.frozen_names())
     ):
         lines.append("the frozen trunk has random weights: name others in model.weights or model.initialize_from")
+    lines += _moving_heads(parts)
     return lines + (describe_initialization(origin["initialized"]) if "initialized" in origin else [])
 
 
@@ -199,6 +200,7 @@ def set_first_weights(parts: Parts) -> dict[str, Any]:
     report = {"initialized": initialize(parts.objective.model, runs)} if runs else {}
     if "missing" in report.get("initialized", {}):
         _check_frozen(parts.objective.model, report["initialized"])
+        report["initialized"]["other_settings"] = _check_settings(recipe, parts.objective.model, Path(runs[0]))
     if parts.average is not None and runs:
         parts.average.restart(parts.objective.model)
     if parts.objective.adapter is not None:
@@ -217,6 +219,39 @@ def _check_frozen(model: nn.Module, found: Mapping[str, Any]) -> None:
             f"model.freeze would keep {len(kept)} tensors at random values, such as {kept[0]}, which "
             f"{found['run']} does not have in this shape and meaning; take them out of model.freeze."
         )
+
+
+def _check_settings(recipe: Recipe, model: MultiTaskModel, run: Path) -> dict[str, list[Any]]:
+    """Settings of the trunk that a run had otherwise, with both values: here, and there. Raises `ValueError` where what
+    is frozen would give something else than in the run: many options have no tensor that would tell.
+    """
+    begun = read_run_recipe(run)
+    differing = differing_settings(recipe, begun)
+    # Position embeddings are interpolated in any case.
+    trunk = [name for name in differing if name.startswith("model.backbone") and not name.endswith(".image_size")]
+    if model.pad_to != model.padding_for(begun.training_sizes):
+        differing["data.size"] = [recipe.data.size, begun.data.size]
+    idle = model.idle_tasks()
+    changed = list(differing) if idle else [] if model.learns_features else trunk
+    if changed:
+        here, there = differing[changed[0]]
+        raise ValueError(
+            f"model.freeze keeps {', '.join(['the trunk', *(f'the head of {name}' for name in idle)])} of {run}, where "
+            f"{changed[0]} is {there} and not {here}: it would give something else; leave {', '.join(changed)} as in "
+            f"{run / 'recipe.json'}, or begin with the trunk's weights alone (model.weights = "
+            f"{run / 'model.safetensors'})."
+        )
+    return {name: differing[name] for name in trunk}
+
+
+def _moving_heads(parts: Parts) -> list[str]:
+    """A line for each frozen head whose output training changes all the same, by what the head reads."""
+    model = parts.objective.model
+    tasks = model.tasks | model.auxiliary_tasks
+    own = {p for task in tasks for module in modules_of_task(model, task) for p in module.parameters()}
+    shared = [name for name, p in model.named_parameters() if p.requires_grad and p not in own]
+    heads = [name for name in parts.recipe.model.freeze if name.removeprefix("heads.") in model.tasks and shared]
+    return [f"{name} stays, but not its output: what it reads is trained, such as {shared[0]}" for name in heads]
 
 
 def _facts(parts: Parts) -> dict[str, Any]:
@@ -302,6 +337,16 @@ def _fine_tune(model: MultiTaskModel, run: Path) -> dict[str, Any]:
     }
 
 
+def _at_own_grids(model: nn.Module, stored: Mapping[str, Tensor], run: Path) -> dict[str, Tensor]:
+    """The tensors of a run with position embeddings as the backbones of a network need them."""
+    options, found = read_run_recipe(run).model.backbone_options, dict(stored)
+    for path, backbone in find_backbones(model).items():
+        inside = f"{path}.{backbone.body_prefix}"
+        body = {name.removeprefix(inside): value for name, value in stored.items() if name.startswith(inside)}
+        found |= {inside + name: value for name, value in backbone.adapt_weights(body, options).items()}
+    return found
+
+
 def _differing_heads(model: MultiTaskModel, before: Mapping[str, Task], names: Sequence[str]) -> dict[str, list[str]]:
     """Tensor names, of `names`, of heads whose task changed its meaning, by task.
 
@@ -335,18 +380,9 @@ def _check_backbone(
     if different and all(is_update(name) for name in different):
         raise ValueError(
             f"{run} has low-rank updates (model.tuning), and this network has none to take them; give it the same "
-            "tuning, or start from the merged network: Predictor.load(RUN, merge=True).save_pretrained(FOLDER)."
+            "tuning, or start from the merged network, Predictor.load(RUN, merge=True).save_pretrained(FOLDER), with "
+            "the tuning that its recipe.json has (of mtlora: tuning mtlora, tuning_options merged=true)."
         )
-def _at_own_grids(model: nn.Module, stored: Mapping[str, Tensor], run: Path) -> dict[str, Tensor]:
-    """The tensors of a run with position embeddings as the backbones of a network need them."""
-    options, found = read_run_recipe(run).model.backbone_options, dict(stored)
-    for path, backbone in find_backbones(model).items():
-        inside = f"{path}.{backbone.body_prefix}"
-        body = {name.removeprefix(inside): value for name, value in stored.items() if name.startswith(inside)}
-        found |= {inside + name: value for name, value in backbone.adapt_weights(body, options).items()}
-    return found
-
-
     if different or (ours and _share(own, ours, matched) < SAME_BACKBONE):
         reshaped = [name for name in ours if name not in matched]
         fitting, shown = len(ours.intersection(matched)), (different or sorted(reshaped))[0]
@@ -379,6 +415,10 @@ def describe_initialization(report: Mapping[str, Any]) -> list[str]:
     share = f"{100 * report['share_beside_backbone']:.0f} %"
     lines = [
         f"initialized from {run}: {report['matched']} tensors fit, with them {share} of the values beside the backbone"
+    ]
+    lines += [
+        f"{name} is {here}, and was {there} in {run}"
+        for name, (here, there) in report.get("other_settings", {}).items()
     ]
     kinds = {
         f"not in {run}, so still random": report["missing"],
