@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from training.tiny import RECIPE, Rectangles, change
+from training.tiny import RECIPE, Rectangles, Stairs, change
 
 from triptych.__main__ import main
 from triptych.datasets import DATASETS
@@ -14,6 +14,7 @@ from triptych.machine import OutOfMemoryError
 from triptych.recipes.config import AdaptationConfig, to_json
 from triptych.training.loop import train
 from triptych.training.rehearsal import rehearse
+from triptych.training.step import take_step
 from triptych.types import Sample
 
 PARTLY = change(RECIPE, data__options={"unlabelled": ("depth",), "every": 3}, training__ema=0.9)
@@ -36,6 +37,27 @@ def test_frozen_parameters_are_told_from_trained_ones() -> None:
     every, trained = found.parameters["network"]
     assert 0 < trained < every
     assert found.steps == 1
+
+
+def test_steps_are_timed_on_features_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of all epochs but the first one are; memory is that of all images."""
+    frozen = {"model__freeze": ("backbone",), "model__decoder": "fcn", "model__decoder_options": {"width": 8}}
+    recipe = change(RECIPE, **frozen, data__transform="none", data__batch_size=2, training__cache_features=True)
+    passed, steps = [], []
+    forward = Stairs.forward
+    monkeypatch.setattr(Stairs, "forward", lambda self, image: passed.append(len(image)) or forward(self, image))
+
+    def step(*arguments: object, **options: object) -> object:
+        done = take_step(*arguments, **options)
+        steps.append(len(passed))
+        return done
+
+    monkeypatch.setattr("triptych.training.rehearsal.take_step", step)
+    found = rehearse(recipe, device="cpu")
+    assert steps == [2, 4, 6, 6, 6, 6]
+    assert found.kept_features == 12 * 4 * (8 * 16 * 24 + 16 * 8 * 12)
+    assert found.filling >= 0
+    assert rehearse(change(recipe, training__cache_features=False), device="cpu").kept_features == 0
 
 
 def test_discriminators_are_trained_and_their_memory_is_stored(tmp_path: Path) -> None:

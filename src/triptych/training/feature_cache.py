@@ -34,12 +34,18 @@ class FeatureCache:
                 own = sample.image[i : i + 1].contiguous(memory_format=torch.contiguous_format)
                 self.maps[key] = [level.cpu() for level in backbone(own)]
                 if len(self.maps) == 1:
-                    self._check_memory(self.maps[key])
+                    self._check_memory()
         levels = zip(*(self.maps[key] for key in sample.key), strict=True)
         return [torch.cat(level).to(sample.image.device, non_blocking=True) for level in levels]
 
-    def _check_memory(self, maps: list[Tensor]) -> None:
-        needed = self.images * sum(level.numel() * level.element_size() for level in maps)
+    @property
+    def bytes_per_image(self) -> int:
+        """Of the maps that are kept; 0 before the first image."""
+        maps = next(iter(self.maps.values()), [])
+        return sum(level.numel() * level.element_size() for level in maps)
+
+    def _check_memory(self) -> None:
+        needed = self.images * self.bytes_per_image
         free, processes = available_memory(), processes_here()
         if needed * processes > free:
             each = f" in each of {processes} processes" if processes > 1 else ""

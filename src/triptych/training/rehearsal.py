@@ -34,7 +34,8 @@ class Rehearsal:
     """What was measured. Parameters: `(all, trainable)` by part. `memory`: bytes that the peak of this process (on a
     CPU) or of the device grew to, `None` where the system does not tell. `disk`: bytes of the run folder when it is
     done, checkpoints and deployed weights. `images`: by split, or why it cannot be read. `labelled`: by task, of
-    `looked_at` images spread over the training set.
+    `looked_at` images spread over the training set. `kept_features`: bytes in the memory of the host, `memory` of a CPU
+    included, and `filling`: seconds that computing them takes, where `training.cache_features` keeps them.
     """
 
     parameters: dict[str, tuple[int, int]]
@@ -45,12 +46,15 @@ class Rehearsal:
     images: dict[str, int | str]
     labelled: dict[str, int]
     looked_at: int
+    kept_features: int = 0
+    filling: float = 0.0
 
 
 def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
     """Build everything that `train` builds, take three steps, score one validation image, and forget them.
 
-    Time is that of the last two steps, without validation. Raises what `train` would raise.
+    Time is that of the last two steps, without validation; with `training.cache_features` the steps are taken twice,
+    the second time on features that are kept, as in all epochs but the first. Raises what `train` would raise.
     """
     recipe, _ = settle(replace(recipe, training=replace(recipe.training, trackers=())), device)
     steps = recipe.schedule.steps
@@ -63,17 +67,18 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
         parts = build_parts(recipe, accelerator)
         set_first_weights(parts)
         tasks_to_json(parts.tasks, recipe.data.task_options)  # else it could not be stored
-        batches = parts.batches(parts.loaders(0))
-        for step in range(1 + STEPS):
-            if step == 1:
-                started = time.perf_counter()
-            take_step(parts, batches, step=step, stop=lambda: False)
-        seconds = (time.perf_counter() - started) / STEPS
+        cache = parts.objective.features
+        seconds = first = _seconds_per_step(parts)
+        if cache is not None:
+            seconds = _seconds_per_step(parts)
         if parts.validation_set is not None:  # its images are scored whole, and may be larger than what is trained on
             with deployed_model(parts) as model:
                 score_split(parts, model, limit=1)
         cuda = accelerator.device.type == "cuda"
         memory = torch.cuda.max_memory_allocated(accelerator.device) if cuda else peak_memory()
+        images = 0 if cache is None else min(cache.images, steps * parts.images_per_step)
+        if cache is not None and memory is not None and not cuda:
+            memory += max(images - len(cache.maps), 0) * cache.bytes_per_image
         labelled, looked_at = _labelled(parts)
         return Rehearsal(
             parameters=_parameters(parts),
@@ -84,7 +89,19 @@ def rehearse(recipe: Recipe, *, device: str = "auto") -> Rehearsal:
             images=_images(parts),
             labelled=labelled,
             looked_at=looked_at,
+            kept_features=0 if cache is None else images * cache.bytes_per_image,
+            filling=max(first - seconds, 0.0) * images / parts.images_per_step,
         )
+
+
+def _seconds_per_step(parts: Parts) -> float:
+    """Mean of the last steps of a few on the first batches."""
+    batches = parts.batches(parts.loaders(0))
+    for step in range(1 + STEPS):
+        if step == 1:
+            started = time.perf_counter()
+        take_step(parts, batches, step=step, stop=lambda: False)
+    return (time.perf_counter() - started) / STEPS
 
 
 def rehearsal_table(found: Rehearsal) -> Table:
@@ -92,10 +109,13 @@ def rehearsal_table(found: Rehearsal) -> Table:
     table = Table(show_header=False)
     for name, (every, trainable) in found.parameters.items():
         table.add_row(f"parameters, {name}", f"{every:,}, of which {trainable:,} are trained")
-    hours = found.seconds_per_step * found.steps / 3600
+    hours = (found.seconds_per_step * found.steps + found.filling) / 3600
     table.add_row("time per step", f"{found.seconds_per_step:.3g} s (mean of {STEPS} steps, without validation)")
     table.add_row("time in all", f"{found.steps:,} steps: {hours:.3g} h ({60 * hours:.3g} min)")
     table.add_row("memory", "not told by this system" if found.memory is None else f"{found.memory / 1e9:.3g} GB")
+    if found.kept_features:
+        size, minutes = found.kept_features / 1e9, found.filling / 60
+        table.add_row("kept features", f"{size:.3g} GB of the host's memory, {minutes:.3g} min in the first epoch")
     table.add_row("disk", f"{found.disk / 1e9:.3g} GB")
     for split, images in found.images.items():
         table.add_row(f"images, {split}", f"{images:,}" if isinstance(images, int) else images)
