@@ -101,8 +101,8 @@ def test_layers_of_a_trunk_neither_stand_still_nor_climb(value: float) -> None:
 @pytest.mark.parametrize("field", [field.name for field in fields(OptimizerConfig)[1:]])
 def test_what_the_optimizer_of_an_adapter_does_not_read_is_refused(field: str) -> None:
     """Its parameters are one group, of one learning rate; the rest has an effect."""
-    default = getattr(OptimizerConfig(), field)
-    value = {"d": 0.1} if isinstance(default, dict) else 0.5 if field != "betas" else (0.5, 0.9)
+    others = {"lr_factors": {"d": 0.1}, "betas": (0.5, 0.9), "decay_norms": False}
+    value = others.get(field, 0.5)
     recipe = Recipe(adaptation=AdaptationConfig(optimizer=replace(OptimizerConfig(), **{field: value})))
     if field in ("lr", "weight_decay", "betas", "momentum", "clip_norm"):
         check_numbers(recipe)

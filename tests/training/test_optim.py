@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import lr_scheduler
 from training.tiny import Heads, Stairs
 
+from triptych.backbones import create_backbone
 from triptych.models.multitask import MultiTaskModel
 from triptych.recipes.config import OptimizerConfig, ScheduleConfig
 from triptych.regularizers.triplane import Triplane3D
@@ -153,6 +154,21 @@ def test_groups_hold_every_parameter_once_and_the_weighting_is_not_decayed(model
     optimizer = build_optimizer(groups, config)
     set_learning_rate(optimizer, 0.5)
     assert sorted({round(group["lr"], 6) for group in optimizer.param_groups}) == [0.0125, 0.025, 0.05]
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch14_reg4_dinov2", "swin_tiny", "convnext_atto"])
+def test_norms_biases_positions_and_tokens_can_do_without_decay(name: str) -> None:
+    backbone = create_backbone(name, **({} if "vit" not in name else {"taps": (1,)}))
+    groups = parameter_groups({"trunk": backbone}, OptimizerConfig(weight_decay=0.05, decay_norms=False))
+    names = {parameter: name for name, parameter in backbone.named_parameters()}
+    decayed = {names[p] for group in groups for p in group["params"] if group["weight_decay"]}
+    assert decayed == {
+        name
+        for name, p in backbone.named_parameters()
+        if name.endswith(".weight") and p.ndim > 1 and "norm" not in name
+    }
+    (every,) = parameter_groups({"trunk": backbone}, OptimizerConfig(weight_decay=0.05))
+    assert (len(every["params"]), every["weight_decay"]) == (len(names), 0.05)
 
 
 def test_adam_decays_in_the_gradient_and_adamw_beside_it() -> None:

@@ -126,12 +126,18 @@ class OptimizerConfig:
     lr: float = 1e-3
     """Learning rate of what no factor below is for."""
     weight_decay: float = 1e-4
+    decay_norms: bool = True
+    """Weight decay of biases, norms, position embeddings and tokens too; most schedules of transformers leave these
+    out.
+    """
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
     backbone_lr_factor: float = 1.0
     """The backbone's learning rate relative to `lr`."""
     layer_decay: float = 1.0
-    """Factor per backbone block from the last to the first; 1 switches it off."""
+    """Factor per layer of the backbone: layer i of n trains at `layer_decay ** (n - i + 1)` of its rate. The final norm
+    of a ViT is the last one, so that its blocks have one factor more than in BEiT and MAE; 1 switches it off.
+    """
     fusion_lr_factor: float = 1.0
     """Learning rate of the fusion parameters of cross-stitch and NDDR, and of the logits of atrc-search, relative to
     `lr` (100 as published).

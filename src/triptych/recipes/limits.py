@@ -35,6 +35,7 @@ LEAST: dict[str, float] = {
 FACTOR = re.compile(r"(weighting\.weights|optimizer\.lr_factors)\..*|(adaptation\.)?\w+\.(\w+_factor|weight)")
 """Names of the fields that multiply something."""
 OF_NETWORK = (
+    "decay_norms",
     "backbone_lr_factor",
     "layer_decay",
     "fusion_lr_factor",
@@ -42,7 +43,7 @@ OF_NETWORK = (
     "pose_lr_factor",
     "lr_factors",
 )
-"""Rates of parts of the network and its companions: an adapter's own parameters have one learning rate."""
+"""What differs between parts of the network and its companions: an adapter's own parameters are one group."""
 
 
 def check_numbers(recipe: Recipe) -> None:
@@ -68,7 +69,7 @@ def check_numbers(recipe: Recipe) -> None:
         if getattr(own, name) != getattr(OptimizerConfig(), name):
             raise ValueError(
                 f"adaptation.optimizer.{name} is {getattr(own, name)} and has no effect: discriminators have one "
-                "learning rate, adaptation.optimizer.lr; leave it out."
+                "learning rate and one weight decay, those of adaptation.optimizer; leave it out."
             )
     height, width = recipe.data.size
     if height < 1 or width < 1:

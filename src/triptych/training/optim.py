@@ -72,7 +72,8 @@ def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Paramet
 def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerConfig) -> list[dict[str, Any]]:
     """One group per learning rate, in order of first appearance.
 
-    Modules with a true attribute `undecayed` get no weight decay. Each group carries `base_lr`, which the schedule
+    Modules with a true attribute `undecayed` get no weight decay; without `decay_norms` vectors (biases, norms, scales
+    of layers), position embeddings and tokens get none either. Each group carries `base_lr`, which the schedule
     multiplies.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
@@ -81,6 +82,8 @@ def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerC
             continue
         parameters = dict(module.named_parameters())
         free = {p for part in module.modules() if getattr(part, "undecayed", False) for p in part.parameters()}
+        if not config.decay_norms:
+            free |= {p for p in parameters.values() if p.ndim < 2} | _positions_and_tokens(module)
         for name, factor in learning_rate_factors(module, config).items():
             decay = 0.0 if parameters[name] in free else config.weight_decay
             groups.setdefault((factor * config.lr, decay), []).append(parameters[name])
@@ -88,6 +91,18 @@ def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerC
         {"params": parameters, "lr": lr, "base_lr": lr, "weight_decay": decay}
         for (lr, decay), parameters in groups.items()
     ]
+
+
+def _positions_and_tokens(module: nn.Module) -> set[nn.Parameter]:
+    """What the bodies of backbones hold beside their layers, and what timm says of them to leave out of weight decay
+    (tables of relative positions).
+    """
+    found: set[nn.Parameter] = set()
+    for body in (backbone.own_body for backbone in find_backbones(module).values()):
+        listed = getattr(body, "no_weight_decay", None)
+        named = set(listed()) if callable(listed) else set()
+        found |= {p for name, p in body.named_parameters() if "." not in name or name in named}
+    return found
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
