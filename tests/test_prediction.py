@@ -15,12 +15,13 @@ from torch import nn
 
 from triptych.assemble import create_model, scored_size
 from triptych.augmentation.presets import TRANSFORMS, build_transform
+from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.data.photos import find_images, read_image, to_image_tensor
 from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
 from triptych.prediction.confidence import Confident
 from triptych.prediction.outputs import advise_size, predict_images
-from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, intrinsics_matrix, write_ply
+from triptych.prediction.point_cloud import backproject, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import resize, windows

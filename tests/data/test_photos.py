@@ -12,7 +12,7 @@ from torch import Tensor
 from triptych_runtime.pictures import read_picture
 
 from triptych.data.cameras import UPRIGHT as MATRICES
-from triptych.data.cameras import CameraFiles, turn_intrinsics
+from triptych.data.cameras import turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import walk_files
 from triptych.data.photos import (
@@ -27,6 +27,7 @@ from triptych.data.photos import (
 )
 from triptych.datasets import open_dataset
 from triptych.datasets.folder import Folder
+from triptych.folders.camera_files import CameraFiles
 from triptych.prepared.records import pack_sample, unpack_sample
 from triptych.types import Sample
 

@@ -22,7 +22,6 @@ from shared import shared_path
 from triptych.__main__ import main
 from triptych.assemble import build_dataset
 from triptych.data.arrays import read_array
-from triptych.data.cameras import CameraFiles
 from triptych.data.files import match_files
 from triptych.data.shares import draw_splits, fit_shares
 from triptych.data.subset import find_shared
@@ -30,6 +29,7 @@ from triptych.datasets.folder import Folder
 from triptych.datasets.mixed import Mixed
 from triptych.doctor.examine import examine
 from triptych.doctor.inspection import inspect_sample
+from triptych.folders.camera_files import CameraFiles
 from triptych.folders.descriptor import parse_descriptor
 from triptych.folders.guessing import describe_folder, write_descriptor
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth

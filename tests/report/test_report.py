@@ -16,7 +16,7 @@ import pytest
 from browser import SWITCHES, find_browser
 from PIL import Image
 
-from triptych.prediction.point_cloud import intrinsics_matrix
+from triptych.data.cameras import intrinsics_matrix
 from triptych.recipes.config import Recipe, to_json
 from triptych.report.charts import draw_curve, draw_histogram, draw_precision_recall
 from triptych.report.examples import embed, show_example

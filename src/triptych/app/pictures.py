@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from triptych.data.arrays import without_pillows_limit
+from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
 from triptych.data.photos import to_image_tensor, upright_size
 from triptych.data.predicted import PLACES
@@ -24,7 +25,7 @@ from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.outputs import advise_size
-from triptych.prediction.point_cloud import backproject, intrinsics_from_field_of_view, write_ply
+from triptych.prediction.point_cloud import backproject, write_ply
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example

@@ -1,78 +1,41 @@
-"""The camera of a folder of the user's own data: one for all images, or a file per image."""
+"""Intrinsics of pinhole cameras: from a field of view or four numbers, and turned upright with their picture."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
-
-from triptych.data.arrays import NUMPY
-from triptych.data.errors import DataError
-from triptych.data.lists import read_text
-from triptych.lookup import named_choice, parse_json
-from triptych.types import Camera
+from jaxtyping import Float
 
 
-@dataclass(frozen=True)
-class CameraFiles:
-    """`[camera]`: one camera for all images, a field of view, or a file per image."""
+def intrinsics_from_field_of_view(size: tuple[int, int], degrees: int | float) -> Float[np.ndarray, "3 3"]:
+    """Intrinsics of an image `(height, width)` whose width spans `degrees`, with square pixels and a centred axis.
 
-    intrinsics: tuple[float | int, ...] = ()
-    """fx, fy, cx, cy in pixels, of pictures as they are stored: what EXIF turns upright turns them too."""
-    size: tuple[int, ...] = ()
-    """(height, width) of the images that `intrinsics` belong to; others are scaled. Empty: those of the dataset."""
-    fov: float = 0.0
-    """Horizontal field of view in degrees, of pictures as stored; square pixels, principal point in the middle."""
-    files: str = ""
-    """Pattern of a file per image: fx fy cx cy or a 3x3 matrix as text, .npy or .json."""
-    pixel_centers: Literal["half", "integer"] = "half"
-    """Coordinate of the first pixel's center: 0.5, or 0 as in OpenCV's calibration."""
+    >>> intrinsics_from_field_of_view((480, 640), 90.0)[0].tolist()
+    [320.0, 0.0, 320.0]
+    """
+    if not 0 < degrees < 180:
+        raise ValueError(f"field of view is {degrees} degrees; a pinhole camera has more than 0 and less than 180.")
+    height, width = size
+    focal = round(width / 2 / math.tan(math.radians(degrees) / 2), 9)
+    return intrinsics_matrix((focal, focal, width / 2, height / 2))
 
-    def __post_init__(self) -> None:
-        given = [name for name in ("intrinsics", "fov", "files") if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(f"give exactly one of intrinsics, fov and files, not {given or 'none'}.")
-        beside = [each.name for each in fields(self) if getattr(self, each.name) != each.default and each.name != "fov"]
-        if self.fov and beside:
-            raise DataError(f"{beside[0]} has no effect beside fov, of whatever size a picture is", "leave it out")
-        if self.intrinsics and len(self.intrinsics) != 4:
-            raise DataError(f"intrinsics is {list(self.intrinsics)}", "give fx, fy, cx, cy in pixels")
-        if self.size and len(self.size) != 2:
-            raise DataError(f"size is {list(self.size)}", "give (height, width)")
-        if self.intrinsics and not (all(map(math.isfinite, self.intrinsics)) and min(self.intrinsics[:2]) > 0):
-            raise DataError(f"intrinsics is {list(self.intrinsics)}", "fx and fy are positive, all four finite")
-        if self.fov and not 0 < self.fov < 180:
-            raise DataError(f"fov is {self.fov:g}", "give the horizontal field of view in degrees, between 0 and 180")
-        named_choice("pixel_centers", self.pixel_centers, {"half": 0, "integer": 0})
 
-    def camera(self, size: tuple[int, int], path: Path | None, *, orientation: int = 1) -> Camera | None:
-        """The camera of an image of `size`; `path` is its own file, where there are files.
+def intrinsics_matrix(intrinsics: Sequence[int | float] | np.ndarray) -> Float[np.ndarray, "3 3"]:
+    """`(fx, fy, cx, cy)` in pixels, or a matrix, as a 3 x 3 matrix; `ValueError` for anything else.
 
-        `orientation` is EXIF's, by which the image was turned upright: cameras are described as they were built in, so
-        they are turned along.
-        """
-        camera = self._stored_camera(stored_size(size, orientation), path)
-        if camera is None or orientation not in UPRIGHT:
-            return camera
-        return Camera(torch.from_numpy(turn_intrinsics(camera.intrinsics.numpy(), orientation, size)))
-
-    def _stored_camera(self, size: tuple[int, int], path: Path | None) -> Camera | None:
-        height, width = size
-        if self.fov:
-            focal = width / 2 / math.tan(math.radians(self.fov) / 2)
-            return _pinhole(focal, focal, width / 2, height / 2)
-        if self.files:
-            if path is None:
-                return None
-            fx, fy, cx, cy = _read_intrinsics(path)
-        else:
-            fx, fy, cx, cy = self.intrinsics
-        shift = {"half": 0.0, "integer": 0.5}[self.pixel_centers]
-        y, x = (height / self.size[0], width / self.size[1]) if self.size else (1.0, 1.0)
-        return _pinhole(fx * x, fy * y, (cx + shift) * x, (cy + shift) * y)
+    >>> intrinsics_matrix((500, 510, 320, 240)).tolist()
+    [[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]]
+    """
+    values = np.asarray(intrinsics, np.float64)
+    if values.shape == (4,):
+        fx, fy, cx, cy = values
+        values = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+    if values.shape != (3, 3) or not np.isfinite(values).all() or values[0, 0] <= 0 or values[1, 1] <= 0:
+        raise ValueError(
+            f"intrinsics are {np.asarray(intrinsics).tolist()}; give fx, fy, cx, cy in pixels, the first two above "
+            "0, or a 3 x 3 matrix."
+        )
+    return values
 
 
 UPRIGHT: dict[int, Callable[[int, int], list[list[int]]]] = {
@@ -106,36 +69,3 @@ def turn_intrinsics(matrix: np.ndarray, orientation: int, size: tuple[int, int])
     turn = upright.copy()
     turn[:2, 2] = 0
     return upright @ matrix @ turn.T
-
-
-def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:
-    return Camera(torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float32))
-
-
-def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:
-    try:
-        if path.suffix.lower() == ".json":
-            values = parse_json(read_text(path))
-            if isinstance(values, dict):
-                values = [values[name] for name in ("fx", "fy", "cx", "cy")]
-        elif path.suffix.lower() == ".npy":
-            with NUMPY:
-                values = np.load(path, allow_pickle=False)
-        else:
-            values = np.loadtxt(path)
-        values = np.asarray(values, np.float64)
-    except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-        raise DataError(
-            f"camera file {path} cannot be read: {error}", "expected fx fy cx cy or a 3x3 matrix"
-        ) from error
-    if values.size == 4:
-        fx, fy, cx, cy = values.ravel()
-    elif values.size in (9, 16):
-        matrix = values.reshape(math.isqrt(values.size), -1)
-        fx, fy, cx, cy = matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2]
-    else:
-        raise DataError(f"camera file {path} holds {values.size} numbers", "expected fx fy cx cy or a 3x3 matrix")
-    if not all(map(math.isfinite, (fx, fy, cx, cy))) or min(fx, fy) <= 0:
-        text = f"camera file {path} has fx {fx:g}, fy {fy:g}, cx {cx:g}, cy {cy:g}"
-        raise DataError(text, "fx and fy are positive, all four finite")
-    return float(fx), float(fy), float(cx), float(cy)

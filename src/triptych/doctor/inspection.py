@@ -11,7 +11,6 @@ from torch import Tensor
 
 from triptych.data.arrays import read_size
 from triptych.data.base import DenseDataset
-from triptych.data.cameras import CameraFiles
 from triptych.data.label_files import StoredCounts
 from triptych.data.photos import StoredPhoto
 from triptych.datasets.folder import Folder
@@ -26,7 +25,7 @@ from triptych.doctor.file_checks import (
     histogram,
 )
 from triptych.doctor.findings import Finding, Problem, text_and_cure
-from triptych.labels.axes import FOV
+from triptych.labels.axes import assumed_camera
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import Depth, Encoding, Labels, Mask, Normals, without_label
 from triptych.labels.summaries import count_values
@@ -286,9 +285,7 @@ def _compare_normals(
     if normals is None or depth is None or normals.shape[-2:] != depth.shape[-2:]:
         return
     if camera is None or depth.shape[-2:] != inspection.size:
-        camera = CameraFiles(fov=FOV).camera((depth.shape[-2], depth.shape[-1]), None)
-    if camera is None:
-        return
+        camera = assumed_camera((depth.shape[-2], depth.shape[-1]))
     cosine = (normals_from_depth(depth, camera, reach=3) * normals).sum(0)
     cosine = cosine[cosine.isfinite()].clamp(-1, 1)
     if cosine.numel():

@@ -22,7 +22,6 @@ from triptych.data.arrays import (
     read_array,
     read_size,
 )
-from triptych.data.cameras import CameraFiles
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
 from triptych.data.lists import ALL, SPLIT_OF, SPLITS, read_lines, read_text
@@ -46,7 +45,7 @@ from triptych.folders.folder_guess import FolderGuess
 from triptych.folders.places import NOT_UTF8, Place, find_places, is_utf8, suggest_root, take_splits
 from triptych.folders.toml_text import keep_old, section
 from triptych.folders.unnamed import find_offers, find_photographs, find_rest, find_taken
-from triptych.labels.axes import FOV, guess_normals
+from triptych.labels.axes import FOV, assumed_camera, guess_normals
 from triptych.labels.depth_guesses import guess_depth
 from triptych.labels.encodings import hash_encoding, lies_on
 from triptych.labels.guesses import Guess, guess_labels, guess_mask
@@ -516,14 +515,14 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelle
     pattern, numbers = guess.tasks["depth"]
     depth = {"files": pattern, **numbers.values}
     data = {"images": {"files": guess.images}, "tasks": {"depth": depth}, **ANY_CAMERA}
-    encoding, camera = parse_descriptor(data, root).tasks["depth"], CameraFiles(fov=FOV)
+    encoding = parse_descriptor(data, root).tasks["depth"]
     files = Place("depth", pattern, place.files).by_key(root)
 
     def depth_of(path: Path) -> Tensor | None:
         file = files.get(labels[path])
         if file is None:
             return None
-        return encoding.decode(encoding.read(file), camera.camera(read_size(file), None))
+        return encoding.decode(encoding.read(file), assumed_camera(read_size(file)))
 
     both = [path for path, name in labels.items() if name in files]
     return guess_normals(both or list(labels), key=key, depth_of=depth_of)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from triptych.data.arrays import read_array
-from triptych.data.cameras import CameraFiles
+from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
 from triptych.labels.derived import normals_from_depth
 from triptych.labels.encodings import DIRECTIONS, Encoding, Normals
@@ -18,6 +18,11 @@ from triptych.types import Camera
 
 FOV = 60.0
 """Degrees; assumed to compare normals with depth, which hardly depends on it."""
+
+
+def assumed_camera(size: tuple[int, int]) -> Camera:
+    """A camera of `FOV` across the width, for an image of `size` (height, width)."""
+    return Camera(torch.from_numpy(intrinsics_from_field_of_view(size, FOV)).float())
 
 
 def guess_normals(
@@ -99,10 +104,9 @@ def all_axes() -> list[tuple[str, str, str]]:
 def _compare(vectors: np.ndarray, depth: torch.Tensor) -> np.ndarray | None:
     """`(N, 2, 3)`: stored vectors beside the normals of depth, where both are known, at every fourth pixel."""
     height, width = depth.shape[-2:]
-    camera = CameraFiles(fov=FOV).camera((height, width), None)
-    if camera is None or vectors.shape[:2] != (height, width):
+    if vectors.shape[:2] != (height, width):
         return None
-    derived = normals_from_depth(depth, camera, reach=3).permute(1, 2, 0).numpy()
+    derived = normals_from_depth(depth, assumed_camera((height, width)), reach=3).permute(1, 2, 0).numpy()
     both = np.stack([vectors, derived], axis=2)[::4, ::4].reshape(-1, 2, 3)
     return both[np.isfinite(both).all((1, 2))]
 
@@ -195,8 +199,8 @@ def measure_axes(
         except (OSError, ValueError):
             continue  # told when that sample is read
         size = (measured.shape[1], measured.shape[2])
-        view = camera(key, size) or CameraFiles(fov=FOV).camera(size, None)
-        if view is None or stored.shape[1:] != measured.shape[1:]:
+        view = camera(key, size) or assumed_camera(size)
+        if stored.shape[1:] != measured.shape[1:]:
             continue
         derived = normals_from_depth(measured, view, reach=max(1, round(size[0] / 60)))  # 8 pixels for noise of 480
         known = derived.isfinite().all(0) & stored.isfinite().all(0)

@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from triptych.assemble import scored_size, stretched_size
 from triptych.augmentation.presets import TRANSFORMS
+from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.files import flush
@@ -34,7 +35,6 @@ from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, say, terminal
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import ImageFiles, Intrinsics, depth_task
-from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.record import Record, hash_source
 from triptych.tasks import Task

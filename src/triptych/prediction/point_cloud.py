@@ -4,43 +4,11 @@ Axes are the camera's: x right, y down, z forward. Pixel centres lie at integer 
 spans [0, W].
 """
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-
-
-def intrinsics_from_field_of_view(size: tuple[int, int], degrees: int | float) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics of an image `(height, width)` whose width spans `degrees`, with square pixels and a centred axis.
-
-    >>> intrinsics_from_field_of_view((480, 640), 90.0)[0].tolist()
-    [320.0, 0.0, 320.0]
-    """
-    if not 0 < degrees < 180:
-        raise ValueError(f"field of view is {degrees} degrees; a pinhole camera has more than 0 and less than 180.")
-    height, width = size
-    focal = round(width / 2 / math.tan(math.radians(degrees) / 2), 9)
-    return intrinsics_matrix((focal, focal, width / 2, height / 2))
-
-
-def intrinsics_matrix(intrinsics: Sequence[int | float] | np.ndarray) -> Float[np.ndarray, "3 3"]:
-    """`(fx, fy, cx, cy)` in pixels, or a matrix, as a 3 x 3 matrix; `ValueError` for anything else.
-
-    >>> intrinsics_matrix((500, 510, 320, 240)).tolist()
-    [[500.0, 0.0, 320.0], [0.0, 510.0, 240.0], [0.0, 0.0, 1.0]]
-    """
-    values = np.asarray(intrinsics, np.float64)
-    if values.shape == (4,):
-        fx, fy, cx, cy = values
-        values = np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-    if values.shape != (3, 3) or not np.isfinite(values).all() or values[0, 0] <= 0 or values[1, 1] <= 0:
-        raise ValueError(
-            f"intrinsics are {np.asarray(intrinsics).tolist()}; give fx, fy, cx, cy in pixels, the first two above "
-            "0, or a 3 x 3 matrix."
-        )
-    return values
 
 
 def backproject(
@@ -49,6 +17,7 @@ def backproject(
     """Points `z K^-1 (u + 0.5, v + 0.5, 1)` in metres of every pixel, in the camera frame; NaN where depth is not
     finite and above 0.
 
+    >>> from triptych.data.cameras import intrinsics_matrix
     >>> backproject(np.full((2, 2), 3.0), intrinsics_matrix((1.0, 1.0, 1.0, 1.0)))[0, 0].tolist()
     [-1.5, -1.5, 3.0]
     """
@@ -62,6 +31,7 @@ def backproject(
 def thin_intrinsics(intrinsics: Float[np.ndarray, "3 3"], step: int) -> Float[np.ndarray, "3 3"]:
     """Intrinsics of an image of which every `step`-th pixel of both axes is kept, from the first on.
 
+    >>> from triptych.data.cameras import intrinsics_matrix
     >>> thin_intrinsics(intrinsics_matrix((8.0, 8.0, 4.5, 4.5)), 2)[0].tolist()
     [4.0, 0.0, 2.5]
     """

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.evaluation.reliability import Reliability
 from triptych.files import write_text
-from triptych.prediction.point_cloud import intrinsics_from_field_of_view
 from triptych.report.charts import draw_curve
 from triptych.report.engine import Markup, element, join, render_page
 from triptych.report.examples import show_examples

@@ -16,13 +16,12 @@ from torch.nn import functional as F
 
 from triptych import assemble
 from triptych.backbones.cells import pad_image
-from triptych.data.cameras import stored_size, turn_intrinsics
+from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix, stored_size, turn_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.lookup import parse_json
 from triptych.machine import say
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
-from triptych.prediction.point_cloud import intrinsics_from_field_of_view, intrinsics_matrix
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import Recipe
 from triptych.regularizers.inspection import inspect
