@@ -2,9 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
+
+StoredCamera = Callable[[tuple[int, int]], np.ndarray]
+"""Intrinsics `(3, 3)` of a picture as it is stored, by its (height, width)."""
+
+
+def focal_length(width: int, angle: float) -> float:
+    """Focal length in pixels of an image whose `width` spans `angle` (radians)."""
+    return width / 2 / math.tan(angle / 2)
 
 
 def intrinsics_from_field_of_view(size: tuple[int, int], degrees: int | float) -> Float[np.ndarray, "3 3"]:
@@ -16,7 +25,7 @@ def intrinsics_from_field_of_view(size: tuple[int, int], degrees: int | float) -
     if not 0 < degrees < 180:
         raise ValueError(f"field of view is {degrees} degrees; a pinhole camera has more than 0 and less than 180.")
     height, width = size
-    focal = round(width / 2 / math.tan(math.radians(degrees) / 2), 9)
+    focal = round(focal_length(width, math.radians(degrees)), 9)
     return intrinsics_matrix((focal, focal, width / 2, height / 2))
 
 
@@ -36,6 +45,24 @@ def intrinsics_matrix(intrinsics: Sequence[int | float] | np.ndarray) -> Float[n
             "0, or a 3 x 3 matrix."
         )
     return values
+
+
+def stored_camera(
+    fov: int | float | None, intrinsics: Sequence[int | float] | np.ndarray | None
+) -> StoredCamera | None:
+    """The camera of a field of view in degrees or of intrinsics (fx, fy, cx, cy), `None` where neither is given; both
+    are a `ValueError`, and so are impossible ones.
+    """
+    if fov is None and intrinsics is None:
+        return None
+    if fov is not None and intrinsics is not None:
+        raise ValueError("both a field of view and intrinsics are given; give one of them.")
+    if intrinsics is not None:
+        matrix = intrinsics_matrix(intrinsics)
+        return lambda size: matrix
+    camera = partial(intrinsics_from_field_of_view, degrees=fov or 0)
+    camera((1, 1))  # an impossible angle fails here, not after the first image
+    return camera
 
 
 UPRIGHT: dict[int, Callable[[int, int], list[list[int]]]] = {
@@ -69,3 +96,8 @@ def turn_intrinsics(matrix: np.ndarray, orientation: int, size: tuple[int, int])
     turn = upright.copy()
     turn[:2, 2] = 0
     return upright @ matrix @ turn.T
+
+
+def upright_intrinsics(camera: StoredCamera, size: tuple[int, int], orientation: int) -> np.ndarray:
+    """Intrinsics `(3, 3)` of an image that EXIF's `orientation` turned upright to `size` (height, width)."""
+    return turn_intrinsics(camera(stored_size(size, orientation)), orientation, size)

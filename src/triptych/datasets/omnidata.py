@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import torch
 
 from triptych.data.arrays import read_array
+from triptych.data.cameras import focal_length
 from triptych.data.errors import DataError
 from triptych.data.files import walk_files
 from triptych.data.lists import ALL
@@ -131,7 +132,7 @@ class Omnidata(Published):
         if not angle:
             return None
         height, width = size
-        focal = width / 2 / math.tan(angle / 2)
+        focal = focal_length(width, angle)
         return Camera(torch.tensor([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]]))
 
     def source_files(self, index: int) -> list[Path]:

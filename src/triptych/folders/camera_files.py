@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from triptych.data.arrays import NUMPY
-from triptych.data.cameras import UPRIGHT, stored_size, turn_intrinsics
+from triptych.data.cameras import focal_length, intrinsics_matrix, stored_size, turn_intrinsics
 from triptych.data.errors import DataError
 from triptych.data.lists import read_text
 from triptych.lookup import named_choice, parse_json
@@ -54,16 +54,18 @@ class CameraFiles:
         `orientation` is EXIF's, by which the image was turned upright: cameras are described as they were built in, so
         they are turned along.
         """
-        camera = self._stored_camera(stored_size(size, orientation), path)
-        if camera is None or orientation not in UPRIGHT:
-            return camera
-        return Camera(torch.from_numpy(turn_intrinsics(camera.intrinsics.numpy(), orientation, size)))
+        numbers = self._stored(stored_size(size, orientation), path)
+        if numbers is None:
+            return None
+        matrix = intrinsics_matrix(numbers).astype(np.float32)
+        return Camera(torch.from_numpy(turn_intrinsics(matrix, orientation, size)))
 
-    def _stored_camera(self, size: tuple[int, int], path: Path | None) -> Camera | None:
+    def _stored(self, size: tuple[int, int], path: Path | None) -> tuple[float, float, float, float] | None:
+        """fx, fy, cx, cy of a picture of `size` as it is stored."""
         height, width = size
         if self.fov:
-            focal = width / 2 / math.tan(math.radians(self.fov) / 2)
-            return _pinhole(focal, focal, width / 2, height / 2)
+            focal = focal_length(width, math.radians(self.fov))
+            return focal, focal, width / 2, height / 2
         if self.files:
             if path is None:
                 return None
@@ -72,11 +74,7 @@ class CameraFiles:
             fx, fy, cx, cy = self.intrinsics
         shift = {"half": 0.0, "integer": 0.5}[self.pixel_centers]
         y, x = (height / self.size[0], width / self.size[1]) if self.size else (1.0, 1.0)
-        return _pinhole(fx * x, fy * y, (cx + shift) * x, (cy + shift) * y)
-
-
-def _pinhole(fx: float, fy: float, cx: float, cy: float) -> Camera:
-    return Camera(torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float32))
+        return fx * x, fy * y, (cx + shift) * x, (cy + shift) * y
 
 
 def _read_intrinsics(path: Path) -> tuple[float, float, float, float]:

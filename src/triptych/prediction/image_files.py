@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from triptych.data.cameras import stored_size, turn_intrinsics
+from triptych.data.cameras import StoredCamera, upright_intrinsics
 from triptych.data.photos import StoredPhoto
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel, overlay_map
@@ -34,8 +34,6 @@ DECODED = 2**18
 MOST_DRAWN = 2**22
 MOST_POINTS = 2**24
 
-Intrinsics = Callable[[tuple[int, int]], np.ndarray]
-"""Of an image by its (height, width)."""
 Maps = dict[str, ArrayFile]
 Write = Callable[[Path, StoredPhoto, Maps], None]
 
@@ -61,7 +59,7 @@ class ImageFiles:
     out: Path
     tasks: dict[str, Task]
     products: tuple[str, ...]
-    camera: Intrinsics | None
+    camera: StoredCamera | None
     color_by: str
     overlay: bool
     beyond: dict[str, int] = field(default_factory=dict)
@@ -206,9 +204,8 @@ class ImageFiles:
         assert self.camera is not None, "points are written only where the camera is known"
         assert name is not None, "a camera is accepted only beside depth"
         normals = next((name for name, task in self.tasks.items() if task.kind == "direction"), None)
-        stored = self.camera(stored_size(photo.size, photo.orientation))
         step = thinning(photo.size, MOST_POINTS)
-        intrinsics = thin_intrinsics(turn_intrinsics(stored, photo.orientation, photo.size), step)
+        intrinsics = thin_intrinsics(upright_intrinsics(self.camera, photo.size, photo.orientation), step)
         chosen = self.tasks.get(self.color_by)  # None: the image
         shown = chosen and chosen.drawn_like(maps[chosen.name].strips(STRIP))
         rows = step * max(1, STRIP // photo.size[1])

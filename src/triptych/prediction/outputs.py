@@ -27,14 +27,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from triptych.assemble import scored_size, stretched_size
 from triptych.augmentation.presets import TRANSFORMS
-from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix
+from triptych.data.cameras import StoredCamera, stored_camera
 from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
 from triptych.data.predicted import PLACES, RECORD
 from triptych.files import flush
 from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice, say, terminal
 from triptych.prediction.calibration import describe_unscaled
-from triptych.prediction.image_files import ImageFiles, Intrinsics, depth_task
+from triptych.prediction.image_files import ImageFiles, depth_task
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.record import Record, hash_source
 from triptych.tasks import Task
@@ -360,20 +360,12 @@ def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
 
 def _camera(
     tasks: dict[str, Task], fov: int | float | None, intrinsics: Sequence[int | float] | np.ndarray | None
-) -> Intrinsics | None:
-    """Image size to intrinsics, or `None` where the camera is unknown."""
-    if fov is None and intrinsics is None:
-        return None
-    if fov is not None and intrinsics is not None:
-        raise ValueError("both a field of view and intrinsics are given; give one of them.")
-    if depth_task(tasks) is None:
+) -> StoredCamera | None:
+    """The camera of point clouds; `None` where it is unknown."""
+    camera = stored_camera(fov, intrinsics)
+    if camera is not None and depth_task(tasks) is None:
         raise ValueError(
             f"point clouds need depth, and this network predicts {', '.join(tasks)}; leave out the field of view or "
             "intrinsics."
         )
-    if intrinsics is not None:
-        matrix = intrinsics_matrix(intrinsics)
-        return lambda size: matrix
-    camera = partial(intrinsics_from_field_of_view, degrees=fov or 0)
-    camera((1, 1))  # an impossible angle fails here, not after the first image
     return camera

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from triptych import assemble
 from triptych.backbones.cells import pad_image
-from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix, stored_size, turn_intrinsics
+from triptych.data.cameras import stored_camera, upright_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.lookup import parse_json
 from triptych.machine import say
@@ -150,15 +150,12 @@ def render_images(
     """Image files or folders of them, predicted and rendered; `fov` (degrees) or `intrinsics` (fx, fy, cx, cy) say the
     camera.
     """
-    examples = []
+    examples, stored = [], stored_camera(fov, intrinsics)
     for name, path in find_images(images):
         image = read_image(path)
         camera = None
-        if fov or intrinsics:
-            turned, upright = read_orientation(path), (image.shape[-2], image.shape[-1])
-            size = stored_size(upright, turned)
-            matrix = intrinsics_matrix(intrinsics) if intrinsics else intrinsics_from_field_of_view(size, fov or 0)
-            matrix = turn_intrinsics(matrix, turned, upright)
+        if stored:
+            matrix = upright_intrinsics(stored, (image.shape[-2], image.shape[-1]), read_orientation(path))
             camera = Camera(torch.from_numpy(matrix).float()[None])
         sample = Sample(image[None], {}, (name,), camera)
         examples.append(_with_rendering(renderer, make_example(predictor, sample), sample))
