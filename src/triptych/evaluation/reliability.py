@@ -9,10 +9,10 @@ from rich.table import Table
 
 from triptych import assemble
 from triptych.data.base import require_truth
+from triptych.evaluation.results import results_folder
 from triptych.evaluation.run import open_scored_split
 from triptych.files import write_json
 from triptych.prediction.confidence import Confident, split_confidences
-from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
 

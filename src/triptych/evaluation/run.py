@@ -17,6 +17,7 @@ from triptych.datasets import DATASETS
 from triptych.evaluation.constant import ConstantPredictor
 from triptych.evaluation.evaluate import Predicts, evaluate_together
 from triptych.evaluation.protocols import CLASSES, OWN, DataSettings, Scoring, metric_facts
+from triptych.evaluation.results import results_folder, results_path
 from triptych.evaluation.scores import (
     Evaluation,
     HowScored,
@@ -31,7 +32,6 @@ from triptych.files import check_writable, remove_partials
 from triptych.lookup import UnknownNameError
 from triptych.machine import accelerated, memory_advice, terminal
 from triptych.prediction.confidence import Confident
-from triptych.prediction.exported import results_folder, results_path
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
 from triptych.recipes.config import TARGET, Recipe, split_domain, with_root

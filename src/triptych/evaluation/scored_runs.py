@@ -12,9 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from triptych.data.base import dotted_as_noted
+from triptych.evaluation.results import exported_data, read_export, results_folder, results_path
 from triptych.evaluation.scores import HowScored, read_run_scores
 from triptych.named_parts import resolve_options
-from triptych.prediction.exported import exported_data, read_export, results_folder, results_path
 from triptych.prediction.pretrained import read_run_tasks
 from triptych.recipes.config import INERT, Recipe, flatten, read_recipe
 from triptych.recipes.option_words import flatten as flatten_fields

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from triptych import assemble
 from triptych.evaluation.protocols import Scoring
+from triptych.evaluation.results import results_path
 from triptych.files import checksum, naming_damage, read_tensors, save_tensors, write_json, written_whole
 from triptych.lookup import parse_json
 from triptych.metrics.base import Metric
 from triptych.metrics.delta import delta_mtl
-from triptych.prediction.exported import results_path
 from triptych.prediction.pretrained import hash_weights
 from triptych.recipes.config import Recipe
 from triptych.tasks import Task

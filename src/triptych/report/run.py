@@ -10,8 +10,8 @@ from torch import Tensor
 from triptych import assemble
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.evaluation.reliability import Reliability
+from triptych.evaluation.results import results_folder
 from triptych.evaluation.run import RunEvaluation
-from triptych.prediction.exported import results_folder
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.report.page import write_report
