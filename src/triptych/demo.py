@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from triptych import assemble
+from triptych.data.photos import to_pixels
 from triptych.evaluation.run import evaluate_run
 from triptych.prediction.outputs import predict_images
 from triptych.prediction.predictor import Predictor
@@ -57,8 +58,7 @@ def write_test_images(predictor: Predictor, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for index in np.linspace(0, len(dataset) - 1, PICTURES).round().astype(int):
-        image = (dataset[int(index)].image.permute(1, 2, 0) * 255).round().byte().numpy()
         path = folder / f"room_{index:04d}.png"
-        Image.fromarray(image).save(path)
+        Image.fromarray(to_pixels(dataset[int(index)].image)).save(path)
         paths.append(path)
     return paths

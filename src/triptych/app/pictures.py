@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional as F
 
 from triptych.data.arrays import without_pillows_limit
 from triptych.data.cameras import intrinsics_from_field_of_view
 from triptych.data.errors import DataError
-from triptych.data.photos import to_image_tensor, upright_size
+from triptych.data.photos import to_image_tensor, to_pixels, upright_size
 from triptych.data.predicted import PLACES
 from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.calibration import describe_unscaled
@@ -27,6 +26,7 @@ from triptych.prediction.image_files import depth_task
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.point_cloud import backproject, write_ply
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.strips import resize_image, scale_size
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
 from triptych.report.examples import show_choice, show_example
 from triptych.report.page import ASSUMED_FIELD_OF_VIEW, make_cloud
@@ -69,7 +69,7 @@ def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits
     started = time.perf_counter()
     maps = {key: values[0].cpu().numpy() for key, values in predictor.predict(picture[None], frame=sent).items()}
     seconds = time.perf_counter() - started
-    image = (picture.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().numpy()
+    image = to_pixels(picture)
     return Predicted(Example(name, image, maps, {}, None), sent, seconds, _doubts(predictor, name, image, sent))
 
 
@@ -101,7 +101,7 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
     except Exception as error:  # damaged pictures raise whatever their library does
         text = "this is no picture that can be read" if data else "nothing was sent"
         raise DataError(text, "send a JPEG, PNG, WebP, BMP, TIFF or GIF") from error
-    return _resize(picture, _shrunk((picture.shape[1], picture.shape[2]), limits.side)), sent
+    return resize_image(picture[None], _shrunk((picture.shape[1], picture.shape[2]), limits.side))[0], sent
 
 
 def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> tuple[bytes, str]:
@@ -197,12 +197,4 @@ def _check_pixels(text: str, size: tuple[int, int], limits: Limits) -> None:
 
 def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
     """Height and width with at most `side` on the longer one."""
-    factor = min(1.0, side / max(size))
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
-
-
-def _resize(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    if size == tuple(picture.shape[-2:]):
-        return picture
-    resized = F.interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)
-    return resized[0].clamp(0, 1)
+    return scale_size(size, min(1.0, side / max(size)))

@@ -84,6 +84,15 @@ def to_image_tensor(image: np.ndarray | Tensor | Image.Image | str | os.PathLike
     )
 
 
+def to_pixels(image: Photo) -> np.ndarray:
+    """An image `(3, H, W)` in [0, 1] as bytes `(H, W, 3)`.
+
+    >>> to_pixels(torch.full((3, 1, 2), 0.5)).tolist()
+    [[[128, 128, 128], [128, 128, 128]]]
+    """
+    return (image.permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
+
+
 def scale_batch(images: Tensor) -> Tensor:
     """Images of any shape, uint8 or floats in [0, 1], as floats in [0, 1]; `DataError` for other values.
 
@@ -144,8 +153,7 @@ class StoredPhoto:
         """The same rows in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the columns."""
         if self.values.dtype == np.uint8 and self.largest == 255:
             return self.values[top:bottom:step, ::step]
-        thinned = replace(self, values=self.values[top:bottom:step, ::step])
-        return np.rint(thinned.rows().numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+        return to_pixels(replace(self, values=self.values[top:bottom:step, ::step]).rows())
 
 
 def read_image(path: Path) -> Photo:

@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from triptych.data.base import DenseDataset
+from triptych.data.photos import to_pixels
 from triptych.data.subset import spread_evenly
 from triptych.drawing.panels import Cell, Legend, Picture, color_maps, contact_sheet, describe_colors, overlay_map
 from triptych.lookup import named_choice
@@ -33,7 +34,7 @@ def draw_dataset(
     chosen = [named_choice(f"image of {dataset.name}", key, places) for key in keys]
     for index in chosen or spread_evenly(len(dataset), max(1, count)):
         sample = dataset[index]
-        pixels = (sample.image.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+        pixels = to_pixels(sample.image)
         cells.append(Cell(str(sample.key)[-32:], pixels))
         below = pixels if overlay else None
         made = {name for name, weights in dataset.pseudo_weights.items() if sample.key in weights}

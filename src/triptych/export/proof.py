@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from triptych.export.program import PROBABILITY
 from triptych.metrics.base import Metric
+from triptych.prediction.strips import resize_image
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -233,13 +234,6 @@ def _problems(name: str, proof: TaskProof, limits: Tolerances) -> list[str]:
             f"(allowed {limits.loss:g}; --split names images with labels)"
         )
     return problems
-
-
-def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a batch of images, bilinear with antialiasing, as `Predictor` does."""
-    if tuple(image.shape[-2:]) == tuple(size):
-        return image
-    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
 
 
 def _resize_target(target: Tensor, size: tuple[int, int]) -> Tensor:

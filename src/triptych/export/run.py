@@ -31,12 +31,13 @@ from triptych.export.program import (
     write_archive,
     write_package,
 )
-from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes, resize_image
+from triptych.export.proof import EXACT, Proof, Run, Tolerances, compare, measure_seconds, proof_sizes
 from triptych.files import finite, flush, partial_path, remove_partials, shorten_paths, write_json
 from triptych.lookup import named_choice
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.calibration import Scale, describe_mismatch, describe_unscaled, read_calibration
+from triptych.prediction.strips import resize_image
 from triptych.recipes.config import Recipe, split_domain, with_root
 from triptych.recipes.resolved import data_fingerprints, package_version
 from triptych.tasks import Task

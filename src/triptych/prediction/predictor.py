@@ -37,6 +37,7 @@ from triptych.prediction.strips import (
     joined,
     resize,
     resized_strips,
+    scale_size,
     split_strips,
     tiled_strips,
 )
@@ -260,7 +261,7 @@ class Predictor:
         """Height and width at which the model sees an image of `size`, at the scale 1."""
         if self.taken_size is not None:
             return self.taken_size
-        return _times(size, self.shorter_side / min(size) if self.shorter_side else 1.0)
+        return scale_size(size, self.shorter_side / min(size) if self.shorter_side else 1.0)
 
     def describe_mismatch(self, size: tuple[int, int], frame: tuple[int, int] | None = None) -> str:
         """A line where the scales of another camera were fitted on things of another size than in images of `size`,
@@ -312,7 +313,7 @@ class Predictor:
 
     def _view(self, image: Source, scale: float, mirrored: bool, rows: int | None = None) -> Iterator[Maps]:
         """Raw maps as `view` gives them, strip by strip."""
-        size = _times(image.size, scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0))
+        size = scale_size(image.size, scale * (self.shorter_side / min(image.size) if self.shorter_side else 1.0))
         view: Source = image if size == image.size else Resized(image, size)
         strips = self._run(Mirrored(view) if mirrored else view, rows)
         if mirrored:
@@ -418,10 +419,6 @@ def seen_values(task: Task, values: Tensor, scale: float, mirrored: bool) -> Ten
     # What is enlarged looks nearer by that factor.
     values = task.zoom(values, 1 / scale)
     return task.mirror(values) if mirrored else values
-
-
-def _times(size: tuple[int, int], factor: float) -> tuple[int, int]:
-    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def _calibrated(maps: dict[str, Tensor], scales: Mapping[str, Scale]) -> dict[str, Tensor]:

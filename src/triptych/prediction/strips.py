@@ -81,6 +81,16 @@ def resize(maps: Tensor, size: tuple[int, ...], *, antialias: bool = False) -> T
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
+def resize_image(image: Rows, size: tuple[int, int]) -> Rows:
+    """Images in [0, 1] at another size, as networks see them: bilinear with antialiasing."""
+    return resize(image, size, antialias=True).clamp(0, 1)
+
+
+def scale_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Height and width times `factor`, rounded, of at least a pixel."""
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def _reach(height: int, wanted: int, *, antialias: bool) -> float:
     """Rows of `height` on either side of its centre that a row of `wanted` is made of."""
     return max(height / wanted, 1.0) if antialias else 1.0

@@ -23,6 +23,7 @@ from triptych.machine import say
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.strips import resize_image, scale_size
 from triptych.recipes.config import Recipe
 from triptych.regularizers.inspection import inspect
 from triptych.regularizers.terms import image_size
@@ -203,11 +204,10 @@ def _with_rendering(renderer: Renderer, example: Example, sample: Sample) -> Exa
 
 def _shrink(sample: Sample, shorter_side: int) -> Sample:
     height, width = sample.image.shape[-2:]
-    factor = min(1.0, shorter_side / min(height, width))
-    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    size = scale_size((height, width), min(1.0, shorter_side / min(height, width)))
     if size == (height, width):
         return sample
-    image = F.interpolate(sample.image, size, mode="bilinear", align_corners=False, antialias=True).clamp(0, 1)
+    image = resize_image(sample.image, size)
     if sample.camera is None:
         return replace(sample, image=image)
     scale = torch.tensor([size[1] / width, size[0] / height, 1.0])[:, None]

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from triptych import assemble
+from triptych.data.photos import to_pixels
 from triptych.drawing.panels import Cell, color_maps, contact_sheet
 from triptych.evaluation.reliability import Reliability
 from triptych.evaluation.results import results_folder
@@ -63,10 +64,9 @@ def draw_overview(tasks: Mapping[str, Task], example: Example) -> Image.Image:
 def make_example(predictor: Predictor, sample: Sample) -> Example:
     """Predict a batch of one for the report; tasks without a label on this image have no target."""
     predictions = predictor.predict(sample.image)
-    image = (sample.image[0].permute(1, 2, 0).clamp(0, 1) * 255).round().byte().cpu().numpy()
     return Example(
         name=sample.image_keys[0],
-        image=image,
+        image=to_pixels(sample.image[0]),
         predictions={name: _array(value) for name, value in predictions.items()},
         targets={name: _array(sample.targets[name]) for name in predictions if name in sample.targets},
         intrinsics=None if sample.camera is None else _array(sample.camera.intrinsics),
