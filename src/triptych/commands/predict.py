@@ -6,8 +6,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from triptych.commands.verbs import Device
-
-INSTALL = "python -m pip install -c constraints.txt -e '.[app]'"
+from triptych.extras import import_extra
 
 
 def predict(
@@ -170,12 +169,9 @@ def app(
     """
     if longest_side < 1 or max_mb <= 0:
         raise ValueError(f"longest_side is {longest_side} and max_mb {max_mb:g}; both must be above 0.")
-    try:
-        from triptych.app.server import Limits, make_app, serve
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "anyio"):
-            raise
-        raise ImportError(f"the app needs the extra 'app', {error.name} is missing: {INSTALL}") from error
+    for package in ("starlette", "uvicorn"):
+        import_extra(package, "app", "the app needs")
+    from triptych.app.server import Limits, make_app, serve
     from triptych.data.arrays import most_pixels
     from triptych.prediction.predictor import Predictor
 

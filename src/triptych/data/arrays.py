@@ -17,6 +17,7 @@ from triptych.data.archives import open_source, read_bytes
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import ARRAYS
 from triptych.data.integrity import NETPBM, find_damage
+from triptych.extras import install_command
 
 Values = Callable[[Image.Image, Path], np.ndarray]
 """A function from a picture that Pillow has opened, and its path, to the array of its values."""
@@ -95,8 +96,6 @@ def have_swapped_sides(label: tuple[int, int], image: tuple[int, int]) -> bool:
     return label == image[::-1] or (not have_one_shape(label, image) and have_one_shape(label[::-1], image))
 
 
-INSTALL = "python -m pip install -c constraints.txt -e '.[formats]'"
-"""Command that installs the extra for more formats, from a clone."""
 MOST_PIXELS = 178_000_000
 """The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
 `TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
@@ -258,7 +257,9 @@ def _open_exr(path: Path) -> Iterator[Entries]:
     try:
         import OpenEXR
     except ImportError as error:
-        raise DataError("it is an OpenEXR file", f"the extra 'formats' reads it: {INSTALL}") from error
+        raise DataError(
+            "it is an OpenEXR file", f"the extra 'formats' reads it: {install_command('formats')}"
+        ) from error
     with OpenEXR.File(str(path)) as file:
         yield file.channels(), lambda name: np.asarray(file.channels()[name].pixels)
 
@@ -379,7 +380,7 @@ def _find_tifffile() -> Any:
         import tifffile
     except ImportError as error:
         text = "it is a TIFF of floats with colors, of wide numbers, or damaged"
-        raise DataError(text, f"the extra 'formats' reads these: {INSTALL}") from error
+        raise DataError(text, f"the extra 'formats' reads these: {install_command('formats')}") from error
     return tifffile
 
 

@@ -28,11 +28,11 @@ from triptych.datasets import DATASETS
 from triptych.evaluation.map_files import find_tasks, list_maps
 from triptych.evaluation.offline import require_new
 from triptych.evaluation.saved_maps import Encodings, read_prediction
+from triptych.extras import import_extra
 from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
 from triptych.machine import terminal
 from triptych.prediction.predictor import Predictor
-from triptych.prediction.videos import INSTALL
 from triptych.recipes.config import split_domain
 from triptych.rendering.reprojection import NEAREST, backproject, invert_motion, move_points, project
 from triptych.tasks import TASKS, Task
@@ -169,13 +169,9 @@ def known_motion(later: Sample, earlier: Sample, depth: str) -> Motion | None:
 
 def flow_motion(later: np.ndarray, earlier: np.ndarray) -> Motion:
     """The motion between two images `(3, H, W)` in [0, 1] by TV-L1 flow."""
-    try:
-        from skimage.registration import optical_flow_tvl1
-    except ImportError as error:
-        raise ImportError(f"flow between frames needs the extra 'video', scikit-image is missing: {INSTALL}") from error
-
+    flow = import_extra("skimage.registration", "video", "flow between frames needs").optical_flow_tvl1
     grey = [image.mean(axis=0) for image in (later, earlier)]
-    forward, backward = optical_flow_tvl1(*grey), optical_flow_tvl1(*grey[::-1])
+    forward, backward = flow(*grey), flow(*grey[::-1])
     height, width = grey[0].shape
     grid = np.stack(np.meshgrid(np.arange(height), np.arange(width), indexing="ij"))
     places = np.rint(grid + forward).astype(np.int64)

@@ -1,6 +1,5 @@
 """A network in an ONNX file as a module, so that `Predictor`, and all that is built on it, runs it like any other."""
 
-import importlib
 import json
 import zlib
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from triptych.extras import import_extra
 from triptych.lookup import UnknownNameError
 from triptych.plugins.loading import require_plugins
 from triptych.prediction.calibration import Scale, scales_from
@@ -17,17 +17,12 @@ from triptych.tasks.stored import tasks_from_json
 from triptych.types import Output
 
 SUFFIX = ".onnx"
-INSTALL = "python -m pip install -c constraints.txt ./runtime -e '.[export]'"
-"""From a clone; triptych-runtime lies in its folder `runtime`."""
 
 
 def require(*packages: str) -> None:
     """Fail in one line where a package of the extra `export` is missing."""
     for package in packages:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise ImportError(f"ONNX files need the extra 'export', {package} is missing: {INSTALL}") from error
+        import_extra(package, "export", "ONNX files need")
 
 
 class ExportedNetwork(nn.Module):

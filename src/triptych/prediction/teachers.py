@@ -5,6 +5,7 @@ model's own processor, and maps back to the image's. Weights come from safetenso
 them is run.
 """
 
+import importlib
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from triptych.extras import import_extra
 from triptych.machine import choose_device, declare_missing_operators
 from triptych.prediction import pretrained
 from triptych.prediction.predictor import Predictor
@@ -22,7 +24,6 @@ from triptych.tasks import Task, depth, semseg
 from triptych.types import Output
 
 PREFIX = "hf:"
-INSTALL = "python -m pip install -c constraints.txt -e '.[teachers]'"
 FILES = ("*.json", "*.safetensors")
 """What is fetched from the hub."""
 IN_METRES: dict[str, Callable[[Any], bool]] = {
@@ -79,11 +80,8 @@ def open_teacher(name: str, device: str = "auto") -> Predictor:
     Raises `ValueError` for models of anything else, depth that is not metres, and weights that are not whole.
     """
     declare_missing_operators()  # transformers imports torchvision
-    try:
-        import transformers
-        from transformers.models.auto import modeling_auto as known
-    except ImportError as error:
-        raise ImportError(f"{PREFIX}{name} needs the extra 'teachers', {error.name} is missing: {INSTALL}") from error
+    transformers = import_extra("transformers", "teachers", f"{PREFIX}{name} needs")
+    known = importlib.import_module("transformers.models.auto.modeling_auto")
     folder = pretrained.find_folder(name, files=FILES)
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet, overlay_map
+from triptych.extras import import_extra
 from triptych.files import written_whole
 from triptych.lookup import named_choice
 from triptych.machine import memory_advice, say
@@ -32,7 +33,6 @@ from triptych.tasks import Task
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 PRODUCTS = ("pictures", "panels")
-INSTALL = "python -m pip install -c constraints.txt -e '.[video]'"
 _LIMITS = {"format_whitelist": "mov,matroska,webm,avi", "protocol_whitelist": "file"}
 """Others, such as playlists, name further files or addresses that would be opened too."""
 CODECS = ("libx264", "libopenh264", "mpeg4")
@@ -344,8 +344,4 @@ def _open(path: Path) -> Any:
 
 
 def _import_av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError(f"videos need the extra 'video', av is missing: {INSTALL}") from error
-    return av
+    return import_extra("av", "video", "videos need")

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
+from triptych.extras import missing_extra
 from triptych.files import finite, naming_damage, write_text
 from triptych.lookup import parse_json, printable
 from triptych.machine import terminal
@@ -231,9 +232,7 @@ def tracker_names(names: tuple[str, ...]) -> list[str]:
         if name not in packages:
             raise ValueError(f"unknown tracker '{name}'; choose from {', '.join(packages)}.")
         if importlib.util.find_spec(packages[name]) is None:
-            raise ImportError(
-                f"tracking with {name} needs the extra 'track': python -m pip install -c constraints.txt -e '.[track]'"
-            )
+            raise missing_extra(packages[name], "track", f"tracking with {name} needs")
     return list(names)
 
 
