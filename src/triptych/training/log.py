@@ -3,8 +3,8 @@
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
 `weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
 before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, `penalties` that belong to no task,
-what a `regularizer` counted and measured, and what video (`video_record`) and adapters add) or `evaluation` (`split`,
-`metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
+what a `regularizer` counted and measured, and what video (`video.base.video_record`) and adapters add) or `evaluation`
+(`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
 `seconds` and `images_per_second` are the only fields that depend on the machine.
 """
 
@@ -22,7 +22,6 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
-from torch import Tensor
 
 from triptych.evaluation.scores import Evaluation
 from triptych.evaluation.tables import summary_table
@@ -30,7 +29,6 @@ from triptych.extras import missing_extra
 from triptych.files import finite, naming_damage, write_text
 from triptych.lookup import parse_json, printable
 from triptych.machine import terminal
-from triptych.video.base import COUNTS, VideoTerms
 
 
 class RunLog:
@@ -234,35 +232,3 @@ def tracker_names(names: tuple[str, ...]) -> list[str]:
         if importlib.util.find_spec(packages[name]) is None:
             raise missing_extra(packages[name], "track", f"tracking with {name} needs")
     return list(names)
-
-
-STATIC = 0.9
-"""Share of pixels without motion above which the camera probably stands."""
-
-
-def video_row(terms: VideoTerms | None, one: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Values and weights of one batch, by name."""
-    if terms is None:
-        return {}
-    counts = {f"video/{name}": (count, one) for name, count in zip(COUNTS, terms.skipped, strict=True)}
-    return {"video/static": (terms.static * terms.images, terms.images), "video/images": (terms.images, one)} | counts
-
-
-def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, Any]:
-    """Since the last log line: images that were learnt from, images that were skipped, with the reason, and the share
-    of pixels that automasking left out.
-    """
-    return {name: int(sums[f"video/{name}"]) for name in ("images", *COUNTS)} | {"static": static}
-
-
-def video_warnings(record: dict[str, Any]) -> list[str]:
-    """Warnings about frames that teach nothing."""
-    if not record["images"]:
-        reasons = ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
-        return [f"video: no image since the last line could be learnt from ({reasons})"]
-    if record["static"] > STATIC:
-        return [
-            f"video: over {STATIC:.0%} of the pixels look the same in the neighbouring frames and teach nothing; does "
-            "the camera move? Neighbours farther away (neighbour_frames) see more motion."
-        ]
-    return []

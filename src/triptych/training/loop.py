@@ -17,13 +17,14 @@ from triptych.machine import Interrupted, Interruption, accelerated, memory_advi
 from triptych.recipes.config import Recipe
 from triptych.training.building import Parts, accelerator_options, build_parts, settle
 from triptych.training.checkpoint import Means, TrainingState, list_checkpoints, prune_checkpoints, save
-from triptych.training.log import RunLog, video_record, video_warnings
+from triptych.training.log import RunLog
 from triptych.training.opening import open_run
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.run_folder import check_run_folder
 from triptych.training.run_lock import RunLock
 from triptych.training.step import take_step
 from triptych.training.validation import ValidationNotFinite, deploy, redeploy, validate
+from triptych.video.base import video_record, video_warnings
 
 
 def train(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from triptych.losses.whole_batch import sum_over_processes, whole_batch
 from triptych.training.building import Parts
-from triptych.training.log import video_row
 from triptych.training.objective import PARTS, Losses
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.sharding import whole
@@ -185,7 +184,7 @@ def _backward(parts: Parts, losses: Losses, accumulate: int, last: bool) -> Row:
         for part in PARTS:
             term = losses.parts.get(f"{name}/{part}")
             row[f"parts/{name}/{part}"] = (zero, zero) if term is None else (term * present[name], weight)
-    return row | video_row(losses.video, one)
+    return row | ({} if losses.video is None else losses.video.row(one))
 
 
 _ADVICE = (

@@ -1,7 +1,9 @@
-"""Base class of self-supervision from video: a loss of one task without its labels, never part of the model."""
+"""Base class of self-supervision from video: a loss of one task without its labels, never part of the model; and what
+the log says of it.
+"""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from triptych.types import Output, Sample
 
 COUNTS = ("without_neighbours", "without_intrinsics")
 """What `VideoTerms.skipped` counts, in the order of its entries."""
+STATIC = 0.9
+"""Share of pixels without motion above which the camera probably stands."""
 
 
 class VideoTerms(NamedTuple):
@@ -25,6 +29,31 @@ class VideoTerms(NamedTuple):
     images: Float[Tensor, ""]
     static: Float[Tensor, ""]
     skipped: Float[Tensor, " counts"]
+
+    def row(self, one: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Values and weights of a batch by name, for means and sums over several."""
+        counts = {f"video/{name}": (count, one) for name, count in zip(COUNTS, self.skipped, strict=True)}
+        return {"video/static": (self.static * self.images, self.images), "video/images": (self.images, one)} | counts
+
+
+def video_record(sums: Mapping[str, float], static: float | None) -> dict[str, Any]:
+    """Of sums over batches: images that were learnt from, images that were skipped, with the reason, and the share
+    of pixels that automasking left out.
+    """
+    return {name: int(sums[f"video/{name}"]) for name in ("images", *COUNTS)} | {"static": static}
+
+
+def video_warnings(record: dict[str, Any]) -> list[str]:
+    """Warnings about frames that teach nothing."""
+    if not record["images"]:
+        reasons = ", ".join(f"{name.replace('_', ' ')}: {record[name]}" for name in COUNTS)
+        return [f"video: no image since the last line could be learnt from ({reasons})"]
+    if record["static"] > STATIC:
+        return [
+            f"video: over {STATIC:.0%} of the pixels look the same in the neighbouring frames and teach nothing; does "
+            "the camera move? Neighbours farther away (neighbour_frames) see more motion."
+        ]
+    return []
 
 
 class VideoSupervision(nn.Module):
