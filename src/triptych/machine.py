@@ -1,8 +1,7 @@
-"""The machine a job runs on: its device, its processes, the memory they free, signals to them, and a torchvision that
-does not load.
+"""The machine a job runs on: its device, the memory that processes free, signals to them, and a torchvision that does
+not load.
 """
 
-import atexit
 import ctypes
 import errno
 import importlib.util
@@ -21,6 +20,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 from rich.console import Console
+
+from triptych.processes import leave_processes
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -61,27 +62,6 @@ def _multiplies_bfloat16() -> bool:
     cpu = torch.cpu
     asked = (getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(ask() for ask in asked if ask is not None)
-
-
-_LEFT: list[Any] = []
-"""Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
-one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:
-with gloo a deadlock at the end of a training, now and then.
-"""
-_LETTING_GO = 0.2
-"""Seconds that a process whose group was left waits at its end. A thread of gloo may still hold the last tensor that
-was exchanged; one that lets go of it after the interpreter began to end aborts the process (pytorch issue 190489).
-"""
-
-
-def leave_processes() -> None:
-    """Leave the group of processes, where there is one, such that this process can go on, and end, undisturbed."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    if not _LEFT:
-        atexit.register(time.sleep, _LETTING_GO)
-    _LEFT.append(torch.distributed.group.WORLD)
-    torch.distributed.destroy_process_group()
 
 
 @contextmanager
@@ -192,26 +172,6 @@ def ran_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     # torch has no class for other devices than CUDA: a RuntimeError, told by its text alone.
     return type(error) is RuntimeError and any(text in str(error) for text in _NO_MEMORY)
-
-
-def num_processes() -> int:
-    """How many processes work together."""
-    distributed = torch.distributed
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
-def processes_here() -> int:
-    """How many of them run on this machine, as their launcher says; else all."""
-    return min(int(os.environ.get("LOCAL_WORLD_SIZE", num_processes())), num_processes())
-
-
-def own_rows(rows: torch.Tensor) -> torch.Tensor:
-    """This process's share of rows that were drawn for the images of all processes.
-
-    >>> own_rows(torch.arange(6).view(3, 2)).shape
-    torch.Size([3, 2])
-    """
-    return rows.chunk(num_processes())[torch.distributed.get_rank()] if num_processes() > 1 else rows
 
 
 def available_memory() -> float:
@@ -357,18 +317,6 @@ def one_thread_each() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def gather_objects(own: Any) -> list[Any]:
-    """What every process has, in the order of their ranks; every process must call it.
-
-    >>> gather_objects("mine")
-    ['mine']
-    """
-    gathered = [own] * num_processes()
-    if len(gathered) > 1:
-        torch.distributed.all_gather_object(gathered, own)
-    return gathered
 
 
 class Interrupted(SystemExit):

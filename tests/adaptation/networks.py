@@ -8,8 +8,8 @@ from triptych.adaptation.mean_teacher import DACS
 from triptych.augmentation.steps import INSIDE
 from triptych.backbones.base import Backbone
 from triptych.decoders.base import Decoder
-from triptych.machine import own_rows
 from triptych.models.multitask import MultiTaskModel
+from triptych.processes import own_rows
 from triptych.tasks import Task, boundary, depth, human_parts, normals, saliency, semseg
 from triptych.training.objective import Objective
 from triptych.types import Sample

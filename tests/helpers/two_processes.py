@@ -8,7 +8,7 @@ import torch
 from torch import distributed
 from torch.multiprocessing import spawn
 
-from triptych.machine import leave_processes
+from triptych.processes import leave_processes
 
 Worker = Callable[[int, int], Any]
 """`(rank, world)` to a value that `torch.save` can write. It must live in a module that can be imported."""

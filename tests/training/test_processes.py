@@ -18,7 +18,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from training.tiny import RECIPE, change
 
-from triptych import machine
+from triptych import machine, processes
 from triptych.evaluation.run import evaluate_run
 from triptych.machine import accelerated
 from triptych.recipes.config import (
@@ -357,15 +357,15 @@ def test_a_group_that_was_left_outlives_the_models_that_hold_it(
     the process gives the group's threads time to let go before it ends.
     """
     at_the_end: list[tuple] = []
-    monkeypatch.setattr(machine, "_LEFT", [])
-    monkeypatch.setattr(machine.atexit, "register", lambda *call: at_the_end.append(call))
+    monkeypatch.setattr(processes, "_LEFT", [])
+    monkeypatch.setattr(processes.atexit, "register", lambda *call: at_the_end.append(call))
     distributed = torch.distributed
     try:
         with accelerated("cpu"):
             distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
             group = distributed.group.WORLD
-        assert [group] == machine._LEFT
-        assert at_the_end == [(time.sleep, machine._LETTING_GO)]
+        assert [group] == processes._LEFT
+        assert at_the_end == [(time.sleep, processes._LETTING_GO)]
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

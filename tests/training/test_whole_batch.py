@@ -13,7 +13,7 @@ from torch import Tensor, distributed
 
 from triptych.losses import classes, depth, pairs, pixel
 from triptych.losses.whole_batch import any_process, gather, sum_over_processes, whole_batch
-from triptych.machine import leave_processes
+from triptych.processes import leave_processes
 from triptych.types import IGNORE
 
 SIZE = (6, 7)

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from triptych.adaptation.base import Adapter, image_pixels, mean, smallest_over_processes, supervised_maps
+from triptych.adaptation.base import Adapter, image_pixels, mean, supervised_maps
 from triptych.losses.classes import class_probabilities
 from triptych.losses.pixel import adversarial_bce
 from triptych.losses.whole_batch import ratio
+from triptych.processes import smallest_over_processes
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 

@@ -7,10 +7,9 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from triptych.augmentation.steps import INSIDE
-from triptych.machine import num_processes
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
@@ -25,8 +24,8 @@ class Adapter(nn.Module):
     `forward(model, source, target, output)` returns named scalars that the loop adds to the supervised loss of the
     source batch as they are; `output` is the model's on that batch. `target` has no targets, and `image_pixels(target)`
     says where it is padded. Random numbers come from `generator`, which checkpoints keep and which is in the same state
-    in every process: what is drawn per image is drawn for the images of all processes (`machine.own_rows`), so that two
-    processes equal one with twice the batch.
+    in every process: what is drawn per image is drawn for the images of all processes (`processes.own_rows`), so that
+    two processes equal one with twice the batch.
 
     What learns by losses of its own (discriminators) is listed by `own_parameters`, which do not ask for gradients
     except in `own_losses`: the losses of the last `forward`, from detached maps. The loop calls it after each
@@ -100,14 +99,6 @@ def image_pixels(target: Sample) -> Bool[Tensor, "batch 1 height width"]:
     """
     inside = target.extras.get(INSIDE)
     return torch.ones_like(target.image[:, :1], dtype=torch.bool) if inside is None else inside[:, None] > 0
-
-
-def smallest_over_processes(value: Tensor) -> Tensor:
-    """The smallest of the processes' values."""
-    if num_processes() > 1:
-        value = value.clone()
-        distributed.all_reduce(value, distributed.ReduceOp.MIN)
-    return value
 
 
 def mean(terms: Iterable[Tensor]) -> Tensor:

@@ -34,7 +34,7 @@ from triptych.augmentation.color import ColorJitter
 from triptych.lookup import named_choice
 from triptych.losses.image_weights import weigh_images
 from triptych.losses.whole_batch import ratio, sum_over_processes
-from triptych.machine import num_processes, own_rows
+from triptych.processes import num_processes, own_rows
 from triptych.tasks import Task
 from triptych.types import IGNORE, Output, Sample, keep_labels, valid_pixels
 

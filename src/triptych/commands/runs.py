@@ -1,6 +1,5 @@
 """The verbs that use finished runs: `triptych evaluate`, `compare`, `convert`, `adapt` and `calibrate`."""
 
-import os
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -40,6 +39,7 @@ def evaluate(
         device: Where to run.
     """
     from triptych.evaluation.run import evaluate_run
+    from triptych.processes import is_first_launched
     from triptych.report.run import report_run
 
     scored = evaluate_run(
@@ -53,7 +53,7 @@ def evaluate(
         confidence=confidence,
         device=device,
     )
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_launched():
         return
     found = None
     if confidence:

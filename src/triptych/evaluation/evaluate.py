@@ -19,10 +19,10 @@ from triptych.evaluation.scores import (
     Evaluation,
 )
 from triptych.lookup import grouped
-from triptych.machine import gather_objects, num_processes
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import compute_sums
 from triptych.prediction.predictor import Predictor
+from triptych.processes import gather_objects, num_processes, rank
 from triptych.tasks import Task
 from triptych.types import Sample, valid_pixels
 
@@ -115,14 +115,13 @@ def evaluate_together(
             f"{dataset.name} has no labels of {', '.join(unknown)}; its tasks are {', '.join(dataset.tasks)}",
             "give tasks by these names",
         )
-    world = num_processes()
     loader = evaluation_loader(
         dataset,
         transform=transform,
         limit=limit,
         num_workers=num_workers,
-        rank=torch.distributed.get_rank() if world > 1 else 0,
-        world=world,
+        rank=rank(),
+        world=num_processes(),
         on_bad_sample=on_bad_sample,
     )
     metrics = {name: task.metric() for name, task in tasks.items()}

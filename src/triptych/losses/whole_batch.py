@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
-from triptych.machine import num_processes
+from triptych.processes import num_processes
 
 _together = False
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from triptych.machine import num_processes, own_rows
+from triptych.processes import num_processes, own_rows
 from triptych.types import Output, Sample
 
 

@@ -26,10 +26,11 @@ from triptych.data.loading import Loader, evaluation_loader, make_loader
 from triptych.data.subset import find_shared
 from triptych.evaluation.protocols import Scoring
 from triptych.lookup import UnknownNameError
-from triptych.machine import choose_device, choose_precision, gather_objects
+from triptych.machine import choose_device, choose_precision
 from triptych.models.lora import require_called, update_names
 from triptych.named_parts import check_options, used_plugins
 from triptych.plugins.loading import require_plugins
+from triptych.processes import gather_objects
 from triptych.recipes.config import TARGET, AdaptationConfig, Recipe, read_recipe, split_domain
 from triptych.recipes.limits import check_numbers
 from triptych.tasks import Task

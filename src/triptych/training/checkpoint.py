@@ -29,7 +29,7 @@ from triptych.files import (
     written_whole,
 )
 from triptych.lookup import build, parse_json
-from triptych.machine import gather_objects
+from triptych.processes import gather_objects
 from triptych.training.building import Parts
 from triptych.training.sharding import like, load_tensors, whole
 from triptych.training.step import StepNumbers

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from triptych.backbones.base import Backbone
 from triptych.data.base import DenseDataset, Transform
-from triptych.machine import available_memory, processes_here
+from triptych.machine import available_memory
 from triptych.models.multitask import MultiTaskModel
+from triptych.processes import processes_here
 from triptych.tasks import Task
 from triptych.types import Sample
 

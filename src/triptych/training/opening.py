@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from triptych.files import hash_file, hash_tensors, naming_damage, remove_partials, write_text
-from triptych.machine import gather_objects
 from triptych.named_parts import resolve_options
 from triptych.prediction import calibration
+from triptych.processes import gather_objects
 from triptych.recipes.config import Recipe, flatten, read_recipe, to_json
 from triptych.recipes.resolved import write_resolved
 from triptych.tasks.stored import tasks_to_json

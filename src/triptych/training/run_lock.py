@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from triptych.machine import gather_objects
+from triptych.processes import gather_objects
 
 if sys.platform == "win32":
     import msvcrt

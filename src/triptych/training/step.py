@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from triptych.losses.whole_batch import sum_over_processes, whole_batch
+from triptych.processes import average_over_processes
 from triptych.training.building import Parts
 from triptych.training.objective import PARTS, Losses
 from triptych.training.optim import schedule_factor, set_learning_rate
 from triptych.training.sharding import whole
 from triptych.types import Sample
-from triptych.weighting.base import average_over_processes
 
 Row = dict[str, tuple[Tensor, Tensor]]
 """Observations of one batch by name: a value, and its weight in a mean."""

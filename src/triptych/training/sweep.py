@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +20,7 @@ from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
 from triptych.machine import say
 from triptych.named_parts import check_options, resolve_options
+from triptych.processes import is_first_launched
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, from_json, read_recipe
 from triptych.recipes.limits import check_numbers
@@ -232,7 +232,7 @@ def sweep(
         ranked = outcomes
         if are_ranked(outcomes):
             ranked = sorted(outcomes, key=lambda outcome: outcome.score, reverse=True)
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_launched():
             write_json(out / FILE, [asdict(each) | {"score": each.score} for each in ranked])
     return ranked
 

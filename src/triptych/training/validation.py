@@ -12,8 +12,9 @@ from triptych import assemble
 from triptych.evaluation.evaluate import EvaluationLeft, evaluate
 from triptych.evaluation.scores import Evaluation
 from triptych.files import checksum, read_tensors
-from triptych.machine import Interruption, gather_objects, memory_advice
+from triptych.machine import Interruption, memory_advice
 from triptych.prediction.predictor import Predictor
+from triptych.processes import gather_objects
 from triptych.training.building import Parts
 from triptych.training.checkpoint import TrainingState, deployable, list_checkpoints, replace_tensors
 from triptych.training.log import RunLog

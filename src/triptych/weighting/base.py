@@ -1,11 +1,13 @@
 """Base class of weightings: task losses in, one total and its gradients out."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from triptych.processes import average_over_processes
 
 
 class Weighting(nn.Module):
@@ -85,12 +87,3 @@ class Weighting(nn.Module):
         if not losses:
             raise ValueError(f"losses is empty; pass at least one of {', '.join(self.names)}.")
         return {name: losses[name] for name in self.names if name in losses}
-
-
-def average_over_processes(tensors: Iterable[Tensor]) -> None:
-    """Replace each tensor by its mean over the processes of the default group; nothing in a single process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return
-    for tensor in tensors:
-        distributed.all_reduce(tensor)
-        tensor /= distributed.get_world_size()

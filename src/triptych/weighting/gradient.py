@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from triptych.lookup import named_choice
-from triptych.weighting.base import Weighting, average_over_processes
+from triptych.processes import average_over_processes
+from triptych.weighting.base import Weighting
 
 Rows = Float[Tensor, "tasks parameters"]
 Direction = Float[Tensor, " parameters"]

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from triptych.lookup import named_choice
-from triptych.weighting.base import Weighting, average_over_processes
+from triptych.processes import average_over_processes
+from triptych.weighting.base import Weighting
 
 _MULTI_TASK_LINE = {
     "semseg": 1.0,
