@@ -10,21 +10,10 @@ from torch import Tensor
 from triptych.data.base import require_truth
 from triptych.data.files import ARRAYS, PICTURES, SUFFIXES, composed, walk_files
 from triptych.datasets.in_files import InFiles
-from triptych.evaluation.saved_maps import Encodings, read_annotators, read_target
+from triptych.evaluation.saved_maps import TASK_MAPS, Encodings, read_annotators, read_target
 from triptych.folders.descriptor import FILE_NAME
 from triptych.lookup import named_choice
 from triptych.metrics.boundary_protocols import GroundTruth
-
-FOLDERS = {
-    "semseg": ("semseg", "segmentation", "seg", "semantic"),
-    "human_parts": ("human_parts", "parts", "part"),
-    "saliency": ("saliency", "sal"),
-    "normals": ("normals", "normal"),
-    "depth": ("depth",),
-    "boundary": ("boundary", "boundaries", "edge", "edges"),
-}
-"""Names of a task's folder by task, ours first."""
-
 
 PRODUCTS = ("arrays", "maps")
 """Where `triptych predict` puts its task folders."""
@@ -48,7 +37,7 @@ def list_maps(folder: Path) -> dict[str, Path]:
 
 def task_folder(root: Path, task: str) -> Path | None:
     """The sub-folder of a task, whatever it is called."""
-    return next((root / name for name in FOLDERS[task] if (root / name).is_dir()), None)
+    return next((root / name for name in TASK_MAPS[task].folders if (root / name).is_dir()), None)
 
 
 def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
@@ -60,8 +49,8 @@ def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
     if not root.is_dir():
         raise ValueError(f"folder {root} does not exist; give the folder of the maps.")
     for name in tasks:
-        named_choice("task", name, FOLDERS)
-    present = {name: folder for name in FOLDERS if (folder := task_folder(root, name)) is not None}
+        named_choice("task", name, TASK_MAPS)
+    present = {name: folder for name in TASK_MAPS if (folder := task_folder(root, name)) is not None}
     if not present and len(tasks) == 1:
         return {tasks[0]: root}
     found = {name: present[name] for name in tasks or present if name in present}
@@ -69,8 +58,10 @@ def find_tasks(root: Path, tasks: Sequence[str]) -> dict[str, Path]:
     if missing or not found:
         inside = next((root / name for name in PRODUCTS if (root / name).is_dir()), None)
         hint = f"did you mean {inside}?" if inside else "name one --task if the maps lie in the folder itself."
-        looked = missing or list(FOLDERS)
-        raise ValueError(f"{root} has no folder of {', '.join(looked)} (such as {FOLDERS[looked[0]][0]}/); {hint}")
+        looked = missing or list(TASK_MAPS)
+        raise ValueError(
+            f"{root} has no folder of {', '.join(looked)} (such as {TASK_MAPS[looked[0]].folders[0]}/); {hint}"
+        )
     return found
 
 

@@ -54,16 +54,17 @@ def read_prediction(path: Path, task: str, encodings: Encodings) -> StoredMap:
     """A prediction file. Raises `OSError` for what cannot be read, `ValueError` for numbers that cannot be right."""
     stored = read_array(path, key=encodings.key)
     try:
-        return StoredMap(_PREDICTIONS[task](stored, encodings), stored.dtype.kind != "f")
+        return StoredMap(TASK_MAPS[task].prediction(stored, encodings), stored.dtype.kind != "f")
     except ValueError as error:
         raise ValueError(f"prediction {path}: {error}") from error
 
 
 def read_target(path: Path, task: str, encodings: Encodings) -> Tensor:
     """A ground-truth file of any task but boundary: labels `(H, W)` with `IGNORE`, or floats `(C, H, W)` with NaN."""
-    stored = read_array(path, key=encodings.key)
+    stored, reader = read_array(path, key=encodings.key), TASK_MAPS[task].target
+    assert reader is not None, "boundaries have annotators"
     try:
-        return _TARGETS[task](stored, encodings)
+        return reader(stored, encodings)
     except ValueError as error:
         raise ValueError(f"ground truth {path}: {error}") from error
 
@@ -157,15 +158,12 @@ LIKELY = (0.05, 300.0)
 
 def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> Encodings:
     """Encodings with what the ground truth of a folder, not that of a single file, tells of its meaning."""
-    return _SETTLED[task](paths, encodings) if task in _SETTLED else encodings
+    return TASK_MAPS[task].settle(paths, encodings)
 
 
 def _settle_masks(paths: Iterable[Path], encodings: Encodings) -> Encodings:
     found = (_holds_labels(read_array(path, key=encodings.key)) for path in paths)
     return replace(encodings, labels=next((labels for labels in found if labels is not None), False))
-
-
-_SETTLED: dict[str, Callable[[Iterable[Path], Encodings], Encodings]] = {"saliency": _settle_masks}
 
 
 Pairs = Sequence[tuple[Path, Path | None]]
@@ -177,7 +175,7 @@ def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
 
     Raises `ValueError` where the names of the files or their values speak against it: the unit has to be told.
     """
-    return _UNITS[task](pairs, encodings) if task in _UNITS else ""
+    return TASK_MAPS[task].unit(pairs, encodings)
 
 
 def _describe_masks(pairs: Pairs, encodings: Encodings) -> str:
@@ -219,18 +217,13 @@ def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] 
 
 APART = 8.0
 """Factor between the medians of a prediction and its ground truth from which on their units are in doubt."""
-_UNITS: dict[str, Callable[[Pairs, Encodings], str]] = {
-    "depth": _describe_millimetres,
-    "saliency": _describe_masks,
-}
 
 
 def check_meaning(task: str, pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
     """Raise `ValueError` where a few predictions and their targets, as they were read, say that one of both was read
     wrongly.
     """
-    if task in _CHECKED:
-        _CHECKED[task](pairs, encodings)
+    TASK_MAPS[task].check(pairs, encodings)
 
 
 AGREED, APART_BY = 0.75, 0.15
@@ -254,9 +247,6 @@ def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) ->
         raise DataError(f"{text}, and {cosine[best]:.2f} with the predictions' turned to {', '.join(best)}", cure)
 
 
-_CHECKED: dict[str, Callable[[Iterable[tuple[Tensor, Tensor]], Encodings], None]] = {"normals": _check_axes}
-
-
 def _flat(stored: np.ndarray) -> np.ndarray:
     """`(H, W)`; a grey picture saved with three equal channels is one too."""
     if stored.ndim == 3 and 1 in (stored.shape[0], stored.shape[-1]):
@@ -266,28 +256,6 @@ def _flat(stored: np.ndarray) -> np.ndarray:
     if stored.ndim != 2:
         raise ValueError(f"has shape {stored.shape}; a map of one value per pixel is (height, width)")
     return stored
-
-
-Reader = Callable[[np.ndarray, Encodings], Tensor]
-_PREDICTIONS: dict[str, Reader] = {
-    "semseg": _read_classes,
-    "human_parts": _read_classes,
-    "saliency": _read_probability,
-    "normals": lambda stored, how: turn(
-        torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1)), how.prediction_normals_axes or CAMERA
-    ),
-    "depth": lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[
-        None
-    ],
-    "boundary": _read_probability,
-}
-_TARGETS: dict[str, Reader] = {
-    "semseg": lambda stored, encodings: Labels(classes=encodings.classes, offset=encodings.label_offset).decode(stored),
-    "human_parts": lambda stored, encodings: PartLabels(offset=encodings.label_offset).decode(stored),
-    "saliency": lambda stored, encodings: _saliency_mask(stored, encodings).decode(stored),
-    "normals": lambda stored, encodings: Normals(axes=encodings.normals_axes or CAMERA).decode(stored),
-    "depth": lambda stored, encodings: Depth(scale=_metres(stored, encodings)).decode(stored),
-}
 
 
 def _saliency_mask(stored: np.ndarray, encodings: Encodings) -> SaliencyMask:
@@ -310,3 +278,59 @@ def _holds_labels(stored: np.ndarray) -> bool | None:
         return False
     is_scaled = stored.dtype == bool or (stored.dtype.kind == "f" and known.max(initial=0) <= 1)  # 1 is 1 in both
     return True if (known == 1).any() and not is_scaled else None
+
+
+Reader = Callable[[np.ndarray, Encodings], Tensor]
+
+
+@dataclass(frozen=True)
+class TaskMaps:
+    """Files of one task, by whatever program they were written."""
+
+    folders: tuple[str, ...]
+    """Names of their folder, ours first."""
+    prediction: Reader
+    target: Reader | None = None
+    """`None`: `read_annotators` reads ground truth."""
+    settle: Callable[[Iterable[Path], Encodings], Encodings] = lambda paths, encodings: encodings
+    """`settle_encodings` of this task."""
+    unit: Callable[[Pairs, Encodings], str] = lambda pairs, encodings: ""
+    """`describe_unit` of this task."""
+    check: Callable[[Iterable[tuple[Tensor, Tensor]], Encodings], None] = lambda pairs, encodings: None
+    """`check_meaning` of this task."""
+
+
+TASK_MAPS = {
+    "semseg": TaskMaps(
+        ("semseg", "segmentation", "seg", "semantic"),
+        _read_classes,
+        lambda stored, how: Labels(classes=how.classes, offset=how.label_offset).decode(stored),
+    ),
+    "human_parts": TaskMaps(
+        ("human_parts", "parts", "part"),
+        _read_classes,
+        lambda stored, how: PartLabels(offset=how.label_offset).decode(stored),
+    ),
+    "saliency": TaskMaps(
+        ("saliency", "sal"),
+        _read_probability,
+        lambda stored, how: _saliency_mask(stored, how).decode(stored),
+        settle=_settle_masks,
+        unit=_describe_masks,
+    ),
+    "normals": TaskMaps(
+        ("normals", "normal"),
+        lambda stored, how: turn(
+            torch.from_numpy(Normals().stored_vectors(stored).transpose(2, 0, 1)), how.prediction_normals_axes or CAMERA
+        ),
+        lambda stored, how: Normals(axes=how.normals_axes or CAMERA).decode(stored),
+        check=_check_axes,
+    ),
+    "depth": TaskMaps(
+        ("depth",),
+        lambda stored, how: torch.from_numpy(_flat(stored).astype(np.float32) * np.float32(_metres(stored, how)))[None],
+        lambda stored, how: Depth(scale=_metres(stored, how)).decode(stored),
+        unit=_describe_millimetres,
+    ),
+    "boundary": TaskMaps(("boundary", "boundaries", "edge", "edges"), _read_probability),
+}
