@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
-from rich.console import Console
 
 from triptych.processes import leave_processes
 
@@ -193,35 +192,6 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 with zeros, page by page: up to a fifth of a training step on a CPU, half of a forward pass of wide maps, a third of
 loading a sample. Other C libraries are left alone.
 """
-
-
-def terminal(**options: Any) -> Console:
-    """A console of rich that shows text as it stands: names may hold what it would take for markup.
-
-    >>> terminal(width=40).print("runs/[red] a[/b]", highlight=False)
-    runs/[red] a[/b]
-    """
-    return _Terminal(markup=False, **options)
-
-
-class _Terminal(Console):
-    def on_broken_pipe(self) -> None:
-        """Its reader left; rich would end the program, without a word."""
-        _send_nowhere(self.file)
-
-
-def say(text: str) -> None:
-    """Print a line at once. Where its reader left, as a `tee` that died does, it goes nowhere, and work goes on."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        _send_nowhere(sys.stdout)
-
-
-def _send_nowhere(file: IO[str]) -> None:
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, file.fileno())
-    os.close(nowhere)
 
 
 def keep_freed_memory() -> bool:

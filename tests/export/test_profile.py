@@ -7,8 +7,9 @@ from export_runs import save_run
 
 from triptych.__main__ import main
 from triptych.export.profile import Cost, cost_table, profile
-from triptych.machine import keep_freed_memory, terminal
+from triptych.machine import keep_freed_memory
 from triptych.prediction.predictor import Predictor
+from triptych.terminal import terminal
 
 
 @pytest.fixture(scope="module")

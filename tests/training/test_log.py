@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from triptych.__main__ import main
-from triptych.machine import say
+from triptych.terminal import say
 from triptych.training.log import RunLog
 
 

@@ -208,8 +208,8 @@ def data_prepare(
             older version wrote.
         threads: How many files are written at once; 0 takes one per core.
     """
-    from triptych.machine import say
     from triptych.prepared.write import prepare
+    from triptych.terminal import say
 
     for name in split:
         source = _open_dataset(dataset, root, name, **read_options(options), **({"tasks": tasks} if tasks else {}))
@@ -309,13 +309,10 @@ def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """A function `show(name, done, total)` that draws one bar per name, where someone looks at the terminal."""
-    from rich.progress import Progress, TaskID
+    from triptych.terminal import progress_bar
 
-    from triptych.machine import terminal
-
-    console = terminal(stderr=True)
-    bars: dict[str, TaskID] = {}
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    bars: dict[str, Any] = {}
+    with progress_bar() as progress:
 
         def show(name: str, done: int, total: int) -> None:
             if name not in bars:

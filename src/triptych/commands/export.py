@@ -72,7 +72,7 @@ def profile(run: Positional[tuple[Path, ...]], size: tuple[tuple[int, int], ...]
 
     from triptych.export.profile import cost_table
     from triptych.export.profile import profile as measure
-    from triptych.machine import terminal
+    from triptych.terminal import terminal
 
     if not run:
         raise ValueError("no network to measure; name a run folder, or an ONNX file of `triptych export`.")

@@ -58,7 +58,7 @@ def evaluate(
     found = None
     if confidence:
         from triptych.evaluation.reliability import IMAGES, measure_reliability, reliability_table, write_reliability
-        from triptych.machine import terminal
+        from triptych.terminal import terminal
 
         found = measure_reliability(scored.predictor, split=scored.split, images=limit or IMAGES)
         write_reliability(run, scored.split, found, scored.weights_sha256)
@@ -87,7 +87,7 @@ def compare(
     if runs and all(path.suffix == ".json" for path in runs):
         from triptych.evaluation.compare_files import compare_scores, comparison_table
         from triptych.files import write_json
-        from triptych.machine import terminal
+        from triptych.terminal import terminal
 
         first, *others = (*baseline, *runs)
         if not others or split or single_task:

@@ -46,7 +46,7 @@ def train(
         dry_run: Take three steps, write nothing, and print parameters, time, memory, disk, images and labels.
     """
     if dry_run:
-        from triptych.machine import terminal
+        from triptych.terminal import terminal
         from triptych.training.rehearsal import rehearsal_table, rehearse
 
         terminal().print(rehearsal_table(rehearse(recipe, device=device)))
@@ -79,7 +79,7 @@ def sweep(
         seeds: Train each combination with these seeds; by default the recipe's.
         device: Where to run.
     """
-    from triptych.machine import terminal
+    from triptych.terminal import terminal
     from triptych.training.sweep import sweep as run_sweep
     from triptych.training.sweep import sweep_table
 

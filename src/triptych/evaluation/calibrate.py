@@ -7,11 +7,11 @@ from rich.table import Table
 
 from triptych.data.base import require_truth
 from triptych.datasets.folder import Folder
-from triptych.machine import terminal
 from triptych.prediction.calibration import FILE, Fitted, fit_scale, logarithms, read_calibration, write_calibration
 from triptych.prediction.exported import SUFFIX
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, require_folder
+from triptych.terminal import terminal
 
 
 def calibrate_run(

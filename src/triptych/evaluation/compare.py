@@ -28,9 +28,9 @@ from triptych.evaluation.scored_runs import (
 from triptych.evaluation.scores import gain_over, read_run_scores, require_same_definition, select_images
 from triptych.evaluation.tables import ARROWS
 from triptych.files import write_json
-from triptych.machine import terminal
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import bootstrap_mean_difference
+from triptych.terminal import terminal
 
 LEAST_IMAGES = 6
 """Fewer tell nothing: that five agree by chance has a probability of 2 / 2^5, which is more than 5 %."""

@@ -39,10 +39,11 @@ from triptych.evaluation.tables import number_table, shown_progress
 from triptych.files import check_writable, checksum
 from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.lookup import named_choice
-from triptych.machine import one_thread_each, terminal
+from triptych.machine import one_thread_each
 from triptych.metrics.base import Metric
 from triptych.metrics.bootstrap import Interval, bootstrap, compute_sums
 from triptych.metrics.boundary import BoundaryMetric
+from triptych.terminal import terminal
 from triptych.types import valid_pixels
 
 ASSUMED = "whole numbers"

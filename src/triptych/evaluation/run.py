@@ -30,13 +30,14 @@ from triptych.evaluation.scores import (
 from triptych.evaluation.tables import score_table, shown_progress
 from triptych.files import check_writable, remove_partials
 from triptych.lookup import UnknownNameError
-from triptych.machine import accelerated, memory_advice, terminal
+from triptych.machine import accelerated, memory_advice
 from triptych.prediction.confidence import Confident
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import hash_weights, read_run_tasks
 from triptych.recipes.config import TARGET, Recipe, split_domain, with_root
 from triptych.recipes.resolved import code_commit, read_run_recipe
 from triptych.tasks import Task
+from triptych.terminal import terminal
 
 MEMORY_ADVICE = "score with --device cpu or on a machine with more memory; data workers take some too"
 CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"

@@ -8,7 +8,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from triptych.evaluation.scores import Evaluation
-from triptych.machine import terminal
+from triptych.terminal import terminal
 
 SHOWN = 3
 """Numbers per task in a summary."""

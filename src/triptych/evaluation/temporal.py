@@ -31,11 +31,11 @@ from triptych.evaluation.saved_maps import Encodings, read_prediction
 from triptych.extras import import_extra
 from triptych.files import write_json
 from triptych.lookup import named_choice, takes_option
-from triptych.machine import terminal
 from triptych.prediction.predictor import Predictor
 from triptych.recipes.config import split_domain
 from triptych.rendering.reprojection import NEAREST, backproject, invert_motion, move_points, project
 from triptych.tasks import TASKS, Task
+from triptych.terminal import terminal
 from triptych.types import IGNORE, Sample, valid_pixels
 
 SAME_DEPTH = 0.03

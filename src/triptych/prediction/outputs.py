@@ -32,12 +32,13 @@ from triptych.data.photos import StoredPhoto, find_images, read_image_size, read
 from triptych.data.predicted import PLACES, RECORD
 from triptych.files import flush
 from triptych.lookup import named_choice, one_line
-from triptych.machine import keep_freed_memory, memory_advice, say, terminal
+from triptych.machine import keep_freed_memory, memory_advice
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import ImageFiles, depth_task
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.record import Record, hash_source
 from triptych.tasks import Task
+from triptych.terminal import progress_bar, say
 
 PRODUCTS = tuple(PLACES)
 SECONDS_PER_LINE = 60.0
@@ -346,7 +347,6 @@ class _Advance:
 
 @contextmanager
 def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
-    console = terminal(stderr=True)
     columns = (
         "predicting",
         BarColumn(),
@@ -354,7 +354,7 @@ def _progress(total: int, log: Callable[[str], None]) -> Iterator[_Advance]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with progress_bar(*columns) as bar:
         yield _Advance(total, bar, log)
 
 

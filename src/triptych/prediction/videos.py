@@ -25,11 +25,12 @@ from triptych.drawing.panels import Cell, color_maps, color_range, contact_sheet
 from triptych.extras import import_extra
 from triptych.files import written_whole
 from triptych.lookup import named_choice
-from triptych.machine import memory_advice, say
+from triptych.machine import memory_advice
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.outputs import SECONDS_PER_LINE, advise_size
 from triptych.prediction.predictor import Predictor
 from triptych.tasks import Task
+from triptych.terminal import say
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 PRODUCTS = ("pictures", "panels")

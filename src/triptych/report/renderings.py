@@ -19,7 +19,6 @@ from triptych.backbones.cells import pad_image
 from triptych.data.cameras import stored_camera, upright_intrinsics
 from triptych.data.photos import find_images, read_image, read_orientation
 from triptych.lookup import parse_json
-from triptych.machine import say
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained
 from triptych.prediction.predictor import Predictor
@@ -31,6 +30,7 @@ from triptych.regularizers.triplane import Triplane3D
 from triptych.report.page import PAGE, write_report
 from triptych.report.run import make_example
 from triptych.report.values import Example, Rendering
+from triptych.terminal import say
 from triptych.types import Camera, Sample
 
 SEEN = 0.05

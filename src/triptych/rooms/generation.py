@@ -231,11 +231,11 @@ def _reporting(folder: Path, scenes: int, frames: int, progress: bool) -> Iterat
     if not progress:
         yield lambda: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from triptych.machine import terminal
+    from triptych.terminal import progress_bar
 
-    console, start = terminal(stderr=True), time.perf_counter()
+    start = time.perf_counter()
     columns = (
         TextColumn("generating rooms"),
         BarColumn(),
@@ -243,10 +243,10 @@ def _reporting(folder: Path, scenes: int, frames: int, progress: bool) -> Iterat
         TextColumn("scenes"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    with progress_bar(*columns) as bar:
         task = bar.add_task("", total=scenes)
         yield lambda: bar.advance(task)
-    console.print(
+    bar.console.print(
         f"rooms: {scenes * frames} frames in {time.perf_counter() - start:.1f} s, kept in {folder}",
         highlight=False,
         soft_wrap=True,

@@ -28,7 +28,7 @@ from triptych.evaluation.tables import summary_table
 from triptych.extras import missing_extra
 from triptych.files import finite, naming_damage, write_text
 from triptych.lookup import parse_json, printable
-from triptych.machine import terminal
+from triptych.terminal import terminal
 
 
 class RunLog:

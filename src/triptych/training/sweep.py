@@ -18,13 +18,13 @@ from triptych import assemble
 from triptych.data.base import as_noted
 from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
-from triptych.machine import say
 from triptych.named_parts import check_options, resolve_options
 from triptych.processes import is_first_launched
 from triptych.recipes import option_words
 from triptych.recipes.config import Options, Recipe, from_json, read_recipe
 from triptych.recipes.limits import check_numbers
 from triptych.recipes.resolved import STARTS, read_resolved, read_starts
+from triptych.terminal import say
 from triptych.training.building import settle
 from triptych.training.checkpoint import STATE, list_checkpoints
 from triptych.training.loop import train
