@@ -21,7 +21,7 @@ from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
 from triptych.prediction.confidence import Confident
 from triptych.prediction.outputs import advise_size, predict_images
-from triptych.prediction.point_cloud import backproject, write_ply
+from triptych.prediction.point_cloud import backproject, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.pretrained import save_folder
 from triptych.prediction.strips import resize, windows
@@ -497,7 +497,7 @@ def test_points_lie_on_the_plane_that_was_seen(tmp_path):
     colors = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     points = backproject(depth_map, intrinsics_matrix((focal_x, focal_y, centre_x, centre_y)))
     normals = np.broadcast_to(-normal / np.linalg.norm(normal), points.shape)
-    assert write_ply(tmp_path / "plane.ply", points, colors, normals) == height * width - 2
+    assert write_points(tmp_path / "plane.ply", [(points, colors, normals)]) == height * width - 2
     rows = read_ply(tmp_path / "plane.ply")
     pixels = [(v, u) for v in range(height) for u in range(width) if (v, u) not in {(3, 5), (4, 6)}]
     for row, (v, u) in zip(rows, pixels, strict=True):

@@ -11,8 +11,7 @@ from PIL import Image
 from torch import Tensor
 from triptych_runtime.pictures import read_picture
 
-from triptych.data.cameras import UPRIGHT as MATRICES
-from triptych.data.cameras import turn_intrinsics
+from triptych.data.cameras import UPRIGHT_MATRICES, turn_intrinsics
 from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import walk_files
 from triptych.data.photos import (
@@ -211,7 +210,7 @@ def test_the_runtime_turns_what_the_predictor_turns(tmp_path: Path) -> None:
                 np.testing.assert_allclose(to_image_tensor(picture).permute(1, 2, 0) * 255, COLORS, atol=1e-3)
 
 
-@pytest.mark.parametrize("orientation", sorted(MATRICES))
+@pytest.mark.parametrize("orientation", sorted(UPRIGHT_MATRICES))
 def test_cameras_turn_with_the_pixels(orientation: int, tmp_path: Path) -> None:
     """A point of the scene projects to the pixel that it had, wherever that one has gone."""
     name, save, _ = turned(orientation, ".png")
@@ -220,7 +219,7 @@ def test_cameras_turn_with_the_pixels(orientation: int, tmp_path: Path) -> None:
         size = (picture.height, picture.width)
     focal = np.array([[5.0, 0, 2.25], [0, 7.0, 1.5], [0, 0, 1]])
     turned_to = turn_intrinsics(focal, orientation, (HEIGHT, WIDTH))
-    matrix = np.array(MATRICES[orientation](*size))
+    matrix = np.array(UPRIGHT_MATRICES[orientation](*size))
     point = np.array([0.2, -0.3, 2.0])
     pixel = focal @ point / point[2]
     there = matrix @ pixel

@@ -24,7 +24,7 @@ from triptych.drawing.panels import color_maps, draw_panel
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.image_files import depth_task
 from triptych.prediction.outputs import advise_size
-from triptych.prediction.point_cloud import backproject, write_ply
+from triptych.prediction.point_cloud import backproject, write_points
 from triptych.prediction.predictor import Predictor
 from triptych.prediction.strips import resize_image, scale_size
 from triptych.prediction.videos import frame_rate, read_frames, write_videos
@@ -174,7 +174,7 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
             camera = intrinsics_from_field_of_view((height, width), ASSUMED_FIELD_OF_VIEW)
             points = backproject(example.predictions[depth].reshape(height, width), camera)
             assumed = f"field of view assumed: {ASSUMED_FIELD_OF_VIEW:g} degrees across the width"
-            write_ply(place("points"), points, example.image, comment=assumed)
+            write_points(place("points"), [(points, example.image, None)], comment=assumed)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(filter(Path.is_file, Path(folder).rglob("*"))):

@@ -65,7 +65,7 @@ def stored_camera(
     return camera
 
 
-UPRIGHT: dict[int, Callable[[int, int], list[list[int]]]] = {
+UPRIGHT_MATRICES: dict[int, Callable[[int, int], list[list[int]]]] = {
     2: lambda height, width: [[-1, 0, width], [0, 1, 0]],
     3: lambda height, width: [[-1, 0, width], [0, -1, height]],
     4: lambda height, width: [[1, 0, 0], [0, -1, height]],
@@ -90,9 +90,9 @@ def turn_intrinsics(matrix: np.ndarray, orientation: int, size: tuple[int, int])
     >>> turn_intrinsics(np.array([[8.0, 0, 5], [0, 9, 2], [0, 0, 1]]), 6, (10, 6)).tolist()
     [[9.0, 0.0, 4.0], [0.0, 8.0, 5.0], [0.0, 0.0, 1.0]]
     """
-    if orientation not in UPRIGHT:
+    if orientation not in UPRIGHT_MATRICES:
         return matrix
-    upright = np.array([*UPRIGHT[orientation](*stored_size(size, orientation)), [0, 0, 1]], matrix.dtype)
+    upright = np.array([*UPRIGHT_MATRICES[orientation](*stored_size(size, orientation)), [0, 0, 1]], matrix.dtype)
     turn = upright.copy()
     turn[:2, 2] = 0
     return upright @ matrix @ turn.T

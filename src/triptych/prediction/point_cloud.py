@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 
 def backproject(
@@ -39,24 +39,13 @@ def thin_intrinsics(intrinsics: Float[np.ndarray, "3 3"], step: int) -> Float[np
     return np.array([[1 / step, 0, 0.5 - 0.5 / step], [0, 1 / step, 0.5 - 0.5 / step], [0, 0, 1]]) @ intrinsics
 
 
-def write_ply(
-    path: Path,
-    points: Float[np.ndarray, "*grid 3"],
-    colors: UInt8[np.ndarray, "*grid 3"],
-    normals: Float[np.ndarray, "*grid 3"] | None = None,
-    *,
-    comment: str = "",
-) -> int:
-    """Write points, and normals where given, as binary little-endian PLY; points with a NaN are left out. Returns how
-    many were written. `comment` (ASCII, one line) goes into the header.
-    """
-    return write_points(path, [(points, colors, normals)], comment=comment)
-
-
 def write_points(
     path: Path, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]], *, comment: str = ""
 ) -> int:
-    """The same of points, colors and normals that come in parts."""
+    """Write points, colors (uint8), and normals where they are not `None`, each `(*grid, 3)`, as binary little-endian
+    PLY; points with a NaN are left out. They come in parts. Returns how many were written. `comment` (ASCII, one line)
+    goes into the header.
+    """
     tables = [_table(*part) for part in parts]
     layout = tables[0].dtype
     properties = [f"property {'uchar' if layout[name] == np.uint8 else 'float'} {name}" for name in layout.names or ()]
