@@ -13,8 +13,8 @@ from saved_maps import save
 from shared import shared_path
 from street_scene import angles, inside_of, photo, see_street
 
-from triptych.data.lists import take_paper_code
 from triptych.datasets import DATASETS
+from triptych.datasets.splitting import take_paper_code
 from triptych.datasets.vkitti2 import VKITTI2
 from triptych.labels.street import VKITTI2_NAMES
 from triptych.types import IGNORE, valid_pixels

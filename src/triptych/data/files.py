@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from triptych.data.errors import DataError
-from triptych.data.lists import SPLIT_OF
+from triptych.data.splits import SPLIT_OF
 
 PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")

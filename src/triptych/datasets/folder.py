@@ -13,8 +13,8 @@ import torch
 from triptych.data.base import missing_view
 from triptych.data.errors import DataError
 from triptych.data.frames import Videos
-from triptych.data.lists import ALL
 from triptych.data.photos import read_orientation
+from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, Derivation, InFiles, derive_boundaries
 from triptych.folders.descriptor import (
     FILE_NAME,

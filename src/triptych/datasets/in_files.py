@@ -20,8 +20,8 @@ from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_s
 from triptych.data.base import DenseDataset, as_neighbour, missing_view
 from triptych.data.errors import DataError
 from triptych.data.label_files import StoredCounts, read_counts
-from triptych.data.lists import keep_present
 from triptych.data.photos import StoredPhoto, read_image_size, read_photo, read_sparse
+from triptych.datasets.splitting import keep_present
 from triptych.datasets.variants import recognize
 from triptych.labels.derived import boundaries_from_labels, normals_from_depth
 from triptych.labels.encodings import Encoding, describe_encoding

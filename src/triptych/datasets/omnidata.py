@@ -21,7 +21,7 @@ from triptych.data.arrays import read_array
 from triptych.data.cameras import focal_length
 from triptych.data.errors import DataError
 from triptych.data.files import walk_files
-from triptych.data.lists import ALL
+from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, Published
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import BoundaryMask, Depth, Encoding, Normals

@@ -17,8 +17,10 @@ import numpy as np
 import torch
 
 from triptych.data.errors import DataError
-from triptych.data.lists import ALL, PAPER_CODE, packaged_lines, take_held_out, take_paper_code
+from triptych.data.lists import packaged_lines
+from triptych.data.splits import ALL
 from triptych.datasets.in_files import IMAGE, INSTANCES, Published, scale_camera
+from triptych.datasets.splitting import PAPER_CODE, take_held_out, take_paper_code
 from triptych.datasets.variants import AUTO, Variant
 from triptych.labels.encodings import Depth, Encoding
 from triptych.labels.street import VKITTI2_NAMES, VKITTI2_SPACES, street_colors

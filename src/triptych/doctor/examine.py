@@ -14,7 +14,7 @@ from typing import Any
 from triptych.data.base import DenseDataset
 from triptych.data.errors import DataError
 from triptych.data.files import files_remembered
-from triptych.data.lists import ALL
+from triptych.data.splits import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets import DATASETS
 from triptych.datasets.folder import Folder

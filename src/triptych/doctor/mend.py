@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from triptych.data.errors import DataError
-from triptych.data.lists import ALL, read_text
+from triptych.data.lists import read_text
+from triptych.data.splits import ALL
 from triptych.datasets.folder import find_descriptor
 from triptych.doctor.findings import Finding
 from triptych.files import write_text

@@ -10,7 +10,7 @@ import numpy as np
 
 from triptych.data.arrays import list_entries
 from triptych.data.files import walk_pipes
-from triptych.data.lists import ALL
+from triptych.data.splits import ALL
 from triptych.datasets.folder import Folder
 from triptych.doctor.findings import Finding
 from triptych.doctor.inspection import ANOTHER, Inspection, Seen

@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from triptych.data.errors import DataError
 from triptych.data.files import composed, find_split_folder, list_split_folders, match_files
-from triptych.data.lists import ALL, read_lines, read_text
+from triptych.data.lists import read_lines, read_text
 from triptych.data.shares import DRAWS, GROUPS, draw_splits, fit_shares
+from triptych.data.splits import ALL
 from triptych.folders.camera_files import CameraFiles
 from triptych.folders.toml_text import as_toml
 from triptych.labels.encodings import ENCODINGS, LATER, BoundaryMask, Encoding, Labels

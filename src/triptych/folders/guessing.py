@@ -24,9 +24,10 @@ from triptych.data.arrays import (
 )
 from triptych.data.errors import DataError
 from triptych.data.files import ARRAYS, SUFFIXES, composed, files_remembered, walk_files, walk_pipes
-from triptych.data.lists import ALL, SPLIT_OF, SPLITS, read_lines, read_text
+from triptych.data.lists import read_lines, read_text
 from triptych.data.photos import read_image_size, read_orientation
 from triptych.data.shares import fit_shares
+from triptych.data.splits import ALL, SPLIT_OF, SPLITS
 from triptych.files import write_text
 from triptych.folders.descriptor import (
     FILE_NAME,

@@ -14,7 +14,7 @@ from pathlib import Path
 from triptych.data.arrays import read_array
 from triptych.data.errors import DataError
 from triptych.data.files import KEY, NAME, PICTURES, SCENE, SUFFIXES, match_files, same_split, walk_files
-from triptych.data.lists import SPLIT_OF
+from triptych.data.splits import SPLIT_OF
 from triptych.folders.descriptor import FILE_NAME, PSEUDO
 from triptych.labels.words import (
     GENERAL,

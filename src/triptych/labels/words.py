@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.data.lists import SPLIT_OF
+from triptych.data.splits import SPLIT_OF
 
 IMAGES = "images"
 

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from triptych.data.errors import DataError
-from triptych.data.lists import ALL, read_text
+from triptych.data.lists import read_text
+from triptych.data.splits import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets.folder import Folder
 from triptych.files import check_writable, hash_file, hash_tensors, naming_damage, write_text, written_whole
