@@ -12,7 +12,7 @@ import torch
 from networks import TASKS, Formula, local_model, read_ply, write_images
 from PIL import Image
 
-from triptych.data.photos import find_images
+from triptych.data.predicted import find_images
 from triptych.datasets.images import Images
 from triptych.prediction import image_files
 from triptych.prediction.calibration import Scale

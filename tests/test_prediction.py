@@ -16,7 +16,8 @@ from torch import nn
 from triptych.assemble import create_model, scored_size
 from triptych.augmentation.presets import TRANSFORMS, build_transform
 from triptych.data.cameras import intrinsics_from_field_of_view, intrinsics_matrix
-from triptych.data.photos import find_images, read_image, to_image_tensor
+from triptych.data.photos import read_image, to_image_tensor
+from triptych.data.predicted import find_images
 from triptych.drawing.panels import overlay_map
 from triptych.prediction import predictor as prediction
 from triptych.prediction.confidence import Confident

@@ -16,7 +16,6 @@ from triptych.data.errors import DataError, UnreadableFileError
 from triptych.data.files import walk_files
 from triptych.data.photos import (
     ORIENTATION,
-    find_images,
     read_image,
     read_image_size,
     read_orientation,
@@ -24,6 +23,7 @@ from triptych.data.photos import (
     read_sparse,
     to_image_tensor,
 )
+from triptych.data.predicted import find_images
 from triptych.datasets import open_dataset
 from triptych.datasets.folder import Folder
 from triptych.folders.camera_files import CameraFiles

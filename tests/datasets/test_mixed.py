@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from saved_maps import save
 
 from triptych.augmentation.presets import build_transform
-from triptych.data.base import DenseDataset, as_noted
+from triptych.data.base import DenseDataset
+from triptych.data.fingerprints import as_noted
 from triptych.data.loading import make_loader
 from triptych.data.subset import FewerLabels, SomeTasks, Subset, spread
 from triptych.datasets.mixed import Mixed, take_turns

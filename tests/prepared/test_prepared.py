@@ -21,7 +21,8 @@ from PIL import Image
 
 from triptych.__main__ import main
 from triptych.augmentation.presets import build_transform
-from triptych.data.base import LATER_FACTS, DenseDataset
+from triptych.data.base import DenseDataset
+from triptych.data.fingerprints import LATER_FACTS
 from triptych.data.loading import BadSampleError, make_loader
 from triptych.data.subset import find_shared
 from triptych.datasets.folder import Folder

@@ -12,7 +12,7 @@ Grey is repeated, palettes are looked up, transparency is dropped, CMYK and the 
 """
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,7 @@ from triptych.data.arrays import (
 )
 from triptych.data.cameras import stored_size
 from triptych.data.errors import DataError
-from triptych.data.files import ARRAYS, PICTURES
-from triptych.data.predicted import find_photographs
+from triptych.data.files import ARRAYS
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
@@ -229,41 +228,6 @@ def read_orientation(path: Path) -> int:
             return _array_orientation(path)
         with open_picture(path) as image:
             return _told_orientation(image)
-
-
-def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
-    """Image files as `(name, path)`: files themselves, and folders searched with their sub-folders, in a fixed order.
-
-    A name is the path without its suffix, relative to the folder it was found in. In folders only pictures are looked
-    for: arrays there may be labels. Pictures that `triptych predict` made there are left out. Raises `ValueError` for a
-    folder without images, a suffix that is no image's, what is no regular file, or two files of the same name, and
-    `FileNotFoundError` for what does not exist.
-    """
-    found: dict[str, Path] = {}
-    for source in sources:
-        for name, path in _images_of(Path(source)):
-            if found.get(name, path) != path:
-                raise DataError(
-                    f"{found[name]} and {path} have the same name, so their predictions would too",
-                    "predict them into different folders",
-                )
-            found[name] = path
-    if not found:
-        raise DataError("no images given", "name image files or folders of images")
-    return list(found.items())
-
-
-def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
-    if source.is_dir():
-        paths = sorted(find_photographs(source))
-        return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in paths]
-    if not source.exists():
-        raise FileNotFoundError(f"no image or folder {source}; check the path.")
-    if not source.is_file():
-        raise DataError(f"{source} is neither a file nor a folder", "give image files or folders of images")
-    if source.suffix.lower() not in (*PICTURES, *ARRAYS):
-        raise DataError(f"{source} is not named like an image", f"accepted are {', '.join((*PICTURES, *ARRAYS))}")
-    return [(source.stem, source)]
 
 
 def _is_array(path: Path) -> bool:

@@ -1,10 +1,11 @@
-"""Files that `triptych predict` writes into a folder, told from the photographs there."""
+"""Photographs in folders, told from the files that `triptych predict` writes there."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from triptych.data.errors import DataError
-from triptych.data.files import PICTURES, walk_files
+from triptych.data.files import ARRAYS, PICTURES, walk_files
 from triptych.lookup import parse_json
 
 RECORD = "predictions.json"
@@ -35,6 +36,41 @@ def find_photographs(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"folder {folder} has no images", f"looked for {', '.join(PICTURES)} in it and its sub-folders")
     return found
+
+
+def find_images(sources: Iterable[str | os.PathLike]) -> list[tuple[str, Path]]:
+    """Image files as `(name, path)`: files themselves, and folders searched with their sub-folders, in a fixed order.
+
+    A name is the path without its suffix, relative to the folder it was found in. In folders only pictures are looked
+    for: arrays there may be labels. Pictures that `triptych predict` made there are left out. Raises `ValueError` for a
+    folder without images, a suffix that is no image's, what is no regular file, or two files of the same name, and
+    `FileNotFoundError` for what does not exist.
+    """
+    found: dict[str, Path] = {}
+    for source in sources:
+        for name, path in _images_of(Path(source)):
+            if found.get(name, path) != path:
+                raise DataError(
+                    f"{found[name]} and {path} have the same name, so their predictions would too",
+                    "predict them into different folders",
+                )
+            found[name] = path
+    if not found:
+        raise DataError("no images given", "name image files or folders of images")
+    return list(found.items())
+
+
+def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
+    if source.is_dir():
+        paths = sorted(find_photographs(source))
+        return [(path.relative_to(source).with_suffix("").as_posix(), path) for path in paths]
+    if not source.exists():
+        raise FileNotFoundError(f"no image or folder {source}; check the path.")
+    if not source.is_file():
+        raise DataError(f"{source} is neither a file nor a folder", "give image files or folders of images")
+    if source.suffix.lower() not in (*PICTURES, *ARRAYS):
+        raise DataError(f"{source} is not named like an image", f"accepted are {', '.join((*PICTURES, *ARRAYS))}")
+    return [(source.stem, source)]
 
 
 def _sort_out(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from triptych.data.base import dotted_as_noted
+from triptych.data.fingerprints import dotted_as_noted
 from triptych.evaluation.results import exported_data, read_export, results_folder, results_path
 from triptych.evaluation.scores import HowScored, read_run_scores
 from triptych.named_parts import resolve_options

@@ -23,7 +23,8 @@ from rich.table import Table
 from triptych import assemble
 from triptych.data.base import require_truth
 from triptych.data.frames import Videos
-from triptych.data.photos import find_images, read_image
+from triptych.data.photos import read_image
+from triptych.data.predicted import find_images
 from triptych.datasets import DATASETS
 from triptych.evaluation.map_files import find_tasks, list_maps
 from triptych.evaluation.offline import require_new

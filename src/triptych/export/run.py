@@ -16,7 +16,8 @@ from torch import Tensor
 
 import triptych
 from triptych import assemble
-from triptych.data.photos import find_images, read_image
+from triptych.data.photos import read_image
+from triptych.data.predicted import find_images
 from triptych.data.subset import spread_evenly
 from triptych.export import onnx_file
 from triptych.export.onnx_file import MOST, check_count, quantize, to_float16

@@ -28,8 +28,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from triptych.assemble import scored_size, stretched_size
 from triptych.augmentation.presets import TRANSFORMS
 from triptych.data.cameras import StoredCamera, stored_camera
-from triptych.data.photos import StoredPhoto, find_images, read_image_size, read_photo
-from triptych.data.predicted import PLACES, RECORD
+from triptych.data.photos import StoredPhoto, read_image_size, read_photo
+from triptych.data.predicted import PLACES, RECORD, find_images
 from triptych.files import flush
 from triptych.lookup import named_choice, one_line
 from triptych.machine import keep_freed_memory, memory_advice

@@ -18,8 +18,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from triptych.data.base import DenseDataset, as_noted, require_truth
+from triptych.data.base import DenseDataset, require_truth
 from triptych.data.errors import DataError
+from triptych.data.fingerprints import as_noted
 from triptych.files import PARTIAL, hash_file, remove_partials, write_text, written_whole
 from triptych.lookup import named_choice, parse_json
 from triptych.machine import one_thread_each

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from triptych import assemble
 from triptych.backbones.cells import pad_image
 from triptych.data.cameras import stored_camera, upright_intrinsics
-from triptych.data.photos import find_images, read_image, read_orientation
+from triptych.data.photos import read_image, read_orientation
+from triptych.data.predicted import find_images
 from triptych.lookup import parse_json
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction import pretrained

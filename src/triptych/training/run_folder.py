@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import __version__
-from triptych.data.base import as_noted
+from triptych.data.fingerprints import as_noted
 from triptych.files import PARTIAL, exchange, is_abandoned, partial_path, write_text
 from triptych.named_parts import resolve_options
 from triptych.prediction import calibration

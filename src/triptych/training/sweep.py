@@ -15,7 +15,7 @@ import numpy as np
 from rich.table import Table
 
 from triptych import assemble
-from triptych.data.base import as_noted
+from triptych.data.fingerprints import as_noted
 from triptych.files import check_signed, naming_damage, write_json
 from triptych.lookup import parse_json
 from triptych.named_parts import check_options, resolve_options
