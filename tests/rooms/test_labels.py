@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from triptych.rooms.frames import build_room, label, trace
-from triptych.rooms.generation import frame_type
 from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
+from triptych.rooms.scene_files import frame_type
 
 SIZE = (30, 40)
 

@@ -28,8 +28,9 @@ from triptych.data.base import DenseDataset, as_neighbour
 from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
 from triptych.lookup import named_choice
-from triptych.rooms.generation import SceneSettings, complete, frame_type, read_frame, scene_file
+from triptych.rooms.generation import SceneSettings, complete, scene_file
 from triptych.rooms.scene import CLASSES
+from triptych.rooms.scene_files import frame_type, read_frame
 from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Sample
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from triptych.rooms import render
-from triptych.rooms.generation import frame_type
 from triptych.rooms.labels import camera_normals, find_boundaries, find_salient
 from triptych.rooms.layout import build_layout
 from triptych.rooms.light import bounce_pattern, light_view, window_pattern
@@ -14,6 +13,7 @@ from triptych.rooms.looks import Appearance, dress
 from triptych.rooms.rays import Geometry, build_hierarchy
 from triptych.rooms.render import develop, expose
 from triptych.rooms.scene import CLASSES, Dice, Scene, solid_arrays
+from triptych.rooms.scene_files import frame_type
 from triptych.rooms.views import Viewpoint, choose_views
 
 SIDES = {"ceiling": 2, "floor": 1, "wall y = Y": 6, "wall y = 0": 5, "wall x = X": 4, "wall x = 0": 3}
