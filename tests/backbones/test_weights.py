@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import triptych
 from triptych.assemble import build_model
-from triptych.backbones import base, create_backbone
+from triptych.backbones import create_backbone, timm_models
 from triptych.backbones import weights as weights_module
 from triptych.backbones.vit import RotaryViT, ViT, resize_positions
 from triptych.backbones.weights import load_weights, read_state_dict
@@ -165,7 +165,7 @@ def test_pretrained_positions_have_the_grid_of_their_name(monkeypatch):
     made = []
 
     def build(name, *, pretrained=False, **options):
-        made.append(base.build_timm(name, **options))
+        made.append(timm_models.build_timm(name, **options))
         return made[-1]
 
     monkeypatch.setattr(weights_module, "build_timm", build)
@@ -198,7 +198,7 @@ HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 
 
 def test_images_that_are_normalized_otherwise_than_in_training_are_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights_module, "build_timm", lambda name, pretrained: base.build_timm(name))
+    monkeypatch.setattr(weights_module, "build_timm", lambda name, pretrained: timm_models.build_timm(name))
     save_network(tmp_path, taps=(1,), **HALF)
     for weights in (str(tmp_path / "model.safetensors"), "timm"):  # timm says 0.5 of this one, too
         backbone = create_backbone("vit_tiny_patch16_224", taps=(1,), weights=weights)
@@ -311,7 +311,7 @@ def test_timm_weights_are_explicit(monkeypatch):
 
     def build(name, *, pretrained=False, **options):
         asked.append((name, pretrained))
-        return base.build_timm(name, **options)
+        return timm_models.build_timm(name, **options)
 
     monkeypatch.setattr(weights_module, "build_timm", build)
     create_backbone("resnet18")
@@ -375,7 +375,7 @@ def test_auto_chooses_no_other_backbone_because_the_disk_is_full(monkeypatch):
     def fill(name, *, pretrained=False, **options):
         if pretrained:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return base.build_timm(name, **options)
+        return timm_models.build_timm(name, **options)
 
     monkeypatch.setattr(weights_module, "build_timm", fill)
     monkeypatch.setattr("huggingface_hub.get_session", lambda: SimpleNamespace(head=lambda *_, **__: None))
@@ -395,7 +395,7 @@ def test_weights_of_another_server_than_the_hub_name_the_local_way_too(no_networ
     def unreachable(name, *, pretrained=False, **options):
         if pretrained:
             raise URLError("no route to host")
-        return base.build_timm(name, **options)
+        return timm_models.build_timm(name, **options)
 
     monkeypatch.setattr(weights_module, "build_timm", unreachable)
     with pytest.raises(FileNotFoundError, match=r"did not give them \(<urlopen error no route to host>\); download"):
@@ -407,4 +407,4 @@ def test_a_model_that_nobody_trained_has_no_weights():
         create_backbone("resnet50_mlp", weights="timm")
     with pytest.raises(ValueError, match=r"no weights 'tv_in2k' of resnet18; choose from .*resnet18\.tv_in1k.* leave"):
         create_backbone("resnet18.tv_in2k")
-    assert base.family_module("resnet50_mlp.untrained") == "byobnet", "timm's name of such a model"
+    assert timm_models.family_module("resnet50_mlp.untrained") == "byobnet", "timm's name of such a model"

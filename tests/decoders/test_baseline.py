@@ -186,7 +186,7 @@ def test_residual_blocks_start_from_their_skip(block):
 @pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
 def test_residual_blocks_equal_torchvisions(block):
     """timm's blocks are torchvision's, with the same names."""
-    from triptych.backbones.base import build_timm
+    from triptych.backbones.timm_models import build_timm
 
     name = "resnet18" if block is BasicBlock else "resnet50"
     oracle = build_timm(name, num_classes=0).layer1[0 if block is BasicBlock else 1].eval()

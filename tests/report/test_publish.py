@@ -16,7 +16,7 @@ from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
-from triptych.backbones.base import pretrained_licence
+from triptych.backbones.timm_models import pretrained_licence
 from triptych.evaluation.scores import write_scores
 from triptych.export import export_run
 from triptych.export.onnx_file import describe_onnx

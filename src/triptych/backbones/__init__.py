@@ -4,11 +4,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from triptych.backbones.base import Backbone, family_module
+from triptych.backbones.base import Backbone
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.hrnet import HRNet
 from triptych.backbones.resnet import ResNet
 from triptych.backbones.swin import Swin
+from triptych.backbones.timm_models import family_module
 from triptych.backbones.vit import RotaryViT, ViT
 from triptych.lookup import require_options
 from triptych.plugins.loading import load_installed
@@ -65,7 +66,7 @@ def find_backbone(name: str) -> Callable[..., Backbone]:
     """The constructor of a backbone: one of `BACKBONES`, or that of the family that a model of timm belongs to."""
     if name not in BACKBONES:
         load_installed()
-    return BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name), Pyramid), name)
+    return BACKBONES.get(name) or partial(_FAMILIES.get(family_module(name, BACKBONES), Pyramid), name)
 
 
 def create_backbone(

@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm, check_timm_options
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.backbones.timm_models import build_timm, check_timm_options
 from triptych.machine import ran_out_of_memory
 from triptych.types import ceil_div
 

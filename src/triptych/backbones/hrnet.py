@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from triptych.backbones.timm_models import build_timm
 
 
 class HRNet(Backbone):

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, build_timm
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.size import built_by_name
+from triptych.backbones.timm_models import build_timm
 from triptych.lookup import named_choice
 from triptych.types import ceil_div, round_up, same_size
 

@@ -14,16 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from triptych.backbones.base import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Backbone,
-    Statistics,
-    build_timm,
-    pretrained_licence,
-    pretrained_place,
-    pretrained_statistics,
-)
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Statistics
+from triptych.backbones.timm_models import build_timm, pretrained_licence, pretrained_place, pretrained_statistics
 from triptych.files import naming_damage
 from triptych.lookup import parse_json
 from triptych.machine import hub_reason, unreachable_hub_is_offline

@@ -25,7 +25,7 @@ def list_names(
             raise ValueError(
                 f"--timm lists backbones, not {kind or 'everything'}; write: triptych list backbones --timm ..."
             )
-        from triptych.backbones.base import find_pretrained
+        from triptych.backbones.timm_models import find_pretrained
 
         print("\n".join(f"  {name:<52} {licence}" for name, licence in find_pretrained(timm).items()))
         return

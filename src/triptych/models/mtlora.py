@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from triptych.backbones.base import Backbone, family_module
+from triptych.backbones.base import Backbone
 from triptych.backbones.hierarchical import Pyramid
 from triptych.backbones.swin import Swin, traceable_windows
+from triptych.backbones.timm_models import family_module
 from triptych.models.lora import LoRALinear, LowRank, add_updates, linear_of, require_rank
 from triptych.models.multitask import MultiTaskModel
 from triptych.types import Output

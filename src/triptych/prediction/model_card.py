@@ -5,7 +5,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from triptych.backbones.base import find_backbones, pretrained_licence
+from triptych.backbones.base import find_backbones
+from triptych.backbones.timm_models import pretrained_licence
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.calibration import Scale, describe_unscaled
 from triptych.recipes.config import Recipe

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from triptych.backbones import create_backbone
-from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, pretrained_statistics
+from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from triptych.backbones.cells import cover_image
+from triptych.backbones.timm_models import pretrained_statistics
 from triptych.files import hash_tensors
 from triptych.regularizers.base import Regularizer
 from triptych.regularizers.terms import image_size
