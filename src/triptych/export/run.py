@@ -244,31 +244,17 @@ def export_run(
     images = images or (EXACT_IMAGES if precision == "fp32" else 32)
     beside = path.with_name(path.name + ".json")
     _check_place(path, beside, overwrite)
-    if calibrate is not None and precision != "int8":
-        raise ValueError(
-            f"{calibrate} is to calibrate int8, and the precision is {precision}; pass --precision int8, or leave out "
-            "--calibrate."
-        )
-    photos, calibrated_on = [], ""
-    if calibrate is not None:
-        found = [path for _, path in find_images([calibrate])]
-        check_count(len(found))
-        photos = [found[index] for index in spread_evenly(len(found), MOST)]
-        calibrated_on = f"{len(photos)} of {len(found)} images in {calibrate}"
+    photos, calibrated_on = _calibration_photos(calibrate, precision)
     weights_sha256 = pretrained.hash_weights(run)  # before they are read: a training may replace them meanwhile
     scales = read_calibration(run, pretrained.weights_file(run))
     model, recipe = pretrained.load_model(run, merge=True)
     recipe = with_root(recipe, root, split or _held_out(recipe))
     stored = {name: (run / pretrained.FILES[name]).read_text(encoding="utf-8") for name in ("tasks", "recipe")}
-    chosen = size or split_domain(recipe, split or _held_out(recipe))[0].data.size
-    if not size and not any(chosen):
-        raise ValueError(f"{run} does not say at which size it was trained; give --size, a height and a width.")
-    stride = max(model.feature_strides)
     smallest = find_smallest(model) if dynamic else 1
-    if len(chosen) != 2 or min(chosen) < smallest:
-        way = ", or leave out --dynamic" if dynamic else ""
-        raise ValueError(f"size is {tuple(chosen)}; give height and width, {smallest} pixels or more each{way}.")
-    chosen = (chosen[0], chosen[1])
+    trained = split_domain(recipe, split or _held_out(recipe))[0].data.size
+    if not size and not any(trained):
+        raise ValueError(f"{run} does not say at which size it was trained; give --size, a height and a width.")
+    chosen = _check_size(size or trained, smallest, dynamic)
     weights = sum(value.nbytes for value in model.state_dict().values())
     _check_space(path, 4 * weights)
     if weights > target.largest:
@@ -295,7 +281,7 @@ def export_run(
         target.write(program, draft)
         prepare = (lambda image: (image * 255).round().byte()) if uint8 else (lambda image: image)
         network = torch.no_grad()(deployed.forward)
-        sizes = proof_sizes(chosen, stride, smallest=smallest) if dynamic else [chosen]
+        sizes = proof_sizes(chosen, max(model.feature_strides), smallest=smallest) if dynamic else [chosen]
 
         def prove(samples: list[Sample], limits: Tolerances) -> tuple[Run, Proof]:
             file, decoded = target.open(draft, program.names), outputs == "maps"
@@ -321,16 +307,7 @@ def export_run(
                 "outputs": outputs,
                 "precision": precision,
                 "float_layers": list(kept),
-                "input": {
-                    "name": INPUT,
-                    "type": "uint8" if uint8 else "float32",
-                    "range": [0, 255] if uint8 else [0, 1],
-                    "colors": "RGB",
-                    "layout": "batch channels height width",
-                    "batch": 1,
-                    "size": None if dynamic else list(chosen),
-                    "smallest": smallest,
-                },
+                "input": _describe_input(None if dynamic else chosen, smallest, uint8),
                 "tasks": [
                     {"name": name, "unit": task.unit, "classes": list(task.classes)}
                     for name, task in model.tasks.items()
@@ -354,6 +331,41 @@ def export_run(
     return Export(
         path, beside, proof, precision, path.stat().st_size, weights, seconds, torch_seconds, kept, calibrated_on
     )
+
+
+def _calibration_photos(folder: Path | None, precision: str) -> tuple[list[Path], str]:
+    """Images of the folder that int8 is calibrated on, and how many of how many they are; none without a folder."""
+    if folder is None:
+        return [], ""
+    if precision != "int8":
+        raise ValueError(
+            f"{folder} is to calibrate int8, and the precision is {precision}; pass --precision int8, or leave out "
+            "--calibrate."
+        )
+    found = [path for _, path in find_images([folder])]
+    check_count(len(found))
+    photos = [found[index] for index in spread_evenly(len(found), MOST)]
+    return photos, f"{len(photos)} of {len(found)} images in {folder}"
+
+
+def _check_size(size: Sequence[int], smallest: int, dynamic: bool) -> tuple[int, int]:
+    if len(size) != 2 or min(size) < smallest:
+        way = ", or leave out --dynamic" if dynamic else ""
+        raise ValueError(f"size is {tuple(size)}; give height and width, {smallest} pixels or more each{way}.")
+    return size[0], size[1]
+
+
+def _describe_input(size: tuple[int, int] | None, smallest: int, uint8: bool) -> dict[str, Any]:
+    return {
+        "name": INPUT,
+        "type": "uint8" if uint8 else "float32",
+        "range": [0, 255] if uint8 else [0, 1],
+        "colors": "RGB",
+        "layout": "batch channels height width",
+        "batch": 1,
+        "size": None if size is None else list(size),
+        "smallest": smallest,
+    }
 
 
 def _describe_sizes(samples: Sequence[Sample], size: tuple[int, int]) -> str:
