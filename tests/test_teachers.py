@@ -11,7 +11,7 @@ from PIL import Image
 
 from triptych.datasets.folder import Folder
 from triptych.folders.descriptor import read_descriptor
-from triptych.prediction import teachers
+from triptych.prediction import transformers_models
 from triptych.prediction.labelling import label_folder
 
 SIZE = (48, 80)
@@ -94,7 +94,7 @@ def test_classes_are_those_of_the_pipeline(tmp_path: Path, photo: Path) -> None:
     import transformers as hf
 
     folder = write_segments(tmp_path / "model")
-    found = teachers.open_teacher(str(folder), "cpu")(photo)["semseg"]
+    found = transformers_models.open_model(str(folder), "cpu")(photo)["semseg"]
     assert len(np.unique(found)) > 1
     for each in hf.pipeline("image-segmentation", str(folder), device="cpu")(str(photo)):
         same = (np.asarray(each["mask"]) > 0) == (found == NAMES.index(each["label"]))
@@ -109,7 +109,7 @@ def test_metres_are_those_of_the_pipeline(kind: str, tmp_path: Path, photo: Path
 
     path = tmp_path / "model"
     folder = write_glpn(path) if kind == "glpn" else write_depth_anything(path, "metric")
-    predictor = teachers.open_teacher(str(folder), "cpu")
+    predictor = transformers_models.open_model(str(folder), "cpu")
     expected = hf.pipeline("depth-estimation", str(folder), device="cpu")(str(photo))["predicted_depth"]
     found = torch.from_numpy(predictor(photo)["depth"])
     assert found.std() > 1e-4
@@ -133,7 +133,7 @@ def test_a_model_labels_a_folder_and_another_does_not_go_on(tmp_path: Path, phot
         label_folder(data, name, ("semseg",), device="cpu")
     options = {"class_map": {"sofa": "couch"}, "min_confidence": 0.0, "device": "cpu"}
     assert label_folder(data, name, ("semseg",), **options).written == {"semseg": 2}
-    expected = teachers.open_teacher(name.removeprefix("hf:"), "cpu")(photo)["semseg"]
+    expected = transformers_models.open_model(name.removeprefix("hf:"), "cpu")(photo)["semseg"]
     assert np.array_equal(Folder(data)[0].targets["semseg"].numpy(), expected)
     made = read_descriptor(data / "dataset.toml").pseudo["semseg"]
     assert (made.teacher, made.class_map, len(made.sha256)) == (name, {"sofa": "couch"}, 64)
@@ -153,11 +153,11 @@ def test_models_that_cannot_teach_say_why(tmp_path: Path) -> None:
 
     relative = write_depth_anything(tmp_path / "relative", "relative")
     with pytest.raises(ValueError, match="up to an unknown scale"):
-        teachers.open_teacher(str(relative))
+        transformers_models.open_model(str(relative))
     classifier = tmp_path / "classifier"
     hf.SegformerForImageClassification(hf.SegformerConfig(**BLOCKS)).save_pretrained(classifier)
     with pytest.raises(ValueError, match="it is SegformerForImageClassification, and teachers are"):
-        teachers.open_teacher(str(classifier))
+        transformers_models.open_model(str(classifier))
     with pytest.raises(ValueError, match=rf"write --teacher hf:{classifier}"):
         label_folder(write_folder(tmp_path / "data"), str(classifier), ("semseg",))
     lacking = write_segments(tmp_path / "lacking")
@@ -165,10 +165,10 @@ def test_models_that_cannot_teach_say_why(tmp_path: Path) -> None:
     tensors.pop("decode_head.classifier.weight")
     save_file(tensors, lacking / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=r"no weights for 1 tensors, such as decode_head.classifier.weight"):
-        teachers.open_teacher(str(lacking))
+        transformers_models.open_model(str(lacking))
     (lacking / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="cannot be a teacher: ") as caught:
-        teachers.open_teacher(str(lacking))
+        transformers_models.open_model(str(lacking))
     assert "\n" not in str(caught.value)
 
 

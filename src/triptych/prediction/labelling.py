@@ -42,7 +42,7 @@ from triptych.folders.descriptor import (
 from triptych.folders.toml_text import append_section, drop_section, is_text_of, keep_old, place_of_old, section
 from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
-from triptych.prediction import pretrained, teachers
+from triptych.prediction import pretrained, transformers_models
 from triptych.prediction.calibration import describe_unscaled
 from triptych.prediction.confidence import Confident, split_confidences
 from triptych.prediction.events import event_level
@@ -193,13 +193,15 @@ def _tell_lost(descriptor: Descriptor, name: str, old: Collection[str]) -> str:
 
 def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None = None) -> Predictor:
     """The network of a run folder, an exported file, a name on the hub, or `hf:` and a model of transformers."""
-    if teacher.startswith(teachers.PREFIX):
+    if teacher.startswith(transformers_models.PREFIX):
         if shorter_side is not None:
             raise ValueError(f"{teacher} resizes images itself; leave out --shorter-side.")
-        return teachers.open_teacher(teacher.removeprefix(teachers.PREFIX), device)
+        return transformers_models.open_model(teacher.removeprefix(transformers_models.PREFIX), device)
     folder = Path(teacher)
     if (folder / "config.json").is_file() and not (folder / pretrained.FILES["recipe"]).is_file():
-        raise ValueError(f"{teacher} is a model of transformers; write --teacher {teachers.PREFIX}{teacher}.")
+        raise ValueError(
+            f"{teacher} is a model of transformers; write --teacher {transformers_models.PREFIX}{teacher}."
+        )
     return Predictor.from_pretrained(teacher, device=device, shorter_side=shorter_side)
 
 

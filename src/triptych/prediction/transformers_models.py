@@ -74,7 +74,7 @@ def read_metres(processor: Any, found: Any, size: tuple[int, int]) -> Tensor:
     return torch.stack([each["predicted_depth"].reshape(size) for each in maps])[:, None]
 
 
-def open_teacher(name: str, device: str = "auto") -> Predictor:
+def open_model(name: str, device: str = "auto") -> Predictor:
     """The model of a name on the hub, or of a folder, as a predictor of `semseg` or `depth`.
 
     Raises `ValueError` for models of anything else, depth that is not metres, and weights that are not whole.
