@@ -39,8 +39,10 @@ from triptych.labels.encodings import (
 from triptych.prediction import labelling
 from triptych.prediction.confidence import Confident
 from triptych.prediction.events import event_level
-from triptych.prediction.labelling import label_folder, map_classes, rank_confidence
+from triptych.prediction.labelling import label_folder
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pseudo_labels import rank_confidence
+from triptych.prediction.teachers import map_classes
 from triptych.prepared.write import prepare
 from triptych.tasks import boundary, depth, normals, regression, saliency, semseg
 from triptych.training.loop import train

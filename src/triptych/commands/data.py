@@ -88,7 +88,7 @@ def _least_confident(dataset: Any, task: str, count: int) -> list[str]:
     """Keys of images with a pseudo-label that the teacher was least sure of."""
     from triptych.datasets.folder import Folder
     from triptych.lookup import named_choice
-    from triptych.prediction.labelling import rank_confidence
+    from triptych.prediction.pseudo_labels import rank_confidence
 
     named_choice("task of this dataset", task, dict(dataset.tasks))
     ranked = rank_confidence(dataset, task) if isinstance(dataset, Folder) and task in dataset.pseudo else []

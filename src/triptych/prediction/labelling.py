@@ -4,23 +4,14 @@ Each task's `[tasks.NAME.pseudo]` in `dataset.toml` says where they lie, whose t
 have the encoding of their task, so that a corrected one becomes a label by being moved to the labels.
 """
 
-import csv
-import hashlib
-import io
-import json
-import os
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from triptych.data.errors import DataError
@@ -28,7 +19,7 @@ from triptych.data.lists import read_text
 from triptych.data.splits import ALL
 from triptych.data.subset import spread_evenly
 from triptych.datasets.folder import Folder
-from triptych.files import check_writable, hash_file, hash_tensors, naming_damage, write_text, written_whole
+from triptych.files import check_writable, write_text
 from triptych.folders.descriptor import (
     FILE_NAME,
     PSEUDO,
@@ -40,20 +31,18 @@ from triptych.folders.descriptor import (
     split_names,
 )
 from triptych.folders.toml_text import append_section, drop_section, is_text_of, keep_old, place_of_old, section
-from triptych.labels.encodings import ENCODINGS, BoundaryMask, Encoding, hash_encoding, is_stored_in
+from triptych.labels.encodings import ENCODINGS, BoundaryMask, hash_encoding, is_stored_in
 from triptych.lookup import named_choice
-from triptych.prediction import pretrained, transformers_models
 from triptych.prediction.calibration import describe_unscaled
-from triptych.prediction.confidence import Confident, split_confidences
+from triptych.prediction.confidence import split_confidences
 from triptych.prediction.events import event_level
-from triptych.prediction.exported import SUFFIX
 from triptych.prediction.outputs import advise_size
 from triptych.prediction.predictor import Predictor
+from triptych.prediction.pseudo_labels import note_confidence, rank_confidence, to_target, write_label
+from triptych.prediction.teachers import hash_teacher, map_classes, open_teacher, unknown_classes, with_confidence
 from triptych.tasks import Task
-from triptych.types import IGNORE, Camera, keep_labels, valid_pixels
+from triptych.types import keep_labels, valid_pixels
 
-CONFIDENCE = "confidence.csv"
-"""In the folder of a task's pseudo-labels: each file, and the mean confidence of its teacher."""
 ASKED = 50
 """How many labelled images tell at most from which probability on a pixel is an event."""
 LEAST = 5
@@ -113,7 +102,7 @@ def label_folder(
     predictor = open_teacher(teacher, device, shorter_side=shorter_side)
     known = {name: named_choice(f"task of {teacher}", name, predictor.tasks) for name in tasks}
     if min_confidence is not None:
-        predictor = _with_confidence(predictor, teacher, tasks, min_confidence)
+        predictor = with_confidence(predictor, teacher, tasks, min_confidence)
     asked = PseudoLabels(
         files="",
         teacher=teacher,
@@ -169,7 +158,7 @@ def label_folder(
     for name in splits:
         _label_split(Folder(place, split=name, tasks=tasks, root=before.root), predictor, tables, result)
     lost = (_tell_lost(after, name, paths) for name, paths in old.items())
-    result = replace(result, notes=(*_unknown_classes(after, tables), *filter(None, (*advice, unscaled, *lost))))
+    result = replace(result, notes=(*unknown_classes(after, tables), *filter(None, (*advice, unscaled, *lost))))
     for name in tasks if min_confidence is not None else ():
         parts = (Folder(place, split=part, tasks=[name], root=before.root) for part in splits)
         found = [pair for part in parts for pair in rank_confidence(part, name)]
@@ -189,41 +178,6 @@ def _tell_lost(descriptor: Descriptor, name: str, old: Collection[str]) -> str:
         f"{len(lost)} images that had pseudo-labels of {name} have none now, such as {min(lost)}; "
         "the same command without --overwrite labels another split (--split)"
     )
-
-
-def open_teacher(teacher: str, device: str = "auto", *, shorter_side: int | None = None) -> Predictor:
-    """The network of a run folder, an exported file, a name on the hub, or `hf:` and a model of transformers."""
-    if teacher.startswith(transformers_models.PREFIX):
-        if shorter_side is not None:
-            raise ValueError(f"{teacher} resizes images itself; leave out --shorter-side.")
-        return transformers_models.open_model(teacher.removeprefix(transformers_models.PREFIX), device)
-    folder = Path(teacher)
-    if (folder / "config.json").is_file() and not (folder / pretrained.FILES["recipe"]).is_file():
-        raise ValueError(
-            f"{teacher} is a model of transformers; write --teacher {transformers_models.PREFIX}{teacher}."
-        )
-    return Predictor.from_pretrained(teacher, device=device, shorter_side=shorter_side)
-
-
-def hash_teacher(teacher: str, predictor: Predictor) -> str:
-    """SHA-256 of an exported file, else of the weights and of what `triptych calibrate` stored beside them."""
-    if teacher.endswith(SUFFIX):
-        return hash_file(Path(teacher))
-    scales = {name: scale.content() for name, scale in predictor.calibration.items()}
-    weights = hash_tensors(predictor.model.state_dict())
-    return hashlib.sha256(f"{weights} {json.dumps(scales)}".encode()).hexdigest() if scales else weights
-
-
-def _with_confidence(predictor: Predictor, teacher: str, tasks: Sequence[str], least: float) -> Predictor:
-    if not 0 <= least <= 1:
-        raise ValueError(f"min_confidence is {least}; confidence is between 0 and 1.")
-    confident = Confident(predictor)
-    if lost := [name for name in tasks if name not in confident.sure]:
-        raise ValueError(
-            f"{teacher} has no confidence of {', '.join(lost)}, as its values have no known spread; leave out "
-            "--min-confidence, or these tasks."
-        )
-    return confident
 
 
 def _chosen_levels(known: Mapping[str, Task], asked: Mapping[str, float]) -> Mapping[str, float]:
@@ -252,49 +206,6 @@ def _ask_labels(before: Descriptor, place: Path, splits: Sequence[str], predicto
             f"say it (--events-from {name}=0.9; 0.5 where the teacher's loss weighs all pixels alike)",
         )
     return level
-
-
-def map_classes(theirs: Task, ours: Task, asked: PseudoLabels) -> Tensor:
-    """The folder's class of each class of the teacher, `IGNORE` for none; empty where a task has no classes to choose.
-
-    Raises `DataError` naming every class that has no counterpart, and where the two tasks measure different things.
-    """
-    if (theirs.kind, theirs.unit) != (ours.kind, ours.unit) or (
-        ours.kind == "values" and theirs.target_channels != ours.target_channels
-    ):
-        text = f"{ours.name} of {asked.teacher} is {theirs.kind} ({theirs.unit or 'no unit'})"
-        raise DataError(f"{text}, that of the folder {ours.kind} ({ours.unit or 'no unit'})", "take another teacher")
-    if ours.kind != "labels":
-        return torch.empty(0, dtype=torch.int64)
-    own = {name: number for number, name in enumerate(ours.classes)} | {"": IGNORE}
-    wanted = [asked.class_map.get(old, old) for old in theirs.classes]
-    pairs = dict.fromkeys(zip(theirs.classes, wanted, strict=True))
-    lost = [old if old == new else f"{old} (to {new})" for old, new in pairs if new not in own]
-    if twice := [name for name in dict.fromkeys(wanted) if name in own and ours.classes.count(name) > 1]:
-        raise DataError(
-            f"{ours.name} of the folder has several classes called {', '.join(twice)}", "give each class its own name"
-        )
-    numbered = all(name.isdecimal() for name in (*theirs.classes, *ours.classes))
-    if numbered and not asked.class_map and len(theirs.classes) != len(ours.classes):
-        lost = list(theirs.classes)  # numbers are names of nothing where their count differs
-    if lost:
-        raise DataError(
-            f"{len(lost)} of {len(theirs.classes)} classes of {ours.name} of {asked.teacher} are none of the folder "
-            f"({', '.join(ours.classes)}): {', '.join(lost)}",
-            "map each (--class-map couch=sofa), to nothing where it has no counterpart (couch=)",
-        )
-    return torch.tensor([own[new] for new in wanted])
-
-
-def _unknown_classes(descriptor: Descriptor, tables: Mapping[str, Tensor]) -> list[str]:
-    """Lines about classes of the folder that the teacher never predicts: their pixels get other classes."""
-    lines = []
-    for name, table in tables.items():
-        classes = descriptor.tasks[name].make_task(name).classes
-        missing = [each for number, each in enumerate(classes) if len(table) and number not in table.tolist()]
-        if missing:
-            lines.append(f"the teacher knows no {', '.join(missing)} of {name}: their pixels are labelled as others")
-    return lines
 
 
 def _describe(
@@ -383,89 +294,9 @@ def _label_split(dataset: Folder, predictor: Predictor, tables: Mapping[str, Ten
             least = noted.min_confidence
             if confidence is not None and least is not None:
                 target = keep_labels(target, confidence >= least)
-            path = _write_label(dataset, name, key, target, camera)
+            path = write_label(dataset, name, key, target, camera)
             if confidence is not None:
-                _note(
+                note_confidence(
                     dataset.descriptor, name, path, float(confidence.mean()), float(valid_pixels(target).float().mean())
                 )
             result.written[name] += 1
-
-
-def to_target(prediction: Tensor, task: Task, table: Tensor, event_from: float | None = None) -> Tensor:
-    """A prediction as the target of a task: classes by `table`, a probability of at least `event_from` as the event.
-
-    >>> from triptych.tasks import depth, semseg
-    >>> to_target(torch.tensor([[1, 0]]), semseg(2), torch.tensor([1, IGNORE])).tolist()
-    [[255, 1]]
-    """
-    if task.kind == "labels":
-        return table[prediction]
-    return prediction.float() if event_from is None else task.to_target(prediction.float(), event_from)
-
-
-def _write_label(dataset: Folder, name: str, key: str, target: Tensor, camera: Camera | None) -> Path:
-    """Write a pseudo-label in its task's encoding, with its mark where that has one, after decoding it again."""
-    encoding, described = dataset.descriptor.tasks[name], dataset.descriptor
-    stored = encoding.encode(target, camera)
-    if not _means(encoding, stored, target, camera):
-        raise DataError(
-            f"the encoding of [tasks.{name}] cannot store what the teacher predicts of {key}",
-            "check its options (invalid, map, threshold) with `triptych data doctor`",
-        )
-    split = str(described.splits.get(dataset.split, dataset.split))
-    pattern = described.pseudo[name].files.replace("{split}", split).removesuffix(".*")
-    ending = ".npz" if encoding.valid else ".npy" if stored.dtype.kind == "f" else ".png"
-    path = described.root / (pattern.replace("{key}", key) + ending)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as partial, partial.open("wb") as file:
-        if encoding.valid:
-            entries: dict[str, Any] = {encoding.key: stored, encoding.valid: valid_pixels(target).numpy()}
-            np.savez_compressed(file, **entries)
-        elif stored.dtype.kind == "f":
-            np.save(file, stored)
-        else:
-            Image.fromarray(stored).save(file, format="PNG")
-    return path
-
-
-def _means(encoding: Encoding, stored: np.ndarray, target: Tensor, camera: Camera | None) -> bool:
-    """Whether an array decodes to a target; a measure beyond the encoding's limits has no label."""
-    again = encoding.decode(stored, camera)
-    if not target.is_floating_point():
-        return torch.equal(again, target)
-    known = valid_pixels(again)
-    is_known = bool((valid_pixels(target) | ~known).all())
-    return is_known and torch.allclose(again.where(known, 0), target.where(known, 0), rtol=1e-4, atol=1e-4)
-
-
-def _note(descriptor: Descriptor, name: str, path: Path, confidence: float, labelled: float) -> None:
-    table = descriptor.root / PSEUDO / name / CONFIDENCE
-    line = io.StringIO()
-    rows = csv.writer(line)
-    with table.open("ab+") as file:
-        if not file.tell():
-            rows.writerow(("file", "confidence", "labelled"))
-        else:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a full disk cut the row before
-                line.write("\r\n")
-        rows.writerow((path.relative_to(descriptor.root).as_posix(), f"{confidence:.4f}", f"{labelled:.4f}"))
-        file.write(line.getvalue().encode())
-
-
-def rank_confidence(dataset: Folder, name: str) -> list[tuple[str, Path, float]]:
-    """The pseudo-labels of a task in use, of which the teacher's confidence is known, the least sure first: the key of
-    the image, the file, and the mean confidence from 0 to 1.
-    """
-    root = dataset.descriptor.root
-    table = root / PSEUDO / name / CONFIDENCE
-    if not table.exists():
-        return []
-    sure = {}
-    with naming_damage(table), table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            with suppress(ValueError, TypeError):  # a row that was cut, or the header again
-                float(row["labelled"])
-                sure[root / row["file"]] = float(row["confidence"])
-    found = [(key, path, sure[path]) for key, path in dataset.pseudo[name].items() if path in sure]
-    return sorted(found, key=lambda one: one[2])
