@@ -18,7 +18,7 @@ from torch import nn
 
 import triptych
 from triptych.__main__ import main
-from triptych.extending import checks
+from triptych.extending import checks, dataset_checks
 from triptych.extending.new import KINDS, new_package
 from triptych.metrics.values import ValuesMetric
 from triptych.tasks import Task, depth, normals, regression, semseg
@@ -203,7 +203,7 @@ class Cracks(triptych.DenseDataset):
 
 def test_ids_are_those_of_the_classes_and_not_of_channels() -> None:
     triptych.register("datasets", "cracks", Cracks)
-    checks.dataset_has_targets("cracks", "")
+    dataset_checks.has_targets("cracks", "")
 
 
 def test_an_argument_that_is_not_stored_fails() -> None:
