@@ -40,8 +40,8 @@ from triptych import assemble
 from triptych.evaluation.run import evaluate_run
 from triptych.evaluation.scores import read_scores
 from triptych.export import export_run, exported_program
+from triptych.export.description import versions
 from triptych.export.onnx_file import quantize, write_onnx
-from triptych.export.run import versions
 from triptych.files import write_text, written_whole
 from triptych.prediction.pretrained import FILES, read_run_tasks, save_folder
 from triptych.recipes import RECIPES
