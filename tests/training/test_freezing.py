@@ -192,7 +192,7 @@ def save(recipe: Recipe, folder: Path) -> str:
     ("changes", "words"),
     [
         (
-            {"model__backbone_options": {"widths": (8, 8, 8, 8)}},
+            {"model__backbone_options": PLAIN},
             r"backbone_options\.mean is \(0\.5, 0\.5, 0\.5\) and not",
         ),
         (
