@@ -81,7 +81,7 @@ def resize(maps: Tensor, size: tuple[int, ...], *, antialias: bool = False) -> T
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
-def resize_image(image: Rows, size: tuple[int, int]) -> Rows:
+def resize_image(image: Rows, size: tuple[int, int]) -> Float[Tensor, "batch 3 height wide"]:
     """Images in [0, 1] at another size, as networks see them: bilinear with antialiasing."""
     return resize(image, size, antialias=True).clamp(0, 1)
 
