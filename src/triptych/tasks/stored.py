@@ -245,7 +245,7 @@ def _rebuild(name: str, kind: str, options: Mapping[str, Any]) -> Task:
         return _build(name, kind, options)
     except ValueError:
         classes = options.get("classes")
-        names = [*map(str, range(min(classes, MOST_CLASSES)))] if isinstance(classes, int) else classes
+        names = [*map(str, range(classes))] if isinstance(classes, int) and classes <= MOST_CLASSES else classes
         if not isinstance(names, list) or len(names) <= IGNORE:
             raise
         return _build(name, kind, {**options, "classes": [*names[:IGNORE], UNUSED, *names[IGNORE + 1 :]]})
