@@ -236,10 +236,17 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         seen.add(pointer)
     path.touch()
     mode = path.stat().st_mode  # as the umask says; the library writes for the user alone
-    # One entry: the library writes several in random order, and equal tensors shall be equal bytes.
-    save_file(ready, path, metadata={"crc32": (written := checksum(ready))})
-    path.chmod(mode)
-    flush(path)
+    # The library begins a file of a random name, which nobody would know as left behind: in a folder that has one.
+    begun = partial_path(path)
+    begun.mkdir(exist_ok=True)
+    try:
+        # One entry: the library writes several in random order, and equal tensors shall be equal bytes.
+        save_file(ready, begun / "tensors", metadata={"crc32": (written := checksum(ready))})
+        (begun / "tensors").chmod(mode)
+        flush(begun / "tensors")
+        (begun / "tensors").replace(path)
+    finally:
+        shutil.rmtree(begun, ignore_errors=True)
     return written
 
 

@@ -282,6 +282,37 @@ def test_partial_files_of_dead_processes_go_and_those_of_living_ones_stay(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == [f".model.safetensors.{os.getppid()}.partial"]
 
 
+WRITER = """
+import os, signal, sys, time, torch
+from pathlib import Path
+from triptych.files import read_tensors, remove_partials, save_tensors, written_whole
+
+path = Path(sys.argv[1])
+for wait in (0.0, 0.003, 0.01, 0.02, 0.03):
+    path.unlink(missing_ok=True)
+    process = os.fork()
+    while process == 0:
+        with written_whole(path) as partial:
+            save_tensors(partial, {"a": torch.zeros(4_000_000)})
+    while not path.exists():
+        time.sleep(0.001)
+    time.sleep(wait)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    remove_partials(path.parent)
+    read_tensors(path)
+"""
+"""Processes that are killed while they write a file again and again."""
+
+
+def test_tensors_that_a_kill_cut_off_leave_nothing_that_stays(tmp_path: Path) -> None:
+    """Not what the library of these files begins under a name of its own."""
+    path = tmp_path / "model.safetensors"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", WRITER, str(path)], check=True, timeout=120, env=environment)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
 def test_tensors_are_read_back_whatever_their_type(tmp_path: Path) -> None:
     types = (torch.float32, torch.bfloat16, torch.int64, torch.bool)
     tensors = {str(kind): torch.ones(3, 2).to(kind) for kind in types} | {
