@@ -61,7 +61,7 @@ def as_pairs(sample: Sample) -> Sample:
         targets = {name: target[part] for name, target in sample.targets.items()}
         views.append(Sample(sample.image[part], targets, camera=camera))
         pose = pose + torch.tensor([[0.0, 0, 0, 0.2], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
-    return replace(views[0], neighbours=(views[1],)).to(sample.image.device)
+    return replace(views[0], neighbors=(views[1],)).to(sample.image.device)
 
 
 @cache

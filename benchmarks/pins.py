@@ -72,7 +72,7 @@ def pin_rooms(folder: Path) -> Pins:
     for look, paired in (("a", False), ("b", False), ("b", True)):
         rooms = open_dataset(
             "rooms", root=folder, split="val", scenes=2, views=2, size=(48, 64), look=look, path_length=4,
-            paired=paired, neighbour_frames=(-1, 1), progress=False, workers=1,
+            paired=paired, neighbor_frames=(-1, 1), progress=False, workers=1,
         )  # fmt: skip
         yield f"records {look}{' paired' if paired else ''}", rooms.files
         yield f"samples {look}{' paired' if paired else ''}", [rooms[index] for index in (0, 5, 15)]
@@ -88,7 +88,7 @@ def pin_presets(folder: Path) -> Pins:
     presets = load("TRANSFORMS", "augmentation", "augmentation.presets", "datasets.transforms")
     build = load("build_transform", "augmentation", "augmentation.presets", "datasets.transforms")
     rooms = open_dataset(
-        "rooms", root=folder, split="val", scenes=1, views=2, size=(96, 128), path_length=2, neighbour_frames=(1,),
+        "rooms", root=folder, split="val", scenes=1, views=2, size=(96, 128), path_length=2, neighbor_frames=(1,),
         progress=False, workers=1,
     )  # fmt: skip
     for name in presets:
@@ -281,7 +281,7 @@ def _train(folder: Path, title: str, **parts: Any) -> Pins:
     from triptych.recipes.config import from_json
     from triptych.training.loop import train
 
-    rooms = {"scenes": 2, "views": 2, "size": [48, 64], "path_length": 4, "neighbour_frames": [-1, 1], "workers": 1}
+    rooms = {"scenes": 2, "views": 2, "size": [48, 64], "path_length": 4, "neighbor_frames": [-1, 1], "workers": 1}
     rooms["progress"] = False
     base: dict[str, Any] = {
         "data": {"dataset": "rooms", "root": str(folder), "size": [48, 64], "batch_size": 2, "options": rooms},

@@ -57,7 +57,7 @@ def mean_over(pairs: list[Sample], predictor: Predictor | None) -> dict[str, flo
     """Means over pairs that share a pixel; of the labels where there is no network."""
     found: dict[str, list[float]] = {}
     for view in pairs:
-        other = view.neighbours[0]
+        other = view.neighbors[0]
         maps = [each.targets if predictor is None else predictor.predict(each.image) for each in (view, other)]
         for name, value in disagreement(*maps, view, other).items():
             if value == value:  # no common pixel gives NaN

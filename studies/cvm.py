@@ -77,14 +77,14 @@ POINT = 1.0
 
 def on_paths(recipe: Recipe, *, frames: tuple[int, ...] = (12,)) -> Recipe:
     """The recipe on camera paths with neighbors, whose labels train nothing but what reads them."""
-    options = {**recipe.data.options, "path_length": 72, "neighbour_frames": frames, "poses": "true"}
+    options = {**recipe.data.options, "path_length": 72, "neighbor_frames": frames, "poses": "true"}
     data = replace(recipe.data, dataset="rooms-poses", options=options, batch_size=LABELLED)
     return replace(recipe, data=data)
 
 
 def with_matcher(recipe: Recipe, *, poses: str = "true", single_share: float = 0.5) -> Recipe:
     """The recipe with CvM beside its trunk; every view of a scene is a labelled image of the batch."""
-    views = 1 + len(recipe.data.options["neighbour_frames"])
+    views = 1 + len(recipe.data.options["neighbor_frames"])
     data = replace(
         recipe.data, options={**recipe.data.options, "poses": poses}, batch_size=recipe.data.batch_size // views
     )

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from triptych.types import valid_pixels
 
 _PAIRS = (((1, 0), (0, -1)), ((-1, 0), (0, 1)), ((1, 1), (1, -1)), ((-1, -1), (-1, 1)))
-"""Neighbours (column, row) whose differences are crossed: right x up, left x down, and the two diagonal pairs."""
+"""Neighbors (column, row) whose differences are crossed: right x up, left x down, and the two diagonal pairs."""
 
 
 def derive_normals(
@@ -19,8 +19,8 @@ def derive_normals(
 ) -> Float[Tensor, "batch 3 height width"]:
     """Unit normals in the camera frame, towards the camera, from depth in metres (NaN where unknown).
 
-    The normal of a pixel is the sum of four cross products of differences to its eight neighbours, normalised
-    (DenseMTL). A pixel is NaN where it or one of its neighbours is unknown, and on the image border.
+    The normal of a pixel is the sum of four cross products of differences to its eight neighbors, normalised
+    (DenseMTL). A pixel is NaN where it or one of its neighbors is unknown, and on the image border.
 
     `reference_quirks` gives what DenseMTL trains on when `depth` is its inverse normalised depth u: pixel centres at
     integers, z alone made positive instead of turning the vector, and a border of two pixels lost.
@@ -53,8 +53,8 @@ def _points(depth: Tensor, intrinsics: Tensor, centre: float) -> Tensor:
     return depth * (inverse[:, :, 0] * columns + inverse[:, :, 1] * rows + inverse[:, :, 2])
 
 
-def _difference(points: Tensor, neighbour: tuple[int, int]) -> Tensor:
-    column, row = neighbour
+def _difference(points: Tensor, neighbor: tuple[int, int]) -> Tensor:
+    column, row = neighbor
     return points.roll((-row, -column), dims=(-2, -1)) - points
 
 
@@ -64,5 +64,5 @@ def _inner(valid: Tensor) -> Tensor:
 
 
 def _eroded(valid: Tensor) -> Tensor:
-    """True where the whole 3x3 neighbourhood is; outside the image counts as false."""
+    """True where the whole 3x3 neighborhood is; outside the image counts as false."""
     return -F.max_pool2d(-F.pad(valid.float(), (1, 1, 1, 1)), 3, stride=1) > 0.5

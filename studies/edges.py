@@ -31,7 +31,7 @@ TITLES = {"semseg": "semseg, right %", "normals": "normals, angle °", "depth": 
 
 
 def edge_distance(labels: np.ndarray) -> np.ndarray:
-    """Distance (pixels) of every pixel to the nearest one that has a neighbour of another class.
+    """Distance (pixels) of every pixel to the nearest one that has a neighbor of another class.
 
     >>> edge_distance(np.array([[0, 0, 0, 1, 1]])).tolist()
     [[2.0, 1.0, 0.0, 0.0, 1.0]]

@@ -109,7 +109,7 @@ def score(
 @torch.no_grad()
 def score_pair(model: MultiTaskModel, regularizer: CrossView, view: Sample) -> dict[str, dict[str, float]]:
     """The numbers of a pair of views, by what is compared with what."""
-    other, output, geometry = view.neighbours[0], model(view.image), regularizer.lengths[0]
+    other, output, geometry = view.neighbors[0], model(view.image), regularizer.lengths[0]
     planes = regularizer.encoder(output.features, image_size(view))
 
     def decode(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,7 +132,7 @@ def score_pair(model: MultiTaskModel, regularizer: CrossView, view: Sample) -> d
 
 def score_labels(view: Sample) -> dict[str, dict[str, float]]:
     """The same of the first frame's labels: what moving matters, and what rounding to pixels leaves."""
-    other = view.neighbours[0]
+    other = view.neighbors[0]
     seen = seen_in(view, other)[1]
     return {
         "labels, not moved": score(view.targets, other, seen),

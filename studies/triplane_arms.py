@@ -156,7 +156,7 @@ def view_arms() -> dict[str, Recipe]:
     order, and differ in the regularizer alone.
     """
     plain = base("vanilla")
-    options: Options = {**plain.data.options, "views": 1, "path_length": 10, "neighbour_frames": (5,)}
+    options: Options = {**plain.data.options, "views": 1, "path_length": 10, "neighbor_frames": (5,)}
     alone = replace(
         plain,
         description="Study on camera paths of generated rooms: vanilla.",

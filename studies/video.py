@@ -27,7 +27,7 @@ def arms() -> dict[str, Recipe]:
     """The recipe `rooms-video` at the size of the studies, the last weights are kept.
 
     `self-supervised` finds motions by alignment, `known poses` is told them (depth is then metric, hence other bounds),
-    `pose network` learns to see them; `supervised` has labels of depth and no neighbours.
+    `pose network` learns to see them; `supervised` has labels of depth and no neighbors.
     """
     recipe = RECIPES["rooms-video"]
     video = replace(

@@ -41,10 +41,10 @@ class RoomsPoses(Rooms):
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
         views = []
-        for place, view in enumerate(sample.neighbours):
+        for place, view in enumerate(sample.neighbors):
             moved = self.spoil(self, index, place, motion(sample, view))
             views.append(replace(view, camera=Camera(view.camera.intrinsics, sample.camera.pose @ moved)))
-        return replace(sample, neighbours=tuple(views))
+        return replace(sample, neighbors=tuple(views))
 
     def drawn(self, index: int, place: int) -> torch.Generator:
         """Random numbers of a pair."""
@@ -55,7 +55,7 @@ class RoomsPoses(Rooms):
         frames = self.settings.frames()
         away = int(torch.randint(frames, len(self) - frames + 1, (), generator=self.drawn(index, place)))
         other = super().__getitem__((index + away) % len(self))
-        return motion(other, other.neighbours[place])
+        return motion(other, other.neighbors[place])
 
 
 def motion(sample: Sample, view: Sample) -> Tensor:
@@ -128,7 +128,7 @@ def find_matches(sample: Sample) -> Tensor:
     """Where the pixels of a sample lie in its first neighbor by the poses, `(height, width, 2)`; NaN where depth is
     unknown or the point is behind the neighbor's camera.
     """
-    view = sample.neighbours[0]
+    view = sample.neighbors[0]
     points = move_points(
         backproject(sample.targets["depth"][None], sample.camera.intrinsics[None]),
         relative_pose(view.camera.pose[None], sample.camera.pose[None]),
@@ -139,7 +139,7 @@ def find_matches(sample: Sample) -> Tensor:
 
 def trained_pairs(frames: int, poses: str = "true") -> Subset:
     """The pairs that the study trains on, so many frames apart."""
-    options: dict[str, Any] = {"path_length": 72, "neighbour_frames": (frames,), "size": (64, 80), "progress": False}
+    options: dict[str, Any] = {"path_length": 72, "neighbor_frames": (frames,), "size": (64, 80), "progress": False}
     return spread(RoomsPoses(split="train", poses=poses, scenes=SCENES, views=1, **options), PAIRS)
 
 
@@ -157,7 +157,7 @@ def offsets(frames: int, poses: str) -> Tensor:
 def baselines(frames: int) -> Tensor:
     """Metres between the cameras of the pairs."""
     pairs = trained_pairs(frames)
-    return torch.stack([motion(pairs[i], pairs[i].neighbours[0])[:3, 3].norm() for i in range(PAIRS)])
+    return torch.stack([motion(pairs[i], pairs[i].neighbors[0])[:3, 3].norm() for i in range(PAIRS)])
 
 
 def quartiles(values: Tensor) -> str:

@@ -89,12 +89,12 @@ def test_options_take_numbers_lists_and_tables_and_keep_the_others() -> None:
     own = chosen_recipe("rooms-demo")
     recipe = chosen_recipe(
         "rooms-demo",
-        *("--recipe.data.options", "neighbour_frames=[-1,1]", "look=b", "paired=true"),
+        *("--recipe.data.options", "neighbor_frames=[-1,1]", "look=b", "paired=true"),
         *("--recipe.data.task-options", "depth.loss=berhu", "depth.aligned=True"),
         *("--recipe.model.decoder-options", "dropout=0.5"),
         *("--recipe.weighting.weights", "depth=2"),
     )
-    assert recipe.data.options == own.data.options | {"neighbour_frames": (-1, 1), "look": "b", "paired": True}
+    assert recipe.data.options == own.data.options | {"neighbor_frames": (-1, 1), "look": "b", "paired": True}
     assert recipe.data.task_options == {"depth": {"loss": "berhu", "aligned": True}}
     assert own.model.decoder_options  # or there is nothing to keep
     assert recipe.model.decoder_options == own.model.decoder_options | {"dropout": 0.5}
@@ -107,7 +107,7 @@ def test_the_example_of_the_docs() -> None:
     recipe = chosen_recipe(words[0], *words[3:])
     assert recipe.optimizer.lr == 1e-3
     assert recipe.data.tasks == ("semseg", "depth")
-    assert recipe.data.options["neighbour_frames"] == (-1, 1)
+    assert recipe.data.options["neighbor_frames"] == (-1, 1)
     assert recipe.data.task_options == {"depth": {"loss": "berhu"}}
 
 

@@ -328,7 +328,7 @@ def test_arms_of_cvm_have_as_many_labelled_images_a_step() -> None:
         recipe = replace(arms[name].recipe, model=replace(arms[name].recipe.model, weights=""))
         networks[recipe.model.cross_view] = assemble.build_model(recipe, tasks).train()
     for recipe in (arm.recipe for arm in arms.values()):
-        sample = replace(view, neighbours=(view,) * len(recipe.data.options["neighbour_frames"]))
+        sample = replace(view, neighbors=(view,) * len(recipe.data.options["neighbor_frames"]))
         united, _ = networks[recipe.model.cross_view].with_views(collate([sample] * recipe.data.batch_size))
         assert int(valid_pixels(united.targets["depth"]).flatten(1).any(dim=1).sum()) == cvm.LABELLED
 
@@ -338,13 +338,13 @@ def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
 
     view_poses = load("view_poses")
     motion = view_poses.motion
-    options = {"scenes": 3, "views": 1, "path_length": 8, "neighbour_frames": (4, 2), "size": (16, 24)}
+    options = {"scenes": 3, "views": 1, "path_length": 8, "neighbor_frames": (4, 2), "size": (16, 24)}
     rooms = {
         poses: view_poses.RoomsPoses(tmp_path, poses=poses, progress=False, workers=1, **options)
         for poses in ("true", "noisy", "identity", "shuffled")
     }
-    seen = {poses: [motion(each[9], view) for view in each[9].neighbours] for poses, each in rooms.items()}
-    true, everywhere = seen["true"], [motion(s, s.neighbours[0]) for s in map(rooms["true"].__getitem__, range(24))]
+    seen = {poses: [motion(each[9], view) for view in each[9].neighbors] for poses, each in rooms.items()}
+    true, everywhere = seen["true"], [motion(s, s.neighbors[0]) for s in map(rooms["true"].__getitem__, range(24))]
     assert all(torch.allclose(each, torch.eye(4), atol=1e-5) for each in seen["identity"])
     for moved, original in zip(seen["noisy"], true, strict=True):
         angle = torch.rad2deg(((torch.trace(moved[:3, :3].T @ original[:3, :3]) - 1) / 2).clamp(max=1).acos())
@@ -354,8 +354,8 @@ def test_poses_are_spoiled_as_said(tmp_path: Path) -> None:
     same = [torch.allclose(seen["shuffled"][0], each, atol=1e-4) for each in everywhere]
     assert sum(same[:8]) + sum(same[16:]) == 1
     assert not any(same[8:16])  # another room's
-    again = rooms["shuffled"][9].neighbours[0].camera.pose
-    assert torch.equal(again, rooms["shuffled"][9].neighbours[0].camera.pose)
+    again = rooms["shuffled"][9].neighbors[0].camera.pose
+    assert torch.equal(again, rooms["shuffled"][9].neighbors[0].camera.pose)
 
 
 def test_what_the_study_of_cvm_may_say() -> None:

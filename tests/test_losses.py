@@ -512,7 +512,7 @@ def test_normals_of_a_plane(normal: tuple[float, float, float]) -> None:
     torch.testing.assert_close(inside, n[:, None, None].expand_as(inside))
 
 
-def test_unknown_depth_makes_its_neighbours_unknown() -> None:
+def test_unknown_depth_makes_its_neighbors_unknown() -> None:
     depth, intrinsics, _ = plane((0.1, 0.2, -1.0))
     depth[0, 0, 2, 3] = torch.nan
     valid = valid_pixels(derive_normals(depth, intrinsics))[0, 0]

@@ -124,7 +124,7 @@ def test_every_recipe_on_rooms_takes_a_step(name: str) -> None:
         targets["boundary"] = targets["boundary"].round().clamp(max=1)
     intrinsics = torch.tensor([[40.0, 0, 32.0], [0, 40.0, 24.0], [0, 0, 1]]).repeat(2, 1, 1)
     sample = Sample(torch.rand(2, 3, *size), targets, camera=Camera(intrinsics, torch.eye(4).repeat(2, 1, 1)))
-    losses = objective(dataclasses.replace(sample, neighbours=(sample,))).tasks
+    losses = objective(dataclasses.replace(sample, neighbors=(sample,))).tasks
     total = torch.stack(list(losses.values())).sum()
     assert total.isfinite()
     total.backward()

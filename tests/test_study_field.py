@@ -87,7 +87,7 @@ def test_weights_are_those_that_the_expected_depth_comes_of(options: dict[str, s
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """Two frames of a camera path, at the size of the study."""
-    options = {"scenes": 1, "views": 1, "path_length": 10, "neighbour_frames": (5,), "size": (64, 80)}
+    options = {"scenes": 1, "views": 1, "path_length": 10, "neighbor_frames": (5,), "size": (64, 80)}
     rooms = Rooms(tmp_path_factory.mktemp("rooms"), split="test", **options, progress=False, workers=1)
     return collate([rooms[0]])
 
@@ -105,8 +105,8 @@ def test_without_a_motion_every_rendering_is_the_own_view(pair: Sample) -> None:
             torch.nn.init.normal_(parameter)  # the output layer starts near zero
     renderer = Renderer(model, regularizer, step=0, shorter_side=64)
     cross = novel.with_second_view(renderer)
-    second = replace(pair, neighbours=())
-    still = replace(pair, neighbours=(second,))
+    second = replace(pair, neighbors=())
+    still = replace(pair, neighbors=(second,))
     ways = novel.score_pair(renderer.model, cross, still)
     own = ways["rendered, against its own labels"]
     for name in ("rendered from the second's pose", "rendered, not moved"):
@@ -125,7 +125,7 @@ def test_without_a_motion_every_rendering_is_the_own_view(pair: Sample) -> None:
 
 def test_labels_carried_by_true_depth_are_the_others(pair: Sample) -> None:
     """Up to rounding to pixels; without a motion they are equal."""
-    still = replace(pair, neighbours=(replace(pair, neighbours=()),))
+    still = replace(pair, neighbors=(replace(pair, neighbors=()),))
     for numbers in novel.score_labels(still).values():
         assert list(numbers.values()) == pytest.approx([100, 0, 0], abs=0.05)
     found = novel.score_labels(pair)

@@ -57,9 +57,9 @@ def test_collate_names_what_does_not_fit() -> None:
 
 def test_moving_a_sample_leaves_the_original_alone() -> None:
     sample = make("a")
-    sample = replace(sample, neighbours=(make("b"),))
+    sample = replace(sample, neighbors=(make("b"),))
     moved = sample.to("meta")
-    assert moved.neighbours[0].targets["depth"].device.type == "meta"
+    assert moved.neighbors[0].targets["depth"].device.type == "meta"
     assert moved.image.device.type == "meta"
     assert moved.camera is not None
     assert moved.camera.intrinsics.device.type == "meta"

@@ -19,7 +19,7 @@ _HOMES = {
     "Camera": "types",
     "Output": "types",
     "Sample": "types",
-    "as_neighbour": "data.base",
+    "as_neighbor": "data.base",
     "collate": "types",
     "masked_mean": "losses.pixel",
     "missing_view": "data.base",

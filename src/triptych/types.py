@@ -45,11 +45,11 @@ class Sample:
     names the image (a tuple of names for a batch). `extras` holds further tensors that are no task's target (instance
     ids).
 
-    `neighbours` are other views of the same scene, such as frames of the same video, in the order that the dataset was
+    `neighbors` are other views of the same scene, such as frames of the same video, in the order that the dataset was
     asked for: samples of the same size, each with its own image, targets and camera. Transforms move them like the
     image itself, so that relative poses stay true, and change their colours alike. A frame of a video says in
     `extras["offset"]` (int64, no dimensions) how many frames later than this one it was taken; negative is earlier. A
-    neighbour that this sample lacks is a view of NaN (`triptych.missing_view`), unknown intrinsics beside known
+    neighbor that this sample lacks is a view of NaN (`triptych.missing_view`), unknown intrinsics beside known
     ones are NaN too: batches then stay whole, and training counts what it could not use.
     """
 
@@ -58,7 +58,7 @@ class Sample:
     key: str | tuple[str, ...] = ""
     camera: Camera | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
-    neighbours: tuple["Sample", ...] = ()
+    neighbors: tuple["Sample", ...] = ()
 
     @property
     def image_keys(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class Sample:
             targets={name: target.to(device, non_blocking=ahead) for name, target in self.targets.items()},
             camera=None if self.camera is None else self.camera.to(device),
             extras={name: value.to(device, non_blocking=ahead) for name, value in self.extras.items()},
-            neighbours=tuple(view.to(device) for view in self.neighbours),
+            neighbors=tuple(view.to(device) for view in self.neighbors),
         )
 
     def pin_memory(self) -> "Sample":
@@ -91,7 +91,7 @@ class Sample:
             image=self.image.pin_memory(),
             targets={name: target.pin_memory() for name, target in self.targets.items()},
             extras={name: extra.pin_memory() for name, extra in self.extras.items()},
-            neighbours=tuple(view.pin_memory() for view in self.neighbours),
+            neighbors=tuple(view.pin_memory() for view in self.neighbors),
         )
 
 
@@ -166,7 +166,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
     """Stack samples of one size into a batch.
 
     Raises `ValueError` when sizes or tasks differ. Cameras are kept when every sample has one; extras when all share
-    them; as many neighbours as every sample has.
+    them; as many neighbors as every sample has.
     """
     if not samples:
         raise ValueError("collate: no samples; pass at least one.")
@@ -191,7 +191,7 @@ def collate(samples: Sequence[Sample]) -> Sample:
         key=tuple(str(sample.key) for sample in samples),
         camera=_stack_cameras(cameras),
         extras={name: torch.stack([sample.extras[name] for sample in samples]) for name in sorted(extras)},
-        neighbours=tuple(collate(views) for views in zip(*(sample.neighbours for sample in samples), strict=False)),
+        neighbors=tuple(collate(views) for views in zip(*(sample.neighbors for sample in samples), strict=False)),
     )
 
 

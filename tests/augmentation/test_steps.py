@@ -261,17 +261,17 @@ def test_poses_of_two_views_that_move_alike_meet_in_one_world() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("name", [*GEOMETRY, *(f"preset {name}" for name in TRANSFORMS)])
-def test_neighbours_see_the_same_points_of_the_world_after_every_transform(name: str, seed: int) -> None:
+def test_neighbors_see_the_same_points_of_the_world_after_every_transform(name: str, seed: int) -> None:
     """Two cameras before a tilted plane. Whatever moved, the plane's points that depth and camera of each view name lie
     on one plane of the new world, and a point of the second view seen by the first has the depth that is written there.
     """
     first, second = (plane_view(shift, angle) for shift, angle in (((0, 0, 0), 0.0), ((0.3, -0.1, 0.2), 0.15)))
-    sample = replace(first, neighbours=(second,))
+    sample = replace(first, neighbors=(second,))
     preset = name.removeprefix("preset ")
     size = (28, 40)
     step = GEOMETRY.get(name) or build_transform(preset, size=size, tasks=ALL, train=True)
     moved = step(sample, np.random.default_rng(seed))
-    (other,) = moved.neighbours
+    (other,) = moved.neighbors
     assert other.image.shape == moved.image.shape
     assert list(other.targets) == list(moved.targets)
     assert other.targets["semseg"].shape == moved.targets["semseg"].shape
@@ -281,7 +281,7 @@ def test_neighbours_see_the_same_points_of_the_world_after_every_transform(name:
     centre = known[0].mean(axis=0)
     normal = np.linalg.svd(known[0] - centre)[2][2]
     distance = np.nanmean(moved.targets["depth"].numpy())
-    # Nearest neighbour moves a label by up to half a pixel of the source.
+    # Nearest neighbor moves a label by up to half a pixel of the source.
     assert np.abs((known[0] - centre) @ normal).max() < 0.015 * distance
     assert np.abs((known[1] - centre) @ normal).max() < 0.015 * distance
     pose, K = (value.double().numpy() for value in (moved.camera.pose, moved.camera.intrinsics))
@@ -296,12 +296,12 @@ def test_neighbours_see_the_same_points_of_the_world_after_every_transform(name:
     np.testing.assert_allclose(written[valid], seen[inside][valid, 2], rtol=0.04)
 
 
-def test_neighbours_are_filtered_like_the_image() -> None:
+def test_neighbors_are_filtered_like_the_image() -> None:
     first, second = plane_view((0, 0, 0), 0.0), plane_view((0.3, 0, 0), 0.1)
     second = replace(second, image=second.image.flip(-1))
     step = Stretch(ALL, (20, 24), mode="bicubic")
-    moved = step(replace(first, neighbours=(second,)), draw())
-    same(moved.neighbours[0], step(second, draw()))
+    moved = step(replace(first, neighbors=(second,)), draw())
+    same(moved.neighbors[0], step(second, draw()))
 
 
 def plane_view(position: tuple[float, float, float], angle: float) -> Sample:

@@ -64,7 +64,7 @@ def videos(tmp_path: Path) -> Path:
 
 
 def colors(sample: Sample) -> list[float]:
-    return [round(view.image.mean().item() * 255) for view in sample.neighbours]
+    return [round(view.image.mean().item() * 255) for view in sample.neighbors]
 
 
 def test_a_sample_follows_from_the_cameras_of_its_frames(videos: Path) -> None:
@@ -74,34 +74,34 @@ def test_a_sample_follows_from_the_cameras_of_its_frames(videos: Path) -> None:
         place.write_text("20 20 10 8")
     described = videos / "dataset.toml"
     described.write_text(described.read_text().replace("intrinsics = [20, 20, 10, 8]", 'files = "cam/{key}.txt"'))
-    before = Folder(videos, neighbour_frames=(1,)).inputs()
+    before = Folder(videos, neighbor_frames=(1,)).inputs()
     assert len(Folder(videos).source_files(0)) == 3
     (videos / "cam/a/001.txt").write_text("30 30 10 8 ")
-    assert Folder(videos, neighbour_frames=(1,)).inputs() != before
+    assert Folder(videos, neighbor_frames=(1,)).inputs() != before
 
 
-def test_neighbours_in_a_folder(videos: Path) -> None:
-    dataset = Folder(videos, split="all", neighbour_frames=(-1, 2))
+def test_neighbors_in_a_folder(videos: Path) -> None:
+    dataset = Folder(videos, split="all", neighbor_frames=(-1, 2))
     samples = {dataset.key(i): dataset[i] for i in range(len(dataset))}
     assert colors(samples["a/003"]) == [20, 50]
     assert colors(samples["a/001"]) == [20, 30]  # the one before does not exist: the one after it instead
-    assert [view.extras["offset"].item() for view in samples["a/001"].neighbours] == [1, 2]
+    assert [view.extras["offset"].item() for view in samples["a/001"].neighbors] == [1, 2]
     late = samples["a/005"]  # 4 is missing and 6 has another size; 2 later is missing, 2 earlier is there
-    assert late.neighbours[0].image.isnan().all()
-    assert late.neighbours[0].camera.intrinsics.isnan().all()
-    assert round(late.neighbours[1].image.mean().item() * 255) == 30
-    assert colors(replace(samples["b/003"], neighbours=samples["b/003"].neighbours[:1])) == [102]
-    assert samples["a/003"].neighbours[0].camera.intrinsics[0, 0] == 20
-    assert collate([samples["a/003"], late]).neighbours[0].image.shape == (2, 3, 16, 20)
+    assert late.neighbors[0].image.isnan().all()
+    assert late.neighbors[0].camera.intrinsics.isnan().all()
+    assert round(late.neighbors[1].image.mean().item() * 255) == 30
+    assert colors(replace(samples["b/003"], neighbors=samples["b/003"].neighbors[:1])) == [102]
+    assert samples["a/003"].neighbors[0].camera.intrinsics[0, 0] == 20
+    assert collate([samples["a/003"], late]).neighbors[0].image.shape == (2, 3, 16, 20)
 
 
-def test_a_list_of_labelled_frames_takes_neighbours_that_no_split_holds(videos: Path) -> None:
-    sample = Folder(videos, split="train", neighbour_frames=(-1,))[0]
+def test_a_list_of_labelled_frames_takes_neighbors_that_no_split_holds(videos: Path) -> None:
+    sample = Folder(videos, split="train", neighbor_frames=(-1,))[0]
     assert (sample.key, colors(sample)) == ("a/002", [10])
-    with pytest.raises(ValueError, match=r"neighbour_frames has 9, but no image of split 'train'.*last number"):
-        Folder(videos, split="train", neighbour_frames=(9,))
-    # a/003 is of the validation split: as a neighbour of a training frame it would leak.
-    assert Folder(videos, split="train", neighbour_frames=(1,))[0].neighbours[0].extras["offset"] == -1
+    with pytest.raises(ValueError, match=r"neighbor_frames has 9, but no image of split 'train'.*last number"):
+        Folder(videos, split="train", neighbor_frames=(9,))
+    # a/003 is of the validation split: as a neighbor of a training frame it would leak.
+    assert Folder(videos, split="train", neighbor_frames=(1,))[0].neighbors[0].extras["offset"] == -1
 
 
 def test_a_frame_of_unknown_intrinsics_keeps_the_batch_whole(videos: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_frame_of_unknown_intrinsics_keeps_the_batch_whole(videos: Path) -> No
     (videos / "cameras/a").mkdir(parents=True)
     for number in (1, 2):
         (videos / f"cameras/a/{number:03d}.txt").write_text("20 20 10 8")
-    dataset = Folder(videos, split="all", neighbour_frames=(-1,))
+    dataset = Folder(videos, split="all", neighbor_frames=(-1,))
     batch = collate([dataset[1], dataset[2]])
     assert batch.key == ("a/002", "a/003")
     assert batch.camera.intrinsics.isfinite().all(dim=(1, 2)).tolist() == [True, False]
@@ -138,9 +138,9 @@ TASKS = {"semseg": semseg(3), "depth": depth()}
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_missing_view_is_missing_after_every_transform(name: str, seed: int) -> None:
     sample = sample_of(seed)
-    sample = replace(sample, neighbours=(missing_view(sample, -1), replace(sample, key="b")))
+    sample = replace(sample, neighbors=(missing_view(sample, -1), replace(sample, key="b")))
     moved = build_transform(name, size=(24, 32), tasks=TASKS, train=True)(sample, np.random.default_rng(seed))
-    gone, there = moved.neighbours
+    gone, there = moved.neighbors
     assert gone.image.isnan().any()
     assert gone.camera.intrinsics.isnan().any()
     assert gone.extras["offset"].item() == -1
@@ -154,7 +154,7 @@ def test_views_change_their_colours_alike(step, seed: int) -> None:
     """The same picture stays the same, and the image itself changes as it does alone."""
     sample = sample_of(seed)
     alone = step(sample, np.random.default_rng(seed))
-    moved = step(replace(sample, neighbours=(sample_of(seed), sample_of(9))), np.random.default_rng(seed))
+    moved = step(replace(sample, neighbors=(sample_of(seed), sample_of(9))), np.random.default_rng(seed))
     torch.testing.assert_close(moved.image, alone.image)
-    torch.testing.assert_close(moved.neighbours[0].image, moved.image)
-    assert not torch.equal(moved.neighbours[1].image, moved.image)
+    torch.testing.assert_close(moved.neighbors[0].image, moved.image)
+    assert not torch.equal(moved.neighbors[1].image, moved.image)

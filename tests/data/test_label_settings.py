@@ -82,10 +82,10 @@ def test_neighbors_keep_what_their_image_keeps() -> None:
     class Video(Rectangles):
         def __getitem__(self, index: int) -> Sample:
             sample = super().__getitem__(index)
-            return replace(sample, neighbours=(super().__getitem__(index), replace(sample, targets={})))
+            return replace(sample, neighbors=(super().__getitem__(index), replace(sample, targets={})))
 
     sample = FewerLabels(Video(), "one", NAMES)[0]
-    first, second = sample.neighbours
+    first, second = sample.neighbors
     assert all(torch.equal(first.targets[n].nan_to_num(9), sample.targets[n].nan_to_num(9)) for n in NAMES)
     assert not second.targets
 

@@ -220,40 +220,40 @@ def write_videos(root: Path) -> None:
             save(path, photo(frame, SIZE))
 
 
-def test_videos_give_neighbours(root: Path) -> None:
+def test_videos_give_neighbors(root: Path) -> None:
     write_videos(root)
-    dataset = Cityscapes(root, neighbour_frames=(-1, 1))
+    dataset = Cityscapes(root, neighbor_frames=(-1, 1))
     assert dataset.keys == list(KEYS["train"])
     sample = dataset[0]
-    assert [view.key for view in sample.neighbours] == ["aachen_000000_000018", "aachen_000000_000020"]
+    assert [view.key for view in sample.neighbors] == ["aachen_000000_000018", "aachen_000000_000020"]
     expected = photo(18, SIZE).transpose(2, 0, 1) / 255
-    np.testing.assert_allclose(sample.neighbours[0].image, expected, atol=1e-6)
+    np.testing.assert_allclose(sample.neighbors[0].image, expected, atol=1e-6)
     assert sample.camera is not None
-    for view in sample.neighbours:
+    for view in sample.neighbors:
         assert view.camera is not None
         assert torch.equal(view.camera.intrinsics, sample.camera.intrinsics)
         assert not any(valid_pixels(target).any() for target in view.targets.values())
-    assert [view.extras["offset"].item() for view in sample.neighbours] == [-1, 1]
-    assert [view.key for view in Cityscapes(root, neighbour_frames=(-2, 1))[0].neighbours] == [
+    assert [view.extras["offset"].item() for view in sample.neighbors] == [-1, 1]
+    assert [view.key for view in Cityscapes(root, neighbor_frames=(-2, 1))[0].neighbors] == [
         "aachen_000000_000017",
         "aachen_000000_000020",
     ]
-    assert len(collate([dataset[0], dataset[1]]).neighbours) == 2
+    assert len(collate([dataset[0], dataset[1]]).neighbors) == 2
     pack(root, "leftImg8bit_sequence")
-    again = Cityscapes(root, neighbour_frames=(-1, 1))[0]
-    assert torch.equal(again.neighbours[1].image, sample.neighbours[1].image)
+    again = Cityscapes(root, neighbor_frames=(-1, 1))[0]
+    assert torch.equal(again.neighbors[1].image, sample.neighbors[1].image)
 
 
-def test_a_missing_neighbour_is_the_other_one_or_says_nothing(root: Path) -> None:
+def test_a_missing_neighbor_is_the_other_one_or_says_nothing(root: Path) -> None:
     write_videos(root)
     (root / "leftImg8bit_sequence/train/aachen/aachen_000000_000020_leftImg8bit.png").unlink()
-    dataset = Cityscapes(root, neighbour_frames=(1,))
-    other = dataset[0].neighbours[0]
+    dataset = Cityscapes(root, neighbor_frames=(1,))
+    other = dataset[0].neighbors[0]
     assert (other.key, other.extras["offset"].item()) == ("aachen_000000_000018", -1)
     (root / "leftImg8bit_sequence/train/aachen/aachen_000000_000018_leftImg8bit.png").unlink()
-    dataset = Cityscapes(root, neighbour_frames=(1,))
-    assert dataset[0].neighbours[0].image.isnan().all()
-    batch = collate([dataset[0], dataset[1]]).neighbours[0]
+    dataset = Cityscapes(root, neighbor_frames=(1,))
+    assert dataset[0].neighbors[0].image.isnan().all()
+    batch = collate([dataset[0], dataset[1]]).neighbors[0]
     assert batch.image.isnan().flatten(1).all(1).tolist() == [True, False]
 
 
@@ -310,8 +310,8 @@ def test_mistakes_name_the_cure(root: Path, tmp_path: Path) -> None:
         Cityscapes(root, classes=20)
     with pytest.raises(ValueError, match=r"unknown task of cityscapes 'saliency'"):
         Cityscapes(root, tasks=("saliency",))
-    with pytest.raises(ValueError, match=r"neighbour_frames has 1, .* put leftImg8bit_sequence_trainvaltest.zip"):
-        Cityscapes(root, neighbour_frames=(1,))
+    with pytest.raises(ValueError, match=r"neighbor_frames has 1, .* put leftImg8bit_sequence_trainvaltest.zip"):
+        Cityscapes(root, neighbor_frames=(1,))
     with pytest.raises(ValueError, match=r"every_frame needs the videos.*leftImg8bit_sequence_trainvaltest.zip"):
         Cityscapes(root, every_frame=True)
     shutil.rmtree(root / "camera")

@@ -51,7 +51,7 @@ class Some(DenseDataset):
             for name, task in self.tasks.items()
         }
         view = Sample(torch.zeros(3, *SIZE), {}, "view")
-        return Sample(torch.full((3, *SIZE), 0.5), targets, self.key(index), neighbours=(view,))
+        return Sample(torch.full((3, *SIZE), 0.5), targets, self.key(index), neighbors=(view,))
 
 
 def mix(*datasets: DenseDataset, tables: dict[str, Any] | None = None, **options: Any) -> Mixed:
@@ -77,7 +77,7 @@ def test_labels_are_where_they_were_and_invalid_elsewhere() -> None:
         assert {name for name, target in sample.targets.items() if valid_pixels(target).all()} == own
         assert {name for name, target in sample.targets.items() if valid_pixels(target).any()} == own
         assert list(sample.targets) == list(mixed.tasks)
-        assert not any(valid_pixels(target).any() for target in sample.neighbours[0].targets.values())
+        assert not any(valid_pixels(target).any() for target in sample.neighbors[0].targets.values())
     assert mixed[4].targets["depth"].unique().tolist() == [5.0]
     assert mixed[7].targets["human_parts"].unique().tolist() == [2]
     assert list(mix(INDOOR, PEOPLE, tables=APART, tasks=("human_parts", "depth"))[0].targets) == [

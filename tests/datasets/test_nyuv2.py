@@ -232,8 +232,8 @@ def test_held_out_frames_are_whole_runs() -> None:
     assert len(held_out) == 80
     assert set(held_out) <= train
     for frame in held_out:
-        for neighbour in (frame - 1, frame + 1):
-            assert neighbour in held_out or neighbour in test or not 1 <= neighbour <= 1449
+        for neighbor in (frame - 1, frame + 1):
+            assert neighbor in held_out or neighbor in test or not 1 <= neighbor <= 1449
 
 
 def test_class_tables_are_the_published_ones() -> None:

@@ -88,19 +88,19 @@ def write(root: Path, *, poses: str = "matrices", offsets: Sequence[int] = (-2, 
 @pytest.mark.parametrize(("poses", "scale"), [("matrices", 1.0), ("colmap", 2.0), ("one colmap", 2.0)])
 def test_frames_come_along_with_depth_and_pose(tmp_path: Path, poses: str, scale: float) -> None:
     root = write(tmp_path / "nyu", poses=poses)
-    sample = NYUv2(root, neighbour_frames=(5, -2), pose_scale=scale)[0]
-    assert [view.key for view in sample.neighbours] == [f"{TRAIN[0]}/+5", f"{TRAIN[0]}/-2"]
-    assert [int(view.extras["offset"]) for view in sample.neighbours] == [5, -2]
-    for view, offset in zip((sample, *sample.neighbours), (0, 5, -2), strict=True):
+    sample = NYUv2(root, neighbor_frames=(5, -2), pose_scale=scale)[0]
+    assert [view.key for view in sample.neighbors] == [f"{TRAIN[0]}/+5", f"{TRAIN[0]}/-2"]
+    assert [int(view.extras["offset"]) for view in sample.neighbors] == [5, -2]
+    for view, offset in zip((sample, *sample.neighbors), (0, 5, -2), strict=True):
         torch.testing.assert_close(view.camera.pose, torch.from_numpy(pose_of(offset)).float(), rtol=0, atol=1e-5)
         torch.testing.assert_close(view.targets["depth"][0], torch.from_numpy(see(pose_of(offset))[1]))
-    view = sample.neighbours[0]
+    view = sample.neighbors[0]
     assert bool((view.targets["semseg"] == 255).all())
     assert bool(view.targets["normals"].isnan().all() and view.targets["boundary"].isnan().all())
     batch = collate([sample])
-    back = relative_pose(batch.camera.pose, batch.neighbours[0].camera.pose)
-    depths = batch.targets["depth"], batch.neighbours[0].targets["depth"]
-    matrices = batch.camera.intrinsics, batch.neighbours[0].camera.intrinsics
+    back = relative_pose(batch.camera.pose, batch.neighbors[0].camera.pose)
+    depths = batch.targets["depth"], batch.neighbors[0].targets["depth"]
+    matrices = batch.camera.intrinsics, batch.neighbors[0].camera.intrinsics
     _, common = find_common_pixels(*depths, *matrices, back, tolerance=0.02)
     assert common.float().mean() > 0.75  # both see the same walls, but for what leaves the image
 
@@ -109,26 +109,26 @@ def test_a_frame_that_is_missing_leaves_its_image_alone(tmp_path: Path) -> None:
     root = write(tmp_path / "nyu")
     (root / f"frames/{TRAIN[1]}/5.png").unlink()
     (root / f"frames/{TRAIN[2]}/5.txt").unlink()  # a frame without a pose
-    nyu = NYUv2(root, neighbour_frames=(5,))
+    nyu = NYUv2(root, neighbor_frames=(5,))
     batch = collate([nyu[i] for i in range(3)])
-    assert batch.neighbours[0].image.isnan().flatten(1).any(dim=1).tolist() == [False, True, True]
+    assert batch.neighbors[0].image.isnan().flatten(1).any(dim=1).tolist() == [False, True, True]
     views = relate_views(unite_views(batch), known_views(batch))
     assert views.neighbors[:, 0].tolist() == [3, 1, 2, 0, 4, 5]
-    other = NYUv2(root, neighbour_frames=(2,), split="trainval")
-    keys = [sample.neighbours[0].key for sample in map(other.__getitem__, range(len(other)))]
+    other = NYUv2(root, neighbor_frames=(2,), split="trainval")
+    keys = [sample.neighbors[0].key for sample in map(other.__getitem__, range(len(other)))]
     assert keys == [*(f"{key}/+2" for key in TRAIN), "", ""]
-    with pytest.raises(ValueError, match=r"neighbour_frames has 3, but no image of split 'train' .*frames/KEY/OFFSET"):
-        NYUv2(root, neighbour_frames=(3,))
+    with pytest.raises(ValueError, match=r"neighbor_frames has 3, but no image of split 'train' .*frames/KEY/OFFSET"):
+        NYUv2(root, neighbor_frames=(3,))
 
 
 def test_images_that_are_scored_need_no_frames(tmp_path: Path) -> None:
     """A run that learned from frames around training images is scored on the test images, which have none."""
     root = write(tmp_path / "nyu")
-    test = NYUv2(root, neighbour_frames=(5,), split="test")
-    assert [len(test[i].neighbours) for i in range(len(test))] == [1, 1]
-    assert all(bool(test[i].neighbours[0].image.isnan().all()) for i in range(len(test)))
-    with pytest.raises(ValueError, match=r"neighbour_frames has 3, but no image of split 'test'"):
-        NYUv2(root, neighbour_frames=(3,), split="test")
+    test = NYUv2(root, neighbor_frames=(5,), split="test")
+    assert [len(test[i].neighbors) for i in range(len(test))] == [1, 1]
+    assert all(bool(test[i].neighbors[0].image.isnan().all()) for i in range(len(test)))
+    with pytest.raises(ValueError, match=r"neighbor_frames has 3, but no image of split 'test'"):
+        NYUv2(root, neighbor_frames=(3,), split="test")
 
 
 @pytest.mark.parametrize("official", [False, True])
@@ -136,7 +136,7 @@ def test_an_image_that_lies_among_its_frames_is_not_read_from_there(tmp_path: Pa
     """COLMAP saw it there as `0.png`, maybe of another size than the archive's."""
     root = write_official(tmp_path / "nyu") if official else write(tmp_path / "nyu")
     save(root / f"frames/{TRAIN[0]}/5.png", see(pose_of(5))[0])
-    options = {"neighbour_frames": (5,), "allow_missing": official}
+    options = {"neighbor_frames": (5,), "allow_missing": official}
     alone = NYUv2(root, **options)[0]
     save(root / f"frames/{TRAIN[0]}/0.png", np.zeros((48, 64, 3), np.uint8))
     np.save(root / f"frames/{TRAIN[0]}/0.npy", np.ones((48, 64), np.float32))
@@ -148,7 +148,7 @@ def test_an_image_that_lies_among_its_frames_is_not_read_from_there(tmp_path: Pa
 def test_frames_with_depth_are_training_images(tmp_path: Path) -> None:
     """As in the paper of the 3D branch: labelled by depth alone, each a pair with the image that it was taken by."""
     root = write(tmp_path / "nyu")
-    options = {"neighbour_frames": (5,), "frames_as_samples": True}
+    options = {"neighbor_frames": (5,), "frames_as_samples": True}
     nyu = NYUv2(root, **options)
     names = [f"{TRAIN[0]}/+2", f"{TRAIN[0]}/+5", f"{TRAIN[0]}/-2"]  # those of other images have no depth
     assert nyu.keys == [*TRAIN, *names]
@@ -157,8 +157,8 @@ def test_frames_with_depth_are_training_images(tmp_path: Path) -> None:
     torch.testing.assert_close(frame.camera.pose, torch.from_numpy(pose_of(5)).float(), rtol=0, atol=1e-5)
     torch.testing.assert_close(frame.targets["depth"][0], torch.from_numpy(see(pose_of(5))[1]))
     assert all(not valid_pixels(frame.targets[name]).any() for name in ("semseg", "normals", "boundary"))
-    assert [view.key for view in frame.neighbours] == [TRAIN[0]]
-    assert bool(nyu[3].neighbours[0].image.isnan().all())  # neither 7 nor -3 is there
+    assert [view.key for view in frame.neighbors] == [TRAIN[0]]
+    assert bool(nyu[3].neighbors[0].image.isnan().all())  # neither 7 nor -3 is there
     assert NYUv2(root, **options, split="val").keys == list(HELD_OUT)
     assert NYUv2(root, **options, split="test").keys == list(TEST)
     assert nyu.fingerprint()["labels"] == {"semseg": 3, "depth": 6, "normals": 3, "boundary": 3}
@@ -171,12 +171,12 @@ def test_frames_with_depth_are_training_images(tmp_path: Path) -> None:
 def test_reprojection_says_which_way_poses_point(tmp_path: Path) -> None:
     root = write(tmp_path / "nyu", poses="inverse")
     with pytest.raises(DataError, match=r"point the other way: .* error of 0\.\d+, by their inverses") as caught:
-        NYUv2(root, neighbour_frames=(5,))
+        NYUv2(root, neighbor_frames=(5,))
     assert "\n" not in str(caught.value)
-    turned = NYUv2(root, neighbour_frames=(5,), pose_direction="world-to-camera")
+    turned = NYUv2(root, neighbor_frames=(5,), pose_direction="world-to-camera")
     torch.testing.assert_close(turned[0].camera.pose, torch.from_numpy(pose_of(0)).float(), rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="unknown pose_direction 'to-world'"):
-        NYUv2(root, neighbour_frames=(5,), pose_direction="to-world")
+        NYUv2(root, neighbor_frames=(5,), pose_direction="to-world")
 
 
 def singular(folder: Path) -> None:
@@ -215,7 +215,7 @@ def test_poses_that_cannot_be_are_named(tmp_path: Path, spoil, told: str) -> Non
     root = write(tmp_path / "nyu")
     spoil(root / "frames" / TRAIN[0])
     with pytest.raises(DataError, match=told) as caught:
-        NYUv2(root, neighbour_frames=(5,))
+        NYUv2(root, neighbor_frames=(5,))
     assert "\n" not in str(caught.value)
 
 
@@ -226,7 +226,7 @@ def test_frames_beside_the_official_file(tmp_path: Path) -> None:
     picture, depth = see(pose_of(5))
     save(folder / "5.png", picture)
     np.save(folder / "5.npy", depth)
-    view = NYUv2(root, neighbour_frames=(5,), allow_missing=True)[0].neighbours[0]
+    view = NYUv2(root, neighbor_frames=(5,), allow_missing=True)[0].neighbors[0]
     assert view.camera.pose is None
     torch.testing.assert_close(view.image, torch.from_numpy(picture).permute(2, 0, 1).float() / 255)
     torch.testing.assert_close(view.targets["depth"][0], torch.from_numpy(depth))
@@ -245,8 +245,8 @@ def test_cropped_archives_crop_the_frames(tmp_path: Path) -> None:
             np.save(path, large) if suffix == "npy" else Image.fromarray(large).save(path)
     frame = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
     save(root / f"frames/{TEST[0]}/3.png", frame)
-    nyu = NYUv2(root, split="test", tasks=("semseg", "depth"), neighbour_frames=(3,))
-    view = nyu[nyu.keys.index(TEST[0])].neighbours[0]
+    nyu = NYUv2(root, split="test", tasks=("semseg", "depth"), neighbor_frames=(3,))
+    view = nyu[nyu.keys.index(TEST[0])].neighbors[0]
     torch.testing.assert_close(view.image, torch.from_numpy(frame[45:470, 40:600]).permute(2, 0, 1) / 255)
     assert view.targets["depth"].shape == (1, 425, 560)
     save(root / f"frames/{TRAIN[0]}/3.png", frame)

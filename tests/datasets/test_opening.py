@@ -47,11 +47,11 @@ def test_tasks_of_a_dataset_that_has_no_such_option_are_selected(monkeypatch: py
         def __getitem__(self, index: int) -> Sample:
             targets = {"depth": torch.ones(1, 4, 6), "semseg": torch.ones(4, 6, dtype=torch.int64)}
             view = Sample(torch.zeros(3, 4, 6), targets, "only")
-            return replace(view, neighbours=(view,))
+            return replace(view, neighbors=(view,))
 
     monkeypatch.setitem(DATASETS, "bare", Bare)
     whole, some = open_dataset("bare"), open_dataset("bare", tasks=["semseg"])
-    assert list(some.tasks) == list(some[0].targets) == list(some[0].neighbours[0].targets) == ["semseg"]
+    assert list(some.tasks) == list(some[0].targets) == list(some[0].neighbors[0].targets) == ["semseg"]
     assert torch.equal(some[0].targets["semseg"], whole[0].targets["semseg"])
     with pytest.raises(ValueError, match="unknown task of bare 'normals'"):
         open_dataset("bare", tasks=["normals"])

@@ -245,7 +245,7 @@ def test_boundaries_follow_the_published_rule(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_neighbours_that_cancel(seed: int) -> None:
+def test_neighbors_that_cancel(seed: int) -> None:
     """A Laplacian is 0 where labels on opposite sides cancel, at the border by its own rule."""
     labels = np.random.default_rng(seed).choice([4, 5, 5, 5, 6], (12, 14))
     np.testing.assert_array_equal(training_edges(labels), thin(brute_laplacian(labels)))

@@ -1,4 +1,4 @@
-"""The dataset: samples in the library's layout, splits, looks, neighbours, arguments."""
+"""The dataset: samples in the library's layout, splits, looks, neighbors, arguments."""
 
 import numpy as np
 import pytest
@@ -161,20 +161,20 @@ def test_paths_are_short_steps(root):
         assert torch.equal(sample.camera.intrinsics, after.camera.intrinsics)
 
 
-def test_neighbour_frames_come_along_and_turn_around_at_the_ends(root):
-    dataset = rooms(root, path_length=4, neighbour_frames=(-1, 2))
+def test_neighbor_frames_come_along_and_turn_around_at_the_ends(root):
+    dataset = rooms(root, path_length=4, neighbor_frames=(-1, 2))
     plain = rooms(root, path_length=4)
     for index, expected in ((8, (9, 10)), (9, (8, 11)), (10, (9, 8)), (11, (10, 9)), (-1, (22, 21))):
         sample = dataset[index]
         assert torch.equal(sample.image, plain[index].image)
-        assert tuple(view.key for view in sample.neighbours) == tuple(plain.key(other) for other in expected)
-        assert all(view.camera.pose.shape == (4, 4) and not view.neighbours for view in sample.neighbours)
-    assert plain[0].neighbours == ()
+        assert tuple(view.key for view in sample.neighbors) == tuple(plain.key(other) for other in expected)
+        assert all(view.camera.pose.shape == (4, 4) and not view.neighbors for view in sample.neighbors)
+    assert plain[0].neighbors == ()
     batch = collate([dataset[0], dataset[5]])
-    assert [view.image.shape for view in batch.neighbours] == [(2, 3, *SIZE)] * 2
-    assert batch.neighbours[1].key == (plain.key(2), plain.key(7))
-    assert batch.neighbours[0].targets["depth"].shape == (2, 1, *SIZE)
-    assert collate([dataset[0], plain[5]]).neighbours == ()
+    assert [view.image.shape for view in batch.neighbors] == [(2, 3, *SIZE)] * 2
+    assert batch.neighbors[1].key == (plain.key(2), plain.key(7))
+    assert batch.neighbors[0].targets["depth"].shape == (2, 1, *SIZE)
+    assert collate([dataset[0], plain[5]]).neighbors == ()
 
 
 def _steps(dataset):
@@ -204,8 +204,8 @@ def test_fingerprints_name_the_data(root):
         ({"tasks": ("dept",)}, "unknown task of rooms 'dept'; did you mean 'depth'"),
         ({"scenes": -1}, "scenes is -1; give at least 0"),
         ({"views": 0}, "views is 0; give at least 1"),
-        ({"neighbour_frames": (0,), "path_length": 4}, "neighbour_frames has 0"),
-        ({"neighbour_frames": (-3,), "path_length": 5}, "has -3.*path_length of at least 6"),
+        ({"neighbor_frames": (0,), "path_length": 4}, "neighbor_frames has 0"),
+        ({"neighbor_frames": (-3,), "path_length": 5}, "has -3.*path_length of at least 6"),
         ({"size": (8, 64)}, "smallest side of size is 8; give at least 16"),
     ],
 )

@@ -204,16 +204,16 @@ def test_the_published_split_warns(root: Path) -> None:
         VKITTI2(root, split_by="papercode")
 
 
-def test_drives_give_neighbours_with_poses(root: Path) -> None:
-    dataset = VKITTI2(root, split="val", conditions=("fog",), cameras=(0,), neighbour_frames=(-1, 1))
+def test_drives_give_neighbors_with_poses(root: Path) -> None:
+    dataset = VKITTI2(root, split="val", conditions=("fog",), cameras=(0,), neighbor_frames=(-1, 1))
     sample = dataset[1]
-    assert [view.key[-5:] for view in sample.neighbours] == ["00000", "00002"]
-    for frame, view in zip((0, 2), sample.neighbours, strict=True):
+    assert [view.key[-5:] for view in sample.neighbors] == ["00000", "00002"]
+    for frame, view in zip((0, 2), sample.neighbors, strict=True):
         assert view.camera is not None
         assert view.camera.pose is not None
         np.testing.assert_allclose(view.camera.pose, camera_to_world(frame, 0), atol=1e-6)
         assert valid_pixels(view.targets["depth"]).any()
-    assert [view.extras["offset"].item() for view in dataset[0].neighbours] == [1, 1]  # the first frame of the drive
+    assert [view.extras["offset"].item() for view in dataset[0].neighbors] == [1, 1]  # the first frame of the drive
 
 
 def test_raises_for_what_is_missing(root: Path) -> None:

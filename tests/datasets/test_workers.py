@@ -57,7 +57,7 @@ def own(tmp_path: Path) -> DenseDataset:
         (tmp_path / "depth/train").mkdir(parents=True, exist_ok=True)
         np.savez(tmp_path / f"depth/{key}.npz", metres=np.ones(SIZE, np.float32), mask=np.eye(*SIZE, dtype=bool))
     (tmp_path / "dataset.toml").write_text(OWN)
-    return open_dataset("folder", tmp_path, neighbour_frames=(-1, 1))
+    return open_dataset("folder", tmp_path, neighbor_frames=(-1, 1))
 
 
 def images(tmp_path: Path) -> DenseDataset:
@@ -124,7 +124,7 @@ def require_same(one: Sample, other: Sample) -> None:
 
 
 def tensors(sample: Sample) -> list[torch.Tensor]:
-    return [sample.image, *sample.targets.values(), *(each for view in sample.neighbours for each in tensors(view))]
+    return [sample.image, *sample.targets.values(), *(each for view in sample.neighbors for each in tensors(view))]
 
 
 @pytest.mark.parametrize("name", BUILT)

@@ -219,7 +219,7 @@ def test_an_adapter_takes_no_turn_of_the_search_and_hides_no_entropy():
 
 
 def far_marks(batch=16, length=40):
-    """A mark at one end says which class the pixels at the other end have: out of reach of a 9 x 9 neighbourhood."""
+    """A mark at one end says which class the pixels at the other end have: out of reach of a 9 x 9 neighborhood."""
     mark = torch.randint(2, (batch,))
     x = torch.zeros(batch, 2, 1, length)
     x[:, 0] = 0.1 * torch.randn(batch, 1, length)

@@ -47,7 +47,7 @@ def test_affinity_equals_its_definition():
         torch.testing.assert_close(affinity(maps)["depth"][0].reshape(8, 12).t(), state)
 
 
-def test_structures_are_averages_over_neighbours_inside_the_image():
+def test_structures_are_averages_over_neighbors_inside_the_image():
     structure = randomize(PatternStructure(8, NAMES, inner_width=4, size=3, order=3))
     inside = neighbors(torch.ones(1, 1, 5, 6), 3)[:, 0]
     for weights in structure.structures(random_maps()).values():
@@ -70,7 +70,7 @@ def test_sharp_structures_that_all_lead_out_of_the_image_stay_finite():
     assert x.grad.isfinite().all()
 
 
-def test_average_equals_a_loop_over_neighbours():
+def test_average_equals_a_loop_over_neighbors():
     structure, x = torch.rand(1, 9, 4, 5), torch.randn(1, 2, 4, 5)
     expected = torch.zeros(1, 2, 4, 5)
     for row in range(4):
@@ -108,8 +108,8 @@ def test_other_tasks_change_where_a_map_diffuses(kind):
 
 
 @pytest.mark.parametrize(("kind", "reach"), [(PatternAffinity, 8), (PatternStructure, 2)])
-def test_structures_reach_only_their_neighbourhood_and_affinities_everything(kind, reach):
-    """Two steps over 3 x 3 neighbours reach two pixels; affinities the whole row. Weights are held by detaching."""
+def test_structures_reach_only_their_neighborhood_and_affinities_everything(kind, reach):
+    """Two steps over 3 x 3 neighbors reach two pixels; affinities the whole row. Weights are held by detaching."""
     options = {"size": 3, "order": 0} if kind is PatternStructure else {}
     diffusion = randomize(kind(8, ["depth"], inner_width=4, steps=2, **options))
     with torch.no_grad():
@@ -132,8 +132,8 @@ def test_decoders_work_on_any_backbone(decoder, strides):
     assert all(parameter.grad is not None for parameter in built.parameters())
 
 
-def test_raises_for_an_even_neighbourhood():
-    with pytest.raises(ValueError, match="size of a pattern structure is 4; a neighbourhood needs an odd one"):
+def test_raises_for_an_even_neighborhood():
+    with pytest.raises(ValueError, match="size of a pattern structure is 4; a neighborhood needs an odd one"):
         PSD((4,), strides=(8,), tasks=TASKS, size=4)
 
 

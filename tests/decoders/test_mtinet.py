@@ -44,7 +44,7 @@ def test_propagation_weights_sum_to_one_over_what_they_compare(interleaved):
         weights = propagate.weights(joined)
         logits = propagate.mask(joined)
         for channel in range(3 * channels):
-            # Neighbouring channels, or the same channel of every task.
+            # Neighboring channels, or the same channel of every task.
             group = (
                 [channel // 3 * 3 + i for i in range(3)] if interleaved else [channel % 16 + 16 * i for i in range(3)]
             )

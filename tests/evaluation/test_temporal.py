@@ -35,10 +35,10 @@ TASKS = {task.name: task for task in (semseg(20), depth(), normals(), boundary()
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Two neighbouring frames of a camera path."""
-    options = {"scenes": 1, "views": 1, "size": (48, 64), "path_length": 2, "neighbour_frames": (-1,)}
+    """Two neighboring frames of a camera path."""
+    options = {"scenes": 1, "views": 1, "size": (48, 64), "path_length": 2, "neighbor_frames": (-1,)}
     rooms = Rooms(tmp_path_factory.mktemp("rooms"), split="val", progress=False, **options)
-    return rooms[1], rooms[1].neighbours[0]
+    return rooms[1], rooms[1].neighbors[0]
 
 
 def arrays(sample):
@@ -131,7 +131,7 @@ class Hall(DenseDataset):
 
     name = "hall"
 
-    def __init__(self, root="", *, split="test", poses=(True, True), neighbour_frames=()):
+    def __init__(self, root="", *, split="test", poses=(True, True), neighbor_frames=()):
         self.poses, self.tasks = poses, {"semseg": semseg(2), "depth": depth()}
 
     def __len__(self):
@@ -146,7 +146,7 @@ class Hall(DenseDataset):
         return Sample(torch.rand(3, 8, 8), targets, self.key(index), camera, {"offset": torch.tensor(offset)})
 
     def __getitem__(self, index):
-        return replace(self.frame(index), neighbours=(self.frame(index - 1, -1 if index else 1),))
+        return replace(self.frame(index), neighbors=(self.frame(index - 1, -1 if index else 1),))
 
 
 @pytest.mark.parametrize(("poses", "pairs"), [((True, True), 1), ((True, True, False, True, True), 2)])

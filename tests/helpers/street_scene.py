@@ -26,7 +26,7 @@ def see_street(matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, .
 
 
 def inside_of(number: np.ndarray, reach: int) -> np.ndarray:
-    """Pixels whose neighbourhood of `reach` to each side shows one plane."""
+    """Pixels whose neighborhood of `reach` to each side shows one plane."""
     found = np.zeros(number.shape, bool)
     rows, columns = number.shape
     for row in range(reach, rows - reach):

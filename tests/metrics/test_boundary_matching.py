@@ -128,7 +128,7 @@ def test_ties_are_broken_below_the_cost_of_any_distance() -> None:
     graphs = [build_graph(positions, offsets, distances, 600, salt) for salt in (1, 2)]
     for pixel in range(600):
         for i in range(graphs[0].start[pixel], graphs[0].start[pixel + 1]):
-            y, x = np.divmod([pixel, positions[graphs[0].neighbours[i]]], 20)
+            y, x = np.divmod([pixel, positions[graphs[0].neighbors[i]]], 20)
             assert graphs[0].costs[i] >> 31 == round(100 * sqrt((y[0] - y[1]) ** 2 + (x[0] - x[1]) ** 2))
     ties = [graph.costs & (2**31 - 1) for graph in graphs]
     assert ties[0].max() * 32768 < 2**31

@@ -30,7 +30,7 @@ TASKS = {"semseg": semseg(20), "depth": depth()}
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Rooms:
     root = tmp_path_factory.mktemp("rooms")
-    options = {"scenes": 2, "views": 1, "path_length": 8, "neighbour_frames": (4, 1), "size": SIZE}
+    options = {"scenes": 2, "views": 1, "path_length": 8, "neighbor_frames": (4, 1), "size": SIZE}
     return Rooms(root, **options, tasks=tuple(TASKS), progress=False, workers=1)
 
 
@@ -40,7 +40,7 @@ def batch(rooms: Rooms) -> Sample:
 
 
 def pair(batch: Sample) -> Sample:
-    return dataclasses.replace(batch, neighbours=batch.neighbours[:1])
+    return dataclasses.replace(batch, neighbors=batch.neighbors[:1])
 
 
 def network(*, decoder: str = "fcn", tasks: dict[str, Task] = TASKS, **options: object) -> CrossViewModel:
@@ -69,7 +69,7 @@ def scene(*places: float) -> Sample:
         Sample(torch.rand(1, 3, *SIZE), {"depth": torch.ones(1, 1, *SIZE)}, (f"view {i}",), Camera(matrix, pose[None]))
         for i, pose in enumerate(poses(*places))
     ]
-    return dataclasses.replace(views[0], neighbours=tuple(views[1:]))
+    return dataclasses.replace(views[0], neighbors=tuple(views[1:]))
 
 
 def views_of(sample: Sample):
@@ -82,7 +82,7 @@ def test_a_single_image_is_a_pair_of_itself_that_does_not_move(batch: Sample) ->
     nn.init.normal_(model.matcher.norm.weight)
     eye = torch.eye(4).repeat(2, 1, 1)
     camera = Camera(batch.camera.intrinsics, eye)
-    twin = dataclasses.replace(batch, camera=camera, neighbours=(dataclasses.replace(batch, camera=camera),))
+    twin = dataclasses.replace(batch, camera=camera, neighbors=(dataclasses.replace(batch, camera=camera),))
     united, beside = model.with_views(twin)
     with torch.no_grad():
         single, double = model(batch.image), model(united.image, **beside)
@@ -149,7 +149,7 @@ def test_maps_of_views_follow_their_order(batch: Sample) -> None:
             return model(united.image, **beside).predictions["depth"]
 
     found, first = maps(pair(batch)), pair(batch)
-    swapped = dataclasses.replace(first.neighbours[0], neighbours=(dataclasses.replace(first, neighbours=()),))
+    swapped = dataclasses.replace(first.neighbors[0], neighbors=(dataclasses.replace(first, neighbors=()),))
     torch.testing.assert_close(maps(swapped), found[[2, 3, 0, 1]])
 
 
@@ -173,15 +173,15 @@ def test_a_motion_takes_points_to_the_neighbors_camera(batch: Sample) -> None:
 
 def test_a_missing_neighbor_is_the_image_itself_without_labels(rooms: Rooms) -> None:
     first, second = rooms[0], rooms[9]
-    lonely = dataclasses.replace(second, neighbours=tuple(missing_view(second, i) for i in (4, 1)))
-    whole = [dataclasses.replace(first, neighbours=first.neighbours), lonely]
+    lonely = dataclasses.replace(second, neighbors=tuple(missing_view(second, i) for i in (4, 1)))
+    whole = [dataclasses.replace(first, neighbors=first.neighbors), lonely]
     for sample in whole:  # as readers in files have it
-        assert len(sample.neighbours) == 2
+        assert len(sample.neighbors) == 2
     filled = dataclasses.replace(
         lonely,
-        neighbours=tuple(
+        neighbors=tuple(
             dataclasses.replace(view, targets={n: task.invalid_target(SIZE) for n, task in TASKS.items()})
-            for view in lonely.neighbours
+            for view in lonely.neighbors
         ),
     )
     batch = collate([first, filled])
@@ -245,16 +245,16 @@ def test_maps_meet_the_levels_of_the_trunk() -> None:
     ("change_camera", "told"),
     [
         (lambda camera: None, "cvm needs cameras with poses in all views"),
-        (lambda camera: Camera(camera.intrinsics), "leave neighbour_frames out to train on single images"),
+        (lambda camera: Camera(camera.intrinsics), "leave neighbor_frames out to train on single images"),
         (lambda camera: Camera(camera.intrinsics, 0 * camera.pose), "pose of sample 'view 1' is no rigid motion"),
     ],
 )
 def test_raises_for_poses_that_are_missing_or_singular(change_camera, told: str) -> None:
     sample = scene(0.0, 1.0)
-    second = sample.neighbours[0]
+    second = sample.neighbors[0]
     second = dataclasses.replace(second, camera=change_camera(second.camera))
     with pytest.raises(ValueError, match=told) as caught:
-        network().with_views(dataclasses.replace(sample, neighbours=(second,)))
+        network().with_views(dataclasses.replace(sample, neighbors=(second,)))
     assert "\n" not in str(caught.value)
 
 
@@ -334,7 +334,7 @@ def test_it_trains_resumes_and_is_loaded(tmp_path: Path, monkeypatch: pytest.Mon
         schedule__warmup_steps=0,
         data__size=SIZE,
         data__batch_size=2,
-        data__options={"views": 1, "path_length": 8, "neighbour_frames": (4,), "size": SIZE, "scenes": 2},
+        data__options={"views": 1, "path_length": 8, "neighbor_frames": (4,), "size": SIZE, "scenes": 2},
         training__evaluate_every=0,
         training__checkpoint_every=2,
         data__val_split="",

@@ -296,9 +296,9 @@ class Views(Cracks):
 
     spoilt: ClassVar[dict[str, object]] = {}
 
-    def __init__(self, root: str = "", *, split: str = "train", neighbour_frames: tuple[int, ...] = ()) -> None:
+    def __init__(self, root: str = "", *, split: str = "train", neighbor_frames: tuple[int, ...] = ()) -> None:
         super().__init__(root, split=split)
-        self.offsets = neighbour_frames
+        self.offsets = neighbor_frames
 
     def __len__(self) -> int:
         return 3
@@ -308,10 +308,10 @@ class Views(Cracks):
 
     def __getitem__(self, index: int) -> triptych.Sample:
         bare = replace(super().__getitem__(index), key=str(index), camera=triptych.Camera(torch.eye(3), torch.eye(4)))
-        there = triptych.as_neighbour(replace(bare, targets={}), -1)
+        there = triptych.as_neighbor(replace(bare, targets={}), -1)
         views = [there if index else triptych.missing_view(bare, offset) for offset in self.offsets]
         spoilt = {"view": lambda view: view, "views": lambda views: views, **self.spoilt}
-        return replace(bare, neighbours=tuple(spoilt["views"]([spoilt["view"](view) for view in views])))
+        return replace(bare, neighbors=tuple(spoilt["views"]([spoilt["view"](view) for view in views])))
 
 
 MATRIX, POSE = torch.eye(3), torch.eye(4)
@@ -326,12 +326,12 @@ MATRIX, POSE = torch.eye(3), torch.eye(4)
         ({"view": lambda view: replace(view, camera=triptych.Camera(MATRIX, 2 * POSE))}, "is no rigid motion"),
         ({"view": lambda view: replace(view, camera=None)}, "or less of a camera than the sample"),
         ({"view": lambda view: replace(view, image=torch.rand(3, 4, 4))}, "is (3, 4, 4); give its size"),
-        ({"view": lambda view: replace(view, extras={})}, "triptych.as_neighbour"),
-        ({"views": lambda views: views[: int(views[0].image.isfinite().all())]}, "samples have 0 or 1 neighbours"),
+        ({"view": lambda view: replace(view, extras={})}, "triptych.as_neighbor"),
+        ({"views": lambda views: views[: int(views[0].image.isfinite().all())]}, "samples have 0 or 1 neighbors"),
         ({"view": lambda view: replace(view, targets={"a": POSE} if view.key else {})}, "has other targets"),
     ],
 )
-def test_cameras_and_neighbours_are_looked_at(spoilt: dict[str, object], said: str, monkeypatch) -> None:
+def test_cameras_and_neighbors_are_looked_at(spoilt: dict[str, object], said: str, monkeypatch) -> None:
     monkeypatch.setattr(Views, "spoilt", spoilt)
     triptych.register("datasets", "views", Views)
     found = problems("datasets", "views")

@@ -55,8 +55,8 @@ def assert_same(a: Sample, b: Sample) -> None:
         assert (a.camera.pose is None) == (b.camera.pose is None)
         if a.camera.pose is not None and b.camera.pose is not None:
             assert same_bits(a.camera.pose, b.camera.pose)
-    assert len(a.neighbours) == len(b.neighbours)
-    for view, other_view in zip(a.neighbours, b.neighbours, strict=True):
+    assert len(a.neighbors) == len(b.neighbors)
+    for view, other_view in zip(a.neighbors, b.neighbors, strict=True):
         assert_same(view, other_view)
 
 
@@ -102,7 +102,7 @@ class Gallery(DenseDataset):
         extras = {"instances": torch.from_numpy(draw.integers(0, 70_000, size)), "scale": torch.tensor(index)}
         sample = Sample(torch.from_numpy(image.astype(np.float32)), targets, self.key(index), camera, extras)
         before = replace(sample, key="before", camera=None, extras={})
-        return replace(sample, neighbours=(before, replace(before, targets={}))[: index % 3])
+        return replace(sample, neighbors=(before, replace(before, targets={}))[: index % 3])
 
 
 @settings(max_examples=60, deadline=None)

@@ -47,7 +47,7 @@ def batch(tasks: dict[str, Task], *, camera: bool = False, labelled: bool = True
     sample = Sample(torch.rand(2, 3, *SIZE), targets)
     if camera:
         sample = replace(sample, camera=Camera(intrinsics, torch.eye(4).repeat(2, 1, 1)))
-        sample = replace(sample, neighbours=(sample,))
+        sample = replace(sample, neighbors=(sample,))
     raw = {name: torch.randn(2, task.channels, *SIZE).requires_grad_() for name, task in tasks.items()}
     return Output(raw, [], [feature.requires_grad_() for feature in features]), sample
 

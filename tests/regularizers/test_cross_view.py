@@ -32,7 +32,7 @@ ALL = {name: task for name, task in rooms_tasks().items()}
 def pair(tmp_path_factory) -> Sample:
     """A batch of two generated rooms with a second view each."""
     root = tmp_path_factory.mktemp("rooms")
-    options = {"scenes": 2, "views": 1, "path_length": 8, "neighbour_frames": (4,), "size": SIZE}
+    options = {"scenes": 2, "views": 1, "path_length": 8, "neighbor_frames": (4,), "size": SIZE}
     rooms = Rooms(root, **options, progress=False, workers=1)
     return collate([rooms[0], rooms[9]])
 
@@ -55,12 +55,12 @@ def build(tasks: dict[str, Task], **options: object) -> CrossView:
 
 def turned(sample: Sample, angle: float = math.pi) -> Sample:
     """The second view looks elsewhere."""
-    second = sample.neighbours[0]
+    second = sample.neighbors[0]
     turn = torch.eye(4)
     turn[0, 0] = turn[2, 2] = math.cos(angle)
     turn[0, 2], turn[2, 0] = math.sin(angle), -math.sin(angle)
     camera = Camera(second.camera.intrinsics, second.camera.pose @ turn)
-    return dataclasses.replace(sample, neighbours=(dataclasses.replace(second, camera=camera),))
+    return dataclasses.replace(sample, neighbors=(dataclasses.replace(second, camera=camera),))
 
 
 def opaque_wall(regularizer: CrossView, name: str, planes_z: float) -> None:
@@ -131,18 +131,18 @@ def test_a_wall_is_where_both_cameras_say_it_is(camera: str, values: str) -> Non
 
 def test_the_second_rays_of_the_same_camera_are_the_first_ones(pair: Sample) -> None:
     """With the same pose, both renderings are one, for frustum and box."""
-    own = dataclasses.replace(pair, neighbours=(dataclasses.replace(pair, neighbours=()),))
+    own = dataclasses.replace(pair, neighbors=(dataclasses.replace(pair, neighbors=()),))
     for camera in ("ndc", "metric"):
         regularizer = build(ALL, camera=camera, stratified=False, num_samples=32, far=12.0).eval()
         output = output_of(own)
         planes = regularizer.encoder(output.features, SIZE)
         first = regularizer.render_points(planes, regularizer.sample_points(own))
         eye = torch.eye(4).repeat(2, 1, 1)
-        second = regularizer.render_points(planes, regularizer.second_points(own, own.neighbours[0], eye))
+        second = regularizer.render_points(planes, regularizer.second_points(own, own.neighbors[0], eye))
         for name in ALL:
             torch.testing.assert_close(second[name].depth, first[name].depth, rtol=1e-3, atol=1e-3)
             torch.testing.assert_close(second[name].values, first[name].values, rtol=1e-3, atol=1e-3)
-            raw = regularizer.cross_raw(name, second[name], own.neighbours[0], eye)
+            raw = regularizer.cross_raw(name, second[name], own.neighbors[0], eye)
             torch.testing.assert_close(raw, regularizer.raw(name, first[name]), rtol=1e-3, atol=1e-3)
 
 
@@ -188,7 +188,7 @@ def test_every_switch_supervises_through_the_second_view(pair: Sample, options: 
 
 def test_normals_turn_with_the_camera(pair: Sample) -> None:
     regularizer = build(tasks_of("depth", "normals"), cross_tasks="all")
-    second = pair.neighbours[0]
+    second = pair.neighbors[0]
     relative = relative_pose(pair.camera.pose, second.camera.pose)
     up = torch.tensor([0.1, -0.9, -0.3])
     world = pair.camera.pose[:, :3, :3] @ up
@@ -211,27 +211,27 @@ def test_pairs_without_overlap_are_skipped_and_counted(pair: Sample) -> None:
     for (name, term), other in zip(regularizer(output, apart).items(), plain(output, apart).values(), strict=True):
         assert torch.equal(term, other), name
     assert regularizer.counts() == {"pairs": 2, "pairs_skipped": 2}
-    half = dataclasses.replace(pair, neighbours=(turned(pair).neighbours[0],))
-    mixed = torch.stack([pair.neighbours[0].camera.pose[0], half.neighbours[0].camera.pose[1]])
-    second = dataclasses.replace(pair.neighbours[0], camera=Camera(pair.camera.intrinsics, mixed))
-    half = dataclasses.replace(pair, neighbours=(second,))
+    half = dataclasses.replace(pair, neighbors=(turned(pair).neighbors[0],))
+    mixed = torch.stack([pair.neighbors[0].camera.pose[0], half.neighbors[0].camera.pose[1]])
+    second = dataclasses.replace(pair.neighbors[0], camera=Camera(pair.camera.intrinsics, mixed))
+    half = dataclasses.replace(pair, neighbors=(second,))
     masked = regularizer.mask(half, second, relative_pose(half.camera.pose, mixed))
     assert masked.targets["depth"][0].isfinite().any()
     assert masked.targets["depth"][1].isnan().all()
     assert (masked.targets["semseg"][1] == IGNORE).all()
     assert regularizer.counts() == {"pairs": 4, "pairs_skipped": 3}
     strict = build(ALL, min_overlap=0.99)
-    relative = relative_pose(pair.camera.pose, pair.neighbours[0].camera.pose)
-    assert strict.mask(pair, pair.neighbours[0], relative).targets["depth"].isnan().all()
+    relative = relative_pose(pair.camera.pose, pair.neighbors[0].camera.pose)
+    assert strict.mask(pair, pair.neighbors[0], relative).targets["depth"].isnan().all()
     regularizer.eval()(output, pair)
     assert regularizer.counts()["pairs"] == 4
 
 
 def test_a_missing_frame_is_a_pair_without_overlap(tmp_path) -> None:
-    options = {"scenes": 1, "views": 1, "path_length": 8, "neighbour_frames": (4,), "size": SIZE, "workers": 1}
+    options = {"scenes": 1, "views": 1, "path_length": 8, "neighbor_frames": (4,), "size": SIZE, "workers": 1}
     rooms = Rooms(tmp_path, **options, progress=False)
     lone = rooms[1]
-    lone = Select(ALL)(dataclasses.replace(lone, neighbours=(missing_view(lone, 4),)), np.random.default_rng(0))
+    lone = Select(ALL)(dataclasses.replace(lone, neighbors=(missing_view(lone, 4),)), np.random.default_rng(0))
     sample = collate([rooms[0], lone])
     regularizer = build(ALL, cross_tasks="all")
     output = output_of(sample)
@@ -243,7 +243,7 @@ def test_a_missing_frame_is_a_pair_without_overlap(tmp_path) -> None:
 def test_only_what_both_see_keeps_its_label(pair: Sample) -> None:
     """Labels that stay agree with the first view's at the pixel they project to: the same surface, the same class."""
     regularizer = build(ALL, cross_tasks="all", tolerance=0.02)
-    second = pair.neighbours[0]
+    second = pair.neighbors[0]
     relative = relative_pose(pair.camera.pose, second.camera.pose)
     masked = regularizer.mask(pair, second, relative)
     kept = masked.targets["depth"][:, 0].isfinite()
@@ -268,20 +268,20 @@ def test_missing_labels_count_nothing_and_sizes_need_not_divide(pair: Sample) ->
         pair,
         image=pair.image[..., :23, :29],
         targets={name: target[..., :23, :29] for name, target in pair.targets.items()},
-        neighbours=tuple(
+        neighbors=tuple(
             dataclasses.replace(
                 view,
                 image=view.image[..., :23, :29],
                 targets={name: target[..., :23, :29] for name, target in view.targets.items()},
             )
-            for view in pair.neighbours
+            for view in pair.neighbors
         ),
     )
     regularizer = build(ALL, cross_tasks="all")
     assert all(term.isfinite() for term in regularizer(output_of(odd), odd).values())
     empty = {name: torch.stack([task.invalid_target((23, 29))] * 2) for name, task in ALL.items()}
-    views = (dataclasses.replace(odd.neighbours[0], targets=empty),)
-    blank = dataclasses.replace(odd, targets=empty, neighbours=views)
+    views = (dataclasses.replace(odd.neighbors[0], targets=empty),)
+    blank = dataclasses.replace(odd, targets=empty, neighbors=views)
     assert all(term.item() == 0 for term in regularizer(output_of(blank), blank).values())
 
 
@@ -316,17 +316,17 @@ def test_geometry_is_not_rounded_under_bf16(pair: Sample, camera: str, monkeypat
 def test_raises_for_what_is_missing_or_wrong(pair: Sample) -> None:
     regularizer = build(ALL)
     output = output_of(pair)
-    with pytest.raises(ValueError, match=r"second view.*neighbour_frames.*'triplane'"):
-        regularizer(output, dataclasses.replace(pair, neighbours=()))
-    blind = dataclasses.replace(pair.neighbours[0], camera=Camera(pair.camera.intrinsics))
-    for sample in (dataclasses.replace(pair, neighbours=(blind,)), dataclasses.replace(pair, camera=None)):
+    with pytest.raises(ValueError, match=r"second view.*neighbor_frames.*'triplane'"):
+        regularizer(output, dataclasses.replace(pair, neighbors=()))
+    blind = dataclasses.replace(pair.neighbors[0], camera=Camera(pair.camera.intrinsics))
+    for sample in (dataclasses.replace(pair, neighbors=(blind,)), dataclasses.replace(pair, camera=None)):
         with pytest.raises(ValueError, match=r"cameras with poses.*camera='orthographic' or camera='ndc'"):
             regularizer(output, sample)
-    pose = pair.neighbours[0].camera.pose.clone()
+    pose = pair.neighbors[0].camera.pose.clone()
     pose[1, :3, :3] *= 2
-    bent = dataclasses.replace(pair.neighbours[0], camera=Camera(pair.camera.intrinsics, pose))
+    bent = dataclasses.replace(pair.neighbors[0], camera=Camera(pair.camera.intrinsics, pose))
     with pytest.raises(ValueError, match=rf"pose of sample '{bent.key[1]}' is no rigid motion"):
-        regularizer(output, dataclasses.replace(pair, neighbours=(bent,)))
+        regularizer(output, dataclasses.replace(pair, neighbors=(bent,)))
     for options, message in (
         ({"camera": "orthographic"}, r"unknown camera of triplane-cross-view.*'orthographic'"),
         ({"rendered": ("semseg",)}, r"needs a task in metres"),
@@ -348,7 +348,7 @@ def test_training_logs_how_many_pairs_it_saw_and_saves_the_model_alone(tmp_path)
         val_split="",
         size=SIZE,
         batch_size=2,
-        options={"scenes": 1, "views": 1, "path_length": 4, "neighbour_frames": (2,), "size": SIZE},
+        options={"scenes": 1, "views": 1, "path_length": 4, "neighbor_frames": (2,), "size": SIZE},
     )
     options = {**SMALL, "num_samples": 4, "route": "recomputed"}
     recipe = change(

@@ -28,7 +28,7 @@ def test_a_shift_is_what_a_camera_sees_that_steps_aside(metres: float) -> None:
     options = {"near": NEAR, "far": FAR, "num_samples": 9, "stratified": False, "route": "recomputed"}
     regularizer = build("triplane-cross-view", tasks_of("depth"), **options).eval()
     sample = camera_pair(metres)
-    second = sample.neighbours[0]
+    second = sample.neighbors[0]
     real = regularizer.second_points(sample, second, second.camera.pose).points
     shift = 2 * FOCAL * metres * (1 / NEAR - 1 / FAR) / SIZE[1]
     aside = shift_camera(regularizer.sample_points(sample), shift).points

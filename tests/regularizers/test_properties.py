@@ -64,7 +64,7 @@ def test_terms_and_gradients_are_finite_whatever_labels_there_are(name: str, lab
     output, sample = batch(tasks_of(), camera=True, labelled=labels != "none")
     if labels == "some":
         sample = partly(sample)
-        sample = replace(sample, neighbours=(replace(sample, neighbours=()),))
+        sample = replace(sample, neighbors=(replace(sample, neighbors=()),))
     losses = regularizer(output, sample)
     assert set(losses) <= set(tasks_of())
     found = losses | regularizer.penalties(output, sample)
@@ -92,7 +92,7 @@ def test_random_numbers_are_its_own(name: str) -> None:
     """The network's dropout draws what it draws without it; the same state of the generator gives the same terms."""
     output, sample = batch(tasks_of(), camera=True)
     sample = partly(sample)
-    sample = replace(sample, neighbours=(replace(sample, neighbours=()),))
+    sample = replace(sample, neighbors=(replace(sample, neighbors=()),))
     results = []
     for seed in (5, 6):
         regularizer = make(name)

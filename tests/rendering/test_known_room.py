@@ -27,7 +27,7 @@ THICKNESS = 0.3
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Sample:
     root = tmp_path_factory.mktemp("rooms")
-    options = {"scenes": 2, "views": 1, "path_length": 6, "neighbour_frames": (3,), "size": SIZE}
+    options = {"scenes": 2, "views": 1, "path_length": 6, "neighbor_frames": (3,), "size": SIZE}
     rooms = Rooms(root, **options, progress=False, workers=1)
     return collate([rooms[0], rooms[7]])
 
@@ -74,7 +74,7 @@ def test_a_room_is_rendered_as_it_was_seen(frames: Sample) -> None:
 
 def test_a_room_seen_by_one_camera_is_rendered_for_another(frames: Sample) -> None:
     """Where both cameras see the surface, depth and class are those of exact labels that rendering never read."""
-    other = frames.neighbours[0]
+    other = frames.neighbors[0]
     pose = relative_pose(other.camera.pose, frames.camera.pose)
     depth, opacity, shares, _ = render(frames, other, pose)
     depths = other.targets["depth"], frames.targets["depth"]

@@ -73,7 +73,7 @@ PLANES = torch.linspace(0.08, 1.0, 16)
 def room(tmp_path_factory: pytest.TempPathFactory) -> Sample:
     """A frame and the one eight steps later, whose camera stands half a metre beside."""
     root = tmp_path_factory.mktemp("rooms")
-    options = {"scenes": 1, "views": 1, "path_length": 16, "neighbour_frames": (8,), "size": ROOM}
+    options = {"scenes": 1, "views": 1, "path_length": 16, "neighbor_frames": (8,), "size": ROOM}
     return collate([Rooms(root, **options, progress=False, workers=1)[0]])
 
 
@@ -93,7 +93,7 @@ def photo_features(view: Sample) -> Tensor:
 
 def share_at_true_depth(room: Sample, features, motion: Tensor) -> float:
     """Of the pixels that both views see: how many have their highest similarity within one plane of their depth."""
-    other, depth = room.neighbours[0], room.targets["depth"]
+    other, depth = room.neighbors[0], room.targets["depth"]
     intrinsics, theirs = room.camera.intrinsics, other.camera.intrinsics
     back = relative_pose(other.camera.pose, room.camera.pose)
     _, common = find_common_pixels(other.targets["depth"], depth, theirs, intrinsics, back, tolerance=0.05)
@@ -106,7 +106,7 @@ def share_at_true_depth(room: Sample, features, motion: Tensor) -> float:
 
 def test_true_poses_peak_at_true_depth(room: Sample) -> None:
     """Features of the place 0.993, photometric patches 0.773 of the pixels; the other direction 0.085 and 0.055."""
-    motion = relative_pose(room.neighbours[0].camera.pose, room.camera.pose)
+    motion = relative_pose(room.neighbors[0].camera.pose, room.camera.pose)
     assert share_at_true_depth(room, place_features, motion) > 0.98
     assert share_at_true_depth(room, photo_features, motion) > 0.75
     for features in (place_features, photo_features):

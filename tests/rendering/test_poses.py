@@ -52,10 +52,10 @@ def test_raises_for_poses_that_are_no_rigid_motions(change, message) -> None:
 def test_common_pixels_equal_a_loop_over_rooms(tmp_path) -> None:
     """Pixel by pixel in float64, on two frames of a generated room, with some labels missing."""
     rooms = Rooms(
-        tmp_path, scenes=1, views=1, path_length=8, size=(24, 32), neighbour_frames=(4,), progress=False, workers=1
+        tmp_path, scenes=1, views=1, path_length=8, size=(24, 32), neighbor_frames=(4,), progress=False, workers=1
     )
     sample = rooms[0]
-    second = sample.neighbours[0]
+    second = sample.neighbors[0]
     depths = [view.targets["depth"].clone() for view in (sample, second)]
     depths[0][0, 3:5, 4:9] = torch.nan
     depths[1][0, 12, 10:20] = torch.nan

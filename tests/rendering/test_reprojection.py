@@ -133,18 +133,18 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Rooms:
         views=1,
         path_length=4,
         size=(96, 128),
-        neighbour_frames=(2,),
+        neighbor_frames=(2,),
         progress=False,
         workers=1,
     )
 
 
-def test_true_depth_and_pose_give_the_neighbouring_frame(rooms: Rooms) -> None:
-    """Where both see the same surface; much closer than the neighbour itself, or than with a wrong depth."""
+def test_true_depth_and_pose_give_the_neighboring_frame(rooms: Rooms) -> None:
+    """Where both see the same surface; much closer than the neighbor itself, or than with a wrong depth."""
     explained = []
     for index in (0, 5, 8, 13):
         sample = rooms[index]
-        (view,) = sample.neighbours
+        (view,) = sample.neighbors
         frame, image, depth, other_depth = (
             x[None] for x in (sample.image, view.image, sample.targets["depth"], view.targets["depth"])
         )

@@ -16,7 +16,7 @@ from unchecked import shapes_unchecked
 
 import triptych
 from triptych.__main__ import main
-from triptych.backbones.timm_models import pretrained_licence
+from triptych.backbones.timm_models import pretrained_license
 from triptych.evaluation.scores import write_scores
 from triptych.export import export_run
 from triptych.export.onnx_file import describe_onnx
@@ -166,7 +166,7 @@ def test_the_trunks_licence_is_that_of_its_weights(tmp_path):
         push_run(run, NAME, dry_run=out)
         for card in (run / "README.md", out / "README.md"):
             assert said in card.read_text()
-    assert pretrained_licence("resnet18.tv_in1k") == "bsd-3-clause"
+    assert pretrained_license("resnet18.tv_in1k") == "bsd-3-clause"
 
     chosen = replace(
         recipe, model=replace(own, weights="timm", initialize_from=("/w/other",))

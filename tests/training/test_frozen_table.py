@@ -45,7 +45,7 @@ class Pairs(Rectangles):
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
         seen = replace(sample, camera=Camera(torch.tensor([[48.0, 0, 24], [0, 48, 16], [0, 0, 1]]), torch.eye(4)))
-        return replace(seen, neighbours=(seen,))
+        return replace(seen, neighbors=(seen,))
 
 
 BACKBONES["pillars"] = Pillars

@@ -448,7 +448,7 @@ def test_an_existing_run_is_never_overwritten_unless_told_to(finished: Path, tmp
     assert [record["step"] for record in lines(run, "train")] == [2]
 
 
-def test_a_run_takes_over_what_it_left_and_nothing_of_its_neighbours(tmp_path: Path) -> None:
+def test_a_run_takes_over_what_it_left_and_nothing_of_its_neighbors(tmp_path: Path) -> None:
     long = "r" * 220
     for name in ("lr0", "lr0.1", long):
         (tmp_path / name).mkdir()

@@ -131,6 +131,22 @@ def test_options_that_came_or_went_without_changing_anything_are_no_difference(r
     train(from_json((run / "recipe.json").read_text()), other, resume=True, device="cpu", progress=False)
 
 
+def test_options_of_old_runs_have_the_names_that_they_have_now(tmp_path: Path) -> None:
+    """In the recipe, in the options of a run, and of a target domain."""
+    now = RECIPES["rooms-cvm"]
+    now = change(now, adaptation=AdaptationConfig(dataset="rooms", dataset_options={"neighbor_frames": (2,)}))
+    then = to_json(now).replace("neighbor_frames", "neighbour_frames")
+    assert then.count("neighbour_frames") == 2
+    assert from_json(then) == now
+    (tmp_path / "recipe.json").write_text(then)
+    options = {"data.options": {"neighbour_frames": [5], "look": "b"}}
+    content = {"version": "0.1.0", "commit": None, "options": options}
+    (tmp_path / FILE).write_text(json.dumps(sign(content)))
+    read = read_run_recipe(tmp_path)
+    assert read.data.options == now.data.options | {"look": "b"}
+    assert read.adaptation == now.adaptation
+
+
 @pytest.mark.usefixtures("later")
 def test_another_default_is_no_way_to_resume(run: Path) -> None:
     recipe = from_json((run / "recipe.json").read_text())

@@ -29,7 +29,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Rooms:
         views=1,
         path_length=4,
         size=SIZE,
-        neighbour_frames=(-2, 2),
+        neighbor_frames=(-2, 2),
         progress=False,
         workers=1,
     )
@@ -82,8 +82,8 @@ def test_pairs_are_in_the_order_of_time_and_motions_run_from_the_frame(rooms: Ro
     assert views.earlier.tolist() == [[False, True], [False, True]]
     first, second = views.pairs
     torch.testing.assert_close(first[0], sample.image[0])
-    torch.testing.assert_close(second[0], sample.neighbours[0].image[0])
-    torch.testing.assert_close(first[1], sample.neighbours[0].image[1])
+    torch.testing.assert_close(second[0], sample.neighbors[0].image[0])
+    torch.testing.assert_close(first[1], sample.neighbors[0].image[1])
     torch.testing.assert_close(second[1], sample.image[1])
     shift = torch.tensor([[1.0, 2.0, 3.0]]).expand(4, 3)
     motions = views.motions(torch.zeros(4, 3), shift)
@@ -158,7 +158,7 @@ def test_intermediate_maps_may_be_depth_as_a_class(rooms: Rooms) -> None:
 
 def test_a_standing_camera_teaches_nothing_and_says_so(rooms: Rooms) -> None:
     sample = batch(rooms, 0, 5)
-    still = replace(sample, neighbours=tuple(replace(view, image=sample.image) for view in sample.neighbours))
+    still = replace(sample, neighbors=tuple(replace(view, image=sample.image) for view in sample.neighbors))
     raw = torch.zeros(2, 1, *SIZE, requires_grad=True)
     terms = build(smoothness=0.0)(output(raw), still)
     terms.loss.backward()
@@ -168,10 +168,10 @@ def test_a_standing_camera_teaches_nothing_and_says_so(rooms: Rooms) -> None:
     assert build()(output(raw), sample).static.item() < 0.8
 
 
-def without(sample: Sample, *, neighbours: bool = False, intrinsics: bool = False) -> Sample:
-    if neighbours:
-        views = (replace(missing_view(sample, 1), targets=view.targets) for view in sample.neighbours)
-        sample = replace(sample, neighbours=tuple(views))
+def without(sample: Sample, *, neighbors: bool = False, intrinsics: bool = False) -> Sample:
+    if neighbors:
+        views = (replace(missing_view(sample, 1), targets=view.targets) for view in sample.neighbors)
+        sample = replace(sample, neighbors=tuple(views))
     if intrinsics:
         sample = replace(sample, camera=Camera(torch.full((3, 3), torch.nan), sample.camera.pose))
     return sample
@@ -180,7 +180,7 @@ def without(sample: Sample, *, neighbours: bool = False, intrinsics: bool = Fals
 def test_samples_that_cannot_be_used_are_skipped_and_counted(rooms: Rooms) -> None:
     """The others have the loss and the gradient that they have alone."""
     video = build().eval()
-    bad = [without(rooms[1], neighbours=True), without(rooms[2], intrinsics=True), without(rooms[3], neighbours=True)]
+    bad = [without(rooms[1], neighbors=True), without(rooms[2], intrinsics=True), without(rooms[3], neighbors=True)]
     raw = torch.zeros(4, 1, *SIZE, requires_grad=True)
     terms = video(output(raw), collate([rooms[0], *bad]))
     assert terms.images.item() == 1
@@ -195,19 +195,19 @@ def test_samples_that_cannot_be_used_are_skipped_and_counted(rooms: Rooms) -> No
     assert raw.grad[1:].abs().max() == 0
 
 
-def test_one_missing_neighbour_leaves_the_other(rooms: Rooms) -> None:
+def test_one_missing_neighbor_leaves_the_other(rooms: Rooms) -> None:
     video, raw = build().eval(), torch.zeros(1, 1, *SIZE)
     sample = rooms[1]
     gone = replace(missing_view(sample, -2), targets=sample.targets)
-    terms = video(output(raw), collate([replace(sample, neighbours=(gone, sample.neighbours[1]))]))
-    only = video(output(raw), collate([replace(sample, neighbours=sample.neighbours[1:])]))
+    terms = video(output(raw), collate([replace(sample, neighbors=(gone, sample.neighbors[1]))]))
+    only = video(output(raw), collate([replace(sample, neighbors=sample.neighbors[1:])]))
     assert terms.images.item() == 1
     torch.testing.assert_close(terms.loss, only.loss)
 
 
 def test_a_batch_without_anything_usable_is_zero_with_zero_gradient(rooms: Rooms) -> None:
     video, raw = build(), torch.zeros(1, 1, *SIZE, requires_grad=True)
-    terms = video(output(raw), collate([without(rooms[0], neighbours=True)]))
+    terms = video(output(raw), collate([without(rooms[0], neighbors=True)]))
     terms.loss.backward()
     assert (terms.loss.item(), terms.images.item(), raw.grad.abs().max().item()) == (0, 0, 0)
     assert all(p.grad is None or not p.grad.any() for p in video.parameters())
@@ -215,8 +215,8 @@ def test_a_batch_without_anything_usable_is_zero_with_zero_gradient(rooms: Rooms
 
 def test_raises_for_a_dataset_without_videos_or_cameras(rooms: Rooms) -> None:
     video, sample = build(), batch(rooms, 0)
-    with pytest.raises(ValueError, match=r"sample 'train/00000/00/000' has no neighbouring frames; .*neighbour_frames"):
-        video(output(torch.zeros(1, 1, *SIZE)), replace(sample, neighbours=()))
+    with pytest.raises(ValueError, match=r"sample 'train/00000/00/000' has no neighboring frames; .*neighbor_frames"):
+        video(output(torch.zeros(1, 1, *SIZE)), replace(sample, neighbors=()))
     with pytest.raises(ValueError, match=r"intrinsics of sample .* not known.*\[camera\]"):
         video(output(torch.zeros(1, 1, *SIZE)), replace(sample, camera=None))
 

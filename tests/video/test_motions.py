@@ -14,7 +14,7 @@ from triptych.video.motions import MOTIONS
 from triptych.video.views import Views
 
 SIZE = (64, 80)
-OPTIONS = {"scenes": 1, "views": 2, "path_length": 6, "size": SIZE, "neighbour_frames": (-3, 3), "progress": False}
+OPTIONS = {"scenes": 1, "views": 2, "path_length": 6, "size": SIZE, "neighbor_frames": (-3, 3), "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def loss(video: Monodepth2, sample: Sample, metres: torch.Tensor) -> float:
 
 
 def true_motions(sample: Sample) -> torch.Tensor:
-    return torch.stack([relative_pose(view.camera.pose, sample.camera.pose) for view in sample.neighbours])
+    return torch.stack([relative_pose(view.camera.pose, sample.camera.pose) for view in sample.neighbors])
 
 
 def test_known_motions_are_those_of_the_poses(sample: Sample) -> None:
@@ -42,7 +42,7 @@ def test_known_motions_are_those_of_the_poses(sample: Sample) -> None:
 
 
 def test_aligned_motions_are_nearly_true(sample: Sample) -> None:
-    """Of both neighbours, before and after the frame."""
+    """Of both neighbors, before and after the frame."""
     found = MOTIONS["alignment"]("", "")(Views(sample), sample.targets["depth"])
     true = true_motions(sample)
     assert (found - true)[..., :3, 3].norm(dim=-1).median() < 0.15 * true[..., :3, 3].norm(dim=-1).median()
@@ -74,12 +74,12 @@ def test_depth_alone_has_gradients(sample: Sample, poses: str) -> None:
 
 
 @pytest.mark.parametrize("poses", ["known", "alignment"])
-def test_a_missing_neighbour_changes_nothing_for_the_others(sample: Sample, poses: str) -> None:
+def test_a_missing_neighbor_changes_nothing_for_the_others(sample: Sample, poses: str) -> None:
     video, metres = build(poses), sample.targets["depth"]
-    first, *others = sample.neighbours
+    first, *others = sample.neighbors
     nothing = Camera(torch.full((4, 3, 3), torch.nan), torch.full((4, 4, 4), torch.nan))
     gone = replace(first, image=torch.full_like(first.image, torch.nan), camera=nothing)
-    motions = video.pose(Views(replace(sample, neighbours=(gone, *others))), metres)
+    motions = video.pose(Views(replace(sample, neighbors=(gone, *others))), metres)
     assert motions.isfinite().all()
     torch.testing.assert_close(motions[1], video.pose(Views(sample), metres)[1])
 

@@ -50,7 +50,7 @@ from triptych.types import collate
 from triptych.video import VIDEO
 
 SIZE = (32, 48)
-OPTIONS = {"scenes": 2, "views": 1, "path_length": 4, "size": SIZE, "neighbour_frames": (-2, 2), "progress": False}
+OPTIONS = {"scenes": 2, "views": 1, "path_length": 4, "size": SIZE, "neighbor_frames": (-2, 2), "progress": False}
 RECIPE = Recipe(
     data=DataConfig(
         dataset="rooms",
@@ -81,7 +81,7 @@ def finished(root: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_log_says_what_was_learnt_from(finished: Path) -> None:
     for line in lines(finished):
-        assert line["video"].keys() == {"images", "static", "without_neighbours", "without_intrinsics"}
+        assert line["video"].keys() == {"images", "static", "without_neighbors", "without_intrinsics"}
         assert line["video"]["images"] == line["labelled"]["depth"] == 4
         assert 0 < line["video"]["static"] < 1
         assert line["parts"]["depth/video"] == pytest.approx(line["losses"]["depth"]) != 0
@@ -206,7 +206,7 @@ def write_frames(folder: Path, numbers: range, *, still: bool = False) -> None:
 
 def folder_recipe(folder: Path) -> Recipe:
     data = replace(RECIPE.data, dataset="folder", root=str(folder), tasks=(), train_split="all")
-    return replace(RECIPE, data=replace(data, options={"neighbour_frames": (-1, 1)}, transform="none"))
+    return replace(RECIPE, data=replace(data, options={"neighbor_frames": (-1, 1)}, transform="none"))
 
 
 def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
@@ -221,12 +221,12 @@ def test_a_folder_of_frames_without_any_label_is_enough(tmp_path: Path) -> None:
     assert (evaluation.metrics, evaluation.labelled) == ({"depth": {}}, {"depth": 0})
 
 
-def test_frames_without_neighbours_are_counted(tmp_path: Path) -> None:
+def test_frames_without_neighbors_are_counted(tmp_path: Path) -> None:
     write_frames(tmp_path / "data", range(3))
     (tmp_path / "data/frames/walk/0002.png").rename(tmp_path / "data/frames/walk/0009.png")
     line = lines(run_recipe(change(folder_recipe(tmp_path / "data"), data__batch_size=3), tmp_path / "run"))[0]
     assert line["video"]["images"] == 4
-    assert line["video"]["without_neighbours"] == 2
+    assert line["video"]["without_neighbors"] == 2
     assert line["labelled"] == {"depth": 4}
 
 
@@ -246,7 +246,7 @@ def test_recipes_name_what_exists() -> None:
         assert list(tasks) == ["semseg", "depth"]
         assert tasks["depth"].metric().primary == "rmse_aligned"
         assert assemble.unread_tasks(recipe) == ("depth",)
-        assert recipe.data.options["neighbour_frames"]
+        assert recipe.data.options["neighbor_frames"]
         require_options("decoder", DECODERS[recipe.model.decoder], recipe.model.decoder_options)
         require_options("video", VIDEO[recipe.video.name], recipe.video.options)
     rooms_recipe = RECIPES["rooms-video"]
@@ -277,7 +277,7 @@ def test_two_processes_count_together(root: str, tmp_path: Path, sharded: str) -
 
 # Learning
 
-PATHS = {"scenes": 16, "views": 2, "path_length": 8, "size": (48, 64), "neighbour_frames": (-4, 4), "progress": False}
+PATHS = {"scenes": 16, "views": 2, "path_length": 8, "size": (48, 64), "neighbor_frames": (-4, 4), "progress": False}
 THIN = "resnet18_thin"
 BACKBONES[THIN] = partial(ResNet, "resnet18", widths=(16, 32, 64, 128))
 

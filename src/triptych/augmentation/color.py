@@ -1,6 +1,6 @@
 """Changing the colours of an image: pure functions on RGB in [0, 1], and the two published ways to draw them.
 
-Neighbouring views change alike, so that a point of the scene keeps one colour in all of them.
+Neighboring views change alike, so that a point of the scene keeps one colour in all of them.
 """
 
 from collections.abc import Callable
@@ -136,9 +136,9 @@ class ColorJitter:
 
 
 def _repaint(sample: Sample, paint: Callable[[Image], Image]) -> Sample:
-    """The sample and its neighbours in other colours; a view that is missing stays so."""
-    views = (view if view.image.isnan().any() else _repaint(view, paint) for view in sample.neighbours)
-    return replace(sample, image=paint(sample.image), neighbours=tuple(views))
+    """The sample and its neighbors in other colours; a view that is missing stays so."""
+    views = (view if view.image.isnan().any() else _repaint(view, paint) for view in sample.neighbors)
+    return replace(sample, image=paint(sample.image), neighbors=tuple(views))
 
 
 def _grey(image: Image) -> Float[Tensor, "height width"]:

@@ -3,7 +3,7 @@
 A transform is called as `transform(sample, generator)`. Three departures from the published pipelines hold for all
 presets. What lies outside the image is invalid in every target; the originals fill label maps with class 0 in some
 (`reference_quirks=True` brings that back for `survey-pascal`). Pixels are resampled about their centres, targets by
-nearest neighbour everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals. And
+nearest neighbor everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals. And
 images without a person have no human parts, but a crop that misses all persons of its image is background, as it is;
 the originals leave it out, too. Options of presets are for loops of one's own (`build_transform`): no recipe has any.
 """

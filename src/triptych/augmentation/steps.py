@@ -66,8 +66,8 @@ class Select:
             name: sample.targets[name] if name in sample.targets else task.invalid_target(size)
             for name, task in self.tasks.items()
         }
-        neighbours = tuple(self(frame, generator) for frame in sample.neighbours)
-        return replace(sample, targets=targets, neighbours=neighbours)
+        neighbors = tuple(self(frame, generator) for frame in sample.neighbors)
+        return replace(sample, targets=targets, neighbors=neighbors)
 
 
 INSIDE = "inside"
@@ -227,8 +227,8 @@ class Stretch:
 
         def filtered(frame: Sample, moved: Sample) -> Sample:
             image = F.interpolate(frame.image[None], self.size, mode=self.mode, align_corners=False, antialias=True)[0]
-            pairs = zip(frame.neighbours, moved.neighbours, strict=True)
-            return replace(moved, image=image.clamp(0, 1), neighbours=tuple(filtered(*pair) for pair in pairs))
+            pairs = zip(frame.neighbors, moved.neighbors, strict=True)
+            return replace(moved, image=image.clamp(0, 1), neighbors=tuple(filtered(*pair) for pair in pairs))
 
         return filtered(sample, apply_view(sample, view, self.tasks))
 

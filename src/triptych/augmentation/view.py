@@ -81,9 +81,9 @@ def apply_view(
     """The sample as seen through `view`, with the targets of `tasks`.
 
     The image is interpolated linearly and is `fill` outside the source; targets, and extras of the image's size, move
-    by nearest neighbour: averaging labels would invent values. Outside the source a target is invalid, or
+    by nearest neighbor: averaging labels would invent values. Outside the source a target is invalid, or
     `outside[task name]` where given; extras are NaN, or 0 where they are whole numbers (no instance, no mask). A target
-    that the sample lacks is invalid everywhere. Neighbours move through the same view.
+    that the sample lacks is invalid everywhere. Neighbors move through the same view.
     """
     size = tuple(sample.image.shape[-2:])
     source = (_Straight if view.is_straight else _Turned)(view, (size[0], size[1]))
@@ -107,7 +107,7 @@ def apply_view(
         targets=targets,
         camera=None if sample.camera is None else move_camera(sample.camera, view),
         extras=extras,
-        neighbours=tuple(apply_view(frame, view, tasks, fill=fill, outside=outside) for frame in sample.neighbours),
+        neighbors=tuple(apply_view(frame, view, tasks, fill=fill, outside=outside) for frame in sample.neighbors),
     )
 
 

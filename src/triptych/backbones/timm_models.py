@@ -44,7 +44,7 @@ def find_pretrained(pattern: str) -> dict[str, str]:
     names = _timm().list_models(pattern, pretrained=True)
     if not names:
         raise ValueError(f"no pretrained model of timm fits {pattern!r}; try a wider pattern, such as '*{pattern}*'.")
-    return {name: pretrained_licence(name) for name in names}
+    return {name: pretrained_license(name) for name in names}
 
 
 def family_module(name: str, ours: Collection[str] = ()) -> str:
@@ -67,10 +67,10 @@ def family_module(name: str, ours: Collection[str] = ()) -> str:
     return timm.model_entrypoint(architecture).__module__.rpartition(".")[2]
 
 
-def pretrained_licence(name: str) -> str:
+def pretrained_license(name: str) -> str:
     """The licence that timm states for its pretrained weights; empty where it states none.
 
-    >>> pretrained_licence("vit_base_patch16_dinov3.lvd1689m")
+    >>> pretrained_license("vit_base_patch16_dinov3.lvd1689m")
     'dinov3-license'
     """
     known = _timm().get_pretrained_cfg(name, allow_unregistered=False)

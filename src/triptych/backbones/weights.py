@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from triptych.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, Statistics
-from triptych.backbones.timm_models import build_timm, pretrained_licence, pretrained_place, pretrained_statistics
+from triptych.backbones.timm_models import build_timm, pretrained_license, pretrained_place, pretrained_statistics
 from triptych.files import naming_damage
 from triptych.lookup import parse_json
 from triptych.machine import hub_reason, unreachable_hub_is_offline
@@ -92,7 +92,7 @@ def load_weights(backbone: Backbone, weights: str, *, without_updates: bool = Fa
             "one from before that training; merge them, Predictor.load(RUN, merge=True).save_pretrained(FOLDER), and "
             "give FOLDER/model.safetensors."
         )
-    terms = pretrained_licence(backbone.timm_name) if weights == "timm" else ""
+    terms = pretrained_license(backbone.timm_name) if weights == "timm" else ""
     source = f"timm {backbone.timm_name}{terms and f' (licence {terms})'}" if weights == "timm" else str(weights)
     report, fitting = match_weights(backbone, state, source=source, options=options)
     if _unmatched(report):

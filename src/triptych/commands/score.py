@@ -30,7 +30,7 @@ def score(
 ) -> None:
     """Score maps that any code base saved, under the protocol of the table they are compared with.
 
-    `triptych score --temporal --help`: how well the maps of neighbouring frames agree instead.
+    `triptych score --temporal --help`: how well the maps of neighboring frames agree instead.
 
     Args:
         predictions: Folder with one sub-folder of maps per task, or with the maps of the one --task.
@@ -60,7 +60,7 @@ def temporal(
     overwrite: bool = False,
     device: Device = "auto",
 ) -> None:
-    """Score how well the maps of neighbouring frames agree, by known motion or by optical flow; no labels are needed.
+    """Score how well the maps of neighboring frames agree, by known motion or by optical flow; no labels are needed.
 
     Args:
         predictions: Run folder, exported file, or folder of maps by task.

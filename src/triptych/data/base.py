@@ -55,8 +55,8 @@ class DenseDataset:
     @classmethod
     def video_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options with which each sample brings the frame before it along, where the dataset takes
-        `neighbour_frames`."""
-        return {**options, "neighbour_frames": (-1,)}
+        `neighbor_frames`."""
+        return {**options, "neighbor_frames": (-1,)}
 
     def parts(self) -> "tuple[DenseDataset, ...]":
         """The datasets that it takes its samples from: itself, unless it is made of others."""
@@ -146,17 +146,17 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(length)
 
 
-def as_neighbour(view: Sample, offset: int) -> Sample:
-    """A frame of a video as the neighbour of another: `offset` frames later, negative for earlier ones.
+def as_neighbor(view: Sample, offset: int) -> Sample:
+    """A frame of a video as the neighbor of another: `offset` frames later, negative for earlier ones.
 
-    >>> as_neighbour(Sample(torch.zeros(3, 2, 2), {}), -1).extras["offset"].item()
+    >>> as_neighbor(Sample(torch.zeros(3, 2, 2), {}), -1).extras["offset"].item()
     -1
     """
     return replace(view, extras=view.extras | {"offset": torch.tensor(offset)})
 
 
 def missing_view(sample: Sample, offset: int) -> Sample:
-    """Placeholder for a missing neighbour: image and camera are NaN.
+    """Placeholder for a missing neighbor: image and camera are NaN.
 
     >>> view = missing_view(Sample(torch.zeros(3, 2, 2), {}), 1)
     >>> bool(view.image.isnan().all())
@@ -165,4 +165,4 @@ def missing_view(sample: Sample, offset: int) -> Sample:
     camera = sample.camera and Camera(
         torch.full((3, 3), torch.nan), None if sample.camera.pose is None else torch.full((4, 4), torch.nan)
     )
-    return as_neighbour(Sample(torch.full_like(sample.image, torch.nan), {}, "", camera), offset)
+    return as_neighbor(Sample(torch.full_like(sample.image, torch.nan), {}, "", camera), offset)

@@ -13,7 +13,7 @@ class Videos:
 
     Images belong to one video if their names, folders included, differ in the last number alone. Its frames are one
     step apart, the smallest difference that occurs: a video may keep every fifth frame, and where some are missing
-    their neighbours have none.
+    their neighbors have none.
 
     >>> videos = Videos(["a/frame8", "a/frame10", "a/frame12", "a/frame16", "b/frame10"])
     >>> videos.shift("a/frame10", -1), videos.shift("a/frame12", 1), videos.shift("a/frame12", 2)

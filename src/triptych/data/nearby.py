@@ -113,7 +113,7 @@ def check_direction(folder: Path, samples: Iterable[tuple[Sample, Tensor]]) -> N
     """
     errors = []
     for sample, depth in samples:
-        for view in sample.neighbours:
+        for view in sample.neighbors:
             own, other = sample.camera, view.camera
             if own is None or other is None or own.pose is None or other.pose is None or view.image.isnan().any():
                 continue

@@ -74,7 +74,7 @@ class Subset(DenseDataset):
 def spread(dataset: DenseDataset, count: int) -> Subset:
     """`count` samples spread evenly over a dataset; `ValueError` where it has fewer or none is asked for.
 
-    Where neighbours in the dataset are alike (frames of a film, views of a room), these differ the most.
+    Where neighbors in the dataset are alike (frames of a film, views of a room), these differ the most.
     """
     if not 1 <= count <= len(dataset):
         text = f"{count} samples were asked for, and {dataset.name} has {len(dataset)}"
@@ -192,7 +192,7 @@ class SomeTasks(Subset):
 
     def _selected(self, sample: Sample) -> Sample:
         targets = {name: sample.targets[name] for name in self.tasks if name in sample.targets}
-        return replace(sample, targets=targets, neighbours=tuple(map(self._selected, sample.neighbours)))
+        return replace(sample, targets=targets, neighbors=tuple(map(self._selected, sample.neighbors)))
 
     def draw(self, seed: int, place: int) -> tuple[int, int]:
         return self.dataset.draw(seed, place)
@@ -226,5 +226,5 @@ def _without(tasks: dict[str, Task], sample: Sample) -> Sample:
     return replace(
         sample,
         targets=sample.targets | empty,
-        neighbours=tuple(_without(tasks, view) for view in sample.neighbours),
+        neighbors=tuple(_without(tasks, view) for view in sample.neighbors),
     )

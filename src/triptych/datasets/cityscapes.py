@@ -78,7 +78,7 @@ class Cityscapes(Published):
     `root` holds `leftImg8bit`, `gtFine`, `disparity` and `camera`, as folders or as the official zips. `classes` is the
     label space: 19, 16, 13, 8, 7 or `categories` (`labels/street.py`). `tasks` chooses among semseg, depth, and what is
     derived from them: boundary and normals (over `reach` pixels to each side; stereo is noisy). Without it they are
-    those of semseg and depth that lie there. With `neighbour_frames`, or `every_frame` (each frame of the videos is a
+    those of semseg and depth that lie there. With `neighbor_frames`, or `every_frame` (each frame of the videos is a
     sample; one of 30 has labels), `leftImg8bit_sequence` has to be there too. `instances` adds the extra of that name:
     class id * 1000 + number, 0 where there is none. With `allow_missing` a missing label is an all-invalid map.
 
@@ -99,7 +99,7 @@ class Cityscapes(Published):
         tasks: Sequence[str] | None = None,
         variant: str = AUTO,
         classes: int | str = 19,
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
         every_frame: bool = False,
         instances: bool = False,
         reach: int = 5,
@@ -110,7 +110,7 @@ class Cityscapes(Published):
         small = self.variant.suffix
         images = list_package(self.root, f"leftImg8bit{small}", split)["leftimg8bit"]
         videos: dict[str, Path] = {}
-        if neighbour_frames or every_frame:
+        if neighbor_frames or every_frame:
             videos = list_package(self.root, f"leftImg8bit_sequence{small}", split)["leftimg8bit"]
         if every_frame and not videos:
             raise DataError(f"every_frame needs the videos, which are not in {self.root}", f"{self.frames_hint}")
@@ -140,7 +140,7 @@ class Cityscapes(Published):
             encodings=encodings,
             tasks=tasks,
             reach=reach,
-            neighbour_frames=neighbour_frames,
+            neighbor_frames=neighbor_frames,
             instances=instances,
             allow_missing=allow_missing or every_frame,
         )

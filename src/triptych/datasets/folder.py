@@ -39,7 +39,7 @@ class Folder(InFiles):
     the folder that the file names. `tasks` selects some of its tasks, in that order. A folder without a descriptor is
     taken as it is where nothing has to be guessed; otherwise `triptych data init` writes one.
 
-    `neighbour_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbours`,
+    `neighbor_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbors`,
     without labels; at the ends of a video those as far the other way, views of NaN where these are missing too or have
     another size. Names tell the frames of a video (`Videos`); a split that is a list of keys may leave most out.
 
@@ -62,7 +62,7 @@ class Folder(InFiles):
         split: str = "train",
         tasks: Sequence[str] | None = None,
         root: str | Path = "",
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
     ) -> None:
         self.descriptor, self.split = find_descriptor(Path(path), root=root), split
         self.name, self.root, known = self.descriptor.name, self.descriptor.root, self.descriptor.tasks
@@ -79,9 +79,9 @@ class Folder(InFiles):
         self.real = {name: self._list_labels(name, images) for name in dict.fromkeys(sources)}
         self.pseudo = {name: self._list_pseudo(name, images) for name in self.real}
         labels = {name: {**self.pseudo[name], **paths} for name, paths in self.real.items()}
-        frames = {**unlisted_images(self.descriptor, split), **images} if neighbour_frames else images
+        frames = {**unlisted_images(self.descriptor, split), **images} if neighbor_frames else images
         self.cameras = self._list(self.descriptor.camera.files) if self.descriptor.camera else {}
-        self.videos = Videos(frames if neighbour_frames else ())
+        self.videos = Videos(frames if neighbor_frames else ())
         super().__init__(
             list(images),
             split=split,
@@ -89,7 +89,7 @@ class Folder(InFiles):
             encodings={name: known[name] for name in labels},
             tasks={name: encoding.make_task(name) for name, encoding in chosen.items()},
             derivations=derivations,
-            neighbour_frames=neighbour_frames,
+            neighbor_frames=neighbor_frames,
         )
         self.notes += [
             f"{name}: {len(keys)} images have pseudo-labels of {made.teacher} ({made.date}), weight {made.weight:g}"
@@ -119,7 +119,7 @@ class Folder(InFiles):
 
     def read(self, key: str) -> Sample:
         sample = super().read(key)
-        if self.neighbour_frames and self.descriptor.camera and sample.camera is None:
+        if self.neighbor_frames and self.descriptor.camera and sample.camera is None:
             return replace(sample, camera=Camera(torch.full((3, 3), torch.nan)))  # not known for this one image
         return sample
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from triptych import tasks as task_constructors
 from triptych.augmentation.view import View, affine, apply_view, move_camera
 from triptych.data.arrays import OTHER_SHAPE, TRANSPOSED, have_one_shape, have_swapped_sides, read_array
-from triptych.data.base import DenseDataset, as_neighbour, missing_view
+from triptych.data.base import DenseDataset, as_neighbor, missing_view
 from triptych.data.errors import DataError
 from triptych.data.label_files import StoredCounts, read_counts
 from triptych.data.photos import StoredPhoto, read_image_size, read_photo, read_sparse
@@ -63,8 +63,8 @@ class InFiles(DenseDataset):
 
     `keys` are the samples in order, `listing` the files, `encodings` what the numbers in a task's files mean, one for
     each task that is stored, `derivations` how the other `tasks` are computed, over `reach` pixels to each side. A
-    label that is missing is an all-invalid map. `neighbour_frames` are offsets within a video such as `(-1, 1)`: the
-    frames there come along as `Sample.neighbours`, at the ends of a video those as far the other way, views of NaN
+    label that is missing is an all-invalid map. `neighbor_frames` are offsets within a video such as `(-1, 1)`: the
+    frames there come along as `Sample.neighbors`, at the ends of a video those as far the other way, views of NaN
     where these are missing too. `instances` adds the extra of that name.
     """
 
@@ -73,7 +73,7 @@ class InFiles(DenseDataset):
     any_shape: ClassVar[bool] = True
     """Whether labels with `resize` are stretched from any shape, as the pipelines of published datasets do."""
     frames_hint: ClassVar[str] = "it has no videos"
-    """What to do where neighbouring frames are missing."""
+    """What to do where neighboring frames are missing."""
 
     def __init__(
         self,
@@ -85,16 +85,16 @@ class InFiles(DenseDataset):
         tasks: Mapping[str, Task],
         derivations: Mapping[str, Derivation],
         reach: int = 1,
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
         instances: bool = False,
     ) -> None:
         self.split, self.keys, self.listing, self.encodings = split, list(keys), listing, dict(encodings)
         self.tasks, self.derivations = dict(tasks), {name: derivations[name] for name in tasks if name in derivations}
-        self.reach, self.instances, self.neighbour_frames = reach, instances, tuple(neighbour_frames)
-        for step in self.neighbour_frames:
+        self.reach, self.instances, self.neighbor_frames = reach, instances, tuple(neighbor_frames)
+        for step in self.neighbor_frames:
             if step == 0 or not self.has_frames(step):
                 raise DataError(
-                    f"neighbour_frames has {step}, but no image of split '{split}' of {self.name} has one",
+                    f"neighbor_frames has {step}, but no image of split '{split}' of {self.name} has one",
                     self.frames_hint,
                 )
 
@@ -141,7 +141,7 @@ class InFiles(DenseDataset):
 
     def frames_near(self, index: int) -> list[str]:
         """The keys of the frames that may come along with a sample."""
-        near = {self.shift(self.keys[index], way) for step in self.neighbour_frames for way in (step, -step)}
+        near = {self.shift(self.keys[index], way) for step in self.neighbor_frames for way in (step, -step)}
         return sorted(key for key in near if key)
 
     def source_files(self, index: int) -> list[Path]:
@@ -159,7 +159,7 @@ class InFiles(DenseDataset):
             "encodings": hashlib.sha256(encodings.encode()).hexdigest(),
             "reach": self.reach,
             "instances": self.instances,
-            "neighbour_frames": self.neighbour_frames,
+            "neighbour_frames": self.neighbor_frames,  # its former name, which prepared sets have
         }
 
     def digest_files(self, indices: Iterable[int]) -> str:
@@ -223,21 +223,21 @@ class InFiles(DenseDataset):
         return found if found in self.listing[IMAGE] else None
 
     def view(self, key: str, sample: Sample) -> Sample | None:
-        """The frame `key` as a neighbour of `sample`; `None` where it cannot be one."""
+        """The frame `key` as a neighbor of `sample`; `None` where it cannot be one."""
         return self.read(key)
 
     def missing_view(self, sample: Sample, step: int) -> Sample:
-        """Placeholder for a neighbour of `sample` that is not there: everything in it is invalid."""
+        """Placeholder for a neighbor of `sample` that is not there: everything in it is invalid."""
         size = (sample.image.shape[1], sample.image.shape[2])
         targets = {name: task.invalid_target(size) for name, task in self.tasks.items()}
         return replace(missing_view(sample, step), targets=targets)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.read(self.keys[index])
-        return replace(sample, neighbours=tuple(self._read_neighbour(sample, step) for step in self.neighbour_frames))
+        return replace(sample, neighbors=tuple(self._read_neighbor(sample, step) for step in self.neighbor_frames))
 
     def read(self, key: str) -> Sample:
-        """The sample of an image, of whatever split, without neighbours."""
+        """The sample of an image, of whatever split, without neighbors."""
         image = self.photo(key)
         size = (image.shape[1], image.shape[2])
         camera = self.camera(key, size)
@@ -255,13 +255,13 @@ class InFiles(DenseDataset):
             targets[name] = compute(targets[source], camera, self.reach)
         return {name: targets[name] for name in self.tasks}
 
-    def _read_neighbour(self, sample: Sample, step: int) -> Sample:
+    def _read_neighbor(self, sample: Sample, step: int) -> Sample:
         """The frame `step` later, else the one as far the other way, else a placeholder."""
         for offset in (step, -step):
             key = self.shift(str(sample.key), offset)
             view = None if key is None else self.view(key, sample)
             if view is not None:
-                return as_neighbour(view, offset)
+                return as_neighbor(view, offset)
         return self.missing_view(sample, step)
 
     def _read_target(self, name: str, key: str, size: tuple[int, int], camera: Camera | None) -> Tensor:

@@ -92,8 +92,8 @@ class Source:
             if target is None:
                 target = task.invalid_target(size)
             targets[name] = self.tables[name][target] if name in self.tables else target
-        views = tuple(self.read(view, tasks) for view in sample.neighbours)
-        return replace(sample, targets=targets, key=f"{self.name}/{sample.key}", neighbours=views)
+        views = tuple(self.read(view, tasks) for view in sample.neighbors)
+        return replace(sample, targets=targets, key=f"{self.name}/{sample.key}", neighbors=views)
 
     def class_map(self) -> dict[str, list[int]]:
         """New number of each class, by mapped task."""

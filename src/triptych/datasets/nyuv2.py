@@ -163,10 +163,10 @@ class NYUv2(Published):
     a few frames, unless `normals_axes` tells. The official file's are derived over `reach` pixels to each side, from
     depth with filled holes, or with `raw_depth` from what the sensor saw; its and MTAN's boundaries from semseg.
 
-    `neighbour_frames` are offsets of frames around the labelled ones, such as `(-5, 5)`, which come along as
-    `Sample.neighbours`: `frames` is their folder, from the root (`data/nearby.py` says how they lie there), with
+    `neighbor_frames` are offsets of frames around the labelled ones, such as `(-5, 5)`, which come along as
+    `Sample.neighbors`: `frames` is their folder, from the root (`data/nearby.py` says how they lie there), with
     `pose_direction` and `pose_scale` of their poses. Of 425x560 images frames of 480x640 are cropped alike. An image
-    without a frame or a pose has a neighbour of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
+    without a frame or a pose has a neighbor of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
     `frames_as_samples` appends the frames that have a depth to the images of `train` and `trainval`.
 
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
@@ -189,7 +189,7 @@ class NYUv2(Published):
         raw_depth: bool = False,
         reach: int = 8,
         allow_missing: bool = False,
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
         frames: str = "frames",
         pose_direction: str = "camera-to-world",
         pose_scale: float = 1.0,
@@ -199,7 +199,7 @@ class NYUv2(Published):
         folder = self.root.parent if self.root.is_file() else self.root
         self.nearby = (
             find_nearby(folder / frames, pose_direction=pose_direction, pose_scale=pose_scale)
-            if neighbour_frames or frames_as_samples
+            if neighbor_frames or frames_as_samples
             else NearbyFrames()
         )
         kind = self.variant.name
@@ -231,7 +231,7 @@ class NYUv2(Published):
             tasks=chosen,
             reach=reach,
             allow_missing=allow_missing,
-            neighbour_frames=neighbour_frames,
+            neighbor_frames=neighbor_frames,
         )
         if self.nearby.poses:
             check_direction(folder / frames, islice(self._with_frames(), POSES_CHECKED))
@@ -265,7 +265,7 @@ class NYUv2(Published):
     def fingerprint(self) -> dict[str, object]:
         """Variant and the axes of its normals besides what every reader tells, and what lies around the images."""
         own: dict[str, object] = {"variant": self.variant.name, "normals_axes": self.normals_axes}
-        if self.neighbour_frames:
+        if self.neighbor_frames:
             own["nearby"] = {"frames": len(self.nearby.images), "poses": len(self.nearby.poses)}
         return super().fingerprint() | own
 
@@ -309,7 +309,7 @@ class NYUv2(Published):
     def _with_frames(self) -> Iterator[tuple[Sample, Tensor]]:
         """Samples with neighbors, and their depth."""
         for index, key in enumerate(self.keys):
-            if any(self.shift(key, step) for step in self.neighbour_frames):
+            if any(self.shift(key, step) for step in self.neighbor_frames):
                 sample = self[index]
                 yield sample, self.label("depth", key, (sample.image.shape[1], sample.image.shape[2]))
 

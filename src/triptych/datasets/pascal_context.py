@@ -40,7 +40,7 @@ Edges = Bool[np.ndarray, "height width"]
 
 
 def training_edges(labels: LabelMap) -> Edges:
-    """Where |Laplacian(labels)| > 0 (4 neighbours, reflected border), thinned: what published loaders train on.
+    """Where |Laplacian(labels)| > 0 (4 neighbors, reflected border), thinned: what published loaders train on.
 
     Both sides of a change are marked before thinning, so lines lie on either side.
     """
@@ -52,7 +52,7 @@ def training_edges(labels: LabelMap) -> Edges:
 
 
 def evaluation_edges(labels: LabelMap) -> Edges:
-    """Where a label differs from its right, lower or lower right neighbour, thinned: what SEISM scores against."""
+    """Where a label differs from its right, lower or lower right neighbor, thinned: what SEISM scores against."""
     from triptych.metrics.contours import label_outlines, thin
 
     return thin(label_outlines(labels))

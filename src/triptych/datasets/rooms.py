@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from triptych import tasks as constructors
-from triptych.data.base import DenseDataset, as_neighbour
+from triptych.data.base import DenseDataset, as_neighbor
 from triptych.data.errors import DataError
 from triptych.kernels import cache_folder
 from triptych.lookup import named_choice
@@ -62,8 +62,8 @@ class Rooms(DenseDataset):
     domain. Scenes of different splits, seeds and looks are different rooms; with `paired=True` look `"b"` shows the
     rooms and views of look `"a"`, with the same labels. `scenes=0` is the split's default (`SCENES`); fewer are the
     first ones. `tasks` keeps some tasks only. `root` is the folder for generated scenes (empty: `TRIPTYCH_CACHE`, or
-    the user's cache); `workers` threads render (0: one per core). `neighbour_frames` are offsets along the camera path,
-    such as `(-1, 1)`: the frames there come along as `Sample.neighbours`, at the ends of a path those as far the other
+    the user's cache); `workers` threads render (0: one per core). `neighbor_frames` are offsets along the camera path,
+    such as `(-1, 1)`: the frames there come along as `Sample.neighbors`, at the ends of a path those as far the other
     way.
 
     Samples carry `camera` (intrinsics, camera-to-world pose) and `extras["instances"]`, ids `(H, W)` int64.
@@ -88,7 +88,7 @@ class Rooms(DenseDataset):
         path_length: int = 1,
         seed: int = 0,
         paired: bool = False,
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
         tasks: Sequence[str] | None = None,
         workers: int = 0,
         progress: bool = True,
@@ -106,11 +106,11 @@ class Rooms(DenseDataset):
         ):
             if value < least:
                 raise DataError(f"rooms: {argument} is {value}", f"give at least {least}")
-        self.neighbour_frames = tuple(neighbour_frames)
-        for offset in self.neighbour_frames:
+        self.neighbor_frames = tuple(neighbor_frames)
+        for offset in self.neighbor_frames:
             if not 0 < 2 * abs(offset) <= path_length:
                 raise DataError(
-                    f"rooms: neighbour_frames has {offset}, which not every frame of a path of {path_length} "
+                    f"rooms: neighbor_frames has {offset}, which not every frame of a path of {path_length} "
                     "reaches either way",
                     f"give an offset other than 0, and path_length of at least {2 * abs(offset)}",
                 )
@@ -151,11 +151,11 @@ class Rooms(DenseDataset):
     def __getitem__(self, index: int) -> Sample:
         sample = self._read(index)
         frame, length = self.place(index)[2], self.settings.path_length
-        if not self.neighbour_frames:
+        if not self.neighbor_frames:
             return sample
-        inside = [step if 0 <= frame + step < length else -step for step in self.neighbour_frames]
-        views = (as_neighbour(self._read(index % len(self) + step), step) for step in inside)
-        return replace(sample, neighbours=tuple(views))
+        inside = [step if 0 <= frame + step < length else -step for step in self.neighbor_frames]
+        views = (as_neighbor(self._read(index % len(self) + step), step) for step in inside)
+        return replace(sample, neighbors=tuple(views))
 
     def _read(self, index: int) -> Sample:
         record = self._record(index)
@@ -180,7 +180,7 @@ class Rooms(DenseDataset):
         }
 
     def inputs(self) -> dict[str, object]:
-        return {"neighbour_frames": self.neighbour_frames}
+        return {"neighbour_frames": self.neighbor_frames}  # its former name, which prepared sets have
 
 
 def _floats(plane: np.ndarray) -> Tensor:

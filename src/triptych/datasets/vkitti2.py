@@ -118,7 +118,7 @@ class VKITTI2(Published):
         classes: int | str = 14,
         conditions: Sequence[str] = (),
         cameras: Sequence[int] = (),
-        neighbour_frames: Sequence[int] = (),
+        neighbor_frames: Sequence[int] = (),
         instances: bool = False,
         reach: int = 2,
         allow_missing: bool = False,
@@ -147,7 +147,7 @@ class VKITTI2(Published):
             encodings=encodings,
             tasks=tasks,
             reach=reach,
-            neighbour_frames=neighbour_frames,
+            neighbor_frames=neighbor_frames,
             instances=instances,
             allow_missing=allow_missing,
         )

@@ -4,7 +4,7 @@ Every task (target) attends to the features of every task (source), itself inclu
 none; which one it is for each pair, the genotype, was found by differentiable search.
 
 Paper and published code. Region maps are a softmax over pixels, padded ones included: the code means to leave padding
-out and compares with a value that padding never has. Local attention counts neighbours outside the image with logit 0.
+out and compares with a value that padding never has. Local attention counts neighbors outside the image with logit 0.
 Both are kept. Published auxiliary heads classify normals by 40 clusters of the training set's own (k-means); here by 40
 directions that are spread evenly (`tasks.constructors.normals_clusters`, which takes others, for `regions`), in the
 papers' recipes too.
@@ -93,9 +93,9 @@ class GlobalContext(Context):
 
 
 class LocalContext(Context):
-    """Attention of a pixel over its 9 x 9 neighbourhood, logits divided by the square root of the width.
+    """Attention of a pixel over its 9 x 9 neighborhood, logits divided by the square root of the width.
 
-    Neighbours outside the image have logit 0 and value 0 and stay in the softmax.
+    Neighbors outside the image have logit 0 and value 0 and stay in the softmax.
 
     >>> LocalContext(8)(torch.randn(1, 8, 5, 6), torch.randn(1, 8, 5, 6)).shape
     torch.Size([1, 4, 5, 6])
@@ -106,7 +106,7 @@ class LocalContext(Context):
     def attend(self, query: Inner, key: InnerSource, value: InnerSource) -> Inner:
         height = query.shape[2]
         radius = self.size // 2
-        # Views of (B, C, H + 8, W, 9): no neighbourhood is copied, one row of neighbours is worked on at a time.
+        # Views of (B, C, H + 8, W, 9): no neighborhood is copied, one row of neighbors is worked on at a time.
         keys, values = (F.pad(x, (radius,) * 4).unfold(3, self.size, 1) for x in (key, value))
         scaled = (query / query.shape[1] ** 0.5)[..., None]
         rows = range(self.size)

@@ -11,7 +11,7 @@ differences, all pairs of places of the affinities' grid, for initial and final 
 weight. Saliency and boundaries, which the paper does not have, are left out: their losses are balanced. The paper's
 loss of depth is the reversed Huber; `nyuv2-pap` has ATRC's protocol, beside whose reading of PAP it stands, and its L1.
 
-PSD. A pattern structure is what a pixel's k x k neighbours mean to it, as averaging weights. Inside a task, structures
+PSD. A pattern structure is what a pixel's k x k neighbors mean to it, as averaging weights. Inside a task, structures
 are averaged along themselves, more where the response is strong, which makes them depend on ever wider surroundings;
 between tasks, a pixel takes over the structures that other tasks have at its place, as far as they correlate with its
 own. The features then diffuse along the result.
@@ -146,11 +146,11 @@ class PAP(DiffusionDecoder):
         }
 
 
-Structure = Float[Tensor, "batch neighbours height width"]
+Structure = Float[Tensor, "batch neighbors height width"]
 
 
 def neighbors(x: Float[Tensor, "batch channels height width"], size: int) -> Tensor:
-    """The `size` x `size` neighbours of every pixel, zero outside: `(B, C, size^2, H, W)`.
+    """The `size` x `size` neighbors of every pixel, zero outside: `(B, C, size^2, H, W)`.
 
     >>> neighbors(torch.ones(1, 2, 4, 5), 3)[0, 0].sum(dim=0)[0].tolist()
     [4.0, 6.0, 6.0, 6.0, 4.0]
@@ -161,14 +161,14 @@ def neighbors(x: Float[Tensor, "batch channels height width"], size: int) -> Ten
 
 
 def average(structure: Structure, x: Float[Tensor, "batch channels height width"], size: int) -> Tensor:
-    """Every pixel's average over its neighbours, weighted by its structure."""
+    """Every pixel's average over its neighbors, weighted by its structure."""
     return (neighbors(x, size) * structure[:, None]).sum(dim=2)
 
 
 class PatternStructure(nn.Module):
     """Diffuse each task's map along structures of its own and of the other tasks.
 
-    P_t = softmax over the neighbours inside the image of (W_t f_t)(i) . (W_t f_t)(j) / sqrt(d). Inside a task, `order`
+    P_t = softmax over the neighbors inside the image of (W_t f_t)(i) . (W_t f_t)(j) / sqrt(d). Inside a task, `order`
     times, P_t(i) <- r(i) sum_j P_t(i, j) P_t(j) + (1 - r(i)) P_t(i), where r = sigmoid(v_t f_t), and what would leave
     the image is dropped and the rest scaled up. Between tasks, Q_t = sum over s of g_ts P_s with gates g_t(i) = softmax
     over s of a learned number times the correlation of P_t(i) and P_s(i). Then h <- beta Q_t h + (1 - beta) h, `steps`
@@ -180,7 +180,7 @@ class PatternStructure(nn.Module):
     ) -> None:
         super().__init__()
         if size % 2 == 0:
-            raise ValueError(f"size of a pattern structure is {size}; a neighbourhood needs an odd one.")
+            raise ValueError(f"size of a pattern structure is {size}; a neighborhood needs an odd one.")
         self.size, self.order, self.steps = size, order, steps
         # Sorted, so that the numbers mean the same in whatever order tasks are declared.
         self.names = sorted(tasks)

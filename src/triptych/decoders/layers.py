@@ -69,7 +69,7 @@ def conv_of_nearest(
 ) -> Float[Tensor, "batch out two_height two_width"]:
     """conv3x3(nearest x2 of x) with reflection padding, as one transposed 4x4 convolution: 4 products per output for 9.
 
-    Twice-repeated pixels meet the 3x3 kernel in sums of neighbouring taps, and the row that reflection puts outside
+    Twice-repeated pixels meet the 3x3 kernel in sums of neighboring taps, and the row that reflection puts outside
     repeats the border pixel.
 
     >>> x, weight = torch.randn(1, 4, 6, 5), torch.randn(3, 4, 3, 3)

@@ -6,7 +6,7 @@ task aggregates the scales.
 
 Paper and published code. The code distils the features behind the initial predictions where the paper distils the
 predictions; and its propagation reads the concatenation of tasks as if channels came first, so that the softmax "over
-tasks" runs over neighbouring channels of arbitrary tasks. `reference_quirks=True` computes what the code computes;
+tasks" runs over neighboring channels of arbitrary tasks. `reference_quirks=True` computes what the code computes;
 `reference_quirks=False` distils the predictions, embedded by a 3x3 convolution, and runs the softmax over the tasks of
 one channel.
 """

@@ -1,4 +1,4 @@
-"""Temporal consistency: whether predictions of neighbouring frames of a video agree where they show the same thing.
+"""Temporal consistency: whether predictions of neighboring frames of a video agree where they show the same thing.
 
 The map of the earlier frame is carried to the later one, and the task's own error is measured between the two (as in
 Liu et al., "Efficient Semantic Video Segmentation with Per-frame Inference", ECCV 2020, with the task's error in place
@@ -71,7 +71,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Consistency:
-    """Mean error by task between the maps of neighbouring frames, that of the labels, which is what carrying a map
+    """Mean error by task between the maps of neighboring frames, that of the labels, which is what carrying a map
     costs, and how many pairs of frames and what share of their pixels were compared.
     """
 
@@ -102,7 +102,7 @@ def measure_consistency(tasks: Mapping[str, Task], pairs: Iterator[Pair], motion
                 total[0] += float(known.sum())
                 total[1] += known.size
     if not count:
-        raise ValueError("no two neighbouring frames were found: names have to differ in their last number alone.")
+        raise ValueError("no two neighboring frames were found: names have to differ in their last number alone.")
     means = {key: total / number for key, (total, number) in sums.items() if number}
     return Consistency(
         tasks,
@@ -197,7 +197,7 @@ def score_temporal(
     overwrite: bool = False,
     device: str = "auto",
 ) -> Consistency:
-    """Score a run, an exported file, or a folder of saved maps by how well its maps of neighbouring frames agree.
+    """Score a run, an exported file, or a folder of saved maps by how well its maps of neighboring frames agree.
 
     `frames` is the folder of the frames, whose names differ in their last number alone; without it a run is scored on
     videos of its own dataset (its test split unless another is named), on `limit` frames spread over them, or all.
@@ -231,7 +231,7 @@ def consistency_table(title: str, result: Consistency) -> Table:
     how = {"known": "known motion", "flow": "TV-L1 flow"}[result.motion]
     table = Table(
         "task",
-        "between neighbouring frames",
+        "between neighboring frames",
         "predictions ↓",
         *(["labels"] if result.labels else []),
         title=f"{title}: {result.pairs} pairs of frames by {how}, {result.share:.0%} of their pixels",
@@ -265,7 +265,7 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
     """
     recipe, split = split_domain(predictor.recipe, split or predictor.recipe.data.test_split)
     reader = named_choice("dataset", recipe.data.dataset, DATASETS)
-    if not takes_option(reader, "neighbour_frames"):
+    if not takes_option(reader, "neighbor_frames"):
         raise ValueError(
             f"dataset '{recipe.data.dataset}' has no videos; name the folder of some frames: "
             "triptych score RUN FRAMES --temporal."
@@ -278,9 +278,9 @@ def _dataset_pairs(predictor: Predictor, split: str, limit: int) -> tuple[Iterat
     # Motion is that of the true depth, whether or not the network predicts it.
     loader = assemble.read_split(recipe, split, metric | predictor.tasks, limit=limit, dataset=dataset)
     samples = (
-        (_unbatched(sample), _unbatched(sample.neighbours[0]))
+        (_unbatched(sample), _unbatched(sample.neighbors[0]))
         for sample in loader
-        if int(sample.neighbours[0].extras["offset"]) < 0 and not sample.neighbours[0].image.isnan().any()
+        if int(sample.neighbors[0].extras["offset"]) < 0 and not sample.neighbors[0].image.isnan().any()
     )
     first = next(samples, None)
     if first is None:
@@ -310,7 +310,7 @@ def _unbatched(sample: Sample) -> Sample:
         image=sample.image[0],
         targets={name: value[0] for name, value in sample.targets.items()},
         camera=None if camera is None else replace(camera, intrinsics=camera.intrinsics[0], pose=pose),
-        neighbours=(),
+        neighbors=(),
     )
 
 

@@ -69,19 +69,19 @@ def has_targets(name: str, root: str) -> None:
 
 
 def has_cameras(name: str, root: str) -> None:
-    """Cameras have intrinsics (3, 3) and rigid poses (4, 4); each sample has as many neighbours, of its size, each with
+    """Cameras have intrinsics (3, 3) and rigid poses (4, 4); each sample has as many neighbors, of its size, each with
     its offset and what the others have.
     """
     reader = DATASETS[name]
-    options = reader.video_options({}) if takes_option(reader, "neighbour_frames") else {}
+    options = reader.video_options({}) if takes_option(reader, "neighbor_frames") else {}
     dataset = open_configured(name, root, "train", options) if options else open_train(name, root)
     alike: dict[int, tuple[Any, ...]] = {}
     counts = set()
     for sample in _some(dataset):
-        counts.add(len(sample.neighbours))
+        counts.add(len(sample.neighbors))
         _check_camera(sample.camera, sample.image_keys[0])
-        for place, view in enumerate(sample.neighbours):
-            what = f"neighbour {place} of {sample.key}"
+        for place, view in enumerate(sample.neighbors):
+            what = f"neighbor {place} of {sample.key}"
             require(view.image.shape == sample.image.shape, f"{what} is {tuple(view.image.shape)}; give its size.")
             _check_camera(view.camera, what)
             facts = (sorted(view.targets), *_known(view.camera))
@@ -94,11 +94,11 @@ def has_cameras(name: str, root: str) -> None:
             offset = view.extras.get("offset", torch.empty(0))
             require(
                 offset.dtype == torch.int64 and offset.ndim == 0,
-                f"{what} does not say how many frames later it was taken; give triptych.as_neighbour(view, offset).",
+                f"{what} does not say how many frames later it was taken; give triptych.as_neighbor(view, offset).",
             )
     require(
         len(counts) == 1,
-        f"samples have {' or '.join(map(str, sorted(counts)))} neighbours, of which batches keep the fewest; give "
+        f"samples have {' or '.join(map(str, sorted(counts)))} neighbors, of which batches keep the fewest; give "
         "triptych.missing_view(sample, offset) for those that are not there.",
     )
 

@@ -39,7 +39,7 @@ def _batch(labelled: Sequence[bool]) -> tuple[Output, Sample]:
     camera = Camera(intrinsics.repeat(2, 1, 1), torch.eye(4).repeat(2, 1, 1))
     sample = Sample(random_images(), targets, camera=camera)
     later = {"offset": torch.ones(2, dtype=torch.int64)}
-    return Output(raw, [], features), replace(sample, neighbours=(replace(sample, extras=later),))
+    return Output(raw, [], features), replace(sample, neighbors=(replace(sample, extras=later),))
 
 
 def has_terms(name: str, root: str) -> None:

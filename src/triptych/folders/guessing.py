@@ -429,7 +429,7 @@ MANY_FRAMES = 10
 
 
 def _find_videos(images: Place) -> list[str]:
-    """Neighbouring frames in training and in validation make scores that mean nothing."""
+    """Neighboring frames in training and in validation make scores that mean nothing."""
     folders = {path.parent for path in images.paths if FRAMES.intersection(_words(f"{path.parent.name} {path.stem}"))}
     if not folders or len(images.paths) < MANY_FRAMES * len(folders):
         return []

@@ -11,7 +11,7 @@ from triptych.types import Camera, valid_pixels
 def boundaries_from_labels(
     labels: Int64[Tensor, "height width"], *, radius: int = 0
 ) -> Float[Tensor, "1 height width"]:
-    """Class changes of a label map: 1 where a pixel differs from its right, lower or lower right neighbour, else 0.
+    """Class changes of a label map: 1 where a pixel differs from its right, lower or lower right neighbor, else 0.
 
     Lines are one pixel wide on the upper left side of a change, as in the Berkeley benchmark's maps of regions;
     `radius` makes them thicker by that many pixels on all sides. A pixel next to an invalid one is invalid (NaN).
@@ -40,7 +40,7 @@ def normals_from_depth(
     """Unit normals that face the camera, x right, y down, z forward, from depth (z, metres) and intrinsics.
 
     The cross product of central differences, over `reach` pixels to each side, of the points K^-1 (u, v, 1) z. NaN near
-    the border and where one of the four neighbours has no depth. Sensor noise wants a longer reach; depth steps give
+    the border and where one of the four neighbors has no depth. Sensor noise wants a longer reach; depth steps give
     normals of surfaces that are not there, so compare medians.
     """
     _, height, width = depth.shape

@@ -153,7 +153,7 @@ class BestPoint(NamedTuple):
 def best_point(
     precision: Float[np.ndarray, " thresholds"], recall: Float[np.ndarray, " thresholds"], protocol: BoundaryProtocol
 ) -> BestPoint:
-    """The best F of the curve, on the thresholds or, where the protocol interpolates, at 100 points between neighbours
+    """The best F of the curve, on the thresholds or, where the protocol interpolates, at 100 points between neighbors
     too."""
     thresholds = np.array(protocol.thresholds)
     if protocol.interpolate and len(thresholds) > 1:

@@ -3,7 +3,7 @@ thinning to lines one pixel wide, equal to MATLAB's `bwmorph(x, 'thin', Inf)` bi
 
 Guo and Hall, "Parallel thinning with two-subiteration algorithms", Communications of the ACM 32 (1989). Each
 subiteration deletes at once all pixels that its table allows; the two alternate until a full pair changes nothing.
-Only pixels whose neighbourhood changed are looked at again.
+Only pixels whose neighborhood changed are looked at again.
 """
 
 from typing import no_type_check
@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int, Shaped, UInt8
 
 
 def label_outlines(labels: Shaped[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """Pixels whose label differs from their right, lower or lower-right neighbour (`seg2bmap` of the BSDS benchmark).
+    """Pixels whose label differs from their right, lower or lower-right neighbor (`seg2bmap` of the BSDS benchmark).
 
     The last row looks to the right only, the last column down only. Contours so lie half a pixel up and left, one or
     two pixels thick. An edge map passed as a label map comes back as its outline: a line two pixels wide becomes two
@@ -88,7 +88,7 @@ def _direction(
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _suppress(map, cosine, sine, multiplier):
-    """Zero where a neighbour at distance 1 across the line, bilinearly sampled, exceeds `multiplier` times the
+    """Zero where a neighbor at distance 1 across the line, bilinearly sampled, exceeds `multiplier` times the
     value."""
     height, width = map.shape
     out = map.copy()
@@ -125,7 +125,7 @@ def oriented_suppression(prediction: Float32[np.ndarray, "height width"]) -> Flo
     """SEISM's non-maximum suppression of a boundary map in [0, 1]: radius 1, border 5, multiplier 1.01, in single
     precision.
 
-    A pixel stays, with its value, unless a neighbour across the line exceeds 1.01 times it. Maps lower or narrower
+    A pixel stays, with its value, unless a neighbor across the line exceeds 1.01 times it. Maps lower or narrower
     than two pixels have no direction and come back as they are, faded at the border. Source: SEISM's contour reader as
     described in docs/protocols.md.
 
@@ -139,8 +139,8 @@ def oriented_suppression(prediction: Float32[np.ndarray, "height width"]) -> Flo
 
 
 def _deletion_table() -> UInt8[np.ndarray, " 256"]:
-    """In which subiterations (bit 0: first, bit 1: second) a pixel with neighbourhood code c goes. Bit i of c is the
-    neighbour x(i+1), counter-clockwise from east."""
+    """In which subiterations (bit 0: first, bit 1: second) a pixel with neighborhood code c goes. Bit i of c is the
+    neighbor x(i+1), counter-clockwise from east."""
     table = np.zeros(256, np.uint8)
     for code in range(256):
         x = [bool(code >> i & 1) for i in range(8)]
@@ -159,8 +159,8 @@ _TABLE = _deletion_table()
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _neighbours(stride):
-    """Offsets of the neighbours in the order of the code's bits; the opposite of neighbour j is (j + 4) % 8."""
+def _neighbors(stride):
+    """Offsets of the neighbors in the order of the code's bits; the opposite of neighbor j is (j + 4) % 8."""
     return np.array([1, 1 - stride, -stride, -stride - 1, -1, stride - 1, stride, stride + 1])
 
 
@@ -179,8 +179,8 @@ def _enlist(p, code, table, waiting, queues, lengths):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
-    """Thin the set `pixels`, given by `alive` and the neighbourhood `code`, in place."""
-    neighbours = _neighbours(stride)
+    """Thin the set `pixels`, given by `alive` and the neighborhood `code`, in place."""
+    neighbors = _neighbors(stride)
     lengths = np.zeros(2, np.int64)
     for p in pixels:
         _enlist(p, code, table, waiting, queues, lengths)
@@ -198,7 +198,7 @@ def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
             alive[p] = 0
         for p in deleted[:num_deleted]:
             for j in range(8):
-                q = p + neighbours[j]
+                q = p + neighbors[j]
                 code[q] &= ~np.uint8(1 << ((j + 4) & 7))
                 if alive[q]:
                     _enlist(q, code, table, waiting, queues, lengths)
@@ -210,7 +210,7 @@ def _thin(pixels, alive, code, stride, table, queues, deleted, waiting):
 def _thin_nested(order, ends, size, stride, table):
     """Thin the nested sets `order[:ends[k]]`, smallest (last k) first. Their codes grow by appending; every set is
     thinned on a copy."""
-    neighbours = _neighbours(stride)
+    neighbors = _neighbors(stride)
     set_alive, set_code = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     alive, code, waiting = np.zeros(size, np.uint8), np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     queues, deleted = np.empty((2, size), np.int32), np.empty(size, np.int32)
@@ -222,7 +222,7 @@ def _thin_nested(order, ends, size, stride, table):
         for p in order[begin : ends[k]]:
             set_alive[p] = 1
             for j in range(8):
-                set_code[p + neighbours[j]] |= np.uint8(1 << ((j + 4) & 7))
+                set_code[p + neighbors[j]] |= np.uint8(1 << ((j + 4) & 7))
         begin = ends[k]
         for p in range(size):  # a loop compiles to a far quicker copy than a slice does
             alive[p] = set_alive[p]

@@ -22,11 +22,11 @@ from triptych.metrics.assignment import assign
 
 
 class Graph(NamedTuple):
-    """Which target pixels every pixel p can reach: `neighbours[start[p]:start[p + 1]]`, nearest first, with their
+    """Which target pixels every pixel p can reach: `neighbors[start[p]:start[p + 1]]`, nearest first, with their
     costs. `positions` are the target pixels, `disc` the offsets of all pixels in reach, flat indices of one grid."""
 
     start: np.ndarray
-    neighbours: np.ndarray
+    neighbors: np.ndarray
     costs: np.ndarray
     positions: np.ndarray
     disc: np.ndarray
@@ -67,16 +67,16 @@ def build_graph(positions, disc, distances, size, salt):
     for p in range(size):
         start[p + 1] += start[p]
     fill = start[:-1].copy()
-    neighbours = np.empty(start[size], np.int32)
+    neighbors = np.empty(start[size], np.int32)
     costs = np.empty(start[size], np.int64)
     for i in range(len(disc)):
         for target in range(len(positions)):
             p = positions[target] - disc[i]
-            neighbours[fill[p]] = target
+            neighbors[fill[p]] = target
             # 15 bits between the two: the tie breaks of 32768 pairs do not add up to a hundredth of a pixel.
             costs[fill[p]] = (distances[i] << 31) + _tie_break(p, positions[target], salt)
             fill[p] += 1
-    return Graph(start, neighbours, costs, positions, disc)
+    return Graph(start, neighbors, costs, positions, disc)
 
 
 class Matching(NamedTuple):
@@ -113,7 +113,7 @@ def _empty_matching(size, num_targets):
 def _add(pixel, graph, matching, stamp):
     """Find a target for a new pixel, shortest augmenting path first; a failed search closes what it saw. 1 if there is
     one more pair, else 0."""
-    start, neighbours = graph.start, graph.neighbours
+    start, neighbors = graph.start, graph.neighbors
     _, partner, pixels, mate, closed, seen, parent, targets = matching
     pixels[0] = pixel
     head, num_pixels, num_targets = 0, 1, 0
@@ -121,7 +121,7 @@ def _add(pixel, graph, matching, stamp):
         p = pixels[head]
         head += 1
         for i in range(start[p], start[p + 1]):  # a slice would count references
-            target = neighbours[i]
+            target = neighbors[i]
             if closed[target] or seen[target] == stamp:
                 continue
             seen[target] = stamp
@@ -191,7 +191,7 @@ def _mark_nearest(pixels, graph, matching, explained):
     Only among the partners of closed targets and the unmatched pixels is there a choice (Dulmage and Mendelsohn, 1958):
     every maximum matching pairs all closed targets with these pixels, and all other pixels in reach of a target.
     """
-    start, neighbours, costs, _, _ = graph
+    start, neighbors, costs, _, _ = graph
     partner, closed = matching.partner, matching.closed
     local = matching.targets
     num_local = 0
@@ -210,7 +210,7 @@ def _mark_nearest(pixels, graph, matching, explained):
             chosen[num_chosen] = i
             num_chosen += 1
             for j in range(start[p], start[p + 1]):
-                first[local[neighbours[j]] + 1] += 1
+                first[local[neighbors[j]] + 1] += 1
     for target in range(num_local):
         first[target + 1] += first[target]
     fill = first[:-1].copy()
@@ -219,7 +219,7 @@ def _mark_nearest(pixels, graph, matching, explained):
     for column in range(num_chosen):
         p = pixels[chosen[column]]
         for i in range(start[p], start[p + 1]):
-            target = local[neighbours[i]]
+            target = local[neighbors[i]]
             columns[fill[target]] = column
             block[fill[target]] = costs[i]
             fill[target] += 1

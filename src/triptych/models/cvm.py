@@ -159,11 +159,11 @@ class CrossViewModel(MultiTaskModel):
         return self.decoder.channels
 
     def supervised_views(self, sample: Sample) -> tuple[Sample, ...]:
-        return (sample, *sample.neighbours)
+        return (sample, *sample.neighbors)
 
     def with_views(self, sample: Sample) -> tuple[Sample, dict[str, Views]]:
         """A batch with neighbors as one batch of all views, first the images themselves, and who is whose neighbor."""
-        if not sample.neighbours:
+        if not sample.neighbors:
             return sample, {}
         known = known_views(sample)
         if self.training and self.matcher.single_share:
@@ -203,11 +203,11 @@ def known_views(sample: Sample) -> Bool[Tensor, "views batch"]:
     Raises `ValueError` where the data have neighbors without poses, and for a pose that is no rigid motion.
     """
     known = []
-    for view in (sample, *sample.neighbours):
+    for view in (sample, *sample.neighbors):
         if view.camera is None or view.camera.pose is None:
             raise ValueError(
                 "cvm needs cameras with poses in all views, which this dataset does not give (for every sample of the "
-                "batch); leave neighbour_frames out to train on single images."
+                "batch); leave neighbor_frames out to train on single images."
             )
         parts = (view.image, view.camera.intrinsics, view.camera.pose)
         there = torch.stack([part.isfinite().flatten(1).all(dim=1) for part in parts]).all(dim=0)
@@ -227,7 +227,7 @@ def unite_views(sample: Sample) -> Sample:
     intrinsics: list[Tensor] = []
     poses: list[Tensor] = []
     keys: list[str] = []
-    for view in (sample, *sample.neighbours):
+    for view in (sample, *sample.neighbors):
         there = view.image.isfinite().flatten(1).all(dim=1)
         images.append(torch.where(there[:, None, None, None], view.image, sample.image))
         for name, target in sample.targets.items():
@@ -241,7 +241,7 @@ def unite_views(sample: Sample) -> Sample:
     camera = Camera(torch.cat(intrinsics), torch.cat(poses))
     labels = {name: torch.cat(each) for name, each in targets.items()}
     united, batch = Sample(torch.cat(images), labels, tuple(keys), camera), len(sample.image)
-    return replace(united, neighbours=tuple(_roll(united, i * batch) for i in range(1, len(images))))
+    return replace(united, neighbors=tuple(_roll(united, i * batch) for i in range(1, len(images))))
 
 
 def _roll(sample: Sample, places: int) -> Sample:

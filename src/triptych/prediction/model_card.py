@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from triptych.backbones.base import find_backbones
-from triptych.backbones.timm_models import pretrained_licence
+from triptych.backbones.timm_models import pretrained_license
 from triptych.models.multitask import MultiTaskModel
 from triptych.prediction.calibration import Scale, describe_unscaled
 from triptych.recipes.config import Recipe
@@ -88,7 +88,7 @@ def describe_trunk(model: MultiTaskModel, recipe: Recipe) -> str:
     if not recipe.data.train_split:
         return "as published, whose licence is not known here"
     if name := loaded_trunk(model, recipe):
-        return f"{as_code(name)} of timm, licence: {pretrained_licence(name) or 'not stated there'}"
+        return f"{as_code(name)} of timm, licence: {pretrained_license(name) or 'not stated there'}"
     places = [place for place in (recipe.model.weights, *recipe.model.initialize_from) if place]
     if not places:
         return "trained from random weights"

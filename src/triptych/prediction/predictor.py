@@ -57,7 +57,7 @@ class Predictor:
 
     - `tile` (pixels, or height and width): run the model on overlapping windows of exactly this size and blend the
       raw maps; a smaller image is extended by its edge pixels and cropped back. `None`: the whole image at once.
-      `overlap` is the shared fraction of neighbouring windows; its outer quarter on either side is not used, because
+      `overlap` is the shared fraction of neighboring windows; its outer quarter on either side is not used, because
       the padding inside a network disturbs it, and the rest fades linearly.
     - `flip`: average with the prediction of the mirrored image. `scales`: average over resized images.
     - `shorter_side`: the height or width, whichever is less, that the model works at; maps are resized back. Depth

@@ -208,7 +208,7 @@ def _extend(image: Tensor, tile: tuple[int, int]) -> Tensor:
 def windows(length: int, tile: int, overlap: float) -> list[tuple[int, Tensor]]:
     """Starts of evenly spaced windows along one axis, each with its blending weights `(tile,)`.
 
-    With o pixels of overlap, a window's weight rises from 0 at o/4 to 1 at 3o/4 from an inner edge: two neighbours
+    With o pixels of overlap, a window's weight rises from 0 at o/4 to 1 at 3o/4 from an inner edge: two neighbors
     sum to one, and the outer quarter is left out. At the ends of the image nothing fades.
     """
     shared = round(overlap * tile)

@@ -163,15 +163,15 @@ _HEAD = struct.Struct("<8sII")
 
 
 def pack_sample(sample: Sample, tasks: Sequence[str]) -> bytes:
-    """The record of a sample, with the targets of `tasks` alone, and of its neighbours, with those that they have."""
+    """The record of a sample, with the targets of `tasks` alone, and of its neighbors, with those that they have."""
     fields, content = {}, b""
-    for view, each in enumerate((sample, *sample.neighbours)):
+    for view, each in enumerate((sample, *sample.neighbors)):
         known = [name for name in tasks if view == 0 or name in each.targets]
         for name, tensor in _tensors(each, known).items():
             field, data = encode_array(tensor.contiguous().numpy(), len(content))
             fields[f"{view}/{name}"] = asdict(field)
             content += data + b"\0" * (-len(data) % 8)
-    keys = [str(each.key) for each in (sample, *sample.neighbours)]
+    keys = [str(each.key) for each in (sample, *sample.neighbors)]
     header = json.dumps({"keys": keys, "fields": fields}).encode()
     header += b" " * (-(len(header) + _HEAD.size) % 8)
     checksum = zlib.crc32(content, zlib.crc32(header))
@@ -211,7 +211,7 @@ def unpack_sample(record: bytes, tasks: Sequence[str]) -> Sample:
             array = decode_array(field, content[field.offset : field.offset + field.size])
             tensors[name] = torch.from_numpy(array)
     first, *others = (_sample(tensors, f"{view}/", key, tasks) for view, key in enumerate(header["keys"]))
-    return replace(first, neighbours=tuple(others))
+    return replace(first, neighbors=tuple(others))
 
 
 def _sample(tensors: Mapping[str, Tensor], start: str, key: str, tasks: Sequence[str]) -> Sample:

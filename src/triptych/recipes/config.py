@@ -230,7 +230,7 @@ class AdaptationConfig(OptionalPart):
 
 @dataclass(frozen=True)
 class VideoConfig(OptionalPart):
-    """Self-supervision from video: one task learns from neighbouring frames and intrinsics."""
+    """Self-supervision from video: one task learns from neighboring frames and intrinsics."""
 
     name: str = "none"
     """`monodepth2`, or `none`."""
@@ -411,21 +411,36 @@ def from_json(text: str) -> Recipe:
     except json.JSONDecodeError as error:
         raise ValueError(f"recipe is no JSON: {error}.") from error
     recipe: Recipe = build(Recipe, data, "recipe")
-    options = leave_unread("model.backbone_options", recipe.model.backbone_options)
-    return replace(recipe, model=replace(recipe.model, backbone_options=options))
+    for place in (*UNREAD, *FORMER_OPTIONS):
+        section, name = place.split(".")
+        part = getattr(recipe, section)
+        part = replace(part, **{name: update_options(place, getattr(part, name))})
+        recipe = replace(recipe, **{section: part})
+    return recipe
 
 
 UNREAD = {"model.backbone_options": ("one_size",)}
 """Options by place that files of earlier versions hold and no result depends on."""
+FORMER_OPTIONS = {
+    place: {"neighbour_frames": "neighbor_frames"} for place in ("data.options", "adaptation.dataset_options")
+}
+"""Options by place and by the names that they had before, which recipes of old runs hold."""
 
 
-def leave_unread(place: str, options: Options) -> Options:
-    """The options of a place without those that nothing reads any more.
+def update_options(place: str, options: Options) -> Options:
+    """The options of a place by the names that they have now, without those that nothing reads any more.
 
-    >>> leave_unread("model.backbone_options", {"one_size": "", "stage_norms": True})
+    >>> update_options("model.backbone_options", {"one_size": "", "stage_norms": True})
     {'stage_norms': True}
+    >>> update_options("data.options", {"sources": {"rooms": {"neighbour_frames": (5,)}}})
+    {'sources': {'rooms': {'neighbor_frames': (5,)}}}
     """
-    return {name: value for name, value in options.items() if name not in UNREAD.get(place, ())}
+    names = FORMER_OPTIONS.get(place, {})
+    return {
+        names.get(name, name): update_options(place, value) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if name not in UNREAD.get(place, ())
+    }
 
 
 def read_recipe(path: Path) -> Recipe:

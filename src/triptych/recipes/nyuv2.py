@@ -115,7 +115,7 @@ _SEARCH = _atrc("Search of ATRC's genotype", "atrc-search")
 _VIT_B = replace(_VIT_L, backbone="vit_base_patch16_384")
 
 _INVPT_L = invpt("InvPT on NYUv2, ViT-L, its protocol.", _INVPT, _VIT_L)
-_NEARBY: Options = {"neighbour_frames": (5,)}
+_NEARBY: Options = {"neighbor_frames": (5,)}
 """How far apart published pairs are is not known to us."""
 _CROSS_VIEW = replace(
     _INVPT_L,

@@ -28,8 +28,8 @@ def read_options(words: Sequence[str], *, tables_allowed: bool = True) -> dict[s
     """Options from words `NAME=VALUE`; a dot goes one table down, or is part of the name where no table is allowed. A
     value is JSON, a Python literal, or text.
 
-    >>> read_options(["neighbour_frames=[-1,1]", "look=b", "depth.loss=berhu"])
-    {'neighbour_frames': (-1, 1), 'look': 'b', 'depth': {'loss': 'berhu'}}
+    >>> read_options(["neighbor_frames=[-1,1]", "look=b", "depth.loss=berhu"])
+    {'neighbor_frames': (-1, 1), 'look': 'b', 'depth': {'loss': 'berhu'}}
     >>> read_options(["heads.depth=3"], tables_allowed=False)
     {'heads.depth': 3}
     """
@@ -38,7 +38,7 @@ def read_options(words: Sequence[str], *, tables_allowed: bool = True) -> dict[s
         path, equals, text = word.partition("=")
         *tables, name = path.split(".") if tables_allowed else [path]
         if not (equals and name and all(tables)):
-            raise ValueError(f"'{word}' is no option; write NAME=VALUE, such as look=b or 'neighbour_frames=[-1,1]'.")
+            raise ValueError(f"'{word}' is no option; write NAME=VALUE, such as look=b or 'neighbor_frames=[-1,1]'.")
         place = options
         for table in tables:
             place = place.setdefault(table, {})

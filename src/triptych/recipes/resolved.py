@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from triptych import __version__
 from triptych.files import check_signed, naming_damage, sign, write_text
 from triptych.lookup import convert, parse_json
-from triptych.recipes.config import DataConfig, Options, Recipe, leave_unread, read_recipe
+from triptych.recipes.config import DataConfig, Options, Recipe, read_recipe, update_options
 from triptych.recipes.option_words import flatten
 
 FILE = "resolved.json"
@@ -63,7 +63,7 @@ def read_resolved(folder: Path) -> Resolved | None:
     try:
         content = check_signed(parse_json(path.read_text(encoding="utf-8")))
         options = convert(dict[str, Options], content["options"], "options")
-        kept = {place: leave_unread(place, each) for place, each in options.items()}
+        kept = {place: update_options(place, each) for place, each in options.items()}
         return Resolved(content["version"], content["commit"], kept)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} holds no resolved options ({error}); copy it again from where the run is.") from error

@@ -107,7 +107,7 @@ def build_recipe(decoder: str) -> Recipe:
 CROSS_VIEW = replace(
     DEMO,
     description="The demo on camera paths, with the 3D-aware regularizer rendering a second view of every image.",
-    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}),
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbor_frames": (5,)}),
     regularizer=RegularizerConfig(name="triplane-cross-view", options=SMALL),
 )
 
@@ -115,7 +115,7 @@ CVM = replace(
     DEMO,
     description="The demo on camera paths, with CvM beside the trunk: each image is matched with a second view.",
     # Two views of each image: as many images a step as the demo.
-    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbour_frames": (5,)}, batch_size=4),
+    data=replace(DEMO.data, options={"views": 1, "path_length": 10, "neighbor_frames": (5,)}, batch_size=4),
     model=replace(
         DEMO.model,
         cross_view="cvm",

@@ -34,7 +34,7 @@ ROOMS = Recipe(
         size=(96, 128),
         transform="densemtl",
         batch_size=8,
-        options={"path_length": 12, "views": 2, "neighbour_frames": (-4, 4)},
+        options={"path_length": 12, "views": 2, "neighbor_frames": (-4, 4)},
         task_options={"depth": {"loss": "log-l1", "aligned": True}},
     ),
     # Four-level by its former name: recorded studies are known by hashes of this recipe.
@@ -58,7 +58,7 @@ CITYSCAPES = Recipe(
         transform="densemtl-video",
         batch_size=2,
         num_workers=4,
-        options={"classes": 16, "neighbour_frames": (-1, 1)},
+        options={"classes": 16, "neighbor_frames": (-1, 1)},
         task_options={"depth": {"loss": "disparity", "aligned": True}},
         protocol="densemtl-video",
     ),

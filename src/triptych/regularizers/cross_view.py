@@ -27,7 +27,7 @@ from triptych.types import Camera, Output, Sample, keep_labels, valid_pixels
 
 
 class CrossView(Triplane3D):
-    """The triplane regularizer with a second view (`Sample.neighbours[0]`) of every image. Its options, and:
+    """The triplane regularizer with a second view (`Sample.neighbors[0]`) of every image. Its options, and:
 
     - `cross_weight`: 0.1, the second view's share of each task's term.
     - `cross_tasks`: `depth` (as published), `all`.
@@ -120,7 +120,7 @@ class CrossView(Triplane3D):
             self.pair_counts += torch.stack([overlaps.new_tensor(len(overlaps), dtype=torch.int64), (~overlaps).sum()])
         keep = (common & overlaps[:, None, None])[:, None]
         kept = {name: keep_labels(second.targets[name], keep) for name in self.cross_tasks}
-        return replace(second, targets=kept, extras={}, neighbours=())
+        return replace(second, targets=kept, extras={}, neighbors=())
 
     def to_cube(
         self, points: Float[Tensor, "batch *points 3"], sample: Sample
@@ -195,12 +195,12 @@ class CrossView(Triplane3D):
 
 def _pair(sample: Sample) -> tuple[Sample, Camera, Camera]:
     """The second view and both cameras, whose poses are rigid motions."""
-    if not sample.neighbours:
+    if not sample.neighbors:
         raise ValueError(
             "triplane-cross-view needs a second view of every image, which this dataset does not give; ask for one "
-            "(rooms: options neighbour_frames=(5,) and path_length=10), or use the regularizer 'triplane'."
+            "(rooms: options neighbor_frames=(5,) and path_length=10), or use the regularizer 'triplane'."
         )
-    second = sample.neighbours[0]
+    second = sample.neighbors[0]
     for camera in (sample.camera, second.camera):
         if camera is None or camera.pose is None or not bool(sample.camera.intrinsics.isfinite().all()):
             raise ValueError(

@@ -57,7 +57,7 @@ def _jumps(depth, normal, rotation, intrinsics, row, column, s, d):
 def find_boundaries(depth, normal, instances, intrinsics, rotation):
     """Boundary map (H, W) uint8 from depth (H, W), world normals (H, W, 3), instance ids (H, W) and the camera.
 
-    A pixel is boundary where its right or its lower neighbour belongs to another instance, or to the same one beyond a
+    A pixel is boundary where its right or its lower neighbor belongs to another instance, or to the same one beyond a
     jump in depth: each of the two points lies off the tangent plane at the other, along its own ray, by more than
     `DEPTH_STEP + DEPTH_SLOPE * depth` of the nearer. So contours are one pixel wide and lie half a pixel to the upper
     left; the last column looks down only, the last row to the right only.
@@ -73,7 +73,7 @@ def find_boundaries(depth, normal, instances, intrinsics, rotation):
                     and d < width
                     and (
                         instances[s, d] != instances[row, column]
-                        # Almost all neighbours differ by less than any limit.
+                        # Almost all neighbors differ by less than any limit.
                         or (
                             abs(depth[s, d] - depth[row, column]) > DEPTH_STEP
                             and _jumps(depth, normal, rotation, intrinsics, row, column, s, d)

@@ -108,7 +108,7 @@ def bounced(
 
 
 def _dither(row: int, column: int, bits: int) -> int:
-    """Rank of a cell in an ordered dither matrix (Bayer, 1973): neighbours are far apart."""
+    """Rank of a cell in an ordered dither matrix (Bayer, 1973): neighbors are far apart."""
     rank = 0
     for bit in range(bits):
         y, x = (row >> bit) & 1, (column >> bit) & 1
@@ -169,7 +169,7 @@ def _sample(
 @compiled
 def _left_out(keys, i, j):
     """Whether a sample goes without a bounce of its own: the black cells of the chessboard whose surface goes on in a
-    neighbouring white one, from which they take it.
+    neighboring white one, from which they take it.
     """
     if (i + j) & 1 == 0:
         return False
@@ -184,7 +184,7 @@ def _left_out(keys, i, j):
 
 @compiled
 def _fill_bounces(keys, samples):
-    """Give samples without a bounce the mean of their neighbours' on the same surface."""
+    """Give samples without a bounce the mean of their neighbors' on the same surface."""
     rows, columns = keys.shape
     for i in range(rows):
         for j in range(columns):

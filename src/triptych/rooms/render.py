@@ -56,7 +56,7 @@ def _reflectance(solids, materials, material_of, skirting, half, solid, face, x,
 
 @compiled
 def _edges(key):
-    """Pixels (H, W) whose 3x3 neighbourhood shows more than one surface."""
+    """Pixels (H, W) whose 3x3 neighborhood shows more than one surface."""
     height, width = key.shape
     edge = np.zeros((height, width), np.bool_)
     for row in range(height):
@@ -73,7 +73,7 @@ def _edges(key):
 
 @compiled
 def _seen_around(solid, row, column, seen):
-    """The different solids and sides of a pixel's 3x3 neighbourhood, into `seen`; returns how many."""
+    """The different solids and sides of a pixel's 3x3 neighborhood, into `seen`; returns how many."""
     count = 0
     for s in range(max(row - 1, 0), min(row + 2, solid.shape[0])):
         for d in range(max(column - 1, 0), min(column + 2, solid.shape[1])):
@@ -107,7 +107,7 @@ def _first_of(size, solids, seen, count, ox, oy, oz, dx, dy, dz):
 
 @compiled
 def _pixel_of(key, own, row, column):
-    """A pixel of the 3x3 neighbourhood that shows a surface, the pixel itself if none does."""
+    """A pixel of the 3x3 neighborhood that shows a surface, the pixel itself if none does."""
     if key[row, column] == own:
         return row, column
     for s in range(max(row - 1, 0), min(row + 2, key.shape[0])):
@@ -121,7 +121,7 @@ def _pixel_of(key, own, row, column):
 def shade(geometry, look, position, rotation, intrinsics, depth, solid, face, normal, key, light, image):
     """Linear radiance into (H, W, 3) `image`: four samples per pixel on a rotated grid where surfaces meet.
 
-    There a sample falls on the nearest of the surfaces that the neighbouring pixels see. Elsewhere two samples lie on
+    There a sample falls on the nearest of the surfaces that the neighboring pixels see. Elsewhere two samples lie on
     the tangent plane of the first hit, and one is enough for a texture without hard edges.
     """
     size, solids, _, _ = geometry

@@ -25,7 +25,7 @@ def first_hue(task: str) -> float:
 
 
 def label_palette(count: int, hue: float = 0.61) -> np.ndarray:
-    """`(count, 3)` uint8 colours, distinct for neighbouring ids, none of them black.
+    """`(count, 3)` uint8 colours, distinct for neighboring ids, none of them black.
 
     Hues step by the golden ratio from `hue` on; value and saturation alternate.
 

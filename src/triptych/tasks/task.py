@@ -110,7 +110,7 @@ class Task:
     scales_with_zoom: bool = False
     """Whether what looks larger is predicted nearer: zooming in by z divides values by z."""
     interpolation: Literal["nearest", "bilinear"] = "nearest"
-    """How decoded predictions are resized, by networks of one size; class ids and targets always by nearest neighbour:
+    """How decoded predictions are resized, by networks of one size; class ids and targets always by nearest neighbor:
     averaging labels would invent values.
     """
     mirror: Callable[[Tensor], Tensor] = keep

@@ -30,7 +30,7 @@ class Losses(NamedTuple):
     (`semseg/final`, `semseg/auxiliary`, `semseg/regularizer`). `adaptation`: scalars that are added to the total as
     they are, by origin and name: from the adapter, and from the model and the regularizer (`penalties`). `labelled`:
     images of the batch with a label, by task; for the task that learns from video, images that it could learn from.
-    `video`: what was seen of the neighbouring frames.
+    `video`: what was seen of the neighboring frames.
     """
 
     tasks: dict[str, Tensor]

@@ -12,14 +12,14 @@ from triptych.lookup import named_choice
 from triptych.tasks import Task
 from triptych.types import Output, Sample
 
-COUNTS = ("without_neighbours", "without_intrinsics")
+COUNTS = ("without_neighbors", "without_intrinsics")
 """What `VideoTerms.skipped` counts, in the order of its entries."""
 STATIC = 0.9
 """Share of pixels without motion above which the camera probably stands."""
 
 
 class VideoTerms(NamedTuple):
-    """What a batch's neighbouring frames say.
+    """What a batch's neighboring frames say.
 
     `loss`: takes the place of the task's supervised loss; 0 where no image was usable. `images`: usable ones.
     `static`: share of their pixels that automasking left out. `skipped`: images that could not be used, by `COUNTS`.
@@ -50,17 +50,17 @@ def video_warnings(record: dict[str, Any]) -> list[str]:
         return [f"video: no image since the last line could be learnt from ({reasons})"]
     if record["static"] > STATIC:
         return [
-            f"video: over {STATIC:.0%} of the pixels look the same in the neighbouring frames and teach nothing; does "
-            "the camera move? Neighbours farther away (neighbour_frames) see more motion."
+            f"video: over {STATIC:.0%} of the pixels look the same in the neighboring frames and teach nothing; does "
+            "the camera move? Neighbors farther away (neighbor_frames) see more motion."
         ]
     return []
 
 
 class VideoSupervision(nn.Module):
-    """Training-only supervision from neighbouring frames, built as `MyMethod(tasks, intermediate_tasks=..., task=...,
+    """Training-only supervision from neighboring frames, built as `MyMethod(tasks, intermediate_tasks=..., task=...,
     **options)` from the model's tasks.
 
-    `forward(output, sample)` returns the terms of a batch whose samples carry `neighbours` and a `camera`; raises
+    `forward(output, sample)` returns the terms of a batch whose samples carry `neighbors` and a `camera`; raises
     `ValueError` where the dataset gives none at all.
     """
 

@@ -1,6 +1,6 @@
 """Depth from video without labels (Godard et al., ICCV 2019), as DenseMTL trains it (Lopes et al., WACV 2023).
 
-A depth is right if the neighbouring frames, moved by it and by the camera's motion, look like the frame. The motion is
+A depth is right if the neighboring frames, moved by it and by the camera's motion, look like the frame. The motion is
 seen by a pose network, as published, found by aligning the images, or known (`motions`); without labels and poses depth
 and motion share one unknown scale.
 

@@ -1,4 +1,4 @@
-"""How the camera moved from the frame to its neighbours: seen by a network, aligned with the depth so far, or known.
+"""How the camera moved from the frame to its neighbors: seen by a network, aligned with the depth so far, or known.
 
 The network is a ResNet on the pair, a few convolutions, six numbers (Godard et al., ICCV 2019); widths and order as
 DenseMTL has them (Lopes et al., WACV 2023): with ResNet-18 12,500,492 parameters, of them 1,314,572 after the trunk.
@@ -87,7 +87,7 @@ def _pair_convolution(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 class MotionSource(nn.Module):
-    """`forward(views, depth)`: motions `(views, B, 4, 4)` that take points of the frame to each neighbour, in the unit
+    """`forward(views, depth)`: motions `(views, B, 4, 4)` that take points of the frame to each neighbor, in the unit
     of the frame's `depth`, which has no gradient from them.
     """
 
@@ -138,14 +138,14 @@ class KnownMotions(MotionSource):
     def forward(self, views: Views, depth: Depth) -> Motions:
         sample, keys = views.sample, views.sample.image_keys
         motions = []
-        for view, usable in zip(sample.neighbours, views.usable, strict=True):
+        for view, usable in zip(sample.neighbors, views.usable, strict=True):
             own, other = (None if camera is None else camera.pose for camera in (sample.camera, view.camera))
             if own is None or other is None:
                 raise ValueError(
-                    f"video: poses of sample {keys[0]!r} and its neighbours are not known; choose "
+                    f"video: poses of sample {keys[0]!r} and its neighbors are not known; choose "
                     "video.options 'poses' alignment or network."
                 )
-            # Of missing neighbours, poses are NaN.
+            # Of missing neighbors, poses are NaN.
             still = torch.eye(4, device=own.device, dtype=own.dtype)
             own, other = (torch.where(usable[:, None, None], pose, still) for pose in (own, other))
             check_rigid(own, keys)

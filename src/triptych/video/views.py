@@ -1,4 +1,4 @@
-"""The frame and its neighbours as training needs them, and how well one looks like the other: photometric error,
+"""The frame and its neighbors as training needs them, and how well one looks like the other: photometric error,
 minimum over sources, automasking, smoothness.
 
 Equations of Godard, Mac Aodha, Firman and Brostow, "Digging into self-supervised monocular depth estimation", ICCV 2019
@@ -23,17 +23,17 @@ Motions = Float[Tensor, "views batch 4 4"]
 
 
 class Views:
-    """The neighbours of a batch, with stand-ins where one is missing: the frame itself, which moves nowhere.
+    """The neighbors of a batch, with stand-ins where one is missing: the frame itself, which moves nowhere.
 
     `images` `(views, B, 3, H, W)`; `present` and `usable` `(views, B)` say which of them exist, and which of these have
-    intrinsics. Raises `ValueError` where the dataset gives no neighbours or no intrinsics at all.
+    intrinsics. Raises `ValueError` where the dataset gives no neighbors or no intrinsics at all.
     """
 
     def __init__(self, sample: Sample) -> None:
-        if not sample.neighbours:
+        if not sample.neighbors:
             raise ValueError(
-                f"video: sample {sample.image_keys[0]!r} has no neighbouring frames; ask the dataset for them, such as "
-                'data.options {"neighbour_frames": (-1, 1)}.'
+                f"video: sample {sample.image_keys[0]!r} has no neighboring frames; ask the dataset for them, such as "
+                'data.options {"neighbor_frames": (-1, 1)}.'
             )
         if sample.camera is None:
             raise ValueError(
@@ -46,7 +46,7 @@ class Views:
         known = sample.camera.intrinsics.isfinite().all(dim=(1, 2))
         self.intrinsics = torch.where(known[:, None, None], sample.camera.intrinsics, guess).float()
         present, calibrated, images, cameras = [], [], [], []
-        for view in sample.neighbours:
+        for view in sample.neighbors:
             there = view.image.isfinite().all(dim=(1, 2, 3))
             matrix = sample.camera.intrinsics if view.camera is None else view.camera.intrinsics
             sound = matrix.isfinite().all(dim=(1, 2))
@@ -57,24 +57,24 @@ class Views:
         self.present: Bool[Tensor, "views batch"] = torch.stack(present)
         self.usable: Bool[Tensor, "views batch"] = self.present & torch.stack(calibrated)
         self.images, self.cameras = torch.stack(images), torch.stack(cameras)
-        offsets = [view.extras.get("offset", torch.ones(len(self.frame))) for view in sample.neighbours]
+        offsets = [view.extras.get("offset", torch.ones(len(self.frame))) for view in sample.neighbors]
         self.earlier = torch.stack([offset.to(self.frame.device) < 0 for offset in offsets])
 
     @property
     def pairs(self) -> tuple[Images, Images]:
-        """All (frame, neighbour) pairs, in the order of time: `(views * B, 3, H, W)` twice."""
+        """All (frame, neighbor) pairs, in the order of time: `(views * B, 3, H, W)` twice."""
         earlier = self.earlier[:, :, None, None, None]
         first = torch.where(earlier, self.images, self.frame)
         return first.flatten(0, 1), torch.where(earlier, self.frame, self.images).flatten(0, 1)
 
     def motions(self, axis_angle: Tensor, translation: Tensor) -> Motions:
-        """From the frame to each neighbour, of motions that run with time."""
+        """From the frame to each neighbor, of motions that run with time."""
         forward = rigid_motion(axis_angle.float(), translation.float())
         earlier = self.earlier.flatten()[:, None, None]
         return torch.where(earlier, invert_motion(forward), forward).unflatten(0, self.earlier.shape)
 
     def warped(self, depth: Depth, motions: Motions) -> ViewImages:
-        """Every neighbour as seen from the frame."""
+        """Every neighbor as seen from the frame."""
         return torch.stack(
             [
                 warp(image, depth, self.intrinsics, camera, motion).image
@@ -97,7 +97,7 @@ SSIM_SHARE = 0.85
 
 
 def ssim(first: Images, second: Images) -> Images:
-    """Structural similarity of 3x3 neighbourhoods, uniform weights, reflected at the rim; 1 where they are alike.
+    """Structural similarity of 3x3 neighborhoods, uniform weights, reflected at the rim; 1 where they are alike.
 
     (2 m1 m2 + C1)(2 s12 + C2) / ((m1^2 + m2^2 + C1)(s1^2 + s2^2 + C2)) (Wang et al., IEEE TIP 2004, eq. 13).
 
@@ -126,7 +126,7 @@ def photometric_error(first: Images, second: Images) -> OneMap:
 
 
 class Minimum(NamedTuple):
-    """The photometric loss of every pixel, and where the unmoved neighbours explain it at least as well."""
+    """The photometric loss of every pixel, and where the unmoved neighbors explain it at least as well."""
 
     error: OneMap
     static: Bool[Tensor, "batch 1 height width"]

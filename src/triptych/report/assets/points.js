@@ -9,7 +9,7 @@ function decodeDepth(text, scale) {
   return depth;
 }
 
-// Pixels whose neighbours are much nearer or farther bridge two surfaces in a smooth prediction; they hang in the air.
+// Pixels whose neighbors are much nearer or farther bridge two surfaces in a smooth prediction; they hang in the air.
 // `angle` is that of one pixel in radians: a surface steeper than 84 degrees to the ray (tangent 10) is taken for a bridge.
 function findBridges(depth, width, height, angle) {
   const bridge = new Uint8Array(depth.length);
