@@ -307,8 +307,12 @@ and launchers pass theirs on.
 """
 
 
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Ctrl-C, what systems send before they kill, and a terminal that closed (POSIX alone)."""
+
+
 class Interruption:
-    """Within this context SIGINT and SIGTERM set `number` instead of ending the process.
+    """Within this context `SIGNALS` set `number` instead of ending the process; not SIGHUP under `nohup`.
 
     A second one, later than `SAME_SIGNAL`, finds the handlers of before in place, which end the process as a rule.
     Under torchrun it does nothing: torchrun itself kills what has not ended in time. Outside the main thread, where
@@ -322,7 +326,9 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
+            for number in SIGNALS:
+                if number in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *_: object) -> None:

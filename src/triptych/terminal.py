@@ -1,5 +1,6 @@
 """Text, tables and bars on a terminal, or wherever its stream leads."""
 
+import errno
 import os
 import sys
 from typing import IO, Any
@@ -28,12 +29,24 @@ class _Terminal(Console):
         """Its reader left; rich would end the program, without a word."""
         _send_nowhere(self.file)
 
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:
+            if error.errno != errno.EIO:  # the terminal closed
+                raise
+            _send_nowhere(self.file)
+
 
 def say(text: str) -> None:
-    """Print a line at once. Where its reader left, as a `tee` that died does, it goes nowhere, and work goes on."""
+    """Print a line at once. Where its reader left, as a `tee` that died or a terminal that closed does, it goes
+    nowhere, and work goes on.
+    """
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise
         _send_nowhere(sys.stdout)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,10 @@ from triptych.recipes.config import (
 )
 from triptych.training.checkpoint import list_checkpoints
 from triptych.training.loop import train
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 pytestmark = pytest.mark.slow
 
@@ -273,6 +278,39 @@ def test_a_signal_from_outside_saves_and_the_resumed_run_is_the_same(number: int
     assert records(run) == records(whole)
     first, second = last(run, "model"), last(whole, "model")
     assert all(torch.equal(first[key], second[key]) for key in second)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+@pytest.mark.parametrize("before", [None, signal.SIG_IGN])
+def test_a_terminal_that_closes_saves_and_stops_nothing_under_nohup(before: object, folder: Path) -> None:
+    run = folder / f"terminal-{before is not None}"
+    recipe = change(SLOW, training__checkpoint_every=0, training__evaluate_every=0)
+    (folder / "terminal.json").write_text(to_json(recipe))
+    here, there = os.openpty()
+
+    def take_terminal() -> None:
+        fcntl.ioctl(there, termios.TIOCSCTTY, 0)
+        if before is not None:
+            signal.signal(signal.SIGHUP, before)
+
+    words = [sys.executable, SCRIPT, str(run), "--recipe", str(folder / "terminal.json")]
+    process = subprocess.Popen(
+        words, stdin=there, stdout=there, stderr=there, start_new_session=True, preexec_fn=take_terminal
+    )
+    os.close(there)
+    os.set_blocking(here, False)
+    deadline = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").read_text():
+        with suppress(BlockingIOError):
+            os.read(here, 1 << 16)  # a terminal that nobody reads makes who writes to it wait
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.close(here)
+    assert process.wait(timeout=120) == (128 + signal.SIGHUP if before is None else 0)
+    step = int(list_checkpoints(run)[-1].name)
+    assert 0 < step < 40 if before is None else step == 40
+    assert ("go on with --resume" in (run / "log.txt").read_text()) == (before is None)
 
 
 def test_a_killed_process_ends_the_others_and_the_resumed_run_is_the_same(folder: Path) -> None:

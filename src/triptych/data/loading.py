@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from triptych.data.base import DenseDataset, Transform
 from triptych.data.errors import DataError
 from triptych.data.subset import Subset, spread_evenly
-from triptych.machine import keep_freed_memory, ran_out_of_memory
+from triptych.machine import SIGNALS, keep_freed_memory, ran_out_of_memory
 from triptych.types import Sample, collate, valid_pixels
 
 OnBadSample = Literal["raise", "skip"]
@@ -216,8 +216,8 @@ def _quiet_worker(worker: int) -> None:
 
     Signals are left to the parent, which saves before it ends its workers.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     keep_freed_memory()
     random.seed(0)

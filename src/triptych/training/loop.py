@@ -39,9 +39,10 @@ def train(
     """Train `recipe` into the run folder `out`, and return it.
 
     An existing run is continued with `resume` (from the start where it has no checkpoint yet) or replaced with
-    `overwrite`. `device` is `auto`, `cpu` or `cuda`; of several processes each takes its own. SIGINT or
-    SIGTERM saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that is not finite raises
-    `FloatingPointError` naming task, step and samples; a run that another process trains `BlockingIOError`.
+    `overwrite`. `device` is `auto`, `cpu` or `cuda`; of several processes each takes its own. SIGINT,
+    SIGTERM or SIGHUP (a terminal that closed) saves a checkpoint and raises `Interrupted`, a `SystemExit`. A loss that
+    is not finite raises `FloatingPointError` naming task, step and samples; a run that another process trains
+    `BlockingIOError`.
     """
     run = Path(out)
     recipe, choices = settle(recipe, device, run if resume else None)
