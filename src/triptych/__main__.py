@@ -42,12 +42,13 @@ TRIPTYCH = Group("dense multi-task learning", VERBS)
 
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError, ArithmeticError, LookupError, MemoryError)
-"""Errors of what was asked, of files and of the machine; any other is ours."""
+"""Errors of the arguments, of files and of the machine; any other is a bug of this library."""
 
 
 def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]]:
-    """The words of a command line without an option that every verb takes, and its values, wherever they stand; the
-    value is empty where the line ends.
+    """Remove an option that every verb takes from the words of a command line; return the other words and its values.
+
+    It may stand anywhere; its value is empty where the line ends after it.
 
     >>> take_option(["train", "rooms-demo", "--plugin", "my_lab", "--plugin=mine", "--out", "runs/a"], "--plugin")
     (['train', 'rooms-demo', '--out', 'runs/a'], ['my_lab', 'mine'])
@@ -65,7 +66,7 @@ def take_option(words: Sequence[str], option: str) -> tuple[list[str], list[str]
 
 
 def _set_max_pixels(values: Sequence[str]) -> None:
-    """The limit holds for the processes that a verb starts too."""
+    """Set the limit of pixels of pictures, for the processes that a verb starts too."""
     from triptych.data.arrays import MAX_PIXELS, check_pixels
 
     for value in values:
@@ -75,7 +76,7 @@ def _set_max_pixels(values: Sequence[str]) -> None:
 def _format_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
-    """One line, as errors are.
+    """Format a warning as one line, like errors.
 
     >>> _format_warning("of two\\nlines", UserWarning, "file.py", 3)
     'warning: of two lines\\n'
@@ -90,7 +91,7 @@ def _ran_out_of_memory(error: Exception) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, 2 for a mistake in what was asked, 1 for a mistake of ours."""
+    """Run one verb; returns the exit code: 0, 2 for a mistake of the user, 1 for a bug."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     if not debug:
@@ -108,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(__version__)
         else:
             TRIPTYCH.run(words, "triptych")
-    except BrokenPipeError:  # the reader of our output left, as `| head` does: what was to come is lost
+    except BrokenPipeError:  # the reader closed the pipe, as `| head` does: the rest of the output is lost
         sys.stdout = None
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The only place where names become objects: the parts of a recipe, built."""
+"""Build the parts that a recipe names; the only module that turns names into objects."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +35,7 @@ from triptych.weighting.base import Weighting
 from triptych.weighting.losses import PRESETS
 
 REGULARIZER_SEED = 104729
-"""Added to the seed for what a regularizer draws: dropout draws by the seed itself."""
+"""Offset of the seed for a regularizer's random numbers; dropout uses the seed itself."""
 
 
 def create_model(
@@ -55,8 +55,8 @@ def create_model(
 
     `weights` are the backbone's: empty for random ones, `"timm"` for the pretrained ones of its name,
     `"hub:organisation/name"` for those of a network that `triptych push` uploaded, or the path of a local file.
-    `cross_view` names what matches views of the scene beside the backbone (`"cvm"`). `tuning` `"lora"` or `"mtlora"`
-    freezes the trunk and adds low-rank updates.
+    `cross_view` names a module beside the backbone that matches views of the scene (`"cvm"`). `tuning` `"lora"` or
+    `"mtlora"` freezes the trunk and adds low-rank updates.
 
     >>> import triptych
     >>> model = create_model("fcn", backbone="resnet18", tasks=triptych.nyuv2_tasks())
@@ -89,7 +89,7 @@ def _require_same_token(model: MultiTaskModel, config: ModelConfig) -> None:
 
 
 def _compose(recipe: Recipe, tasks: Mapping[str, Task]) -> MultiTaskModel:
-    """The network of a recipe whose options are all that its decoder receives."""
+    """Build the network of a recipe that holds all options of its decoder."""
     config = recipe.model
     builder = DECODER.open(recipe)
     if not isinstance(tasks, Mapping):
@@ -107,7 +107,7 @@ def _compose(recipe: Recipe, tasks: Mapping[str, Task]) -> MultiTaskModel:
     else:
         model = MultiTaskModel(trunk, builder(trunk.channels, strides=trunk.strides, tasks=tasks, **options))
     tuned = TUNING.open(recipe)(model, **config.tuning_options)
-    tuned.freeze(())  # what is left without a parameter to train
+    tuned.freeze(())  # modules in which the tuning left no parameter to train
     return tuned
 
 
@@ -128,7 +128,7 @@ def _beside_matcher(trunk: Backbone, recipe: Recipe, tasks: Mapping[str, Task]) 
 
 
 def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
-    """The recipe's dataset, one split of it; `target-<split>` is one of the domain that the recipe adapts to."""
+    """Open one split of the recipe's dataset; `target-<split>` is a split of the domain that the recipe adapts to."""
     recipe, split = split_domain(recipe, split)
     data = recipe.data
     try:
@@ -139,8 +139,8 @@ def build_dataset(recipe: Recipe, split: str) -> DenseDataset:
 
 
 def with_scored_labels(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
-    """The recipe with its datasets giving the labels of `tasks` that papers score against, where these are others than
-    they train on.
+    """Return the recipe with datasets that read the labels of `tasks` that papers score against, where these differ
+    from the labels for training.
     """
 
     def options(dataset: str, given: Options) -> Options:
@@ -156,14 +156,14 @@ def with_scored_labels(recipe: Recipe, tasks: Mapping[str, Task]) -> Recipe:
 
 
 def scored_view(recipe: Recipe, split: str, tasks: Mapping[str, Task]) -> Transform:
-    """Images of a split as evaluation sees them: at the size that its domain says, with nothing drawn."""
+    """Transform of a split for evaluation: to the size of its domain, without random augmentation."""
     data = split_domain(recipe, split)[0].data
     return build_transform(data.transform, size=data.size, tasks=tasks, train=False)
 
 
 def stretched_size(recipe: Recipe) -> tuple[int, int] | None:
-    """Height and width that the recipe stretches images to, in training and where they are scored; `None` where it
-    keeps their proportions, or its transform is of a plug-in that is not here.
+    """(height, width) that the recipe stretches images to in training and evaluation; `None` where it keeps their
+    proportions, or its transform belongs to a plug-in that is not loaded.
 
     >>> stretched_size(Recipe(data=replace(Recipe().data, transform="survey"))), stretched_size(Recipe())
     ((96, 128), None)
@@ -175,7 +175,7 @@ def stretched_size(recipe: Recipe) -> tuple[int, int] | None:
 
 
 def unstretched(recipe: Recipe) -> Recipe:
-    """The recipe with images as they are where they are scored."""
+    """Return the recipe with images left at their own size in evaluation."""
     return replace(
         recipe,
         data=replace(recipe.data, transform="none"),
@@ -184,9 +184,10 @@ def unstretched(recipe: Recipe) -> Recipe:
 
 
 def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None) -> str:
-    """The size at which labels of a split are scored: what its view makes of those of some images of `dataset`, be they
-    padded or not (empty where none can be read); without a dataset of those of a small image, `native` where it leaves
-    them as they are.
+    """Sizes at which labels of a split are scored, as text, without padding.
+
+    Those of up to 64 images of `dataset`, empty where none can be read; without a dataset that of a small image,
+    `native` where evaluation keeps it.
 
     >>> scored_size(Recipe(), "test"), scored_size(Recipe(data=replace(Recipe().data, transform="mtan")), "test")
     ('native', '96x128')
@@ -199,21 +200,21 @@ def scored_size(recipe: Recipe, split: str, dataset: DenseDataset | None = None)
         return int(labelled.any(dim=1).sum()), int(labelled.any(dim=0).sum())
 
     if dataset is None:
-        native = (61, 83)  # the size of nobody's images
+        native = (61, 83)  # a size that no images have
         sizes = {seen(*native)} - {native}
     else:
-        few = evaluation_loader(dataset, limit=64, on_bad_sample="skip")  # scoring tells of damage
+        few = evaluation_loader(dataset, limit=64, on_bad_sample="skip")  # scoring reports damaged files
         sizes = {seen(*image.image.shape[-2:]) for image in few}
     told = ", ".join(f"{height}x{width}" for height, width in sorted(sizes))
     return told or ("native" if dataset is None else "")
 
 
 LARGEST_STRIDE = 32
-"""The stride of the deepest maps of pyramids, which images are padded to multiples of (`MultiTaskModel.pad_to`)."""
+"""Stride of the deepest maps of pyramids: images are padded to multiples of it (`MultiTaskModel.pad_to`)."""
 
 
 def is_padded(recipe: Recipe, split: str, sizes: Iterable[tuple[int, int]]) -> bool:
-    """Whether a pyramid that the recipe trained sees images of a split padded, where these have any of `sizes`.
+    """Whether a pyramid pads images of a split of any of `sizes`, where it padded none in training.
 
     >>> is_padded(Recipe(), "test", [(480, 640)]), is_padded(Recipe(), "test", [(480, 640), (425, 560)])
     (False, True)
@@ -230,8 +231,8 @@ def _are_whole(sizes: Iterable[Sequence[int]]) -> bool:
 def read_split(
     recipe: Recipe, split: str, tasks: Mapping[str, Task], *, limit: int = 0, dataset: DenseDataset | None = None
 ) -> Loader:
-    """The images of a split one by one as evaluation sees them, `limit` of them spread evenly (0: all); `dataset` is
-    the split where it is open already.
+    """Load the images of a split one by one for evaluation, `limit` of them spread evenly (0: all); `dataset` is the
+    split where it is open already.
     """
     dataset = build_dataset(recipe, split) if dataset is None else dataset
     view = scored_view(recipe, split, tasks)
@@ -239,13 +240,13 @@ def read_split(
 
 
 def unread_tasks(recipe: Recipe) -> tuple[str, ...]:
-    """Tasks whose labels training does not read: the one that learns from video."""
+    """Tasks whose labels training does not read: the one that is learned from video."""
     return (recipe.video.task,) if recipe.video.used and not recipe.video.labels else ()
 
 
 def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDataset:
-    """The training split, or as many of its images and labels as the recipe asks for, without the labels of `unread`
-    tasks.
+    """Open the training split, with as many images and labels as the recipe asks for and without the labels of
+    `unread` tasks.
     """
     dataset = build_dataset(recipe, recipe.data.train_split)
     rest = tuple(name for name in dataset.tasks if name not in unread)
@@ -255,7 +256,7 @@ def build_training_set(recipe: Recipe, *, unread: Sequence[str] = ()) -> DenseDa
     data = recipe.data
     if data.train_images:
         dataset = spread(dataset, data.train_images)
-        dataset.draw(recipe.seed, 0)  # a mixture may find nothing left of a source: before there is a run folder
+        dataset.draw(recipe.seed, 0)  # fails before there is a run folder if a source of a mixture has no image left
     if data.label_setting == "all":
         return dataset
     trained = (*data.tasks, *data.auxiliary_tasks) if data.tasks else tuple(dataset.tasks)
@@ -293,7 +294,7 @@ def build_model(
     stored: bool = False,
 ) -> MultiTaskModel:
     """The recipe's network; `auxiliary_tasks` are handed to decoders that offer intermediate predictions of their
-    own. One whose weights are `stored` is built as it was, also where `create_model` would refuse it by now.
+    own. With `stored` weights it is built as it was trained, even where `create_model` would refuse it today.
     """
     options: dict[str, Any] = DECODER.settings(recipe)
     if auxiliary_tasks:
@@ -403,7 +404,7 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
     """The training images of the domain that the recipe adapts to, if any. Their labels are not read, and need not be
     there.
 
-    Raises `ValueError` where they are not named, where there are none, or where their classes of `tasks` are others.
+    Raises `ValueError` where they are not named, where there are none, or where their classes of `tasks` differ.
     """
     config = recipe.adaptation
     if not config.used:
@@ -423,7 +424,7 @@ def build_target_set(recipe: Recipe, tasks: Mapping[str, Task]) -> DenseDataset 
         )
     try:
         labelled = build_dataset(recipe, split)
-    except DataError:  # labels that are not there, or not all of them
+    except DataError:  # labels are missing
         return images
     check_label_spaces(tasks, labelled.tasks)
     return Unread(labelled, images)

@@ -45,7 +45,7 @@ def run_demo(out: Path, *, overwrite: bool = False, device: str = "auto") -> Pat
 
 
 def count_labels(example: Example) -> tuple[int, int]:
-    """How many tasks have a label on this image, then how many values they take: the fullest picture shows most."""
+    """Count the tasks with a label on this image, then their distinct values: the fullest picture shows most."""
     targets = example.targets.values()
     labelled = sum(bool((np.isfinite(target) & (target != IGNORE)).any()) for target in targets)
     return labelled, sum(len(np.unique(target)) for target in targets)

@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 FROM_CLONE = {"export": "./runtime "}
-"""A distribution of the same clone that an extra needs, too."""
+"""Distribution of the same clone that an extra needs too."""
 
 
 def install_command(extra: str) -> str:
@@ -17,12 +17,12 @@ def install_command(extra: str) -> str:
 
 
 def missing_extra(package: str, extra: str, whose: str) -> ImportError:
-    """The error where a package of an extra is missing; `whose` begins the sentence, such as "videos need"."""
+    """Return the error for a missing package of an extra; `whose` begins the sentence, such as "videos need"."""
     return ImportError(f"{whose} the extra '{extra}', {package} is missing: {install_command(extra)}")
 
 
 def import_extra(package: str, extra: str, whose: str) -> Any:
-    """Import a module of an extra; `missing_extra` where it is not installed."""
+    """Import a module of an extra; raise `missing_extra` where it is not installed."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and files of tensors that carry a checksum.
 
-A file is written under another name beside its own, flushed to the disk and renamed: whoever is killed in between
-leaves the older file as it was.
+A file is written under another name in the same folder, flushed to the disk and renamed: a process that is killed in
+between leaves the older file as it was.
 """
 
 import ctypes
@@ -28,17 +28,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 PARTIAL = ".partial"
-"""Ending of what is being written: `.<name>.<machine>-<process>.partial`."""
+"""Suffix of files and folders being written: `.<name>.<machine>-<process>.partial`."""
 ASIDE = "aside-"
-"""Beginning of the machine's name in that of a whole folder that is set aside while another takes its place."""
+"""Prefix of `<machine>` in the name of a complete folder that is set aside while another takes its place."""
 LONGEST_NAME = 200
-"""Bytes of a name that leave room for the ending: file systems take 255."""
+"""Longest name in bytes that leaves room for the suffix: file systems take 255."""
 ABANDONED = 3600.0
-"""Seconds without a change after which what another machine was writing counts as left behind."""
+"""Seconds without a change after which a partial file of another machine counts as abandoned."""
 
 
 def partial_path(path: Path, mark: str = "") -> Path:
-    """Where `path` is written by this process before it is renamed; of files and of folders."""
+    """Path of the partial file or folder that this process writes before it is renamed to `path`."""
     name = os.fsencode(path.name)
     short = path.name if len(name) <= LONGEST_NAME else hashlib.sha256(name).hexdigest()
     return path.with_name(f".{short}.{mark}{_machine()}-{os.getpid()}{PARTIAL}")
@@ -49,16 +49,16 @@ def _machine() -> str:
     """A code for this machine and container, within which process numbers are unique."""
     try:
         inside = os.readlink("/proc/self/ns/pid")
-    except OSError:  # Linux alone has it
+    except OSError:  # only Linux has it
         inside = ""
     return f"{zlib.crc32(f'{platform.node()} {inside}'.encode()):08x}"
 
 
 @contextmanager
 def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
-    """Gives the path to write to, which becomes `path` when the block ends well and is deleted when it does not.
+    """Yield a path to write to; it is renamed to `path` when the block succeeds and deleted when it fails.
 
-    Not `flushed` to the disk it outlives a kill, but maybe no loss of power: for many files that can be made again.
+    Without `flushed` the file survives a kill, but perhaps not a loss of power: for many files that can be made again.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -84,7 +84,7 @@ def written_whole(path: Path, *, flushed: bool = True) -> Iterator[Path]:
 
 
 def check_writable(folder: Path, cure: str) -> None:
-    """Make a folder, and fail in one line where nothing can be written to it: before work, and not after it."""
+    """Make a folder; raise an `OSError` of one line where it is not writable, before any work instead of after it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -126,7 +126,7 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
 
 @contextmanager
 def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> Iterator[None]:
-    """What goes wrong with the content of a file inside becomes a `ValueError` that names it.
+    """Turn errors about the content of a file into a `ValueError` that names it.
 
     >>> with naming_damage(Path("starts.json")):
     ...     json.loads("[]")[-1]
@@ -141,7 +141,7 @@ def naming_damage(path: Path, cure: str = "copy it again, or move it away") -> I
 
 
 def shorten_paths(value: Any) -> Any:
-    """A JSON value with absolute paths shortened to their last part: where files lie on a machine is nobody's business.
+    """Shorten absolute paths in a JSON value to their last part: shared files tell no one's folders.
 
     >>> shorten_paths({"root": "/home/someone/data", "names": ["~/a", "b/c"], "text": "Of images /home/a/b, in m/s."})
     {'root': 'data', 'names': ['a', 'b/c'], 'text': 'Of images b, in m/s.'}
@@ -156,7 +156,7 @@ def shorten_paths(value: Any) -> Any:
 
 
 def remove_partials(folder: Path, name: str = "") -> None:
-    """Delete what processes that no longer run left half written in a folder, files and folders: all, or of `name`."""
+    """Delete partial files and folders in a folder whose processes no longer run: all, or those of `name`."""
     begins = f".{name}." if name else "."
     for path in filter(is_abandoned, [path for path in folder.glob(f".*{PARTIAL}") if path.name.startswith(begins)]):
         if path.is_dir():
@@ -166,8 +166,8 @@ def remove_partials(folder: Path, name: str = "") -> None:
 
 
 def is_abandoned(path: Path, *, after: float = ABANDONED) -> bool:
-    """Whether the process that was writing a partial file or folder is gone; one of another machine, which shares the
-    folder, where nothing changed for `after` seconds.
+    """Whether the process that was writing a partial file or folder is gone; for a process of another machine that
+    shares the folder, whether nothing changed for `after` seconds.
     """
     *name, process, _ = path.name.split(".")
     # Earlier versions wrote no machine, `.<name>.<process>.partial`, and before no process: `.<name>.partial`.
@@ -211,7 +211,7 @@ def flush(path: Path) -> None:
         with suppress(OSError):
             _flush(path, os.O_RDONLY)
     else:
-        _flush(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows flushes what it may write to
+        _flush(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows flushes only writable files
 
 
 def _flush(path: Path, mode: int) -> None:
@@ -223,9 +223,7 @@ def _flush(path: Path, mode: int) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Write tensors, on whatever device and in whatever layout, with their checksum, which is returned, and flush them
-    to the disk.
-    """
+    """Write tensors of any device and layout with their checksum, and flush them to the disk; return the checksum."""
     # Cloned only where memory is shared, which safetensors refuses.
     seen: set[int] = set()
     ready = {}
@@ -236,11 +234,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
         seen.add(pointer)
     path.touch()
     mode = path.stat().st_mode  # as the umask says; the library writes for the user alone
-    # The library begins a file of a random name, which nobody would know as left behind: in a folder that has one.
+    # The library writes to a random name first, which `remove_partials` would not know: so inside a partial folder.
     begun = partial_path(path)
     begun.mkdir(exist_ok=True)
     try:
-        # One entry: the library writes several in random order, and equal tensors shall be equal bytes.
+        # One entry: the library writes several in random order, and equal tensors should give equal bytes.
         save_file(ready, begun / "tensors", metadata={"crc32": (written := checksum(ready))})
         (begun / "tensors").chmod(mode)
         flush(begun / "tensors")
@@ -298,7 +296,7 @@ def sign(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_signed(content: Any) -> dict[str, Any]:
-    """The content that `sign` signed; as it is where it has no checksum. `ValueError` where it was changed.
+    """Return content without the checksum of `sign`; unchanged where it has none. `ValueError` where it was edited.
 
     >>> check_signed({"crc32": "08b1f3bf", "step": 3})
     {'step': 3}

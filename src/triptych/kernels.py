@@ -49,7 +49,7 @@ def _digest() -> str:
 
 
 class _Kept(NullCache):
-    """The cache of one kernel, opened when the kernel is first compiled: importing a module reads no file."""
+    """Cache of one kernel, opened when the kernel is first compiled, so that importing a module reads no file."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function

@@ -1,4 +1,4 @@
-"""Looking names up, in registries and in modules that are imported when needed; reading untyped values."""
+"""Look up names in registries and in modules that are imported when needed; read untyped values."""
 
 import dataclasses
 import difflib
@@ -25,7 +25,7 @@ KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
     tuple: ((list, tuple), "a list"),
     dict: ((Mapping,), "a table of names and values"),
 }
-"""What values of an annotation may be, and how people call it."""
+"""Types that a value of an annotation may have, and their description in messages."""
 
 
 Key = TypeVar("Key")
@@ -33,13 +33,13 @@ Value = TypeVar("Value")
 
 
 class UnknownNameError(ValueError):
-    """A name that is not in a registry; `name` is the one that was asked for."""
+    """Error for a `name` that is not in a registry."""
 
     name: str = ""
 
 
 def named_choice(kind: str, name: str, *registries: dict[str, Any]) -> Any:
-    """Look `name` up in the registries, in which installed plug-ins may put more; an `UnknownNameError` (a
+    """Look up `name` in the registries, to which installed plug-ins may add; an `UnknownNameError` (a
     `ValueError`) names the nearest match and lists the options.
 
     >>> named_choice("decoder", "mtinet", {"mti-net": 1, "invpt": 2})
@@ -84,11 +84,12 @@ def takes_option(constructor: Callable[..., Any], name: str) -> bool:
 def require_options(
     what: str, constructor: Callable[..., Any], options: Mapping[str, Any], *, given: Iterable[str] = ()
 ) -> None:
-    """Fail unless `constructor` takes every one of the keyword `options`; a `ValueError` lists those it takes, without
-    what is `given` to it otherwise, or says what a value has to be.
+    """Raise `ValueError` unless `constructor` takes every one of the keyword `options`.
 
-    A class that hands options on to something else than its base says to what: `further_options(options)`. A plug-in's
-    that takes any keyword and does not say so reads them itself.
+    It lists those that it takes, without the `given` ones, which come from elsewhere, or says what a value has to be.
+
+    A class that passes options to something other than its base class returns that from `further_options(options)`. A
+    class of a plug-in that takes any keyword without this method is taken to read them itself.
 
     >>> require_options("decoder 'fcn'", lambda channels, *, width=8: None, {"widht": 4})
     Traceback (most recent call last):
@@ -110,8 +111,8 @@ def require_options(
 
 
 def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
-    """Keyword-only options of a constructor with their defaults, those of base classes too where it takes any keyword
-    and hands it on; a `partial`'s keywords are defaults.
+    """Keyword-only options of a constructor with their defaults; those of base classes too where it passes on any
+    keyword; keywords of a `partial` are defaults.
 
     >>> option_defaults(lambda channels, *, width=8, rates=(6, 12), tasks: None)
     {'width': 8, 'rates': (6, 12)}
@@ -122,8 +123,8 @@ def option_defaults(constructor: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], bool]:
-    """Keyword-only parameters of a constructor, those of base classes too where it takes any keyword and hands it on;
-    and whether it takes any other, as one does whose base has no options to be handed on to, or that is a plug-in's.
+    """Keyword-only parameters of a constructor (of base classes too, where it passes on any keyword), and whether any
+    other keyword is accepted: where the base class has no options to pass them on to, or the class is a plug-in's.
     """
     function: Any = constructor.func if isinstance(constructor, functools.partial) else constructor
     found: dict[str, inspect.Parameter] = {}
@@ -142,7 +143,7 @@ def _keyword_options(constructor: Callable[..., Any]) -> tuple[dict[str, inspect
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON of a file; what is nested too deeply is no JSON, as whatever else is none.
+    """Parse JSON; text that is nested too deeply raises `JSONDecodeError`, like any other invalid JSON.
 
     >>> parse_json("[" * 10**5)
     Traceback (most recent call last):
@@ -156,8 +157,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def printable(text: str) -> str:
-    r"""Text whose control characters are spelled out: a name in a received file may hold what moves the cursor of a
-    terminal, sets its title or fills its clipboard.
+    r"""Escape control characters of a text: those in a name of a received file may move the cursor of a terminal, set
+    its title or fill its clipboard.
 
     >>> print(printable("a\x1b]0;title\x07 b\n"), end="")
     a\x1b]0;title\x07 b
@@ -166,7 +167,7 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""`printable` text whose line breaks are spelled out too: a name of a file takes one line of a list or comment.
+    r"""Escape line breaks too, after `printable`: a name of a file takes one line of a list or comment.
 
     >>> print(one_line("a\nb.png"))
     a\nb.png
@@ -192,8 +193,8 @@ def build(cls: Any, data: Any, where: str = "") -> Any:
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:
-    """An untyped value as its annotation has it; a number may be written as a fraction. `ValueError` names the place
-    `where` it does not fit.
+    """Convert an untyped value to the type of an annotation; a number may be written as a fraction. `ValueError` names
+    the place `where` it does not fit.
 
     >>> convert(tuple[int, int], [48, 64], "size"), convert(float, "1/256", "scale")
     ((48, 64), 0.00390625)
@@ -241,7 +242,7 @@ def as_tuples(value: Any) -> Any:
 
 
 def require_kind(what: str, value: Any, annotation: Any) -> None:
-    """Fail unless `value` is what a simple annotation says; any other annotation accepts everything.
+    """Raise `ValueError` unless `value` has the type of a simple annotation; any other annotation accepts everything.
 
     >>> require_kind("lr", "fast", float)
     Traceback (most recent call last):
@@ -261,7 +262,7 @@ def require_kind(what: str, value: Any, annotation: Any) -> None:
 
 
 def _can_be_told(annotation: Any) -> bool:
-    """Whether a recipe can have such a value: objects of Python it cannot."""
+    """Whether a recipe can hold values of an annotation: plain values, no Python objects."""
     return all(kind in (Literal, type(None), *KINDS) for kind in _kinds(annotation))
 
 

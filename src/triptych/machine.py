@@ -1,6 +1,4 @@
-"""The machine a job runs on: its device, the memory that processes free, signals to them, and a torchvision that does
-not load.
-"""
+"""The machine a job runs on: devices, number formats, memory, signals, and a torchvision that does not load."""
 
 import ctypes
 import errno
@@ -24,7 +22,7 @@ from triptych.processes import leave_processes
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """`auto` is CUDA where it is there, else the CPU; any other name is checked.
+    """Choose a device: `auto` is CUDA where available, else the CPU; any other name is checked.
 
     >>> choose_device("cpu")
     device(type='cpu')
@@ -41,9 +39,9 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: str | torch.device = "auto") -> str:
-    """`auto` is `bf16` where the processor or the GPU multiplies bfloat16 itself, else `no`; other names stay.
+    """Choose a precision: `auto` is `bf16` where the CPU or GPU multiplies bfloat16 natively, else `no`; others stay.
 
-    What is there but emulated is slower than float32.
+    Emulated bfloat16 is slower than float32.
 
     >>> choose_precision("auto", "cpu") in ("bf16", "no"), choose_precision("fp16", "cpu")
     (True, 'fp16')
@@ -57,7 +55,7 @@ def choose_precision(name: str, device: str | torch.device = "auto") -> str:
 
 
 def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it: AVX-512 BF16 or AMX; other kinds of processors are not asked."""
+    """Whether this CPU has instructions for it: AVX-512 BF16 or AMX; other architectures are not queried."""
     cpu = torch.cpu
     asked = (getattr(cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(ask() for ask in asked if ask is not None)
@@ -67,9 +65,9 @@ def _multiplies_bfloat16() -> bool:
 def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     """An accelerator for one job; `options` are those of `accelerate.Accelerator`.
 
-    On a CPU the process keeps the memory it frees. Afterwards the group of processes is left and the settings are
-    forgotten, as the next job may want others, but for those that were there before: they are a caller's own.
-    Raises `ValueError` for another GPU than the first that is visible.
+    On a CPU the process keeps the memory it frees. On exit the process group is left and the settings are reset, as
+    the next job may need others, except those that existed before: they belong to the caller.
+    Raises `ValueError` for another GPU than the first visible one.
     """
     grouped = torch.distributed.is_available() and torch.distributed.is_initialized()
     had_settings, had_state = bool(AcceleratorState._shared_state), bool(PartialState._shared_state)
@@ -87,7 +85,7 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
     finally:
         if not grouped:
             leave_processes()
-        for tracker in accelerator.trackers:  # `end_training` would leave a caller's group, too
+        for tracker in accelerator.trackers:  # not `end_training`, which would leave a caller's process group too
             tracker.finish()
         if not had_settings:
             AcceleratorState._reset_state(reset_partial_state=not had_state)
@@ -96,10 +94,11 @@ def accelerated(device: str = "auto", **options: Any) -> Iterator[Accelerator]:
 @contextmanager
 def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator[str]:
     """Ask the Hugging Face hub once whether it answers, for the weights of the network `name` where one is given; where
-    it does not, use what was downloaded before. Yields in words for an error that it does not, or nothing.
+    it does not, set its client offline, so that only earlier downloads are used. Yields the reason as text for an
+    error, or an empty text.
 
-    Without this, a machine without a network, or with one that lets the hub's pages alone through, tries every file for
-    a minute.
+    Otherwise a machine without a network, or with one that lets only the hub's pages through, tries every file for a
+    minute.
     """
     from huggingface_hub import constants, get_session
     from huggingface_hub.errors import HFValidationError
@@ -109,7 +108,7 @@ def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator
         yield ""
         return
     away, page = "", constants.ENDPOINT
-    with suppress(HFValidationError):  # else it is a path, which is nobody's business
+    with suppress(HFValidationError):  # else it is a path, which is not sent to the hub
         validate_repo_id(name)
         page = f"{constants.ENDPOINT}/{name}/resolve/main/model.safetensors"
     try:
@@ -124,7 +123,7 @@ def unreachable_hub_is_offline(name: str = "", seconds: float = 5.0) -> Iterator
 
 
 def hub_reason(error: Exception, away: str) -> str:
-    """What failed: the hub, where that is `away` and its client was told to be offline, or what the error says."""
+    """Reason of a failed download: `away` where the client was set offline for it, else the first line of the error."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     if away and isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
@@ -139,7 +138,7 @@ class OutOfMemoryError(MemoryError):
 
 @contextmanager
 def memory_advice(advice: str) -> Iterator[None]:
-    """Where memory runs out inside, of the processor or a GPU, raise an `OutOfMemoryError` that says what to do.
+    """Turn errors of memory that runs out, of the CPU or a GPU, into an `OutOfMemoryError` that says what to do.
 
     >>> with memory_advice("lower data.batch_size"):
     ...     raise MemoryError("Unable to allocate 8.00 TiB")
@@ -160,7 +159,7 @@ _NO_MEMORY = ("DefaultCPUAllocator", "MPS backend out of memory", "CUDA error: o
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether memory that ran out made an error.
+    """Whether an error means that memory ran out.
 
     >>> ran_out_of_memory(MemoryError()), ran_out_of_memory(ValueError())
     (True, False)
@@ -169,7 +168,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # torch has no class for other devices than CUDA: a RuntimeError, told by its text alone.
+    # torch has an error class for CUDA alone: on other devices it is a RuntimeError, recognized by its text.
     return type(error) is RuntimeError and any(text in str(error) for text in _NO_MEMORY)
 
 
@@ -195,17 +194,17 @@ loading a sample. Other C libraries are left alone.
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use again what it frees, for good; False where the C library is not glibc.
+    """Let this process keep and reuse the memory it frees, from now on; False where the C library is not glibc.
 
-    Peak memory stays as it is where buffers come in the same sizes over and over; see `return_freed_memory`.
+    Peak memory does not grow where buffers of the same sizes recur; see `return_freed_memory`.
     """
     mallopt = _glibc("mallopt")
     return mallopt is not None and all([mallopt(_MMAP_MAX, 0), mallopt(_TRIM_THRESHOLD, -1)])
 
 
 def return_freed_memory() -> None:
-    """Hand back what was kept, before buffers of other sizes are made: they rarely fit into the gaps of the old ones,
-    which would add to theirs.
+    """Return kept memory to the system, before buffers of other sizes are allocated: they rarely fit into the gaps of
+    the old ones, whose memory would then be held in addition.
     """
     trim = _glibc("malloc_trim")
     if trim is not None:
@@ -213,7 +212,7 @@ def return_freed_memory() -> None:
 
 
 def restart_peak_memory() -> int | None:
-    """Let the system count this process's peak of memory anew; the memory in use, in bytes, `None` but on Linux.
+    """Reset this process's peak of memory; return the memory in use, in bytes, or `None` except on Linux.
 
     >>> restart_peak_memory() is None or restart_peak_memory() > 0
     True
@@ -226,7 +225,7 @@ def restart_peak_memory() -> int | None:
 
 
 def peak_memory() -> int | None:
-    """The most memory that this process held since `restart_peak_memory`, in bytes, `None` but on Linux."""
+    """The most memory that this process held since `restart_peak_memory`, in bytes; `None` except on Linux."""
     return _memory("VmHWM")
 
 
@@ -280,7 +279,7 @@ def declare_missing_operators() -> bool:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Many samples at once, each in one thread: more threads within a sample would only get in each other's way."""
+    """Limit torch to one thread, for many samples at once: more threads within a sample would compete for the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -302,21 +301,21 @@ class Interrupted(SystemExit):
 
 
 SAME_SIGNAL = 2.0
-"""Seconds after a signal in which another is taken for the same one: batch systems and shutdowns signal every process,
-and launchers pass theirs on.
+"""Seconds after a signal in which another counts as the same one: batch systems and shutdowns signal every process,
+and launchers forward theirs.
 """
 
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""Ctrl-C, what systems send before they kill, and a terminal that closed (POSIX alone)."""
+"""Ctrl-C, the signal before a kill, and a closed terminal (POSIX only)."""
 
 
 class Interruption:
-    """Within this context `SIGNALS` set `number` instead of ending the process; not SIGHUP under `nohup`.
+    """Context in which `SIGNALS` set `number` instead of ending the process; not SIGHUP under `nohup`.
 
-    A second one, later than `SAME_SIGNAL`, finds the handlers of before in place, which end the process as a rule.
-    Under torchrun it does nothing: torchrun itself kills what has not ended in time. Outside the main thread, where
-    Python allows no handlers, nothing is installed.
+    A second signal, later than `SAME_SIGNAL`, goes to the previous handlers, which normally end the process. Under
+    torchrun it is ignored: torchrun itself kills processes that do not end in time. Outside the main thread, where
+    Python allows no handlers, none are installed.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Parts that a recipe names: where it says their names and options, and what they receive from elsewhere."""
+"""Parts that a recipe names: the fields with their names and options, and what they receive from elsewhere."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -27,22 +27,22 @@ from triptych.weighting import WEIGHTINGS
 
 @dataclass(frozen=True)
 class Place:
-    """Where a recipe names a part."""
+    """The fields of a recipe that name and configure one part."""
 
     kind: str
-    """How messages call the part."""
+    """Name of the kind of part in messages."""
     name: str
     """Dotted field of the recipe that has its name."""
     options: str
     """Dotted field of the recipe that has its options."""
     registries: tuple[str, ...]
-    """Keys of `REGISTRIES` among which its name is looked up."""
+    """Keys of `REGISTRIES` in which its name is looked up."""
     given: Mapping[str, str] = field(default_factory=dict)
     """Keywords that come from elsewhere in a recipe, and from where; those without a source may be options too."""
     told: Callable[[Any, Recipe], Options] = lambda build, recipe: {}
-    """Options that follow from the rest of a recipe, for a constructor; the recipe's own come before them."""
+    """Function to a constructor's options that follow from the rest of a recipe; explicit options override them."""
     elsewhere: Callable[[str], Any] | None = None
-    """Its constructor from its name, where there are more than the registries hold."""
+    """Function from a name to its constructor, where names outside the registries are possible too."""
 
     def find(self, recipe: Recipe) -> Any:
         """The constructor of the part; `ValueError` for an unknown name."""
@@ -150,14 +150,14 @@ def check_options(recipe: Recipe) -> None:
 def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[str, Options]:
     """All options of every part of the recipe, by place: its own, and the defaults of those that it leaves out.
 
-    `built` is its regularizer, which knows what a preset chose.
+    `built` is its regularizer, whose options may have been chosen by a preset.
 
     >>> resolve_options(Recipe())["model.decoder_options"]
     {'width': None, 'dropout': 0.0, 'head_std': 0.01}
     """
     resolved: dict[str, Options] = {}
     for place in PLACES:
-        if attrgetter(place.name)(recipe) not in ("none", "full", ""):  # what a recipe leaves out
+        if attrgetter(place.name)(recipe) not in ("none", "full", ""):  # parts that the recipe does not use
             defaults = option_defaults(place.find(recipe))
             left = {name: value for name, value in defaults.items() if name not in place.given}
             resolved[place.options] = left | place.settings(recipe)
@@ -167,8 +167,9 @@ def resolve_options(recipe: Recipe, built: Regularizer | None = None) -> dict[st
 
 
 def differing_settings(recipe: Recipe, other: Recipe) -> dict[str, list[Any]]:
-    """Names and options of the parts of two recipes' networks that differ, those left out at their defaults, with both
-    values; without those that say what training drops, of which a trained network knows nothing.
+    """Names and options of the parts of two recipes' networks that differ, with both values.
+
+    Options left out have their defaults. Rates of dropout are not compared: a trained network does not depend on them.
 
     >>> from triptych.recipes.config import ModelConfig
     >>> differing_settings(Recipe(), Recipe(model=ModelConfig(decoder_options={"width": 64, "dropout": 0.1})))
@@ -219,8 +220,8 @@ def available(kind: str) -> tuple[str, ...]:
 
 
 def used_plugins(recipe: Recipe, tasks: Mapping[str, Task], datasets: Iterable[DenseDataset] = ()) -> dict[str, str]:
-    """The plug-ins, with their versions, that the parts of a recipe, its tasks and what a mixture is made of come from,
-    and those that it or the command line names.
+    """Plug-ins, with their versions, of the parts of a recipe, its tasks and the `datasets` of a mixture, and those
+    that the recipe or the command line names.
 
     >>> used_plugins(Recipe(), {})
     {}

@@ -1,4 +1,4 @@
-"""The processes that train one network together: how many, which one this is, and what all of them have."""
+"""The processes that train one network together: their number, the rank of this one, and exchange between them."""
 
 import atexit
 import os
@@ -10,12 +10,12 @@ from torch import Tensor, distributed
 
 
 def num_processes() -> int:
-    """How many processes work together."""
+    """Number of processes that work together."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def processes_here() -> int:
-    """How many of them run on this machine, as their launcher says; else all."""
+    """Number of them on this machine, as their launcher says; without a launcher, all."""
     return min(int(os.environ.get("LOCAL_WORLD_SIZE", num_processes())), num_processes())
 
 
@@ -40,7 +40,7 @@ def own_rows(rows: Tensor) -> Tensor:
 
 
 def gather_objects(own: Any) -> list[Any]:
-    """What every process has, in the order of their ranks; every process must call it.
+    """Gather one object from each process, in order of rank; every process must call it.
 
     >>> gather_objects("mine")
     ['mine']
@@ -69,18 +69,18 @@ def smallest_over_processes(value: Tensor) -> Tensor:
 
 
 _LEFT: list[Any] = []
-"""Groups of processes that were left, kept as long as the process lives. Else a wrapped model could be the last to hold
-one, and would join the group's threads without letting go of the interpreter's lock, for which one of them may wait:
-with gloo a deadlock at the end of a training, now and then.
+"""Process groups that were left, referenced until the process ends. Otherwise a wrapped model could hold the last
+reference, and would join the group's threads while holding the interpreter lock, for which one of them may wait: with
+gloo an occasional deadlock at the end of a training.
 """
 _LETTING_GO = 0.2
-"""Seconds that a process whose group was left waits at its end. A thread of gloo may still hold the last tensor that
-was exchanged; one that lets go of it after the interpreter began to end aborts the process (pytorch issue 190489).
+"""Seconds that a process waits at its end after it left a group. A thread of gloo may still hold the last tensor that
+was exchanged; releasing it while the interpreter shuts down aborts the process (pytorch issue 190489).
 """
 
 
 def leave_processes() -> None:
-    """Leave the group of processes, where there is one, such that this process can go on, and end, undisturbed."""
+    """Leave the process group, if any, such that this process can continue and end safely."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     if not _LEFT:

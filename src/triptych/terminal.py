@@ -1,4 +1,4 @@
-"""Text, tables and bars on a terminal, or wherever its stream leads."""
+"""Text, tables and progress bars on a terminal, or in the file or pipe that replaces it."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 
 def terminal(**options: Any) -> Console:
-    """A console of rich that shows text as it stands: names may hold what it would take for markup.
+    """Return a console of rich without markup: names may contain brackets that it would interpret.
 
     >>> terminal(width=40).print("runs/[red] a[/b]", highlight=False)
     runs/[red] a[/b]
@@ -19,14 +19,14 @@ def terminal(**options: Any) -> Console:
 
 
 def progress_bar(*columns: Any) -> Progress:
-    """Bars of rich on standard error, while someone looks at it there; they go when they are done."""
+    """Return progress bars of rich on standard error, shown on a terminal only and removed when they are done."""
     console = terminal(stderr=True)
     return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 class _Terminal(Console):
     def on_broken_pipe(self) -> None:
-        """Its reader left; rich would end the program, without a word."""
+        """Discard further output once the reader has closed the pipe; rich would end the program silently."""
         _send_nowhere(self.file)
 
     def _check_buffer(self) -> None:
@@ -39,8 +39,8 @@ class _Terminal(Console):
 
 
 def say(text: str) -> None:
-    """Print a line at once. Where its reader left, as a `tee` that died or a terminal that closed does, it goes
-    nowhere, and work goes on.
+    """Print a line at once; discard it, and all later output, where its reader is gone (a `tee` that died, a closed
+    terminal), so that work continues.
     """
     try:
         print(text, flush=True)

@@ -1,4 +1,4 @@
-"""Types that everything shares: samples, outputs, cameras; the one reader of invalid labels; sizes of maps."""
+"""Shared types: samples, outputs, cameras; masks of labelled pixels; sizes of maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +10,9 @@ from torch import Tensor
 IGNORE = 255
 """The invalid value of integer label maps. Float targets mark invalid pixels with NaN."""
 MOST_CLASSES = 2**16 - 1
-"""As many as pictures of 16 bits can hold."""
+"""Most classes of a task: as many ids as 16-bit pictures can hold."""
 UNUSED = f"(no class: {IGNORE} means unlabelled)"
-"""The name of the class of that number, in tasks that have more classes than that."""
+"""Name of class id `IGNORE` in tasks that have more classes than that; no pixel has it."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Sample:
 
     `neighbors` are other views of the same scene, such as frames of the same video, in the order that the dataset was
     asked for: samples of the same size, each with its own image, targets and camera. Transforms move them like the
-    image itself, so that relative poses stay true, and change their colours alike. A frame of a video says in
-    `extras["offset"]` (int64, no dimensions) how many frames later than this one it was taken; negative is earlier. A
-    neighbor that this sample lacks is a view of NaN (`triptych.missing_view`), unknown intrinsics beside known
-    ones are NaN too: batches then stay whole, and training counts what it could not use.
+    image itself, so that relative poses stay true, and change their colors in the same way. `extras["offset"]` of a
+    video frame (int64, no dimensions) is how many frames later than this one it was taken; negative is earlier. A
+    missing neighbor is a view of NaN (`triptych.missing_view`), and so are unknown intrinsics where other neighbors
+    have some: batches then stay complete, and training counts the neighbors that it could not use.
     """
 
     image: Tensor
@@ -71,7 +71,7 @@ class Sample:
 
     def to(self, device: torch.device | str) -> "Sample":
         """The same sample on another device."""
-        # What a CPU reads from a GPU has to be there; a GPU waits for what it was sent by itself.
+        # Copies to a GPU may be asynchronous: it waits for them by itself. The CPU would read an unfinished copy.
         ahead = torch.device(device).type != "cpu"
         return replace(
             self,
@@ -205,10 +205,10 @@ def _stack_cameras(cameras: Sequence[Camera | None]) -> Camera | None:
 
 
 def same_size(first: Sequence[int], second: Sequence[int]) -> bool:
-    """Whether two sizes are equal, for shortcuts whose long way gives the same numbers.
+    """Whether two sizes are equal, to skip an operation that would then change nothing.
 
-    While a program of free sizes is traced only what holds for all of them counts: a shortcut that is right at the
-    traced size would be wrong at others.
+    While a program with dynamic sizes is exported, true only where they are equal at every size: a shortcut that is
+    right at the traced size would be wrong at others.
 
     >>> same_size((3, 4), torch.ones(3, 4).shape)
     True

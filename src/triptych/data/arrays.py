@@ -58,7 +58,7 @@ def list_entries(path: Path) -> list[str]:
     try:
         with CONTAINERS[path.suffix.lower()](path) as (names, _):
             return list(names)
-    except Exception:  # the doctor's business: damaged files raise whatever their library does
+    except Exception:  # damaged files raise any error of their library; the doctor reports them
         return []
 
 
@@ -77,7 +77,7 @@ TRANSPOSED = "arrays are (height, width): save it transposed, array.T"
 OTHER_SHAPE = "it has another shape: was it cut? Cut the image alike, or replace the label: resizing would stretch it"
 """The cure for a label that shows another part of the scene than its image."""
 SAME_SHAPE = 0.03
-"""By how much width / height of a label and of its image may differ, where both show the same part of the scene."""
+"""Largest relative difference of the aspect ratios of a label and its image that show the same part of the scene."""
 
 
 def have_one_shape(label: tuple[int, int], image: tuple[int, int]) -> bool:
@@ -97,19 +97,19 @@ def have_swapped_sides(label: tuple[int, int], image: tuple[int, int]) -> bool:
 
 
 MOST_PIXELS = 178_000_000
-"""The largest picture that every verb reads, as a tiny file can claim gigabytes; the environment variable
-`TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, says otherwise.
+"""Default limit of pixels of a picture, as a tiny file can claim gigabytes; the environment variable
+`TRIPTYCH_MAX_PIXELS`, which `--max-pixels` sets, overrides it.
 """
 MAX_PIXELS = "TRIPTYCH_MAX_PIXELS"
 
 
 def most_pixels(unless_told: int = MOST_PIXELS) -> int:
-    """The limit for this process and those that it starts."""
+    """Limit of pixels for this process and those that it starts."""
     return check_pixels(os.environ.get(MAX_PIXELS) or str(unless_told), MAX_PIXELS)
 
 
 def check_pixels(text: str, option: str) -> int:
-    """The number of pixels that a text says; `ValueError` that names the option where it says none."""
+    """Parse a number of pixels; `ValueError` that names the option for any other text."""
     if not text.isdecimal() or len(text) > 18 or int(text) < 1:
         raise ValueError(f"{option} is {text[:40]!r}; give a number of pixels, such as {MOST_PIXELS}.")
     return int(text)
@@ -117,7 +117,7 @@ def check_pixels(text: str, option: str) -> int:
 
 @contextmanager
 def without_pillows_limit() -> Iterator[None]:
-    """Pillow's own limit of pixels has no cure to name, and comes before a picture's size is known."""
+    """Disable Pillow's own limit of pixels: its error names no cure, and is raised before the size is known."""
     kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -127,7 +127,7 @@ def without_pillows_limit() -> Iterator[None]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture by Pillow, its pixels not yet decoded; `DataError` for one above the limit of pixels."""
+    """Open a picture with Pillow without decoding its pixels; `DataError` above the limit of pixels."""
     limit = most_pixels()
     with without_pillows_limit(), Image.open(open_source(path)) as image:
         if image.width * image.height > limit:
@@ -147,7 +147,7 @@ def _read_picture(path: Path, values: Values) -> np.ndarray:
 def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
     """Stored values of the picture `path`, opened as `image`: `(H, W)` or `(H, W, channels)` of 1, 8, 16 or 32 bits."""
     check_black_is_zero(image)
-    if image.format == "GIF":  # each has a palette of its own order: colors count there, or their grey
+    if image.format == "GIF":  # palettes differ in order between files: read colors, or their grey
         colors = np.array(image.convert("RGB"))
         return colors[..., 0] if (colors == colors[..., :1]).all() else colors
     tiles = getattr(image, "tile", ())
@@ -162,23 +162,23 @@ def pixel_values(image: Image.Image, path: Path) -> np.ndarray:
 def _read_deep(image: Image.Image, path: Path) -> np.ndarray:
     """A color PNG of 16 bits per channel, `(height, width, channels)` uint16.
 
-    Pillow keeps the upper byte only; told that the lower byte comes first, it keeps the lower one.
+    Pillow keeps only the upper byte; reading it again as little-endian gives the lower one.
     """
     with open_picture(path) as again:
-        told: Any = again  # Pillow declares `tile` of files alone
+        told: Any = again  # `tile` is declared for image files only
         told.tile = [tile._replace(args=f"{image.mode};16L") for tile in told.tile]
         lower = np.array(again)
     return np.array(image).astype(np.uint16) << 8 | lower
 
 
 NUMPY = Lock()
-"""Held while NumPy parses the header of an array: it does so with `ast`, which fails now and then in a whole file where
-several threads of CPython 3.11 use it.
+"""Held while NumPy parses the header of an array: it uses `ast`, which occasionally fails on intact files where several
+threads of CPython 3.11 use it.
 """
 
 
 def _read_npy(path: Path, values: Values) -> np.ndarray:
-    # Mapped first: a header may claim more than the file holds, and memory would be asked for before it is found out.
+    # Mapped first: a header may claim more than the file holds, and memory would be allocated before the error.
     with NUMPY:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     _check_bytes(mapped.nbytes)
@@ -189,8 +189,8 @@ def _read_npy(path: Path, values: Values) -> np.ndarray:
 
 
 BYTES_OF_PIXEL = 12
-"""Of a color image of 32-bit floats: an array that takes more than as many pixels as are read is a mistake or a trap,
-and is refused before memory is asked for.
+"""Bytes of a pixel of a color image of 32-bit floats. An array of more bytes than the limit of pixels times this is a
+mistake or an attack, and is refused before memory is allocated.
 """
 
 
@@ -205,7 +205,7 @@ def _check_bytes(count: int) -> None:
 
 
 Entries = tuple[Collection[str], Callable[[str], np.ndarray]]
-"""Names of the arrays in an open file, and what reads one of them."""
+"""Names of the arrays in an open file, and a function that reads one of them."""
 
 
 @contextmanager
@@ -348,11 +348,11 @@ def read_tag(path: Path, tag: int) -> object:
 
 
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-"""TIFF's tag for what numbers look like, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
+"""TIFF's tag for the meaning of 0, and its value where 0 is white: Pillow inverts such files of 1 and 8 bits."""
 
 
 def check_black_is_zero(image: Image.Image) -> None:
-    """Raise `DataError` for a TIFF whose 0 is white: its numbers are not what they look like, and both may be meant."""
+    """Raise `DataError` for a TIFF whose 0 is white: either its numbers or its brightness may be meant."""
     if image.format == "TIFF" and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise DataError("it is a TIFF whose 0 is white (MinIsWhite)", "save it as MinIsBlack, or as PNG")
 
@@ -361,7 +361,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def _read_tiff(path: Path, values: Values) -> np.ndarray:
-    """Pillow's reading; where it has no mode for the numbers, tifffile's."""
+    """Read a TIFF with Pillow, or with tifffile where Pillow has no mode for its number type."""
     with path.open("rb") as file:
         start = file.read(4)
     if start not in TIFF_STARTS:

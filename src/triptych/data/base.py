@@ -32,15 +32,15 @@ class DenseDataset:
     """Name in messages and files; by default that of its class."""
     tasks: dict[str, Task]
     pseudo_weights: Mapping[str, Mapping[str, float]] = MappingProxyType({})
-    """Weights of labels that a network predicted, by task and key: trained on, never taken for truth."""
+    """Weights of pseudo-labels, by task and key: used in training, never as ground truth."""
     notes: Sequence[str] = ()
-    """Lines about files that are not used, or are no labels: training, evaluation and the doctor print them."""
+    """Notes on unused files and pseudo-labels, which training, evaluation and the doctor print."""
     needs_root: ClassVar[bool] = False
-    """Whether it can be read only where someone has put it."""
+    """Whether it needs a folder of files from the user."""
     takes_root: ClassVar[bool] = False
     """Whether its first argument describes it, and `root` says where the files lie."""
     scored_options: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
-    """Options by task with which it reads the labels that papers score against, where they train on others."""
+    """Options by task for reading the labels that papers score against, where these differ from the training labels."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -54,12 +54,11 @@ class DenseDataset:
 
     @classmethod
     def video_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Options with which each sample brings the frame before it along, where the dataset takes
-        `neighbor_frames`."""
+        """Options that add the previous frame to each sample, for datasets with `neighbor_frames`."""
         return {**options, "neighbor_frames": (-1,)}
 
     def parts(self) -> "tuple[DenseDataset, ...]":
-        """The datasets that it takes its samples from: itself, unless it is made of others."""
+        """The datasets that it is made of: itself alone, unless it is a mixture."""
         return (self,)
 
     def __len__(self) -> int:
@@ -70,7 +69,7 @@ class DenseDataset:
         raise NotImplementedError(f"{type(self).__name__} does not read samples")
 
     def __iter__(self) -> Iterator[Sample]:
-        """Every sample once: Python's own way ends at an `IndexError`, which not every reader raises."""
+        """Iterate over the samples; Python's default needs an `IndexError` at the end, which some readers lack."""
         return map(self.__getitem__, range(len(self)))
 
     def key(self, index: int) -> str:
@@ -82,7 +81,7 @@ class DenseDataset:
         return None
 
     def may_be_labelled(self, name: str) -> Sequence[int]:
-        """Indices of the samples that may have a label of a task, without reading them: all, where no list tells."""
+        """Indices of the samples that may have a label of a task, without reading them; all where this is unknown."""
         return range(len(self)) if name in self.tasks else ()
 
     def fingerprint(self) -> dict[str, object]:
@@ -92,7 +91,7 @@ class DenseDataset:
     def inputs(self) -> dict[str, object]:
         """The reader's options, and sizes and times of all files that samples are made of, as JSON.
 
-        No part of the fingerprint, which a run keeps wherever its data lie: a prepared copy is compared by it.
+        A prepared copy is compared by them. Not part of the fingerprint of a run, which does not depend on paths.
         """
         return {}
 
@@ -101,10 +100,10 @@ class DenseDataset:
         return ""
 
     def draw(self, seed: int, place: int) -> tuple[int, int]:
-        """What training sees at `place` of its endless stream of samples: (epoch, index), where `epoch` counts how
-        often that sample came before.
+        """Draw (epoch, index) at `place` of the endless stream of training samples; `epoch` counts how often that
+        sample came before.
 
-        A function of (seed, place) alone, so that a run can go on anywhere. By default epoch after epoch, each a
+        A function of (seed, place) alone, so that a run can be resumed anywhere. By default each epoch is a
         permutation of all samples.
         """
         return self._drawing(seed, place)
@@ -114,12 +113,12 @@ class DenseDataset:
         return self.draw_among(range(len(self)))
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
-        """`draw` of a dataset that has the samples at `indices` alone; the index that it gives is the place in them."""
+        """Return `draw` restricted to the samples at `indices`; the index it gives is a position in them."""
         return partial(draw_shuffled, length=len(indices))
 
 
 def require_truth(dataset: DenseDataset, tasks: Iterable[str], use: str = "scored against") -> None:
-    """Raise `DataError` where images of a dataset have pseudo-labels of one of the tasks: they are no truth."""
+    """Raise `DataError` where images of a dataset have pseudo-labels of one of the tasks: they are no ground truth."""
     for name in tasks:
         keys = dataset.pseudo_weights.get(name, {})
         if keys:

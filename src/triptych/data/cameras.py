@@ -78,7 +78,7 @@ UPRIGHT_MATRICES: dict[int, Callable[[int, int], list[list[int]]]] = {
 
 
 def stored_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(height, width) at which an image of upright `size` is stored; the other way round it is the same."""
+    """(height, width) at which an image of upright `size` is stored; also the inverse of this."""
     return size if orientation < 5 else (size[1], size[0])
 
 

@@ -1,12 +1,12 @@
-"""Errors of data: what is wrong, and how to mend it, as two values instead of one text that is searched for words."""
+"""Errors of data, with the problem and its cure as two separate texts."""
 
 from functools import partial
 
 
 class DataError(ValueError):
-    """Data that cannot be used: `text` says what is wrong, `cure` how to mend it.
+    """Error for data that cannot be used: `text` says what is wrong, `cure` how to fix it.
 
-    `missing` tells that something is not there at all (a split, an image), which may be no fault.
+    `missing` marks that something does not exist (a split, an image), which may be intended.
 
     >>> str(DataError("label a.png is 3x4, its image 6x8", "resize = true takes the nearest pixel"))
     'label a.png is 3x4, its image 6x8; resize = true takes the nearest pixel.'
@@ -19,7 +19,7 @@ class DataError(ValueError):
 
     @classmethod
     def about(cls, what: str, error: Exception) -> "DataError":
-        """The same error, said of `what`: a file, or a section of a description.
+        """Return the error with the name of a file or section, `what`, before its text.
 
         >>> str(DataError.about("label a.png", DataError("it is empty", "draw it again")))
         'label a.png: it is empty; draw it again.'

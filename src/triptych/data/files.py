@@ -15,7 +15,7 @@ PICTURES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", 
 ARRAYS = (".npy", ".npz", ".mat", ".h5", ".hdf5", ".pfm", ".exr")
 SUFFIXES = (*PICTURES, *ARRAYS)
 RAW = (".heic", ".heif", ".avif", ".jp2", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-"""Photographs as phones and cameras write them, which are not read."""
+"""Suffixes of photographs of phones and cameras in formats that are not read."""
 KEY, NAME, SCENE = "{key}", "{name}", "{scene}"
 _EXPRESSIONS = {KEY: "(?P<key>.+)", NAME: "(?P<key>[^/]+)", SCENE: "(?P<scene>.+)"}
 
@@ -24,8 +24,7 @@ def walk_files(folder: Path, *, besides: Iterable[Path] = ()) -> Iterator[Path]:
     """All visible regular files below `folder`, sorted: first those of a folder, then those of the folders in it.
 
     Hidden files and folders (`.ipynb_checkpoints`, `._photo.jpg`), pipes and devices are left out; links are followed
-    once, so that loops end, and a link to nothing is a file that cannot be read. Those `besides` which others are asked
-    for are left out too.
+    once, so that loops end, and a broken link counts as an unreadable file. The files `besides` are left out too.
     """
     # As texts: of thousands of files, most of the time would go into making paths of their names.
     known = set(map(str, besides))
@@ -71,7 +70,7 @@ _REMEMBERED: ContextVar[dict[tuple[Path, str, str], dict[str, Path]] | None] = C
 
 @contextmanager
 def files_remembered() -> Iterator[None]:
-    """Within this block `match_files` lists each pattern once: for who asks often and changes nothing."""
+    """Context in which `match_files` lists each pattern only once, for repeated calls while no file changes."""
     token = _REMEMBERED.set({})
     try:
         yield
@@ -96,7 +95,7 @@ def match_files(root: Path, pattern: str, split: str = "") -> dict[str, Path]:
 
 
 def same_split(split: str, names: Iterable[str]) -> str:
-    """The one of some names of folders that means a split: its name in another case, or another word for it.
+    """Find the one folder name that stands for a split: its name in another case, or a synonym; else empty.
 
     >>> same_split("train", ["Train", "val"]), same_split("val", ["validation"]), same_split("test", ["a", "b"])
     ('Train', 'validation', '')
@@ -108,9 +107,9 @@ def same_split(split: str, names: Iterable[str]) -> str:
 
 
 def find_split_folder(root: Path, pattern: str, split: str) -> str:
-    """The folder to put for `{split}` in a pattern: that of the split's name, or else the one synonym (`training`).
+    """Find the folder for `{split}` in a pattern: that of the split's name, or else the one synonym (`training`).
 
-    `split` itself where neither is there, and where several synonyms are.
+    `split` itself where neither exists, or several synonyms do.
     """
     before, _, after = pattern.partition("{split}")
     if not split or "/" not in after or any(mark in before + after.partition("/")[0] for mark in "*{"):
@@ -120,7 +119,7 @@ def find_split_folder(root: Path, pattern: str, split: str) -> str:
 
 
 def list_split_folders(root: Path, pattern: str) -> list[str]:
-    """The splits that there are folders of, by the place of `{split}` in a pattern."""
+    """List the existing folders at the place of `{split}` in a pattern."""
     before, marker, after = pattern.partition("{split}")
     (folder, _, start), end = before.rpartition("/"), after.partition("/")[0]
     place = _on_disk(root, folder)
@@ -131,8 +130,8 @@ def list_split_folders(root: Path, pattern: str) -> list[str]:
 
 
 def composed(name: str) -> str:
-    """A name in the one form of Unicode in which names are compared: some systems write an accent as a letter of its
-    own.
+    """Normalize a name to the form of Unicode in which names are compared: some systems write accents as separate
+    characters.
 
     >>> composed("cafe\\u0301") == "caf\\xe9"
     True

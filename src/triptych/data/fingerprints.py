@@ -1,15 +1,15 @@
-"""Fingerprints of datasets beside those that older versions recorded."""
+"""Compare fingerprints of datasets with those that older versions recorded."""
 
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 LATER_FACTS = ("image_files", "camera", "class_map")
-"""Facts of fingerprints that came after runs and prepared sets had recorded some."""
+"""Facts that were added to fingerprints after runs and prepared sets had recorded some."""
 
 
 def as_noted(fingerprint: Any, noted: Any) -> Any:
-    """A fingerprint without the facts that the version that wrote another one did not know: they say no change.
+    """Remove the later facts of a fingerprint that a `noted` one does not have: they are no difference.
 
     >>> as_noted({"images": 3, "camera": None}, {"images": 2}), as_noted({"camera": None}, {"camera": {"fov": 60}})
     ({'images': 3}, {'camera': None})
@@ -21,7 +21,7 @@ def as_noted(fingerprint: Any, noted: Any) -> Any:
 
 
 def dotted_as_noted(facts: Mapping[str, Any], noted: Iterable[str]) -> dict[str, Any]:
-    """`as_noted` of facts by dotted name, as of those that are called so in another one.
+    """As `as_noted`, for facts by dotted name; `noted` are the names of the recorded ones.
 
     >>> dotted_as_noted({"train.images": 3, "train.camera.fov": 60}, ["train.images", "train.name"])
     {'train.images': 3}

@@ -1,4 +1,4 @@
-"""Frames of videos, told apart by their names: the last number of a name counts, what is around it names the video."""
+"""Frames of videos by their names: the last number of a name counts the frames, the rest names the video."""
 
 import re
 from collections import defaultdict

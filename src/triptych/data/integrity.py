@@ -1,6 +1,6 @@
-"""Whether a file is whole by its own account: checksums of its parts, and where it says that it ends.
+"""Check whether a file is intact by its own checksums, and by the lengths in its headers.
 
-Decoders stop once they have all pixels, so that a file with bytes put in, cut out or flipped may be read, wrongly.
+Decoders stop once they have all pixels, so that a file with inserted, missing or flipped bytes may be read, wrongly.
 """
 
 import os
@@ -13,15 +13,15 @@ from pathlib import Path
 CUT = "it ends before its last part"
 SEVERAL = "it holds several pictures, of which the first alone is read"
 MOST_BYTES = 1 << 28
-"""Larger files are not looked at."""
+"""Larger files are not checked."""
 
 
 MOST_HEADER = 4096
-"""Bytes in which a WebP names its kind of pixels, if its color profile is no larger."""
+"""First bytes of a WebP in which its kind of compression is named, unless its color profile is larger."""
 
 
 def find_damage(path: Path) -> str:
-    """What is wrong with the parts of a file; "" where nothing is, or where its format tells nothing.
+    """Return the damage of a file in words; "" where there is none, or its format has no checks.
 
     >>> find_damage(Path("no.txt"))
     ''
@@ -105,7 +105,7 @@ def _gif(content: bytes) -> str:
 
 
 def _color_table(flags: int) -> int:
-    """Bytes of the table of colors that a GIF's flags speak of."""
+    """Bytes of the color table that the flags of a GIF declare."""
     return 3 << (flags % 8 + 1) if flags & 0x80 else 0
 
 
@@ -222,7 +222,7 @@ CHECKS: dict[str, Callable[[bytes], str]] = {
     **dict.fromkeys((".tif", ".tiff"), _tiff),
     **dict.fromkeys((".mat", ".h5", ".hdf5"), _hdf5),
 }
-"""What tells whether a file of a suffix is whole."""
+"""Checks for damage of a file's content, by suffix."""
 MAGIC = {
     "PNG": (b"\x89PNG\r\n",),
     "JPEG": (b"\xff\xd8\xff",),

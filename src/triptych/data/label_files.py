@@ -1,7 +1,7 @@
-"""Label files as they are stored: palettes by index or as they are seen, and pixels that transparency leaves out.
+"""Read label files as they are stored: palettes as indices or colors, and transparent pixels masked.
 
-Transparency may lie in a channel of its own, beside a palette, or be one color or shade (PNG's tRNS): the first is left
-in the array, the others mask it.
+Transparency may be a separate channel, belong to a palette, or be one color or shade (PNG's tRNS): the first stays in
+the array, the others mask it.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from PIL import Image
 from triptych.data.arrays import naming, open_picture, pixel_values, read_array
 
 STRETCHED = {"L;2": 85, "L;4": 17}
-"""Factor by which Pillow stretches grey pictures of fewer bits than 8, but not the shade that is transparent."""
+"""Factors by which Pillow scales grey values of 2 and 4 bits, but not the shade marked as transparent."""
 
 
 def read_label(path: Path, *, key: str = "", by_index: bool = True, single: bool = False) -> np.ndarray:
-    """The array of a label file; pixels that are transparent by a palette, a shade or a color are masked.
+    """Read the array of a label file; pixels that are transparent by a palette, a shade or a color are masked.
 
-    Without `by_index` palettes are looked up: `(H, W)` where what is used of them is grey, else `(H, W, 3)`; with
-    `single` (one number at a pixel is expected) colors are those of ids, which are the indices.
+    Without `by_index` palettes are looked up: `(H, W)` where the colors in use are grey, else `(H, W, 3)`; with
+    `single` (one number per pixel is expected) a palette of colors gives its indices, which are ids then.
     """
     return read_array(path, key=key, values=indexed_values if by_index else partial(seen_values, single=single))
 
@@ -35,9 +35,12 @@ def indexed_values(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.ndarray:
-    """The same with the colors of a palette, or their grey, in place of its indices; with `single` their grey alone."""
+    """As `indexed_values`, but with the colors of a palette, or their grey values, in place of its indices.
+
+    With `single` grey values, or indices where there are colors.
+    """
     stored = indexed_values(image, path)
-    if image.mode not in ("P", "PA") or image.format == "GIF":  # whose palettes are looked up always
+    if image.mode not in ("P", "PA") or image.format == "GIF":  # palettes of GIFs are always looked up
         return stored
     indices, clear = np.ma.getdata(stored), np.ma.getmaskarray(stored)
     if indices.ndim == 3:
@@ -52,9 +55,9 @@ def seen_values(image: Image.Image, path: Path, *, single: bool = False) -> np.n
 
 
 def _find_clear(image: Image.Image, stored: np.ndarray, stretched: int) -> np.ndarray | None:
-    """The transparent pixels of a picture with values `stored`, unless they hold a channel of it beside three colors.
+    """Mask of the transparent pixels of a picture with values `stored`; `None` for RGB with an alpha channel.
 
-    A picture of grey or an index with alpha has two channels: these pixels are those of the first.
+    Grey or indices with alpha have two channels, of which the mask covers the first.
     """
     mark = image.info.get("transparency")
     if image.mode in ("LA", "PA"):
@@ -88,9 +91,9 @@ class StoredCounts:
 
 
 def read_counts(path: Path, *, by_index: bool = True, single: bool = False) -> StoredCounts | np.ndarray:
-    """The counts of a PNG of one channel of 8 bits, without an array of its pixels; of any other file the array.
+    """Count the values of a PNG of one channel of 8 bits without an array of its pixels; read other files as arrays.
 
-    Raises what `read_label` raises.
+    Raises the same errors as `read_label`.
     """
     if path.suffix.lower() != ".png":
         return read_label(path, by_index=by_index, single=single)
@@ -108,6 +111,6 @@ def read_palette(path: Path) -> np.ndarray | None:
     try:
         with open_picture(path) as image:
             palette = image.getpalette() if image.mode == "P" and image.format == "PNG" else None
-    except Exception:  # the doctor's business: damaged files raise whatever their library does
+    except Exception:  # damaged files raise any error of their library; the doctor reports them
         return None
     return None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)

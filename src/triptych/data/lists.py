@@ -1,4 +1,4 @@
-"""Text files that people write, and lists among them: one entry a line."""
+"""Text files written by users, such as lists with one entry per line."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ PACKAGED = Path(__file__).parents[1] / "datasets/lists"
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8; a byte order mark at its start is left out.
 
-    Raises `UnreadableFileError`, an `OSError` and `ValueError`, that names the line where another encoding shows, and
-    what is no file: reading a pipe would wait for ever.
+    Raises `UnreadableFileError`, an `OSError` and `ValueError`, naming the first line that is not UTF-8, or a path
+    that is no regular file: reading a pipe would wait forever.
     """
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "a pipe or a device"

@@ -1,4 +1,4 @@
-"""Feeding samples: which ones, in which order, in how many processes.
+"""Load batches of samples: which samples, in which order, in how many processes.
 
 Batch number b of a whole run is a function of (seed, b): what a dataset draws, by default permutations of all samples
 one after the other, is one endless stream, batch b is its b-th piece, and the augmentation of a sample is drawn from
@@ -27,7 +27,7 @@ from triptych.types import Sample, collate, valid_pixels
 OnBadSample = Literal["raise", "skip"]
 
 TRIES = 10
-"""After so many unreadable samples in a row the data, not a file, is at fault."""
+"""Number of unreadable samples in a row after which loading stops: then all data, not single files, are at fault."""
 
 
 class BadSampleError(ValueError):
@@ -39,7 +39,7 @@ class BadSampleError(ValueError):
 
 
 class KilledWorkerError(OSError):
-    """A process that read data was ended from outside: one line that says how, and what to lower."""
+    """Error for a data worker that was killed: one line that names the signal, and what to lower."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Order:
 
 
 class TrainingView(Dataset):
-    """A dataset seen through a transform; an item is named by (epoch, index), which also seeds its augmentation."""
+    """A dataset with a transform; items are (epoch, index), which also seeds the augmentation."""
 
     def __init__(
         self, dataset: DenseDataset, *, transform: Transform | None, seed: int, on_bad_sample: OnBadSample = "raise"
@@ -76,7 +76,7 @@ class TrainingView(Dataset):
         return self.read(item)[0]
 
     def read(self, item: tuple[int, int]) -> tuple[Sample, dict[str, str]]:
-        """The sample, and what was skipped to get it: keys with the reason.
+        """Read a sample; returns it and the samples skipped before it, as keys with the reason.
 
         Raises `BadSampleError` where a sample is unreadable and may not be skipped.
         """
@@ -87,7 +87,7 @@ class TrainingView(Dataset):
                 sample = self.dataset[index]
             except Exception as error:  # readers raise whatever their file formats do
                 if ran_out_of_memory(error):
-                    raise  # no fault of the sample
+                    raise  # not caused by the sample
                 key, reason = self.dataset.key(index), " ".join(f"{error}".split()) or type(error).__name__
                 if self.on_bad_sample == "raise":
                     raise BadSampleError(
@@ -114,7 +114,7 @@ def _name(dataset: DenseDataset) -> str:
 
 @dataclass
 class _Batch:
-    """A batch from a worker process, or why there is none."""
+    """A batch from a worker process, or the reason why there is none."""
 
     sample: Sample | None
     skipped: dict[str, str]
@@ -125,7 +125,7 @@ class _Batch:
 
 
 class _Batches(Dataset):
-    """Item number b is batch number b, whole: errors and skipped keys come back as values, not as tracebacks."""
+    """A dataset whose item b is the complete batch b: errors and skipped keys are returned as values, not raised."""
 
     def __init__(self, view: TrainingView, batches: Sequence[list[tuple[int, int]]] | Order) -> None:
         self.view, self.batches = view, batches
@@ -165,7 +165,7 @@ class Loader:
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             worker_init_fn=_quiet_worker,
-            generator=torch.Generator().manual_seed(0),  # else starting an iteration draws from the global generator
+            generator=torch.Generator().manual_seed(0),  # otherwise an iterator draws from the global generator
         )
         for batch in _told_of_kills(loader):
             if batch.sample is None and not self.leave_out:
@@ -176,12 +176,12 @@ class Loader:
 
 
 def _told_of_kills(loader: Any) -> Iterator[_Batch]:
-    """The batches of a loader; `KilledWorkerError` where one of its processes died."""
+    """Iterate over the batches of a loader; raise `KilledWorkerError` where one of its processes died."""
     before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
     batches = iter(loader)
     workers = getattr(batches, "_workers", ())
     if workers and before is not None and threading.current_thread() is threading.main_thread():
-        # torch's handler would raise wherever the program is when a worker dies; this loop is told within seconds.
+        # torch's handler would raise at any point of the program when a worker dies; this loop notices within seconds.
         signal.signal(signal.SIGCHLD, before)
     try:
         yield from batches
@@ -189,16 +189,16 @@ def _told_of_kills(loader: Any) -> Iterator[_Batch]:
         ended = [worker.exitcode for worker in workers if worker.exitcode]
         if not ended:
             raise
-        for worker in workers:  # the others wait for orders and ignore SIGTERM: the program could not end
+        for worker in workers:  # the others wait for work and ignore SIGTERM: the program could not end
             worker.kill()
         raise KilledWorkerError(_killed(ended[0], len(workers))) from error
     finally:
-        # Left to the garbage collector, it may find its queues gone, with workers that wait for orders for ever.
+        # At garbage collection its queues may already be gone, and workers would wait for work forever.
         getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 def _killed(code: int, workers: int) -> str:
-    """What an exit code tells: negative, it is the signal that ended the process."""
+    """Message for the exit code of a worker; a negative code is the signal that ended it."""
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
     causes = {
         "SIGKILL": "most likely by the system because memory ran out",
@@ -212,7 +212,7 @@ def _killed(code: int, workers: int) -> str:
 
 
 def _quiet_worker(worker: int) -> None:
-    """One thread per worker, and no hidden randomness: a reader that drew from global state would draw the same.
+    """Set up a worker: one thread, and fixed seeds, so that readers that use global random state are reproducible.
 
     Signals are left to the parent, which saves before it ends its workers.
     """

@@ -25,7 +25,7 @@ from triptych.types import Sample
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm")
 COLMAP = "images.txt"
 BETTER = 0.9
-"""Share of the color error below which the inverses of poses are taken for right."""
+"""The inverses of poses are taken for right where their color error is below this share of that of the poses."""
 DIRECTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "camera-to-world": lambda pose: pose,
     "world-to-camera": np.linalg.inv,
@@ -41,7 +41,7 @@ class NearbyFrames:
     poses: dict[str, np.ndarray] = field(default_factory=dict)
 
     def shift(self, name: str, step: int) -> str:
-        """The name `step` frames after an image or after a frame that is here, whether or not there is one.
+        """Name of the frame `step` frames after an image or a listed frame, whether or not it exists.
 
         >>> NearbyFrames(images={"5/+2": Path("5/2.jpg")}).shift("5/+2", -2)
         '5'
@@ -71,8 +71,10 @@ def name_frame(key: str, offset: int) -> str:
 
 
 def find_nearby(folder: Path, *, pose_direction: str = "camera-to-world", pose_scale: float = 1.0) -> NearbyFrames:
-    """The frames below a folder. `pose_direction` is that of the 4x4 matrices (COLMAP's are always world to camera),
-    `pose_scale` the metres of one unit of all poses.
+    """List the frames below a folder.
+
+    `pose_direction` is that of the 4x4 matrices (COLMAP's are always world to camera), `pose_scale` the metres of one
+    unit of all poses.
 
     Raises `DataError` for poses that cannot be read, are given twice or are no rigid motions.
     """
@@ -91,7 +93,7 @@ def find_nearby(folder: Path, *, pose_direction: str = "camera-to-world", pose_s
             poses = {name: direct(read_matrix(path))}
         else:
             poses = {}
-            # The image itself, which COLMAP may have seen there as 0.jpg, is the archive's.
+            # 0.jpg, which COLMAP may have used, is the labelled image, which is read from the dataset itself.
             around = name and int(path.stem) != 0
             if around and path.suffix.lower() in PICTURES:
                 found.images[name] = path
@@ -107,9 +109,9 @@ def find_nearby(folder: Path, *, pose_direction: str = "camera-to-world", pose_s
 
 
 def check_direction(folder: Path, samples: Iterable[tuple[Sample, Tensor]]) -> None:
-    """Raise `DataError` where samples, each with its depth `(1, H, W)`, are seen better by the inverses of the poses.
+    """Raise `DataError` where samples, each with depth `(1, H, W)`, match their neighbors better by the inverse poses.
 
-    What cannot be told (no neighbor is there, nothing is seen either way, as well one way as the other) passes.
+    Undecidable cases (no neighbor, no overlap, similar errors in both directions) pass.
     """
     errors = []
     for sample, depth in samples:
@@ -138,7 +140,7 @@ def check_direction(folder: Path, samples: Iterable[tuple[Sample, Tensor]]) -> N
 
 
 def _frame_of(path: Path) -> str:
-    """The name of the frame that a path below the folder is of; empty for other files."""
+    """Name of the frame of a path below the folder; empty for other files."""
     try:
         offset = int(path.stem)
     except ValueError:
@@ -163,7 +165,7 @@ def read_matrix(path: Path) -> np.ndarray:
 def read_colmap(path: Path) -> dict[str, np.ndarray]:
     """Poses `(4, 4)`, world to camera, by the names in COLMAP's `images.txt`.
 
-    Two lines an image: `IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME`, and its points in threes, which may be empty.
+    Two lines per image: `IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME`, and its points as triples, maybe none.
     """
     poses: dict[str, np.ndarray] = {}
     for number, line in enumerate(read_text(path).splitlines(), start=1):

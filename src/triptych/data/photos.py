@@ -1,4 +1,4 @@
-"""Read photographs: the one reader of every verb, for files, arrays and tensors alike.
+"""Read photographs from files, arrays and tensors, for all verbs.
 
 An image becomes `(3, height, width)` float32 RGB in [0, 1], upright as its EXIF orientation says. Its number type tells
 its range:
@@ -39,13 +39,13 @@ from triptych.data.files import ARRAYS
 
 Photo = Float[Tensor, "3 height width"]
 TOLERANCE = 1e-3
-"""By how much floats may leave [0, 1], as resampled ones do."""
+"""Tolerance for floats outside [0, 1], as after resampling."""
 STRIP = 2**22
 """Pixels that are converted at a time."""
 ORIENTATION = 0x0112
-"""EXIF's tag for how a picture is to be turned."""
+"""EXIF's tag for orientation."""
 EXIF = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
-"""Where Pillow keeps what may tell an orientation."""
+"""Keys of Pillow's `info` for data that may contain an orientation."""
 
 UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda a: a[:, ::-1],
@@ -109,9 +109,9 @@ def scale_batch(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class StoredPhoto:
-    """A photograph as its file holds it, upright: `values` `(H, W, 3)`, of which rows are converted when asked for.
+    """A photograph with its stored numbers, upright: `values` `(H, W, 3)`, converted to floats row by row on demand.
 
-    `largest` is what they are divided by; `orientation` is that of the file, EXIF's 1 to 8.
+    `largest` is their divisor; `orientation` is that of the file, EXIF's 1 to 8.
 
     >>> photo = StoredPhoto.checked(np.full((4, 5, 3), 255, np.uint8))
     >>> photo.size, photo.rows(1, 3).shape
@@ -124,7 +124,7 @@ class StoredPhoto:
 
     @classmethod
     def checked(cls: "type[StoredPhoto]", values: np.ndarray, orientation: int = 1) -> "StoredPhoto":
-        """From values as they are stored, `(H, W, 3)` before they are turned; `DataError` where they are no image's."""
+        """Make one from stored values `(H, W, 3)`, not yet turned upright; `DataError` where they are no image."""
         largest = _check_values(values)
         return cls(_turn(values, orientation), largest, orientation)
 
@@ -142,11 +142,11 @@ class StoredPhoto:
         values = self.values[top:bottom]
         if values.dtype != np.uint8:
             values = values.astype(np.float32)
-        if any(step < 0 for step in values.strides) or not values.flags.writeable:  # torch takes neither
+        if any(step < 0 for step in values.strides) or not values.flags.writeable:  # torch accepts neither
             values = values.copy()
         floats = torch.from_numpy(values).permute(2, 0, 1)
         image = floats.to(torch.float32, memory_format=torch.contiguous_format).contiguous()
-        return image if self.largest == 1 else image.div_(self.largest)  # of values that are a copy
+        return image if self.largest == 1 else image.div_(self.largest)  # in place: it is a copy
 
     def bytes(self, top: int = 0, bottom: int | None = None, step: int = 1) -> np.ndarray:
         """The same rows in 8 bits, `(rows, W, 3)`; with `step`, every `step`-th of them and of the columns."""
@@ -168,7 +168,7 @@ _reading = partial(naming, what="cannot be read as an image", cure="replace it o
 
 
 def read_photo(path: Path) -> StoredPhoto:
-    """The same as its file holds it; its rows become floats when they are asked for."""
+    """Read a photograph without converting its numbers; rows are converted to floats on demand."""
     with _reading(path):
         if _is_array(path):
             stored = read_array(path)
@@ -180,15 +180,15 @@ def read_photo(path: Path) -> StoredPhoto:
 
 
 def read_sparse(path: Path, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
-    """Every `step`-th pixel of both axes of a photograph, all of which is decoded, and (height, width) of the whole.
+    """Decode a photograph and return every `step`-th pixel of both axes, and (height, width) of the whole.
 
-    Of a usual picture Pillow hands over these alone: most of the time after decoding goes into copies of pixels. With
-    `shrunk` a JPEG is read at about that size instead, from the same bytes, in half the time.
+    For most pictures Pillow returns these pixels alone: after decoding, most time goes into copies of pixels. With
+    `shrunk` a JPEG is decoded at about that size instead, in half the time.
     """
     with _reading(path):
         if not _is_array(path):
             with open_picture(path) as image:
-                plain = image.mode == "RGB" and image.format != "TIFF"  # which Pillow turns as it decodes
+                plain = image.mode == "RGB" and image.format != "TIFF"  # Pillow rotates TIFF while decoding
                 plain = plain and "transparency" not in image.info and not _is_deep(image)
                 if plain and _orientation(image) == 1:
                     size, first = (image.height, image.width), 0.5 - step / 2
@@ -222,7 +222,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def read_orientation(path: Path) -> int:
-    """How the pixels of a picture were turned to be upright: EXIF's 1 (not at all) to 8, see `UPRIGHT`."""
+    """EXIF orientation of a photograph, by which it is turned upright: 1 (not at all) to 8, see `UPRIGHT`."""
     with _reading(path):
         if _is_array(path):
             return _array_orientation(path)
@@ -236,7 +236,7 @@ def _is_array(path: Path) -> bool:
 
 
 def _array_orientation(path: Path) -> int:
-    """The same of a file that is read as an array: a TIFF of wide numbers, which nothing has turned."""
+    """EXIF orientation of a file that is read as an array: only a TIFF of wide numbers has one, still to be applied."""
     return 1 if path.suffix.lower() in ARRAYS else _known(read_tag(path, ORIENTATION))
 
 
@@ -246,8 +246,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _told_orientation(image: Image.Image) -> int:
-    """The orientation that a picture, whose pixels are not decoded yet, tells."""
-    # Of a PNG, Pillow would decode all pixels to look for EXIF data behind them; of a JPEG, parse what is not there.
+    """Orientation in the metadata of a picture whose pixels are not decoded yet."""
+    # For EXIF data, Pillow would decode all pixels of a PNG to look behind them, and parse a JPEG that has none.
     if image.format in ("PNG", "JPEG") and not EXIF & image.info.keys():
         return 1
     return _known(image.getexif().get(ORIENTATION, 1))
@@ -263,7 +263,7 @@ def _turn(values: np.ndarray, orientation: int) -> np.ndarray:
 
 def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
     """`(H, W, 3)` of a picture: 8 or 16 bits, or what a mode of one channel stores."""
-    if image.mode not in ("1", "L"):  # which Pillow inverts as they look
+    if image.mode not in ("1", "L"):  # Pillow inverts these itself
         check_black_is_zero(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PPM", "PNG")):
         return _repeat(np.asarray(image).astype(np.uint16))
@@ -274,7 +274,7 @@ def _picture_values(image: Image.Image, path: Path | None = None) -> np.ndarray:
         return deep[..., :3]
     if image.mode == "RGB" and image.height * image.width <= STRIP and "transparency" not in image.info:
         return np.asarray(image)
-    # Strip by strip: Pillow copies what it converts, and what it hands over once more.
+    # In strips, to save memory: Pillow copies pixels on conversion and again for NumPy.
     values = np.empty((image.height, image.width, 3), np.uint8)
     step = max(1, STRIP // image.width)
     for top in range(0, image.height, step):
@@ -312,8 +312,8 @@ def _scale(values: np.ndarray) -> Photo:
 
 
 def _check_range(low: float, high: float) -> None:
-    """Raise `DataError` for floats from `low` to `high` that are no image's."""
-    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN is not in it either
+    """Raise `DataError` where floats from `low` to `high` are not in [0, 1], within `TOLERANCE`."""
+    if not (low >= -TOLERANCE and high <= 1 + TOLERANCE):  # NaN fails too
         raise DataError(
             f"image values run from {low:g} to {high:g}",
             "float images lie in [0, 1]: divide by 255, or save whole numbers as uint8",
@@ -321,7 +321,7 @@ def _check_range(low: float, high: float) -> None:
 
 
 def _check_values(values: np.ndarray) -> int:
-    """What values `(H, W, 3)` are divided by; `DataError` where they are no image's."""
+    """Divisor of values `(H, W, 3)` to [0, 1]; `DataError` where they are no image."""
     kind = values.dtype.kind
     if 0 in values.shape:
         raise DataError(f"image has shape {values.shape}", "an image is (height, width, 3), with three colors")

@@ -1,4 +1,4 @@
-"""Photographs in folders, told from the files that `triptych predict` writes there."""
+"""Find photographs in folders, leaving out the pictures that `triptych predict` writes there."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from triptych.data.files import ARRAYS, PICTURES, walk_files
 from triptych.lookup import parse_json
 
 RECORD = "predictions.json"
-"""The file that says what was predicted, beside the folders of what became of it."""
+"""Name of the file that lists the predicted images and tasks, in the output folder."""
 PLACES = {
     "arrays": "arrays/{task}/{name}.npy",
     "maps": "maps/{task}/{name}.png",
@@ -17,7 +17,7 @@ PLACES = {
     "panels": "panels/{name}.png",
     "points": "points/{name}.ply",
 }
-"""Where each product of an image lies."""
+"""Path of each product of an image, in the output folder."""
 
 
 def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Path]:
@@ -28,7 +28,7 @@ def find_originals(folder: Path, suffixes: Sequence[str] = PICTURES) -> list[Pat
 
 
 def find_photographs(folder: Path) -> list[Path]:
-    """The same pictures; `DataError` where there are none, or none but those that were made."""
+    """Pictures of `find_originals`; `DataError` where there are none."""
     found, made = _sort_out(folder, PICTURES)
     if made and not found:
         text = f"folder {folder} has no photographs: its {made} pictures were made by `triptych predict` ({RECORD})"
@@ -74,7 +74,7 @@ def _images_of(source: Path) -> Sequence[tuple[str, Path]]:
 
 
 def _sort_out(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], int]:
-    """Files of some suffixes that were not made, and how many were."""
+    """Files of some suffixes that `triptych predict` did not make, and the number of those that it made."""
     files = list(walk_files(folder))
     made = set[Path]().union(*(_find_made(path) for path in files if path.name == RECORD))
     named = [path for path in files if path.suffix.lower() in suffixes]
@@ -83,7 +83,7 @@ def _sort_out(folder: Path, suffixes: Sequence[str]) -> tuple[list[Path], int]:
 
 
 def _find_made(record: Path) -> set[Path]:
-    """The folders of pictures of the tasks that a record names, and the panels of its images."""
+    """Paths that `triptych predict` made by a record: folders of pictures by task, and the panels of images."""
     try:
         told = parse_json(record.read_text(encoding="utf-8"))
         names, tasks = [*told["images"], *told.get("waiting", ())], list(told.get("tasks", ()))

@@ -15,7 +15,7 @@ BLOCKS = 20
 
 
 def _blocks_of_time(keys: list[str]) -> list[str]:
-    """The block of each frame: a folder's frames, in the order of their names, in `BLOCKS` blocks of equal length."""
+    """Divide the frames of each folder, in the order of their names, into `BLOCKS` blocks of equal length."""
     folders = grouped((key.rpartition("/")[0], key) for key in sorted(keys, key=_counted))
     block = {
         key: f"{folder}/{place * min(BLOCKS, len(frames)) // len(frames)}"
@@ -26,7 +26,7 @@ def _blocks_of_time(keys: list[str]) -> list[str]:
 
 
 def _counted(key: str) -> list[tuple[int, str]]:
-    """Sorts names by their numbers: frame 9 before frame 10."""
+    """Sort key that orders numbers in names by value: frame 9 before frame 10."""
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", key)]
 
 
@@ -35,7 +35,7 @@ GROUPS: dict[str, Callable[[list[str]], list[str]]] = {
     "folder": lambda keys: [key.rpartition("/")[0] for key in keys],
     "time": _blocks_of_time,
 }
-"""What a split by shares keeps together: the group of each key."""
+"""Functions from keys to the groups that a split by shares keeps together."""
 
 
 def draw_splits(
@@ -79,13 +79,13 @@ DRAWS: dict[str, Callable[[Mapping[str, float], Mapping[str, float]], dict[str, 
     "exact": _draw_exact,
     "stable": _draw_stable,
 }
-"""Ways to draw groups by their positions between 0 and 1: `exact` gives each split its share of those that are there,
-rounded up, so that one more moves others; `stable` the places of its share, so that none ever moves.
+"""Ways to draw groups by their positions between 0 and 1: `exact` gives each split its exact share of the groups,
+rounded up, so that an added group moves others; `stable` gives it an interval of positions, so that none ever moves.
 """
 
 
 def fit_shares(keys: Sequence[str], shares: Mapping[str, float], group: str = "file") -> dict[str, float]:
-    """Shares near those that are given, for which a stable draw of these images is the exact one: none is empty.
+    """Adjust shares such that a stable draw of these images equals the exact draw, in which no split is empty.
 
     >>> fit_shares(["1", "2", "3", "4"], {"val": 0.25})
     {'val': 0.3}

@@ -1,4 +1,4 @@
-"""What splits of a dataset are called."""
+"""Names of the splits of a dataset."""
 
 ALL = "all"
 """The split that holds every image."""
@@ -7,5 +7,5 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "tst"),
 }
-"""What folders and lists of each split are called."""
+"""Names of the folders and lists of each split."""
 SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}

@@ -1,9 +1,9 @@
-"""Fewer images or fewer labels than there are, to study what data costs.
+"""Subsets of images, labels or tasks of a dataset, to study how much data training needs.
 
 Images are spread evenly. The label settings *one label* and *random labels* are those of Li, Liu and Bilen ("Learning
 multiple dense prediction tasks from partially annotated data", CVPR 2022, arXiv 2111.14893). Which labels an image
-keeps follows from a hash of its key alone: every run, process and epoch sees the same ones. Of *one label*, a task that
-is added takes over its share of images and leaves the others theirs; of *random labels*, all are drawn anew.
+keeps follows from a hash of its key alone: every run, process and epoch sees the same ones. With *one label*, an added
+task takes over its share of the images and the others keep theirs; with *random labels*, all are drawn anew.
 """
 
 import hashlib
@@ -59,12 +59,12 @@ class Subset(DenseDataset):
         return self.dataset.draw_among([self.indices[index] for index in indices])
 
     def fingerprint(self) -> dict[str, object]:
-        """The whole dataset's, and which samples of it."""
+        """Fingerprint of the whole dataset, and which samples of it are kept."""
         chosen = hashlib.sha256(repr(self.indices).encode()).hexdigest()[:16]
         return self.dataset.fingerprint() | {"of": len(self.dataset), "samples": len(self), "chosen": chosen}
 
     def inputs(self) -> dict[str, object]:
-        """The whole dataset's."""
+        """Inputs of the whole dataset."""
         return self.dataset.inputs()
 
     def digest_files(self, indices: Iterable[int]) -> str:
@@ -72,9 +72,9 @@ class Subset(DenseDataset):
 
 
 def spread(dataset: DenseDataset, count: int) -> Subset:
-    """`count` samples spread evenly over a dataset; `ValueError` where it has fewer or none is asked for.
+    """Select `count` samples spread evenly over a dataset; `ValueError` where it has fewer, or `count` is 0.
 
-    Where neighbors in the dataset are alike (frames of a film, views of a room), these differ the most.
+    Where consecutive samples are similar (frames of a video, views of a room), these differ the most.
     """
     if not 1 <= count <= len(dataset):
         text = f"{count} samples were asked for, and {dataset.name} has {len(dataset)}"
@@ -93,10 +93,11 @@ def spread_evenly(length: int, most: int) -> list[int]:
 
 
 def find_shared(one: DenseDataset, other: DenseDataset, most: int = 64) -> tuple[list[str], int]:
-    """Keys of images that two datasets of one kind share, and how many images of like keys were compared: up to `most`,
-    spread evenly.
+    """Find images that two datasets of one kind share; returns their keys and the number of images compared.
 
-    Images of two splits may have one key, and are others; of all splits, keys may hold the folder of theirs.
+    Compared are up to `most` images with matching keys, spread evenly.
+
+    Images of two splits may have the same key and still differ; keys of the split `all` may start with a split folder.
     """
     places = {one.key(index): index for index in range(len(one))}
     longer = grouped((name, index) for key, index in places.items() for name in _less_a_folder(key))
@@ -115,7 +116,7 @@ def _is_among(identity: str | None, dataset: DenseDataset, indices: Iterable[int
 
 
 def _less_a_folder(key: str) -> list[str]:
-    """The key without each of its folders: that of the split is the first, or the second in a mixture.
+    """Variants of a key without one of its folders: that of the split is the first, or the second in a mixture.
 
     >>> _less_a_folder("indoor/val/001")
     ['val/001', 'indoor/001']
@@ -125,7 +126,7 @@ def _less_a_folder(key: str) -> list[str]:
 
 
 def keep_one(key: str, names: Sequence[str]) -> set[str]:
-    """One of the tasks that an image has labels for.
+    """Choose one of the tasks that an image has labels for.
 
     >>> len(keep_one("a.jpg", ["semseg", "depth", "normals"]))
     1
@@ -134,7 +135,7 @@ def keep_one(key: str, names: Sequence[str]) -> set[str]:
 
 
 def keep_some(key: str, names: Sequence[str]) -> set[str]:
-    """Some of the tasks that an image has labels for, at least one; every such choice is as likely.
+    """Choose some of the tasks that an image has labels for, at least one; every such choice is equally likely.
 
     >>> keep_some("a.jpg", ["depth"])
     {'depth'}
@@ -154,10 +155,10 @@ LABEL_SETTINGS: dict[str, Callable[[str, Sequence[str]], set[str]]] = {"one": ke
 
 
 class FewerLabels(Subset):
-    """All of a dataset, whose images keep the labels that a setting leaves them; the other targets are all invalid.
+    """A whole dataset whose images keep only the labels of a label setting; the other targets are all invalid.
 
     `names` are the tasks that share the labels (those that are trained): others stay as they are. A label that an image
-    never had is not chosen. Neighboring frames keep what their image keeps.
+    never had is not chosen. Neighboring frames keep the labels that their image keeps.
     """
 
     def __init__(self, dataset: DenseDataset, setting: str, names: Sequence[str]) -> None:
@@ -175,12 +176,12 @@ class FewerLabels(Subset):
         return self.dataset.draw(seed, place)
 
     def fingerprint(self) -> dict[str, object]:
-        """The whole dataset's, and which labels are left of it."""
+        """Fingerprint of the whole dataset, and the label setting."""
         return self.dataset.fingerprint() | {"label_setting": self.setting, "label_tasks": list(self.names)}
 
 
 class SomeTasks(Subset):
-    """All of a dataset, of which only the tasks of `names` are known, in that order."""
+    """A whole dataset with only the tasks of `names`, in that order."""
 
     def __init__(self, dataset: DenseDataset, names: Sequence[str]) -> None:
         super().__init__(dataset, range(len(dataset)))
@@ -198,12 +199,12 @@ class SomeTasks(Subset):
         return self.dataset.draw(seed, place)
 
     def fingerprint(self) -> dict[str, object]:
-        """The whole dataset's, and which tasks of it."""
+        """Fingerprint of the whole dataset, and the selected tasks."""
         return self.dataset.fingerprint() | {"selected": list(self.tasks)}
 
 
 class Unread(Subset):
-    """A dataset whose labels nothing reads: its samples are those of `images`, the same dataset opened without any."""
+    """A dataset without labels: its samples are those of `images`, the same dataset opened without tasks."""
 
     def __init__(self, dataset: DenseDataset, images: DenseDataset) -> None:
         super().__init__(dataset, range(len(dataset)))
@@ -216,7 +217,7 @@ class Unread(Subset):
         return self.dataset.draw(seed, place)
 
     def fingerprint(self) -> dict[str, object]:
-        """The whole dataset's."""
+        """Fingerprint of the whole dataset."""
         return self.dataset.fingerprint()
 
 

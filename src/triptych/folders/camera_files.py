@@ -21,7 +21,7 @@ class CameraFiles:
     """`[camera]`: one camera for all images, a field of view, or a file per image."""
 
     intrinsics: tuple[float | int, ...] = ()
-    """fx, fy, cx, cy in pixels, of pictures as they are stored: what EXIF turns upright turns them too."""
+    """fx, fy, cx, cy in pixels, of pictures as they are stored; they are rotated along with pictures by EXIF."""
     size: tuple[int, ...] = ()
     """(height, width) of the images that `intrinsics` belong to; others are scaled. Empty: those of the dataset."""
     fov: float = 0.0
@@ -51,8 +51,8 @@ class CameraFiles:
     def camera(self, size: tuple[int, int], path: Path | None, *, orientation: int = 1) -> Camera | None:
         """The camera of an image of `size`; `path` is its own file, where there are files.
 
-        `orientation` is EXIF's, by which the image was turned upright: cameras are described as they were built in, so
-        they are turned along.
+        `orientation` is that of EXIF, by which the image was turned upright: intrinsics describe the stored picture,
+        so they are rotated along with it.
         """
         numbers = self._stored(stored_size(size, orientation), path)
         if numbers is None:

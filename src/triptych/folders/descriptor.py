@@ -1,6 +1,6 @@
-"""`dataset.toml`: what lies where in a folder of the user's own data, and what its numbers mean.
+"""`dataset.toml`: the description of a folder of the user's own data, its files and the meaning of their numbers.
 
-The reference of all options is docs/own-data.md. Long because each mistake that one can make in it is named.
+The reference of all options is docs/own-data.md. Long because each possible mistake in it has its own message.
 """
 
 import math
@@ -30,10 +30,10 @@ PSEUDO = "pseudo"
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Where a network's predictions lie that stand in for labels, and whose they are: `[tasks.NAME.pseudo]`.
+    """Files and origin of a network's predictions that are used as labels: `[tasks.NAME.pseudo]`.
 
-    They have the encoding of their task. A label of the task itself always goes before them, and no score takes them
-    for truth.
+    They have the encoding of their task. A real label always takes precedence, and scores never use them as ground
+    truth.
     """
 
     files: str
@@ -45,20 +45,20 @@ class PseudoLabels:
     """Hash of the teacher's weights, or of its file."""
     date: str = ""
     min_confidence: float | int | None = None
-    """Pixels of which the teacher was less sure have no label."""
+    """Pixels of lower confidence of the teacher have no label."""
     class_map: Mapping[str, str] = field(default_factory=dict)
     """The teacher's classes that have another name here, or none (empty)."""
     weight: float | int = 1.0
-    """Factor of the gradient that an image's pseudo-label gives, from 0."""
+    """Factor of the gradient of an image's pseudo-label, 0 or more."""
     shorter_side: int | None = field(default=None, metadata=LATER)
-    """Height or width, whichever is less, that the teacher worked at; its images' own where there is none."""
+    """Shorter side of the images in pixels that the teacher saw; `None`: their own size."""
     encoding: str = field(default="", metadata=LATER)
-    """Hash of the task's encoding in which they are stored; older versions did not note it."""
+    """Hash of the task's encoding in which they are stored; older versions did not record it."""
     event_from: float | int | None = field(default=None, metadata=LATER)
-    """Probability from which on a pixel is the event, of tasks that predict one; older versions took 0.5."""
+    """Least probability of a positive pixel, for tasks of one probability; older versions used 0.5."""
 
     def facts(self) -> dict[str, object]:
-        """What a fingerprint tells of them: options that came later only where they are set."""
+        """Facts for a fingerprint; options of later versions only where they are set."""
         return {
             option.name: getattr(self, option.name)
             for option in fields(self)
@@ -82,7 +82,7 @@ class Descriptor:
     """A `dataset.toml` as values."""
 
     path: Path
-    """The file itself, or the folder that was looked at without one."""
+    """The file itself, or the folder where there is no file."""
     root: Path
     name: str
     images: str
@@ -91,14 +91,14 @@ class Descriptor:
     splits: dict[str, str | float] = field(default_factory=dict)
     """Name of a split to the folder that `{split}` stands for, a list of keys (.txt), or a share of the images."""
     group: Literal["file", "folder", "time"] = "file"
-    """What a split by shares keeps together: nothing, the images of one folder, or blocks of time of a video."""
+    """Images that a split by shares keeps together: single files, those of a folder, or blocks of time of a video."""
     draw: Literal["exact", "stable"] = "exact"
-    """How a split by shares is drawn: by count, or so that images that are added move no other."""
+    """How a split by shares is drawn: with exact counts, or such that added images never move others."""
     camera: CameraFiles | None = None
     pseudo: Mapping[str, PseudoLabels] = field(default_factory=dict)
     """Pseudo-labels by task."""
     notes: tuple[str, ...] = ()
-    """What a person should know, where a folder was looked at without a descriptor: files that no pattern takes."""
+    """Notes for the user where there is no descriptor: files that match no pattern."""
 
     @property
     def has_shares(self) -> bool:
@@ -177,7 +177,7 @@ def parse_descriptor(data: Mapping[str, Any], path: Path, *, root: str | Path = 
 
 @dataclass(frozen=True)
 class Top:
-    """What stands above the sections of a descriptor."""
+    """Options above the sections of a descriptor."""
 
     name: str | int = ""
     root: str = "."
@@ -228,7 +228,7 @@ def _is_share(value: Any) -> bool:
 
 
 def _check_patterns(descriptor: Descriptor) -> None:
-    """`{split}` is the folder of a split, which a share or a list is not: labels would be looked for in none."""
+    """Raise `DataError` for `{split}` in patterns where images are not in folders by split, but in shares or lists."""
     drawn = [
         f"[splits] {name} = {as_toml(value)} is no folder"
         for name, value in descriptor.splits.items()
@@ -280,7 +280,7 @@ def split_names(descriptor: Descriptor) -> list[str]:
 def list_files(descriptor: Descriptor, pattern: str, split: str) -> dict[str, Path]:
     """Files of a pattern by key: those in the folder of `split`, or in those of all splits.
 
-    The folder may be called otherwise than that of the images (`Train`, `training`) where no other split is.
+    The folder may have another name than that of the images (`Train`, `training`) unless that names another split.
 
     Over all splits, keys start with the split where images lie in folders by split.
     """
@@ -334,7 +334,7 @@ def list_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
 
 
 def _without_labels(found: dict[str, Path], descriptor: Descriptor, split: str) -> dict[str, Path]:
-    """The images without label files in folders inside theirs; all of them where labels are the images themselves."""
+    """Remove label files in subfolders from the images; keep all where this would leave none."""
     folder = "".join(descriptor.images.partition("{")[0].rpartition("/")[:2])
     described = [task.files for task in descriptor.tasks.values()] + [one.files for one in descriptor.pseudo.values()]
     patterns = [pattern for pattern in described if pattern and pattern.startswith(folder)]
@@ -343,7 +343,7 @@ def _without_labels(found: dict[str, Path], descriptor: Descriptor, split: str) 
 
 
 def unlisted_images(descriptor: Descriptor, split: str) -> dict[str, Path]:
-    """Images that no split holds, where `split` is a list of keys: the frames between labelled ones."""
+    """Images in no split, where `split` is a list of keys: the frames between labelled ones."""
     if not str(descriptor.splits.get(split, "")).endswith(LISTS):
         return {}
     found = _without_labels(list_files(descriptor, descriptor.images, split), descriptor, split)
@@ -366,7 +366,7 @@ class Unlisted(NamedTuple):
 
 
 def find_unlisted(descriptor: Descriptor) -> Unlisted | None:
-    """What `unlisted_images` of any split are; `None` where there are none."""
+    """The first unlisted images of any split (`unlisted_images`); `None` where there are none."""
     left = next(filter(None, (unlisted_images(descriptor, split) for split in descriptor.splits)), {})
     if not left:
         return None

@@ -1,4 +1,4 @@
-"""Names of images and labels that differ by a constant part: `img_001` and `mask_001`, `001` and `001_L`."""
+"""Match names of images and labels that differ by a constant part: `img_001` and `mask_001`, `001` and `001_L`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -11,12 +11,12 @@ from triptych.folders.places import HOLDS, Place
 Keys = Collection[tuple[str, str]]
 """Split folders and keys."""
 TRIED = 5
-"""Files whose names are compared to find what is constant."""
+"""Files whose names are compared to find the constant part."""
 
 
 def align_names(root: Path, images: Place, labels: Sequence[Place]) -> tuple[Place, list[Place]]:
-    """The places with patterns that give images and labels the same keys, where a constant part of names is all that
-    keeps them apart; places whose names match as they are, and those that never do, stay as they are."""
+    """Change the patterns of places so that images and labels get the same keys, where only a constant part of their
+    names differs; places that match already, or cannot match, stay as they are."""
     best, chosen = _count_matches(root, images, labels), (images, list(labels))
     for candidate in (images, *_cut_names(root, images), *_parts(root, images)):
         if best == len(labels):
@@ -38,13 +38,13 @@ def _keys(root: Path, place: Place) -> dict[tuple[str, str], Path]:
 
 
 def _count_matches(root: Path, images: Place, labels: Sequence[Place]) -> int:
-    """Places that have a label of an image."""
+    """Count the places that have a label of at least one image."""
     keys = _keys(root, images)
     return sum(any(key in keys for key in _keys(root, place)) for place in labels)
 
 
 def _align(root: Path, place: Place, images: Keys) -> Place:
-    """The place whose pattern names what stands around the key, where this makes its names those of images."""
+    """Add constant text around the key to the pattern of a place where its keys then match the images."""
     found = _keys(root, place)
     if any(key in images for key in found):
         return place
@@ -65,7 +65,7 @@ def _align(root: Path, place: Place, images: Keys) -> Place:
 
 
 def _with_affixes(root: Path, place: Place, start: str, end: str) -> Place | None:
-    """The place with constant text around the key; `None` where that would cut a number."""
+    """Add constant text around the key to a place; `None` where that would cut a number."""
     if start[-1:].isdigit() or end[:1].isdigit() or not start + end:
         return None
     nested = {"/" in key for _, key in _keys(root, place)}
@@ -78,7 +78,7 @@ def _with_affixes(root: Path, place: Place, start: str, end: str) -> Place | Non
 
 
 def _cut_names(root: Path, images: Place) -> Iterator[Place]:
-    """The images without what all of their names start and end with."""
+    """Yield the images without the common start or end of their names."""
     own = set(images.paths)
     names = [key.rpartition("/")[2] for (_, key), path in _keys(root, images).items() if path in own]
     if len(names) < 2:
@@ -99,7 +99,7 @@ def _common_start(names: Sequence[str]) -> str:
 
 
 def _parts(root: Path, images: Place) -> Iterator[Place]:
-    """Images of one folder alone, where pictures lie in several folders of unknown names."""
+    """Yield the images of each single folder, where pictures lie in several folders of unknown names."""
     before, marker, after = images.pattern.partition(KEY)
     if not marker or (before and before != "{split}/"):
         return

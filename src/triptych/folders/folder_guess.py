@@ -26,27 +26,27 @@ class FolderGuess:
     notes: list[str] = field(default_factory=list)
     """Doubts about the folder as a whole."""
     advice: list[str] = field(default_factory=list)
-    """Hints to a person that change nothing in how the folder is read."""
+    """Hints for the user that do not affect how the folder is read."""
     offers: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)
-    """Sections that a person has to complete: the sentence that asks for it, to the task and its options."""
+    """Sections that the user has to complete: the request in words, to the task and its options."""
     left_out: list[str] = field(default_factory=list)
     kept: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Sections of the descriptor that this one replaces, by their headers."""
 
     @property
     def doubts(self) -> list[str]:
-        """What a person should check before anything is read."""
+        """Doubts that the user should check before the folder is read."""
         told = [f"[tasks.{name}] {doubt}" for name, (_, guess) in self.tasks.items() for doubt in guess.doubts]
         return [*self.notes, *told, *self.offers]
 
     @property
     def checks(self) -> list[str]:
-        """All that a person should check."""
+        """Everything that the user should check."""
         return [*self.doubts, *self.advice]
 
     @property
     def evidence(self) -> list[str]:
-        """Every guess, and what it rests on."""
+        """Every guess with its reason."""
         lines = [f"[images] files = {as_toml(self.images)}"]
         lines += [f"[splits] {name} = {as_toml(value)}: {self.split_reason}" for name, value in self.splits.items()]
         for name, (pattern, guess) in self.tasks.items():

@@ -1,6 +1,6 @@
 """Describe a folder by its names and some of its files: what `triptych data init` writes.
 
-Long because each kind of evidence that is not used has to be named by whoever guesses.
+Long because all evidence that is not used is reported.
 """
 
 import re
@@ -97,7 +97,7 @@ def write_descriptor(path: str | Path, *, force: bool = False) -> tuple[Path, Fo
 
 
 def _read_old(path: Path) -> Descriptor | None:
-    """The descriptor that a new one replaces, where it can be read and is of the same files."""
+    """Read the descriptor that a new one replaces; `None` where it is unreadable or describes another folder."""
     try:
         old = read_descriptor(path)
     except (OSError, ValueError):
@@ -106,7 +106,7 @@ def _read_old(path: Path) -> Descriptor | None:
 
 
 def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
-    """Draw splits so that no image changes its own, neither now nor when others are added."""
+    """Draw splits such that no image changes its split, neither now nor when others are added."""
     if old and old.has_shares:
         guess.splits, guess.group = dict(old.splits), old.group
     if not old or old.draw != "stable":
@@ -117,13 +117,13 @@ def _keep_splits(guess: FolderGuess, old: Descriptor | None) -> None:
 
 
 def _keep_pseudo_labels(guess: FolderGuess, old: Descriptor | None) -> None:
-    """Take over the sections of pseudo-labels that are stored as their task is described now, and name the others."""
+    """Keep the sections of pseudo-labels whose task has the same encoding as before, and report the others."""
     new = guess.descriptor(**ANY_CAMERA)
     if old and old.has_split_folders == new.has_split_folders:
         tables = tomllib.loads(read_text(old.path))["tasks"]
         for name in old.pseudo:
             pseudo = tables[name].pop(PSEUDO)
-            if name not in new.tasks:  # nobody but the teacher labelled it
+            if name not in new.tasks:  # it has pseudo-labels only
                 guess.kept[section("tasks", name)] = tables[name]
             if name not in new.tasks or hash_encoding(new.tasks[name]) == hash_encoding(old.tasks[name]):
                 guess.kept[section("tasks", name, PSEUDO)] = pseudo
@@ -136,7 +136,7 @@ def _keep_pseudo_labels(guess: FolderGuess, old: Descriptor | None) -> None:
 
 
 def describe_folder(root: Path) -> FolderGuess:
-    """What a folder seems to hold; raises `ValueError` if there are no images or nothing that belongs to them."""
+    """Guess the content of a folder; raises `ValueError` if there are no images or no labels."""
     places = find_places(root)
     if IMAGES not in places:
         raise _nothing_found(root, "images", ", ".join(WORDS[IMAGES][:6]))
@@ -191,12 +191,12 @@ def describe_folder(root: Path) -> FolderGuess:
 def _count_matches(root: Path, place: Place, images: Container[tuple[str, str]]) -> int:
     try:
         return sum(key in images for key in place.by_key(root))
-    except DataError:  # told where the pattern is opened
+    except DataError:  # reported when the pattern is used
         return 0
 
 
 def _narrow_images(guess: FolderGuess, chosen: Place, used: Sequence[str]) -> None:
-    """Name the images' suffix where the pattern takes files that are neither images nor labels."""
+    """Put the images' suffix into their pattern where it matches files that are neither images nor labels."""
     labels, splits = [*(pattern for pattern, _ in guess.tasks.values()), *used], list(chosen.files)
     others = find_taken(guess.root, labels, splits).union(chosen.paths)
     suffixes = {path.suffix for path in chosen.paths}
@@ -209,7 +209,7 @@ def _narrow_images(guess: FolderGuess, chosen: Place, used: Sequence[str]) -> No
 
 
 def _offer_needs(guess: FolderGuess, places: Sequence[Place], images: Mapping[tuple[str, str], Path]) -> list[str]:
-    """Offer labels that can be used once a person has added a number; returns the patterns of those that match."""
+    """Offer labels that need more options from the user; returns the patterns of those that match the images."""
     offered = []
     for place in places:
         count, need = sum(key in images for key in place.by_key(guess.root)), NEEDS[place.role]
@@ -238,7 +238,7 @@ def _nothing_found(root: Path, what: str, names: str) -> DataError:
 def _guess_place(
     guess: FolderGuess, name: str, place: Place, guess_task: TaskGuess, images: Mapping[tuple[str, str], Path]
 ) -> str:
-    """Take a place as the files of a task, or say why it is none."""
+    """Use a place as the files of a task; returns the problem where that is not possible."""
     if not is_utf8(place.pattern):
         return NOT_UTF8
     try:
@@ -281,11 +281,11 @@ def _guess_place(
 
 
 APART = 0.02
-"""Seconds by which the times that two cameras of one device name their pictures may differ."""
+"""Largest difference in seconds between timestamps in the names of pictures of two cameras of one device."""
 
 
 def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str, str]]) -> str:
-    """What to do where names are times, as TUM's are: each file belongs to the image that is nearest in time."""
+    """Advice where names are timestamps, as in TUM's data: each file belongs to the image that is nearest in time."""
     try:
         own, others = (np.sort([float(key.rpartition("/")[2]) for _, key in keys]) for keys in (labels, images))
     except ValueError:
@@ -300,8 +300,8 @@ def _compare_times(labels: Iterable[tuple[str, str]], images: Iterable[tuple[str
 
 
 def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
-    """Which of several entries of an array file holds a task: the one that is called so, else the first; one that
-    may mark where others hold comes last."""
+    """Choose the entry of an array file for a task, and list all: the one named after the task, else the first; entries
+    that may mark valid pixels of others come last."""
     entries = list_entries(path)
     if len(entries) < 2:
         return "", entries
@@ -310,7 +310,7 @@ def _guess_entry(name: str, path: Path) -> tuple[str, list[str]]:
 
 
 def _find_validity(path: Path, entry: str, entries: Sequence[str]) -> str:
-    """The entry that says by its name and shape where another holds, or none."""
+    """Find the entry that marks the valid pixels of another, by its name and shape; empty where there is none."""
     named = [other for other in entries if other != entry and holds_where_set(other)]
     if not named:
         return ""
@@ -319,14 +319,14 @@ def _find_validity(path: Path, entry: str, entries: Sequence[str]) -> str:
 
 
 def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
-    """Labels of another size than their images can be stretched, where they show the same part of the scene."""
+    """Compare the sizes of labels and images: propose `resize` for equal aspect ratios, else a doubt."""
     sizes, turned = [], list[bool]()
     for label, image in pairs[:: max(len(pairs) // 5, 1)][:5]:
         try:
             sizes.append((read_size(label), read_image_size(image)))
             turned.append(read_orientation(image) != 1)
         except (OSError, ValueError):
-            continue  # the doctor's business
+            continue  # reported by the doctor
     differing = [(label, image) for label, image in sizes if label != image]
     if any(turned):
         text = "images are read upright, as their EXIF orientation says"
@@ -347,7 +347,7 @@ def _say_size(numbers: Guess, pairs: Sequence[tuple[Path, Path]]) -> None:
 def _look_at_the_rest(
     guess: FolderGuess, splits: Sequence[str], images: Mapping[tuple[str, str], Path], told: Sequence[str]
 ) -> None:
-    """Count what no pattern takes, and offer folders that match the images."""
+    """Count files that match no pattern, and offer folders whose names match the images."""
     root = guess.root
     patterns = [guess.images, *(pattern for pattern, _ in guess.tasks.values()), *told]
     known = set(splits) | {value for value in guess.splits.values() if isinstance(value, str)}
@@ -370,7 +370,7 @@ def _look_at_the_rest(
 PIPE = "a pipe or a device, and is not read: replace it by a file, or remove it"
 
 NAMES = ("classes", "class_names", "classnames", "label_names", "labels", "labelmap", "names", "obj")
-"""What lists of class names are called."""
+"""Names of files with lists of class names."""
 
 
 def _find_class_names(guess: FolderGuess) -> list[str]:
@@ -417,7 +417,7 @@ def _guess_splits(guess: FolderGuess, images: Place) -> None:
 
 
 def _name_missing_splits(found: Container[str], where: str) -> list[str]:
-    """Training takes one split, and chooses its weights on another."""
+    """Advice where the split for training, or the one for choosing weights, is missing."""
     uses = {"train": "to train on", "val": "to choose weights on"}
     missing = [f"{name} ({use})" for name, use in uses.items() if name not in found]
     return [f"{where} tell no split {' and no split '.join(missing)}: add it, or name another"] if missing else []
@@ -429,7 +429,7 @@ MANY_FRAMES = 10
 
 
 def _find_videos(images: Place) -> list[str]:
-    """Neighboring frames in training and in validation make scores that mean nothing."""
+    """Advise a split by groups for videos: neighboring frames in training and validation make scores meaningless."""
     folders = {path.parent for path in images.paths if FRAMES.intersection(_words(f"{path.parent.name} {path.stem}"))}
     if not folders or len(images.paths) < MANY_FRAMES * len(folders):
         return []
@@ -438,14 +438,14 @@ def _find_videos(images: Place) -> list[str]:
 
 
 TABLES = (".json", ".csv", ".tsv", ".yaml", ".yml", ".xml", ".pkl", ".mat")
-"""Suffixes of files that may name the images of splits, in forms that are not read."""
+"""Suffixes of files that may list the images of splits, in formats that are not read."""
 
 
 LIST_THEM = f"list the names of each split in a {LISTS[0]} file, such as train.txt, one per line"
 
 
 def _find_unused_splits(root: Path, images: Place) -> list[str]:
-    """Notes on split words in names of images and on tables, which the drawn splits ignore."""
+    """Notes on names of images and on tables that seem to define splits, which the drawn splits ignore."""
     cure = LIST_THEM
     told = {path: SPLIT_OF[word] for path in images.paths for word in _words(path.stem) if word in SPLIT_OF}
     splits, notes = [name for name in SPLITS if name in told.values()], list[str]()
@@ -465,11 +465,11 @@ def _words(name: str) -> list[str]:
 
 
 BOTH = "trainval"
-"""A list of the images of two splits, which is taken for training where neither has a list of its own."""
+"""Name of a list of the images of two splits, used for training where neither has its own list."""
 
 
 def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
-    """Lists of images by split, from their names and what they hold; the longest where there are several."""
+    """Find the lists of images by split, by name and content; the longest where there are several."""
     keys = {key: path for (_, key), path in images.by_key(guess.root).items()}
     by_path = {composed(path.relative_to(guess.root).as_posix()): key for key, path in keys.items()}
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -510,7 +510,7 @@ def _find_lists(guess: FolderGuess, images: Place) -> dict[str, str]:
 
 
 def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelled, key: str) -> Guess:
-    """Axes of normals, compared with the depth of the same images where there is some."""
+    """Guess the axes of normals, by the depth of the same images where available."""
     if "depth" not in guess.tasks:
         return guess_normals(list(labels), key=key)
     pattern, numbers = guess.tasks["depth"]
@@ -530,7 +530,7 @@ def _guess_normals(root: Path, guess: FolderGuess, place: Place, labels: Labelle
 
 
 def _guess_alone(numbers: Callable[..., Guess], **options: bool) -> TaskGuess:
-    """What the numbers of the labels say, whatever lies beside them."""
+    """Make a guess that uses the label files of the task alone."""
     return lambda root, guess, place, labels, key: numbers(list(labels), key=key, **options)
 
 
@@ -540,5 +540,5 @@ TASK_GUESSES: dict[str, TaskGuess] = {
     "saliency": _guess_alone(guess_mask),
     "boundary": _guess_alone(guess_mask, votes=True),
     "depth": _guess_alone(guess_depth),
-    "normals": _guess_normals,  # after depth, which they look at
+    "normals": _guess_normals,  # after depth, which they are compared with
 }

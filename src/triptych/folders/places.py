@@ -1,4 +1,4 @@
-"""Which files of a folder belong together, from all of their names: images and labels by task, split and pattern.
+"""Group the files of a folder by their names: images and labels by task, split and pattern.
 
 One file name proves nothing: an ending such as `_rgb` is part of a pattern only where it holds for the files of a
 folder (`HOLDS`), and a number after a word counts the files, so it belongs to the key.
@@ -33,13 +33,13 @@ from triptych.lookup import grouped
 
 _SAYS_NOTHING = GENERAL.difference(VALIDITY)
 _CAMERA_NAME = re.compile(r"(?i)images?_?\d+")
-"""`image_02` below a folder of depth says which camera saw it, as `groundtruth` there says nothing of the task."""
+"""`image_02` below a folder of depth names the camera, not the task; nor does `groundtruth` there."""
 HOLDS = 0.95
-"""Share of the files of a folder that an ending has to have to be part of its pattern."""
+"""Share of the files of a folder that must have an ending for it to become part of the pattern."""
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a descriptor can hold a name: those of files may be any bytes."""
+    """Whether a name is valid UTF-8, as in a descriptor: names of files may be any bytes."""
     return name.encode(errors="ignore").decode() == name
 
 
@@ -53,9 +53,9 @@ class Place:
     role: str
     pattern: str
     files: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
-    """By the name that `{split}` stands for, or ""."""
+    """Files by the name that `{split}` stands for, or ""."""
     called: Mapping[str, str] = field(default_factory=dict)
-    """What folders of splits are called here, where that is another name than in `files`."""
+    """Actual names of the folders of splits, where they differ from those in `files`."""
 
     def __str__(self) -> str:
         count = len(self.paths)
@@ -77,14 +77,14 @@ class Place:
 
 @dataclass(frozen=True)
 class _File:
-    """One file, by the names of its folders."""
+    """One file with the parsed names of its folders."""
 
     path: Path
     role: str
     folders: tuple[str, ...]
-    """Of the pattern, with `{split}`; those between words that are known in one."""
+    """Folders of the pattern, with `{split}`; consecutive ones of unknown names are joined."""
     known: tuple[bool, ...]
-    """Which of these are words that are known."""
+    """Which of these have known names."""
     split: str
     is_deeper: bool
     """Whether it lies in a folder below these."""
@@ -115,8 +115,7 @@ def find_places(root: Path, *, limit: int | None = None) -> dict[str, list[Place
 
 
 def _find_prefixes(files: Sequence[_File]) -> list[str]:
-    """The folders of each file's pattern: those between known words that differ are `{scene}`, as in `a/rgb/`,
-    `b/rgb/`."""
+    """Folders of each file's pattern: unknown names that vary become `{scene}`, as in `a/rgb/`, `b/rgb/`."""
     variants: dict[object, set[str]] = defaultdict(set)
     for file in files:
         if file.known.count(False) == 1:
@@ -136,10 +135,10 @@ def _skeleton(file: _File) -> object:
 
 
 def _without_folders(root: Path, place: Place) -> Place:
-    """The place with `{name}` for `{key}` where folders inside hold files of other places."""
+    """Replace `{key}` by `{name}` in a place where its subfolders hold files of other places."""
     try:
         found = place.by_key(root)
-    except DataError:  # told where the pattern is opened
+    except DataError:  # reported when the pattern is used
         return place
     own = set(place.paths)
     if own.issuperset(found.values()) or any("/" in key for (_, key), path in found.items() if path in own):
@@ -148,7 +147,7 @@ def _without_folders(root: Path, place: Place) -> Place:
 
 
 def _part_by_suffix(roles: dict[str, list[Place]], places: list[Place]) -> None:
-    """Where x.jpg and x.png lie side by side, as people keep PASCAL VOC, the PNG is the label map."""
+    """Take the PNG as label map where x.jpg and x.png lie in one folder, as in copies of PASCAL VOC."""
     stem = {place.pattern.rpartition(".")[0] for place in places[:2]}
     suffixes = {place.pattern.rpartition(".")[2].lower(): place for place in places[:2]}
     if len(stem) == 1 and "png" in suffixes and suffixes.keys() & {"jpg", "jpeg"}:
@@ -157,7 +156,7 @@ def _part_by_suffix(roles: dict[str, list[Place]], places: list[Place]) -> None:
 
 
 def _one_suffix(place: Place) -> list[Place]:
-    """A place for each suffix where `a.jpg` and `a.png` lie side by side; else the place itself."""
+    """Split a place by suffix where `a.jpg` and `a.png` lie in one folder; else return the place itself."""
     if not place.pattern.endswith(".*"):
         return [place]
     names = [path.with_suffix("") for path in place.paths]
@@ -173,9 +172,10 @@ def _one_suffix(place: Place) -> list[Place]:
 
 
 def _join_suffixes(places: Sequence[Place]) -> list[Place]:
-    """One place where files of one name have other suffixes, as where one split is `.npy` and the other `.png`.
+    """Join places that differ in suffix only, as where one split is `.npy` and the other `.png`.
 
-    Not where a split has two of them, nor where measured numbers have two types, which have two units as a rule.
+    Not where a split is in two of them, nor where measured quantities have two number types, which mostly means two
+    units.
     """
     groups: dict[tuple[str, str], list[Place]] = defaultdict(list)
     for place in places:
@@ -204,7 +204,7 @@ def _join_suffixes(places: Sequence[Place]) -> list[Place]:
 
 
 def _with_suffix(place: Place) -> Place:
-    """The place with its suffix for `.*`, where it has but one: others of the same names lie beside it."""
+    """Replace `.*` by the common suffix of the place's files, if any, to exclude other files of the same names."""
     suffixes = {path.suffix for path in place.paths}
     if len(suffixes) > 1 or not place.pattern.endswith(".*"):
         return place
@@ -219,7 +219,7 @@ def _store_alike(places: Sequence[Place]) -> bool:
 
 
 def take_splits(place: Place, images: Place) -> Place:
-    """A place of labels with the splits of the images: called otherwise (`Train`, `training`), or on one side only.
+    """Give a place of labels the splits of the images: under other names (`Train`, `training`), or on one side only.
 
     Labels of one folder belong to images of whatever split has their name; those of several folders to images of one.
     """
@@ -257,7 +257,7 @@ def _read_folders(root: Path, path: Path) -> _File:
 
 
 def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[Place]:
-    """The places of files in folders of one kind: one per ending or beginning of names where these hold, else one.
+    """Divide files in folders of one kind into places: one per ending or beginning of their names (`HOLDS`), else one.
 
     Where all files of many folders have one name, as in `0001/mask.png`, the folder is the key.
     """
@@ -291,7 +291,7 @@ def _part(role: str, prefix: str, suffix: str, files: Sequence[_File]) -> list[P
 
 
 def _common(names: Sequence[Sequence[str]]) -> Counter[str]:
-    """The parts of names that are words, the longest of each name: those whose numbers do not count the files."""
+    """Count the longest constant part of each name: parts whose numbers vary between files are left out."""
     numbered = defaultdict(set)
     for part in {part for parts in names for part in parts}:
         numbered[re.sub(r"\d+", "#", part)].add(part)

@@ -1,4 +1,4 @@
-"""The text of a `dataset.toml`: values as TOML writes them, and edits that leave all else as a person wrote it."""
+"""The text of a `dataset.toml`: format values as TOML, and edit options without changing the rest of the text."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from triptych.data.errors import DataError
 
 
 def as_toml(value: Any) -> str:
-    """A value as TOML writes it, on one line.
+    """Format a value as TOML, on one line.
 
     >>> as_toml({"classes": ["wall", "floor"], "invalid": (255, math.nan), "resize": True})
     '{ "classes" = ["wall", "floor"], "invalid" = [255, nan], "resize" = true }'
@@ -30,7 +30,7 @@ def as_toml(value: Any) -> str:
 
 
 def says_the_same(one: Any, other: Any) -> bool:
-    """Whether two values that TOML holds are equal, whatever the order of names in a table; NaN equals NaN.
+    """Whether two TOML values are equal, regardless of the order of names in tables; NaN equals NaN.
 
     >>> says_the_same({"a": [math.nan], "b": 1}, {"b": 1, "a": (math.nan,)}), says_the_same([math.nan], [0.0])
     (True, False)
@@ -48,13 +48,13 @@ def keep_old(path: Path) -> Path:
 
 
 def place_of_old(path: Path) -> Path:
-    """Where a file or folder is kept that is replaced: `dataset.toml.old`, with a number where that exists."""
+    """Path for a copy of a replaced file or folder: `dataset.toml.old`, with a number where that exists."""
     places = (path.with_name(f"{path.name}.old" if i == 1 else f"{path.name}.{i}.old") for i in itertools.count(1))
     return next(place for place in places if not os.path.lexists(place))
 
 
 def is_text_of(text: str, wanted: Mapping[str, Any]) -> bool:
-    """Whether a text is TOML that says what is wanted, and nothing else.
+    """Whether a text is TOML with exactly the wanted content.
 
     >>> is_text_of("a = 1", {"a": 1}), is_text_of("a = 1", {"a": 2}), is_text_of("a =", {})
     (True, False, False)
@@ -140,7 +140,7 @@ def set_option(text: str, task: str, option: str, value: Any) -> str:
 
 
 def _find_option(lines: Sequence[str], task: str, option: str) -> tuple[int, int]:
-    """First and last line (exclusive) of an option of a task; where it is to be added, both are that place."""
+    """First and last line (exclusive) of an option of a task; both are the place to insert it where it is missing."""
     place, inside, start = 0, False, 0
     while start < len(lines):
         end, table = _read_statement(lines, start)
@@ -158,7 +158,7 @@ def _find_option(lines: Sequence[str], task: str, option: str) -> tuple[int, int
 
 
 def _read_statement(lines: Sequence[str], start: int) -> tuple[int, dict[str, Any]]:
-    """The line after a header, comment or assignment, which may be long, and what it says."""
+    """Parse the header, comment or assignment that starts at a line; returns the line after it and the content."""
     for end in range(start + 1, len(lines) + 1):
         try:
             return end, tomllib.loads("".join(lines[start:end]))

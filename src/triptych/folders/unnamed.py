@@ -1,6 +1,6 @@
-"""Files that no pattern takes, in folders of names that are no words of ours: which are photographs, or belong to some.
+"""Find photographs and label maps in folders with unknown names.
 
-Words know a language; that a file beside a photograph has its name, and looks like a map, they need not know.
+Instead of words, the content of files decides (photograph or map), and equal names of photographs and maps.
 """
 
 from collections import defaultdict
@@ -18,13 +18,13 @@ from triptych.folders.places import Place
 from triptych.labels.words import IMAGES, read_folder
 
 LOOKED_AT = 3
-"""Files of a folder that are looked at."""
+"""Files of a folder that are read for this."""
 
 
 def find_photographs(root: Path, pictures: Sequence[Path]) -> Place | None:
-    """The folder of photographs among folders of unknown names, where files of another have the names of its own.
+    """Find the folder of photographs among folders of unknown names, by a folder of maps with the same file names.
 
-    `None` where all of them hold photographs, or maps, or names that differ.
+    `None` where all folders hold photographs, all hold maps, or names differ.
     """
     places: dict[str, Place] = {}
     keys: dict[str, set[tuple[str, str]]] = defaultdict(set)
@@ -44,7 +44,7 @@ def find_photographs(root: Path, pictures: Sequence[Path]) -> Place | None:
 
 
 def looks_like_photographs(paths: Sequence[Path]) -> bool:
-    """Whether most of some pictures have three channels that differ, and hundreds of colors or as many as fit."""
+    """Whether most of a few pictures have 3 or 4 channels and over 300 colors (or a tenth of the pixels, if fewer)."""
     votes = []
     for path in paths[:: max(1, len(paths) // LOOKED_AT)][:LOOKED_AT]:
         try:
@@ -61,10 +61,10 @@ def looks_like_photographs(paths: Sequence[Path]) -> bool:
 
 @dataclass(frozen=True)
 class Rest:
-    """Files of one folder and suffix that no pattern takes."""
+    """Files of one folder and suffix that match no pattern."""
 
     folder: str
-    """With `{split}` where its name tells one."""
+    """Its path, with `{split}` for the name of a split."""
     suffix: str
     paths: tuple[Path, ...]
 
@@ -94,24 +94,24 @@ QUIET = {
 
 
 def find_taken(root: Path, patterns: Iterable[str], splits: Sequence[str]) -> set[Path]:
-    """Files that one of the patterns takes, in one of the split folders."""
+    """Files that match one of the patterns, in one of the split folders."""
     taken: set[Path] = set()
     for pattern in patterns:
         for split in splits if "{split}" in pattern else ("",):
             try:
                 taken.update(match_files(root, pattern, split).values())
             except DataError:
-                continue  # told where the pattern is opened
+                continue  # reported when the pattern is used
     return taken
 
 
 def find_rest(root: Path, taken: Collection[Path], *, quiet: Container[str] = QUIET) -> list[Rest]:
-    """Files that no pattern takes, by folder and suffix, the most first."""
+    """Group files that match no pattern by folder and suffix, largest groups first."""
     groups: dict[tuple[str, str], list[Path]] = defaultdict(list)
     for path in walk_files(root, besides=taken):
         names = path.relative_to(root).parts
         if names[0] == PSEUDO:
-            continue  # what a network predicted is no label that a folder may be guessed to have
+            continue  # predictions of a network are not taken for labels
         if path not in taken and path.suffix.lower() not in quiet:
             groups[_general_folder(names[:-1]), path.suffix].append(path)
     found = [Rest(folder, suffix, tuple(paths)) for (folder, suffix), paths in groups.items()]
@@ -119,14 +119,14 @@ def find_rest(root: Path, taken: Collection[Path], *, quiet: Container[str] = QU
 
 
 def _general_folder(folders: Sequence[str]) -> str:
-    """The folder with `{split}` for a split, cut after two names."""
+    """Path of a folder with `{split}` for a split, cut after two names."""
     names = [read_folder(name)[2] for name in folders[:2]]
     return "".join(f"{name}/" for name in names)
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A folder of a name that is not known, whose files have the names of the images."""
+    """A folder of unknown name whose files have the names of the images."""
 
     folder: str
     pattern: str
@@ -134,7 +134,7 @@ class Offer:
 
 
 def find_offers(root: Path, rest: Sequence[Rest], images: Iterable[tuple[str, str]]) -> list[Offer]:
-    """Folders among the files that no pattern takes whose files are named like the images."""
+    """Find folders of unmatched files that are named like the images."""
     known, keys = set(images), {key for _, key in images}
     groups: dict[str, list[tuple[Path, tuple[str, str]]]] = defaultdict(list)
     for one in rest:

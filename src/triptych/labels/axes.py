@@ -28,8 +28,8 @@ def assumed_camera(size: tuple[int, int]) -> Camera:
 def guess_normals(
     paths: Sequence[Path], *, key: str = "", depth_of: Callable[[Path], torch.Tensor | None] = lambda path: None
 ) -> Guess:
-    """Guess where the stored components point: by agreement with depth where `depth_of` a file gives some, else by
-    what rooms and streets look like."""
+    """Guess the axes of the stored components: by agreement with depth where `depth_of` gives that of a file, else by
+    the look of rooms and streets."""
     guess, pairs = Guess(), []
     files = [(path, array) for path, array in read_some(paths, 12, key=key) if array.ndim == 3 and 3 in array.shape]
     encoding = _guess_range(guess, [array for _, array in files])
@@ -39,15 +39,15 @@ def guess_normals(
             if np.isfinite(vectors).any():
                 pairs.append((vectors, depth_of(path)))
         except (OSError, ValueError):
-            continue  # the doctor's business
+            continue  # reported by the doctor
     if not pairs:
         guess.doubts.append("no file can be read and has three channels whose vectors have a length near 1")
         return guess
     compared = [_compare(vectors, depth) for vectors, depth in pairs if depth is not None]
     found = np.concatenate([both for both in compared if both is not None] or [np.empty((0, 2, 3))])
     if len(found):
-        # Whole degrees: of choices that agree equally, the first, which is the usual one, wins.
-        # Means tell choices apart that agree at most pixels, as where a wall fills the picture.
+        # Rounded to degrees: of choices that agree equally, the first, which is the usual one, wins.
+        # The mean separates choices that agree at most pixels, as where a wall fills the picture.
         angles = {axes: _disagreement(found, axes) for axes in all_axes()}
         axes, other = sorted(angles, key=lambda choice: round(float(angles[choice].mean())))[:2]
         best, second = (round(float(np.median(angles[choice]))) for choice in (axes, other))
@@ -61,11 +61,11 @@ def guess_normals(
 
 
 RANGES = ((1.0, 0.0), (2.0, -1.0), (2 / 255, -1.0), (2 / 65535, -1.0), (1 / 127, 0.0), (1 / 32767, 0.0))
-"""(scale, offset) of components as people store them."""
+"""Common (scale, offset) of stored components."""
 
 
 def _guess_range(guess: Guess, arrays: Sequence[np.ndarray]) -> Normals:
-    """The scale and offset that make the most vectors unit length; before axes are looked at, which depend on it."""
+    """Guess the scale and offset that give the most vectors unit length; the guess of the axes depends on them."""
 
     def share(encoding: Normals, stored: np.ndarray) -> float:
         try:
@@ -102,7 +102,7 @@ def all_axes() -> list[tuple[str, str, str]]:
 
 
 def _compare(vectors: np.ndarray, depth: torch.Tensor) -> np.ndarray | None:
-    """`(N, 2, 3)`: stored vectors beside the normals of depth, where both are known, at every fourth pixel."""
+    """Pairs `(N, 2, 3)` of stored vectors and normals from depth, where both are valid, at every fourth pixel."""
     height, width = depth.shape[-2:]
     if vectors.shape[:2] != (height, width):
         return None
@@ -122,7 +122,7 @@ def _disagreement(both: np.ndarray, axes: tuple[str, str, str]) -> np.ndarray:
 
 
 def _axes_by_look(vectors: Sequence[np.ndarray]) -> tuple[str, str, str]:
-    """Visible surfaces face the camera, the lower part of a picture faces up, its left part faces right."""
+    """Guess the axes: surfaces face the camera, the lower part of a picture faces up, its left part faces right."""
     mean = np.nanmean([np.nanmean(v, axis=(0, 1)) for v in vectors], axis=0)
     below = np.nanmean([np.nanmean(v[len(v) * 2 // 3 :], axis=(0, 1)) for v in vectors], axis=0)
     forward = int(np.abs(mean).argmax())
@@ -143,25 +143,26 @@ CAMERA: Axes = Normals().axes
 """Directions of the components of normals in Triptych: right, down, forward."""
 FindCamera = Callable[[str, tuple[int, int]], Camera | None]
 FRAMES = 4
-"""Frames compared with their depth: each gives ten thousands of vectors."""
+"""Frames compared with their depth: each gives tens of thousands of vectors."""
 LEAST, MARGIN = 0.6, 0.02
-"""Mean cosine that the right axes reach at least, and by how much they surpass the next choice."""
+"""Lowest mean cosine of the right axes, and their least margin over the next choice."""
 
 
 def turn(vectors: torch.Tensor, axes: Axes) -> torch.Tensor:
-    """Vectors `(3, H, W)` in the camera's frame, of which `axes` says where their components point.
+    """Convert vectors `(3, H, W)`, whose components point along `axes`, to the camera frame.
 
     >>> turn(torch.tensor([1.0, 2.0, 3.0])[:, None, None], ("right", "forward", "up")).flatten().tolist()
     [1.0, -3.0, 2.0]
     """
-    Normals(axes=axes)  # refuses others
+    Normals(axes=axes)  # raises ValueError for invalid axes
     places = {DIRECTIONS[axis][0]: vectors[i] * DIRECTIONS[axis][1] for i, axis in enumerate(axes)}
     return torch.stack([places[place] for place in range(3)])
 
 
 def agreement(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[Axes, float]:
-    """Mean cosine between maps `(3, H, W)` of vectors and of unit vectors, NaN where unknown, the first read by each of
-    `all_axes`; NaN where no pixel is known in both.
+    """Mean cosine between maps `(3, H, W)` of vectors, read with each of `all_axes`, and of unit vectors.
+
+    Pixels are NaN where invalid; the mean is NaN where no pixel is valid in both.
     """
     total, count = np.zeros((3, 3)), 0
     for vectors, units in pairs:
@@ -173,7 +174,7 @@ def agreement(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> dict[Axes, 
 
 
 def _mean_cosines(total: np.ndarray, count: int) -> dict[Axes, float]:
-    """By axes, from sums of products `(3, 3)` of where components should point and those that were stored."""
+    """Mean cosine for each choice of axes, from summed products `(3, 3)` of unit vectors and stored vectors."""
     sums = {
         axes: sum(DIRECTIONS[axis][1] * total[DIRECTIONS[axis][0], i] for i, axis in enumerate(axes))
         for axes in all_axes()
@@ -184,10 +185,10 @@ def _mean_cosines(total: np.ndarray, count: int) -> dict[Axes, float]:
 def measure_axes(
     normals: Mapping[str, Path], depth: Mapping[str, Path], encoding: Encoding, *, camera: FindCamera
 ) -> Axes:
-    """The axes of normals files by agreement with the normals of depth files of the same keys.
+    """Find the axes of normals files by agreement with normals from depth files of the same keys.
 
-    Of all ways in which components can point, the one of the largest mean cosine, over a few files that can be read.
-    `camera(key, size)` gives the camera of an image, or `None`: 60 degrees of view are assumed then. Raises
+    Of `all_axes`, the choice with the largest mean cosine over a few readable files. `camera(key, size)` gives the
+    camera of an image, or `None`: then a field of view of 60 degrees is assumed. Raises
     `ValueError` where no choice fits, or two do nearly as well.
     """
     total, count = np.zeros((3, 3)), 0
@@ -197,12 +198,12 @@ def measure_axes(
             stored = torch.from_numpy(Normals().stored_vectors(read_array(normals[key]))).permute(2, 0, 1)
             measured = encoding.decode(read_array(depth[key]), None)
         except (OSError, ValueError):
-            continue  # told when that sample is read
+            continue  # reported when that sample is read
         size = (measured.shape[1], measured.shape[2])
         view = camera(key, size) or assumed_camera(size)
         if stored.shape[1:] != measured.shape[1:]:
             continue
-        derived = normals_from_depth(measured, view, reach=max(1, round(size[0] / 60)))  # 8 pixels for noise of 480
+        derived = normals_from_depth(measured, view, reach=max(1, round(size[0] / 60)))  # 8 pixels at height 480
         known = derived.isfinite().all(0) & stored.isfinite().all(0)
         total += (derived[:, known].double() @ stored[:, known].double().T).numpy()
         count += int(known.sum())
@@ -218,7 +219,7 @@ def measure_axes(
 
 
 def axes_by_look(normals: Sequence[Path]) -> Axes:
-    """The axes by what scenes look like: floors face up, walls face the middle, everything faces the camera."""
+    """Guess the axes by the look of scenes: floors face up, walls face the middle, everything faces the camera."""
     guess = guess_normals(normals)
     if "axes" not in guess.values:
         raise DataError(

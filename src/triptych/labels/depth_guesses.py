@@ -1,4 +1,4 @@
-"""Guessing the unit of depth maps: from the names of the files, then from what would be plausible distances."""
+"""Guess the unit of depth maps: from the names of the files, else from plausible distances."""
 
 import re
 from collections.abc import Sequence
@@ -19,16 +19,17 @@ LENGTHS: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(("dm", "decimetres", "decimeters"), ("1/10", "the name says decimetres")),
     **dict.fromkeys(("ft", "feet"), (0.3048, "the name says feet")),
 }
-"""Metres per stored unit, by words of a name that are lengths."""
+"""Metres per stored unit, by words for lengths in a name."""
 STEPS = dict.fromkeys(("zbuffer", "euclidean"), ("1/512", "Omnidata and Taskonomy store 512 per metre"))
-"""The same of whole numbers, by words of names that published data have."""
+"""The same for whole numbers, by words in the names of published data."""
 PER_METRE = re.compile(rf"(?:{'|'.join(WORDS['depth'])})[^0-9/]*(5000|1000|512|256)(?![0-9a-z])")
-"""Steps of whole numbers in a metre, after a word for depth in one name: alone they number a frame, a scene, a size."""
+"""Steps per metre of whole numbers, after a word for depth in one name: alone it is a frame, scene or size."""
 
 
 def unit_of_names(paths: Sequence[Path], *, whole: bool = True) -> tuple[Any, str] | None:
-    """Metres per stored unit that the names of files and of their folders tell, and how: all of them, as what only one
-    of them says may be the number of a frame. Floats, which are not `whole`, have no steps.
+    """Metres per stored unit according to the names of files and folders, with the reason.
+
+    All names have to agree, as a number in one of them may be that of a frame. Floats (not `whole`) have no steps.
 
     >>> unit_of_names([Path("depth/000433_depth_5000.png")])
     ('1/5000', 'the name says 5000 per metre')
@@ -86,7 +87,7 @@ def find_far_plane(values: np.ndarray, counts: np.ndarray | None = None) -> tupl
 
 
 def guess_depth(paths: Sequence[Path], *, key: str = "") -> Guess:
-    """The unit, by the names of the files, then by which one makes plausible distances."""
+    """Guess the unit by the names of the files, else as the one that gives plausible distances."""
     guess, read = Guess(), read_some(paths, 24, key=key)
     arrays = [array.squeeze() for _, array in read]
     if arrays and all(layout(array)[0] == "grey" for array in arrays):
@@ -154,11 +155,11 @@ def guess_depth(paths: Sequence[Path], *, key: str = "") -> Guess:
 
 
 LOGARITHMS = {"log", "logdepth", "depthlog", "logarithm", "logarithmic", "ln", "log2", "log10", "log1p"}
-"""Words of names that say that depth is stored as its logarithm."""
+"""Words in names of files that store the logarithm of depth."""
 
 
 def _doubt_depth(path: Path, arrays: Sequence[np.ndarray], values: np.ndarray) -> list[str]:
-    """What speaks against depth in a unit of length: names, values below zero, surfaces that it would bend."""
+    """Evidence against depth in a unit of length: names, values below zero, surfaces that would be bent."""
     doubts = []
     if LOGARITHMS & set(_words_of(path)):
         doubts.append(f"{path.name} is called a logarithm, and is read as a length: {CURES_OF_READINGS[LOGARITHM]}")

@@ -29,9 +29,9 @@ from triptych.tasks.constructors import check_colors_shown
 from triptych.types import IGNORE, Camera, valid_pixels
 
 LATER = {"later": True}
-"""Mark of options that came after runs had recorded descriptions: they count once they are set."""
+"""Mark of options added after runs had recorded descriptions: omitted from descriptions while at their default."""
 DRAWN = {"drawn": True}
-"""Mark of options that pictures follow, and no number of a label."""
+"""Mark of options that affect pictures of labels only, not their decoding."""
 
 
 def describe_encoding(encoding: "Encoding") -> str:
@@ -48,7 +48,7 @@ def describe_encoding(encoding: "Encoding") -> str:
     ]
     unlisted = replace(encoding, invalid=type(encoding).invalid)
     if encoding.invalid == unlisted.invalid and encoding.marks != unlisted.marks:
-        shown.append("listed")  # the usual marks, where they do not count unless somebody lists them
+        shown.append("listed")  # the usual marks, where they take effect only if they are listed explicitly
     return f"{type(encoding).__qualname__}({', '.join(shown)})"
 
 
@@ -62,8 +62,8 @@ def hash_encoding(encoding: "Encoding") -> str:
 
 
 def is_stored_in(noted: str, encoding: "Encoding") -> bool:
-    """Whether a hash that was noted beside labels is that of an encoding; older versions noted none, or counted more
-    options, such as the usual marks where they do not count."""
+    """Whether a hash recorded with labels is that of an encoding; older versions recorded none, or hashed more options,
+    such as the usual marks where they have no effect."""
     bare = encoding.bare()
     unlisted = replace(bare, invalid=type(encoding).invalid)
     known = [bare, replace(encoding, files="", resize=False)]
@@ -77,18 +77,18 @@ def _hash_options(encoding: "Encoding") -> str:
 
 
 def own_name(task: Task, name: str) -> Task:
-    """The task under a name of its own; files name its constructor beside it."""
+    """Rename a task; its constructor keeps the original name in files."""
     return task if name == task.name else replace(task, name=name, constructor=task.name)
 
 
 def lies_on(map_of_pixels: np.ndarray, stored: np.ndarray) -> bool:
-    """Whether one array is a map `(height, width)` of the pixels of the other, whose channels come first or last."""
+    """Whether one array is a map `(height, width)` of the size of another, whose channels come first or last."""
     shape = map_of_pixels.shape
     return len(shape) == 2 and shape in (stored.shape, stored.shape[:2], stored.shape[-2:])
 
 
 def without_label(stored: np.ma.MaskedArray) -> np.ndarray:
-    """Stored numbers as floats, NaN where they are no label."""
+    """Stored numbers as floats, NaN where masked."""
     return np.where(np.ma.getmaskarray(stored), np.nan, stored.data.astype(np.float64))
 
 
@@ -105,7 +105,7 @@ def is_listed(stored: np.ndarray, listed: Sequence[float | int]) -> np.ndarray:
 
 
 class UsualMarks(tuple[float | int, ...]):
-    """Marks of missing labels that nobody listed."""
+    """Default marks of missing labels, as opposed to ones that a user listed."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +127,17 @@ class Encoding:
 
     @property
     def marks(self) -> tuple[float | int, ...]:
-        """Those of `invalid` that count."""
+        """Values of `invalid` that take effect."""
         return self.invalid
 
     def bare(self) -> "Encoding":
-        """The encoding without what changes the meaning of no stored number: where files lie, their size, marks that do
-        not count, and those that are no numbers, which have no label listed or not."""
+        """The encoding without options that do not change the meaning of a stored number: paths, resizing, marks
+        without effect, and NaN or infinity as marks, which never have a label."""
         return replace(self, files="", resize=False, invalid=tuple(filter(math.isfinite, self.marks)))
 
     @property
     def by_index(self) -> bool:
-        """Whether pictures with a palette hold their indices, as ids do; quantities are what their colours show."""
+        """Whether pictures with a palette are read as indices (class ids) rather than as colors (quantities)."""
         return False
 
     @property
@@ -146,7 +146,7 @@ class Encoding:
         return self.channel < 0
 
     def read(self, path: Path) -> np.ndarray:
-        """What a label file stores; masked where `valid` or transparency says that there is no label."""
+        """Read the stored array of a label file, masked where `valid` or transparency marks pixels without a label."""
         stored = read_label(path, key=self.key, by_index=self.by_index, single=self.is_single)
         if not self.valid:
             return stored
@@ -179,11 +179,11 @@ class Encoding:
         raise NotImplementedError
 
     def opaque(self, stored: np.ndarray) -> np.ndarray | None:
-        """Where a stored picture has a label by its transparency; `None` where that tells nothing, or is the label."""
+        """Mask of pixels that are not transparent; `None` where all are opaque, or transparency is the label."""
         return opaque_pixels(stored) if self.channel < 3 else None
 
     def pick(self, stored: np.ndarray, channels: int = 1) -> np.ndarray:
-        """The stored array as `(H, W)`, or `(H, W, channels)`: one channel chosen, axes in order."""
+        """Select the channels of a stored array and order its axes: `(H, W)`, or `(H, W, channels)`."""
         if stored.dtype.kind not in "biuf":
             raise DataError(f"its values are {stored.dtype}", "labels are whole numbers or floats")
         if stored.size == 0:
@@ -208,9 +208,9 @@ class Encoding:
         return stored
 
     def numbers(self, stored: np.ndarray, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """What `pick` takes, and of each number whether it may be a label: finite, not transparent, marked by `valid`.
+        """The result of `pick`, and a mask of numbers that may be labels: finite, not transparent, set in `valid`.
 
-        The numbers have the type of the file, which tells what they mean where no option does.
+        The numbers keep the type of the file, which determines their meaning where no option does.
         """
         picked = self.pick(stored, channels)
         values, known = np.ma.getdata(picked), ~np.ma.getmaskarray(picked)
@@ -266,14 +266,14 @@ class Labels(Encoding):
         self._check_alone()
 
     def _check_alone(self) -> None:
-        """Each way to say what stored values mean says all of it: another option beside it would have no effect."""
+        """Raise `DataError` for options that exclude each other: one would have no effect beside the other."""
         planes = {"colors": bool(self.colors), "one_hot": self.one_hot}
         single = {"map": bool(self.map), "threshold": self.threshold is not None}
         [way, *others] = [name for name, given in (planes | single).items() if given] or [""]
         listed = () if isinstance(self.invalid, UsualMarks) else self.invalid
         beside = {
             "offset": bool(way and self.offset),
-            # 255 is listed by who writes the default down, NaN where floats hold it: both are no label anyway.
+            # 255 (the default) and NaN may be listed without effect: both never have a label.
             "invalid": way in planes and any(math.isfinite(value) and value != IGNORE for value in listed),
             "channel": way in planes and self.channel >= 0,
         }
@@ -306,8 +306,8 @@ class Labels(Encoding):
 
     @property
     def marks(self) -> tuple[float | int, ...]:
-        """None but those that somebody listed, where 255 is a shade (`threshold`); none that `map` has; none of colors
-        and planes."""
+        """Values of `invalid` that take effect: not those that `map` has, none with `colors` or `one_hot`, and with
+        `threshold`, where 255 is a shade, only values that a user listed."""
         is_shade = self.threshold is not None and isinstance(self.invalid, UsualMarks)
         return tuple(v for v in self.invalid if not self._is_mapped(v)) if self.is_pointwise and not is_shade else ()
 
@@ -356,9 +356,9 @@ class Labels(Encoding):
         return torch.from_numpy(labels)
 
     def _look_up(self, stored: np.ndarray, known: np.ndarray) -> np.ndarray:
-        """Class ids of any number type. What has no label is set aside before the look-up: it shares no number there.
+        """Look up class ids for values of any number type; -1 where a value is none of the classes.
 
-        -1 where a value is none of the classes.
+        Pixels without a label are left out of the look-up, so that they share no number with a class.
         """
         known = known & ~is_listed(stored, self.marks)
         values = np.where(known, stored, 0)
@@ -376,7 +376,7 @@ class Labels(Encoding):
 
     @cached_property
     def _codes(self) -> np.ndarray:
-        """The first stored value of each class, then of "no label"; -1 where there is none."""
+        """First stored value of each class, and last of unlabelled pixels; -1 where there is none."""
         values, first = np.unique(self._table, return_index=True)
         found = dict(zip(values.tolist(), first.tolist(), strict=True))
         return np.array([found.get(label, -1) for label in (*range(self.num_classes), IGNORE)])
@@ -441,8 +441,8 @@ class Mask(Encoding):
     """Two classes: 1 where the stored value is at least `threshold`."""
 
     threshold: float | int | None = None
-    """Half of the largest value of the file's type where it is not given: 128 for 8 bits, 0.5 for floats. What has
-    16 bits and never reaches that, and wider whole numbers need it."""
+    """By default half of the largest value of the file's type: 128 for 8 bits, 0.5 for floats. Required for files of
+    16 bits whose values never reach that, and for wider whole numbers."""
 
     @property
     def is_pointwise(self) -> bool:
@@ -467,7 +467,7 @@ class Mask(Encoding):
         return {"b": 1.0, "f": 0.5}.get(dtype.kind) or (np.iinfo(dtype).max + 1) / 2
 
     def _check_range(self, stored: np.ndarray, known: np.ndarray) -> None:
-        """Half of the range of a type says nothing where a type is wider than what it holds."""
+        """Raise `DataError` where half of the range of the type is no threshold, as values cover a part of it only."""
         if self.threshold is not None or stored.dtype in (bool, np.uint8):
             return
         values = stored[known]

@@ -26,15 +26,15 @@ from triptych.types import IGNORE
 
 @dataclass
 class Guess:
-    """Options of one task with their reasons, and what is doubtful about them."""
+    """Guessed options of one task, with their reasons and doubts."""
 
     options: list[tuple[str, Any, str]] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     needs_options: bool = False
-    """Whether a section without any says nothing: label maps need their classes, others have defaults."""
+    """Whether a section without options is useless: label maps need their classes, other encodings have defaults."""
 
     def say(self, option: str, value: Any, reason: str, *, doubt: bool = False) -> None:
-        """Add an option, in place of an earlier one of that name; a doubtful one is repeated to the user."""
+        """Add an option, replacing an earlier one of that name; with `doubt` it is also listed as a doubt."""
         self.options = [one for one in self.options if one[0] != option] + [(option, value, reason)]
         if doubt:
             self.doubts.append(f"{option} = {value!r}: {reason}")
@@ -55,7 +55,7 @@ SAMPLE = 1000
 
 
 def guess_labels(paths: Sequence[Path], *, key: str = "", parts: bool = False) -> Guess:
-    """Number of classes, invalid values, a map, or the colors of a color-coded map."""
+    """Guess the number of classes, invalid values, a map, or the colors of a color-coded map."""
     guess, files = Guess(needs_options=True), summarize_files(paths, SAMPLE, key=key)
     if not files:
         guess.doubts.append(why_unreadable(paths, key=key))
@@ -79,7 +79,7 @@ def _say_clear(guess: Guess, files: Sequence[FileSummary]) -> None:
 
 
 def _compare_palettes(guess: Guess, files: Sequence[FileSummary]) -> None:
-    """Programs that write a palette per file may give one color another index in each."""
+    """Doubt ids whose palettes differ between files: one color may have another index in each."""
     meant: dict[int, tuple[tuple[int, ...], Path]] = {}
     for file in files if guess.usable else ():
         palette = read_palette(file.path)
@@ -162,7 +162,7 @@ def _guess_plain(
 
 
 def _are_counted(files: Sequence[FileSummary]) -> bool:
-    """Whether each file numbers what it shows, up to a number of its own: instances, not classes."""
+    """Whether each file has consecutive ids from 1 up to its own maximum: instances, not classes."""
     sets = [file.codes - {0, IGNORE} for file in files]
     return len({max(codes, default=0) for codes in sets}) > 2 and all(
         codes == set(range(1, len(codes) + 1)) for codes in sets
@@ -228,7 +228,7 @@ def _guess_blurred(
 
 
 def _has_ringing(file: FileSummary) -> bool:
-    """Whether a mask was compressed with loss: all values lie at two ends, and beside the upper one too."""
+    """Whether a mask shows artifacts of lossy compression: values near the two ends, some just below the upper one."""
     values, high = file.values, file.values.max(initial=0)
     ends = file.counts[(values <= 24) | (values >= high - 24)].sum()
     return bool(high >= 200 and ((values > high - 8) & (values < high - 1)).any() and ends > 0.9 * file.counts.sum())
@@ -383,7 +383,7 @@ def guess_mask(paths: Sequence[Path], *, key: str = "", votes: bool = False) -> 
 
 
 def _guess_third_value(guess: Guess, values: np.ndarray) -> None:
-    """0, 1 and 255, where one of the last two has no label; or 0, 128 and 255, where nobody was sure."""
+    """Guess the unlabelled value of a mask with three: of 0, 1 and 255 the last, of 0, 128 and 255 the middle one."""
     low, high = int(values[1]), int(values[2])
     unknown, inside = (high, low) if low == 1 else (low, high)
     old = guess.values.get("invalid", [])

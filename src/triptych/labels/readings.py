@@ -1,7 +1,7 @@
-"""Whether stored numbers can be depth: of a flat surface, one over its depth is an even slope across the picture.
+"""Test whether stored numbers can be depth: across a flat surface, inverse depth is linear in pixel coordinates.
 
-Floors, walls and tables are flat. Of a file that holds a logarithm of depth some exponential is even instead, of one
-that holds inverse depth the number itself.
+Floors, walls and tables are flat. In a file of the logarithm of depth some exponential of the number is linear instead,
+in a file of inverse depth the number itself.
 """
 
 from collections import Counter
@@ -14,18 +14,18 @@ CURES_OF_READINGS = {
     LOGARITHM: "save metres, exp(stored) for natural logarithms: no option turns them",
     INVERSE: "kind disparity turns it, with a numerator of 1 for inverse metres, or of baseline x focal length",
 }
-"""What to do about each reading, where it is the right one."""
+"""Cure for each reading, where it is the right one."""
 CLEARER = 0.25
-"""A reading is believed over others where its slopes are uneven by less than this share of theirs."""
+"""A reading is chosen where its unevenness is below this share of that of the others."""
 LEAST, MOST_SIDE = 500, 160
-"""Triples of pixels that are asked at least; pixels of a side that are looked at."""
+"""Least number of triples of pixels for a decision; about the number of pixels per side that are used."""
 
 
 def find_misreading(stored: np.ndarray) -> str:
-    """`LOGARITHM` or `INVERSE` where these make surfaces far flatter than depth does; "" where nothing tells.
+    """Return `LOGARITHM` or `INVERSE` where these make surfaces far flatter than depth does, else "".
 
-    A curve of which the second difference is k times the square of the first is the logarithm to base exp(k) of an even
-    slope, or of one over it. One slope across the whole picture is no evidence.
+    A curve whose second difference is k times the square of the first is the logarithm to base exp(k) of a linear
+    function, or of its inverse. A single slope across the whole picture is no evidence.
 
     >>> corner = 10 / (5 + np.abs(np.arange(60) - 20) + np.zeros((40, 1)))
     >>> [find_misreading(stored) for stored in (corner, np.log(corner), 1 / corner)]
@@ -52,13 +52,13 @@ def find_misreading(stored: np.ndarray) -> str:
 
 
 def count_misreadings(arrays: Sequence[np.ndarray]) -> dict[str, int]:
-    """How many of the files speak for each reading, where that is more than a third of them."""
+    """Count the files that support each reading; readings of at most a third of the files are left out."""
     found = Counter(reading for reading in map(find_misreading, arrays) if reading)
     return {reading: count for reading, count in found.items() if 3 * count > len(arrays)}
 
 
 def _triples(values: np.ndarray, reach: int) -> np.ndarray:
-    """`(3, N)`: a pixel between two of its row, where all are known and the two differ noticeably."""
+    """Triples `(3, N)` of pixels at equal distances in a row, where all are valid and the outer ones clearly differ."""
     found = np.stack([values[:, : -2 * reach], values[:, reach:-reach], values[:, 2 * reach :]]).reshape(3, -1)
     found = found[:, np.isfinite(found).all(0) & (found != 0).all(0)]
     if not found.size:
@@ -68,11 +68,11 @@ def _triples(values: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _unevenness(before: np.ndarray, after: np.ndarray, here: np.ndarray | float = 1.0) -> float:
-    """The second difference as a share of the first, where the picture is flattest: at a quarter of the pixels."""
+    """Lower quartile over pixels of the second difference relative to the first."""
     return float(np.nanpercentile(np.abs(before + after - 2 * here) / np.maximum(np.abs(after - before), 1e-12), 25))
 
 
 def _spread(slopes: np.ndarray) -> float:
-    """How far the quartiles of slopes lie apart, as a share of the middle one: 0 for one slope alone."""
+    """Interquartile range of slopes relative to their median: 0 for a single slope."""
     low, usual, high = np.percentile(slopes, (25, 50, 75)) if slopes.size else (0.0, 1.0, 0.0)
     return float((high - low) / max(abs(usual), 1e-12))

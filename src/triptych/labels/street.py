@@ -1,4 +1,4 @@
-"""Class ids of street scenes: Cityscapes' ids, the label spaces people train in, and those of the synthetic sets.
+"""Class ids of street scenes: Cityscapes' ids, the usual label spaces for training, and those of the synthetic sets.
 
 Cityscapes, SYNTHIA and Virtual KITTI 2 share names and order within a label space, so that a model trained on one is
 scored on another. The 16, 13, 8 and 7 classes are those of DenseMTL's adaptation experiments (Lopes et al., 2023).

@@ -1,4 +1,4 @@
-"""What label files store, one summary per file: the evidence that guesses and checks weigh."""
+"""Summaries of the values that label files store, one per file: the evidence for guesses and checks."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +14,8 @@ from triptych.data.label_files import read_label
 from triptych.data.subset import spread_evenly
 
 Form = Literal["ids", "grey", "alpha", "colors", "one-hot", "scores", "other"]
-"""How a map is laid out: `(H, W)` numbers, the same in all color channels, in the transparency of one color, colors, a
-plane per class (one is set, or the highest counts), anything else."""
+"""Layout of a map: `(H, W)` numbers, the same in all color channels, in the transparency of one color, colors, a plane
+per class (one is set, or the highest counts), anything else."""
 MOST_VALUES = 65536
 """Distinct values kept of one file; more are no class ids."""
 COLOR_BASE = 1 << 16
@@ -40,9 +40,9 @@ class FileSummary:
     planes: int
     """Planes of classes; 0 for other layouts."""
     between: float
-    """Share of the pixels of rare values that lie between the values beside them, as interpolation leaves them."""
+    """Share of the pixels with rare values that lie between the values of their neighbors, as after interpolation."""
     clear: bool = False
-    """Whether pixels are transparent, and have no label by that."""
+    """Whether some pixels are transparent and thus have no label."""
 
     @property
     def codes(self) -> frozenset[float | int]:
@@ -66,7 +66,7 @@ def summarize(path: Path, array: np.ndarray) -> FileSummary:
 
 
 def layout(array: np.ndarray) -> tuple[Form, np.ndarray]:
-    """How a map is laid out, and its values: `(H, W)` numbers, color codes, or classes.
+    """Layout of a map, and its values: `(H, W)` numbers, color codes, or classes.
 
     >>> layout(np.eye(3)[np.arange(8).reshape(2, 4) % 3])[0], layout(np.zeros((4, 5, 3), np.uint8))[0]
     ('one-hot', 'grey')
@@ -139,7 +139,8 @@ def class_axis(array: np.ndarray) -> int | None:
 
 
 def opaque_pixels(stored: np.ndarray) -> np.ndarray | None:
-    """Where a color picture `(height, width, 4)` of whole numbers is not transparent; `None` where it tells nothing.
+    """Mask of opaque pixels of a color picture `(height, width, 4)` of whole numbers; `None` where all are opaque, or
+    for other arrays.
 
     >>> opaque_pixels(np.array([[[9, 9, 9, 0], [9, 9, 9, 255]]], np.uint8)).tolist()
     [[False, True]]
@@ -170,7 +171,7 @@ def count_values(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         flat = array.ravel()
         if array.dtype == np.uint16 or not flat.flags.writeable:
             flat = flat.astype(np.int32)
-        # Torch counts in a third of the time, and lets other threads run meanwhile.
+        # Torch counts in a third of the time, and other threads can run meanwhile.
         counts = torch.from_numpy(flat).bincount().numpy()
         values = counts.nonzero()[0]
         return values, counts[values]
@@ -182,9 +183,9 @@ RARE = 0.01
 
 
 def share_between(array: np.ndarray, values: np.ndarray, counts: np.ndarray) -> float:
-    """Of the pixels with a rare value, the share that lies strictly between its neighbors in a row or a column.
+    """Share of the pixels with a rare value that lie strictly between their neighbors in a row, column or diagonal.
 
-    Interpolation makes such pixels along every edge; classes, however rare, come in areas. 0 where few are rare.
+    Interpolation makes such pixels along every edge; classes, however rare, form areas. 0 where few values are rare.
     """
     rare = values[counts < RARE * counts.sum()]
     if len(rare) < 4:
@@ -204,12 +205,13 @@ def share_between(array: np.ndarray, values: np.ndarray, counts: np.ndarray) -> 
 
 
 def read_some(paths: Sequence[Path], count: int, *, key: str = "") -> list[tuple[Path, np.ndarray]]:
-    """Up to `count` files of quantities that can be read, spread evenly; the others are left to the doctor."""
+    """Read up to `count` files of quantities, spread evenly; unreadable ones are left out."""
     return _look_at_some(paths, count, key, lambda path, array: (path, np.ma.filled(array, 0)), by_index=False)
 
 
 def summarize_files(paths: Sequence[Path], count: int, *, key: str = "", by_index: bool = True) -> list[FileSummary]:
-    """Summaries of files spread like those, of palettes by index or as they are seen where they show shades."""
+    """Summarize up to `count` readable files, spread evenly; palettes are read by index or, where they show shades, as
+    grey."""
     return _look_at_some(paths, count, key, summarize, by_index=by_index, single=True)
 
 
@@ -240,7 +242,7 @@ def _read_numbers(path: Path, key: str, *, by_index: bool = True, single: bool =
 
 
 def why_unreadable(paths: Sequence[Path], *, key: str = "") -> str:
-    """What reading the first of some files says, where none of them can be read."""
+    """Reason why none of some files can be read, from the error of the first one."""
     try:
         _read_numbers(paths[0], key)
     except (OSError, ValueError, MemoryError) as error:

@@ -38,7 +38,7 @@ class TableLabels(Encoding):
     lookup: tuple[int, ...] = ()
     """Class id of each stored value from 0; `IGNORE` where it is no class."""
     source: str = "the dataset"
-    """Whose numbers these are, for errors."""
+    """Origin of the numbers, for errors."""
     colors: Mapping[Color, int] = field(default_factory=dict)
     """Class id of each RGB colour, where the map is a colour picture."""
 
@@ -90,7 +90,7 @@ class TableLabels(Encoding):
     def _look_up(self, stored: np.ndarray) -> np.ndarray:
         """Class ids of wider number types and floats."""
         unlabelled = np.isin(stored, self.invalid)
-        with np.errstate(invalid="ignore"):  # NaN becomes some number, which the comparison finds
+        with np.errstate(invalid="ignore"):  # NaN becomes some number, which the comparison rejects
             values = np.where(unlabelled, 0, stored).astype(np.int64)
         wrong = (values < 0) | (values >= len(self._table)) | (values != stored)
         return np.where(unlabelled, IGNORE, np.where(wrong, -1, self._table[np.where(wrong, 0, values)]))
@@ -241,7 +241,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def has_normals(names: list[str]) -> np.ndarray:
-    """For each value of `LabelMap`, whether distilled normals are kept there.
+    """Mask over the values of `LabelMap`: where distilled normals are kept.
 
     The published rule: the class is also named by NYUv2 (894 names without "unknown"), or is tvmonitor.
     """

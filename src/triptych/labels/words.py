@@ -1,4 +1,4 @@
-"""Words in the names of folders and files: which task they tell, which split, and where the key of a file ends."""
+"""Words in the names of folders and files: the task and split they name, and where the key of a file ends."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "boundary": ("boundary", "boundaries", "edge", "edges", "contour", "contours", "outline"),
     "saliency": ("saliency", "sal", "salient", "sod"),
 }
-"""What folders and file endings are called, by task."""
+"""Words in the names of folders and file endings, by task."""
 
 OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons", "preview", "overlay", "vis", "viz")
 """Words of files and folders beside the labels that are not one of the tasks."""
@@ -35,14 +35,14 @@ OTHER = ("instance", "instances", "instanceids", "object", "objects", "polygons"
 GENERAL = frozenset(
     ("labels", "label", "annotations", "annotation", "annot", "masks", "mask", "gt", "groundtruth", "truth")
 )
-"""Words of label maps that say nothing of the task beside one that does: `edges_gt`."""
+"""General words for label maps, ignored beside one that names the task: `edges_gt`."""
 MEASURED, VALIDITY = ("depth", "normals"), ("mask", "masks")
-"""A word of the second kind after one of the first marks where a measured map holds: `depth_mask`."""
+"""A word of the second kind after one of the first names a mask of valid pixels: `depth_mask`."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Labels that can be used once a person has added what no file tells."""
+    """Options that the user has to complete before some labels can be used."""
 
     text: str
     options: dict[str, Any]
@@ -54,7 +54,7 @@ NEEDS = {
     "disparity": Need(_NUMERATOR, {"kind": "disparity", "numerator": 0.0}),
     "distance": Need(_CAMERA, {"kind": "distance"}),
 }
-"""What a person has to add, by role."""
+"""Options that the user has to complete, by role."""
 NEEDS_WORDS = {
     **dict.fromkeys(("disparity", "disparities", "disp"), "disparity"),
     **dict.fromkeys(("distance", "distances"), "distance"),
@@ -66,7 +66,7 @@ FILLERS = {"set", "data", "split"}
 
 
 def read_folder(name: str) -> tuple[str, str, str]:
-    """(role, split, name with `{split}`) that a folder's name tells: of `depth`, `val`, `images_val`, `trainannot`.
+    """Read (role, split, name with `{split}`) from the name of a folder: `depth`, `val`, `images_val`, `trainannot`.
 
     >>> read_folder("masks_val2017"), read_folder("trainannot")
     (('semseg', 'val', 'masks_{split}2017'), ('semseg', 'train', '{split}annot'))
@@ -86,7 +86,7 @@ def read_folder(name: str) -> tuple[str, str, str]:
 
 
 def split_words(name: str) -> list[str]:
-    """The words of a name, whole and by their humps: `GroundTruth_2` has groundtruth, ground, truth and 2."""
+    """Split a name into words, whole and at capital letters: `GroundTruth_2` has groundtruth, ground, truth and 2."""
     words = []
     for part in re.split(r"[^A-Za-z0-9]+", name):
         humps = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", part)
@@ -95,7 +95,8 @@ def split_words(name: str) -> list[str]:
 
 
 def role_of_words(role: str, text: str) -> str:
-    """The role of files in a folder of `role` whose names share `text`; among images, other words count."""
+    """Role of files in a folder of `role` whose names share `text`: that of a word in it where `role` is images or
+    none, or where the word stands for disparity or distance."""
     words = [word for word in re.split(r"[_\-.]", text.lower()) if word]
     if set(words) & set(OTHER):
         return "other"
@@ -104,7 +105,7 @@ def role_of_words(role: str, text: str) -> str:
 
 
 def read_endings(stem: str) -> list[str]:
-    """What may follow the key in names like `000433_depth_5000`: from each word that is known, the longest first.
+    """Possible endings after the key in names like `000433_depth_5000`: from each known word, the longest first.
 
     >>> read_endings("left_image_07_mask")
     ['_image_07_mask', '_mask']
@@ -118,7 +119,7 @@ def read_endings(stem: str) -> list[str]:
 
 
 def read_start(stem: str) -> str:
-    """What precedes the key in names like `rgb_0001` or `room-depth-0001`: up to the last word that is known."""
+    """Prefix before the key in names like `rgb_0001` or `room-depth-0001`: up to the last known word."""
     start = ""
     for match in re.finditer(r"[_\-.]", stem):
         if role_of(re.split(r"[_\-.]", stem[: match.start()].lower())[-1:]):
@@ -127,7 +128,7 @@ def read_start(stem: str) -> str:
 
 
 def role_of(words: Iterable[str]) -> str:
-    """The role of the last word that has one: of a task rather than of images, and of a word that says which.
+    """Role of the last word that has one; a task takes precedence over images, and a specific word over a general one.
 
     >>> role_of(["depth", "rgb"]), role_of(["edges", "gt"]), role_of(["depth", "mask"])
     ('depth', 'boundary', 'other')
@@ -139,21 +140,21 @@ def role_of(words: Iterable[str]) -> str:
 
 
 def tells_validity(path: Path) -> bool:
-    """Whether a file's name, or its folder's, says that it marks where another map holds: `0001_depth_mask.npy`."""
+    """Whether a file, by its name or folder, is a mask of valid pixels of another map: `0001_depth_mask.npy`."""
     return any(role_of(split_words(name)) == "other" for name in (path.stem, path.parent.name))
 
 
 MARKS = {"valid", "validity", "mask", "masks", "invalid", "confidence", "conf", "known", "holes", "missing", "ignore"}
-"""Words of entries of array files that mark where the entry beside them holds."""
+"""Words in the names of entries of array files that mark valid pixels of another entry."""
 
 
 def may_mark(entry: str) -> bool:
-    """Whether an entry of an array file may say where the one beside it holds."""
+    """Whether an entry of an array file may mark the valid pixels of another entry, by its name."""
     return bool(MARKS & set(split_words(entry)))
 
 
 def holds_where_set(entry: str) -> bool:
-    """Whether an entry of an array file is set where the one beside it holds, rather than where it does not.
+    """Whether an entry of an array file is set at valid pixels of another entry, rather than at invalid ones.
 
     >>> [holds_where_set(name) for name in ("valid", "valid_mask", "invalid", "mask")]
     [True, True, False, False]
@@ -162,7 +163,7 @@ def holds_where_set(entry: str) -> bool:
 
 
 def unused_marks(entries: Iterable[str], chosen: str, applied: str = "") -> Iterator[tuple[str, str]]:
-    """What is wrong, and the cure, for entries of an array file that seem to mark where the one that is read holds.
+    """Yield problem and cure for entries of an array file that seem to mark the valid pixels of the chosen one.
 
     >>> [text for text, _ in unused_marks(["depth", "valid_mask"], "depth")]
     ["its entry 'valid_mask' seems to mark where 'depth' holds, and is not applied"]
