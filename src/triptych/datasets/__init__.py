@@ -36,7 +36,7 @@ DATASETS: dict[str, type[DenseDataset]] = {
 
 
 def open_dataset(name: str, root: str | Path = "", *, split: str = "train", **options: Any) -> DenseDataset:
-    """One split of a dataset by its name; `root` is its folder, or the file that describes it.
+    """Open one split of a dataset by name; `root` is its folder, or the file that describes it.
 
     Raises `ValueError` for an unknown name, an option that the dataset does not have, and a folder that is left out.
 

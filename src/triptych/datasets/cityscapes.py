@@ -28,7 +28,7 @@ from triptych.lookup import named_choice, parse_json
 from triptych.types import IGNORE, Camera
 
 NATIVE = (1024, 2048)
-"""Size that the camera files speak of."""
+"""Image size that the camera files refer to."""
 
 FILE = re.compile(
     r"(?P<split>[^/]+)/(?:[^/]+/)*(?P<key>[^/]+?_\d{6}_\d{6})_(?P<kind>[^/]+)\.(?:png|jpe?g|json)", re.IGNORECASE
@@ -50,7 +50,7 @@ UNPACKED, ZIPS = "leftImg8bit", "leftImg8bit_t*.zip"
 
 @dataclass(frozen=True)
 class CityscapesVariant(Variant):
-    """`suffix` ends the names of the folders of images; images with one are smaller than their labels."""
+    """`suffix` is that of the names of image folders; images in folders with one are smaller than their labels."""
 
     suffix: str = ""
 
@@ -176,7 +176,7 @@ class Cityscapes(Published):
         return Depth(kind="disparity", scale=1 / 256, offset=-1 / 256, numerator=numerator, resize=resize)
 
     def _camera_file(self, key: str) -> Path | None:
-        """The camera of the image, or of another frame of the same drive: videos have one for each labelled frame."""
+        """Camera file of an image, or of another frame of the drive: only labelled frames of videos have one."""
         return self.cameras.get(key) or self.drives.get(key.rpartition("_")[0])
 
     def read_instances(self, path: Path) -> Tensor:
@@ -197,7 +197,7 @@ def _read_camera(path: Path) -> dict[str, dict[str, float]]:
 
 
 def list_package(root: Path, package: str, split: str) -> dict[str, dict[str, Path]]:
-    """Files of one package by kind (lower case) and key, from its folder and, where they are not there, its zips."""
+    """Files of one package by kind (lower case) and key, from its folder or else its zips."""
     found: dict[str, dict[str, Path]] = defaultdict(dict)
     for place, name in _files_of(root, package):
         match = FILE.fullmatch(name)

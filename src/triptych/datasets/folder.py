@@ -37,14 +37,15 @@ class Folder(InFiles):
 
     `path` is the folder that holds a `dataset.toml`, or such a file itself, which may lie elsewhere; `root` replaces
     the folder that the file names. `tasks` selects some of its tasks, in that order. A folder without a descriptor is
-    taken as it is where nothing has to be guessed; otherwise `triptych data init` writes one.
+    read directly where nothing has to be guessed; otherwise `triptych data init` writes one.
 
-    `neighbor_frames` are offsets within a video such as `(-1, 1)`: the frames there come along as `Sample.neighbors`,
-    without labels; at the ends of a video those as far the other way, views of NaN where these are missing too or have
-    another size. Names tell the frames of a video (`Videos`); a split that is a list of keys may leave most out.
+    `neighbor_frames` are offsets within a video such as `(-1, 1)`: these frames become `Sample.neighbors`, without
+    labels. At the ends of a video the opposite offset is used; a neighbor that is missing there too, or has another
+    size, is a view of NaN. Videos are recognized by file names (`Videos`); a split that is a list of keys need not list
+    all frames.
 
     Files are listed once; a missing label is an all-invalid map. Raises `ValueError` naming the folder and the cure if
-    there are no images, no such split, or a task none of whose files belongs to an image.
+    there are no images, no such split, or if no file of a task belongs to an image.
     """
 
     takes_root = True
@@ -120,11 +121,11 @@ class Folder(InFiles):
     def read(self, key: str) -> Sample:
         sample = super().read(key)
         if self.neighbor_frames and self.descriptor.camera and sample.camera is None:
-            return replace(sample, camera=Camera(torch.full((3, 3), torch.nan)))  # not known for this one image
+            return replace(sample, camera=Camera(torch.full((3, 3), torch.nan)))  # unknown for this image only
         return sample
 
     def view(self, key: str, sample: Sample) -> Sample | None:
-        """The image alone, where it has the size of the sample's."""
+        """The frame `key` without labels; `None` where it differs in size from the sample."""
         image = self.photo(key)
         if image.shape != sample.image.shape:
             return None
@@ -161,7 +162,7 @@ class Folder(InFiles):
         return [*super().source_files(index), *(self.cameras[key] for key in keys if key in self.cameras)]
 
     def inputs(self) -> dict[str, object]:
-        """And what `[camera]` says."""
+        """Inputs with the options of `[camera]`."""
         return super().inputs() | {"camera": self.descriptor.camera and vars(self.descriptor.camera)}
 
     def _list(self, pattern: str) -> dict[str, Path]:
@@ -174,7 +175,7 @@ class Folder(InFiles):
         found = {key: path for key, path in self._list(pattern).items() if path not in made}
         if not found or any(key in found for key in images):
             return found
-        # Labels of all splits in one folder may all be of images of others.
+        # One folder may hold the labels of all splits: then all of them may belong to other splits.
         others = list(list_images(self.descriptor, ALL)) if "{split}" not in pattern else []
         if self.descriptor.has_split_folders:
             others = [key.partition("/")[2] for key in others]
@@ -203,7 +204,7 @@ def _boundaries(encoding: BoundaryMask) -> Derivation:
 
 
 def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
-    """The descriptor at `path`: the file itself, `dataset.toml` in a folder, or what needs no guess in a folder."""
+    """Find the descriptor of `path`: a file, `dataset.toml` in a folder, or derived from a folder without guesses."""
     if path.suffix == ".toml":
         if not path.exists():
             raise DataError(f"{path} does not exist", f"`triptych data init FOLDER` writes a {FILE_NAME}")
@@ -213,7 +214,7 @@ def find_descriptor(path: Path, *, root: str | Path = "") -> Descriptor:
             f"dataset folder '{path}' does not exist",
             "give the folder that holds the images and labels (data.root, --root)",
         )
-    if os.path.lexists(path / FILE_NAME):  # what cannot be read is told, not passed over
+    if os.path.lexists(path / FILE_NAME):  # an unreadable file is an error, not ignored
         return read_descriptor(path / FILE_NAME, root=root)
     if root:
         raise DataError(f"root is {root}, but {path} has no {FILE_NAME} whose files could lie there", "leave root out")

@@ -15,7 +15,7 @@ from triptych.types import Sample
 class Images(DenseDataset):
     """Every picture below a folder, in the order of their paths, which are their keys. What `predict` made is left out.
 
-    It has one split, `train`, no cameras, and no labels: `tasks` is empty, and there to say so.
+    It has one split, `train`, no cameras, and no labels: `tasks` has to be empty.
     """
 
     name = "images"

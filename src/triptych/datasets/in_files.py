@@ -1,4 +1,4 @@
-"""Datasets in files: listed once, decoded when asked for, missing tasks derived; and what published ones share."""
+"""Base classes of datasets in files: listed once, decoded on demand, with derived tasks; and of published datasets."""
 
 import hashlib
 import os
@@ -36,8 +36,8 @@ Listing = Mapping[str, Mapping[str, Path]]
 
 
 class Derivation(NamedTuple):
-    """Derivation of a task that no file holds: the stored task, and `compute(target, camera, reach)`, which goes to
-    worker processes with the dataset: a function of a module.
+    """Derivation of a task that is not stored: its source task, and `compute(target, camera, reach)`, which must be a
+    function of a module to be sent to worker processes.
     """
 
     source: str
@@ -63,9 +63,9 @@ class InFiles(DenseDataset):
 
     `keys` are the samples in order, `listing` the files, `encodings` what the numbers in a task's files mean, one for
     each task that is stored, `derivations` how the other `tasks` are computed, over `reach` pixels to each side. A
-    label that is missing is an all-invalid map. `neighbor_frames` are offsets within a video such as `(-1, 1)`: the
-    frames there come along as `Sample.neighbors`, at the ends of a video those as far the other way, views of NaN
-    where these are missing too. `instances` adds the extra of that name.
+    label that is missing is an all-invalid map. `neighbor_frames` are offsets within a video such as `(-1, 1)`: these
+    frames become `Sample.neighbors`. At the ends of a video the opposite offset is used; a neighbor that is missing
+    there too is a view of NaN. `instances` adds the extra of that name.
     """
 
     needs_root = True
@@ -73,7 +73,7 @@ class InFiles(DenseDataset):
     any_shape: ClassVar[bool] = True
     """Whether labels with `resize` are stretched from any shape, as the pipelines of published datasets do."""
     frames_hint: ClassVar[str] = "it has no videos"
-    """What to do where neighboring frames are missing."""
+    """Cure for missing neighboring frames."""
 
     def __init__(
         self,
@@ -105,12 +105,12 @@ class InFiles(DenseDataset):
         return self.keys[index]
 
     def identity(self, index: int) -> str | None:
-        """The path of the image's file; its key where all images are in one."""
+        """Path of the image's file, or the key below the root where all images are in one file."""
         return str(self.files(index).get(IMAGE, self.root / self.keys[index]).resolve())
 
     @cached_property
     def sources(self) -> list[str]:
-        """The stored tasks that the chosen ones need."""
+        """Stored tasks that the chosen tasks are read or derived from."""
         named = (self.derivations[name].source if name in self.derivations else name for name in self.tasks)
         return list(dict.fromkeys(named))
 
@@ -135,31 +135,31 @@ class InFiles(DenseDataset):
         return [index for index, key in enumerate(self.keys) if key in paths]
 
     def files(self, index: int) -> dict[str, Path]:
-        """The files of a sample: `image`, and the stored tasks that the chosen ones need, where they are there."""
+        """Files of a sample that exist: `image`, and those of the tasks in `sources`."""
         key = self.keys[index]
         return {kind: self.listing[kind][key] for kind in (IMAGE, *self.sources) if key in self.listing[kind]}
 
     def frames_near(self, index: int) -> list[str]:
-        """The keys of the frames that may come along with a sample."""
+        """Keys of the frames that may be neighbors of a sample."""
         near = {self.shift(self.keys[index], way) for step in self.neighbor_frames for way in (step, -step)}
         return sorted(key for key in near if key)
 
     def source_files(self, index: int) -> list[Path]:
-        """All files that a sample follows from, as far as they are known: of instances, frames and cameras too."""
+        """All known files that a sample is made of, those of instances, frames and cameras included."""
         kinds = {key: (IMAGE, *self.sources) for key in self.frames_near(index)}
         kinds[self.keys[index]] = (INSTANCES,) if self.instances else ()
         found = [self.listing[kind][key] for key in kinds for kind in kinds[key] if key in self.listing.get(kind, {})]
         return [*self.files(index).values(), *found]
 
     def inputs(self) -> dict[str, object]:
-        """Options of the reader, what its encodings say, and the path, size and time of every file."""
+        """Options of the reader, hashes of its encodings and of the path, size and time of every file."""
         encodings = "".join(f"{name} {describe_encoding(one)}\n" for name, one in self.encodings.items())
         return {
             "files": self.digest_files(range(len(self))),
             "encodings": hashlib.sha256(encodings.encode()).hexdigest(),
             "reach": self.reach,
             "instances": self.instances,
-            "neighbour_frames": self.neighbor_frames,  # its former name, which prepared sets have
+            "neighbour_frames": self.neighbor_frames,  # the former name, which prepared sets have recorded
         }
 
     def digest_files(self, indices: Iterable[int]) -> str:
@@ -171,11 +171,11 @@ class InFiles(DenseDataset):
         return digest.hexdigest()
 
     def stored_photo(self, key: str) -> StoredPhoto:
-        """The image alone, as its file holds it."""
+        """Read the image alone, without converting its numbers."""
         return read_photo(self.listing[IMAGE][key])
 
     def sparse_photo(self, key: str, step: int, *, shrunk: bool = False) -> tuple[StoredPhoto, tuple[int, int]]:
-        """Every `step`-th pixel of it, or a `shrunk` JPEG, and (height, width) of the whole; all of it is decoded."""
+        """Every `step`-th pixel of the image, or a `shrunk` JPEG, and (height, width) of the whole (`read_sparse`)."""
         return read_sparse(self.listing[IMAGE][key], step, shrunk=shrunk)
 
     def photo(self, key: str) -> Tensor:
@@ -187,15 +187,15 @@ class InFiles(DenseDataset):
         return self._read_target(name, key, size, self.camera(key, size))
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
-        """The array in a label file, where `encoding` alone says what it means; `None` where the reader does more.
+        """Read the array of a label file; `None` where more than its `encoding` is needed to decode it.
 
-        Masked where there is no label whatever the numbers are (`Encoding.read`).
+        Masked where pixels have no label regardless of their numbers (`Encoding.read`).
         """
         encoding = self.encoding(name, key)
         return None if encoding is None else encoding.read(self.listing[name][key])
 
     def counted(self, name: str, key: str) -> StoredCounts | np.ndarray | None:
-        """The same, or how often that array holds each number, where the file tells this without an array."""
+        """As `stored`, or only the counts of its values where these can be read without an array."""
         encoding = self.encoding(name, key)
         if encoding is None or encoding.key or encoding.valid or type(self).stored is not InFiles.stored:
             return self.stored(name, key)
@@ -206,7 +206,7 @@ class InFiles(DenseDataset):
         return None
 
     def encoding(self, name: str, key: str) -> Encoding | None:
-        """Meaning of the numbers in a sample's file of a task; `None` where that cannot be known."""
+        """Encoding of a sample's label file; `None` where it is unknown."""
         return self.encodings[name]
 
     def read_instances(self, path: Path) -> Tensor:
@@ -227,7 +227,7 @@ class InFiles(DenseDataset):
         return self.read(key)
 
     def missing_view(self, sample: Sample, step: int) -> Sample:
-        """Placeholder for a neighbor of `sample` that is not there: everything in it is invalid."""
+        """Placeholder for a missing neighbor of `sample`: everything in it is invalid."""
         size = (sample.image.shape[1], sample.image.shape[2])
         targets = {name: task.invalid_target(size) for name, task in self.tasks.items()}
         return replace(missing_view(sample, step), targets=targets)
@@ -256,7 +256,7 @@ class InFiles(DenseDataset):
         return {name: targets[name] for name in self.tasks}
 
     def _read_neighbor(self, sample: Sample, step: int) -> Sample:
-        """The frame `step` later, else the one as far the other way, else a placeholder."""
+        """Read the frame `step` later, else the one at `-step`, else a placeholder."""
         for offset in (step, -step):
             key = self.shift(str(sample.key), offset)
             view = None if key is None else self.view(key, sample)
@@ -292,18 +292,18 @@ class Published(InFiles):
     splits: ClassVar[Sequence[str]] = ()
     """Names of the splits, where they are always the same."""
     derived: ClassVar[tuple[str, ...]] = ()
-    """Tasks that are offered without being stored; others can be asked for."""
+    """Tasks offered by default without being stored; others are derived only on request."""
     downloads: ClassVar[Mapping[str, str]] = {}
     """The archive that holds the labels of a stored task."""
     variants: ClassVar[Mapping[str, Any]] = {}
     empty_hint: ClassVar[str] = "unpack the whole archive"
-    """What to do where a split has no images."""
+    """Cure for a split without images."""
     split_by = ""
-    """How the splits were made, where there are several ways."""
+    """Name of the way in which the splits were made, where there are several."""
 
     @property
     def archive_keys(self) -> Sequence[str]:
-        """Keys of what the archive itself holds; others may have come from elsewhere."""
+        """Keys of samples from the archive itself, without those added from elsewhere."""
         return self.keys
 
     def _find(self, root: str | Path, split: str, variant: str) -> None:
@@ -405,7 +405,7 @@ def read_target(
 
 
 def _stat(path: Path) -> os.stat_result:
-    """Of a file, or of the archive that it lies in."""
+    """Status of a file, or of the archive that it lies in."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -417,7 +417,7 @@ def _stat(path: Path) -> os.stat_result:
 def decode_stored(encoding: Encoding, stored: np.ndarray, size: tuple[int, int], camera: Camera | None) -> Tensor:
     """The target at the size at which a label is stored; `camera` is that of its image of `size`."""
     sides = [side for side in stored.shape if side > 1] if stored.ndim > 2 else list(stored.shape)
-    if len(sides) == 3:  # channels, wherever they are
+    if len(sides) == 3:  # channels, first or last
         sides.remove(min(sides))
     if camera is not None and not encoding.is_pointwise and len(sides) == 2 and tuple(sides) != size:
         camera = scale_camera(camera, size, (sides[0], sides[1]))
@@ -430,7 +430,7 @@ def scale_camera(camera: Camera, native: tuple[int, int], size: tuple[int, int])
 
 
 def shift_frame(key: str, step: int) -> str:
-    """The key of the frame `step` later: the number at the end of the key, with as many digits; "" before frame 0.
+    """Key of the frame `step` later: the last number of the key plus `step`, with as many digits; "" before frame 0.
 
     >>> shift_frame("aachen_000000_000019", -1)
     'aachen_000000_000018'

@@ -51,7 +51,7 @@ class LabelledFile:
 
 @lru_cache(maxsize=4)
 def _open(path: str, process: int) -> Any:
-    # Once per process: a file that was opened before a fork must not be shared.
+    # Opened once per process: a file must not be shared across a fork.
     import h5py
 
     return h5py.File(path, "r")

@@ -74,7 +74,7 @@ class MixtureOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """One dataset of a mixture: its tasks as the mixture calls them, their own names, and what its classes become."""
+    """One dataset of a mixture: its tasks by their names in the mixture, their own names, and tables of class ids."""
 
     name: str
     dataset: DenseDataset
@@ -133,13 +133,13 @@ def _meaning(task: Task) -> tuple[object, ...]:
 
 
 def _describe(task: Task) -> str:
-    """What a task predicts, in words."""
+    """Describe the output of a task in words."""
     channels = f"{task.channels} channel{'s' * (task.channels > 1)}"
     return f"{task.kind} of {channels}" + (f" in {task.unit}" if task.unit else " without a unit")
 
 
 def note_numbers(sources: Sequence[Source]) -> list[str]:
-    """Tasks of several sources whose classes are numbers alone: nothing says that these mean the same."""
+    """Notes on shared tasks whose classes are only numbered, so that equal meanings cannot be checked."""
     names = dict.fromkeys(name for source in sources for name in source.tasks)
     shared = {name: [source for source in sources if name in source.tasks] for name in names}
     return [
@@ -151,7 +151,7 @@ def note_numbers(sources: Sequence[Source]) -> list[str]:
 
 
 def note_losses(sources: Sequence[Source]) -> list[str]:
-    """Tasks to which sources give different losses: that of the first counts."""
+    """Notes on tasks with different losses in several sources: that of the first is used."""
     first: dict[str, Source] = {}
     notes = []
     for source in sources:
@@ -166,7 +166,7 @@ def note_losses(sources: Sequence[Source]) -> list[str]:
 
 
 def _loss(task: Task) -> object:
-    """A loss such that equal ones are equal: those with arguments are not."""
+    """Return a comparable form of a loss: two `partial` objects with equal arguments are not equal themselves."""
     loss = task.loss_function
     return (loss.func, loss.args, loss.keywords) if isinstance(loss, partial) else loss
 
@@ -190,7 +190,7 @@ def make_source(
     spaces: Mapping[str, Sequence[str]],
     mapped: Mapping[str, Any],
 ) -> Source:
-    """`spaces` are the classes of the mixture by task; those of `mapped` hold for every source."""
+    """Make a source of a mixture; `spaces` are its classes by task, `mapped` the tasks mapped in all sources."""
     renamed, maps = dict(described.rename), dict(described.map)
     own_names: dict[str, str] = {}
     tasks: dict[str, Task] = {}
@@ -223,7 +223,7 @@ def _map_classes(
     new = {name: number for number, name in enumerate(classes)} | {"": IGNORE}
     for old in table:
         named_choice(f"class of {task.name} in source {source}", old, dict.fromkeys((*task.classes, OTHERS)))
-    # The number that marks pixels without a label is no class, whatever name has its place.
+    # The id that marks unlabelled pixels is no class, even if the list has a name at its place.
     real = {number: old for number, old in enumerate(task.classes) if number != IGNORE}
     lost = [name for name in real.values() if name not in table and name not in new]
     if lost and OTHERS not in table:
@@ -252,10 +252,10 @@ class Mixed(DenseDataset):
     """Several datasets as one: its samples are those of all sources, one source after the other.
 
     `root` is a TOML file as above; or `sources`, `classes` and `sampling` are its tables. `tasks` selects some tasks of
-    the mixture. In training every task is drawn equally often, each from the sources that have it in proportion to
-    their sizes (`sampling="tasks"`), or every image is (`"images"`), or sources by their own `share`; the sources take
-    turns within a batch. An epoch has as many samples as the mixture; small sources come around several times in it,
-    and one of a small share comes once at least.
+    the mixture. In training every task is drawn equally often, from its sources in proportion to their sizes
+    (`sampling="tasks"`), or every image equally often (`"images"`), or sources by their `share`; the sources alternate
+    within a batch. An epoch has as many samples as the mixture; small sources may repeat in it, and each is drawn at
+    least once.
 
     Raises `ValueError` for unknown names, and for a task whose classes differ between sources, class by class.
     """
@@ -361,7 +361,7 @@ class Mixed(DenseDataset):
                 source.name: {
                     "share": round(float(share), 6),
                     "tasks": source.own_names,
-                    "classes": source.class_map(),  # of runs so far, and hidden where a source tells of its own
+                    "classes": source.class_map(),  # for older runs; a source's own fingerprint may override it
                     **source.dataset.fingerprint(),
                     "class_map": source.class_map(),
                 }
@@ -378,7 +378,7 @@ class Mixed(DenseDataset):
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     def draw_among(self, indices: Sequence[int]) -> Draw:
-        """Sources keep their shares, whatever is left of them; `DataError` names one of which nothing is."""
+        """Return `draw` restricted to some samples; sources keep their shares. `DataError` for one without samples."""
         numbers = np.searchsorted(self.ends, indices, side="right")
         places = [np.flatnonzero(numbers == number) for number in range(len(self.sources))]
         draws: list[Draw] = []
@@ -393,8 +393,9 @@ class Mixed(DenseDataset):
 
 
 def take_turns(shares: np.ndarray, length: int) -> np.ndarray:
-    """For each place of an epoch of `length` samples the source, how many times it had its turn before, and how many it
-    has in an epoch: its share, whole numbers by the largest remainder, at least one, spread evenly.
+    """Order of sources in an epoch of `length` samples; a row per place: source, its turns before, its turns in all.
+
+    Turns in all are the shares rounded by the largest remainder, at least one, and spread evenly.
 
     >>> take_turns(np.array([0.25, 0.75]), 4).tolist()
     [[1, 0, 3], [0, 0, 1], [1, 1, 3], [1, 2, 3]]
@@ -416,16 +417,18 @@ def take_turns(shares: np.ndarray, length: int) -> np.ndarray:
 def draw_in_turns(
     turns: np.ndarray, draws: Sequence[Draw], places: Sequence[np.ndarray], seed: int, place: int
 ) -> tuple[int, int]:
-    """`DenseDataset.draw` by `take_turns`: `places` are those of each source's samples, `draws` their streams."""
+    """Draw a sample (`DenseDataset.draw`) by `take_turns`: `places` are indices of each source's samples, `draws` their
+    streams.
+    """
     epoch, rest = divmod(place, len(turns))
     number, turn, count = turns[rest].tolist()
-    # The source's own stream of training goes on from epoch to epoch of the mixture.
+    # The source's own stream continues over the epochs of the mixture.
     own_epoch, own = draws[number](seed * 31 + number, epoch * count + turn)
     return own_epoch, int(places[number][own])
 
 
 def share_out(sources: Sequence[Source], sampling: str, tasks: Mapping[str, Task]) -> np.ndarray:
-    """The share of each source in what training sees."""
+    """Share of each source in the training samples."""
     weights = {"tasks": _by_tasks, "images": _by_images}
     shares = np.array([source.share for source in sources])
     if not shares.any():

@@ -1,7 +1,7 @@
 """NYU Depth v2 (Silberman et al., ECCV 2012): 1449 indoor frames of a Kinect with semseg, depth, normals, boundary.
 
 All archives come out alike: semseg of 40 (or 13, or 894) classes, depth z in metres, normals in the camera frame.
-What an archive calls "val" is the official test split and is called `test` here.
+The split "val" of an archive is the official test split and is called `test` here.
 """
 
 import hashlib
@@ -51,8 +51,8 @@ TASKS = ("semseg", "depth", "normals", "boundary")
 
 @dataclass(frozen=True)
 class NYUv2Variant(Variant):
-    """`classes` is the number of classes by default; `raw_depth` says whether it has that, and `counts_frames` whether
-    the names of its files count the official lists instead of naming the frames.
+    """`classes` is the default number of classes, `raw_depth` whether it has raw depth, and `counts_frames` whether its
+    file names are positions in the official lists instead of frame numbers.
     """
 
     classes: int = 40
@@ -138,13 +138,13 @@ SPLITS = {
 TRAINED = ("train", "trainval")
 CLASSES = {"13": 13, "40": 40, "894": 894}
 KINDS = {"images": IMAGE, "segmentation": "semseg", "depth": "depth", "normals": "normals", "edge": "boundary"}
-"""Folder of an archive to what lies in it."""
+"""Folder of an archive to the kind of its files."""
 ARRAYS = {"image": IMAGE, "label": "semseg", "depth": "depth", "normal": "normals"}
 """The same for MTAN's arrays."""
 ENTRIES = {"semseg": "labels", "depth": "depths"}
 """Task to the entry of the official file."""
 FOCAL, CENTER = (518.8579, 519.46961), (325.58245, 253.73617)
-"""Of the colour camera, in pixels; the dataset's toolbox counts pixel centres from 1."""
+"""Of the color camera, in pixels; the dataset's toolbox counts pixel centers from 1."""
 CROP = (45, 40)
 """First row and column of 425x560 images in the full frame, to within a pixel."""
 
@@ -159,14 +159,14 @@ class NYUv2(Published):
     `trainval` (all 795) or `test` (654). `classes` is 40, 13 (made from the 40; the only ones of the MTAN arrays) or
     894 (official file only; 255 means unlabelled, so ids are 0 to 894 without 255).
 
-    Normals are stored in all archives but the official one; where their components point is measured against depth on
-    a few frames, unless `normals_axes` tells. The official file's are derived over `reach` pixels to each side, from
-    depth with filled holes, or with `raw_depth` from what the sensor saw; its and MTAN's boundaries from semseg.
+    Normals are stored in all archives but the official one; their axes are measured against depth on a few frames,
+    unless `normals_axes` gives them. The official file's normals are derived over `reach` pixels to each side, from
+    depth with filled holes, or with `raw_depth` from that of the sensor; its and MTAN's boundaries from semseg.
 
-    `neighbor_frames` are offsets of frames around the labelled ones, such as `(-5, 5)`, which come along as
-    `Sample.neighbors`: `frames` is their folder, from the root (`data/nearby.py` says how they lie there), with
-    `pose_direction` and `pose_scale` of their poses. Of 425x560 images frames of 480x640 are cropped alike. An image
-    without a frame or a pose has a neighbor of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
+    `neighbor_frames` are offsets of frames around the labelled ones, such as `(-5, 5)`, which become
+    `Sample.neighbors`: `frames` is their folder, from the root (layout: `data/nearby.py`), with `pose_direction` and
+    `pose_scale` of their poses. Frames of 480x640 are cropped like images of 425x560. An image without a frame or a
+    pose has a neighbor of NaN. On `POSES_CHECKED` images the direction of the poses is checked.
     `frames_as_samples` appends the frames that have a depth to the images of `train` and `trainval`.
 
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
@@ -243,7 +243,7 @@ class NYUv2(Published):
         return [key for key in self.keys if key not in self.nearby.images]
 
     def camera(self, key: str, size: tuple[int, int]) -> Camera | None:
-        """The Kinect's colour camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
+        """The Kinect's color camera for the full frame at any scale and for 425x560 crops; `None` for other sizes."""
         top, left = CROP if size == CROPPED else (0, 0)
         matrix = [[FOCAL[0], 0, CENTER[0] - 0.5 - left], [0, FOCAL[1], CENTER[1] - 0.5 - top], [0, 0, 1]]
         pose = torch.from_numpy(self.nearby.poses.get(key, np.eye(4))).float() if self.nearby.poses else None
@@ -256,21 +256,21 @@ class NYUv2(Published):
         return super().stored(name, key) if self.official is None else None
 
     def inputs(self) -> dict[str, object]:
-        """And the entries of the official file, and the poses of frames."""
+        """Inputs with the entries of the official file, and a hash of the poses of frames."""
         poses = hashlib.sha256()
         for key, pose in sorted(self.nearby.poses.items()):
             poses.update(f"{key} {pose.tolist()}\n".encode())
         return super().inputs() | {"entries": self.entries, "poses": poses.hexdigest()}
 
     def fingerprint(self) -> dict[str, object]:
-        """Variant and the axes of its normals besides what every reader tells, and what lies around the images."""
+        """Fingerprint with the variant, the axes of its normals, and the numbers of nearby frames and poses."""
         own: dict[str, object] = {"variant": self.variant.name, "normals_axes": self.normals_axes}
         if self.neighbor_frames:
             own["nearby"] = {"frames": len(self.nearby.images), "poses": len(self.nearby.poses)}
         return super().fingerprint() | own
 
     def has_frames(self, step: int) -> bool:
-        """Images that are only scored may have none, where others do."""
+        """Whether any image has a frame `step` later or earlier; outside training, images of other splits suffice."""
         others = (f"/{step:+d}", f"/{-step:+d}") if self.split not in TRAINED else ()
         return super().has_frames(step) or any(name.endswith(others) for name in self.nearby.images)
 
@@ -279,7 +279,7 @@ class NYUv2(Published):
         return name if name in self.listing[IMAGE] else None
 
     def read(self, key: str) -> Sample:
-        """An image, or a frame at the size of the images."""
+        """Read an image, or a frame cropped to the size of the images."""
         sample = super().read(key)
         native = (sample.image.shape[1], sample.image.shape[2])
         if key not in self.nearby.images or native == self._size:
@@ -301,7 +301,7 @@ class NYUv2(Published):
         return image.shape[1], image.shape[2]
 
     def view(self, key: str, sample: Sample) -> Sample | None:
-        """The frame `key`, where it and the sample have a pose or none has one."""
+        """Read the frame `key`; `None` where poses exist but the frame or the sample has none."""
         if self.nearby.poses and not {key, sample.key} <= set(self.nearby.poses):
             return None
         return self.read(key)

@@ -1,6 +1,6 @@
 """Folders in the file format of Taskonomy (Zamir et al., CVPR 2018) and Omnidata (Eftekhar et al., ICCV 2021).
 
-One file per label, `point_P_view_V_domain_LABEL.png`, in any of the layouts that are handed around. Depth counts steps
+One file per label, `point_P_view_V_domain_LABEL.png`, in any of the layouts in circulation. Depth counts steps
 of 1/512 m, 65535 is missing; `depth_zbuffer` is z, `depth_euclidean` the length of the ray, which becomes z where the
 field of view is known. Normals are 8-bit RGB in the camera frame of this library, grey where missing. Semantic colour
 codes differ from component to component and are not read.
@@ -31,7 +31,7 @@ from triptych.types import Camera, Sample
 STEP = 1 / 512
 """Metres in a step of depth."""
 UNSCALED = ("hm3d",)
-"""Components whose step of depth nobody states: they were written with a shorter range."""
+"""Components whose step of depth is undocumented: they were written with a shorter range."""
 
 FILE = re.compile(r"(?P<view>point_\d+_view_\d+)_domain_(?P<domain>\w+)\.(?:png|jpe?g|json)", re.IGNORECASE)
 KINDS = {
@@ -67,14 +67,14 @@ VARIANTS = (
 
 
 class Omnidata(Published):
-    """One split of a folder in the Omnidata or Taskonomy format; keys are like `taskonomy/allensville/point_0_view_1`.
+    """One split of a folder in the Omnidata or Taskonomy format; keys look like `taskonomy/allensville/point_0_view_1`.
 
     Buildings are kept whole: `split_list` is a CSV file as Taskonomy publishes (columns id, train, val, test);
     `validation` names those that are held out; with neither it is a tenth, by a hash of the name, or one. `fov` is the
     horizontal field of view in degrees where no `point_info` file tells it. Components named in `unscaled` have no
     depth, because their step is unknown; `step` is that of the others in metres. `boundary_threshold` makes boundaries
-    of the strengths in `edge_occlusion`; nobody states one, so there are none without it. Labels may be missing, they
-    are all-invalid maps, unless `allow_missing` is false.
+    of the strengths in `edge_occlusion`; there are none without it, as no threshold is documented. A missing label is
+    an all-invalid map, unless `allow_missing` is false.
     """
 
     name = "omnidata"
@@ -140,7 +140,7 @@ class Omnidata(Published):
         return [*super().source_files(index), *(path for path in beside if path)]
 
     def inputs(self) -> dict[str, object]:
-        """And what is said of cameras and steps of depth."""
+        """Inputs with the options of cameras and depth steps."""
         return super().inputs() | {"fov": self.fov, "unscaled": self.unscaled}
 
     def encoding(self, name: str, key: str) -> Encoding | None:
@@ -164,7 +164,7 @@ class Omnidata(Published):
 
 
 def list_views(root: Path) -> dict[str, dict[str, Path]]:
-    """Files by kind and key. A folder that is named like a label says what its files are, else their own names do."""
+    """List files by kind and key; the kind is that of a folder named like a label, else of the file name."""
     listing: dict[str, dict[str, Path]] = {kind: {} for kind in KINDS.values()}
     for path in walk_files(root):
         match = FILE.fullmatch(path.name)
@@ -195,7 +195,7 @@ def _members(buildings: set[str], split_list: str, validation: Sequence[str]) ->
 
 
 def _draw(name: str) -> float:
-    """A number in [0, 1) that depends on the name alone: further downloads move no building to another split."""
+    """Hash a name to [0, 1), so that further downloads do not move buildings to another split."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6]) / 2**48
 
 
@@ -208,7 +208,7 @@ def _read_split_list(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _field_of_view(path: Path) -> float:
-    """Horizontal field of view in radians; raises `ValueError` naming a file that does not tell it."""
+    """Horizontal field of view in radians; raises `ValueError` naming a file without it."""
     try:
         return float(parse_json(path.read_text(encoding="utf-8"))["field_of_view_rads"])
     except (ValueError, KeyError, TypeError) as error:

@@ -40,7 +40,7 @@ Edges = Bool[np.ndarray, "height width"]
 
 
 def training_edges(labels: LabelMap) -> Edges:
-    """Where |Laplacian(labels)| > 0 (4 neighbors, reflected border), thinned: what published loaders train on.
+    """Boundaries for training as in published loaders: |Laplacian(labels)| > 0 (4 neighbors, border reflected), thin.
 
     Both sides of a change are marked before thinning, so lines lie on either side.
     """
@@ -52,7 +52,7 @@ def training_edges(labels: LabelMap) -> Edges:
 
 
 def evaluation_edges(labels: LabelMap) -> Edges:
-    """Where a label differs from its right, lower or lower right neighbor, thinned: what SEISM scores against."""
+    """Boundaries as SEISM scores against: labels that differ from the right, lower or lower right neighbor, thinned."""
     from triptych.metrics.contours import label_outlines, thin
 
     return thin(label_outlines(labels))
@@ -77,7 +77,7 @@ class LabelMapBoundary(Encoding):
 
 
 class DistilledSaliency(SaliencyMask):
-    """Masks that a network drew, of a palette the index, as the published pipelines take them."""
+    """Saliency masks predicted by a network, read as palette indices like in published pipelines."""
 
     @property
     def by_index(self) -> bool:
@@ -98,8 +98,8 @@ MASKS = {"published": "only classes that NYUv2 knows", "stored": "wherever the f
 
 @dataclass(frozen=True)
 class PascalVariant(Variant):
-    """`lists` is the folder of the lists of splits; `label_pictures` are those of the 60 classes, where there is
-    nothing else.
+    """`lists` is the folder of the lists of splits; `label_pictures` are the label maps of 60 classes, in archives that
+    have only these.
     """
 
     lists: str = "ImageSets/Context"
@@ -156,10 +156,10 @@ class PascalContext(Published):
     put it there. `classes` is 21 (VOC) or 60 (PASCAL-Context, in the order of its list of 59; from the 459 of its label
     maps this needs `labels.txt` of PASCAL-Context in the root or in `labels_file`).
 
-    `boundary` says what boundaries are for: `training`, or `evaluation`, as SEISM draws them (`triptych evaluate` reads
-    these by itself where it scores by a protocol). `normals_mask` keeps
-    normals as `published`, which needs `labels.txt` too, or as `stored`. Their axes are guessed from what scenes look
-    like unless `normals_axes` tells; the angular error of a network that is trained on them does not depend on them.
+    `boundary` is the purpose of boundaries: `training`, or `evaluation`, as SEISM draws them (`triptych evaluate` reads
+    these by itself where it scores by a protocol). `normals_mask` keeps normals as `published`, which needs
+    `labels.txt` too, or as `stored`. Their axes are guessed by the look of scenes unless `normals_axes` gives them; the
+    angular error of a network that is trained on them does not depend on the axes.
 
     Raises `ValueError` in one line naming missing files and the way out; `allow_missing` reads what is there.
     """
@@ -205,7 +205,7 @@ class PascalContext(Published):
             encodings = {
                 "semseg": labels_of_21() if self.classes == 21 else labels_of_459(self._read_names("60 classes need")),
                 "human_parts": PartLabels(key=ANNOTATION),
-                # Networks drew these two; some are not of the image's size.
+                # These two are predictions of networks; some differ in size from their image.
                 "saliency": DistilledSaliency(threshold=128, resize=True),
                 "normals": Normals(resize=True),
                 "boundary": LabelMapBoundary(edges=boundary),
@@ -227,14 +227,14 @@ class PascalContext(Published):
         return found
 
     def inputs(self) -> dict[str, object]:
-        """And which classes have normals."""
+        """Inputs with the classes that have normals."""
         return super().inputs() | {"normals_table": np.flatnonzero(self.normals_table).tolist()}
 
     def stored(self, name: str, key: str) -> np.ndarray | None:
         return None if self.encodings[name].key == ANNOTATION else super().stored(name, key)
 
     def fingerprint(self) -> dict[str, object]:
-        """Variant, and how normals and boundaries are made, besides what every reader tells."""
+        """Fingerprint with the variant, and the options of normals and boundaries."""
         boundary = self.encodings.get("boundary")
         return super().fingerprint() | {
             "variant": self.variant.name,
@@ -293,7 +293,7 @@ class PascalContext(Published):
         return target
 
     def _mask_normals(self, normals: Tensor, path: Path | None) -> Tensor:
-        """Normals where the label map has a class that NYUv2 names too; nowhere without a label map."""
+        """Keep normals at pixels of classes that NYUv2 names too; none without a label map."""
         if path is None:
             return torch.full_like(normals, torch.nan)
         labels = np.asarray(read_array(path, key="LabelMap")).astype(np.int64)

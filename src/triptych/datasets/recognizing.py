@@ -15,12 +15,12 @@ from triptych.prepared.write import MANIFEST
 
 
 def known_readers() -> dict[str, Any]:
-    """Readers of published datasets by name: those that come in variants."""
+    """Readers of published datasets by name: those with variants."""
     return {name: build for name, build in DATASETS.items() if getattr(build, "variants", None)}
 
 
 def recognize_dataset(path: Path) -> str:
-    """The name of the dataset that lies in a folder: `folder` where it is none that is known.
+    """Return the name of the dataset in a folder; `folder` where it is no known one.
 
     Raises `ValueError` that names the right folder where a known dataset lies a level above or below.
     """
@@ -43,7 +43,7 @@ def recognize_dataset(path: Path) -> str:
 
 
 def recognize_images(path: Path) -> str:
-    """The same, but `images` for a folder of the user's own in which nothing looks like labels."""
+    """As `recognize_dataset`, but `images` for a folder of the user's own without anything like labels."""
     name = recognize_dataset(path)
     is_own = DATASETS[name].takes_root  # the user's, not a published one
     bare = is_own and path.is_dir() and not (path / FILE_NAME).is_file() and set(find_places(path)) <= {IMAGES}
@@ -53,9 +53,9 @@ def recognize_images(path: Path) -> str:
 def locate_dataset(
     place: str, root: str, recognized_by: Callable[[Path], str] = recognize_dataset
 ) -> tuple[str, str, dict[str, Any]]:
-    """Name, folder and options of the dataset that `place` names, or whose folder or description it is.
+    """Name, folder and options of the dataset at `place`: a name, a folder or a description.
 
-    `root` is where a named dataset lies, or the files of a description: an option then.
+    `root` is the folder of a named dataset; with a description, the folder of its files, returned as an option.
     """
     if not (place.endswith(".toml") or Path(place).is_dir()):
         named_choice("dataset, and no folder,", place, DATASETS)
@@ -66,7 +66,7 @@ def locate_dataset(
 
 
 def check_root(name: str, place: str | Path, root: str | Path) -> None:
-    """Raises `ValueError` where `root` is given to a dataset whose own folder was named already."""
+    """Raise `ValueError` where `root` is given although `place` is already the dataset's folder."""
     if root and not DATASETS[name].takes_root:
         raise ValueError(f"root is {root}, but {place} is the folder of {name} itself; leave root out.")
 

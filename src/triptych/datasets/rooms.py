@@ -63,8 +63,7 @@ class Rooms(DenseDataset):
     rooms and views of look `"a"`, with the same labels. `scenes=0` is the split's default (`SCENES`); fewer are the
     first ones. `tasks` keeps some tasks only. `root` is the folder for generated scenes (empty: `TRIPTYCH_CACHE`, or
     the user's cache); `workers` threads render (0: one per core). `neighbor_frames` are offsets along the camera path,
-    such as `(-1, 1)`: the frames there come along as `Sample.neighbors`, at the ends of a path those as far the other
-    way.
+    such as `(-1, 1)`: these frames become `Sample.neighbors`; at the ends of a path the opposite offset is used.
 
     Samples carry `camera` (intrinsics, camera-to-world pose) and `extras["instances"]`, ids `(H, W)` int64.
     Raises `ValueError` for unusable arguments and damaged files, `OSError` where scenes cannot be written.
@@ -122,7 +121,7 @@ class Rooms(DenseDataset):
 
     @classmethod
     def video_options(cls, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A camera that stands still takes a step too."""
+        """Options that add the previous frame; `path_length` becomes at least 2, so that there is one."""
         steps = max(2, options.get("path_length", 1))
         return super().video_options(options) | {"path_length": steps}
 
@@ -180,7 +179,7 @@ class Rooms(DenseDataset):
         }
 
     def inputs(self) -> dict[str, object]:
-        return {"neighbour_frames": self.neighbor_frames}  # its former name, which prepared sets have
+        return {"neighbour_frames": self.neighbor_frames}  # the former name, which prepared sets have recorded
 
 
 def _floats(plane: np.ndarray) -> Tensor:

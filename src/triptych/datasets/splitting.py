@@ -1,4 +1,4 @@
-"""Which samples of a published dataset belong to a split: by its archive's lists, by what is held out, by a shuffle."""
+"""Choose the samples of a split of a published dataset: by lists of its archive, by held-out keys, or by a shuffle."""
 
 import random
 import warnings
@@ -28,7 +28,7 @@ def read_keys(path: Path) -> list[str]:
 def keep_present(
     dataset: str, keys: Sequence[str], listing: Mapping[str, Mapping[str, Path]], kinds: Sequence[str], *, missing: bool
 ) -> list[str]:
-    """The samples of a split that have an image.
+    """Keep the samples of a split that have an image.
 
     Unless files may be `missing`, raises `ValueError` with the number and some names of those without an image, or
     without a file of one of the other `kinds`.
@@ -55,7 +55,7 @@ def take_held_out(keys: Sequence[str], split: str, is_held_out: Callable[[str], 
 
 
 def take_paper_code(keys: Sequence[str], split: str, *, name: str) -> list[str]:
-    """Keys of `split` ("train", "val" or "all") as DenseMTL's loaders take them, with a warning.
+    """Keys of `split` ("train", "val" or "all") as in DenseMTL's loaders, with a warning.
 
     The sorted files are shuffled with seed 42 and the first 80 % taken for training, then shuffled anew from the
     running random state and the last 20 % taken for validation: four of five validation images are training images

@@ -1,8 +1,8 @@
-"""Known variants of published datasets, and which of them a folder is.
+"""Known variants of published datasets, and their recognition in a folder.
 
 A reader of a published dataset is a `DenseDataset` with
 
-- `variants: ClassVar[dict[str, Variant]]`, the forms in which the dataset is handed around, by name;
+- `variants: ClassVar[dict[str, Variant]]`, the forms in which the dataset is distributed, by name;
 - a constructor `Reader(root, *, split="train", tasks=None, variant="auto", ...)`, where `"auto"` asks `recognize`; the
   outcome is the attribute `variant: Variant`;
 - `files(index) -> dict[str, Path]`: the files of sample `index` on disk by what they hold, `"image"` or the name of a
@@ -22,23 +22,23 @@ from triptych.lookup import named_choice
 
 AUTO = "auto"
 LISTED = 8
-"""So many names are written out in an error."""
+"""Number of names listed in an error."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One form in which a dataset is handed around.
+    """One form in which a dataset is distributed.
 
-    `markers` are paths below the root, with `*` and `?` inside a name, that all must exist; together they tell this
-    variant from the others. `counts` maps a split to its number of images, `sizes` are the (height, width) that images
-    can have, where it is known. `tasks` are those that it has files for, or that a reader derives.
-    What differs in how one is read are fields of a subclass beside its reader.
+    `markers` are paths below the root, with `*` and `?` inside a name, that all must exist; together they distinguish
+    this variant from the others. `counts` maps a split to its number of images, `sizes` are the possible (height,
+    width) of images, where known. `tasks` are those that it has files for, or that a reader derives. Differences in
+    reading are fields of a subclass, which is defined next to the reader.
     """
 
     name: str
     title: str
     download: str
-    """What to download, and from whom, by name: never a link, links die."""
+    """Name and source of the download in words, without a link, as links die."""
     markers: tuple[str, ...]
     tasks: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -57,7 +57,7 @@ Kind = TypeVar("Kind", bound=Variant)
 
 
 def recognize(root: str | Path, variants: Mapping[str, Kind], *, variant: str = AUTO) -> Kind:
-    """The variant whose markers the folder `root` has; `variant` is a name, or `"auto"` for whichever it is.
+    """Return the variant whose markers the folder `root` has; `variant` is a name, or `"auto"` for any.
 
     `root` may also be the one file that a variant consists of. Raises `ValueError` in one line that names the folder,
     what was looked for and the way out: another folder one level up or up to two levels down, missing parts of an
@@ -72,7 +72,7 @@ def recognize(root: str | Path, variants: Mapping[str, Kind], *, variant: str = 
     if not root.is_dir():
         raise DataError(*_no_folder(root, asked))
     found = [one for one in asked.values() if not one.missing(root)]
-    # What has all markers of another variant and more is the larger one.
+    # Where one variant has all markers of another and more, it is chosen.
     found = [one for one in found if not any(set(one.markers) < set(other.markers) for other in found)]
     if len(found) == 1:
         return found[0]
@@ -107,7 +107,7 @@ def _no_folder(root: Path, variants: Mapping[str, Variant]) -> tuple[str, str]:
 
 
 def _nothing_there(root: Path, variants: Mapping[str, Variant]) -> tuple[str, str]:
-    """Why `root` is none of the variants, for the one that it comes closest to, and the cure."""
+    """Reason why `root` is no variant, in comparison with the closest one, and the cure."""
     better = suggest_root(root, variants)
     if better is not None:
         return f"{root} is not the root of the dataset", f"{better[0]} is ({better[1].name}): give that one"
@@ -145,19 +145,19 @@ def _same_letters(name: str, pattern: str) -> bool:
 
 
 def _same_stem(name: str, pattern: str) -> bool:
-    """The same apart from case, and from the extension where both have one."""
+    """Whether names are equal up to case, and up to the extension where both have one."""
     stem, dot, _ = pattern.rpartition(".")
     return _same_letters(name, pattern) or (bool(dot) and "." in name and _same_letters(name, f"{stem}.*"))
 
 
 def _actual_name(root: Path, marker: str) -> str:
-    """What a marker is called in `root` where only case or extension differ."""
+    """Actual path of a marker in `root` where only case or extension differ; else empty."""
     path = next(_find(root, marker.split("/"), _same_stem), None)
     return "" if path is None else path.relative_to(root).as_posix()
 
 
 def _dead_link(root: Path, marker: str) -> str:
-    """The first part of a marker's path that is a link without an end."""
+    """First part of a marker's path that is a broken link; empty where there is none."""
     path = root
     for name in marker.split("/"):
         path = path / name
@@ -167,7 +167,7 @@ def _dead_link(root: Path, marker: str) -> str:
 
 
 def _find(folder: Path, names: Sequence[str], same: Callable[[str, str], bool]) -> Iterator[Path]:
-    """Paths below `folder` whose parts are the `same` as `names`; a plain name is not looked for in a long list."""
+    """Paths below `folder` whose parts are the `same` as `names`; a plain name is tested without listing the folder."""
     name, rest = names[0], names[1:]
     if same is fnmatchcase and not set(name) & set("*?["):
         candidates = [name]

@@ -1,7 +1,7 @@
 """Virtual KITTI 2 (Cabon et al., 2020): five synthetic drives in ten conditions, with two cameras.
 
-Depth is z, centimetres in 16 bits; the far plane at 655.35 m is the sky and invalid. Classes are colours, named by the
-`colors.txt` beside each drive. Normals are not in the archives; they are computed from depth.
+Depth is z, centimetres in 16 bits; the far plane at 655.35 m is the sky and invalid. Classes are colors, named by the
+`colors.txt` of each drive. Normals are not in the archives; they are computed from depth.
 """
 
 import os
@@ -29,7 +29,7 @@ from triptych.types import Camera
 
 NATIVE = (375, 1242)
 INTRINSICS = (725.0087, 725.0087, 620.5, 187.0)
-"""fx, fy, cx, cy of both cameras, where no `intrinsic.txt` says so; pixel centres counted from 0."""
+"""fx, fy, cx, cy of both cameras, used without an `intrinsic.txt`; pixel centers counted from 0."""
 CONDITIONS = (
     *("15-deg-left", "15-deg-right", "30-deg-left", "30-deg-right", "clone"),
     *("fog", "morning", "overcast", "rain", "sunset"),

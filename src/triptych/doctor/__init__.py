@@ -1,1 +1,1 @@
-"""Checks of datasets: every file, every split, and how to mend what is found."""
+"""Checks of datasets: of every file and every split, with a cure for each finding."""

@@ -1,4 +1,4 @@
-"""`triptych data doctor`: read every file of a dataset and say what is wrong, where, and how to mend it."""
+"""`triptych data doctor`: read every file of a dataset and report what is wrong, where, and how to fix it."""
 
 import inspect
 import multiprocessing
@@ -30,7 +30,7 @@ from triptych.lookup import UnknownNameError, named_choice, require_options
 from triptych.machine import keep_freed_memory, one_thread_each
 
 SPLITS = ("train", "val", "test")
-"""Of a published dataset: those that share no image by design."""
+"""Splits of published datasets that share no image by design."""
 UNPACK = "unpack the whole archive again"
 Opened = DenseDataset | Finding
 
@@ -38,9 +38,9 @@ Opened = DenseDataset | Finding
 def open_splits(
     name: str, path: Path, root: str | Path = "", options: Mapping[str, Any] | None = None
 ) -> Iterator[Opened]:
-    """The splits of a dataset, opened with its `options`, and findings in place of those that cannot be.
+    """Open the splits of a dataset with its `options`; a split that cannot be opened becomes a finding.
 
-    Raises `ValueError` for an unknown name or option, and where there is no dataset to look at.
+    Raises `ValueError` for an unknown name or option, and where there is no dataset.
     """
     reader, told = named_choice("dataset", name, DATASETS), dict(options or {})
     require_options(f"dataset '{name}'", reader, told, given=("split",))
@@ -52,7 +52,7 @@ def open_splits(
 
 
 def _open_described(reader: Any, path: Path, root: str | Path, options: dict[str, Any]) -> Iterator[Opened]:
-    """Datasets whose own files say which splits there are."""
+    """Open the splits of a dataset whose own files define them."""
     roots = {"root": root} if reader.takes_root else {}
     splits = reader.splits_at(path, **roots)
     if not splits:
@@ -100,7 +100,7 @@ def _has_no_split(error: Exception, split: str) -> bool:
 def _open_leniently(
     open_split: Callable[..., DenseDataset], options: dict[str, Any], variant: Variant
 ) -> DenseDataset | None:
-    """A split without what is missing: first without files, then without the tasks that cannot be had."""
+    """Open a split despite missing parts: first with missing files allowed, then without tasks that fail to open."""
     allow = {"allow_missing": True} if "allow_missing" in inspect.signature(open_split).parameters else {}
 
     def opens(*tasks: str) -> DenseDataset | None:
@@ -161,7 +161,7 @@ def examine(
     for title, check in SPLIT_CHECKS.items():
         try:
             report.findings += list(check(examined_splits))
-        except Exception as error:  # what was found in files is still told
+        except Exception as error:  # findings in files are still reported
             text = " ".join(f"the check of {title} failed: {type(error).__name__}: {error}".split())
             report.findings.append(Finding("error", "check", "", "", str(path), text, "correct what is named above"))
     report.findings.sort(key=lambda finding: finding.severity)
@@ -169,7 +169,7 @@ def examine(
 
 
 def _has_jpeg_alone(opened: Opened) -> bool:
-    """Whether no image is of another format, in which a copy of a JPEG has its pixels but not its coefficients."""
+    """Whether all images are JPEG; a copy in another format has equal pixels only after full decoding."""
     if isinstance(opened, Finding):
         return True
     return isinstance(opened, InFiles) and all(path.suffix.lower() in JPEG for path in opened.images.values())
@@ -177,9 +177,9 @@ def _has_jpeg_alone(opened: Opened) -> bool:
 
 JPEG = (".jpg", ".jpeg", ".jfif")
 AT_ONCE = 32
-"""Samples that a worker looks at before it hands them over, at most."""
+"""Most samples that a worker inspects before it returns them."""
 MANY = 400
-"""Samples from which on processes are worth their start: threads wait for each other in Python."""
+"""Number of samples from which processes are worth their start: threads wait for each other in Python."""
 Look = Callable[[int], Inspection]
 Job = Callable[[], list[Inspection]]
 
@@ -204,7 +204,7 @@ def examine_splits(
         parts = [indices[start : start + size] for start in range(0, len(indices), size)]
         jobs += [partial(_look_at, look, part) for part in parts]
         owners += [(examined, len(indices))] * len(parts)
-    keep_freed_memory()  # every image asks for as much again
+    keep_freed_memory()  # every image needs buffers of the same sizes
     is_much = all(isinstance(seen, InFiles) for seen in datasets) and sum(map(len, datasets)) >= MANY and not limit
     forks = is_much and workers > 1 and sys.platform == "linux"
     with one_thread_each():
@@ -226,11 +226,11 @@ def _run_in_threads(jobs: Sequence[Job], workers: int) -> Iterator[list[Inspecti
 
 
 _JOBS: list[Sequence[Job]] = []
-"""What forked processes inherit, and need not be sent."""
+"""Jobs that forked processes inherit, so that they need not be sent."""
 
 
 def _run_in_processes(jobs: Sequence[Job], workers: int) -> Iterator[list[Inspection]]:
-    """As threads do; what processes that are killed leave undone is done by threads."""
+    """As `_run_in_threads`, in processes; jobs left over by killed processes are run in threads."""
     done = 0
     _JOBS.append(jobs)
     try:
@@ -249,7 +249,7 @@ def _run_job(number: int) -> list[Inspection]:
 
 
 def forgive_withheld_labels(examined: ExaminedSplit) -> None:
-    """Benchmarks publish the images of a test split with empty label files: that is no fault of a file."""
+    """Drop findings of empty labels where all of a test split are empty, as in benchmarks that withhold them."""
     if examined.split != "test":
         return
     for name, paths in examined.dataset.labels.items():

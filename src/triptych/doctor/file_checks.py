@@ -1,7 +1,7 @@
 """Checks of one image or one label file: small functions, listed in the tables at the end.
 
-Each takes what was read and yields problems, each with its cure. A check for another kind of data is one more function.
-Long because every way in which a file can be wrong is one of them.
+Each takes what was read and yields problems with their cures. A check for another kind of data is one more function.
+Long because there is one for each kind of fault.
 """
 
 import math
@@ -27,7 +27,7 @@ from triptych.types import IGNORE, Camera, valid_pixels
 
 @dataclass(frozen=True)
 class ImageFile:
-    """Some pixels of an image, spread evenly, and what reads it whole."""
+    """Some pixels of an image, spread evenly, and a function that reads all of it."""
 
     path: Path
     photo: StoredPhoto
@@ -35,7 +35,8 @@ class ImageFile:
 
     @cached_property
     def range(self) -> tuple[float, float]:
-        """Lowest and highest value, of what the number type can hold; all pixels are asked where some are alike."""
+        """Lowest and highest value relative to the largest of the number type; of all pixels where the sample is
+        constant or dark."""
         lowest, highest = _range(self.photo)
         return (lowest, highest) if lowest < highest >= DARK else _range(self.read())
 
@@ -46,10 +47,10 @@ def _range(photo: StoredPhoto) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file as stored, and the target it became, if it did.
+    """A label file as stored, and its target, if it could be decoded.
 
-    Where the target of a pixel follows from the number stored there, `stored` `(1, N)` and `target` `(..., 1, N)` have
-    one entry for each distinct number, and `counts` says how many pixels have it: a map of classes is looked at once.
+    Where the target of a pixel depends on the number stored there alone, `stored` `(1, N)` and `target` `(..., 1, N)`
+    have one entry for each distinct number, and `counts` its number of pixels, so that checks are fast.
     """
 
     path: Path
@@ -67,12 +68,12 @@ class LabelFile:
     counts: np.ndarray | None = None
     """Pixels of each entry of `stored`; one where it is `None`."""
     marked: np.ma.MaskedArray | None = None
-    """What is stored, in the type of the file, where `valid` or transparency masks some; `stored` holds floats then."""
+    """Stored values in the type of the file where `valid` or transparency masks some; `stored` then has floats."""
 
     any_shape: bool = False
-    """Whether its dataset stretches it from any shape, where it is resized."""
+    """Whether its dataset resizes labels of any aspect ratio."""
     is_pseudo: bool = False
-    """Whether a network predicted it: its format is what the descriptor asks for, and says nothing about that."""
+    """Whether it is a pseudo-label, whose number type and NaN are not checked, as `triptych data label` chose them."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -81,14 +82,14 @@ class LabelFile:
 
     @cached_property
     def known(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """Valid values of a target of one channel, and how many pixels have each; one where it is `None`."""
+        """Valid values of a target of one channel, and the pixels of each; `None`: one each."""
         assert self.target is not None, "asked of files that became targets"
         values = self.target.numpy().reshape(-1)
         return values[self.valid], None if self.counts is None else self.counts[self.valid]
 
     @cached_property
     def median(self) -> float:
-        """Of the valid values."""
+        """Median of the valid values."""
         return percentile(*self.known, 50.0)
 
     @cached_property
@@ -103,14 +104,14 @@ class LabelFile:
 
 
 def check_constant(file: ImageFile) -> Iterator[Problem]:
-    """A picture of one colour is an empty or failed recording."""
+    """Check that a picture is not of a single color, as after a failed recording."""
     lowest, brightest = file.range
     if lowest == brightest:
         yield Problem("warning", "constant image", "all pixels are equal", "remove it, or record it again")
 
 
 def check_whole(file: "ImageFile | LabelFile") -> Iterator[Problem]:
-    """Its parts have the checksums, and the file the end and the format, that its header and its name speak of."""
+    """Check the checksums of its parts, its length and its format against its headers and its name."""
     try:
         found = find_damage(file.path)
     except OSError:  # a sample that is no file of its own
@@ -120,11 +121,11 @@ def check_whole(file: "ImageFile | LabelFile") -> Iterator[Problem]:
 
 
 DARK = 1 / 8
-"""Of the brightest value that a file's type can hold."""
+"""Share of the largest value of a file's type below which an image is nearly black."""
 
 
 def check_brightness(file: ImageFile) -> Iterator[Problem]:
-    """A photograph of 10 or 12 bits in a file of 16, or of 0 and 1 in 8 bits, is nearly black."""
+    """Check that a photograph is not nearly black, as one of 10 or 12 bits stored in 16, or of 0 and 1 stored in 8."""
     lowest, brightest = file.range
     if 0 < brightest < DARK and lowest < brightest:
         text = f"its brightest value is {brightest:.1%} of what its number type can hold"
@@ -132,7 +133,7 @@ def check_brightness(file: ImageFile) -> Iterator[Problem]:
 
 
 def check_orientation(file: ImageFile) -> Iterator[Problem]:
-    """A camera that was turned may say so in the file instead of turning the pixels; labels may follow either."""
+    """Check for an EXIF orientation: labels may match the stored or the upright pixels."""
     turned = file.photo.orientation
     if turned != 1:
         yield Problem(
@@ -144,13 +145,13 @@ def check_orientation(file: ImageFile) -> Iterator[Problem]:
 
 
 OFF_CENTRE = 0.2
-"""Share of a side by which the centre of a camera may be off the middle of a picture that was not cut."""
+"""Largest offset of the principal point from the middle of an uncropped picture, as a share of its side."""
 NARROW, WIDE = 5.0, 170.0
-"""Degrees between which the field of view of a photograph lies, across."""
+"""Plausible range of the horizontal field of view of a photograph, in degrees."""
 
 
 def check_camera(camera: Camera, size: tuple[int, int]) -> Iterator[Problem]:
-    """Intrinsics are finite, focal lengths positive, and the field of view is that of a camera of this image's size."""
+    """Check that intrinsics are finite, focal lengths positive, and the field of view plausible for this size."""
     matrix = camera.intrinsics.double()
     (height, width), (fx, fy) = size, (float(matrix[0, 0]), float(matrix[1, 1]))
     if not bool(matrix.isfinite().all()) or min(fx, fy) <= 0:
@@ -171,27 +172,27 @@ def check_camera(camera: Camera, size: tuple[int, int]) -> Iterator[Problem]:
 
 
 def check_decoded(file: LabelFile) -> Iterator[Problem]:
-    """The numbers mean what the descriptor says: classes in range, whole numbers, the right channels."""
+    """Check that the numbers fit the descriptor: classes in range, whole numbers, the right channels."""
     if file.failure is not None:
         text, cure = text_and_cure(file.failure, f"correct [tasks.{file.task}] or the file")
         yield Problem("error", "values", text, cure, _list_marks(file))
 
 
 def _list_marks(file: LabelFile) -> Edit | None:
-    """Marks of missing labels in `invalid`, where these are all that is wrong."""
+    """Edit that adds marks of missing labels to `invalid`, where nothing else is wrong; else `None`."""
     if not isinstance(file.encoding, Labels) or file.stored.ndim != 2:
         return None
     values = (value for value in count_values(file.stored)[0].tolist() if is_mark(value) or value == IGNORE)
     marks = tuple(int(value) for value in values if value not in file.encoding.invalid and float(value).is_integer())
     try:
         replace(file.encoding, invalid=(*file.encoding.marks, *marks)).decode(file.stored)
-    except Exception:  # more is wrong, whatever it is: the finding says it
+    except Exception:  # something else is wrong, which the finding names
         return None
     return Edit("invalid", marks)
 
 
 def check_size(file: LabelFile) -> Iterator[Problem]:
-    """A label map has the size of its image, or its shape where it is resized."""
+    """Check that a label map has the size of its image, or its aspect ratio where it is resized."""
     found, expected = file.size, file.image_size
     if found is None or found == expected or (file.any_shape and file.encoding.resize):
         return
@@ -207,7 +208,7 @@ def check_size(file: LabelFile) -> Iterator[Problem]:
 
 
 def check_type(file: LabelFile) -> Iterator[Problem]:
-    """The file format can hold such numbers."""
+    """Check that format and number type of the file are suitable for such labels."""
     if not isinstance(file.encoding, Mask) and is_lossy(file.path):
         yield Problem("error", "type", "JPEG and WebP with loss change values near edges", "save labels as PNG or .npy")
     if isinstance(file.encoding, Depth) and file.labels.dtype == np.uint8:
@@ -218,7 +219,7 @@ def check_type(file: LabelFile) -> Iterator[Problem]:
 
 
 def check_finite(file: LabelFile) -> Iterator[Problem]:
-    """NaN and infinity are taken as "no label"; saying so in `invalid` keeps the doctor quiet."""
+    """Check for NaN and infinity, which are taken as "no label", unless `invalid` lists them."""
     if file.labels.dtype.kind != "f" or file.is_pseudo:
         return
     declared = np.array(file.encoding.invalid, np.float64)
@@ -237,13 +238,13 @@ def check_finite(file: LabelFile) -> Iterator[Problem]:
 
 
 def check_any_label(file: LabelFile) -> Iterator[Problem]:
-    """A label file that labels nothing is rarely meant."""
+    """Check that at least one pixel has a label."""
     if file.target is not None and not file.valid.any():
         yield Problem("warning", "empty", "no pixel has a label", "correct invalid and the unit, or remove the file")
 
 
 def check_threshold(file: LabelFile, encoding: Mask, target: Tensor) -> Iterator[Problem]:
-    """A mask that holds values but nothing above its threshold was saved in other units."""
+    """Check for masks of 0 and 1 that lie below the threshold."""
     known = valid_pixels(target)
     if known.any() and float(target[known].max()) == 0 and file.stored.max() == 1 != encoding.threshold:
         yield Problem(
@@ -256,11 +257,11 @@ def check_threshold(file: LabelFile, encoding: Mask, target: Tensor) -> Iterator
 
 
 NEAR, FAR = 0.05, 300.0
-"""Metres between which the median depth of a photograph lies."""
+"""Plausible range of the median depth of a photograph, in metres."""
 
 
 def check_depth_unit(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
-    """Distances are those of rooms and streets; the unit that would make them so is the cure."""
+    """Check that the median depth is that of rooms or streets; the cure is the unit that would make it so."""
     if not file.valid.any():
         return
     if not NEAR <= file.median <= FAR:
@@ -279,10 +280,10 @@ def check_depth_unit(file: LabelFile, encoding: Depth, target: Tensor) -> Iterat
 
 
 def check_far_plane(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
-    """A sky or background at one value far above the rest is no distance."""
+    """Check for a sky or background at one value far above the rest, which is no distance."""
     far = find_far_plane(*file.known) if encoding.kind != "disparity" else None
     if far is not None:
-        # As it is stored: the decimal number of a float of 32 bits is another one.
+        # As stored: a float of 32 bits differs from its decimal number.
         value = encoding.pick(file.stored).ravel()[int(target.nan_to_num().argmax())].item()
         yield Problem(
             "warning",
@@ -294,7 +295,7 @@ def check_far_plane(file: LabelFile, encoding: Depth, target: Tensor) -> Iterato
 
 
 def check_reading(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
-    """Flat surfaces are flat: where another reading than depth makes them so, the numbers are something else."""
+    """Check that no other reading than depth (logarithm, inverse) makes surfaces far flatter (`find_misreading`)."""
     if encoding.kind != "z" or file.labels.dtype.kind != "f":
         return
     found = find_misreading(encoding.pick(file.stored))
@@ -304,7 +305,7 @@ def check_reading(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[
 
 
 def check_below_zero(file: LabelFile, encoding: Depth, target: Tensor) -> Iterator[Problem]:
-    """One negative value marks pixels without depth; many of them are no lengths."""
+    """Check for many different negative values, which are no lengths; a single one marks pixels without depth."""
     if file.stored.dtype.kind not in "if" or encoding.offset > 0:
         return
     below = file.stored[file.stored < 0]
@@ -314,7 +315,7 @@ def check_below_zero(file: LabelFile, encoding: Depth, target: Tensor) -> Iterat
 
 
 def check_colors(file: LabelFile, encoding: Labels, target: Tensor) -> Iterator[Problem]:
-    """Colors that are not listed are left unlabelled: black and white may be meant so, others rarely."""
+    """Check for unlisted colors, which are left unlabelled; black and white may be intended, others rarely."""
     if not encoding.colors:
         return
     codes = color_codes(encoding.pick(file.stored, 3))
@@ -346,7 +347,7 @@ def _better_unit(median: float) -> str:
 
 
 def check_unit_length(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator[Problem]:
-    """Normals have length 1 as stored; grey, black and white pixels are no normals."""
+    """Check that stored normals have length 1, except grey, black and white pixels, which are no normals."""
     lengths = np.linalg.norm(encoding.stored_vectors(file.stored if file.marked is None else file.marked), axis=-1)
     zero = (file.stored == file.stored[..., :1]).all(-1) if file.stored.shape[-1] == 3 else ~np.isfinite(lengths)
     lengths = lengths[np.isfinite(lengths) & ~zero]
@@ -361,7 +362,7 @@ def check_unit_length(file: LabelFile, encoding: Normals, target: Tensor) -> Ite
 
 
 def check_facing(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator[Problem]:
-    """Visible surfaces face the camera: z is negative, but near the edge of a wide picture."""
+    """Check that normals face the camera: z is negative, except near the edge of a wide picture."""
     z = target[2][valid_pixels(target)[0]]
     if z.numel() and float((z > 0.2).float().mean()) > 0.2:
         yield Problem(
@@ -373,7 +374,7 @@ def check_facing(file: LabelFile, encoding: Normals, target: Tensor) -> Iterator
 
 
 def check_boundary_share(file: LabelFile, encoding: BoundaryMask, target: Tensor) -> Iterator[Problem]:
-    """Boundaries are thin; where they fill the picture the mask is inverted or the threshold too low."""
+    """Check that boundaries do not fill the picture, as with an inverted mask or too low a threshold."""
     values, counts = file.known
     share = float(np.average(values, weights=counts)) if values.size else 0.0
     if share > 0.5:
@@ -414,7 +415,7 @@ TARGET_CHECKS: tuple[tuple[type[Encoding], Callable[..., Iterator[Problem]]], ..
     (Normals, check_facing),
     (BoundaryMask, check_boundary_share),
 )
-"""Checks of label files that became targets, by encoding: each takes the file, its encoding and the target."""
+"""Checks of decoded label files, by encoding: each takes the file, its encoding and the target."""
 
 
 def histogram(num_classes: int, values: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the doctor finds: a problem of a file or a split, with its cure."""
+"""Findings of the doctor: problems of files and splits, with their cures."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -11,16 +11,16 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Edit:
-    """A change of one option of a task in the descriptor, as a cure that touches no label file."""
+    """A change of one option of a task in the descriptor, as a cure that leaves label files alone."""
 
     option: str
     value: bool | int | float | tuple[int | float, ...]
-    """A list is added to what the option lists already."""
+    """The new value; a list is added to that of the option."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong with one file: an `error` stops training, a `warning` may spoil it."""
+    """A problem of one file: an `error` stops training, a `warning` may harm it."""
 
     severity: Severity
     check: str

@@ -1,4 +1,4 @@
-"""Reading one sample of a dataset in files for the doctor: what is wrong with it, and what its statistics are."""
+"""Read one sample of a dataset for the doctor: its problems and statistics."""
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ from triptych.labels.summaries import count_values
 from triptych.types import Camera, Sample, valid_pixels
 
 SPARSE = 4
-"""Every so many pixels of both axes are in the digest of an image; images of one digest are compared whole."""
+"""Step in pixels of both axes for the digest of an image; images of equal digest are compared in full."""
 MOST_CODES = 300
 """Stored values kept of a label file, to compare files."""
 ANOTHER = "take it from the original archive again"
@@ -48,15 +48,15 @@ class Inspection:
 
     key: str
     digest: str = ""
-    """Of some of the pixels, so that a copy in another format or in the same container has it too."""
+    """Digest of some of the decoded pixels, which a copy in another file format shares."""
     size: tuple[int, int] | None = None
     findings: list[Finding] = field(default_factory=list)
     classes: dict[str, np.ndarray] = field(default_factory=dict)
     """Pixels of each class, by task that has classes."""
     codes: dict[str, frozenset[float | int]] = field(default_factory=dict)
-    """Stored values of label files by task, where they are few; of none that a network predicted."""
+    """The first `MOST_CODES` stored values of label files by task, without pseudo-labels."""
     types: dict[str, str] = field(default_factory=dict)
-    """Number type of what depth files store, by task; of none that a network predicted."""
+    """Number type of depth files by task, without pseudo-labels."""
     labelled: dict[str, bool] = field(default_factory=dict)
     """Whether any pixel of a label file has a label, by task."""
     depths: dict[str, float] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Inspection:
 
 
 class Records:
-    """A dataset whose samples are read whole; a sample is named where a file would be."""
+    """A dataset that is not in files: samples are read as a whole, and findings name the sample instead of a file."""
 
     def __init__(self, dataset: DenseDataset) -> None:
         self.dataset, self.name, self.tasks = dataset, dataset.name, dataset.tasks
@@ -76,7 +76,7 @@ class Records:
         self.labels: dict[str, dict[str, Path]] = {name: {} for name in self.tasks}
 
     def encoding(self, name: str, key: str) -> Encoding | None:
-        """Nothing is known of how a label was stored."""
+        """Return `None`: how a label was stored is unknown."""
         return None
 
     def stored_photo(self, key: str) -> StoredPhoto:
@@ -130,7 +130,7 @@ def _inspect_camera(inspection: Inspection, dataset: InFiles, size: tuple[int, i
     path = dataset.images[inspection.key]
     try:
         camera = dataset.camera(inspection.key, size)
-    except Exception as error:  # whatever a camera file makes its reader raise
+    except Exception as error:  # readers raise any error for a damaged camera file
         text, cure = text_and_cure(error, "correct [camera]")
         finding = Finding("error", "camera", dataset.split, "camera", str(path), text, _cure(dataset, cure))
         inspection.findings.append(finding)
@@ -141,17 +141,17 @@ def _inspect_camera(inspection: Inspection, dataset: InFiles, size: tuple[int, i
 
 
 def digest(pixels: np.ndarray, size: tuple[int, int]) -> str:
-    """A digest of pixels in 8 bits, and of the size of their image; images of one are compared before it is said."""
+    """Digest of pixels in 8 bits and the size of their image; images of equal digest are compared before a finding."""
     return f"{zlib.crc32(np.ascontiguousarray(pixels).data):08x} {size}"
 
 
 def _size_of_labels(dataset: InFiles, key: str) -> tuple[int, int] | None:
-    """The size of the labels of an unreadable image, so that they are looked at too."""
+    """Size of a label of an unreadable image, so that its labels are checked nevertheless."""
     for paths in dataset.labels.values():
         try:
             if key in paths:
                 return read_size(paths[key])
-        except Exception:  # told when the label is read
+        except Exception:  # reported when the label is read
             continue
     return None
 
@@ -242,7 +242,7 @@ def _can_be_counted(stored: np.ndarray) -> bool:
 
 
 def _is_countable(dataset: InFiles, key: str, encoding: Encoding) -> bool:
-    """Whether all that is asked of a label file of whole numbers follows from how often it holds each."""
+    """Whether the counts of the values of a label file are enough for all its checks."""
     if not encoding.is_pointwise:
         return False
     others = (dataset.encoding(name, key) for name, paths in dataset.labels.items() if key in paths)
@@ -253,7 +253,7 @@ def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks
     for check in checks:
         try:
             problems = list(check(*what))
-        except Exception as error:  # the rest is still looked at
+        except Exception as error:  # the other checks still run
             text = f"{check.__name__} failed: {type(error).__name__}: {error}"
             problems = [Problem("error", "unreadable", " ".join(text.split()), "look at this file")]
         for problem in problems:
@@ -265,7 +265,7 @@ def _run(inspection: Inspection, dataset: InFiles, task: str, path: Path, checks
 
 
 def _cure(dataset: InFiles, cure: str) -> str:
-    """Nobody should mend a published dataset: its file is wrong, or it is another archive than it looks like."""
+    """Replace the cure for published datasets: their files should be taken from the archive again, not edited."""
     return cure if isinstance(dataset, Folder) else ANOTHER
 
 
@@ -279,7 +279,7 @@ def _unreadable(dataset: InFiles, task: str, path: Path, error: Exception, cure:
 def _compare_normals(
     inspection: Inspection, dataset: InFiles, targets: Mapping[str, Tensor], camera: Camera | None
 ) -> None:
-    """The angle between the normals and those of the depth; it hardly depends on the camera, which may be assumed."""
+    """Note the angle between normals and those of the depth; without a camera one is assumed, as it hardly matters."""
     kinds = {type(dataset.encoding(name, inspection.key)): target for name, target in targets.items()}
     normals, depth = kinds.get(Normals), kinds.get(Depth)
     if normals is None or depth is None or normals.shape[-2:] != depth.shape[-2:]:

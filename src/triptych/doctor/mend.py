@@ -1,7 +1,7 @@
-"""`triptych data doctor --fix`: change the descriptor where that heals what was found, and no label is touched.
+"""`triptych data doctor --fix`: change the descriptor where that resolves findings, without touching labels.
 
-Findings name such changes (`Edit`). One is made where every finding of its kind asks for it, and where it leaves the
-targets of all other files of the task as they are; marks of missing labels can be listed in any case.
+Findings suggest such changes (`Edit`). A change is made where every finding of its kind suggests it, and the targets of
+all other files of the task stay the same; marks of missing labels can be listed in any case.
 """
 
 import difflib
@@ -35,25 +35,25 @@ class Mending:
     """Empty where there was no file."""
     after: str
     left: tuple[str, ...] = ()
-    """Changes that are a person's to make, and why."""
+    """Changes that are left to the user, with the reason."""
 
     @property
     def difference(self) -> str:
-        """What changes, as `diff -u` writes it; empty where nothing does."""
+        """The change in the format of `diff -u`; empty where there is none."""
         old, new = (text.splitlines() for text in (self.before, self.after))
         return "\n".join(difflib.unified_diff(old, new, str(self.path), f"{self.path} (fixed)", lineterm=""))
 
     def write(self) -> Path | None:
-        """Write it; returns where the old file is kept, if there was one."""
+        """Write the file; returns the path of the copy of the old one, if any."""
         kept = keep_old(self.path) if self.path.exists() else None
         write_text(self.path, self.after)
         return kept
 
 
 def plan_mending(path: str | Path, findings: Sequence[Finding], *, root: str | Path = "") -> Mending:
-    """The descriptor of a folder with every safe change that its findings name.
+    """Make the descriptor of a folder with every safe change that its findings suggest.
 
-    Without a descriptor it is changed from the one that `triptych data init` would write.
+    Without a descriptor, changes apply to the one that `triptych data init` would write.
     """
     place = Path(path)
     file = place if place.suffix == ".toml" else place / FILE_NAME
@@ -78,7 +78,7 @@ def plan_mending(path: str | Path, findings: Sequence[Finding], *, root: str | P
 
 
 def _by_task(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    """Findings that a change of a task's section would heal, with those of the same kind that it would not."""
+    """Findings of kinds with a suggested edit, by task, including those of these kinds that have none."""
     kinds = {(finding.task, finding.check) for finding in findings if finding.edit}
     return grouped((finding.task, finding) for finding in findings if (finding.task, finding.check) in kinds)
 
@@ -92,14 +92,14 @@ def _choose(encoding: Encoding, findings: Sequence[Finding]) -> dict[str, Any]:
         option, value = finding.edit.option, finding.edit.value
         if isinstance(value, tuple):
             listed = chosen.setdefault(option, list(encoding.marks))
-            listed += [item for item in value if repr(item) not in map(repr, listed)]  # NaN equals NaN so
+            listed += [item for item in value if repr(item) not in map(repr, listed)]  # by `repr`, NaN equals NaN
         elif all(other.edit == finding.edit for other in findings if other.check == finding.check):
             chosen[option] = value
     return chosen
 
 
 def _changed_file(descriptor: Descriptor, task: str, options: dict[str, Any], findings: Sequence[Finding]) -> str:
-    """A label file without a finding whose target would change; empty if there is none."""
+    """Path of a label file without a finding whose target would change; empty if there is none."""
     encoding = descriptor.tasks[task]
     named = {finding.file for finding in findings}
     for path in list_files(descriptor, encoding.files, ALL).values():

@@ -21,20 +21,20 @@ class Report:
     variant: str = ""
     """Which variant of a published dataset it is."""
     notes: tuple[str, ...] = ()
-    """Traps of this variant, even where all files are sound."""
+    """Known pitfalls of this variant, even where all files are intact."""
     files: int = 0
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     """Split to task to number of images with a label; `images` counts them all."""
     classes: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """Split to task to class to number of pixels, of the samples that were read."""
     fingerprints: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Of each split: what a training run records."""
+    """Fingerprint of each split, as a training run records it."""
     class_weights: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Task to class to weight by median frequency, of the split `train`; of the first, where none is called so."""
+    """Task to class to weight by median frequency, in the split `train`, or else in the first split."""
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, examined: ExaminedSplit) -> None:
-        """Count a split and take over what was found in its files."""
+        """Add the counts of a split and the findings of its files."""
         dataset, keys = examined.dataset, [sample.key for sample in examined.samples]
         counts = {name: sum(key in dataset.images for key in paths) for name, paths in dataset.labels.items()}
         self.labels[examined.split] = {"images": len(dataset.keys), **counts}
@@ -49,7 +49,7 @@ class Report:
             self.findings += sample.findings
 
     def weigh_classes(self, splits: Sequence[ExaminedSplit]) -> None:
-        """Note the weights of classes, from what was read of some splits that were added."""
+        """Compute class weights from the samples read of some splits that were added."""
         for examined in splits:
             for name in self.classes[examined.split]:
                 pixels = [sample.classes[name] for sample in examined.samples if name in sample.classes]
@@ -60,17 +60,17 @@ class Report:
 
     @property
     def num_errors(self) -> int:
-        """Findings that would stop training."""
+        """Number of findings that would stop training."""
         return sum(finding.severity == "error" for finding in self.findings)
 
     @property
     def num_warnings(self) -> int:
-        """Findings that may spoil it."""
+        """Number of findings that may harm training."""
         return len(self.findings) - self.num_errors
 
     @property
     def verdict(self) -> str:
-        """One line: ready, usable or broken."""
+        """One line: ready, usable or not ready, with counts."""
         counts = f"{self.num_errors} errors, {self.num_warnings} warnings in {self.files} files"
         if self.num_errors:
             return f"not ready: {counts}"

@@ -22,9 +22,9 @@ def draw_dataset(
     dataset: DenseDataset, *, keys: Sequence[str] = (), count: int = 6, width: int = 240, overlay: bool = False
 ) -> Image.Image:
     """One row per sample, of those with `keys`, or `count` spread evenly over the dataset: the image and every task's
-    label, each `width` pixels wide. Pseudo-labels say that they are.
+    label, each `width` pixels wide. Pseudo-labels are marked as such.
 
-    With `overlay` labels are drawn over their image: edges that do not meet are seen at once.
+    With `overlay` labels are drawn over their image, which shows misaligned edges at once.
     Raises `ValueError` for an empty dataset and an unknown key.
     """
     if len(dataset) == 0:

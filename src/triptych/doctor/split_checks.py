@@ -24,7 +24,7 @@ from triptych.types import IGNORE
 
 @dataclass
 class ExaminedSplit:
-    """One split, read: all of it, or a part that is spread evenly."""
+    """The inspected samples of one split: all, or a part spread evenly."""
 
     split: str
     dataset: Seen
@@ -33,7 +33,7 @@ class ExaminedSplit:
 
 
 def seen_by_training(splits: Sequence[ExaminedSplit]) -> Sequence[ExaminedSplit]:
-    """The one split that training takes: `train`, else the first; none where there are none."""
+    """The split that training uses, in a list: `train`, else the first; empty without splits."""
     return [examined for examined in splits if examined.split == "train"] or splits[:1]
 
 
@@ -43,7 +43,7 @@ def _own_folders(splits: Sequence[ExaminedSplit]) -> list[Folder]:
 
 
 def check_pairs(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Labels whose image is missing, and images without any label."""
+    """Find labels without an image, and images without any label."""
     folders = _own_folders(splits)
     for name, path in find_orphans(folders[0]) if folders else ():
         cure = "add the image, correct the name, or remove the label"
@@ -67,7 +67,7 @@ def find_orphans(dataset: Folder) -> Iterator[tuple[str, Path]]:
 
 
 def check_copies(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """The same image twice: in two splits it leaks from training into scores."""
+    """Find images that occur twice; in two splits they leak from training into scores."""
     seen: dict[str, list[tuple[ExaminedSplit, str]]] = defaultdict(list)
     for examined in splits:
         for sample in examined.samples:
@@ -85,12 +85,12 @@ def check_copies(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def _is_copy(one: ExaminedSplit, key: str, other: ExaminedSplit, other_key: str) -> bool:
-    """Whether two images of one digest have the same pixels, in 8 bits."""
+    """Whether two images of equal digest have the same pixels, in 8 bits."""
     return np.array_equal(one.dataset.stored_photo(key).bytes(), other.dataset.stored_photo(other_key).bytes())
 
 
 def check_coverage(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Tasks without a label, classes that never occur, masks that are never set, in what training sees."""
+    """Find tasks without a label, classes that never occur and masks that are never set, in the training split."""
     for examined in seen_by_training(splits):
         for name, task in examined.dataset.tasks.items():
             counts = [sample.classes[name] for sample in examined.samples if name in sample.classes]
@@ -107,7 +107,10 @@ def check_coverage(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_chosen_on(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """A task that training has and `val` has not: others choose the weights. Of `test` the table of scores tells."""
+    """Find tasks with labels in training but not in `val`, so that weights are chosen without them.
+
+    Missing labels in `test` show in the table of scores.
+    """
     trained = [examined.dataset for examined in seen_by_training(splits)]
     for dataset in _own_folders(splits):
         for name, paths in dataset.labels.items() if dataset.split == "val" else ():
@@ -118,7 +121,7 @@ def check_chosen_on(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_codes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Masks of 0 and 1 beside masks of 0 and 255: in some of them, the object is read as something else."""
+    """Find masks of 0 and 1 mixed with masks of 0 and 255: in some of them the object is misread."""
     found: dict[str, list[tuple[str, str, frozenset[float | int]]]] = defaultdict(list)
     alike: dict[int, tuple[Encoding | None, bool]] = {}  # most files of a task share one encoding
     for examined in splits:
@@ -152,7 +155,7 @@ def _reads_alike(encoding: Encoding | None, *values: int) -> bool:
 
 
 def check_marks(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Array files may hold an entry that says where the one that is read holds, which nobody applies."""
+    """Find array files with an unused entry that seems to mark the valid pixels of the one that is read."""
     told: set[str] = set()
     for examined in splits:
         for name, paths in examined.dataset.labels.items():
@@ -166,7 +169,7 @@ def check_marks(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Pipes, devices and sockets among the files are passed over: reading one would wait for ever."""
+    """Find pipes, devices and sockets among the files, which are not read, as this could wait forever."""
     folders = _own_folders(splits)
     for path in walk_pipes(folders[0].descriptor.root) if folders else ():
         text, cure = "it is a pipe or a device, and is not read", "replace it by a file, or remove it"
@@ -174,11 +177,11 @@ def check_pipes(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 FACTOR, SPREADS = 6.0, 5.0
-"""Limits for the median of a depth file: factor to the others' median, and number of their median deviations."""
+"""Limits for the median of a depth file: factor to the median of all files, and number of median deviations."""
 
 
 def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Depth of two number types that are of two units: millimetres in 16 bits, metres in floats."""
+    """Find depth files of different number types with different units: millimetres in 16 bits, metres in floats."""
     found = grouped(
         (name, (kind, (sample.depths[name], examined.split, str(examined.dataset.labels[name][sample.key]))))
         for examined in splits
@@ -197,11 +200,13 @@ def check_types(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Where cameras lie in files, every image has one; where one is for all, they have one size, or it says which."""
+    """Check that every image has its camera file, or, with one camera for all, that images have one size or `size` is
+    given.
+    """
     for examined in splits:
         dataset = examined.dataset
         camera = dataset.descriptor.camera if isinstance(dataset, Folder) else None
-        # On its side a picture has the camera of the others, turned.
+        # A picture on its side has the same camera as the others, rotated.
         sizes = {tuple(sorted(sample.size)): sample.size for sample in examined.samples if sample.size}
         if camera and camera.intrinsics and not camera.size and len(sizes) > 1:
             shown = ", ".join(f"{height}x{width}" for height, width in list(sizes.values())[:3])
@@ -216,7 +221,7 @@ def check_cameras(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_near_names(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Files beside the labels that are named like an image but for case or suffix: no pattern takes them."""
+    """Find unmatched files in the folders of images and labels whose names equal an image's up to case or suffix."""
     folders = _own_folders(splits)
     if not folders:
         return
@@ -246,7 +251,7 @@ def _starts(descriptor: Descriptor, pattern: str, path: Path) -> bool:
 
 
 def check_labels(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """A task of which no file has a valid pixel trains to the end with a loss of 0."""
+    """Find tasks without any valid pixel, which would be trained with a loss of 0."""
     for examined in seen_by_training(splits):
         for name, paths in examined.dataset.labels.items():
             read = [sample for sample in examined.samples if sample.key in paths and name in sample.labelled]
@@ -257,7 +262,7 @@ def check_labels(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_outliers(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Single depth files in another unit than the rest."""
+    """Find single depth files in another unit than the rest."""
     medians = grouped(
         (name, (examined.split, str(examined.dataset.labels[name][sample.key]), median))
         for examined in splits
@@ -275,7 +280,7 @@ def check_outliers(splits: list[ExaminedSplit]) -> Iterator[Finding]:
 
 
 def check_normals_against_depth(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """Normals in the right frame agree with the surfaces of the depth."""
+    """Check that normals agree with those of the depth, as they do in the right frame."""
     for examined in splits:
         angles = [angle for sample in examined.samples for angle in sample.angles]
         if angles and float(np.median(angles)) > 45:
@@ -291,7 +296,7 @@ def check_normals_against_depth(splits: list[ExaminedSplit]) -> Iterator[Finding
 
 
 def check_variant(splits: list[ExaminedSplit]) -> Iterator[Finding]:
-    """A published dataset has as many images as its archive, of the sizes that these have, and all their labels."""
+    """Check that a published dataset has the images of its archive, in their sizes, and all their labels."""
     for examined in splits:
         dataset, variant = examined.dataset, getattr(examined.dataset, "variant", None)
         if variant is None:

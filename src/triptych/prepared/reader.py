@@ -1,10 +1,10 @@
-"""Datasets that `triptych data prepare` wrote: the same samples as their source gives, many times faster.
+"""Read datasets written by `triptych data prepare`: the same samples as from their source, many times faster.
 
 Records hold arrays as they will be used, in codes that give back the same bits (`records.py`). Measured on a
 480x640 frame with one core: the photograph as bytes is ready in 0.2 ms, as JPEG in 1.4 ms, as PNG in 7 ms; a label
 map deflated in 0.3 ms, as PNG in 0.9 ms; normals of 8 bits as table and index in 0.8 ms, as PNG in 7 ms and a
 conversion. Reading a record with one `pread` is as fast as mapping the file into memory, and a file that was cut short
-is an error that names the record instead of a bus error. The checksum of every record is looked at whenever it is read
+is an error that names the record instead of a bus error. The checksum of every record is verified whenever it is read
 (0.2 ms per MB).
 """
 
@@ -42,13 +42,13 @@ class Prepared(DenseDataset):
         manifest = read_manifest(self.folder)
         self.name, self.split = str(manifest["name"]), split
         self.source: dict[str, object] = manifest["source"]
-        """The fingerprint of what was prepared."""
+        """The fingerprint of the source dataset."""
         known = tasks_from_json(json.dumps(manifest["tasks"]))
         self.tasks: dict[str, Task] = {
             name: named_choice("task of this prepared dataset", name, known)
             for name in (known if tasks is None else tasks)
         }
-        if "inputs" not in manifest:  # noted since labels are read as they are now
+        if "inputs" not in manifest:  # recorded since labels are read as in this version
             self.notes = [
                 f"{self.folder} was prepared by an older version and holds labels as that read them: palettes, "
                 "transparency, `invalid` and `valid` are read otherwise now; if your labels have any, run the same "
@@ -64,7 +64,7 @@ class Prepared(DenseDataset):
         return str(self.records[index][1])
 
     def identity(self, index: int) -> str | None:
-        """The SHA-256 of its image, whatever its key and its labels; `None` of a damaged record."""
+        """SHA-256 of the image, independent of its key and labels; `None` for a damaged record."""
         try:
             image = self._read(index, ()).image
         except DataError:
@@ -93,7 +93,7 @@ class Prepared(DenseDataset):
 
 
 def find_split(root: Path, split: str) -> Path:
-    """The folder of a prepared split; raises `ValueError` that says what to give instead."""
+    """Find the folder of a prepared split; raises `ValueError` naming the right choice where there is none."""
     folder = root / split
     if (folder / MANIFEST).is_file():
         return folder

@@ -1,13 +1,13 @@
 """Records of prepared samples: each sample with its neighbors in one piece of bytes, read at once, and a checksum.
 
 A record is `MAGIC`, the CRC-32 of what follows it, the length of a JSON header, the header (keys and fields), and the
-arrays, each at a multiple of 8 bytes. A file of records is a row of them; where each one lies stands in the manifest.
+arrays, each at a multiple of 8 bytes. A file of records is a sequence of them; their offsets are in the manifest.
 
-Each array takes the first code of `CODES` that gives it back exactly, tried when it is written, so that no unit or
-scale is assumed: 8-bit photographs as bytes, whole numbers in the smallest type that holds them, everything else with
-few different vectors (boundaries, depth of 8 or 16 bits, normals of 8 bits, NaN included) as a table and an index, and
-what is left as it is. What deflate makes at least `WORTH` times smaller is deflated too: label maps and boundaries,
-which then inflate about as fast as they would be read; photographs, depth and normals do not gain enough to pay for it.
+Each array gets the first code of `CODES` that reproduces it exactly, which is tested when it is written, so that no
+unit or scale is assumed: 8-bit photographs as bytes, whole numbers in the smallest type that holds them, other arrays
+with few different vectors (boundaries, depth of 8 or 16 bits, normals of 8 bits, NaN included) as a table and an index,
+and the rest unchanged. Contents that deflate makes at least `WORTH` times smaller are deflated too: label maps and
+boundaries, which then inflate about as fast as they would be read; photographs, depth and normals gain too little.
 """
 
 import json
@@ -24,20 +24,20 @@ from torch import Tensor
 from triptych.types import Camera, Sample
 
 WORTH = 4
-"""Times smaller that makes deflating worth its time."""
+"""Least factor in size at which deflating is worth its time."""
 LARGEST_TABLE = 65536
 
 
 @dataclass(frozen=True)
 class StoredField:
-    """One stored array: its type and shape, the code and the type of what is stored, and where."""
+    """One stored array: its type and shape, its code, the stored type, and its place in the record."""
 
     code: str
     dtype: str
     shape: tuple[int, ...]
     stored: str
     table: int
-    """Rows of the table, where the code has one."""
+    """Entries of the table; 0 for codes without one."""
     deflated: bool
     offset: int
     size: int
@@ -48,14 +48,14 @@ Stored = tuple[np.ndarray, np.ndarray | None]
 
 
 def _as_bytes(array: np.ndarray) -> Stored | None:
-    """Multiples of 1/255 in float32, which is what an 8-bit photograph becomes."""
+    """Encode multiples of 1/255 in float32, the values of 8-bit photographs, as bytes."""
     if array.dtype != np.float32 or not array.size or not 0 <= array.min() <= array.max() <= 1:
         return None
     return np.rint(array * 255).astype(np.uint8), None
 
 
 def _as_whole(array: np.ndarray) -> Stored | None:
-    """Whole numbers in the smallest type that holds them."""
+    """Encode whole numbers in the smallest type that holds them."""
     if array.dtype.kind not in "iu" or array.size == 0:
         return None
     low, high = int(array.min()), int(array.max())
@@ -64,12 +64,12 @@ def _as_whole(array: np.ndarray) -> Stored | None:
 
 
 def _as_table(array: np.ndarray) -> Stored | None:
-    """The different vectors along the first axis of a map `(channels, height, width)`, and which one each pixel has."""
+    """Encode a map `(channels, height, width)` as a table of its different vectors and an index per pixel."""
     if array.dtype != np.float32 or array.ndim != 3 or array.size == 0:
         return None
     bits = np.ascontiguousarray(array).view(np.uint32).reshape(len(array), -1)
-    # One number per vector: with an odd factor per channel equal numbers are equal vectors but by accident, and then
-    # the array does not come back and is stored in another way.
+    # One hash per vector, with an odd factor per channel: should different vectors have equal hashes, decoding does not
+    # reproduce the array, and it is stored with another code.
     factors = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, len(bits) + 1, dtype=np.uint64)
     names = (bits * factors[:, None]).sum(axis=0, dtype=np.uint64)
     _, first, index = np.unique(names, return_index=True, return_inverse=True)
@@ -102,7 +102,7 @@ CODES: dict[str, tuple[Encode, Decode]] = {
 
 
 def encode_array(array: np.ndarray, offset: int) -> tuple[StoredField, bytes]:
-    """The first code that gives `array` back bit for bit, and its content, which will lie at `offset`.
+    """Encode an array with the first code that reproduces it bit for bit; its content will be stored at `offset`.
 
     >>> field, content = encode_array(np.tile(np.array([0.0, 1.0, np.nan], np.float32), (1, 4, 1)), 0)
     >>> field.code, field.table, len(content)
@@ -133,7 +133,7 @@ def encode_array(array: np.ndarray, offset: int) -> tuple[StoredField, bytes]:
 
 
 def _deflate(content: bytes) -> bytes | None:
-    """Deflated content, where that is worth it; a piece from the middle tells of most photographs that it is not."""
+    """Deflate content where that is worth it; for most photographs a piece from the middle shows that it is not."""
     piece = content[len(content) // 2 :][:65536]
     if len(zlib.compress(piece, 1)) * WORTH > 2 * len(piece):
         return None

@@ -1,10 +1,9 @@
-"""`triptych data prepare`: any dataset as files that are read many times faster, written once and checked.
+"""`triptych data prepare`: write any dataset to files that are read many times faster, and verify them.
 
-A split becomes a folder: `manifest.json` and files of `SHARD` records each. It is built beside its place, in
-`<split>.part`, and takes its name once it is complete, so what has the name is whole. Files that are done have their
-index beside them: a preparation that was killed goes on after them, and gives the same bytes. What published pipelines
-compute anew for every sample (parts from `.mat` files, thin boundaries, normals) is part of the targets and thus
-computed once.
+A split becomes a folder: `manifest.json` and files of `SHARD` records each. It is built in `<split>.part` and renamed
+once it is complete, so a folder with the final name is complete. Each finished file has an index file: a preparation
+that was killed resumes after them, with the same bytes. Targets that published pipelines compute anew for every sample
+(parts from `.mat` files, thin boundaries, normals) are computed once.
 """
 
 import hashlib
@@ -30,16 +29,16 @@ from triptych.tasks.stored import tasks_to_json
 MANIFEST, PLAN = "manifest.json", "plan.json"
 FORMAT = 1
 SHARD = 64
-"""Records of one file: enough that files are few, few enough that little is lost with an unfinished one."""
+"""Records per file: enough for few files, and few enough that an unfinished file costs little."""
 
 Progress = Callable[[int, int], None]
 Index = dict[str, Any]
-"""Of one file of records: its name, size and SHA-256, and key, offset and length of each record."""
+"""Index of one file of records: its name, size and SHA-256, and key, offset and length of each record."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Outcome of a preparation: records in all, how many of them were there already, and the bytes of all."""
+    """Outcome of a preparation: number of records, how many of them existed already, and their size in bytes."""
 
     folder: Path
     records: int
@@ -60,9 +59,9 @@ def prepare(
     """Write a dataset, opened for one split, to `out/split`, which the dataset `prepared` reads.
 
     `tasks` selects some of the source's. A folder of the same source and tasks, finished or not, is checked against
-    its checksums, and only what is missing or damaged is written; `overwrite` replaces another one, or one of files or
-    options that have changed since (`DenseDataset.inputs`), once the new one is whole. Raises `ValueError` for another
-    preparation in the way, an unknown task, and a sample that cannot be read.
+    its checksums, and only what is missing or damaged is written; `overwrite` replaces a different one, or one whose
+    files or options have changed since (`DenseDataset.inputs`), once the new one is complete. Raises `ValueError` for a
+    different preparation in the folder, an unknown task, and a sample that cannot be read.
     """
     chosen = {name: named_choice("task of this dataset", name, source.tasks) for name in tasks or source.tasks}
     require_truth(source, chosen, "prepared")
@@ -102,14 +101,14 @@ def prepare(
 
 
 def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
-    """The folder to work in: a finished one of the same plan, else the unfinished one beside its place."""
+    """Choose the folder to write to: a finished one of the same plan, else `<split>.part`."""
     part = folder.with_name(f"{folder.name}.part")
     for place, found in ((folder, read_json(folder / MANIFEST)), (part, read_json(part / PLAN))):
         if not place.is_dir() or all(path.suffix in (".part", PARTIAL) for path in place.iterdir()):
             continue
         differing = _differences(plan, found)
         if place == part and differing:
-            # Files that were mended: each file of records knows which ones it was made of.
+            # Source files may have been replaced: each file of records has a digest of those it was made of.
             differing = _differences(_without_files(plan), _without_files(found))
         if differing == ["inputs"] and not overwrite:
             raise DataError(
@@ -131,7 +130,7 @@ def _choose_place(folder: Path, plan: dict[str, Any], overwrite: bool) -> Path:
 
 
 def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
-    """What a plan has otherwise, the parts of its inputs by their own names: `inputs` where there are none."""
+    """Names of the entries in which a plan differs, those of its inputs included; `inputs` where none were recorded."""
     plan = {**plan, "source": as_noted(plan["source"], found.get("source"))}
     if not isinstance(found.get("inputs"), dict):
         return [key for key in plan if found.get(key) != plan[key]]
@@ -140,22 +139,22 @@ def _differences(plan: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 
 def _without_files(plan: dict[str, Any]) -> dict[str, Any]:
-    """A plan without the digests of its files, be they of one source or of several."""
+    """Remove the digests of files from a plan, of one or several sources."""
     left = {key: value for key, value in plan.items() if key != "files"}
     return {key: _without_files(value) if isinstance(value, dict) else value for key, value in left.items()}
 
 
 def _known_files(place: Path) -> dict[str, Index]:
-    """The files of records that were finished, by name."""
+    """Indices of the finished files of records, by name."""
     shards = read_json(place / MANIFEST).get("shards")
-    if shards is None:  # not those of older versions, which did not note what each one was made of
+    if shards is None:  # not those of older versions, which have no digest of their source files
         found = [read_json(path) for path in sorted(place.glob("[0-9]*.json"))]
         shards = [index for index in found if "files" in index]
     return {index["file"]: index for index in shards}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; nothing where it is missing or damaged."""
+    """Read a JSON file; empty where it is missing or damaged."""
     try:
         return dict(parse_json(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -180,7 +179,7 @@ class _Count:
 def _write_shard(
     source: DenseDataset, place: Path, start: int, tasks: Sequence[str], known: dict[str, Index], count: _Count
 ) -> Index:
-    """Write the file of the records from `start` on, unless it is there and sound."""
+    """Write the file of the records from `start` on, unless it exists and is intact."""
     path = place / f"{start // SHARD:05d}.records"
     numbers = range(start, min(start + SHARD, len(source)))
     files, index = source.digest_files(numbers), known.get(path.name, {})
