@@ -19,7 +19,7 @@ UNUSED = f"(no class: {IGNORE} means unlabelled)"
 class Camera:
     """A pinhole camera, of one image or of a batch.
 
-    `intrinsics` is `(*batch, 3, 3)` in pixels of the sample's image, with pixel centres at integer + 0.5: the ray of
+    `intrinsics` is `(*batch, 3, 3)` in pixels of the sample's image, with pixel centers at integer + 0.5: the ray of
     pixel column `u` and row `v` is `K^-1 (u + 0.5, v + 0.5, 1)`. `pose` is `(*batch, 4, 4)`, camera to world, in
     metres, axes x right, y down, z forward; `None` where unknown.
     """

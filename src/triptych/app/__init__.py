@@ -1,1 +1,1 @@
-"""The network in a browser: a page that sends pictures, and the server that answers with maps."""
+"""The app: a page in a browser that sends pictures, and a server that answers with maps."""

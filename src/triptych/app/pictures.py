@@ -1,4 +1,4 @@
-"""A picture or a video that somebody sent: bytes in; maps, their part of the page and their files out."""
+"""Predict an uploaded picture or video: bytes in; maps, their part of the page and their files out."""
 
 import io
 import itertools
@@ -34,13 +34,14 @@ from triptych.report.values import Example
 from triptych.tasks import Task
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO", "PPM")
-"""File formats that are accepted, by Pillow's names. It knows more, some of which start other programs."""
+"""Accepted file formats, by Pillow's names. Pillow reads more, some of which start other programs."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a request: `bytes` of a file, `pixels` of a picture or a frame, files `waiting` at a time; larger
-    pictures are shrunk to the longer `side` that the network sees, of longer videos the first `frames` are predicted.
+    """Limits of a request: `bytes` of a file, `pixels` of a picture or a frame, files `waiting` at a time.
+
+    Larger pictures are shrunk to the longer `side`; of longer videos only the first `frames` are predicted.
     """
 
     bytes: int = 20_000_000
@@ -52,8 +53,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Predicted:
-    """A picture as the network saw it, its maps at that size, the size that was sent (upright), the seconds it took,
-    and what may be wrong with its maps.
+    """A picture as the network saw it with its maps, its original size (upright), the seconds of the prediction, and
+    warnings about its maps.
     """
 
     example: Example
@@ -64,7 +65,7 @@ class Predicted:
 
 def predict_picture(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Predicted:
     """Decode, shrink and predict; `DataError` for what is no picture, or too large a one."""
-    seen = max([limits.side, *(predictor.fixed_size or ())])  # what a file of one size sees is not enlarged again
+    seen = max([limits.side, *(predictor.fixed_size or ())])  # not shrunk below the fixed size of an exported file
     picture, sent = read_picture(data, replace(limits, side=seen))
     started = time.perf_counter()
     maps = {key: values[0].cpu().numpy() for key, values in predictor.predict(picture[None], frame=sent).items()}
@@ -79,7 +80,7 @@ def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, 
     """
     size = (seen.shape[0], seen.shape[1])
     told = (
-        advise_size(predictor, name, sent if predictor.fixed_size else size),  # to one size what was sent is resized
+        advise_size(predictor, name, sent if predictor.fixed_size else size),  # resized to the fixed size
         predictor.describe_mismatch(size, sent),
         describe_unscaled(predictor.recipe, predictor.calibration),
     )
@@ -87,14 +88,14 @@ def _doubts(predictor: Predictor, name: str, seen: np.ndarray, sent: tuple[int, 
 
 
 def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
-    """A picture `(3, H, W)` in [0, 1], upright and at most `limits.side` on its longer side, and the height and width
-    that it was sent with, upright too.
+    """Decode a picture `(3, H, W)` in [0, 1], upright and at most `limits.side` on its longer side; returns it and its
+    original upright (height, width).
     """
     try:
         with without_pillows_limit(), Image.open(io.BytesIO(data), formats=FORMATS) as image:
             sent = upright_size(image)
             _check_pixels("the picture has", sent, limits)
-            image.draft(None, (limits.side, limits.side))  # of a JPEG, no more is decoded than is needed
+            image.draft(None, (limits.side, limits.side))  # decodes a JPEG at a smaller size
             picture = to_image_tensor(image)
     except DataError:
         raise
@@ -105,8 +106,9 @@ def read_picture(data: bytes, limits: Limits) -> tuple[Tensor, tuple[int, int]]:
 
 
 def predict_video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> tuple[bytes, str]:
-    """A video of all maps beside each other, and a line about it; `DataError` for what is no video, names a frame that
-    cannot be decoded.
+    """Predict a video: returns one of all maps next to each other, and a line about it.
+
+    Raises `DataError` for a file that is no video, and for a frame that cannot be decoded, naming it.
     """
 
     def refuse(number: int, reason: str) -> None:
@@ -153,8 +155,8 @@ def as_page(predicted: Predicted, tasks: Mapping[str, Task]) -> dict[str, Any]:
 
 
 def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
-    """Every map of this picture as a file, in folders as `predict` has them: arrays, colors, a panel, and points where
-    there is depth.
+    """Zip of all maps of a picture, in folders as `predict` writes them: arrays, colors, a panel, and points if there
+    is depth.
     """
     example = predicted.example
     with TemporaryDirectory() as folder:
@@ -185,7 +187,7 @@ def as_zip(predicted: Predicted, tasks: Mapping[str, Task]) -> bytes:
 def _has_more(frames: Iterator[np.ndarray]) -> bool:
     try:
         return next(frames, None) is not None
-    except ValueError:  # a damaged one is there, too
+    except ValueError:  # a damaged frame counts too
         return True
 
 
@@ -196,5 +198,5 @@ def _check_pixels(text: str, size: tuple[int, int], limits: Limits) -> None:
 
 
 def _shrunk(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Height and width with at most `side` on the longer one."""
+    """(height, width) scaled down to at most `side` on the longer side."""
     return scale_size(size, min(1.0, side / max(size)))

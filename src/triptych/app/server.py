@@ -1,6 +1,6 @@
-"""The server: a page, and an answer to every picture, whatever is sent.
+"""The server of the app: a page, and an answer to every upload, valid or not.
 
-One picture is predicted at a time; others wait their turn, and beyond `Limits.waiting` they are told to come back.
+One picture is predicted at a time; others wait, and beyond `Limits.waiting` they are refused (503).
 A picture is the body of a request, as `curl --data-binary @photo.jpg http://127.0.0.1:7860/predict` sends it. With
 `?confidence=1` maps of confidence come along.
 """
@@ -32,21 +32,21 @@ from triptych.report.page import ASSUMED_FIELD_OF_VIEW
 
 HEADERS = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Cache-Control": "no-store"}
 PATIENCE = 60.0
-"""Seconds in which a picture must have arrived."""
+"""Seconds within which an upload has to arrive."""
 
 Work = Callable[[Predictor, bytes, str, Limits], Response]
-"""Answers an upload: network, bytes, file name and limits in, a response out."""
+"""Function that answers an upload: network, bytes, file name and limits in, a response out."""
 
 
 def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) -> Starlette:
     """The app of a network: `GET /` is the page, `POST /predict` answers with JSON for it, `POST /files` with a zip,
     `POST /video` with a video of the maps.
 
-    What cannot be served is answered with a status and `{"error": "one line"}`.
+    Errors are answered with a status and `{"error": "one line"}`.
     """
     chosen = limits or Limits()
     page = make_page(predictor, title=title, limits=chosen)
-    turn = anyio.Semaphore(1)  # two at a time would only be slower, and take the memory of both
+    turn = anyio.Semaphore(1)  # two at a time would be slower, and need twice the memory
     present = 0
 
     async def show(request: Request) -> Response:
@@ -90,9 +90,9 @@ def make_app(predictor: Predictor, *, title: str, limits: Limits | None = None) 
 
 
 async def read_body(request: Request, most: int) -> bytes:
-    """The body of a request of at most `most` bytes.
+    """Read the body of a request of at most `most` bytes.
 
-    A larger one is read on for a while and forgotten: browsers show an answer only when they could send everything.
+    A larger one is read further, up to a limit, and dropped: browsers show an answer only after sending everything.
     """
     received, parts = 0, []
     with anyio.move_on_after(PATIENCE) as patience:
@@ -123,17 +123,17 @@ def serve(app: Starlette, *, host: str, port: int, ready: Callable[[str], None] 
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket of this address; `OSError` in one line where it cannot be had."""
+    """Bind a socket to an address; `OSError` in one line where that fails."""
     bound = None
     try:
-        if port not in range(2**16):  # the system would take the rest of a division
+        if port not in range(2**16):  # the system would use the number modulo 65536
             raise OverflowError("ports are 0 to 65535")
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # elsewhere it lets two servers have one port
+        if os.name == "posix":  # on Windows it lets two servers share a port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-        bound.listen(64)  # whoever read the address may connect at once
+        bound.listen(64)  # clients may connect as soon as the address is shown
     except (OSError, OverflowError) as error:
         if bound is not None:
             bound.close()
@@ -169,7 +169,7 @@ _OVERLAY = Markup(f"""<div class="overlay stage card" hidden><div class="layers"
 
 
 def make_page(predictor: Predictor, *, title: str, limits: Limits) -> str:
-    """The page of a network; it asks its own server alone."""
+    """Make the page of a network; it sends requests to its own server only."""
     tasks = predictor.tasks
     model = predictor.recipe.model
     size, shorter = predictor.taken_size, predictor.shorter_side
@@ -218,7 +218,7 @@ def _video(predictor: Predictor, data: bytes, name: str, limits: Limits) -> Resp
 
 
 def _check_origin(request: Request) -> None:
-    """Pages of other sites may not use a visitor's browser to send pictures here."""
+    """Refuse requests from pages of other sites, which could use a visitor's browser to send pictures here."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host", ""):
         raise HTTPException(403, "this request comes from a page of another site; open the app itself.")
@@ -241,6 +241,6 @@ async def _refuse_large(request: Request, error: Any) -> Response:
 
 
 async def _fail(request: Request, error: Exception) -> Response:
-    """The traceback is written by uvicorn."""
+    """Answer an unexpected error in one line; uvicorn writes the traceback."""
     reason = str(error).partition("\n")[0][:200]
     return _error(500, f"the network failed on this file ({type(error).__name__}: {reason}); the server goes on.")

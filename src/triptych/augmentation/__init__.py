@@ -1,1 +1,1 @@
-"""Joint augmentation of images, labels, depth, normals and intrinsics."""
+"""Joint augmentation of images, targets (labels, depth, normals) and intrinsics."""

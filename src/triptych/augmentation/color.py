@@ -1,6 +1,6 @@
-"""Changing the colours of an image: pure functions on RGB in [0, 1], and the two published ways to draw them.
+"""Color augmentation: pure functions on RGB in [0, 1], and two published random color transforms.
 
-Neighboring views change alike, so that a point of the scene keeps one colour in all of them.
+Neighboring views get the same change, so that a point of the scene keeps one color in all of them.
 """
 
 from collections.abc import Callable
@@ -73,13 +73,13 @@ def adjust_colors(
 
 
 def blend(image: Image, other: Tensor | float, factor: float) -> Image:
-    """`factor` of the image and `1 - factor` of another, kept in [0, 1]."""
+    """Blend `factor` of the image with `1 - factor` of another; kept in [0, 1]."""
     return (factor * image + (1 - factor) * other).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class PhotometricDistortion:
-    """SSD's distortion as the segmentation toolboxes draw it (Liu et al., 2016).
+    """SSD's photometric distortion (Liu et al., 2016) as implemented in segmentation toolboxes.
 
     Brightness moves by up to `brightness`, contrast is multiplied before or after saturation and hue; each of the four
     happens with probability 0.5. Published pipelines round to 8 bits after each step; this one keeps floats.
@@ -136,7 +136,7 @@ class ColorJitter:
 
 
 def _repaint(sample: Sample, paint: Callable[[Image], Image]) -> Sample:
-    """The sample and its neighbors in other colours; a view that is missing stays so."""
+    """Apply a color change to a sample and its neighbors; missing views stay NaN."""
     views = (view if view.image.isnan().any() else _repaint(view, paint) for view in sample.neighbors)
     return replace(sample, image=paint(sample.image), neighbors=tuple(views))
 

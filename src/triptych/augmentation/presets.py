@@ -1,11 +1,11 @@
 """Augmentation presets: the published pipelines, made of the steps in `steps.py`.
 
-A transform is called as `transform(sample, generator)`. Three departures from the published pipelines hold for all
-presets. What lies outside the image is invalid in every target; the originals fill label maps with class 0 in some
-(`reference_quirks=True` brings that back for `survey-pascal`). Pixels are resampled about their centres, targets by
-nearest neighbor everywhere; the originals shift nearest labels by up to half a pixel, and interpolate normals. And
-images without a person have no human parts, but a crop that misses all persons of its image is background, as it is;
-the originals leave it out, too. Options of presets are for loops of one's own (`build_transform`): no recipe has any.
+A transform is called as `transform(sample, generator)`. All presets differ from the published pipelines in three ways.
+Pixels outside the image are invalid in every target; some originals fill label maps with class 0 there
+(`reference_quirks=True` restores that for `survey-pascal`). Pixels are resampled about their centers, targets always by
+nearest neighbor; the originals shift nearest labels by up to half a pixel, and interpolate normals. And images without
+a person have no human parts, but a crop that misses all persons of its image is background; the originals leave out
+such crops too. Options of presets are for custom training loops (`build_transform`): no recipe uses any.
 """
 
 from collections.abc import Callable
@@ -39,7 +39,7 @@ nowhere = partial(choose, choices=(0.0,))
 
 def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     """For own data and `rooms`: mirrored in half of the cases, magnified by 0.75 to 1.33, cropped or padded to `size`,
-    mild colours. Evaluation takes the image as it is.
+    mild colors. Evaluation takes the image as it is.
     """
     colors = PhotometricDistortion(brightness=0.08, contrast=(0.8, 1.25), saturation=(0.8, 1.25), hue=9.0)
     crop = ScaleCrop(tasks, size, scale=partial(uniform, low=0.75, high=1.33), max_share=0.9)
@@ -47,9 +47,9 @@ def default(*, size: Size, tasks: Tasks, train: bool) -> Transform:
 
 
 def survey(*, size: Size, tasks: Tasks, train: bool, reference_quirks: bool = False) -> Transform:
-    """NYUDv2 of the multi-task survey (Vandenhende et al., 2021): mirror, magnify by 1, 1.2 or 1.5 about the centre,
-    stretch to `size` (480x640). Evaluation stretches, and predictions are scored at that size. Nothing comes from
-    outside of an image that is magnified: `reference_quirks` changes nothing here.
+    """NYUDv2 of the multi-task survey (Vandenhende et al., 2021): mirror, magnify by 1, 1.2 or 1.5 about the center,
+    stretch to `size` (480x640). Evaluation stretches, and predictions are scored at that size. A magnified image
+    has no pixels from outside: `reference_quirks` has no effect here.
     """
     return _survey(size, tasks, train, partial(choose, choices=(1.0, 1.2, 1.5)), nowhere, reference_quirks)
 
@@ -68,7 +68,7 @@ def _survey(size: Size, tasks: Tasks, train: bool, scale: Draw, degrees: Draw, r
 
 def atrc(*, size: Size, tasks: Tasks, train: bool) -> Transform:
     """ATRC and the InvPT line (Bruggemann et al., 2021; Ye and Xu, 2022): magnify by 0.5 to 2, crop with at most 75 %
-    of one class, mirror, distort colours, pad. Sizes: 425x560 (ATRC) or 448x576 (InvPT) on NYUDv2, 512x512 on
+    of one class, mirror, distort colors, pad. Sizes: 425x560 (ATRC) or 448x576 (InvPT) on NYUDv2, 512x512 on
     PASCAL-Context. Evaluation pads.
     """
     crop, pad = ScaleCrop(tasks, size, scale=partial(uniform, low=0.5, high=2.0)), Pad(tasks, size)
@@ -82,7 +82,7 @@ def mtan(*, size: Size, tasks: Tasks, train: bool) -> Transform:
 
 
 def densemtl(*, size: Size, tasks: Tasks, train: bool, jitter: bool = False) -> Transform:
-    """DenseMTL (Lopes et al., 2023): stretch to `size`, mirror; its colour jitter is off in every published recipe."""
+    """DenseMTL (Lopes et al., 2023): stretch to `size`, mirror; its color jitter is off in every published recipe."""
     stretch, colors = Stretch(tasks, size), (ColorJitter(),) if jitter else ()
     return Chain((stretch, Flip(tasks), *colors)) if train else stretch
 
@@ -104,7 +104,7 @@ def densemtl_video(*, size: Size, tasks: Tasks, train: bool, jitter: bool = Fals
 
 
 def plain(*, size: Size, tasks: Tasks, train: bool) -> Transform:
-    """No augmentation: training cuts or pads around the centre, evaluation takes the image as it is."""
+    """No augmentation: training cuts or pads around the center, evaluation takes the image as it is."""
     return Chain((CenterCrop(tasks, size), Pad(tasks, size))) if train else Select(tasks)
 
 

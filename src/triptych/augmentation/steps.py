@@ -75,8 +75,8 @@ INSIDE = "inside"
 
 
 def mark_inside(sample: Sample, generator: np.random.Generator) -> Sample:
-    """Note which pixels are the image's: `extras["inside"]`, ones (uint8) that move with it, and 0 where later steps
-    see what lies outside. For images without a target, whose invalid pixels would say so.
+    """Add a mask of the image's own pixels, `extras["inside"]`: ones (uint8) that move with it; later steps fill pixels
+    from outside with 0. For images without targets, whose invalid pixels would show the same.
 
     >>> sample = mark_inside(Sample(torch.rand(3, 1, 2), {}), np.random.default_rng(0))
     >>> Pad({}, (1, 4))(sample, np.random.default_rng(0)).extras["inside"].tolist()
@@ -87,7 +87,7 @@ def mark_inside(sample: Sample, generator: np.random.Generator) -> Sample:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror left and right; normals turn their x around."""
+    """Mirror left and right; the x components of normals change sign."""
 
     tasks: Tasks
     probability: float = 0.5
@@ -104,9 +104,9 @@ class Flip:
 class ScaleCrop:
     """Magnify by a random factor, then cut out at most `size` at a random place; depth is divided by the factor.
 
-    The place is drawn anew, up to `redraws` times, until the most frequent class of the `balance` target covers less
-    than `max_share` of the crop's valid pixels. That label map need not be a task; without one the first place is
-    taken. An image smaller than `size` stays smaller: `Pad` follows.
+    The place is drawn again, up to `redraws` times, until the most frequent class of the `balance` target covers less
+    than `max_share` of the crop's valid pixels. That label map need not be a task; without it the first place is used.
+    An image smaller than `size` stays smaller: `Pad` follows.
     """
 
     tasks: Tasks
@@ -140,9 +140,9 @@ class ScaleCrop:
 
 @dataclass(frozen=True)
 class ScaleRotate:
-    """Magnify by a random factor and turn by a random angle (degrees) about the image's centre, keeping the size.
+    """Magnify by a random factor and turn by a random angle (degrees) about the image's center, keeping the size.
 
-    Depth is divided by the factor, normals turn with the image. Pixels that come from outside get the colour `fill`;
+    Depth is divided by the factor, normals turn with the image. Pixels that come from outside get the color `fill`;
     targets there are invalid, or class 0 with `zero_outside`, a quirk of the survey's pipeline.
     """
 
@@ -193,7 +193,7 @@ class Pad:
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """Cut out at most `size` around the centre."""
+    """Cut out at most `size` around the center."""
 
     tasks: Tasks
     size: Size

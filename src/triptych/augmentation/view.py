@@ -1,7 +1,7 @@
 """Moving the pixels of a sample: image, targets, extras and camera together.
 
 Every geometric transform is one `View`: which part of the source image each output pixel sees, and what that does to
-the scene in front of the camera. Pixel coordinates are continuous, `(x, y)` with pixel centres at integer + 0.5, so a
+the scene in front of the camera. Pixel coordinates are continuous, `(x, y)` with pixel centers at integer + 0.5, so a
 flip, a crop and a zoom are exact for the camera too.
 """
 
@@ -20,17 +20,17 @@ from triptych.tasks import Task
 from triptych.types import IGNORE, Camera, Sample
 
 PAD_COLOR = (0.485, 0.456, 0.406)
-"""ImageNet's mean colour, which is 0 once a backbone has normalised the image: what published pipelines pad with."""
+"""ImageNet's mean color, which is 0 after normalization: the padding of published pipelines."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """A view of `size` (height, width) onto a source image.
 
-    `matrix` (3, 3) takes source pixel coordinates to output pixel coordinates. `mirrored`, `zoom` and `angle` say what
-    becomes of the scene, in this order: its x is mirrored, it shrinks by `zoom` (the image is magnified, so all
-    distances are divided by it, as published depth targets are), it turns by `angle` radians about the viewing axis,
-    from x towards y. With both, a point of the scene still projects to its pixel.
+    `matrix` (3, 3) maps source pixel coordinates to output pixel coordinates. `mirrored`, `zoom` and `angle` describe
+    how the scene changes, in this order: its x is mirrored, it shrinks by `zoom` (the image is magnified, so all
+    distances are divided by it, as published depth targets are), it rotates by `angle` radians about the viewing axis,
+    from x towards y. With both changes, a point of the scene still projects to its pixel.
     """
 
     matrix: Float[np.ndarray, "3 3"]
@@ -41,7 +41,7 @@ class View:
 
     @cached_property
     def inverse(self) -> Float[np.ndarray, "3 3"]:
-        """Output pixel coordinates to source pixel coordinates."""
+        """Map from output pixel coordinates to source pixel coordinates."""
         return np.linalg.inv(self.matrix)
 
     @property
@@ -51,7 +51,7 @@ class View:
 
 
 Pair = tuple[float | int, float | int]
-"""Something along x and along y."""
+"""Values for x and y."""
 
 
 def affine(*, scale: Pair = (1.0, 1.0), offset: Pair = (0.0, 0.0)) -> Float[np.ndarray, "3 3"]:
@@ -147,7 +147,7 @@ def move_camera(camera: Camera, view: View) -> Camera:
 
 
 class _Axis:
-    """Rows or columns of a view: where those that see the source lie along an axis of it that is `length` long."""
+    """Sampling positions of the rows or columns of a view along an axis of the source of `length` pixels."""
 
     def __init__(self, scale: float, offset: float, count: int, length: int) -> None:
         position = scale * (np.arange(count) + 0.5) + offset
@@ -156,7 +156,7 @@ class _Axis:
         start = int(inside[0]) if len(inside) else 0
         self.place, self.is_whole = slice(start, start + len(inside)), len(inside) == count
         self.nearest = np.floor(position).astype(np.int64)
-        # Between pixel centres; the border pixel is repeated beyond its centre.
+        # Between pixel centers; the border pixel is repeated beyond its center.
         between = (position - 0.5).clip(0, length - 1)
         self.before = np.floor(between).astype(np.int64)
         self.fraction = between - self.before
@@ -166,12 +166,12 @@ class _Axis:
         return len(self.nearest)
 
     def cut(self) -> slice:
-        """The part of the source that is seen, where the view only shifts it."""
+        """Slice of the source that is seen, where the view only shifts it."""
         return slice(int(self.nearest[0]), int(self.nearest[0]) + len(self))
 
 
 class _Straight:
-    """The pixels of a view whose rows stay rows: each axis is resampled on its own."""
+    """Resampling for a view whose rows stay rows: each axis is resampled separately."""
 
     def __init__(self, view: View, size: tuple[int, int]) -> None:
         inverse, self.size = view.inverse, view.size
@@ -212,7 +212,7 @@ def _planes(values: Tensor) -> np.ndarray:
 
 
 class _Turned:
-    """The pixels of any other view, one by one."""
+    """Resampling for any other view, pixel by pixel."""
 
     def __init__(self, view: View, size: tuple[int, int]) -> None:
         self.size = size

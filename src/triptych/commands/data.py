@@ -85,7 +85,7 @@ def data_show(
 
 
 def _least_confident(dataset: Any, task: str, count: int) -> list[str]:
-    """Keys of images with a pseudo-label that the teacher was least sure of."""
+    """Keys of the images whose pseudo-labels have the lowest confidence of the teacher."""
     from triptych.datasets.folder import Folder
     from triptych.lookup import named_choice
     from triptych.prediction.pseudo_labels import rank_confidence
@@ -115,12 +115,12 @@ def data_doctor(
 ) -> None:
     """Check a dataset: read every file, and say what is wrong, where, and how to mend it.
 
-    Published datasets are recognised, and their variant with its traps is named. The exit code is 0 where the data can
+    Published datasets are recognized, and their variant with its traps is named. The exit code is 0 where the data can
     be trained on, 1 where an error has to be mended first.
 
     Args:
         folder: Folder of a published dataset, of your own data with a dataset.toml, or such a file.
-        dataset: Name of the dataset, where it is not recognised.
+        dataset: Name of the dataset, where it is not recognized.
         root: Folder of the files, instead of the one that the dataset.toml names.
         options: Keyword arguments of a published dataset, such as classes=13, as in training (data.options).
         fast: Read 50 samples of each split instead of all.
@@ -150,7 +150,7 @@ def data_doctor(
 
     report = look()
     if fix and _mend(folder, report, root, ask=not yes):
-        report = look()  # what was healed is measured, not believed
+        report = look()  # the folder is examined again to see what was fixed
     if json_file is not None:
         json_file.write_text(report.to_json(), encoding="utf-8")
     print(describe(report, examples=examples))
@@ -161,7 +161,7 @@ def data_doctor(
 
 
 def _mend(folder: Path, report: Any, root: str, *, ask: bool) -> bool:
-    """Show what `--fix` would change, and write it if that is wanted; whether it was written."""
+    """Show the change of `--fix` and write it if confirmed; returns whether it was written."""
     from triptych.doctor.mend import plan_mending
     from triptych.lookup import one_line
 
@@ -298,7 +298,7 @@ def data_label(
 
 
 def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
-    """A dataset by its name, or the one in a folder: a published or prepared one, or the user's own."""
+    """Open a dataset by name, or the one in a folder: a published or prepared one, or the user's own."""
     from triptych.datasets import open_configured
     from triptych.datasets.recognizing import locate_dataset
 
@@ -308,7 +308,7 @@ def _open_dataset(dataset: str, root: str, split: str, **options: Any) -> Any:
 
 @contextmanager
 def _progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A function `show(name, done, total)` that draws one bar per name, where someone looks at the terminal."""
+    """Yield a function `show(name, done, total)` that draws one progress bar per name, on a terminal only."""
     from triptych.terminal import progress_bar
 
     bars: dict[str, Any] = {}

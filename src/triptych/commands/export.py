@@ -93,7 +93,7 @@ def push(
     license: str = "other",
     private: bool = False,
 ) -> None:
-    """Upload a run's network to the Hugging Face hub, with a card of its scores and licences.
+    """Upload a run's network to the Hugging Face hub, with a card of its scores and licenses.
 
     Args:
         run: Run folder.
@@ -101,7 +101,7 @@ def push(
         dry_run: Folder to write instead of uploading.
         scores: Files of `triptych score --out` whose numbers the card lists too, with their protocol.
         exported: ONNX files of `triptych export` of this run, to lie beside its weights.
-        license: Licence of the weights as the hub spells it, such as mit or cc-by-nc-4.0.
+        license: License of the weights as the hub spells it, such as mit or cc-by-nc-4.0.
         private: Let nobody else see a new network.
     """
     from triptych.report.publish import push_run

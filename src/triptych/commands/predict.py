@@ -38,7 +38,7 @@ def predict(
     render: bool = False,
     device: Device = "auto",
 ) -> None:
-    """Predict images of any size: arrays, colour pictures and, where the camera is known, point clouds; or videos.
+    """Predict images of any size: arrays, color pictures and, where the camera is known, point clouds; or videos.
 
     Args:
         run: Run folder, file of save_pretrained (.zip) or of `triptych export` (.onnx), or a name on the hub of
@@ -57,7 +57,7 @@ def predict(
         scales: Average over these image scales.
         fov: Horizontal field of view in degrees, for point clouds.
         intrinsics: fx, fy, cx, cy in pixels, for point clouds.
-        color_by: The map that colours the points: image, or a task.
+        color_by: The map that colors the points: image, or a task.
         confidence: Also write NAME_confidence of each task, in 0..1; takes six more passes.
         overlay: Draw the maps of pictures and panels over the images.
         precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.

@@ -12,10 +12,10 @@ TEMPORAL = "--temporal"
 
 
 class ScoreVerb(Verb):
-    """`score`, or with `--temporal` another question with options of its own."""
+    """`score`, or with `--temporal` the function `temporal`, which has its own options."""
 
     def run(self, words: Sequence[str], name: str) -> None:
-        """Run `score`, or `temporal` where that is asked for."""
+        """Run `score`, or `temporal` where the words contain `--temporal`."""
         if TEMPORAL in words:
             parse(temporal, [word for word in words if word != TEMPORAL], f"{name} {TEMPORAL}")
         else:

@@ -1,4 +1,4 @@
-"""What a verb of the command line is: a function that tyro makes options from, or a group of verbs."""
+"""Verbs of the command line: functions whose arguments become options by tyro, and groups of verbs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Group:
 
 
 def parse(function: Callable[..., None], words: Sequence[str], name: str) -> None:
-    """Call `function` with what the words of a command line say; a dict is written as words `NAME=VALUE`."""
+    """Parse the words of a command line and call `function` with them; a dict is written as words `NAME=VALUE`."""
     tyro.cli(function, prog=name, args=words, registry=REGISTRY)
 
 

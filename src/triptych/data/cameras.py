@@ -17,7 +17,7 @@ def focal_length(width: int, angle: float) -> float:
 
 
 def intrinsics_from_field_of_view(size: tuple[int, int], degrees: int | float) -> Float[np.ndarray, "3 3"]:
-    """Intrinsics of an image `(height, width)` whose width spans `degrees`, with square pixels and a centred axis.
+    """Intrinsics of an image `(height, width)` whose width spans `degrees`, with square pixels and a centered axis.
 
     >>> intrinsics_from_field_of_view((480, 640), 90.0)[0].tolist()
     [320.0, 0.0, 320.0]

@@ -150,7 +150,7 @@ class Cityscapes(Published):
         if path is None:
             return None
         found = _read_camera(path)["intrinsic"]
-        # Calibrations count pixel centres from 0, cameras here from 0.5.
+        # Calibrations count pixel centers from 0, cameras here from 0.5.
         matrix = [[found["fx"], 0, found["u0"] + 0.5], [0, found["fy"], found["v0"] + 0.5], [0, 0, 1]]
         return scale_camera(Camera(torch.tensor(matrix, dtype=torch.float32)), NATIVE, size)
 

@@ -2,7 +2,7 @@
 
 One file per label, `point_P_view_V_domain_LABEL.png`, in any of the layouts in circulation. Depth counts steps
 of 1/512 m, 65535 is missing; `depth_zbuffer` is z, `depth_euclidean` the length of the ray, which becomes z where the
-field of view is known. Normals are 8-bit RGB in the camera frame of this library, grey where missing. Semantic colour
+field of view is known. Normals are 8-bit RGB in the camera frame of this library, grey where missing. Semantic color
 codes differ from component to component and are not read.
 """
 

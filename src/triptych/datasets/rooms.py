@@ -3,7 +3,7 @@
 No download: scenes are rendered on first use and kept in a cache. Every pixel is a function of the generator's version,
 seed, split, scene and look, computed with correctly rounded operations alone, so that IEEE machines make the same bits.
 
-Conventions: world axes x and y along the walls, z up, metres; camera axes x right, y down, z forward; pixel centres at
+Conventions: world axes x and y along the walls, z up, metres; camera axes x right, y down, z forward; pixel centers at
 integer + 0.5; depth is z. Instances of a scene: 1 floor, 2 ceiling, 3 to 6 walls, then one per object.
 
 - *boundary*: 1 where the pixel to the right or below belongs to another instance, or lies beyond a jump in depth

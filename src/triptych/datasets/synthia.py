@@ -1,6 +1,6 @@
 """SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): 9400 synthetic street scenes labelled in Cityscapes' classes.
 
-Read from the original files: labels are colour PNGs of 16 bits, class id in the first channel and instance in the
+Read from the original files: labels are color PNGs of 16 bits, class id in the first channel and instance in the
 second; depth is z, centimetres in the first channel, where 655.35 m is the sky and invalid. Normals are not in the
 archive; they are computed from depth.
 """
@@ -29,7 +29,7 @@ from triptych.types import Camera
 
 NATIVE = (760, 1280)
 FOCAL = 532.740352
-"""Pixels at the native size; the principal point is the image's centre."""
+"""Pixels at the native size; the principal point is the image's center."""
 
 SYNTHIA_SPACES = {name: SPACES[name] for name in ("16", "13", "7")}
 FILE = re.compile(r"\d+(?:_PIT)?\.png", re.IGNORECASE)

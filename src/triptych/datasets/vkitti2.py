@@ -156,7 +156,7 @@ class VKITTI2(Published):
         drive, camera, frame = key.rsplit("/", 2)
         texts, place = self.texts[drive], (int(frame), int(camera[-1]))
         fx, fy, cx, cy = _row(texts, INTRINSIC, place, INTRINSICS)
-        # The files count pixel centres from 0, cameras here from 0.5.
+        # The files count pixel centers from 0, cameras here from 0.5.
         matrix = torch.tensor([[fx, 0, cx + 0.5], [0, fy, cy + 0.5], [0, 0, 1]], dtype=torch.float32)
         to_camera = _row(texts, EXTRINSIC, place, ())
         pose = np.linalg.inv(np.array(to_camera).reshape(4, 4)).astype(np.float32) if to_camera else None
@@ -198,7 +198,7 @@ def list_drives(
 
 
 def read_colors(path: Path) -> dict[tuple[int, int, int], str]:
-    """Names of the colours in a `colors.txt`, written as `VKITTI2_NAMES` are; raises `ValueError` naming a bad line."""
+    """Names of the colors in a `colors.txt`, written as `VKITTI2_NAMES` are; raises `ValueError` naming a bad line."""
     colors = {}
     for line in path.read_text(encoding="utf-8").splitlines()[1:]:
         match = re.fullmatch(r"(\w+)\s+(\d+)\s+(\d+)\s+(\d+)", line.strip())

@@ -129,7 +129,7 @@ def examine(
 ) -> Report:
     """Check every file of a dataset, or `limit` samples of each split, spread evenly.
 
-    `dataset` names it; without it the folder of a published dataset is recognised, and any other is one of the user's
+    `dataset` names it; without it the folder of a published dataset is recognized, and any other is one of the user's
     own. `options` are those it is trained with. `progress(split, done, total)` is called after each sample. Raises
     `ValueError` where there is no dataset to look at, or no such option.
     """

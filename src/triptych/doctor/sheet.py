@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset: images beside their labels, in the colours of the tasks, with legends."""
+"""A contact sheet of a dataset: images beside their labels, in the colors of the tasks, with legends."""
 
 from collections.abc import Sequence
 

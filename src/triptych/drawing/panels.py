@@ -1,6 +1,6 @@
 """Predictions, targets and errors as pictures: panels, legends, contact sheets.
 
-Nothing here knows a task by name: colours and errors come from the `Task`, and legends follow from its kind.
+Nothing here depends on names of tasks: colors and errors come from the `Task`, and legends from its kind.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,8 @@ from triptych.types import IGNORE
 
 Picture = UInt8[np.ndarray, "height width 3"]
 NO_ERROR_VALUE = (72, 76, 92)
-"""Where an error cannot be known: the target is invalid."""
-# Black through purple and orange to pale yellow: brightness rises evenly, so it reads in grey too.
+"""Color of pixels without an error, where the target is invalid."""
+# Black through purple and orange to pale yellow: brightness rises evenly, so it is readable in grey too.
 _HEAT = np.array([[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], np.float64)
 _DIRECTIONS = {"right": (1, 0, 0), "left": (-1, 0, 0), "up": (0, -1, 0), "down": (0, 1, 0), "to the camera": (0, 0, -1)}
 
@@ -27,7 +27,7 @@ _CHANNELS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 
 @dataclass(frozen=True)
 class Legend:
-    """What colours mean: named swatches, or a bar `(height, width, 3)` from `low` to `high`."""
+    """Meaning of colors: named swatches, or a bar `(height, width, 3)` from `low` to `high`."""
 
     swatches: tuple[tuple[str, tuple[int, int, int]], ...] = ()
     bar: np.ndarray | None = None
@@ -36,7 +36,7 @@ class Legend:
 
 
 def color_maps(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Draw maps of one task and one size as `(H, W, 3)` uint8 with shared colours: equal values look equal in all of
+    """Draw maps of one task and one size as `(H, W, 3)` uint8 with shared colors: equal values look equal in all of
     them; `Task.drawn_like` keeps the colors of other maps.
 
     >>> from triptych.tasks import depth
@@ -44,14 +44,14 @@ def color_maps(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
     >>> bool((near == far).any())
     False
     """
-    # Drawn as one wide map: whatever range a task derives from the values is then the same for all.
+    # Drawn as one wide map, so that a range that a task derives from the values is the same for all.
     comparable = _comparable(task, maps)
     return np.split(task.colorize(np.concatenate(comparable, axis=-1)), len(maps), axis=1)
 
 
 def color_range(task: Task, maps: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """The values at the ends of the colors of maps that are drawn together; `None` where these are always the same, or
-    one of several channels each.
+    """Values at the ends of the color scale of maps that are drawn together; `None` where it is fixed, or maps have
+    several channels.
     """
     comparable = _comparable(task, maps)
     if (
@@ -66,13 +66,13 @@ def color_range(task: Task, maps: Sequence[np.ndarray]) -> tuple[float, float] |
 
 
 OPACITY = 0.6
-"""Of labels over a photograph: shapes below are still seen."""
+"""Opacity of labels drawn over a photograph, which stays visible."""
 
 
 def overlay_map(task: Task, image: Picture, values: np.ndarray) -> Picture:
-    """Draw a map over the photograph it belongs to, which shows through, and stays as it is where there is no label.
+    """Draw a map over its photograph, half transparent; the photograph stays unchanged at pixels without a label.
 
-    Probabilities cover as much of it as they are likely: where there is no boundary, nothing hides it.
+    The opacity of probabilities is proportional to them: pixels far from any boundary stay unchanged.
 
     >>> from triptych.tasks import semseg
     >>> drawn = overlay_map(semseg(2, colors_shown=[[0, 0, 0], [255, 0, 0]]), np.zeros((1, 2, 3), np.uint8),
@@ -91,7 +91,7 @@ def overlay_map(task: Task, image: Picture, values: np.ndarray) -> Picture:
 
 
 def color_error(error: np.ndarray, limit: float) -> Picture:
-    """Error map `(H, W)` to colours: black is none, pale yellow is `limit` and above, blue-grey is unknown (NaN)."""
+    """Error map `(H, W)` to colors: black is none, pale yellow is `limit` and above, blue-grey is unknown (NaN)."""
     position = np.clip(np.nan_to_num(error) / max(limit, 1e-12), 0, 1) * (len(_HEAT) - 1)
     index = np.minimum(position.astype(int), len(_HEAT) - 2)
     fraction = (position - index)[..., None]
@@ -100,7 +100,7 @@ def color_error(error: np.ndarray, limit: float) -> Picture:
 
 
 def error_limit(kind: ErrorMap, errors: Sequence[np.ndarray]) -> float:
-    """The error drawn in full colour: the task's own, or else the 98th percentile of the maps, rounded up to two
+    """The error drawn in full color: the task's own, or else the 98th percentile of the maps, rounded up to two
     digits.
     """
     if kind.limit is not None:
@@ -198,7 +198,7 @@ def contact_sheet(cells: Sequence[Cell], *, columns: int, width: int = 320) -> I
 
 def _draw_cell(cell: Cell, width: int) -> Image.Image:
     height = max(1, round(cell.picture.shape[0] * width / cell.picture.shape[1]))
-    # Nearest keeps class colours; shrinking photographs needs averaging, and blends colours only along edges.
+    # Nearest keeps class colors; shrinking photographs needs averaging, and blends colors only along edges.
     shrinks = cell.picture.shape[1] > width
     picture = Image.fromarray(cell.picture).resize(
         (width, height), Image.Resampling.BOX if shrinks else Image.Resampling.NEAREST
@@ -236,9 +236,9 @@ def _draw_legend(legend: Legend, width: int) -> Image.Image:
 
 
 def _comparable(task: Task, maps: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Maps of one task in one layout: all class ids `(H, W)`, or all `(C, H, W)` float with NaN.
+    """Bring maps of one task to one layout: all class ids `(H, W)`, or all `(C, H, W)` float with NaN.
 
-    Labels of 0 and 1 beside their probability become floats; several annotators become the share of them that agree.
+    Labels of 0 and 1 become floats where probabilities are among the maps; several annotators become their mean.
     """
     if all(np.issubdtype(values.dtype, np.integer) for values in maps):
         return [values.reshape(values.shape[-2:]) for values in maps]

@@ -1,1 +1,1 @@
-"""Parts of one's own: registering them, writing a package for one, and checking what such a package registers."""
+"""Custom parts: register them, write a package for one, and check the parts that a package registers."""

@@ -1,4 +1,4 @@
-"""The small tasks, maps and images on which parts of one's own are checked, and how a check fails."""
+"""Small tasks, maps and images for checks of custom parts, and errors of failed checks."""
 
 from typing import Any
 
@@ -12,23 +12,23 @@ SIZE = (37, 50)
 
 
 def require(holds: Any, otherwise: str) -> None:
-    """`ValueError` saying what does not hold."""
+    """Raise `ValueError` with a text where a property does not hold."""
     if not holds:
         raise ValueError(otherwise)
 
 
 def require_finite(tensor: Tensor | None, what: str) -> None:
-    """`ValueError` where a value is NaN or infinite."""
+    """Raise `ValueError` where a value is NaN or infinite."""
     require(tensor is None or tensor.isfinite().all(), f"{what} is not finite.")
 
 
 def small_tasks() -> dict[str, Task]:
-    """Classes, lengths and directions."""
+    """Three tasks: classes (semseg), lengths (depth) and directions (normals)."""
     return {task.name: task for task in (semseg(4), depth(), normals())}
 
 
 def labels_of(task: Task, size: tuple[int, int] = SIZE, images: int = 2) -> Tensor:
-    """Random targets of a task, `(images, H, W)` or `(images, C, H, W)`, of its kind of values.
+    """Random targets of a task, `(images, H, W)` or `(images, C, H, W)`, in its range of values.
 
     >>> labels_of(semseg(3), (2, 2), 1).shape
     torch.Size([1, 2, 2])
@@ -45,7 +45,7 @@ def labels_of(task: Task, size: tuple[int, int] = SIZE, images: int = 2) -> Tens
 
 
 def raw_of(task: Task) -> Tensor:
-    """Raw maps `(2, channels, H, W)` of a task, always the same, that gradients are taken of."""
+    """Raw maps `(2, channels, H, W)` of a task, always the same, which require gradients."""
     return torch.randn(2, task.channels, *SIZE, generator=torch.Generator().manual_seed(1)).requires_grad_()
 
 

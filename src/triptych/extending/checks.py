@@ -1,6 +1,6 @@
-"""Property checks of decoders, tasks, datasets and regularizers of one's own: what the library relies on.
+"""Check custom decoders, tasks, datasets and regularizers for the properties that the library relies on.
 
-Each check is a function whose docstring is the property; it raises an error that says what does not hold.
+Each check is a function whose docstring is the property; it raises an error where that does not hold.
 """
 
 import inspect
@@ -19,7 +19,7 @@ from triptych.tasks import TASKS
 
 
 class Checked(NamedTuple):
-    """One property of one part, and what is wrong with it; nothing where it holds."""
+    """One property of one part, and its `problem`, empty where the property holds."""
 
     kind: str
     name: str
@@ -42,7 +42,7 @@ def check_plugin(plugin: str, *, root: str = "") -> list[Checked]:
             try:
                 check(name, root)
                 found.append(Checked(kind, name, words))
-            except Exception as error:  # code of others may fail in any way: the rest is checked
+            except Exception as error:  # code of plug-ins may raise any error; the other checks still run
                 found.append(Checked(kind, name, words, f"{type(error).__name__}: {error}"))
         if kind not in CHECKS:
             found.append(Checked(kind, name, "It is imported; parts of this kind have no other check"))
@@ -50,12 +50,12 @@ def check_plugin(plugin: str, *, root: str = "") -> list[Checked]:
 
 
 def takes_options_by_keyword(kind: dict[str, Any]) -> Callable[[str, str], None]:
-    """A check that options of a part go into files."""
+    """Make a check that options of a part can be stored in files."""
 
     def check(name: str, root: str) -> None:
         """Its options are keywords whose defaults go into a file."""
         json.dumps(option_defaults(kind[name]))
-        told = 4 if getattr(kind[name], "copies_decoder", False) else 1  # by their places
+        told = 4 if getattr(kind[name], "copies_decoder", False) else 1  # positional arguments
         for one in list(inspect.signature(kind[name]).parameters.values())[told:]:
             require(
                 one.kind is not one.POSITIONAL_OR_KEYWORD or one.default is one.empty,

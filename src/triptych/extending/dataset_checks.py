@@ -104,12 +104,12 @@ def has_cameras(name: str, root: str) -> None:
 
 
 def _known(camera: Camera | None) -> tuple[bool, bool]:
-    """Whether there is a camera, and whether it has a pose."""
+    """Whether a camera is given, and whether it has a pose."""
     return camera is not None, camera is not None and camera.pose is not None
 
 
 def _check_camera(camera: Camera | None, what: str) -> None:
-    """A camera is well formed; NaN stands for what is not known."""
+    """Raise `ValueError` unless a camera is well formed; NaN marks unknown values."""
     if camera is None:
         return
     matrix, pose = camera.intrinsics, camera.pose

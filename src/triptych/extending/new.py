@@ -1,4 +1,4 @@
-"""`triptych new`: a small package of one's own, with an entry point and a test, that passes the checks as it is."""
+"""`triptych new`: write a small package with a custom part, an entry point and a test, which passes the checks."""
 
 import keyword
 import re
@@ -19,12 +19,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a package can be written for: its registry, how its part is used, and how names are spelt."""
+    """A kind of part that a package can be written for: its registry, its use, and the spelling of names."""
 
     registry: str
     usage: str
     word: str = "-"
-    """What joins the words of a name in recipes: tasks are keyword arguments and folders of files too."""
+    """Separator of words in names of recipes; names of tasks are keyword arguments and folders of files too."""
     is_class: bool = True
 
 

@@ -1,4 +1,4 @@
-"""Registering parts of one's own, and which plug-ins a recipe depends on."""
+"""Register custom parts."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ def _is_class(base: type) -> Callable[[Any], bool]:
 
 
 def _makes(base: type) -> Callable[[Any], bool]:
-    """A class, one with some keywords given, or a function, whose result nobody knows before."""
+    """Make a check for a subclass of `base`, a `partial` of one, or a function, whose result is not checked."""
     return lambda entry: (
         _is_class(base)(getattr(entry, "func", entry)) or isinstance(getattr(entry, "func", entry), FunctionType)
     )
@@ -50,17 +50,17 @@ ENTRIES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "adapters": (_is_class(Adapter), "a subclass of triptych.Adapter"),
     "video": (_is_class(VideoSupervision), "a subclass of triptych.VideoSupervision"),
 }
-"""What can be registered, by kind: a check, and how people call it."""
+"""Kinds of parts that can be registered: a check of an entry, and its description in errors."""
 BESIDE: dict[str, dict[str, Any]] = {"decoders": ARCHITECTURES, "architectures": DECODERS, "tasks": GENERIC}
-"""Registries whose names stand in the same place of a recipe or file."""
+"""Other registries whose names are used in the same field of a recipe or file."""
 
 
 def register(kind: str, name: str, entry: Any) -> None:
-    """Let recipes and files use a part of one's own: `register("decoders", "mine", MyDecoder)`.
+    """Register a custom part for recipes and files: `register("decoders", "mine", MyDecoder)`.
 
     `kind` is one of those of `available`. Register before anything is built, in every process; a module that does so
-    when it is imported is a plug-in (`--plugin MODULE`). Raises `TypeError` for a part of another base class, and
-    `ValueError` for a name that is taken, unless by the same entry, or one that a notebook defined anew.
+    when it is imported is a plug-in (`--plugin MODULE`). Raises `TypeError` for a part of the wrong base class, and
+    `ValueError` for a name that is taken, except by the same entry or an earlier version of it, as in a notebook.
 
     >>> register("tasks", "depth", lambda: None)
     Traceback (most recent call last):
@@ -86,8 +86,8 @@ def register(kind: str, name: str, entry: Any) -> None:
 
 
 def _is_defined_anew(kind: str, name: str, before: Any, entry: Any) -> bool:
-    """Whether an entry is another version of the one before: defined in the same place, or, where they have none, as
-    recipes and functions without a name, registered by the same module.
+    """Whether an entry is a new version of the registered one: of the same module and name, or, for recipes and
+    functions without a name, registered by the same module.
     """
     old, new = (_place_of(each) for each in (before, entry))
     if old is None and new is None:

@@ -117,7 +117,7 @@ class Encoding:
     key: str = ""
     """Entry of an .npz or .mat file."""
     channel: int = -1
-    """Which channel of a colour picture or array; -1: all of them."""
+    """Which channel of a color picture or array; -1: all of them."""
     invalid: tuple[float | int, ...] = ()
     """Stored values that mean "no label"."""
     resize: bool = False
@@ -233,7 +233,7 @@ class Labels(Encoding):
     map: Mapping[str, int] = field(default_factory=dict)
     """Stored value to class id; values that are not named have no label."""
     colors: tuple[tuple[int, int, int], ...] = ()
-    """RGB colours of the classes, in order, for colour-coded maps; other colours have no label."""
+    """RGB colors of the classes, in order, for color-coded maps; other colors have no label."""
     one_hot: bool = field(default=False, metadata=LATER)
     """A plane per class, first or last: the class is the plane of the highest value; where all are 0, none is."""
     threshold: float | int | None = field(default=None, metadata=LATER)

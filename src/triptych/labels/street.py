@@ -16,7 +16,7 @@ CITYSCAPES_NAMES = (
     *("pole", "polegroup", "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person", "rider"),
     *("car", "truck", "bus", "caravan", "trailer", "train", "motorcycle", "bicycle"),
 )
-"""Names of the ids 0 to 33 in `*_labelIds.png`; a licence plate, -1, is stored as 255."""
+"""Names of the ids 0 to 33 in `*_labelIds.png`; a license plate, -1, is stored as 255."""
 
 SYNTHIA_NAMES = (
     *("void", "sky", "building", "road", "sidewalk", "fence", "vegetation", "pole", "car", "traffic sign"),
@@ -29,7 +29,7 @@ VKITTI2_NAMES = (
     *("terrain", "sky", "tree", "vegetation", "building", "road", "guard rail", "traffic sign", "traffic light"),
     *("pole", "misc", "truck", "car", "van"),
 )
-"""Names of Virtual KITTI 2's classes in the order of its colour tables."""
+"""Names of Virtual KITTI 2's classes in the order of its color tables."""
 
 CITYSCAPES_19 = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
@@ -99,7 +99,7 @@ def street_labels(groups: Groups, names: Sequence[str], source: str, **options: 
 
 
 def street_colors(groups: Groups, colors: Mapping[Color, str], source: str) -> TableLabels:
-    """Encoding of colours that have names, grouped as in `street_labels`."""
+    """Encoding of colors that have names, grouped as in `street_labels`."""
     ids = {color: _class_ids(groups).get(name, IGNORE) for color, name in colors.items()}
     return TableLabels(classes=tuple(groups), colors=ids, source=source)
 

@@ -40,7 +40,7 @@ class TableLabels(Encoding):
     source: str = "the dataset"
     """Origin of the numbers, for errors."""
     colors: Mapping[Color, int] = field(default_factory=dict)
-    """Class id of each RGB colour, where the map is a colour picture."""
+    """Class id of each RGB color, where the map is a color picture."""
 
     @property
     def by_index(self) -> bool:
@@ -59,14 +59,14 @@ class TableLabels(Encoding):
 
     @cached_property
     def _by_color(self) -> np.ndarray:
-        """24-bit colour to class id; -1 is a mistake."""
+        """24-bit color to class id; -1 is a mistake."""
         table = np.full(1 << 24, -1, np.int16)
         for (red, green, blue), label in self.colors.items():
             table[red << 16 | green << 8 | blue] = label
         return table
 
     def decode(self, stored: np.ndarray, camera: Camera | None = None) -> Tensor:
-        stored = np.ma.getdata(stored)  # transparent pixels have the label of their colour there
+        stored = np.ma.getdata(stored)  # transparent pixels have the label of their color there
         if stored.ndim == 3 and stored.shape[-1] in (3, 4) and self.colors:
             if stored.dtype != np.uint8:
                 raise DataError(f"its colours are {stored.dtype}", "save them as 8 bits, 0 to 255")
@@ -97,7 +97,7 @@ class TableLabels(Encoding):
 
 
 def voc_colors(count: int) -> tuple[Color, ...]:
-    """The colour map of PASCAL VOC: bits of the index are dealt to red, green and blue in turn, high bits first.
+    """The color map of PASCAL VOC: bits of the index are dealt to red, green and blue in turn, high bits first.
 
     >>> voc_colors(3)
     ((0, 0, 0), (128, 0, 0), (0, 128, 0))
@@ -209,7 +209,7 @@ def labels_of_21() -> TableLabels:
 
 
 def labels_of_60() -> TableLabels:
-    """Encoding of pictures of 60 classes: indices in alphabetical order, colours of VOC's map in the official one."""
+    """Encoding of pictures of 60 classes: indices in alphabetical order, colors of VOC's map in the official one."""
     return TableLabels(
         classes=NAMES_60,
         lookup=BY_ALPHABET,

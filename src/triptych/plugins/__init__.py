@@ -1,1 +1,1 @@
-"""Plug-ins: modules that register parts of one's own, and what a file may ask of them."""
+"""Plug-ins: modules that register custom parts, and the requirement of plug-ins by files."""

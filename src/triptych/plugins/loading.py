@@ -1,9 +1,9 @@
-"""Which plug-ins there are, their import, and which parts each of them registered.
+"""Find and import plug-ins, and keep track of the parts that each of them registered.
 
-A plug-in is a module that calls `triptych.register` when it is imported; its name is the module's. Two things import
-one: `--plugin MODULE` (`load_plugin`), and a name that is not known yet, which imports the modules that installed
-packages offer as entry points of the group `triptych.plugins`. A file never does: what it needs is compared with what
-is loaded (`require_plugins`).
+A plug-in is a module that calls `triptych.register` when it is imported; its name is the module's. It is imported by
+`--plugin MODULE` (`load_plugin`), or, if installed packages offer it as an entry point of the group `triptych.plugins`,
+at the first lookup of an unknown name. Files never choose a module to import: plug-ins that they need have to be loaded
+or installed (`require_plugins`).
 """
 
 import importlib
@@ -20,16 +20,16 @@ from typing import Any
 
 GROUP = "triptych.plugins"
 NOWHERE = "__main__"
-"""Module of a notebook, or of a script that cannot be imported: what it registers is recorded in no file."""
+"""Module of a notebook, or of a script that cannot be imported: files do not record it as a plug-in."""
 
 
 class PluginError(ImportError):
-    """A plug-in that is missing, cannot be imported, or is of another version than what needs it."""
+    """Error for a plug-in that is missing, cannot be imported, or has another version than required."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What was registered: kind and name, the module that did it, and how it is taken back."""
+    """A registered part: kind and name, the module that registered it, and a function that removes it."""
 
     kind: str
     name: str
@@ -39,15 +39,15 @@ class Part:
 
 @dataclass
 class State:
-    """Plug-ins that this process loaded, refused, or was asked for."""
+    """Plug-ins of this process: loaded, requested or failed, and their parts."""
 
     parts: list[Part] = field(default_factory=list)
     loaded: dict[str, str] = field(default_factory=dict)
     """Versions of the plug-ins that were imported, by name."""
     asked: list[str] = field(default_factory=list)
-    """Those that someone named, by `--plugin`."""
+    """Plug-ins requested by `--plugin`."""
     failed: dict[str, str] = field(default_factory=dict)
-    """Installed ones that were left out, with the reason."""
+    """Installed plug-ins that failed, with the reason."""
     searched: bool = False
 
 
@@ -55,9 +55,9 @@ STATE = State()
 
 
 def load_plugin(name: str) -> None:
-    """Import a plug-in that someone asked for; `PluginError` where that fails, or where it registers nothing.
+    """Import a requested plug-in; `PluginError` where that fails, or where it registers nothing.
 
-    A module in the current folder will do.
+    It may be a module in the current folder.
 
     >>> load_plugin("triptych_of_nobody")
     Traceback (most recent call last):
@@ -73,14 +73,14 @@ current folder has no triptych_of_nobody.py.
     if name not in STATE.loaded:
         entries = _installed().get(name, [])
         if not entries and os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # last: nothing that is installed is hidden by a file that lies about
+            sys.path.append(os.getcwd())  # last: a local file does not hide an installed module
         _import(name, entries)
     if name not in STATE.asked:
         STATE.asked.append(name)
 
 
 def load_installed() -> None:
-    """Import the plug-ins of installed packages, once; one that fails is named in a warning, and the rest works."""
+    """Import the plug-ins of installed packages, once; failures are warnings."""
     if STATE.searched:
         return
     STATE.searched = True
@@ -95,7 +95,7 @@ def load_installed() -> None:
 
 
 def _installed() -> dict[str, list[EntryPoint]]:
-    """Entry points by module: one that several distributions offer is nobody's."""
+    """Entry points by module; a module that several distributions offer has several, which `_import` refuses."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in importlib.metadata.entry_points(group=GROUP):
         found.setdefault(entry.module, []).append(entry)
@@ -112,16 +112,16 @@ def _import(name: str, entries: list[EntryPoint]) -> None:
     for package in packages:
         _require_this_version(name, package)
     before, imported = len(STATE.parts), set(sys.modules)
-    importlib.invalidate_caches()  # a notebook may have written it a moment ago
+    importlib.invalidate_caches()  # it may have been written a moment ago, as by a notebook
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # code of others: whatever it does, the rest goes on
+    except (Exception, SystemExit) as error:  # code of plug-ins may raise any error
         for part in [part for part in STATE.parts[before:] if _is_of(name, part)]:
             part.remove()
             STATE.parts.remove(part)
         for half_done in set(sys.modules) - imported:
             if half_done.startswith(f"{name}."):
-                del sys.modules[half_done]  # else it would not register again once the rest is mended
+                del sys.modules[half_done]  # otherwise it would not register its parts on a second import
         if isinstance(error, ModuleNotFoundError) and error.name == name:
             place = f"the current folder has no {name}.py"
             raise PluginError(f"plug-in '{name}' was not found: it is not installed, and {place}.") from error
@@ -138,7 +138,7 @@ def _import(name: str, entries: list[EntryPoint]) -> None:
 
 
 def _require_this_version(name: str, package: Distribution) -> None:
-    """Packages say which versions of Triptych they were made for; pip checks that once, upgrades may come later."""
+    """Raise `PluginError` where a package requires another version of Triptych; pip checks it only at installation."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     from triptych import __version__
@@ -156,7 +156,7 @@ def _require_this_version(name: str, package: Distribution) -> None:
 
 
 def _version(module: str) -> str:
-    """The version of a module that is imported: its own, else that of its package; empty where there is none."""
+    """Version of an imported module: its own, else that of its package; empty where there is none."""
     top = module.partition(".")[0]
     stated = getattr(sys.modules.get(top), "__version__", "")
     packages = [] if stated else importlib.metadata.packages_distributions().get(top, [])
@@ -164,18 +164,18 @@ def _version(module: str) -> str:
 
 
 def calling_module() -> str:
-    """The module whose code called into the library: who imports it has what it registers."""
+    """Name of the module that called into the library, under which importing it repeats the registration."""
     frame = sys._getframe(1)
     while True:
         name = str(frame.f_globals.get("__name__", "__main__"))
-        # Where shapes are checked, a function of jaxtyping stands around each of ours.
+        # Where shapes are checked, a function of jaxtyping wraps each of ours.
         if name.partition(".")[0] not in ("triptych", "jaxtyping") or frame.f_back is None:
             return _imported_as(frame.f_globals) if name == NOWHERE else name
         frame = frame.f_back
 
 
 def _imported_as(script: Mapping[str, Any]) -> str:
-    """The name by which the program that runs can be imported; that of no module where it cannot, as a notebook."""
+    """Name under which the running program can be imported; `NOWHERE` where it cannot, as for a notebook."""
     spec, stem = script.get("__spec__"), Path(script.get("__file__") or "").stem
     if spec is not None:
         return str(spec.name).removesuffix(f".{NOWHERE}")
@@ -183,8 +183,9 @@ def _imported_as(script: Mapping[str, Any]) -> str:
 
 
 def owner(kind: str, name: str) -> str:
-    """The plug-in that registered a part, or else the top package of the module that did; empty for the library's own,
-    and for what was registered where nothing can import it.
+    """Return the plug-in that registered a part, or else the top package of the module that did.
+
+    Empty for the library's own parts, and for parts registered by a module that cannot be imported (`NOWHERE`).
 
     >>> owner("decoders", "invpt")
     ''
@@ -197,7 +198,7 @@ def owner(kind: str, name: str) -> str:
 
 
 def parts_of(plugin: str) -> list[tuple[str, str]]:
-    """Kind and name of what a plug-in registered."""
+    """Kind and name of the parts that a plug-in registered."""
     return [(part.kind, part.name) for part in STATE.parts if _is_of(plugin, part)]
 
 
@@ -213,7 +214,9 @@ def version_of(plugin: str) -> str | None:
 
 
 def require_plugins(plugins: Mapping[str, str], what: str) -> None:
-    """Fail unless the `plugins` that a file names, with their versions, are here; the file imports none of them.
+    """Raise `PluginError` unless the `plugins` that a file names are loaded in their versions.
+
+    Installed plug-ins are loaded for this; no other module is imported.
 
     >>> require_plugins({"my_lab": "1.2"}, "run runs/a")
     Traceback (most recent call last):
@@ -223,7 +226,7 @@ add --plugin my_lab where its module lies (in Python: import my_lab). Files neve
     """
     for name, version in plugins.items():
         if name == NOWHERE:
-            continue  # of older versions: what is missing will be named itself
+            continue  # recorded by older versions: a missing part is an error of its own
         if version_of(name) is None:
             load_installed()
         found = version_of(name)

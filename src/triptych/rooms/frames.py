@@ -34,7 +34,7 @@ class Room(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """What is seen at the pixel centres of a view: `(H, W)` depth z, solid or side, face; `(H, W, 3)` world normal."""
+    """First hits at the pixel centers of a view: `(H, W)` depth z, solid or side, face; `(H, W, 3)` world normal."""
 
     depth: np.ndarray
     solid: np.ndarray
@@ -75,7 +75,7 @@ def render_room(room: Room, size: tuple[int, int], words: tuple[object, ...]) ->
 
 
 def trace(room: Room, view: Viewpoint, size: tuple[int, int]) -> Hits:
-    """What the pixel centres of a view see."""
+    """Trace the first hits at the pixel centers of a view."""
     hits = Hits(np.empty(size), np.empty(size, np.int64), np.empty(size, np.int64), np.empty((*size, 3)))
     pose = view.pose()
     render.trace_view(room.geometry, pose[:3, 3].copy(), pose[:3, :3].copy(), view.intrinsics(size), *hits)

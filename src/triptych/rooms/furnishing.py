@@ -1,4 +1,4 @@
-"""The floor plan of a room, and how rooms of each style are furnished."""
+"""The floor plan of a room, and the furnishing of rooms by style."""
 
 from collections.abc import Callable
 
@@ -24,18 +24,18 @@ from triptych.rooms.scene import Dice, Ensemble, Piece, Placement, Scene, box
 
 
 class Floor:
-    """What of the floor and of the walls is taken."""
+    """Occupied parts of the floor and the walls of a room."""
 
     def __init__(self, scene: Scene, dice: Dice) -> None:
         self.scene, self.dice = scene, dice
         self.taken: list[tuple[float, float, float, float, float]] = []
         """Footprints: x0, y0, x1, y1, height."""
         self.walls: dict[int, list[tuple[float, float, float, float]]] = {0: [], 1: [], 2: [], 3: []}
-        """Taken rectangles of each wall: from, to, bottom, top."""
+        """Occupied rectangles of each wall: from, to, bottom, top."""
         self.targets: list[tuple[float, float, float]] = []
-        """Points worth looking at."""
+        """Points of interest for cameras."""
         self.figures: list[tuple[float, float]] = []
-        """Where figures stand."""
+        """Positions of figures."""
 
     def wall_length(self, wall: int) -> float:
         return self.scene.size[1] if wall < 2 else self.scene.size[0]
@@ -93,7 +93,7 @@ class Floor:
         return None
 
     def anywhere(self, group: Ensemble, margin: float = 0.08, tries: int = 30) -> Placement | None:
-        """Put a group somewhere free, turned at will: a square that holds all its turns is tested."""
+        """Put a group at a free place in a random direction; tested is a square that contains it in every direction."""
         width, depth, _ = self.scene.size
         reach = 0.6 * max(group.width, group.depth)
         for _ in range(tries):
@@ -140,7 +140,7 @@ def _small(floor: Floor, frame: Placement, dice: Dice, width: float, depth: floa
 
 
 def _carpet(floor: Floor, frame: Placement, dice: Dice, width: float, depth: float) -> None:
-    """A rug below a frame, if the room has space for it; rugs take no floor."""
+    """A rug below a frame, if the room has space for it; rugs do not occupy the floor."""
     group = rug(dice, width, depth)
     x0, y0, x1, y1 = floor.rectangle(group, frame)
     if x0 > 0.05 and y0 > 0.05 and x1 < floor.scene.size[0] - 0.05 and y1 < floor.scene.size[1] - 0.05:
@@ -329,4 +329,4 @@ FURNISH: dict[str, Callable[[Floor, Dice], None]] = {
     "study": _study,
     "dining": _dining,
 }
-"""How rooms of each style are furnished."""
+"""Functions that furnish a room, by style."""

@@ -37,7 +37,7 @@ GENERATOR = 4
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """Everything that the frames of a scene depend on, beside its number."""
+    """Everything that the frames of a scene depend on, except its number."""
 
     split: str
     size: tuple[int, int]
@@ -58,7 +58,7 @@ class SceneSettings:
         return self.views * self.path_length
 
     def words(self, scene: int) -> tuple[object, ...]:
-        """The name of a scene, from which all its randomness is drawn; looks have rooms of their own unless paired."""
+        """Name of a scene, the seed of all its randomness; each look has its own rooms unless paired."""
         world = "a" if self.paired else self.look
         return ("rooms", self.seed, world, self.split, scene)
 
@@ -70,8 +70,8 @@ def scene_file(number: int) -> str:
 def complete(folder: Path, settings: SceneSettings, scenes: int, *, workers: int, progress: bool) -> dict[str, str]:
     """Make the first `scenes` scenes present in `folder`; returns their files with SHA-256.
 
-    Scenes of the manifest are taken as they are, if their size is right; files that a killed run left are checked, and
-    kept if sound. Raises `ValueError` that names a damaged file, `OSError` where the folder cannot be written.
+    Scenes of the manifest are kept if their size is right; files left by a killed run are checked, and kept if intact.
+    Raises `ValueError` that names a damaged file, `OSError` where the folder cannot be written.
     """
     known, wanted = read_manifest(folder), [scene_file(number) for number in range(scenes)]
     kind = frame_type(settings.size)

@@ -88,7 +88,7 @@ def find_salient(instances: np.ndarray, names: list[str]) -> np.ndarray:
     """Salient pixels (H, W) bool: every figure that covers at least 1 % of the image, else the most prominent object.
 
     Most prominent is the instance, of any class but the room's own and flat decoration (`BACKGROUND`), with the largest
-    sum over its pixels of (1 - r^2)^2, where r is the distance from the image's centre in half diagonals; it must cover
+    sum over its pixels of (1 - r^2)^2, where r is the distance from the image's center in half diagonals; it must cover
     0.5 %. `names[i - 1]` is the class of instance i.
     """
     height, width = instances.shape

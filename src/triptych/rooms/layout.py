@@ -1,6 +1,6 @@
 """Layout of a room: walls with windows, doors and pictures, furnished in one of four styles without collisions.
 
-The frame of what hangs on a wall has its origin on the floor at the wall; x runs along the wall, y into the room.
+The frame of objects on a wall has its origin on the floor at the wall; x runs along the wall, y into the room.
 """
 
 from triptych.rooms.furnishing import FURNISH, Floor, add_extras
@@ -190,7 +190,7 @@ def _open_walls(floor: Floor, dice: Dice) -> None:
 
 
 def _hang_pictures(floor: Floor, dice: Dice) -> None:
-    """Pictures where the wall is free above what stands before it."""
+    """Hang pictures where the wall is free above the furniture."""
     number = 0
     for wall in range(4):
         length = floor.wall_length(wall)

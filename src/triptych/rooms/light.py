@@ -16,8 +16,8 @@ from triptych.rooms.textures import MEAN
 
 LAMP, WINDOW, SUN = 0.0, 1.0, 2.0
 KIND, CENTER, AXIS_U, AXIS_V, NORMAL, COLOR, RADIUS = 0, 1, 4, 7, 10, 13, 16
-"""Columns of a row of lights: kind; centre; half axes of a window, upright the second; a window's normal into the room,
-or the direction in which the sun shines through it; colour; radius of a lamp."""
+"""Columns of a row of lights: kind; center; half axes of a window, upright the second; a window's normal into the room,
+or the direction in which the sun shines through it; color; radius of a lamp."""
 COLUMNS = 17
 
 OFFSET = 2e-4
@@ -28,7 +28,7 @@ OFFSET = 2e-4
 def light_from(size, lights, i, x, y, z, nx, ny, nz, a, b):
     """What light i, seen at the place (a, b) in [0, 1)^2 of it, brings to a point with a normal, if nothing is between.
 
-    Returns the irradiance per unit of the light's colour, the direction to the light, and how far along it
+    Returns the irradiance per unit of the light's color, the direction to the light, and how far along it
     shadow-casting solids would be in the way: `(strength, dx, dy, dz, far)`.
     """
     kind = lights[i, KIND]
@@ -119,7 +119,7 @@ def _dither(row: int, column: int, bits: int) -> int:
 def bounce_pattern() -> np.ndarray:
     """Cosine-weighted directions about +z for the cells of an 8x8 tile, row by row: `(64, 3)`.
 
-    The 32 cells of one colour of the chessboard are a stratified set, and so are the others.
+    The 32 cells of one color of the chessboard are a stratified set, and so are the others.
     """
     rows = []
     for cell in range(64):

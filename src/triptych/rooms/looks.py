@@ -38,7 +38,7 @@ def material(
     contrast: float = 1.0,
     glow: float = 0.0,
 ) -> Material:
-    """A row of the material table; the mean colour is what bounced light sees."""
+    """A row of the material table; the mean color is what bounced light sees."""
     share = 0.35 * contrast
     mean = tuple(a + share * (b - a) for a, b in zip(first, second, strict=True))
     return (float(texture), *first, *second, scale, contrast, float(dice.integer(0, 4000)), glow, *mean)
@@ -295,14 +295,14 @@ SHELL = ("ceiling:0", "floor:0", "wall:0", "wall:0", "wall:0", "wall:0")
 
 
 class Appearance(NamedTuple):
-    """What shading reads beside the geometry: materials, lights, and the flaws of the camera."""
+    """Input of shading besides the geometry: materials, lights, and the flaws of the camera."""
 
     materials: np.ndarray
     """(M, 14) rows of `rooms.textures`."""
     material_of: np.ndarray
     """(P + 6,) row of each solid, then of the room's sides -6, ..., -1."""
     skirting: np.ndarray
-    """(4,) colour and height of the skirting board."""
+    """(4,) color and height of the skirting board."""
     lights: np.ndarray
     """(L, 17) rows of `rooms.light`."""
     ambient: np.ndarray

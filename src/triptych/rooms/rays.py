@@ -266,7 +266,7 @@ def ray(rotation, intrinsics, column, row):
 
 @compiled
 def probe(geometry, position, rotation, intrinsics, height, width):
-    """Depth z and what is hit (a solid, or a negative side) at the pixel centres of a view: `(H, W)` each."""
+    """Depth z and what is hit (a solid, or a negative side) at the pixel centers of a view: `(H, W)` each."""
     size, solids, nodes, links = geometry
     depth = np.empty((height, width))
     solid = np.empty((height, width), np.int64)
@@ -300,7 +300,7 @@ def _area(box):
 
 @compiled
 def _sort(order, low, high, bounds, axis):
-    """Insertion sort of `order[low:high]` by the centres along an axis: stable, and short for nearly sorted parts."""
+    """Insertion sort of `order[low:high]` by the centers along an axis: stable, and short for nearly sorted parts."""
     for n in range(low + 1, high):
         i = order[n]
         place = bounds[i, axis] + bounds[i, 3 + axis]
@@ -390,7 +390,7 @@ def _flatten(tree, links, stack):
 
 @compiled
 def _nearer(tree, a, b, octant):
-    """Which of two boxes rays of an octant tend to meet first, 0 or 1, by their centres."""
+    """Which of two boxes rays of an octant tend to meet first, 0 or 1, by their centers."""
     ahead = 0.0
     for k in range(3):
         sign = -1.0 if (octant >> (2 - k)) & 1 else 1.0

@@ -12,7 +12,7 @@ from triptych.rooms.textures import CHECKER, COLOR, GLOW, PLAIN, TEXTURE, WOOD, 
 
 @compiled
 def trace_view(geometry, position, rotation, intrinsics, depth, solid, face, normal):
-    """First hits at the pixel centres, into (H, W) depth z, solid or side, and face, and (H, W, 3) world normal."""
+    """First hits at the pixel centers, into (H, W) depth z, solid or side, and face, and (H, W, 3) world normal."""
     size, solids, nodes, links = geometry
     height, width = depth.shape
     ox, oy, oz = position[0], position[1], position[2]

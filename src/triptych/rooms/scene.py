@@ -64,7 +64,7 @@ class Dice:
 
 
 def cos_sin(angle: float) -> tuple[float, float]:
-    """Cosine and sine by their power series, normalised to unit length; `angle` in radians.
+    """Cosine and sine by their power series, normalized to unit length; `angle` in radians.
 
     >>> cosine, sine = cos_sin(math.pi / 6)
     >>> round(cosine, 12), round(sine, 12)
@@ -139,7 +139,7 @@ class Solid(NamedTuple):
     half: Vector
     """Half extents along the part's own axes, metres."""
     slot: str
-    """The name of its material, `family:variant`; what it looks like is the look's affair."""
+    """Name of its material, `family:variant`; the look defines its appearance."""
     rotation: Rotation = IDENTITY
     param: float = 1.0
     casts: bool = True
@@ -155,7 +155,7 @@ class Piece(NamedTuple):
 
 
 class Ensemble(NamedTuple):
-    """What is placed as one: pieces in a common frame, the room that they need, and where its lamps shine from."""
+    """Pieces that are placed together: in a common frame, with their extent and the positions of their lamps."""
 
     width: float
     depth: float
@@ -165,7 +165,7 @@ class Ensemble(NamedTuple):
 
 
 class Placement(NamedTuple):
-    """Where a piece stands: its origin in the world and its turn about the vertical."""
+    """Pose of a piece: its origin in the world and its rotation about the vertical axis."""
 
     x: float
     y: float
@@ -184,7 +184,7 @@ class Placement(NamedTuple):
 
 
 class Light(NamedTuple):
-    """What may shine: a lamp (a sphere at `center`), or a window (a rectangle: half axes `u`, `v`, `normal`)."""
+    """A possible light: a lamp (a sphere at `center`), or a window (a rectangle: half axes `u`, `v`, `normal`)."""
 
     kind: str
     center: Vector

@@ -13,7 +13,7 @@ from triptych.files import written_whole
 def frame_type(size: tuple[int, int]) -> np.dtype:
     """The record of one frame: planes of `size`, camera, and a CRC-32 of all bytes before it.
 
-    Depth is in metres; normals are in 1/32767; the pose is camera to world; pixel centres are at integer + 0.5.
+    Depth is in metres; normals are in 1/32767; the pose is camera to world; pixel centers are at integer + 0.5.
 
     >>> frame_type((96, 128)).itemsize
     221388

@@ -1,4 +1,4 @@
-"""Procedural textures: the colour of a material at a point, from sums, products and integer hashes alone."""
+"""Procedural textures: the color of a material at a point, from sums, products and integer hashes alone."""
 
 import math
 
@@ -61,7 +61,7 @@ def _band(x, width, soft):
 
 @compiled
 def _grain(u, v, seed, soft):
-    """Wood: rings stretched along u; fibres finer than `soft` metres are left out."""
+    """Wood: rings stretched along u; fibers finer than `soft` metres are left out."""
     wave = 6.0 * smooth_noise(0.7 * u, 5.0 * v, seed)
     wave += smooth_noise(2.0 * u, 60.0 * v, seed + 1) if soft < 0.012 else 0.5
     ring = abs(2.0 * _fraction(wave) - 1.0)
@@ -70,7 +70,7 @@ def _grain(u, v, seed, soft):
 
 @compiled
 def _cells(texture, u, v, scale, seed, soft):
-    """Planks, tiles and bricks: `(mix towards the second colour, brightness)`."""
+    """Planks, tiles and bricks: `(mix towards the second color, brightness)`."""
     long = scale * (7.0 if texture == PLANKS else (2.6 if texture == BRICK else 1.0))
     row = math.floor(v / scale)
     number = np.int64(row)
@@ -113,7 +113,7 @@ def _ornament(u, v, cu, cv, scale, seed):
 
 @compiled
 def _art(x, y, seed, rows, row):
-    """A painting: a ground with a horizon, discs and bars of hashed colours; `x`, `y` in [0, 1]."""
+    """A painting: a ground with a horizon, discs and bars of hashed colors; `x`, `y` in [0, 1]."""
     horizon = 0.3 + 0.4 * noise_hash(1, 1, seed) + 0.1 * (smooth_noise(4.0 * x, 0.5, seed) - 0.5)
     mix = 0.0 if y > horizon else 1.0
     r = rows[row, COLOR] * (1.0 - mix) + rows[row, SECOND] * mix

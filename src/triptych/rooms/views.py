@@ -53,7 +53,7 @@ class Viewpoint(NamedTuple):
         return pose
 
     def intrinsics(self, size: tuple[int, int]) -> np.ndarray:
-        """(3, 3) float64 in pixels, pixel centres at integer + 0.5."""
+        """(3, 3) float64 in pixels, pixel centers at integer + 0.5."""
         height, width = size
         f = self.focal * max(width, height * 4 / 3)
         return np.array([[f, 0.0, 0.5 * width], [0.0, f, 0.5 * height], [0.0, 0.0, 1.0]])
@@ -64,9 +64,8 @@ def choose_views(
 ) -> list[list[Viewpoint]]:
     """`views` camera paths of `path_length` frames around one point of the room.
 
-    Each first frame is the best of a few random ones: much furniture, nothing right before the lens, away from the
-    other views.
-    The views do not depend on `path_length`, nor the first ones on `views`.
+    Each first frame is the best of a few random ones: much furniture, nothing close to the camera, away from the
+    other views. The views do not depend on `path_length`, nor the first ones on `views`.
     """
     middle = (0.5 * scene.size[0], 0.5 * scene.size[1], 0.7)
     spot = dice.choice(floor.targets) if floor.targets else middle
@@ -102,7 +101,7 @@ def _candidate(
 
 
 def _standable(floor: Floor, x: float, y: float, height: float) -> bool:
-    """Whether a camera may be above a point of the floor: clear of the walls and of all but low furniture."""
+    """Whether a camera may be above a point of the floor: away from walls, and above low furniture only."""
     width, depth, _ = floor.scene.size
     inside = 0.15 < x < width - 0.15 and 0.15 < y < depth - 0.15
     return inside and all(
@@ -112,7 +111,7 @@ def _standable(floor: Floor, x: float, y: float, height: float) -> bool:
 
 
 def _score(scene: Scene, geometry: Geometry, view: Viewpoint) -> float:
-    """How much a view shows: objects, the share of the image that they fill, figures; less what is before the lens."""
+    """Score of a view: objects, the share of the image that they fill, figures; minus surfaces close to the camera."""
     depth, solid = probe(geometry, np.array(view.position), np.array(view.rotation()), view.intrinsics(PROBE), *PROBE)
     seen = solid[solid >= 0]
     stuff = {CLASSES.index(name) for name in ("wall", "ceiling", "window", "door", "curtain", "picture")}
@@ -127,8 +126,8 @@ def _score(scene: Scene, geometry: Geometry, view: Viewpoint) -> float:
 
 
 def _path(floor: Floor, start: Viewpoint, dice: Dice, length: int) -> list[Viewpoint]:
-    """A steady walk from `start` with the gaze on a slowly drifting point; it turns back before furniture, walls and
-    what it looks at.
+    """Steady camera path from `start`, looking at a slowly drifting point; it turns back before furniture, walls and
+    that point.
     """
     step, heading = dice.number(0.04, 0.08), turn(2, dice.number(0.0, 2 * math.pi))
     dx, dy, dz = step * heading[0][0], step * heading[1][0], dice.number(-0.005, 0.005)
@@ -150,7 +149,7 @@ def _path(floor: Floor, start: Viewpoint, dice: Dice, length: int) -> list[Viewp
 
 
 def _sway(value: float, step: float, middle: float, reach: float) -> tuple[float, float]:
-    """One step on, turning back before it leaves middle +- reach: the new value and the step."""
+    """Advance a value by a step, reversed where it would leave middle +- reach; returns the new value and the step."""
     step = step if abs(value + step - middle) < reach else -step
     return value + step, step
 
