@@ -113,10 +113,10 @@ def data_doctor(
     fix: bool = False,
     yes: bool = False,
 ) -> None:
-    """Check a dataset: read every file, and say what is wrong, where, and how to mend it.
+    """Check a dataset: read every file, and say what is wrong, where, and how to fix it.
 
-    Published datasets are recognized, and their variant with its traps is named. The exit code is 0 where the data can
-    be trained on, 1 where an error has to be mended first.
+    Published datasets are recognized, and their variant with its pitfalls is named. The exit code is 0 where the data
+    can be trained on, 1 where an error has to be fixed first.
 
     Args:
         folder: Folder of a published dataset, of your own data with a dataset.toml, or such a file.
@@ -128,7 +128,7 @@ def data_doctor(
         examples: How many files to name per kind of finding; the JSON names all.
         threads: How many files are read at once; 0 takes one per core.
         class_weights: Also print weights of classes by median frequency, of the split train.
-        fix: Change the dataset.toml where that heals findings and touches no label: the difference is shown, and
+        fix: Change the dataset.toml where that resolves findings and touches no label: the difference is shown, and
             written once you say so; the old file is kept.
         yes: Write it without asking.
     """
@@ -194,8 +194,8 @@ def data_prepare(
 ) -> None:
     """Write a dataset in a form that is read many times faster: labels decoded and derived once, with checksums.
 
-    Train on it with `--recipe.data.dataset prepared --recipe.data.root OUT`. The same command again goes on where it
-    was interrupted, checks what is there, and mends what is damaged.
+    Train on it with `--recipe.data.dataset prepared --recipe.data.root OUT`. The same command again resumes an
+    interrupted preparation, verifies what exists, and repairs what is damaged.
 
     Args:
         dataset: Name of a dataset, or the folder of one.
@@ -243,8 +243,8 @@ def data_label(
 ) -> None:
     """Let a trained network label the images of a folder that have no label: pseudo-labels, to train on.
 
-    They lie in FOLDER/pseudo and are noted in dataset.toml with teacher, hash and date. A real label always goes before
-    them, and no score takes them for truth. The same command again goes on where it was interrupted.
+    They lie in FOLDER/pseudo and are noted in dataset.toml with teacher, hash and date. A real label always takes
+    precedence, and scores never use them as ground truth. The same command again resumes where it was interrupted.
 
     Args:
         folder: Folder of your own data with a dataset.toml, or such a file.

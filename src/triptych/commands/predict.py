@@ -63,7 +63,7 @@ def predict(
         precision: Number format of the network; auto is bf16 where the processor or the GPU computes with it.
         batch: Predict up to this many images of one size, or frames of a video, together.
         overwrite: Replace existing predictions; where another network or other options made them, delete them all.
-        resume: Go on where an earlier call ended: images (no videos) that are finished are left as they are.
+        resume: Resume where an earlier call ended: finished images (no videos) are kept.
         on_bad_sample: What an unreadable image does: end the call, or be named, counted and left out.
         render: Also write report.html with what the 3D-aware regularizer of the run renders: every task, the density's
             depth and opacity, and the view of cameras that stand aside.

@@ -40,7 +40,7 @@ def train(
     Args:
         recipe: Every field of the recipe can be overridden.
         out: Run folder to create.
-        resume: Go on from the last checkpoint of the run folder.
+        resume: Resume from the last checkpoint of the run folder.
         overwrite: Replace the run folder if it exists.
         device: Where to run; under torchrun or accelerate launch each process takes its own.
         dry_run: Take three steps, write nothing, and print parameters, time, memory, disk, images and labels.
@@ -68,7 +68,7 @@ def sweep(
 ) -> None:
     """Train a recipe with several values of its fields, and print one table. `triptych sweep RECIPE --over NAME=A,B`.
 
-    The same command goes on with a sweep that was interrupted. Values are compared on the validation split.
+    The same command resumes an interrupted sweep. Values are compared on the validation split.
 
     Args:
         recipe: Every field of the recipe can be overridden.

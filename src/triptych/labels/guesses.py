@@ -2,8 +2,8 @@
 
 Each guess is a list of options for `[tasks.NAME]`, each with its reason, and of doubts: what a person should check.
 "No label" never shares a number with a class: marks such as -1, NaN, 65535 or 255 are proposed as `invalid`, and files
-are compared with each other before any of them is believed. Long because one kind of number is told from the others
-here; depth is guessed in `depth_guesses.py`, normals in `axes.py`.
+are compared with each other before any of them is trusted. Long because all kinds of label maps are distinguished here;
+depth is guessed in `depth_guesses.py`, normals in `axes.py`.
 """
 
 from collections.abc import Callable, Sequence

@@ -26,7 +26,7 @@ OFFSET = 2e-4
 
 @compiled
 def light_from(size, lights, i, x, y, z, nx, ny, nz, a, b):
-    """What light i, seen at the place (a, b) in [0, 1)^2 of it, brings to a point with a normal, if nothing is between.
+    """Light from the place (a, b) in [0, 1)^2 of light i at a point with a normal, if nothing is between.
 
     Returns the irradiance per unit of the light's color, the direction to the light, and how far along it
     shadow-casting solids would be in the way: `(strength, dx, dy, dz, far)`.
@@ -168,8 +168,8 @@ def _sample(
 
 @compiled
 def _left_out(keys, i, j):
-    """Whether a sample goes without a bounce of its own: the black cells of the chessboard whose surface goes on in a
-    neighboring white one, from which they take it.
+    """Whether a sample has no bounce of its own: black cells of the chessboard whose surface continues in a neighboring
+    white one, from which they take it.
     """
     if (i + j) & 1 == 0:
         return False

@@ -141,7 +141,7 @@ def _capsule(px, py, pz, vx, vy, vz, long, near, far):
 
 @compiled
 def shell(size, ox, oy, oz, dx, dy, dz):
-    """Where a ray from inside leaves the room: `(t, side)`."""
+    """Exit of a ray from inside the room: `(t, side)`."""
     best, side = FAR, -5
     if dx != 0.0:
         t = (size[0] - ox) / dx if dx > 0.0 else -ox / dx

@@ -135,7 +135,7 @@ def _art(x, y, seed, rows, row):
 
 @compiled
 def _outside(x, y, seed, rows, row):
-    """What a window shows: sky, far hills or houses, trees; `x`, `y` in [0, 1] from the lower left."""
+    """View through a window: sky, far hills or houses, trees; `x`, `y` in [0, 1] from the lower left."""
     haze = 0.55 + 0.45 * y
     r, g, b = (
         rows[row, COLOR] * haze + 0.35 * (1.0 - y),
