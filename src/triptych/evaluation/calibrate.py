@@ -1,4 +1,4 @@
-"""`triptych calibrate`: a few frames with depth of another camera, and what they change of a run's metres."""
+"""`triptych calibrate`: rescale the depth of a run to another camera by a few frames with depth."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,8 @@ def calibrate_run(
     """Fit how the depth of a run is scaled on the camera of a folder of images with depth, as `Folder` reads it, and
     store it in the run where it helps on frames that it was not fitted on.
 
-    `shorter_side` is that which the network sees the frames at, as in prediction. Returns what was found by task.
-    Raises `ValueError` for a run without depth and a folder without.
+    `shorter_side` is the size at which the network sees the frames, as in prediction. Returns the fit of each task.
+    Raises `ValueError` where the run or the folder has no depth.
     """
     if run.suffix == SUFFIX:
         raise ValueError(f"{run} is a file; calibrate the run that it was made from, and export that again.")

@@ -33,7 +33,7 @@ from triptych.metrics.bootstrap import bootstrap_mean_difference
 from triptych.terminal import terminal
 
 LEAST_IMAGES = 6
-"""Fewer tell nothing: that five agree by chance has a probability of 2 / 2^5, which is more than 5 %."""
+"""Fewest images for a clear difference: five agree by chance with probability 2 / 2^5, which is more than 5 %."""
 
 
 class GroupDifference(NamedTuple):
@@ -51,7 +51,7 @@ class GroupDifference(NamedTuple):
 
 
 def compare_groups(baseline: RunGroup, other: RunGroup, task: str) -> GroupDifference:
-    """`other - baseline` in the primary number of a task, as its metric has it `comparable`.
+    """Difference `other - baseline` in the primary number of a task, on the metric's `comparable` scale.
 
     Runs are paired by seed where both groups have the same seeds; otherwise the difference of the means is given,
     without a deviation. Raises `ValueError` where the groups were scored on different images, or by numbers of another
@@ -94,8 +94,8 @@ def _by_seed(group: RunGroup) -> dict[int, ScoredRun]:
 
 
 def _require_comparable(runs: Sequence[ScoredRun], task: str) -> Metric:
-    """The metric of a task, by which all runs were scored alike and on the same images; `ValueError` names two that
-    were not.
+    """Return the metric of a task; raise `ValueError` where two runs were scored on other images or by another
+    definition.
     """
     first = runs[0]
     for run in runs:

@@ -15,9 +15,9 @@ def compare_scores(
 ) -> dict[str, dict[str, PairedDifference]]:
     """Compare what `triptych score --out` saved of two sets of predictions, by task and number.
 
-    Only images that both scored count, for both. Raises `ValueError` where the scores share no task, or one was scored
-    under another protocol, maxDist, recipe or number of classes, or against other ground truth: such numbers do not
-    compare. Files of older versions do not say what their ground truth was.
+    Only images scored in both files count. Raises `ValueError` where the scores share no task, or one was scored under
+    another protocol, maxDist, recipe or number of classes, or against other ground truth: such numbers do not compare.
+    Files of older versions do not say what their ground truth was.
     """
     one, other = read_scores(first), read_scores(second)
     shared = [name for name in one.metrics if name in other.metrics]
@@ -55,8 +55,8 @@ def compare_scores(
 
 
 def _facts(scores: SavedScores, task: str, *, assumed: bool) -> str:
-    """Settings that the numbers of a task depend on, in words; what is `assumed` of the files where nothing tells their
-    ground truth apart.
+    """Settings that the numbers of a task depend on, in words; `assumed` includes the unit assumed for whole
+    numbers.
     """
     try:
         facts = {"protocol": scores.content["protocol"], **scores.content["tasks"][task]["facts"]}

@@ -46,12 +46,12 @@ class ConstantPredictor:
         images: int = 100,
         on_bad_sample: OnBadSample = "raise",
     ) -> "ConstantPredictor":
-        """Fit every task on `images` samples with a label of it, spread over a training set; pseudo-labels are none.
+        """Fit every task on `images` labelled samples spread over a training set; pseudo-labels do not count.
 
-        Where files do not tell which samples have one, as many are read, and more while `TRIAL_IMAGES` are not found.
-        Classes: the most frequent one. Maps: of the mean, the median and, for probabilities, 1 everywhere, the one with
-        the best primary number of the task's own metric on `TRIAL_IMAGES` of them; directions are brought to unit
-        length. A task without any label there predicts class 0 or zeros, and is `unknown`.
+        Where files do not tell which samples have a label, `images` samples are read, and more until `TRIAL_IMAGES`
+        labelled ones are found. Classes: the most frequent one. Maps: of the mean, the median and, for probabilities, 1
+        everywhere, the one with the best primary number of the task's own metric on `TRIAL_IMAGES` of them; directions
+        are brought to unit length. A task without any label there predicts class 0 or zeros, and is `unknown`.
         """
         read = partial(evaluation_loader, on_bad_sample=on_bad_sample)
         left = {name: _may_be_true(dataset, name) for name in tasks}

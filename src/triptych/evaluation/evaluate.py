@@ -28,7 +28,7 @@ from triptych.types import Sample, valid_pixels
 
 
 class EvaluationLeft(Exception):
-    """Raised by `progress` where an evaluation shall end between two images; then all processes raise it."""
+    """Raised by `progress` to end an evaluation between two images; all processes then raise it."""
 
 
 @runtime_checkable
@@ -149,7 +149,7 @@ def _score(
     metrics: Mapping[str, Metric],
     scoring: Scoring,
 ) -> _Row:
-    """What one image adds to the scores."""
+    """Metric states and losses of one image."""
     predictions, raw = _predict(predictor, sample.image)
     predictions = scoring.store(predictions)
     return _Row(

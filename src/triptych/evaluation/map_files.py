@@ -1,4 +1,4 @@
-"""Which files belong together: task folders under the names in use, predictions and ground truth by name."""
+"""Find and pair files of maps: task folders under the names in use, predictions and ground truth by name."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from triptych.lookup import named_choice
 from triptych.metrics.boundary_protocols import GroundTruth
 
 PRODUCTS = ("arrays", "maps")
-"""Where `triptych predict` puts its task folders."""
+"""Folders in which `triptych predict` writes its task folders."""
 
 
 def list_maps(folder: Path) -> dict[str, Path]:
@@ -36,7 +36,7 @@ def list_maps(folder: Path) -> dict[str, Path]:
 
 
 def task_folder(root: Path, task: str) -> Path | None:
-    """The sub-folder of a task, whatever it is called."""
+    """The sub-folder of a task, under any name in use; `None` where there is none."""
     return next((root / name for name in TASK_MAPS[task].folders if (root / name).is_dir()), None)
 
 
@@ -76,13 +76,13 @@ class Targets(Protocol):
     """Ground truth of one task."""
 
     def keys(self) -> list[str]:
-        """Names of the images that have some."""
+        """Names of the images that have ground truth."""
 
     def read(self, key: str, size: tuple[int, int]) -> Tensor:
         """The target of an image, for a prediction of `size`."""
 
     def describe(self, key: str) -> str:
-        """Where it comes from, for messages."""
+        """Source of the target of an image, for messages."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class FolderTargets:
     task: str
     encodings: Encodings
     recipe: GroundTruth | None
-    """How maps of annotators are prepared, where these are what is stored."""
+    """Preparation of stored maps of annotators; `None` for other targets."""
 
     def keys(self) -> list[str]:
         return list(self.files)

@@ -47,7 +47,7 @@ from triptych.terminal import terminal
 from triptych.types import valid_pixels
 
 ASSUMED = "whole numbers"
-"""The fact that says what whole numbers of the files were taken for."""
+"""Name of the fact with the unit assumed for whole numbers of the files."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TaskInput:
 
     @property
     def unit(self) -> str:
-        """What whole numbers of the files are taken for, where nothing says it."""
+        """Unit assumed for whole numbers of the files; empty where nothing is assumed."""
         files: dict[str, Path] = {}
         encodings = self.encodings
         if isinstance(self.targets, FolderTargets):
@@ -233,7 +233,7 @@ def score(
             scores[name] = score_task(given, pairs[name], ci=how.ci, threads=how.threads, advance=advance)
     result = Score(protocol, predictions, targets, scores, left_out)
     if not quiet:
-        print_score(result)  # first: what cannot be written is at least seen
+        print_score(result)  # before saving: shown even where the file cannot be written
     if how.out is not None:
         save_score(result, how.out)
     return result

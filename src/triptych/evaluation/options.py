@@ -7,7 +7,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class ScoreOptions:
-    """What `triptych score` can be told beside the two folders.
+    """Options of `triptych score` besides the two folders.
 
     Args:
         protocol: Line of papers whose definitions count, or a boundary protocol (docs/protocols.md).

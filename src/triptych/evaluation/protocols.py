@@ -205,7 +205,7 @@ RULES: dict[str, dict[str, Rule]] = {
 
 
 def find_rule(protocol: str, task: str) -> Rule:
-    """The rule of a protocol for a task; `ValueError` lists the tasks it has, and who else scores this one.
+    """The rule of a protocol for a task; `ValueError` lists the tasks it has, and the protocols that score this one.
 
     >>> find_rule("atrc", "saliency").numbers
     ('maxF',)
@@ -226,14 +226,14 @@ OWN = "none"
 
 @dataclass(frozen=True)
 class Scoring:
-    """By what the tasks of a network are scored: a protocol, or `OWN`, and settings of its data."""
+    """Scoring of a network's tasks: a protocol, or `OWN`, and settings of its data."""
 
     protocol: str = OWN
     settings: DataSettings = DataSettings()
 
     @classmethod
     def of_scores(cls, content: Mapping[str, Any]) -> "Scoring":
-        """By what a file of a run's scores is scored; files of older versions do not say: the tasks' own numbers."""
+        """Read the scoring from a file of a run's scores; files of older versions have the tasks' own numbers."""
         return cls(content.get("protocol", OWN), DataSettings(**content.get("settings", {})))
 
     def content(self) -> dict[str, Any]:
@@ -266,7 +266,7 @@ class Scoring:
         return assemble.unstretched(recipe) if stretches else recipe
 
     def describe(self, tasks: Mapping[str, Task], size: str) -> list[str]:
-        """Lines on what the numbers of tasks that it was applied to are; labels were scored at `size`."""
+        """Lines that define the numbers of tasks that it was applied to; labels were scored at `size`."""
         lines = []
         for name, task in tasks.items():
             facts = ", ".join(f"{fact} {value}" for fact, value in metric_facts(task.metric()).items())

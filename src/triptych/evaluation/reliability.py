@@ -1,4 +1,4 @@
-"""Whether confidence tells: the mean error of a task's pixels, from the least sure fifth to the surest."""
+"""Reliability of confidence: mean error of a task's pixels, from the least to the most confident fifth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from triptych.tasks import Task
 
 GROUPS = ("least sure fifth", "second", "third", "fourth", "surest fifth")
 IMAGES = 50
-"""Images that are looked at unless told otherwise: confidence takes several passes each."""
+"""Default number of images: confidence takes several passes each."""
 _FINE = 2000
 """Steps in which confidence is counted before it is cut into fifths."""
 
@@ -96,7 +96,7 @@ def measure_reliability(predictor: Predictor, *, split: str = "", images: int = 
 
 
 def write_reliability(run: Path, split: str, found: Reliability, weights_sha256: str) -> Path:
-    """Write `confidence-<split>.json` where the run's scores lie; it says of which weights it is."""
+    """Write `confidence-<split>.json` where the run's scores lie, with the SHA-256 of the weights."""
     path = results_folder(run) / f"confidence-{split}.json"
     content = {"split": split, "images": found.images, "ends": found.ends, "errors": found.errors}
     write_json(path, {**content, "weights_sha256": weights_sha256})

@@ -1,4 +1,4 @@
-"""Where scores and pages of a network lie: its run folder, or a folder beside its exported file that says of which."""
+"""Folder of a network's scores and pages: its run folder, or one beside its exported file with the file's SHA-256."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,15 @@ from triptych.files import hash_file, write_text
 from triptych.prediction.exported import SUFFIX, ExportedNetwork
 
 MADE_OF = "network.json"
-"""In a folder of results: the SHA-256 of the file that they are of, how that was exported, and from what data."""
+"""File in a folder of results: SHA-256 of the exported file, settings of the export, and training data."""
 
 
 def results_path(run: Path) -> Path:
-    """Where scores and pages of a network lie: its run folder, or for a file the folder `FILE.results` beside it, which
-    is there once the file was scored.
+    """Folder of a network's scores and pages: its run folder, or for an exported file the folder `FILE.results` beside
+    it, which exists once the file was scored.
 
-    Raises `FileNotFoundError` where there is no such file, `ValueError` where the folder is of another one, which this
-    one took the place of.
+    Raises `FileNotFoundError` where there is no such file, `ValueError` where the folder belongs to an earlier file of
+    that name.
     """
     if run.suffix != SUFFIX:
         return run
@@ -32,7 +32,7 @@ def results_path(run: Path) -> Path:
 
 
 def results_folder(run: Path) -> Path:
-    """`results_path`, made where it is not there yet, with the file's recipe and tasks, and how it was exported."""
+    """`results_path`, created where it is missing, with the file's recipe, tasks and settings of the export."""
     folder = results_path(run)
     origin = _read_origin(folder)
     if folder == run or (folder.is_dir() and (not origin or "outputs" in origin)):
@@ -47,19 +47,19 @@ def results_folder(run: Path) -> Path:
 
 
 _TOLD: dict[str, Any] = {"precision": "fp32", "outputs": "maps", "calibration": {}, "data": {}}
-"""What scores depend on of a file's description, and what files of older versions are, which do not say it."""
+"""Entries of a file's description that scores depend on, with defaults for files of older versions, which lack them."""
 
 
 def read_export(folder: Path) -> dict[str, Any]:
-    """How the network of a folder of results was exported, by dotted name; nothing for a run folder. Folders of older
-    versions do not say: their file stands for it.
+    """Settings with which the network of a folder of results was exported, by dotted name; empty for a run folder.
+    Folders of older versions lack them: the file's SHA-256 takes their place.
     """
     origin = _read_origin(folder)
     if not origin:
         return {}
     size, unsaid = origin.get("size"), origin["sha256"][:12]
     outputs = origin.get("outputs", unsaid)
-    # Scales are of a network, as weights are: seeds differ in them. Raw maps are scored without.
+    # Only which tasks have scales: their values differ between seeds, as weights do. Raw maps are scored without.
     scaled = ", ".join(origin.get("calibration", {})) if outputs == "maps" else ""
     return {
         "exported as precision": origin.get("precision", unsaid),
@@ -70,8 +70,8 @@ def read_export(folder: Path) -> dict[str, Any]:
 
 
 def exported_data(folder: Path) -> dict[str, Any]:
-    """Fingerprints of what the network of a folder of results was trained on, by dotted name, as `data_fingerprints`
-    has them of a run; none where nothing tells of them.
+    """Fingerprints of the training data of the network of a folder of results, by dotted name, as `data_fingerprints`
+    has them for a run; empty where they are not recorded.
     """
     return _read_origin(folder).get("data", {})
 

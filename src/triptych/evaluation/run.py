@@ -1,4 +1,4 @@
-"""Scoring of a run folder: a table, and files of scores beside the network, with what they are compared with."""
+"""Scoring of a run folder: a table, and files of scores beside the network, with reference scores."""
 
 import math
 import statistics
@@ -46,17 +46,17 @@ CONSTANT, SINGLE_TASK = "constant predictor", "single-task networks"
 
 @dataclass(frozen=True)
 class RunEvaluation(Evaluation):
-    """The scores of a run on `split`, those that they are compared with, and its network: what a report draws."""
+    """Scores of a run on `split`, the reference scores, and its network, for a report."""
 
     split: str = ""
     constant: Evaluation | None = None
-    """Of the best constant prediction."""
+    """Scores of the best constant prediction."""
     single_task: Mapping[str, Mapping[str, float | None]] | None = None
-    """Of single-task networks, by task."""
+    """Scores of single-task networks, by task."""
     weights_sha256: str = ""
-    """Of the file that they were read from."""
+    """SHA-256 of the weights that were scored."""
     protocol: str = OWN
-    """By whose rules they were scored."""
+    """Protocol of the scores."""
     predictor: Predictor = field(kw_only=True, repr=False)
 
     def columns(self) -> dict[str, Mapping[str, Mapping[str, float]]]:
@@ -117,27 +117,27 @@ def evaluate_run(
     """Score a run folder on a split: a table, and `evaluation-<split>.json`.
 
     By default that is the recipe's test split, or its validation split where the data have none (`open_scored_split`).
-    `root` is where the data lie, if not where they lay when it was trained.
+    `root` is the folder of the data, if they moved since training.
 
     `target-<split>` is a split of the domain that the recipe adapts to. `protocol` names the line of papers by whose
     rules it is scored (docs/protocols.md), by default the recipe's; `none` are the tasks' own numbers. Tasks that it
-    has no rule for keep their own.
-    The JSON has the numbers, those of the best constant prediction (fitted on the training split, where the recipe has
-    one), and `delta_mtl` against single-task runs, which must have been evaluated on the same split. Beside it,
-    `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in the order of the JSON's `keys`.
-    Processes started by `torchrun` or `accelerate launch` share the work. Of a file that `triptych export` wrote both
-    lie in `FILE.results` beside it. With `confidence` networks that have none fail before anything is scored.
+    has no rule for keep their own. The JSON has the numbers, those of the best constant prediction (fitted on the
+    training split, where the recipe has one), and `delta_mtl` against single-task runs, which must have been evaluated
+    on the same split. Beside it, `evaluation-<split>.safetensors` holds the metric sums per image as `task/state`, in
+    the order of the JSON's `keys`. Processes started by `torchrun` or `accelerate launch` share the work. For a file of
+    `triptych export` both are written to `FILE.results` beside it. With `confidence`, networks that have none fail
+    before anything is scored.
     """
     run = Path(run)
     with accelerated(device) as accelerator, memory_advice(MEMORY_ADVICE):
         weights = hash_weights(run)  # before they are read: a training may replace them meanwhile
-        # What is asked for by name a file may refuse; where it runs is its own affair.
+        # Exported files refuse a named device other than the CPU: they get the option, not the accelerator's device.
         predictor = Predictor.load(run, device=device if run.is_file() else accelerator.device, calibrated=False)
         beside = run if run.is_dir() else run.parent
         check_writable(beside, "scores are written beside the network: copy it to where you may write")
         if run.is_dir():  # else it is anyone's folder
             remove_partials(run)
-        results_path(run)  # whose scores of another file are told before the work
+        results_path(run)  # fails early where its scores are of another file
         if confidence:
             Confident(predictor)
         data = predictor.recipe.data
@@ -218,8 +218,8 @@ def _describe_taken(predictor: Predictor) -> str:
 
 
 def find_scoring(protocol: str, dataset: DenseDataset, tasks: Mapping[str, Task]) -> Scoring:
-    """The protocol with the settings of a dataset; `ValueError` where its labels are those that papers train on, and
-    score against others, as in prepared sets.
+    """The protocol with the settings of a dataset; `ValueError` where its labels are made for training and papers score
+    against others, as in prepared sets.
     """
     if protocol == OWN:
         return Scoring()
@@ -237,7 +237,9 @@ def find_scoring(protocol: str, dataset: DenseDataset, tasks: Mapping[str, Task]
 
 
 def _require_same_classes(tasks: Mapping[str, Task], dataset: DenseDataset, split: str) -> None:
-    """Raise `ValueError` where a class of the network has another number in the data, or in the target domain none."""
+    """Raise `ValueError` where a class of the network has another number in the data, or is missing in the target
+    domain.
+    """
     if split.startswith(TARGET):
         check_label_spaces(tasks, dataset.tasks)
     for name in tasks:

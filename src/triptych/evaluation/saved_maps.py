@@ -39,7 +39,9 @@ class Encodings:
     normals_axes: Axes | None = None
     prediction_normals_axes: Axes | None = None
     labels: bool | None = None
-    """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: each says itself."""
+    """Whether masks of ground truth are labels, 0, 1 and 255 (unlabelled), or grey values; `None`: decided for each by
+    its values.
+    """
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def read_annotators(
     """Boundary ground truth for a prediction of `size`: one map per annotator.
 
     Takes one map `(H, W)`, several `(annotators, H, W)`, several stacked vertically in one picture, and the .mat files
-    of BSDS500. The recipes `stored` and `thin` take maps of two values only: what a map of labels or votes means has to
-    be said.
+    of BSDS500. The recipes `stored` and `thin` take maps of two values only: for maps of labels or votes the recipe has
+    to be named.
     """
     stored = read_array(path, key=key)
     maps = _bsds_maps(stored, recipe) if stored.dtype == object else _split_annotators(stored, size)
@@ -157,7 +159,7 @@ LIKELY = (0.05, 300.0)
 
 
 def settle_encodings(paths: Iterable[Path], task: str, encodings: Encodings) -> Encodings:
-    """Encodings with what the ground truth of a folder, not that of a single file, tells of its meaning."""
+    """Complete encodings by what the ground truth of a whole folder shows and a single file may not."""
     return TASK_MAPS[task].settle(paths, encodings)
 
 
@@ -171,9 +173,9 @@ Pairs = Sequence[tuple[Path, Path | None]]
 
 
 def describe_unit(pairs: Pairs, task: str, encodings: Encodings) -> str:
-    """What whole numbers in files of a task are taken for where nothing says it; empty where nothing is assumed.
+    """Describe the unit assumed for whole numbers in files of a task; empty where nothing is assumed.
 
-    Raises `ValueError` where the names of the files or their values speak against it: the unit has to be told.
+    Raises `ValueError` where the names of the files or their values contradict it: the unit has to be given.
     """
     return TASK_MAPS[task].unit(pairs, encodings)
 
@@ -189,7 +191,7 @@ def _describe_millimetres(pairs: Pairs, encodings: Encodings) -> str:
 
 
 def _compare_units(pair: Sequence[Path | None], named: Sequence[tuple[Any, str] | None], encodings: Encodings) -> str:
-    """What is assumed of a prediction and its ground truth, by their values and by what the names of each kind tell."""
+    """Describe the unit assumed for a prediction and its ground truth, after a check of their values and file names."""
     told = {path: unit for path, unit in zip(pair, named, strict=True) if path is not None}
     stored = {path: read_array(path, key=encodings.key) for path in told}
     kinds = {values.dtype.kind: values.dtype.itemsize for values in stored.values()}
@@ -220,15 +222,16 @@ APART = 8.0
 
 
 def check_meaning(task: str, pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:
-    """Raise `ValueError` where a few predictions and their targets, as they were read, say that one of both was read
-    wrongly.
+    """Raise `ValueError` where a few predictions and their targets, as they were read, show that one of the two was
+    read with a wrong encoding.
     """
     TASK_MAPS[task].check(pairs, encodings)
 
 
 AGREED, APART_BY = 0.75, 0.15
-"""Mean cosine between predicted and true normals that other axes reach, and by how much they surpass the axes that were
-taken, where these are refused: networks that learned something have 0.9."""
+"""Normals are refused where other axes reach this mean cosine between prediction and truth, and exceed the cosine of
+the present axes by this much: trained networks have 0.9.
+"""
 
 
 def _check_axes(pairs: Iterable[tuple[Tensor, Tensor]], encodings: Encodings) -> None:

@@ -1,4 +1,4 @@
-"""Runs as they were trained and scored, which of them differ in the seed alone, and what differs between others."""
+"""Read scored runs, group those that differ in the seed alone, and list the differences between groups."""
 
 import hashlib
 import json
@@ -39,15 +39,15 @@ class ScoredRun:
     labelled: Mapping[str, int] = field(default_factory=dict)
     """Images with a label, by task; files of older versions do not say."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Fingerprints of what it was trained on, by dotted name; a recipe names the place alone."""
+    """Fingerprints of the training data, by dotted name; a recipe has only their path."""
     export: Mapping[str, Any] = field(default_factory=dict)
-    """How it was exported, by dotted name; nothing of a run."""
+    """Settings of the export, by dotted name; empty for a run folder."""
     scored_on: Mapping[str, Any] = field(default_factory=dict)
     """Fingerprint of the data that it was scored on, by dotted name; files of older versions do not say."""
     how: HowScored = field(default_factory=HowScored)
     """How it was scored: `tasks` have the metrics of its protocol."""
     origins: tuple[str, ...] = ()
-    """What it began from (`model.initialize_from`), alike for runs that differ in the seed alone."""
+    """Runs that its weights came from (`model.initialize_from`), the same for runs that differ in the seed alone."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ScoredRun:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that runs of one method have in common, by dotted name, with the `facts`."""
+        """Settings that runs of one method share, by dotted name, with the `facts`."""
         return _settings(self.resolved, self.origins, self.data) | self.facts
 
     def primary(self, task: str) -> float:
@@ -69,8 +69,8 @@ class ScoredRun:
 
 
 def _settings(recipe: Recipe, origins: Sequence[str], data: Mapping[str, Any]) -> dict[str, Any]:
-    """All fields of a recipe, by dotted name, but those that nothing of a method depends on: seeds, where the data lie
-    if their fingerprints are known, and plug-ins without a version, whose names depend on how they were loaded.
+    """Fields of a recipe, by dotted name, without those that do not define a method: seeds, paths of data with known
+    fingerprints, and plug-ins without a version, whose names depend on how they were loaded.
     """
     free = ("seed", WEIGHTING_SEED, *(name for name in INERT if data or name not in PLACES))
     told = replace(recipe, plugins={name: version for name, version in recipe.plugins.items() if version})
@@ -147,11 +147,11 @@ def read_scored_run(path: Path, split: str) -> ScoredRun:
 def group_runs(runs: Sequence[ScoredRun]) -> list[RunGroup]:
     """Gather runs that differ in the seed alone and were scored alike, in the order of first appearance.
 
-    Runs of one seed never form a group, whatever made them differ: labels that were corrected or predicted in between,
-    another version, another machine.
+    Runs of one seed never form a group: something else differs, such as labels that were corrected or predicted in
+    between, another version, another machine.
 
-    A group is called what the names of its folders have in common beside the seed; or by its first run, where they have
-    nothing in common, and by the path of that where another group is called so.
+    A group is named by the common part of its folder names without the seed; where there is none, by its first run, and
+    by the path of that run where another group has the same name.
     """
     gathered: list[list[ScoredRun]] = []
     for run in runs:
@@ -175,7 +175,7 @@ def _differ_in_seed_alone(first: ScoredRun, second: ScoredRun) -> bool:
 
 
 def _as_noted(settings: Mapping[str, Any], noted: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of a run without facts and plug-ins that the version which trained another one did not note."""
+    """Settings of a run, without facts and plug-ins that the older version of another run did not record in `noted`."""
     kept = dotted_as_noted(settings, noted)
     return {name: value for name, value in kept.items() if name in noted or not name.startswith(PLUGINS)}
 
@@ -192,17 +192,17 @@ def _common_name(runs: Sequence[ScoredRun]) -> str:
 
 def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     """Dotted recipe fields, and facts of data and export, that are not the same in all groups, with each group's value;
-    of the options that recipes leave out, those that all groups have. A group that does not say what it was trained on,
-    such as exported files, or scored on, as files of older versions, is no other for it.
+    of the options that recipes leave out, those that all groups have. Missing facts are no difference: some exported
+    files lack the training data, and files of older versions the data that were scored.
     """
-    # Of several the one whose version noted most.
+    # Of each group, the run whose version recorded most facts.
     firsts = [max(group.runs, key=lambda run: len(run.facts)) for group in groups]
     flat = [run.settings for run in firsts]
     names = dict.fromkeys(name for run in firsts for name in (*flatten(run.recipe), *run.facts))
     names |= dict.fromkeys(name for name in flat[0] if all(name in fields for fields in flat))
     left_out = ("seed", "description", *(name for name in PLACES if any(name not in each for each in flat)))
     rows = {name: [fields.get(name, "-") for fields in flat] for name in names if not name.startswith(left_out)}
-    # A table without options is none beside one with some, whose options have rows of their own.
+    # An empty table of options is shown as missing: options of other groups have rows of their own.
     rows = {name: ["-" if value == {} else value for value in values] for name, values in rows.items()}
     different = {name: values for name, values in rows.items() if _differ(name, values, firsts)}
     if STARTED_FROM in different:  # by the names that the recipes have for it
@@ -211,7 +211,7 @@ def recipe_differences(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
 
 
 def _differences_of_one_seed(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
-    """What goes with the seed within a group, where it differs between runs of one seed."""
+    """Settings that change with the seed within a group, where they differ between groups for the same seed."""
     by_seed = [{run.recipe.seed: flatten(run.resolved) for run in group.runs} for group in groups]
     found: dict[str, list[Any]] = {}
     for name in (STARTED_FROM, WEIGHTING_SEED):
@@ -230,8 +230,8 @@ def _start(run: str) -> tuple[str, int | None]:
 
 
 def _differ(name: str, values: Sequence[Any], runs: Sequence[ScoredRun]) -> bool:
-    """Compare one setting's values over runs; a fact of data over those that say anything of these data, the version of
-    a plug-in over those that name it.
+    """Whether a setting differs between runs: a fact of data among runs that record it, the version of a plug-in among
+    runs that name it.
     """
     if name.startswith(PLUGINS):
         values = [value for value in values if value != "-"]

@@ -59,9 +59,9 @@ class Evaluation:
         """Mean over tasks of the logarithm of the primary number, negative where lower is better: what selection
         maximises.
 
-        The difference of two scores is, to first order, delta_mtl of the one against the other; it needs no
-        reference, and adding a third evaluation cannot change which of two is better. Nothing labelled: minus
-        infinity. Raises `ValueError` for a number below 0 of a metric that does not say how such are compared.
+        The difference of two scores is, to first order, delta_mtl of the one against the other; it needs no reference,
+        and adding a third evaluation cannot change which of two is better. Nothing labelled: minus infinity. Raises
+        `ValueError` for a number below 0 of a metric that does not define how to compare those.
         """
         logarithms = []
         for name, task in self.tasks.items():
@@ -123,12 +123,12 @@ def as_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 Fact = tuple[str, object, object]
-"""What it is, and what it is of the one and of the other of two networks that are compared."""
+"""Name of a setting, and its values for the two networks that are compared."""
 
 
 @dataclass(frozen=True)
 class HowScored:
-    """How a network that `recipe` trained was scored on `split`."""
+    """Settings by which a network trained by `recipe` was scored on `split`."""
 
     recipe: Recipe = field(default_factory=Recipe)
     split: str = ""
@@ -140,7 +140,7 @@ class HowScored:
 
     @classmethod
     def of_scores(cls, content: Mapping[str, Any], recipe: Recipe, split: str) -> "HowScored":
-        """What a file of a run's scores says of it."""
+        """Read the settings from a file of a run's scores."""
         sizes = content.get("scored_size")  # which files have since images are padded
         return cls(recipe, split, Scoring.of_scores(content), sizes or "", pads=sizes is not None)
 
@@ -150,7 +150,7 @@ class HowScored:
         return assemble.scored_size(self.scoring.unstretched(self.recipe), self.split)
 
     def beside(self, other: "HowScored") -> list[Fact]:
-        """What two may differ in, for `require_same_definition`."""
+        """Settings in which two scorings may differ, for `require_same_definition`."""
         # Where images are as large as a recipe stretches them, nothing differs.
         both = self.of_images and other.of_images
         sizes = (self.of_images, other.of_images) if both else (self.by_recipe, other.by_recipe)
@@ -163,15 +163,15 @@ class HowScored:
         ]
 
     def _padding(self, sizes: str) -> str:
-        """Whether images were padded that this version pads, where labels have these sizes."""
+        """Say, for messages, whether images were padded where this version pads; `sizes` are those of labels."""
         known = [(int(height), int(width)) for height, width in re.findall(r"(\d+)x(\d+)", sizes)]
         left_out = not self.pads and assemble.is_padded(self.recipe, self.split, known)
         return "none, by an older version," if left_out else "done"
 
 
 def require_same_definition(here: Path, mine: Task, there: Path, theirs: Task, *more: Fact) -> Metric:
-    """The metric of a task by which networks of two folders were scored; `ValueError` where their numbers mean other
-    things. `more` are further facts, here and there.
+    """Return the metric by which networks of two folders were scored on a task; raise `ValueError` where its definition
+    differs. `more` are further settings to compare.
     """
     metric = mine.metric()
     facts = [
@@ -197,7 +197,7 @@ def moved_classes(mine: Task, theirs: Task) -> list[tuple[str, str]]:
 
 
 FORMAT = 2
-"""Of files of scores. Format 1 has no number in run folders, and keeps the sums of saved maps in .npz."""
+"""Format of files of scores. Format 1 has no number in run folders, and keeps the sums of saved maps in .npz."""
 
 
 @dataclass(frozen=True)
@@ -232,18 +232,18 @@ class SavedScores:
 
 def write_scores(path: Path, content: Mapping[str, Any], sums: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write scores: `content` as JSON, with `metrics` by task and the `keys` of the images (of all tasks, or by task);
-    beside it, as `task/state` in a file of tensors, what every image adds to them.
+    beside it, the metric sums of each image as `task/state` in a file of tensors.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     flat = {f"{task}/{state}": value for task, states in sums.items() for state, value in states.items()}
     with written_whole(path.with_suffix(".safetensors")) as partial:
         written = save_tensors(partial, flat)
-    # Whoever is killed before this leaves the numbers of another evaluation beside its sums, which is told.
+    # A process killed before this leaves new sums beside old numbers, which `read_sums` detects.
     write_json(path, {"format": FORMAT, "sums": written, **content})
 
 
 def read_scores(path: Path) -> SavedScores:
-    """Read what `write_scores` wrote, or a file of before; `ValueError` for anything else."""
+    """Read what `write_scores` wrote, or a file of an older version; `ValueError` for anything else."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         number = content.get("format", 1)
@@ -281,9 +281,9 @@ def read_run_scores(run: Path, split: str) -> SavedScores:
 
 
 def require_weights(saved: SavedScores, run: Path) -> SavedScores:
-    """Scores that are of the weights that a run has now; `ValueError` where they say that they are of others.
+    """Return scores that are of the run's present weights; raise `ValueError` where they are of others.
 
-    Files of before do not say, and scores are read where the weights are gone.
+    Files of older versions do not record their weights and pass, as do scores of a run whose weights are gone.
     """
     scored, now = saved.content.get("weights_sha256"), hash_weights(run)
     if scored and now and scored != now:

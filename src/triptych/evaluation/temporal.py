@@ -2,9 +2,9 @@
 
 The map of the earlier frame is carried to the later one, and the task's own error is measured between the two (as in
 Liu et al., "Efficient Semantic Video Segmentation with Per-frame Inference", ECCV 2020, with the task's error in place
-of the mIoU). No labels are needed, and nothing says that what agrees is right: read it beside accuracy.
+of the mIoU). No labels are needed, but consistent maps may still be wrong: read it together with accuracy.
 
-Where samples know depth and pose, the motion is known: p' = K' T D(p) K^-1 p, and a pixel counts where the earlier
+Where samples have depth and pose, the motion is known: p' = K' T D(p) K^-1 p, and a pixel counts where the earlier
 frame's depth there is that of the point. Elsewhere it is TV-L1 flow (Zach et al., 2007) between the two images, and a
 pixel counts where forward and backward flow cancel (Sundaram et al., ECCV 2010).
 """
@@ -40,7 +40,7 @@ from triptych.terminal import terminal
 from triptych.types import IGNORE, Sample, valid_pixels
 
 SAME_DEPTH = 0.03
-"""How far, relative to it, a point may be from the earlier frame's surface to be seen there."""
+"""Largest relative difference between a point's depth and the earlier frame's surface for it to count as seen there."""
 
 Maps = Mapping[str, np.ndarray]
 
@@ -48,7 +48,7 @@ Maps = Mapping[str, np.ndarray]
 class Motion(NamedTuple):
     """Where each pixel `(H, W)` of a frame lies in the earlier one, and whether it is seen there.
 
-    Of known motion also by what factor depth grows from the earlier to the later frame `(H, W)`, and the rotation
+    Known motion also has the factor by which depth grows from the earlier to the later frame `(H, W)`, and the rotation
     `(3, 3)` that takes directions to the later camera.
     """
 
@@ -71,8 +71,8 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Consistency:
-    """Mean error by task between the maps of neighboring frames, that of the labels, which is what carrying a map
-    costs, and how many pairs of frames and what share of their pixels were compared.
+    """Mean error by task between the maps of neighboring frames, the same error of the labels (due to warping alone),
+    the number of pairs of frames, and the share of their pixels that was compared.
     """
 
     tasks: Mapping[str, Task]
@@ -84,7 +84,7 @@ class Consistency:
 
 
 def measure_consistency(tasks: Mapping[str, Task], pairs: Iterator[Pair], motion: str) -> Consistency:
-    """Add up the errors of all pairs; every pixel that is seen in both frames counts alike."""
+    """Add up the errors of all pairs; every pixel that is seen in both frames has the same weight."""
     sums: dict[tuple[str, str], list[float]] = {}
     count, seen, pixels = 0, 0, 0
     for pair in pairs:
@@ -145,9 +145,9 @@ def carry(task: Task, earlier: np.ndarray, motion: Motion) -> np.ndarray:
 
 
 def known_motion(later: Sample, earlier: Sample, depth: str) -> Motion | None:
-    """The motion between two samples that know their camera and their depth (the name of its task); `None` for others.
+    """Motion between two samples that have a camera with pose and labels of the task `depth`; `None` for others.
 
-    What moves by itself is left out, for its depth is another.
+    Moving objects are left out, as their depth does not match.
     """
     now, before = later.camera, earlier.camera
     if now is None or before is None or now.pose is None or before.pose is None:

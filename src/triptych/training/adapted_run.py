@@ -1,4 +1,4 @@
-"""A finished run adapted to another domain: a new run folder beside it, which says where it comes from."""
+"""A finished run adapted to another domain: a new run folder, which records its origin."""
 
 import hashlib
 import warnings
@@ -61,7 +61,7 @@ def adapt_run(
     adapter.finish(model, read)
     if recipe.adaptation.dataset:
         adapted = recipe
-    source = f"{target.dataset} {Path(target.root).name}".strip()  # cards tell it to others
+    source = f"{target.dataset} {Path(target.root).name}".strip()  # the model card is public: no local path
     note = f"Adapted by {target.name} to {len(seen)} images of {source}."
     adapted = replace(adapted, description=f"{recipe.description} {note}".strip())
     # Before the network, without which the folder is no run.
@@ -85,7 +85,7 @@ def adapt_run(
 
 
 def _advise(predictor: Predictor, recipe: Recipe, dataset: DenseDataset) -> str:
-    """What `advise_size` says of the first image as evaluation sees it."""
+    """Advice of `advise_size` for the first image as evaluation sees it."""
     view = assemble.scored_view(recipe, TARGET + recipe.adaptation.split, {})
     first = next(iter(evaluation_loader(dataset, transform=view, limit=1, on_bad_sample="skip")), None)
     if first is None:
@@ -95,7 +95,7 @@ def _advise(predictor: Predictor, recipe: Recipe, dataset: DenseDataset) -> str:
 
 
 def _copy_history(run: Path, out: Path) -> None:
-    """What was before: starts and the curves of training, without scores, which were those of other weights."""
+    """Copy the starts and the training curves of a run, without its scores, which are of other weights."""
     out.mkdir(parents=True, exist_ok=True)
     if (run / STARTS).is_file():
         write_text(out / STARTS, (run / STARTS).read_text(encoding="utf-8"))

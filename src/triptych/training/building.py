@@ -1,4 +1,4 @@
-"""A recipe becomes the parts of a run."""
+"""Build the parts of a run from a recipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,7 +77,7 @@ class Parts:
 
     @property
     def shared_parameters(self) -> list[nn.Parameter]:
-        """What every task shares: gradient balancing works on these."""
+        """Parameters shared by all tasks, on which gradient balancing works."""
         return [parameter for module in self.objective.model.shared_modules for parameter in module.parameters()]
 
     @property
@@ -184,9 +184,10 @@ class Parts:
 
 
 def settle(recipe: Recipe, device: str, begun: Path | None = None) -> tuple[Recipe, list[str]]:
-    """The recipe with what `auto` is on this machine, for its precision and its backbone, and lines about it.
+    """Replace `auto` in a recipe's precision and backbone by the choice for this machine; return it with lines for the
+    log.
 
-    A run that was `begun` keeps what it chose, whatever this machine has and can load.
+    A run that was `begun` keeps its choices, even where this machine would choose otherwise.
     """
     path = begun / "recipe.json" if begun is not None else None
     stored = read_recipe(path) if path is not None and path.is_file() else None
@@ -349,7 +350,9 @@ def _keep_features(
 
 
 def _validation_set(recipe: Recipe, tasks: dict[str, Task], training_set: DenseDataset | None) -> DenseDataset | None:
-    """What the weights are chosen on, which may have no image of the training set of a new run."""
+    """Validation set by which weights are selected; raise `DataError` where it shares images with the training set of a
+    new run.
+    """
     data = recipe.data
     if not data.val_split or recipe.training.evaluate_every < 1:
         return None
@@ -413,7 +416,9 @@ def _adapter_optimizer(adapter: Adapter | None, config: AdaptationConfig) -> tor
 
 
 def count_parameters(module: nn.Module | None) -> int:
-    """Trained parameters: those that ask for gradients, and an adapter's own, which ask only in their turn."""
+    """Trained parameters: those that require gradients, and an adapter's own, which require them only during their own
+    step.
+    """
     own = set(module.own_parameters()) if isinstance(module, Adapter) else set()
     return sum(p.numel() for p in module.parameters() if p.requires_grad or p in own) if module is not None else 0
 

@@ -95,12 +95,12 @@ def list_checkpoints(run: Path) -> list[Path]:
 
 
 def incomplete_checkpoints(run: Path) -> list[Path]:
-    """Folders of checkpoints that hold no state, whoever emptied them: a run goes on from the one before."""
+    """Folders of checkpoints without a state: a run resumes from the one before."""
     return [path for path in _folders(run) if not (path / STATE).is_file()]
 
 
 def _folders(run: Path) -> list[Path]:
-    # A copy that somebody made beside them ("00000004.old") is none.
+    # A user's copy beside them ("00000004.old") does not count.
     return sorted(path for path in (run / "checkpoints").glob("[0-9]*") if path.name.isdecimal() and path.is_dir())
 
 
@@ -223,7 +223,7 @@ def save(run: Path, parts: Parts, state: TrainingState) -> Path:
 
 
 def restore(folder: Path, parts: Parts) -> TrainingState:
-    """Put a checkpoint back into `parts`, and return where the run stood."""
+    """Load a checkpoint into `parts`, and return the state of the run."""
     files, content = read_checkpoint(folder)
     _require_whole(folder, files, content)
     parts.frozen = content.pop("frozen", {})
@@ -264,7 +264,7 @@ def restore(folder: Path, parts: Parts) -> TrainingState:
 
 
 def deployable(folder: Path, parts: Parts) -> dict[str, Tensor]:
-    """The weights that a checkpoint would be deployed with, without what an adapter makes of them."""
+    """Weights that a checkpoint would deploy, before an adapter changes them."""
     files, _ = read_checkpoint(folder)
     kept = read_frozen(folder.parent.parent, parts.frozen) if parts.frozen else {}
     return {**kept, **files["average" if parts.average is not None else "model"]}
@@ -277,7 +277,9 @@ def frozen_tensors(parts: Parts) -> dict[str, Tensor]:
 
 
 def read_frozen(run: Path, expected: Mapping[str, str]) -> dict[str, Tensor]:
-    """The tensors that no checkpoint of a run repeats; `ValueError` where they are not what one stands on."""
+    """Read the frozen tensors, stored once for all checkpoints of a run; `ValueError` where their hash is not the
+    expected one.
+    """
     path = run / FROZEN
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist, the frozen part of the run's network; copy it again.")
@@ -316,7 +318,7 @@ def _named_parameters(parts: Parts) -> dict[str, nn.Parameter]:
 def _optimizer_state(
     optimizer: torch.optim.Optimizer, named: Mapping[str, nn.Parameter]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's memory by parameter name: tensors, and what is no tensor."""
+    """The optimizer's memory by parameter name: tensors, and other values."""
     tensors, numbers = {}, {}
     for name, parameter in named.items():
         for key, value in optimizer.state.get(parameter, {}).items():

@@ -1,4 +1,4 @@
-"""What a network begins with: the weights of other runs, and what of them cannot be taken."""
+"""First weights of a network: weights of other runs, and reports on which tensors fit."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -52,8 +52,8 @@ def _check_frozen(model: nn.Module, found: Mapping[str, Any]) -> None:
 
 
 def _check_settings(recipe: Recipe, model: MultiTaskModel, run: Path) -> dict[str, list[Any]]:
-    """Settings of the trunk that a run had otherwise, with both values: here, and there. Raises `ValueError` where what
-    is frozen would give something else than in the run: many options have no tensor that would tell.
+    """Settings of the trunk that differ from those of a run, with both values: here, and there. Raises `ValueError`
+    where they would change the output of a frozen part: many options do not show in any tensor.
     """
     begun = read_run_recipe(run)
     differing = differing_settings(recipe, begun)
@@ -104,11 +104,11 @@ def _moving_heads(parts: Parts) -> list[str]:
 def initialize(model: MultiTaskModel, runs: tuple[str, ...]) -> dict[str, Any]:
     """Copy the weights of `runs` into `model`, and report what matched.
 
-    From one run every tensor of the same name and shape is taken; another decoder stays random, and so does what the
-    model has for a task alone that the run does not have, or whose maps say something else there (`Task.reads_like`:
-    other classes or other units, the logarithm of depth). Raises `ValueError` where the backbone is another. Several
-    runs need a model with `load_single_tasks(states)`, which takes their tensors by task, and are refused where a task
-    says something else.
+    From one run every tensor of the same name and shape is taken; another decoder stays random, and so do the modules
+    of a task that the run does not have, or whose maps have another meaning there (`Task.reads_like`: other classes or
+    other units, the logarithm of depth). Raises `ValueError` where the backbone is another. Several runs need a model
+    with `load_single_tasks(states)`, which takes their tensors by task, and are refused where the maps of a task have
+    another meaning.
     """
     if len(runs) == 1:
         return _fine_tune(model, Path(runs[0]))
@@ -173,7 +173,7 @@ def _at_own_grids(model: nn.Module, stored: Mapping[str, Tensor], run: Path) -> 
 def _differing_heads(model: MultiTaskModel, before: Mapping[str, Task], names: Sequence[str]) -> dict[str, list[str]]:
     """Tensor names, of `names`, of heads whose task changed its meaning, by task.
 
-    Where it had another number of channels its last layer has another shape, and the others are a start as good as any.
+    With another number of channels only the last layer has another shape; the other layers are used.
     """
     tasks = model.tasks | model.auxiliary_tasks
     same = [name for name in tasks if name in before and tasks[name].channels == before[name].channels]
@@ -222,7 +222,7 @@ def _share(own: Mapping[str, Tensor], names: Collection[str], matched: Collectio
 
 
 def describe_initialization(report: Mapping[str, Any]) -> list[str]:
-    """Lines that say what of a network came from other runs and what is still random.
+    """Lines about the tensors of a network that came from other runs, and those still random.
 
     >>> report = {"run": "runs/a", "matched": 8, "share_beside_backbone": 0.5, "reshaped": [], "differing": {}}
     >>> report |= {"missing": ["decoder.heads.normals.bias"], "unexpected": ["decoder.heads.depth.bias"]}

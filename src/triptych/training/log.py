@@ -1,11 +1,11 @@
-"""What a run writes while it goes: `metrics.jsonl` and `log.txt` always, a bar or plain lines, trackers if asked.
+"""Log of a run: `metrics.jsonl` and `log.txt` always, a bar or plain lines, trackers if asked.
 
 A line of `metrics.jsonl` is one JSON object. `kind` is `train` (means since the last such line: `losses` raw and
 `weighted` by task over batches that had labels, `parts`, `labelled` images, `learning_rate`, the norms of the gradient
 before clipping, `gradient_norm` of the network and `regularizer_gradient_norm`, `penalties` that belong to no task,
-what a `regularizer` counted and measured, and what video (`video.base.video_record`) and adapters add) or `evaluation`
-(`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`).
-`seconds` and `images_per_second` are the only fields that depend on the machine.
+counts and measurements of a `regularizer`, of video (`video.base.video_record`) and of adapters) or `evaluation`
+(`split`, `metrics` by `task/metric`, `losses` as `Evaluation` has them, `labelled`, `score`, `best`). `seconds` and
+`images_per_second` are the only fields that depend on the machine.
 """
 
 import importlib.util
@@ -68,7 +68,7 @@ class RunLog:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """One line in `log.txt` alone, where it can be written: it comes with an error of its own."""
+        """One line in `log.txt` alone, or none where it cannot be written: the error it comes with is raised anyway."""
         with suppress(OSError):
             if self.enabled:
                 self._write(text)
@@ -79,7 +79,7 @@ class RunLog:
             self.once(f"skipped sample {key!r}: {reason}", key)
 
     def once(self, text: str, name: str = "") -> None:
-        """A message that is not repeated: neither its text nor, where it has one, its name."""
+        """Write a message unless one with its name (its text, where it has no name) was written before."""
         if (name or text) not in self._named:
             self._named.add(name or text)
             self.message(text)
@@ -111,7 +111,7 @@ class RunLog:
         self._track(record, "train", ("losses", "weighted", "parts"), single)
 
     def _left(self, step: int) -> str:
-        """The time that the remaining steps take at the pace of this start, with all that lies between steps."""
+        """Remaining time at the pace since this start, with evaluations and checkpoints."""
         done = step - self._first_step
         seconds = (time.perf_counter() - self._started) * (self.steps - step) / done if done > 0 else 0.0
         return f"  {describe_time(seconds)} left" if seconds > 0 else ""
@@ -185,7 +185,7 @@ def describe_time(seconds: float) -> str:
 
 
 def cut_metrics(run: Path, *, trained: int, evaluated: int) -> None:
-    """Drop what `metrics.jsonl` has of later steps than a checkpoint: a resumed run writes it again."""
+    """Drop lines of `metrics.jsonl` for steps after a checkpoint: a resumed run writes them again."""
     path = run / "metrics.jsonl"
     if not path.exists():
         return

@@ -88,7 +88,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
             if due(training.checkpoint_every) and state.step != saved[0]:
                 save(run, parts, state)
             stop = not validate(run, parts, state, log, interruption)
-        # A run that was left during an evaluation makes up for it: its checkpoint has to know.
+        # A run that was stopped during an evaluation repeats it when resumed: its checkpoint records that.
         if stop or (due(training.checkpoint_every) and (state.step, state.evaluated) != saved):
             folder = _save(run, parts, state)
             if stop:
@@ -110,7 +110,7 @@ def _loop(run: Path, parts: Parts, state: TrainingState, log: RunLog, interrupti
                 log.once(text)
             state.window, state.window_seconds = Means(), 0.0
         if _epoch(parts, state.step) > _epoch(parts, state.step - 1):
-            # Whole is the first pass alone: later ones share a step with the one before.
+            # Only the first pass is complete here: later ones begin within the last step of the one before.
             if _epoch(parts, state.step - 1) == 0 and state.step < steps:
                 for line in _missing_labels(parts, state):
                     log.message(line)
@@ -140,7 +140,7 @@ def _missing_labels(parts: Parts, state: TrainingState) -> Iterator[str]:
 
 
 def _due(step: int, every: int, *, last: int) -> bool:
-    """Whether something that happens every so many steps, and at the end, happens after `step` steps."""
+    """Whether an action that is due every `every` steps, and at the end, is due after `step` steps."""
     return step == last or (every > 0 and step > 0 and step % every == 0)
 
 
@@ -202,7 +202,7 @@ def _best(state: TrainingState) -> str:
 
 
 def _way_on(run: Path, *, again: bool) -> str:
-    """How to go on where numbers are not finite; `again`: a resumed run would end there once more."""
+    """Advice where numbers are not finite; `again`: a resumed run would fail at the same step."""
     saved = list_checkpoints(run)
     if again:
         text = "With --resume it ends here again"

@@ -82,7 +82,7 @@ class Objective(nn.Module):
 
     @property
     def beside(self) -> dict[str, nn.Module]:
-        """What supervises beside the losses of the tasks, by name, where there is any."""
+        """Modules that add losses to those of the tasks, by name: regularizer, adapter, video."""
         parts = {"regularizer": self.regularizer, "adapter": self.adapter, "video": self.video}
         return {name: part for name, part in parts.items() if part is not None}
 
@@ -126,7 +126,9 @@ class Objective(nn.Module):
         )
 
     def _seen(self, output: Output, sample: Sample) -> Output:
-        """What the regularizer reads: a decoder like the model's takes features as they are, all others places."""
+        """Output as the regularizer reads it: unchanged for a copy of the model's decoder, else with features that
+        cover the image without padding.
+        """
         if self.regularizer is None or self.regularizer.copies_decoder:
             return output
         height, width = sample.image.shape[-2:]

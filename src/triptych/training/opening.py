@@ -1,4 +1,4 @@
-"""How a run begins: a new folder, or the last checkpoint of an old one."""
+"""Open a run: create its folder, or resume from its last checkpoint."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ from triptych.training.run_folder import (
 
 
 def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple[TrainingState, list[str]]:
-    """Create the folder or take up its last checkpoint; returns where the run stands and lines about it."""
+    """Create the folder or restore its last checkpoint; return the state of the run and lines for its log."""
     accelerator, recipe = parts.accelerator, parts.recipe
     checkpoints = list_checkpoints(run) if resume else []
     left_out = incomplete_checkpoints(run) if resume else []
@@ -77,7 +77,7 @@ def open_run(run: Path, parts: Parts, *, resume: bool, overwrite: bool) -> tuple
             if task_file:
                 write_text(run / "tasks.json", task_file)  # follows from the recipe
             begun = read_recipe(run / "recipe.json")
-            if begun.schedule != recipe.schedule:  # it goes on for more steps
+            if begun.schedule != recipe.schedule:  # resumed for more steps
                 write_text(run / "recipe.json", to_json(replace(begun, schedule=recipe.schedule)) + "\n")
         finish_exchange(run)
         remove_partials(run)
@@ -128,7 +128,9 @@ def _check_one_view(run: Path, checkpoint: Path | None, data: Mapping[str, Mappi
 
 
 def _describe_tasks(parts: Parts, *, begun: bool) -> tuple[str, list[str]]:
-    """What `tasks.json` says, and lines about it; nothing of a run that was begun before its tasks were refused."""
+    """Content of `tasks.json`, and lines for the log. For tasks that cannot be stored, raise `ValueError` in a new run;
+    in a resumed one keep the file: return no content and a line.
+    """
     try:
         return tasks_to_json(parts.tasks, parts.recipe.data.task_options) + "\n", []
     except ValueError as error:
@@ -138,7 +140,7 @@ def _describe_tasks(parts: Parts, *, begun: bool) -> tuple[str, list[str]]:
 
 
 def _check_nothing_lost(run: Path, recipe: Recipe, left_out: Sequence[Path]) -> None:
-    """Raise `ValueError` where a run had a checkpoint and has none: to begin anew would replace what it learned."""
+    """Raise `ValueError` where a run had a checkpoint and has none: starting again would overwrite its weights."""
     log, every = run / "metrics.jsonl", recipe.training.checkpoint_every
     with naming_damage(log):
         steps = [record["step"] for _, record in read_lines(log)] if log.is_file() else []

@@ -60,8 +60,8 @@ def learning_rate_factors(model: nn.Module, config: OptimizerConfig) -> dict[str
 
 
 def _trained_names(network: MultiTaskModel, part: str, names: Mapping[nn.Parameter, str]) -> list[str]:
-    """Names of a part's trainable parameters; `ValueError` where there are none, unless the network is a copy of which
-    nothing trains.
+    """Names of a part's trainable parameters; `ValueError` where there are none, unless the whole network is frozen (a
+    copy).
     """
     found = [names[parameter] for parameter in find_part(network, part).parameters if parameter in names]
     if not found and any(parameter in names for parameter in network.parameters()):
@@ -94,8 +94,8 @@ def parameter_groups(modules: Mapping[str, nn.Module | None], config: OptimizerC
 
 
 def _positions_and_tokens(module: nn.Module) -> set[nn.Parameter]:
-    """What the bodies of backbones hold beside their layers, and what timm says of them to leave out of weight decay
-    (tables of relative positions).
+    """Parameters of backbone bodies outside their layers (position embeddings, tokens), and those that timm excludes
+    from weight decay (tables of relative positions).
     """
     found: set[nn.Parameter] = set()
     for body in (backbone.own_body for backbone in find_backbones(module).values()):
@@ -124,8 +124,8 @@ def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> to
 
 
 def _start_momentum(optimizer: torch.optim.Optimizer, *call: Any) -> None:
-    """A momentum of zero for parameters whose first gradient comes after that of others: the same update as none, which
-    fused SGD refuses beside parameters that have one.
+    """Set zero momentum for parameters whose first gradient comes after that of others. The update is the same as
+    without, but fused SGD needs momentum for all parameters or for none.
     """
     for group in optimizer.param_groups:
         trained = [parameter for parameter in group["params"] if parameter.grad is not None]
@@ -161,7 +161,7 @@ def schedule_factor(config: ScheduleConfig, step: int) -> float:
 
 
 def schedule_notes(config: ScheduleConfig) -> list[str]:
-    """What a schedule has that has no effect, or less than it seems to.
+    """Notes on settings of a schedule that have no effect, or less than they seem to have.
 
     >>> schedule_notes(ScheduleConfig(steps=20, warmup_steps=50))
     ['schedule.warmup_steps is 50 and schedule.steps 20: the learning rate only rises, to 44 % of its value']

@@ -1,4 +1,4 @@
-"""`train --dry-run`: what a training would take, by a few real steps of it, and nothing written."""
+"""`train --dry-run`: time, memory and disk space of a training, measured on a few real steps; nothing is written."""
 
 import tempfile
 import time
@@ -24,7 +24,7 @@ from triptych.training.step import take_step
 from triptych.training.validation import deployed_model, score_split
 
 STEPS = 2
-"""Steps that are timed, after one that is not: the first one of a process makes buffers and compiles."""
+"""Timed steps, after an untimed one: the first step of a process allocates buffers and compiles."""
 LOOKED_AT = 100
 """Images whose labels are counted; reading more would take as long as training on them."""
 

@@ -1,4 +1,4 @@
-"""The run folder: never overwritten unless told to, never resumed with another recipe; it says where it comes from."""
+"""The run folder: never overwritten unless told to, never resumed with another recipe; it records its origin."""
 
 import json
 import os
@@ -47,7 +47,7 @@ OURS = (
 )
 
 SCORES = ("evaluation-", "confidence-")
-"""What names of files begin with that `triptych evaluate` writes into a run folder."""
+"""Prefixes of the names of files that `triptych evaluate` writes into a run folder."""
 PACKAGES = ("torch", "timm", "accelerate", "torchjd", "torchmetrics", "numpy", "safetensors")
 
 
@@ -101,7 +101,7 @@ def check_same_recipe(stored: Recipe, asked: Recipe, run: Path) -> None:
 def can_go_on(stored: Recipe, asked: Recipe) -> bool:
     """Whether a run with more steps begins as the stored one did.
 
-    Then every rate of its first steps is the same, and no part counts on their number.
+    Then every learning rate of the shared steps is the same, and no part depends on the number of steps.
 
     >>> recipe = Recipe()
     >>> longer = replace(recipe, schedule=replace(recipe.schedule, steps=2 * recipe.schedule.steps))
@@ -114,7 +114,7 @@ def can_go_on(stored: Recipe, asked: Recipe) -> bool:
 
 
 def _follows_length(stored: Recipe, asked: Recipe) -> list[str]:
-    """What of a run is another from its first step on because it has another number of steps."""
+    """Settings that change a run from its first step on where its number of steps changes."""
     before, after = stored.schedule, asked.schedule
     if before.steps == after.steps:
         return []
@@ -129,7 +129,8 @@ def _follows_length(stored: Recipe, asked: Recipe) -> list[str]:
 
 
 def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mapping[str, str]) -> None:
-    """Raise `ValueError` where another version began the run, or one to whose parts the recipe meant other options.
+    """Raise `ValueError` where another version began the run, or the recipe's options or plug-ins resolved otherwise
+    then.
 
     `options` are what this version makes of the recipe, by place (`resolve_options`), `plugins` the versions
     of the plug-ins that it needs.
@@ -148,7 +149,7 @@ def check_same_options(run: Path, options: Mapping[str, Options], plugins: Mappi
     changed += [
         f"plug-in {name} was {stored.get(name)!r}, now {plugins.get(name)!r}"
         for name in stored
-        # A script or notebook has another name than it had, and no version that tells its code apart.
+        # A script or notebook has no version, and may have another name than before.
         if stored[name] and stored[name] != plugins.get(name)
     ]
     # An option that came later has the default that a run without it had; the recipe is compared apart.
@@ -194,8 +195,8 @@ def check_same_data(run: Path, data: dict[str, Any]) -> None:
 def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: bool) -> None:
     """Create the folder with what `write` puts into it. With `overwrite` an older run is replaced, and nothing else.
 
-    The new folder is made beside the old one and exchanged for it in one step: whoever is killed leaves the old run as
-    it was, or the new one as it begins. Files that are not a run's move to the new folder.
+    The new folder is made beside the old one and exchanged for it in one step: a process that is killed leaves the old
+    run as it was, or the new one as it begins. Files that are not a run's move to the new folder.
     """
     if not (overwrite and (run / "recipe.json").exists()):
         run.mkdir(parents=True, exist_ok=True)
@@ -213,7 +214,7 @@ def begin_run_folder(run: Path, write: Callable[[Path], None], *, overwrite: boo
 
 
 def finish_exchange(run: Path) -> None:
-    """Do what a process that was killed while it replaced `run` did not come to."""
+    """Finish the work of a process that was killed while it replaced `run`."""
     run = run.resolve()
     name = partial_path(run).name.rsplit(".", 2)[0]  # of this run alone: lr0 is not lr0.1
     for beside in list(run.parent.iterdir()) if run.parent.is_dir() else []:

@@ -16,7 +16,7 @@ else:
 
 FILE = ".lock"
 _HELD: dict[tuple[int, Path], "RunLock"] = {}
-"""Locks by process and run: the system's are of a process, and would let in a second thread of it."""
+"""Locks by process and run: the system's belong to a process, and would admit a second thread of it."""
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a received run's could lead to a file of its reader
 
 
@@ -60,7 +60,7 @@ class RunLock:
                 self.run.rmdir()
 
     def _take(self) -> str:
-        """Lock the file; why that cannot be, where it is locked."""
+        """Lock the file; return the refusal where it is locked already, else an empty text."""
         if _HELD.setdefault(self._key, self) is not self:
             return self._refuse("another thread of this process")
         try:

@@ -1,5 +1,5 @@
-"""What several processes share: batch statistics, and shards of parameters, gradients and optimizer memory (FSDP2);
-tensors by name, whole or sharded.
+"""Synchronized batch norms and FSDP2 over several processes: parameters, gradients and optimizer memory are sharded;
+tensors are read and loaded by name, whole or sharded.
 
 Sharding is done here rather than by accelerate, which shards on GPUs only: the path that is tested on a CPU is the one
 that runs.

@@ -35,7 +35,7 @@ class StepNumbers:
 def take_step(
     parts: Parts, batches: Iterator[tuple[Sample, Sample | None]], *, step: int, stop: Callable[[], bool]
 ) -> StepNumbers:
-    """Train on the next `accumulate` batches; `stop()` is this process's wish to end, which any process may have.
+    """Train on the next `accumulate` batches; `stop()` tells whether this process was asked to end.
 
     Raises `FloatingPointError` before the weights change where a loss is not finite, or the gradient though nothing
     scales it: with loss scaling such steps are skipped, and the scale is halved, until it is 1.
@@ -55,7 +55,7 @@ def take_step(
         last = i == accumulate - 1
         sample, target = parts.placed(sample), None if target is None else parts.placed(target)
         parts.objective.shares = shares[i]
-        # What a task learns from video lies in every batch, whatever labels there are.
+        # The video loss of a task does not depend on its labels: it counts in full in every batch.
         parts.weighting.shares = {name: share for name, share in shares[i].items() if name != video}
         keys += sample.key
         # Gradients are exchanged once per step, with the last batch.
@@ -96,9 +96,9 @@ def _shares(parts: Parts, samples: Sequence[Sample]) -> list[dict[str, float]]:
     """Factors of the tasks' losses in each accumulated batch, whose mean over the batches is 1: the share of a task's
     labelled pixels that lie in it, times the number of batches.
 
-    The mean of the losses so weighted is the mean over the pixels of all batches, where a batch with few labels else
-    counts as much as one with many. 1 for a task whose loss is a mean over all pixels anyway; none for a single batch,
-    nor for a task without a label.
+    The mean of the losses so weighted is the mean over the pixels of all batches, where otherwise a batch with few
+    labels counts as much as one with many. 1 for a task whose loss is a mean over all pixels anyway; none for a single
+    batch, nor for a task without a label.
     """
     if len(samples) == 1:
         return [{}]
@@ -120,9 +120,9 @@ def _clip(parts: Parts) -> dict[str, Tensor]:
     """Clip the gradients of the network and of the regularizer, each to the recipe's norm, if any; returns the norms
     before, by their names in the log.
 
-    Apart, because a regularizer whose gradient is many times the network's would else set the network's step size. The
-    network includes a pose network. What an adapter trains by itself asks for no gradient here, and is clipped by its
-    own optimizer's norm; a weighting's few numbers are not clipped.
+    They are clipped separately: a regularizer whose gradient is many times the network's would set the network's step
+    size. The network includes a pose network. An adapter's own parameters have no gradient here and are clipped by
+    their own optimizer's norm; a weighting's few numbers are not clipped.
     """
     parts.accelerator.unscale_gradients()
     objective, regularizer = parts.objective, parts.objective.regularizer
@@ -208,7 +208,7 @@ def _not_finite(numbers: dict[str, float], step: int, keys: list[str]) -> str:
 def backward_adapter(parts: Parts, accumulate: int) -> Tensor | None:
     """Add the gradients of the adapter's own losses, in full precision, and return their sum.
 
-    Own parameters ask for gradients here alone: the losses of the network pass through them and leave none.
+    These parameters require gradients only here: the network's losses pass through them and add none.
     """
     adapter = parts.objective.adapter
     if adapter is None or parts.adapter_optimizer is None:
@@ -226,7 +226,7 @@ def backward_adapter(parts: Parts, accumulate: int) -> Tensor | None:
 
 
 def step_adapter(parts: Parts, step: int) -> None:
-    """Update what the adapter trains by itself, and tell it that the network was updated."""
+    """Optimizer step for the adapter's own parameters, then the adapter's hook after an update of the network."""
     adapter, optimizer, config = parts.objective.adapter, parts.adapter_optimizer, parts.recipe.adaptation
     if adapter is None:
         return

@@ -54,14 +54,14 @@ class Axis:
 
 @dataclass
 class Outcome:
-    """What came of one setting: the best validation score of each seed, and the numbers that go with it."""
+    """Result of one setting: the best validation score of each seed, and the numbers of that evaluation."""
 
     setting: Setting
     scores: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
-    """The numbers, images and size that scores are of: only those of the same compare."""
+    """Numbers, images and size behind the scores: only scores with the same ones compare."""
 
     @property
     def score(self) -> float:
@@ -243,7 +243,7 @@ def _is_finished(run: Path, recipe: Recipe) -> bool:
 
 
 def _state(run: Path) -> dict[str, Any]:
-    """Where a run stands by its last checkpoint; `best` is the evaluation whose weights are deployed."""
+    """State of a run in its last checkpoint; `best` is the evaluation whose weights are deployed."""
     path = list_checkpoints(run)[-1] / STATE
     with naming_damage(path, f"delete {path.parent} to go on from an older checkpoint"):
         return check_signed(parse_json(path.read_text(encoding="utf-8")))
@@ -275,7 +275,7 @@ def _check_same_start(run: Path, recipe: Recipe) -> None:
 
 
 def _measured(run: Path, recipe: Recipe, best: Mapping[str, Any]) -> dict[str, Any]:
-    """What a score is of."""
+    """Conditions of a score: numbers, images, limit, size and version."""
     images = read_starts(run / STARTS)[0]["data"].get("validation") if (run / STARTS).is_file() else None
     split = recipe.data.val_split
     size = assemble.scored_size(recipe, split, assemble.build_dataset(recipe, split))

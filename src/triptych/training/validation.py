@@ -85,11 +85,11 @@ def score_split(
 
 
 class ValidationNotFinite(FloatingPointError):
-    """Predictions of a validation are not finite: whoever resumes at its step meets them again."""
+    """Raised where predictions of a validation are not finite: a run resumed at its step fails again."""
 
 
 def _check_finite(evaluation: Evaluation, step: int) -> None:
-    """Raise an error that names step and tasks where predictions are not finite: such scores choose nothing."""
+    """Raise an error that names step and tasks where predictions are not finite: such scores select no weights."""
     if bad := [f"'{name}' ({loss})" for name, loss in evaluation.losses.items() if not math.isfinite(loss)]:
         raise ValidationNotFinite(
             f"the validation of step {step} has a loss of task {', '.join(bad)} that is not finite, though training "
@@ -100,7 +100,9 @@ def _check_finite(evaluation: Evaluation, step: int) -> None:
 
 @contextmanager
 def deployed_model(parts: Parts) -> Iterator[nn.Module]:
-    """The model with the weights that would be deployed now, and what an adapter makes of their buffers."""
+    """Context with the model as it would be deployed now: averaged weights, and buffers as the adapter finishes
+    them.
+    """
     parts.share_buffers()
     model = parts.whole_model()
     context: AbstractContextManager = nullcontext()
@@ -148,16 +150,17 @@ def deploy(run: Path, parts: Parts) -> None:
 
 
 def redeploy(run: Path, parts: Parts, state: TrainingState) -> str:
-    """Deploy what a resumed run should have and may not: it was killed before, or its file was lost or damaged.
+    """Deploy the weights of a resumed run again where it was killed before, or their file was lost or damaged.
 
-    Returns a line where the weights of the best evaluation are in no checkpoint either; then the last ones serve.
+    Returns a line where the weights of the best evaluation are in no checkpoint either; then the last weights are
+    deployed.
     """
     if state.best is None:
         deploy(run, parts)
         return ""
     step = state.best["step"]
     folder = run / "checkpoints" / f"{step:08d}"
-    # What the first process finds goes for all, before it writes.
+    # All processes use what the first one finds, before it writes.
     found, stored = gather_objects((_checksum(run), folder in list_checkpoints(run)))[0]
     if stored and parts.objective.adapter is None:
         if parts.accelerator.is_main_process and found != checksum(tensors := deployable(folder, parts)):
